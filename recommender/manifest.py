@@ -1,0 +1,113 @@
+"""SHA-256 manifests: what is written atomically and verified before it is read.
+
+One flipped bit loads silently from safetensors, Parquet and torch files alike, so every folder that is handed from one
+step to the next (tables, features, catalogue, bundle) carries `manifest.json`, and readers verify it first.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recommender.errors import CorruptFileError
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of one file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(*parts: object) -> str:
+    """Hex SHA-256 of values as canonical JSON: an identity for data, configurations and versions."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, **facts: Any) -> dict[str, Any]:
+    """Record every file below `folder` with its SHA-256 and size, beside `facts`; returns what was written.
+
+    `content_hash` identifies the files' names and bytes, not the facts.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = {**facts, "content_hash": digest({name: file["sha256"] for name, file in files.items()}), "files": files}
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=str))
+    return manifest
+
+
+def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
+    """The manifest of `folder`; with `verify`, after checking that every file has the bytes it names.
+
+    Raises:
+        CorruptFileError: naming the file that is missing, truncated or altered.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        files = manifest["files"]
+    except FileNotFoundError:
+        raise CorruptFileError(
+            f"{path}: missing; {folder} was never completely written. Run the step that makes it again."
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError(f"{path}: not a manifest ({error}). Run the step that makes it again.") from None
+    if verify:
+        for name, expected in files.items():
+            file = folder / name
+            if not file.is_file():
+                raise CorruptFileError(f"{file}: missing, though {path} lists it. Run the step that makes it again.")
+            if file.stat().st_size != expected["bytes"]:
+                raise CorruptFileError(
+                    f"{file}: {file.stat().st_size} bytes instead of {expected['bytes']} (truncated or overwritten)."
+                )
+            if sha256(file) != expected["sha256"]:
+                raise CorruptFileError(f"{file}: its SHA-256 is not the one in {path}; the file is corrupt.")
+    return manifest
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all (temporary name, fsync, rename)."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all (temporary name, fsync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its place when the block ends well, and vanishes otherwise.
+
+    A killed step leaves `target` as it was: absent, or the previous whole one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    temporary.mkdir()
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    previous = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+    if target.exists():
+        target.replace(previous)
+    temporary.replace(target)
+    if previous.exists():
+        shutil.rmtree(previous) if previous.is_dir() else previous.unlink()

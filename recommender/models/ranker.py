@@ -1,0 +1,89 @@
+"""The one interface of every ranker, and the table of those there are.
+
+Shapes: N pairs of user and campaign · F features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.examples import Examples, Histories
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What happened to N pairs, as known at a boundary. NaN: not known (yet)."""
+
+    redeemed_N: NDArray[np.float32]
+    """1 took the campaign up, 0 did not."""
+    spend_N: NDArray[np.float32]
+    """Currency units spent on the campaign's items in its window."""
+    excess_N: NDArray[np.float32]
+    """`spend_N` minus the user's own usual spend on these items in a window of that length."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a ranker says of N pairs. Campaigns are ranked by `redeem_N`."""
+
+    redeem_N: NDArray[np.float32]
+    """Probability of participation, (0, 1)."""
+    spend_N: NDArray[np.float32] | None = None
+    """Expected spend, currency units; None where a ranker has no such head."""
+    excess_N: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitContext:
+    """Where and how a fit runs. `checkpoints`: folder for resuming, named by data and configuration; None: no checkpoints."""
+
+    seed: int = 17
+    device: str = "cpu"
+    threads: int = 2
+    checkpoints: Path | None = None
+    checkpoint_every_s: float = 30.0
+
+
+class Ranker(ABC):
+    """A trained ranker of (user, campaign) pairs. Construction is by `fit` or `restore`, never by hand."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls, examples: Examples, labels: Labels, *, corpus: Histories, config: Mapping[str, Any], context: FitContext
+    ) -> Self:
+        """Train on N labelled pairs. `corpus`: every user's purchase history up to the boundary, for pretraining.
+
+        Raises:
+            LabelError: only one class is known.
+            TrainingError: the loss stopped being finite, or memory ran out.
+            DeviceError: the context's device is absent.
+        """
+
+    @abstractmethod
+    def score(self, examples: Examples) -> Scores:
+        """Score N pairs; the same input gives the same bits."""
+
+    @abstractmethod
+    def contributions(self, examples: Examples) -> NDArray[np.float32] | None:
+        """Additive contributions of the F features to the log-odds, float32 [N, F]; None where there are none."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Everything numeric that `restore` needs."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Everything else that `restore` needs, as JSON values (feature names included)."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        """The ranker that `tensors()` and `config()` came from, for scoring on CPU."""

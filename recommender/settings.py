@@ -1,0 +1,153 @@
+"""Settings: frozen models, one TOML file (`recommender.toml`), environment overrides (`RECOMMENDER__SERVING__PORT=9000`).
+
+A pipeline receives them as one JSON string (`Settings.model_dump_json()`), so that the cluster's cache key holds every dial.
+"""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from recommender.errors import SettingsError
+from recommender.manifest import digest
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSettings(Section):
+    """Where the tables come from."""
+
+    dataset: Literal["complete_journey", "files", "synthetic"] = "complete_journey"
+    mapping: str = ""
+    """`files`: path of the mapping TOML."""
+    synthetic: dict[str, Any] = Field(default_factory=dict)
+    """`synthetic`: keyword arguments of `datasets.synthetic.World`."""
+
+
+class TimeSettings(Section):
+    """`as_of` is "now". Campaigns that start in [gate_from, test_from) decide; those in [test_from, …) are the final test."""
+
+    as_of: datetime | date | None = None
+    """None: the moment of the last event."""
+    gate_from: datetime | date | None = None
+    test_from: datetime | date | None = None
+    """None: chosen from the data (`evaluation.periods`)."""
+
+
+class TrainingSettings(Section):
+    """What is trained and where. `rankers.<name>` holds a ranker's own hyper-parameters."""
+
+    challenger: str = "transformer"
+    baselines: tuple[str, ...] = ("popularity", "logistic")
+    """The last one is the first champion."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(ge=1, le=128)] = 2
+    seed: int = 17
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
+    rankers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class ServingSettings(Section):
+    """The door. Ports listen on loopback unless `host` says otherwise; the token is read from the environment only."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    inference_port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    management_port: Annotated[int, Field(ge=1, le=65535)] = 8081
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] = 8082
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    deadline_ms: Annotated[int, Field(ge=5, le=60_000)] = 250
+    store_deadline_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
+    canary_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of users that a promoted challenger gets."""
+    assignment_salt: str = "campaign-ranker"
+    max_feature_age_s: Annotated[float, Field(gt=0)] = 8 * 86_400
+    """Older features are still used; the answer is marked `degraded`."""
+
+
+class StoreSettings(Section):
+    """The online store that serving reads: what `feature_repo` materialised."""
+
+    kind: Literal["sqlite", "redis"] = "sqlite"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    project: str = "campaigns"
+
+
+class Settings(BaseSettings):
+    """All dials of the platform. `home` is the folder (a volume on a cluster) that outlives a run."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="RECOMMENDER__", env_nested_delimiter="__", toml_file=None
+    )
+
+    home: Path = Path("var")
+    judgement: Path = Path("judgement.toml")
+    source: SourceSettings = SourceSettings()
+    time: TimeSettings = TimeSettings()
+    training: TrainingSettings = TrainingSettings()
+    store: StoreSettings = StoreSettings()
+    serving: ServingSettings = ServingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def training_hash(self) -> str:
+        """Identity of everything that changes a trained ranker, without paths, ports or threads."""
+        training = self.training.model_dump(exclude={"threads", "checkpoint_every_s", "device"})
+        return digest(training, self.time.model_dump(mode="json"))
+
+
+def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
+    """Read settings from `file` (TOML), then the environment, then `overrides` (the last one wins).
+
+    Raises:
+        SettingsError: the file is missing, is no TOML, or has an unknown key or a wrong type; names the key.
+    """
+    if file is not None and not file.is_file():
+        raise SettingsError(f"{file}: no such settings file")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file, title="Settings")
+
+    try:
+        loaded = FromFile(**overrides)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"{file or 'settings'}: {problems}") from None
+    except ValueError as error:
+        raise SettingsError(f"{file or 'settings'}: {error}") from None
+    return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
+
+
+def settings_from_json(text: str) -> Settings:
+    """The settings that a pipeline step received."""
+    try:
+        values = BaseModelView.model_validate_json(text)
+    except ValidationError as error:
+        raise SettingsError(f"settings: {error}") from None
+    return Settings.model_construct(**{name: getattr(values, name) for name in Settings.model_fields})
+
+
+class BaseModelView(Section):
+    """`Settings` without its sources: the environment of a pipeline step changes nothing."""
+
+    home: Path
+    judgement: Path
+    source: SourceSettings
+    time: TimeSettings
+    training: TrainingSettings
+    store: StoreSettings
+    serving: ServingSettings
