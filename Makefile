@@ -1,0 +1,84 @@
+# Everything a person does here, by one word. Needs Python 3.11 and make; no system Java, no containers (`make images` alone wants an engine).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP_ARGS ?=
+RUN_ARGS ?=
+TEST_ARGS ?=
+SHARED ?=
+REGISTRY ?=
+ENGINE ?= $(shell command -v docker || command -v podman)
+
+.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving images clean distclean
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  PIP_ARGS=…  more words for pip (the CPU build of torch: see README)   ·   RUN_ARGS=…  words for 'recommender run'"
+
+install: $(INSTALLED) ## create .venv with everything pinned (constraints.txt); instant when nothing changed
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "make: Python 3.11 is needed, and '$(PYTHON)' is not one. Say which: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt setuptools wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation $(PIP_ARGS) -c constraints.txt \
+	  -e '.[serving,pipeline,data,cli,dev]'
+	@touch $@
+
+run: $(INSTALLED) ## the whole way once: data, training, verdict, a live endpoint asked for three shoppers; then all stops
+	$(BIN)/recommender run $(RUN_ARGS)
+
+serve: $(INSTALLED) ## start the endpoint (gateway on 127.0.0.1:8000) and stay; Ctrl-C or `make stop` ends it
+	$(BIN)/recommender serve
+
+stop: $(INSTALLED) ## stop what `make serve` started
+	$(BIN)/recommender stop
+
+status: $(INSTALLED) ## what serves, since when, from which data and configuration
+	$(BIN)/recommender status
+
+compile: $(INSTALLED) ## write the pipeline for a cluster into dist/
+	$(BIN)/recommender compile
+
+test: $(INSTALLED) ## all tests, on two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_ARGS)
+
+check: lint types imports manifests ## format, lint, types, import contracts, manifests
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+manifests: $(INSTALLED) ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)
+	$(if $(SHARED),CRDS="$(SHARED)/crds") $(BIN)/python -m pytest tests/manifests
+
+bench-serving: $(INSTALLED) ## latency of the whole way of a request against a no-op TorchServe handler
+	$(BIN)/python -m serving.bench
+
+images: ## build the images: make images REGISTRY=registry.example.com/campaigns (needs docker or podman)
+	@[ -n "$(REGISTRY)" ] || { echo "make images: say where to: make images REGISTRY=registry.example.com/campaigns" >&2; exit 2; }
+	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman is installed here." >&2; exit 2; }
+	@"$(PYTHON)" -m components.images "$(REGISTRY)" | while read -r image dockerfile target; do \
+	  echo "building $$image"; "$(ENGINE)" build -t "$$image" -f "$$dockerfile" --target "$$target" . ; done
+
+clean: ## stop what runs and delete all that runs made (var/, dist/, caches); .venv stays
+	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop
+	rm -rf var dist logs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
+
+distclean: clean ## `clean`, and .venv too
+	rm -rf $(VENV)
