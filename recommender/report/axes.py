@@ -1,0 +1,173 @@
+"""Scales, ticks and marks that the charts share.
+
+Charts are inline SVG: no script and no library, a few kilobytes each, coloured by the page's style sheet (light and dark),
+a mark's exact value as its tooltip, and a sentence for readers who do not see them.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+
+WIDTH, WIDE = 540.0, 1104.0
+NUM_COLOURS = 6
+CHARACTER_PX = 6.4
+
+
+class Html(str):
+    """Markup that is already escaped; every other string is escaped before it enters a page."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear scale from data units [low, high] to pixels [start, end]; values outside are held at the edge."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        span = self.high - self.low or 1.0
+        share = min(1.0, max(0.0, (value - self.low) / span))
+        return self.start + share * (self.end - self.start)
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers (1, 2, 2.5 or 5 times a power of ten) inside [low, high]."""
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+        return [low]
+    rough = (high - low) / max(1, count)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if rough <= power * factor * 1.0001)
+    first = math.ceil(low / step - 1e-9)
+    return [round(step * k, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def month_ticks(low: float, high: float, count: int = 7) -> list[float]:
+    """The first moments of months (UTC epoch seconds) inside [low, high], thinned to at most about `count`."""
+    start, months = datetime.fromtimestamp(low, UTC), []
+    year, month = start.year, start.month
+    while (moment := datetime(year, month, 1, tzinfo=UTC).timestamp()) <= high:
+        if moment >= low:
+            months.append(moment)
+        year, month = (year, month + 1) if month < 12 else (year + 1, 1)
+    return months[:: max(1, math.ceil(len(months) / count))] or ticks(low, high, 3)
+
+
+def number(value: object) -> str:
+    """A number as people read it: 1,469,307 · 0.849 · 12.3 · 4.1e-07; `–` for what is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.3f}".rstrip("0") if size >= 0.001 else f"{value:.2g}"
+
+
+def metric(value: object) -> str:
+    """A metric with three decimals, so that a column of them can be compared: 0.85 -> 0.850."""
+    return f"{value:,.3f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
+
+
+def percent(value: object) -> str:
+    """A share as per cent: 0.123 -> 12.3 %."""
+    if not isinstance(value, int | float) or math.isnan(value):
+        return "–"
+    shown = f"{100 * value:.2f}" if 0 < abs(value) < 0.01 else f"{100 * value:.1f}"
+    return f"{shown.removesuffix('.0')} %"
+
+
+def month(epoch_s: object) -> str:
+    """`Mar 2017` for UTC epoch seconds."""
+    return datetime.fromtimestamp(float(str(epoch_s)), UTC).strftime("%b %Y")
+
+
+def short(label: str, width_px: float) -> str:
+    """`label`, cut with an ellipsis so that it takes at most `width_px` at the charts' font size."""
+    room = max(3, int(width_px / CHARACTER_PX))
+    return label if len(label) <= room else label[: room - 1].rstrip() + "…"
+
+
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+
+
+def text(x: float, y: float, content: str, *, anchor: str = "start", kind: str = "label") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(content)}</text>'
+
+
+def tooltip(content: str) -> str:
+    return f"<title>{escape(content)}</title>"
+
+
+def polyline(points: Iterable[tuple[float, float]], kind: str) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline points="{path}" class="{kind}"/>'
+
+
+def polygon(points: Iterable[tuple[float, float]], kind: str) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polygon points="{path}" class="{kind}"/>'
+
+
+def circle(x: float, y: float, radius: float, kind: str, content: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="{kind}">{tooltip(content)}</circle>'
+
+
+def rectangle(x: float, y: float, width: float, height: float, kind: str, content: str) -> str:
+    size = f'width="{max(0.0, width):.1f}" height="{max(0.0, height):.1f}"'
+    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="1.5" class="{kind}">{tooltip(content)}</rect>'
+
+
+def horizontal_axis(
+    scale: Scale, values: Sequence[float], top: float, bottom: float, form: Callable[[float], str], label: str = ""
+) -> str:
+    """Vertical grid lines with their values below, and what is measured."""
+    parts = [line(scale(v), top, scale(v), bottom, "grid") for v in values]
+    parts += [text(scale(v), bottom + 16, form(v), anchor="middle", kind="tick") for v in values]
+    if label:
+        parts.append(text((scale.start + scale.end) / 2, bottom + 34, label, anchor="middle", kind="axis"))
+    return "".join(parts)
+
+
+def vertical_axis(
+    scale: Scale, values: Sequence[float], left: float, right: float, form: Callable[[float], str], label: str = ""
+) -> str:
+    """Horizontal grid lines with their values to the left, and what is measured above them."""
+    parts = [line(left, scale(v), right, scale(v), "grid") for v in values]
+    parts += [text(left - 7, scale(v) + 4, form(v), anchor="end", kind="tick") for v in values]
+    if label:
+        parts.append(text(2, min(scale.start, scale.end) - 12, label, kind="axis"))
+    return "".join(parts)
+
+
+def legend(names: Sequence[str]) -> str:
+    """The colours' meanings, as HTML so that they wrap; nothing for one series."""
+    if len(names) < 2:
+        return ""
+    entries = "".join(
+        f'<span><i class="key c{k % NUM_COLOURS}"></i>{escape(name)}</span>' for k, name in enumerate(names)
+    )
+    return f'<div class="legend" aria-hidden="true">{entries}</div>'
+
+
+def figure(title: str, body: str, *, width: float, height: float, alt: str, note: str = "", key: str = "") -> Html:
+    """One `<figure>`: heading, legend, picture (whose `alt` says what it shows), and a note."""
+    caption = f"<figcaption>{escape(title)}</figcaption>"
+    below = f'<p class="note">{escape(note)}</p>' if note else ""
+    svg = (
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px" role="img" '
+        f'aria-label="{escape(alt)}">{body}</svg>'
+    )
+    wide = ' class="wide"' if width > 700 else ""
+    return Html(f"<figure{wide}>{caption}{key}{svg}{below}</figure>")
