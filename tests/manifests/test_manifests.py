@@ -1,0 +1,134 @@
+"""What `kubectl apply -k k8s/overlays/…` would send is valid, pinned, closed and probed."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.images import SERVING_IMAGE
+from recommender.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
+Resources = list[dict[str, Any]]
+
+
+def pods(resources: Resources) -> Resources:
+    return [r["spec"]["template"] for r in resources if r["kind"] in ("Deployment", "StatefulSet", "Job", "DaemonSet")]
+
+
+def containers(resources: Resources) -> Resources:
+    return [container for pod in pods(resources) for container in pod["spec"]["containers"]]
+
+
+def of_kind(resources: Resources, kind: str) -> Resources:
+    return [resource for resource in resources if resource["kind"] == kind]
+
+
+def test_every_resource_is_valid_under_strict_validation(rendered: Path) -> None:
+    (file,) = rendered.glob("*.yaml")
+    command = [str(Path(sys.executable).with_name("kubernetes-validate")), "--strict", "--quiet", str(file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "WARN" not in result.stdout, "a resource was not validated at all:\n" + result.stdout
+
+
+def test_checkov_finds_nothing(rendered: Path, tool: Callable[[str], str]) -> None:
+    command = [
+        tool("checkov"),
+        "-d",
+        str(rendered),
+        "--config-file",
+        str(ROOT / "k8s" / ".checkov.yaml"),
+        "--skip-download",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Failed checks: 0" in result.stdout, result.stdout
+
+
+def test_hadolint_finds_nothing(tool: Callable[[str], str]) -> None:
+    files = [str(ROOT / "serving" / "Dockerfile"), str(ROOT / "components" / "Dockerfile")]
+    result = subprocess.run([tool("hadolint"), *files], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_images_run_as_a_user_without_a_name_for_root() -> None:
+    for file in (ROOT / "serving" / "Dockerfile", ROOT / "components" / "Dockerfile"):
+        users = [line.split()[1] for line in file.read_text().splitlines() if line.startswith("USER ")]
+        assert users, f"{file}: runs as root"
+        assert all(int(user.split(":")[0]) > 0 for user in users)
+
+
+def test_no_image_tag_can_move(resources: Resources) -> None:
+    for container in containers(resources):
+        _, _, tag = container["image"].rpartition(":")
+        assert tag[:1].isdigit(), f"{container['image']}: not an exact version"
+
+
+def test_the_serving_image_is_the_one_that_components_images_names(resources: Resources) -> None:
+    ours = {c["image"] for c in containers(resources) if c["name"] in ("gateway", "torchserve", "deployer")}
+    assert ours == {SERVING_IMAGE}
+
+
+def test_every_container_is_probed_limited_and_confined(resources: Resources) -> None:
+    for container in containers(resources):
+        name = container["name"]
+        assert "readinessProbe" in container, f"{name}: no readiness probe"
+        assert "livenessProbe" in container, f"{name}: no liveness probe"
+        assert {"cpu", "memory"} <= container["resources"]["limits"].keys(), f"{name}: no limits"
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True, f"{name}: its root can be written"
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+
+
+def test_the_gateway_is_ready_only_when_a_prediction_works(resources: Resources) -> None:
+    (gateway,) = [c for c in containers(resources) if c["name"] == "gateway"]
+    assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_no_service_reaches_the_management_port(resources: Resources) -> None:
+    for service in of_kind(resources, "Service"):
+        for port in service["spec"]["ports"]:
+            assert 8081 not in (port["port"], port["targetPort"]), service["metadata"]["name"]
+    declared = {port["containerPort"] for c in containers(resources) for port in c.get("ports", [])}
+    assert 8081 not in declared
+
+
+def test_the_namespace_denies_all_traffic_by_default_and_enforces_the_restricted_standard(resources: Resources) -> None:
+    (namespace,) = of_kind(resources, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    denied = [
+        policy["metadata"]["namespace"]
+        for policy in of_kind(resources, "NetworkPolicy")
+        if policy["spec"]["podSelector"] == {}
+        and set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+        and not policy["spec"].get("ingress")
+        and not policy["spec"].get("egress")
+    ]
+    assert denied == [namespace["metadata"]["name"]]
+
+
+def test_no_secret_stands_in_a_manifest(resources: Resources) -> None:
+    assert not of_kind(resources, "Secret")
+    for container in containers(resources):
+        for variable in container.get("env", []):
+            assert "valueFrom" not in variable, f"{variable['name']}: secrets are mounted as files"
+
+
+def test_services_and_policies_select_pods_that_exist(resources: Resources) -> None:
+    labels = [pod["metadata"]["labels"] for pod in pods(resources)]
+    for service in of_kind(resources, "Service"):
+        wanted = service["spec"]["selector"].items()
+        assert any(wanted <= label.items() for label in labels), service["metadata"]["name"]
+
+
+def test_the_settings_on_a_cluster_are_settings(resources: Resources, tmp_path: Path) -> None:
+    (config,) = of_kind(resources, "ConfigMap")
+    file = tmp_path / "recommender.toml"
+    file.write_text(config["data"]["recommender.toml"])
+    settings = load_settings(file)
+    mounts = {m["mountPath"] for c in containers(resources) for m in c["volumeMounts"]}
+    assert str(settings.home) in mounts
+    assert settings.store.kind == "redis"
