@@ -70,7 +70,9 @@ def interval_chart(
     left = min(0.4 * width, 14 + 6.6 * max((len(row.label) for row in rows), default=0))
     known = [v for row in rows for v in (row.low, row.value, row.high) if math.isfinite(v)]
     known += [v for v in (reference, margin) if v is not None]
-    x = Scale(*_spread(known or [0.0, 1.0]), left, width - 118)
+    written = [f"{form(row.value)} [{form(row.low)}, {form(row.high)}]" for row in rows]
+    room = 16 + 6.3 * max((len(words) for words in written), default=0)
+    x = Scale(*_spread(known or [0.0, 1.0]), left, width - room)
     pitch, top = 24.0, (22.0 if reference_label else 8.0)
     bottom = top + pitch * len(rows)
     parts = []
@@ -80,18 +82,17 @@ def interval_chart(
     if reference is not None:
         parts.append(line(x(reference), top - 4, x(reference), bottom, "base"))
         parts.append(text(x(reference), top - 9, reference_label, anchor="middle", kind="tick"))
-    for k, row in enumerate(rows):
+    for k, (row, shown) in enumerate(zip(rows, written, strict=True)):
         y = top + (k + 0.5) * pitch
         parts.append(text(left - 8, y + 4, short(row.label, left - 8), anchor="end"))
         if not math.isfinite(row.value):
             parts.append(text(x.start + 6, y + 4, row.note or "not known", kind="value"))
             continue
-        shown = f"{form(row.value)} [{form(row.low)}, {form(row.high)}]"
         parts.append(line(x(row.low), y, x(row.high), y, f"whisker {row.tone}"))
         parts += [line(x(edge), y - 4, x(edge), y + 4, f"whisker {row.tone}") for edge in (row.low, row.high)]
         said = f"{row.label}: {shown}" + (f" · {row.note}" if row.note else "")
         parts.append(circle(x(row.value), y, 4.5, f"dot {row.tone}", said))
-        parts.append(text(width - 110, y + 4, shown, kind="value"))
+        parts.append(text(width - room + 12, y + 4, shown, kind="value"))
     alt = f"{title}: " + "; ".join(f"{r.label} {form(r.value)} between {form(r.low)} and {form(r.high)}" for r in rows)
     return figure(title, "".join(parts), width=width, height=bottom + (42 if axis else 24), alt=alt + ".", note=note)
 
