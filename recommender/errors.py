@@ -57,3 +57,7 @@ class RegistryError(RecommenderError):
 
 class ServingError(RecommenderError):
     """An endpoint could not be started or stopped: a busy port, a missing Java, a model that did not become ready."""
+
+
+class StepFailed(RecommenderError):
+    """A step of a pipeline failed; holds the step's own message and names its log."""

@@ -1,0 +1,65 @@
+"""How much memory a run takes: this process and all its descendants together, and the running step's share of it."""
+
+import os
+import threading
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+MIB = 2**20
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """All living processes below `pid`; none once it has ended."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def proportional_bytes(process: psutil.Process) -> int:
+    """A process's memory, pages shared with others counted in proportion (resident size where the kernel does not say)."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
+    except (psutil.AccessDenied, AttributeError):
+        return int(process.memory_info().rss) if process.is_running() else 0
+
+
+class MemoryWatch:
+    """Samples this process's tree while the block runs. `peak` is of everything; `step_peak()` of what runs below `runner`.
+
+    All figures in MiB.
+    """
+
+    def __init__(self, *, interval_s: float = 0.25) -> None:
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="memory-watch", daemon=True)
+        self._step_peak = 0.0
+        self.runner: int | None = None
+        self.peak = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def step_peak(self) -> float:
+        """The peak of the steps' processes since this was last asked."""
+        peak, self._step_peak = self._step_peak, 0.0
+        return peak
+
+    def _sample(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            own = psutil.Process(os.getpid())
+            step = {process.pid for process in descendants(self.runner)} if self.runner else set()
+            taken = {process.pid: proportional_bytes(process) for process in (own, *descendants(own.pid))}
+            self.peak = max(self.peak, sum(taken.values()) / MIB)
+            self._step_peak = max(self._step_peak, sum(taken.get(pid, 0) for pid in step) / MIB)
+
