@@ -3,6 +3,7 @@
 A pipeline receives them as one JSON string (`Settings.model_dump_json()`), so that the cluster's cache key holds every dial.
 """
 
+import os
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,6 +66,8 @@ class ServingSettings(Section):
     canary_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of users that a promoted challenger gets."""
     assignment_salt: str = "campaign-ranker"
+    state: Path | None = None
+    """What one replica keeps for itself: model store, TorchServe's logs, pid files. None: `home`/serving."""
     max_feature_age_s: Annotated[float, Field(gt=0)] = 8 * 86_400
     """Older features are still used; the answer is marked `degraded`."""
 
@@ -104,6 +107,10 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @property
+    def serving_state(self) -> Path:
+        return self.serving.state or self.home / "serving"
+
+    @property
     def training_hash(self) -> str:
         """Identity of everything that changes a trained ranker, without paths, ports or threads."""
         training = self.training.model_dump(exclude={"threads", "checkpoint_every_s", "device"})
@@ -113,9 +120,13 @@ class Settings(BaseSettings):
 def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
     """Read settings from `file` (TOML), then the environment, then `overrides` (the last one wins).
 
+    Without `file`: the one that the environment variable RECOMMENDER_SETTINGS names, if any; else the defaults.
+
     Raises:
         SettingsError: the file is missing, is no TOML, or has an unknown key or a wrong type; names the key.
     """
+    if file is None and (named := os.environ.get("RECOMMENDER_SETTINGS")):
+        file = Path(named)
     if file is not None and not file.is_file():
         raise SettingsError(f"{file}: no such settings file")
 
