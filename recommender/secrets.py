@@ -26,7 +26,9 @@ def secret(name: str) -> str | None:
             raise SettingsError(f"{file}: the secret is empty; remove the file or fill it")
         return value
     variable = f"RECOMMENDER_{name.upper()}"
-    value = os.environ.get(variable)
-    if value is not None and not value.strip():
+    if variable not in os.environ:
+        return None
+    value = os.environ[variable].strip()
+    if not value:
         raise SettingsError(f"{variable} is set but empty; unset it or fill it")
-    return value.strip() if value else None
+    return value
