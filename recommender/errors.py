@@ -61,3 +61,7 @@ class ServingError(RecommenderError):
 
 class StepFailed(RecommenderError):
     """A step of a pipeline failed; holds the step's own message and names its log."""
+
+
+class FeatureStoreError(RecommenderError):
+    """The feature store is away, late, or holds what this version cannot read. Says which store and what to do."""
