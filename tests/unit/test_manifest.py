@@ -1,0 +1,83 @@
+"""Folders are written whole or not at all, and what is read is what was written."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recommender.errors import CorruptFileError
+from recommender.manifest import read_manifest, whole_folder, write_manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    target = tmp_path / "thing"
+    with whole_folder(target) as draft:
+        (draft / "sub").mkdir()
+        (draft / "sub" / "weights.bin").write_bytes(bytes(range(256)))
+        (draft / "config.json").write_text("{}")
+        write_manifest(draft, kind="test")
+    return target
+
+
+def test_a_whole_folder_verifies(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert manifest["kind"] == "test"
+    assert set(manifest["files"]) == {"sub/weights.bin", "config.json"}
+
+
+def test_one_flipped_bit_is_found_and_the_file_named(folder: Path) -> None:
+    file = folder / "sub" / "weights.bin"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=r"weights\.bin.*SHA-256"):
+        read_manifest(folder)
+
+
+def test_a_truncated_file_is_found_and_named(folder: Path) -> None:
+    file = folder / "sub" / "weights.bin"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CorruptFileError, match=r"weights\.bin: 255 bytes instead of 256"):
+        read_manifest(folder)
+
+
+def test_a_missing_file_is_found_and_named(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    with pytest.raises(CorruptFileError, match=r"config\.json: missing"):
+        read_manifest(folder)
+
+
+def test_a_folder_without_a_manifest_was_never_completely_written(tmp_path: Path) -> None:
+    with pytest.raises(CorruptFileError, match="never completely written"):
+        read_manifest(tmp_path)
+
+
+def test_the_same_content_has_the_same_hash_whatever_the_facts(tmp_path: Path) -> None:
+    hashes = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_text("same")
+        hashes.add(write_manifest(tmp_path / name, written_by=name)["content_hash"])
+    assert len(hashes) == 1
+
+
+def test_a_failed_write_leaves_the_previous_folder(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_folder(folder) as draft:
+        (draft / "half").write_bytes((folder / "absent").read_bytes())
+    assert read_manifest(folder)["kind"] == "test"
+    assert [path.name for path in folder.parent.iterdir()] == ["thing"]
+
+
+def test_a_killed_write_leaves_the_previous_folder(folder: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from recommender.manifest import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1])) as draft:\n"
+        "    (draft / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(folder)], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert read_manifest(folder)["kind"] == "test"

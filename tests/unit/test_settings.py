@@ -1,0 +1,80 @@
+"""Settings come from one TOML and the environment; what is misspelt is refused by name; secrets are never among them."""
+
+from pathlib import Path
+
+import pytest
+
+from recommender.errors import SettingsError
+from recommender.secrets import secret
+from recommender.settings import Settings, load_settings, settings_from_json
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "recommender.toml"
+    file.write_text(text)
+    return file
+
+
+def test_the_repository_s_own_file_is_valid() -> None:
+    assert load_settings(ROOT / "recommender.toml").source.dataset == "complete_journey"
+
+
+def test_a_misspelt_key_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"recommender\.toml.*serving\.prot"):
+        load_settings(write(tmp_path, "[serving]\nprot = 9000\n"))
+
+
+def test_a_wrong_type_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"serving\.port"):
+        load_settings(write(tmp_path, "[serving]\nport = 'eight thousand'\n"))
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"recommender\.toml"):
+        load_settings(write(tmp_path, "[serving\nport"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"absent\.toml: no such settings file"):
+        load_settings(tmp_path / "absent.toml")
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECOMMENDER__SERVING__PORT", "9123")
+    assert load_settings(write(tmp_path, "[serving]\nport = 9000\n")).serving.port == 9123
+
+
+def test_the_environment_may_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECOMMENDER_SETTINGS", str(write(tmp_path, "[serving]\nport = 9001\n")))
+    assert load_settings().serving.port == 9001
+
+
+def test_a_step_sees_exactly_the_settings_that_the_pipeline_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(ROOT / "recommender.toml")
+    monkeypatch.setenv("RECOMMENDER__SERVING__PORT", "9999")
+    assert settings_from_json(settings.model_dump_json()) == settings
+
+
+def test_ports_and_threads_do_not_change_what_is_trained_but_the_seed_does() -> None:
+    base = Settings()
+    moved = Settings.model_validate({"serving": {"port": 9000}, "training": {"threads": 8}})
+    seeded = Settings.model_validate({"training": {"seed": 18}})
+    assert base.training_hash == moved.training_hash != seeded.training_hash
+
+
+def test_a_secret_is_read_from_its_mounted_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    monkeypatch.setenv("RECOMMENDER_SECRETS", str(tmp_path))
+    monkeypatch.setenv("RECOMMENDER_TOKEN", "other")
+    assert secret("token") == "s3cret"
+
+
+def test_an_unset_secret_is_none_but_an_empty_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RECOMMENDER_SECRETS", raising=False)
+    monkeypatch.delenv("RECOMMENDER_TOKEN", raising=False)
+    assert secret("token") is None
+    monkeypatch.setenv("RECOMMENDER_TOKEN", " ")
+    with pytest.raises(SettingsError, match="RECOMMENDER_TOKEN is set but empty"):
+        secret("token")
