@@ -65,3 +65,7 @@ class StepFailed(RecommenderError):
 
 class FeatureStoreError(RecommenderError):
     """The feature store is away, late, or holds what this version cannot read. Says which store and what to do."""
+
+
+class EndpointError(RecommenderError):
+    """A pipeline endpoint cannot be reached or refuses what was asked of it."""

@@ -1,0 +1,58 @@
+"""What a step needs around it on a cluster: resources, the volume that outlives runs, secrets as files, an unprivileged user.
+
+`kfp.local` ignores all of it, so the pipeline that runs on a laptop is the one that runs on a cluster.
+"""
+
+from dataclasses import dataclass
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry
+
+USER = 10001
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Names that k8s/base gives. `home`: where the volume claim is mounted, in every step and every serving pod."""
+
+    home: str = "/var/recommender"
+    claim: str = "recommender-home"
+    store_secret: str = "campaign-store"
+    secrets: str = "/run/secrets/recommender"
+    registry: str = REGISTRY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """CPU cores and memory of a step: what it is promised and what it may take; `hours`: after which it is given up."""
+
+    cpu: str
+    cpu_limit: str
+    memory: str
+    memory_limit: str
+    hours: float = 1.0
+
+
+SMALL = Size(cpu="250m", cpu_limit="1", memory="512Mi", memory_limit="2Gi")
+DATA = Size(cpu="1", cpu_limit="4", memory="2Gi", memory_limit="8Gi", hours=3)
+TRAINING = Size(cpu="2", cpu_limit="8", memory="4Gi", memory_limit="16Gi", hours=12)
+
+
+def place(task: PipelineTask, size: Size, cluster: Cluster | None, *, gpu: bool = False) -> PipelineTask:
+    """Give `task` its resources, and on a cluster its volume, secrets, user, time limit and image."""
+    task.set_cpu_request(size.cpu).set_cpu_limit(size.cpu_limit)
+    task.set_memory_request(size.memory).set_memory_limit(size.memory_limit)
+    image = PIPELINE_GPU_IMAGE if gpu else PIPELINE_IMAGE
+    if gpu:
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
+    if cluster is None:
+        return task
+    task.set_container_image(in_registry(image, cluster.registry))
+    task.set_env_variable("RECOMMENDER_SECRETS", cluster.secrets)
+    kubernetes.mount_pvc(task, pvc_name=cluster.claim, mount_path=cluster.home)
+    kubernetes.use_secret_as_volume(task, secret_name=cluster.store_secret, mount_path=cluster.secrets, optional=True)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.set_timeout(task, seconds=int(size.hours * 3600))
+    return task

@@ -1,0 +1,35 @@
+"""Run the pipeline on a KFP endpoint."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from recommender.errors import EndpointError
+
+
+def submit(
+    pipeline: Path, arguments: Mapping[str, str], *, host: str, namespace: str, experiment: str, caching: bool = True
+) -> str:
+    """Start a run of a compiled pipeline at `host`; returns the run's page. A bearer token is read from KFP_TOKEN.
+
+    Raises:
+        EndpointError: the endpoint cannot be reached, or refuses the run.
+    """
+    import kfp_server_api
+    import urllib3
+    from kfp import Client
+
+    try:
+        client = Client(host=host, namespace=namespace, existing_token=os.environ.get("KFP_TOKEN"))
+        run = client.create_run_from_pipeline_package(
+            str(pipeline),
+            arguments=dict(arguments),
+            experiment_name=experiment,
+            namespace=namespace,
+            enable_caching=None if caching else False,
+        )
+    except kfp_server_api.ApiException as error:
+        raise EndpointError(f"{host} refused the run: {error.status} {error.reason}: {error.body}") from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise EndpointError(f"{host} cannot be reached: {error}") from None
+    return f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
