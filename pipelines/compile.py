@@ -34,7 +34,7 @@ def compile_cluster(
     from kfp.compiler import Compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-    from pipelines.training import NAME, training_pipeline_for
+    from pipelines.training import NAME, TITLE, training_pipeline_for
 
     if not settings.home.is_relative_to(cluster.home):
         raise SettingsError(
@@ -47,6 +47,7 @@ def compile_cluster(
     Compiler().compile(pipeline, str(folder / PIPELINE_FILE), pipeline_parameters=arguments)
     options = KubernetesManifestOptions(
         pipeline_name=NAME,
+        pipeline_display_name=TITLE,
         pipeline_version_name=f"{NAME}-{code_version().replace('+', '-').replace('.', '-')}",
         namespace=namespace,
         include_pipeline_manifest=True,

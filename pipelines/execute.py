@@ -4,6 +4,7 @@ Apart from `pipelines.local`, which watches it, because kfp.local prints everyth
 """
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -20,6 +21,8 @@ def execute(spec: Path, arguments: Path, *, root: Path, cache: Path | None) -> N
     warnings.filterwarnings("ignore", module="kfp.local")
     from kfp import components, local
 
+    # kfp.local logs steps it runs by itself, but a cache hit only where logging is on.
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(levelname)s - %(message)s")
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),

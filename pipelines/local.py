@@ -118,12 +118,22 @@ def run_pipeline(
     """
     root = (home / "kfp").resolve()
     if "python3" in str(root):
-        raise SettingsError(f"{root}: kfp.local rewrites 'python3' in paths; set `home` to a folder without it in its path")
+        raise SettingsError(
+            f"{root}: kfp.local rewrites 'python3' in paths; set `home` to a folder without it in its path"
+        )
     run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = home / "runs" / run_id
     write_text(folder / "arguments.json", json.dumps(dict(arguments), indent=1, sort_keys=True))
     shutil.copyfile(spec, folder / "pipeline.yaml")
-    command = [sys.executable, "-u", "-m", "pipelines.execute", str(spec), str(folder / "arguments.json"), str(root / run_id)]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "pipelines.execute",
+        str(spec),
+        str(folder / "arguments.json"),
+        str(root / run_id),
+    ]
     if caching:
         command.append(str(root / "cache"))
     began = time.monotonic()
@@ -131,7 +141,12 @@ def run_pipeline(
         watch = _Watch(titles=titles(spec), folder=folder, display=display, memory=memory)
         code, output = _follow(command, watch, memory)
     run = LocalRun(
-        id=run_id, folder=folder, root=root / run_id, steps=watch.steps, seconds=time.monotonic() - began, peak_mib=memory.peak
+        id=run_id,
+        folder=folder,
+        root=root / run_id,
+        steps=watch.steps,
+        seconds=time.monotonic() - began,
+        peak_mib=memory.peak,
     )
     write_text(folder / "run.json", json.dumps(asdict(run), indent=1, default=str))
     if code != 0:
@@ -140,12 +155,14 @@ def run_pipeline(
 
 
 def titles(spec: Path) -> dict[str, str]:
-    """Component name -> display name, of every task in a compiled pipeline."""
+    """Display name by component and by task (kfp.local names the one when a step runs, the other on a cache hit)."""
     found: dict[str, str] = {}
     document = next(iter(yaml.safe_load_all(spec.read_text(encoding="utf-8"))))
     dags = [document["root"], *document["components"].values()]
-    for task in (task for dag in dags for task in dag.get("dag", {}).get("tasks", {}).values()):
-        found[task["componentRef"]["name"].removeprefix("comp-")] = task["taskInfo"]["name"]
+    for dag in dags:
+        for name, task in dag.get("dag", {}).get("tasks", {}).items():
+            title = task["taskInfo"]["name"]
+            found[name] = found[task["componentRef"]["name"].removeprefix("comp-")] = title
     return found
 
 
@@ -154,7 +171,13 @@ def _follow(command: list[str], watch: _Watch, memory: MemoryWatch) -> tuple[int
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     last: list[str] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1, env=environment, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+        env=environment,
+        start_new_session=True,
     ) as process:
         memory.runner = process.pid
         try:

@@ -46,7 +46,9 @@ class MemoryWatch:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
 
@@ -62,4 +64,3 @@ class MemoryWatch:
             taken = {process.pid: proportional_bytes(process) for process in (own, *descendants(own.pid))}
             self.peak = max(self.peak, sum(taken.values()) / MIB)
             self._step_peak = max(self._step_peak, sum(taken.get(pid, 0) for pid in step) / MIB)
-

@@ -25,7 +25,11 @@ class Step:
     @property
     def figures(self) -> str:
         """Time and memory in words."""
-        return "unchanged, taken from the cache" if self.status == "cached" else f"{self.seconds:6.1f} s  {self.peak_mib:6.0f} MiB"
+        return (
+            "unchanged, taken from the cache"
+            if self.status == "cached"
+            else f"{self.seconds:6.1f} s  {self.peak_mib:6.0f} MiB"
+        )
 
 
 class StepDisplay:
@@ -45,7 +49,9 @@ class StepDisplay:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 

@@ -1,6 +1,7 @@
 """Run the pipeline on a KFP endpoint."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,10 @@ def submit(
     from kfp import Client
 
     try:
-        client = Client(host=host, namespace=namespace, existing_token=os.environ.get("KFP_TOKEN"))
+        # The client says at every start that it talks to version 2 only.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
+            client = Client(host=host, namespace=namespace, existing_token=os.environ.get("KFP_TOKEN"))
         run = client.create_run_from_pipeline_package(
             str(pipeline),
             arguments=dict(arguments),

@@ -1,0 +1,74 @@
+"""Ask a running endpoint over HTTP, as an application would, and show what it answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recommender.errors import ServingError
+from recommender.settings import Settings
+
+
+def ask(
+    settings: Settings, user_id: str, *, url: str = "", num_campaigns: int = 3, num_items: int = 3
+) -> dict[str, Any]:
+    """The gateway's answer for one user. A bearer token is read from RECOMMENDER_TOKEN.
+
+    Raises:
+        ServingError: nothing listens there, or the gateway refuses the request; holds what it said.
+    """
+    import httpx
+
+    from recommender.secrets import secret
+
+    base = url or f"http://{_reachable(settings.serving.host)}:{settings.serving.port}"
+    token = secret("token")
+    try:
+        response = httpx.post(
+            f"{base}/v1/recommendations",
+            json={"user_id": user_id, "num_campaigns": num_campaigns, "num_items": num_items},
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=30,
+        )
+    except httpx.HTTPError as error:
+        raise ServingError(f"{base}: no answer ({error}). Start the endpoint with: recommender serve") from None
+    if response.status_code != 200:
+        raise ServingError(f"{base} answered {response.status_code}: {response.text[:500]}")
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def show(console: Console, title: str, answer: dict[str, Any]) -> None:
+    """One shopper's ranked campaigns with items and reasons, and which model said so."""
+    table = Table("#", "campaign", "score", "items", "reasons", title=title, title_justify="left", show_lines=True)
+    for rank, campaign in enumerate(answer["campaigns"], start=1):
+        items = "\n".join(str(item.get("name") or item["item_id"]) for item in campaign["items"])
+        name = campaign.get("name") or campaign["campaign_id"]
+        table.add_row(
+            str(rank), str(name), f"{campaign['score']:.3f}", items, "\n".join(map(_text, campaign["reasons"]))
+        )
+    console.print(table)
+    marks = [mark for mark in ("cold_start", "degraded") if answer.get(mark)]
+    age = answer.get("feature_age_s")
+    console.print(
+        f"model {answer['model_version']} · {answer['variant']} · features "
+        f"{'none' if age is None else f'{age / 3600:.1f} h old'}{''.join(f' · {mark}' for mark in marks)}\n",
+        highlight=False,
+    )
+
+
+def ask_and_show(settings: Settings, users: Sequence[str], *, url: str, num_campaigns: int, num_items: int) -> None:
+    """Ask for each user in turn and print the answers."""
+    console = Console()
+    for user in users:
+        answer = ask(settings, user, url=url, num_campaigns=num_campaigns, num_items=num_items)
+        show(console, f"Shopper {user}", answer)
+
+
+def _text(reason: object) -> str:
+    return str(reason.get("text", reason)) if isinstance(reason, dict) else str(reason)
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host

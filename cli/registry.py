@@ -1,0 +1,65 @@
+"""`status`, `promote`, `rollback`: what serves, since when, from which data and configuration, and the way back."""
+
+from rich.console import Console
+from rich.table import Table
+
+from recommender.errors import RegistryError
+from recommender.registry import Registry, Serving
+from recommender.settings import Settings
+
+SHOWN_EVENTS = 8
+
+
+def show_status(settings: Settings) -> None:
+    """Print champion, canary and the latest changes."""
+    registry, console = Registry(settings.home), Console()
+    status = registry.status()
+    if status.champion is None:
+        console.print(f"Nothing serves yet: {registry.folder} has no champion. Start with: recommender run")
+        return
+    table = Table("", "version", "ranker", "users", "since (UTC)", "data", "configuration", "code", title="What serves")
+    for role, serving in (("champion", status.champion), ("canary", status.canary)):
+        if serving is not None:
+            table.add_row(role, *_row(serving))
+    console.print(table)
+    if status.previous:
+        console.print(f"The way back: recommender rollback (to {status.previous[-1]})")
+    events = Table("when (UTC)", "what", "version", "", title="The latest changes")
+    for event in registry.history()[-SHOWN_EVENTS:]:
+        verdict = event.get("verdict") or {}
+        events.add_row(
+            str(event["at"])[:19], event["what"], event["version"], event.get("reason") or verdict.get("decision", "")
+        )
+    console.print(events)
+
+
+def promote_canary(settings: Settings, reason: str) -> None:
+    """Make the canary the champion.
+
+    Raises:
+        RegistryError: no canary serves.
+    """
+    registry = Registry(settings.home)
+    canary = registry.canary()
+    if canary is None:
+        raise RegistryError("no canary serves, so there is none to promote; `recommender status` shows what serves")
+    registry.promote(canary.version, reason=reason)
+    print(f"{canary.version} ({canary.ranker}) is the champion now; a running endpoint follows by itself")
+
+
+def roll_back(settings: Settings, reason: str) -> None:
+    """End the canary, or bring the previous champion back."""
+    print(f"{Registry(settings.home).rollback(reason)} serves everyone now; a running endpoint follows by itself")
+
+
+def _row(serving: Serving) -> tuple[str, ...]:
+    lineage = serving.lineage
+    return (
+        serving.version,
+        serving.ranker,
+        f"{serving.share:.0%}",
+        f"{serving.since:%Y-%m-%d %H:%M}",
+        str(lineage.get("data_hash", ""))[:10],
+        str(lineage.get("training_hash", ""))[:10],
+        str(lineage.get("code_version", "")),
+    )

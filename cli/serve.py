@@ -1,0 +1,1 @@
+"""`serve` and `stop`: the endpoint stays until it is told to go."""

@@ -1,0 +1,20 @@
+"""Step 3: portraits, item and campaign features, affinities, histories and labels, each as of its decision."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Output
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def build_features(settings: str, code_version: str, data_hash: str, tables: Input[Dataset], features: Output[Dataset]):
+    """Build every feature from nothing later than its decision time."""
+    from pathlib import Path
+
+    from recommender.features import build
+    from recommender.moments import as_of
+    from recommender.settings import settings_from_json
+    from recommender.tables import open_tables
+
+    chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
+    build(opened, Path(features.path), as_of=as_of(chosen.time, opened), threads=chosen.training.threads)

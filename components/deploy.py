@@ -1,0 +1,20 @@
+"""Step 11, after PROMOTE: the challenger serves a share of the users beside the champion."""
+
+from kfp import dsl
+from kfp.dsl import Input, Markdown, Model, Output
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def deploy(settings: str, version: str, reason: str, archive: Input[Model], note: Output[Markdown]):
+    """Start the canary in the registry; every serving replica follows the registry and swaps without losing a request."""
+    from pathlib import Path
+
+    from recommender.registry import Registry
+    from recommender.settings import settings_from_json
+
+    chosen = settings_from_json(settings)
+    share = chosen.serving.canary_share
+    Registry(chosen.home).start_canary(version, share, verdict={"decision": "PROMOTE", "reason": reason})
+    Path(note.path).write_text(f"**{version}** serves {share:.0%} of the users as canary. {reason}\n", encoding="utf-8")

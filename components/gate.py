@@ -1,0 +1,24 @@
+"""Step 9: the verdict, by the rules of the judgement file."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Output
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def gate(settings: str, challenger: str, evaluation: Input[Dataset], note: Output[Markdown]) -> NamedTuple(
+    "Judged", [("decision", str), ("reason", str)]
+):
+    """PROMOTE or HOLD, with the reasons in words; the registry's history keeps it."""
+    from pathlib import Path
+
+    from recommender.experiments.gate import judge
+
+    from recommender.settings import settings_from_json
+
+    verdict = judge(Path(evaluation.path), settings=settings_from_json(settings), challenger=challenger)
+    Path(note.path).write_text(verdict.markdown, encoding="utf-8")
+    return verdict.decision, "; ".join(verdict.reasons)

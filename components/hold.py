@@ -1,0 +1,15 @@
+"""The other branch: nothing changes, and the reason stays in view."""
+
+from kfp import dsl
+from kfp.dsl import Markdown, Output
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def hold(champion: str, challenger: str, reason: str, note: Output[Markdown]):
+    """The champion stays; says why."""
+    from pathlib import Path
+
+    text = f"**{champion}** stays champion; **{challenger}** does not serve. {reason}\n"
+    Path(note.path).write_text(text, encoding="utf-8")

@@ -1,0 +1,23 @@
+"""Step 1: a source becomes the canonical tables."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Metrics, Output
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def ingest(
+    settings: str, source_identity: str, code_version: str, tables: Output[Dataset], metrics: Output[Metrics]
+) -> str:
+    """Read the configured source into canonical tables; returns their data hash. `source_identity`: for the cache's key."""
+    from pathlib import Path
+
+    from recommender.datasets import ingest as ingest_source
+    from recommender.settings import settings_from_json
+
+    made = ingest_source(settings_from_json(settings).source, Path(tables.path))
+    tables.metadata.update(data_hash=made.data_hash, source=made.manifest["source"], log_end=str(made.log_end))
+    for name, rows in made.manifest["rows"].items():
+        metrics.log_metric(f"{name}_rows", rows)
+    return made.data_hash

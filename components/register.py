@@ -1,0 +1,24 @@
+"""Step 7: what was trained enters the registry; on the first run the last baseline becomes the champion."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Input, Model
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def register(settings: str, baselines: Input[list[Model]], challenger: Input[Model]) -> NamedTuple(
+    "Entered", [("champion", str), ("challenger", str), ("others", list)]
+):
+    """Give each candidate its version id, a hash of data, configuration, ranker and code; returns who meets whom."""
+    from pathlib import Path
+
+    from recommender.experiments.entry import enter
+    from recommender.registry import Registry
+    from recommender.settings import settings_from_json
+
+    registry = Registry(settings_from_json(settings).home)
+    entry = enter(registry, baselines=[Path(model.path) for model in baselines], challenger=Path(challenger.path))
+    return entry.champion, entry.challenger, list(entry.others)

@@ -1,0 +1,29 @@
+"""Step 6: one ranker, fitted at the boundaries of gate, test and now."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def train_ranker(
+    settings: str,
+    code_version: str,
+    data_hash: str,
+    ranker: str,
+    training_set: Input[Dataset],
+    fits: Output[Model],
+    metrics: Output[Metrics],
+):
+    """Train one ranker and write its bundles. A killed step continues from its last checkpoint."""
+    from pathlib import Path
+
+    from recommender.settings import settings_from_json
+    from recommender.training import train
+
+    chosen = settings_from_json(settings)
+    result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path))
+    fits.metadata.update(ranker=ranker, data_hash=data_hash)
+    for name, value in result.metrics.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,31 @@
+"""Step 2: expectations on every table; a critical failure stops the run, bad rows go to quarantine with a reason."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Dataset, Input, Metrics, Output
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def validate_data(
+    settings: str,
+    code_version: str,
+    data_hash: str,
+    raw: Input[Dataset],
+    tables: Output[Dataset],
+    page: Output[HTML],
+    metrics: Output[Metrics],
+) -> str:
+    """Judge the tables and write those that passed; returns their data hash.
+
+    Raises:
+        ValidationFailed: critical expectations failed; the message shows them with the failing rows.
+    """
+    from pathlib import Path
+
+    from components.validate_data.validation import validate_step
+
+    verdict = validate_step(Path(raw.path), Path(tables.path), html=Path(page.path), settings_json=settings)
+    for name, value in verdict.metrics.items():
+        metrics.log_metric(name, value)
+    return verdict.data_hash

@@ -1,0 +1,111 @@
+"""The training pipeline: from a source to a verdict, and to a canary where the verdict is PROMOTE.
+
+    ingest -> validate -> features -> materialise -> training set -> baselines, challenger -> register -> evaluate -> gate
+                                                                                    PROMOTE -> package -> deploy | HOLD
+
+Steps that only turn inputs into outputs are cached. Their keys hold what changes the result and KFP cannot see: the data's
+hash, the settings, the code's version. Steps that change the world outside their outputs (store, registry, canary) never are.
+"""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
+from components.build_features import build_features
+from components.build_training_set import build_training_set
+from components.deploy import deploy
+from components.evaluate import evaluate
+from components.gate import gate
+from components.hold import hold
+from components.ingest import ingest
+from components.materialise import materialise
+from components.package import package
+from components.register import register
+from components.train_ranker import train_ranker
+from components.validate_data.component import validate_data
+from pipelines.cluster import DATA, SMALL, TRAINING, Cluster, Size, place
+from recommender.settings import Settings
+
+NAME = "campaign-training"
+TITLE = "Campaign recommendation: training"
+RETRIES = 2
+
+
+def training_pipeline_for(
+    settings: Settings, *, cluster: Cluster | None = None, identified_source: bool = False, retries: int = RETRIES
+) -> BaseComponent:
+    """The pipeline for these settings: which baselines, CPU or GPU; everything else travels as the parameter `settings`.
+
+    `cluster`: what surrounds a step there; None on this machine. `identified_source`: the run's `source_identity` names the
+    source's content, so that an unchanged source need not be read again. `retries`: of each step, for pods that are lost.
+    """
+
+    def placed(task: dsl.PipelineTask, title: str, size: Size, *, cached: bool, gpu: bool = False) -> dsl.PipelineTask:
+        task.set_display_name(title).set_caching_options(enable_caching=cached)
+        if retries:
+            task.set_retry(num_retries=retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+        return place(task, size, cluster, gpu=gpu)
+
+    baselines, challenger = settings.training.baselines, settings.training.challenger
+    gpu = settings.training.device == "cuda"
+
+    @dsl.pipeline(name=NAME, display_name=TITLE, description=__doc__)
+    def training_pipeline(settings: str, source_identity: str, code_version: str) -> None:
+        read = ingest(settings=settings, source_identity=source_identity, code_version=code_version)
+        placed(read, "Read the source into tables", DATA, cached=identified_source)
+
+        key: dict[str, Any] = {"settings": settings, "code_version": code_version}
+        valid = validate_data(**key, data_hash=read.outputs["Output"], raw=read.outputs["tables"])
+        placed(valid, "Validate the tables", DATA, cached=True)
+        tables, key["data_hash"] = valid.outputs["tables"], valid.outputs["Output"]
+
+        featured = build_features(**key, tables=tables)
+        placed(featured, "Build features as of each decision", DATA, cached=True)
+        features = featured.outputs["features"]
+
+        stored = materialise(settings=settings, data_hash=key["data_hash"], features=features)
+        placed(stored, "Materialise for training and serving", DATA, cached=False)
+
+        key["data_hash"] = stored.output
+        pairs = build_training_set(**key, features=features, tables=tables)
+        placed(pairs, "Build the training set, point in time", DATA, cached=True)
+        training_set = pairs.outputs["training_set"]
+
+        with dsl.ParallelFor(list(baselines), parallelism=1) as ranker:
+            baseline = train_ranker(**key, ranker=ranker, training_set=training_set)
+            placed(baseline, "Train a baseline", TRAINING, cached=True)
+        trained = train_ranker(**key, ranker=challenger, training_set=training_set)
+        placed(trained, "Train the challenger", TRAINING, cached=True, gpu=gpu)
+
+        entered = register(
+            settings=settings,
+            baselines=dsl.Collected(baseline.outputs["fits"]),
+            challenger=trained.outputs["fits"],
+        )
+        placed(entered, "Enter the registry", SMALL, cached=False)
+        champion_id, challenger_id = entered.outputs["champion"], entered.outputs["challenger"]
+
+        measured = evaluate(
+            settings=settings,
+            champion=champion_id,
+            challenger=challenger_id,
+            others=entered.outputs["others"],
+            training_set=training_set,
+        )
+        placed(measured, "Evaluate against the champion", TRAINING, cached=False)
+
+        judged = gate(settings=settings, challenger=challenger_id, evaluation=measured.outputs["evaluation"])
+        placed(judged, "Gate", SMALL, cached=False)
+        reason = judged.outputs["reason"]
+
+        with dsl.If(judged.outputs["decision"] == "PROMOTE", name="promote"):
+            packed = package(settings=settings, version=challenger_id)
+            placed(packed, "Package the challenger", SMALL, cached=False)
+            live = deploy(settings=settings, version=challenger_id, reason=reason, archive=packed.outputs["archive"])
+            placed(live, "Deploy as canary beside the champion", SMALL, cached=False)
+        with dsl.Else(name="hold"):
+            kept = hold(champion=champion_id, challenger=challenger_id, reason=reason)
+            placed(kept, "Hold: the champion stays", SMALL, cached=False)
+
+    return training_pipeline

@@ -1,0 +1,170 @@
+"""What `recommender compile` writes is what a cluster needs: valid, complete, cached where that is right, GPU when asked for."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from typer.testing import CliRunner
+
+from cli.main import app
+from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, in_registry
+from pipelines.cluster import Cluster
+from pipelines.compile import compile_cluster, compile_local
+from recommender.errors import SettingsError
+from recommender.settings import Settings, TrainingSettings
+
+SIDE_EFFECTS = {
+    "comp-materialise",
+    "comp-register",
+    "comp-evaluate",
+    "comp-gate",
+    "comp-package",
+    "comp-deploy",
+    "comp-hold",
+}
+HOME = Path("/var/recommender")
+
+
+def settings_with(**training: Any) -> Settings:
+    return Settings(home=HOME, training=TrainingSettings(**training))
+
+
+def compiled(
+    folder: Path, settings: Settings, *, cluster: Cluster | None = None, source_identity: str = ""
+) -> dict[str, Any]:
+    file, _ = compile_cluster(
+        settings, folder, cluster=cluster or Cluster(), namespace="campaigns", source_identity=source_identity
+    )
+    spec, platform = yaml.safe_load_all(file.read_text())
+    return {"spec": spec, "platform": platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]}
+
+
+def tasks(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    dags = [spec["root"], *spec["components"].values()]
+    return [task for dag in dags for task in dag.get("dag", {}).get("tasks", {}).values()]
+
+
+def steps(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [task for task in tasks(spec) if "executorLabel" in spec["components"][task["componentRef"]["name"]]]
+
+
+def containers(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: executor["container"] for name, executor in spec["deploymentSpec"]["executors"].items()}
+
+
+def test_the_pipeline_is_a_valid_spec_with_a_title_and_retries_for_every_step(tmp_path: Path) -> None:
+    spec = compiled(tmp_path, settings_with())["spec"]
+    json_format.ParseDict(spec, PipelineSpec())
+    for step in steps(spec):
+        assert step["taskInfo"]["name"] != step["componentRef"]["name"].removeprefix("comp-")
+        assert step["retryPolicy"]["maxRetryCount"] == 2
+    assert {step["componentRef"]["name"] for step in steps(spec)} >= SIDE_EFFECTS
+
+
+def test_only_steps_without_side_effects_are_cached(tmp_path: Path) -> None:
+    spec = compiled(tmp_path, settings_with())["spec"]
+    cached = {step["componentRef"]["name"] for step in steps(spec) if step["cachingOptions"].get("enableCache")}
+    assert not cached & SIDE_EFFECTS
+    assert {"comp-build-features", "comp-train-ranker"} <= cached
+
+
+def test_ingestion_is_cached_only_where_the_source_s_identity_is_given(tmp_path: Path) -> None:
+    def ingestion(identity: str) -> dict[str, Any]:
+        spec = compiled(tmp_path / (identity or "none"), settings_with(), source_identity=identity)["spec"]
+        (step,) = (step for step in steps(spec) if step["componentRef"]["name"] == "comp-ingest")
+        return dict(step["cachingOptions"])
+
+    assert not ingestion("").get("enableCache")
+    assert ingestion("sha256:abc")["enableCache"] is True
+
+
+def test_every_cached_step_has_the_code_s_version_and_the_data_s_identity_in_its_key(tmp_path: Path) -> None:
+    spec = compiled(tmp_path, settings_with(), source_identity="sha256:abc")["spec"]
+    for step in steps(spec):
+        if step["cachingOptions"].get("enableCache"):
+            inputs = step["inputs"]["parameters"]
+            assert "code_version" in inputs
+            assert "data_hash" in inputs or "source_identity" in inputs
+            assert "settings" in inputs
+
+
+def test_every_step_has_requests_limits_the_volume_and_an_unprivileged_user(tmp_path: Path) -> None:
+    made = compiled(tmp_path, settings_with())
+    for name, container in containers(made["spec"]).items():
+        resources = container["resources"]
+        assert {"resourceCpuRequest", "resourceCpuLimit", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(
+            resources
+        )
+        platform = made["platform"][name]
+        assert platform["pvcMount"][0]["mountPath"] == str(HOME)
+        assert platform["securityContext"]["runAsNonRoot"] is True
+        assert int(platform["activeDeadlineSeconds"]) > 0
+
+
+def test_a_gpu_is_requested_for_the_challenger_only_and_only_when_training_is_on_cuda(tmp_path: Path) -> None:
+    on_cpu = containers(compiled(tmp_path / "cpu", settings_with())["spec"])
+    on_gpu = containers(compiled(tmp_path / "gpu", settings_with(device="cuda"))["spec"])
+    assert not [name for name, container in on_cpu.items() if "accelerator" in container["resources"]]
+    asking = {name: container for name, container in on_gpu.items() if "accelerator" in container["resources"]}
+    ((name, container),) = asking.items()
+    assert name.startswith("exec-train-ranker")
+    assert container["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert container["image"] == PIPELINE_GPU_IMAGE
+
+
+def test_images_come_from_the_registry_that_is_named(tmp_path: Path) -> None:
+    cluster = Cluster(registry="harbor.example.org/shop")
+    images = {c["image"] for c in containers(compiled(tmp_path, settings_with(), cluster=cluster)["spec"]).values()}
+    assert images == {in_registry(PIPELINE_IMAGE, "harbor.example.org/shop")}
+
+
+def test_the_resources_for_gitops_are_a_pipeline_and_a_version_of_it(tmp_path: Path) -> None:
+    _, file = compile_cluster(settings_with(), tmp_path, cluster=Cluster(), namespace="shop")
+    pipeline, version = yaml.safe_load_all(file.read_text())
+    assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+    for resource in (pipeline, version):
+        assert resource["apiVersion"] == "pipelines.kubeflow.org/v2beta1"
+        assert resource["metadata"]["namespace"] == "shop"
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
+    json_format.ParseDict(version["spec"]["pipelineSpec"], PipelineSpec())
+    assert version["spec"]["platformSpec"]
+
+
+def test_the_resources_satisfy_their_custom_resource_definitions(tmp_path: Path) -> None:
+    folder = os.environ.get("CRDS")
+    if folder is None:
+        pytest.skip("CRDS names no folder with CustomResourceDefinitions: `make check SHARED=…` does")
+    from jsonschema import Draft7Validator
+
+    definitions = [d for f in Path(folder, "kfp").glob("*.y*ml") for d in yaml.safe_load_all(f.read_text()) if d]
+    schemas = {d["spec"]["names"]["kind"]: d["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for d in definitions}
+    _, file = compile_cluster(settings_with(), tmp_path, cluster=Cluster(), namespace="shop")
+    for resource in yaml.safe_load_all(file.read_text()):
+        Draft7Validator(schemas[resource["kind"]]).validate(resource)
+
+
+def test_compiling_for_a_cluster_refuses_a_home_outside_its_volume(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"/var/recommender"):
+        compile_cluster(Settings(home=Path("var")), tmp_path, cluster=Cluster(), namespace="shop")
+
+
+def test_the_local_pipeline_has_no_retries_and_no_cluster_parts(tmp_path: Path) -> None:
+    file = compile_local(Settings(), tmp_path / "local.yaml", identified_source=False)
+    (spec,) = yaml.safe_load_all(file.read_text())
+    assert not [step for step in steps(spec) if "retryPolicy" in step]
+
+
+def test_the_verb_compile_writes_both_files(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["compile", "--output", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["training-resources.yaml", "training.yaml"]
+
+
+def test_submitting_to_an_endpoint_that_is_away_is_an_error_in_words() -> None:
+    result = CliRunner().invoke(app, ["submit", "--host", "http://127.0.0.1:9"])
+    assert result.exit_code == 2
+    assert "127.0.0.1:9 cannot be reached" in result.stderr.replace("\n", "")
