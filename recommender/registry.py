@@ -221,6 +221,23 @@ class Registry:
         events = self.history()
         return [e["verdict"] for e in events if e["what"] == "judged" and e["version"] == version]
 
+    def settled(self, version: str) -> list[dict[str, Any]]:
+        """The verdicts that need no second look: every HOLD, and a PROMOTE that was acted upon.
+
+        A run killed between its verdict and the canary's start judges again and goes on.
+        """
+        settled: list[dict[str, Any]] = []
+        promised: list[dict[str, Any]] = []
+        for event in self.history():
+            if event["version"] != version:
+                continue
+            if event["what"] == "judged":
+                (promised if event["verdict"].get("decision") == "PROMOTE" else settled).append(event["verdict"])
+            elif event["what"] in ("canary started", "promoted"):
+                settled += promised
+                promised = []
+        return settled
+
     def _path(self, version: str) -> Path:
         return self.folder / "versions" / version
 
