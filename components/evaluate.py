@@ -1,7 +1,7 @@
 """Step 8: challenger, champion and baselines on the same later campaigns and the same users."""
 
 from kfp import dsl
-from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Metrics, Output
+from kfp.dsl import ClassificationMetrics, Dataset, Input, Metrics, Output
 
 from components.images import PIPELINE_IMAGE
 
@@ -14,18 +14,18 @@ def evaluate(
     others: list,
     training_set: Input[Dataset],
     evaluation: Output[Dataset],
-    page: Output[HTML],
     metrics: Output[Metrics],
     roc: Output[ClassificationMetrics],
 ):
-    """Measure every version on the gate's campaigns and on the final test, with intervals; the page shows all of it."""
+    """Measure every version on the gate's campaigns and on the final test, with intervals."""
     from pathlib import Path
 
-    from recommender.evaluation import evaluate_step
+    from recommender.experiments.contest import Entry, compare, figures
+    from recommender.settings import settings_from_json
 
-    measured = evaluate_step(
-        Path(training_set.path), champion, challenger, others, settings, Path(evaluation.path), Path(page.path)
-    )
-    for name, value in measured.figures.items():
+    entry, chosen = Entry(champion, challenger, tuple(others)), settings_from_json(settings)
+    measured = compare(Path(training_set.path), entry, settings=chosen, output=Path(evaluation.path))
+    for name, value in figures(measured).items():
         metrics.log_metric(name, value)
-    roc.log_roc_curve(*measured.roc)
+    false_positive, true_positive, threshold = zip(*measured.gate.rankers[measured.challenger].roc, strict=True)
+    roc.log_roc_curve(list(false_positive), list(true_positive), list(threshold))

@@ -150,7 +150,7 @@ def run_pipeline(
     )
     write_text(folder / "run.json", json.dumps(asdict(run), indent=1, default=str))
     if code != 0:
-        raise StepFailed(_why(watch, output, folder))
+        raise StepFailed(_why(watch, output, folder), root=run.root)
     return run
 
 

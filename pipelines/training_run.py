@@ -1,0 +1,91 @@
+"""One run of the training pipeline on this machine, and what it leaves for people in `home`/reports."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from pipelines.compile import compile_local, run_arguments
+from pipelines.local import LocalRun, run_pipeline
+from pipelines.memory import MemoryWatch
+from recommender.datasets.identity import source_identity
+from recommender.errors import StepFailed
+from recommender.evaluation.document import Evaluation
+from recommender.experiments.gate import Verdict
+from recommender.settings import Settings
+
+REPORTS = (
+    ("validate-data", "page", "validation.html"),
+    ("gate", "page", "evaluation.html"),
+    ("gate", "verdict", "verdict.json"),
+    ("evaluate", "evaluation", "evaluation"),
+)
+"""Step, artifact, and the name it gets in `home`/reports."""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What the last run left for people, below `home`/reports."""
+
+    folder: Path
+
+    @property
+    def pages(self) -> dict[str, Path]:
+        """The HTML pages that exist, by what they show."""
+        named = {"data validation": self.folder / "validation.html", "evaluation": self.folder / "evaluation.html"}
+        return {title: path for title, path in named.items() if path.is_file()}
+
+    def verdict(self) -> Verdict:
+        """The gate's last verdict.
+
+        Raises:
+            CorruptFileError: there is none yet.
+        """
+        return Verdict.read(self.folder / "verdict.json")
+
+    def evaluation(self) -> Evaluation:
+        """The last evaluation.
+
+        Raises:
+            CorruptFileError: there is none yet, or it was altered.
+        """
+        return Evaluation.read(self.folder / "evaluation")
+
+
+def reports(settings: Settings) -> Reports:
+    """Where the reports of these settings' runs are."""
+    return Reports(settings.home / "reports")
+
+
+def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, caching: bool = True) -> LocalRun:
+    """Run the whole training pipeline here; its pages are in `reports(settings)` afterwards, those of a failed run too.
+
+    Raises:
+        StepFailed: a step failed, with its own message.
+        SourceError: the source is missing.
+    """
+    identity = source_identity(settings.source)
+    spec = compile_local(settings, settings.home / "kfp" / "training.yaml", identified_source=True)
+    arguments = run_arguments(settings, identity)
+    try:
+        run = run_pipeline(spec, arguments, home=settings.home, console=console, memory=memory, caching=caching)
+    except StepFailed as failed:
+        if failed.root is not None:
+            _publish(failed.root, settings)
+        raise
+    _publish(run.root, settings)
+    return run
+
+
+def _publish(root: Path, settings: Settings) -> None:
+    """Copy what people read; a step that came from the cache left its page there before."""
+    folder = settings.home / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    for step, name, target in REPORTS:
+        for made in root.glob(f"*/{step}/{name}"):
+            if made.is_dir():
+                shutil.rmtree(folder / target, ignore_errors=True)
+                shutil.copytree(made, folder / target)
+            else:
+                shutil.copyfile(made, folder / target)

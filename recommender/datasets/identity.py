@@ -1,0 +1,31 @@
+"""What a source's content is, in one hash, without reading it into tables: an unchanged source need not be read again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recommender.manifest import digest, sha256
+from recommender.settings import SourceSettings
+
+
+def source_identity(source: SourceSettings) -> str:
+    """Hex SHA-256 of everything that `ingest` would read for `source`.
+
+    Raises:
+        SourceError: a file of the source is missing; names it.
+    """
+    return digest(source.model_dump(mode="json"), [sha256(path) for path in _files(source)])
+
+
+def _files(source: SourceSettings) -> Sequence[Path]:
+    match source.dataset:
+        case "complete_journey":
+            from recommender.datasets.complete_journey import source_files
+
+            return sorted(source_files().values())
+        case "files":
+            from recommender.datasets.files import source_files as mapped_files
+
+            mapping = Path(source.mapping)
+            return [mapping, *sorted(mapped_files(mapping))]
+        case "synthetic":
+            return []
