@@ -1,30 +1,36 @@
-"""Sources become tables: the default grocer, your own files, or a synthetic world whose truth is known."""
+"""Sources become canonical tables: `complete_journey` (the default), `files` (one's own), `synthetic` (any scale, known truth)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from recommender.settings import SourceSettings
 from recommender.tables import Tables
 
-__all__ = ["ingest"]
+__all__ = ["draft_mapping", "ingest"]
 
 
 def ingest(source: SourceSettings, output: Path) -> Tables:
-    """Read the configured source into canonical tables at `output` (whole or not at all).
+    """Read the configured source into a folder of canonical tables; whole or not at all, the same bytes for the same source.
 
     Raises:
-        SourceError: a file is missing or unreadable; names the file.
-        ContractError: what was read breaks the contract; names table, column and row.
+        SourceError: a file is missing, unreadable or lacks what the adapter needs; names it.
+        ContractError: a table is empty, or lacks a column, or has one of another dtype; names table, column and row.
     """
-    match source.dataset:
-        case "complete_journey":
-            from recommender.datasets.complete_journey import read
+    if source.dataset == "files":
+        from recommender.datasets import files
 
-            return read(output)
-        case "files":
-            from recommender.datasets.files import read_files
+        return files.ingest(Path(source.mapping), output)
+    if source.dataset == "synthetic":
+        from recommender.datasets import synthetic
 
-            return read_files(Path(source.mapping), output)
-        case "synthetic":
-            from recommender.datasets.synthetic import World
+        return synthetic.from_settings(source.synthetic).generate(output)
+    from recommender.datasets import complete_journey
 
-            return World(**source.synthetic).generate(output)
+    return complete_journey.ingest(output)
+
+
+def draft_mapping(files: Sequence[Path]) -> str:
+    """A mapping TOML drafted from the headers of CSV and Parquet files, with comments where a person must decide."""
+    from recommender.datasets.files import draft
+
+    return draft(files)
