@@ -57,6 +57,8 @@ class ServingSettings(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    inference_host: str = "127.0.0.1"
+    """Where TorchServe itself answers, without a token. In a pod: 0.0.0.0, behind a NetworkPolicy."""
     inference_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     management_port: Annotated[int, Field(ge=1, le=65535)] = 8081
     metrics_port: Annotated[int, Field(ge=1, le=65535)] = 8082
