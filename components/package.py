@@ -11,10 +11,9 @@ def package(settings: str, version: str, archive: Output[Model]):
     """Build the .mar of a registered version from its verified live bundle."""
     from pathlib import Path
 
-    from serving.archive import build_archive
-
     from recommender.registry import Registry
     from recommender.settings import settings_from_json
+    from serving.archive import build_archive
 
     bundle = Registry(settings_from_json(settings).home).bundle(version)
     made = build_archive(bundle, Path(archive.path), version=version)

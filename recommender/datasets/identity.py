@@ -21,7 +21,7 @@ def _files(source: SourceSettings) -> Sequence[Path]:
         case "complete_journey":
             from recommender.datasets.complete_journey import source_files
 
-            return sorted(source_files().values())
+            return source_files()
         case "files":
             from recommender.datasets.files import source_files as mapped_files
 
