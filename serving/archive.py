@@ -1,0 +1,64 @@
+"""The TorchServe archive (.mar) of one version: its verified bundle and a manifest that names our handler.
+
+The archive holds no code: the handler is the installed `serving.handler`, so that code has one identity (the image) and a
+model archive cannot bring its own. torch-model-archiver is not used because it stamps the time into the zip: the same bundle
+gives the same bytes here.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+from recommender.errors import ServingError
+from recommender.manifest import MANIFEST, read_manifest, write_bytes
+
+MODEL_NAME = "campaign_ranker"
+HANDLER = "serving.handler"
+BUNDLE = "bundle"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def archive_name(version: str) -> str:
+    """File name of a version's archive in the model store."""
+    return f"{MODEL_NAME}-{version}.mar"
+
+
+def build_archive(bundle: Path, output: Path, *, version: str, handler: str = HANDLER) -> Path:
+    """Write the archive of `bundle` (verified first) to the file `output`, whole or not at all; returns `output`.
+
+    Raises:
+        CorruptFileError: a file of the bundle is missing, truncated or altered.
+        ServingError: the version cannot stand in a URL.
+    """
+    if not version or not all(character.isalnum() or character in "-_." for character in version):
+        raise ServingError(
+            f"version {version!r}: only letters, digits, '-', '_' and '.' can stand in TorchServe's URLs"
+        )
+    names = [*sorted(read_manifest(bundle)["files"]), MANIFEST]
+    members = {f"{BUNDLE}/{name}": (bundle / name).read_bytes() for name in names}
+    return write_archive(members, output, version=version, handler=handler)
+
+
+def write_archive(
+    members: dict[str, bytes], output: Path, *, version: str, handler: str, name: str = MODEL_NAME
+) -> Path:
+    """Write a .mar of `members`: a zip with fixed times, stored and not deflated (weights do not shrink)."""
+    manifest = {
+        "createdOn": "01/01/1980 00:00:00",
+        "runtime": "python",
+        "model": {"modelName": name, "handler": handler, "modelVersion": version},
+        "archiverVersion": "0.12.0",
+    }
+    everything = {**members, "MAR-INF/MANIFEST.json": json.dumps(manifest, indent=2, sort_keys=True).encode()}
+    temporary = output.with_name(f".{output.name}.zip")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for member in sorted(everything):
+                entry = zipfile.ZipInfo(member, date_time=_EPOCH)
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, everything[member])
+        write_bytes(output, temporary.read_bytes())
+    finally:
+        temporary.unlink(missing_ok=True)
+    return output

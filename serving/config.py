@@ -1,0 +1,44 @@
+"""Settings of serving's own processes: the parent writes them to one file, its children read that file and nothing else.
+
+In a pod there is no parent: every container reads the mounted settings file (RECOMMENDER_SETTINGS).
+"""
+
+import os
+from pathlib import Path
+
+from recommender.errors import SettingsError
+from recommender.manifest import write_text
+from recommender.settings import Settings, load_settings, settings_from_json
+
+VARIABLE = "RECOMMENDER_SETTINGS_JSON"
+
+
+def absolute(settings: Settings) -> Settings:
+    """The same settings with paths that hold in any working directory (a TorchServe worker starts in its archive)."""
+    state = settings.serving_state.resolve()
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    values.update(home=settings.home.resolve(), judgement=settings.judgement.resolve())
+    values.update(serving=settings.serving.model_copy(update={"state": state}))
+    return Settings.model_construct(**values)
+
+
+def export(settings: Settings) -> dict[str, str]:
+    """Write the settings for child processes; returns the variable that names the file."""
+    file = settings.serving_state / "settings.json"
+    write_text(file, settings.model_dump_json())
+    return {VARIABLE: str(file)}
+
+
+def of_environment() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: the file that the environment names cannot be read.
+    """
+    file = os.environ.get(VARIABLE)
+    if file is None:
+        return absolute(load_settings())
+    try:
+        return settings_from_json(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{VARIABLE}={file}: not readable ({error})") from None
