@@ -206,6 +206,10 @@ class Registry:
         read_manifest(found[fit])
         return found[fit]
 
+    def lineage(self, version: str) -> dict[str, Any]:
+        """Where a version came from."""
+        return lineage(self.path(version))
+
     def fit_before(self, version: str, moment: datetime) -> Path:
         """The newest fit of a version whose boundary is not after `moment`: it has seen nothing later."""
         return candidates.fit_before(self.path(version), moment)
@@ -231,7 +235,7 @@ class Registry:
         for event in self.history():
             if event["version"] != version:
                 continue
-            if event["what"] == "judged":
+            if event["what"] == "judged" and event["verdict"].get("new", True):
                 (promised if event["verdict"].get("decision") == "PROMOTE" else settled).append(event["verdict"])
             elif event["what"] in ("canary started", "promoted"):
                 settled += promised

@@ -11,11 +11,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recommender.errors import CorruptFileError, SettingsError
+from recommender.errors import CorruptFileError, RegistryError, SettingsError
 from recommender.evaluation.document import Estimate, Evaluation
-from recommender.evaluation.judgement import Guardrails, Judgement
+from recommender.evaluation.judgement import Guardrails, Judgement, read_judgement
 from recommender.evaluation.metrics import METRICS
 from recommender.manifest import digest
+from recommender.registry import Registry
+from recommender.settings import Settings
 
 PROMOTE: Literal["PROMOTE"] = "PROMOTE"
 HOLD: Literal["HOLD"] = "HOLD"
@@ -56,6 +58,13 @@ class Verdict(BaseModel):
     @property
     def promotes(self) -> bool:
         return self.decision == PROMOTE
+
+    @property
+    def markdown(self) -> str:
+        """The verdict for people, as the Kubeflow UI draws it."""
+        from recommender.report.evaluation import verdict_markdown
+
+        return verdict_markdown(self)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -112,6 +121,26 @@ def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Ma
         subject=subject,
         new=not nothing_new,
     )
+
+
+def judge(evaluation: Path, *, settings: Settings, challenger: str = "") -> Verdict:
+    """Judge an evaluation's folder by the settings' judgement file and keep the verdict in the registry's history.
+
+    `challenger`: the version that the evaluation must be about.
+
+    Raises:
+        CorruptFileError: the evaluation is damaged.
+        SettingsError: the judgement file is none, or another one than the evaluation's.
+        RegistryError: the evaluation is about another challenger, or the registry does not know it.
+    """
+    found = Evaluation.read(evaluation)
+    version = found.candidates[found.challenger].version
+    if challenger and challenger != version:
+        raise RegistryError(f"{evaluation}: about {version}, not about {challenger}; evaluate again")
+    registry = Registry(settings.home)
+    verdict = decide(found, read_judgement(settings.judgement), earlier=registry.settled(version))
+    registry.record_verdict(version, verdict.model_dump(mode="json"))
+    return verdict
 
 
 def _nothing_new(same: bool, known: list[str]) -> str:
