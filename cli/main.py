@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from recommender.errors import RecommenderError
-from recommender.settings import Settings, load_settings
+from recommender.errors import RecommenderError, SettingsError
+from recommender.settings import Settings, TimeSettings, load_settings
 
 
 class Verbs(TyperGroup):
@@ -48,17 +49,25 @@ FIRST, LATER, CLUSTER = "First", "With a trained ranker", "On a cluster"
 
 
 def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:
-    """Settings from the file and the options. Own data brings its own time: periods are chosen from the data."""
+    """Settings from the file and the options. Own data has a home of its own (`home`/own/<mapping>) and its own time.
+
+    Raises:
+        SettingsError: the settings file, the environment or an option is wrong; says what.
+    """
     default = Path("recommender.toml")
     chosen = load_settings(file if file is not None or not default.is_file() else default)
     update: dict[str, object] = {}
     if data is not None:
+        update["home"] = chosen.home / "own" / data.stem
         update["source"] = chosen.source.model_copy(update={"dataset": "files", "mapping": str(data)})
         if file is None:
-            update["time"] = type(chosen.time)()
+            update["time"] = TimeSettings()
     if as_of is not None:
         time = update.get("time", chosen.time)
-        update["time"] = type(chosen.time).model_validate({**dict(time), "as_of": as_of})
+        try:
+            update["time"] = TimeSettings.model_validate({**dict(time), "as_of": as_of})
+        except ValidationError:
+            raise SettingsError(f"--as-of {as_of}: neither a date (2017-12-31) nor a time (2017-12-31T18:00)") from None
     return Settings.model_construct(**{**{name: getattr(chosen, name) for name in Settings.model_fields}, **update})
 
 
@@ -97,25 +106,26 @@ def draft_mapping(
 
 
 @app.command(rich_help_panel=FIRST)
-def serve(settings: SettingsFile = None) -> None:
+def serve(settings: SettingsFile = None, data: DataFile = None) -> None:
     """Start the endpoint (gateway and TorchServe) for the registry's champion and canary, and stay until Ctrl-C."""
     from cli.serve import serve_until_stopped
 
-    serve_until_stopped(settings_of(settings))
+    serve_until_stopped(settings_of(settings, data))
 
 
 @app.command(rich_help_panel=FIRST)
-def stop(settings: SettingsFile = None) -> None:
+def stop(settings: SettingsFile = None, data: DataFile = None) -> None:
     """Stop the endpoint that `recommender serve` started."""
     from cli.serve import stop_running
 
-    stop_running(settings_of(settings))
+    stop_running(settings_of(settings, data))
 
 
 @app.command(rich_help_panel=LATER)
 def recommend(
     user: Annotated[str, typer.Argument(help="The shopper's user_id; an unknown one gets what is popular.")],
     settings: SettingsFile = None,
+    data: DataFile = None,
     url: Url = "",
     campaigns: Annotated[int, typer.Option(min=1, help="How many campaigns to answer with.")] = 3,
     items: Annotated[int, typer.Option(min=0, help="How many items of each campaign to show.")] = 3,
@@ -123,24 +133,26 @@ def recommend(
     """Ask the running endpoint which campaigns to put before one shopper, and why."""
     from cli.answers import ask_and_show
 
-    ask_and_show(settings_of(settings), [user], url=url, num_campaigns=campaigns, num_items=items)
+    ask_and_show(settings_of(settings, data), [user], url=url, num_campaigns=campaigns, num_items=items)
 
 
 @app.command(rich_help_panel=LATER)
 def score(
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")] = Path("scores.parquet"),
     settings: SettingsFile = None,
+    data: DataFile = None,
 ) -> None:
     """Score every user against every live campaign with the champion, into one Parquet file."""
     from cli.batch import score_to_file
 
-    score_to_file(settings_of(settings), output)
+    score_to_file(settings_of(settings, data), output)
 
 
 @app.command(rich_help_panel=LATER)
 def audience(
     campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
     settings: SettingsFile = None,
+    data: DataFile = None,
     top: Annotated[int, typer.Option(min=1, help="How many shoppers to show.")] = 20,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write all of them to this Parquet file.")
@@ -149,57 +161,60 @@ def audience(
     """Which shoppers to choose for one campaign, the most likely first."""
     from cli.batch import show_audience
 
-    show_audience(settings_of(settings), campaign, top=top, output=output)
+    show_audience(settings_of(settings, data), campaign, top=top, output=output)
 
 
 @app.command(rich_help_panel=LATER)
-def status(settings: SettingsFile = None) -> None:
+def status(settings: SettingsFile = None, data: DataFile = None) -> None:
     """What serves, since when, from which data and configuration, and what happened before."""
     from cli.registry import show_status
 
-    show_status(settings_of(settings))
+    show_status(settings_of(settings, data))
 
 
 @app.command(rich_help_panel=LATER)
 def promote(
     settings: SettingsFile = None,
+    data: DataFile = None,
     reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "promoted by hand",
 ) -> None:
     """Make the canary the champion."""
     from cli.registry import promote_canary
 
-    promote_canary(settings_of(settings), reason)
+    promote_canary(settings_of(settings, data), reason)
 
 
 @app.command(rich_help_panel=LATER)
 def rollback(
     settings: SettingsFile = None,
+    data: DataFile = None,
     reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "rolled back by hand",
 ) -> None:
     """The way back: end the canary, or, without one, let the previous champion serve again."""
     from cli.registry import roll_back
 
-    roll_back(settings_of(settings), reason)
+    roll_back(settings_of(settings, data), reason)
 
 
 @app.command(rich_help_panel=LATER)
-def report(settings: SettingsFile = None) -> None:
+def report(settings: SettingsFile = None, data: DataFile = None) -> None:
     """The verdict and the results of the last run, and where its pages are."""
     from cli.report import show_report
 
-    show_report(settings_of(settings))
+    show_report(settings_of(settings, data))
 
 
 @app.command(rich_help_panel=LATER)
 def tune(
     ranker: Annotated[str, typer.Argument(help="The ranker to tune: logistic, transformer, …")],
     settings: SettingsFile = None,
+    data: DataFile = None,
     trials: Annotated[int, typer.Option(min=1, help="How many configurations to try.")] = 20,
 ) -> None:
     """Search a ranker's hyper-parameters on the training set of the last run; never looks at the final test."""
     from cli.tuning import tune_ranker
 
-    tune_ranker(settings_of(settings), ranker, trials=trials)
+    tune_ranker(settings_of(settings, data), ranker, trials=trials)
 
 
 @app.command(rich_help_panel=CLUSTER, name="compile")

@@ -1,7 +1,7 @@
 """Step 8: challenger, champion and baselines on the same later campaigns and the same users."""
 
 from kfp import dsl
-from kfp.dsl import ClassificationMetrics, Dataset, Input, Metrics, Output
+from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Metrics, Output
 
 from components.images import PIPELINE_IMAGE
 
@@ -14,18 +14,18 @@ def evaluate(
     others: list,
     training_set: Input[Dataset],
     evaluation: Output[Dataset],
+    page: Output[HTML],
     metrics: Output[Metrics],
     roc: Output[ClassificationMetrics],
 ):
-    """Measure every version on the gate's campaigns and on the final test, with intervals."""
+    """Measure every version on the gate's campaigns and on the final test, with intervals; the page shows all of it."""
     from pathlib import Path
 
-    from recommender.experiments.contest import Entry, compare, figures
-    from recommender.settings import settings_from_json
+    from recommender.evaluation import evaluate_versions
 
-    entry, chosen = Entry(champion, challenger, tuple(others)), settings_from_json(settings)
-    measured = compare(Path(training_set.path), entry, settings=chosen, output=Path(evaluation.path))
-    for name, value in figures(measured).items():
+    versions = {"champion": champion, "challenger": challenger, "others": others}
+    outputs = {"output": Path(evaluation.path), "page": Path(page.path)}
+    measured = evaluate_versions(Path(training_set.path), **versions, settings_json=settings, **outputs)
+    for name, value in measured.metrics.items():
         metrics.log_metric(name, value)
-    false_positive, true_positive, threshold = zip(*measured.gate.rankers[measured.challenger].roc, strict=True)
-    roc.log_roc_curve(list(false_positive), list(true_positive), list(threshold))
+    roc.log_roc_curve(*measured.roc_curve)

@@ -3,23 +3,22 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import HTML, Dataset, Input, Markdown, Output
+from kfp.dsl import Dataset, Input, Markdown, Output
 
 from components.images import PIPELINE_IMAGE
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
 def gate(
-    settings: str, evaluation: Input[Dataset], page: Output[HTML], note: Output[Markdown], verdict: Output[Dataset]
+    settings: str, challenger: str, evaluation: Input[Dataset], note: Output[Markdown], verdict: Output[Dataset]
 ) -> NamedTuple("Judged", [("decision", str), ("reason", str)]):
-    """PROMOTE or HOLD, with the reasons in words; the registry's history keeps it, the page shows it with the evaluation."""
+    """PROMOTE or HOLD, with the reasons in words; the registry's history keeps it."""
     from pathlib import Path
 
-    from recommender.experiments.contest import judge
-    from recommender.report.evaluation import verdict_markdown
+    from recommender.experiments.gate import judge
     from recommender.settings import settings_from_json
 
-    judged = judge(Path(evaluation.path), settings=settings_from_json(settings), page=Path(page.path))
-    Path(note.path).write_text(verdict_markdown(judged), encoding="utf-8")
+    judged = judge(Path(evaluation.path), settings=settings_from_json(settings), challenger=challenger)
+    Path(note.path).write_text(judged.markdown, encoding="utf-8")
     Path(verdict.path).write_text(judged.model_dump_json(indent=1), encoding="utf-8")
     return judged.decision, judged.headline

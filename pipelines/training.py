@@ -95,7 +95,7 @@ def training_pipeline_for(
         )
         placed(measured, "Evaluate against the champion", TRAINING, cached=False)
 
-        judged = gate(settings=settings, evaluation=measured.outputs["evaluation"])
+        judged = gate(settings=settings, challenger=challenger_id, evaluation=measured.outputs["evaluation"])
         placed(judged, "Gate", SMALL, cached=False)
         reason = judged.outputs["reason"]
 

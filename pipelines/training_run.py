@@ -17,7 +17,7 @@ from recommender.settings import Settings
 
 REPORTS = (
     ("validate-data", "page", "validation.html"),
-    ("gate", "page", "evaluation.html"),
+    ("evaluate", "page", "evaluation.html"),
     ("gate", "verdict", "verdict.json"),
     ("evaluate", "evaluation", "evaluation"),
 )

@@ -1,0 +1,76 @@
+"""The last run in words and figures: verdict, results with intervals, where the pages are."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from pipelines.training_run import Reports, reports
+from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
+from recommender.evaluation.metrics import METRICS
+from recommender.experiments.gate import Verdict
+from recommender.settings import Settings
+
+SHOWN = ("auc", "ap", "log_loss", "ece")
+"""What tells rankers apart on this task; the page shows the rest."""
+
+
+def show_report(settings: Settings, console: Console | None = None) -> None:
+    """Print verdict, results and pages of the last run.
+
+    Raises:
+        CorruptFileError: no run has been evaluated yet, or its evaluation was altered.
+    """
+    console, last = console or Console(), reports(settings)
+    evaluation = last.evaluation()
+    show_verdict(console, last.verdict())
+    show_results(console, evaluation)
+    show_pages(console, last)
+
+
+def show_verdict(console: Console, verdict: Verdict) -> None:
+    """The gate's decision in words."""
+    colour = "green" if verdict.promotes else "yellow"
+    lines = [verdict.headline, *(f"· {reason}" for reason in verdict.reasons if reason != verdict.headline)]
+    lines.append(
+        f"challenger {verdict.challenger} · champion {verdict.champion} · judged by {verdict.judgement_sha256[:12]}"
+    )
+    console.print(Panel(escape("\n".join(lines)), title=f"[bold {colour}]{verdict.decision}[/]", title_align="left"))
+
+
+def show_results(console: Console, evaluation: Evaluation) -> None:
+    """Every ranker's figures on the gate's campaigns and on the final test."""
+    console.print(_results(evaluation, evaluation.gate, "Gate: the campaigns that decide"))
+    if evaluation.test is not None:
+        console.print(_results(evaluation, evaluation.test, "Final test: reported, never used for a choice"))
+
+
+def show_pages(console: Console, last: Reports) -> None:
+    """Where the HTML pages are."""
+    for title, path in last.pages.items():
+        console.print(f"{title} page: {path}", highlight=False, soft_wrap=True)
+
+
+def _results(evaluation: Evaluation, period: PeriodResult, title: str) -> Table:
+    counts = (
+        f"{period.num_pairs:,} pairs · {period.num_users:,} users · {period.num_campaigns} campaigns · "
+        f"{period.num_positives / period.num_pairs:.1%} took part · {evaluation.confidence:.0%} intervals, users drawn whole"
+    )
+    table = Table("ranker", *(METRICS[name].title for name in SHOWN), title=title, title_justify="left", caption=counts)
+    for name, ranker in sorted(period.rankers.items(), key=lambda entry: _order(entry[1].metrics["log_loss"])):
+        role = {evaluation.champion: " (champion)", evaluation.challenger: " (challenger)"}.get(name, "")
+        label = name if role.strip() in name else name + role
+        table.add_row(label, *(_interval(ranker.metrics[metric]) for metric in SHOWN))
+    return table
+
+
+def _order(estimate: Estimate) -> float:
+    return float("inf") if estimate.value is None else estimate.value
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
