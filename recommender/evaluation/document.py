@@ -131,6 +131,8 @@ class Evaluation(_Part):
     schema_version: int = SCHEMA_VERSION
     judgement_sha256: str
     data_hash: str
+    first_decision: datetime
+    """The earliest pair that any fit may learn from."""
     gate_from: datetime
     test_from: datetime
     as_of: datetime

@@ -26,7 +26,7 @@ from recommender.evaluation.intervals import Bootstrap, Resampled, resample
 from recommender.evaluation.judgement import Judgement, read_judgement
 from recommender.evaluation.latency import measure
 from recommender.evaluation.metrics import METRICS, Judged, ece_floor
-from recommender.evaluation.periods import Periods, microseconds
+from recommender.evaluation.periods import Periods, from_microseconds, microseconds
 from recommender.evaluation.slices import CLOSED, OPEN, WINDOW, slices
 from recommender.examples import Examples
 from recommender.manifest import whole_folder, write_manifest, write_text
@@ -131,6 +131,7 @@ def compare(
     return Evaluation(
         judgement_sha256=rules.sha256,
         data_hash=str(lineage(candidates[challenger])["data_hash"]),
+        first_decision=from_microseconds(int(_times(data, "decided_at").min())),
         gate_from=periods.gate_from,
         test_from=periods.test_from,
         as_of=periods.as_of,

@@ -68,14 +68,21 @@ class Resampled:
     bootstrap: Bootstrap
 
     def estimate(self, ranker: str, metric: str) -> Estimate:
-        return Estimate(self.point[ranker][metric], *self.bootstrap.interval(self.samples[ranker][metric]))
+        value = self.point[ranker][metric]
+        return Estimate(value, *self._interval(metric, value, self.samples[ranker][metric]))
 
     def gain(self, challenger: str, champion: str, metric: str) -> Estimate:
         """Challenger minus champion on the same pairs, turned so that more is better."""
         turn = METRICS[metric].gain
         value = turn(np.array(self.point[challenger][metric] - self.point[champion][metric]))
         difference_R = turn(self.samples[challenger][metric] - self.samples[champion][metric])
-        return Estimate(float(value), *self.bootstrap.interval(difference_R))
+        return Estimate(float(value), *self._interval(metric, float(value), difference_R))
+
+    def _interval(self, metric: str, value: float, samples_R: Floats) -> tuple[float, float]:
+        """The interval; where a metric is biased, less the bootstrap's estimate of it (Efron & Tibshirani, chapter 10)."""
+        if METRICS[metric].biased and np.isfinite(samples_R).any():
+            samples_R = samples_R - (np.nanmean(samples_R) - value)
+        return self.bootstrap.interval(samples_R)
 
 
 def resample(rankers: Mapping[str, Judged], bootstrap: Bootstrap, metrics: Iterable[str] = tuple(METRICS)) -> Resampled:

@@ -131,6 +131,8 @@ class Metric:
     compute: Callable[[Judged, Floats], Floats]
     higher_is_better: bool
     title: str
+    biased: bool = False
+    """Resamples lie above the estimate for their repeated pairs alone; intervals are shifted back by it."""
 
     def gain(self, difference: Floats) -> Floats:
         """A difference turned so that more is better."""
@@ -142,7 +144,7 @@ METRICS = {
     "ap": Metric(average_precision, True, "average precision"),
     "log_loss": Metric(log_loss, False, "log loss"),
     "brier": Metric(brier, False, "Brier score"),
-    "ece": Metric(ece, False, "calibration error (ECE)"),
+    "ece": Metric(ece, False, "calibration error (ECE)", biased=True),
     "gauc": Metric(gauc, True, "GAUC per user"),
     "ndcg_3": Metric(ndcg, True, "NDCG@3 per user"),
     "lift_10": Metric(lift, True, "lift of the best tenth"),

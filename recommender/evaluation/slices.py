@@ -14,7 +14,8 @@ from recommender.evaluation.judgement import Guardrails
 from recommender.evaluation.metrics import Judged, lift
 
 WINDOW = "window"
-OPEN, CLOSED = "open when labels were read", "closed"
+OPEN, CLOSED = "still open", "closed"
+"""When the labels were read."""
 UNKNOWN = "not known"
 
 

@@ -161,9 +161,11 @@ def _primary(evaluation: Evaluation, judgement: Judgement) -> Check:
     rule = judgement.gate
     gain = evaluation.gate.gains[rule.primary_metric]
     title = METRICS[rule.primary_metric].title
-    name = f"gain in {title}"
+    name = f"gain in {title}, lower end"
     if gain.low is None or gain.value is None or gain.high is None:
-        return Check(name=name, passed=False, measured=None, limit=-rule.margin, words=f"the {name} is not defined")
+        return Check(
+            name=name, passed=False, measured=None, limit=-rule.margin, words=f"the gain in {title} is not defined"
+        )
     passed = gain.low > -rule.margin
     shown = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
     if rule.margin == 0:

@@ -334,8 +334,7 @@ def _guardrails(verdict: Verdict) -> Section:
 
 
 def _periods(evaluation: Evaluation) -> Section:
-    boundaries = [r.boundary for r in evaluation.gate.rankers.values()]
-    start = min([evaluation.gate_from - (evaluation.as_of - evaluation.gate_from), *boundaries])
+    start = evaluation.first_decision
     spans = [
         ("training of the gate's fits", start, evaluation.gate_from),
         ("gate: decides", evaluation.gate_from, evaluation.test_from),

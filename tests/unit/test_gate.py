@@ -57,7 +57,7 @@ def test_a_worse_challenger_is_held(small: World, tmp_path: Path) -> None:
     verdict = decide(contest(small, tmp_path, challenger={"column": RUMOUR}, champion={"column": TRUTH}), RULES)
     assert verdict.decision == "HOLD"
     assert "not shown to be better" in verdict.headline
-    assert "gain in log loss" in failed(verdict)
+    assert "gain in log loss, lower end" in failed(verdict)
 
 
 def test_an_equal_challenger_is_held_without_a_margin_and_promoted_within_one(small: World, tmp_path: Path) -> None:
