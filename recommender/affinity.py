@@ -1,153 +1,204 @@
 """The cross of user and campaign: one function for the training set and for every request.
 
-A user's row holds one sparse vector: for each item the user bought, what the purchases amounted to. A campaign holds the set of
-its items. Seen along an axis of the taxonomy (product, product type, …), the join of the two is the user's affinity to
-*this* campaign. It needs neither a pair table nor a trained model, so a campaign created a minute ago works at once.
+A user's row holds, for each axis of the taxonomy, a sparse vector of what the user bought there; a campaign holds the sparse
+vector of its items over the same axes. Their join is the user's affinity to *this* campaign. It needs neither a pair table
+nor a trained model, so a campaign created a minute ago works at once.
 
-Every measure is a whole number (money in hundredths), and sums are taken in float64, so they are exact: the training set and the
-handler get the same bits, however many campaigns are joined at a time.
+All sums run over whole numbers (lines, cents, weights in 1/4096) held in float64, so they are exact in any order: one request
+and the batch of a training set give the same bits.
 
-Shapes: n items the user bought · M measures · T campaign types · C campaigns · K cross features.
+Shapes: A axes · n values of an axis that the user touched · C campaigns · M measures · K cross features.
 """
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.errors import CorruptFileError
+from recommender.errors import FeatureStoreError
 
 if TYPE_CHECKING:
     from recommender.catalogue import Catalogue
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
-"""Levels of the taxonomy, as columns of `items` ("product" is the item itself)."""
+MEASURES = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90")
+"""Purchase lines of the user: all, with the shop's discount, with a coupon, and the same in the last days."""
+WEIGHT_UNIT = 4096
+PRIOR_PAIRS, PRIOR_RATE = 4.0, 0.1
+"""A user's rate in a campaign type is shrunk to `PRIOR_RATE` by this many pairs."""
 
-MEASURES = (
-    "lines",
-    "spend",
-    "discount_lines",
-    "coupon_lines",
-    "coupon_discount",
-    "lines_30d",
-    "lines_90d",
-    "coupon_lines_90d",
+_SUMMED = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90", "spend")
+_AXIS_NAMES = (
+    *(f"{name}_per_month" for name in _SUMMED),
+    *("lines_share", "coupon_share", "campaign_coverage", "user_coverage", "coupon_rate"),
 )
-"""What is summed for each item: basket lines, money in hundredths, lines with a shop's or a coupon's discount, and recent ones."""
-
-CROSS_NAMES = (
-    *(f"affinity__{axis}__{measure}_per_month" for axis in AXES for measure in MEASURES),
-    *(f"affinity__{axis}__{measure}_share" for axis in AXES for measure in MEASURES),
-    *(f"affinity__{axis}__matched" for axis in AXES),
-    *(f"affinity__{axis}__coverage" for axis in AXES),
-    "affinity__type__targeted",
-    "affinity__type__participated",
-    "affinity__type__participation_rate",
+_WEIGHTED_NAMES = ("weighted_lines", "weighted_coupon", "weighted_lines_90")
+CROSS_NAMES: tuple[str, ...] = (
+    *(f"affinity__{axis}__{name}" for axis in AXES for name in _AXIS_NAMES),
+    *(f"affinity__{axis}__{name}" for axis in AXES[1:] for name in _WEIGHTED_NAMES),
+    *("affinity__same_type__targeted", "affinity__same_type__redeemed", "affinity__same_type__rate"),
 )
-
-MIN_TENURE_DAYS = 15.0
-"""A younger user's rates are taken over this many days, so that one basket is not a habit."""
-PRIOR_RATE, PRIOR_WEIGHT = 0.1, 3.0
-"""A participation rate is shrunk as if the user had seen PRIOR_WEIGHT campaigns before, PRIOR_RATE of them taken up."""
 
 _MAGIC = b"AFF1"
-_HEADER = struct.Struct("<4sI8sfII")
-_DAYS_A_MONTH = 30.0
+_HEADER = struct.Struct("<4s8sfI6I")
 
 
 @dataclass(frozen=True, eq=False)
-class Affinity:
-    """What one user bought, as known at the feature time."""
+class UserAffinity:
+    """What one user bought on every axis, as known at one moment."""
 
-    items_n: NDArray[np.int32]
-    """Rows of the items in the catalogue, ascending."""
-    values_nM: NDArray[np.float64]
-    """Whole numbers, in the order of MEASURES."""
-    tenure_days: float
-    """Days from the user's first event to the feature time."""
-    targeted_T: NDArray[np.float64]
-    """Campaigns of each type the user was targeted by."""
-    participated_T: NDArray[np.float64]
-    """Campaigns of each type the user took up."""
-
-
-def pack_user(affinity: Affinity, taxonomy: str) -> bytes:
-    """One user's affinity as bytes; `taxonomy` is the `Catalogue.taxonomy_version` that its item rows refer to."""
-    n, types = len(affinity.items_n), len(affinity.targeted_T)
-    body = b"".join(
-        (
-            np.ascontiguousarray(affinity.items_n, "<i4").tobytes(),
-            np.ascontiguousarray(affinity.values_nM, "<f4").tobytes(),
-            np.ascontiguousarray(affinity.targeted_T, "<f4").tobytes(),
-            np.ascontiguousarray(affinity.participated_T, "<f4").tobytes(),
-        )
-    )
-    header = (bytes.fromhex(taxonomy[:16]), affinity.tenure_days, n, types)
-    return _HEADER.pack(_MAGIC, zlib.crc32(body), *header) + body
+    months: float
+    """Length of the user's known history in 30 days; 0: none."""
+    values: tuple[NDArray[np.int32], ...]
+    """A arrays [n]: indices into the catalogue's `axis_values`, ascending, never 0."""
+    counts: tuple[NDArray[np.uint16], ...]
+    """A arrays [M, n] of purchase lines."""
+    cents: tuple[NDArray[np.uint32], ...]
+    """A arrays [n]: money paid, in hundredths of the currency unit."""
+    types: NDArray[np.uint32]
+    """CRC-32 of the names of the campaign types that the user was targeted with."""
+    targeted: NDArray[np.uint16]
+    redeemed: NDArray[np.uint16]
 
 
-def unpack_user(blob: bytes, taxonomy: str) -> Affinity:
-    """The affinity that `pack_user` wrote.
+def type_code(campaign_type: str) -> int:
+    """What stands for a campaign type in a user's vector: it needs no vocabulary, so a new type invalidates nothing."""
+    return zlib.crc32(campaign_type.encode())
+
+
+def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
+    """The `affinity` value of a user's row; `taxonomy_version` says which indices it speaks of."""
+    sizes = [len(values) for values in user.values]
+    parts = [_HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
+    for values, cents, counts in zip(user.values, user.cents, user.counts, strict=True):
+        parts += [values.astype("<i4").tobytes(), cents.astype("<u4").tobytes(), counts.astype("<u2").tobytes()]
+    parts += [
+        user.types.astype("<u4").tobytes(),
+        user.targeted.astype("<u2").tobytes(),
+        user.redeemed.astype("<u2").tobytes(),
+    ]
+    return b"".join(parts)
+
+
+def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
+    """The user that `pack_user` packed, without copying.
 
     Raises:
-        CorruptFileError: the bytes are damaged, or refer to another taxonomy than `taxonomy`.
+        FeatureStoreError: it is no packed affinity, is truncated, or speaks of another taxonomy.
     """
-    try:
-        magic, checksum, version, tenure_days, n, types = _HEADER.unpack_from(blob)
-    except struct.error:
-        raise CorruptFileError(f"affinity: {len(blob)} bytes are no affinity; materialise the features again") from None
-    body = memoryview(blob)[_HEADER.size :]
-    if magic != _MAGIC or len(body) != 4 * (n + n * len(MEASURES) + 2 * types) or zlib.crc32(body) != checksum:
-        raise CorruptFileError("affinity: the bytes are damaged; materialise the features again")
-    if version != bytes.fromhex(taxonomy[:16]):
-        raise CorruptFileError(
-            f"affinity: written for taxonomy {version.hex()}, read with {taxonomy[:16]}; materialise the features again"
+    if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
+        raise FeatureStoreError("affinity: not a packed user; build and materialise the features again")
+    _, version, months, num_types, *sizes = _HEADER.unpack_from(packed)
+    if version.hex() != taxonomy_version:
+        raise FeatureStoreError(
+            f"affinity: speaks of taxonomy {version.hex()}, the catalogue has {taxonomy_version}; materialise them together"
         )
-    items_n = np.frombuffer(body, "<i4", n)
-    rest = np.frombuffer(body, "<f4", offset=4 * n).astype(np.float64)
-    values, types_at = rest[: n * len(MEASURES)], n * len(MEASURES)
-    return Affinity(
-        items_n=items_n,
-        values_nM=values.reshape(n, len(MEASURES)),
-        tenure_days=tenure_days,
-        targeted_T=rest[types_at : types_at + types],
-        participated_T=rest[types_at + types :],
+    if len(packed) != _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types:
+        raise FeatureStoreError("affinity: contradicts its own lengths; build and materialise the features again")
+    place = _HEADER.size
+    values, cents, counts = [], [], []
+
+    def take(dtype: str, count: int) -> NDArray[Any]:
+        nonlocal place
+        array = np.frombuffer(packed, dtype, count, place)
+        place += array.nbytes
+        return array
+
+    for size in sizes:
+        values.append(take("<i4", size))
+        cents.append(take("<u4", size))
+        counts.append(take("<u2", size * len(MEASURES)).reshape(len(MEASURES), size))
+    return UserAffinity(
+        months=months,
+        values=tuple(values),
+        counts=tuple(counts),
+        cents=tuple(cents),
+        types=take("<u4", num_types),
+        targeted=take("<u2", num_types),
+        redeemed=take("<u2", num_types),
     )
 
 
-def cross(affinity: Affinity, catalogue: "Catalogue", campaigns_C: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Join one user with C campaigns: float32 [C, K], columns named by CROSS_NAMES.
+@dataclass(frozen=True, eq=False)
+class Incidence:
+    """The item vectors of some campaigns over every axis, laid out for the join: made once, joined with many users."""
 
-    Along each axis: the measures of the user's purchases whose value is among the campaign's, per month and as a share of all
-    the user's purchases; how many of the campaign's values the user bought, and what part of the campaign that is. An axis that
-    the source lacks gives zeros.
-    """
-    num_campaigns, num_measures = len(campaigns_C), len(MEASURES)
-    months = max(affinity.tenure_days, MIN_TENURE_DAYS) / _DAYS_A_MONTH
-    total_M = affinity.values_nM.sum(axis=0)
-    inverse_total_M = np.divide(1.0, total_M, out=np.zeros(num_measures), where=total_M > 0)
-    matched_CAM = np.zeros((num_campaigns, len(AXES), num_measures))
-    counts_CA = np.zeros((num_campaigns, len(AXES)))
-    coverage_CA = np.zeros((num_campaigns, len(AXES)))
-    values_nA = catalogue.item_axes_VA[affinity.items_n]
+    present: tuple[NDArray[np.uint8], ...]
+    """A arrays [values of the axis, C]: 1 where the campaign has an item with this value."""
+    weights: tuple[NDArray[np.uint16], ...]
+    """A - 1 arrays like `present`, without the product axis: share of the value's items that the campaign has, in 1/4096."""
+    num_values: NDArray[np.float64]
+    """[A, C]: how many values of the axis the campaign has."""
+    types: NDArray[np.uint32]
+    """[C] codes of the campaigns' types."""
+
+    @classmethod
+    def of(cls, catalogue: "Catalogue", rows: Sequence[int] | NDArray[np.int32]) -> "Incidence":
+        """Lay out the campaigns at `rows` of the catalogue, in this order."""
+        present, weights, num_values = [], [], []
+        for axis in range(len(AXES)):
+            size = len(catalogue.axis_values[axis])
+            held = np.zeros((size, len(rows)), dtype=np.int64)
+            for column, row in enumerate(rows):
+                held[:, column] = np.bincount(
+                    catalogue.item_axes_VA[catalogue.items_of(int(row)), axis], minlength=size
+                )
+            held[0] = 0
+            present.append((held > 0).astype(np.uint8))
+            num_values.append((held > 0).sum(axis=0))
+            if axis:
+                whole = np.maximum(catalogue.axis_sizes[axis], 1)
+                weights.append(np.ceil(held * WEIGHT_UNIT / whole[:, None]).astype(np.uint16))
+        types = [type_code(catalogue.campaign_types[int(row)]) for row in rows]
+        return cls(
+            tuple(present), tuple(weights), np.array(num_values, dtype=np.float64), np.array(types, dtype=np.uint32)
+        )
+
+
+def cross(user: UserAffinity, catalogue: "Catalogue", rows: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+    """The user's affinity to the campaigns at `rows`: float32 [C, K], columns `CROSS_NAMES`, money in currency units."""
+    return join(user, catalogue.incidence(rows))
+
+
+def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
+    """`cross` with campaigns that are laid out already."""
+    num_campaigns = len(campaigns.types)
+    width = len(_AXIS_NAMES)
+    out = np.zeros((len(CROSS_NAMES), num_campaigns))
+    months = max(user.months, 1.0)
+    per = np.array([months, months, months, min(months, 3.0), 1.0, min(months, 3.0), months * 100.0])[:, None]
+    totals = user.counts[0].sum(axis=1, dtype=np.float64)
+    place = width * len(AXES)
     for axis in range(len(AXES)):
-        member_Cv = catalogue.members[axis][campaigns_C]
-        values_n = values_nA[:, axis]
-        matched_CAM[:, axis] = member_Cv[:, values_n].astype(np.float64) @ affinity.values_nM
-        counts_CA[:, axis] = member_Cv[:, np.unique(values_n)].sum(axis=1)
-        size_C = catalogue.member_counts[axis][campaigns_C]
-        coverage_CA[:, axis] = counts_CA[:, axis] / np.maximum(size_C, 1)
-    type_C = catalogue.campaign_type_C[campaigns_C]
-    targeted_C, participated_C = affinity.targeted_T[type_C], affinity.participated_T[type_C]
-    rate_C = (participated_C + PRIOR_RATE * PRIOR_WEIGHT) / (targeted_C + PRIOR_WEIGHT)
-    columns = (
-        (matched_CAM / months).reshape(num_campaigns, -1),
-        (matched_CAM * inverse_total_M).reshape(num_campaigns, -1),
-        counts_CA,
-        coverage_CA,
-        np.stack((targeted_C, participated_C, rate_C), axis=1),
-    )
-    return np.concatenate(columns, axis=1).astype(np.float32)
+        values = user.values[axis]
+        measured = np.empty((len(_SUMMED) + 1, len(values)))
+        measured[:-2] = user.counts[axis]
+        measured[-2] = user.cents[axis]
+        measured[-1] = 1.0
+        sums = measured @ campaigns.present[axis][values].astype(np.float64)
+        block = out[axis * width : (axis + 1) * width]
+        block[: len(_SUMMED)] = sums[:-1] / per
+        block[-5] = sums[0] / max(totals[0], 1.0)
+        block[-4] = sums[2] / max(totals[2], 1.0)
+        block[-3] = sums[-1] / np.maximum(campaigns.num_values[axis], 1.0)
+        block[-2] = sums[-1] / max(len(values), 1)
+        block[-1] = sums[2] / (sums[0] + 10.0)
+        if axis:
+            weights = campaigns.weights[axis - 1][values].astype(np.float64)
+            weighted = (measured[[0, 2, 3]] @ weights) / WEIGHT_UNIT
+            out[place : place + len(_WEIGHTED_NAMES)] = weighted / per[[0, 2, 3]]
+            place += len(_WEIGHTED_NAMES)
+    _same_type(user, campaigns, out[-3:])
+    return np.ascontiguousarray(out.T, dtype=np.float32)
+
+
+def _same_type(user: UserAffinity, campaigns: Incidence, out: NDArray[np.float64]) -> None:
+    """The user's past with campaigns of the same type: targeted, redeemed, and the shrunk rate."""
+    same = (user.types[:, None] == campaigns.types).astype(np.float64)
+    out[0] = user.targeted.astype(np.float64) @ same
+    out[1] = user.redeemed.astype(np.float64) @ same
+    out[2] = (out[1] + PRIOR_PAIRS * PRIOR_RATE) / (out[0] + PRIOR_PAIRS)

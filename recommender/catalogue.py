@@ -2,44 +2,29 @@
 
 Written by the materialise step as one verified folder; read by the training set, the handler and the gateway.
 
-Shapes: V items (row 0 is the unknown item) · C campaigns · A axes · v values of one axis · G campaign features.
+Shapes: V items (row 0 is the unknown item) · C campaigns · A axes · G campaign features.
 """
 
+import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
+from recommender.affinity import Incidence
 from recommender.errors import CorruptFileError
-from recommender.manifest import digest, read_manifest, whole_folder, write_manifest, write_text
+from recommender.manifest import read_manifest, whole_folder, write_manifest
 
-_ARRAYS = (
-    "item_axes_VA",
-    "item_popularity_V",
-    "campaign_starts_C",
-    "campaign_ends_C",
-    "campaign_item_offsets",
-    "campaign_items",
-    "campaign_features_CG",
-    "campaign_popularity_C",
-)
-_TEXTS = (
-    "version",
-    "item_ids",
-    "item_names",
-    "axis_values",
-    "campaign_ids",
-    "campaign_names",
-    "campaign_kinds",
-    "campaign_types",
-    "campaign_feature_names",
-    "type_values",
-)
+FORMAT = 1
+ARRAYS, NAMES = "arrays.safetensors", "names.json"
+KEPT_INCIDENCES = 8
+"""Sets of campaigns that are kept laid out: requests ask for the same live campaigns over and over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,89 +56,108 @@ class Catalogue:
     campaign_feature_names: tuple[str, ...]
     campaign_popularity_C: NDArray[np.float32]
     """Participation rate expected of an unknown user, shrunk: the popular list is sorted by it."""
-    type_values: tuple[str, ...] = ("",)
-    """The campaign types that a user's row counts by; index 0 is a type that was not there when it was written."""
+
+    @classmethod
+    def versioned(cls, **content: Any) -> "Catalogue":
+        """The catalogue of this content, with the version that its content has."""
+        hasher = hashlib.sha256()
+        for field in fields(cls)[1:]:
+            value = content[field.name]
+            hasher.update(value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value).encode())
+            hasher.update(b"\0")
+        return cls(version=hasher.hexdigest()[:16], **content)
 
     @cached_property
     def taxonomy_version(self) -> str:
-        """Identity of what user rows refer to: items, axes and types. A new campaign does not change it."""
-        axes = digest(self.axis_values, self.item_axes_VA.tobytes().hex())
-        return digest(self.item_ids, axes, self.type_values)
+        """Identity of items and axes alone, 16 hex digits: what the indices in users' vectors and histories refer to.
+
+        A new campaign leaves it as it is.
+        """
+        hasher = hashlib.sha256("\0".join(self.item_ids).encode())
+        for values in self.axis_values:
+            hasher.update("\1".join(values).encode() + b"\0")
+        hasher.update(np.ascontiguousarray(self.item_axes_VA, dtype="<i4").tobytes())
+        return hasher.hexdigest()[:16]
 
     @cached_property
-    def members(self) -> tuple[NDArray[np.bool_], ...]:
-        """For each axis, bool [C, v]: whether a campaign has an item with this value; index 0 never counts."""
-        counts_C = np.diff(self.campaign_item_offsets)
-        campaign_of_item = np.repeat(np.arange(len(self.campaign_ids)), counts_C)
-        members = []
-        for axis, values in enumerate(self.axis_values):
-            member_Cv = np.zeros((len(self.campaign_ids), len(values)), dtype=np.bool_)
-            member_Cv[campaign_of_item, self.item_axes_VA[self.campaign_items, axis]] = True
-            member_Cv[:, 0] = False
-            members.append(member_Cv)
-        return tuple(members)
+    def axis_sizes(self) -> tuple[NDArray[np.int64], ...]:
+        """A arrays: how many items have each value of the axis."""
+        return tuple(
+            np.bincount(self.item_axes_VA[1:, axis], minlength=len(values))
+            for axis, values in enumerate(self.axis_values)
+        )
 
     @cached_property
-    def member_counts(self) -> tuple[NDArray[np.int64], ...]:
-        """For each axis, [C]: how many of its values a campaign has."""
-        return tuple(member_Cv.sum(axis=1) for member_Cv in self.members)
+    def item_rows(self) -> dict[str, int]:
+        """Row of each item by its identifier, without the unknown item."""
+        return {item_id: row for row, item_id in enumerate(self.item_ids) if row}
 
     @cached_property
-    def campaign_type_C(self) -> NDArray[np.int64]:
-        """Index of each campaign's type in `type_values`; 0: not among them."""
-        index = {value: row for row, value in enumerate(self.type_values)}
-        return np.array([index.get(value, 0) for value in self.campaign_types], dtype=np.int64)
+    def campaign_rows(self) -> dict[str, int]:
+        """Row of each campaign by its identifier."""
+        return {campaign_id: row for row, campaign_id in enumerate(self.campaign_ids)}
 
     @cached_property
-    def _campaign_row(self) -> dict[str, int]:
-        return {campaign: row for row, campaign in enumerate(self.campaign_ids)}
+    def _incidences(self) -> "OrderedDict[bytes, Incidence]":
+        return OrderedDict()
 
-    @cached_property
-    def item_row(self) -> dict[str, int]:
-        """Row of each item by its identifier."""
-        return {item: row for row, item in enumerate(self.item_ids)}
+    def incidence(self, rows: Sequence[int] | NDArray[np.int32]) -> Incidence:
+        """The campaigns at `rows` laid out for `affinity.join`; the last few sets asked for are kept."""
+        key = np.asarray(rows, dtype=np.int32).tobytes()
+        kept = self._incidences.get(key)
+        if kept is None:
+            kept = self._incidences[key] = Incidence.of(self, rows)
+            while len(self._incidences) > KEPT_INCIDENCES:
+                self._incidences.pop(next(iter(self._incidences)), None)
+        return kept
 
-    def items_of(self, campaign: int) -> NDArray[np.int32]:
-        """Rows of one campaign's items."""
-        return self.campaign_items[self.campaign_item_offsets[campaign] : self.campaign_item_offsets[campaign + 1]]
+    def items_of(self, row: int) -> NDArray[np.int32]:
+        """Rows of the items of one campaign, ascending."""
+        return self.campaign_items[self.campaign_item_offsets[row] : self.campaign_item_offsets[row + 1]]
+
+    def live(self, moment_us: int) -> NDArray[np.int32]:
+        """Rows of the campaigns whose window holds the moment (µs since 1970, UTC)."""
+        is_live_C = (self.campaign_starts_C <= moment_us) & (moment_us < self.campaign_ends_C)
+        return np.flatnonzero(is_live_C).astype(np.int32)
 
     def rows(self, campaign_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
-        """Rows of the campaigns that exist, in the given order without repeats, and the identifiers that do not."""
-        distinct = list(dict.fromkeys(campaign_ids))
-        known = [self._campaign_row[campaign] for campaign in distinct if campaign in self._campaign_row]
-        return np.array(known, dtype=np.int32), [name for name in distinct if name not in self._campaign_row]
+        """Rows of the named campaigns, each once, in the order of their first mention, and the names that are unknown."""
+        found = {name: self.campaign_rows.get(name) for name in campaign_ids}
+        known = np.array([row for row in found.values() if row is not None], dtype=np.int32)
+        return known, [name for name, row in found.items() if row is None]
 
-    def live(self, as_of_us: int) -> NDArray[np.int32]:
-        """Rows of the campaigns whose window holds the moment `as_of_us` (µs since 1970, UTC), most popular first."""
-        live = np.flatnonzero((self.campaign_starts_C <= as_of_us) & (as_of_us < self.campaign_ends_C))
-        return self.popular(live.astype(np.int32))
-
-    def popular(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The same rows, most popular first; ties by row."""
-        order = np.argsort(-self.campaign_popularity_C[rows], kind="stable")
-        return rows[order]
+    def popular(self, rows: Sequence[int] | NDArray[np.int32], count: int | None = None) -> NDArray[np.int32]:
+        """`rows` by the participation rate of an unknown user, highest first; ties keep the order of the catalogue."""
+        chosen = np.sort(np.asarray(rows, dtype=np.int32))
+        return chosen[np.argsort(-self.campaign_popularity_C[chosen], kind="stable")][:count]
 
     def save(self, folder: Path) -> None:
-        """Write the catalogue as one verified folder, whole or not at all."""
-        with whole_folder(folder) as draft:
-            save_file(
-                {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}, draft / "arrays.safetensors"
+        """Write the catalogue as one folder, whole or not at all, with its manifest."""
+        from safetensors.numpy import save_file
+
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {name: np.ascontiguousarray(value) for name, value in values.items() if isinstance(value, np.ndarray)}
+        names = {name: value for name, value in values.items() if name not in arrays}
+        with whole_folder(folder) as temporary:
+            save_file(arrays, temporary / ARRAYS)
+            (temporary / NAMES).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
+            write_manifest(
+                temporary, kind="catalogue", format=FORMAT, version=self.version, taxonomy=self.taxonomy_version
             )
-            write_text(draft / "texts.json", json.dumps({name: getattr(self, name) for name in _TEXTS}))
-            write_manifest(draft, kind="catalogue", version=self.version, taxonomy_version=self.taxonomy_version)
 
     @classmethod
     def load(cls, folder: Path) -> "Catalogue":
-        """Read a catalogue after verifying it.
+        """Read a catalogue after verifying its files.
 
         Raises:
-            CorruptFileError: a file is missing, truncated or altered; names it.
+            CorruptFileError: a file is missing, truncated or altered, or the folder holds something else.
         """
+        from safetensors.numpy import load_file
+
         manifest = read_manifest(folder)
-        if manifest.get("kind") != "catalogue":
-            raise CorruptFileError(f"{folder}: not a catalogue")
-        arrays = load_file(folder / "arrays.safetensors")
-        texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-        plain = {name: texts[name] if name == "version" else tuple(texts[name]) for name in _TEXTS}
-        plain["axis_values"] = tuple(tuple(values) for values in texts["axis_values"])
-        return cls(**plain, **{name: arrays[name] for name in _ARRAYS})
+        if manifest.get("kind") != "catalogue" or manifest.get("format") != FORMAT:
+            raise CorruptFileError(f"{folder}: not a catalogue of format {FORMAT}; build the features again")
+        names = json.loads((folder / NAMES).read_text(encoding="utf-8"))
+        names["axis_values"] = tuple(tuple(values) for values in names["axis_values"])
+        names = {name: tuple(value) if isinstance(value, list) else value for name, value in names.items()}
+        return cls(**names, **load_file(folder / ARRAYS))
