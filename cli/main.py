@@ -86,7 +86,7 @@ def run(
     """The whole way once: read the data, validate, build features, train, compare with the champion, serve, recommend."""
     from cli.run import run_once
 
-    run_once(settings_of(settings, data, as_of), caching=not fresh, ask=ask)
+    run_once(settings_of(settings, data, as_of), caching=not fresh, ask_three=ask)
 
 
 @app.command(rich_help_panel=FIRST)

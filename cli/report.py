@@ -19,7 +19,8 @@ def show_report(settings: Settings, console: Console | None = None) -> None:
     """Print verdict, results and pages of the last run.
 
     Raises:
-        CorruptFileError: no run has been evaluated yet, or its evaluation was altered.
+        RegistryError: no run has been evaluated yet.
+        CorruptFileError: its evaluation was altered.
     """
     console, last = console or Console(), reports(settings)
     evaluation = last.evaluation()

@@ -10,7 +10,7 @@ from pipelines.compile import compile_local, run_arguments
 from pipelines.local import LocalRun, run_pipeline
 from pipelines.memory import MemoryWatch
 from recommender.datasets.identity import source_identity
-from recommender.errors import StepFailed
+from recommender.errors import RegistryError, StepFailed
 from recommender.evaluation.document import Evaluation
 from recommender.experiments.gate import Verdict
 from recommender.settings import Settings
@@ -48,8 +48,11 @@ class Reports:
         """The last evaluation.
 
         Raises:
-            CorruptFileError: there is none yet, or it was altered.
+            RegistryError: there is none yet.
+            CorruptFileError: it was altered.
         """
+        if not (self.folder / "evaluation").is_dir():
+            raise RegistryError(f"{self.folder}: no run has been evaluated yet; start with: recommender run")
         return Evaluation.read(self.folder / "evaluation")
 
 

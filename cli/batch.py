@@ -1,0 +1,55 @@
+"""`score` and `audience`: the champion over all users at once."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from recommender.scoring import SCHEMA, BulkScorer
+from recommender.settings import Settings
+
+
+def score_to_file(settings: Settings, output: Path) -> None:
+    """Score every user against every live campaign into one Parquet file, whole or not at all."""
+    scorer = BulkScorer.open(settings.home)
+    campaigns = scorer.live_campaigns()
+    rows = _write(scorer, campaigns, output)
+    print(
+        f"{output}: {rows:,} pairs, {len(campaigns)} live campaigns as of {scorer.as_of.isoformat()}, by {scorer.version}"
+    )
+
+
+def show_audience(settings: Settings, campaign: str, *, top: int, output: Path | None) -> None:
+    """Print the likeliest shoppers of one campaign; `output` gets all of them."""
+    scorer = BulkScorer.open(settings.home)
+    scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign])), SCHEMA)
+    ranked = scored.sort_by([("score", "descending"), ("user_id", "ascending")])
+    table = Table("#", "user", "probability", title=f"Shoppers for {campaign}, as of {scorer.as_of:%Y-%m-%d %H:%M} UTC")
+    for rank, row in enumerate(ranked.slice(0, top).to_pylist(), start=1):
+        table.add_row(str(rank), row["user_id"], f"{row['score']:.3f}")
+    Console().print(table)
+    expected = float(sum(ranked["score"].to_pylist()))
+    print(f"{ranked.num_rows:,} users, {expected:,.0f} participations expected if all were asked; by {scorer.version}")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(ranked, output)
+        print(output)
+
+
+def _write(scorer: BulkScorer, campaigns: NDArray[np.int32], output: Path) -> int:
+    rows = 0
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.part")
+    try:
+        with pq.ParquetWriter(partial, SCHEMA) as writer:
+            for batch in scorer.score(campaigns):
+                writer.write_batch(batch)
+                rows += batch.num_rows
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return rows

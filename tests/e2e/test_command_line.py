@@ -1,0 +1,86 @@
+"""The command line explains itself, and an error raised on purpose is words on stderr and exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from cli.main import app, settings_of
+from recommender.errors import SettingsError
+
+VERBS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_there_is_a_verb_for_all_that_the_platform_does() -> None:
+    needed = {"run", "serve", "stop", "recommend", "score", "audience", "status", "promote", "rollback", "report"}
+    assert needed | {"compile", "submit", "draft-mapping", "tune"} <= set(VERBS)
+
+
+def test_without_a_verb_the_command_says_what_there_is_and_where_to_start() -> None:
+    _, shown, _ = invoke()
+    assert "Start with recommender run" in shown
+    assert all(verb in shown for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_and_every_option_is_explained(verb: str) -> None:
+    code, shown, _ = invoke(verb, "--help")
+    assert code == 0
+    for parameter in get_command(app).commands[verb].params:  # type: ignore[attr-defined]
+        assert parameter.name == "help" or parameter.help, f"{verb}: {parameter.name} is not explained"
+    assert "Usage" in shown
+
+
+def test_the_command_starts_without_loading_a_framework() -> None:
+    code = "import sys, cli.main; print(sorted({'torch', 'feast', 'kfp', 'great_expectations', 'pandas'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--settings", "nowhere.toml"), "nowhere.toml: no such settings file"),
+        (("run", "--as-of", "yesterday"), "--as-of yesterday: neither a date"),
+        (("run", "--data", "nowhere/mapping.toml"), "nowhere/mapping.toml"),
+        (("recommend", "anyone", "--url", "http://127.0.0.1:9"), "Start the endpoint with: recommender serve"),
+        (("score",), "has no champion yet; start with: recommender run"),
+        (("rollback",), "there is no earlier champion to go back to"),
+        (("promote",), "no canary serves"),
+        (("report",), "no run has been evaluated yet"),
+    ],
+)
+def test_an_error_raised_on_purpose_is_a_message_and_exit_code_2(
+    arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, said = invoke(*arguments)
+    assert code == 2
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_a_settings_file_with_an_unknown_key_names_it(tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text("[serving]\nprot = 1\n")
+    with pytest.raises(SettingsError, match=r"serving\.prot"):
+        settings_of(tmp_path / "wrong.toml")
+
+
+def test_own_data_has_a_home_and_a_time_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recommender.toml").write_text("[time]\nas_of = 2017-12-31\n")
+    chosen = settings_of(None, Path("shop.toml"))
+    assert chosen.home == Path("var/own/shop")
+    assert chosen.time.as_of is None
+    assert (chosen.source.dataset, chosen.source.mapping) == ("files", "shop.toml")
+    assert str(settings_of(None, None, "2017-06-01").time.as_of).startswith("2017-06-01")
