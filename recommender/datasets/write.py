@@ -27,12 +27,13 @@ def write_tables(
     time_zone: str,
     decisions: Sequence[str],
     quarantined: Mapping[str, Frame] | None = None,
+    beside: Mapping[str, pa.Table] | None = None,
 ) -> Tables:
     """Write `frames` (canonical name -> rows, columns of the contract) as a folder of tables; whole or not at all.
 
     `decisions` are sentences: what was decided about the source's peculiarities. `quarantined` holds the rows that were left
-    out, in their source's own columns beside `_reason` (text) and `_row` (number of the row in its source). Both end in the
-    manifest, with `contract_version`, `source`, `time_zone`, `log_end`, `columns` and `rows` by table.
+    out, in their source's own columns beside `_reason` (text) and `_row` (number of the row in its source). `beside`
+    holds further Parquet files by their path in the folder. Decisions and numbers of quarantined rows end in the manifest, with `contract_version`, `source`, `time_zone`, `log_end`, `columns` and `rows` by table.
 
     Raises:
         ContractError: a table or column that the contract lacks, a required one that is absent, a dtype that cannot be cast.
@@ -52,6 +53,9 @@ def write_tables(
             if rejected.num_rows:
                 (folder / "quarantine").mkdir(exist_ok=True)
                 _write_parquet(rejected, folder / "quarantine" / f"{name}.parquet")
+        for path, table in (beside or {}).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            _write_parquet(table, folder / path)
         write_manifest(
             folder,
             contract_version=CONTRACT_VERSION,
