@@ -1,1 +1,11 @@
+"""The feature store: what was computed for training is what serving reads. Feast over DuckDB (offline) and SQLite or Redis (online).
 
+materialise(features, settings)                        apply, offline Parquet, online values, catalogue
+training_frame(features, settings)                     users' features as they were at each decision
+build_training_set(features, tables, settings, output) the same, joined with pairs and labels
+"""
+
+from feature_repo.materialisation import materialise
+from feature_repo.training import build_training_set, training_frame
+
+__all__ = ["build_training_set", "materialise", "training_frame"]

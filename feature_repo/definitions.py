@@ -1,0 +1,136 @@
+"""What Feast knows: entities, sources, views and the service, made from the columns that a feature set really has.
+
+user_base … user_consumption   one view a portrait kind that the source has (float32)
+user_affinity, user_history    the user's side of the cross with a campaign, and the last baskets (bytes)
+user_serving                   all of the above as one value: what serving reads
+campaign_features, item_features   offline only: serving holds campaigns and items in memory (the catalogue)
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recommender.errors import ContractError
+from recommender.portrait import PORTRAIT_KINDS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from feast import FeatureService, FeatureView
+
+SERVICE = "campaign_ranker"
+SERVING_VIEW = "user_serving"
+SERVING_FIELD = "packed"
+BLOBS = ("affinity", "history")
+TIMESTAMP = "event_timestamp"
+FILES = {
+    "user": "users.parquet",
+    "campaign": "campaigns.parquet",
+    "item": "items.parquet",
+    SERVING_VIEW: "serving.parquet",
+}
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Everything that is applied together."""
+
+    entities: list[Any]
+    sources: list[Any]
+    user_views: list["FeatureView"]
+    """Portrait kinds, affinity and history."""
+    serving_view: "FeatureView"
+    offline_views: list["FeatureView"]
+    service: "FeatureService"
+
+    @property
+    def online_views(self) -> list["FeatureView"]:
+        """The views that are written to the online store; the one that serving reads comes last."""
+        return [*self.user_views, self.serving_view]
+
+    @property
+    def everything(self) -> list[Any]:
+        return [*self.entities, *self.sources, *self.online_views, *self.offline_views, self.service]
+
+
+def portrait_names(schema: "pa.Schema") -> tuple[str, ...]:
+    """The portrait columns of `users.parquet`, in file order: `<kind>__<name>`, float32.
+
+    Raises:
+        ContractError: a column of another kind or dtype, or a missing key, time or blob.
+    """
+    import pyarrow as pa
+
+    expected = {"user_id": pa.string(), TIMESTAMP: pa.timestamp("us", tz="UTC"), **dict.fromkeys(BLOBS, pa.binary())}
+    for name, dtype in expected.items():
+        if name not in schema.names:
+            raise ContractError("users.parquet", "missing; build the features again", column=name)
+        if schema.field(name).type != dtype:
+            raise ContractError("users.parquet", f"is {schema.field(name).type}, must be {dtype}", column=name)
+    names = tuple(name for name in schema.names if name not in expected)
+    for name in names:
+        if name.partition("__")[0] not in PORTRAIT_KINDS or "__" not in name:
+            raise ContractError("users.parquet", f"not a portrait kind ({', '.join(PORTRAIT_KINDS)})", column=name)
+        if schema.field(name).type != pa.float32():
+            raise ContractError("users.parquet", f"is {schema.field(name).type}, must be float32", column=name)
+    if not names:
+        raise ContractError("users.parquet", "holds no portrait column; build the features again")
+    return names
+
+
+def define(offline: str, read_schema: Path) -> Definitions:
+    """The definitions for the feature set whose Parquet schemas lie in the folder `read_schema`, read from `offline`.
+
+    `offline` is the folder or s3:// prefix that Feast reads; both are the same on one machine.
+    """
+    import pyarrow.parquet as pq
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+    from feast.types import Bytes, Float32
+
+    entities = {
+        name: Entity(name=name, join_keys=[f"{name}_id"], value_type=ValueType.STRING)
+        for name in ("user", "campaign", "item")
+    }
+    sources = {
+        name: FileSource(name=f"{name}_offline", path=f"{offline}/{file}", timestamp_field=TIMESTAMP)
+        for name, file in FILES.items()
+    }
+
+    def view(
+        name: str, entity: str, fields: list[Field], *, source: str | None = None, online: bool = True
+    ) -> FeatureView:
+        # No time-to-live: Feast does not enforce one on reads; serving checks the age itself.
+        return FeatureView(
+            name=name,
+            entities=[entities[entity]],
+            schema=fields,
+            source=sources[source or entity],
+            ttl=timedelta(0),
+            online=online,
+        )
+
+    names = portrait_names(pq.read_schema(read_schema / FILES["user"]))
+    by_kind = {kind: [name for name in names if name.startswith(f"{kind}__")] for kind in PORTRAIT_KINDS}
+    user_views = [
+        view(f"user_{kind}", "user", [Field(name=name, dtype=Float32) for name in columns])
+        for kind, columns in by_kind.items()
+        if columns
+    ] + [view(f"user_{blob}", "user", [Field(name=blob, dtype=Bytes)]) for blob in BLOBS]
+    offline_views = []
+    for entity in ("campaign", "item"):
+        columns = [
+            name
+            for name in pq.read_schema(read_schema / FILES[entity]).names
+            if name not in (f"{entity}_id", TIMESTAMP)
+        ]
+        if columns:
+            fields = [Field(name=name, dtype=Float32) for name in columns]
+            offline_views.append(view(f"{entity}_features", entity, fields, online=False))
+    return Definitions(
+        entities=list(entities.values()),
+        sources=list(sources.values()),
+        user_views=user_views,
+        serving_view=view(SERVING_VIEW, "user", [Field(name=SERVING_FIELD, dtype=Bytes)], source=SERVING_VIEW),
+        offline_views=offline_views,
+        service=FeatureService(name=SERVICE, features=user_views),
+    )

@@ -1,0 +1,190 @@
+"""The materialise step: a feature set becomes what Feast and serving read.
+
+The order makes a kill at any moment harmless: serving's old rows, old layout and old catalogue stay valid together until the
+new ones are complete, and running the step again ends where an undisturbed run ends.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definitions, define, portrait_names
+from feature_repo.environment import open_store, store_home
+from feature_repo.online import forget_others, newest_rows, packed_rows, prepare_sqlite, write_online
+from recommender.errors import FeatureStoreError
+from recommender.manifest import read_manifest, whole_folder, write_manifest
+from recommender.portrait import ServingSchema
+from recommender.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from feast import FeatureStore
+
+logger = logging.getLogger(__name__)
+
+
+def materialise(features: Path, settings: Settings) -> Path:
+    """Apply the definitions, install the offline Parquet, write the online values, then install the catalogue.
+
+    Idempotent: running it again, also after a kill, ends in the same state; reads go on meanwhile.
+
+    Returns the store's folder, `<home>/feature_store`.
+
+    Raises:
+        CorruptFileError: a file of the feature set is not the one that its manifest names; nothing was changed.
+        ContractError: the feature set lacks what serving needs; names the column.
+        FeatureStoreError: another materialisation is running, or the online store cannot be written.
+    """
+    import pyarrow.parquet as pq
+
+    manifest = read_manifest(features)
+    catalogue_hash = str(read_manifest(features / "catalogue")["content_hash"])
+    as_of = as_of_of(features)
+    names = portrait_names(pq.read_schema(features / FILES["user"]))
+    rows = newest_rows(features / FILES["user"], as_of)
+    packed = packed_rows(rows, names)
+    home = store_home(settings)
+    with _alone(home):
+        _install_offline(features, home / "offline", packed, content_hash=manifest["content_hash"])
+        definitions = define(os.environ.get("FEATURE_STORE_OFFLINE", str(home / "offline")), home / "offline")
+        if settings.store.kind == "sqlite":
+            prepare_sqlite(home / "online.db")
+        _set_broken_registry_aside(home / "registry.db")
+        store = open_store(settings)
+        apply(store, definitions)
+        _announce_layout(home, names, settings.store.project, manifest["content_hash"], catalogue_hash, as_of)
+        write_online(store, definitions, rows, packed)
+        forgotten = forget_others(store, definitions, rows["user_id"].to_pylist())
+        install_catalogue(features / "catalogue", settings.home / "catalogue", catalogue_hash)
+    logger.info(
+        "materialised %d users, %d portrait features; %d stale rows removed", rows.num_rows, len(names), forgotten
+    )
+    return home
+
+
+def apply(store: "FeatureStore", definitions: Definitions) -> None:
+    """Make Feast's registry hold these definitions and no other view: a source without reviews has no view of them."""
+    current = {one.name for one in (*definitions.online_views, *definitions.offline_views)}
+    gone = [view for view in store.list_feature_views() if view.name not in current]
+    store.apply(definitions.everything, objects_to_delete=gone, partial=not gone)
+
+
+def as_of_of(features: Path) -> datetime:
+    """The moment for which a feature set was built.
+
+    Raises:
+        FeatureStoreError: the feature set does not say.
+    """
+    stated = read_manifest(features, verify=False).get("as_of")
+    schema = features / "schema.json"
+    if stated is None and schema.is_file():
+        stated = json.loads(schema.read_text(encoding="utf-8")).get("as_of")
+    if stated is None:
+        raise FeatureStoreError(f"{features}: its manifest names no as_of; build the features again")
+    moment = datetime.fromisoformat(str(stated))
+    if moment.tzinfo is None:
+        raise FeatureStoreError(f"{features}: its as_of {stated} has no time zone; build the features again")
+    return moment
+
+
+def install_catalogue(source: Path, link: Path, content_hash: str) -> None:
+    """Make `link` (var/catalogue) point to a copy of `source`: readers see the old catalogue or the new one, never none.
+
+    Copies lie beside it in `<link>.versions/`; the current and the previous one are kept.
+    """
+    versions = link.with_name(f"{link.name}.versions")
+    target = versions / content_hash[:16]
+    if not _is_whole(target, content_hash):
+        with whole_folder(target) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+    previous = link.resolve() if link.is_symlink() else None
+    temporary = link.with_name(f".{link.name}.link")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.relative_to(link.parent))
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    temporary.replace(link)
+    if previous != target.resolve():
+        for folder in versions.iterdir():
+            if folder.resolve() not in (target.resolve(), previous):
+                shutil.rmtree(folder)
+
+
+def _is_whole(folder: Path, content_hash: str) -> bool:
+    from recommender.errors import CorruptFileError
+
+    try:
+        return bool(read_manifest(folder)["content_hash"] == content_hash)
+    except CorruptFileError:
+        return False
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold the store's lock: two runs at once would mix their rows. The kernel drops it when the process dies."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FeatureStoreError(f"{home}: another materialisation is running; wait for it to end") from None
+        yield
+
+
+def _install_offline(features: Path, offline: Path, packed: "pa.Table", *, content_hash: str) -> None:
+    """Copy the feature set's Parquet, and the packed values beside it, into the folder that Feast reads."""
+    import pyarrow.parquet as pq
+
+    with whole_folder(offline) as folder:
+        for name, file in FILES.items():
+            if name != SERVING_VIEW:
+                shutil.copyfile(features / file, folder / file)
+        pq.write_table(packed, folder / FILES[SERVING_VIEW])
+        write_manifest(folder, features_hash=content_hash)
+
+
+def _announce_layout(
+    home: Path, names: tuple[str, ...], project: str, features_hash: str, catalogue_hash: str, as_of: datetime
+) -> None:
+    """Say what the new values mean before the first of them is written; the previous layout stays readable."""
+    known: tuple[tuple[str, ...], ...] = ()
+    try:
+        known = ServingSchema.load(home).layouts
+    except FeatureStoreError as error:
+        logger.info("no earlier serving schema is kept: %s", error)
+    layouts = (names, *(layout for layout in known if layout != names))[:2]
+    ServingSchema(
+        project=project,
+        view=SERVING_VIEW,
+        field=SERVING_FIELD,
+        join_key="user_id",
+        entity_key_serialization_version=3,
+        layouts=layouts,
+        features_hash=features_hash,
+        catalogue_hash=catalogue_hash,
+        as_of=as_of.isoformat(),
+    ).save(home)
+
+
+def _set_broken_registry_aside(registry: Path) -> None:
+    """Feast writes its registry file in place; a kill in that moment leaves a stump. All it holds is defined in code."""
+    from feast.protos.feast.core.Registry_pb2 import Registry
+    from google.protobuf.message import DecodeError
+
+    if not registry.is_file():
+        return
+    try:
+        Registry().ParseFromString(registry.read_bytes())
+    except DecodeError:
+        aside = registry.with_suffix(".broken")
+        logger.warning(
+            "%s is no registry (a run was killed while writing it); moved to %s and made anew", registry, aside
+        )
+        registry.replace(aside)

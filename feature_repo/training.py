@@ -1,0 +1,62 @@
+"""Training's side: users' features as they were at each decision, read point-in-time from Feast."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feature_repo.definitions import FILES, SERVICE, TIMESTAMP, portrait_names
+from feature_repo.environment import open_store, store_home
+from recommender.errors import FeatureStoreError
+from recommender.manifest import read_manifest
+from recommender.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def training_frame(features: Path, settings: Settings) -> "pa.Table":
+    """One row for every (user, decision time) of the pairs: user_id, event_timestamp (µs UTC), portrait, affinity, history.
+
+    The join is Feast's: the newest row of the user that is not after the decision. A user without one has nulls.
+
+    Raises:
+        FeatureStoreError: the store holds another feature set; materialise this one first.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    offline = store_home(settings) / "offline"
+    stored = read_manifest(offline)["features_hash"]
+    wanted = read_manifest(features)["content_hash"]
+    if stored != wanted:
+        raise FeatureStoreError(
+            f"{offline} holds the features {stored[:12]}, not {wanted[:12]} of {features}; materialise first"
+        )
+    pairs = pq.read_table(features / "pairs.parquet", columns=["user_id", "decided_at"])
+    # Two campaigns at one moment are one decision time: asked for twice, Feast would answer twice.
+    moments = pairs.group_by(["user_id", "decided_at"]).aggregate([]).rename_columns(["user_id", TIMESTAMP])
+    moments = moments.sort_by([("user_id", "ascending"), (TIMESTAMP, "ascending")])
+    store = open_store(settings)
+    job = store.get_historical_features(moments.to_pandas(), store.get_feature_service(SERVICE))
+    schema = pq.read_schema(features / FILES["user"])
+    columns = ["user_id", TIMESTAMP, *portrait_names(schema), "affinity", "history"]
+    frame = job.to_arrow().select(columns).cast(pa.schema([schema.field(name).remove_metadata() for name in columns]))
+    if frame.num_rows != moments.num_rows:
+        raise FeatureStoreError(f"Feast answered {frame.num_rows} rows for {moments.num_rows} decisions")
+    return frame.sort_by([("user_id", "ascending"), (TIMESTAMP, "ascending")])
+
+
+def build_training_set(features: Path, tables: Path, settings: Settings, output: Path) -> None:
+    """Write the training set: the pairs, their users' features as Feast remembers them, the catalogue and the histories.
+
+    Raises:
+        FeatureStoreError: the store holds another feature set; materialise this one first.
+    """
+    import pyarrow.parquet as pq
+    from recommender.training.sets import write_training_set
+
+    from recommender.catalogue import Catalogue
+    from recommender.tables import open_tables
+
+    users = training_frame(features, settings)
+    pairs = pq.read_table(features / "pairs.parquet")
+    write_training_set(users, pairs, Catalogue.load(features / "catalogue"), open_tables(tables), output)

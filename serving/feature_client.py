@@ -1,0 +1,272 @@
+"""One user's features from the online store, read as Feast wrote them but without Feast: one look-up, one value.
+
+    SQLite   SELECT value FROM "<project>_user_serving" WHERE entity_key = … AND feature_name = 'packed'
+    Redis    HGET <entity key><project> murmur3_32("user_serving:packed")
+
+Feast's own read turns every number into an object and takes milliseconds; importing it takes seconds and 350 MB. What is
+repeated here is three lines of its storage format (entity key, hash field, bytes value); tests hold them to Feast's.
+
+A read runs in a worker thread and is waited for no longer than its time-out, whatever the store does meanwhile.
+"""
+
+import asyncio
+import sqlite3
+import struct
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as WaitedTooLong
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+from recommender.errors import FeatureStoreError
+from recommender.examples import Shopper
+from recommender.portrait import ServingSchema, layout_in, unpack
+from recommender.secrets import secret
+from recommender.settings import Settings
+
+if TYPE_CHECKING:
+    pass
+
+WORKERS = 4
+_STRING = 2  # feast.ValueType.STRING
+_BYTES_VAL_TAG = 0x0A  # field 1 of feast's Value message, length-delimited
+_KEY_VERSION = 3
+
+
+def entity_key(join_key: str, value: str) -> bytes:
+    """Feast's serialised key of one entity with a string identifier (serialisation version 3)."""
+    name, identifier = join_key.encode(), value.encode()
+    return b"".join(
+        (struct.pack("<III", 1, _STRING, len(name)), name, struct.pack("<II", _STRING, len(identifier)), identifier)
+    )
+
+
+def hash_field(view: str, field: str) -> bytes:
+    """The field of a Redis hash in which Feast keeps one feature: MurmurHash3 (32 bits, seed 0) of view:field."""
+    return struct.pack("<I", _murmur3_32(f"{view}:{field}".encode()))
+
+
+def bytes_value(message: bytes) -> bytes | None:
+    """The bytes inside Feast's serialised `Value`; None when it holds no value.
+
+    Raises:
+        FeatureStoreError: the message holds another type, or is cut short.
+    """
+    if not message:
+        return None
+    length, shift, at = 0, 0, 1
+    while at < len(message):
+        byte = message[at]
+        length |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 0x80:
+            break
+    if message[0] != _BYTES_VAL_TAG or at + length != len(message):
+        raise FeatureStoreError(
+            "the online store's value is not bytes as Feast writes them; materialise the features again"
+        )
+    return message[at:]
+
+
+def _murmur3_32(key: bytes) -> int:
+    """MurmurHash3_x86_32 with seed 0 (Appleby 2011)."""
+    mask = 0xFFFFFFFF
+
+    def mix(block: int) -> int:
+        block = block * 0xCC9E2D51 & mask
+        return ((block << 15 | block >> 17) & mask) * 0x1B873593 & mask
+
+    state, whole = 0, len(key) & ~3
+    for (block,) in struct.iter_unpack("<I", key[:whole]):
+        state ^= mix(block)
+        state = ((state << 13 | state >> 19) & mask) * 5 + 0xE6546B64 & mask
+    if key[whole:]:
+        state ^= mix(int.from_bytes(key[whole:], "little"))
+    state ^= len(key)
+    state = (state ^ state >> 16) * 0x85EBCA6B & mask
+    state = (state ^ state >> 13) * 0xC2B2AE35 & mask
+    return state ^ state >> 16
+
+
+class OnlineStore(Protocol):
+    """A place where Feast keeps online values."""
+
+    def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
+        """Feast's serialised value of the user; None: the store does not know the user."""
+
+    def close(self) -> None: ...
+
+
+class SqliteStore:
+    """Feast's SQLite file, read-only, one connection a thread, opened anew when the file is another one."""
+
+    def __init__(self, path: Path, busy_s: float) -> None:
+        self._path, self._busy_s = path, busy_s
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[sqlite3.Connection] = []
+
+    def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
+        try:
+            row = (
+                self._connection()
+                .execute(
+                    f'SELECT value FROM "{schema.project}_{schema.view}" WHERE entity_key = ? AND feature_name = ?',
+                    (entity_key(schema.join_key, user_id), schema.field),
+                )
+                .fetchone()
+            )
+        except (sqlite3.Error, OSError) as error:
+            self._drop()
+            raise FeatureStoreError(f"{self._path}: the online store cannot be read ({error})") from None
+        return None if row is None else row[0]
+
+    def _connection(self) -> sqlite3.Connection:
+        status = self._path.stat()
+        identity = (status.st_dev, status.st_ino)
+        if getattr(self._local, "identity", None) != identity:
+            self._drop()
+            uri = f"file:{quote(str(self._path.absolute()))}?mode=ro"
+            connection = sqlite3.connect(
+                uri, uri=True, timeout=self._busy_s, isolation_level=None, check_same_thread=False
+            )
+            with self._lock:
+                self._open.append(connection)
+            self._local.connection, self._local.identity = connection, identity
+        connection = self._local.connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+    def _drop(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        self._local.connection = self._local.identity = None
+        if connection is not None:
+            with self._lock:
+                self._open.remove(connection)
+            connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+        self._local = threading.local()
+
+
+class RedisStore:
+    """Feast's Redis hashes. The client's pool connects anew after a failure; nothing is tried twice within a read."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        parts = urlsplit(url)
+        self._where = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}"
+        self._client: redis.Redis = redis.Redis(
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or 6379,
+            db=int(parts.path.strip("/") or 0),
+            username=unquote(parts.username) if parts.username else None,
+            password=secret("redis_password"),
+            ssl=parts.scheme == "rediss",
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_timeout=False,
+        )
+
+    def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
+        import redis
+
+        key = entity_key(schema.join_key, user_id) + schema.project.encode()
+        try:
+            value = self._client.hget(key, hash_field(schema.view, schema.field))  # type: ignore[arg-type]
+        except (redis.RedisError, OSError) as error:
+            raise FeatureStoreError(f"{self._where}: the online store cannot be read ({error})") from None
+        assert value is None or isinstance(value, bytes)
+        return value
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class FeatureClient:
+    """Reads users from the online store. Opening reads nothing: a store that is away is an error of a read, not of a start."""
+
+    def __init__(self, store: OnlineStore, schema_folder: Path, *, timeout_s: float) -> None:
+        self._store, self._schema_folder, self._timeout_s = store, schema_folder, timeout_s
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="feature-store")
+        self._schema: ServingSchema | None = None
+        self._layouts: dict[bytes, tuple[str, ...]] = {}
+
+    @classmethod
+    def open(cls, settings: Settings) -> "FeatureClient":
+        """The client of the store that the settings name; reads wait `serving.store_deadline_ms` unless told otherwise."""
+        home = settings.home / "feature_store"
+        timeout_s = settings.serving.store_deadline_ms / 1_000
+        store: OnlineStore
+        if settings.store.kind == "sqlite":
+            store = SqliteStore(home / "online.db", timeout_s)
+        else:
+            store = RedisStore(settings.store.redis_url, timeout_s)
+        return cls(store, home, timeout_s=timeout_s)
+
+    def read(self, user_id: str, timeout_s: float | None = None) -> Shopper | None:
+        """The user's features; None for a user whom the store does not know. Returns or raises within `timeout_s`.
+
+        Raises:
+            FeatureStoreError: the store is away or late, or its content cannot be read; says which.
+        """
+        waited_s = self._timeout_s if timeout_s is None else timeout_s
+        future = self._submit(user_id)
+        try:
+            return future.result(waited_s)
+        except WaitedTooLong:
+            future.cancel()
+            raise FeatureStoreError(f"the online store did not answer within {waited_s * 1_000:.0f} ms") from None
+
+    async def read_async(self, user_id: str, timeout_s: float | None = None) -> Shopper | None:
+        """`read` for an event loop, without a thread of the loop's own pool."""
+        waited_s = self._timeout_s if timeout_s is None else timeout_s
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(self._submit(user_id)), waited_s)
+        except TimeoutError:
+            raise FeatureStoreError(f"the online store did not answer within {waited_s * 1_000:.0f} ms") from None
+
+    def close(self) -> None:
+        """Give connections and threads back; a read that hangs is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
+
+    def _submit(self, user_id: str) -> "Future[Shopper | None]":
+        try:
+            return self._pool.submit(self._read, user_id)
+        except RuntimeError:
+            raise FeatureStoreError("the feature client is closed") from None
+
+    def _read(self, user_id: str) -> Shopper | None:
+        try:
+            user_id.encode()
+        except UnicodeEncodeError:
+            return None  # a lone surrogate: no store can hold such a user
+        schema = self._schema or self._load_schema()
+        message = self._store.fetch(schema, user_id)
+        value = None if message is None else bytes_value(message)
+        if value is None:
+            return None
+        if layout_in(value) not in self._layouts:
+            self._load_schema()  # a run has begun to write a new layout: it is announced before the first value
+        return unpack(user_id, value, self._layouts)
+
+    def _load_schema(self) -> ServingSchema:
+        schema = ServingSchema.load(self._schema_folder)
+        if schema.entity_key_serialization_version != _KEY_VERSION:
+            raise FeatureStoreError(
+                f"the online store's keys are of version {schema.entity_key_serialization_version}, this client reads"
+                f" version {_KEY_VERSION}"
+            )
+        self._layouts = schema.by_layout()
+        self._schema = schema
+        return schema
