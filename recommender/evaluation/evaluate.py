@@ -49,6 +49,7 @@ def evaluate(
         PeriodError: the gate period has no pairs.
         LabelError: it has participations only, or none.
         RegistryError: a candidate has no fit that ends before the gate period.
+        BundleError: a candidate was trained on other features than the training set holds.
         CorruptFileError: a damaged bundle or training set.
         SettingsError: the judgement file is none.
     """
@@ -115,7 +116,8 @@ class _Contest:
 
     def judge(self, period: PeriodPairs) -> PeriodResult:
         fits = {name: fit_before(folder, period.starts) for name, folder in self.candidates.items()}
-        scores = {name: bundle.load(fit).score(period.examples) for name, fit in fits.items()}
+        known = period.examples.feature_names
+        scores = {name: bundle.load(fit, feature_names=known).score(period.examples) for name, fit in fits.items()}
         redeemed_N = period.labels.redeemed_N.astype(np.float64)
         judged = {
             name: Judged(redeemed_N, said.redeem_N.astype(np.float64), period.users_N) for name, said in scores.items()

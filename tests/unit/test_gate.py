@@ -35,9 +35,12 @@ def contest(
     return compare(data, folders, challenger="new", champion="old", rules=rules)
 
 
-@pytest.fixture
-def better(small: World, tmp_path: Path) -> Evaluation:
-    return contest(small, tmp_path, challenger={"column": TRUTH}, champion={"column": RUMOUR})
+@pytest.fixture(scope="module")
+def better(small: World, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RANKERS, "reading", "judged_pairs:ReadingRanker")
+        folder = tmp_path_factory.mktemp("better")
+        return contest(small, folder, challenger={"column": TRUTH}, champion={"column": RUMOUR})
 
 
 def failed(verdict: Verdict) -> list[str]:
