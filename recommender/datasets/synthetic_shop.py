@@ -138,13 +138,14 @@ def _draw_categories(
     edges_UK[:, -1] = 1.0
     draws_E = rng.random(len(user_E))
     flat = (edges_UK + np.arange(len(edges_UK))[:, None]).ravel()
-    return np.searchsorted(flat, user_E + draws_E, side="right") - user_E * taste_UK.shape[1]
+    return np.asarray(np.searchsorted(flat, user_E + draws_E, side="right") - user_E * taste_UK.shape[1])
 
 
 def _attribute(values: tuple[str, ...], count: int, rng: np.random.Generator) -> NDArray[np.object_]:
     """A tenth of the users do not say."""
-    known = np.array(values, dtype=object)[rng.integers(0, len(values), size=count)]
-    return np.where(rng.random(count) < 0.1, None, known)
+    known: NDArray[np.object_] = np.array([*values, None], dtype=object)
+    picked = rng.integers(0, len(values), size=count)
+    return known[np.where(rng.random(count) < 0.1, len(values), picked)]
 
 
 def _word(category: int) -> str:

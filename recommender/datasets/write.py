@@ -5,6 +5,7 @@ The same rows give the same bytes whatever order they came in, so the manifest's
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -15,7 +16,7 @@ from recommender.errors import ContractError
 from recommender.manifest import whole_folder, write_manifest
 from recommender.tables import CONTRACT, CONTRACT_VERSION, Column, Tables
 
-Frame = duckdb.DuckDBPyRelation | pa.Table
+Frame: TypeAlias = duckdb.DuckDBPyRelation | pa.Table
 ROW_GROUP = 200_000
 
 

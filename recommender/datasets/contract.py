@@ -1,0 +1,159 @@
+"""Whether tables keep the contract of `recommender.tables`: their shape at once, their rows in one query a table.
+
+`check_shape` judges what no row can mend (a column away, another dtype, an empty table, an unreadable file); `row_problems` lists the rows
+that break a rule, so that validation can set them aside with the reason; `check` raises on the first of either.
+"""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recommender.errors import ContractError, SourceError
+from recommender.tables import CONTRACT, Table, Tables
+
+MAY_BE_EMPTY = ("participations",)
+
+
+def check(tables: Tables) -> None:
+    """Raise on the first thing that breaks the contract.
+
+    Raises:
+        ContractError: a missing or renamed table or column, a wrong dtype, an empty table, a null or duplicate key, an unknown
+            value, an orphan foreign key, a window that ends before it starts; names table, column and row (its number and key).
+        SourceError: a file that cannot be read as Parquet; names it.
+    """
+    check_shape(tables)
+    with open_views(tables) as connection:
+        for name in CONTRACT:
+            if not tables.has(name):
+                continue
+            first = row_problems(connection, tables, name).order("_row, _column").limit(1).fetchall()
+            if first:
+                row, column, reason = first[0]
+                key = ", ".join(column for column in CONTRACT[name].key if tables.has(name, column))
+                values = connection.execute(f"SELECT {key} FROM {name} WHERE _row = ?", [row]).fetchone() or ()
+                named = ", ".join(f"{part} {value}" for part, value in zip(key.split(", "), values, strict=True))
+                raise ContractError(name, reason, column=column, row=f"row {row}: {named}")
+
+
+def check_shape(tables: Tables) -> None:
+    """Tables, columns, dtypes and emptiness, read from the files themselves.
+
+    Raises:
+        ContractError: names table and column, and the close name where a column seems renamed.
+        SourceError: a file that cannot be read as Parquet; names it.
+    """
+    for name, contract in CONTRACT.items():
+        files = sorted((tables.folder / name).rglob("*.parquet"))
+        if not files:
+            if contract.required:
+                raise ContractError(name, f"the table is missing from {tables.folder}")
+            continue
+        rows = 0
+        for file in files:
+            schema, count = _schema(file)
+            _check_columns(name, contract, schema)
+            rows += count
+        if rows == 0 and name not in MAY_BE_EMPTY:
+            raise ContractError(name, "the table is empty")
+
+
+def _schema(file: Path) -> tuple[pa.Schema, int]:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            return parquet.schema_arrow, parquet.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{file}: cannot be read as Parquet ({error})") from None
+
+
+def _check_columns(name: str, contract: Table, schema: pa.Schema) -> None:
+    for column, wanted in contract.columns.items():
+        if column not in schema.names:
+            if wanted.required:
+                others = [other for other in schema.names if other not in contract.columns]
+                raise ContractError(name, f"the column is missing{renamed(column, others)}", column=column)
+            continue
+        found = schema.field(column).type
+        if found != wanted.dtype and not pa.types.is_null(found):
+            raise ContractError(name, f"{found} instead of {wanted.dtype}", column=column, row="row 0")
+    for column in schema.names:
+        if column not in contract.columns:
+            raise ContractError(
+                name, f"the contract has no such column{renamed(column, list(contract.columns))}", column=column
+            )
+
+
+def renamed(column: str, others: list[str]) -> str:
+    """A hint at the name that was probably meant."""
+    close = get_close_matches(column, others, n=1, cutoff=0.6)
+    if close:
+        return f"; is it {close[0]}?"
+    return f"; there are {', '.join(others)}" if others else ""
+
+
+def open_views(tables: Tables, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with a view a table, named as it, whose first column `_row` numbers its rows (from 0, in file order)."""
+    connection = duckdb.connect(config={"threads": threads})
+    connection.execute("SET TimeZone = 'UTC'")
+    for name in CONTRACT:
+        if tables.has(name):
+            glob = tables.glob(name).replace("'", "''")
+            connection.execute(
+                f"CREATE VIEW {name} AS SELECT row_number() OVER () - 1 AS _row, * "
+                f"FROM read_parquet('{glob}', hive_partitioning = false)"
+            )
+    return connection
+
+
+def row_problems(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> duckdb.DuckDBPyRelation:
+    """Rows of the table `name` that break a rule: `_row` (BIGINT), `_column` and `_reason` (text); one line a row and rule.
+
+    `connection` comes from `open_views`. Of rows that share a key, all but the first are listed.
+    """
+    return connection.sql(" UNION ALL ".join(_rules(tables, name)))
+
+
+def _rules(tables: Tables, name: str) -> Iterator[str]:
+    contract = CONTRACT[name]
+
+    def rule(column: str, condition: str, reason: str) -> str:
+        return f"SELECT _row, '{column}' AS _column, {reason} AS _reason FROM {name} WHERE {condition}"
+
+    for column, wanted in contract.columns.items():
+        if not tables.has(name, column):
+            continue
+        if not wanted.nullable:
+            yield rule(column, f"{column} IS NULL", "'null, where a value is needed'")
+        if wanted.values:
+            known = ", ".join(f"'{value}'" for value in wanted.values)
+            some = ", ".join(wanted.values)
+            yield rule(column, f"{column} NOT IN ({known})", f"'unknown value ' || {column} || '; one of {some}'")
+        if pa.types.is_floating(wanted.dtype):
+            yield rule(column, f"NOT isfinite({column})", "'not a finite number'")
+    for column, other in contract.foreign_keys.items():
+        if tables.has(name, column) and tables.has(other):
+            target = CONTRACT[other].key[0]
+            orphan = (
+                f"{column} IS NOT NULL AND {column} NOT IN (SELECT {target} FROM {other} WHERE {target} IS NOT NULL)"
+            )
+            yield rule(column, orphan, f"'{other} has no ' || {column}")
+    key = [column for column in contract.key if tables.has(name, column)]
+    listed = ", ".join(key)
+    # The window is dear on a whole log: an aggregate first finds the few keys that occur twice. (IN never equals a null.)
+    several = f"WHERE {key[0]} IN (SELECT {key[0]} FROM {name} GROUP BY 1 HAVING count(*) > 1)" if len(key) == 1 else ""
+    yield (
+        f"SELECT _row, '{key[0]}' AS _column, 'duplicate key' AS _reason FROM {name} {several} "
+        f"QUALIFY row_number() OVER (PARTITION BY {listed} ORDER BY _row) > 1"
+    )
+    if name == "campaigns":
+        yield rule(
+            "ends_at", "ends_at <= starts_at", "'the window ends before it starts: ' || starts_at || ' to ' || ends_at"
+        )
+    if name == "targets" and tables.has(name, "propensity"):
+        yield rule(
+            "propensity", "propensity <= 0 OR propensity > 1", "'a propensity lies in (0, 1], not ' || propensity"
+        )
