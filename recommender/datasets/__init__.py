@@ -16,6 +16,14 @@ def ingest(source: SourceSettings, output: Path) -> Tables:
         SourceError: a file is missing, unreadable or lacks what the adapter needs; names it.
         ContractError: a table is empty, or lacks a column, or has one of another dtype; names table, column and row.
     """
+    from recommender.datasets.contract import check_shape
+
+    tables = _read(source, output)
+    check_shape(tables)
+    return tables
+
+
+def _read(source: SourceSettings, output: Path) -> Tables:
     if source.dataset == "files":
         from recommender.datasets import files
 
@@ -31,6 +39,6 @@ def ingest(source: SourceSettings, output: Path) -> Tables:
 
 def draft_mapping(files: Sequence[Path]) -> str:
     """A mapping TOML drafted from the headers of CSV and Parquet files, with comments where a person must decide."""
-    from recommender.datasets.files import draft
+    from recommender.datasets.draft import draft
 
     return draft(files)

@@ -141,17 +141,34 @@ def ingest(output: Path, *, folder: Path | None = None) -> Tables:
         connection.execute("CREATE MACRO readable(words) AS upper(words[1]) || lower(words[2:])")
         for name, columns in SOURCE_COLUMNS.items():
             _open(connection, folder / f"{name}.parquet", columns)
-        decisions = [
-            text.format(rows=(connection.execute(query).fetchone() or (0,))[0]) for text, query in DECISIONS.items()
-        ]
-        return write_tables(
-            {name: connection.sql(query) for name, query in QUERIES.items()},
-            output,
-            source="complete_journey",
-            time_zone=TIME_ZONE,
-            decisions=decisions,
-            quarantined={"campaign_items": connection.sql(ORPHAN_COUPONS)},
-        )
+        try:
+            return _write(connection, output)
+        except duckdb.Error as error:
+            raise SourceError(f"{_unreadable(connection, folder)}: cannot be read ({error})") from None
+
+
+def _write(connection: duckdb.DuckDBPyConnection, output: Path) -> Tables:
+    decisions = [
+        text.format(rows=(connection.execute(query).fetchone() or (0,))[0]) for text, query in DECISIONS.items()
+    ]
+    return write_tables(
+        {name: connection.sql(query) for name, query in QUERIES.items()},
+        output,
+        source="complete_journey",
+        time_zone=TIME_ZONE,
+        decisions=decisions,
+        quarantined={"campaign_items": connection.sql(ORPHAN_COUPONS)},
+    )
+
+
+def _unreadable(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
+    """The source file whose pages cannot be read; the folder, if every one can."""
+    for name in SOURCE_COLUMNS:
+        try:
+            connection.execute(f"SELECT bit_xor(hash(t)) FROM {name} t").fetchone()
+        except duckdb.Error:
+            return folder / f"{name}.parquet"
+    return folder
 
 
 def source_files() -> tuple[Path, ...]:

@@ -6,6 +6,7 @@ Shapes: U users · C campaigns · K categories · R participations with a purcha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ TYPE_FACTORS = (1.4, 1.0, 0.6)
 class Outcomes:
     campaign_ids: tuple[str, ...]
     category_C: NDArray[np.int64]
+    days_C: NDArray[np.int64]
     starts_C: NDArray[np.int64]
     ends_C: NDArray[np.int64]
     items_C: tuple[NDArray[np.int64], ...]
@@ -95,6 +97,7 @@ def draw_outcomes(world: World, shop: Shop, rng: np.random.Generator) -> Outcome
     return Outcomes(
         campaign_ids=tuple(f"campaign-{row:03d}" for row in range(C)),
         category_C=category_C,
+        days_C=days_C,
         starts_C=starts_C,
         ends_C=ends_C,
         items_C=items_C,
@@ -188,8 +191,7 @@ def campaign_frames(world: World, shop: Shop, outcomes: Outcomes) -> dict[str, p
     kinds = [CAMPAIGN_KINDS[row % len(CAMPAIGN_KINDS)] for row in range(C)]
     words = ("Weekly promotion", "Coupon booklet", "Members' days", "New on the shelf")
     names = [
-        f"{words[row % 4]}, {np.datetime64(int(outcomes.starts_C[row]), 'us').astype('datetime64[D]')}"
-        for row in range(C)
+        f"{words[row % 4]}, {world.first_day + timedelta(days=int(day))}" for row, day in enumerate(outcomes.days_C)
     ]
     items = [
         (campaign, shop.item_ids[item], f"{campaign}-coupon-{place % 2}" if kind == "coupon" else None)
