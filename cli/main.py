@@ -45,6 +45,7 @@ DataFile = Annotated[
     typer.Option("--data", help="Your own data: a mapping file, as `recommender draft-mapping` drafts it."),
 ]
 Url = Annotated[str, typer.Option("--url", help="The gateway's address. Without it: the one of the settings.")]
+AsOf = Annotated[str | None, typer.Option(help='What "now" is: 2017-12-31, or 2017-12-31T18:00.')]
 FIRST, LATER, CLUSTER = "First", "With a trained ranker", "On a cluster"
 
 
@@ -75,7 +76,7 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
 def run(
     settings: SettingsFile = None,
     data: DataFile = None,
-    as_of: Annotated[str | None, typer.Option(help='What "now" is: 2017-12-31, or 2017-12-31T18:00.')] = None,
+    as_of: AsOf = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run every step again, even where its inputs are unchanged.")
     ] = False,
@@ -106,11 +107,11 @@ def draft_mapping(
 
 
 @app.command(rich_help_panel=FIRST)
-def serve(settings: SettingsFile = None, data: DataFile = None) -> None:
+def serve(settings: SettingsFile = None, data: DataFile = None, as_of: AsOf = None) -> None:
     """Start the endpoint (gateway and TorchServe) for the registry's champion and canary, and stay until Ctrl-C."""
     from cli.serve import serve_until_stopped
 
-    serve_until_stopped(settings_of(settings, data))
+    serve_until_stopped(settings_of(settings, data, as_of))
 
 
 @app.command(rich_help_panel=FIRST)

@@ -1,1 +1,37 @@
 """`serve` and `stop`: the endpoint stays until it is told to go."""
+
+import signal
+from types import FrameType
+
+from recommender.settings import Settings
+
+
+def serve_until_stopped(settings: Settings) -> None:
+    """Start the endpoint, follow the registry, and stop everything on Ctrl-C, SIGTERM or `recommender stop`.
+
+    Raises:
+        ServingError: a port is busy, there is no champion, or nothing can be loaded; nothing is left running.
+    """
+    from serving.deploy import serve
+
+    def ended(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, ended)
+    with serve(settings) as deployment:
+        print(f"serving on {deployment.url} (logs: {deployment.settings.serving_state / 'logs'})")
+        print(
+            f"  curl -X POST {deployment.url}/v1/recommendations -H 'content-type: application/json' -d '{{\"user_id\": \"1\"}}'"
+        )
+        print(f"  what it understands: {deployment.url}/openapi.json   ·   Ctrl-C or `recommender stop` ends it", flush=True)
+        try:
+            deployment.follow()
+        except KeyboardInterrupt:
+            print("stopping …", flush=True)
+
+
+def stop_running(settings: Settings) -> None:
+    """Stop what `serve` started, from any shell."""
+    from serving.deploy import stop
+
+    print("stopped" if stop(settings) else "nothing was running")
