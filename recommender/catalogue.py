@@ -157,7 +157,8 @@ class Catalogue:
         manifest = read_manifest(folder)
         if manifest.get("kind") != "catalogue" or manifest.get("format") != FORMAT:
             raise CorruptFileError(f"{folder}: not a catalogue of format {FORMAT}; build the features again")
-        names = json.loads((folder / NAMES).read_text(encoding="utf-8"))
+        names: dict[str, Any] = json.loads((folder / NAMES).read_text(encoding="utf-8"))
         names["axis_values"] = tuple(tuple(values) for values in names["axis_values"])
         names = {name: tuple(value) if isinstance(value, list) else value for name, value in names.items()}
-        return cls(**names, **load_file(folder / ARRAYS))
+        names.update(load_file(folder / ARRAYS))
+        return cls(**names)

@@ -1,0 +1,162 @@
+"""Tables -> a feature set: portraits, vectors, campaign and item features, pairs with labels, and the catalogue.
+
+    users.parquet      user_id, event_timestamp, float32 `<kind>__<name>`, binary `affinity` and `history`
+    campaigns.parquet  campaign_id, event_timestamp, float32 features
+    items.parquet      item_id, event_timestamp, float32 features
+    pairs.parquet      who was put before which campaign, labels, segments
+    catalogue/         what serving holds in memory
+    schema.json        names of all features and segments
+
+Shapes: D decisions · P portrait features.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recommender.affinity import CROSS_NAMES
+from recommender.features import campaign_habits, campaigns, decisions, pairs, people, purchases, vectors
+from recommender.features.decisions import TIME
+from recommender.features.source import Source, open_source
+from recommender.manifest import whole_folder, write_manifest
+from recommender.tables import Tables
+
+FORMAT = 1
+ZERO_WHEN_ABSENT = ("campaigns_", "coupons_redeemed", "open_", "_targeted", "_redeemed")
+"""Endings and beginnings of the features that are 0, not unknown, for a user whom no campaign was put before."""
+
+
+def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) -> Path:
+    """Write the feature set of `tables` as known at `as_of` into the folder `output`, whole or not at all.
+
+    Raises:
+        ContractError: a table or column that features need is missing, or no purchase lies before `as_of`.
+        PeriodError: nobody was targeted before `as_of`.
+    """
+    as_of = as_of.astimezone(UTC)
+    source = open_source(tables, as_of, threads=threads)
+    decided = decisions.decisions(source)
+    of_campaigns = campaigns.campaign_features(source)
+    popularity_V = campaigns.item_popularity(source)
+    catalogue = campaigns.catalogue(source, of_campaigns, popularity_V)
+    users = _users(source, decided, catalogue.taxonomy_version)
+    found = _pairs(source, users)
+    with whole_folder(output) as folder:
+        catalogue.save(folder / "catalogue")
+        _write(users, folder / "users.parquet")
+        _write(_campaign_table(source, of_campaigns), folder / "campaigns.parquet")
+        _write(_item_table(source, popularity_V), folder / "items.parquet")
+        _write(found, folder / "pairs.parquet")
+        schema = {
+            "portrait": _portrait_names(users),
+            "campaign": list(of_campaigns.names),
+            "cross": list(CROSS_NAMES),
+            "segments": pairs.segment_columns(found),
+        }
+        (folder / "schema.json").write_text(json.dumps(schema, indent=1))
+        write_manifest(
+            folder,
+            kind="features",
+            format=FORMAT,
+            as_of=as_of.isoformat(),
+            data_hash=tables.data_hash,
+            catalogue=catalogue.version,
+            taxonomy=catalogue.taxonomy_version,
+        )
+    return output
+
+
+def _users(source: Source, decided: pa.Table, taxonomy_version: str) -> pa.Table:
+    num_decisions = decided.num_rows
+    decided_us_D = decided["decided_at"].cast(pa.int64()).to_numpy()
+    baskets = purchases.baskets(source, decided)
+    met = campaign_habits.encounters(source, decided)
+    behaviour = _aligned(purchases.behaviour(baskets).to_pyarrow(), num_decisions)
+    habits = _aligned(campaign_habits.habits(met, source).to_pyarrow(), num_decisions)
+    habits = {name: np.nan_to_num(column) if _is_count(name) else column for name, column in habits.items()}
+    columns = {**_base(source, decided, decided_us_D), **behaviour, **habits}
+    activity = people.activity(source, decided)
+    if activity is not None:
+        done = _aligned(activity.to_pyarrow(), num_decisions)
+        columns |= {
+            name: np.nan_to_num(values) if "recency" not in name and "rating" not in name else values
+            for name, values in done.items()
+        }
+    touched = vectors.touched(source, decided)
+    columns |= vectors.interest(touched, source.taxonomy, num_decisions)
+    columns |= _aligned(purchases.consumption(baskets, source).to_pyarrow(), num_decisions)
+    months_D = np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / 30)
+    types = campaign_habits.habits_by_type(met)
+    columns = {name: values.astype(np.float32) for name, values in columns.items()}
+    affinities = vectors.pack_affinities(touched, types, months_D, taxonomy_version)
+    histories = vectors.pack_histories(source, decided, baskets, taxonomy_version)
+    arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
+    for kind in ("base", "behaviour", "interest", "social", "consumption"):
+        arrays |= {name: pa.array(columns[name]) for name in columns if name.startswith(f"{kind}__")}
+    arrays |= {"affinity": pa.array(affinities, pa.binary()), "history": pa.array(histories, pa.binary())}
+    return pa.table(arrays)
+
+
+def _base(source: Source, decided: pa.Table, decided_us_D: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+    users = source.table("users").to_pyarrow().sort_by("user_id")
+    row_of = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
+    rows_D = np.array([row_of[user_id] for user_id in decided["user_id"].to_pylist()], dtype=np.int64)
+    return people.base(users, decided_us_D, rows_D)
+
+
+def _is_count(name: str) -> bool:
+    short = name.removeprefix("behaviour__")
+    return ("recency" not in short and short.startswith(ZERO_WHEN_ABSENT[:3])) or short.endswith(ZERO_WHEN_ABSENT[3:])
+
+
+def _aligned(table: pa.Table, num_decisions: int) -> dict[str, NDArray[np.float32]]:
+    """The columns of a table with one row for some decisions, as float32 [D]; NaN where a decision has no row."""
+    rows = table["decision"].to_numpy()
+    columns = {}
+    for name in table.column_names:
+        if name != "decision":
+            values = np.full(num_decisions, np.nan, dtype=np.float32)
+            values[rows] = table[name].cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
+            columns[name] = values
+    return columns
+
+
+def _pairs(source: Source, users: pa.Table) -> pa.Table:
+    found = pairs.pairs(source)
+    keys = zip(users["user_id"].to_pylist(), users["event_timestamp"].cast(pa.int64()).to_pylist(), strict=True)
+    row_of = {key: row for row, key in enumerate(keys)}
+    decided = found["decided_at"].cast(pa.int64()).to_pylist()
+    rows = [row_of[key] for key in zip(found["user_id"].to_pylist(), decided, strict=True)]
+    return pairs.with_activity(found, users["behaviour__baskets_per_month"].to_numpy()[rows])
+
+
+def _portrait_names(users: pa.Table) -> list[str]:
+    return [name for name in users.column_names if "__" in name]
+
+
+def _campaign_table(source: Source, of: campaigns.CampaignFeatures) -> pa.Table:
+    times = pa.array(of.reference_us_C).cast(pa.timestamp("us")).cast(TIME)
+    columns = {name: pa.array(of.features_CG[:, g]) for g, name in enumerate(of.names)}
+    return pa.table({"campaign_id": source.campaigns["campaign_id"], "event_timestamp": times, **columns})
+
+
+def _item_table(source: Source, popularity_V: NDArray[np.float32]) -> pa.Table:
+    taxonomy = source.taxonomy
+    held = len(taxonomy.item_ids) - 1
+    return pa.table(
+        {
+            "item_id": pa.array(taxonomy.item_ids[1:], pa.string()),
+            "event_timestamp": pa.array([source.as_of] * held, TIME),
+            "item__popularity": pa.array(popularity_V[1:]),
+        }
+    )
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)

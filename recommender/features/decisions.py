@@ -1,0 +1,59 @@
+"""Decision times: when whose features are made, and what each of them may know.
+
+A decision is a user at a moment. Everything joined to it happened strictly before the moment: `past` is the only door
+through which features reach events, so none of them can look ahead.
+"""
+
+from datetime import datetime
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recommender.errors import ContractError, PeriodError
+from recommender.features.source import DAY_S, Source
+
+TIME = pa.timestamp("us", tz="UTC")
+
+
+def decisions(source: Source) -> pa.Table:
+    """(decision, user_id, decided_at), numbered in the order of user and time.
+
+    Each targeted user at each moment of being targeted before `as_of`, and every user at `as_of`.
+
+    Raises:
+        PeriodError: nobody was targeted before `as_of`.
+        ContractError: there are no users.
+    """
+    targets = source.table("targets").select("user_id", "targeted_at").to_pyarrow()
+    targets = targets.filter(pc.less(targets["targeted_at"], pa.scalar(source.as_of, TIME)))
+    if not targets.num_rows:
+        raise PeriodError(f"targets: nobody was targeted before {source.as_of.isoformat()}; move `as_of` later")
+    users = source.table("users").select("user_id").to_pyarrow()
+    if not users.num_rows:
+        raise ContractError("users", "the table is empty; a campaign needs somebody to be shown to")
+    now = pa.array([source.as_of] * users.num_rows, TIME)
+    everyone = pa.table({"user_id": users["user_id"], "decided_at": now})
+    both = pa.concat_tables([targets.rename_columns(["user_id", "decided_at"]).cast(everyone.schema), everyone])
+    distinct = (
+        both.group_by(["user_id", "decided_at"])
+        .aggregate([])
+        .sort_by([("user_id", "ascending"), ("decided_at", "ascending")])
+    )
+    numbers = pa.array(range(distinct.num_rows), pa.int32())
+    return distinct.append_column("decision", numbers).select(["decision", "user_id", "decided_at"])
+
+
+def past(events: ir.Table, decided: pa.Table) -> ir.Table:
+    """The `events` (with user_id, event_time, time_s) strictly before each decision, with their age in days."""
+    moments = ibis.memtable(decided)
+    joined = events.inner_join(moments, "user_id")
+    joined = joined.filter(joined.event_time < joined.decided_at)
+    age_days = (joined.decided_at.epoch_seconds() - joined.time_s) / DAY_S
+    return joined.mutate(age_days=age_days)
+
+
+def microseconds(moment: datetime) -> int:
+    """µs since 1970, UTC."""
+    return round(moment.timestamp() * 1_000_000)

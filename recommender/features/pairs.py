@@ -1,0 +1,124 @@
+"""Pairs of user and campaign with what came of them: the labels of three tasks.
+
+    redeemed_at   the first recorded participation of the user in the campaign from the decision on
+    spend         money paid for the campaign's items from the decision to the window's end (or the log's)
+    excess        that spend minus the user's own usual spend on these items in a time of that length
+
+Labels look ahead, that is what they are for; `TrainingSet.labels_at` hides what a boundary could not know. Pairs decided at or
+after `as_of` are left out.
+"""
+
+from typing import Any
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recommender.features.decisions import TIME
+from recommender.features.source import DAY_S, Source
+
+SEGMENTS = ("age_band", "income_band", "gender", "region", "household_size")
+"""Columns of `users` that are segments where the source has them; `activity` comes from the events."""
+USUAL_DAYS = 30.0
+"""A usual rate is taken over at least this many days."""
+
+
+def pairs(source: Source) -> pa.Table:
+    """One row a target decided before `as_of`, in order of decision, campaign and user; segments are text, '' is unknown."""
+    targets = source.table("targets")
+    targets = targets.filter(targets.targeted_at < source.as_of)
+    propensity = targets.propensity if "propensity" in targets.columns else ibis.null().cast("float64")
+    targets = targets.select("user_id", "campaign_id", decided_at=targets.targeted_at, propensity=propensity)
+    campaigns = ibis.memtable(source.campaigns.select(["campaign_id", "campaign_type", "starts_at", "ends_at"]))
+    table = targets.inner_join(campaigns, "campaign_id")
+    firsts = _first_participation(source, targets)
+    spends = _spend(source, table)
+    table = table.left_join(firsts, ["user_id", "campaign_id"])
+    table = table.select(*_PAIR_COLUMNS)
+    table = table.left_join(spends, ["user_id", "campaign_id"])
+    table = table.select(*_PAIR_COLUMNS, "window_cents", "before_cents", "known_days")
+    found = table.order_by("decided_at", "campaign_id", "user_id").to_pyarrow()
+    return _with_segments(source, _with_labels(source, found))
+
+
+_PAIR_COLUMNS = (
+    "user_id",
+    "campaign_id",
+    "decided_at",
+    "starts_at",
+    "ends_at",
+    "campaign_type",
+    "propensity",
+    "redeemed_at",
+)
+
+
+def _first_participation(source: Source, targets: Any) -> Any:
+    taken = source.participations.inner_join(targets, ["user_id", "campaign_id"])
+    taken = taken.filter(taken.participated_at >= taken.decided_at)
+    return taken.group_by("user_id", "campaign_id").agg(redeemed_at=taken.participated_at.min())
+
+
+def _spend(source: Source, pairs: Any) -> Any:
+    """Cents that a pair's user paid for the campaign's items inside the window and before it, and days known before it."""
+    lines = source.lines.select("user_id", "event_time", "time_s", "item_row", "cents")
+    first = lines.group_by("user_id").agg(first_s=lines.time_s.min())
+    moments = pairs.select("user_id", "campaign_id", "decided_at", "ends_at")
+    bought = moments.inner_join(lines, "user_id").inner_join(source.campaign_items, ["campaign_id", "item_row"])
+    inside = (bought.event_time >= bought.decided_at) & (bought.event_time < bought.ends_at)
+    before = bought.event_time < bought.decided_at
+    summed = bought.group_by("user_id", "campaign_id").agg(
+        window_cents=ibis.ifelse(inside, bought.cents, 0).sum(), before_cents=ibis.ifelse(before, bought.cents, 0).sum()
+    )
+    known = moments.inner_join(first, "user_id")
+    known = known.select(
+        "user_id", "campaign_id", known_days=(known.decided_at.epoch_seconds() - known.first_s) / DAY_S
+    )
+    joined = known.left_join(summed, ["user_id", "campaign_id"])
+    return joined.select("user_id", "campaign_id", "window_cents", "before_cents", "known_days")
+
+
+def _with_labels(source: Source, found: pa.Table) -> pa.Table:
+    def numbers(name: str) -> Any:
+        return pc.fill_null(found[name].cast(pa.float64()), 0.0).to_numpy()
+
+    log_end = pa.scalar(source.tables.log_end, TIME)
+    ends_at = found["ends_at"].cast(TIME)
+    until = pc.if_else(pc.greater(ends_at, log_end), log_end, ends_at)
+    observed_us = until.cast(pa.int64()).to_numpy() - found["decided_at"].cast(TIME).cast(pa.int64()).to_numpy()
+    spend = numbers("window_cents") / 100
+    known_days = np.maximum(numbers("known_days"), USUAL_DAYS)
+    usual = numbers("before_cents") / 100 / known_days * np.maximum(observed_us, 0) / 86_400e6
+    columns = {name: found[name] for name in _PAIR_COLUMNS}
+    for name in ("decided_at", "starts_at", "ends_at", "redeemed_at"):
+        columns[name] = columns[name].cast(TIME)
+    columns["spend"] = pa.array(spend)
+    columns["excess"] = pa.array(spend - usual)
+    columns["observed_until"] = until
+    columns["outlasts_log"] = pc.greater(found["ends_at"].cast(TIME), log_end)
+    return pa.table(columns)
+
+
+def _with_segments(source: Source, found: pa.Table) -> pa.Table:
+    users = source.table("users").to_pyarrow()
+    row_of = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
+    rows = pa.array([row_of.get(user_id) for user_id in found["user_id"].to_pylist()], pa.int64())
+    for name in SEGMENTS:
+        if name in users.column_names and users[name].null_count < len(users):
+            found = found.append_column(name, pc.fill_null(users[name].take(rows), "unknown"))
+    return found
+
+
+def with_activity(found: pa.Table, baskets_per_month: Any) -> pa.Table:
+    """Add the segment `activity`: terciles of the baskets a month as known at the decision; NaN is `new`."""
+    rate = np.asarray(baskets_per_month, dtype=np.float64)
+    known = np.isfinite(rate)
+    cuts = np.quantile(rate[known], [1 / 3, 2 / 3]) if known.any() else np.zeros(2)
+    names = np.array(["light", "medium", "heavy"])[np.searchsorted(cuts, np.nan_to_num(rate), side="right")]
+    return found.append_column("activity", pa.array(np.where(known, names, "new").tolist(), pa.string()))
+
+
+def segment_columns(found: pa.Table) -> list[str]:
+    """The segment columns that `found` has."""
+    return [name for name in (*SEGMENTS, "activity") if name in found.column_names]

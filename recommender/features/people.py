@@ -1,0 +1,92 @@
+"""Base and social features: what the source says of the user, and what the user says to others.
+
+Bands that hold numbers become their rank; other values become one indicator each. Unknown stays unknown: NaN for a rank, an
+indicator of its own for the rest. A column or event kind that the source lacks gives no feature at all.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recommender.features.campaign_habits import slug
+from recommender.features.decisions import past
+from recommender.features.source import Source
+from recommender.tables import USERS
+
+MAX_VALUES = 12
+INTEREST_KINDS = ("view", "click", "cart", "search")
+SOCIAL_KINDS = ("share", "review")
+
+
+def base(users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+    """Columns `base__*` for D decisions; `rows_D` is each decision's row in `users`."""
+    columns: dict[str, NDArray[Any]] = {}
+    if "joined_at" in users.column_names:
+        joined_us = (
+            users["joined_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        )
+        age_days_D = (decided_us_D - joined_us.astype(np.float64)[rows_D]) / 86_400e6
+        columns["member_days"] = np.where(age_days_D >= 0, age_days_D, np.nan)
+    known_D = np.zeros(len(rows_D))
+    for name in USERS.columns:
+        if name in ("user_id", "joined_at") or name not in users.column_names:
+            continue
+        values = users[name].to_pylist()
+        known_D += np.array([value is not None for value in values])[rows_D]
+        for column, of_users in _encode(name, values).items():
+            columns[column] = of_users[rows_D]
+    if known_D.any():
+        columns["attributes_known"] = known_D
+    return {f"base__{name}": values.astype(np.float32) for name, values in columns.items()}
+
+
+def _encode(name: str, values: Sequence[str | None]) -> dict[str, NDArray[np.float64]]:
+    distinct = sorted({value for value in values if value is not None})
+    if not distinct:
+        return {}
+    order = [_leading_number(value) for value in distinct]
+    if len(distinct) > 2 and all(number is not None for number in order) and len(set(order)) == len(order):
+        rank = {
+            distinct[place]: float(position) for position, place in enumerate(np.argsort(np.array(order, dtype=float)))
+        }
+        return {name: np.array([rank[value] if value is not None else np.nan for value in values])}
+    counted = sorted(distinct, key=lambda value: (-values.count(value), value))[:MAX_VALUES]
+    columns = {f"{name}_{slug(one)}": np.array([float(value == one) for value in values]) for one in counted}
+    if any(value is None for value in values):
+        columns[f"{name}_unknown"] = np.array([float(value is None) for value in values])
+    return columns
+
+
+def _leading_number(band: str) -> float | None:
+    """What a band starts from: 45 of `45-54`, just below 15 of `Under 15K`; None of a word."""
+    found = re.match(r"\s*(under|below|<|less than)?\s*\D{0,2}(\d+(?:\.\d+)?)\s*(?:[-–+k]|to\b|$)", band, re.IGNORECASE)
+    return None if found is None else float(found[2]) - (0.5 if found[1] else 0.0)
+
+
+def activity(source: Source, decided: pa.Table) -> ir.Table | None:
+    """Views, clicks, carts and searches (interest) and shares and reviews (social) before each decision; None without any."""
+    events = source.events
+    seen = events.filter(events.event_time < source.as_of).select("kind").distinct().to_pyarrow()["kind"].to_pylist()
+    kinds = [kind for kind in (*INTEREST_KINDS, *SOCIAL_KINDS) if kind in seen]
+    if not kinds:
+        return None
+    done = past(events.filter(events.kind.isin(kinds)), decided)
+    columns: dict[str, Any] = {}
+    for kind in kinds:
+        portrait = "interest" if kind in INTEREST_KINDS else "social"
+        same = (done.kind == kind).cast("int64")
+        for days in (7, 30, 90):
+            columns[f"{portrait}__{kind}s_{days}d"] = (same * (done.age_days <= days).cast("int64")).sum()
+        columns[f"{portrait}__{kind}s"] = same.sum()
+        columns[f"{portrait}__{kind}_recency_days"] = ibis.ifelse(done.kind == kind, done.age_days, ibis.null()).min()
+    if "review" in kinds and source.tables.has("events", "rating"):
+        rated = (done.kind == "review") & done.rating_cents.notnull()
+        total = ibis.ifelse(rated, done.rating_cents, ibis.null()).sum()
+        columns["social__mean_rating"] = total / 100.0 / rated.cast("int64").sum().nullif(0)
+    return done.group_by("decision").agg(**columns)

@@ -1,0 +1,194 @@
+"""A user's vectors: what was bought on every axis of the taxonomy, the last baskets, and the interest that both show.
+
+Shapes: D decisions · A axes · n values of an axis that a decision's user touched.
+"""
+
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recommender import examples
+from recommender.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
+from recommender.features.campaign_habits import slug
+from recommender.features.decisions import past
+from recommender.features.source import Source, Taxonomy
+
+MAX_DEPARTMENTS = 12
+PRIVATE_BRANDS = ("private", "private label", "own brand")
+_COUNTED = (*MEASURES, "cents")
+
+
+def touched(source: Source, decided: pa.Table) -> list[pa.Table]:
+    """A tables (decision, value, lines, …, cents), sorted: what each decision's user had bought on every axis."""
+    lines = past(source.lines.filter(source.lines.item_row > 0), decided)
+    discounted, coupon = lines.discount_cents > 0, lines.coupon_cents > 0
+    within_90, within_30 = lines.age_days <= 90, lines.age_days <= 30
+    flags = dict(zip(MEASURES, (None, discounted, coupon, within_90, within_30, coupon & within_90), strict=True))
+    counts = {name: lines.count() if flag is None else flag.cast("int64").sum() for name, flag in flags.items()}
+    by_item = lines.group_by("decision", "item_row").agg(**counts, cents=lines.cents.sum()).cache()
+    axes = ibis.memtable(source.taxonomy.table().drop_columns(["item_id"]))
+    by_item_axes = by_item.inner_join(axes, "item_row")
+    tables = []
+    for axis in AXES:
+        value = by_item_axes.item_row if axis == "product" else by_item_axes[axis]
+        rows = by_item_axes.mutate(value=value)
+        rows = rows.filter(rows.value > 0)
+        summed = rows.group_by("decision", "value").agg(**{name: rows[name].sum().cast("int32") for name in _COUNTED})
+        tables.append(summed.order_by("decision", "value").to_pyarrow())
+    return tables
+
+
+def pack_affinities(
+    tables: list[pa.Table], types: pa.Table, months_D: NDArray[np.float64], taxonomy_version: str
+) -> list[bytes]:
+    """The `affinity` value of D decisions; `types` is `campaign_habits.habits_by_type`, `months_D` the known history."""
+    num_decisions = len(months_D)
+    axes = [(_bounds(table, num_decisions), *_arrays(table)) for table in tables]
+    type_bounds = _bounds(types, num_decisions)
+    codes = np.array([type_code(name) for name in types["campaign_type"].to_pylist()], dtype=np.uint32)
+    targeted, redeemed = _whole(types, "targeted"), _whole(types, "redeemed")
+    packed = []
+    for d in range(num_decisions):
+        cuts = [slice(bounds[d], bounds[d + 1]) for bounds, *_ in axes]
+        met = slice(type_bounds[d], type_bounds[d + 1])
+        user = UserAffinity(
+            months=float(months_D[d]),
+            values=tuple(values[cut] for cut, (_, values, _, _) in zip(cuts, axes, strict=True)),
+            counts=tuple(counts[:, cut] for cut, (_, _, counts, _) in zip(cuts, axes, strict=True)),
+            cents=tuple(cents[cut] for cut, (_, _, _, cents) in zip(cuts, axes, strict=True)),
+            types=codes[met],
+            targeted=targeted[met],
+            redeemed=redeemed[met],
+        )
+        packed.append(pack_user(user, taxonomy_version))
+    return packed
+
+
+def pack_histories(source: Source, decided: pa.Table, baskets: ir.Table, taxonomy_version: str) -> list[bytes]:
+    """The `history` value of every decision: the last baskets before it, as far as they were filled by then."""
+    latest_first = ibis.window(group_by=baskets.decision, order_by=[baskets.time.desc(), baskets.basket.desc()])
+    ranked = baskets.select("decision", "basket", "time", "cents", rank=ibis.row_number().over(latest_first))
+    ranked = ranked.filter(ranked["rank"] < examples.MAX_BASKETS)
+    heads = ranked.order_by("decision", "time", "basket").to_pyarrow()
+    lines = past(source.lines, decided).select("decision", "basket", "item_row")
+    kept = lines.inner_join(ranked, ["decision", "basket"]).select("decision", "time", "basket", "item_row")
+    items = (
+        kept.order_by("decision", "time", "basket", "item_row").select("decision", "basket", "item_row").to_pyarrow()
+    )
+    items_T = items["item_row"].to_numpy().astype(np.int32)
+    line_bounds, basket_bounds = _bounds(items, decided.num_rows), _bounds(heads, decided.num_rows)
+    times = heads["time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    spend = (heads["cents"].to_numpy() / 100).astype(np.float32)
+    counts = _run_lengths(items, heads.num_rows)
+    packed = []
+    for d in range(decided.num_rows):
+        mine = slice(basket_bounds[d], basket_bounds[d + 1])
+        lines_of = items_T[line_bounds[d] : line_bounds[d + 1]]
+        packed.append(examples.pack_history(times[mine], spend[mine], counts[mine], lines_of, taxonomy_version))
+    return packed
+
+
+def interest(tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float32]]:
+    """Columns `interest__*` and `consumption__*` that the vectors show: breadth, concentration, novelty, departments.
+
+    A user who bought nothing is NaN.
+    """
+    columns: dict[str, NDArray[np.float64]] = {}
+    for axis, name in enumerate(AXES):
+        if len(taxonomy.axis_values[axis]) < 2:
+            continue
+        table, bounds = tables[axis], _bounds(tables[axis], num_decisions)
+        lines = table["lines"].to_numpy().astype(np.float64)
+        total_D = _sums(lines, bounds)
+        share = lines / np.repeat(total_D, np.diff(bounds))
+        columns[f"interest__{name}_breadth"] = np.diff(bounds).astype(np.float64)
+        columns[f"interest__{name}_entropy"] = -_sums(share * np.log(share), bounds)
+        columns[f"interest__{name}_top_share"] = _maxima(share, bounds)
+    product, bounds = tables[0], _bounds(tables[0], num_decisions)
+    recent = product["lines_30"].to_numpy()
+    first = (recent == product["lines"].to_numpy()) & (recent > 0)
+    columns["interest__novelty_30d"] = _sums(first, bounds) / np.maximum(_sums(recent > 0, bounds), 1)
+    columns["interest__repeated_share"] = _sums(product["lines"].to_numpy() > 1, bounds) / np.maximum(
+        np.diff(bounds), 1
+    )
+    columns |= _department_shares(tables[AXES.index("department")], taxonomy, num_decisions)
+    columns |= _private_label(tables[AXES.index("brand")], taxonomy, num_decisions)
+    empty_D = np.diff(bounds) == 0
+    return {name: np.where(empty_D, np.nan, values).astype(np.float32) for name, values in columns.items()}
+
+
+def largest_departments(taxonomy: Taxonomy) -> list[int]:
+    """Indices of the departments with the most items, largest first."""
+    axis = AXES.index("department")
+    items = np.bincount(taxonomy.axes_VA[1:, axis], minlength=len(taxonomy.axis_values[axis]))
+    items[0] = 0
+    order = np.argsort(-items, kind="stable")[:MAX_DEPARTMENTS]
+    return [int(index) for index in order if items[index]]
+
+
+def _department_shares(table: pa.Table, taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float64]]:
+    bounds = _bounds(table, num_decisions)
+    values, cents = table["value"].to_numpy(), table["cents"].to_numpy().astype(np.float64)
+    total_D = np.maximum(_sums(cents, bounds), 1)
+    names = taxonomy.axis_values[AXES.index("department")]
+    return {
+        f"interest__department_{slug(names[index])}": _sums(np.where(values == index, cents, 0), bounds) / total_D
+        for index in largest_departments(taxonomy)
+    }
+
+
+def _private_label(table: pa.Table, taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float64]]:
+    brands = taxonomy.axis_values[AXES.index("brand")]
+    private = [index for index, brand in enumerate(brands) if brand.lower() in PRIVATE_BRANDS]
+    if not private:
+        return {}
+    bounds, lines = _bounds(table, num_decisions), table["lines"].to_numpy().astype(np.float64)
+    own = np.where(np.isin(table["value"].to_numpy(), private), lines, 0)
+    return {"consumption__private_label_share": _sums(own, bounds) / np.maximum(_sums(lines, bounds), 1)}
+
+
+def _bounds(table: pa.Table, num_decisions: int) -> NDArray[np.int64]:
+    """[D + 1]: decision d has the rows bounds[d] … bounds[d + 1] of a table sorted by decision."""
+    return np.searchsorted(table["decision"].to_numpy(), np.arange(num_decisions + 1)).astype(np.int64)
+
+
+def _arrays(table: pa.Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    counts = np.stack([_whole(table, name) for name in MEASURES])
+    return table["value"].to_numpy().astype(np.int32), counts, table["cents"].to_numpy().astype(np.uint32)
+
+
+def _whole(table: pa.Table, name: str) -> NDArray[np.uint16]:
+    return np.minimum(table[name].to_numpy(), np.iinfo(np.uint16).max).astype(np.uint16)
+
+
+def _run_lengths(items: pa.Table, num_baskets: int) -> NDArray[np.int32]:
+    """Lines of each basket, from rows that are sorted by basket."""
+    decision = items["decision"].to_numpy()
+    basket = items["basket"].combine_chunks().dictionary_encode().indices.to_numpy()
+    changes = (np.diff(decision) != 0) | (np.diff(basket) != 0)
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1]) if len(decision) else np.zeros(0, dtype=np.int64)
+    lengths = np.diff(np.append(starts, len(decision)))
+    if len(lengths) != num_baskets:
+        raise AssertionError(f"{len(lengths)} baskets of lines for {num_baskets} baskets")
+    return lengths.astype(np.int32)
+
+
+def _sums(values: NDArray[Any], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum of each decision's rows; reads nothing of the others'."""
+    out = np.zeros(len(bounds) - 1)
+    filled = np.flatnonzero(np.diff(bounds))
+    if len(filled):
+        out[filled] = np.add.reduceat(values.astype(np.float64), bounds[filled])
+    return out
+
+
+def _maxima(values: NDArray[np.float64], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+    out = np.zeros(len(bounds) - 1)
+    filled = np.flatnonzero(np.diff(bounds))
+    if len(filled):
+        out[filled] = np.maximum.reduceat(values, bounds[filled])
+    return out
