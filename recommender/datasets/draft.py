@@ -20,6 +20,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "customer_no",
         "client",
         "client_id",
+        "client_no",
+        "customer_number",
+        "member_no",
         "household",
         "household_id",
         "member",
@@ -123,7 +126,7 @@ FILE_WORDS: dict[str, tuple[str, ...]] = {
     "items": ("item", "product", "article", "catalog"),
 }
 MARKS = {
-    "events": ("event_time", "basket_id", "amount", "quantity"),
+    "events": ("event_time", "basket_id", "amount", "quantity", "kind"),
     "campaigns": ("starts_at", "ends_at"),
     "campaign_items": ("campaign_id", "item_id"),
     "targets": ("campaign_id", "user_id", "targeted_at"),
@@ -253,7 +256,8 @@ def _likeness(table: str, file: Path, columns: dict[str, str]) -> float:
     ]
     marks = sum(column in columns for column in MARKS[table]) / len(MARKS[table])
     named = max((len(word) for word in FILE_WORDS[table] if word in _plain(file.stem)), default=0)
-    return marks - 2 * sum(column not in columns for column in needed) + 0.1 * named + 0.01 * len(columns)
+    by_name = 0.6 + 0.02 * named if named else 0.0
+    return marks + by_name - 0.7 * sum(column not in columns for column in needed) + 0.1 * len(columns)
 
 
 def _time_format(values: Iterable[object]) -> str | None:

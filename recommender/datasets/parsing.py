@@ -4,6 +4,9 @@ A time without a zone is local to the shops. A day without an hour in `event_tim
 microsecond, so that nothing is known before it could be; in `ends_at` it includes that day; elsewhere it is the midnight that begins it.
 """
 
+import csv
+import gzip
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +49,39 @@ def open_file(
     if path.suffix in (".parquet", ".pq"):
         reader = f"read_parquet('{quoted}', hive_partitioning = false)"
     else:
-        option = f", delim = '{delimiter.replace(chr(39), chr(39) * 2)}'" if delimiter else ""
-        reader = f"read_csv('{quoted}', all_varchar = true, header = true, strict_mode = true{option})"
+        header, found = _header(path, delimiter)
+        names = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
+        reader = (
+            f"read_csv('{quoted}', auto_detect = false, columns = {{{names}}}, header = true, strict_mode = true, "
+            f"delim = {_literal(found)}, quote = '\"', escape = '\"')"
+        )
     try:
         return connection.sql(f"SELECT row_number() OVER () AS _row, * FROM {reader}")
     except duckdb.Error as error:
         raise SourceError(f"{path}: cannot be read ({_first_line(error)})") from None
+
+
+def _header(path: Path, delimiter: str | None) -> tuple[list[str], str]:
+    """A CSV file's column names and its delimiter: the given one, or the commonest of comma, semicolon, tab and bar in the header.
+
+    DuckDB's own guess turns a file with one short row into a single column; with these two given it names that row.
+    """
+    try:
+        with (
+            gzip.open(path, "rt", encoding="utf-8-sig")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8-sig") as file
+        ):
+            line = file.readline()
+            found = delimiter or max(",;\t|", key=line.count)
+            names = next(csv.reader(itertools.chain([line], file), delimiter=found), [])
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path}: cannot be read ({error})") from None
+    if not names or not all(names):
+        raise SourceError(f"{path}: its first line has an empty column name; it must be a header")
+    if len({name.lower() for name in names}) < len(names):
+        raise SourceError(f"{path}: two columns of its header have the same name")
+    return names, found
 
 
 def parse_file(
