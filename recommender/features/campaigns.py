@@ -75,7 +75,7 @@ def campaign_features(source: Source) -> CampaignFeatures:
 def item_popularity(source: Source) -> NDArray[np.float32]:
     """Purchase lines per 30 days of every item in the last days before `as_of`, float32 [V]."""
     lines = source.lines
-    age_days = (ibis.literal(source.as_of).epoch_seconds() - lines.time_s) / DAY_S
+    age_days = (int(source.as_of.timestamp()) - lines.time_s) / DAY_S
     recent = lines.filter(lines.event_time < source.as_of, age_days <= POPULARITY_DAYS, lines.item_row > 0)
     counted = recent.group_by("item_row").agg(lines=recent.count()).to_pyarrow()
     popularity_V = np.zeros(len(source.taxonomy.item_ids), dtype=np.float32)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recommender.features.decisions import TIME
-from recommender.features.source import DAY_S, Source
+from recommender.features.source import DAY_S, Source, either
 
 SEGMENTS = ("age_band", "income_band", "gender", "region", "household_size")
 """Columns of `users` that are segments where the source has them; `activity` comes from the events."""
@@ -69,7 +69,7 @@ def _spend(source: Source, pairs: Any) -> Any:
     inside = (bought.event_time >= bought.decided_at) & (bought.event_time < bought.ends_at)
     before = bought.event_time < bought.decided_at
     summed = bought.group_by("user_id", "campaign_id").agg(
-        window_cents=ibis.ifelse(inside, bought.cents, 0).sum(), before_cents=ibis.ifelse(before, bought.cents, 0).sum()
+        window_cents=either(inside, bought.cents, 0).sum(), before_cents=either(before, bought.cents, 0).sum()
     )
     known = moments.inner_join(first, "user_id")
     known = known.select(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recommender.features.campaign_habits import slug
 from recommender.features.decisions import past
-from recommender.features.source import Source
+from recommender.features.source import Source, either
 from recommender.tables import USERS
 
 MAX_VALUES = 12
@@ -84,9 +84,9 @@ def activity(source: Source, decided: pa.Table) -> ir.Table | None:
         for days in (7, 30, 90):
             columns[f"{portrait}__{kind}s_{days}d"] = (same * (done.age_days <= days).cast("int64")).sum()
         columns[f"{portrait}__{kind}s"] = same.sum()
-        columns[f"{portrait}__{kind}_recency_days"] = ibis.ifelse(done.kind == kind, done.age_days, ibis.null()).min()
+        columns[f"{portrait}__{kind}_recency_days"] = either(done.kind == kind, done.age_days, ibis.null()).min()
     if "review" in kinds and source.tables.has("events", "rating"):
         rated = (done.kind == "review") & done.rating_cents.notnull()
-        total = ibis.ifelse(rated, done.rating_cents, ibis.null()).sum()
+        total = either(rated, done.rating_cents, ibis.null()).sum()
         columns["social__mean_rating"] = total / 100.0 / rated.cast("int64").sum().nullif(0)
     return done.group_by("decision").agg(**columns)

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from recommender.features.decisions import past
-from recommender.features.source import Source
+from recommender.features.source import Source, either
 
 WINDOWS = (7, 30, 90, 180, 365)
 """Days before the decision."""
@@ -59,7 +59,7 @@ def behaviour(of: ir.Table) -> ir.Table:
     for days in WINDOWS:
         recent = of.age_days <= days
         columns[f"baskets_{days}d"] = recent.cast("int64").sum()
-        columns[f"lines_{days}d"] = ibis.ifelse(recent, of.lines, 0).sum()
+        columns[f"lines_{days}d"] = either(recent, of.lines, 0).sum()
     columns["trend_30_of_90"] = _trend(of, 30, 90)
     columns["trend_90_of_180"] = _trend(of, 90, 180)
     return of.group_by("decision").agg(**{f"behaviour__{name}": value for name, value in columns.items()})
@@ -69,7 +69,8 @@ def consumption(of: ir.Table, source: Source) -> ir.Table:
     """How much the user spends and how far discounts and coupons carry it, from `baskets`; what a source lacks is absent."""
     has_discount = source.tables.has("events", "discount")
     has_coupon = source.tables.has("events", "coupon_discount")
-    months = ibis.greatest(of.age_days.max(), 30.0) / 30.0
+    months: Any = ibis.greatest(of.age_days.max(), 30.0)
+    months = months / 30.0
     lines, cents = of.lines.sum(), of.cents.sum()
     columns: dict[str, Any] = {
         "spend_per_month": cents / 100.0 / months,
@@ -80,12 +81,12 @@ def consumption(of: ir.Table, source: Source) -> ir.Table:
     }
     for days in WINDOWS:
         recent = of.age_days <= days
-        columns[f"spend_{days}d"] = ibis.ifelse(recent, of.cents, 0).sum() / 100.0
+        columns[f"spend_{days}d"] = either(recent, of.cents, 0).sum() / 100.0
         if has_coupon:
-            columns[f"coupon_lines_{days}d"] = ibis.ifelse(recent, of.coupon_lines, 0).sum()
-            columns[f"coupon_discount_{days}d"] = ibis.ifelse(recent, of.coupon_cents, 0).sum() / 100.0
+            columns[f"coupon_lines_{days}d"] = either(recent, of.coupon_lines, 0).sum()
+            columns[f"coupon_discount_{days}d"] = either(recent, of.coupon_cents, 0).sum() / 100.0
         if has_discount:
-            columns[f"discounted_lines_{days}d"] = ibis.ifelse(recent, of.discounted, 0).sum()
+            columns[f"discounted_lines_{days}d"] = either(recent, of.discounted, 0).sum()
     if has_discount:
         columns["discounted_lines_share"] = of.discounted.sum() / lines
         columns["discount_share"] = of.discount_cents.sum() / ibis.greatest(cents + of.discount_cents.sum(), 1)
@@ -95,7 +96,7 @@ def consumption(of: ir.Table, source: Source) -> ir.Table:
         columns["coupon_lines_share"] = of.coupon_lines.sum() / lines
         columns["coupon_discount_per_month"] = of.coupon_cents.sum() / 100.0 / months
         columns["coupon_basket_share"] = _share(of.coupon_lines > 0, of.count())
-        columns["coupon_recency_days"] = ibis.ifelse(of.coupon_lines > 0, of.age_days, ibis.null()).min()
+        columns["coupon_recency_days"] = either(of.coupon_lines > 0, of.age_days, ibis.null()).min()
     return of.group_by("decision").agg(**{f"consumption__{name}": value for name, value in columns.items()})
 
 

@@ -157,7 +157,7 @@ class Source:
         first = self.table("events").event_time.min().to_pyarrow().as_py() or self.tables.log_end
         moment = first.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         offset_s = _ahead_s(moment, zone)
-        expression = ibis.literal(offset_s).cast("int64")
+        expression: Any = ibis.literal(offset_s).cast("int64")
         while moment <= self.tables.log_end:
             moment += timedelta(hours=1)
             if _ahead_s(moment, zone) != offset_s:
@@ -168,6 +168,11 @@ class Source:
 
 def _ahead_s(moment: datetime, zone: ZoneInfo) -> int:
     return int((moment.astimezone(zone).utcoffset() or timedelta()).total_seconds())
+
+
+def either(condition: Any, then: Any, otherwise: Any) -> Any:
+    """`ibis.ifelse`, whose declared type has no arithmetic."""
+    return ibis.ifelse(condition, then, otherwise)
 
 
 def open_source(tables: Tables, as_of: datetime, *, threads: int) -> Source:

@@ -70,8 +70,14 @@ def pack_affinities(
 
 def pack_histories(source: Source, decided: pa.Table, baskets: ir.Table, taxonomy_version: str) -> list[bytes]:
     """The `history` value of every decision: the last baskets before it, as far as they were filled by then."""
-    latest_first = ibis.window(group_by=baskets.decision, order_by=[baskets.time.desc(), baskets.basket.desc()])
-    ranked = baskets.select("decision", "basket", "time", "cents", rank=ibis.row_number().over(latest_first))
+    latest_first = [baskets.time.desc(), baskets.basket.desc()]
+    ranked = baskets.select(
+        "decision",
+        "basket",
+        "time",
+        "cents",
+        rank=ibis.row_number().over(group_by=baskets.decision, order_by=latest_first),
+    )
     ranked = ranked.filter(ranked["rank"] < examples.MAX_BASKETS)
     heads = ranked.order_by("decision", "time", "basket").to_pyarrow()
     lines = past(source.lines, decided).select("decision", "basket", "item_row")
@@ -162,7 +168,7 @@ def _arrays(table: pa.Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
 
 
 def _whole(table: pa.Table, name: str) -> NDArray[np.uint16]:
-    return np.minimum(table[name].to_numpy(), np.iinfo(np.uint16).max).astype(np.uint16)
+    return np.asarray(np.minimum(table[name].to_numpy(), np.iinfo(np.uint16).max), dtype=np.uint16)
 
 
 def _run_lengths(items: pa.Table, num_baskets: int) -> NDArray[np.int32]:

@@ -11,7 +11,7 @@ Shapes: N pairs · F features · U users · B baskets · T basket lines.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +36,19 @@ _KEYS = ("user_id", "event_timestamp", "affinity", "history")
 
 
 def write_training_set(
-    users: "pa.Table", pairs: "pa.Table", catalogue: Catalogue, tables: Tables, output: Path, *, as_of: datetime
+    users: "pa.Table",
+    pairs: "pa.Table",
+    catalogue: Catalogue,
+    tables: Tables,
+    output: Path,
+    *,
+    as_of: datetime | None = None,
 ) -> Path:
     """Write the training set of `pairs` into the folder `output`, whole or not at all.
 
     `users` holds each pair's user at its decision, as read point-in-time from the feature store: user_id, event_timestamp (the
     decision), the portrait's float32 columns, `affinity`, `history`; rows that repeat a user and moment are read once. Purchases
-    up to `as_of` make the corpus.
+    up to `as_of` (None: the log's end) make the corpus.
 
     Raises:
         ContractError: a pair's user has no row at the decision, or a pair's campaign is not in the catalogue.
@@ -70,6 +76,7 @@ def write_training_set(
             )
     users_N = np.array([row_of[key] for key in keys], dtype=np.int32)
     campaigns_N = np.array([catalogue.campaign_rows[one] for one in campaigns], dtype=np.int32)
+    as_of = as_of or tables.log_end + timedelta(microseconds=1)
     made = examples.build(shoppers, users_N, campaigns_N, catalogue, decided_us_N)
     facts = {
         "kind": "training_set",
@@ -275,7 +282,7 @@ class TrainingSet:
         return np.asarray(self.pairs[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def take_users(histories: Histories, users: Sequence[int] | NDArray[np.int64]) -> Histories:
+def take_users(histories: Histories, users: Sequence[int] | NDArray[Any]) -> Histories:
     """The histories of some users, in the order asked for."""
     users = np.asarray(users, dtype=np.int64)
     baskets = _ranges(histories.basket_offsets, users)
@@ -294,7 +301,7 @@ def _ranges(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.i
     """offsets[r] … offsets[r + 1] for each row, one after the other."""
     lengths = np.diff(offsets)[rows]
     starts = offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(rows) else offsets[:0]
-    return (np.arange(int(lengths.sum())) + np.repeat(starts, lengths)).astype(np.int64)
+    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts, lengths), dtype=np.int64)
 
 
 def _arrays(histories: Histories) -> dict[str, NDArray[Any]]:
@@ -348,7 +355,7 @@ def _codes(values: Any) -> NDArray[np.int64]:
     distinct = np.array(encoded.dictionary.to_pylist(), dtype=object)
     rank = np.empty(len(distinct), dtype=np.int64)
     rank[np.argsort(distinct, kind="stable")] = np.arange(len(distinct))
-    return rank[encoded.indices.to_numpy()]
+    return np.asarray(rank[encoded.indices.to_numpy()], dtype=np.int64)
 
 
 def _microseconds(table: Any, name: str) -> NDArray[np.int64]:
