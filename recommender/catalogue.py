@@ -7,7 +7,6 @@ Shapes: V items (row 0 is the unknown item) · C campaigns · A axes · G campai
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -23,8 +22,8 @@ from recommender.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
 ARRAYS, NAMES = "arrays.safetensors", "names.json"
-KEPT_INCIDENCES = 8
-"""Sets of campaigns that are kept laid out: requests ask for the same live campaigns over and over."""
+KEPT_COLUMNS = 256
+"""How many campaigns are kept laid out, over all sets asked for: requests ask for the same live ones over and over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +97,8 @@ class Catalogue:
         return {campaign_id: row for row, campaign_id in enumerate(self.campaign_ids)}
 
     @cached_property
-    def _incidences(self) -> "OrderedDict[bytes, Incidence]":
-        return OrderedDict()
+    def _incidences(self) -> dict[bytes, Incidence]:
+        return {}
 
     def incidence(self, rows: Sequence[int] | NDArray[np.int32]) -> Incidence:
         """The campaigns at `rows` laid out for `affinity.join`; the last few sets asked for are kept."""
@@ -107,8 +106,12 @@ class Catalogue:
         kept = self._incidences.get(key)
         if kept is None:
             kept = self._incidences[key] = Incidence.of(self, rows)
-            while len(self._incidences) > KEPT_INCIDENCES:
-                self._incidences.pop(next(iter(self._incidences)), None)
+            columns = sum(len(one.types) for one in list(self._incidences.values()))
+            for oldest in list(self._incidences)[:-1]:
+                if columns <= KEPT_COLUMNS:
+                    break
+                dropped = self._incidences.pop(oldest, None)
+                columns -= 0 if dropped is None else len(dropped.types)
         return kept
 
     def items_of(self, row: int) -> NDArray[np.int32]:
