@@ -1,0 +1,39 @@
+""" "Now" of a decision: the setting `time.as_of`, or the wall clock where it is not set."""
+
+import time
+from datetime import UTC, datetime
+
+from recommender.errors import FeatureStoreError
+from recommender.portrait import ServingSchema
+from recommender.settings import Settings
+
+
+def decision_time_us(settings: Settings) -> int:
+    """The moment at which a decision is made now, µs since 1970, UTC.
+
+    A date or a time without a zone is meant in the shops' time zone, which the materialise step knew when it resolved the same
+    setting: its moment is taken. Before anything was materialised there is no shop, and UTC is as good as any zone.
+    """
+    as_of = settings.time.as_of
+    if as_of is None:
+        return time.time_ns() // 1000
+    if not isinstance(as_of, datetime):
+        as_of = datetime(as_of.year, as_of.month, as_of.day)
+    if as_of.tzinfo is None:
+        try:
+            as_of = datetime.fromisoformat(ServingSchema.load(settings.home / "feature_store").as_of)
+        except FeatureStoreError:
+            as_of = as_of.replace(tzinfo=UTC)
+    return to_us(as_of)
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970, exactly; a moment without a zone is UTC."""
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def iso(us: int) -> str:
+    """A moment as ISO 8601, UTC."""
+    return datetime.fromtimestamp(us / 1_000_000, UTC).isoformat()

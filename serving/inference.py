@@ -1,0 +1,121 @@
+"""A small HTTP/1.1 client for one TorchServe: kept connections, one write a request, no copies of the answer.
+
+General clients spend more on a request than TorchServe spends on a no-op; this one knows that it posts a body and gets one
+back with a Content-Length.
+"""
+
+import asyncio
+from collections import deque
+
+import httptools
+
+
+class InferenceError(Exception):
+    """TorchServe is away, or what it says is no answer."""
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.closed = False
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
+        self._begun = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._begun = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(InferenceError(f"not HTTP: {error}"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self._fail(Stale() if not self._begun else InferenceError("the connection was lost in the middle of an answer"))
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        status, body = self._parser.get_status_code(), b"".join(self._body)
+        self.closed = self.closed or not self._parser.should_keep_alive()
+        self._parser, self._body = httptools.HttpResponseParser(self), []
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((status, body))
+
+    def post(self, head: bytes, body: bytes) -> "asyncio.Future[tuple[int, bytes]]":
+        assert self.transport is not None
+        self._answer, self._begun = asyncio.get_running_loop().create_future(), False
+        self.transport.write(head + body)
+        return self._answer
+
+    def close(self) -> None:
+        self.closed = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+
+class Stale(InferenceError):
+    """A kept connection had been closed by the other side before it took the request."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection was closed before an answer began")
+
+
+class InferenceClient:
+    """Posts to `host:port` over kept connections. Cancelling a call closes its connection, so no answer is ever mixed up."""
+
+    def __init__(self, host: str, port: int, *, max_idle: int = 64) -> None:
+        self._host, self._port, self._max_idle = host, port, max_idle
+        self._idle: deque[_Connection] = deque()
+        self._fixed = f" HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: ".encode()
+
+    async def post(self, path: str, body: bytes, *, content_type: bytes = b"application/json") -> tuple[int, bytes]:
+        """Status and body of the answer. The caller gives the time-out.
+
+        Raises:
+            InferenceError: no connection, or it broke.
+        """
+        head = b"POST %b%b%b\r\nContent-Length: %d\r\n\r\n" % (path.encode(), self._fixed, content_type, len(body))
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                try:
+                    return await self._ask(connection, head, body)
+                except Stale:
+                    continue  # a prediction changes nothing, so it may be asked again
+        return await self._ask(await self._connect(), head, body)
+
+    async def _connect(self) -> _Connection:
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
+        except OSError as error:
+            raise InferenceError(f"{self._host}:{self._port}: {error}") from None
+        return connection
+
+    async def _ask(self, connection: _Connection, head: bytes, body: bytes) -> tuple[int, bytes]:
+        try:
+            answer = await connection.post(head, body)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.closed or len(self._idle) >= self._max_idle:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        return answer
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
