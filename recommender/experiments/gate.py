@@ -110,7 +110,7 @@ def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Ma
     return Verdict(
         decision=decision,
         headline=headline,
-        reasons=[_sentence(words) for words in failed] or [_sentence(check.words) for check in checks],
+        reasons=[nothing_new] if nothing_new else [_sentence(words) for words in failed or [c.words for c in checks]],
         checks=checks,
         challenger=challenger.version,
         champion=champion.version,

@@ -81,6 +81,7 @@ def test_the_champion_itself_is_nothing_new(small: World, tmp_path: Path) -> Non
     verdict = decide(contest(small, tmp_path, challenger=same, champion=same), RULES)
     assert (verdict.decision, verdict.new) == ("HOLD", False)
     assert verdict.headline.startswith("Nothing new: the challenger is the champion")
+    assert verdict.reasons == [verdict.headline]
 
 
 def test_what_was_judged_on_the_same_data_before_is_nothing_new(better: Evaluation) -> None:
