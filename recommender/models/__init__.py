@@ -1,1 +1,30 @@
+"""The table of rankers. Each is imported only when it is asked for: a server of the logistic ranker never loads torch."""
 
+from importlib import import_module
+
+from recommender.errors import BundleError
+from recommender.models.ranker import FitContext, Labels, Ranker, Scores
+
+RANKERS = {
+    "popularity": "recommender.models.popularity:PopularityRanker",
+    "rate_rule": "recommender.models.rate_rule:RateRuleRanker",
+    "logistic": "recommender.models.logistic:LogisticRanker",
+    "transformer": "recommender.models.transformer:TransformerRanker",
+}
+"""Name -> where its class is."""
+
+__all__ = ["RANKERS", "FitContext", "Labels", "Ranker", "Scores", "ranker_class"]
+
+
+def ranker_class(name: str) -> type[Ranker]:
+    """The class of the ranker called `name`.
+
+    Raises:
+        BundleError: there is none; the message lists those there are.
+    """
+    try:
+        module, attribute = RANKERS[name].split(":")
+    except KeyError:
+        raise BundleError(f"no ranker is called {name!r}; there are {', '.join(RANKERS)}") from None
+    found: type[Ranker] = getattr(import_module(module), attribute)
+    return found

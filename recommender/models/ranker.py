@@ -47,6 +47,8 @@ class FitContext:
     threads: int = 2
     checkpoints: Path | None = None
     checkpoint_every_s: float = 30.0
+    earlier: "Ranker | None" = None
+    """The same ranker fitted at an earlier boundary with the same configuration: a fit may start from its weights."""
 
 
 class Ranker(ABC):

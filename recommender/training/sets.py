@@ -278,6 +278,10 @@ class TrainingSet:
     def _redeemed_us_N(self) -> NDArray[np.int64]:
         return _microseconds(self.pairs, "redeemed_at")
 
+    def times_us(self, name: str) -> NDArray[np.int64]:
+        """A column of times of `pairs`, µs since 1970, UTC; what never happened is later than everything."""
+        return _microseconds(self.pairs, name)
+
     def _numbers(self, name: str) -> NDArray[np.float64]:
         return np.asarray(self.pairs[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 

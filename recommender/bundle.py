@@ -1,0 +1,107 @@
+"""Bundles: a trained ranker with everything that serving needs, written whole, verified before it is loaded.
+
+weights.safetensors   every tensor; no pickle anywhere
+config.json           format, the ranker's name, its hyper-parameters
+schema.json           the features it was trained on, in order
+vocabulary.json       the values (strings) that its embeddings stand for; {} where it has none
+lineage.json          data hash, configuration, code version, boundary
+manifest.json         SHA-256 and size of all of these
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from recommender.errors import BundleError
+from recommender.manifest import read_manifest, whole_folder, write_manifest, write_text
+from recommender.models import Ranker, ranker_class
+
+FORMAT = 1
+WEIGHTS = "weights.safetensors"
+UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+def save(ranker: Ranker, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
+    """Write `ranker` as a bundle that takes the place of `folder` in one rename; returns `folder`.
+
+    The same ranker and lineage give the same bytes.
+    """
+    config = dict(ranker.config())
+    parts = {
+        "config": {"format": FORMAT, "ranker": ranker.name},
+        "schema": {"features": list(config.pop("feature_names", ()))},
+        "vocabulary": config.pop("vocabulary", {}),
+        "lineage": dict(lineage),
+    }
+    parts["config"]["config"] = config
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(ranker.tensors().items())}
+    with whole_folder(folder) as temporary:
+        save_file(tensors, temporary / WEIGHTS)
+        for name, content in parts.items():
+            write_text(temporary / f"{name}.json", json.dumps(content, indent=1, sort_keys=True, default=str))
+        write_manifest(temporary, kind="bundle", format=FORMAT, ranker=ranker.name)
+    return folder
+
+
+def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
+    """The ranker of a bundle, on CPU, after every file's SHA-256 was checked.
+
+    `feature_names`: the features that this process will give it; another schema is refused here and not at the first request.
+
+    Raises:
+        CorruptFileError: a file is missing, truncated or altered; names it.
+        BundleError: a newer format, an unknown ranker, another feature schema, tensors that do not fit the configuration,
+            or an environment that allows pickled weights.
+    """
+    if os.environ.get(UNSAFE_LOAD, "0") not in ("", "0"):
+        raise BundleError(f"{UNSAFE_LOAD} is set: it lets files of weights run code. Unset it and start again.")
+    read_manifest(folder, verify=True)
+    stored = _json(folder / "config.json")
+    if stored.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder / 'config.json'}: bundle format {stored.get('format')!r}, this code reads {FORMAT}. "
+            "Install the release that wrote it, or train again."
+        )
+    trained_on = tuple(_json(folder / "schema.json")["features"])
+    if feature_names is not None and trained_on and tuple(feature_names) != trained_on:
+        raise BundleError(f"{folder}: trained on other features: {_difference(trained_on, tuple(feature_names))}")
+    config = {
+        **stored["config"],
+        "feature_names": list(trained_on),
+        "vocabulary": _json(folder / "vocabulary.json"),
+    }
+    cls = ranker_class(str(stored.get("ranker")))
+    try:
+        return cls.restore(load_file(folder / WEIGHTS), config)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, SafetensorError) as error:
+        raise BundleError(f"{folder}: weights and configuration do not fit together ({error}). Train again.") from error
+
+
+def lineage(folder: Path) -> dict[str, Any]:
+    """Where a bundle came from: what `save` was given."""
+    read_manifest(folder, verify=False)
+    return _json(folder / "lineage.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: not readable as JSON ({error}). Train again.") from None
+    if not isinstance(content, dict):
+        raise BundleError(f"{path}: expected an object, found {type(content).__name__}. Train again.")
+    return content
+
+
+def _difference(trained: tuple[str, ...], given: tuple[str, ...]) -> str:
+    missing = [name for name in trained if name not in set(given)]
+    extra = [name for name in given if name not in set(trained)]
+    if not missing and not extra:
+        return "the same names in another order"
+    return f"missing {missing[:5] or 'none'}, unknown {extra[:5] or 'none'}. Build the features with the code it was trained with."

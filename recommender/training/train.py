@@ -1,0 +1,209 @@
+"""One ranker, fitted at three boundaries: what decides (gate), what is reported (test) and what serves (live).
+
+A fit at boundary b sees the pairs decided before b, their labels as known at b, and purchases before b; nothing else. Work in
+progress lies under `home`/checkpoints/<hash of data, configuration, code and boundary>, so a step that was killed and started
+again in a new folder continues where it was, and finished fits are not made twice.
+"""
+
+import json
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recommender import bundle
+from recommender.errors import CorruptFileError, PeriodError
+from recommender.lineage import code_version
+from recommender.manifest import digest, read_manifest, whole_folder, write_text
+from recommender.models import FitContext, Ranker, ranker_class
+from recommender.settings import Settings
+
+if TYPE_CHECKING:
+    from recommender.training.sets import TrainingSet
+
+PROGRESS = "progress.jsonl"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training says of itself; `metrics` are plain numbers for a dashboard."""
+
+    output: Path
+    lineage: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    training_set: Path,
+    *,
+    ranker: str,
+    settings: Settings,
+    output: Path,
+    say: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Fit `ranker` at gate_from, test_from and as_of; write `output`/fits/{gate,test,live} and `output`/lineage.json.
+
+    A finished `output` of the same data, configuration and code is returned as it is.
+
+    Raises:
+        PeriodError: no pair was decided before a boundary, or the boundaries are out of order.
+        LabelError: a boundary knows one class only.
+        DeviceError, TrainingError: the device is absent, memory ran out, or a loss was not finite.
+        CorruptFileError: the training set is damaged.
+        BundleError: no ranker is called that.
+    """
+    from recommender.training.sets import TrainingSet
+
+    cls = ranker_class(ranker)
+    data = TrainingSet.open(training_set)
+    moments = boundaries(data, settings)
+    identity = {
+        "data_hash": data.data_hash,
+        "training_hash": settings.training_hash,
+        "ranker": ranker,
+        "code_version": code_version(),
+        "boundaries": {fit: moment.isoformat() for fit, moment in moments.items()},
+    }
+    finished = _finished(output, identity)
+    if finished is not None:
+        return finished
+    started = time.perf_counter()
+    places: dict[str, Path] = {}
+    seconds: dict[str, float] = {}
+    pairs: dict[str, int] = {}
+    earlier: Ranker | None = None
+    for fit, moment in moments.items():
+        place = checkpoint_folder(settings.home, ranker, data, settings, moment, earlier=bool(earlier))
+        fit_started = time.perf_counter()
+        pairs[fit] = int(data.decided_in(None, moment).sum())
+        if not _is_finished(place / "bundle"):
+            context = FitContext(
+                seed=settings.training.seed,
+                device=settings.training.device,
+                threads=settings.training.threads,
+                checkpoints=place,
+                checkpoint_every_s=settings.training.checkpoint_every_s,
+                earlier=earlier,
+            )
+            made = fit_at(cls, data, moment, settings.training.rankers.get(ranker, {}), context)
+            bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
+            shutil.rmtree(place / "steps", ignore_errors=True)
+        earlier = bundle.load(place / "bundle")
+        seconds[fit] = round(time.perf_counter() - fit_started, 3)
+        places[fit] = place
+        if say is not None:
+            say(f"{ranker}: fit {fit} on {pairs[fit]:,} pairs before {moment.isoformat()} in {seconds[fit]:.1f} s")
+    known = {
+        **identity,
+        "seed": settings.training.seed,
+        "device": settings.training.device,
+        "config": settings.training.rankers.get(ranker, {}),
+        "seconds": {**seconds, "all": round(time.perf_counter() - started, 3)},
+        "pairs": pairs,
+        "versions": _versions(),
+    }
+    with whole_folder(output) as folder:
+        for fit, place in places.items():
+            shutil.copytree(place / "bundle", folder / "fits" / fit)
+            if (place / PROGRESS).is_file():
+                (folder / "progress").mkdir(exist_ok=True)
+                shutil.copyfile(place / PROGRESS, folder / "progress" / f"{fit}.jsonl")
+        write_text(folder / "lineage.json", json.dumps(known, indent=1, sort_keys=True))
+    return TrainResult(output, known, _metrics(known))
+
+
+def fit_at(
+    cls: type[Ranker], data: "TrainingSet", moment: datetime, config: dict[str, Any], context: FitContext
+) -> Ranker:
+    """Fit on what was known at `moment`.
+
+    Raises:
+        PeriodError: no pair was decided before it.
+    """
+    mask = data.decided_in(None, moment)
+    if not mask.any():
+        raise PeriodError(
+            f"no pair was decided before {moment.isoformat()}: nothing to train on. Move the boundary later."
+        )
+    return cls.fit(
+        data.examples(mask), data.labels_at(moment, mask), corpus=data.corpus(moment), config=config, context=context
+    )
+
+
+def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
+    """The moments of the fits, UTC, in order: what the settings say, or chosen from the pairs as the evaluation does.
+
+    Raises:
+        PeriodError: they are out of order, or the pairs do not afford a choice.
+    """
+    from recommender.evaluation.periods import Pairs, choose
+    from recommender.moments import moment
+
+    chosen, zone = settings.time, data.time_zone
+    now = moment(chosen.as_of, zone) if chosen.as_of is not None else data.as_of
+    gate_from = None if chosen.gate_from is None else moment(chosen.gate_from, zone)
+    test_from = None if chosen.test_from is None else moment(chosen.test_from, zone)
+    if gate_from is None or test_from is None:
+        times = [data.times_us(name) for name in ("starts_at", "decided_at", "redeemed_at")]
+        gate_from, test_from = choose(Pairs(*times), now, gate_from=gate_from, test_from=test_from)
+    if not gate_from < test_from <= now:
+        raise PeriodError(
+            f"periods out of order: gate_from {gate_from.isoformat()}, test_from {test_from.isoformat()}, as_of "
+            f"{now.isoformat()}. Change `time` in the settings or leave gate_from and test_from out."
+        )
+    return {"gate": gate_from, "test": test_from, "live": now}
+
+
+def checkpoint_folder(
+    home: Path, ranker: str, data: "TrainingSet", settings: Settings, moment: datetime, *, earlier: bool
+) -> Path:
+    """Where a fit's work lies: named by everything that decides its weights, never by the step that does it."""
+    config = settings.training.rankers.get(ranker, {})
+    inputs = (data.manifest["content_hash"], config, settings.training.seed, settings.training.device, code_version())
+    moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
+    return home / "checkpoints" / f"{ranker}-{digest(inputs, moments)[:16]}"
+
+
+def _is_finished(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        read_manifest(folder)
+    except CorruptFileError:
+        shutil.rmtree(folder)
+        return False
+    return True
+
+
+def _finished(output: Path, identity: dict[str, Any]) -> TrainResult | None:
+    path = output / "lineage.json"
+    if not path.is_file():
+        return None
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    if any(known.get(name) != value for name, value in identity.items()):
+        return None
+    if not all(_is_finished(output / "fits" / fit) for fit in identity["boundaries"]):
+        return None
+    return TrainResult(output, known, _metrics(known))
+
+
+def _metrics(known: dict[str, Any]) -> dict[str, float]:
+    seconds = {f"seconds_{fit}": float(value) for fit, value in known["seconds"].items()}
+    pairs = {f"pairs_{fit}": float(value) for fit, value in known["pairs"].items()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {**seconds, **pairs, "peak_memory_mb": round(peak, 1)}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("torch", "numpy", "scikit-learn", "safetensors")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
