@@ -135,6 +135,8 @@ def _alone(home: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FeatureStoreError(f"{home}: another materialisation is running; wait for it to end") from None
+        for draft in home.glob(".offline.*"):
+            shutil.rmtree(draft)  # what a killed run left
         yield
 
 

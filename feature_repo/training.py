@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from feature_repo.definitions import FILES, SERVICE, TIMESTAMP, portrait_names
 from feature_repo.environment import open_store, store_home
+from feature_repo.materialisation import as_of_of
 from recommender.errors import FeatureStoreError
 from recommender.manifest import read_manifest
 from recommender.settings import Settings
@@ -52,11 +53,12 @@ def build_training_set(features: Path, tables: Path, settings: Settings, output:
         FeatureStoreError: the store holds another feature set; materialise this one first.
     """
     import pyarrow.parquet as pq
-    from recommender.training.sets import write_training_set
 
     from recommender.catalogue import Catalogue
     from recommender.tables import open_tables
+    from recommender.training.sets import write_training_set
 
     users = training_frame(features, settings)
     pairs = pq.read_table(features / "pairs.parquet")
-    write_training_set(users, pairs, Catalogue.load(features / "catalogue"), open_tables(tables), output)
+    catalogue = Catalogue.load(features / "catalogue")
+    write_training_set(users, pairs, catalogue, open_tables(tables), output, as_of=as_of_of(features))
