@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -43,7 +44,9 @@ def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Ste
 
     title = "Serve and answer three shoppers"
     console.print(f"  … {title}", highlight=False)
-    heavy, light = BulkScorer.open(settings.home).heaviest_and_lightest()
+    scorer = BulkScorer.open(settings.home)
+    heavy, light = scorer.heaviest_and_lightest()
+    settings = _now_is(scorer.as_of, settings)
     began = time.monotonic()
     memory.step_peak()
     memory.runner = os.getpid()
@@ -68,6 +71,13 @@ def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Ste
     for who, answer in answers.items():
         show(console, who, answer)
     return step
+
+
+def _now_is(as_of: datetime, settings: Settings) -> Settings:
+    """The same settings with "now" fixed at the moment for which the features were built: this run's answers are of then."""
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    values["time"] = settings.time.model_copy(update={"as_of": as_of})
+    return Settings.model_construct(**values)
 
 
 def _show_steps(console: Console, run: LocalRun, steps: list[Step], peak_mib: float) -> None:

@@ -1,0 +1,164 @@
+"""Every component, called as the runner calls it but without a runner, on one small shop: what it writes, logs and returns."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kfp import dsl
+
+from components.build_features import build_features
+from components.build_training_set import build_training_set
+from components.deploy import deploy
+from components.evaluate import evaluate
+from components.gate import gate
+from components.hold import hold
+from components.ingest import ingest
+from components.materialise import materialise
+from components.package import package
+from components.register import register
+from components.train_ranker import train_ranker
+from components.validate_data.component import validate_data
+from recommender.registry import Registry
+from recommender.settings import Settings, SourceSettings, TrainingSettings
+from recommender.tables import open_tables
+
+CODE = "test"
+SMALL = {"num_users": 400, "num_items": 120, "num_campaigns": 20, "num_categories": 8, "days": 240}
+
+
+@dataclass
+class Shop:
+    """A shop on its way through the components."""
+
+    folder: Path
+    settings: Settings
+
+    @property
+    def text(self) -> str:
+        return self.settings.model_dump_json()
+
+    def made(self, kind: Callable[..., Any], name: str) -> Any:
+        artifact = kind(name=name, uri=str(self.folder / name), metadata={})
+        Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
+        return artifact
+
+
+@pytest.fixture(scope="module")
+def way(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """All components once, in the pipeline's order; each test looks at one of them."""
+    folder = tmp_path_factory.mktemp("shop")
+    judgement = folder / "judgement.toml"
+    judgement.write_text("[gate]\nbootstrap_samples = 200\nmin_positives = 5\n")
+    shop = Shop(
+        folder,
+        Settings(
+            home=folder / "home",
+            judgement=judgement,
+            source=SourceSettings(dataset="synthetic", synthetic=SMALL),
+            training=TrainingSettings(challenger="logistic", baselines=("popularity",), threads=1),
+        ),
+    )
+    made, text = shop.made, shop.text
+    raw, ingested = made(dsl.Dataset, "raw"), made(dsl.Metrics, "ingested")
+    data_hash = ingest.python_func(settings=text, source_identity="", code_version=CODE, tables=raw, metrics=ingested)
+    tables, page, checked = made(dsl.Dataset, "tables"), made(dsl.HTML, "page"), made(dsl.Metrics, "checked")
+    key = {"settings": text, "code_version": CODE}
+    clean_hash = validate_data.python_func(
+        **key, data_hash=data_hash, raw=raw, tables=tables, page=page, metrics=checked
+    )
+    key["data_hash"] = clean_hash
+    features, training_set = made(dsl.Dataset, "features"), made(dsl.Dataset, "training_set")
+    build_features.python_func(**key, tables=tables, features=features)
+    stored = materialise.python_func(settings=text, data_hash=clean_hash, features=features)
+    build_training_set.python_func(**key, features=features, tables=tables, training_set=training_set)
+    fits = {}
+    for ranker in ("popularity", "logistic"):
+        model, metrics = made(dsl.Model, f"fits-{ranker}"), made(dsl.Metrics, f"trained-{ranker}")
+        train_ranker.python_func(**key, ranker=ranker, training_set=training_set, fits=model, metrics=metrics)
+        fits[ranker] = (model, metrics)
+    entered = register.python_func(settings=text, baselines=[fits["popularity"][0]], challenger=fits["logistic"][0])
+    champion, challenger, others = entered
+    outputs = {
+        "evaluation": made(dsl.Dataset, "evaluation"),
+        "page": made(dsl.HTML, "evaluation-page"),
+        "metrics": made(dsl.Metrics, "measured"),
+        "roc": made(dsl.ClassificationMetrics, "roc"),
+    }
+    versions = {"champion": champion, "challenger": challenger, "others": others}
+    evaluate.python_func(settings=text, training_set=training_set, **versions, **outputs)
+    note, verdict = made(dsl.Markdown, "note"), made(dsl.Dataset, "verdict")
+    judged = gate.python_func(
+        settings=text, challenger=challenger, evaluation=outputs["evaluation"], note=note, verdict=verdict
+    )
+    return SimpleNamespace(**locals())
+
+
+def test_ingest_writes_tables_and_returns_their_hash(way: SimpleNamespace) -> None:
+    assert open_tables(Path(way.raw.path)).data_hash == way.data_hash
+    assert way.ingested.metadata["users_rows"] > 0
+    assert way.raw.metadata["data_hash"] == way.data_hash
+
+
+def test_validate_data_writes_clean_tables_and_a_page_that_loads_nothing(way: SimpleNamespace) -> None:
+    assert open_tables(Path(way.tables.path)).data_hash == way.clean_hash
+    html = Path(way.page.path).read_text()
+    assert "<html" in html
+    assert "http" not in html.replace("http://www.w3.org", "")
+    assert way.checked.metadata
+
+
+def test_build_features_and_materialise_fill_the_home(way: SimpleNamespace) -> None:
+    assert (Path(way.features.path) / "users.parquet").is_file()
+    assert way.stored == way.clean_hash
+    assert (way.shop.settings.home / "catalogue" / "manifest.json").is_file()
+
+
+def test_train_ranker_writes_fits_and_logs_its_figures(way: SimpleNamespace) -> None:
+    for model, metrics in way.fits.values():
+        assert {path.name for path in (Path(model.path) / "fits").iterdir()} == {"gate", "test", "live"}
+        assert metrics.metadata
+
+
+def test_the_last_baseline_is_the_first_champion(way: SimpleNamespace) -> None:
+    assert Registry(way.shop.settings.home).champion() == way.champion
+    assert way.champion.startswith("popularity-")
+    assert way.challenger.startswith("logistic-")
+    assert way.others == []
+
+
+def test_evaluate_logs_metrics_and_a_curve_that_is_valid_json(way: SimpleNamespace) -> None:
+    logged = way.outputs["metrics"].metadata
+    assert 0.5 < logged["gate_challenger_auc"] <= 1
+    json.dumps(way.outputs["roc"].metadata, allow_nan=False)
+    assert "<html" in Path(way.outputs["page"].path).read_text()
+
+
+def test_gate_returns_its_decision_and_the_reason_in_words(way: SimpleNamespace) -> None:
+    decision, reason = way.judged
+    assert decision in ("PROMOTE", "HOLD")
+    assert len(reason) > 20
+    assert decision in Path(way.note.path).read_text()
+    assert json.loads(Path(way.verdict.path).read_text())["decision"] == decision
+
+
+def test_package_and_deploy_make_the_challenger_the_canary(way: SimpleNamespace) -> None:
+    archive, note = way.made(dsl.Model, "archive"), way.made(dsl.Markdown, "deployed")
+    package.python_func(settings=way.text, version=way.challenger, archive=archive)
+    deploy.python_func(settings=way.text, version=way.challenger, reason="better", archive=archive, note=note)
+    canary = Registry(way.shop.settings.home).canary()
+    assert canary is not None
+    assert canary.version == way.challenger
+    assert canary.share == way.shop.settings.serving.canary_share
+    assert way.challenger in Path(note.path).read_text()
+    assert Path(archive.path).read_bytes()[:2] == b"PK"
+
+
+def test_hold_says_who_stays_and_why(way: SimpleNamespace) -> None:
+    note = way.made(dsl.Markdown, "held")
+    hold.python_func(champion=way.champion, challenger=way.challenger, reason="not better", note=note)
+    assert way.champion in Path(note.path).read_text()
+    assert "not better" in Path(note.path).read_text()

@@ -1,0 +1,47 @@
+"""Runs of the whole compiled pipeline on synthetic worlds whose truth is known, with real training."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.local import LocalRun
+from pipelines.memory import MemoryWatch
+from pipelines.training_run import run_training
+from recommender.settings import Settings, SourceSettings, TrainingSettings
+
+WORLD = {"num_users": 800, "num_items": 240, "num_campaigns": 24, "num_categories": 8, "views": False}
+JUDGEMENT = """
+[gate]
+primary_metric = "log_loss"
+margin = 0.0
+bootstrap_samples = 300
+
+[guardrails]
+max_latency_ms = 500.0
+max_ece = 0.1
+max_ece_increase = 0.1
+"""
+SMALL_TRANSFORMER: dict[str, Any] = {}
+
+
+def world(home: Path, *, preference: str, training: TrainingSettings | None = None, **dials: Any) -> Settings:
+    """Settings of a small world of this preference, with a margin of zero: a challenger must be better."""
+    home.mkdir(parents=True, exist_ok=True)
+    judgement = home / "judgement.toml"
+    judgement.write_text(JUDGEMENT)
+    return Settings(
+        home=home,
+        judgement=judgement,
+        source=SourceSettings(dataset="synthetic", synthetic={**WORLD, "preference": preference, **dials}),
+        training=training or TrainingSettings(threads=1, rankers={"transformer": SMALL_TRANSFORMER}),
+    )
+
+
+def run(settings: Settings, *, caching: bool = True) -> tuple[LocalRun, str]:
+    """One run and what it showed."""
+    shown = io.StringIO()
+    with MemoryWatch() as memory:
+        made = run_training(settings, console=Console(file=shown, width=120), memory=memory, caching=caching)
+    return made, shown.getvalue()
