@@ -1,0 +1,143 @@
+"""The page of a validation: the verdict, what failed with its rows, the tables in pictures, every expectation, the quarantine."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from components.validate_data.suites import Outcome
+from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, page, paragraph, percent, table
+from recommender.report.page import Tone
+from recommender.tables import CONTRACT, Tables
+
+SHOWN = 8
+
+
+def validation_page(source: Tables, verdict: Any, bad: Mapping[str, pa.Table], connection: Any, as_of: datetime) -> str:
+    """HTML of the page. Without a `connection` (the schema failed) there are no pictures of the rows."""
+    failed = [one for one in verdict.outcomes if one.status == "failed"]
+    sections = [_failures(failed)] if failed else []
+    if connection is not None:
+        sections.append(_tables(source, verdict, connection))
+    sections.append(_expectations(verdict.outcomes))
+    if bad:
+        sections.append(_quarantine(bad))
+    decisions = source.manifest.get("decisions", [])
+    if decisions:
+        lead = "What was decided about the peculiarities of the source when it was read."
+        sections.append(Section("Decisions", lead, blocks=[bullets(decisions)]))
+    return page(
+        "Data validation",
+        _banner(verdict, failed),
+        sections,
+        subtitle=f"{source.manifest.get('source', '')} · as of {as_of:%Y-%m-%d %H:%M %Z}",
+        footer=f"data {source.data_hash[:16]}",
+    )
+
+
+def _banner(verdict: Any, failed: list[Outcome]) -> Banner:
+    judged = sum(one.status != "not applicable" for one in verdict.outcomes)
+    if verdict.critical:
+        headline = (
+            f"{len(verdict.critical)} critical expectation(s) failed: the run stopped, what serves stays as it is."
+        )
+        return Banner("FAILED", headline, "bad", [one.sentence() for one in verdict.critical[:SHOWN]])
+    if failed:
+        headline = (
+            f"{judged - len(failed)} of {judged} expectations hold; {len(failed)} warning(s), none of them critical."
+        )
+        reasons = [f"{one.table}: not so that {one.says} ({one.observed})" for one in failed[:SHOWN]]
+        return Banner("PASSED WITH WARNINGS", headline, "warn", reasons)
+    return Banner("PASSED", f"All {judged} expectations hold.", "good")
+
+
+def _failures(failed: list[Outcome]) -> Section:
+    blocks: list[Html] = []
+    for one in sorted(failed, key=lambda o: not o.critical):
+        title = (
+            f"{one.table}{'.' + one.column if one.column else ''} ({one.severity}): {one.says}; observed {one.observed}"
+        )
+        if one.rows:
+            columns = list(dict.fromkeys(name for row in one.rows for name in row))
+            cells = [[_shown(row.get(name)) for name in columns] for row in one.rows]
+            blocks.append(table(columns, cells, caption=title))
+        else:
+            blocks.append(paragraph(title + "."))
+    return Section("What failed", "The first failing rows of each expectation.", blocks=blocks)
+
+
+def _shown(value: object) -> object:
+    return None if value is None else str(value)
+
+
+def _tables(source: Tables, verdict: Any, connection: Any) -> Section:
+    rows = {name: float(found["rows"] or 0) for name, found in verdict.figures.items()}
+    months = connection.sql(
+        "SELECT strftime(event_time, '%Y-%m') AS month, count(*) FROM events WHERE event_time IS NOT NULL GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    starts = connection.sql(
+        "SELECT strftime(starts_at, '%Y-%m'), count(*) FROM campaigns GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    gone: dict[str, float] = {}
+    for name in rows:
+        optional = [c for c, column in CONTRACT[name].columns.items() if column.nullable and source.has(name, c)]
+        if optional and rows[name]:
+            shares = ", ".join(f"avg(({column} IS NULL)::INT)" for column in optional)
+            values = connection.sql(f"SELECT {shares} FROM {name}").fetchall()[0]
+            gone |= {f"{name}.{c}": float(v) for c, v in zip(optional, values, strict=True) if v}
+    figures = [
+        bar_chart("Events by month", {m: float(n) for m, n in months}, columns=True, wide=True, axis="events"),
+        bar_chart("Rows kept by table", rows),
+        bar_chart(
+            "Campaigns by month of their start", {m: float(n) for m, n in starts}, columns=True, axis="campaigns"
+        ),
+    ]
+    if gone:
+        figures.append(bar_chart("Share of values missing (only columns with any)", gone, form=percent, top=1.0))
+    lines = [
+        [name, what, value]
+        for name, found in verdict.figures.items()
+        for what, value in found.items()
+        if what not in ("rows", "quarantined") and value is not None
+    ]
+    facts = {"rows kept": int(sum(rows.values())), "rows set aside": int(verdict.metrics["quarantined"])}
+    return Section("The tables", figures=figures, facts=facts, blocks=[table(["table", "figure", "value"], lines)])
+
+
+def _expectations(outcomes: tuple[Outcome, ...]) -> Section:
+    kinds = ("passed", "failed", "not applicable")
+    counts = {k: {n: float(sum(o.table == n and o.status == k for o in outcomes)) for n in CONTRACT} for k in kinds}
+    rows: list[list[object]] = []
+    tones: list[Tone | None] = []
+    for one in outcomes:
+        tone: Tone = "good" if one.status == "passed" else "neutral"
+        if one.status == "failed":
+            tone = "bad" if one.critical else "warn"
+        tones.append(tone if one.status == "failed" else None)
+        rows.append([badge(one.status, tone), one.severity, one.table, one.column, one.says, one.wanted, one.observed])
+    columns = ["outcome", "severity", "table", "column", "what is expected", "bounds", "observed"]
+    shown = [bar_chart("Expectations by table", counts, stacked=True)]
+    return Section("Expectations", figures=shown, blocks=[table(columns, rows, tones=tones)])
+
+
+def _quarantine(bad: Mapping[str, pa.Table]) -> Section:
+    reasons: Counter[str] = Counter()
+    examples: list[list[object]] = []
+    for name, rows in bad.items():
+        for row in rows.to_pylist():
+            kind = re.sub(r"(has no|unknown value|ends before it starts:|\(0, 1\], not) [^;]*", r"\1 …", row["_reason"])
+            reasons[f"{name}.{kind}"] += 1
+            if reasons[f"{name}.{kind}"] <= SHOWN:
+                key = ", ".join(f"{k} {row[k]}" for k in CONTRACT[name].key if k in row)
+                examples.append([name, row["_row"], key, row["_reason"]])
+    figures = (
+        [bar_chart("Rows set aside, by reason", {r: float(n) for r, n in reasons.most_common(20)})] if reasons else []
+    )
+    blocks = [table(["table", "row", "key", "reason"], examples, caption="The first rows of each reason")]
+    lead = "Rows that break a rule of the contract are kept in quarantine/, with row number and reason; nothing is dropped."
+    return Section(
+        "Quarantine", lead if reasons else "No row was set aside.", figures=figures, blocks=blocks if reasons else []
+    )
