@@ -16,6 +16,8 @@ What was decided about its peculiarities, and why (each one is a sentence in the
 - The promotions table (20.9 M rows of displays and mailers) is not read.
 """
 
+import tempfile
+import uuid
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -135,7 +137,10 @@ def ingest(output: Path, *, folder: Path | None = None) -> Tables:
         SourceError: the package is not installed, or a file is missing, unreadable or lacks a column; names the file.
     """
     folder = folder or _installed()
-    with duckdb.connect(config={"threads": 2, "memory_limit": "1500MB"}) as connection:
+    # A folder of its own: DuckDB's default is `.tmp` in the working folder, where two processes destroy each other's pages.
+    spill = Path(tempfile.gettempdir()) / f"ingest-{uuid.uuid4().hex}"
+    limits = {"threads": 2, "memory_limit": "1500MB", "temp_directory": str(spill)}
+    with duckdb.connect(config=limits) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"CREATE MACRO local_midnight(day) AS timezone('{TIME_ZONE}', day::TIMESTAMP)")
         connection.execute("CREATE MACRO readable(words) AS upper(words[1]) || lower(words[2:])")

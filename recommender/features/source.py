@@ -4,9 +4,12 @@ Money becomes whole cents and sums run over whole numbers: parallel engines add 
 depend on it.
 """
 
+import tempfile
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -175,8 +178,10 @@ def either(condition: Any, then: Any, otherwise: Any) -> Any:
     return ibis.ifelse(condition, then, otherwise)
 
 
-def open_source(tables: Tables, as_of: datetime, *, threads: int) -> Source:
-    """Read `tables` with DuckDB on `threads` threads, its session in UTC.
+def open_source(tables: Tables, as_of: datetime, *, threads: int, spill: Path) -> Source:
+    """Read `tables` with DuckDB on `threads` threads, its session in UTC; what exceeds memory goes to the folder `spill`.
+
+    `spill` must be this run's own: DuckDB numbers its temporary files alike in every process.
 
     Raises:
         ContractError: a table that features need is missing, or there is no purchase before `as_of`.
@@ -184,7 +189,9 @@ def open_source(tables: Tables, as_of: datetime, *, threads: int) -> Source:
     for name in NEEDED:
         if not tables.has(name):
             raise ContractError(name, "the table is missing; features need it. Check the source's mapping.")
-    backend = ibis.duckdb.connect(threads=threads, memory_limit="2GB", preserve_insertion_order=True)
+    backend = ibis.duckdb.connect(
+        threads=threads, memory_limit="2GB", preserve_insertion_order=True, temp_directory=str(spill)
+    )
     backend.raw_sql("SET TimeZone = 'UTC'")
     source = Source(tables, backend, as_of)
     events = source.events
