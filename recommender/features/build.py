@@ -13,6 +13,7 @@ Shapes: D decisions · P portrait features.
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,13 @@ def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) ->
         ContractError: a table or column that features need is missing, or no purchase lies before `as_of`.
         PeriodError: nobody was targeted before `as_of`.
     """
-    as_of = as_of.astimezone(UTC)
-    source = open_source(tables, as_of, threads=threads)
+    with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
+        source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill))
+        _build(source, output)
+    return output
+
+
+def _build(source: Source, output: Path) -> None:
     decided = decisions.decisions(source)
     of_campaigns = campaigns.campaign_features(source)
     popularity_V = campaigns.item_popularity(source)
@@ -64,12 +70,11 @@ def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) ->
             folder,
             kind="features",
             format=FORMAT,
-            as_of=as_of.isoformat(),
-            data_hash=tables.data_hash,
+            as_of=source.as_of.isoformat(),
+            data_hash=source.tables.data_hash,
             catalogue=catalogue.version,
             taxonomy=catalogue.taxonomy_version,
         )
-    return output
 
 
 def _users(source: Source, decided: pa.Table, taxonomy_version: str) -> pa.Table:
