@@ -86,6 +86,7 @@ def forget_others(store: "FeatureStore", definitions: Definitions, user_ids: Ite
     """
     keys = {_entity_key(user_id) for user_id in user_ids}
     if store.config.online_store.type == "sqlite":
+        _let_go_of_sqlite(store)
         return _forget_in_sqlite(Path(store.config.online_store.path), store.project, definitions, keys)
     return _forget_in_redis(store, keys)
 
@@ -103,6 +104,14 @@ def _entity_key(user_id: str) -> bytes:
 
     key = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)])
     return bytes(serialize_entity_key(key, entity_key_serialization_version=3))
+
+
+def _let_go_of_sqlite(store: "FeatureStore") -> None:
+    """Feast never closes its connection, and as long as it is open the write-ahead log stays beside the file."""
+    online: Any = store.provider.online_store
+    if online._conn is not None:
+        online._conn.close()
+        online._conn = None
 
 
 def _forget_in_sqlite(path: Path, project: str, definitions: Definitions, keys: set[bytes]) -> int:

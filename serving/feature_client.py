@@ -10,9 +10,12 @@ A read runs in a worker thread and is waited for no longer than its time-out, wh
 """
 
 import asyncio
+import contextlib
+import socket
 import sqlite3
 import struct
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitedTooLong
 from pathlib import Path
@@ -26,7 +29,7 @@ from recommender.secrets import secret
 from recommender.settings import Settings
 
 if TYPE_CHECKING:
-    pass
+    import redis
 
 WORKERS = 4
 _STRING = 2  # feast.ValueType.STRING
@@ -55,14 +58,12 @@ def bytes_value(message: bytes) -> bytes | None:
     """
     if not message:
         return None
-    length, shift, at = 0, 0, 1
-    while at < len(message):
+    length, shift, at, ended = 0, 0, 1, False
+    while at < len(message) and not ended:
         byte = message[at]
         length |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if not byte & 0x80:
-            break
-    if message[0] != _BYTES_VAL_TAG or at + length != len(message):
+        at, shift, ended = at + 1, shift + 7, not byte & 0x80
+    if message[0] != _BYTES_VAL_TAG or not ended or at + length != len(message):
         raise FeatureStoreError(
             "the online store's value is not bytes as Feast writes them; materialise the features again"
         )
@@ -94,6 +95,9 @@ class OnlineStore(Protocol):
 
     def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
         """Feast's serialised value of the user; None: the store does not know the user."""
+
+    def abandon_late(self, now: float) -> None:
+        """End the reads whose time was over at `now` (monotonic seconds), so that their workers are free again."""
 
     def close(self) -> None: ...
 
@@ -146,6 +150,9 @@ class SqliteStore:
                 self._open.remove(connection)
             connection.close()
 
+    def abandon_late(self, now: float) -> None:
+        """Nothing to do: SQLite waits for a lock no longer than it was told."""
+
     def close(self) -> None:
         with self._lock:
             for connection in self._open:
@@ -155,41 +162,80 @@ class SqliteStore:
 
 
 class RedisStore:
-    """Feast's Redis hashes. The client's pool connects anew after a failure; nothing is tried twice within a read."""
+    """Feast's Redis hashes, one connection a thread, made anew after a failure. Nothing is tried twice within a read.
+
+    A socket's time-out starts again with every byte, so a read also has a deadline, after which its connection is closed.
+    """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        import redis
+        self._parts, self._timeout_s = urlsplit(url), timeout_s
+        self._password = secret("redis_password")
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._deadlines: dict[redis.Connection, float] = {}
+
+    def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
+        from redis import RedisError
+
+        connection = self._connection()
+        key = entity_key(schema.join_key, user_id) + schema.project.encode()
+        with self._lock:
+            self._deadlines[connection] = time.monotonic() + self._timeout_s
+        try:
+            connection.send_command("HGET", key, hash_field(schema.view, schema.field))  # type: ignore[no-untyped-call]
+            value = connection.read_response()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError, ValueError, AttributeError) as error:
+            # Closed by another thread while it reads, the client's parser fails with whatever it trips over.
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            where = f"{self._parts.hostname}:{self._parts.port or 6379}"
+            raise FeatureStoreError(f"Redis at {where}: the online store cannot be read ({error})") from None
+        finally:
+            with self._lock:
+                del self._deadlines[connection]
+        if value is not None and not isinstance(value, bytes):
+            raise FeatureStoreError(f"Redis answered {type(value).__name__} where Feast keeps bytes")
+        return value
+
+    def abandon_late(self, now: float) -> None:
+        with self._lock:
+            for connection, deadline in self._deadlines.items():
+                if deadline < now:
+                    _shut(connection)
+
+    def close(self) -> None:
+        """Nothing to do: each thread's connection goes with the thread."""
+
+    def _connection(self) -> "redis.Connection":
+        import redis as library
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        parts = urlsplit(url)
-        self._where = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}"
-        self._client: redis.Redis = redis.Redis(
-            host=parts.hostname or "127.0.0.1",
-            port=parts.port or 6379,
-            db=int(parts.path.strip("/") or 0),
-            username=unquote(parts.username) if parts.username else None,
-            password=secret("redis_password"),
-            ssl=parts.scheme == "rediss",
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_timeout=False,
-        )
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            parts = self._parts
+            kind = library.SSLConnection if parts.scheme == "rediss" else library.Connection
+            connection = kind(
+                host=parts.hostname or "127.0.0.1",
+                port=parts.port or 6379,
+                db=int(parts.path.strip("/") or 0),
+                username=unquote(parts.username) if parts.username else None,
+                password=self._password,
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=self._timeout_s,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+            )
+            self._local.connection = connection
+        assert isinstance(connection, library.Connection)
+        return connection
 
-    def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
-        import redis
 
-        key = entity_key(schema.join_key, user_id) + schema.project.encode()
-        try:
-            value = self._client.hget(key, hash_field(schema.view, schema.field))  # type: ignore[arg-type]
-        except (redis.RedisError, OSError) as error:
-            raise FeatureStoreError(f"{self._where}: the online store cannot be read ({error})") from None
-        assert value is None or isinstance(value, bytes)
-        return value
-
-    def close(self) -> None:
-        self._client.close()
+def _shut(connection: "redis.Connection") -> None:
+    """Wake the thread that waits for this connection's socket; the thread itself closes it."""
+    sock = connection._sock
+    if sock is not None:
+        with contextlib.suppress(OSError):  # already closed by the other end
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 class FeatureClient:
@@ -225,6 +271,7 @@ class FeatureClient:
             return future.result(waited_s)
         except WaitedTooLong:
             future.cancel()
+            self._store.abandon_late(time.monotonic())
             raise FeatureStoreError(f"the online store did not answer within {waited_s * 1_000:.0f} ms") from None
 
     async def read_async(self, user_id: str, timeout_s: float | None = None) -> Shopper | None:
@@ -233,14 +280,19 @@ class FeatureClient:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self._submit(user_id)), waited_s)
         except TimeoutError:
+            self._store.abandon_late(time.monotonic())
             raise FeatureStoreError(f"the online store did not answer within {waited_s * 1_000:.0f} ms") from None
 
     def close(self) -> None:
-        """Give connections and threads back; a read that hangs is not waited for."""
+        """Give connections and threads back, after the reads under way have ended or were ended."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._store.abandon_late(float("inf"))
+        # A SQLite connection that is closed under a reading thread takes the process with it.
+        self._pool.shutdown(wait=True)
         self._store.close()
 
     def _submit(self, user_id: str) -> "Future[Shopper | None]":
+        self._store.abandon_late(time.monotonic())
         try:
             return self._pool.submit(self._read, user_id)
         except RuntimeError:

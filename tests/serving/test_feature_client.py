@@ -1,0 +1,388 @@
+"""The feature client reads what Feast wrote, in time or not at all."""
+
+import asyncio
+import shutil
+import socket
+import sqlite3
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from feature_sets import AS_OF, shop, users_table, write_feature_set
+from hypothesis import given
+from hypothesis import settings as testing
+from hypothesis import strategies as st
+
+from feature_repo import materialise
+from recommender.errors import FeatureStoreError
+from recommender.examples import Shopper
+from recommender.portrait import SCHEMA_FILE, ServingSchema, layout_of, pack, unpack
+from recommender.settings import ServingSettings, Settings, StoreSettings
+from serving.feature_client import FeatureClient, bytes_value, entity_key, hash_field
+
+ODD_IDS = [
+    "",
+    " ",
+    "1",
+    "user 3",
+    "ü",
+    "用户画像",
+    "🛒" * 40,
+    "x" * 100_000,
+    "a\x00b",
+    "'; DROP TABLE x; --",
+    '"',
+    "-1",
+    "campaigns",
+]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "var")
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[FeatureClient]:
+    client = FeatureClient.open(settings)
+    yield client
+    client.close()
+
+
+def start_redis(folder: Path, port: int, *, password: str = "") -> subprocess.Popen[bytes]:
+    """A real Redis, kept in memory only; returns when it answers."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server on this machine (Debian: apt-get install redis-server)")
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    options += ["--requirepass", password] if password else []
+    process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return process
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError("redis-server did not start within 10 s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def redis_settings(tmp_path: Path) -> Iterator[Settings]:
+    port = free_port()
+    process = start_redis(tmp_path, port)
+    yield Settings(
+        home=tmp_path / "redis var", store=StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}/1")
+    )
+    process.kill()
+    process.wait()
+
+
+def took_s(action: Callable[[], object]) -> float:
+    start = time.monotonic()
+    with pytest.raises(FeatureStoreError):
+        action()
+    return time.monotonic() - start
+
+
+@testing(deadline=None)  # the first example imports Feast
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_the_key_of_any_user_is_the_key_that_feast_makes(user_id: str) -> None:
+    assert entity_key("user_id", user_id) == feast_key(user_id)
+
+
+@pytest.mark.parametrize("user_id", ODD_IDS)
+def test_the_key_of_an_odd_user_is_the_key_that_feast_makes(user_id: str) -> None:
+    assert entity_key("user_id", user_id) == feast_key(user_id)
+
+
+def feast_key(user_id: str) -> bytes:
+    from feast.infra.key_encoding_utils import serialize_entity_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    return serialize_entity_key(EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)]))
+
+
+@testing(deadline=None)  # the first example imports Feast
+@given(st.text(), st.text(max_size=9))
+def test_the_hash_field_of_any_feature_is_the_field_that_feast_makes(view: str, field: str) -> None:
+    from feast.infra.online_stores.helpers import _mmh3
+
+    if (view + field).isascii():
+        assert hash_field(view, field) == _mmh3(f"{view}:{field}")
+
+
+@testing(deadline=None)  # the first example imports Feast
+@given(st.binary(max_size=70_000))
+def test_any_bytes_come_out_of_feasts_value_as_they_went_in(content: bytes) -> None:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    assert bytes_value(Value(bytes_val=content).SerializeToString()) == content
+
+
+def test_a_value_of_another_type_or_cut_short_is_an_error() -> None:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    assert bytes_value(Value().SerializeToString()) is None
+    whole = Value(bytes_val=b"x" * 300).SerializeToString()
+    for message in (Value(string_val="x").SerializeToString(), whole[:-1], whole + b"x", whole[:1], whole[:2]):
+        with pytest.raises(FeatureStoreError):
+            bytes_value(message)
+
+
+@testing(deadline=None)  # the first example imports Feast
+@given(st.lists(st.floats(width=32), max_size=40), st.binary(), st.binary(), st.integers(-(2**63), 2**63 - 1))
+def test_a_packed_user_unpacks_to_the_same_bits(floats: list[float], affinity: bytes, history: bytes, at: int) -> None:
+    names = tuple(f"base__f{index}" for index in range(len(floats)))
+    shopper = Shopper("u", np.array(floats, dtype=np.float32), names, affinity, history, at)
+    again = unpack("u", pack(shopper), {layout_of(names): names})
+    assert (again.portrait_names, again.affinity, again.history, again.feature_time_us) == (
+        names,
+        affinity,
+        history,
+        at,
+    )
+    number = ~np.isnan(shopper.portrait_P)
+    np.testing.assert_array_equal(again.portrait_P.view("u4")[number], shopper.portrait_P.view("u4")[number])
+    assert np.isnan(again.portrait_P[~number]).all()
+
+
+def test_every_flipped_bit_and_every_truncation_of_a_packed_user_is_found() -> None:
+    names = ("base__a", "base__b")
+    value = pack(Shopper("u", np.array([1, 2], dtype=np.float32), names, b"affinity", b"history", 17))
+    for bit in range(8 * len(value)):
+        broken = bytearray(value)
+        broken[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(FeatureStoreError):
+            unpack("u", bytes(broken), {layout_of(names): names})
+    for length in range(len(value)):
+        with pytest.raises(FeatureStoreError):
+            unpack("u", value[:length], {layout_of(names): names})
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_odd_users_are_found_and_unknown_ones_are_none_in_every_store(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    settings = request.getfixturevalue("redis_settings" if kind == "redis" else "settings")
+    users = users_table(ODD_IDS, [AS_OF] * len(ODD_IDS))
+    materialise(write_feature_set(tmp_path / "features", users), settings)
+    client = FeatureClient.open(settings)
+    for row, user_id in enumerate(ODD_IDS):
+        shopper = client.read(user_id, timeout_s=5)
+        assert shopper is not None
+        assert (shopper.user_id, shopper.affinity) == (user_id, users["affinity"][row].as_py())
+    for stranger in ("nobody", "user", "USER 3", "\ud800"):
+        assert client.read(stranger, timeout_s=5) is None
+    client.close()
+
+
+def test_redis_serves_the_bits_that_sqlite_serves_and_corrections_and_losses_arrive(
+    tmp_path: Path, settings: Settings, redis_settings: Settings
+) -> None:
+    old = shop(tmp_path / "old", num_users=30, seed=1)
+    new = shop(tmp_path / "new", num_users=20, seed=2)  # the same moments, corrected values, ten users fewer
+    for features in (old, new):
+        materialise(features, settings)
+        materialise(features, redis_settings)
+    sqlite, redis = FeatureClient.open(settings), FeatureClient.open(redis_settings)
+    for index in range(30):
+        one, other = sqlite.read(f"user {index}", timeout_s=5), redis.read(f"user {index}", timeout_s=5)
+        assert (one is None) == (other is None) == (index >= 20)
+        if one is not None and other is not None:
+            assert pack(one) == pack(other)
+    sqlite.close()
+    redis.close()
+
+
+def test_another_projects_users_in_the_same_redis_stay(tmp_path: Path, redis_settings: Settings) -> None:
+    ours = redis_settings
+    theirs = Settings(
+        home=tmp_path / "theirs", store=redis_settings.store.model_copy(update={"project": "other_campaigns"})
+    )
+    materialise(shop(tmp_path / "features", num_users=9), theirs)
+    materialise(shop(tmp_path / "fewer", num_users=2), ours)
+    client = FeatureClient.open(theirs)
+    assert client.read("user 8", timeout_s=5) is not None
+    client.close()
+
+
+def test_a_redis_with_a_password_is_read_with_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECOMMENDER_REDIS_PASSWORD", "1234")
+    port = free_port()
+    process = start_redis(tmp_path, port, password="1234")
+    settings = Settings(home=tmp_path / "var", store=StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}"))
+    materialise(shop(tmp_path / "features", num_users=3), settings)
+    client = FeatureClient.open(settings)
+    assert client.read("user 2", timeout_s=5) is not None
+    client.close()
+    process.kill()
+    process.wait()
+
+
+def test_a_locked_sqlite_ends_the_read_in_time_and_the_next_one_works(
+    tmp_path: Path, settings: Settings, client: FeatureClient
+) -> None:
+    home = materialise(shop(tmp_path / "features", num_users=3), settings)
+    with closing(sqlite3.connect(home / "online.db", isolation_level=None)) as locker:
+        locker.execute("PRAGMA journal_mode=DELETE")
+        locker.execute("BEGIN EXCLUSIVE")
+        assert took_s(lambda: client.read("user 1", timeout_s=0.04)) < 0.2
+        locker.execute("ROLLBACK")
+    assert client.read("user 1", timeout_s=5) is not None
+
+
+def test_a_redis_that_takes_connections_and_never_answers_ends_the_read_in_time(tmp_path: Path) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen(64)
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
+        settings = Settings(home=tmp_path / "var", store=StoreSettings(kind="redis", redis_url=url))
+        write_schema(settings)
+        client = FeatureClient.open(settings)
+        for _ in range(6):  # more than there are workers
+            assert took_s(lambda: client.read("user 1", timeout_s=0.03)) < 0.15
+        assert took_s(lambda: asyncio.run(client.read_async("user 1", timeout_s=0.03))) < 0.15
+        client.close()
+
+
+def test_a_redis_that_drips_its_answer_ends_the_read_in_time(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def drip(door: socket.socket) -> None:
+        connection, _ = door.accept()
+        with connection:
+            while not stop.wait(0.01):
+                connection.sendall(b"$")
+
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        dripper = threading.Thread(target=drip, args=(door,))
+        dripper.start()
+        url = f"redis://127.0.0.1:{door.getsockname()[1]}/0"
+        settings = Settings(home=tmp_path / "var", store=StoreSettings(kind="redis", redis_url=url))
+        write_schema(settings)
+        client = FeatureClient.open(settings)
+        assert took_s(lambda: client.read("user 1", timeout_s=0.05)) < 0.2
+        stop.set()
+        dripper.join()
+        client.close()
+
+
+def write_schema(settings: Settings) -> None:
+    (settings.home / "feature_store").mkdir(parents=True)
+    ServingSchema(
+        project="campaigns",
+        view="user_serving",
+        field="packed",
+        join_key="user_id",
+        entity_key_serialization_version=3,
+        layouts=(("base__f0",),),
+        features_hash="",
+        catalogue_hash="",
+        as_of=AS_OF.isoformat(),
+    ).save(settings.home / "feature_store")
+
+
+def test_a_redis_that_went_away_is_an_error_and_is_found_again_when_it_is_back(tmp_path: Path) -> None:
+    port = free_port()
+    process = start_redis(tmp_path, port)
+    settings = Settings(home=tmp_path / "var", store=StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}"))
+    features = shop(tmp_path / "features", num_users=3)
+    materialise(features, settings)
+    client = FeatureClient.open(settings)
+    assert client.read("user 1", timeout_s=5) is not None
+    process.kill()
+    process.wait()
+    assert took_s(lambda: client.read("user 1", timeout_s=0.05)) < 0.2
+    process = start_redis(tmp_path, port)
+    assert client.read("user 1", timeout_s=5) is None  # the new one is empty
+    materialise(features, settings)
+    assert client.read("user 1", timeout_s=5) is not None
+    client.close()
+    process.kill()
+    process.wait()
+
+
+def test_a_store_that_was_never_written_is_an_error_that_says_so(settings: Settings, client: FeatureClient) -> None:
+    with pytest.raises(FeatureStoreError, match="nothing was materialised yet"):
+        client.read("user 1", timeout_s=5)
+    write_schema(settings)
+    with pytest.raises(FeatureStoreError, match=r"online\.db"):
+        client.read("user 1", timeout_s=5)
+
+
+def test_a_store_that_was_removed_and_written_anew_is_read_without_a_restart(
+    tmp_path: Path, settings: Settings, client: FeatureClient
+) -> None:
+    materialise(shop(tmp_path / "old", num_users=3, features=12, seed=1), settings)
+    assert client.read("user 1", timeout_s=5) is not None
+    shutil.rmtree(settings.home)
+    with pytest.raises(FeatureStoreError):
+        client.read("user 1", timeout_s=5)
+    new = shop(tmp_path / "new", num_users=3, features=8, seed=2)
+    materialise(new, settings)
+    shopper = client.read("user 1", timeout_s=5)
+    assert shopper is not None
+    assert shopper.affinity == pq.read_table(new / "users.parquet")["affinity"][7].as_py()
+
+
+def test_a_layout_that_the_schema_does_not_know_is_an_error_not_a_guess(
+    tmp_path: Path, settings: Settings, client: FeatureClient
+) -> None:
+    home = materialise(shop(tmp_path / "features", num_users=3), settings)
+    text = (home / SCHEMA_FILE).read_text()
+    (home / SCHEMA_FILE).write_text(text.replace("base__f0", "base__other"))
+    with pytest.raises(FeatureStoreError, match="another layout"):
+        client.read("user 1", timeout_s=5)
+
+
+def test_a_closed_client_says_so(client: FeatureClient) -> None:
+    client.close()
+    with pytest.raises(FeatureStoreError, match="closed"):
+        client.read("user 1")
+
+
+def test_threads_and_an_event_loop_read_the_same_users(
+    tmp_path: Path, settings: Settings, client: FeatureClient
+) -> None:
+    materialise(shop(tmp_path / "features", num_users=20), settings)
+
+    async def all_users() -> list[Shopper | None]:
+        return await asyncio.gather(*(client.read_async(f"user {index % 21}", timeout_s=5) for index in range(210)))
+
+    answers = asyncio.run(all_users())
+    assert [None if answer is None else answer.user_id for answer in answers[:21]] == [
+        *(f"user {index}" for index in range(20)),
+        None,
+    ]
+    assert sum(answer is None for answer in answers) == 10
+
+
+def test_a_read_of_150_features_takes_well_under_a_millisecond(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "var", serving=ServingSettings(store_deadline_ms=5_000))
+    materialise(shop(tmp_path / "features", num_users=50, features=150), settings)
+    client = FeatureClient.open(settings)
+    times_s = []
+    for index in range(1_000):
+        start = time.perf_counter()
+        client.read(f"user {index % 50}")
+        times_s.append(time.perf_counter() - start)
+    client.close()
+    # Alone on a machine it is 0.1 ms; the limit leaves room for neighbours.
+    assert statistics.median(times_s) < 0.001
