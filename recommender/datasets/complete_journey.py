@@ -139,7 +139,11 @@ def ingest(output: Path, *, folder: Path | None = None) -> Tables:
     folder = folder or _installed()
     # A folder of its own: DuckDB's default is `.tmp` in the working folder, where two processes destroy each other's pages.
     spill = Path(tempfile.gettempdir()) / f"ingest-{uuid.uuid4().hex}"
-    limits = {"threads": 2, "memory_limit": "1500MB", "temp_directory": str(spill)}
+    limits: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 2,
+        "memory_limit": "1500MB",
+        "temp_directory": str(spill),
+    }
     with duckdb.connect(config=limits) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"CREATE MACRO local_midnight(day) AS timezone('{TIME_ZONE}', day::TIMESTAMP)")
