@@ -4,8 +4,6 @@ Money becomes whole cents and sums run over whole numbers: parallel engines add 
 depend on it.
 """
 
-import tempfile
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
