@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.validate_data.suites import Outcome
-from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, page, paragraph, percent, table
+from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, fold, page, paragraph, percent, table
 from recommender.report.page import Tone
 from recommender.tables import CONTRACT, Tables
 
@@ -24,7 +24,7 @@ def validation_page(source: Tables, verdict: Any, bad: Mapping[str, pa.Table], c
         sections.append(_tables(source, verdict, connection))
     sections.append(_expectations(verdict.outcomes))
     if bad:
-        sections.append(_quarantine(bad))
+        sections.append(_quarantine(source, bad))
     decisions = source.manifest.get("decisions", [])
     if decisions:
         lead = "What was decided about the peculiarities of the source when it was read."
@@ -104,7 +104,12 @@ def _tables(source: Tables, verdict: Any, connection: Any) -> Section:
         if what not in ("rows", "quarantined") and value is not None
     ]
     facts = {"rows kept": int(sum(rows.values())), "rows set aside": int(verdict.metrics["quarantined"])}
-    return Section("The tables", figures=figures, facts=facts, blocks=[table(["table", "figure", "value"], lines)])
+    return Section(
+        "The tables",
+        figures=figures,
+        facts=facts,
+        blocks=[fold("All figures", table(["table", "figure", "value"], lines))],
+    )
 
 
 def _expectations(outcomes: tuple[Outcome, ...]) -> Section:
@@ -123,7 +128,7 @@ def _expectations(outcomes: tuple[Outcome, ...]) -> Section:
     return Section("Expectations", figures=shown, blocks=[table(columns, rows, tones=tones)])
 
 
-def _quarantine(bad: Mapping[str, pa.Table]) -> Section:
+def _quarantine(source: Tables, bad: Mapping[str, pa.Table]) -> Section:
     reasons: Counter[str] = Counter()
     examples: list[list[object]] = []
     for name, rows in bad.items():
@@ -133,11 +138,12 @@ def _quarantine(bad: Mapping[str, pa.Table]) -> Section:
             if reasons[f"{name}.{kind}"] <= SHOWN:
                 key = ", ".join(f"{k} {row[k]}" for k in CONTRACT[name].key if k in row)
                 examples.append([name, row["_row"], key, row["_reason"]])
-    figures = (
-        [bar_chart("Rows set aside, by reason", {r: float(n) for r, n in reasons.most_common(20)})] if reasons else []
-    )
-    blocks = [table(["table", "row", "key", "reason"], examples, caption="The first rows of each reason")]
+    read = {name: float(count) for name, count in source.manifest.get("quarantined", {}).items() if count}
+    figures, blocks = [], []
+    if reasons:
+        figures.append(bar_chart("Rows set aside, by reason", {r: float(n) for r, n in reasons.most_common(20)}))
+        blocks.append(table(["table", "row", "key", "reason"], examples, caption="The first rows of each reason"))
+    if read:
+        figures.append(bar_chart("Rows already set aside when the source was read", read))
     lead = "Rows that break a rule of the contract are kept in quarantine/, with row number and reason; nothing is dropped."
-    return Section(
-        "Quarantine", lead if reasons else "No row was set aside.", figures=figures, blocks=blocks if reasons else []
-    )
+    return Section("Quarantine", lead if reasons or read else "No row was set aside.", figures=figures, blocks=blocks)

@@ -119,11 +119,11 @@ def judge(
         if not chosen:
             continue
         form = {"result_format": "SUMMARY", "partial_unexpected_count": SHOWN_ROWS}
-        for group in (chosen,):
-            built = gx.ExpectationSuite(name=f"{table}.{on}", expectations=group)
-            options = {**form, "unexpected_index_column_names": key} if key else form
-            result = batch.validate(built, result_format=options, expectation_parameters=dict(values))
-            outcomes += [_read(table, one.to_json_dict(), quarantine) for one in result.results]
+        built = gx.ExpectationSuite(name=f"{table}.{on}", expectations=chosen)
+        options = {**form, "unexpected_index_column_names": key} if key else form
+        result = batch.validate(built, result_format=options, expectation_parameters=dict(values))
+        figures = frame.iloc[0].to_dict() if on == "figures" else {}
+        outcomes += [_read(table, one.to_json_dict(), figures, quarantine) for one in result.results]
     return outcomes
 
 
@@ -145,7 +145,7 @@ def _outcome(
 ) -> Outcome:
     kwargs = {name: value for name, value in config["kwargs"].items() if name != "batch_id"}
     column = "" if "found" in _columns(config) else ", ".join(_columns(config))
-    bounds = [str(kwargs[b]) for b in ("min_value", "max_value", "value_set", "column_set") if b in kwargs]
+    bounds = [", ".join(kwargs[b]) for b in ("value_set", "column_set") if b in kwargs]
     ends = [f"{word} {kwargs[b]}" for b, word in (("min_value", "at least"), ("max_value", "at most")) if b in kwargs]
     return Outcome(
         table=table,
@@ -160,12 +160,16 @@ def _outcome(
     )
 
 
-def _read(table: str, one: Mapping[str, Any], quarantine: Sequence[Mapping[str, Any]]) -> Outcome:
+def _read(
+    table: str, one: Mapping[str, Any], figures: Mapping[str, float], quarantine: Sequence[Mapping[str, Any]]
+) -> Outcome:
     config, result = one["expectation_config"], one["result"]
     on, status = config["meta"]["on"], "passed" if one["success"] else "failed"
     rows: list[dict[str, Any]] = list(result.get("partial_unexpected_index_list") or [])
     if "observed_value" in result:
         observed = str(result["observed_value"])
+        if isinstance(result["observed_value"], list):
+            observed = ", ".join(map(str, result["observed_value"]))
         missing = result.get("details", {}).get("mismatched", {}).get("missing")
         if missing:
             observed = f"no column {', '.join(missing)}; there are {', '.join(result['observed_value'])}"
@@ -173,9 +177,8 @@ def _read(table: str, one: Mapping[str, Any], quarantine: Sequence[Mapping[str, 
         observed = f"{result['unexpected_count']:,} of {result['element_count']:,} rows"
     else:
         observed = f"the expectation could not be judged: {one['exception_info']}"[:300]
-    if on == "figures" and "partial_unexpected_list" in result:
-        observed = str((result["partial_unexpected_list"] or [config["meta"].get("value", "within bounds")])[0])
-        rows = []
+    if on == "figures" and config["kwargs"].get("column") in figures:
+        observed, rows = f"{figures[config['kwargs']['column']]:,.6g}", []
         column = str(config["kwargs"]["column"])
         if status == "failed" and ("quarantined" in column or "orphan" in column):
             part = column.removeprefix("orphan_share_") if "orphan" in column else ""

@@ -1,0 +1,176 @@
+"""Validation against the real engine: what is critical stops the run with its rows in view, bad rows are set aside and counted."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from components.validate_data.suites import load_suite
+from components.validate_data.validation import Verdict, validate
+from recommender.datasets.synthetic import World
+from recommender.errors import ValidationFailed
+from recommender.manifest import read_manifest, write_manifest
+from recommender.tables import CONTRACT, Tables, open_tables
+
+Change = Callable[[pa.Table], pa.Table]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    small = World.small(num_users=60, num_items=40, num_campaigns=8)
+    return small.generate(tmp_path_factory.mktemp("world") / "tables")
+
+
+class Bench:
+    """A copy of the world to break, and its validation."""
+
+    def __init__(self, world: Tables, folder: Path) -> None:
+        self.raw, self.clean, self.html = folder / "raw", folder / "clean", folder / "validation.html"
+        shutil.copytree(world.folder, self.raw)
+        self.as_of = world.log_end
+
+    def change(self, table: str, change: Change) -> None:
+        path = sorted((self.raw / table).rglob("*.parquet"))[0]
+        rows = change(pq.ParquetFile(path).read())
+        pq.write_table(rows, path)
+        facts = {k: v for k, v in read_manifest(self.raw, verify=False).items() if k not in ("files", "content_hash")}
+        columns = [name for name in rows.column_names if name in CONTRACT[table].columns]
+        facts["columns"] = facts["columns"] | {table: columns}
+        write_manifest(self.raw, **facts)
+
+    def validate(self, **options: object) -> Verdict:
+        return validate(self.raw, self.clean, self.html, **{"as_of": self.as_of, **options})
+
+    def refused(self, **options: object) -> str:
+        with pytest.raises(ValidationFailed) as caught:
+            self.validate(**options)
+        assert not self.clean.exists()
+        assert "FAILED" in self.html.read_text()
+        return str(caught.value)
+
+
+@pytest.fixture
+def bench(world: Tables, tmp_path: Path) -> Bench:
+    return Bench(world, tmp_path)
+
+
+def replaced(column: str, values: Callable[[list], list]) -> Change:
+    def change(rows: pa.Table) -> pa.Table:
+        place, field = rows.column_names.index(column), rows.schema.field(column)
+        return rows.set_column(place, field, pa.array(values(rows[column].to_pylist()), field.type))
+
+    return change
+
+
+def test_the_suites_hold_at_least_thirty_expectations_each_with_a_severity_and_a_sentence() -> None:
+    expectations = [one for table in CONTRACT for one in load_suite(table)["expectations"]]
+    assert len(expectations) >= 30
+    assert all(one["severity"] in ("critical", "warning") and one["meta"]["says"] for one in expectations)
+    assert json.loads(json.dumps(expectations)) == expectations
+
+
+def test_sound_tables_pass_and_keep_their_data_hash(bench: Bench) -> None:
+    verdict = bench.validate()
+    assert verdict.critical == []
+    assert verdict.data_hash == Tables(bench.raw).data_hash == open_tables(bench.clean).data_hash
+    assert verdict.metrics["quarantined"] == 0
+
+
+def test_the_page_loads_nothing_from_anywhere(bench: Bench) -> None:
+    bench.validate()
+    html = bench.html.read_text()
+    assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//|<script|@import|url\(", html)
+    assert len(html) < 500_000
+
+
+def test_a_duplicate_key_stops_the_run_and_is_shown(bench: Bench) -> None:
+    bench.change("users", lambda rows: pa.concat_tables([rows, rows.slice(0, 1)]))
+    twice = pq.ParquetFile(bench.raw / "users" / "part.parquet").read()["user_id"][0].as_py()
+    message = bench.refused()
+    assert "users.user_id" in message
+    assert "expect_column_values_to_be_unique" in message
+    assert twice in message
+
+
+def test_a_duplicate_compound_key_stops_the_run(bench: Bench) -> None:
+    bench.change("targets", lambda rows: pa.concat_tables([rows, rows.slice(0, 1)]))
+    assert "targets.campaign_id, user_id" in bench.refused()
+
+
+def test_orphans_beyond_the_tolerance_stop_the_run_with_their_rows(bench: Bench) -> None:
+    bench.change("targets", replaced("user_id", lambda ids: [f"ghost{k}" if k < 20 else v for k, v in enumerate(ids)]))
+    message = bench.refused()
+    assert "targets.orphan_share_user_id" in message
+    assert "ghost0" in message
+
+
+def test_a_missing_column_stops_the_run_and_is_named(bench: Bench) -> None:
+    bench.change("events", lambda rows: rows.drop_columns(["kind"]))
+    for path in sorted((bench.raw / "events").rglob("*.parquet"))[1:]:
+        path.unlink()
+    bench.change("events", lambda rows: rows)
+    message = bench.refused()
+    assert "events: " in message
+    assert "no column kind" in message
+
+
+def test_a_wrong_dtype_stops_the_run_and_names_found_and_wanted(bench: Bench) -> None:
+    bench.change(
+        "campaigns", lambda rows: rows.set_column(0, "campaign_id", pa.array(range(rows.num_rows), pa.int64()))
+    )
+    message = bench.refused()
+    assert "campaigns: " in message
+    assert "campaign_id" in message
+    assert "int64" in message
+    assert "string" in message
+
+
+def test_a_log_that_ends_long_before_as_of_stops_the_run(bench: Bench) -> None:
+    message = bench.refused(as_of=bench.as_of + timedelta(days=8))
+    assert "events.event_time" in message
+    assert "expect_column_max_to_be_between" in message
+
+
+def test_a_volume_that_collapsed_since_the_previous_run_stops_the_run(bench: Bench, tmp_path: Path) -> None:
+    before = Bench(Tables(bench.raw), tmp_path / "before")
+    before.validate()
+    bench.change("users", lambda rows: rows.slice(0, rows.num_rows // 2))
+    message = bench.refused(previous=before.clean)
+    assert "users.rows" in message
+
+
+def test_the_same_volume_as_in_the_previous_run_passes(bench: Bench, tmp_path: Path) -> None:
+    before = Bench(Tables(bench.raw), tmp_path / "before")
+    before.validate()
+    verdict = bench.validate(previous=before.clean)
+    assert not any("previous" in one.observed or "earlier run" in one.observed for one in verdict.outcomes)
+
+
+def test_a_bad_row_goes_to_quarantine_with_its_reason_and_nothing_is_lost(bench: Bench) -> None:
+    bench.change("events", replaced("kind", lambda kinds: ["telepathy", *kinds[1:]]))
+    rows_in = Tables(bench.raw).manifest["rows"]["events"]
+    verdict = bench.validate()
+    manifest = open_tables(bench.clean).manifest
+    aside = pq.ParquetFile(bench.clean / "quarantine" / "events.parquet").read()
+    assert manifest["rows"]["events"] + aside.num_rows == rows_in
+    assert manifest["quarantined"]["events"] == verdict.metrics["quarantined"] == 1
+    assert aside["_reason"][0].as_py().startswith("kind: unknown value telepathy")
+    assert aside["_row"][0].as_py() == 0
+    kept = [pq.ParquetFile(path).read(["kind"])["kind"] for path in (bench.clean / "events").rglob("*.parquet")]
+    assert sum(len(kinds) for kinds in kept) == manifest["rows"]["events"]
+    assert not any(pc.any(pc.equal(kinds, "telepathy")).as_py() for kinds in kept)
+    assert "unknown value telepathy" in bench.html.read_text()
+
+
+def test_a_row_that_names_a_quarantined_row_is_set_aside_too(bench: Bench) -> None:
+    row = pq.ParquetFile(bench.raw / "campaigns" / "part.parquet").read().slice(0, 1).to_pylist()[0]
+    bench.change("campaigns", replaced("ends_at", lambda ends: [row["starts_at"], *ends[1:]]))
+    message = bench.refused()
+    assert f"campaigns has no {row['campaign_id']}" in message
