@@ -4,6 +4,7 @@ Duck-typed: TorchServe wants a module with one class that has `initialize` and `
 cannot be answered gets a status of its own and never touches its neighbours in the batch.
 """
 
+import json
 import logging
 import threading
 from datetime import datetime
@@ -64,7 +65,7 @@ class CampaignRankerHandler:
     def _one(self, item: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:
             body = item.get("body", item.get("data", b""))
-            content = orjson.dumps(body) if isinstance(body, dict | list) else bytes(body)
+            content = bytes(body) if isinstance(body, bytes | bytearray) else _encoded(body)
             if content[:1] == wire.MAGIC:
                 words, packed = wire.decode(content)
                 return 200, self._answer(Question(**words), self._unpacked(words["user_id"], packed))
@@ -154,6 +155,14 @@ class CampaignRankerHandler:
         pause = threading.Event()
         while not pause.wait(FOLLOW_S):
             self.shops.refresh()
+
+
+def _encoded(body: object) -> bytes:
+    """The bytes of a body that someone decoded before us (TorchServe does, unless its configuration says no)."""
+    try:
+        return json.dumps(body).encode("utf-8", "surrogatepass")
+    except (TypeError, ValueError) as error:
+        raise Invalid([Problem(field="body", problem=str(error))]) from None
 
 
 def nobody(names: tuple[str, ...], taxonomy: str, moment_us: int) -> Shopper:

@@ -6,6 +6,7 @@ back with a Content-Length.
 
 import asyncio
 from collections import deque
+from typing import cast
 
 import httptools
 
@@ -26,8 +27,7 @@ class _Connection(asyncio.Protocol):
         self._begun = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
 
     def data_received(self, data: bytes) -> None:
         self._begun = True

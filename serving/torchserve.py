@@ -244,8 +244,6 @@ def prepare(settings: Settings) -> tuple[list[str], dict[str, str]]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        # The handler decodes its input itself, once, and says which item was wrong.
-        "TS_DECODE_INPUT_REQUEST": "false",
     }
     return command, environment
 
@@ -275,6 +273,8 @@ def _properties(settings: Settings, store: Path) -> dict[str, Any]:
         "default_workers_per_model": serving.workers,
         "default_response_timeout": 30,
         "unregister_model_timeout": 30,
+        # The handler decodes its input itself, once, and says which field was wrong.
+        "decode_input_request": "false",
         "job_queue_size": 1000,
         "max_request_size": 1_048_576,
         "number_of_netty_threads": max(2, serving.workers),

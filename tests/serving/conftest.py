@@ -1,0 +1,173 @@
+"""One small shop, trained and registered, behind a real TorchServe and a real gateway; started once for all tests here."""
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from recommender import bundle
+from recommender.catalogue import Catalogue
+from recommender.experiments.decisions import find
+from recommender.models import FitContext, ranker_class
+from recommender.registry import Registry
+from recommender.settings import ServingSettings, Settings, TimeSettings
+from serving import config
+from serving.deploy import Deployment, serve
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A materialised shop: its feature set, its training set, its settings and a moment at which campaigns are live."""
+
+    settings: Settings
+    features: Path
+    training_set: Path
+    as_of: datetime
+
+    @property
+    def users(self) -> list[str]:
+        import pyarrow.parquet as pq
+
+        return sorted(set(pq.read_table(self.features / "users.parquet", columns=["user_id"])["user_id"].to_pylist()))
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return Catalogue.load(self.settings.home / "catalogue")
+
+    def live(self) -> list[str]:
+        rows = self.catalogue.live(round(self.as_of.timestamp() * 1e6))
+        return [self.catalogue.campaign_ids[row] for row in rows]
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def serving_settings(**dials: Any) -> ServingSettings:
+    """Own ports, and patience for a busy machine: what a deadline does is tested where it is the point."""
+    ports = dict(zip(("port", "inference_port", "management_port", "metrics_port"), free_ports(4), strict=True))
+    return ServingSettings(**{**ports, "deadline_ms": 5_000, "store_deadline_ms": 2_000, **dials})
+
+
+def with_serving(settings: Settings, **dials: Any) -> Settings:
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    return Settings.model_construct(**{**values, **dials})
+
+
+def busiest_moment(catalogue: Catalogue, last: datetime) -> datetime:
+    """A moment of the log at which most campaigns are live."""
+    starts = catalogue.campaign_starts_C[catalogue.campaign_starts_C < last.timestamp() * 1e6 - 30 * 86_400e6]
+    best = max(starts.tolist(), key=lambda us: len(catalogue.live(us + 1)))
+    return datetime.fromtimestamp(best / 1e6 + 3_600, UTC)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A synthetic shop, through the real features and the real feature store."""
+    from feature_repo import build_training_set, materialise
+    from recommender.datasets.synthetic import World
+    from recommender.features.build import build
+
+    root = tmp_path_factory.mktemp("shop")
+    tables = World.small(num_users=250).generate(root / "tables")
+    first = build(tables, root / "first", as_of=tables.log_end, threads=1)
+    as_of = busiest_moment(Catalogue.load(first / "catalogue"), tables.log_end)
+    features = build(tables, root / "features", as_of=as_of, threads=1)
+    settings = config.absolute(
+        with_serving(Settings(), home=root / "home", time=TimeSettings(as_of=as_of), serving=serving_settings())
+    )
+    materialise(features, settings)
+    build_training_set(features, root / "tables", settings, root / "set")
+    return Shop(settings, features, root / "set", as_of)
+
+
+def candidate(shop: Shop, folder: Path, *, ranker: str = "logistic", **hyper: Any) -> Path:
+    """Train a ranker on the shop and lay it out as the training step does."""
+    from recommender.training.sets import TrainingSet
+
+    data = TrainingSet.open(shop.training_set)
+    mask = data.decided_in(None, data.log_end)
+    fitted = ranker_class(ranker).fit(
+        data.examples(mask),
+        data.labels_at(data.log_end, mask),
+        corpus=data.corpus(data.log_end),
+        config=hyper,
+        context=FitContext(threads=1),
+    )
+    lineage = {
+        "data_hash": data.data_hash,
+        "training_hash": json.dumps(hyper, sort_keys=True),
+        "ranker": ranker,
+        "code_version": "test",
+        "boundaries": {"live": data.log_end.isoformat()},
+    }
+    bundle.save(fitted, folder / "fits" / "live", lineage=lineage)
+    (folder / "lineage.json").write_text(json.dumps(lineage), encoding="utf-8")
+    return folder
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running endpoint and a client of it."""
+
+    shop: Shop
+    settings: Settings
+    deployment: Deployment
+    client: httpx.Client
+
+    def ask(self, **request: Any) -> httpx.Response:
+        return self.client.post("/v1/recommendations", json=request)
+
+    def send(self, body: bytes, path: str = "/v1/recommendations") -> httpx.Response:
+        return self.client.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    def decision(self, request_id: str) -> dict[str, Any]:
+        return find(self.settings.home / "decisions", request_id)
+
+    def predict(self, request: dict[str, Any]) -> httpx.Response:
+        url = f"http://127.0.0.1:{self.settings.serving.inference_port}/predictions/campaign_ranker"
+        return httpx.post(url, json=request, timeout=10)
+
+
+@pytest.fixture(scope="session")
+def endpoint(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """The shop's endpoint: a champion, and a canary for half of the users."""
+    registry, folder = Registry(shop.settings.home), tmp_path_factory.mktemp("candidates")
+    champion = registry.add(candidate(shop, folder / "a"))
+    canary = registry.add(candidate(shop, folder / "b", strength=0.001))
+    registry.promote(champion)
+    registry.start_canary(canary, 0.5)
+    with serve(shop.settings) as deployment, httpx.Client(base_url=deployment.url, timeout=20) as client:
+        yield Endpoint(shop, shop.settings, deployment, client)
+
+
+@pytest.fixture
+def home(shop: Shop, tmp_path: Path) -> Settings:
+    """A copy of the shop's home that a test may damage, with ports of its own and no registry yet."""
+    target = tmp_path / "home"
+    target.mkdir()
+    for name in ("feature_store", "catalogue"):
+        shutil.copytree(shop.settings.home / name, target / name)
+    serving = serving_settings()
+    return config.absolute(with_serving(shop.settings, home=target, serving=serving))
+
+
+def float32(encoded: dict[str, Any]) -> np.ndarray:
+    import base64
+
+    values = np.frombuffer(base64.b64decode(encoded["float32_base64"]), "<f4")
+    return values.reshape(encoded["shape"])

@@ -1,0 +1,122 @@
+"""What a running endpoint answers."""
+
+import httpx
+from conftest import Endpoint
+
+from recommender.experiments.assignment import assign
+from recommender.experiments.decisions import read_exposures
+
+
+def test_a_known_user_gets_ranked_campaigns_with_items_and_reasons(endpoint: Endpoint) -> None:
+    response = endpoint.ask(user_id=endpoint.shop.users[0], num_campaigns=3, num_items=4)
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    scores = [campaign["score"] for campaign in answer["campaigns"]]
+    assert 1 < len(scores) <= 3
+    assert scores == sorted(scores, reverse=True)
+    assert (answer["cold_start"], answer["degraded"], answer["feature_age_s"]) == (False, False, 0.0)
+    for campaign in answer["campaigns"]:
+        assert campaign["campaign_id"] in endpoint.shop.live()
+        assert len(campaign["items"]) == 4
+        assert campaign["reasons"]
+    assert any("You" in reason for campaign in answer["campaigns"] for reason in campaign["reasons"])
+
+
+def test_every_answer_leaves_a_record_with_variant_and_propensity(endpoint: Endpoint) -> None:
+    variants = set()
+    for user in endpoint.shop.users[:12]:
+        answer = endpoint.ask(user_id=user, context={"page": "home", "slot": 2}).json()
+        record = endpoint.decision(answer["request_id"])
+        expected = assign(user, salt=endpoint.settings.serving.assignment_salt, canary_share=0.5)
+        assert (record["variant"], record["propensity"]) == (expected.variant, expected.propensity)
+        assert record["model_version"] == answer["model_version"] == record["assigned_version"]
+        assert record["user_id"] == user
+        assert record["context"] == {"page": "home", "slot": 2}
+        assert record["as_of"] == answer["as_of"]
+        assert [(c["campaign_id"], c["score"]) for c in record["campaigns"]] == [
+            (c["campaign_id"], c["score"]) for c in answer["campaigns"]
+        ]
+        variants.add(answer["variant"])
+    assert variants == {"champion", "canary"}
+
+
+def test_an_unknown_user_gets_popular_campaigns_and_cold_start(endpoint: Endpoint) -> None:
+    answer = endpoint.ask(user_id="never seen").json()
+    assert (answer["cold_start"], answer["degraded"], answer["model_version"]) == (True, False, "popular")
+    assert {campaign["campaign_id"] for campaign in answer["campaigns"]} == set(endpoint.shop.live())
+    assert endpoint.decision(answer["request_id"])["cold_start"] is True
+
+
+def test_unknown_and_ended_campaigns_are_dropped_and_listed(endpoint: Endpoint) -> None:
+    live = endpoint.shop.live()
+    ended = next(name for name in endpoint.shop.catalogue.campaign_ids if name not in live)
+    for user in (endpoint.shop.users[0], "never seen"):
+        answer = endpoint.ask(user_id=user, campaign_ids=[live[0], "no such", ended]).json()
+        assert [campaign["campaign_id"] for campaign in answer["campaigns"]] == [live[0]]
+        assert answer["dropped_campaign_ids"] == ["no such", ended]
+
+
+def test_an_exposure_confirms_a_decision(endpoint: Endpoint) -> None:
+    answer = endpoint.ask(user_id=endpoint.shop.users[1]).json()
+    response = endpoint.client.post("/v1/exposures", json={"request_id": answer["request_id"]})
+    assert response.status_code == 200, response.text
+    shown = {e["request_id"]: e["campaign_ids"] for e in read_exposures(endpoint.settings.home / "decisions")}
+    assert shown[answer["request_id"]] == [campaign["campaign_id"] for campaign in answer["campaigns"]]
+
+
+def test_an_exposure_of_an_unknown_request_is_a_404(endpoint: Endpoint) -> None:
+    response = endpoint.client.post("/v1/exposures", json={"request_id": "no such"})
+    assert response.status_code == 404
+    assert response.json()["error"] == "unknown_request"
+
+
+def test_ready_means_that_a_real_prediction_works(endpoint: Endpoint) -> None:
+    assert endpoint.client.get("/healthz").status_code == 200
+    ready = endpoint.client.get("/readyz")
+    assert ready.status_code == 200, ready.text
+    assert ready.json()["details"]["champion"].startswith("logistic-")
+
+
+def test_metrics_count_answers_by_variant(endpoint: Endpoint) -> None:
+    endpoint.ask(user_id="never seen either")
+    text = endpoint.client.get("/metrics").text
+    assert "recommender_cold_starts_total" in text
+    assert 'recommender_request_seconds_bucket{le="0.01",variant="champion"}' in text
+
+
+def test_the_openapi_document_describes_requests_answers_and_refusals(endpoint: Endpoint) -> None:
+    document = endpoint.client.get("/openapi.json").json()
+    operation = document["paths"]["/v1/recommendations"]["post"]
+    assert {"200", "401", "413", "415", "422", "503"} <= set(operation["responses"])
+    schemas = document["components"]["schemas"]
+    assert schemas["RecommendationRequest"]["properties"]["num_campaigns"]["maximum"] == 100
+    assert schemas["RecommendationRequest"]["additionalProperties"] is False
+    text = str(document)
+    for name in {part.split("'")[0] for part in text.split("#/components/schemas/")[1:]}:
+        assert name in schemas, f"{name} is referred to and not there"
+
+
+def test_torchserve_s_own_contract_works_and_names_the_version(endpoint: Endpoint) -> None:
+    user = endpoint.shop.users[0]
+    direct = endpoint.predict({"user_id": user, "num_items": 2})
+    assert direct.status_code == 200, direct.text
+    champion = endpoint.client.get("/readyz").json()["details"]["champion"]
+    assert direct.json()["model_version"] == champion
+    assert "request_id" not in direct.json()
+    bad = endpoint.predict({"user_id": user, "zzz": 1})
+    assert bad.status_code == 400
+    assert bad.json()["fields"][0]["field"] == "zzz"
+
+
+def test_torchserve_s_management_listens_on_loopback_only(endpoint: Endpoint) -> None:
+    from pathlib import Path
+
+    port = f"{endpoint.settings.serving.management_port:04X}"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            address, listens = line.split()[1], line.split()[3] == "0A"
+            if listens and address.endswith(f":{port}"):
+                assert address.split(":")[0] in ("0100007F", "0000000000000000FFFF00000100007F")
+    url = f"http://127.0.0.1:{endpoint.settings.serving.management_port}/models"
+    refused = httpx.post(url, params={"url": "http://127.0.0.1:1/evil.mar"}, timeout=10)
+    assert refused.status_code in (400, 403, 404), refused.text

@@ -1,0 +1,147 @@
+"""Versions come and go under requests; a version that does not load changes nothing."""
+
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Endpoint, Shop, candidate, with_serving
+
+from recommender.errors import ServingError
+from recommender.registry import Registry
+from recommender.settings import Settings
+from serving import deploy
+from serving.archive import build_archive
+from serving.deploy import Deployer, serve
+from serving.processes import find
+from serving.torchserve import TorchServe, start_torchserve
+
+
+def processes_of(group: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+@pytest.mark.slow
+def test_no_request_is_lost_over_two_swaps_and_a_version_that_does_not_load(
+    shop: Shop, home: Settings, tmp_path: Path
+) -> None:
+    registry = Registry(home.home)
+    first, second, third = (
+        registry.add(candidate(shop, tmp_path / str(index), strength=0.001 * (index + 1))) for index in range(3)
+    )
+    registry.promote(first)
+    answers: list[tuple[int, str, bool]] = []
+    stopping = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=deployment.url, timeout=20) as client:
+            index = 0
+            while not stopping.is_set():
+                response = client.post("/v1/recommendations", json={"user_id": shop.users[index % 100]})
+                document = response.json()
+                answers.append((response.status_code, document["model_version"], document["degraded"]))
+                index += 1
+
+    with serve(home) as deployment:
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(0.5)
+            registry.promote(second)
+            assert deployment.refresh().champion == second
+            time.sleep(0.5)
+            registry.start_canary(third, 0.4)
+            swapped = deployment.refresh()
+            assert (swapped.champion, swapped.canary) == (second, third)
+            time.sleep(0.5)
+            # The third version's weights lose a bit: it cannot be promoted, so the registry is bent by hand.
+            registry.promote(third)
+            registry.promote(first)
+            weights = registry.path(first) / "fits" / "live" / "weights.safetensors"
+            content = bytearray(weights.read_bytes())
+            content[-3] ^= 1
+            weights.write_bytes(content)
+            broken = deployment.refresh()
+            assert broken.champion == second, "the champion that served does not serve any more"
+            assert "weights.safetensors" in broken.failed[first]
+            assert sorted(TorchServe(home).versions()) == [second]
+            time.sleep(0.5)
+        finally:
+            stopping.set()
+            for thread in threads:
+                thread.join()
+        group = find(home.serving_state / "torchserve.pid")
+    assert group is not None
+    assert processes_of(group.pid) == []
+    assert len(answers) > 50
+    assert {(status, degraded) for status, _, degraded in answers} == {(200, False)}
+    assert {version for _, version, _ in answers} == {first, second, third}
+
+
+@pytest.mark.slow
+def test_a_killed_gateway_and_java_leave_no_orphan_and_stop_works_from_another_shell(home: Settings) -> None:
+    running = start_torchserve(home)
+    assert processes_of(running.pid)
+    os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + 15
+    while find(home.serving_state / "torchserve.pid") is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    deploy.stop(home)
+    assert processes_of(running.pid) == []
+
+
+def test_a_busy_port_is_named(shop: Shop, home: Settings, tmp_path: Path) -> None:
+    registry = Registry(home.home)
+    registry.promote(registry.add(candidate(shop, tmp_path / "a", ranker="popularity")))
+    for key in ("port", "inference_port", "management_port", "metrics_port"):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            busy = with_serving(home, serving=home.serving.model_copy(update={key: port}))
+            with pytest.raises(ServingError, match=f"{port}.*{key.upper()}"):
+                serve(busy)
+            assert find(home.serving_state / "torchserve.pid") is None
+
+
+def test_nothing_starts_without_a_champion(home: Settings) -> None:
+    with pytest.raises(ServingError, match="no champion"):
+        serve(home)
+
+
+def test_set_default_refuses_a_version_without_live_workers(endpoint: Endpoint) -> None:
+    server = TorchServe(endpoint.settings)
+    with pytest.raises(ServingError, match="no live worker"):
+        server.set_default("no-such-version")
+
+
+def test_a_refresh_of_what_serves_already_changes_nothing(endpoint: Endpoint) -> None:
+    before = TorchServe(endpoint.settings).versions()
+    began = time.monotonic()
+    Deployer(endpoint.settings).refresh()
+    assert time.monotonic() - began < 1
+    assert TorchServe(endpoint.settings).versions() == before
+
+
+def test_the_same_bundle_gives_the_same_archive(shop: Shop, tmp_path: Path) -> None:
+    fitted = candidate(shop, tmp_path / "a", ranker="popularity") / "fits" / "live"
+    copied = tmp_path / "copy"
+    shutil.copytree(fitted, copied)
+    os.utime(copied / "config.json", (1, 1))
+    one = build_archive(fitted, tmp_path / "one.mar", version="v1")
+    two = build_archive(copied, tmp_path / "two.mar", version="v1")
+    assert one.read_bytes() == two.read_bytes()
