@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import gc
 import hmac
 import logging
 import time
@@ -96,6 +97,8 @@ def create(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        gc.collect()
+        gc.freeze()
         following = asyncio.create_task(_follow(way))
         yield
         following.cancel()

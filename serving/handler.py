@@ -4,6 +4,7 @@ Duck-typed: TorchServe wants a module with one class that has `initialize` and `
 cannot be answered gets a status of its own and never touches its neighbours in the batch.
 """
 
+import gc
 import json
 import logging
 import threading
@@ -50,6 +51,9 @@ class CampaignRankerHandler:
         self.features = FeatureClient.open(self.settings)
         self.layouts: dict[bytes, tuple[str, ...]] = {}
         threading.Thread(target=self._follow, name="catalogue", daemon=True).start()
+        # What was loaded stays for good: the collector need not walk over it in the middle of a request.
+        gc.collect()
+        gc.freeze()
         logger.info("%s serves %s", type(self.ranker).__name__, self.version)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
