@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cli.output import wide
 from recommender.errors import ServingError
 from recommender.settings import Settings
 
@@ -43,14 +44,12 @@ def show(console: Console, title: str, answer: dict[str, Any]) -> None:
     """One shopper's ranked campaigns with items and reasons, and which model said so."""
     table = Table("#", "campaign", "score", "items", "reasons", title=title, title_justify="left", show_lines=True)
     for rank, campaign in enumerate(answer["campaigns"], start=1):
-        items = "\n".join(str(item.get("name") or item["item_id"]) for item in campaign["items"])
-        name = campaign.get("name") or campaign["campaign_id"]
-        table.add_row(
-            str(rank), str(name), f"{campaign['score']:.3f}", items, "\n".join(map(_text, campaign["reasons"]))
-        )
+        items = "\n".join(f"{item['name']} ({item['item_id']})" for item in campaign["items"])
+        name = f"{campaign['name']} ({campaign['campaign_id']})"
+        table.add_row(str(rank), name, f"{campaign['score']:.3f}", items, "\n".join(campaign["reasons"]))
     console.print(table)
-    marks = [mark for mark in ("cold_start", "degraded") if answer.get(mark)]
-    age = answer.get("feature_age_s")
+    marks = [mark for mark in ("cold_start", "degraded") if answer[mark]]
+    age = answer["feature_age_s"]
     console.print(
         f"model {answer['model_version']} · {answer['variant']} · features "
         f"{'none' if age is None else f'{age / 3600:.1f} h old'}{''.join(f' · {mark}' for mark in marks)}\n",
@@ -60,14 +59,10 @@ def show(console: Console, title: str, answer: dict[str, Any]) -> None:
 
 def ask_and_show(settings: Settings, users: Sequence[str], *, url: str, num_campaigns: int, num_items: int) -> None:
     """Ask for each user in turn and print the answers."""
-    console = Console()
+    console = wide()
     for user in users:
         answer = ask(settings, user, url=url, num_campaigns=num_campaigns, num_items=num_items)
         show(console, f"Shopper {user}", answer)
-
-
-def _text(reason: object) -> str:
-    return str(reason.get("text", reason)) if isinstance(reason, dict) else str(reason)
 
 
 def _reachable(host: str) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
+from cli.output import wide
 from recommender.scoring import SCHEMA, BulkScorer
 from recommender.settings import Settings
 
@@ -31,7 +31,7 @@ def show_audience(settings: Settings, campaign: str, *, top: int, output: Path |
     table = Table("#", "user", "probability", title=f"Shoppers for {campaign}, as of {scorer.as_of:%Y-%m-%d %H:%M} UTC")
     for rank, row in enumerate(ranked.slice(0, top).to_pylist(), start=1):
         table.add_row(str(rank), row["user_id"], f"{row['score']:.3f}")
-    Console().print(table)
+    wide().print(table)
     expected = float(sum(ranked["score"].to_pylist()))
     print(f"{ranked.num_rows:,} users, {expected:,.0f} participations expected if all were asked; by {scorer.version}")
     if output is not None:

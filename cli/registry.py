@@ -1,8 +1,8 @@
 """`status`, `promote`, `rollback`: what serves, since when, from which data and configuration, and the way back."""
 
-from rich.console import Console
 from rich.table import Table
 
+from cli.output import wide
 from recommender.errors import RegistryError
 from recommender.registry import Registry, Serving
 from recommender.settings import Settings
@@ -12,7 +12,7 @@ SHOWN_EVENTS = 8
 
 def show_status(settings: Settings) -> None:
     """Print champion, canary and the latest changes."""
-    registry, console = Registry(settings.home), Console()
+    registry, console = Registry(settings.home), wide()
     status = registry.status()
     if status.champion is None:
         console.print(f"Nothing serves yet: {registry.folder} has no champion. Start with: recommender run")

@@ -5,6 +5,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from cli.output import wide
 from pipelines.training_run import Reports, reports
 from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
 from recommender.evaluation.metrics import METRICS
@@ -22,7 +23,7 @@ def show_report(settings: Settings, console: Console | None = None) -> None:
         RegistryError: no run has been evaluated yet.
         CorruptFileError: its evaluation was altered.
     """
-    console, last = console or Console(), reports(settings)
+    console, last = console or wide(), reports(settings)
     evaluation = last.evaluation()
     show_verdict(console, last.verdict())
     show_results(console, evaluation)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.answers import ask, show
+from cli.output import wide
 from cli.report import show_pages, show_results, show_verdict
 from pipelines.local import LocalRun
 from pipelines.memory import MemoryWatch
@@ -17,14 +18,11 @@ from recommender.scoring import BulkScorer
 from recommender.settings import Settings
 
 STRANGER = "never-seen-before"
-MIN_WIDTH = 118
 
 
 def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
     """Run the pipeline, ask the endpoint for three shoppers, stop it, and print what came of it all."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, MIN_WIDTH))
+    console = wide()
     with MemoryWatch() as memory:
         console.print(f"[bold]Training pipeline[/] on {settings.source.dataset} (home: {settings.home})")
         run = run_training(settings, console=console, memory=memory, caching=caching)
@@ -81,16 +79,16 @@ def _now_is(as_of: datetime, settings: Settings) -> Settings:
 
 
 def _show_steps(console: Console, run: LocalRun, steps: list[Step], peak_mib: float) -> None:
-    table = Table("step", "time", "peak memory", "log", title="What it took", title_justify="left")
+    table = Table("step", "time", "peak memory", title="What it took", title_justify="left")
     for step in steps:
         cached = step.status == "cached"
         table.add_row(
             step.title,
             "cached" if cached else f"{step.seconds:.1f} s",
             "" if cached else f"{step.peak_mib:,.0f} MiB",
-            "" if step.log is None else str(step.log),
         )
     table.add_section()
     total = sum(step.seconds for step in steps)
-    table.add_row("everything together", f"{total:.1f} s", f"{peak_mib:,.0f} MiB", str(run.folder))
+    table.add_row("everything together", f"{total:.1f} s", f"{peak_mib:,.0f} MiB")
     console.print(table)
+    console.print(f"each step's log: {run.folder}", highlight=False, soft_wrap=True)

@@ -23,7 +23,10 @@ def serve_until_stopped(settings: Settings) -> None:
         print(
             f"  curl -X POST {deployment.url}/v1/recommendations -H 'content-type: application/json' -d '{{\"user_id\": \"1\"}}'"
         )
-        print(f"  what it understands: {deployment.url}/openapi.json   ·   Ctrl-C or `recommender stop` ends it", flush=True)
+        print(
+            f"  what it understands: {deployment.url}/openapi.json   ·   Ctrl-C or `recommender stop` ends it",
+            flush=True,
+        )
         try:
             deployment.follow()
         except KeyboardInterrupt:

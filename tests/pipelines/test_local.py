@@ -16,7 +16,7 @@ from recommender.errors import SettingsError, StepFailed
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
-def fill(megabytes: int, code_version: str, made: dsl.Output[dsl.Dataset]) -> int:
+def fill(megabytes: int, code_version: str, made: dsl.Output[dsl.Dataset], metrics: dsl.Output[dsl.Metrics]) -> int:
     """Take some memory for a moment and leave a file."""
     import time
     from pathlib import Path
@@ -25,6 +25,7 @@ def fill(megabytes: int, code_version: str, made: dsl.Output[dsl.Dataset]) -> in
     block[::4096] = b"x" * len(block[::4096])
     time.sleep(0.8)
     print("filled the block")
+    metrics.log_metric("bytes", len(block))
     Path(made.path).write_text(str(len(block)))
     return len(block)
 
