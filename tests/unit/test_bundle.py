@@ -70,7 +70,7 @@ def test_a_bundle_without_its_manifest_is_refused(saved: Path) -> None:
 
 def test_an_unknown_ranker_is_refused_with_the_known_ones(saved: Path) -> None:
     _edit_config(saved, ranker="oracle")
-    with pytest.raises(BundleError, match="oracle.*logistic"):
+    with pytest.raises(BundleError, match=r"oracle.*logistic"):
         bundle.load(saved)
 
 
