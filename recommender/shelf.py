@@ -47,12 +47,16 @@ def popular_items(catalogue: Catalogue, campaign: int) -> NDArray[np.int32]:
     return _layout(catalogue).popular[campaign]
 
 
-def rank_items(user: UserAffinity, catalogue: Catalogue, campaign: int, num_items: int) -> list[tuple[int, str | None]]:
-    """The `num_items` rows of the campaign's items to show this user, each with a reason where there is one."""
+def rank_items(
+    user: UserAffinity, catalogue: Catalogue, campaign: int, num_items: int, *, present_v: NDArray[np.uint8]
+) -> list[tuple[int, str | None]]:
+    """The `num_items` rows of the campaign's items to show this user, each with a reason where there is one.
+
+    `present_v`: the campaign's column of the product axis of its `Incidence`.
+    """
     if num_items <= 0:
         return []
-    present = catalogue.incidence([campaign]).present[_PRODUCT]
-    own_n = np.flatnonzero(present[user.values[_PRODUCT], 0])
+    own_n = np.flatnonzero(present_v[user.values[_PRODUCT]])
     lines_n = user.counts[_PRODUCT][_LINES, own_n].astype(np.int64)
     strength_n = lines_n + 2 * user.counts[_PRODUCT][_RECENT, own_n].astype(np.int64)
     order = np.argsort(-strength_n, kind="stable")[:num_items]

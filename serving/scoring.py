@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from recommender.affinity import unpack_user
+from recommender.affinity import AXES, unpack_user
 from recommender.errors import ServingError
 from recommender.examples import Examples, Shopper, build
 from recommender.explanations import FeatureGroups, popularity_reason, reasons
 from recommender.models.ranker import Ranker
 from recommender.shelf import rank_items
 from serving.shop import Shop
+
+_PRODUCT = AXES.index("product")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +59,12 @@ def answer(ranker: Ranker, shop: Shop, shopper: Shopper, question: Question) -> 
     incidence, columns_N = shop.catalogue.incidence(laid_out), np.searchsorted(laid_out, rows)
     for pair, weights in zip(top.tolist(), _weights(ranker, examples, top.tolist()), strict=True):
         row = int(rows[pair])
-        items = [shop.item(item, why) for item, why in rank_items(user, shop.catalogue, row, question.num_items)]
-        why = reasons(user, incidence, int(columns_N[pair]), weights=weights)
+        column = int(columns_N[pair])
+        ranked = rank_items(
+            user, shop.catalogue, row, question.num_items, present_v=incidence.present[_PRODUCT][:, column]
+        )
+        items = [shop.item(item, why) for item, why in ranked]
+        why = reasons(user, incidence, column, weights=weights)
         why = why or [popularity_reason(shop.catalogue, row)]
         found["campaigns"].append(shop.campaign(row, float(score_N[pair]), items, why))
     if question.return_features:
