@@ -118,7 +118,7 @@ class BasketEncoder(nn.Module):
         for axis in self.axes:
             nn.init.normal_(axis.weight, std=0.08)  # type: ignore[arg-type]
             with torch.no_grad():
-                axis.weight[0] = 0.0  # type: ignore[operator,index]
+                axis.weight[0] = 0.0  # type: ignore[operator]
 
     def item_vectors(self, axes_nA: Tensor) -> Tensor:
         """Sum of the embeddings of each item's values: int64 [n, A] -> [n, D]."""
@@ -149,7 +149,7 @@ class BasketEncoder(nn.Module):
 
     def next_log_odds(self, states_MD: Tensor) -> Tensor:
         """Unnormalised log-probabilities of the next basket's lines over the predicted axis: [M, V]; value 0 never."""
-        logits = states_MD @ self.axes[self.target].weight.T + self.bias_V  # type: ignore[operator,union-attr]
+        logits = states_MD @ self.axes[self.target].weight.T + self.bias_V  # type: ignore[operator]
         return torch.cat([torch.full_like(logits[:, :1], -30.0), logits[:, 1:]], dim=1)
 
 

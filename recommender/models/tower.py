@@ -103,12 +103,11 @@ class Tower(nn.Module):
         self.dropout = dropout
         inputs = 3 * width + len(SEQUENCE_FEATURES) + 2
         self.norm = nn.LayerNorm(inputs)
-        self.members = nn.ModuleList(
-            nn.ModuleList([nn.Linear(inputs, hidden), nn.Linear(hidden, NUM_HEADS)]) for _ in range(members)
-        )
-        for member in self.members:
-            nn.init.zeros_(member[1].weight)  # type: ignore[index]
-            nn.init.zeros_(member[1].bias)  # type: ignore[index]
+        self.hidden = nn.ModuleList(nn.Linear(inputs, hidden) for _ in range(members))
+        self.out = nn.ModuleList(nn.Linear(hidden, NUM_HEADS) for _ in range(members))
+        for layer in self.out:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(
         self, states_ND: Tensor, content_ND: Tensor, sequence_NS: Tensor, linear_N: Tensor, days_N: Tensor
@@ -117,8 +116,7 @@ class Tower(nn.Module):
         inputs = [states_ND, content_ND, states_ND * content_ND, sequence_NS, linear_N[:, None], days_N[:, None]]
         x = self.norm(torch.cat(inputs, dim=1))
         out = []
-        for member in self.members:
-            first, second = member  # type: ignore[misc]
-            h = functional.gelu(first(functional.dropout(x, self.dropout, self.training)))
-            out.append(second(functional.dropout(h, self.dropout, self.training)))
+        for hidden, last in zip(self.hidden, self.out, strict=True):
+            h = functional.gelu(hidden(functional.dropout(x, self.dropout, self.training)))
+            out.append(last(functional.dropout(h, self.dropout, self.training)))
         return torch.stack(out)

@@ -116,7 +116,8 @@ class Network(nn.Module):
         corrections = self.tower(
             states_ND, content.vectors_CD[campaigns_N], sequence_NS, linear_NH[:, 0], content.log_days_C[campaigns_N]
         )
-        return linear_NH + corrections
+        out: Tensor = linear_NH + corrections
+        return out
 
 
 class TransformerRanker(Ranker):

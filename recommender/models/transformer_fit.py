@@ -19,9 +19,8 @@ from recommender.models.labels import known_redemptions
 from recommender.models.logistic import MIN_MONEY_PAIRS, fit_logistic, fit_money
 from recommender.models.preprocessing import Preprocessing
 from recommender.models.ranker import FitContext, Labels
-from recommender.models.tower import CampaignContent
+from recommender.models.tower import CampaignContent, sequence_features
 from recommender.models.transformer import (
-    HEADS,
     Network,
     TransformerRanker,
     last_baskets,
@@ -161,7 +160,8 @@ class _Task:
         )
         encoder = self.network.encoder
         states_BLD = encoder(encoder.pooled(self.vectors_VD, batch), batch.facts_BLX)
-        return states_BLD[torch.arange(len(users_U), device=self.device), batch.lengths_B]
+        last_BD: Tensor = states_BLD[torch.arange(len(users_U), device=self.device), batch.lengths_B]
+        return last_BD
 
     @torch.no_grad()
     def all_states(self) -> Tensor:
@@ -205,8 +205,6 @@ class _Task:
                 network.money_range[head - 1].copy_(torch.from_numpy(learned[-3:]))
 
     def _raw(self, states_ND: Tensor, some: slice, who: Tensor) -> Tensor:
-        from recommender.models.tower import sequence_features
-
         return sequence_features(
             self.network.encoder,
             states_ND,
@@ -318,6 +316,3 @@ def _split_by_time(
     order = np.argsort(starts, kind="stable")
     cut = starts[order[min(int(len(rows) * (1 - held_out)), len(rows) - 1)]]
     return rows[starts < cut], rows[starts >= cut]
-
-
-__all__ = ["HEADS", "fit"]
