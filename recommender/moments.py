@@ -16,5 +16,5 @@ def moment(value: datetime | date, zone: str) -> datetime:
 
 
 def as_of(time: TimeSettings, tables: Tables) -> datetime:
-    """"Now" for these tables, UTC: the setting, or the moment of the last event where it is not set."""
+    """What "now" means for these tables, UTC: the setting, or the moment of the last event where it is not set."""
     return moment(time.as_of, tables.time_zone) if time.as_of is not None else tables.log_end.astimezone(UTC)
