@@ -61,6 +61,21 @@ def reports(settings: Settings) -> Reports:
     return Reports(settings.home / "reports")
 
 
+def last_training_set(settings: Settings) -> Path:
+    """The training set that the newest run on this machine built.
+
+    Raises:
+        RegistryError: no run has built one yet.
+    """
+    made = (settings.home / "kfp").glob("*/*/build-training-set/training_set/manifest.json")
+    newest = max(made, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        raise RegistryError(
+            f"{settings.home / 'kfp'}: no run has built a training set yet; start with: recommender run"
+        )
+    return newest.parent
+
+
 def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, caching: bool = True) -> LocalRun:
     """Run the whole training pipeline here; its pages are in `reports(settings)` afterwards, those of a failed run too.
 
