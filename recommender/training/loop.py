@@ -103,11 +103,11 @@ def run_phase(
         norm = nn.utils.clip_grad_norm_(trained.values(), 1.0)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             raise TrainingError(
-                f"{phase}, step {step + 1} of {schedule.steps}: loss {float(loss)}, gradient norm {float(norm)}. "
+                f"{phase}, step {step + 1} of {schedule.steps}: loss {float(loss.detach())}, gradient norm {float(norm)}. "
                 "Lower the rate, or look for infinite values in the features of that batch."
             )
         optimiser.step()
-        done = step + 1
+        done, loss = step + 1, loss.detach()
         if checkpoints is not None and (done % LOG_EVERY == 0 or done == schedule.steps):
             speed = (done - first) / max(time.monotonic() - started, 1e-9)
             facts = {"phase": phase, "step": done, "of": schedule.steps, "loss": round(float(loss), 6)}

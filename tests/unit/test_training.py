@@ -1,0 +1,196 @@
+"""Training: three fits of what was known then, resumable to the same bits, with a lineage."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_examples import random_examples
+
+from recommender import bundle
+from recommender.candidates import boundaries as known_boundaries
+from recommender.candidates import version_of
+from recommender.datasets.synthetic import World
+from recommender.errors import PeriodError, TrainingError
+from recommender.models import FitContext, ranker_class
+from recommender.settings import Settings, TimeSettings, TrainingSettings
+from recommender.training import train
+from recommender.training.checkpoints import Checkpoints
+from recommender.training.sets import TrainingSet, write_training_set
+from recommender.training.train import boundaries
+
+CONFIG = {"pretrain_epochs": 4, "tune_epochs": 2, "width": 16, "hidden": 8, "pretrain_batch": 8, "held_out": 0.3}
+FIT = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from random_examples import random_examples
+from recommender import bundle
+from recommender.models import FitContext, ranker_class
+examples, labels = random_examples()
+context = FitContext(checkpoints=Path(sys.argv[1]), checkpoint_every_s=0.05)
+ranker = ranker_class("transformer").fit(examples, labels, corpus=examples.histories, config=json.loads(sys.argv[2]), context=context)
+bundle.save(ranker, Path(sys.argv[1]) / "bundle", lineage={{}})
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training set of a small synthetic shop whose users follow a hidden walk."""
+    import pyarrow.parquet as pq
+
+    from recommender.catalogue import Catalogue
+    from recommender.features import build
+
+    folder = tmp_path_factory.mktemp("shop")
+    world = World.small(preference="sequence", num_users=300, num_items=80, num_campaigns=16, views=False)
+    tables = world.generate(folder / "tables")
+    features = build(tables, folder / "features", as_of=tables.log_end, threads=2)
+    users, pairs = (pq.ParquetFile(features / f"{name}.parquet").read() for name in ("users", "pairs"))
+    return write_training_set(users, pairs, Catalogue.load(features / "catalogue"), tables, folder / "set")
+
+
+def settings(home: Path, **training: object) -> Settings:
+    return Settings(home=home, training=TrainingSettings(**training))  # type: ignore[arg-type]
+
+
+def test_a_fit_killed_at_any_step_and_resumed_has_the_same_weights(tmp_path: Path) -> None:
+    code = FIT.format(tests=str(Path(__file__).parent))
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", code, str(folder), json.dumps(CONFIG)])
+
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert start(undisturbed).wait(timeout=120) == 0
+    kills = 0
+    for phase in ("pretrain", "choose"):
+        process = start(killed)
+        deadline = time.monotonic() + 60
+        while not (killed / "steps" / phase).is_dir() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    assert start(killed).wait(timeout=120) == 0
+    weights = [folder / "bundle" / bundle.WEIGHTS for folder in (undisturbed, killed)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    curves = [
+        [
+            (line["phase"], line["step"], line["loss"])
+            for line in map(json.loads, (folder / "progress.jsonl").read_text().splitlines())
+        ]
+        for folder in (undisturbed, killed)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_a_damaged_checkpoint_is_not_trusted(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save("pretrain", {"model.weight": np.ones(3, dtype=np.float32)}, {"step": 4, "judged": []})
+    assert checkpoints.load("pretrain") is not None
+    path = tmp_path / "steps" / "pretrain" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    assert checkpoints.load("pretrain") is None
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_step() -> None:
+    examples, labels = random_examples()
+    with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+"):
+        ranker_class("transformer").fit(
+            examples,
+            labels,
+            corpus=examples.histories,
+            config={**CONFIG, "pretrain_rate": 1e30, "pretrain_epochs": 20},
+            context=FitContext(),
+        )
+
+
+def test_a_training_leaves_three_verified_bundles_and_their_lineage(shop: Path, tmp_path: Path) -> None:
+    result = train(shop, ranker="logistic", settings=settings(tmp_path / "var"), output=tmp_path / "out")
+    data = TrainingSet.open(shop)
+    moments = boundaries(data, settings(tmp_path))
+    assert known_boundaries(tmp_path / "out") == moments
+    assert list(moments) == ["gate", "test", "live"]
+    for fit in moments:
+        ranker = bundle.load(tmp_path / "out" / "fits" / fit, feature_names=data.all.feature_names)
+        assert np.isfinite(ranker.score(data.all).redeem_N).all()
+    lineage = json.loads((tmp_path / "out" / "lineage.json").read_text())
+    assert lineage["data_hash"] == data.data_hash
+    assert lineage["pairs"]["gate"] < lineage["pairs"]["test"] < lineage["pairs"]["live"]
+    assert result.metrics["seconds_all"] >= 0
+    assert version_of(tmp_path / "out").startswith("logistic-")
+
+
+def test_a_finished_training_is_returned_as_it_is(shop: Path, tmp_path: Path) -> None:
+    chosen = settings(tmp_path / "var")
+    first = train(shop, ranker="logistic", settings=chosen, output=tmp_path / "out")
+    stamp = (tmp_path / "out" / "lineage.json").stat().st_mtime_ns
+    again = train(shop, ranker="logistic", settings=chosen, output=tmp_path / "out")
+    assert (tmp_path / "out" / "lineage.json").stat().st_mtime_ns == stamp
+    assert again.lineage == first.lineage
+
+
+def test_a_retried_step_in_a_new_folder_takes_the_finished_fits(shop: Path, tmp_path: Path) -> None:
+    chosen = settings(tmp_path / "var")
+    train(shop, ranker="logistic", settings=chosen, output=tmp_path / "first")
+    places = sorted((tmp_path / "var" / "checkpoints").iterdir())
+    stamps = [(place / "bundle" / "manifest.json").stat().st_mtime_ns for place in places]
+    train(shop, ranker="logistic", settings=chosen, output=tmp_path / "second")
+    assert [(place / "bundle" / "manifest.json").stat().st_mtime_ns for place in places] == stamps
+    weights = [tmp_path / name / "fits" / "live" / bundle.WEIGHTS for name in ("first", "second")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_another_seed_is_another_version(shop: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        train(shop, ranker="popularity", settings=settings(tmp_path / "v", seed=seed), output=tmp_path / str(seed))
+    assert version_of(tmp_path / "1") != version_of(tmp_path / "2")
+
+
+def test_periods_out_of_order_are_refused(shop: Path, tmp_path: Path) -> None:
+    moments = TimeSettings(gate_from=datetime(2024, 10, 1), test_from=datetime(2024, 9, 1))
+    with pytest.raises(PeriodError, match="out of order"):
+        train(shop, ranker="popularity", settings=Settings(home=tmp_path, time=moments), output=tmp_path / "out")
+
+
+def test_a_boundary_before_every_pair_is_refused(shop: Path, tmp_path: Path) -> None:
+    moments = TimeSettings(gate_from=datetime(2020, 1, 1), test_from=datetime(2024, 9, 1))
+    with pytest.raises(PeriodError, match="no pair was decided"):
+        train(shop, ranker="popularity", settings=Settings(home=tmp_path, time=moments), output=tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_the_transformer_wins_where_the_order_of_baskets_decides(shop: Path, tmp_path: Path) -> None:
+    dials = {"transformer": {"pretrain_epochs": 8, "continue_epochs": 1, "tune_epochs": 0}}
+    data = TrainingSet.open(shop)
+    loss = {}
+    for name in ("logistic", "transformer"):
+        train(shop, ranker=name, settings=settings(tmp_path / "var", rankers=dials), output=tmp_path / name)
+        lineage = json.loads((tmp_path / name / "lineage.json").read_text())
+        after = datetime.fromisoformat(lineage["boundaries"]["test"])
+        mask = data.decided_in(after, None)
+        redeemed_N = data.labels_at(data.log_end, mask).redeemed_N
+        p_N = bundle.load(tmp_path / name / "fits" / "test").score(data.examples(mask)).redeem_N.astype(np.float64)
+        known = np.isfinite(redeemed_N)
+        loss[name] = -np.mean(np.where(redeemed_N > 0, np.log(p_N), np.log1p(-p_N))[known])
+    assert loss["transformer"] < 0.85 * loss["logistic"]
+
+
+def test_tuning_reads_the_gate_period_and_continues_its_study(shop: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from recommender.training.tune import tune
+
+    chosen, study = settings(tmp_path / "var"), tmp_path / "logistic.db"
+    first = tune(shop, "logistic", 2, chosen, study)
+    again = tune(shop, "logistic", 3, chosen, study)
+    assert len(first.trials) == 2
+    assert again.trials[:2] == first.trials
+    assert again.log_loss <= first.log_loss
+    assert json.loads(study.with_suffix(".json").read_text())["judged_on"] == "gate period"
