@@ -23,7 +23,14 @@ max_latency_ms = 500.0
 max_ece = 0.1
 max_ece_increase = 0.1
 """
-SMALL_TRANSFORMER: dict[str, Any] = {}
+SMALL_TRANSFORMER: dict[str, Any] = {
+    "width": 32,
+    "blocks": 1,
+    "members": 1,
+    "min_product_lines": 20,
+    "pretrain_epochs": 4,
+    "tune_epochs": 2,
+}
 
 
 def world(home: Path, *, preference: str, training: TrainingSettings | None = None, **dials: Any) -> Settings:
