@@ -1,7 +1,7 @@
 """Checkpoints: all that a stopped phase of training needs to go on to the same weights, bit for bit.
 
 A phase's folder holds the model's and the optimiser's tensors and a few numbers, written whole beside a manifest; the curve
-(`progress.jsonl`) lies beside the phases and is cut back to what the checkpoint had seen.
+(`progress.jsonl`) lies beside the phases; a resumed phase cuts its part back to the checkpoint's step.
 """
 
 import json
@@ -41,10 +41,9 @@ class Checkpoints:
 
     def save(self, phase: str, tensors: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
         """Write a phase's state; a kill at any moment leaves this one or the one before."""
-        seen = self.progress.stat().st_size if self.progress.is_file() else 0
         with whole_folder(self.folder / "steps" / phase) as folder:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / TENSORS)
-            write_text(folder / NUMBERS, json.dumps({**numbers, "progress_bytes": seen}))
+            write_text(folder / NUMBERS, json.dumps(dict(numbers)))
             write_manifest(folder, kind="checkpoint")
 
     def load(self, phase: str) -> Checkpoint | None:
@@ -65,14 +64,11 @@ class Checkpoints:
         with self.progress.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
 
-    def rewind(self, checkpoint: Checkpoint | None, phase: str) -> None:
-        """Cut the curve back to what `checkpoint` had seen, or, without one, to what lies before the phase."""
+    def rewind(self, phase: str, step: int) -> None:
+        """Cut the phase's curve back to `step`; other phases and whole lines stay."""
         if not self.progress.is_file():
             return
-        if checkpoint is not None:
-            with self.progress.open("rb+") as file:
-                file.truncate(min(int(checkpoint.numbers["progress_bytes"]), self.progress.stat().st_size))
-            return
         lines = self.progress.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["phase"] != phase]
+        known = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+        kept = [line for line, facts in known if facts["phase"] != phase or facts["step"] <= step]
         write_text(self.progress, "".join(kept))

@@ -141,7 +141,7 @@ def _resume(
     if checkpoints is None:
         return 0, []
     found = checkpoints.load(phase)
-    checkpoints.rewind(found, phase)
+    checkpoints.rewind(phase, 0 if found is None else int(found.numbers["step"]))
     if found is None:
         return 0, []
     with torch.no_grad():

@@ -45,7 +45,7 @@ def _transformer(trial: "optuna.Trial") -> dict[str, Any]:
     return {
         "strength": trial.suggest_float("strength", 1e-4, 0.1, log=True),
         "clip": trial.suggest_float("clip", 2.0, 8.0),
-        "pretrain_epochs": trial.suggest_int("pretrain_epochs", 1, 4),
+        "pretrain_epochs": trial.suggest_int("pretrain_epochs", 1, 6),
         "pretrain_rate": trial.suggest_float("pretrain_rate", 5e-4, 5e-3, log=True),
         "tune_epochs": trial.suggest_int("tune_epochs", 0, 3),
         "tune_rate": trial.suggest_float("tune_rate", 5e-5, 2e-3, log=True),

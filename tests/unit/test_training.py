@@ -25,7 +25,7 @@ from recommender.training.checkpoints import Checkpoints
 from recommender.training.sets import TrainingSet, write_training_set
 from recommender.training.train import boundaries
 
-CONFIG = {"pretrain_epochs": 4, "tune_epochs": 2, "width": 16, "hidden": 8, "pretrain_batch": 8, "held_out": 0.3}
+CONFIG = {"pretrain_epochs": 3, "tune_epochs": 1, "width": 16, "hidden": 8, "pretrain_batch": 8, "held_out": 0.3}
 FIT = """
 import json, sys
 from pathlib import Path
@@ -60,6 +60,7 @@ def settings(home: Path, **training: object) -> Settings:
     return Settings(home=home, training=TrainingSettings(**training))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_fit_killed_at_any_step_and_resumed_has_the_same_weights(tmp_path: Path) -> None:
     code = FIT.format(tests=str(Path(__file__).parent))
 
@@ -107,7 +108,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_step() -> None:
             examples,
             labels,
             corpus=examples.histories,
-            config={**CONFIG, "pretrain_rate": 1e30, "pretrain_epochs": 20},
+            config={**CONFIG, "pretrain_rate": 1e30, "pretrain_epochs": 2},
             context=FitContext(),
         )
 
