@@ -53,6 +53,17 @@ def fits(candidate: Path) -> dict[str, Path]:
     return {fit: candidate / "fits" / fit for fit in FITS if (candidate / "fits" / fit).is_dir()}
 
 
+def features(candidate: Path) -> tuple[str, ...]:
+    """The features that its live fit was trained on; () where the ranker reads none."""
+    path = candidate / "fits" / "live" / "schema.json"
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8"))["features"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError(f"{path}: not readable ({error}); train the candidate again") from None
+
+
 def boundaries(candidate: Path) -> dict[str, datetime]:
     """The moment up to which each fit has seen the world, UTC."""
     known = lineage(candidate).get("boundaries", {})

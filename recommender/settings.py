@@ -112,11 +112,11 @@ class Settings(BaseSettings):
     def serving_state(self) -> Path:
         return self.serving.state or self.home / "serving"
 
-    @property
-    def training_hash(self) -> str:
-        """Identity of everything that changes a trained ranker, without paths, ports or threads."""
-        training = self.training.model_dump(exclude={"threads", "checkpoint_every_s", "device"})
-        return digest(training, self.time.model_dump(mode="json"))
+    def training_hash(self, ranker: str) -> str:
+        """Identity of everything here that changes a trained `ranker`: not paths, ports, threads or other rankers' dials."""
+        training = self.training
+        dials = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
+        return digest(dials, self.time.model_dump(mode="json"))
 
 
 def load_settings(file: Path | None = None, **overrides: Any) -> Settings:

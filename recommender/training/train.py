@@ -64,7 +64,7 @@ def train(
     moments = boundaries(data, settings)
     identity = {
         "data_hash": data.data_hash,
-        "training_hash": settings.training_hash,
+        "training_hash": settings.training_hash(ranker),
         "ranker": ranker,
         "code_version": code_version(),
         "boundaries": {fit: moment.isoformat() for fit, moment in moments.items()},

@@ -10,11 +10,12 @@ from recommender.manifest import write_manifest
 from recommender.registry import Registry
 
 
-def candidate(folder: Path, ranker: str, configuration: str = "t1") -> Path:
+def candidate(folder: Path, ranker: str, configuration: str = "t1", features: tuple[str, ...] = ("base__a",)) -> Path:
     """A trained candidate as `training.train` leaves it, with a few bytes for weights."""
     bundle = folder / "fits" / "live"
     bundle.mkdir(parents=True)
     (bundle / "weights.safetensors").write_bytes(ranker.encode() * 50)
+    (bundle / "schema.json").write_text(json.dumps({"features": features}))
     write_manifest(bundle, kind="bundle")
     identity = {"data_hash": "d1", "training_hash": configuration, "ranker": ranker, "code_version": "c1"}
     (folder / "lineage.json").write_text(json.dumps({**identity, "boundaries": {"live": "2017-12-31T05:00:00+00:00"}}))
@@ -59,3 +60,19 @@ def test_a_challenger_that_is_the_champion_meets_itself(
     registry.promote(first.challenger)
     again = enter(registry, baselines=baselines, challenger=transformer)
     assert again.champion == again.challenger == first.challenger
+
+
+def test_a_champion_of_other_features_gives_way_to_its_ranker_trained_anew(
+    registry: Registry, baselines: list[Path], tmp_path: Path
+) -> None:
+    first = enter(registry, baselines=baselines, challenger=candidate(tmp_path / "transformer", "transformer"))
+    today = ("base__a", "base__b")
+    anew = [
+        candidate(tmp_path / "new-logistic", "logistic", "t2", features=today),
+        candidate(tmp_path / "new-popularity", "popularity", "t2", features=()),
+    ]
+    again = enter(registry, baselines=anew, challenger=candidate(tmp_path / "new", "transformer", "t2", features=today))
+    assert again.champion.startswith("logistic-")
+    assert again.champion != first.champion
+    assert "other features" in str(registry.history()[-1])
+    assert registry.rollback() == first.champion

@@ -57,11 +57,14 @@ def test_a_step_sees_exactly_the_settings_that_the_pipeline_was_given(monkeypatc
     assert settings_from_json(settings.model_dump_json()) == settings
 
 
-def test_ports_and_threads_do_not_change_what_is_trained_but_the_seed_does() -> None:
+def test_ports_threads_and_other_rankers_do_not_change_what_is_trained_but_the_seed_does() -> None:
     base = Settings()
+    other = Settings.model_validate({"training": {"rankers": {"logistic": {"strength": 1.0}}}})
     moved = Settings.model_validate({"serving": {"port": 9000}, "training": {"threads": 8}})
     seeded = Settings.model_validate({"training": {"seed": 18}})
-    assert base.training_hash == moved.training_hash != seeded.training_hash
+    hashes = [settings.training_hash("transformer") for settings in (base, moved, other, seeded)]
+    assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
+    assert base.training_hash("logistic") != other.training_hash("logistic")
 
 
 def test_a_secret_is_read_from_its_mounted_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
