@@ -4,6 +4,7 @@ Shapes: as in `transformer`; P pairs with a known outcome.
 """
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def fit(
             epochs = int(hyper["continue_epochs"])
         axes_VA = torch.from_numpy(vocabulary.rows(examples.catalogue)).to(device)
         network.base_V.copy_(_shares(axes_VA, corpus, network))
-        _pretrain(network, corpus, axes_VA, epochs, hyper, context)
+        _pretrain(network, corpus, axes_VA, epochs, hyper, context, warm=earlier is not None)
         task = _Task(network, examples, labels, z_NE, axes_VA, hyper, device)
         task.fit_linear(known_N)
         notes = _fine_tune(task, known_N, hyper, context)
@@ -99,10 +100,15 @@ def _pretrain(
     epochs: int,
     hyper: Mapping[str, Any],
     context: FitContext,
+    *,
+    warm: bool,
 ) -> None:
+    """`epochs` over the corpus; from scratch at least `pretrain_min_steps` steps, so that a small shop is learned too."""
     encoder, size = network.encoder, int(hyper["pretrain_batch"])
     plans: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for epoch in range(epochs):
+    for epoch in count() if len(corpus.spend_B) else ():
+        if epoch >= epochs and (warm or len(plans) >= int(hyper["pretrain_min_steps"])):
+            break
         rng = np.random.default_rng(seed_of(context.seed, "chunks", epoch))
         starts, ends = chunks(corpus, encoder.baskets, rng)
         order = rng.permutation(len(starts))

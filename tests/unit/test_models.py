@@ -11,7 +11,7 @@ from random_examples import random_catalogue, random_examples, random_histories,
 from recommender.errors import DeviceError, LabelError
 from recommender.models import RANKERS, FitContext, Labels, Ranker, ranker_class
 
-QUICK = {"transformer": {"pretrain_epochs": 2, "tune_epochs": 1, "width": 16, "hidden": 8}}
+QUICK = {"transformer": {"pretrain_epochs": 2, "pretrain_min_steps": 1, "tune_epochs": 1, "width": 16, "hidden": 8}}
 LEARNING = [name for name in RANKERS if name != "rate_rule"]
 
 

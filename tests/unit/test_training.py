@@ -25,7 +25,15 @@ from recommender.training.checkpoints import Checkpoints
 from recommender.training.sets import TrainingSet, write_training_set
 from recommender.training.train import boundaries
 
-CONFIG = {"pretrain_epochs": 3, "tune_epochs": 1, "width": 16, "hidden": 8, "pretrain_batch": 8, "held_out": 0.3}
+CONFIG = {
+    "pretrain_epochs": 3,
+    "pretrain_min_steps": 1,
+    "tune_epochs": 1,
+    "width": 16,
+    "hidden": 8,
+    "pretrain_batch": 8,
+    "held_out": 0.3,
+}
 FIT = """
 import json, sys
 from pathlib import Path
