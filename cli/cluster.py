@@ -8,28 +8,54 @@ from pipelines.compile import compile_cluster, run_arguments
 from recommender.settings import Settings
 
 
-def _cluster(registry: str) -> Cluster:
-    return Cluster(registry=registry) if registry else Cluster()
+def _cluster(registry: str, feature_store: str) -> Cluster:
+    return Cluster(feature_store=feature_store, **({"registry": registry} if registry else {}))
 
 
-def compile_to(settings: Settings, folder: Path, *, namespace: str, registry: str, source_identity: str) -> None:
+def compile_to(
+    settings: Settings, folder: Path, *, namespace: str, registry: str, feature_store: str, source_identity: str
+) -> None:
     """Write the pipeline's files and say where they are."""
     files = compile_cluster(
-        settings, folder, cluster=_cluster(registry), namespace=namespace, source_identity=source_identity
+        settings,
+        folder,
+        cluster=_cluster(registry, feature_store),
+        namespace=namespace,
+        source_identity=source_identity,
     )
     print(f"{files[0]}: for a KFP endpoint (recommender submit, or the UI's upload)")
     print(f"{files[1]}: Pipeline and PipelineVersion resources (kubectl apply -f)")
 
 
 def submit_to(
-    settings: Settings, *, host: str, namespace: str, experiment: str, registry: str, source_identity: str
+    settings: Settings,
+    *,
+    host: str,
+    namespace: str,
+    experiment: str,
+    registry: str,
+    feature_store: str,
+    service_account: str,
+    source_identity: str,
 ) -> None:
     """Compile, start a run at `host`, and say where to watch it."""
     from pipelines.submit import submit
 
     with tempfile.TemporaryDirectory() as folder:
         pipeline, _ = compile_cluster(
-            settings, Path(folder), cluster=_cluster(registry), namespace=namespace, source_identity=source_identity
+            settings,
+            Path(folder),
+            cluster=_cluster(registry, feature_store),
+            namespace=namespace,
+            source_identity=source_identity,
         )
         arguments = run_arguments(settings, source_identity)
-        print(submit(pipeline, arguments, host=host, namespace=namespace, experiment=experiment))
+        page = submit(
+            pipeline,
+            arguments,
+            host=host,
+            namespace=namespace,
+            experiment=experiment,
+            service_account=service_account or None,
+        )
+        print(page)

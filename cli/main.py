@@ -224,6 +224,7 @@ def compile_pipeline(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("dist"),
     namespace: Annotated[str, typer.Option(help="Namespace of the Pipeline resources.")] = "campaigns",
     registry: Annotated[str, typer.Option(help="Container registry that holds the images.")] = "",
+    feature_store: Annotated[str, typer.Option(help="Environment of feature_repo/environments.")] = "staging",
     source_identity: Annotated[
         str, typer.Option(help="Names the source's content; an unchanged one is not read again.")
     ] = "",
@@ -231,7 +232,14 @@ def compile_pipeline(
     """Write the pipeline's YAML for a cluster, and Pipeline and PipelineVersion resources for GitOps."""
     from cli.cluster import compile_to
 
-    compile_to(settings_of(settings), output, namespace=namespace, registry=registry, source_identity=source_identity)
+    compile_to(
+        settings_of(settings),
+        output,
+        namespace=namespace,
+        registry=registry,
+        feature_store=feature_store,
+        source_identity=source_identity,
+    )
 
 
 @app.command(rich_help_panel=CLUSTER)
@@ -241,6 +249,10 @@ def submit(
     namespace: Annotated[str, typer.Option(help="Namespace of the run.")] = "campaigns",
     experiment: Annotated[str, typer.Option(help="KFP experiment of the run.")] = "campaign-training",
     registry: Annotated[str, typer.Option(help="Container registry that holds the images.")] = "",
+    feature_store: Annotated[str, typer.Option(help="Environment of feature_repo/environments.")] = "staging",
+    service_account: Annotated[
+        str, typer.Option(help="Kubernetes account of the steps; empty: the endpoint's own default.")
+    ] = "campaign-pipeline",
     source_identity: Annotated[
         str, typer.Option(help="Names the source's content; an unchanged one is not read again.")
     ] = "",
@@ -254,5 +266,7 @@ def submit(
         namespace=namespace,
         experiment=experiment,
         registry=registry,
+        feature_store=feature_store,
+        service_account=service_account,
         source_identity=source_identity,
     )

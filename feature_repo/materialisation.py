@@ -53,7 +53,10 @@ def materialise(features: Path, settings: Settings) -> Path:
     home = store_home(settings)
     with _alone(home):
         _install_offline(features, home / "offline", packed, content_hash=manifest["content_hash"])
-        definitions = define(os.environ.get("FEATURE_STORE_OFFLINE", str(home / "offline")), home / "offline")
+        elsewhere = os.environ.get("FEATURE_STORE_OFFLINE")
+        if elsewhere:
+            _upload(home / "offline", elsewhere)
+        definitions = define(elsewhere or str(home / "offline"), home / "offline")
         if settings.store.kind == "sqlite":
             prepare_sqlite(home / "online.db")
         _set_broken_registry_aside(home / "registry.db")
@@ -150,6 +153,22 @@ def _install_offline(features: Path, offline: Path, packed: "pa.Table", *, conte
                 shutil.copyfile(features / file, folder / file)
         pq.write_table(packed, folder / FILES[SERVING_VIEW])
         write_manifest(folder, features_hash=content_hash)
+
+
+def _upload(offline: Path, address: str) -> None:
+    """Copy the offline files to `address` (s3://bucket/prefix, file:///folder); credentials are the process's own (AWS_…).
+
+    Raises:
+        FeatureStoreError: the address is none, or cannot be written.
+    """
+    from pyarrow import fs
+
+    try:
+        there, folder = fs.FileSystem.from_uri(address)
+        there.create_dir(folder, recursive=True)
+        fs.copy_files(str(offline), folder, source_filesystem=fs.LocalFileSystem(), destination_filesystem=there)
+    except (OSError, ValueError) as error:
+        raise FeatureStoreError(f"FEATURE_STORE_OFFLINE={address}: cannot be written ({error})") from None
 
 
 def _announce_layout(

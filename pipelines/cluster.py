@@ -22,6 +22,9 @@ class Cluster:
     store_secret: str = "campaign-store"
     secrets: str = "/run/secrets/recommender"
     registry: str = REGISTRY
+    service_account: str = "campaign-pipeline"
+    feature_store: str = "staging"
+    """Which of feature_repo/environments the steps use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ def place(task: PipelineTask, size: Size, cluster: Cluster | None, *, gpu: bool 
         return task
     task.set_container_image(in_registry(image, cluster.registry))
     task.set_env_variable("RECOMMENDER_SECRETS", cluster.secrets)
+    task.set_env_variable("FEATURE_STORE_ENVIRONMENT", cluster.feature_store)
     kubernetes.mount_pvc(task, pvc_name=cluster.claim, mount_path=cluster.home)
     kubernetes.use_secret_as_volume(task, secret_name=cluster.store_secret, mount_path=cluster.secrets, optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)

@@ -9,6 +9,8 @@ from recommender.settings import Settings
 
 PIPELINE_FILE = "training.yaml"
 RESOURCES_FILE = "training-resources.yaml"
+STEPS_RUN = ("recommender", "feature_repo", "serving", "components")
+"""The rooms whose code a step runs: a change in any of them makes cached results stale."""
 
 
 def compile_local(settings: Settings, file: Path, *, identified_source: bool) -> Path:
@@ -48,7 +50,7 @@ def compile_cluster(
     options = KubernetesManifestOptions(
         pipeline_name=NAME,
         pipeline_display_name=TITLE,
-        pipeline_version_name=f"{NAME}-{code_version().replace('+', '-').replace('.', '-')}",
+        pipeline_version_name=f"{NAME}-{code_version(STEPS_RUN).replace('+', '-').replace('.', '-')}",
         namespace=namespace,
         include_pipeline_manifest=True,
     )
@@ -67,5 +69,5 @@ def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
     return {
         "settings": settings.model_dump_json(),
         "source_identity": source_identity,
-        "code_version": code_version(),
+        "code_version": code_version(STEPS_RUN),
     }

@@ -9,7 +9,14 @@ from recommender.errors import EndpointError
 
 
 def submit(
-    pipeline: Path, arguments: Mapping[str, str], *, host: str, namespace: str, experiment: str, caching: bool = True
+    pipeline: Path,
+    arguments: Mapping[str, str],
+    *,
+    host: str,
+    namespace: str,
+    experiment: str,
+    service_account: str | None = None,
+    caching: bool = True,
 ) -> str:
     """Start a run of a compiled pipeline at `host`; returns the run's page. A bearer token is read from KFP_TOKEN.
 
@@ -30,6 +37,7 @@ def submit(
             arguments=dict(arguments),
             experiment_name=experiment,
             namespace=namespace,
+            service_account=service_account,
             enable_caching=None if caching else False,
         )
     except kfp_server_api.ApiException as error:

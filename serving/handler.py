@@ -73,7 +73,8 @@ class CampaignRankerHandler:
             if content[:1] == wire.MAGIC:
                 words, packed = wire.decode(content)
                 return 200, self._answer(Question(**words), self._unpacked(words["user_id"], packed))
-            return self._direct(parse(DirectRequest, content))
+            status, document = self._direct(parse(DirectRequest, content))
+            return status, {**document, "decision_recorded": False}
         except Invalid as error:
             fields = [problem.model_dump() for problem in error.problems]
             return 400, {"error": "invalid_request", "message": str(error), "fields": fields}

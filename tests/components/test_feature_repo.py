@@ -311,3 +311,23 @@ def test_feast_apply_finds_the_same_definitions_as_the_step(tmp_path: Path, sett
     done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {view.name for view in open_store(settings).list_all_feature_views()} == applied
+
+
+def test_offline_files_are_copied_to_where_feast_is_told_to_read_them(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = shop(tmp_path / "features")
+    materialise(features, settings)
+    here = training_frame(features, settings)
+    monkeypatch.setenv("FEATURE_STORE_OFFLINE", (tmp_path / "bucket").as_uri())
+    materialise(features, settings)
+    assert (tmp_path / "bucket" / "users.parquet").is_file()
+    pd.testing.assert_frame_equal(training_frame(features, settings).to_pandas(), here.to_pandas())
+
+
+def test_an_offline_address_that_is_none_is_named(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATURE_STORE_OFFLINE", "nowhere://bucket/prefix")
+    with pytest.raises(FeatureStoreError, match="FEATURE_STORE_OFFLINE=nowhere://bucket/prefix"):
+        materialise(shop(tmp_path / "features"), settings)
