@@ -31,6 +31,7 @@ from serving.archive import MODEL_NAME
 from serving.processes import Running, find, require_free, start, tail
 
 READY_S = 90.0
+UNREGISTER_ATTEMPTS, UNREGISTER_PAUSE_S = 5, 0.3
 LOOPBACK = "127.0.0.1"
 NO_LOOPBACK_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -131,12 +132,18 @@ class TorchServe:
             )
 
     def unregister(self, version: str, *, name: str = MODEL_NAME) -> None:
-        """Let a version go. The default version cannot be; make another one the default first."""
-        status, body = self._call("DELETE", f"/models/{name}/{version}")
-        if status not in (200, 404):
-            raise ServingError(
-                f"{name} {version} cannot be unregistered: {status} {body[:300].decode(errors='replace')}"
-            )
+        """Let a version go. The default version cannot be; make another one the default first.
+
+        TorchServe answers 500 and keeps the version where a worker does not die at once; asked again, it lets go.
+        """
+        for attempt in range(UNREGISTER_ATTEMPTS):
+            time.sleep(attempt * UNREGISTER_PAUSE_S)
+            status, body = self._call("DELETE", f"/models/{name}/{version}")
+            if status in (200, 404):
+                return
+            if status != 500:
+                break
+        raise ServingError(f"{name} {version} cannot be unregistered: {status} {body[:300].decode(errors='replace')}")
 
     def predict(self, request: Mapping[str, Any], version: str, *, name: str = MODEL_NAME) -> dict[str, Any]:
         """One prediction of one version.
