@@ -83,7 +83,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     from recommender.features.build import build
 
     root = tmp_path_factory.mktemp("shop")
-    tables = World.small(num_users=250).generate(root / "tables")
+    tables = World.small(num_users=1000, days_between_baskets=24.0).generate(root / "tables")
     first = build(tables, root / "first", as_of=tables.log_end, threads=1)
     as_of = busiest_moment(Catalogue.load(first / "catalogue"), tables.log_end)
     features = build(tables, root / "features", as_of=as_of, threads=1)
@@ -140,7 +140,7 @@ class Endpoint:
 
     def predict(self, request: dict[str, Any]) -> httpx.Response:
         url = f"http://127.0.0.1:{self.settings.serving.inference_port}/predictions/campaign_ranker"
-        return httpx.post(url, json=request, timeout=10)
+        return self.client.post(url, json=request, timeout=10)  # an absolute address: past the gateway
 
 
 @pytest.fixture(scope="session")
