@@ -43,7 +43,7 @@ class TrainingSettings(Section):
     """What is trained and where. `rankers.<name>` holds a ranker's own hyper-parameters."""
 
     challenger: str = "transformer"
-    baselines: tuple[str, ...] = ("popularity", "logistic")
+    baselines: tuple[str, ...] = ("popularity", "rate_rule", "logistic")
     """The last one is the first champion."""
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=128)] = 2

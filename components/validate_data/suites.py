@@ -146,7 +146,9 @@ def _outcome(
     kwargs = {name: value for name, value in config["kwargs"].items() if name != "batch_id"}
     column = "" if "found" in _columns(config) else ", ".join(_columns(config))
     bounds = [", ".join(kwargs[b]) for b in ("value_set", "column_set") if b in kwargs]
-    ends = [f"{word} {kwargs[b]}" for b, word in (("min_value", "at least"), ("max_value", "at most")) if b in kwargs]
+    words = {"min_value": "at least", "max_value": "at most"}
+    # A bound that this run does not set is still a reference to its parameter.
+    ends = [f"{word} {kwargs[b]}" for b, word in words.items() if b in kwargs and not isinstance(kwargs[b], dict)]
     return Outcome(
         table=table,
         column=column,
