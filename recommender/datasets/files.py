@@ -134,6 +134,9 @@ def _derive(connection: duckdb.DuckDBPyConnection, present: dict[str, list[str]]
         )
     if "participations" not in present:
         named = "campaign_id" in present["events"]
+        if not named and "item_id" not in present["events"]:
+            problem = "no file gives this column, from which participations would be derived; map it, events.campaign_id or a participations file"
+            raise ContractError("events", problem, column="item_id")
         derive(
             "participations",
             ["campaign_id", "user_id", "participated_at"],

@@ -7,6 +7,7 @@ microsecond, so that nothing is known before it could be; in `ends_at` it includ
 import csv
 import gzip
 import itertools
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def _header(path: Path, delimiter: str | None) -> tuple[list[str], str]:
             line = file.readline()
             found = delimiter or max(",;\t|", key=line.count)
             names = next(csv.reader(itertools.chain([line], file), delimiter=found), [])
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path}: cannot be read ({error})") from None
     if not names or not all(names):
         raise SourceError(f"{path}: its first line has an empty column name; it must be a header")
@@ -117,7 +118,7 @@ def parse_file(
     _refuse_wrong_columns(connection, f"{name}_all", path, table, list(chosen))
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE _reason = ''")
     connection.execute(
-        f"CREATE VIEW {rejected} AS SELECT a._reason, '{path.name}' AS _file, r.* FROM {name}_raw r "
+        f"CREATE VIEW {rejected} AS SELECT a._reason, {_literal(path.name)} AS _file, r.* FROM {name}_raw r "
         f"JOIN {name}_all a USING (_row) WHERE a._reason <> ''"
     )
     return ParsedFile(name, tuple(chosen), rejected)

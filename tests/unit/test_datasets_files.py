@@ -1,5 +1,6 @@
 """One's own files become canonical tables by a mapping; what is wrong with them is named by file, column and row."""
 
+import gzip
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +202,23 @@ def test_a_wrong_mapping_is_refused_by_key(
 ) -> None:
     with pytest.raises(error, match=message):
         read(old=old, new=new)
+
+
+def test_a_file_name_may_hold_a_quote(read: Read) -> None:
+    tables = read({"o'brien.csv": FILES["orders.csv"]}, old='"orders.csv"', new='"o\'brien.csv"')
+    assert tables.manifest["rows"]["events"] == 3
+
+
+def test_a_corrupt_gzip_file_is_named(read: Read) -> None:
+    content = bytearray(gzip.compress(FILES["orders.csv"].encode(), mtime=0))
+    content[10:] = b"\xff" * (len(content) - 10)  # after the header: no deflate block
+    with pytest.raises(SourceError, match=r"orders\.csv\.gz: cannot be read"):
+        read({"orders.csv.gz": bytes(content)}, old='"orders.csv"', new='"orders.csv.gz"')
+
+
+def test_participations_are_not_derived_from_events_without_items(read: Read) -> None:
+    with pytest.raises(ContractError, match=r"events\.item_id: no file gives this column.*participations"):
+        read(old=', item_id = "sku", amount', new=", amount")
 
 
 def test_a_truncated_parquet_file_is_named(read: Read, tmp_path: Path) -> None:
