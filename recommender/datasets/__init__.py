@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from recommender.errors import SettingsError
 from recommender.settings import SourceSettings
 from recommender.tables import Tables
 
@@ -13,6 +14,7 @@ def ingest(source: SourceSettings, output: Path) -> Tables:
     """Read the configured source into a folder of canonical tables; whole or not at all, the same bytes for the same source.
 
     Raises:
+        SettingsError: `files` without a mapping, or a dial of `synthetic` that there is not or is out of range; names the key.
         SourceError: a file is missing, unreadable or lacks what the adapter needs; names it.
         ContractError: a table is empty, or lacks a column, or has one of another dtype; names table, column and row.
     """
@@ -27,6 +29,8 @@ def _read(source: SourceSettings, output: Path) -> Tables:
     if source.dataset == "files":
         from recommender.datasets import files
 
+        if not source.mapping:
+            raise SettingsError('source.mapping: dataset "files" needs the path of a mapping TOML')
         return files.ingest(Path(source.mapping), output)
     if source.dataset == "synthetic":
         from recommender.datasets import synthetic

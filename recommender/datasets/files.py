@@ -99,7 +99,19 @@ def _combine(
     if lacking:
         decisions.append("events.event_id is the number of the file and of the row in it.")
         columns = ["event_id", *(column for column in columns if column != "event_id")]
+    if table == "participations":
+        _drop_repeats(connection, decisions)
     return columns
+
+
+def _drop_repeats(connection: duckdb.DuckDBPyConnection, decisions: list[str]) -> None:
+    """Two redemptions on a day without an hour are one row of the contract, whose key is all of the table's columns."""
+    connection.execute("ALTER VIEW participations RENAME TO participations_with_repeats")
+    connection.execute("CREATE VIEW participations AS SELECT DISTINCT * FROM participations_with_repeats")
+    query = "SELECT (SELECT count(*) FROM participations_with_repeats) - (SELECT count(*) FROM participations)"
+    (repeats,) = connection.execute(query).fetchone() or (0,)
+    if repeats:
+        decisions.append(f"participations: {repeats:,} rows that repeat another exactly are dropped.")
 
 
 def _derive(connection: duckdb.DuckDBPyConnection, present: dict[str, list[str]], decisions: list[str]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from recommender.errors import SettingsError
 from recommender.manifest import digest, sha256
 from recommender.settings import SourceSettings
 
@@ -11,6 +12,7 @@ def source_identity(source: SourceSettings) -> str:
     """Hex SHA-256 of everything that `ingest` would read for `source`.
 
     Raises:
+        SettingsError: `files` without a mapping; names the key.
         SourceError: a file of the source is missing; names it.
     """
     return digest(source.model_dump(mode="json"), [sha256(path) for path in _files(source)])
@@ -25,6 +27,8 @@ def _files(source: SourceSettings) -> Sequence[Path]:
         case "files":
             from recommender.datasets.files import source_files as mapped_files
 
+            if not source.mapping:
+                raise SettingsError('source.mapping: dataset "files" needs the path of a mapping TOML')
             mapping = Path(source.mapping)
             return [mapping, *sorted(mapped_files(mapping))]
         case "synthetic":

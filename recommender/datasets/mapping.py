@@ -54,6 +54,13 @@ class FileMapping(Part):
     delimiter: str | None = None
     decimal: str = "."
 
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+            raise ValueError(f"{delimiter!r} is not one character other than a quote or a line's end")
+        return delimiter
+
 
 def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]

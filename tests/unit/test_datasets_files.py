@@ -12,7 +12,8 @@ import pytest
 from recommender.datasets import draft_mapping, ingest
 from recommender.datasets.contract import check, open_views
 from recommender.datasets.files import source_files
-from recommender.errors import ContractError, RecommenderError, SourceError
+from recommender.datasets.identity import source_identity
+from recommender.errors import ContractError, RecommenderError, SettingsError, SourceError
 from recommender.settings import SourceSettings
 from recommender.tables import Tables
 
@@ -158,6 +159,34 @@ def test_who_participated_is_enough_where_nobody_kept_the_targets(read: Read) ->
     assert "participant, counts as put before it" in " ".join(tables.manifest["decisions"])
 
 
+PARTICIPATIONS = """[tables.participations]
+file = "redeemed.csv"
+columns = { campaign_id = "offer", user_id = "customer", participated_at = "when" }
+"""
+
+
+def test_nobody_may_have_participated_yet(read: Read) -> None:
+    tables = read({"redeemed.csv": "offer,customer,when\n"}, mapping=MAPPING + PARTICIPATIONS)
+    check(tables)
+    assert tables.manifest["rows"]["participations"] == 0
+
+
+def test_two_redemptions_of_a_day_are_one_participation_and_the_manifest_says_so(read: Read) -> None:
+    redeemed = "offer,customer,when\nspring,8,2024-04-03\nspring,8,2024-04-03\nspring,8,2024-04-04\n"
+    tables = read({"redeemed.csv": redeemed}, mapping=MAPPING + PARTICIPATIONS)
+    check(tables)
+    assert tables.manifest["rows"]["participations"] == 2
+    assert "participations: 1 rows that repeat another exactly are dropped." in tables.manifest["decisions"]
+
+
+def test_files_without_a_mapping_are_refused_by_key(tmp_path: Path) -> None:
+    source = SourceSettings(dataset="files")
+    with pytest.raises(SettingsError, match=r"source\.mapping: dataset .files. needs"):
+        ingest(source, tmp_path / "tables")
+    with pytest.raises(SettingsError, match=r"source\.mapping: dataset .files. needs"):
+        source_identity(source)
+
+
 def test_a_few_unreadable_rows_are_set_aside_with_number_and_reason(read: Read) -> None:
     lines = "".join(f"8,2024-04-01 10:{n % 60:02d},b,{n}\n" for n in range(300))
     tables = read({"orders.csv": f"customer,bought,sku,paid\n{lines}8,yesterday,b,3\n"})
@@ -194,9 +223,10 @@ def test_a_wrong_file_is_refused_by_name_column_and_row(read: Read, file: str, c
         ('constants = { kind = "purchase" }', "", ContractError, r"events\.kind: no file gives this column"),
         (MAPPING[MAPPING.index("[tables.targets]") :], "", ContractError, "targets: .*one of them is needed"),
         ("[source]", "[source", SourceError, "cannot be read as TOML"),
+        ('file = "orders.csv"', 'file = "orders.csv"\ndelimiter = "::::::"', SourceError, r"tables\.events\.0\.delimiter: .*'::::::' is not one character"),
         ("[source]", "[source]\nzone = 1", SourceError, r"source\.zone: "),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_mapping_is_refused_by_key(
     read: Read, old: str, new: str, error: type[Exception], message: str
 ) -> None:
