@@ -15,11 +15,12 @@ and `targeted`. Targets are drawn by these propensities, independently: they are
 Shapes: U users · I items · C campaigns · K categories · T baskets a user at most · E purchase lines.
 """
 
+import math
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,17 @@ from recommender.errors import SettingsError
 from recommender.tables import Tables
 
 DAY_US = 86_400_000_000
+COUNTS = (
+    "num_users",
+    "num_items",
+    "num_campaigns",
+    "num_categories",
+    "days",
+    "items_a_campaign",
+    "window_days",
+    "first_campaign_day",
+)
+SHARES = ("mean_propensity", "participation_rate", "high_probability", "low_probability", "walk_noise")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +77,8 @@ class World:
     """Whether views, clicks, carts, reviews, searches and shares are emitted beside purchases."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "num_users",
-            "num_items",
-            "num_campaigns",
-            "num_categories",
-            "days",
-            "items_a_campaign",
-            "window_days",
-        ):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"source.synthetic.{name}: {getattr(self, name)} is below 1")
+        for field in fields(self):
+            _check_dial(field.name, getattr(self, field.name), field.type)
         if self.preference not in ("affinity", "sequence"):
             raise SettingsError(
                 f"source.synthetic.preference: {self.preference!r} is neither 'affinity' nor 'sequence'"
@@ -123,6 +126,35 @@ class World:
         )
 
 
+def _check_dial(name: str, value: object, wanted: object) -> None:
+    """Refuse a dial of another type or out of its range."""
+    place = f"source.synthetic.{name}: {value!r}"
+    if wanted in (int, float):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or (wanted is int and isinstance(value, float))
+        ):
+            raise SettingsError(f"{place} is no {'whole number' if wanted is int else 'number'}")
+        if not math.isfinite(value):
+            raise SettingsError(f"{place} is not finite")
+        if name in COUNTS and value < 1:
+            raise SettingsError(f"{place} is below 1")
+        if name in SHARES and not 0 <= value <= 1:
+            raise SettingsError(f"{place} is not between 0 and 1")
+        if name in ("days_between_baskets", "lines_a_basket") and value <= 0:
+            raise SettingsError(f"{place} is not above 0")
+        if name == "seed" and value < 0:
+            raise SettingsError(f"{place} is below 0")
+    elif isinstance(wanted, type) and not isinstance(value, wanted):
+        raise SettingsError(f"{place} is no {'day such as 2024-01-01' if wanted is date else wanted.__name__}")
+    elif name == "time_zone":
+        try:
+            ZoneInfo(str(value))
+        except (ZoneInfoNotFoundError, ValueError):
+            raise SettingsError(f"{place} is no IANA time zone, such as Europe/Berlin") from None
+
+
 def from_settings(dials: dict[str, Any]) -> World:
     """A world from `[source.synthetic]`.
 
@@ -134,7 +166,11 @@ def from_settings(dials: dict[str, Any]) -> World:
         if name not in known:
             raise SettingsError(f"source.synthetic.{name}: no such dial; there are {', '.join(known)}")
     day = dials.get("first_day")
-    return World(**{**dials, **({"first_day": date.fromisoformat(day)} if isinstance(day, str) else {})})
+    try:
+        first = {"first_day": date.fromisoformat(day)} if isinstance(day, str) else {}
+    except ValueError:
+        raise SettingsError(f"source.synthetic.first_day: {day!r} is no day such as 2024-01-01") from None
+    return World(**{**dials, **first})
 
 
 def truth_frame(shop: Shop, outcomes: Outcomes) -> pa.Table:

@@ -1,5 +1,6 @@
 """Synthetic worlds keep what they promise: the same seed the same bytes, drawn by the probabilities that they publish."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,26 @@ def test_an_unknown_dial_is_refused_by_name() -> None:
         from_settings({"num_shoppers": 3})
 
 
-def test_an_impossible_dial_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match=r"source\.synthetic\.num_users: 0 is below 1"):
-        World(num_users=0)
+@pytest.mark.parametrize(
+    ("dial", "value", "problem"),
+    [
+        ("num_users", 0, "0 is below 1"),
+        ("num_users", "x", "'x' is no whole number"),
+        ("num_users", 2.5, "2.5 is no whole number"),
+        ("num_items", True, "True is no whole number"),
+        ("first_campaign_day", 0, "0 is below 1"),
+        ("seed", -1, "-1 is below 0"),
+        ("mean_propensity", 3.0, "3.0 is not between 0 and 1"),
+        ("walk_noise", -1, "-1 is not between 0 and 1"),
+        ("strength", float("nan"), "nan is not finite"),
+        ("days_between_baskets", 0, "0 is not above 0"),
+        ("views", "no", "'no' is no bool"),
+        ("first_day", "soon", "'soon' is no day"),
+        ("first_day", 3, "3 is no day"),
+        ("time_zone", "Berlin time", "'Berlin time' is no IANA time zone"),
+        ("preference", "taste", "'taste' is neither"),
+    ],
+)
+def test_an_impossible_dial_is_refused_by_name(dial: str, value: object, problem: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"source.synthetic.{dial}: {problem}")):
+        from_settings({dial: value})
