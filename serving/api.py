@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MAX_CANDIDATES = 500
 MAX_BODY_BYTES = 262_144
@@ -12,6 +12,16 @@ Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x0
 ContextKey = Annotated[str, Field(min_length=1, max_length=64)]
 ContextText = Annotated[str, Field(max_length=500)]
 ContextNumber = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _of_64_bits(value: str | bool | int | float) -> str | bool | int | float:
+    # Behind the union: a bound on its `int` would let a larger integer through as a float.
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("an integer beyond 64 bits")
+    return value
+
+
+ContextValue = Annotated[ContextText | bool | int | ContextNumber, AfterValidator(_of_64_bits)]
 
 
 class Strict(BaseModel):
@@ -33,7 +43,7 @@ class RecommendationRequest(Strict):
     num_campaigns: Annotated[int, Field(ge=1, le=100, description="How many campaigns to answer with, at most.")] = 10
     num_items: Annotated[int, Field(ge=0, le=50, description="How many items of each campaign to show, at most.")] = 5
     context: Annotated[
-        dict[ContextKey, ContextText | bool | int | ContextNumber],
+        dict[ContextKey, ContextValue],
         Field(max_length=32, description="Where and how the answer will be shown; kept in the decision record."),
     ] = {}
 

@@ -184,6 +184,13 @@ def create(settings: Settings) -> FastAPI:
             media_type="application/json",
         )
 
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> Response:
+        # Starlette raises it again behind this answer, and uvicorn logs it with its trace.
+        way.observed.refusals.labels(500).inc()
+        refusal = api.Refusal(error="internal", message=type(error).__name__)
+        return Response(refusal.model_dump_json(), status_code=500, media_type="application/json")
+
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

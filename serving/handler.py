@@ -71,8 +71,8 @@ class CampaignRankerHandler:
             body = item.get("body", item.get("data", b""))
             content = bytes(body) if isinstance(body, bytes | bytearray) else _encoded(body)
             if content[:1] == wire.MAGIC:
-                words, packed = wire.decode(content)
-                return 200, self._answer(Question(**words), self._unpacked(words["user_id"], packed))
+                question, packed = _decoded(content)
+                return 200, self._answer(question, self._unpacked(question.user_id, packed))
             status, document = self._direct(parse(DirectRequest, content))
             return status, {**document, "decision_recorded": False}
         except Invalid as error:
@@ -154,12 +154,26 @@ class CampaignRankerHandler:
             raise Invalid([Problem(field="as_of", problem="not a moment in ISO 8601")]) from None
         if moment.tzinfo is None:
             raise Invalid([Problem(field="as_of", problem="a moment needs a zone: 2017-12-31T00:00:00-05:00")])
-        return to_us(moment)
+        us = to_us(moment)
+        try:
+            iso(us)
+        except (ValueError, OverflowError):
+            raise Invalid([Problem(field="as_of", problem="not a moment of the years 1 to 9999, UTC")]) from None
+        return us
 
     def _follow(self) -> None:
         pause = threading.Event()
         while not pause.wait(FOLLOW_S):
             self.shops.refresh()
+
+
+def _decoded(content: bytes) -> tuple[Question, bytes]:
+    """The question and the packed features of a body of the gateway."""
+    try:
+        words, packed = wire.decode(content)
+        return Question(**words), packed
+    except (ValueError, TypeError) as error:
+        raise Invalid([Problem(field="body", problem=str(error))]) from None
 
 
 def _encoded(body: object) -> bytes:

@@ -1,10 +1,15 @@
 """Bad requests, sent to the running endpoint: a 4xx that says which field, and never a 500."""
 
+import asyncio
 import json
 
 import httpx
 import pytest
 from conftest import Endpoint
+
+from recommender.settings import Settings
+from serving import gateway
+from serving.recommending import Recommending
 
 BODIES = {
     "an empty list": (b'{"user_id": "1", "campaign_ids": []}', "campaign_ids"),
@@ -12,6 +17,9 @@ BODIES = {
     "NaN in the context": (b'{"user_id": "1", "context": {"price": NaN}}', "context.price"),
     "1e400": (b'{"user_id": "1", "num_campaigns": 1e400}', "num_campaigns"),
     "1e400 in the context": (b'{"user_id": "1", "context": {"price": 1e400}}', "context.price"),
+    "a whole number beyond 64 bits": (b'{"user_id": "u", "context": {"a": 100000000000000000000}}', "context.a"),
+    "a negative one": (b'{"user_id": "u", "context": {"a": -9223372036854775809}}', "context.a"),
+    "one of 5,000 digits": (b'{"user_id": "u", "context": {"a": ' + b"9" * 5_000 + b"}}", "a"),
     "a number for a text": (b'{"user_id": 1}', "user_id"),
     "a text for a number": (b'{"user_id": "1", "num_items": "3"}', "num_items"),
     "a fraction": (b'{"user_id": "1", "num_items": 2.5}', "num_items"),
@@ -67,3 +75,46 @@ def test_torchserve_answers_bad_input_with_a_4xx_of_that_item(endpoint: Endpoint
     url = f"http://127.0.0.1:{endpoint.settings.serving.inference_port}/predictions/campaign_ranker"
     response = httpx.post(url, content=BODIES[name][0], headers={"Content-Type": "application/json"}, timeout=10)
     assert 400 <= response.status_code < 500, response.text
+
+
+DIRECT = {
+    "before the year 1": (b'{"user_id": "1", "as_of": "0001-01-01T00:00:00+14:00"}', "as_of"),
+    "after the year 9999": (b'{"user_id": "1", "as_of": "9999-12-31T23:59:59-14:00"}', "as_of"),
+    "the last microsecond": (b'{"user_id": "1", "as_of": "9999-12-31T23:59:59.999999+00:00"}', "as_of"),
+    "a short body of the gateway": (b"FOO", "body"),
+    "one that is cut off": (b"F\xff\x00\x00\x00{}", "body"),
+    "one without words": (b"F\x02\x00\x00\x00[]", "body"),
+    "one without a user": (b"F\x02\x00\x00\x00{}", "body"),
+}
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_torchserve_names_the_field_of_what_only_it_accepts(endpoint: Endpoint, name: str) -> None:
+    body, field = DIRECT[name]
+    url = f"http://127.0.0.1:{endpoint.settings.serving.inference_port}/predictions/campaign_ranker"
+    response = httpx.post(url, content=body, headers={"Content-Type": "application/octet-stream"}, timeout=10)
+    assert response.status_code == 400, response.text
+    assert [problem["field"] for problem in response.json()["fields"]] == [field]
+
+
+def test_a_whole_number_of_64_bits_is_kept_in_the_decision(endpoint: Endpoint) -> None:
+    context = {"most": 2**63 - 1, "least": -(2**63), "large": 1e20}
+    response = endpoint.ask(user_id="u", context=context)
+    assert response.status_code == 200, response.text
+    assert endpoint.decision(response.json()["request_id"])["context"] == context
+
+
+def test_what_nobody_foresaw_is_a_500_of_json(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> bytes:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr(Recommending, "recommend", fails)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(gateway.create(home), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            return await client.post("/v1/recommendations", json={"user_id": "1"})
+
+    response = asyncio.run(ask())
+    assert (response.status_code, response.json()["error"]) == (500, "internal")
+    assert "secret" not in response.text
