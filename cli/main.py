@@ -10,6 +10,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from recommender.errors import RecommenderError, SettingsError
+from recommender.manifest import digest
 from recommender.settings import Settings, TimeSettings, load_settings
 
 
@@ -50,7 +51,8 @@ FIRST, LATER, CLUSTER = "First", "With a trained ranker", "On a cluster"
 
 
 def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:
-    """Settings from the file and the options. Own data has a home of its own (`home`/own/<mapping>) and its own time.
+    """Settings from the file and the options. Own data has a home of its own (`home`/own/<mapping>-<hash of its path>) and its
+    own time.
 
     Raises:
         SettingsError: the settings file, the environment or an option is wrong; says what.
@@ -59,7 +61,7 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
     chosen = load_settings(file if file is not None or not default.is_file() else default)
     update: dict[str, object] = {}
     if data is not None:
-        update["home"] = chosen.home / "own" / data.stem
+        update["home"] = chosen.home / "own" / f"{data.stem}-{digest(str(data.resolve()))[:6]}"
         update["source"] = chosen.source.model_copy(update={"dataset": "files", "mapping": str(data)})
         if file is None:
             update["time"] = TimeSettings()
@@ -109,9 +111,10 @@ def draft_mapping(
 @app.command(rich_help_panel=FIRST)
 def serve(settings: SettingsFile = None, data: DataFile = None, as_of: AsOf = None) -> None:
     """Start the endpoint (gateway and TorchServe) for the registry's champion and canary, and stay until Ctrl-C."""
+    from cli.now import as_materialised
     from cli.serve import serve_until_stopped
 
-    serve_until_stopped(settings_of(settings, data, as_of))
+    serve_until_stopped(as_materialised(settings_of(settings, data, as_of)))
 
 
 @app.command(rich_help_panel=FIRST)

@@ -1,19 +1,22 @@
 """`run`: the whole way once, with everything a newcomer wants to see at the end."""
 
 import os
+import signal
 import time
-from datetime import datetime
+from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
 
 from cli.answers import ask, show
+from cli.now import now_is
 from cli.output import wide
 from cli.report import show_pages, show_results, show_verdict
 from pipelines.local import LocalRun
 from pipelines.memory import MemoryWatch
 from pipelines.progress import Step
 from pipelines.training_run import reports, run_training
+from recommender.errors import ServingError
 from recommender.scoring import BulkScorer
 from recommender.settings import Settings
 
@@ -23,17 +26,43 @@ STRANGER = "never-seen-before"
 def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
     """Run the pipeline, ask the endpoint for three shoppers, stop it, and print what came of it all."""
     console = wide()
+    signal.signal(signal.SIGTERM, _ended)
+    if ask_three:
+        check_doors(settings)
     with MemoryWatch() as memory:
         console.print(f"[bold]Training pipeline[/] on {settings.source.dataset} (home: {settings.home})")
         run = run_training(settings, console=console, memory=memory, caching=caching)
-        steps = list(run.steps)
-        if ask_three:
-            steps.append(_ask_three(settings, console, memory))
-    last = reports(settings)
-    show_verdict(console, last.verdict())
-    show_results(console, last.evaluation())
-    _show_steps(console, run, steps, memory.peak)
-    show_pages(console, last)
+        steps, last = list(run.steps), reports(settings)
+        try:
+            if ask_three:
+                steps.append(_ask_three(settings, console, memory))
+        finally:  # an endpoint that does not start takes nothing away from what the run found
+            show_verdict(console, last.verdict())
+            show_results(console, last.evaluation())
+            _show_steps(console, run, steps, memory.peak)
+            show_pages(console, last)
+
+
+def check_doors(settings: Settings) -> None:
+    """Refuse before the first step what would keep the endpoint from starting after the last one.
+
+    Raises:
+        ServingError: a port is busy, or an endpoint of this home runs already; names it.
+    """
+    from serving.processes import find, require_free
+
+    serving = settings.serving
+    if find(settings.serving_state / "gateway.pid") is not None:
+        raise ServingError(
+            "the endpoint runs already and will follow this run's verdict by itself: recommender run --no-ask"
+        )
+    require_free(serving.host, serving.port, "the gateway", "port")
+    for key in ("inference_port", "management_port", "metrics_port"):
+        require_free("127.0.0.1", getattr(serving, key), "TorchServe", key)
+
+
+def _ended(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Step:
@@ -44,7 +73,7 @@ def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Ste
     console.print(f"  … {title}", highlight=False)
     scorer = BulkScorer.open(settings.home)
     heavy, light = scorer.heaviest_and_lightest()
-    settings = _now_is(scorer.as_of, settings)
+    settings = now_is(scorer.as_of, settings)
     began = time.monotonic()
     memory.step_peak()
     memory.runner = os.getpid()
@@ -69,13 +98,6 @@ def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Ste
     for who, answer in answers.items():
         show(console, who, answer)
     return step
-
-
-def _now_is(as_of: datetime, settings: Settings) -> Settings:
-    """The same settings with "now" fixed at the moment for which the features were built: this run's answers are of then."""
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
-    values["time"] = settings.time.model_copy(update={"as_of": as_of})
-    return Settings.model_construct(**values)
 
 
 def _show_steps(console: Console, run: LocalRun, steps: list[Step], peak_mib: float) -> None:

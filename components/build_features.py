@@ -11,10 +11,13 @@ def build_features(settings: str, code_version: str, data_hash: str, tables: Inp
     """Build every feature from nothing later than its decision time."""
     from pathlib import Path
 
+    from recommender.evaluation.periods import resolve
     from recommender.features import build
-    from recommender.moments import as_of
     from recommender.settings import settings_from_json
     from recommender.tables import open_tables
 
     chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
-    build(opened, Path(features.path), as_of=as_of(chosen.time, opened), threads=chosen.training.threads)
+    periods = resolve(
+        chosen, opened
+    )  # before anything that serves is touched: a shop whose periods cannot be judged stops here
+    build(opened, Path(features.path), as_of=periods.as_of, threads=chosen.training.threads)

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipelines.cluster import Cluster
 from recommender.errors import SettingsError
 from recommender.lineage import code_version
-from recommender.settings import Settings
+from recommender.settings import ServingSettings, Settings, TrainingSettings
 
 PIPELINE_FILE = "training.yaml"
 RESOURCES_FILE = "training-resources.yaml"
@@ -68,6 +68,18 @@ def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
     """The parameters of a run: together they name everything that a step's result depends on."""
     return {
         "settings": settings.model_dump_json(),
+        "data_settings": _for_data(settings).model_dump_json(),
         "source_identity": source_identity,
         "code_version": code_version(STEPS_RUN),
     }
+
+
+def _for_data(settings: Settings) -> Settings:
+    """What the steps before training depend on: a new port or another ranker's dial makes no feature stale."""
+    values = {name: getattr(settings, name) for name in ("home", "source", "time", "store")}
+    return Settings.model_construct(
+        **values,
+        judgement=Path(),
+        training=TrainingSettings(threads=settings.training.threads),
+        serving=ServingSettings(),
+    )

@@ -51,11 +51,11 @@ def training_pipeline_for(
     gpu = settings.training.device == "cuda"
 
     @dsl.pipeline(name=NAME, display_name=TITLE, description=__doc__)
-    def training_pipeline(settings: str, source_identity: str, code_version: str) -> None:
-        read = ingest(settings=settings, source_identity=source_identity, code_version=code_version)
+    def training_pipeline(settings: str, data_settings: str, source_identity: str, code_version: str) -> None:
+        read = ingest(settings=data_settings, source_identity=source_identity, code_version=code_version)
         placed(read, "Read the source into tables", DATA, cached=identified_source)
 
-        key: dict[str, Any] = {"settings": settings, "code_version": code_version}
+        key: dict[str, Any] = {"settings": data_settings, "code_version": code_version}
         valid = validate_data(**key, data_hash=read.outputs["Output"], raw=read.outputs["tables"])
         placed(valid, "Validate the tables", DATA, cached=True)
         tables, key["data_hash"] = valid.outputs["tables"], valid.outputs["Output"]
@@ -71,6 +71,7 @@ def training_pipeline_for(
         pairs = build_training_set(**key, features=features, tables=tables)
         placed(pairs, "Build the training set, point in time", DATA, cached=True)
         training_set = pairs.outputs["training_set"]
+        key["settings"] = settings
 
         with dsl.ParallelFor(list(baselines), parallelism=1) as ranker:
             baseline = train_ranker(**key, ranker=ranker, training_set=training_set)

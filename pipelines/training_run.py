@@ -9,10 +9,13 @@ from rich.console import Console
 from pipelines.compile import compile_local, run_arguments
 from pipelines.local import LocalRun, run_pipeline
 from pipelines.memory import MemoryWatch
+from pipelines.preflight import check_before_run
 from recommender.datasets.identity import source_identity
 from recommender.errors import RegistryError, StepFailed
 from recommender.evaluation.document import Evaluation
 from recommender.experiments.gate import Verdict
+from recommender.manifest import MANIFEST, read_manifest
+from recommender.registry import Registry
 from recommender.settings import Settings
 
 REPORTS = (
@@ -84,6 +87,7 @@ def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, c
         SourceError: the source is missing.
     """
     identity = source_identity(settings.source)
+    check_before_run(settings)
     spec = compile_local(settings, settings.home / "kfp" / "training.yaml", identified_source=True)
     arguments = run_arguments(settings, identity)
     try:
@@ -97,7 +101,7 @@ def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, c
 
 
 def _publish(root: Path, settings: Settings) -> None:
-    """Copy what people read; a step that came from the cache left its page there before."""
+    """Copy what people read. A validation that came from the cache shows the page of the run that made its tables."""
     folder = settings.home / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     for step, name, target in REPORTS:
@@ -107,3 +111,21 @@ def _publish(root: Path, settings: Settings) -> None:
                 shutil.copytree(made, folder / target)
             else:
                 shutil.copyfile(made, folder / target)
+    if not any(root.glob("*/validate-data/page")) and (page := _page_of_validated(root, settings)):
+        shutil.copyfile(page, folder / "validation.html")
+
+
+def _page_of_validated(root: Path, settings: Settings) -> Path | None:
+    """The newest validation page of the tables that this run's verdict rests on."""
+    verdict = next(root.glob("*/gate/verdict"), None)
+    if verdict is None:
+        return None
+    data_hash = Registry(settings.home).lineage(Verdict.read(verdict).challenger)["data_hash"]
+    pages = [
+        step / "page"
+        for step in (settings.home / "kfp").glob("*/*/validate-data")
+        if (step / "page").is_file()
+        and (step / "tables" / MANIFEST).is_file()
+        and read_manifest(step / "tables", verify=False)["content_hash"] == data_hash
+    ]
+    return max(pages, key=lambda page: page.stat().st_mtime, default=None)

@@ -54,23 +54,23 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        files = manifest["files"]
+        files = {name: (str(file["sha256"]), int(file["bytes"])) for name, file in manifest["files"].items()}
     except FileNotFoundError:
         raise CorruptFileError(
             f"{path}: missing; {folder} was never completely written. Run the step that makes it again."
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptFileError(f"{path}: not a manifest ({error}). Run the step that makes it again.") from None
     if verify:
-        for name, expected in files.items():
+        for name, (expected, size) in files.items():
             file = folder / name
             if not file.is_file():
                 raise CorruptFileError(f"{file}: missing, though {path} lists it. Run the step that makes it again.")
-            if file.stat().st_size != expected["bytes"]:
+            if file.stat().st_size != size:
                 raise CorruptFileError(
-                    f"{file}: {file.stat().st_size} bytes instead of {expected['bytes']} (truncated or overwritten)."
+                    f"{file}: {file.stat().st_size} bytes instead of {size} (truncated or overwritten)."
                 )
-            if sha256(file) != expected["sha256"]:
+            if sha256(file) != expected:
                 raise CorruptFileError(f"{file}: its SHA-256 is not the one in {path}; the file is corrupt.")
     return manifest
 

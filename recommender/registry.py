@@ -226,9 +226,10 @@ class Registry:
         return [e["verdict"] for e in events if e["what"] == "judged" and e["version"] == version]
 
     def settled(self, version: str) -> list[dict[str, Any]]:
-        """The verdicts that need no second look: every HOLD, and a PROMOTE that was acted upon.
+        """The verdicts that need no second look: every HOLD for what was learnt, and a PROMOTE that was acted upon.
 
-        A run killed between its verdict and the canary's start judges again and goes on.
+        A run killed between its verdict and the canary's start judges again and goes on. A HOLD for latency alone is of that
+        moment and that machine: it is measured again.
         """
         settled: list[dict[str, Any]] = []
         promised: list[dict[str, Any]] = []
@@ -236,7 +237,10 @@ class Registry:
             if event["version"] != version:
                 continue
             if event["what"] == "judged" and event["verdict"].get("new", True):
-                (promised if event["verdict"].get("decision") == "PROMOTE" else settled).append(event["verdict"])
+                if event["verdict"].get("decision") == "PROMOTE":
+                    promised.append(event["verdict"])
+                elif failed_checks(event["verdict"]) != ["latency"]:
+                    settled.append(event["verdict"])
             elif event["what"] in ("canary started", "promoted"):
                 settled += promised
                 promised = []
@@ -263,3 +267,8 @@ def _is_whole(version: Path) -> bool:
     except CorruptFileError:
         return False
     return True
+
+
+def failed_checks(verdict: Mapping[str, Any]) -> list[str]:
+    """Names of the checks that a recorded verdict found broken."""
+    return [str(check.get("name")) for check in verdict.get("checks", []) if not check.get("passed", True)]

@@ -1,4 +1,7 @@
-"""How long a ranker takes for one user and all live campaigns, in process: what a request costs besides the network."""
+"""How long a ranker computes for one user and all live campaigns, in process: what a request costs besides the network.
+
+CPU time, not the clock's: a neighbour's load on a shared machine is no property of the ranker, and a verdict must not hang on it.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +18,7 @@ ROUNDS, CALLS, WARM_UP = 3, 40, 5
 def measure(ranker: Ranker, requests: Sequence[Callable[[], Examples]], num_campaigns: int) -> Latency | None:
     """Percentiles of building one user's examples and scoring them, of the quietest of three rounds.
 
-    A neighbour's load on a shared machine is no property of the ranker, hence the quietest. `requests`: one function a user,
-    called in turn.
+    `requests`: one function a user, called in turn.
     """
     if not requests or num_campaigns == 0:
         return None
@@ -26,9 +28,9 @@ def measure(ranker: Ranker, requests: Sequence[Callable[[], Examples]], num_camp
     for _ in range(ROUNDS):
         taken = []
         for k in range(CALLS):
-            start = time.perf_counter_ns()
+            start = time.process_time_ns()
             ranker.score(requests[k % len(requests)]())
-            taken.append((time.perf_counter_ns() - start) / 1e6)
+            taken.append((time.process_time_ns() - start) / 1e6)
         rounds.append(np.quantile(taken, [0.5, 0.95]))
     p50, p95 = min(rounds, key=lambda found: float(found[1]))
     return Latency(p50_ms=float(p50), p95_ms=float(p95), num_campaigns=num_campaigns)

@@ -5,7 +5,7 @@ non-inferiority test: Wellek, Testing Statistical Hypotheses of Equivalence and 
 better) and no guardrail fails. The verdict reads the gate period alone; the final test is not an input.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -96,7 +96,8 @@ def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Ma
     checks = [_positives(evaluation, judgement), _primary(evaluation, judgement)]
     checks += _guardrails(evaluation, judgement.guardrails)
     subject = digest(challenger.version, champion.version, evaluation.data_hash, judgement.sha256)
-    known = [str(verdict["decision"]) for verdict in earlier if verdict.get("subject") == subject]
+    before = [verdict for verdict in earlier if verdict.get("subject") == subject]
+    known = [str(verdict["decision"]) for verdict in before]
     failed = [check.words for check in checks if not check.passed]
     decision: Literal["PROMOTE", "HOLD"] = HOLD
     nothing_new = _nothing_new(challenger.version == champion.version, known)
@@ -110,7 +111,9 @@ def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Ma
     return Verdict(
         decision=decision,
         headline=headline,
-        reasons=[nothing_new] if nothing_new else [_sentence(words) for words in failed or [c.words for c in checks]],
+        reasons=[nothing_new, *_reasons(before)]
+        if nothing_new
+        else [_sentence(words) for words in failed or [c.words for c in checks]],
         checks=checks,
         challenger=challenger.version,
         champion=champion.version,
@@ -141,6 +144,11 @@ def judge(evaluation: Path, *, settings: Settings, challenger: str = "") -> Verd
     verdict = decide(found, read_judgement(settings.judgement), earlier=registry.settled(version))
     registry.record_verdict(version, verdict.model_dump(mode="json"))
     return verdict
+
+
+def _reasons(before: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why the last verdict on the same subject was what it was."""
+    return [str(reason) for reason in before[-1].get("reasons", [])] if before else []
 
 
 def _nothing_new(same: bool, known: list[str]) -> str:

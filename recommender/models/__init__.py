@@ -1,6 +1,7 @@
 """The table of rankers. Each is imported only when it is asked for: a server of the logistic ranker never loads torch."""
 
 from importlib import import_module
+from typing import Any
 
 from recommender.errors import BundleError
 from recommender.models.ranker import FitContext, Labels, Ranker, Scores
@@ -13,7 +14,7 @@ RANKERS = {
 }
 """Name -> where its class is."""
 
-__all__ = ["RANKERS", "FitContext", "Labels", "Ranker", "Scores", "ranker_class"]
+__all__ = ["RANKERS", "FitContext", "Labels", "Ranker", "Scores", "defaults_of", "ranker_class"]
 
 
 def ranker_class(name: str) -> type[Ranker]:
@@ -28,3 +29,13 @@ def ranker_class(name: str) -> type[Ranker]:
         raise BundleError(f"no ranker is called {name!r}; there are {', '.join(RANKERS)}") from None
     found: type[Ranker] = getattr(import_module(module), attribute)
     return found
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The dials of a ranker with their defaults.
+
+    Raises:
+        BundleError: there is no such ranker.
+    """
+    module = import_module(ranker_class(name).__module__)
+    return dict(module.DEFAULTS)

@@ -53,6 +53,11 @@ def recommender(folder: Path, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
+def home_of(folder: Path) -> Path:
+    (home,) = (folder / "var" / "own").glob("mapping-*")
+    return home
+
+
 @pytest.fixture(scope="module")
 def ran(folder: Path) -> subprocess.CompletedProcess[str]:
     return recommender(folder, "run")
@@ -68,7 +73,7 @@ def test_the_example_runs_from_its_files_to_three_shoppers_answers(
     assert "HOLD" in ran.stdout or "PROMOTE" in ran.stdout
     assert "everything together" in ran.stdout
     for page in ("validation.html", "evaluation.html"):
-        assert (folder / "var" / "own" / "mapping" / "reports" / page).is_file()
+        assert (home_of(folder) / "reports" / page).is_file()
         assert page in ran.stdout
 
 
@@ -99,7 +104,7 @@ def test_status_and_report_say_what_serves_and_why(ran: subprocess.CompletedProc
 def test_files_with_a_missing_column_stop_the_run_and_the_champion_stays(
     ran: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
-    home = folder / "var" / "own" / "mapping"
+    home = home_of(folder)
     champion = Registry(home).champion()
     orders = folder / "shop" / "orders.csv"
     whole = orders.read_text()
@@ -114,3 +119,22 @@ def test_files_with_a_missing_column_stop_the_run_and_the_champion_stays(
     assert "Traceback" not in failed.stderr
     assert champion is not None
     assert Registry(home).champion() == champion
+
+
+def test_a_shop_whose_periods_cannot_be_judged_stops_before_anything_that_serves_is_touched(
+    ran: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    home = home_of(folder)
+    before = (home / "catalogue").resolve()
+    shutil.rmtree(home / "validated")  # else so few redemptions are refused for their volume already
+    redemptions = folder / "shop" / "redemptions.csv"
+    whole = redemptions.read_text()
+    redemptions.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    try:
+        failed = recommender(folder, "run")
+    finally:
+        redemptions.write_text(whole)
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    assert "PeriodError" in failed.stderr
+    assert (home / "catalogue").resolve() == before
+    assert recommender(folder, "score", "--output", "again.parquet").returncode == 0

@@ -81,3 +81,10 @@ def test_a_killed_write_leaves_the_previous_folder(folder: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", program, str(folder)], env=os.environ, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert read_manifest(folder)["kind"] == "test"
+
+
+def test_a_damaged_manifest_is_an_error_that_names_it(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"sha256"', '"shb256"', 1))
+    with pytest.raises(CorruptFileError, match=r"manifest\.json: not a manifest"):
+        read_manifest(folder)

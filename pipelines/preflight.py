@@ -1,0 +1,38 @@
+"""What can be known to be wrong before the first step runs: a mistake in the settings costs seconds, not a training."""
+
+from pathlib import Path
+
+from recommender.errors import SettingsError
+from recommender.evaluation.judgement import read_judgement
+from recommender.models import RANKERS, defaults_of
+from recommender.settings import Settings
+
+
+def check_before_run(settings: Settings) -> None:
+    """Refuse settings that some later step would refuse.
+
+    Raises:
+        SettingsError: an unknown ranker or dial, no baseline, no mapping, or a judgement file that is missing or wrong; names it.
+    """
+    training = settings.training
+    if not training.baselines:
+        raise SettingsError(
+            "training.baselines is empty: the last baseline is the first champion, so name at least one"
+        )
+    for key, names in (("challenger", (training.challenger,)), ("baselines", training.baselines)):
+        for name in names:
+            if name not in RANKERS:
+                raise SettingsError(f"training.{key}: no ranker is called {name!r}; there are {', '.join(RANKERS)}")
+    for name, dials in training.rankers.items():
+        if name not in RANKERS:
+            raise SettingsError(f"training.rankers.{name}: no ranker is called that; there are {', '.join(RANKERS)}")
+        known = defaults_of(name)
+        if unknown := sorted(set(dials) - set(known)):
+            raise SettingsError(
+                f"training.rankers.{name}.{unknown[0]}: no such dial; there are {', '.join(sorted(known))}"
+            )
+    if settings.source.dataset == "files" and not settings.source.mapping:
+        raise SettingsError(
+            "source.dataset is 'files' but source.mapping names no mapping file; draft one: recommender draft-mapping"
+        )
+    read_judgement(Path(settings.judgement))

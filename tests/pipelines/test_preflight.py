@@ -1,0 +1,50 @@
+"""A mistake in the settings is found before the first step runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.compile import run_arguments
+from pipelines.preflight import check_before_run
+from recommender.errors import SettingsError
+from recommender.settings import ServingSettings, Settings, SourceSettings, TrainingSettings
+
+JUDGEMENT = Path(__file__).parents[2] / "judgement.toml"
+
+
+def settings(**sections: Any) -> Settings:
+    return Settings(judgement=JUDGEMENT, **sections)
+
+
+def test_the_default_settings_pass() -> None:
+    check_before_run(settings())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (settings(training=TrainingSettings(challenger="nosuch")), r"training\.challenger.*nosuch.*transformer"),
+        (settings(training=TrainingSettings(baselines=())), r"training\.baselines is empty"),
+        (settings(training=TrainingSettings(baselines=("nosuch",))), r"training\.baselines.*nosuch"),
+        (settings(training=TrainingSettings(rankers={"nosuch": {}})), r"training\.rankers\.nosuch"),
+        (settings(training=TrainingSettings(rankers={"logistic": {"stregth": 1}})), r"logistic\.stregth.*strength"),
+        (settings(source=SourceSettings(dataset="files")), r"source\.mapping"),
+        (Settings(judgement=Path("absent.toml")), r"absent\.toml"),
+    ],
+)
+def test_a_mistake_is_named(wrong: Settings, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        check_before_run(wrong)
+
+
+def test_a_new_port_or_another_ranker_s_dial_makes_no_feature_stale() -> None:
+    base = run_arguments(settings(), "source")
+    moved = run_arguments(
+        settings(
+            serving=ServingSettings(port=9000), training=TrainingSettings(rankers={"logistic": {"strength": 1.0}})
+        ),
+        "source",
+    )
+    assert moved["data_settings"] == base["data_settings"]
+    assert moved["settings"] != base["settings"]
