@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ from recommender.settings import Settings
 from serving import config
 from serving.archive import archive_name, build_archive
 from serving.deployed import Deployed
-from serving.processes import Running, find, require_free, start, tail
+from serving.processes import Running, find, known, require_free, start, tail
 from serving.torchserve import NO_LOOPBACK_PROXY, TorchServe, start_torchserve, stop_torchserve
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ GRACE_S = 1.0
 """The gateway looks at `deployed.json` five times a second; afterwards only requests in flight can still ask the old version."""
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
 ALIVE = "deployer.alive"
+STOPPING_S = 4.0
+"""A process that is being stopped is dead for at most this long before its pid file goes; one that died keeps its file."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,32 @@ class Deployer:
         self._let_go(after)
         return after
 
-    def follow(self, running: "Running | None" = None) -> None:
-        """Refresh every two seconds until `running` ends (for ever without it); a failure is logged and tried again."""
-        while running is None or running.alive():
+    def follow(self, running: Sequence[Running] = ()) -> None:
+        """Refresh every two seconds until one of `running` is stopped (for ever without any); a failure is logged and tried again.
+
+        Raises:
+            ServingError: one of `running` ended and nobody stopped it; names it. What it left behind is gone.
+        """
+        while all(one.alive() for one in running):
             try:
                 self.refresh()
             except RecommenderError as error:
                 logger.error("%s: %s", type(error).__name__, error)
             (self.state / ALIVE).touch()
             time.sleep(FOLLOW_S)
+        deadline = time.monotonic() + STOPPING_S
+        while time.monotonic() < deadline:
+            if not all(one.pid_file.exists() for one in running):
+                return
+            time.sleep(0.05)
+        ended = [one for one in running if not one.alive()]
+        for one in ended:
+            one.stop()
+        names = " and ".join(one.pid_file.stem for one in ended)
+        log = self.state / "logs" / f"{ended[0].pid_file.stem}.log"
+        raise ServingError(
+            f"{names} ended, and nobody stopped it; the endpoint ends too. {log} ends with:\n{tail(log)}"
+        )
 
     def _stands(self, wanted: tuple[str, str | None], share: float, before: Deployed) -> bool:
         """Whether nothing is to be done. A version that failed is tried again only when the registry wants something else."""
@@ -169,8 +189,15 @@ class Deployment:
         return Deployer(self.settings).refresh()
 
     def follow(self) -> None:
-        """Follow the registry until the endpoint is stopped (by a signal to this process, or `stop` from another one)."""
-        Deployer(self.settings).follow(find(self.settings.serving_state / "gateway.pid"))
+        """Follow the registry until the endpoint is stopped (by a signal to this process, or `stop` from another one).
+
+        Raises:
+            ServingError: gateway or TorchServe ended by itself; names it.
+        """
+        state = self.settings.serving_state
+        gateway, torchserve = known(state / "gateway.pid"), known(state / "torchserve.pid")
+        if gateway is not None and torchserve is not None:
+            Deployer(self.settings).follow([gateway, torchserve])
 
     def stop(self) -> None:
         stop(self.settings)

@@ -81,15 +81,20 @@ def start(
 
 
 def find(pid_file: Path) -> Running | None:
-    """The running process that a pid file names, if it still runs (or left a worker behind)."""
+    """The process that a pid file names, if it still runs."""
+    running = known(pid_file)
+    return running if running is not None and running.alive() else None
+
+
+def known(pid_file: Path) -> Running | None:
+    """The process that a pid file names, whether it runs or ended by itself; None: it was stopped, or never started."""
     try:
-        known = json.loads(pid_file.read_text(encoding="utf-8"))
-        running = Running(int(known["pid"]), int(known["started"]), pid_file)
+        named = json.loads(pid_file.read_text(encoding="utf-8"))
+        return Running(int(named["pid"]), int(named["started"]), pid_file)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         raise ServingError(f"{pid_file}: not a pid file; find the process yourself and delete the file") from None
-    return running if running.alive() else None
 
 
 def tail(log: Path, lines: int = 15) -> str:

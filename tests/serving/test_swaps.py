@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,8 +18,9 @@ from recommender.registry import Registry
 from recommender.settings import Settings
 from serving import deploy
 from serving.archive import build_archive
-from serving.deploy import Deployer, serve
-from serving.processes import find
+from serving.deploy import Deployer, Deployment, serve
+from serving.deployed import Deployed
+from serving.processes import Running, find, start
 from serving.torchserve import TorchServe, start_torchserve
 
 
@@ -145,3 +147,75 @@ def test_the_same_bundle_gives_the_same_archive(shop: Shop, tmp_path: Path) -> N
     one = build_archive(fitted, tmp_path / "one.mar", version="v1")
     two = build_archive(copied, tmp_path / "two.mar", version="v1")
     assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_of_a_manifest_ends_nothing_and_a_killed_java_ends_the_endpoint(
+    shop: Shop, home: Settings, tmp_path: Path
+) -> None:
+    registry = Registry(home.home)
+    first, second = (
+        registry.add(candidate(shop, tmp_path / str(index), strength=0.001 * (index + 1))) for index in range(2)
+    )
+    registry.promote(first)
+    with serve(home) as deployment:
+        registry.promote(second)
+        manifest = registry.path(second) / "fits" / "live" / "manifest.json"
+        content = bytearray(manifest.read_bytes())
+        content[len(content) // 2] ^= 0x80
+        manifest.write_bytes(content)
+        java = find(home.serving_state / "torchserve.pid")
+        assert java is not None
+        killing = threading.Timer(5, os.kill, (java.pid, signal.SIGKILL))
+        killing.start()
+        with pytest.raises(ServingError, match="torchserve ended"):
+            deployment.follow()
+        now = Deployed.load(home.serving_state)
+        assert (now.champion, list(now.failed)) == (first, [second])
+        assert "manifest.json" in now.failed[second]
+        assert processes_of(java.pid) == []
+    assert find(home.serving_state / "gateway.pid") is None
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Deployment, dict[str, Running]]]:
+    """A deployment whose gateway and TorchServe only sleep, each with a worker."""
+    deployment = Deployment(Settings(home=tmp_path))
+    state = deployment.settings.serving_state
+    state.mkdir(parents=True)
+    monkeypatch.setattr(Deployer, "refresh", lambda _: None)
+    monkeypatch.setattr(deploy, "FOLLOW_S", 0.05)
+    running = {
+        name: start(
+            ["sh", "-c", "sleep 60 & sleep 60"],
+            environment=os.environ,
+            log=state / "logs" / f"{name}.log",
+            pid_file=state / f"{name}.pid",
+            folder=tmp_path,
+        )
+        for name in ("gateway", "torchserve")
+    }
+    with deployment:
+        yield deployment, running
+
+
+@pytest.mark.parametrize("name", ["gateway", "torchserve"])
+def test_a_process_that_is_killed_ends_the_endpoint_and_is_named(
+    two: tuple[Deployment, dict[str, Running]], name: str
+) -> None:
+    deployment, running = two
+    os.kill(running[name].pid, signal.SIGKILL)
+    with pytest.raises(ServingError, match=f"{name} ended"), deployment:
+        deployment.follow()
+    assert [processes_of(one.pid) for one in running.values()] == [[], []]
+
+
+def test_an_endpoint_that_is_stopped_from_elsewhere_ends_without_an_error(
+    two: tuple[Deployment, dict[str, Running]],
+) -> None:
+    deployment, _ = two
+    stopping = threading.Timer(0.3, deployment.stop)
+    stopping.start()
+    deployment.follow()
+    stopping.join()
+    deployment.follow()
