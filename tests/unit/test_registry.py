@@ -250,3 +250,14 @@ def _promote_and_die(registry: Registry, version: str, moment: int) -> None:
     assert Journal(registry.folder).state()
     registry.promote(version)
     os._exit(0)
+
+
+def test_a_hold_for_latency_alone_is_measured_again(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "home")
+    version = registry.add(candidate(tmp_path / "a", "logistic"))
+    checks = [{"name": "latency", "passed": False}, {"name": "calibration", "passed": True}]
+    registry.record_verdict(version, {"decision": "HOLD", "checks": checks})
+    assert registry.settled(version) == []
+    checks[1]["passed"] = False
+    registry.record_verdict(version, {"decision": "HOLD", "checks": checks})
+    assert len(registry.settled(version)) == 1
