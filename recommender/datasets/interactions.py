@@ -1,0 +1,159 @@
+"""Interaction files -> sequences: Parquet or CSV with `user`, `item`, and `pos` or a timestamp; attributes by `item`.
+
+Shapes: U users · T events · V items · P pairs of item and attribute.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recommender.errors import ContractError, SourceError
+from recommender.sequences import Items, Sequences
+
+TIMES = ("timestamp", "time", "event_timestamp", "datetime", "date")
+TEXTS = ("text", "title", "name", "description")
+
+
+def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
+    """The events of `path`, each user's in the order of `pos`, or of the timestamp and then of the file.
+
+    `attributes`: a file with `item` and `attributes` (a list, or values with | between them; the pair may repeat), and
+    optionally a text. Items are numbered in the order of their names, so the same events give the same rows whatever the
+    file's order.
+
+    Raises:
+        SourceError: a file is missing or unreadable, or lacks a column; names both.
+        ContractError: a user or item is empty, a time cannot be read, or a user has two events at one `pos`; names the row.
+    """
+    frame = _read(path)
+    for column in ("user", "item"):
+        if column not in frame.columns:
+            raise SourceError(f"{path}: no column {column!r}; there are {', '.join(map(str, frame.columns))}")
+        _whole(frame, column, path)
+    if not len(frame):
+        raise SourceError(f"{path}: no rows; nothing can be learned")
+    times, order = _order(frame, path)
+    users, user_rows = np.unique(_names(frame["user"]), return_inverse=True)
+    names = _names(frame["item"])
+    listed = _attribute_frame(attributes)
+    ids = np.unique(names) if listed is None else np.union1d(names, _names(listed["item"]))
+    item_rows = np.searchsorted(ids, names) + 1
+    by_user = np.lexsort((np.arange(len(frame)), order, user_rows))
+    if "pos" in frame.columns:
+        same = (np.diff(user_rows[by_user]) == 0) & (np.diff(order[by_user]) == 0)
+        if same.any():
+            row = int(by_user[1:][same][0])
+            raise ContractError(path.name, "a user has two events at one pos", column="pos", row=f"row {row}")
+    items = _items(ids, listed, attributes)
+    return Sequences(
+        items=items,
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=len(users)))]).astype(np.int64),
+        items_T=item_rows[by_user].astype(np.int32),
+        times_T=None if times is None else times[by_user],
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file")
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype={"user": str, "item": str})
+    except Exception as error:
+        raise SourceError(f"{path}: cannot be read as {'Parquet' if 'p' in path.suffix else 'CSV'} ({error})") from None
+
+
+def _whole(frame: pd.DataFrame, column: str, path: Path) -> None:
+    empty = frame[column].isna()
+    if empty.any():
+        raise ContractError(path.name, "is empty", column=column, row=f"row {int(np.flatnonzero(empty)[0])}")
+
+
+def _names(values: "pd.Series[Any]") -> NDArray[np.str_]:
+    return np.asarray(values.astype(str).to_numpy(), dtype=np.str_)
+
+
+def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any]]:
+    name = next((one for one in TIMES if one in frame.columns), None)
+    times = None if name is None else _times(frame[name], name, path)
+    if "pos" in frame.columns:
+        _whole(frame, "pos", path)
+        order = pd.to_numeric(frame["pos"], errors="coerce")
+        if order.isna().any():
+            row = int(np.flatnonzero(order.isna())[0])
+            raise ContractError(path.name, "is not a number", column="pos", row=f"row {row}")
+        return times, order.to_numpy()
+    if times is None:
+        raise SourceError(
+            f"{path}: neither `pos` nor a timestamp ({', '.join(TIMES)}); the order of events is not known"
+        )
+    return times, times
+
+
+def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]:
+    """µs since 1970, UTC. Numbers: seconds, or milli-, micro- or nanoseconds by their size."""
+    numbers = pd.to_numeric(values, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(values) else None
+    if numbers is not None and numbers.notna().all():
+        largest = float(numbers.abs().max())
+        scale = 1e6 if largest < 1e11 else 1e3 if largest < 1e14 else 1.0 if largest < 1e17 else 1e-3
+        return np.asarray((numbers * scale).to_numpy(), dtype=np.int64)
+    parsed = pd.to_datetime(values, errors="coerce", utc=True)
+    if parsed.isna().any():
+        row = int(np.flatnonzero(parsed.isna())[0])
+        raise ContractError(path.name, f"cannot be read as a time: {values.iloc[row]!r}", column=name, row=f"row {row}")
+    return np.asarray(parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64))
+
+
+def _attribute_frame(path: Path | None) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    frame = _read(path)
+    if "item" not in frame.columns:
+        raise SourceError(f"{path}: no column 'item'; there are {', '.join(map(str, frame.columns))}")
+    if "attributes" not in frame.columns and not any(name in frame.columns for name in TEXTS):
+        raise SourceError(f"{path}: neither 'attributes' nor a text ({', '.join(TEXTS)})")
+    _whole(frame, "item", path)
+    return frame
+
+
+def _items(ids: NDArray[np.str_], listed: pd.DataFrame | None, path: Path | None) -> Items:
+    names = tuple(ids.tolist())
+    if listed is None:
+        return Items(names)
+    rows = np.searchsorted(ids, _names(listed["item"])) + 1
+    text = next((one for one in TEXTS if one in listed.columns), None)
+    texts = None
+    if text is not None:
+        found = [""] * len(names)
+        for row, value in zip(rows.tolist(), listed[text].fillna("").astype(str), strict=True):
+            found[row - 1] = value
+        texts = tuple(found)
+    if "attributes" not in listed.columns:
+        return Items(names, texts=texts)
+    pairs = [
+        (row, str(value))
+        for row, values in zip(rows.tolist(), listed["attributes"].tolist(), strict=True)
+        for value in _values(values)
+    ]
+    values, codes = np.unique(np.array([value for _, value in pairs], dtype=np.str_), return_inverse=True)
+    item_P = np.array([row for row, _ in pairs], dtype=np.int64)
+    both = np.unique(np.stack([item_P, codes], axis=1), axis=0) if len(pairs) else np.zeros((0, 2), dtype=np.int64)
+    return Items(
+        names,
+        attribute_offsets=np.searchsorted(both[:, 0], np.arange(len(names) + 2)).astype(np.int64),
+        attributes_P=both[:, 1].astype(np.int32),
+        num_attributes=len(values),
+        texts=texts,
+    )
+
+
+def _values(values: Any) -> list[Any]:
+    if values is None or (isinstance(values, float) and np.isnan(values)):
+        return []
+    if isinstance(values, str):
+        return [one.strip() for one in values.strip("[]").replace(",", "|").split("|") if one.strip()]
+    return list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]

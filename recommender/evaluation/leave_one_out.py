@@ -1,0 +1,76 @@
+"""Full ranking of one held-out item a user: every item the user has not seen competes, ties count against the ranker.
+
+Shapes: U users · V items, rows 1 … V.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.errors import TrainingError
+from recommender.models.next_item.ranker import ItemRanker
+from recommender.sequences import Sequences
+
+USERS_A_BATCH = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Rank of each judged user's held-out item, 1 is best."""
+
+    users: NDArray[np.int64]
+    """Rows of the judged users."""
+    ranks: NDArray[np.int64]
+
+    def ndcg_U(self, at: int = 10) -> NDArray[np.float64]:
+        """1 / log2(1 + rank) within the first `at`, else 0: one value a judged user."""
+        return np.where(self.ranks <= at, 1 / np.log2(1.0 + self.ranks), 0.0)
+
+    def recall_U(self, at: int = 10) -> NDArray[np.float64]:
+        return (self.ranks <= at).astype(np.float64)
+
+    def summary(self) -> dict[str, Any]:
+        """ndcg@10, recall@10, mrr@10 and how many users were judged."""
+        if not len(self.ranks):
+            return {"ndcg@10": None, "recall@10": None, "mrr@10": None, "users": 0}
+        reciprocal = np.where(self.ranks <= 10, 1.0 / self.ranks, 0.0)
+        return {
+            "ndcg@10": float(self.ndcg_U().mean()),
+            "recall@10": float(self.recall_U().mean()),
+            "mrr@10": float(reciprocal.mean()),
+            "users": len(self.ranks),
+        }
+
+
+def full_ranks(scores_UV: NDArray[np.float32], seen: Sequences, target_U: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Rank of `target_U` among the items that are not in `seen`; an item with an equal score stands before it.
+
+    `scores_UV`: float32 [U, V + 1]. A target that was seen before is ranked among the unseen ones all the same.
+    """
+    rows = np.arange(len(target_U))
+    target_score_U = scores_UV[rows, target_U][:, None]
+    better_UV = scores_UV >= target_score_U
+    better_UV[:, 0] = False
+    better_UV[seen.rows_T(), seen.items_T] = False
+    better_UV[rows, target_U] = False
+    return np.asarray(better_UV.sum(axis=1) + 1, dtype=np.int64)
+
+
+def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:
+    """Rank every user's held-out item (0: user not judged) given what came before it.
+
+    Raises:
+        TrainingError: a score is NaN; names the ranker.
+    """
+    users = np.flatnonzero(target_U > 0)
+    ranks = np.zeros(len(users), dtype=np.int64)
+    for first in range(0, len(users), USERS_A_BATCH):
+        some = users[first : first + USERS_A_BATCH]
+        batch = histories.take(some)
+        scores_UV = ranker.score(batch)
+        if np.isnan(scores_UV).any():
+            raise TrainingError(f"{ranker.name}: a score is NaN; the fit is broken and cannot be judged.")
+        ranks[first : first + len(some)] = full_ranks(scores_UV, batch, target_U[some])
+    return Ranks(users, ranks)

@@ -1,0 +1,138 @@
+"""Sequences of items: what next-item rankers learn from and are asked about.
+
+Shapes: U users · T events in all · V items (rows 1 … V; row 0 is no item) · K attribute values · P pairs of item and attribute.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """V items: their names, and their content where it is known. Row 0 stands for no item."""
+
+    ids: tuple[str, ...]
+    """[V]: ids[i - 1] is the name of row i."""
+    attribute_offsets: NDArray[np.int64] | None = None
+    """[V + 2]: row i has the attributes attribute_offsets[i] … attribute_offsets[i + 1]. None: nothing is known."""
+    attributes_P: NDArray[np.int32] | None = None
+    """Attribute values, 0 … K - 1."""
+    num_attributes: int = 0
+    texts: tuple[str, ...] | None = None
+    """[V]: name or description, where there is one."""
+
+    @property
+    def num(self) -> int:
+        return len(self.ids)
+
+    def attribute_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Pairs of (row, attribute), [P] each; empty where nothing is known."""
+        if self.attribute_offsets is None or self.attributes_P is None:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+        rows_P = np.repeat(np.arange(self.num + 1), np.diff(self.attribute_offsets))
+        return rows_P.astype(np.int64), self.attributes_P
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """U users' events, each user's oldest first."""
+
+    items: Items
+    offsets: NDArray[np.int64]
+    """[U + 1]: user u has the events offsets[u] … offsets[u + 1]; there may be none."""
+    items_T: NDArray[np.int32]
+    """Row of the item, 1 … V."""
+    times_T: NDArray[np.int64] | None = None
+    """µs since 1970, UTC; None where the source has no times."""
+    users_U: NDArray[np.int64] | None = None
+    """Row of each user in the sequences that a ranker was fitted on, -1 for a new one; None: all are new."""
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths_U(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+    def rows_T(self) -> NDArray[np.int64]:
+        """The user of each event."""
+        return np.repeat(np.arange(self.num_users), self.lengths_U)
+
+    def without_last(self, events: int = 1) -> "Sequences":
+        """Every user without the last `events` events (fewer where there are fewer)."""
+        keep_U = np.maximum(self.lengths_U - events, 0)
+        place_T = np.arange(len(self.items_T)) - np.repeat(self.offsets[:-1], self.lengths_U)
+        kept_T = place_T < np.repeat(keep_U, self.lengths_U)
+        return replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(keep_U)]).astype(np.int64),
+            items_T=self.items_T[kept_T],
+            times_T=None if self.times_T is None else self.times_T[kept_T],
+        )
+
+    def last_U(self) -> NDArray[np.int32]:
+        """Every user's last item, 0 where there is none."""
+        out_U = np.zeros(self.num_users, dtype=np.int32)
+        some_U = self.lengths_U > 0
+        out_U[some_U] = self.items_T[self.offsets[1:][some_U] - 1]
+        return out_U
+
+    def take(self, users: NDArray[np.int64]) -> "Sequences":
+        """Some users, in the order given."""
+        lengths = self.lengths_U[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.arange(int(offsets[-1])) + np.repeat(self.offsets[:-1][users] - offsets[:-1], lengths)
+        return replace(
+            self,
+            offsets=offsets,
+            items_T=self.items_T[places],
+            times_T=None if self.times_T is None else self.times_T[places],
+            users_U=None if self.users_U is None else self.users_U[users],
+        )
+
+    def last_LU(self, length: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Each user's last `length` items, right-padded with 0: int32 [U, length], and how many there are: [U]."""
+        num_U = np.minimum(self.lengths_U, length)
+        out = np.zeros((self.num_users, length), dtype=np.int32)
+        rows = np.repeat(np.arange(self.num_users), num_U)
+        within = np.arange(int(num_U.sum())) - np.repeat(np.cumsum(num_U) - num_U, num_U)
+        out[rows, within] = self.items_T[np.repeat(self.offsets[1:] - num_U, num_U) + within]
+        return out, num_U
+
+
+@dataclass(frozen=True, eq=False)
+class LeaveOneOut:
+    """Each user's last item is the test, the one before it validation (users with fewer than three events: only training)."""
+
+    train: Sequences
+    """Without both."""
+    train_and_validation: Sequences
+    validation_U: NDArray[np.int32]
+    """Row of the held-out item, 0: this user is not judged."""
+    test_U: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, sequences: Sequences) -> "LeaveOneOut":
+        sequences = replace(sequences, users_U=np.arange(sequences.num_users))
+        long_U = sequences.lengths_U >= 3
+        kept = np.arange(len(sequences.items_T))
+        drop = {}
+        for events in (1, 2):
+            cut_U = np.where(long_U, sequences.lengths_U - events, sequences.lengths_U)
+            place = kept - np.repeat(sequences.offsets[:-1], sequences.lengths_U)
+            mask = place < np.repeat(cut_U, sequences.lengths_U)
+            drop[events] = replace(
+                sequences,
+                offsets=np.concatenate([[0], np.cumsum(cut_U)]).astype(np.int64),
+                items_T=sequences.items_T[mask],
+                times_T=None if sequences.times_T is None else sequences.times_T[mask],
+            )
+        return cls(
+            train=drop[2],
+            train_and_validation=drop[1],
+            validation_U=np.where(long_U, drop[1].last_U(), 0).astype(np.int32),
+            test_U=np.where(long_U, sequences.last_U(), 0).astype(np.int32),
+        )
