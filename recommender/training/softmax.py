@@ -1,0 +1,184 @@
+"""Exact cross entropy over all items in memory that does not grow with targets x items.
+
+The gradient is made while the loss is: a block of logits lives in a small buffer, becomes its softmax in place, gives its share
+of both gradients and is overwritten by the next block, as in Liger's and Apple's cut cross entropy (Hsu et al. 2024;
+Wijmans et al., ICLR 2025). Where one row of logits is larger than the buffer, the items are walked in blocks twice: first for
+the normaliser, then for the gradients.
+
+Shapes: M targets · V items · D width · R rows and C items of a block.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BUFFER = 1 << 19
+"""Elements of a block of logits on a CPU: 2 MiB, which stays in its cache."""
+BUFFER_GPU = 1 << 27
+MIN_ROWS = 32
+"""Fewer rows than this in a block waste the matrix units: then the items are cut as well."""
+TINY = 1e-30
+
+
+def linear_cross_entropy(
+    states_MD: Tensor,
+    weight_VD: Tensor,
+    targets_M: Tensor,
+    bias_V: Tensor | None = None,
+    *,
+    first: int = 0,
+    weights_M: Tensor | None = None,
+    smoothing: float = 0.0,
+    buffer: int | None = None,
+) -> Tensor:
+    """Sum over targets of -log softmax(states @ weight.T + bias)[target], times `weights_M` where given.
+
+    `first`: rows of `weight_VD` before it are no item and never compete (row 0 of an embedding). `smoothing`: this share of each
+    target's mass is spread evenly over all items. Gradients reach `states_MD`, `weight_VD` and `bias_V`; float32 accumulation.
+    """
+    loss: Tensor = _LinearCrossEntropy.apply(
+        states_MD, weight_VD, targets_M, bias_V, weights_M, first, smoothing, buffer
+    )  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: torch.autograd.function.FunctionCtx,
+        states_MD: Tensor,
+        weight_VD: Tensor,
+        targets_M: Tensor,
+        bias_V: Tensor | None,
+        weights_M: Tensor | None,
+        first: int,
+        smoothing: float,
+        buffer: int | None,
+    ) -> Tensor:
+        items_VD = weight_VD.detach()[first:]
+        size = buffer or (BUFFER_GPU if states_MD.is_cuda else BUFFER)
+        targets_M = targets_M - first
+        bias = None if bias_V is None else bias_V.detach()[first:]
+        states = states_MD.detach().contiguous()
+        grad_states = torch.empty_like(states)
+        grad_weight = torch.zeros_like(weight_VD)
+        grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
+        into = grad_weight[first:], None if grad_bias is None else grad_bias[first:]
+        walk = _by_rows if size >= MIN_ROWS * len(items_VD) or len(states) * len(items_VD) <= size else _by_items
+        loss = walk(states, items_VD, bias, targets_M, weights_M, smoothing, size, grad_states, *into)
+        ctx.save_for_backward(grad_states, grad_weight, grad_bias)
+        return loss
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_states, grad_weight, grad_bias = ctx.saved_tensors  # type: ignore[attr-defined]
+        for one in (grad_states, grad_weight, grad_bias):
+            if one is not None:
+                one.mul_(grad)
+        return grad_states, grad_weight, None, grad_bias, None, None, None, None
+
+
+def _by_rows(
+    states: Tensor,
+    items: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    weights: Tensor | None,
+    smoothing: float,
+    size: int,
+    grad_states: Tensor,
+    grad_items: Tensor,
+    grad_bias: Tensor | None,
+) -> Tensor:
+    """Blocks of whole rows: one pass."""
+    num_items = len(items)
+    rows = max(min(size // num_items, len(states)), 1)
+    logits = states.new_empty(rows, num_items)
+    places = torch.arange(rows, device=states.device)
+    total = torch.zeros((), dtype=torch.float32, device=states.device)
+    transposed = items.T
+    for start in range(0, len(states), rows):
+        h, t = states[start : start + rows], targets[start : start + rows]
+        block, place = logits[: len(h)], places[: len(h)]
+        if bias is None:
+            torch.mm(h, transposed, out=block)
+        else:
+            torch.addmm(bias, h, transposed, out=block)
+        at_target = block[place, t]
+        mean = block.mean(dim=1) if smoothing else None
+        torch.softmax(block, dim=1, out=block)
+        losses = -block[place, t].clamp_(min=TINY).log_()
+        lost = losses > 60.0  # below what a probability can hold: from the logits instead
+        if bool(lost.any()):
+            exact = h[lost] @ transposed if bias is None else torch.addmm(bias, h[lost], transposed)
+            losses[lost] = exact.logsumexp(dim=1) - at_target[lost]
+        block[place, t] -= 1.0 - smoothing
+        if mean is not None:
+            losses += smoothing * (at_target - mean)
+            block -= smoothing / num_items
+        if weights is not None:
+            block *= weights[start : start + rows, None]
+            losses *= weights[start : start + rows]
+        total += losses.sum()
+        torch.mm(block, items, out=grad_states[start : start + rows])
+        grad_items.addmm_(block.T, h)
+        if grad_bias is not None:
+            grad_bias += block.sum(dim=0)
+    return total
+
+
+def _by_items(
+    states: Tensor,
+    items: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    weights: Tensor | None,
+    smoothing: float,
+    size: int,
+    grad_states: Tensor,
+    grad_items: Tensor,
+    grad_bias: Tensor | None,
+) -> Tensor:
+    """Blocks of rows x items: one pass for the normalisers, one for the gradients."""
+    num_items = len(items)
+    rows = min(len(states), 1024)
+    columns = max(size // rows, 1)
+    logits = states.new_empty(rows * columns)
+    total = torch.zeros((), dtype=torch.float32, device=states.device)
+    grad_states.zero_()
+    for start in range(0, len(states), rows):
+        h, t = states[start : start + rows], targets[start : start + rows]
+        normaliser = torch.full_like(h[:, 0], -torch.inf)
+        at_target = (h * items[t]).sum(dim=1) + (0.0 if bias is None else bias[t])
+        mean = torch.zeros_like(normaliser)
+        for low in range(0, num_items, columns):
+            block = _block(logits, h, items, bias, low, columns)
+            if smoothing:
+                mean += block.sum(dim=1) / num_items
+            high = block.amax(dim=1)
+            normaliser = torch.logaddexp(normaliser, block.sub_(high[:, None]).exp_().sum(dim=1).log_().add_(high))
+        scale = torch.ones_like(normaliser) if weights is None else weights[start : start + rows]
+        for low in range(0, num_items, columns):
+            block = _block(logits, h, items, bias, low, columns)
+            block.sub_(normaliser[:, None]).exp_()
+            inside = torch.nonzero((t >= low) & (t < low + block.shape[1]))[:, 0]
+            block[inside, t[inside] - low] -= 1.0 - smoothing
+            if smoothing:
+                block -= smoothing / num_items
+            if weights is not None:
+                block *= scale[:, None]
+            grad_states[start : start + rows].addmm_(block, items[low : low + columns])
+            grad_items[low : low + columns].addmm_(block.T, h)
+            if grad_bias is not None:
+                grad_bias[low : low + columns] += block.sum(dim=0)
+        total += ((normaliser - (1 - smoothing) * at_target - smoothing * mean) * scale).sum()
+    return total
+
+
+def _block(logits: Tensor, h: Tensor, items: Tensor, bias: Tensor | None, low: int, columns: int) -> Tensor:
+    some = items[low : low + columns]
+    block = logits[: len(h) * len(some)].view(len(h), len(some))
+    if bias is None:
+        return torch.mm(h, some.T, out=block)
+    return torch.addmm(bias[low : low + columns], h, some.T, out=block)
