@@ -4,7 +4,7 @@ Shapes: N pairs of user and campaign · F features.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -49,6 +49,8 @@ class FitContext:
     checkpoint_every_s: float = 30.0
     earlier: "Ranker | None" = None
     """The same ranker fitted at an earlier boundary with the same configuration: a fit may start from its weights."""
+    progress: Callable[[dict[str, Any]], None] | None = None
+    """Told every few steps: phase, step, of, loss, rate, steps_a_second."""
 
 
 class Ranker(ABC):

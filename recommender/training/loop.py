@@ -1,14 +1,16 @@
 """The loop: steps of AdamW that can be killed at any moment and resumed to the same weights, bit for bit.
 
 Nothing random outlives a step: batches come from (seed, phase, step) and the generator of dropout is seeded anew at every step, so
-a checkpoint needs the model, the optimiser and the step's number only.
+a checkpoint needs the model, the optimiser, the averages and the step's number only. A batch is a sum over its rows and a weight, so it
+may be taken in parts: for gradients that accumulate, for the processes of `torchrun`, and when memory runs out.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,22 +20,81 @@ from torch import Tensor, nn
 from recommender.errors import DeviceError, TrainingError
 from recommender.manifest import digest
 from recommender.models.ranker import FitContext
+from recommender.training import processes
 from recommender.training.checkpoints import Checkpoints
+from recommender.training.guard import Guard, out_of_memory
 
 LOG_EVERY = 10
+Rows = TypeVar("Rows", bound=NDArray[Any])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """AdamW: linear warm-up, then linear decay to zero; gradients clipped to norm 1."""
+    """AdamW: linear warm-up, then linear decay to zero; gradients clipped to norm `clip`."""
 
     steps: int
     rate: float
     weight_decay: float = 0.01
     warm_up: int = 30
+    clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    ema: float = 0.0
+    """> 0: weights are averaged with this decay a step; judged and returned are the averages (Polyak & Juditsky, 1992)."""
+    accumulate: int = 1
+    """A batch is taken in this many parts, one after the other."""
 
     def rate_at(self, step: int) -> float:
         return self.rate * min((step + 1) / self.warm_up, 1.0) * (1 - step / max(self.steps, 1))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Every `of`-th row of a batch, from `index` on."""
+
+    index: int = 0
+    of: int = 1
+
+    def __call__(self, rows: Rows) -> Rows:
+        return rows[self.index :: self.of]  # type: ignore[return-value]
+
+    def split(self, into: int) -> list["Part"]:
+        """This part's own parts, which together are this part."""
+        return [Part(self.index + one * self.of, self.of * into) for one in range(into)]
+
+
+class Sum(NamedTuple):
+    """A loss summed over rows, and the weight of these rows: the batch's loss is sum of losses / sum of weights."""
+
+    loss: Tensor
+    weight: float
+
+
+@dataclass(frozen=True)
+class Divisible:
+    """Batches that can be taken in parts."""
+
+    loss_at: Callable[[int, Part], Sum]
+    inputs_at: Callable[[int], dict[str, NDArray[Any]]] | None = None
+    """Names and values of a step's inputs, for the guard: it names the one that is not finite."""
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Stop when `patience` judgements in a row were not better; the best weights are what remains."""
+
+    patience: int
+    higher_is_better: bool = True
+
+    def best(self, judged: list[float]) -> int:
+        return int(np.argmax(judged) if self.higher_is_better else np.argmin(judged))
+
+
+@dataclass
+class _Averages:
+    """Moving averages of the parameters, and the best weights so far."""
+
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 def device_of(context: FitContext) -> torch.device:
@@ -62,7 +123,7 @@ def reproducible(context: FitContext) -> Iterator[torch.device]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), processes.joined(device):
             yield device
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise TrainingError(
@@ -75,60 +136,153 @@ def reproducible(context: FitContext) -> Iterator[torch.device]:
 def run_phase(
     phase: str,
     model: nn.Module,
-    loss_at: Callable[[int], Tensor],
+    loss_at: Callable[[int], Tensor] | Divisible,
     schedule: Schedule,
     context: FitContext,
     *,
     every: int = 0,
     judge: Callable[[], float] | None = None,
+    stop: EarlyStop | None = None,
 ) -> list[float]:
     """Take `schedule.steps` steps on the trainable parameters of `model`; returns `judge`'s figures, one each `every` steps.
 
+    `loss_at`: a step's mean loss, or batches that can be divided. With `stop` the model ends with its best weights.
+
     Raises:
-        TrainingError: a loss or gradient is not finite; names phase and step.
+        TrainingError: a loss or gradient is not finite or the loss exploded (names phase, step and what was wrong), or memory
+            did not suffice for half a batch.
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimiser = torch.optim.AdamW(trained.values(), lr=schedule.rate, weight_decay=schedule.weight_decay)
+    optimiser = torch.optim.AdamW(
+        trained.values(), lr=schedule.rate, weight_decay=schedule.weight_decay, betas=schedule.betas, fused=True
+    )
     checkpoints = Checkpoints(context.checkpoints) if context.checkpoints is not None else None
-    first, judged = _resume(phase, trained, optimiser, checkpoints)
+    averages = _Averages()
+    first, judged, halved = _resume(phase, trained, optimiser, averages, checkpoints)
+    batches = loss_at if isinstance(loss_at, Divisible) else None
+    guard = Guard(phase, schedule.steps, batches.inputs_at if batches else None)
     saved_at = started = time.monotonic()
     for step in range(first, schedule.steps):
-        torch.manual_seed(seed_of(context.seed, phase, step))
+        if stop is not None and judged and len(judged) - 1 - stop.best(judged) >= stop.patience:
+            break
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate_at(step)
         model.train()
-        loss = loss_at(step)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(trained.values(), 1.0)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise TrainingError(
-                f"{phase}, step {step + 1} of {schedule.steps}: loss {float(loss.detach())}, gradient norm {float(norm)}. "
-                "Lower the rate, or look for infinite values in the features of that batch."
-            )
+        while True:
+            optimiser.zero_grad(set_to_none=True)
+            try:
+                loss = _backward(loss_at, step, phase, schedule.accumulate * (2 if halved else 1), trained, context)
+                break
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if halved or batches is None:
+                    raise TrainingError(
+                        f"{phase}, step {step + 1}: memory did not suffice{' for half a batch' if halved else ''} on "
+                        f"{context.device} ({error}). Lower the batch or use a larger machine."
+                    ) from None
+                warnings.warn(f"{phase}, step {step + 1}: memory did not suffice; batches are halved", stacklevel=2)
+                halved = True
+        norm = nn.utils.clip_grad_norm_(trained.values(), schedule.clip)
+        guard.check(step, float(loss), float(norm), trained)
         optimiser.step()
-        done, loss = step + 1, loss.detach()
-        if checkpoints is not None and (done % LOG_EVERY == 0 or done == schedule.steps):
+        done = step + 1
+        _average(trained, averages, schedule.ema)
+        if done % LOG_EVERY == 0 or done == schedule.steps:
             speed = (done - first) / max(time.monotonic() - started, 1e-9)
             facts = {"phase": phase, "step": done, "of": schedule.steps, "loss": round(float(loss), 6)}
-            checkpoints.log(**facts, rate=schedule.rate_at(step), steps_a_second=round(speed, 2))
+            facts |= {"rate": schedule.rate_at(step), "steps_a_second": round(speed, 2)}
+            if checkpoints is not None and processes.is_first():
+                checkpoints.log(**facts)
+            if context.progress is not None:
+                context.progress(facts)
         if judge is not None and every and done % every == 0:
-            model.eval()
-            judged.append(judge())
+            with _averaged(trained, averages.ema):
+                model.eval()
+                judged.append(judge())
+                if stop is not None and stop.best(judged) == len(judged) - 1:
+                    averages.best = {name: parameter.detach().clone() for name, parameter in trained.items()}
+            if checkpoints is not None and processes.is_first():
+                checkpoints.log(
+                    phase=phase, step=done, of=schedule.steps, loss=round(float(loss), 6), judged=judged[-1]
+                )
         if checkpoints is not None and (
             done == schedule.steps or time.monotonic() - saved_at >= context.checkpoint_every_s
         ):
-            checkpoints.save(phase, _state(trained, optimiser), {"step": done, "judged": judged})
+            if processes.is_first():
+                numbers = {"step": done, "judged": judged, "halved": halved}
+                checkpoints.save(phase, _state(trained, optimiser, averages), numbers)
             saved_at = time.monotonic()
+    with torch.no_grad():
+        for name, value in (averages.best or averages.ema).items():
+            trained[name].copy_(value)
     model.eval()
     return judged
 
 
-def _state(trained: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
+def _backward(
+    loss_at: Callable[[int], Tensor] | Divisible,
+    step: int,
+    phase: str,
+    parts: int,
+    trained: dict[str, nn.Parameter],
+    context: FitContext,
+) -> Tensor:
+    """The batch's gradient, over all parts and processes, and its loss."""
+    torch.manual_seed(seed_of(context.seed, phase, step))
+    if not isinstance(loss_at, Divisible):
+        loss = loss_at(step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+    rank, world = processes.place()
+    if rank:
+        torch.manual_seed(seed_of(context.seed, f"{phase} {rank}", step))
+    total, weight = torch.zeros(()), 0.0
+    for part in Part(rank, world).split(parts):
+        some = loss_at.loss_at(step, part)
+        if some.weight:
+            some.loss.backward()  # type: ignore[no-untyped-call]
+            total, weight = total.to(some.loss.device) + some.loss.detach().float(), weight + some.weight
+    total, weight = processes.add_up(list(trained.values()), total, weight)
+    for parameter in trained.values():
+        if parameter.grad is not None:
+            parameter.grad.div_(max(weight, 1e-9))
+    return total / max(weight, 1e-9)
+
+
+@torch.no_grad()
+def _average(trained: dict[str, nn.Parameter], averages: _Averages, decay: float) -> None:
+    if not decay:
+        return
+    for name, parameter in trained.items():
+        if name in averages.ema:
+            averages.ema[name].lerp_(parameter.detach(), 1 - decay)
+        else:
+            averages.ema[name] = parameter.detach().clone()
+
+
+@contextmanager
+def _averaged(trained: dict[str, nn.Parameter], ema: dict[str, Tensor]) -> Iterator[None]:
+    """The averages in the parameters' place."""
+    own = {name: trained[name].detach().clone() for name in ema}
+    try:
+        for name, value in ema.items():
+            trained[name].data.copy_(value)
+        yield
+    finally:
+        for name, value in own.items():
+            trained[name].data.copy_(value)
+
+
+def _state(
+    trained: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, averages: _Averages
+) -> dict[str, NDArray[Any]]:
     state = {f"model.{name}": _numpy(parameter) for name, parameter in trained.items()}
     for name, parameter in trained.items():
         for key, value in optimiser.state[parameter].items():
             state[f"optimiser.{key}.{name}"] = _numpy(value)
+    for kind in ("ema", "best"):
+        state |= {f"{kind}.{name}": _numpy(value) for name, value in getattr(averages, kind).items()}
     return state
 
 
@@ -136,14 +290,16 @@ def _resume(
     phase: str,
     trained: dict[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
+    averages: _Averages,
     checkpoints: Checkpoints | None,
-) -> tuple[int, list[float]]:
+) -> tuple[int, list[float], bool]:
     if checkpoints is None:
-        return 0, []
+        return 0, [], False
     found = checkpoints.load(phase)
-    checkpoints.rewind(phase, 0 if found is None else int(found.numbers["step"]))
+    if processes.is_first():
+        checkpoints.rewind(phase, 0 if found is None else int(found.numbers["step"]))
     if found is None:
-        return 0, []
+        return 0, [], False
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(torch.from_numpy(found.tensors[f"model.{name}"]))
@@ -154,7 +310,10 @@ def _resume(
                 for key in keys
                 if key[len(prefix) : -len(suffix)] in ("step", "exp_avg", "exp_avg_sq")
             }
-    return int(found.numbers["step"]), list(found.numbers["judged"])
+            for kind in ("ema", "best"):
+                if f"{kind}.{name}" in found.tensors:
+                    getattr(averages, kind)[name] = _tensor(found.tensors[f"{kind}.{name}"], parameter)
+    return int(found.numbers["step"]), list(found.numbers["judged"]), bool(found.numbers.get("halved", False))
 
 
 def _tensor(array: NDArray[Any], parameter: nn.Parameter) -> Tensor:

@@ -36,15 +36,15 @@ def linear_cross_entropy(
     `first`: rows of `weight_VD` before it are no item and never compete (row 0 of an embedding). `smoothing`: this share of each
     target's mass is spread evenly over all items. Gradients reach `states_MD`, `weight_VD` and `bias_V`; float32 accumulation.
     """
-    loss: Tensor = _LinearCrossEntropy.apply(
+    loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         states_MD, weight_VD, targets_M, bias_V, weights_M, first, smoothing, buffer
-    )  # type: ignore[no-untyped-call]
+    )
     return loss
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: torch.autograd.function.FunctionCtx,
         states_MD: Tensor,
         weight_VD: Tensor,
@@ -66,11 +66,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         into = grad_weight[first:], None if grad_bias is None else grad_bias[first:]
         walk = _by_rows if size >= MIN_ROWS * len(items_VD) or len(states) * len(items_VD) <= size else _by_items
         loss = walk(states, items_VD, bias, targets_M, weights_M, smoothing, size, grad_states, *into)
-        ctx.save_for_backward(grad_states, grad_weight, grad_bias)
+        ctx.save_for_backward(grad_states, grad_weight, grad_bias)  # type: ignore[arg-type]
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_states, grad_weight, grad_bias = ctx.saved_tensors  # type: ignore[attr-defined]
         for one in (grad_states, grad_weight, grad_bias):

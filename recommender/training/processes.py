@@ -1,0 +1,59 @@
+"""Several processes that train one model, as `torchrun` starts them: each takes its part of every batch, gradients are added up.
+
+    torchrun --nproc-per-node 2 .venv/bin/recommender benchmark sequences …
+
+gloo on CPUs, NCCL on GPUs. One process alone needs none of this and none of it runs.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Join the processes that `torchrun` started, if it did; leave them afterwards."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def place() -> tuple[int, int]:
+    """This process' number and how many there are."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def is_first() -> bool:
+    """Whether this process writes files."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def add_up(parameters: Sequence[nn.Parameter], loss: Tensor, weight: float) -> tuple[Tensor, float]:
+    """Add gradients, losses and weights of all processes, in one message; alone: what was given."""
+    if place()[1] == 1:
+        return loss, weight
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([one.grad.reshape(-1) for one in parameters if one.grad is not None])
+    message = torch.cat([flat, loss.reshape(1).to(flat), flat.new_tensor([weight])])
+    distributed.all_reduce(message)
+    start = 0
+    for parameter in parameters:
+        size = parameter.numel()
+        if parameter.grad is not None:
+            parameter.grad.copy_(message[start : start + size].view_as(parameter))
+        start += size
+    return message[-2], float(message[-1])
