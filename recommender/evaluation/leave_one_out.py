@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recommender.errors import TrainingError
 from recommender.models.next_item.ranker import ItemRanker
+from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Sequences
 
 USERS_A_BATCH = 512
@@ -26,7 +27,7 @@ class Ranks:
 
     def ndcg_U(self, at: int = 10) -> NDArray[np.float64]:
         """1 / log2(1 + rank) within the first `at`, else 0: one value a judged user."""
-        return np.where(self.ranks <= at, 1 / np.log2(1.0 + self.ranks), 0.0)
+        return ndcg(self.ranks, at)
 
     def recall_U(self, at: int = 10) -> NDArray[np.float64]:
         return (self.ranks <= at).astype(np.float64)
@@ -42,20 +43,6 @@ class Ranks:
             "mrr@10": float(reciprocal.mean()),
             "users": len(self.ranks),
         }
-
-
-def full_ranks(scores_UV: NDArray[np.float32], seen: Sequences, target_U: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Rank of `target_U` among the items that are not in `seen`; an item with an equal score stands before it.
-
-    `scores_UV`: float32 [U, V + 1]. A target that was seen before is ranked among the unseen ones all the same.
-    """
-    rows = np.arange(len(target_U))
-    target_score_U = scores_UV[rows, target_U][:, None]
-    better_UV = scores_UV >= target_score_U
-    better_UV[:, 0] = False
-    better_UV[seen.rows_T(), seen.items_T] = False
-    better_UV[rows, target_U] = False
-    return np.asarray(better_UV.sum(axis=1) + 1, dtype=np.int64)
 
 
 def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:

@@ -42,6 +42,8 @@ class Schedule:
     """> 0: weights are averaged with this decay a step; judged and returned are the averages (Polyak & Juditsky, 1992)."""
     accumulate: int = 1
     """A batch is taken in this many parts, one after the other."""
+    end: int | None = None
+    """Stop after this many steps, the rate as if all were to come: a repetition of a fit that stopped early."""
 
     def rate_at(self, step: int) -> float:
         return self.rate * min((step + 1) / self.warm_up, 1.0) * (1 - step / max(self.steps, 1))
@@ -162,7 +164,8 @@ def run_phase(
     batches = loss_at if isinstance(loss_at, Divisible) else None
     guard = Guard(phase, schedule.steps, batches.inputs_at if batches else None)
     saved_at = started = time.monotonic()
-    for step in range(first, schedule.steps):
+    last = schedule.steps if schedule.end is None else min(schedule.end, schedule.steps)
+    for step in range(first, last):
         if stop is not None and judged and len(judged) - 1 - stop.best(judged) >= stop.patience:
             break
         for group in optimiser.param_groups:
@@ -188,7 +191,7 @@ def run_phase(
         optimiser.step()
         done = step + 1
         _average(trained, averages, schedule.ema)
-        if done % LOG_EVERY == 0 or done == schedule.steps:
+        if done % LOG_EVERY == 0 or done == last:
             speed = (done - first) / max(time.monotonic() - started, 1e-9)
             facts = {"phase": phase, "step": done, "of": schedule.steps, "loss": round(float(loss), 6)}
             facts |= {"rate": schedule.rate_at(step), "steps_a_second": round(speed, 2)}
@@ -206,9 +209,7 @@ def run_phase(
                 checkpoints.log(
                     phase=phase, step=done, of=schedule.steps, loss=round(float(loss), 6), judged=judged[-1]
                 )
-        if checkpoints is not None and (
-            done == schedule.steps or time.monotonic() - saved_at >= context.checkpoint_every_s
-        ):
+        if checkpoints is not None and (done == last or time.monotonic() - saved_at >= context.checkpoint_every_s):
             if processes.is_first():
                 numbers = {"step": done, "judged": judged, "halved": halved}
                 checkpoints.save(phase, _state(trained, optimiser, averages), numbers)

@@ -1,0 +1,100 @@
+"""Packed batches: sequences of any length end to end, no padding in anything but attention, which works on groups of like length.
+
+Shapes: T tokens of a batch · B sequences of a group · L length of its longest.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recommender.sequences import Sequences
+
+STRETCH, SLACK = 1.25, 2
+"""A group's longest sequence is at most STRETCH x its shortest + SLACK."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Sequences of like length."""
+
+    tokens_BL: Tensor
+    """Token at each place; behind a sequence's end its last one again, which causal attention never lets others see."""
+    real: Tensor
+    """Places of [B x L] that are tokens, in the tokens' order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Sequences end to end, the shorter ones first."""
+
+    events_T: NDArray[np.int64]
+    """Each token's row in the sequences' events."""
+    places_T: Tensor
+    """Place of each token within its window, from 0."""
+    groups: tuple[Group, ...]
+    last: Tensor
+    """Last token of each sequence, in the order that they were given in."""
+
+    def to(self, device: torch.device) -> "Packed":
+        if device.type == "cpu":
+            return self
+        groups = tuple(Group(one.tokens_BL.to(device), one.real.to(device)) for one in self.groups)
+        return Packed(self.events_T, self.places_T.to(device), groups, self.last.to(device))
+
+
+def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Packed:
+    """Pack the windows [start, start + length) of events; every length at least 1."""
+    order = np.argsort(lengths, kind="stable")
+    starts, lengths = starts[order], lengths[order]
+    first = np.cumsum(lengths) - lengths
+    places_T = np.arange(int(lengths.sum())) - np.repeat(first, lengths)
+    groups, begin = [], 0
+    while begin < len(lengths):
+        end = int(np.searchsorted(lengths, lengths[begin] * STRETCH + SLACK, side="right"))
+        within = np.arange(int(lengths[end - 1]))
+        some = lengths[begin:end, None]
+        tokens = first[begin:end, None] + np.minimum(within, some - 1)
+        real = np.flatnonzero((within < some).ravel())
+        groups.append(Group(torch.from_numpy(tokens), torch.from_numpy(real)))
+        begin = end
+    last = np.empty(len(order), dtype=np.int64)
+    last[order] = first + lengths - 1
+    return Packed(
+        np.repeat(starts, lengths) + places_T, torch.from_numpy(places_T), tuple(groups), torch.from_numpy(last)
+    )
+
+
+def windows(sequences: Sequences, length: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut every user's events into windows of at most `length` + 1 events, so that every event but the first is a target.
+
+    Where a cut falls is drawn anew at each call; a window reaches back over the cut, so that its first targets have a history too.
+    Starts and lengths (2 and more).
+    """
+    starts, lengths = sequences.offsets[:-1], sequences.lengths_U
+    short = (lengths <= length + 1) & (lengths >= 2)
+    all_starts, all_lengths = [starts[short]], [lengths[short]]
+    for start, num in zip(starts[lengths > length + 1].tolist(), lengths[lengths > length + 1].tolist(), strict=True):
+        phase = int(rng.integers(2, length + 1))
+        ends = np.array([*range(phase, num, length), num], dtype=np.int64)
+        begins = np.maximum(ends - length - 1, 0)
+        all_starts.append(start + begins)
+        all_lengths.append(ends - begins)
+    return np.concatenate(all_starts), np.concatenate(all_lengths)
+
+
+def last_windows(sequences: Sequences, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each user's last `length` events: starts and lengths (0 where there are none)."""
+    lengths = np.minimum(sequences.lengths_U, length)
+    return sequences.offsets[1:] - lengths, lengths
+
+
+def batches_by_tokens(lengths: NDArray[np.int64], tokens: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Shuffled windows in batches of about `tokens` targets each."""
+    order = rng.permutation(len(lengths))
+    targets = np.cumsum(lengths[order] - 1)
+    num = max(int(np.ceil(targets[-1] / tokens)), 1) if len(order) else 0
+    cuts = np.searchsorted(targets, np.arange(1, num) * (targets[-1] / num)) if num else []
+    return [one for one in np.split(order, cuts) if len(one)]
