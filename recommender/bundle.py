@@ -56,8 +56,8 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
 
     Raises:
         CorruptFileError: a file is missing, truncated or altered; names it.
-        BundleError: a newer format, an unknown ranker, another feature schema, tensors that do not fit the configuration,
-            or an environment that allows pickled weights.
+        BundleError: a newer format, an unknown ranker or one whose library is missing, another feature schema, tensors that do
+            not fit the configuration, or an environment that allows pickled weights.
     """
     if os.environ.get(UNSAFE_LOAD, "0") not in ("", "0"):
         raise BundleError(f"{UNSAFE_LOAD} is set: it lets files of weights run code. Unset it and start again.")
@@ -76,9 +76,13 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
         "feature_names": list(trained_on),
         "vocabulary": _json(folder / "vocabulary.json"),
     }
-    cls = ranker_class(str(stored.get("ranker")))
     try:
-        return cls.restore(load_file(folder / WEIGHTS), config)
+        return ranker_class(str(stored.get("ranker"))).restore(load_file(folder / WEIGHTS), config)
+    except ImportError as error:
+        raise BundleError(
+            f"{folder}: the ranker {stored.get('ranker')!r} needs a package that is not installed here ({error}). "
+            f"Install it: pip install {error.name}"
+        ) from error
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, SafetensorError) as error:
         raise BundleError(f"{folder}: weights and configuration do not fit together ({error}). Train again.") from error
 

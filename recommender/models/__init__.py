@@ -4,15 +4,18 @@ from importlib import import_module
 from typing import Any
 
 from recommender.errors import BundleError
+from recommender.models.next_item import ITEM_RANKERS
 from recommender.models.ranker import FitContext, Labels, Ranker, Scores
 
 RANKERS = {
     "popularity": "recommender.models.popularity:PopularityRanker",
     "rate_rule": "recommender.models.rate_rule:RateRuleRanker",
     "logistic": "recommender.models.logistic:LogisticRanker",
+    "lightgbm": "recommender.models.lightgbm:LightGBMRanker",
     "transformer": "recommender.models.transformer:TransformerRanker",
+    **{name: f"recommender.models.campaign_items:{name}" for name in ITEM_RANKERS},
 }
-"""Name -> where its class is."""
+"""Name -> where its class is. Every next-item ranker is one of campaigns too, by what it says of their items."""
 
 __all__ = ["RANKERS", "FitContext", "Labels", "Ranker", "Scores", "defaults_of", "ranker_class"]
 
@@ -37,5 +40,4 @@ def defaults_of(name: str) -> dict[str, Any]:
     Raises:
         BundleError: there is no such ranker.
     """
-    module = import_module(ranker_class(name).__module__)
-    return dict(module.DEFAULTS)
+    return ranker_class(name).defaults()

@@ -6,6 +6,7 @@ Shapes: N pairs of user and campaign · F features.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -57,6 +58,11 @@ class Ranker(ABC):
     """A trained ranker of (user, campaign) pairs. Construction is by `fit` or `restore`, never by hand."""
 
     name: ClassVar[str]
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The dials with their values where a configuration does not say otherwise: `DEFAULTS` of the ranker's module."""
+        return dict(import_module(cls.__module__).DEFAULTS)
 
     @classmethod
     @abstractmethod

@@ -10,9 +10,12 @@ from random_examples import random_catalogue, random_examples, random_histories,
 
 from recommender.errors import DeviceError, LabelError
 from recommender.models import RANKERS, FitContext, Labels, Ranker, ranker_class
+from recommender.models.next_item import ITEM_RANKERS
 
 QUICK = {"transformer": {"pretrain_epochs": 2, "pretrain_min_steps": 1, "tune_epochs": 1, "width": 16, "hidden": 8}}
-LEARNING = [name for name in RANKERS if name != "rate_rule"]
+OWN = [name for name in RANKERS if name not in ITEM_RANKERS]
+"""Rankers of campaigns by nature; those that are next-item rankers underneath have tests of their own."""
+LEARNING = [name for name in OWN if name != "rate_rule"]
 
 
 def fitted(name: str) -> Ranker:
@@ -21,7 +24,7 @@ def fitted(name: str) -> Ranker:
     return ranker_class(name).fit(examples, labels, corpus=examples.histories, config=config, context=FitContext())
 
 
-@pytest.fixture(scope="module", params=list(RANKERS))
+@pytest.fixture(scope="module", params=OWN)
 def ranker(request: pytest.FixtureRequest) -> Ranker:
     return fitted(request.param)
 
@@ -63,7 +66,7 @@ def test_labels_of_one_class_are_refused(name: str, outcome: float) -> None:
         ranker_class(name).fit(examples, alike, corpus=examples.histories, config={}, context=FitContext())
 
 
-@pytest.mark.parametrize("name", ["logistic", "transformer"])
+@pytest.mark.parametrize("name", ["logistic", "lightgbm", "transformer"])
 def test_what_the_features_say_is_learned(name: str) -> None:
     examples, labels = random_examples(2)
     p_N = fitted(name).score(examples).redeem_N
