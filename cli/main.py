@@ -1,5 +1,6 @@
 """The `recommender` command: verbs only, each one call into a room below."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,9 @@ app = typer.Typer(
     "Start with [bold]recommender run[/]: it trains on a real year of a grocer and shows what it would recommend.",
 )
 
+benchmarks = typer.Typer(
+    cls=Verbs, no_args_is_help=True, help="Measure rankers on your own data, with the protocol of docs/benchmarks.md."
+)
 SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", "-s", help="Settings file (TOML). Without it: recommender.toml where there is one."),
@@ -48,6 +52,7 @@ DataFile = Annotated[
 Url = Annotated[str, typer.Option("--url", help="The gateway's address. Without it: the one of the settings.")]
 AsOf = Annotated[str | None, typer.Option(help='What "now" is: 2017-12-31, or 2017-12-31T18:00.')]
 FIRST, LATER, CLUSTER = "First", "With a trained ranker", "On a cluster"
+app.add_typer(benchmarks, name="benchmark", rich_help_panel=LATER)
 
 
 def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:
@@ -272,4 +277,48 @@ def submit(
         feature_store=feature_store,
         service_account=service_account,
         source_identity=source_identity,
+    )
+
+
+class TrainOnChoice(StrEnum):
+    """What a benchmark's last fit learns from."""
+
+    TRAIN = "train"
+    BOTH = "train+validation"
+
+
+@benchmarks.command()
+def sequences(
+    interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The JSON file to write.")],
+    attributes: Annotated[
+        Path | None,
+        typer.Option(help="Parquet or CSV with `item` and `attributes` (a list, or values with | between)."),
+    ] = None,
+    ranker: Annotated[str, typer.Option(help="A next-item ranker; a wrong name lists them all.")] = "fusion",
+    train_on: Annotated[
+        TrainOnChoice, typer.Option(help="May the last fit learn from the validation item?")
+    ] = TrainOnChoice.TRAIN,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 17,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dials: Annotated[
+        list[str] | None, typer.Option("--set", help="A dial of the ranker: width=128. May be repeated.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints and the curve; a killed run goes on from there.")
+    ] = None,
+) -> None:
+    """Leave-one-out, full ranking: NDCG@10 and recall@10 of one ranker on one set of sequences."""
+    from cli.benchmark import benchmark_sequences
+
+    benchmark_sequences(
+        interactions,
+        attributes,
+        ranker=ranker,
+        train_on=train_on.value,
+        seed=seed,
+        output=output,
+        device=device,
+        dials=dials or [],
+        checkpoints=checkpoints,
     )

@@ -1,0 +1,71 @@
+"""`benchmark sequences`: any next-item ranker on any set of sequences."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from recommender.benchmarks.sequences import TrainOn, benchmark_file
+from recommender.errors import SettingsError
+
+READINGS = Path("reports/bench/readings.jsonl")
+
+
+def benchmark_sequences(
+    interactions: Path,
+    attributes: Path | None,
+    *,
+    ranker: str,
+    train_on: TrainOn,
+    seed: int,
+    output: Path,
+    device: str,
+    dials: list[str],
+    checkpoints: Path | None,
+) -> None:
+    """Fit, judge, write `output`, and show the figures."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(facts: dict[str, Any]) -> None:
+            phase = facts["phase"]
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=facts["of"], facts="")
+            text = (
+                f"step {facts['step']} of {facts['of']} · loss {facts['loss']:.4f} · {facts['steps_a_second']} steps/s"
+            )
+            progress.update(tasks[phase], completed=facts["step"], facts=text)
+
+        content = benchmark_file(
+            interactions,
+            attributes,
+            ranker=ranker,
+            train_on=train_on,
+            seed=seed,
+            output=output,
+            device=device,
+            config=dict(map(_dial, dials)),
+            readings=READINGS if READINGS.parent.is_dir() else None,
+            checkpoints=checkpoints,
+            progress=show,
+        )
+    low, high = content["interval95"]["ndcg@10"]
+    print(
+        f"{ranker}, trained on {train_on}: NDCG@10 {content['ndcg@10']:.4f} [{low:.4f}, {high:.4f}], "
+        f"recall@10 {content['recall@10']:.4f}, {content['users']:,} users, {content['counts']['items']:,} items; "
+        f"fitted in {content['fit_cpu_seconds']:.1f} CPU-seconds\n{output}"
+    )
+
+
+def _dial(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise SettingsError(f"--set {text}: expected name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,148 @@
+"""One ranker on one set of sequences: leave-one-out, every unseen item competes, every user is judged.
+
+The last item of a user is the test, the one before it validation. Trained on `train`, the validation item chooses and is never
+learned from; trained on `train+validation`, a first fit chooses and a second learns from it too. Each reading of a test is logged.
+"""
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from recommender.benchmarks.machine import machine
+from recommender.datasets.interactions import read_interactions
+from recommender.evaluation.leave_one_out import Ranks, judge
+from recommender.manifest import sha256, write_text
+from recommender.models.next_item import ItemRanker, item_ranker_class
+from recommender.models.ranker import FitContext
+from recommender.sequences import LeaveOneOut, Sequences
+
+TrainOn = Literal["train", "train+validation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one fit reached; `test` is None where it was not read."""
+
+    ranker: ItemRanker
+    validation: Ranks | None
+    test: Ranks | None
+    facts: dict[str, Any]
+
+
+def run(
+    sequences: Sequences,
+    name: str,
+    *,
+    train_on: TrainOn = "train",
+    context: FitContext | None = None,
+    config: dict[str, Any] | None = None,
+    read_test: bool = True,
+) -> Result:
+    """Fit the ranker called `name` and judge it. CPU seconds are those of this process, choosing included.
+
+    Raises:
+        BundleError: no ranker is called that.
+        TrainingError, DeviceError: as the ranker's fit.
+    """
+    context, config = context or FitContext(), config or {}
+    cls, split = item_ranker_class(name), LeaveOneOut.of(sequences)
+    started, began = time.process_time(), time.perf_counter()
+    ranker = cls.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
+    chosen = ranker.chosen()
+    validation = None
+    if train_on == "train":
+        fitted, wall = time.process_time() - started, time.perf_counter() - began
+        validation = judge(ranker, split.train, split.validation_U)
+    else:
+        again = replace(context, checkpoints=context.checkpoints and context.checkpoints / "again", earlier=None)
+        ranker = cls.fit(split.train_and_validation, held_out_U=None, config={**config, **chosen}, context=again)
+        fitted, wall = time.process_time() - started, time.perf_counter() - began
+    before = time.process_time()
+    test = judge(ranker, split.train_and_validation, split.test_U) if read_test else None
+    facts = {
+        "ranker": name,
+        "train_on": train_on,
+        "seed": context.seed,
+        "config": config,
+        "chosen": chosen,
+        "fit_cpu_seconds": round(fitted, 2),
+        "fit_seconds": round(wall, 2),
+        "score_cpu_seconds": round(time.process_time() - before, 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+    return Result(ranker, validation, test, facts)
+
+
+def counts(sequences: Sequences) -> dict[str, int]:
+    """users, items, events, and what is known of the items."""
+    split = LeaveOneOut.of(sequences)
+    return {
+        "users": sequences.num_users,
+        "users_judged": int((split.test_U > 0).sum()),
+        "items": sequences.items.num,
+        "events": len(sequences.items_T),
+        "attributes": sequences.items.num_attributes,
+        "items_with_text": sum(map(bool, sequences.items.texts or ())),
+    }
+
+
+def benchmark_file(
+    interactions: Path,
+    attributes: Path | None,
+    *,
+    ranker: str,
+    train_on: TrainOn,
+    seed: int,
+    output: Path,
+    device: str = "cpu",
+    config: dict[str, Any] | None = None,
+    readings: Path | None = None,
+    checkpoints: Path | None = None,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Read the files, fit, judge, and write `output` (JSON): ndcg@10 and recall@10 of the test, counts, seconds, lineage.
+
+    Raises:
+        SourceError, ContractError: a file cannot be used; names file, column and row.
+    """
+    sequences = read_interactions(interactions, attributes)
+    context = FitContext(seed=seed, device=device, threads=1, progress=progress, checkpoints=checkpoints)
+    result = run(sequences, ranker, train_on=train_on, context=context, config=config)
+    assert result.test is not None
+    content = {
+        **result.test.summary(),
+        **result.facts,
+        "validation": None if result.validation is None else result.validation.summary(),
+        "interval95": {"ndcg@10": list(interval(result.test))},
+        "counts": counts(sequences),
+        "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user",
+        "data": {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)},
+        **machine(),
+    }
+    write_text(output, json.dumps(content, indent=1, default=str))
+    if readings is not None:
+        log_reading(readings, interactions.name, ranker, train_on, seed)
+    return content
+
+
+def interval(ranks: Ranks) -> tuple[float, float]:
+    """95 % interval of NDCG@10 over users, by the normal approximation."""
+    values = ranks.ndcg_U()
+    half = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def log_reading(readings: Path, data: str, ranker: str, train_on: str, seed: int) -> None:
+    """Note that a test was read: one JSON object a line."""
+    readings.parent.mkdir(parents=True, exist_ok=True)
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"at": moment, "data": data, "ranker": ranker, "train_on": train_on, "seed": seed, **machine()}
+    with readings.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
