@@ -10,12 +10,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_ARGS ?=
 RUN_ARGS ?=
+BENCH_ARGS ?=
 TEST_ARGS ?=
 SHARED ?=
 REGISTRY ?=
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving bench-campaigns images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -76,6 +77,9 @@ manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../
 
 bench-serving: $(INSTALLED) ## latency of the whole way of a request against a no-op TorchServe handler
 	$(BIN)/python -m serving.bench
+
+bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task; BENCH_ARGS="--rankers a,b" for some of them
+	$(BIN)/python -m recommender.benchmarks.campaigns $(BENCH_ARGS)
 
 images: ## build the images: make images REGISTRY=registry.example.com (needs docker or podman)
 	@[ -n "$(REGISTRY)" ] || { echo "make images: say where to: make images REGISTRY=registry.example.com" >&2; exit 2; }

@@ -70,13 +70,14 @@ def last_training_set(settings: Settings) -> Path:
     Raises:
         RegistryError: no run has built one yet.
     """
-    made = (settings.home / "kfp").glob("*/*/build-training-set/training_set/manifest.json")
-    newest = max(made, key=lambda path: path.stat().st_mtime, default=None)
+    from recommender.training import sets
+
+    newest = sets.last_training_set(settings.home)
     if newest is None:
         raise RegistryError(
             f"{settings.home / 'kfp'}: no run has built a training set yet; start with: recommender run"
         )
-    return newest.parent
+    return newest
 
 
 def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, caching: bool = True) -> LocalRun:

@@ -275,8 +275,9 @@ def _require_same_items(name: str, items: ItemRanker, vocabulary: ItemVocabulary
     Raises:
         BundleError: the numbers differ.
     """
-    nobody = Histories(*(np.zeros(n, dtype=kind) for n, kind in ((2, np.int64), (1, np.int64), (0, np.int32))),
-                       np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32))  # fmt: skip
+    empty = np.zeros(0, dtype=np.float32)
+    offsets = np.zeros(2, dtype=np.int64)
+    nobody = Histories(offsets, offsets[:1], empty.astype(np.int32), empty, empty)
     asked = vocabulary.sequences(nobody, np.zeros(1, dtype=np.int32), most_events=1)
     known = items.score(asked).shape[1] - 1
     if known != vocabulary.items.num:
