@@ -1,0 +1,45 @@
+"""The peers' own environments: one virtual environment each below a cache folder, never mixed with ours."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from recommender.errors import RecommenderError
+
+PEERS: dict[str, tuple[str, ...]] = {
+    "replay": ("replay-rec[torch]==0.22.0",),
+    "rectools": ("rectools[torch]==0.19.0",),
+    # RecBole 1.2.1 names types that NumPy 2 and pandas 3 no longer have, and imports ray, which wants pkg_resources.
+    "recbole": ("recbole==1.2.1", "numpy<2", "pandas<2.3", "scipy<1.14", "setuptools<81"),
+}
+"""What is installed for each, with our own release of torch."""
+
+
+def python_of(peer: str, folder: Path) -> Path:
+    """The Python of a peer's environment, made and filled on first use (`PIP_ARGS`: more words for pip, as for `make install`).
+
+    Raises:
+        RecommenderError: it could not be installed; the message is the first line that pip called an error.
+    """
+    home = folder / peer
+    python, done = home / "bin" / "python", home / ".installed"
+    wanted = "\n".join((*PEERS[peer], f"torch=={torch.__version__.split('+')[0]}"))
+    if done.is_file() and done.read_text(encoding="utf-8") == wanted:
+        return python
+    _run([sys.executable, "-m", "venv", str(home)])
+    words = shlex.split(os.environ.get("PIP_ARGS", ""))
+    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words, *wanted.splitlines()])
+    done.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def _run(command: list[str]) -> None:
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        lines = answer.stderr.splitlines()
+        said = [line for line in lines if line.startswith("ERROR")] or lines or [f"exit code {answer.returncode}"]
+        raise RecommenderError(said[0])
