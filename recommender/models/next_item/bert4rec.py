@@ -1,0 +1,154 @@
+"""BERT4Rec: bidirectional self-attention that fills in masked items (Sun et al., CIKM 2019).
+
+Exact softmax over all items at masked places only. Places are counted from a window's end, so that the mask which is appended for
+scoring stands where a masked last item stood in training; some windows mask nothing but their last item, as in the paper.
+
+Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · V items, row 0 is no item · M masked places ·
+U users.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size
+from recommender.models.next_item.packing import Packed, batches_by_tokens, last_windows, pack, windows
+from recommender.sequences import Sequences
+from recommender.training.loop import Sum
+from recommender.training.softmax import linear_cross_entropy
+
+DEFAULTS: dict[str, Any] = {
+    **TRAINING,
+    "epochs": 200,
+    "judge_every": 4,
+    "width": 64,
+    "blocks": 2,
+    "heads": 2,
+    "length": 100,
+    "dropout": 0.2,
+    "mask": 0.3,
+    "last": 0.3,
+    "tokens": 2048,
+}
+"""length: last items that are read, with the mask · mask: share of a window's items that are masked · last: share of windows where it is
+the last one only · tokens: items of a batch · the others: `neural.TRAINING` (a masked epoch has fewer targets: it takes more)."""
+
+
+class Block(nn.Module):
+    """Attention in both directions, and feed-forward."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x_BLD: Tensor, real_BL: Tensor) -> Tensor:
+        size, length, _ = x_BLD.shape
+        q, k, v = self.qkv(self.norm_attention(x_BLD)).view(size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=real_BL[:, None, None, :])
+        x_BLD = x_BLD + self._drop(self.out(mixed.transpose(1, 2).reshape(x_BLD.shape)))
+        return x_BLD + self._drop(self.narrow(functional.gelu(self.wide(self.norm_forward(x_BLD)))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.dropout, self.training)
+
+
+class Bidirectional(Network):
+    """Items with masks -> states whose product with an item's vector is its log-odds of standing there."""
+
+    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
+        super().__init__(size, hyper)
+        width = int(hyper["width"])
+        self.length, self.tokens, self.dropout = int(hyper["length"]), int(hyper["tokens"]), float(hyper["dropout"])
+        self.mask, self.last = float(hyper["mask"]), float(hyper["last"])
+        self.items = nn.Embedding(size.items + 1, width)
+        self.places = nn.Embedding(self.length, width)
+        self.mask_D = nn.Parameter(torch.empty(width).normal_(std=0.02))
+        self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
+        for table in (self.items, self.places):
+            nn.init.normal_(table.weight, std=0.02)
+        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            Block(width, int(hyper["heads"]), self.dropout) for _ in range(int(hyper["blocks"]))
+        )
+        self.out = nn.Linear(width, width)
+
+    def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Windows, [B, 2] each: start and length."""
+        starts, lengths = windows(sequences, self.length - 1, rng)
+        return [np.stack([starts[one], lengths[one]], 1) for one in batches_by_tokens(lengths, self.tokens, rng)]
+
+    def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        packed = pack(batch[:, 0], batch[:, 1])
+        items_T = sequences.items_T[packed.events_T].astype(np.int64)
+        masked_T = masks(packed.places_T.numpy(), rng, mask=self.mask, last=self.last)
+        where_M = torch.from_numpy(np.flatnonzero(masked_T)).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            states_TD = self(torch.from_numpy(np.where(masked_T, 0, items_T)).to(self.device), packed.to(self.device))
+            states_MD = self.out(states_TD[where_M])
+        weight, targets_M = self.items.weight, torch.from_numpy(items_T[masked_T]).to(self.device)
+        loss = linear_cross_entropy(states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1)
+        return Sum(loss, float(len(targets_M)))
+
+    def forward(self, items_T: Tensor, packed: Packed) -> Tensor:
+        """States at each token, [T, D]; item 0 is the mask."""
+        ends_T = torch.from_numpy(from_end(packed.places_T.cpu().numpy())).to(self.device)
+        x_TD = torch.where((items_T == 0)[:, None], self.mask_D, self.items(items_T)) + self.places(ends_T)
+        x_TD = functional.dropout(self.norm_in(x_TD), self.dropout, self.training)
+        states = []
+        for group in packed.groups:
+            real_BL = torch.zeros(group.tokens_BL.numel(), dtype=torch.bool, device=self.device)
+            real_BL[group.real] = True
+            real_BL = real_BL.view_as(group.tokens_BL)
+            x_BLD = x_TD[group.tokens_BL]
+            for block in self.blocks:
+                x_BLD = block(x_BLD, real_BL)
+            states.append(x_BLD.flatten(0, 1)[group.real])
+        out: Tensor = self.norm_out(torch.cat(states))
+        return out
+
+    def scores(self, sequences: Sequences) -> Tensor:
+        starts, lengths = last_windows(sequences, self.length - 1)
+        packed = pack(np.zeros_like(starts), lengths + 1)
+        items_T = np.zeros(len(packed.events_T), dtype=np.int64)
+        last = packed.last.numpy()
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        items_T[last[rows] - lengths[rows] + within] = sequences.items_T[starts[rows] + within]
+        states_TD = self(torch.from_numpy(items_T).to(self.device), packed.to(self.device))
+        states_UD = self.out(states_TD[packed.last.to(self.device)])
+        return torch.addmm(self.bias_V, states_UD, self.items.weight.T)
+
+
+def from_end(places_T: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many tokens follow each one in its window, from each one's place in it."""
+    starts = np.flatnonzero(places_T == 0)
+    lengths = np.diff(np.append(starts, len(places_T)))
+    return np.asarray(np.repeat(lengths, lengths) - 1 - places_T)
+
+
+def masks(places_T: NDArray[np.int64], rng: np.random.Generator, *, mask: float, last: float) -> NDArray[np.bool_]:
+    """Tokens to mask: a share of each window's, or its last one only; at least one a window and never all of two and more."""
+    starts = np.flatnonzero(places_T == 0)
+    lengths = np.diff(np.append(starts, len(places_T)))
+    ends = starts + lengths - 1
+    masked_T = rng.random(len(places_T)) < mask
+    num = np.add.reduceat(masked_T.astype(np.int64), starts)
+    only_last = (rng.random(len(starts)) < last) | (num == 0) | (num == lengths)
+    masked_T[np.repeat(only_last, lengths)] = False
+    masked_T[ends[only_last]] = True
+    return masked_T
+
+
+class BERT4Rec(NeuralRanker):
+    """The log-odds of the item under a mask behind the last one."""
+
+    name: ClassVar[str] = "bert4rec"
+    network: ClassVar[type[Network]] = Bidirectional

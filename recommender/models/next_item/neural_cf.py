@@ -1,0 +1,122 @@
+"""Neural collaborative filtering, NeuMF: a product of vectors beside a network over vectors (He et al., WWW 2017).
+
+Binary cross entropy against sampled items, as published. A user that the fit did not know is the mean of the vectors of the
+items in the history; some training rows are told that way (without their own item), so that these vectors are learned.
+
+Shapes: M rows · N items of a row, its own first and then the sampled ones · L last items · D factors · H hidden · V items, row 0 is
+no item · U users.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size, before, shuffled, users_of
+from recommender.sequences import Sequences
+from recommender.training.loop import Sum
+
+DEFAULTS: dict[str, Any] = {
+    **TRAINING,
+    "factors": 32,
+    "hidden": [32, 16],
+    "negatives": 8,
+    "new_users": 0.3,
+    "length": 50,
+    "dropout": 0.1,
+    "batch": 2048,
+    "weight_decay": 0.01,
+}
+"""factors: of both parts · hidden: widths of the network's layers · negatives: items sampled for each event · new_users: share of rows whose
+user is told by the history · length: last items that tell · the others: `neural.TRAINING`."""
+USERS_A_BLOCK = 16
+
+
+class NeuMF(Network):
+    """User and item -> log-odds of an event."""
+
+    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
+        super().__init__(size, hyper)
+        factors, widths = int(hyper["factors"]), [int(width) for width in hyper["hidden"]]
+        self.length, self.batch, self.dropout = int(hyper["length"]), int(hyper["batch"]), float(hyper["dropout"])
+        self.negatives, self.new_users = int(hyper["negatives"]), float(hyper["new_users"])
+        self.items = nn.Embedding(size.items + 1, 2 * factors)
+        self.users = nn.Embedding(size.users, 2 * factors)
+        self.history = nn.Embedding(size.items + 1, 2 * factors, padding_idx=0)
+        for table in (self.items, self.users, self.history):
+            nn.init.normal_(table.weight, std=0.05)
+        self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
+        self.user_in, self.item_in = nn.Linear(factors, widths[0]), nn.Linear(factors, widths[0], bias=False)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.product, self.out = nn.Linear(factors, 1, bias=False), nn.Linear(widths[-1], 1)
+        nn.init.ones_(self.product.weight)
+
+    def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Events, [M] each."""
+        return shuffled(np.arange(len(sequences.items_T)), self.batch, rng)
+
+    def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        users_M = users_of(sequences, batch)
+        own_M = sequences.items_T[batch].astype(np.int64)
+        rows_M = users_M if sequences.users_U is None else sequences.users_U[users_M]
+        new_M = (rng.random(len(batch)) < self.new_users) | (rows_M < 0)
+        told_NL = before(sequences, sequences.offsets[1:][users_M[new_M]], users_M[new_M], self.length)
+        told_NL[told_NL == own_M[new_M][:, None]] = 0
+        sampled = rng.integers(1, sequences.items.num + 1, (len(batch), self.negatives))
+        items_MN = torch.from_numpy(np.concatenate([own_M[:, None], sampled], axis=1)).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            users_MD = self.vectors(np.where(new_M, -1, rows_M), told_NL)
+            logits_MN = self.logits(users_MD[:, None, :], self.items(items_MN)) + self.bias_V[items_MN]
+        happened_MN = torch.zeros(items_MN.shape, device=self.device)
+        happened_MN[:, 0] = 1
+        loss = functional.binary_cross_entropy_with_logits(logits_MN.float(), happened_MN, reduction="sum")
+        return Sum(loss, float(items_MN.numel()))
+
+    def vectors(self, rows_M: NDArray[np.int64], told_NL: NDArray[np.int64]) -> Tensor:
+        """Vectors of users, [M, 2 D]; those of row -1 by their items, one row of `told_NL` each."""
+        known_M = torch.from_numpy(rows_M >= 0).to(self.device)
+        told = torch.from_numpy(told_NL).to(self.device)
+        mean = self.history(told).sum(dim=1) / (told > 0).sum(dim=1, keepdim=True).clamp(min=1)
+        own = self.users(torch.from_numpy(rows_M[rows_M >= 0]).to(self.device))
+        out = own.new_empty(len(rows_M), own.shape[1])
+        out = out.index_put((torch.nonzero(known_M)[:, 0],), own)
+        vectors: Tensor = out.index_put((torch.nonzero(~known_M)[:, 0],), mean.to(out.dtype))
+        return vectors
+
+    def logits(self, users: Tensor, items: Tensor) -> Tensor:
+        """Log-odds without the items' bias; users [M, 1, 2 D] and items [M, N, 2 D] or [1, V, 2 D] -> [M, N or V]."""
+        (p, user), (q, item) = users.chunk(2, dim=-1), items.chunk(2, dim=-1)
+        x = functional.relu(self.user_in(user) + self.item_in(item))
+        for layer in self.layers:
+            x = functional.relu(layer(functional.dropout(x, self.dropout, self.training)))
+        product = (p * self.product.weight[0]) @ q.transpose(-1, -2)
+        out: Tensor = product[:, 0] + self.out(x)[..., 0]
+        return out
+
+    def can_tell(self, sequences: Sequences) -> NDArray[np.bool_]:
+        known_U = np.zeros(sequences.num_users, dtype=np.bool_) if sequences.users_U is None else sequences.users_U >= 0
+        return (sequences.lengths_U > 0) | known_U
+
+    def scores(self, sequences: Sequences) -> Tensor:
+        users = np.arange(sequences.num_users)
+        rows_U = np.full(len(users), -1, dtype=np.int64) if sequences.users_U is None else sequences.users_U
+        new = users[rows_U < 0]
+        vectors_UD = self.vectors(rows_U, before(sequences, sequences.offsets[1:][new], new, self.length))
+        items_VD = self.items.weight[None]
+        blocks = [
+            self.logits(some[:, None, :], items_VD) + self.bias_V for some in torch.split(vectors_UD, USERS_A_BLOCK)
+        ]
+        return torch.cat(blocks)
+
+
+class NeuralCF(NeuralRanker):
+    """NeuMF's log-odds."""
+
+    name: ClassVar[str] = "neural_cf"
+    scores_are_log_odds: ClassVar[bool] = False
+    network: ClassVar[type[Network]] = NeuMF

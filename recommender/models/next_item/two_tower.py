@@ -1,0 +1,172 @@
+"""Two towers: a user's history and an item's content, each through a network into one space (Covington et al., RecSys 2016).
+
+The user tower reads the mean of the last items' features, weighted by how long ago each was; the item tower reads an item's own
+vector and the mean of its attributes'. Own vectors are dropped now and then and are zero for items without events: such items are
+told by content alone. Exact softmax over the items with events, or over a batch's targets, corrected by the logarithm
+of how often they are drawn (Yi et al., RecSys 2019).
+
+Shapes: M targets · L last items · D width · V items, row 0 is no item · P pairs of item and attribute · U users.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recommender.errors import SettingsError
+from recommender.models.next_item.neural import (
+    TRAINING,
+    Network,
+    NeuralRanker,
+    Size,
+    before,
+    check,
+    shuffled,
+    targets,
+    users_of,
+)
+from recommender.sequences import Sequences
+from recommender.training.loop import Sum
+from recommender.training.softmax import linear_cross_entropy
+
+DEFAULTS: dict[str, Any] = {
+    **TRAINING,
+    "width": 64,
+    "hidden": 128,
+    "length": 50,
+    "dropout": 0.3,
+    "item_dropout": 0.1,
+    "softmax": "full",
+    "batch": 512,
+}
+"""hidden: width inside the towers · length: last items that are read · item_dropout: share of items that a step knows by content
+alone · softmax: "full", or "in-batch" (for very many items) · the others: `neural.TRAINING`."""
+
+
+class Tower(nn.Module):
+    """A residual step."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.wide, self.narrow = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.dropout = dropout
+
+    def forward(self, x_MD: Tensor) -> Tensor:
+        inner = functional.dropout(functional.relu(self.wide(self.norm(x_MD))), self.dropout, self.training)
+        out: Tensor = x_MD + self.narrow(inner)
+        return out
+
+
+class Towers(Network):
+    """Products of user and item vectors: log-odds of being next."""
+
+    attribute_offsets: Tensor
+    attributes_P: Tensor
+    count_V: Tensor
+
+    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
+        super().__init__(size, hyper)
+        if hyper["softmax"] not in ("full", "in-batch"):
+            raise SettingsError(f"two_tower: softmax is {hyper['softmax']!r}; there are 'full' and 'in-batch'")
+        width, self.length, self.batch = int(hyper["width"]), int(hyper["length"]), int(hyper["batch"])
+        self.dropout, self.item_dropout = float(hyper["dropout"]), float(hyper["item_dropout"])
+        self.in_batch = hyper["softmax"] == "in-batch"
+        self.items = nn.Embedding(size.items + 1, width)
+        self.attributes = nn.Embedding(size.attributes, width)
+        for table in (self.items, self.attributes):
+            nn.init.normal_(table.weight, std=width**-0.5)
+        self.age_L = nn.Parameter(torch.zeros(self.length))
+        self.user_tower = Tower(width, int(hyper["hidden"]), self.dropout)
+        self.item_tower = Tower(width, int(hyper["hidden"]), 0.0)
+        self.register_buffer("attribute_offsets", torch.zeros(size.items + 2, dtype=torch.int64))
+        self.register_buffer("attributes_P", torch.zeros(size.pairs, dtype=torch.int64))
+        self.register_buffer("count_V", torch.zeros(size.items + 1))
+
+    def know(self, sequences: Sequences) -> None:
+        """Take the items' attributes and counts."""
+        rows_P, attributes_P = sequences.items.attribute_rows()
+        size = len(self.count_V)
+        self.attributes_P.copy_(torch.from_numpy(attributes_P.astype(np.int64)))
+        self.attribute_offsets[1:].copy_(torch.from_numpy(np.cumsum(np.bincount(rows_P, minlength=size))))
+        self.count_V.copy_(torch.from_numpy(np.bincount(sequences.items_T, minlength=size).astype(np.float32)))
+
+    def features(self, rng: np.random.Generator | None = None) -> Tensor:
+        """What is known of each item, [V + 1, D]; `rng`: leave out some items' own vectors."""
+        kept_V = self.count_V > 0
+        if rng is not None and self.item_dropout:
+            kept_V = kept_V & torch.from_numpy(rng.random(len(kept_V)) >= self.item_dropout).to(self.device)
+        out_VD = self.items.weight * kept_V[:, None]
+        if not self.attributes.num_embeddings:
+            return out_VD
+        content_VD = functional.embedding_bag(
+            self.attributes_P, self.attributes.weight, self.attribute_offsets, mode="mean", include_last_offset=True
+        )
+        return out_VD + content_VD
+
+    def users(self, items_ML: Tensor, features_VD: Tensor) -> Tensor:
+        """Vectors of users by their last items, the latest last: [M, D]."""
+        x_MLD = functional.dropout(features_VD, self.dropout, self.training)[items_ML]
+        weight_ML = self.age_L.expand(items_ML.shape).masked_fill(items_ML == 0, -torch.inf).softmax(dim=1)
+        mean_MD = torch.bmm(weight_ML[:, None, :].to(x_MLD.dtype), x_MLD)[:, 0]
+        out: Tensor = self.user_tower(mean_MD)
+        return out
+
+    def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Events to be foretold, [M] each."""
+        return shuffled(targets(sequences), self.batch, rng)
+
+    def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        items_ML = torch.from_numpy(before(sequences, batch, users_of(sequences, batch), self.length)).to(self.device)
+        targets_M = torch.from_numpy(sequences.items_T[batch].astype(np.int64)).to(self.device)
+        rivals = targets_M if self.in_batch else torch.nonzero(self.count_V)[:, 0]
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            features_VD = self.features(rng)
+            users_MD, rivals_RD = self.users(items_ML, features_VD), self.item_tower(features_VD[rivals])
+        users_MD, rivals_RD = users_MD.float(), rivals_RD.float()
+        if self.in_batch:
+            return Sum(self._in_batch(users_MD, rivals_RD, targets_M), float(len(batch)))
+        loss = linear_cross_entropy(users_MD, rivals_RD, torch.searchsorted(rivals, targets_M))
+        return Sum(loss, float(len(batch)))
+
+    def _in_batch(self, users_MD: Tensor, targets_MD: Tensor, targets_M: Tensor) -> Tensor:
+        logits_MM = users_MD @ targets_MD.T - torch.log(self.count_V[targets_M] / self.count_V.sum())
+        same_MM = (targets_M[:, None] == targets_M[None, :]).fill_diagonal_(False)
+        places = torch.arange(len(targets_M), device=self.device)
+        return functional.cross_entropy(logits_MM.masked_fill(same_MM, -torch.inf), places, reduction="sum")
+
+    def user_vectors(self, sequences: Sequences, features_VD: Tensor) -> Tensor:
+        ends, users = sequences.offsets[1:], np.arange(sequences.num_users)
+        items_UL = torch.from_numpy(before(sequences, ends, users, self.length)).to(self.device)
+        return self.users(items_UL, features_VD)
+
+    def scores(self, sequences: Sequences) -> Tensor:
+        features_VD = self.features()
+        scores_UV: Tensor = self.user_vectors(sequences, features_VD) @ self.item_tower(features_VD).T
+        return scores_UV
+
+
+class TwoTower(NeuralRanker):
+    """Products of a user tower's and an item tower's vectors."""
+
+    name: ClassVar[str] = "two_tower"
+    network: ClassVar[type[Network]] = Towers
+    model: Towers
+
+    @torch.inference_mode()
+    def item_vectors(self) -> NDArray[np.float32]:
+        vectors_VD: NDArray[np.float32] = self.model.item_tower(self.model.features()).numpy()
+        vectors_VD[0] = 0
+        return vectors_VD
+
+    @torch.inference_mode()
+    def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
+        """float32 [U, D]; zeros for a user without events."""
+        check(sequences, self._size, self.name)
+        out_UD = np.zeros((sequences.num_users, self.model.items.embedding_dim), dtype=np.float32)
+        users, features_VD = np.flatnonzero(sequences.lengths_U > 0), self.model.features()
+        out_UD[users] = self.model.user_vectors(sequences.take(users), features_VD).numpy()
+        return out_UD
