@@ -215,15 +215,19 @@ def report(settings: SettingsFile = None, data: DataFile = None) -> None:
 
 @app.command(rich_help_panel=LATER)
 def tune(
-    ranker: Annotated[str, typer.Argument(help="The ranker to tune: logistic, transformer, …")],
+    ranker: Annotated[str, typer.Argument(help="The ranker to tune: logistic, lightgbm, transformer, …")],
     settings: SettingsFile = None,
     data: DataFile = None,
     trials: Annotated[int, typer.Option(min=1, help="How many configurations to try.")] = 20,
+    folds: Annotated[
+        int,
+        typer.Option(min=1, help="Judge by the mean over so many successive periods, not by the gate period alone."),
+    ] = 1,
 ) -> None:
     """Search a ranker's hyper-parameters on the training set of the last run; never looks at the final test."""
     from cli.tuning import tune_ranker
 
-    tune_ranker(settings_of(settings, data), ranker, trials=trials)
+    tune_ranker(settings_of(settings, data), ranker, trials=trials, folds=folds)
 
 
 @app.command(rich_help_panel=CLUSTER, name="compile")

@@ -279,8 +279,12 @@ def _require_same_items(name: str, items: ItemRanker, vocabulary: ItemVocabulary
     offsets = np.zeros(2, dtype=np.int64)
     nobody = Histories(offsets, offsets[:1], empty.astype(np.int32), empty, empty)
     asked = vocabulary.sequences(nobody, np.zeros(1, dtype=np.int32), most_events=1)
-    known = items.score(asked).shape[1] - 1
+    try:
+        known = items.score(asked).shape[1] - 1
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise BundleError(f"{name}: the vocabulary is not that of the weights ({error}); train again") from error
     if known != vocabulary.items.num:
         raise BundleError(
-            f"{name}: the vocabulary has {vocabulary.items.num} items, the weights rank {known}. They are of different fits; train again."
+            f"{name}: the vocabulary has {vocabulary.items.num} items, the weights rank {known}. They are of different fits; "
+            "train again."
         )

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from lightgbm import Booster
 
 DEFAULTS: dict[str, Any] = {
-    "rounds": 300,
-    "learning_rate": 0.03,
-    "leaves": 15,
-    "min_pairs_a_leaf": 40,
-    "feature_share": 0.3,
-    "pair_share": 0.8,
-    "penalty": 10.0,
+    "rounds": 247,
+    "learning_rate": 0.034,
+    "leaves": 9,
+    "min_pairs_a_leaf": 16,
+    "feature_share": 0.65,
+    "pair_share": 0.83,
+    "penalty": 8.2,
 }
 """rounds: trees · learning_rate: what a tree adds · leaves: of a tree · min_pairs_a_leaf: fewer are not split off · feature_share:
 drawn for each tree · pair_share: drawn for each tree · penalty: L2 on the values of leaves."""

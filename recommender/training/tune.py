@@ -1,21 +1,28 @@
-"""Hyper-parameters are searched on the gate period alone: fits at gate_from, judged by the log loss of what followed.
+"""Hyper-parameters are searched before the final test: fits at gate_from, judged by the log loss of the gate period.
+
+With several folds the search rolls its origin: fits at that many moments before test_from, each judged by the campaigns that start
+until the next one (Tashman, "Out-of-sample tests of forecasting accuracy", 2000); a trial's value is the mean over the folds.
 
 The final test is never read here. Trials lie in one SQLite study, so a search that was stopped goes on where it was; its
 result is a small JSON file that says what was tried.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.errors import BundleError, LabelError
+from recommender.errors import BundleError, LabelError, PeriodError
+from recommender.evaluation.periods import from_microseconds, microseconds
 from recommender.manifest import write_text
-from recommender.models import FitContext, ranker_class
+from recommender.models import FitContext, defaults_of, ranker_class
+from recommender.models.next_item import ITEM_RANKERS
 from recommender.settings import Settings
 from recommender.training.train import boundaries, fit_at
 
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best configuration of a search, its log loss on the gate period, and all trials."""
+    """The best configuration of a search, its log loss (on the gate period, or the mean of the folds), and all trials."""
 
     config: dict[str, Any]
     log_loss: float
@@ -52,21 +59,59 @@ def _transformer(trial: "optuna.Trial") -> dict[str, Any]:
     }
 
 
+def _lightgbm(trial: "optuna.Trial") -> dict[str, Any]:
+    return {
+        "rounds": trial.suggest_int("rounds", 100, 600),
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
+        "leaves": trial.suggest_int("leaves", 4, 31),
+        "min_pairs_a_leaf": trial.suggest_int("min_pairs_a_leaf", 10, 100),
+        "feature_share": trial.suggest_float("feature_share", 0.1, 0.8),
+        "pair_share": trial.suggest_float("pair_share", 0.5, 1.0),
+        "penalty": trial.suggest_float("penalty", 0.1, 100.0, log=True),
+    }
+
+
+def _campaign_items(trial: "optuna.Trial") -> dict[str, Any]:
+    return {
+        "campaign_min_lines": trial.suggest_int("campaign_min_lines", 10, 100, log=True),
+        "campaign_events": trial.suggest_int("campaign_events", 50, 1000, log=True),
+        "campaign_strength": trial.suggest_float("campaign_strength", 1e-3, 10.0, log=True),
+    }
+
+
+def _rules(trial: "optuna.Trial") -> dict[str, Any]:
+    return {
+        **_campaign_items(trial),
+        "window": trial.suggest_int("window", 5, 50),
+        "decay": trial.suggest_float("decay", 0.0, 2.0),
+        "backward": trial.suggest_float("backward", 0.0, 1.0),
+        "read": trial.suggest_int("read", 5, 200, log=True),
+        "read_decay": trial.suggest_float("read_decay", 0.0, 2.0),
+        "popularity_power": trial.suggest_float("popularity_power", 0.0, 1.0),
+    }
+
+
 SPACES: Mapping[str, Callable[["optuna.Trial"], dict[str, Any]]] = {
     "logistic": _logistic,
+    "lightgbm": _lightgbm,
     "transformer": _transformer,
+    **dict.fromkeys(ITEM_RANKERS, _campaign_items),
+    "rules": _rules,
 }
+"""What is searched of each ranker; of a next-item ranker, how its answers are read (its own dials are chosen on sequences)."""
 
 
-def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study: Path) -> Tuned:
+def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study: Path, *, folds: int = 1) -> Tuned:
     """Search `trials` configurations of `ranker` in all (finished ones of an earlier call included); `study`: SQLite file.
 
-    The first trial is the ranker's present configuration, so the result is never worse than it on the gate period. Writes
-    `study` with the ending .json beside it.
+    `folds`: 1 judges by the gate period alone; more judge by the mean over as many successive periods before test_from. The first
+    trial is the ranker's present configuration, so the result is never worse than it there. Writes `study` with the ending .json
+    beside it.
 
     Raises:
         BundleError: the ranker has nothing to tune.
-        LabelError: the gate period knows one class only.
+        LabelError: a period that judges knows one class only.
+        PeriodError: there are not enough campaigns for so many folds.
     """
     import optuna
 
@@ -75,11 +120,11 @@ def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study
     if ranker not in SPACES:
         raise BundleError(f"{ranker}: nothing to tune; there are {', '.join(SPACES)}")
     data = TrainingSet.open(training_set)
-    objective = _Objective(data, ranker, settings)
+    objective = _Objective(data, ranker, settings, folds_of(data, settings, folds))
     study.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = optuna.create_study(
-        study_name=f"{ranker}-{data.manifest['content_hash'][:12]}",
+        study_name=f"{ranker}-{data.manifest['content_hash'][:12]}" + (f"-{folds}-folds" if folds > 1 else ""),
         storage=f"sqlite:///{study}",
         sampler=optuna.samplers.TPESampler(seed=settings.training.seed),
         load_if_exists=True,
@@ -91,44 +136,90 @@ def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study
         search.enqueue_trial({name: defaults[name] for name in objective.dials() if name in defaults})
     search.optimize(objective, n_trials=max(trials - len(finished), 0))
     listed = [
-        {"number": one.number, "log_loss": round(float(one.value), 6), **one.params}
+        {
+            "number": one.number,
+            "log_loss": round(float(one.value), 6),
+            **({"log_losses": one.user_attrs["log_losses"]} if folds > 1 else {}),
+            **one.params,
+        }
         for one in search.trials
         if one.value is not None
     ]
     result = Tuned(dict(search.best_params), float(search.best_value), listed)
-    content = {"ranker": ranker, "judged_on": "gate period", "best": result.config, "trials": listed}
+    content = {"ranker": ranker, "judged_on": objective.judged_on, "best": result.config, "trials": listed}
     write_text(study.with_suffix(".json"), json.dumps({**content, "log_loss": round(result.log_loss, 6)}, indent=1))
     return result
 
 
-class _Objective:
-    """Log loss on the gate period of a fit at its start."""
+@dataclass(frozen=True)
+class Fold:
+    """A fit at `starts`, judged by the campaigns that start in [starts, ends), with the labels known when the last fold ends."""
 
-    def __init__(self, data: "TrainingSet", ranker: str, settings: Settings) -> None:
-        self.data, self.settings, self.ranker = data, settings, ranker
-        moments = boundaries(data, settings)
-        self.gate_from, test_from = moments["gate"], moments["test"]
-        starts = data.times_us("starts_at")
-        low, high = (round(moment.timestamp() * 1e6) for moment in (self.gate_from, test_from))
-        self.mask = data.decided_in(self.gate_from, test_from) & (starts >= low) & (starts < high)
-        self.redeemed_N = data.labels_at(test_from, self.mask).redeemed_N
-        if not 0 < self.redeemed_N.sum() < len(self.redeemed_N):
-            raise LabelError("redeemed: the gate period knows one class only, so nothing can be chosen by it.")
-        self.judged = data.examples(self.mask)
+    starts: datetime
+    ends: datetime
+
+
+def folds_of(data: "TrainingSet", settings: Settings, count: int) -> list[Fold]:
+    """One fold: the gate period. Several: successive periods that end at test_from and hold about equally many pairs.
+
+    The pairs are divided at moments at which campaigns start, in `count` parts after a first one that is only trained on.
+
+    Raises:
+        PeriodError: campaigns start at too few moments.
+    """
+    moments = boundaries(data, settings)
+    if count == 1:
+        return [Fold(moments["gate"], moments["test"])]
+    end = microseconds(moments["test"])
+    starts = np.sort(data.times_us("starts_at")[data.decided_in(None, moments["test"])])
+    starts = starts[starts < end]
+    cuts = [int(starts[len(starts) * part // (count + 1)]) for part in range(1, count + 1)] if len(starts) else []
+    if len(set(cuts)) < count or cuts[0] == starts[0]:
+        raise PeriodError(
+            f"campaigns start at {len(np.unique(starts))} moments before test_from: too few for {count} folds. Ask for fewer."
+        )
+    edges = [*(from_microseconds(cut) for cut in cuts), moments["test"]]
+    return [Fold(low, high) for low, high in pairwise(edges)]
+
+
+class _Objective:
+    """Mean log loss of fits at the folds' starts, each on its fold."""
+
+    def __init__(self, data: "TrainingSet", ranker: str, settings: Settings, folds: Sequence[Fold]) -> None:
+        self.data, self.settings, self.ranker, self.folds = data, settings, ranker, folds
+        self.judged = []
+        starts_N = data.times_us("starts_at")
+        for fold in folds:
+            low, high = microseconds(fold.starts), microseconds(fold.ends)
+            mask = data.decided_in(fold.starts, fold.ends) & (starts_N >= low) & (starts_N < high)
+            redeemed_N = data.labels_at(folds[-1].ends, mask).redeemed_N
+            if not 0 < redeemed_N.sum() < len(redeemed_N):
+                raise LabelError(
+                    f"redeemed: the {self.judged_on} knows one class only from {fold.starts.date()} to {fold.ends.date()}, so "
+                    "nothing can be chosen by it."
+                )
+            self.judged.append((data.examples(mask), redeemed_N))
+
+    @property
+    def judged_on(self) -> str:
+        if len(self.folds) == 1:
+            return "gate period"
+        return f"{len(self.folds)} folds from {self.folds[0].starts.date()} to {self.folds[-1].ends.date()}"
 
     def __call__(self, trial: "optuna.Trial") -> float:
         training = self.settings.training
         config = {**training.rankers.get(self.ranker, {}), **SPACES[self.ranker](trial)}
         context = FitContext(seed=training.seed, device=training.device, threads=training.threads)
-        fitted = fit_at(ranker_class(self.ranker), self.data, self.gate_from, config, context)
-        return log_loss(fitted.score(self.judged).redeem_N, self.redeemed_N)
+        losses = []
+        for fold, (judged, redeemed_N) in zip(self.folds, self.judged, strict=True):
+            fitted = fit_at(ranker_class(self.ranker), self.data, fold.starts, config, context)
+            losses.append(log_loss(fitted.score(judged).redeem_N, redeemed_N))
+        trial.set_user_attr("log_losses", [round(loss, 6) for loss in losses])
+        return float(np.mean(losses))
 
     def defaults(self) -> dict[str, Any]:
         """The ranker's own configuration."""
-        from importlib import import_module
-
-        found: dict[str, Any] = import_module(ranker_class(self.ranker).__module__).DEFAULTS
-        return found
+        return defaults_of(self.ranker)
 
     def dials(self) -> list[str]:
         """Names of what is searched."""
