@@ -31,7 +31,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt setuptools wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation $(PIP_ARGS) -c constraints.txt \
-	  -e '.[serving,pipeline,data,cli,dev]'
+	  -e '.[serving,pipeline,text,data,cli,dev]'
 	@touch $@
 
 run: $(INSTALLED) ## the whole way once: data, training, verdict, a live endpoint asked for three shoppers; then all stops
