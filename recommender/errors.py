@@ -53,6 +53,10 @@ class TrainingError(RecommenderError):
     """Training stopped: a loss or gradient that is not finite, or memory that does not suffice. Names step and batch."""
 
 
+class PropensityError(RecommenderError):
+    """A logged decision cannot be judged or learned from: its propensity is missing, zero, too small or above one. Names the row."""
+
+
 class RegistryError(RecommenderError):
     """The registry lacks what was asked for, or an operation is not possible from its present state."""
 

@@ -72,6 +72,12 @@ class ServingSettings(Section):
     """What one replica keeps for itself: model store, TorchServe's logs, pid files. None: `home`/serving."""
     max_feature_age_s: Annotated[float, Field(gt=0)] = 8 * 86_400
     """Older features are still used; the answer is marked `degraded`."""
+    exploration: Literal["none", "epsilon", "thompson"] = "none"
+    """Whether chance takes part in the order of campaigns (`experiments.exploration`); the record then holds the propensities."""
+    exploration_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Probability with which the first campaign is drawn uniformly from all candidates."""
+    exploration_spread: Annotated[float, Field(gt=0, le=10)] = 0.3
+    """`thompson`: scale of the noise on the log-odds."""
 
 
 class StoreSettings(Section):

@@ -19,6 +19,7 @@ from recommender import bundle
 from recommender.affinity import AXES, MEASURES, UserAffinity, pack_user
 from recommender.errors import FeatureStoreError, RecommenderError
 from recommender.examples import Shopper, pack_history
+from recommender.experiments.exploration import Exploration
 from recommender.models.ranker import Ranker
 from recommender.portrait import ServingSchema, unpack
 from recommender.settings import Settings
@@ -171,7 +172,8 @@ def _decoded(content: bytes) -> tuple[Question, bytes]:
     """The question and the packed features of a body of the gateway."""
     try:
         words, packed = wire.decode(content)
-        return Question(**words), packed
+        explores = words.pop("exploration", None)
+        return Question(**words, exploration=None if explores is None else Exploration(**explores)), packed
     except (ValueError, TypeError) as error:
         raise Invalid([Problem(field="body", problem=str(error))]) from None
 

@@ -13,7 +13,8 @@ import orjson
 from recommender.errors import FeatureStoreError
 from recommender.examples import Shopper
 from recommender.experiments.assignment import Assignment, assign
-from recommender.experiments.decisions import DecisionLog
+from recommender.experiments.decisions import DecisionLog, new_token
+from recommender.experiments.exploration import Exploration
 from recommender.portrait import pack
 from recommender.settings import Settings
 from serving import wire
@@ -51,6 +52,8 @@ class Answer:
     feature_age_s: float | None = None
     cold_start: bool = False
     degraded_reasons: list[str] = field(default_factory=list)
+    explored: dict[str, Any] | None = None
+    """The propensities of the order, where chance took part in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +82,9 @@ class Recommending:
         share = deployed.canary_share if deployed.canary else 0.0
         assignment = assign(request.user_id, salt=self.settings.serving.assignment_salt, canary_share=share)
         version = deployed.canary if assignment.variant == "canary" else deployed.champion
-        answer = await self._answer(request, shop, assignment, version, as_of_us, began)
-        content = self._record(request, answer, assignment, version, as_of_us)
+        token = new_token()
+        answer = await self._answer(request, shop, assignment, version, as_of_us, began, token)
+        content = self._record(request, answer, assignment, version, as_of_us, token)
         self._observe(answer, assignment, time.perf_counter() - began)
         return content
 
@@ -92,17 +96,18 @@ class Recommending:
         version: str | None,
         as_of_us: int,
         began: float,
+        token: str,
     ) -> Answer:
         try:
             shopper = await self._read(request.user_id)
         except FeatureStoreError:
-            return self._popular(request, shop, as_of_us, degraded_reasons=["feature_store"])
+            return self._popular(request, shop, as_of_us, token, degraded_reasons=["feature_store"])
         if shopper is None:
-            return self._popular(request, shop, as_of_us, cold_start=True)
+            return self._popular(request, shop, as_of_us, token, cold_start=True)
         try:
-            found = await self._ask(request, shopper, assignment, version, as_of_us, began)
+            found = await self._ask(request, shopper, assignment, version, as_of_us, began, token)
         except ModelAway as error:
-            return self._popular(request, shop, as_of_us, degraded_reasons=[error.reason])
+            return self._popular(request, shop, as_of_us, token, degraded_reasons=[error.reason])
         age_s = (as_of_us - shopper.feature_time_us) / 1e6
         old = age_s > self.settings.serving.max_feature_age_s
         return Answer(
@@ -112,6 +117,7 @@ class Recommending:
             age_s,
             False,
             ["features_old"] * old,
+            found.get("exploration"),
         )
 
     async def _read(self, user_id: str) -> Shopper | None:
@@ -129,6 +135,7 @@ class Recommending:
         version: str | None,
         as_of_us: int,
         began: float,
+        token: str,
     ) -> dict[str, Any]:
         if version is None:
             raise ModelAway("no_model")
@@ -139,6 +146,8 @@ class Recommending:
             "num_campaigns": request.num_campaigns,
             "num_items": request.num_items,
         }
+        if (explores := self._exploration()) is not None:
+            words["exploration"] = {**explores, "seed": token}
         asked = time.perf_counter()
         left_s = self.settings.serving.deadline_ms / 1e3 - (asked - began)
         try:
@@ -171,9 +180,23 @@ class Recommending:
                 status, answer = await self.inference.post(path, body, content_type=wire.CONTENT_TYPE)
         return status, answer
 
-    def _popular(self, request: RecommendationRequest, shop: Shop, as_of_us: int, **marks: Any) -> Answer:
-        campaigns, dropped = shop.popular(as_of_us, request.campaign_ids, request.num_campaigns, request.num_items)
-        return Answer(campaigns, dropped, **marks)
+    def _exploration(self) -> dict[str, Any] | None:
+        serving = self.settings.serving
+        if serving.exploration == "none":
+            return None
+        return {
+            "kind": serving.exploration,
+            "rate": serving.exploration_rate,
+            "spread": serving.exploration_spread,
+        }
+
+    def _popular(self, request: RecommendationRequest, shop: Shop, as_of_us: int, token: str, **marks: Any) -> Answer:
+        asked = (as_of_us, request.campaign_ids, request.num_campaigns, request.num_items)
+        if (explores := self._exploration()) is None:
+            return Answer(*shop.popular(*asked), **marks)
+        exploration = Exploration(**explores, seed=token)
+        campaigns, dropped, explored = shop.explored(*asked, user_id=request.user_id, exploration=exploration)
+        return Answer(campaigns, dropped, explored=explored, **marks)
 
     def _record(
         self,
@@ -182,6 +205,7 @@ class Recommending:
         assignment: Assignment,
         version: str | None,
         as_of_us: int,
+        token: str,
     ) -> bytes:
         known = {
             "model_version": answer.model_version,
@@ -200,9 +224,11 @@ class Recommending:
             "candidates": request.campaign_ids,
             "context": request.context,
         }
+        if (explores := self._exploration()) is not None:
+            record["exploration"] = {**explores, **(answer.explored or {"num_candidates": 0})}
         request_id: str | None = None
         try:
-            request_id = self.decisions.record(record)
+            request_id = self.decisions.record(record, token=token)
         except OSError:
             # The shopper still gets an answer; without a record there is no request id, and nothing can be confirmed.
             answer.degraded_reasons.append("decision_log")

@@ -14,6 +14,7 @@ import numpy as np
 from recommender.affinity import AXES, unpack_user
 from recommender.errors import ServingError
 from recommender.examples import Examples, Shopper, build
+from recommender.experiments.exploration import Exploration, explore
 from recommender.explanations import FeatureGroups, popularity_reason, reasons
 from recommender.models.ranker import Ranker
 from recommender.shelf import rank_items
@@ -32,6 +33,8 @@ class Question:
     num_campaigns: int = 10
     num_items: int = 5
     return_features: bool = False
+    exploration: Exploration | None = None
+    """None: the order is the ranker's alone."""
 
 
 def answer(ranker: Ranker, shop: Shop, shopper: Shopper, question: Question) -> dict[str, Any]:
@@ -54,6 +57,10 @@ def answer(ranker: Ranker, shop: Shop, shopper: Shopper, question: Question) -> 
         raise ServingError(f"the ranker's score of {shop.catalogue.campaign_ids[row]} is no number")
     # `rows` come most popular first, so equal scores (a ranker that knows only types) keep the popular order.
     top = np.argsort(-score_N, kind="stable")[: question.num_campaigns]
+    if question.exploration is not None:
+        explored = explore(score_N, question.user_id, question.exploration)
+        top = explored.order_N[: question.num_campaigns]
+        found["exploration"] = explored.record(len(top))
     user = unpack_user(shopper.affinity, shop.catalogue.taxonomy_version)
     laid_out = np.sort(rows)
     incidence, columns_N = shop.catalogue.incidence(laid_out), np.searchsorted(laid_out, rows)

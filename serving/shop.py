@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recommender.catalogue import Catalogue
 from recommender.errors import RecommenderError
+from recommender.experiments.exploration import Exploration, explore
 from recommender.explanations import popularity_reason
 from recommender.manifest import MANIFEST
 from recommender.settings import Settings
@@ -67,12 +68,33 @@ class Shop:
     ) -> tuple[list[dict[str, Any]], list[str]]:
         """The popular list: what an unknown user gets, and everyone while store or model is away."""
         rows, dropped = self.candidates(as_of_us, campaign_ids)
+        return self._listed(rows[:num_campaigns], num_items), dropped
+
+    def explored(
+        self,
+        as_of_us: int,
+        campaign_ids: Sequence[str] | None,
+        num_campaigns: int,
+        num_items: int,
+        *,
+        user_id: str,
+        exploration: Exploration,
+    ) -> tuple[list[dict[str, Any]], list[str], dict[str, Any] | None]:
+        """The popular list in an order that chance took part in, and its propensities (None: no campaign is live)."""
+        rows, dropped = self.candidates(as_of_us, campaign_ids)
+        if len(rows) == 0:
+            return [], dropped, None
+        found = explore(self.catalogue.campaign_popularity_C[rows], user_id, exploration)
+        chosen = rows[found.order_N[:num_campaigns]]
+        return self._listed(chosen, num_items), dropped, found.record(len(chosen))
+
+    def _listed(self, rows: NDArray[np.int32], num_items: int) -> list[dict[str, Any]]:
         answer = []
-        for row in rows[:num_campaigns].tolist():
+        for row in rows.tolist():
             items = [self.item(item, None) for item in popular_items(self.catalogue, row)[:num_items].tolist()]
             score = float(self.catalogue.campaign_popularity_C[row])
             answer.append(self.campaign(row, score, items, [popularity_reason(self.catalogue, row)]))
-        return answer, dropped
+        return answer
 
 
 class ShopFollower:

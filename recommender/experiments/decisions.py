@@ -32,6 +32,11 @@ class UnknownRequest(RecommenderError):
     """No decision has this request id."""
 
 
+def new_token() -> str:
+    """The end of a request id, by chance: 16 hexadecimal digits."""
+    return secrets.token_hex(8)
+
+
 class _Log:
     """Append-only files of one writer: a new one each UTC day, past `max_bytes`, and after a write that failed."""
 
@@ -89,14 +94,16 @@ class DecisionLog:
         self._decisions = _Log(folder, "", max_bytes=max_bytes, clock=clock)
         self._exposures = _Log(folder, EXPOSURES, max_bytes=max_bytes, clock=clock)
 
-    def record(self, decision: Mapping[str, Any]) -> str:
+    def record(self, decision: Mapping[str, Any], *, token: str | None = None) -> str:
         """Write one decision and return its request id. When this returns, no kill of this process can lose it.
+
+        `token`: the end of the id (`new_token()`), where the decision's chance was drawn from it; None: a new one.
 
         Raises:
             OSError: the disk is full or away; nothing was promised.
         """
         offset = self._decisions.place()
-        request_id = f"{self._decisions.stem}.{offset:x}.{secrets.token_hex(8)}"
+        request_id = f"{self._decisions.stem}.{offset:x}.{token or new_token()}"
         line = orjson.dumps({"request_id": request_id, "at": self.clock().isoformat(), **decision}) + b"\n"
         self._decisions.append(line)
         return request_id

@@ -1,0 +1,178 @@
+"""What a policy would have earned, estimated from decisions that another policy took with known propensities.
+
+IPS (Horvitz & Thompson, JASA 1952), SNIPS (Swaminathan & Joachims, NeurIPS 2015) and doubly robust (Dudík, Langford & Li, ICML
+2011). Each is an average, or a ratio of averages, of one influence value a row; its interval is value ± t · standard error, the
+error from the sums of the influence values of each user (the sandwich of Liang & Zeger, Biometrika 1986, on U clusters, with
+U / (U - 1) and a t of U - 1 degrees of freedom). Without users every row is its own cluster.
+
+Shapes: N logged decisions · A actions · U users.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.errors import PropensityError
+
+Floats = NDArray[np.float64]
+FLOOR = 0.001
+"""A propensity below this is refused: one row's weight could then decide the whole estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyValue:
+    """Mean reward a decision, with its interval at `confidence`."""
+
+    method: str
+    value: float
+    low: float
+    high: float
+    confidence: float
+    effective_sample_size: float
+    """(Σ w)² / Σ w² of the importance weights (Kish, Survey Sampling, 1965): how many unweighted rows would say as much."""
+    num_rows: int
+    num_clusters: int
+
+
+def require_propensities(
+    propensities_N: Sequence[float | None] | NDArray[Any], *, floor: float = FLOOR, rows_N: Sequence[Any] | None = None
+) -> Floats:
+    """The propensities of N shown actions as float64 [N]. `rows_N`: what a message calls a row; None: its number.
+
+    Raises:
+        PropensityError: one is missing, zero, below `floor` or above 1; names the first such row.
+    """
+    known_N = np.array([np.nan if p is None else p for p in propensities_N], dtype=np.float64)
+    for bad_N, problem in (
+        (~np.isfinite(known_N), "is missing"),
+        (known_N <= 0, "is not above zero"),
+        (known_N < floor, f"is below the floor of {floor:g}"),
+        (known_N > 1, "is above 1"),
+    ):
+        if bad_N.any():
+            row = int(np.argmax(bad_N))
+            name = row if rows_N is None else rows_N[row]
+            raise PropensityError(
+                f"row {name}: its propensity {'' if np.isnan(known_N[row]) else f'{known_N[row]:g} '}{problem} "
+                f"({int(bad_N.sum()):,} of {len(known_N):,} rows). What was never or hardly ever shown cannot be judged from "
+                "the log: log propensities ([serving] exploration), or leave these rows out on purpose and say so."
+            )
+    return known_N
+
+
+def ips(
+    rewards_N: NDArray[Any],
+    target_N: NDArray[Any],
+    propensities_N: NDArray[Any],
+    *,
+    users_N: NDArray[Any] | None = None,
+    confidence: float = 0.95,
+    floor: float = FLOOR,
+) -> PolicyValue:
+    """Inverse propensity score: mean of w·r with w = `target_N` / `propensities_N`; unbiased, and the most uncertain.
+
+    `target_N`: the judged policy's probability of the action that was shown.
+
+    Raises:
+        PropensityError: as `require_propensities`.
+    """
+    weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
+    worth_N = weights_N * rewards_N
+    return _estimate("ips", float(worth_N.mean()), worth_N - worth_N.mean(), weights_N, users_N, confidence)
+
+
+def snips(
+    rewards_N: NDArray[Any],
+    target_N: NDArray[Any],
+    propensities_N: NDArray[Any],
+    *,
+    users_N: NDArray[Any] | None = None,
+    confidence: float = 0.95,
+    floor: float = FLOOR,
+) -> PolicyValue:
+    """Self-normalised IPS: Σ w·r / Σ w; biased by O(1/N), does not change with a constant added to the rewards' scale.
+
+    The interval is the delta method's: the influence of a row is w (r - value) / mean(w).
+
+    Raises:
+        PropensityError: as `require_propensities`, or no row was shown what the policy would show.
+    """
+    weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
+    if weights_N.sum() <= 0:
+        raise PropensityError(
+            "the judged policy gives no probability to any action that was shown: nothing can be said of it"
+        )
+    value = float(weights_N @ rewards_N / weights_N.sum())
+    influence_N = weights_N * (rewards_N - value) / weights_N.mean()
+    return _estimate("snips", value, influence_N, weights_N, users_N, confidence)
+
+
+def doubly_robust(
+    rewards_N: NDArray[Any],
+    actions_N: NDArray[Any],
+    target_NA: NDArray[Any],
+    propensities_N: NDArray[Any],
+    predicted_NA: NDArray[Any],
+    *,
+    users_N: NDArray[Any] | None = None,
+    confidence: float = 0.95,
+    floor: float = FLOOR,
+) -> PolicyValue:
+    """Mean of Σ_a π(a) q̂(a) + w (r - q̂(shown)): right where the propensities are, precise where `predicted_NA` is.
+
+    `predicted_NA` (q̂): expected rewards by a model that was fitted on other rows; `target_NA` (π): the judged policy.
+
+    Raises:
+        PropensityError: as `require_propensities`.
+    """
+    shown = np.arange(len(actions_N)), np.asarray(actions_N)
+    weights_N, rewards_N = _weights(rewards_N, np.asarray(target_NA)[shown], propensities_N, floor)
+    predicted_NA = np.asarray(predicted_NA, dtype=np.float64)
+    direct_N = (np.asarray(target_NA, dtype=np.float64) * predicted_NA).sum(axis=1)
+    worth_N = direct_N + weights_N * (rewards_N - predicted_NA[shown])
+    return _estimate("doubly robust", float(worth_N.mean()), worth_N - worth_N.mean(), weights_N, users_N, confidence)
+
+
+def effective_sample_size(weights_N: NDArray[Any]) -> float:
+    """Kish's (Σ w)² / Σ w²; 0 where every weight is 0."""
+    squares = float(np.square(weights_N, dtype=np.float64).sum())
+    return float(np.sum(weights_N, dtype=np.float64)) ** 2 / squares if squares > 0 else 0.0
+
+
+def _weights(
+    rewards_N: NDArray[Any], target_N: NDArray[Any], propensities_N: NDArray[Any], floor: float
+) -> tuple[Floats, Floats]:
+    known_N = require_propensities(propensities_N, floor=floor)
+    return np.asarray(target_N, dtype=np.float64) / known_N, np.asarray(rewards_N, dtype=np.float64)
+
+
+def _estimate(
+    method: str, value: float, influence_N: Floats, weights_N: Floats, users_N: NDArray[Any] | None, confidence: float
+) -> PolicyValue:
+    from scipy.stats import t
+
+    num_rows = len(influence_N)
+    if users_N is None:
+        sums_U = influence_N
+    else:
+        rows_N = np.unique(users_N, return_inverse=True)[1]
+        sums_U = np.asarray(np.bincount(rows_N.ravel(), weights=influence_N), dtype=np.float64)
+    clusters = len(sums_U)
+    if clusters < 2:
+        half = float("inf")
+    else:
+        error = np.sqrt(clusters / (clusters - 1) * np.square(sums_U).sum()) / num_rows
+        half = float(t.ppf(0.5 + confidence / 2, clusters - 1) * error)
+    return PolicyValue(
+        method=method,
+        value=value,
+        low=value - half,
+        high=value + half,
+        confidence=confidence,
+        effective_sample_size=effective_sample_size(weights_N),
+        num_rows=num_rows,
+        num_clusters=clusters,
+    )
