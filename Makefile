@@ -16,7 +16,7 @@ SHARED ?=
 REGISTRY ?=
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving bench-training bench-campaigns images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving bench-quality bench-training bench-campaigns bench-policy images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -78,11 +78,17 @@ manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../
 bench-serving: $(INSTALLED) ## latency of the whole way of a request against a no-op TorchServe handler
 	$(BIN)/python -m serving.bench
 
+bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
+	$(BIN)/python -m recommender.benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
+
 bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task; BENCH_ARGS="--rankers a,b" for some of them
 	$(BIN)/python -m recommender.benchmarks.campaigns $(BENCH_ARGS)
 
 bench-training: $(INSTALLED) ## full-softmax targets per CPU-second beside the reference, RePlay, RecTools and RecBole: SHARED=… with data/ml-1m
 	$(BIN)/python -m recommender.benchmarks.training $(if $(SHARED),"$(SHARED)/data")
+
+bench-policy: $(INSTALLED) ## the policy head where the true value is known, and how often its estimates' intervals hold the truth
+	$(BIN)/python -m recommender.benchmarks.policy $(BENCH_ARGS)
 
 images: ## build the images: make images REGISTRY=registry.example.com (needs docker or podman)
 	@[ -n "$(REGISTRY)" ] || { echo "make images: say where to: make images REGISTRY=registry.example.com" >&2; exit 2; }

@@ -10,8 +10,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from recommender.benchmarks.sequences import TrainOn, benchmark_file
 from recommender.errors import SettingsError
 
-READINGS = Path("reports/bench/readings.jsonl")
-
 
 def benchmark_sequences(
     interactions: Path,
@@ -24,6 +22,7 @@ def benchmark_sequences(
     device: str,
     dials: list[str],
     checkpoints: Path | None,
+    readings: Path | None,
 ) -> None:
     """Fit, judge, write `output`, and show the figures."""
     console = Console(stderr=True)
@@ -49,7 +48,7 @@ def benchmark_sequences(
             output=output,
             device=device,
             config=dict(map(_dial, dials)),
-            readings=READINGS if READINGS.parent.is_dir() else None,
+            readings=readings,
             checkpoints=checkpoints,
             progress=show,
         )

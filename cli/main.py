@@ -311,6 +311,9 @@ def sequences(
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints and the curve; a killed run goes on from there.")
     ] = None,
+    readings: Annotated[
+        Path | None, typer.Option(help="A log that notes, one JSON object a line, that the test was read.")
+    ] = None,
 ) -> None:
     """Leave-one-out, full ranking: NDCG@10 and recall@10 of one ranker on one set of sequences."""
     from cli.benchmark import benchmark_sequences
@@ -325,4 +328,5 @@ def sequences(
         device=device,
         dials=dials or [],
         checkpoints=checkpoints,
+        readings=readings,
     )

@@ -1,0 +1,142 @@
+"""`make bench-quality`: next-item rankers on ML-1M and Amazon Beauty, all seeds, every reading of a test logged.
+
+    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m] [--seeds 1,2] [--train-on …]
+
+Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
+The paired difference of the flagship to the rules and to SASRec is over users, and over seeds where there are several.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.benchmarks.machine import machine
+from recommender.benchmarks.sequences import counts, interval, log_reading, run
+from recommender.datasets.interactions import read_interactions
+from recommender.errors import RecommenderError
+from recommender.manifest import write_text
+from recommender.models.next_item import ITEM_RANKERS
+from recommender.models.ranker import FitContext
+from recommender.ranks import ndcg
+from recommender.sequences import Sequences
+
+SETS = {"beauty": "amazon-beauty/Beauty.parquet", "ml-1m": "ml-1m/sequences.parquet"}
+ATTRIBUTES = {"beauty": "amazon-beauty/Beauty_attributes.parquet"}
+GOALS = {("beauty", "train"): 0.064, ("beauty", "train+validation"): 0.069, ("ml-1m", "train"): 0.205}
+SEEDLESS = ("rules", "content_rules", "item_popularity", "user_cf", "item_cf", "content")
+OUTPUT, READINGS = Path("reports/bench/quality.json"), Path("reports/bench/readings.jsonl")
+AGAINST = ("rules", "sasrec")
+TOPS, BEYOND = " 123456789A.", 11
+"""A user's rank as one letter: 1 … 9, A for 10, a dot beyond."""
+
+
+def measure(sequences: Sequences, data: str, ranker: str, train_on: str, seed: int) -> dict[str, Any]:
+    """One row: fit, judge, note the reading. `tops` are the users' ranks, for paired differences."""
+    result = run(sequences, ranker, train_on=train_on, context=FitContext(seed=seed, threads=1))  # type: ignore[arg-type]
+    assert result.test is not None
+    log_reading(READINGS, data, ranker, train_on, seed)
+    return {
+        "set": data,
+        **result.test.summary(),
+        **result.facts,
+        "validation": None if result.validation is None else result.validation.summary(),
+        "interval95": list(interval(result.test)),
+        "counts": counts(sequences),
+        "tops": "".join(TOPS[min(rank, BEYOND)] for rank in result.test.ranks.tolist()),
+        **machine(),
+    }
+
+
+def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean difference of NDCG@10, its 95 % interval over users (each user's mean over seeds) and the seeds' own differences."""
+    mine, other = _by_user(ours), _by_user(theirs)
+    gain_U = mine.mean(axis=0) - other.mean(axis=0)
+    half = 1.96 * float(gain_U.std(ddof=1)) / np.sqrt(len(gain_U))
+    mean = float(gain_U.mean())
+    seeds = (mine.mean(axis=1)[:, None] - other.mean(axis=1)[None, :]).ravel()
+    return {"mean": mean, "interval95": [mean - half, mean + half], "least_of_seeds": float(seeds.min())}
+
+
+def _by_user(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    return ndcg(np.array([[TOPS.index(letter) for letter in row["tops"]] for row in rows], dtype=np.int64))
+
+
+def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The flagship against the rules and SASRec, on each set and each way of training that has both."""
+    out = []
+    for data, train_on in sorted({(row["set"], row["train_on"]) for row in rows}):
+        here = {name: [row for row in rows if _key(row)[:3] == (data, train_on, name)] for name in ITEM_RANKERS}
+        out += [
+            {"set": data, "train_on": train_on, "against": other, **difference(here["fusion"], here[other])}
+            for other in AGAINST
+            if here["fusion"] and here[other]
+        ]
+    return out
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str, int]:
+    return row["set"], row["train_on"], row["ranker"], row["seed"]
+
+
+def show(rows: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="NDCG@10 of the test item: full ranking, every user, all seeds")
+    for name in ("set", "trained on", "ranker", "seed", "NDCG@10", "recall@10", "validation", "CPU-s", "goal"):
+        table.add_column(name)
+    for row in sorted(rows, key=lambda row: (row["set"], row["train_on"], -row["ndcg@10"])):
+        goal = GOALS.get((row["set"], row["train_on"])) if row["ranker"] == "fusion" else None
+        met = "" if goal is None else f"{goal}: {'met' if row['ndcg@10'] >= goal else 'missed'}"
+        chosen = "" if row["validation"] is None else f"{row['validation']['ndcg@10']:.4f}"
+        figures = (f"{row['ndcg@10']:.4f}", f"{row['recall@10']:.4f}", chosen, f"{row['fit_cpu_seconds']:.0f}", met)
+        table.add_row(row["set"], row["train_on"], row["ranker"], str(row["seed"]), *figures)
+    console = Console()
+    console.print(table)
+    for one in differences:
+        low, high = one["interval95"]
+        console.print(
+            f"{one['set']}, {one['train_on']}: fusion - {one['against']} {one['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        )
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make bench-quality", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
+    parser.add_argument("--rankers", default="rules,sasrec,fusion")
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--seeds", default="17")
+    parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
+    given = parser.parse_args(words)
+    if given.data is None:
+        print("bench-quality: no data folder was given (make bench-quality SHARED=…): nothing was measured.")
+        return 0
+    rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
+    try:
+        for data in given.sets.split(","):
+            file = given.data / SETS[data]
+            attributes = given.data / ATTRIBUTES[data] if data in ATTRIBUTES else None
+            sequences = read_interactions(file, attributes)
+            for ranker in given.rankers.split(","):
+                seeds = given.seeds.split(",")[:1] if ranker in SEEDLESS else given.seeds.split(",")
+                for seed in map(int, seeds):
+                    row = measure(sequences, data, ranker, given.train_on, seed)
+                    rows = [one for one in rows if _key(one) != _key(row)] + [row]
+                    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+                    content = {"rows": rows, "differences": compared(rows)}
+                    write_text(OUTPUT, json.dumps(content))
+                    print(f"{data} {ranker} seed {seed}: NDCG@10 {row['ndcg@10']:.4f}", flush=True)
+    except RecommenderError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    show(rows, compared(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

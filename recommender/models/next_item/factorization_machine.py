@@ -1,0 +1,103 @@
+"""A factorisation machine (Rendle, ICDM 2010) of: the items that a user had, the last one, the candidate, and the candidate's attributes.
+
+Second-order weights are products of factors, so a score is a sum of one term of the user's features and the candidate's and of the
+candidate's own weight; terms of the user's features alone change no order and are left out. Trained with the softmax over all items.
+
+Shapes: M targets · U users · L last items · V items, rows 1 … V · D width.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recommender.models.next_item.neural import (
+    TRAINING,
+    Network,
+    NeuralRanker,
+    Size,
+    before,
+    shuffled,
+    targets,
+    users_of,
+)
+from recommender.sequences import Sequences
+from recommender.training.loop import Sum
+from recommender.training.softmax import linear_cross_entropy
+
+DEFAULTS: dict[str, Any] = {
+    **TRAINING,
+    "epochs": 30,
+    "rate": 0.002,
+    "width": 64,
+    "length": 50,
+    "dropout": 0.3,
+    "batch": 1024,
+}
+"""length: last items that are features · dropout: of the user's sum of factors · the others: `neural.TRAINING`."""
+
+
+class Machine(Network):
+    """Factors of every feature."""
+
+    attribute_offsets: Tensor
+    attributes_P: Tensor
+
+    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
+        super().__init__(size, hyper)
+        width, self.length, self.batch = int(hyper["width"]), int(hyper["length"]), int(hyper["batch"])
+        self.dropout = float(hyper["dropout"])
+        self.had, self.last = nn.Embedding(size.items + 1, width), nn.Embedding(size.items + 1, width)
+        self.candidate, self.attributes = nn.Embedding(size.items + 1, width), nn.Embedding(size.attributes, width)
+        for table in (self.had, self.last, self.candidate, self.attributes):
+            nn.init.normal_(table.weight, std=0.1)
+        self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
+        self.register_buffer("attribute_offsets", torch.zeros(size.items + 2, dtype=torch.int64))
+        self.register_buffer("attributes_P", torch.zeros(size.pairs, dtype=torch.int64))
+
+    def know(self, sequences: Sequences) -> None:
+        rows_P, attributes_P = sequences.items.attribute_rows()
+        counts = np.bincount(rows_P, minlength=len(self.bias_V))
+        self.attributes_P.copy_(torch.from_numpy(attributes_P.astype(np.int64)))
+        self.attribute_offsets[1:].copy_(torch.from_numpy(np.cumsum(counts)))
+
+    def candidates(self) -> Tensor:
+        """Sum of each item's factors and its attributes' mean: [V + 1, D]."""
+        if not self.attributes.num_embeddings:
+            return self.candidate.weight
+        return self.candidate.weight + functional.embedding_bag(
+            self.attributes_P, self.attributes.weight, self.attribute_offsets, mode="mean", include_last_offset=True
+        )
+
+    def users(self, items_ML: Tensor) -> Tensor:
+        """Sum of the factors of a user's features: [M, D]; `items_ML` ends with the latest."""
+        real_ML1 = (items_ML > 0).unsqueeze(2)
+        mean_MD = (self.had(items_ML) * real_ML1).sum(dim=1) / real_ML1.sum(dim=1).clamp(min=1)
+        out: Tensor = functional.dropout(mean_MD + self.last(items_ML[:, -1]), self.dropout, self.training)
+        return out
+
+    def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        return shuffled(targets(sequences), self.batch, rng)
+
+    def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        items_ML = torch.from_numpy(before(sequences, batch, users_of(sequences, batch), self.length)).to(self.device)
+        targets_M = torch.from_numpy(sequences.items_T[batch].astype(np.int64)).to(self.device)
+        loss = linear_cross_entropy(self.users(items_ML), self.candidates(), targets_M, self.bias_V, first=1)
+        return Sum(loss, float(len(batch)))
+
+    def scores(self, sequences: Sequences) -> Tensor:
+        ends, users = sequences.offsets[1:], np.arange(sequences.num_users)
+        items_UL = torch.from_numpy(before(sequences, ends, users, self.length)).to(self.device)
+        scores_UV: Tensor = self.users(items_UL) @ self.candidates().T + self.bias_V
+        return scores_UV
+
+
+class FactorizationMachine(NeuralRanker):
+    """Second-order factors of a user's items and a candidate's attributes."""
+
+    name: ClassVar[str] = "factorization_machine"
+    network: ClassVar[type[Network]] = Machine

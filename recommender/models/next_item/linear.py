@@ -1,0 +1,94 @@
+"""What the rankers that are a few matrices share: profiles of users, a cold path, saving.
+
+Shapes: U users · V items, rows 1 … V · T events.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recommender.models.next_item.ranker import NEVER, ItemRanker
+from recommender.sequences import Sequences
+
+
+class MatrixRanker(ItemRanker):
+    """A ranker whose `restore` needs named arrays and its dials, nothing else. Users without events get what is popular."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], hyper: Mapping[str, Any]) -> None:
+        self.arrays, self._hyper = dict(arrays), dict(hyper)
+
+    def score(self, sequences: Sequences) -> NDArray[np.float32]:
+        scores_UV = np.array(self._warm(sequences), dtype=np.float32)
+        scores_UV[sequences.lengths_U == 0] = self.arrays["popularity_V"]
+        scores_UV[:, 0] = NEVER
+        return scores_UV
+
+    def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
+        """[U, V + 1] for users with events."""
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        return self.arrays
+
+    def config(self) -> dict[str, Any]:
+        return {"hyper": self._hyper}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        return cls({name: np.asarray(value) for name, value in tensors.items()}, config["hyper"])
+
+
+def popularity(sequences: Sequences) -> NDArray[np.float32]:
+    """Share of events of each item: float32 [V + 1]."""
+    seen_V = np.bincount(sequences.items_T, minlength=sequences.items.num + 1).astype(np.float32)
+    return np.asarray(seen_V / max(float(seen_V.sum()), 1.0), dtype=np.float32)
+
+
+def profiles(sequences: Sequences, *, half_life: float = 0.0) -> sparse.csr_matrix:
+    """What each user had, [U, V + 1]: 1, or with `half_life` (in events) 2 ** -(how many came after / half_life)."""
+    weight_T = np.ones(len(sequences.items_T), dtype=np.float32)
+    if half_life:
+        place_T = np.arange(len(sequences.items_T)) - np.repeat(sequences.offsets[:-1], sequences.lengths_U)
+        after_T = np.repeat(sequences.lengths_U, sequences.lengths_U) - 1 - place_T
+        weight_T = np.exp2(-after_T / half_life).astype(np.float32)
+    shape = (sequences.num_users, sequences.items.num + 1)
+    summed = sparse.csr_matrix((weight_T, (sequences.rows_T(), sequences.items_T)), shape=shape)
+    summed.data = np.minimum(summed.data, 1.0)
+    return summed
+
+
+def rows_of_unit_length(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Each row divided by its Euclidean length; empty rows stay empty."""
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return sparse.diags(1 / np.maximum(length, 1e-12)).dot(matrix).tocsr().astype(np.float32)
+
+
+def largest_of_each_row(matrix: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
+    """At most `most` entries of each row, the largest ones."""
+    matrix = matrix.tocsr()
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    place = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))
+    kept = order[place < most]
+    return sparse.csr_matrix((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
+
+
+def packed(name: str, matrix: sparse.csr_matrix) -> dict[str, NDArray[Any]]:
+    """A sparse matrix as arrays; `unpacked` undoes it."""
+    matrix = matrix.tocsr()
+    return {
+        f"{name}.indptr": matrix.indptr.astype(np.int64),
+        f"{name}.indices": matrix.indices.astype(np.int32),
+        f"{name}.data": matrix.data.astype(np.float32),
+        f"{name}.columns": np.array([matrix.shape[1]], dtype=np.int64),
+    }
+
+
+def unpacked(name: str, arrays: Mapping[str, NDArray[Any]]) -> sparse.csr_matrix:
+    """The matrix that `packed` took apart."""
+    parts = [arrays[f"{name}.{one}"] for one in ("data", "indices", "indptr")]
+    shape = (len(parts[2]) - 1, int(arrays[f"{name}.columns"][0]))
+    return sparse.csr_matrix((parts[0], parts[1], parts[2]), shape=shape)

@@ -1,0 +1,58 @@
+"""Pure singular value decomposition: a user's profile projected on the leading right singular vectors of all profiles (Cremonesi,
+Koren & Turrin, RecSys 2010). A new user needs no training.
+
+Shapes: U users · V items, rows 1 … V · D width.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
+from recommender.models.ranker import FitContext
+from recommender.sequences import Sequences
+
+DEFAULTS: dict[str, Any] = {"width": 128, "power": 0.5, "half_life": 10.0}
+"""width: singular vectors kept · power: profiles are divided by an item's users to this power · half_life: of a user's events, in events."""
+
+
+class SVD(MatrixRanker):
+    """Projection on what profiles have in common."""
+
+    name: ClassVar[str] = "svd"
+
+    @classmethod
+    def fit(
+        cls,
+        sequences: Sequences,
+        *,
+        held_out_U: NDArray[np.int32] | None,
+        config: Mapping[str, Any],
+        context: FitContext,
+    ) -> Self:
+        hyper = {**DEFAULTS, **config}
+        from scipy.sparse.linalg import svds
+
+        had_UV = profiles(sequences)
+        users_V = np.maximum(np.asarray(had_UV.sum(axis=0)).ravel(), 1.0)
+        weight_V = (users_V ** -float(hyper["power"])).astype(np.float32)
+        weighted_UV = had_UV.multiply(weight_V).tocsr()
+        width = max(min(int(hyper["width"]), min(weighted_UV.shape) - 1), 1)
+        start = np.random.default_rng(context.seed).normal(size=min(weighted_UV.shape)).astype(np.float32)
+        _, _, right_DV = svds(weighted_UV, k=width, v0=start)
+        factors_VD = np.ascontiguousarray(right_DV.T, dtype=np.float32)
+        return cls({"factors_VD": factors_VD, "weight_V": weight_V, "popularity_V": popularity(sequences)}, hyper)
+
+    def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
+        scores_UV: NDArray[np.float32] = self.user_vectors(sequences) @ self.item_vectors().T
+        scores_UV += np.float32(1e-6) * self.arrays["popularity_V"]
+        return scores_UV
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        return self.arrays["factors_VD"]
+
+    def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
+        asked_UV = profiles(sequences, half_life=float(self._hyper["half_life"])).multiply(self.arrays["weight_V"])
+        return np.asarray(asked_UV.dot(self.arrays["factors_VD"]), dtype=np.float32)

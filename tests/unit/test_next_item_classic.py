@@ -1,0 +1,111 @@
+"""Classic next-item rankers, rules, SASRec and the flagship: each learns what was planted, keeps its bits, and has a cold path."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recommender.errors import BundleError
+from recommender.evaluation.leave_one_out import judge
+from recommender.models.next_item import ITEM_RANKERS, ItemRanker, item_defaults_of, item_ranker_class
+from recommender.models.ranker import FitContext
+from recommender.sequences import Items, LeaveOneOut, Sequences
+
+CLUBS, SIZE, USERS = 4, 10, 200
+SMALL: dict[str, dict[str, Any]] = {
+    "svd": {"width": 6},
+    "als": {"width": 8, "sweeps": 8},
+    "bpr": {"width": 8, "epochs": 150},
+    "factorization_machine": {"width": 16, "epochs": 25, "batch": 128, "rate": 0.02, "dropout": 0.0},
+    "sasrec": {"width": 16, "epochs": 20, "tokens": 256, "dropout": 0.1, "length": 10, "rate": 0.01},
+    "fusion": {"width": 16, "epochs": 12, "tokens": 256, "dropout": 0.1, "length": 10, "rate": 0.01, "members": 2},
+}
+OF_CLUBS = ("user_cf", "item_cf", "content", "svd", "als", "bpr", "factorization_machine", "rules", "sasrec", "fusion")
+
+
+@cache
+def clubs() -> Sequences:
+    """Users of four clubs with ten items each, in any order; an item's attribute is its club, the last item is never met."""
+    rng = np.random.default_rng(4)
+    items_T = np.concatenate([club * SIZE + 1 + rng.permutation(SIZE)[:7] for club in np.arange(USERS) % CLUBS])
+    num = CLUBS * SIZE + 1
+    return Sequences(
+        items=Items(
+            tuple(f"i{row:03}" for row in range(1, num + 1)),
+            np.concatenate([[0], np.arange(num + 1)]),
+            np.append(np.repeat(np.arange(CLUBS), SIZE), 0).astype(np.int32),
+            CLUBS,
+        ),
+        offsets=np.arange(USERS + 1) * 7,
+        items_T=items_T.astype(np.int32),
+    )
+
+
+@cache
+def fitted(name: str) -> ItemRanker:
+    split = LeaveOneOut.of(clubs())
+    ranker = item_ranker_class(name)
+    return ranker.fit(split.train, held_out_U=split.validation_U, config=SMALL.get(name, {}), context=FitContext())
+
+
+@pytest.mark.parametrize("name", OF_CLUBS)
+def test_a_club_s_items_are_found_far_better_than_by_popularity(name: str) -> None:
+    split = LeaveOneOut.of(clubs())
+    popular = judge(fitted("item_popularity"), split.train_and_validation, split.test_U).summary()["ndcg@10"]
+    found = judge(fitted(name), split.train_and_validation, split.test_U).summary()["ndcg@10"]
+    assert popular < 0.25
+    assert found > 0.4
+
+
+@pytest.mark.parametrize("name", [*OF_CLUBS, "item_popularity"])
+def test_a_restored_ranker_scores_the_same_bits(name: str) -> None:
+    histories, ranker = LeaveOneOut.of(clubs()).train, fitted(name)
+    again = item_ranker_class(name).restore(ranker.tensors(), ranker.config())
+    scores = ranker.score(histories)
+    assert scores.shape == (USERS, histories.items.num + 1)
+    assert np.isneginf(scores[:, 0]).all()
+    assert np.array_equal(again.score(histories), scores)
+
+
+@pytest.mark.parametrize("name", ["user_cf", "svd", "als", "bpr", "factorization_machine", "fusion"])
+def test_the_same_seed_fits_the_same_bits(name: str) -> None:
+    split = LeaveOneOut.of(clubs())
+    again = item_ranker_class(name).fit(
+        split.train, held_out_U=split.validation_U, config=SMALL.get(name, {}), context=FitContext()
+    )
+    assert np.array_equal(again.score(split.train), fitted(name).score(split.train))
+
+
+@pytest.mark.parametrize("name", [*OF_CLUBS, "item_popularity"])
+def test_a_user_without_events_gets_a_ranking_and_no_error(name: str) -> None:
+    nobody = Sequences(clubs().items, np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32))
+    scores = fitted(name).score(nobody)
+    assert np.isfinite(scores[0, 1:]).all()
+    assert scores[0, 1:].std() > 0
+
+
+def test_content_finds_an_item_that_nobody_ever_had() -> None:
+    split = LeaveOneOut.of(clubs())
+    scores = fitted("content").score(split.train.take(np.arange(CLUBS)))
+    cold = scores[:, CLUBS * SIZE + 1]
+    assert cold[0] > 0.5
+    assert (cold[1:] == 0).all()
+
+
+def test_a_refit_with_what_was_chosen_needs_no_held_out_item() -> None:
+    split, ranker = LeaveOneOut.of(clubs()), fitted("fusion")
+    chosen = ranker.chosen()
+    again = item_ranker_class("fusion").fit(
+        split.train_and_validation, held_out_U=None, config={**SMALL["fusion"], **chosen}, context=FitContext()
+    )
+    assert again.config()["gate"] == ranker.config()["gate"]
+    assert judge(again, split.train_and_validation, split.test_U).summary()["ndcg@10"] > 0.4
+
+
+def test_every_ranker_of_the_table_has_its_dials() -> None:
+    for name in ITEM_RANKERS:
+        assert item_ranker_class(name).name == name
+        assert isinstance(item_defaults_of(name), dict)
+    with pytest.raises(BundleError, match="no next-item ranker is called 'magic'; there are item_popularity"):
+        item_ranker_class("magic")

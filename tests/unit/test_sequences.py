@@ -1,0 +1,123 @@
+"""Interaction files become sequences; leave-one-out cuts them; ranks are counted against the ranker."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from recommender.datasets.interactions import read_interactions
+from recommender.errors import ContractError, SourceError
+from recommender.models.next_item.packing import pack, windows
+from recommender.ranks import full_ranks, ndcg
+from recommender.sequences import Items, LeaveOneOut, Sequences
+
+
+def _frame() -> pd.DataFrame:
+    rng = np.random.default_rng(2)
+    rows = [(user, place, f"item {rng.integers(20):02}") for user in range(40) for place in range(6)]
+    return pd.DataFrame(rows, columns=["user", "pos", "item"])
+
+
+def test_parquet_and_csv_in_any_order_are_the_same_sequences(tmp_path: Path) -> None:
+    frame = _frame()
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.sample(frac=1, random_state=1).to_csv(tmp_path / "b.csv", index=False)
+    one, other = read_interactions(tmp_path / "a.parquet"), read_interactions(tmp_path / "b.csv")
+    assert one.items.ids == other.items.ids
+    assert sorted(map(tuple, np.split(one.items_T, one.offsets[1:-1]))) == sorted(
+        map(tuple, np.split(other.items_T, other.offsets[1:-1]))
+    )
+
+
+def test_timestamps_order_events_where_there_is_no_pos(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"user": ["u"] * 3, "item": ["a", "b", "c"], "timestamp": ["2024-03-01", "2024-01-01", "2024-02-01"]}
+    )
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    read = read_interactions(tmp_path / "x.csv")
+    assert [read.items.ids[row - 1] for row in read.items_T] == ["b", "c", "a"]
+
+
+def test_attributes_bring_items_that_were_never_met(tmp_path: Path) -> None:
+    _frame().to_parquet(tmp_path / "x.parquet")
+    pd.DataFrame({"item": ["item 00", "zz"], "attributes": ["red|soft", "red"]}).to_csv(tmp_path / "a.csv", index=False)
+    items = read_interactions(tmp_path / "x.parquet", tmp_path / "a.csv").items
+    rows, values = items.attribute_rows()
+    assert items.ids[-1] == "zz"
+    assert items.num_attributes == 2
+    assert [(items.ids[row - 1], int(value)) for row, value in zip(rows, values, strict=True)] == [
+        ("item 00", 0),
+        ("item 00", 1),
+        ("zz", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda frame: frame.drop(columns="item"), SourceError, "no column 'item'"),
+        (lambda frame: frame.drop(columns="pos"), SourceError, "neither `pos` nor a timestamp"),
+        (lambda frame: frame.assign(item=frame["item"].where(frame.index != 7)), ContractError, "x.csv.item: .*row 7"),
+        (lambda frame: frame.assign(pos=frame["pos"].where(frame.index != 3, "soon")), ContractError, "pos: .*row 3"),
+        (lambda frame: pd.concat([frame, frame.tail(1)]), ContractError, "two events at one pos"),
+        (lambda frame: frame.head(0), SourceError, "no rows"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_its_column_and_row(
+    tmp_path: Path, change: object, error: type[Exception], says: str
+) -> None:
+    change(_frame()).to_csv(tmp_path / "x.csv", index=False)  # type: ignore[operator]
+    with pytest.raises(error, match=says):
+        read_interactions(tmp_path / "x.csv")
+
+
+def test_leave_one_out_keeps_the_last_two_items_of_long_users_only() -> None:
+    items = Items(tuple("abcde"))
+    sequences = Sequences(items, np.array([0, 4, 6]), np.array([1, 2, 3, 4, 5, 1], dtype=np.int32))
+    split = LeaveOneOut.of(sequences)
+    assert split.train.items_T.tolist() == [1, 2, 5, 1]
+    assert split.train_and_validation.items_T.tolist() == [1, 2, 3, 5, 1]
+    assert split.validation_U.tolist() == [3, 0]
+    assert split.test_U.tolist() == [4, 0]
+
+
+def test_ties_stand_before_the_target_and_seen_items_do_not_compete() -> None:
+    scores = np.array([[9.0, 3.0, 2.0, 2.0, 1.0]], dtype=np.float32)
+    seen = Sequences(Items(tuple("abcd")), np.array([0, 1]), np.array([1], dtype=np.int32))
+    ranks = full_ranks(scores, seen, np.array([2], dtype=np.int32))
+    assert ranks.tolist() == [2]
+    assert ndcg(ranks)[0] == pytest.approx(1 / np.log2(3))
+
+
+def test_windows_make_every_event_but_the_first_a_target_and_packing_keeps_their_order() -> None:
+    rng = np.random.default_rng(1)
+    lengths = np.array([1, 3, 57, 12])
+    sequences = Sequences(
+        Items(tuple(map(str, range(9)))), np.concatenate([[0], np.cumsum(lengths)]), np.ones(73, dtype=np.int32)
+    )
+    starts, sizes = windows(sequences, 10, rng)
+    reached = {
+        int(event) for start, size in zip(starts, sizes, strict=True) for event in range(start + 1, start + size)
+    }
+    assert reached == set(range(73)) - {0, 1, 4, 61}
+    assert sizes.max() <= 11
+    packed = pack(starts, sizes)
+    assert packed.events_T[packed.last.numpy()].tolist() == (starts + sizes - 1).tolist()
+    assert sum(len(group.real) for group in packed.groups) == int(sizes.sum())
+
+
+def test_the_command_judges_every_user_and_writes_its_figures(tmp_path: Path) -> None:
+    _frame().to_parquet(tmp_path / "x.parquet")
+    output = tmp_path / "out.json"
+    words = ["benchmark", "sequences", "--interactions", str(tmp_path / "x.parquet"), "--ranker", "rules"]
+    ended = CliRunner().invoke(app, [*words, "--train-on", "train+validation", "--seed", "3", "--output", str(output)])
+    assert ended.exit_code == 0, ended.output
+    content = json.loads(output.read_text())
+    assert content["users"] == 40
+    assert content["counts"]["items"] == 20
+    assert 0 <= content["ndcg@10"] <= content["recall@10"] <= 1
+    assert content["seed"] == 3
