@@ -30,9 +30,9 @@ DEFAULTS: dict[str, Any] = {
     "cap": 20.0,
     "baseline": True,
     "hidden": 0,
-    "steps": 600,
+    "steps": 1200,
     "batch": 2048,
-    "rate": 0.03,
+    "rate": 0.08,
     "weight_decay": 0.001,
     "floor": 0.001,
 }
