@@ -38,9 +38,10 @@ DEFAULTS: dict[str, Any] = {
     "campaign_clip": 4.0,
     "campaign_prior_pairs": 50.0,
 }
-"""campaign_min_lines: an item of fewer lines is not in the vocabulary · campaign_events: the last lines of a user that are read ·
-campaign_choose: first fit without each user's last line and let the item ranker choose by it · campaign_strength: inverse of the
-regression's penalty · campaign_clip: standard deviations at which an input is cut · campaign_prior_pairs: shrinks a type's rate.
+"""campaign_min_lines: an item of fewer lines is not in the vocabulary (0: all are, cold ones too) · campaign_events: the last lines of a
+user that are read · campaign_choose: first fit without each user's last line and let the item ranker choose by it · campaign_strength:
+inverse of the regression's penalty · campaign_clip: standard deviations at which an input is cut · campaign_prior_pairs: shrinks a
+type's rate.
 All other dials are the item ranker's own."""
 INPUTS = ("mass", "best", "strongest_ten", "lift", "usual_mass", "type_rate", "items", "recency", "baskets", "lines")
 POOLED = 3

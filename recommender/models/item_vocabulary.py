@@ -32,10 +32,10 @@ class ItemVocabulary:
 
     @classmethod
     def of(cls, catalogue: Catalogue, bought_T: NDArray[np.int32], *, min_lines: int) -> Self:
-        """Items of at least `min_lines` lines; where there is none, all that were ever bought."""
+        """Items of at least `min_lines` lines (0: also those that nobody bought); where there is none, all that were ever bought."""
         lines_R = np.bincount(bought_T, minlength=len(catalogue.item_ids))
         lines_R[0] = 0
-        kept = np.flatnonzero(lines_R >= min_lines)
+        kept = 1 + np.flatnonzero(lines_R[1:] >= min_lines)
         if not len(kept):
             kept = np.flatnonzero(lines_R)
         axes = catalogue.item_axes_VA[kept][:, ATTRIBUTES]
