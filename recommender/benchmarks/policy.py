@@ -160,7 +160,8 @@ def bench(*, seeds: Sequence[int], replications: int, say: Callable[[str], None]
             for ours in ("policy", "policy, best only")
             for theirs in ("logging", "supervised", "supervised x value")
         }
-        gains["policy, corrected - policy (lists)"] = difference(listed["policy, corrected"], listed["policy"])
+        for theirs in ("policy", "supervised x value"):
+            gains[f"policy, corrected - {theirs} (lists)"] = difference(listed["policy, corrected"], listed[theirs])
         content["worlds"][name] = {"values": alone, "lists": listed, "gains": gains}
     say(f"coverage over {replications} logs of {JUDGED:,} decisions")
     content["coverage"] = coverage(BanditWorld(seed=seeds[0]), replications=replications, seed=seeds[0])

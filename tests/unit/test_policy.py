@@ -34,7 +34,7 @@ def test_the_learned_policy_is_truly_better_than_the_logging_policy_and_the_supe
         world = BanditWorld(seed=seed)
         decisions, (contexts_NX, _) = world.log(20_000, seed=seed), world.contexts(20_000, seed=seed + 100)
         taken_NA = supervised(world, decisions, seed).take_up(contexts_NX)
-        pi_NA = learned(world, decisions, seed, batch=512).probabilities(contexts_NX)
+        pi_NA = learned(world, decisions, seed).probabilities(contexts_NX)
         values["logging"].append(world.value(world.logging(contexts_NX), contexts_NX))
         values["clicks"].append(world.value(best_only(taken_NA), contexts_NX))
         values["worth"].append(world.value(best_only(taken_NA * world.values_A), contexts_NX))
