@@ -19,11 +19,11 @@ from recommender.sequences import Sequences
 
 DEFAULTS: dict[str, Any] = {
     "window": 20,
-    "decay": 1.0,
-    "backward": 0.3,
+    "decay": 0.7,
+    "backward": 0.2,
     "read": 20,
-    "read_decay": 1.0,
-    "popularity_power": 0.25,
+    "read_decay": 1.3,
+    "popularity_power": 0.2,
 }
 """window: how far apart a pair may be · decay, read_decay: weight is distance ** -decay · backward: weight of a pair read against
 the order · read: how many of the last items speak · popularity_power: counts are divided by the target's count to this power."""
