@@ -1,14 +1,12 @@
 """`benchmark sequences`: any next-item ranker on any set of sequences."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recommender.benchmarks.sequences import TrainOn, benchmark_file
-from recommender.errors import SettingsError
+from recommender.benchmarks.sequences import TrainOn, benchmark_file, dial
 
 
 def benchmark_sequences(
@@ -23,6 +21,7 @@ def benchmark_sequences(
     dials: list[str],
     checkpoints: Path | None,
     readings: Path | None,
+    cold: bool,
 ) -> None:
     """Fit, judge, write `output`, and show the figures."""
     console = Console(stderr=True)
@@ -47,10 +46,11 @@ def benchmark_sequences(
             seed=seed,
             output=output,
             device=device,
-            config=dict(map(_dial, dials)),
+            config=dict(map(dial, dials)),
             readings=readings,
             checkpoints=checkpoints,
             progress=show,
+            with_cold=cold,
         )
     low, high = content["interval95"]["ndcg@10"]
     print(
@@ -58,13 +58,8 @@ def benchmark_sequences(
         f"recall@10 {content['recall@10']:.4f}, {content['users']:,} users, {content['counts']['items']:,} items; "
         f"fitted in {content['fit_cpu_seconds']:.1f} CPU-seconds\n{output}"
     )
-
-
-def _dial(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise SettingsError(f"--set {text}: expected name=value")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    if content["cold"] is not None:
+        among = {name: content["cold"][f"among_{name}"]["ndcg@10"] for name in ("all", "cold")}
+        print(
+            f"cold items, {content['cold']['users']:,} users: {among['cold']:.4f} among themselves, {among['all']:.4f} among all"
+        )

@@ -314,6 +314,10 @@ def sequences(
     readings: Annotated[
         Path | None, typer.Option(help="A log that notes, one JSON object a line, that the test was read.")
     ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Also hold 5 % of the items out of training and ask for them by content alone."),
+    ] = False,
 ) -> None:
     """Leave-one-out, full ranking: NDCG@10 and recall@10 of one ranker on one set of sequences."""
     from cli.benchmark import benchmark_sequences
@@ -329,4 +333,5 @@ def sequences(
         dials=dials or [],
         checkpoints=checkpoints,
         readings=readings,
+        cold=cold,
     )

@@ -13,11 +13,15 @@ from torch import Tensor
 from recommender.benchmarks.reference import Shape
 from recommender.benchmarks.training_data import Request, as_sequences, read_events
 from recommender.models.next_item.causal import CausalEncoder, items_of
+from recommender.models.next_item.neural import Size
 from recommender.models.next_item.packing import last_windows, pack
-from recommender.models.next_item.sasrec import DEFAULTS, Plan, softmax_loss
+from recommender.models.next_item.sasrec import DEFAULTS
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 from recommender.training.loop import Divisible, Part, Schedule, Sum, reproducible, run_phase
+
+EPOCHS = 2
+"""Enough batches for what is asked."""
 
 
 def hyper_of(shape: Shape, *, tokens: int) -> dict[str, Any]:
@@ -31,22 +35,25 @@ def hyper_of(shape: Shape, *, tokens: int) -> dict[str, Any]:
         "dropout": shape.dropout,
         "rate": shape.learning_rate,
         "tokens": tokens,
-        "epochs": 2,
     }
 
 
 def encoder_of(shape: Shape, sequences: Sequences, *, tokens: int = 2048) -> CausalEncoder:
     """Our encoder in the benchmark's shape, with fresh weights."""
-    return CausalEncoder(sequences.items, shape.num_items, 0, hyper_of(shape, tokens=tokens))
+    return CausalEncoder(Size(shape.num_items, sequences.num_users, 0, 0), hyper_of(shape, tokens=tokens))
 
 
 def measure(request: Request) -> dict[str, Any]:
     """Targets and CPU seconds of the steps after the warm-up; the share of drawing the epoch's windows is in them."""
     sequences = as_sequences(read_events(request.events), request.shape.num_items)
-    hyper, context = hyper_of(request.shape, tokens=request.batch_size), FitContext(seed=request.seed)
+    context = FitContext(seed=request.seed)
+    with reproducible(context):
+        torch.manual_seed(request.seed)
+        encoder = encoder_of(request.shape, sequences, tokens=request.batch_size)
     began = process_time()
-    plan = Plan.of(sequences, hyper, request.seed, "bench")
-    num_S = np.array([int((lengths - 1).sum()) for lengths in plan.lengths])
+    rng = np.random.default_rng(request.seed)
+    batches = [batch for _ in range(EPOCHS) for batch in encoder.batches(sequences, rng)]
+    num_S = np.array([int((batch[:, 1] - 1).sum()) for batch in batches])
     planning = (process_time() - began) / int(num_S.sum())
     after = np.cumsum(num_S[request.warm_up :])
     steps = min(int(np.searchsorted(after, request.targets)) + 1, len(after))
@@ -55,7 +62,7 @@ def measure(request: Request) -> dict[str, Any]:
     def loss_at(step: int, part: Part) -> Sum:
         if step == request.warm_up:
             clock["began"] = process_time()
-        return softmax_loss(encoder, sequences.items_T, part(plan.starts[step]), part(plan.lengths[step]))
+        return encoder.loss(sequences, part(batches[step]), rng)
 
     schedule = Schedule(
         steps=len(num_S),
@@ -67,8 +74,6 @@ def measure(request: Request) -> dict[str, Any]:
         end=request.warm_up + steps,
     )
     with reproducible(context):
-        torch.manual_seed(request.seed)
-        encoder = encoder_of(request.shape, sequences, tokens=request.batch_size)
         run_phase("bench", encoder, Divisible(loss_at), schedule, context)
     targets = int(after[steps - 1])
     seconds = process_time() - clock["began"] + planning * targets
@@ -102,6 +107,6 @@ def loss_difference(shape: Shape, sequences: Sequences, *, users: int = 16, scal
     usable = np.flatnonzero(sequences.lengths_U > 1)
     for first in range(0, min(len(usable), 8 * users), users):
         some = sequences.take(usable[first : first + users])
-        ours = softmax_loss(encoder, some.items_T, *last_windows(some, shape.length + 1))
+        ours = encoder.loss(some, np.stack(last_windows(some, shape.length + 1), axis=1), np.random.default_rng(0))
         differences.append(abs(float(ours.loss) / ours.weight - plain_loss(encoder, some, table_VD)))
     return max(differences)

@@ -1,6 +1,6 @@
 """`make bench-quality`: next-item rankers on ML-1M and Amazon Beauty, all seeds, every reading of a test logged.
 
-    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m] [--seeds 1,2] [--train-on …]
+    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
 
 Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
 The paired difference of the flagship to the rules and to SASRec is over users, and over seeds where there are several.
@@ -10,17 +10,18 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
-from recommender.benchmarks.sequences import counts, interval, log_reading, run
+from recommender.benchmarks.movielens import movielens_attributes
+from recommender.benchmarks.sequences import TrainOn, cold, counts, dial, interval, log_reading, run
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import RecommenderError
 from recommender.manifest import write_text
-from recommender.models.next_item import ITEM_RANKERS
 from recommender.models.ranker import FitContext
 from recommender.ranks import ndcg
 from recommender.sequences import Sequences
@@ -35,9 +36,12 @@ TOPS, BEYOND = " 123456789A.", 11
 """A user's rank as one letter: 1 … 9, A for 10, a dot beyond."""
 
 
-def measure(sequences: Sequences, data: str, ranker: str, train_on: str, seed: int) -> dict[str, Any]:
+def measure(
+    sequences: Sequences, data: str, ranker: str, train_on: TrainOn, seed: int, config: dict[str, Any]
+) -> dict[str, Any]:
     """One row: fit, judge, note the reading. `tops` are the users' ranks, for paired differences."""
-    result = run(sequences, ranker, train_on=train_on, context=FitContext(seed=seed, threads=1))  # type: ignore[arg-type]
+    context = FitContext(seed=seed, threads=1)
+    result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None
     log_reading(READINGS, data, ranker, train_on, seed)
     return {
@@ -50,6 +54,14 @@ def measure(sequences: Sequences, data: str, ranker: str, train_on: str, seed: i
         "tops": "".join(TOPS[min(rank, BEYOND)] for rank in result.test.ranks.tolist()),
         **machine(),
     }
+
+
+def measure_cold(sequences: Sequences, data: str, ranker: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
+    """One row of cold items, drawn by `seed`: NDCG@10 among the cold ones, and among all."""
+    found = cold(sequences, ranker, context=FitContext(seed=seed, threads=1), config=config)
+    log_reading(READINGS, f"{data}, cold items", ranker, "train", seed)
+    facts = {"set": data, "ranker": ranker, "train_on": "train", "seed": seed, "config": config}
+    return {**facts, "ndcg@10": found["among_cold"]["ndcg@10"], **found, **machine()}
 
 
 def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -69,21 +81,34 @@ def _by_user(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The flagship against the rules and SASRec, on each set and each way of training that has both."""
     out = []
-    for data, train_on in sorted({(row["set"], row["train_on"]) for row in rows}):
-        here = {name: [row for row in rows if _key(row)[:3] == (data, train_on, name)] for name in ITEM_RANKERS}
-        out += [
-            {"set": data, "train_on": train_on, "against": other, **difference(here["fusion"], here[other])}
-            for other in AGAINST
-            if here["fusion"] and here[other]
-        ]
+    for data, train_on, config in sorted({(*_key(row)[:2], _key(row)[4]) for row in rows if row["ranker"] == "fusion"}):
+        ours = [row for row in rows if (*_key(row)[:3], _key(row)[4]) == (data, train_on, "fusion", config)]
+        for other in AGAINST:
+            theirs = [row for row in rows if (*_key(row)[:3], _key(row)[4]) == (data, train_on, other, "{}")]
+            if theirs:
+                facts = {"set": data, "train_on": train_on, "config": ours[0]["config"], "against": other}
+                out.append({**facts, **difference(ours, theirs)})
     return out
 
 
-def _key(row: dict[str, Any]) -> tuple[str, str, str, int]:
-    return row["set"], row["train_on"], row["ranker"], row["seed"]
+def _key(row: dict[str, Any]) -> tuple[str, str, str, int, str]:
+    return row["set"], row["train_on"], row["ranker"], row["seed"], json.dumps(row["config"], sort_keys=True)
 
 
-def show(rows: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
+def with_content(folder: Path, data: str) -> Sequences:
+    """The set with what its folder says of the items: Beauty's attributes, MovieLens' genres and titles.
+
+    Raises:
+        SourceError: a file is missing.
+    """
+    if data in ATTRIBUTES:
+        return read_interactions(folder / SETS[data], folder / ATTRIBUTES[data])
+    with TemporaryDirectory() as place:
+        attributes = movielens_attributes(folder / "ml-1m", Path(place) / "attributes.parquet")
+        return read_interactions(folder / SETS[data], attributes)
+
+
+def show(rows: list[dict[str, Any]], differences: list[dict[str, Any]], colds: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -95,13 +120,20 @@ def show(rows: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
         met = "" if goal is None else f"{goal}: {'met' if row['ndcg@10'] >= goal else 'missed'}"
         chosen = "" if row["validation"] is None else f"{row['validation']['ndcg@10']:.4f}"
         figures = (f"{row['ndcg@10']:.4f}", f"{row['recall@10']:.4f}", chosen, f"{row['fit_cpu_seconds']:.0f}", met)
-        table.add_row(row["set"], row["train_on"], row["ranker"], str(row["seed"]), *figures)
+        name = row["ranker"] + "".join(f" {dial}={value}" for dial, value in row["config"].items())
+        table.add_row(row["set"], row["train_on"], name, str(row["seed"]), *figures)
     console = Console()
     console.print(table)
+    for row in sorted(colds, key=_key):
+        among_all = row["among_all"]["ndcg@10"]
+        console.print(
+            f"{row['set']}, cold items, {row['ranker']} {row['config'] or ''} seed {row['seed']}: "
+            f"{row['ndcg@10']:.4f} among {row['cold_items']} cold ones, {among_all:.4f} among all, {row['users']} users"
+        )
     for one in differences:
         low, high = one["interval95"]
         console.print(
-            f"{one['set']}, {one['train_on']}: fusion - {one['against']} {one['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            f"{one['set']}, {one['train_on']}: fusion {one['config'] or ''} - {one['against']} {one['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
         )
 
 
@@ -112,29 +144,39 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", default="17")
     parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
+    parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")
+    parser.add_argument("--cold", action="store_true", help="cold items only: one fit without them a ranker and seed")
     given = parser.parse_args(words)
     if given.data is None:
         print("bench-quality: no data folder was given (make bench-quality SHARED=…): nothing was measured.")
         return 0
-    rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
+    found = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.is_file() else {}
+    rows, colds = found.get("rows", []), found.get("cold", [])
     try:
+        config = dict(map(dial, given.dials))
         for data in given.sets.split(","):
-            file = given.data / SETS[data]
-            attributes = given.data / ATTRIBUTES[data] if data in ATTRIBUTES else None
-            sequences = read_interactions(file, attributes)
+            sequences = (
+                with_content(given.data, data)
+                if given.cold or data in ATTRIBUTES
+                else read_interactions(given.data / SETS[data])
+            )
             for ranker in given.rankers.split(","):
-                seeds = given.seeds.split(",")[:1] if ranker in SEEDLESS else given.seeds.split(",")
-                for seed in map(int, seeds):
-                    row = measure(sequences, data, ranker, given.train_on, seed)
-                    rows = [one for one in rows if _key(one) != _key(row)] + [row]
+                seeds = given.seeds.split(",")
+                for seed in map(int, seeds[:1] if ranker in SEEDLESS and not given.cold else seeds):
+                    if given.cold:
+                        row = measure_cold(sequences, data, ranker, seed, config)
+                        colds = [one for one in colds if _key(one) != _key(row)] + [row]
+                    else:
+                        row = measure(sequences, data, ranker, given.train_on, seed, config)
+                        rows = [one for one in rows if _key(one) != _key(row)] + [row]
                     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-                    content = {"rows": rows, "differences": compared(rows)}
+                    content = {"rows": rows, "differences": compared(rows), "cold": colds}
                     write_text(OUTPUT, json.dumps(content))
                     print(f"{data} {ranker} seed {seed}: NDCG@10 {row['ndcg@10']:.4f}", flush=True)
     except RecommenderError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    show(rows, compared(rows))
+    show(rows, compared(rows), colds)
     return 0
 
 

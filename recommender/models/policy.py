@@ -53,7 +53,8 @@ class Head(nn.Module):
 
     def forward(self, x_BX: Tensor) -> Tensor:
         """float32 [B, X] -> logits, float32 [B, A]."""
-        return self.out(functional.gelu(self.hidden(x_BX)) if self.hidden is not None else x_BX)  # type: ignore[no-any-return]
+        logits_BA: Tensor = self.out(functional.gelu(self.hidden(x_BX)) if self.hidden is not None else x_BX)
+        return logits_BA
 
 
 def top_k_multiplier(pi_B: Tensor, top_k: int) -> Tensor:

@@ -69,8 +69,10 @@ def test_our_training_loss_is_the_plain_formula(events: list[np.ndarray]) -> Non
 
 
 def test_a_wrong_loss_would_be_seen(events: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    right = ours.softmax_loss
-    monkeypatch.setattr(ours, "softmax_loss", lambda *words: right(*words)._replace(loss=right(*words).loss * 1.001))
+    right = ours.CausalEncoder.loss
+    monkeypatch.setattr(
+        ours.CausalEncoder, "loss", lambda *words: right(*words)._replace(loss=right(*words).loss * 1.001)
+    )
     assert ours.loss_difference(SHAPE, as_sequences(events, ITEMS), users=3) > training.LOSS_GOAL
 
 

@@ -85,6 +85,37 @@ def test_a_user_without_events_gets_a_ranking_and_no_error(name: str) -> None:
     assert scores[0, 1:].std() > 0
 
 
+@pytest.mark.parametrize("name", [*OF_CLUBS, "item_popularity"])
+def test_events_of_another_vocabulary_are_refused(name: str) -> None:
+    others = Sequences(Items(tuple("abc")), np.array([0, 1]), np.array([2], dtype=np.int32))
+    with pytest.raises(BundleError, match=r"the vocabulary has 3 items, the weights rank 41"):
+        fitted(name).score(others)
+
+
+def test_an_als_user_is_solved_as_implicit_solves_it() -> None:
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
+    from recommender.models.next_item.linear import profiles
+
+    train = LeaveOneOut.of(clubs()).train
+    dials = {**item_defaults_of("als"), "width": 8, "half_life": 0.0}
+    ours = item_ranker_class("als").fit(train, held_out_U=None, config=dials, context=FitContext())
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(
+            factors=8, regularization=dials["regularization"], alpha=dials["confidence"], num_threads=1
+        )
+        model.item_factors = ours.item_vectors()
+        theirs = model.recalculate_user(np.arange(USERS), profiles(train))
+    assert ours.user_vectors(train) == pytest.approx(theirs, abs=1e-3)
+
+
+def test_svd_of_almost_nothing_is_popularity() -> None:
+    alone = clubs().take(np.array([0]))
+    scores = item_ranker_class("svd").fit(alone, held_out_U=None, config={}, context=FitContext()).score(alone)
+    assert np.isfinite(scores[0, 1:]).all()
+
+
 def test_content_finds_an_item_that_nobody_ever_had() -> None:
     split = LeaveOneOut.of(clubs())
     scores = fitted("content").score(split.train.take(np.arange(CLUBS)))

@@ -175,7 +175,7 @@ def test_an_item_that_the_ranker_does_not_have_is_refused_by_row(name: str) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_vocabulary_is_refused(name: str) -> None:
-    with pytest.raises(BundleError, match="31 items, the ranker was fitted on 30"):
+    with pytest.raises(BundleError, match="the vocabulary has 31 items, the weights rank 30"):
         fitted(name).score(replace(histories(name), items=Items(tuple(map(str, range(31))))))
 
 

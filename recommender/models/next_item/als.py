@@ -14,7 +14,7 @@ from recommender.models.next_item.linear import MatrixRanker, popularity, profil
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {"width": 128, "regularization": 0.05, "confidence": 10.0, "sweeps": 15, "half_life": 10.0}
+DEFAULTS: dict[str, Any] = {"width": 256, "regularization": 0.05, "confidence": 10.0, "sweeps": 15, "half_life": 2.0}
 """confidence: weight of what a user had, over what the user had not · half_life: of a user's events, in events, when a vector is solved."""
 
 
@@ -58,15 +58,15 @@ class ALS(MatrixRanker):
         return self.arrays["factors_VD"]
 
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Each user's least squares given the items' factors."""
+        """Each user's least squares given the items' factors, as `implicit` states them; an old event counts in part."""
         factors_VD = self.arrays["factors_VD"].astype(np.float64)
         asked_UV = profiles(sequences, half_life=float(self._hyper["half_life"]))
         alone_DD = factors_VD.T @ factors_VD + float(self._hyper["regularization"]) * np.eye(factors_VD.shape[1])
-        out_UD = np.zeros((sequences.num_users, factors_VD.shape[1]))
+        out_UD, confidence = np.zeros((sequences.num_users, factors_VD.shape[1])), float(self._hyper["confidence"])
         for user in range(sequences.num_users):
             some = slice(asked_UV.indptr[user], asked_UV.indptr[user + 1])
             had_ID = factors_VD[asked_UV.indices[some]]
-            confidence_I = float(self._hyper["confidence"]) * asked_UV.data[some]
-            left_DD = alone_DD + (had_ID * confidence_I[:, None]).T @ had_ID
-            out_UD[user] = np.linalg.solve(left_DD, had_ID.T @ (1.0 + confidence_I))
+            weight_I = asked_UV.data[some]
+            left_DD = alone_DD + (confidence - 1.0) * (had_ID * weight_I[:, None]).T @ had_ID
+            out_UD[user] = np.linalg.solve(left_DD, confidence * had_ID.T @ weight_I)
         return out_UD.astype(np.float32)

@@ -24,7 +24,7 @@ from recommender.training.softmax import linear_cross_entropy
 
 DEFAULTS: dict[str, Any] = {
     **TRAINING,
-    "epochs": 200,
+    "epochs": 100,
     "judge_every": 4,
     "width": 64,
     "blocks": 2,
@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.2,
     "mask": 0.3,
     "last": 0.3,
-    "tokens": 2048,
+    "tokens": 1024,
 }
 """length: last items that are read, with the mask · mask: share of a window's items that are masked · last: share of windows where it is
 the last one only · tokens: items of a batch · the others: `neural.TRAINING` (a masked epoch has fewer targets: it takes more)."""

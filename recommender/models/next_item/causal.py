@@ -4,7 +4,8 @@ Pre-norm blocks as in SASRec (Kang & McAuley, ICDM 2018), with the choices that 
 (Raffel et al., JMLR 2020) instead of absolute places, an output gate per channel (in the spirit of HSTU, Zhai et al., ICML 2024), and
 items that are the sum of an embedding of their own and the mean of their attributes'. One embedding table serves input and output.
 
-Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · H heads · V items, row 0 is no item.
+Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · H heads · V items, row 0 is no
+item · M targets · S windows · U users.
 """
 
 import math
@@ -17,8 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.models.next_item.packing import Group, Packed
-from recommender.sequences import Items
+from recommender.models.next_item.neural import Network, Size
+from recommender.models.next_item.packing import Group, Packed, batches_by_tokens, last_windows, pack, windows
+from recommender.sequences import Sequences
+from recommender.training.loop import Sum
+from recommender.training.softmax import linear_cross_entropy
 
 BUCKETS, EXACT = 64, 32
 """Distances below EXACT have a bucket each; longer ones share by their logarithm."""
@@ -69,17 +73,22 @@ def distances(length: int, device: torch.device) -> Tensor:
     return torch.where(far < EXACT, far, log.clamp(max=BUCKETS - 1))
 
 
-class CausalEncoder(nn.Module):
+class CausalEncoder(Network):
     """Items so far -> a state whose product with an item's vector is that item's log-odds of being next.
 
-    `hyper`: width, blocks, heads, dropout, length, and optionally relative, gated, wide (feed-forward / width), attributes.
+    `hyper`: width, blocks, heads, dropout, length, tokens, and optionally relative, gated, attributes, wide (feed-forward / width),
+    smoothing.
     """
 
-    def __init__(self, items: Items | None, num_items: int, num_attributes: int, hyper: Mapping[str, Any]) -> None:
-        super().__init__()
+    attribute_offsets: Tensor
+    attributes_P: Tensor
+
+    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
+        super().__init__(size, hyper)
         width = int(hyper["width"])
         self.length, self.dropout = int(hyper["length"]), float(hyper["dropout"])
-        self.items = nn.Embedding(num_items + 1, width)
+        self.tokens, self.smoothing = int(hyper["tokens"]), float(hyper.get("smoothing", 0.0))
+        self.items = nn.Embedding(size.items + 1, width)
         relative = bool(hyper.get("relative", False))
         self.places = None if relative else nn.Parameter(torch.empty(self.length, width).normal_(std=0.02))
         self.blocks = nn.ModuleList(
@@ -95,30 +104,58 @@ class CausalEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.items.weight, std=0.02)
-        self.attributes = nn.Embedding(num_attributes, width) if num_attributes and hyper.get("attributes") else None
+        self.attributes = nn.Embedding(size.attributes, width) if size.attributes and hyper.get("attributes") else None
         if self.attributes is not None:
             nn.init.normal_(self.attributes.weight, std=0.02)
-            self.register_buffer("attributes_P", torch.zeros(0, dtype=torch.int64), persistent=False)
-            self.register_buffer("attribute_offsets", torch.zeros(num_items + 2, dtype=torch.int64), persistent=False)
-            if items is not None:
-                self.know(items)
+            self.register_buffer("attribute_offsets", torch.zeros(size.items + 2, dtype=torch.int64))
+            self.register_buffer("attributes_P", torch.zeros(size.pairs, dtype=torch.int64))
 
-    def know(self, items: Items) -> None:
+    def know(self, sequences: Sequences) -> None:
         """Take the items' attributes."""
-        if self.attributes is None or items.attribute_offsets is None or items.attributes_P is None:
+        if self.attributes is None:
             return
-        device = self.items.weight.device
-        self.attributes_P = torch.from_numpy(items.attributes_P.astype(np.int64)).to(device)
-        self.attribute_offsets = torch.from_numpy(items.attribute_offsets).to(device)
+        rows_P, attributes_P = sequences.items.attribute_rows()
+        counts = np.bincount(rows_P, minlength=len(self.attribute_offsets) - 1)
+        self.attributes_P.copy_(torch.from_numpy(attributes_P.astype(np.int64)))
+        self.attribute_offsets[1:].copy_(torch.from_numpy(np.cumsum(counts)))
+
+    def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Windows of events, each a start and a length, in batches of about `tokens` targets: int64 [S, 2] each."""
+        starts, lengths = windows(sequences, self.length, rng)
+        both = np.stack([starts, lengths], axis=1)
+        return [both[some] for some in batches_by_tokens(lengths, self.tokens, rng)]
+
+    def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        """Cross entropy of every next item in the windows, summed, and how many targets there are."""
+        packed = pack(batch[:, 0], batch[:, 1] - 1).to(self.device)
+        targets_M = torch.from_numpy(sequences.items_T[packed.events_T + 1].astype(np.int64)).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            table_VD = self.table()
+            states_MD = self(items_of(packed, sequences.items_T), packed, table_VD)
+        states_MD = states_MD.to(table_VD.dtype)
+        loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1, smoothing=self.smoothing)
+        return Sum(loss, float(len(targets_M)))
+
+    def encode(self, sequences: Sequences, table_VD: Tensor) -> Tensor:
+        """Each user's state after the last event: [U, D]; every user has one."""
+        packed = pack(*last_windows(sequences, self.length)).to(self.device)
+        states_TD = self(items_of(packed, sequences.items_T), packed, table_VD)
+        last_UD: Tensor = states_TD[packed.last]
+        return last_UD
+
+    def scores(self, sequences: Sequences) -> Tensor:
+        table_VD = self.table()
+        scores_UV: Tensor = self.encode(sequences, table_VD) @ table_VD.T
+        return scores_UV
 
     def table(self) -> Tensor:
         """Vectors of all items: [V + 1, D]."""
         if self.attributes is None:
             return self.items.weight
-        means = functional.embedding_bag(
+        means_VD = functional.embedding_bag(
             self.attributes_P, self.attributes.weight, self.attribute_offsets, mode="mean", include_last_offset=True
         )
-        return self.items.weight + means
+        return self.items.weight + means_VD
 
     def forward(self, items_T: Tensor, packed: Packed, table_VD: Tensor) -> Tensor:
         """States after each token: [T, D]."""

@@ -22,7 +22,7 @@ from recommender.models.next_item.linear import (
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, Sequences
 
-DEFAULTS: dict[str, Any] = {"half_life": 3.0, "popularity": 0.02}
+DEFAULTS: dict[str, Any] = {"half_life": 1.0, "popularity": 0.1}
 """half_life: of a user's events, in events · popularity: weight of an item's popularity (relative to the most popular one) beside the cosine."""
 
 

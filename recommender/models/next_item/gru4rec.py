@@ -29,9 +29,9 @@ DEFAULTS: dict[str, Any] = {
     "width": 64,
     "hidden": 128,
     "layers": 1,
-    "length": 200,
+    "length": 100,
     "dropout": 0.4,
-    "tokens": 2048,
+    "tokens": 512,
 }
 """cell: "gru" or "lstm" · hidden: width of the state · length: last items that are read · tokens: targets of a batch · the others:
 `neural.TRAINING`."""

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from recommender.models.next_item.linear import (
     MatrixRanker,
@@ -17,13 +16,12 @@ from recommender.models.next_item.linear import (
     packed,
     popularity,
     profiles,
-    rows_of_unit_length,
     unpacked,
 )
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {"neighbours": 200, "shrink": 5.0, "half_life": 3.0}
+DEFAULTS: dict[str, Any] = {"neighbours": 100, "shrink": 5.0, "half_life": 1.0}
 """neighbours: similar items kept of each item · shrink: similarity is multiplied by together / (together + shrink) · half_life: of a
 user's events, in events."""
 
@@ -45,12 +43,12 @@ class ItemCF(MatrixRanker):
         hyper = {**DEFAULTS, **config}
         had_UV = profiles(sequences)
         together_VV = had_UV.T.dot(had_UV).tocsr()
-        unit_UV = rows_of_unit_length(had_UV.T.tocsr())
-        alike_VV = unit_UV.dot(unit_UV.T).tocsr()
-        shrunk = together_VV.copy()
-        shrunk.data = shrunk.data / (shrunk.data + float(hyper["shrink"]))
-        alike_VV = alike_VV.multiply(shrunk).tocsr()
-        alike_VV = alike_VV - sparse.diags(alike_VV.diagonal())
+        length_V = np.sqrt(np.maximum(together_VV.diagonal(), 1e-12))
+        together_VV.setdiag(0)
+        together_VV.eliminate_zeros()
+        alike_VV = together_VV.tocoo()
+        shrunk = alike_VV.data**2 / (alike_VV.data + float(hyper["shrink"]))
+        alike_VV.data = (shrunk / (length_V[alike_VV.row] * length_V[alike_VV.col])).astype(np.float32)
         nearest_VV = largest_of_each_row(alike_VV.tocsr(), int(hyper["neighbours"]))
         return cls({**packed("nearest", nearest_VV), "popularity_V": popularity(sequences)}, hyper)
 

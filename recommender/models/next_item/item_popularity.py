@@ -13,7 +13,7 @@ from recommender.models.next_item.linear import MatrixRanker, popularity
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {"half_life": 0.5, "window": 1.0}
+DEFAULTS: dict[str, Any] = {"half_life": 0.05, "window": 1.0}
 """half_life: share of the log in which an event's weight halves, 0 is no decay · window: share of the log, its end, that counts. The log is
 measured in time where the events have times, else by each user's order."""
 

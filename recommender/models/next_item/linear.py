@@ -3,6 +3,7 @@
 Shapes: U users · V items, rows 1 … V · T events.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recommender.models.next_item.ranker import NEVER, ItemRanker
+from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.sequences import Sequences
 
 
@@ -21,14 +22,15 @@ class MatrixRanker(ItemRanker):
         self.arrays, self._hyper = dict(arrays), dict(hyper)
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
+        require_items(sequences, len(self.arrays["popularity_V"]) - 1, self.name)
         scores_UV = np.array(self._warm(sequences), dtype=np.float32)
         scores_UV[sequences.lengths_U == 0] = self.arrays["popularity_V"]
         scores_UV[:, 0] = NEVER
         return scores_UV
 
+    @abstractmethod
     def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
         """[U, V + 1] for users with events."""
-        raise NotImplementedError
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         return self.arrays

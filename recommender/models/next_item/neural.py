@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recommender.errors import BundleError, TrainingError
-from recommender.models.next_item.ranker import NEVER, ItemRanker
+from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.models.ranker import FitContext
 from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Sequences
@@ -23,8 +23,8 @@ from recommender.training.loop import Divisible, EarlyStop, Part, Schedule, Sum,
 
 USERS_A_BATCH = 512
 TRAINING: dict[str, Any] = {
-    "epochs": 60,
-    "rate": 0.001,
+    "epochs": 30,
+    "rate": 0.003,
     "weight_decay": 0.0,
     "patience": 5,
     "judge_every": 1,
@@ -169,17 +169,8 @@ class NeuralRanker(ItemRanker):
 
 def check(sequences: Sequences, size: Size, name: str) -> None:
     """Raises BundleError where `sequences` speak of items or users that a ranker of this size does not have."""
-    if sequences.items.num != size.items:
-        raise BundleError(
-            f"{name}: the sequences have {sequences.items.num} items, the ranker was fitted on {size.items}; "
-            "bring them to the ranker's vocabulary."
-        )
-    items_T, users_U = sequences.items_T, sequences.users_U
-    bad = np.flatnonzero((items_T < 1) | (items_T > size.items))
-    if len(bad):
-        raise BundleError(
-            f"{name}: event {int(bad[0])} has item row {int(items_T[bad[0]])}; rows are 1 … {size.items}."
-        )
+    require_items(sequences, size.items, name)
+    users_U = sequences.users_U
     if users_U is not None and len(users_U) and int(users_U.max()) >= size.users:
         raise BundleError(
             f"{name}: user row {int(users_U.max())} is none of the {size.users} that the ranker was fitted on; "
@@ -236,6 +227,7 @@ def fit_epochs(
         weight_decay=float(hyper["weight_decay"]),
         warm_up=max(min(100, steps // 10), 1),
         clip=5.0,
+        betas=(0.9, 0.98),
         end=None if stop_at is None else max(round(float(stop_at) * steps), 1),
     )
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.errors import BundleError
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 
@@ -77,3 +78,16 @@ class ItemRanker(ABC):
     @abstractmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
         """The ranker that `tensors()` and `config()` came from, for scoring on CPU."""
+
+
+def require_items(sequences: Sequences, num_items: int, name: str) -> None:
+    """Raises BundleError where `sequences` speak of other items than the `num_items` that the ranker `name` was fitted on."""
+    if sequences.items.num != num_items:
+        raise BundleError(
+            f"{name}: the vocabulary has {sequences.items.num} items, the weights rank {num_items}. They are of different "
+            "fits; train again, or bring the events to the ranker's own vocabulary."
+        )
+    items_T = sequences.items_T
+    bad = np.flatnonzero((items_T < 1) | (items_T > num_items))
+    if len(bad):
+        raise BundleError(f"{name}: event {int(bad[0])} has item row {int(items_T[bad[0]])}; rows are 1 … {num_items}.")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recommender.models.next_item.ranker import NEVER, ItemRanker
+from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 
@@ -58,6 +58,7 @@ class Rules(ItemRanker):
         return cls(follows_VV, seen_V / max(float(seen_V.sum()), 1.0), hyper)
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
+        require_items(sequences, len(self.popularity_V) - 1, self.name)
         weights_UV = last_weights(sequences, read=int(self._hyper["read"]), decay=float(self._hyper["read_decay"]))
         scores_UV = np.asarray((weights_UV @ self.follows_VV).todense(), dtype=np.float32)
         scores_UV += 1e-6 * self.popularity_V

@@ -14,7 +14,7 @@ from recommender.models.next_item.linear import MatrixRanker, popularity, profil
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {"width": 128, "power": 0.5, "half_life": 10.0}
+DEFAULTS: dict[str, Any] = {"width": 128, "power": 0.2, "half_life": 2.0}
 """width: singular vectors kept · power: profiles are divided by an item's users to this power · half_life: of a user's events, in events."""
 
 
@@ -39,9 +39,12 @@ class SVD(MatrixRanker):
         users_V = np.maximum(np.asarray(had_UV.sum(axis=0)).ravel(), 1.0)
         weight_V = (users_V ** -float(hyper["power"])).astype(np.float32)
         weighted_UV = had_UV.multiply(weight_V).tocsr()
-        width = max(min(int(hyper["width"]), min(weighted_UV.shape) - 1), 1)
-        start = np.random.default_rng(context.seed).normal(size=min(weighted_UV.shape)).astype(np.float32)
-        _, _, right_DV = svds(weighted_UV, k=width, v0=start)
+        width, least = int(hyper["width"]), min(weighted_UV.shape)
+        if least < 2 or not weighted_UV.nnz:  # nothing to decompose: every user gets what is popular
+            right_DV = np.zeros((1, weighted_UV.shape[1]), dtype=np.float32)
+        else:
+            start = np.random.default_rng(context.seed).normal(size=least).astype(np.float32)
+            _, _, right_DV = svds(weighted_UV, k=min(width, least - 1), v0=start)
         factors_VD = np.ascontiguousarray(right_DV.T, dtype=np.float32)
         return cls({"factors_VD": factors_VD, "weight_V": weight_V, "popularity_V": popularity(sequences)}, hyper)
 

@@ -22,7 +22,7 @@ from recommender.models.next_item.linear import (
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {"neighbours": 100, "half_life": 10.0, "power": 1.0}
+DEFAULTS: dict[str, Any] = {"neighbours": 50, "half_life": 1.5, "power": 1.0}
 """neighbours: how many users speak · half_life: in events, 0 is no decay · power: of the similarity when votes are added."""
 
 
