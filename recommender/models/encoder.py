@@ -153,8 +153,9 @@ class BasketEncoder(nn.Module):
         return torch.cat([torch.full_like(logits[:, :1], -30.0), logits[:, 1:]], dim=1)
 
 
-def next_basket_loss(encoder: BasketEncoder, batch: Batch, axes_VA: Tensor) -> Tensor:
-    """Mean over baskets of the mean cross entropy of their lines, each predicted from the baskets before it."""
+def next_basket_loss(encoder: BasketEncoder, batch: Batch, axes_VA: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over baskets of the mean cross entropy of their lines, each predicted from the baskets before it, and how many baskets
+    (a basket with lines of unknown value counts in part)."""
     axes_nA = axes_VA[torch.from_numpy(batch.items_n)]
     pooled_BLD = encoder.pooled(encoder.item_vectors(axes_nA), batch)
     states_BLD = encoder(pooled_BLD, batch.facts_BLX)
@@ -164,7 +165,7 @@ def next_basket_loss(encoder: BasketEncoder, batch: Batch, axes_VA: Tensor) -> T
     known_T = values_T > 0
     weights_T = known_T / batch.num_lines[batch.basket_of_line_T]
     picked_T = log_p_bV[batch.basket_of_line_T, values_T]
-    return -(picked_T * weights_T).sum() / weights_T.sum().clamp(min=1e-9)
+    return -(picked_T * weights_T).sum(), weights_T.sum()
 
 
 def chunks(histories: Histories, length: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -28,7 +28,7 @@ from recommender.models.transformer import (
     recency,
 )
 from recommender.models.vocabulary import Vocabulary
-from recommender.training.loop import Schedule, reproducible, run_phase, seed_of
+from recommender.training.loop import Divisible, Part, Schedule, Sum, reproducible, run_phase, seed_of
 
 Parts = tuple[Network, Preprocessing, Vocabulary, tuple[str, ...], dict[str, Any], dict[str, Any]]
 
@@ -120,12 +120,21 @@ def _pretrain(
     encoder.requires_grad_(True)
     device = axes_VA.device
 
-    def loss_at(step: int) -> Tensor:
-        batch = to_device(batch_of(corpus, *plans[step]), device)
+    def loss_at(step: int, part: Part) -> Sum:
+        starts, ends = map(part, plans[step])
+        if not len(starts):
+            return Sum(torch.zeros(()), 0.0)
+        batch = to_device(batch_of(corpus, starts, ends), device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            return next_basket_loss(encoder, batch, axes_VA)
+            loss, weight = next_basket_loss(encoder, batch, axes_VA)
+        return Sum(loss, float(weight))
 
-    run_phase("pretrain", encoder, loss_at, Schedule(steps=len(plans), rate=float(hyper["pretrain_rate"])), context)
+    def inputs_at(step: int) -> dict[str, NDArray[Any]]:
+        baskets = np.concatenate([np.arange(start, end) for start, end in zip(*plans[step], strict=True)])
+        return {"spend": corpus.spend_B[baskets], "age_days": corpus.age_days_B[baskets]}
+
+    schedule = Schedule(steps=len(plans), rate=float(hyper["pretrain_rate"]))
+    run_phase("pretrain", encoder, Divisible(loss_at, inputs_at), schedule, context)
 
 
 class _Task:
@@ -307,10 +316,16 @@ def _tune(
         weight_decay=float(hyper["tune_weight_decay"]),
         warm_up=10,
     )
+
+    def loss_at(step: int, part: Part) -> Sum:
+        pairs = part(plans[step])
+        return Sum(task.loss(pairs) * len(pairs), float(len(pairs))) if len(pairs) else Sum(torch.zeros(()), 0.0)
+
+    def inputs_at(step: int) -> dict[str, NDArray[Any]]:
+        return dict(zip(task.examples.feature_names, task.z_numpy_NE[plans[step]].T, strict=False))
+
     every = -(-len(pairs_P) // size)
-    return run_phase(
-        phase, task.network, lambda step: task.loss(plans[step]), schedule, context, every=every, judge=judge
-    )
+    return run_phase(phase, task.network, Divisible(loss_at, inputs_at), schedule, context, every=every, judge=judge)
 
 
 def _split_by_time(

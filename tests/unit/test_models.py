@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from random_examples import random_catalogue, random_examples, random_histories, subset
 
-from recommender.errors import DeviceError, LabelError
+from recommender.errors import DeviceError, LabelError, TrainingError
 from recommender.models import RANKERS, FitContext, Labels, Ranker, ranker_class
 from recommender.models.next_item import ITEM_RANKERS
 
@@ -166,6 +166,17 @@ def test_the_next_basket_does_not_know_itself() -> None:
         ]
     torch.testing.assert_close(states[0][:, :-1], states[1][:, :-1])
     assert not torch.equal(states[0][:, -1], states[1][:, -1])
+
+
+def test_a_basket_whose_spend_is_no_number_stops_training_and_is_named() -> None:
+    examples, labels = random_examples()
+    spend_B = examples.histories.spend_B.copy()
+    spend_B[5] = np.nan
+    corpus = replace(examples.histories, spend_B=spend_B)
+    with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+: .*Column 'spend' holds nan"):
+        ranker_class("transformer").fit(
+            examples, labels, corpus=corpus, config=QUICK["transformer"], context=FitContext()
+        )
 
 
 def test_an_absent_gpu_is_a_device_error() -> None:
