@@ -14,7 +14,7 @@ from recommender.models.next_item.ranker import ItemRanker
 from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Sequences
 
-USERS_A_BATCH = 512
+USERS_A_BATCH, CELLS_A_BATCH = 512, 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,9 @@ def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32])
     """
     users = np.flatnonzero(target_U > 0)
     ranks = np.zeros(len(users), dtype=np.int64)
-    for first in range(0, len(users), USERS_A_BATCH):
-        some = users[first : first + USERS_A_BATCH]
+    size = int(np.clip(CELLS_A_BATCH // (histories.items.num + 1), 16, USERS_A_BATCH))
+    for first in range(0, len(users), size):
+        some = users[first : first + size]
         batch = histories.take(some)
         scores_UV = ranker.score(batch)
         if np.isnan(scores_UV).any():

@@ -43,12 +43,12 @@ DEFAULTS: dict[str, Any] = {
     "patience": 5,
     "judge_every": 2,
     "judged_users": 4000,
-    "budget_tflop": 100.0,
+    "budget_tflop": 75.0,
     "rules": True,
     "mix": None,
     "stop_at": None,
 }
-"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs) does not suffice; then epochs fall too ·
+"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 75 is about an hour of one core) does not suffice; then epochs fall too ·
 dropout, tokens, rate: None takes them from the number of events (see `by_size`) · rules: whether rules are experts ·
 mix, stop_at: what an earlier fit chose. The rest: as in `sasrec` and `causal`."""
 RULES: tuple[dict[str, Any], ...] = (
