@@ -22,6 +22,8 @@ def benchmark_sequences(
     checkpoints: Path | None,
     readings: Path | None,
     cold: bool,
+    program: Path | None,
+    compiled: bool,
 ) -> None:
     """Fit, judge, write `output`, and show the figures."""
     console = Console(stderr=True)
@@ -51,6 +53,8 @@ def benchmark_sequences(
             checkpoints=checkpoints,
             progress=show,
             with_cold=cold,
+            program=program,
+            compiled=compiled,
         )
     low, high = content["interval95"]["ndcg@10"]
     print(
@@ -63,3 +67,5 @@ def benchmark_sequences(
         print(
             f"cold items, {content['cold']['users']:,} users: {among['cold']:.4f} among themselves, {among['all']:.4f} among all"
         )
+    if program is not None:
+        print(f"{program}: the program's scores differ by {content['export']['largest_difference']:.1e} of the largest")

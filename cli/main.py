@@ -318,6 +318,13 @@ def sequences(
         bool,
         typer.Option("--cold", help="Also hold 5 % of the items out of training and ask for them by content alone."),
     ] = False,
+    program: Annotated[
+        Path | None,
+        typer.Option("--export", help="Also write the ranker (student, sasrec) as a torch.export program, FILE.pt2."),
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="The program is machine code by AOTInductor; needs a C++ compiler.")
+    ] = False,
 ) -> None:
     """Leave-one-out, full ranking: NDCG@10 and recall@10 of one ranker on one set of sequences."""
     from cli.benchmark import benchmark_sequences
@@ -334,4 +341,6 @@ def sequences(
         checkpoints=checkpoints,
         readings=readings,
         cold=cold,
+        program=program,
+        compiled=compiled,
     )

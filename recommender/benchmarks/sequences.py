@@ -22,9 +22,12 @@ from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.manifest import sha256, write_text
 from recommender.models.next_item import ItemRanker, item_ranker_class
+from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
 
+EXPORTED_USERS = 256
+"""On so many users a program is compared with its ranker."""
 TrainOn = Literal["train", "train+validation"]
 
 
@@ -125,12 +128,18 @@ def benchmark_file(
     checkpoints: Path | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
     with_cold: bool = False,
+    program: Path | None = None,
+    compiled: bool = False,
 ) -> dict[str, Any]:
-    """Read the files, fit, judge, and write `output` (JSON): ndcg@10 and recall@10 of the test, counts, seconds, lineage.
+    """Read the files, fit, judge, and write `output` (JSON): ndcg@10 and recall@10 of the test, counts, seconds, lineage; and the
+    ranker as a `program` of its own where that is asked for.
 
     Raises:
         SourceError, ContractError: a file cannot be used; names file, column and row.
+        SettingsError: this ranker cannot be exported, or not here; nothing was fitted.
     """
+    if program is not None:
+        require_exportable(item_ranker_class(ranker), compiled=compiled)
     sequences = read_interactions(interactions, attributes)
     context = FitContext(seed=seed, device=device, threads=1, progress=progress, checkpoints=checkpoints)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
@@ -146,6 +155,12 @@ def benchmark_file(
         "data": {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)},
         **machine(),
     }
+    if program is not None:
+        some = sequences.take(np.arange(min(EXPORTED_USERS, sequences.num_users)))
+        content["export"] = {
+            "program": str(program),
+            "largest_difference": export(result.ranker, replace(some, users_U=None), program, compiled=compiled),
+        }
     write_text(output, json.dumps(content, indent=1, default=str))
     if readings is not None:
         log_reading(readings, interactions.name, ranker, train_on, seed)

@@ -46,6 +46,7 @@ SHORTER: dict[str, dict[str, Any]] = {
     **{name: {"epochs": 1} for name in ("neural_cf", "two_tower", "caser", "gru4rec", "sasrec", "bert4rec")},
     "factorization_machine": {"epochs": 2},
     "fusion": {"epochs": 2, "members": 1},
+    "student": {"epochs": 2, "lists": 20_000, "teacher": {"epochs": 1, "members": 1}},
 }
 """Where the item ranker's defaults are meant for users with a dozen events. A year of baskets has hundreds a user, so that one epoch sees as
 many targets as tens there; a campaign is a mean over hundreds of items; and a pipeline fits at three boundaries."""

@@ -24,6 +24,7 @@ ITEM_RANKERS = {
     "rules": "recommender.models.next_item.rules:Rules",
     "content_rules": "recommender.models.next_item.content_rules:ContentRules",
     "fusion": "recommender.models.next_item.fusion:Fusion",
+    "student": "recommender.models.next_item.student:Student",
 }
 """Name -> where its class is. Each module has `DEFAULTS`: its dials with their values."""
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.models.next_item.int8 import Int8Embedding
 from recommender.models.next_item.neural import Network, Size
 from recommender.models.next_item.packing import Group, Packed, batches_by_tokens, last_windows, pack, windows
 from recommender.sequences import Sequences
@@ -88,7 +89,7 @@ class CausalEncoder(Network):
         width = int(hyper["width"])
         self.length, self.dropout = int(hyper["length"]), float(hyper["dropout"])
         self.tokens, self.smoothing = int(hyper["tokens"]), float(hyper.get("smoothing", 0.0))
-        self.items = nn.Embedding(size.items + 1, width)
+        self.items: nn.Embedding | Int8Embedding = nn.Embedding(size.items + 1, width)
         relative = bool(hyper.get("relative", False))
         self.places = None if relative else nn.Parameter(torch.empty(self.length, width).normal_(std=0.02))
         self.blocks = nn.ModuleList(
@@ -127,19 +128,23 @@ class CausalEncoder(Network):
 
     def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
         """Cross entropy of every next item in the windows, summed, and how many targets there are."""
-        packed = pack(batch[:, 0], batch[:, 1] - 1).to(self.device)
-        targets_M = torch.from_numpy(sequences.items_T[packed.events_T + 1].astype(np.int64)).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            table_VD = self.table()
-            states_MD = self(items_of(packed, sequences.items_T), packed, table_VD)
-        states_MD = states_MD.to(table_VD.dtype)
+        states_MD, table_VD, events_M = self.states(sequences, batch)
+        targets_M = torch.from_numpy(sequences.items_T[events_M].astype(np.int64)).to(self.device)
         loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1, smoothing=self.smoothing)
         return Sum(loss, float(len(targets_M)))
+
+    def states(self, sequences: Sequences, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+        """States before each target of the windows, [M, D], the items' table, [V + 1, D], and which events the targets are, [M]."""
+        packed = pack(batch[:, 0], batch[:, 1] - 1).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            table_VD = self.table()
+            states_MD = self(items_of(packed, sequences.items_T), packed.places_T, packed.groups, table_VD)
+        return states_MD.to(table_VD.dtype), table_VD, packed.events_T + 1
 
     def encode(self, sequences: Sequences, table_VD: Tensor) -> Tensor:
         """Each user's state after the last event: [U, D]; every user has one."""
         packed = pack(*last_windows(sequences, self.length)).to(self.device)
-        states_TD = self(items_of(packed, sequences.items_T), packed, table_VD)
+        states_TD = self(items_of(packed, sequences.items_T), packed.places_T, packed.groups, table_VD)
         last_UD: Tensor = states_TD[packed.last]
         return last_UD
 
@@ -157,14 +162,14 @@ class CausalEncoder(Network):
         )
         return self.items.weight + means_VD
 
-    def forward(self, items_T: Tensor, packed: Packed, table_VD: Tensor) -> Tensor:
-        """States after each token: [T, D]."""
+    def forward(self, items_T: Tensor, places_T: Tensor, groups: tuple[Group, ...], table_VD: Tensor) -> Tensor:
+        """States after each token: [T, D]; `places_T`: its place within its window."""
         x_TD = functional.embedding(items_T, table_VD) * math.sqrt(table_VD.shape[1])
         if self.places is not None:
-            x_TD = x_TD + self.places[packed.places_T]
+            x_TD = x_TD + self.places[places_T]
         x_TD = functional.dropout(x_TD, self.dropout, self.training)
         for block in self.blocks:
-            x_TD = block(x_TD, packed.groups)
+            x_TD = block(x_TD, groups)
         out: Tensor = self.norm(x_TD)
         return out
 

@@ -96,7 +96,8 @@ class NeuralRanker(ItemRanker):
         chosen: Mapping[str, Any],
     ) -> None:
         self.model = model.eval().requires_grad_(False)
-        self._size, self._popularity_V, self._hyper, self._chosen = size, popularity_V, dict(hyper), dict(chosen)
+        self.popularity_V = popularity_V
+        self._size, self._hyper, self._chosen = size, dict(hyper), dict(chosen)
 
     @classmethod
     def fit(
@@ -108,6 +109,17 @@ class NeuralRanker(ItemRanker):
         context: FitContext,
     ) -> Self:
         hyper = {**import_module(cls.__module__).DEFAULTS, **config}
+        return cls._train(sequences, held_out_U, hyper, context, cls.network.loss)
+
+    @classmethod
+    def _train(
+        cls,
+        sequences: Sequences,
+        held_out_U: NDArray[np.int32] | None,
+        hyper: Mapping[str, Any],
+        context: FitContext,
+        loss: Callable[[Any, Sequences, NDArray[np.int64], np.random.Generator], Sum],
+    ) -> Self:
         size = Size.of(sequences)
         with reproducible(context) as device:
             torch.manual_seed(seed_of(context.seed, "weights", 0))
@@ -119,7 +131,7 @@ class NeuralRanker(ItemRanker):
                 sequences,
                 held_out_U,
                 batches_of_epoch=lambda rng: model.batches(sequences, rng),
-                loss_of_batch=lambda batch, rng: model.loss(sequences, batch, rng),
+                loss_of_batch=lambda batch, rng: loss(model, sequences, batch, rng),
                 score=model.scores,
                 hyper=hyper,
                 context=context,
@@ -141,7 +153,7 @@ class NeuralRanker(ItemRanker):
         check(sequences, self._size, self.name)
         scores_UV = np.empty((sequences.num_users, self._size.items + 1), dtype=np.float32)
         told_U = self.model.can_tell(sequences)
-        scores_UV[~told_U] = np.log1p(self._popularity_V)
+        scores_UV[~told_U] = np.log1p(self.popularity_V)
         users = np.flatnonzero(told_U)
         for first in range(0, len(users), USERS_A_BATCH):
             some = users[first : first + USERS_A_BATCH]
@@ -151,7 +163,7 @@ class NeuralRanker(ItemRanker):
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         state = {f"model.{name}": value.numpy() for name, value in self.model.state_dict().items()}
-        return {**state, "popularity_V": self._popularity_V}
+        return {**state, "popularity_V": self.popularity_V}
 
     def config(self) -> dict[str, Any]:
         return {"hyper": self._hyper, "chosen": self._chosen, "size": asdict(self._size)}

@@ -1,0 +1,163 @@
+"""`make bench-compression`: the flagship, its student, the student in int8, and both as exported programs: size, latency, quality.
+
+    python -m recommender.benchmarks.compression DATA_FOLDER [--sets beauty] [--seed 17] [--teacher dial=…] [--student dial=…]
+
+Size is all numbers that a bundle holds, for a program its file. Latency is CPU time of one thread: the median over single users' requests,
+and a batch of 512 users divided by 512. Quality is NDCG@10 of the test item, and the paired difference to the flagship over users.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from recommender.benchmarks.machine import machine
+from recommender.benchmarks.quality import READINGS, SETS, with_content
+from recommender.benchmarks.sequences import dial, interval, log_reading
+from recommender.errors import RecommenderError
+from recommender.evaluation.leave_one_out import Ranks, judge
+from recommender.manifest import write_text
+from recommender.models.next_item import ItemRanker
+from recommender.models.next_item.export import export, inputs_of
+from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.student import Student
+from recommender.models.ranker import FitContext
+from recommender.ranks import ndcg
+from recommender.sequences import LeaveOneOut, Sequences
+
+OUTPUT = Path("reports/bench/compression.json")
+REQUESTS, BATCH = 200, 512
+Score = Callable[[Sequences], Any]
+
+
+def measure(
+    sequences: Sequences, data: str, *, seed: int, teacher: dict[str, Any], student: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """All rows of one set."""
+    split, context = LeaveOneOut.of(sequences), FitContext(seed=seed, threads=1)
+    began = time.process_time()
+    flagship = Fusion.fit(split.train, held_out_U=split.validation_U, config=teacher, context=context)
+    seconds = [time.process_time() - began]
+    small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=student, context=context)
+    seconds.append(time.process_time() - began - seconds[0])
+    rankers: dict[str, ItemRanker] = {"flagship": flagship, "student": small, "student, int8": small.in_int8()}
+    tests: dict[str, Ranks] = {}
+    rows = []
+    for name, ranker in rankers.items():
+        tests[name] = judge(ranker, split.train_and_validation, split.test_U)
+        log_reading(READINGS, data, name, "train", seed)
+        size = sum(value.nbytes for value in ranker.tensors().values())
+        rows.append({"ranker": name, "bytes": size, **latency(ranker.score, split.train_and_validation)})
+        rows[-1] |= {**tests[name].summary(), "interval95": list(interval(tests[name]))}
+        rows[-1] |= {"against_flagship": gain(tests[name], tests["flagship"]), "fit_cpu_seconds": seconds[:2]}
+    rows += programs({"student": small, "student, int8": small.in_int8()}, split.train_and_validation)
+    facts = {"set": data, "seed": seed, "teacher": teacher, "student": student, "users": sequences.num_users}
+    return [{**facts, "items": sequences.items.num, **row, **machine()} for row in rows]
+
+
+def programs(students: dict[str, Student], sequences: Sequences) -> Iterable[dict[str, Any]]:
+    """The students by torch.export, and by AOTInductor where a compiler is."""
+    compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
+    if not compiler:
+        print("no C++ compiler is here: the compiled programs are left out.")
+    some = sequences.take(np.arange(min(256, sequences.num_users)))
+    with TemporaryDirectory() as folder:
+        for name, student in students.items():
+            for compiled in (False, True)[: 1 + compiler]:
+                path = Path(folder) / f"{name}-{compiled}.pt2"
+                off = export(student, some, path, compiled=compiled)
+                load = torch._inductor.aoti_load_package if compiled else _program
+                program, length = load(str(path)), student.model.length
+
+                def score(users: Sequences, program: Any = program, length: int = length) -> Any:
+                    with torch.inference_mode():
+                        return program(*inputs_of(users, length))
+
+                way = "AOTInductor" if compiled else "torch.export"
+                facts = {"ranker": f"{name}, {way}", "bytes": path.stat().st_size, "largest_difference": off}
+                yield {**facts, **latency(score, sequences)}
+
+
+def _program(path: str) -> Any:
+    return torch.export.load(path).module()
+
+
+def latency(score: Score, sequences: Sequences) -> dict[str, float]:
+    """CPU milliseconds of one user's request (median), and of a user within a batch."""
+    users = np.flatnonzero(sequences.lengths_U > 0)
+    drawn = np.random.default_rng(1).choice(users, max(REQUESTS, BATCH))
+    one = [sequences.take(drawn[place : place + 1]) for place in range(REQUESTS)]
+    many = sequences.take(drawn[:BATCH])
+    for warm in (one[0], many):
+        score(warm)
+    took = []
+    for user in one:
+        began = time.process_time()
+        score(user)
+        took.append(time.process_time() - began)
+    began = time.process_time()
+    score(many)
+    batch = time.process_time() - began
+    return {"ms_a_request": float(np.median(took)) * 1e3, "ms_a_user_of_512": batch / BATCH * 1e3}
+
+
+def gain(ours: Ranks, theirs: Ranks) -> dict[str, Any]:
+    """Mean difference of NDCG@10 and its 95 % interval over users."""
+    gain_U = ndcg(ours.ranks) - ndcg(theirs.ranks)
+    half = 1.96 * float(gain_U.std(ddof=1)) / np.sqrt(len(gain_U))
+    return {"mean": float(gain_U.mean()), "interval95": [float(gain_U.mean()) - half, float(gain_U.mean()) + half]}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Compression: CPU milliseconds, one thread")
+    for name in ("set", "ranker", "MB", "ms a request", "ms a user of 512", "NDCG@10", "against the flagship", "off"):
+        table.add_column(name)
+    for row in rows:
+        quality = f"{row['ndcg@10']:.4f}" if "ndcg@10" in row else ""
+        against = row.get("against_flagship")
+        low, high = against["interval95"] if against else (0.0, 0.0)
+        figures = (f"{row['bytes'] / 1e6:.2f}", f"{row['ms_a_request']:.2f}", f"{row['ms_a_user_of_512']:.3f}", quality)
+        paired = f"{against['mean']:+.4f} [{low:+.4f}, {high:+.4f}]" if against else ""
+        off = f"{row['largest_difference']:.0e}" if "largest_difference" in row else ""
+        table.add_row(row["set"], row["ranker"], *figures, paired, off)
+    Console().print(table)
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make bench-compression", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
+    parser.add_argument("--sets", default="beauty", help=f"of {', '.join(SETS)}")
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--teacher", action="append", default=[], help="a dial of the flagship: members=1")
+    parser.add_argument("--student", action="append", default=[], help="a dial of the student: width=64")
+    given = parser.parse_args(words)
+    if given.data is None:
+        print("bench-compression: no data folder was given (make bench-compression SHARED=…): nothing was measured.")
+        return 0
+    try:
+        dials = {name: dict(map(dial, getattr(given, name))) for name in ("teacher", "student")}
+        rows = []
+        for data in given.sets.split(","):
+            rows += measure(with_content(given.data, data), data, seed=given.seed, **dials)
+            OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+            write_text(OUTPUT, json.dumps({"rows": rows}))
+    except RecommenderError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    show(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

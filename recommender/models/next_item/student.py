@@ -1,0 +1,183 @@
+"""The student: one small causal transformer that learns from the flagship what the flagship knows, rules included.
+
+Knowledge distillation (Hinton et al., 2015) from ranked lists (Tang & Wang, KDD 2018): at some places of the training sequences the
+teacher says which items could be next; there the student's exact softmax is drawn towards the teacher's K best, everywhere to the item
+that came. What it costs to serve is one network, which can be rounded to int8 and exported.
+
+    cross entropy to a soft list p = cross entropy to the item t + (score of t - sum of p_k x score of k)
+
+so that the softmax over all items stays the one of `training.softmax`, in its memory.
+
+Shapes: U users · V items, rows 1 … V · M targets · D width · P places with a list · K items of a list.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from recommender.models.next_item.causal import CausalEncoder
+from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.int8 import Int8Embedding, round_linear_layers
+from recommender.models.next_item.neural import TRAINING, Network, Size, targets, users_of
+from recommender.models.next_item.ranker import ItemRanker
+from recommender.models.next_item.sasrec import SASRec
+from recommender.models.ranker import FitContext
+from recommender.sequences import Sequences
+from recommender.training.loop import Sum, seed_of
+from recommender.training.softmax import linear_cross_entropy
+
+DEFAULTS: dict[str, Any] = {
+    **TRAINING,
+    "epochs": 30,
+    "rate": 0.002,
+    "judge_every": 2,
+    "judged_users": 4000,
+    "width": 32,
+    "blocks": 1,
+    "heads": 1,
+    "length": 100,
+    "dropout": 0.1,
+    "tokens": 2048,
+    "relative": True,
+    "gated": True,
+    "attributes": True,
+    "wide": 1,
+    "softness": 0.9,
+    "lists": 150_000,
+    "listed": 64,
+    "int8": False,
+    "teacher": {},
+}
+"""softness: share of a target that is the teacher's where it gave a list · lists: most places that the teacher is asked about · listed:
+items of a list · int8: round the weights after training · teacher: dials of the `fusion` that teaches. The rest: as in `sasrec`, `causal`."""
+CELLS_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """What the teacher said."""
+
+    place_T: NDArray[np.int64]
+    """[T]: the list of each training event, -1 where the teacher was not asked."""
+    items_PK: NDArray[np.int32]
+    shares_PK: NDArray[np.float32]
+    """Probabilities of the items, they sum to 1."""
+
+
+class StudentEncoder(CausalEncoder):
+    """A causal encoder that can be laid out for weights in int8."""
+
+    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
+        super().__init__(size, hyper)
+        if hyper.get("int8"):
+            rounded(self)
+
+
+class Student(SASRec):
+    """A small causal transformer, taught by `fusion`."""
+
+    name: ClassVar[str] = "student"
+    network: ClassVar[type[Network]] = StudentEncoder
+
+    @classmethod
+    def fit(
+        cls,
+        sequences: Sequences,
+        *,
+        held_out_U: NDArray[np.int32] | None,
+        config: Mapping[str, Any],
+        context: FitContext,
+    ) -> Self:
+        dials = {**DEFAULTS, **config}
+        apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
+        teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=dials["teacher"], context=apart)
+        return cls.taught(teacher, sequences, held_out_U=held_out_U, config=config, context=context)
+
+    @classmethod
+    def taught(
+        cls,
+        teacher: ItemRanker,
+        sequences: Sequences,
+        *,
+        held_out_U: NDArray[np.int32] | None,
+        config: Mapping[str, Any],
+        context: FitContext,
+    ) -> Self:
+        """A student of a teacher that is there already, fitted on the same sequences. Otherwise as `fit`."""
+        hyper = {**DEFAULTS, **config, "int8": False}
+        lists = ask(teacher, sequences, hyper, seed=context.seed)
+
+        def loss(model: CausalEncoder, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+            return softened(model, sequences, batch, lists, float(hyper["softness"]))
+
+        made = cls._train(sequences, held_out_U, hyper, context, loss)
+        made._chosen["teacher"] = {**hyper["teacher"], **teacher.chosen()}
+        return made.in_int8() if {**DEFAULTS, **config}["int8"] else made
+
+    def in_int8(self) -> Self:
+        """The same ranker, its weights rounded to eight bits; what attributes add to an item is folded into the table."""
+        hyper = {**self._hyper, "int8": True}
+        return type(self)(rounded(deepcopy(self.model)), self._size, self.popularity_V, hyper, self._chosen)
+
+
+def ask(teacher: ItemRanker, sequences: Sequences, hyper: Mapping[str, Any], *, seed: int) -> Lists:
+    """The teacher's lists before at most `hyper["lists"]` of the events that have a history, drawn at random."""
+    events = targets(sequences)
+    if len(events) > int(hyper["lists"]):
+        rng = np.random.default_rng(seed_of(seed, "lists", 0))
+        events = np.sort(rng.choice(events, int(hyper["lists"]), replace=False))
+    listed = min(int(hyper["listed"]), sequences.items.num)
+    place_T = np.full(len(sequences.items_T), -1, dtype=np.int64)
+    place_T[events] = np.arange(len(events))
+    items_PK = np.empty((len(events), listed), dtype=np.int32)
+    shares_PK = np.empty((len(events), listed), dtype=np.float32)
+    users = max(CELLS_AT_ONCE // (sequences.items.num + 1), 16)
+    for first in range(0, len(events), users):
+        some = slice(first, min(first + users, len(events)))
+        scores_UV = torch.from_numpy(teacher.score(histories(sequences, events[some])))
+        best_UK, items_UK = scores_UV.topk(listed, dim=1)
+        items_PK[some], shares_PK[some] = items_UK.numpy(), best_UK.softmax(dim=1).numpy()
+    return Lists(place_T, items_PK, shares_PK)
+
+
+def histories(sequences: Sequences, events_P: NDArray[np.int64]) -> Sequences:
+    """What came before each event, as P users that nobody knows."""
+    starts_P = sequences.offsets[users_of(sequences, events_P)]
+    offsets = np.concatenate([[0], np.cumsum(events_P - starts_P)]).astype(np.int64)
+    places = np.arange(int(offsets[-1])) + np.repeat(starts_P - offsets[:-1], events_P - starts_P)
+    times_T = None if sequences.times_T is None else sequences.times_T[places]
+    return Sequences(sequences.items, offsets, sequences.items_T[places], times_T)
+
+
+def softened(
+    model: CausalEncoder, sequences: Sequences, batch: NDArray[np.int64], lists: Lists, softness: float
+) -> Sum:
+    """Cross entropy to `softness` x the teacher's list + the rest x the item that came; to that item alone where there is no list."""
+    states_MD, table_VD, events_M = model.states(sequences, batch)
+    targets_M = torch.from_numpy(sequences.items_T[events_M].astype(np.int64)).to(model.device)
+    loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1)
+    place_M = lists.place_T[events_M]
+    asked = np.flatnonzero(place_M >= 0)
+    if len(asked):
+        items_MK = torch.from_numpy(lists.items_PK[place_M[asked]].astype(np.int64)).to(model.device)
+        shares_MK = torch.from_numpy(lists.shares_PK[place_M[asked]]).to(model.device)
+        where = torch.from_numpy(asked).to(model.device)
+        wanted_MD = functional.embedding(items_MK, table_VD).mul(shares_MK[:, :, None]).sum(dim=1)
+        drawn_M = states_MD[where] * (functional.embedding(targets_M[where], table_VD) - wanted_MD)
+        loss = loss + softness * drawn_M.sum()
+    return Sum(loss, float(len(targets_M)))
+
+
+def rounded(model: CausalEncoder) -> CausalEncoder:
+    """`model` itself, its weights in int8."""
+    table_VD = model.table()
+    model.attributes = None
+    model.items = Int8Embedding(table_VD)
+    round_linear_layers(model)
+    return model
