@@ -16,7 +16,7 @@ SHARED ?=
 REGISTRY ?=
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving bench-quality bench-training bench-campaigns bench-policy bench-compression images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving bench-quality bench-training bench-campaigns bench-policy bench-ablation bench-compression images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -89,6 +89,9 @@ bench-training: $(INSTALLED) ## full-softmax targets per CPU-second beside the r
 
 bench-policy: $(INSTALLED) ## the policy head where the true value is known, and how often its estimates' intervals hold the truth
 	$(BIN)/python -m recommender.benchmarks.policy $(BENCH_ARGS)
+
+bench-ablation: $(INSTALLED) ## what each part of the flagship is worth: SHARED=… with data/; BENCH_ARGS=--members for parts of its transformers
+	$(BIN)/python -m recommender.benchmarks.ablation $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
 bench-compression: $(INSTALLED) ## size, latency and quality of the flagship, its student, int8 and exported programs: SHARED=… with data/
 	$(BIN)/python -m recommender.benchmarks.compression $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from recommender.benchmarks.machine import machine
-from recommender.benchmarks.quality import READINGS, SETS, with_content
+from recommender.benchmarks.quality import READINGS, SETS, as_judged
 from recommender.benchmarks.sequences import dial, interval, log_reading
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import Ranks, judge
@@ -149,7 +149,7 @@ def main(words: list[str] | None = None) -> int:
         dials = {name: dict(map(dial, getattr(given, name))) for name in ("teacher", "student")}
         rows = []
         for data in given.sets.split(","):
-            rows += measure(with_content(given.data, data), data, seed=given.seed, **dials)
+            rows += measure(as_judged(given.data, data), data, seed=given.seed, **dials)
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             write_text(OUTPUT, json.dumps({"rows": rows}))
     except RecommenderError as error:

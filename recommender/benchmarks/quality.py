@@ -95,6 +95,15 @@ def _key(row: dict[str, Any]) -> tuple[str, str, str, int, str]:
     return row["set"], row["train_on"], row["ranker"], row["seed"], json.dumps(row["config"], sort_keys=True)
 
 
+def as_judged(folder: Path, data: str) -> Sequences:
+    """The set as it is judged: Beauty with its attributes, ML-1M with nothing but the order of its events.
+
+    Raises:
+        SourceError: a file is missing.
+    """
+    return read_interactions(folder / SETS[data], folder / ATTRIBUTES[data] if data in ATTRIBUTES else None)
+
+
 def with_content(folder: Path, data: str) -> Sequences:
     """The set with what its folder says of the items: Beauty's attributes, MovieLens' genres and titles.
 
@@ -102,7 +111,7 @@ def with_content(folder: Path, data: str) -> Sequences:
         SourceError: a file is missing.
     """
     if data in ATTRIBUTES:
-        return read_interactions(folder / SETS[data], folder / ATTRIBUTES[data])
+        return as_judged(folder, data)
     with TemporaryDirectory() as place:
         attributes = movielens_attributes(folder / "ml-1m", Path(place) / "attributes.parquet")
         return read_interactions(folder / SETS[data], attributes)
@@ -155,11 +164,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         config = dict(map(dial, given.dials))
         for data in given.sets.split(","):
-            sequences = (
-                with_content(given.data, data)
-                if given.cold or data in ATTRIBUTES
-                else read_interactions(given.data / SETS[data])
-            )
+            sequences = with_content(given.data, data) if given.cold else as_judged(given.data, data)
             for ranker in given.rankers.split(","):
                 seeds = given.seeds.split(",")
                 for seed in map(int, seeds[:1] if ranker in SEEDLESS and not given.cold else seeds):

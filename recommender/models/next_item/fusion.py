@@ -1,22 +1,28 @@
 """The flagship: causal transformers and sequential rules, fused by weights that depend on the user.
 
 Each expert says how probable every item is: some transformers (`causal`: attention biased by distance, gated, items with their
-attributes), rules of three kinds (`rules`: broad, near, last item), and popularity. The score is the sum of their log-probabilities, a
-product of experts (Hinton, 2002), weighted by a function of what is known of the user: how many items, how common the last one,
-how sure each expert is. The weights are fitted on the held-out items by the listwise cross entropy of the best candidates; nothing of
-the experts themselves is learned from those.
+attributes; their mean is one expert), rules of three kinds (`rules`: broad, near, last item), latent factors (`als`), likeness of
+attributes (`content`), and popularity. A product of experts (Hinton, 2002), weighted by a function of what is known of the user: how many items, how common
+the last one, how sure each expert is (`gate`). The weights are fitted on the held-out items; nothing of the experts themselves is learned
+from those. What the experts say of an item that nobody took yet is what they say of the items most like it.
 
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
+from recommender.models.next_item import content_rules
+from recommender.models.next_item.als import ALS
+from recommender.models.next_item.content import Content
+from recommender.models.next_item.content_rules import kin
 from recommender.models.next_item.gate import Gate, fit_gate
+from recommender.models.next_item.linear import packed, unpacked
 from recommender.models.next_item.ranker import NEVER, ItemRanker
 from recommender.models.next_item.rules import Rules
 from recommender.models.next_item.sasrec import SASRec
@@ -43,13 +49,17 @@ DEFAULTS: dict[str, Any] = {
     "patience": 5,
     "judge_every": 2,
     "judged_users": 4000,
-    "budget_tflop": 75.0,
+    "budget_tflop": 110.0,
     "rules": True,
+    "latent": True,
+    "content": True,
+    "text": True,
+    "text_cache": "",
     "mix": None,
     "stop_at": None,
 }
-"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 75 is about an hour of one core) does not suffice; then epochs fall too ·
-dropout, tokens, rate: None takes them from the number of events (see `by_size`) · rules: whether rules are experts ·
+"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is about 80 minutes of one core) does not suffice; then epochs fall too ·
+dropout, tokens, rate: None takes them from the number of events (see `by_size`) · rules, latent, content: whether these are experts · text, text_cache: as in `content_rules`, for items that nobody took ·
 mix, stop_at: what an earlier fit chose. The rest: as in `sasrec` and `causal`."""
 RULES: tuple[dict[str, Any], ...] = (
     {"decay": 0.5, "read_decay": 1.2, "backward": 0.3, "popularity_power": 0.2},
@@ -58,7 +68,7 @@ RULES: tuple[dict[str, Any], ...] = (
 )
 SPREAD = 0.03
 """Share of a rule's probability that goes to popularity: no item is impossible."""
-FLOOR = 1e-9
+FLOOR, RARE = 1e-9, 1e-6
 
 
 class Fusion(ItemRanker):
@@ -71,12 +81,17 @@ class Fusion(ItemRanker):
         self,
         members: list[SASRec],
         rules: list[Rules],
+        latent: ALS | None,
+        content: Content | None,
+        kin_VV: sparse.csr_matrix,
         popularity_V: NDArray[np.float32],
         gate: Gate,
         hyper: Mapping[str, Any],
         chosen: Mapping[str, Any],
     ) -> None:
-        self.members, self.rules, self.gate = members, rules, gate
+        self.members, self.rules, self.latent, self.content, self.gate = members, rules, latent, content, gate
+        self._cold = np.flatnonzero(np.diff(kin_VV.indptr))
+        self._kin_VV, self._kin_cV = kin_VV, kin_VV[self._cold]
         self._popularity_V, self._hyper, self._chosen = popularity_V, dict(hyper), dict(chosen)
 
     @classmethod
@@ -104,9 +119,18 @@ class Fusion(ItemRanker):
             members.append(SASRec.fit(sequences, held_out_U=held_out_U, config=dials, context=own))
         kinds = RULES if hyper["rules"] else ()
         rules = [Rules.fit(sequences, held_out_U=None, config=kind, context=context) for kind in kinds]
+        latent = None
+        if hyper["latent"]:
+            latent = ALS.fit(sequences, held_out_U=None, config={}, context=context)
+        content = None
+        if hyper["content"] and sequences.items.num_attributes:
+            content = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
         seen_V = np.bincount(sequences.items_T, minlength=sequences.items.num + 1).astype(np.float32)
+        likes = {name: hyper[name] for name in ("text", "text_cache")}
+        kin_VV = kin(sequences.items, seen_V > 0, {**content_rules.DEFAULTS, **likes})
+        start = _even(len(kinds), others=[latent, content])
         popularity_V = seen_V / max(float(seen_V.sum()), 1.0)
-        made = cls(members, rules, popularity_V, Gate.even(len(members), len(rules)), hyper, {})
+        made = cls(members, rules, latent, content, kin_VV, popularity_V, start, hyper, {})
         if held_out_U is not None:
             made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
             stop_at = [member.chosen().get("stop_at") for member in members]
@@ -116,32 +140,51 @@ class Fusion(ItemRanker):
             made.gate = Gate.from_json(hyper["mix"])
         return made
 
+    def only(
+        self, *, members: int | None = None, rules: bool = True, latent: bool = True, content: bool = True
+    ) -> Self:
+        """Some of the experts (the first `members` transformers), weighted evenly: for ablations. Needs a `fit_gate` of its own."""
+        kept = self.rules if rules else []
+        others = self.latent if latent else None, self.content if content else None
+        start = _even(len(kept), others=others)
+        some, known = self.members[:members], (self._kin_VV, self._popularity_V)
+        return type(self)(some, kept, *others, *known, start, self._hyper, self._chosen)
+
     def chosen(self) -> dict[str, Any]:
         return dict(self._chosen)
 
     def experts(self, sequences: Sequences) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log-probabilities by each expert, float32 [K, U, V + 1], and facts about each user, float32 [U, X]."""
-        logs = []
-        for member in self.members:
-            scores = torch.from_numpy(member.score(sequences))
-            logs.append(scores.log_softmax(dim=1).numpy())
-        for rule in self.rules:
-            scores_UV = np.maximum(rule.score(sequences), 0.0)
-            total_U1 = np.maximum(scores_UV.sum(axis=1, keepdims=True), FLOOR)
-            scores_UV *= (1 - SPREAD) / total_U1
-            scores_UV += SPREAD * self._popularity_V
-            logs.append(np.log(scores_UV + FLOOR))
-        logs.append(np.broadcast_to(np.log(self._popularity_V + 1e-6), logs[0].shape))
-        logs_KUV = np.maximum(np.stack(logs), np.float32(np.log(FLOOR)))
-        last_popularity_U = np.log(self._popularity_V[sequences.last_U()] + 1e-6)
-        sureness = [log_UV.max(axis=1) for log_UV in logs_KUV[:-1]]
+        """What each expert says of every item, log-probabilities but for a factor: float32 [K, U, V + 1]; and facts about each user,
+        float32 [U, X]."""
+        logs_KUV = np.stack(list(self._opinions(sequences)))
+        logs_KUV[:, :, 0] = np.log(FLOOR)
+        knows_cold = len(logs_KUV) - 2 if self.content is not None else None
+        for expert, log_UV in enumerate(logs_KUV):
+            if expert != knows_cold and len(self._cold):
+                log_UV[:, self._cold] = (self._kin_cV @ log_UV.T).T
+        last_popularity_U = np.log(self._popularity_V[sequences.last_U()] + RARE)
+        sureness = [log_UV[:, 1:].max(axis=1) for log_UV in logs_KUV[:-1]]
         facts_UX = np.stack([np.log1p(sequences.lengths_U), last_popularity_U, *sureness], axis=1)
         return logs_KUV, facts_UX.astype(np.float32)
 
+    def _opinions(self, sequences: Sequences) -> Iterator[NDArray[np.float32]]:
+        """The transformers' mean, each rule, latent factors, content, popularity: [U, V + 1] each."""
+        logs = (torch.from_numpy(member.score(sequences)).log_softmax(dim=1) for member in self.members)
+        mean_UV = sum(logs, torch.zeros(())) / len(self.members)
+        yield np.maximum(mean_UV.numpy(), np.float32(np.log(FLOOR)))
+        for ranker in (*self.rules, *filter(None, [self.latent])):
+            scores_UV = np.maximum(ranker.score(sequences), 0.0)
+            total_U1 = np.maximum(scores_UV.sum(axis=1, keepdims=True), FLOOR)
+            scores_UV *= (1 - SPREAD) / total_U1
+            scores_UV += SPREAD * self._popularity_V
+            yield np.log(scores_UV + FLOOR)
+        if self.content is not None:
+            yield self.content.score(sequences)
+        yield np.broadcast_to(np.log(self._popularity_V + RARE), mean_UV.shape).astype(np.float32)
+
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
-        scores_UV = self.gate(*self.experts(sequences))
-        cold_U = sequences.lengths_U == 0
-        scores_UV[cold_U] = np.log(self._popularity_V + FLOOR)
+        scores_UV = self.gate(*self.experts(sequences), sequences)
+        scores_UV[sequences.lengths_U == 0] = np.log(self._popularity_V + FLOOR)
         scores_UV[:, 0] = NEVER
         return scores_UV
 
@@ -154,11 +197,16 @@ class Fusion(ItemRanker):
             return None
         return np.concatenate([member.user_vectors(sequences) for member in self.members], axis=1)
 
+    def _others(self) -> dict[str, ALS | Content]:
+        both = {"latent": self.latent, "content": self.content}
+        return {name: one for name, one in both.items() if one is not None}
+
     def tensors(self) -> dict[str, NDArray[Any]]:
         parts = {f"member.{n}": one.tensors() for n, one in enumerate(self.members)}
         parts |= {f"rules.{n}": one.tensors() for n, one in enumerate(self.rules)}
+        parts |= {name: one.tensors() for name, one in self._others().items()}
         named = {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
-        return {**named, "popularity_V": self._popularity_V}
+        return {**named, **packed("kin", self._kin_VV), "popularity_V": self._popularity_V}
 
     def config(self) -> dict[str, Any]:
         return {
@@ -167,6 +215,7 @@ class Fusion(ItemRanker):
             "gate": self.gate.as_json(),
             "members": [one.config() for one in self.members],
             "rules": [one.config() for one in self.rules],
+            **{name: one.config() for name, one in self._others().items()},
         }
 
     @classmethod
@@ -178,11 +227,21 @@ class Fusion(ItemRanker):
         return cls(
             [SASRec.restore(own(f"member.{n}"), one) for n, one in enumerate(config["members"])],
             [Rules.restore(own(f"rules.{n}"), one) for n, one in enumerate(config["rules"])],
+            ALS.restore(own("latent"), config["latent"]) if "latent" in config else None,
+            Content.restore(own("content"), config["content"]) if "content" in config else None,
+            unpacked("kin", tensors),
             np.asarray(tensors["popularity_V"]),
             Gate.from_json(config["gate"]),
             config["hyper"],
             config["chosen"],
         )
+
+
+def _even(rules: int, others: Sequence[ItemRanker | None]) -> Gate:
+    """Half to the transformers, half to the rules, none to the others and popularity."""
+    first = [0.5, *[0.5 / rules] * rules] if rules else [1.0]
+    weights_K = np.array([*first, *[0.0 for one in others if one is not None], 0.0], dtype=np.float32)
+    return Gate.even(weights_K, facts=1 + len(weights_K))
 
 
 MEMBER_DIALS = (

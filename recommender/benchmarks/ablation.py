@@ -1,0 +1,134 @@
+"""`make bench-ablation`: what each part of the flagship is worth, on the validation item, with intervals over users.
+
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m] [--seed 17] [--members] [--set dial=…]
+
+The flagship is fitted once; then each part is left out, the gate is fitted anew on one half of the users and judged on the other, and the
+other way round. `--members` also trains one transformer without each of its own parts. No test item is read.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.benchmarks.machine import machine
+from recommender.benchmarks.quality import SETS, as_judged
+from recommender.benchmarks.sequences import dial
+from recommender.errors import RecommenderError
+from recommender.evaluation.leave_one_out import judge
+from recommender.manifest import write_text
+from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
+from recommender.models.next_item.gate import fit_gate
+from recommender.models.next_item.sasrec import SASRec
+from recommender.models.ranker import FitContext
+from recommender.ranks import ndcg
+from recommender.sequences import LeaveOneOut
+
+OUTPUT = Path("reports/bench/ablation.json")
+OWN_PARTS: dict[str, dict[str, Any]] = {
+    "a plain transformer": {"relative": False, "gated": False, "attributes": False},
+    "without the distance bias": {"relative": False},
+    "without the gate of channels": {"gated": False},
+    "without attributes": {"attributes": False},
+}
+
+
+def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Each variant and its users' NDCG@10 of the validation item."""
+
+    def judged(some: Fusion, form: str = "") -> NDArray[np.float64]:
+        users, gain_U = np.flatnonzero(split.validation_U > 0), np.zeros(len(split.validation_U))
+        half_U = np.arange(len(users)) % 2
+        for half in (0, 1):
+            learn, ask = users[half_U != half], users[half_U == half]
+            some.gate = start = some.only().gate
+            if form != "even":
+                histories = split.train.take(learn)
+                some.gate = fit_gate(some.experts, start, histories, split.validation_U[learn], seed=seed)
+            if form == "linear":
+                some.gate = replace(some.gate, deep=None)
+            gain_U[ask] = ndcg(judge(some, split.train.take(ask), split.validation_U[ask]).ranks)
+        return gain_U[users]
+
+    yield "the flagship", judged(fusion.only())
+    yield "weights linear, no hidden layer", judged(fusion.only(), "linear")
+    yield "even weights", judged(fusion.only(), "even")
+    yield "without the rules", judged(fusion.only(rules=False))
+    yield "without latent factors", judged(fusion.only(latent=False))
+    if fusion.content is not None:
+        yield "without content", judged(fusion.only(content=False))
+    for members in range(1, len(fusion.members)):
+        yield f"transformers: {members} of {len(fusion.members)}", judged(fusion.only(members=members))
+
+
+def transformers(split: LeaveOneOut, hyper: dict[str, Any], *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """One transformer, and one without each of its parts."""
+    for name, without in {"one transformer alone": {}, **OWN_PARTS}.items():
+        if "attributes" in name and not split.train.items.num_attributes:
+            continue
+        dials = {one: hyper[one] for one in MEMBER_DIALS} | without
+        made = SASRec.fit(
+            split.train, held_out_U=split.validation_U, config=dials, context=FitContext(seed=seed, threads=1)
+        )
+        users = np.flatnonzero(split.validation_U > 0)
+        yield name, ndcg(judge(made, split.train.take(users), split.validation_U[users]).ranks)
+
+
+def rows_of(variants: Iterator[tuple[str, NDArray[np.float64]]], facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each variant beside the first one."""
+    whole_U: NDArray[np.float64] | None = None
+    for name, gain_U in variants:
+        whole_U = gain_U if whole_U is None else whole_U
+        off_U = gain_U - whole_U
+        half = 1.96 * float(off_U.std(ddof=1)) / np.sqrt(len(off_U))
+        mean = float(off_U.mean())
+        interval = [mean - half, mean + half]
+        yield {**facts, "variant": name, "ndcg@10": float(gain_U.mean()), "difference": mean, "interval95": interval}
+        print(
+            f"{facts['set']}, {name}: {gain_U.mean():.4f}, {mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]",
+            flush=True,
+        )
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
+    parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
+    given = parser.parse_args(words)
+    if given.data is None:
+        print("bench-ablation: no data folder was given (make bench-ablation SHARED=…): nothing was measured.")
+        return 0
+    rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
+    try:
+        config = dict(map(dial, given.dials))
+        for data in given.sets.split(","):
+            split = LeaveOneOut.of(as_judged(given.data, data))
+            if given.members:
+                variants = transformers(split, by_size(split.train, {**DEFAULTS, **config}), seed=given.seed)
+            else:
+                context = FitContext(seed=given.seed, threads=1)
+                fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
+                variants = parts(split, fusion, seed=given.seed)
+            facts = {"set": data, "of": "transformer" if given.members else "flagship", "seed": given.seed}
+            facts |= {"config": config, **machine()}
+            found = list(rows_of(variants, facts))
+            rows = [row for row in rows if (row["set"], row["of"]) != (data, facts["of"])] + found
+            OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+            write_text(OUTPUT, json.dumps({"rows": rows}, indent=1))
+    except RecommenderError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
