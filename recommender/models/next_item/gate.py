@@ -28,6 +28,7 @@ MOST_USERS = 20_000
 FEWEST_USERS = 20
 STAY = 20.0
 """Prior of the linear form: as if this many users had said that the weights are even and do not depend on the user."""
+LEAST = float(np.finfo(np.float32).min)
 HIDDEN, EPOCHS, BATCH, RATE, DECAY = 32, 12, 128, 0.003, 0.1
 Experts = Callable[[Sequences], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -88,8 +89,10 @@ class Gate:
             with torch.inference_mode():
                 odds_UC = self.deep(torch.from_numpy(logs_UCK), torch.from_numpy(z_UX))
                 held_UC = torch.from_numpy(np.take_along_axis(total_UV, best_UC, axis=1))
-                mass_U1 = held_UC.logsumexp(dim=1, keepdim=True)
-                np.put_along_axis(total_UV, best_UC, (odds_UC.log_softmax(dim=1) + mass_U1).numpy(), axis=1)
+                taken_UC = torch.from_numpy(_taken(best_UC, histories, total_UV.shape[1]))
+                mass_U1 = held_UC.masked_fill(taken_UC, LEAST).logsumexp(dim=1, keepdim=True)
+                new_UC = odds_UC.masked_fill(taken_UC, LEAST).log_softmax(dim=1) + mass_U1
+                np.put_along_axis(total_UV, best_UC, torch.where(taken_UC, held_UC, new_UC).numpy(), axis=1)
         return total_UV
 
     def as_json(self) -> dict[str, Any]:
@@ -122,6 +125,14 @@ def candidates(logs_KUV: NDArray[np.float32], even_K: NDArray[np.float32], histo
     product_UV[:, 0] = -np.inf
     num = min(CANDIDATES, product_UV.shape[1] - 1)
     return np.argpartition(-product_UV, num - 1, axis=1)[:, :num]
+
+
+def _taken(best_UC: NDArray[np.int64], histories: Sequences, size: int) -> NDArray[np.bool_]:
+    """Candidates that are none: row 0 and what the user had, where a user has not left enough others."""
+    taken_UV = np.zeros((len(best_UC), size), dtype=np.bool_)
+    taken_UV[histories.rows_T(), histories.items_T] = True
+    taken_UV[:, 0] = True
+    return np.take_along_axis(taken_UV, best_UC, axis=1)
 
 
 def opinions(logs_KUV: NDArray[np.float32], best_UC: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,0 +1,87 @@
+"""The benchmarks of the flagship's parts and of its student measure what they say, on a small set."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recommender.benchmarks import ablation, compression
+from recommender.benchmarks.ablation import parts, rows_of, transformers
+from recommender.benchmarks.compression import measure
+from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
+from recommender.models.ranker import FitContext
+from recommender.sequences import Items, LeaveOneOut, Sequences
+
+V = 30
+SMALL = {"members": 2, "width": 16, "blocks": 1, "heads": 1, "epochs": 3, "tokens": 128, "rate": 0.01, "length": 10}
+
+
+def circle(*, attributes: bool) -> Sequences:
+    """Item i is followed by i + 1."""
+    rng = np.random.default_rng(4)
+    lengths = rng.integers(5, 9, 120)
+    walks = [(rng.integers(V) + np.arange(num)) % V + 1 for num in lengths]
+    items = Items(tuple(f"i{row}" for row in range(1, V + 1)))
+    if attributes:
+        groups = np.arange(V, dtype=np.int32) // 3
+        items = replace(items, attribute_offsets=np.arange(V + 2).clip(1) - 1, attributes_P=groups, num_attributes=10)
+    return Sequences(
+        items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), np.concatenate(walks).astype(np.int32)
+    )
+
+
+def test_every_part_of_the_flagship_is_left_out_once() -> None:
+    split = LeaveOneOut.of(circle(attributes=True))
+    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(threads=1))
+    rows = list(rows_of(parts(split, fusion, seed=1), {"set": "circle"}))
+    assert [row["variant"] for row in rows] == [
+        "the flagship",
+        "weights linear, no hidden layer",
+        "even weights",
+        "without the rules",
+        "without latent factors",
+        "without content",
+        "transformers: 1 of 2",
+    ]
+    assert rows[0]["difference"] == 0
+    assert all(low <= row["difference"] <= high for row in rows for low, high in [row["interval95"]])
+    assert rows[0]["ndcg@10"] > 0.9
+
+
+@pytest.mark.parametrize(("attributes", "variants"), [(True, 5), (False, 4)])
+def test_every_part_of_a_transformer_is_left_out_once(attributes: bool, variants: int) -> None:
+    split = LeaveOneOut.of(circle(attributes=attributes))
+    hyper = by_size(split.train, {**DEFAULTS, **SMALL, "epochs": 1})
+    rows = list(rows_of(transformers(split, hyper, seed=1), {"set": "circle"}))
+    assert len(rows) == variants
+    assert len({row["ndcg@10"] for row in rows}) > 1
+
+
+def test_compression_has_a_row_for_each_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    student = {"width": 16, "epochs": 2, "tokens": 128, "length": 10, "lists": 100}
+    rows = {row["ranker"]: row for row in measure(circle(attributes=True), "c", seed=1, teacher=SMALL, student=student)}
+    assert list(rows) == [
+        "flagship",
+        "student",
+        "student, int8",
+        "student, torch.export",
+        "student, int8, torch.export",
+    ]
+    assert rows["flagship"]["bytes"] > rows["student"]["bytes"] > rows["student, int8"]["bytes"]
+    assert all(row["ms_a_request"] > 0 for row in rows.values())
+    assert (tmp_path / "reports/bench/readings.jsonl").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize("benchmark", [ablation, compression])
+def test_without_data_nothing_is_measured_and_it_is_said(
+    benchmark: object, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert benchmark.main([]) == 0  # type: ignore[attr-defined]
+    assert "nothing was measured" in capsys.readouterr().out
+    assert benchmark.main([str(tmp_path)]) == 2  # type: ignore[attr-defined]
+    assert "Beauty.parquet" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""The flagship's gate learns whom to believe about which item, and items that nobody took borrow from those most like them."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recommender.evaluation.leave_one_out import judge
+from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.gate import Gate, candidates, fit_gate
+from recommender.models.ranker import FitContext
+from recommender.ranks import full_ranks, ndcg
+from recommender.sequences import Items, LeaveOneOut, Sequences
+
+V, U = 40, 600
+SMALL = {"members": 1, "width": 16, "blocks": 1, "heads": 1, "epochs": 6, "tokens": 128, "rate": 0.01, "length": 10}
+NOBODY = Items(tuple(f"i{row}" for row in range(1, V + 1)))
+Logs = NDArray[np.float32]
+
+
+def users(number: int) -> Sequences:
+    """Each had item 1, and nothing else is known of them; `users_U` tells the experts below who is asked about."""
+    offsets = np.arange(number + 1, dtype=np.int64)
+    return Sequences(NOBODY, offsets, np.ones(number, dtype=np.int32), users_U=np.arange(number))
+
+
+@cache
+def opinions(kind: str) -> tuple[Logs, Logs, NDArray[np.int32]]:
+    """Two experts of U users, facts about those, and what came: `kind` says how it depends on the experts."""
+    rng = np.random.default_rng(8)
+    logs_KUV = rng.normal(size=(2, U, V + 1)).astype(np.float32)
+    facts_UX = rng.normal(size=(U, 2)).astype(np.float32)
+    first, second = logs_KUV
+    if kind == "both agree":  # neither a weight of one nor of the other says it
+        liking_UV = -6 * np.abs(first - second)
+    elif kind == "by user":
+        liking_UV = 6 * np.where(facts_UX[:, :1] > 0, first, second)
+    else:
+        liking_UV = 3 * first
+    liking_UV = liking_UV + rng.gumbel(size=liking_UV.shape)
+    liking_UV[:, :2] = -np.inf
+    return logs_KUV, facts_UX, liking_UV.argmax(axis=1).astype(np.int32)
+
+
+def fitted(kind: str, number: int = 400) -> Gate:
+    logs_KUV, facts_UX, target_U = opinions(kind)
+    start = Gate.even(np.array([0.5, 0.5], dtype=np.float32), facts=2)
+
+    def experts(histories: Sequences) -> tuple[Logs, Logs]:
+        assert histories.users_U is not None
+        return logs_KUV[:, histories.users_U], facts_UX[histories.users_U]
+
+    return fit_gate(experts, start, users(number), target_U[:number], seed=1)
+
+
+def quality(gate: Gate, kind: str) -> float:
+    """NDCG@10 of the users that no gate was fitted on."""
+    logs_KUV, facts_UX, target_U = opinions(kind)
+    asked = users(U).take(np.arange(400, U))
+    scores_UV = gate(logs_KUV[:, 400:].copy(), facts_UX[400:], asked)
+    return float(ndcg(full_ranks(scores_UV, asked, target_U[400:])).mean())
+
+
+def test_a_hidden_layer_learns_what_no_weights_can_say() -> None:
+    gate = fitted("both agree")
+    assert gate.deep is not None
+    assert quality(gate, "both agree") > quality(replace(gate, deep=None), "both agree") + 0.1
+
+
+def test_weights_depend_on_the_user() -> None:
+    gate = fitted("by user")
+    even = Gate.even(np.array([0.5, 0.5], dtype=np.float32), facts=2)
+    assert quality(replace(gate, deep=None), "by user") > quality(even, "by user") + 0.1
+
+
+def test_too_few_users_leave_the_weights_even() -> None:
+    assert fitted("one", number=15).bias_K.tolist() == [0.5, 0.5]
+    assert fitted("one", number=400).bias_K[0] > 1
+
+
+def test_a_gate_survives_json_bit_for_bit() -> None:
+    gate = fitted("both agree")
+    again = Gate.from_json(gate.as_json())
+    logs_KUV, facts_UX, _ = opinions("both agree")
+    scores = [one(logs_KUV.copy(), facts_UX, users(U)) for one in (gate, again)]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_the_hidden_layer_moves_candidates_within_their_mass_and_nothing_else() -> None:
+    gate = fitted("both agree")
+    logs_KUV, facts_UX, _ = opinions("both agree")
+    deep_UV = gate(logs_KUV.copy(), facts_UX, users(U))
+    linear_UV = replace(gate, deep=None)(logs_KUV.copy(), facts_UX, users(U))
+    best_UC = candidates(logs_KUV, gate.even_K, users(U))
+    assert 1 not in best_UC
+    assert best_UC.shape == (U, V)  # 39 items that a user has not had, and row 0
+    np.testing.assert_array_equal(deep_UV[:, :2], linear_UV[:, :2])
+    np.testing.assert_allclose(np.exp(deep_UV[:, 2:]).sum(axis=1), np.exp(linear_UV[:, 2:]).sum(axis=1), rtol=1e-4)
+
+
+def likes() -> Sequences:
+    """Items come in pairs with an attribute of their own; users walk over the odd ones, the even ones are never taken."""
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(4, 8, 200)
+    walks = [(rng.integers(V // 2) + np.arange(num)) % (V // 2) * 2 + 1 for num in lengths]
+    items = replace(
+        NOBODY,
+        attribute_offsets=np.arange(V + 2).clip(1) - 1,
+        attributes_P=np.arange(V, dtype=np.int32) // 2,
+        num_attributes=V // 2,
+    )
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Sequences(items, offsets, np.concatenate(walks).astype(np.int32))
+
+
+def test_an_item_that_nobody_took_stands_beside_the_one_most_like_it() -> None:
+    split = LeaveOneOut.of(likes())
+    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(seed=3, threads=1))
+    scores_UV = ranker.score(split.train_and_validation)
+    next_U = split.test_U
+    odd_UV, even_UV = scores_UV[:, 1::2], scores_UV[:, 2::2]
+    assert np.mean(odd_UV.argmax(axis=1) == (next_U - 1) // 2) > 0.9
+    assert np.mean(even_UV.argmax(axis=1) == (next_U - 1) // 2) > 0.9
+
+
+@pytest.mark.parametrize("without", ["rules", "latent", "content"])
+def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> None:
+    split = LeaveOneOut.of(likes())
+    config = {**SMALL, "epochs": 2, without: False}
+    ranker = Fusion.fit(
+        split.train, held_out_U=split.validation_U, config=config, context=FitContext(seed=3, threads=1)
+    )
+    assert not getattr(ranker, without)
+    again = Fusion.restore(ranker.tensors(), ranker.config())
+    np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))
+    assert judge(again, split.train_and_validation, split.test_U).summary()["users"] == 200
