@@ -3,7 +3,8 @@
     python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
 
 Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
-The paired difference of the flagship to the rules and to SASRec is over users, and over seeds where there are several.
+The paired difference of the flagship to the rules, to SASRec and to a peer is over users, and over seeds where there are several.
+`replay` as a ranker is a peer: RePlay's SasRec in an environment of its own (`peer_quality`).
 """
 
 import argparse
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.movielens import movielens_attributes
+from recommender.benchmarks.peer_quality import PEERS, run_peer
 from recommender.benchmarks.sequences import TrainOn, cold, counts, dial, interval, log_reading, run
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import RecommenderError
@@ -31,7 +33,7 @@ ATTRIBUTES = {"beauty": "amazon-beauty/Beauty_attributes.parquet"}
 GOALS = {("beauty", "train"): 0.064, ("beauty", "train+validation"): 0.069, ("ml-1m", "train"): 0.205}
 SEEDLESS = ("rules", "content_rules", "item_popularity", "user_cf", "item_cf", "content")
 OUTPUT, READINGS = Path("reports/bench/quality.json"), Path("reports/bench/readings.jsonl")
-AGAINST = ("rules", "sasrec")
+AGAINST = ("rules", "sasrec", *PEERS)
 TOPS, BEYOND = " 123456789A.", 11
 """A user's rank as one letter: 1 … 9, A for 10, a dot beyond."""
 
@@ -54,6 +56,15 @@ def measure(
         "tops": "".join(TOPS[min(rank, BEYOND)] for rank in result.test.ranks.tolist()),
         **machine(),
     }
+
+
+def measure_peer(sequences: Sequences, data: str, peer: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
+    """One row of a peer, trained without the validation item."""
+    ranks, facts = run_peer(sequences, peer, seed=seed, config=config)
+    log_reading(READINGS, data, peer, "train", seed)
+    row = {"set": data, "ranker": peer, "train_on": "train", "seed": seed, "config": config, "validation": None}
+    tops = "".join(TOPS[min(rank, BEYOND)] for rank in ranks.ranks.tolist())
+    return {**row, **ranks.summary(), **facts, "interval95": list(interval(ranks)), "tops": tops, **machine()}
 
 
 def measure_cold(sequences: Sequences, data: str, ranker: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +183,10 @@ def main(words: list[str] | None = None) -> int:
                         row = measure_cold(sequences, data, ranker, seed, config)
                         colds = [one for one in colds if _key(one) != _key(row)] + [row]
                     else:
-                        row = measure(sequences, data, ranker, given.train_on, seed, config)
+                        if ranker in PEERS:
+                            row = measure_peer(sequences, data, ranker, seed, config)
+                        else:
+                            row = measure(sequences, data, ranker, given.train_on, seed, config)
                         rows = [one for one in rows if _key(one) != _key(row)] + [row]
                     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
                     content = {"rows": rows, "differences": compared(rows), "cold": colds}

@@ -1,0 +1,90 @@
+"""A peer's ranker on our files, by our protocol: it trains in its own environment and answers with scores; the ranks are made here.
+
+`replay`: RePlay's SasRec with its full cross-entropy, dials as in `DIALS`: those of our own SASRec where both have them, stopped by the
+same validation items.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.benchmarks.environments import python_of
+from recommender.errors import RecommenderError
+from recommender.evaluation.leave_one_out import USERS_A_BATCH, Ranks
+from recommender.ranks import full_ranks
+from recommender.sequences import LeaveOneOut, Sequences
+
+CACHE = Path("var/peers")
+SCRIPT = Path(__file__).parent / "peers" / "replay_quality.py"
+PEERS = ("replay",)
+DIALS: dict[str, Any] = {
+    "width": 64,
+    "blocks": 2,
+    "heads": 2,
+    "length": 200,
+    "dropout": 0.3,
+    "rate": 0.001,
+    "batch_size": 32,
+    "epochs": 60,
+    "judge_every": 2,
+    "judged_users": 4000,
+    "patience": 5,
+}
+
+
+def run_peer(sequences: Sequences, peer: str, *, seed: int, config: dict[str, Any]) -> tuple[Ranks, dict[str, Any]]:
+    """The ranks of the test items, and facts: dials, CPU seconds of the peer's process, the validation curve.
+
+    Raises:
+        RecommenderError: the environment cannot be made, or the peer failed; the message is its last line.
+    """
+    split, dials = LeaveOneOut.of(sequences), {**DIALS, **config}
+    python, before = python_of(peer, CACHE.resolve()), _children_seconds()
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: str(Path(folder) / name) for name in ("train", "asked", "validation.npy", "scores.npy")}
+        asked = np.flatnonzero(split.test_U > 0)
+        _write(split.train, np.arange(sequences.num_users), files["train"])
+        _write(split.train_and_validation, asked, files["asked"])
+        np.save(files["validation.npy"], split.validation_U)
+        given = {name.removesuffix(".npy"): path for name, path in files.items()}
+        request = {**given, "items": sequences.items.num, "seed": seed, "dials": dials}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": ""}
+        command = [str(python), "-P", str(SCRIPT), json.dumps(request)]
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            said, errors = process.communicate()
+        if process.returncode:
+            raise RecommenderError((errors.strip().splitlines() or [f"ended with {process.returncode}"])[-1])
+        scores_UV = np.load(files["scores.npy"], mmap_mode="r")
+        ranks = np.zeros(len(asked), dtype=np.int64)
+        for first in range(0, len(asked), USERS_A_BATCH):
+            some = asked[first : first + USERS_A_BATCH]
+            histories = split.train_and_validation.take(some)
+            block_UV = np.array(scores_UV[first : first + len(some)])
+            ranks[first : first + len(some)] = full_ranks(block_UV, histories, split.test_U[some])
+    facts = json.loads(said.strip().splitlines()[-1])
+    seconds = round(_children_seconds() - before, 2)
+    return Ranks(asked, ranks), {**facts, "dials": dials, "fit_cpu_seconds": seconds}
+
+
+def _write(sequences: Sequences, users: NDArray[np.int64], path: str) -> None:
+    """CSV of user, item, pos, users in ascending order."""
+    some = sequences.take(users)
+    rows_T = some.rows_T()
+    pos_T = np.arange(len(rows_T)) - some.offsets[rows_T]
+    table = np.stack([users[rows_T], some.items_T, pos_T], axis=1)
+    np.savetxt(path, table, fmt="%d", delimiter=",", header="user,item,pos", comments="")
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,152 @@
+"""Row `replay` of the quality benchmark: RePlay's SasRec with its full cross-entropy, trained until validation stops it. Run by RePlay's own
+Python with -P.
+
+Argument: JSON with `train` and `asked` (CSV of user, item 1 … V, pos), `validation` (.npy, each user's held-out item, 0 for none), `scores`
+(the .npy to write: float32 [users of `asked`, V + 1]), `items`, `seed`, `dials`. Prints the chosen epoch and the validation curve as JSON.
+"""
+
+import copy
+import json
+import sys
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+from replay.data import FeatureHint, FeatureSource, FeatureType
+from replay.data.nn import ParquetModule, TensorFeatureInfo, TensorFeatureSource, TensorSchema
+from replay.nn.lightning import LightningModule
+from replay.nn.lightning.optimizer import OptimizerFactory
+from replay.nn.sequential import SasRec
+from replay.nn.transform.template import make_default_sasrec_transforms
+
+USERS = 256
+
+
+def histories(path):
+    """Each user's items less one (RePlay counts from 0), by user."""
+    events = pd.read_csv(path).sort_values(["user", "pos"])
+    return (events["item"] - 1).groupby(events["user"]).agg(list)
+
+
+@torch.inference_mode()
+def scores_of(model, asked, length, items):
+    """Blocks of float32 [users, V + 1]; column 0 is -inf."""
+    model.eval()
+    for first in range(0, len(asked), USERS):
+        some = [one[-length:] for one in asked[first : first + USERS]]
+        ids = torch.full((len(some), length), items)
+        for row, one in enumerate(some):
+            ids[row, length - len(one) :] = torch.tensor(one)
+        logits = model.forward_inference({"item_id": ids}, ids != items)["logits"].float()
+        yield torch.cat([torch.full((len(some), 1), -torch.inf), logits[:, :items]], dim=1).numpy()
+    model.train()
+
+
+def ndcg(model, asked, wanted, length, items):
+    """NDCG@10 of the held-out items among those not seen, ties against the model."""
+    total, first = 0.0, 0
+    for block in scores_of(model, asked, length, items):
+        for row, scores in enumerate(block):
+            target = wanted[first + row]
+            better = scores >= scores[target]
+            better[[0, target]] = False
+            better[np.array(asked[first + row]) + 1] = False
+            rank = better.sum() + 1
+            total += 1 / np.log2(1 + rank) if rank <= 10 else 0.0
+        first += len(block)
+    return total / len(asked)
+
+
+class Judge(lightning.Callback):
+    """NDCG@10 of validation every so many epochs; keeps the best weights; stops after some judgements without a gain."""
+
+    def __init__(self, asked, wanted, dials, items):
+        self.asked, self.wanted, self.dials, self.items = asked, wanted, dials, items
+        self.curve, self.best = [], None
+
+    def on_train_epoch_end(self, trainer, module):
+        if (trainer.current_epoch + 1) % self.dials["judge_every"]:
+            return
+        self.curve.append(ndcg(module.model, self.asked, self.wanted, self.dials["length"], self.items))
+        print(f"epoch {trainer.current_epoch + 1}: {self.curve[-1]:.4f}", file=sys.stderr, flush=True)
+        best = int(np.argmax(self.curve))
+        if best == len(self.curve) - 1:
+            self.best = copy.deepcopy(module.model.state_dict())
+        trainer.should_stop = len(self.curve) - 1 - best >= self.dials["patience"]
+
+
+def main():
+    request = json.loads(sys.argv[1])
+    dials, items = request["dials"], request["items"]
+    torch.set_num_threads(1)
+    torch.manual_seed(request["seed"])
+    warnings.simplefilter("ignore")
+    train = histories(request["train"])
+    wanted = np.load(request["validation"])
+    judged = np.array([user for user in train.index if wanted[user] > 0])
+    judged = np.random.default_rng(request["seed"]).permutation(judged)[: dials["judged_users"]]
+    source = TensorFeatureSource(FeatureSource.INTERACTIONS, "item_id")
+    item_id = TensorFeatureInfo(
+        "item_id",
+        is_seq=True,
+        feature_type=FeatureType.CATEGORICAL,
+        embedding_dim=dials["width"],
+        padding_value=items,
+        cardinality=items,
+        feature_hint=FeatureHint.ITEM_ID,
+        feature_sources=[source],
+    )
+    schema = TensorSchema([item_id])
+    model = SasRec.from_params(
+        schema=schema,
+        embedding_dim=dials["width"],
+        num_heads=dials["heads"],
+        num_blocks=dials["blocks"],
+        max_sequence_length=dials["length"],
+        dropout=dials["dropout"],
+    )
+    longer = train[train.map(len) > 1].map(lambda one: one[-(dials["length"] + 1) :])
+    judge = Judge([train[user] for user in judged], wanted[judged], dials, items)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "train.parquet")
+        pd.DataFrame({"item_id": longer}).to_parquet(path, index=False)
+        data = ParquetModule(
+            batch_size=dials["batch_size"],
+            metadata={"train": {"item_id": {"shape": dials["length"] + 1, "padding": items}}},
+            transforms={"train": make_default_sasrec_transforms(schema)["train"]},
+            train_path=path,
+        )
+        trainer = lightning.Trainer(
+            max_epochs=dials["epochs"],
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            callbacks=[judge],
+        )
+        module = LightningModule(model, optimizer_factory=OptimizerFactory(learning_rate=dials["rate"]))
+        trainer.fit(module, datamodule=data)
+    if judge.best is not None:
+        module.model.load_state_dict(judge.best)
+    asked = histories(request["asked"]).tolist()
+    out = np.lib.format.open_memmap(request["scores"], mode="w+", dtype=np.float32, shape=(len(asked), items + 1))
+    first = 0
+    for block in scores_of(module.model, asked, dials["length"], items):
+        out[first : first + len(block)] = block
+        first += len(block)
+    out.flush()
+    curve = [round(one, 5) for one in judge.curve]
+    print(json.dumps({"curve": curve, "versions": {"replay-rec": version("replay-rec"), "torch": torch.__version__}}))
+
+
+if __name__ == "__main__":
+    main()
