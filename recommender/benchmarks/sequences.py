@@ -21,7 +21,7 @@ from recommender.errors import SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.manifest import sha256, write_text
-from recommender.models.next_item import ItemRanker, item_ranker_class
+from recommender.models.next_item import ItemRanker, item_ranker_class, require_dials
 from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
@@ -54,9 +54,11 @@ def run(
 
     Raises:
         BundleError: no ranker is called that.
+        SettingsError: a dial in `config` is none of the ranker's.
         TrainingError, DeviceError: as the ranker's fit.
     """
     context, config = context or FitContext(), config or {}
+    require_dials(name, config)
     cls, split = item_ranker_class(name), LeaveOneOut.of(sequences)
     started, began = time.process_time(), time.perf_counter()
     ranker = cls.fit(split.train, held_out_U=split.validation_U, config=config, context=context)

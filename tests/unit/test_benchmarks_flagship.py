@@ -10,6 +10,8 @@ import pytest
 from recommender.benchmarks import ablation, compression
 from recommender.benchmarks.ablation import parts, rows_of, transformers
 from recommender.benchmarks.compression import measure
+from recommender.benchmarks.sequences import benchmark_file, run
+from recommender.errors import SettingsError
 from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
@@ -85,3 +87,21 @@ def test_without_data_nothing_is_measured_and_it_is_said(
     assert "nothing was measured" in capsys.readouterr().out
     assert benchmark.main([str(tmp_path)]) == 2  # type: ignore[attr-defined]
     assert "Beauty.parquet" in capsys.readouterr().err
+
+
+def test_a_misspelt_dial_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match="rules has no dial 'decays'; it has .*decay"):
+        run(circle(attributes=False), "rules", config={"decays": 1.0})
+
+
+def test_a_program_is_refused_before_anything_is_fitted(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="als: only sasrec and student"):
+        benchmark_file(
+            tmp_path / "not there.csv",
+            None,
+            ranker="als",
+            train_on="train",
+            seed=1,
+            output=tmp_path / "out.json",
+            program=tmp_path / "als.pt2",
+        )

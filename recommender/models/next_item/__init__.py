@@ -1,9 +1,10 @@
 """The table of next-item rankers: one ranker a file, each imported only when it is asked for."""
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from recommender.errors import BundleError
+from recommender.errors import BundleError, SettingsError
 from recommender.models.next_item.ranker import ItemRanker
 
 ITEM_RANKERS = {
@@ -28,7 +29,7 @@ ITEM_RANKERS = {
 }
 """Name -> where its class is. Each module has `DEFAULTS`: its dials with their values."""
 
-__all__ = ["ITEM_RANKERS", "ItemRanker", "item_defaults_of", "item_ranker_class"]
+__all__ = ["ITEM_RANKERS", "ItemRanker", "item_defaults_of", "item_ranker_class", "require_dials"]
 
 
 def item_ranker_class(name: str) -> type[ItemRanker]:
@@ -52,3 +53,11 @@ def item_defaults_of(name: str) -> dict[str, Any]:
         BundleError: there is no such ranker.
     """
     return dict(import_module(item_ranker_class(name).__module__).DEFAULTS)
+
+
+def require_dials(name: str, given: Iterable[str]) -> None:
+    """Raises SettingsError where a dial is none of the ranker `name`; the message lists those there are."""
+    own = item_defaults_of(name)
+    unknown = sorted(set(given) - set(own))
+    if unknown:
+        raise SettingsError(f"{name} has no dial {', '.join(map(repr, unknown))}; it has {', '.join(sorted(own))}")
