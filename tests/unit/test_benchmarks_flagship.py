@@ -90,7 +90,7 @@ def test_without_data_nothing_is_measured_and_it_is_said(
 
 
 def test_a_misspelt_dial_is_refused_with_those_there_are() -> None:
-    with pytest.raises(SettingsError, match="rules has no dial 'decays'; it has .*decay"):
+    with pytest.raises(SettingsError, match=r"rules has no dial 'decays'; it has .*decay"):
         run(circle(attributes=False), "rules", config={"decays": 1.0})
 
 
