@@ -17,14 +17,15 @@ import numpy as np
 
 from recommender.benchmarks.machine import machine
 from recommender.datasets.interactions import read_interactions
-from recommender.errors import SettingsError
+from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
-from recommender.manifest import sha256, write_text
+from recommender.manifest import digest, sha256, write_text
 from recommender.models.next_item import ItemRanker, item_ranker_class, require_dials
 from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
+from recommender.training.loop import device_of
 
 EXPORTED_USERS = 256
 """On so many users a program is compared with its ranker."""
@@ -109,11 +110,19 @@ def counts(sequences: Sequences) -> dict[str, int]:
     return {
         "users": sequences.num_users,
         "users_judged": int((split.test_U > 0).sum()),
+        "targets_seen_before": _seen_before(split),
         "items": sequences.items.num,
         "events": len(sequences.items_T),
         "attributes": sequences.items.num_attributes,
         "items_with_text": sum(map(bool, sequences.items.texts or ())),
     }
+
+
+def _seen_before(split: LeaveOneOut) -> int:
+    """Users whose test item is one that they had before: it competes with unseen items only, which is easy."""
+    histories = split.train_and_validation
+    again_T = histories.items_T == split.test_U[histories.rows_T()]
+    return len(np.unique(histories.rows_T()[again_T]))
 
 
 def benchmark_file(
@@ -138,12 +147,24 @@ def benchmark_file(
 
     Raises:
         SourceError, ContractError: a file cannot be used; names file, column and row.
-        SettingsError: this ranker cannot be exported, or not here; nothing was fitted.
+        SettingsError: a dial, the output's folder or the export cannot be; nothing was fitted.
+        PeriodError: the set is too small for cold items; nothing was fitted.
     """
     if program is not None:
         require_exportable(item_ranker_class(ranker), compiled=compiled)
+    require_dials(ranker, config or {})
+    if not output.parent.is_dir():
+        raise SettingsError(f"{output}: the folder is not there")
+    device_of(FitContext(device=device))
     sequences = read_interactions(interactions, attributes)
+    data = {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)}
+    if checkpoints is not None:  # another seed, dial or file is another run
+        checkpoints = checkpoints / digest(ranker, train_on, seed, config or {}, data)[:16]
     context = FitContext(seed=seed, device=device, threads=1, progress=progress, checkpoints=checkpoints)
+    if not (LeaveOneOut.of(sequences).test_U > 0).any():
+        raise ContractError(interactions.name, "no user has three events, so nobody can be judged", column="user")
+    if with_cold:
+        cold_split(sequences, seed=seed)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None
     content = {
@@ -151,12 +172,19 @@ def benchmark_file(
         **result.facts,
         "validation": None if result.validation is None else result.validation.summary(),
         "interval95": {"ndcg@10": list(interval(result.test))},
-        "cold": cold(sequences, ranker, context=context, config=config) if with_cold else None,
+        "cold": None,
         "counts": counts(sequences),
-        "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user",
-        "data": {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)},
+        "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user of three events and more",
+        "data": data,
         **machine(),
     }
+    write_text(output, json.dumps(content, indent=1, default=str))
+    if readings is not None:
+        log_reading(readings, interactions.name, ranker, train_on, seed)
+    if with_cold:
+        content["cold"] = cold(sequences, ranker, context=context, config=config)
+        if readings is not None:
+            log_reading(readings, f"{interactions.name}, cold items", ranker, "train", seed)
     if program is not None:
         some = sequences.take(np.arange(min(EXPORTED_USERS, sequences.num_users)))
         content["export"] = {
@@ -164,8 +192,6 @@ def benchmark_file(
             "largest_difference": export(result.ranker, replace(some, users_U=None), program, compiled=compiled),
         }
     write_text(output, json.dumps(content, indent=1, default=str))
-    if readings is not None:
-        log_reading(readings, interactions.name, ranker, train_on, seed)
     return content
 
 

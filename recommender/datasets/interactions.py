@@ -39,6 +39,8 @@ def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
     users, user_rows = np.unique(_names(frame["user"]), return_inverse=True)
     names = _names(frame["item"])
     listed = _attribute_frame(attributes)
+    if attributes is not None and listed is not None and not np.isin(_names(listed["item"]), names).any():
+        raise ContractError(attributes.name, f"none of its items occurs in {path.name}", column="item")
     ids = np.unique(names) if listed is None else np.union1d(names, _names(listed["item"]))
     item_rows = np.searchsorted(ids, names) + 1
     by_user = np.lexsort((np.arange(len(frame)), order, user_rows))
@@ -62,7 +64,7 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype={"user": str, "item": str})
+        return pd.read_csv(path, dtype={"user": str, "item": str}, keep_default_na=False, na_values=[""])
     except Exception as error:
         raise SourceError(f"{path}: cannot be read as {'Parquet' if 'p' in path.suffix else 'CSV'} ({error})") from None
 
@@ -74,6 +76,9 @@ def _whole(frame: pd.DataFrame, column: str, path: Path) -> None:
 
 
 def _names(values: "pd.Series[Any]") -> NDArray[np.str_]:
+    """As text; a float column of whole numbers (integers that once had a gap) as those."""
+    if pd.api.types.is_float_dtype(values) and bool((values % 1 == 0).all()):
+        values = values.astype("int64")
     return np.asarray(values.astype(str).to_numpy(), dtype=np.str_)
 
 
@@ -95,16 +100,24 @@ def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, N
 
 
 def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]:
-    """µs since 1970, UTC. Numbers: seconds, or milli-, micro- or nanoseconds by their size."""
+    """µs since 1970, UTC. Text: ISO 8601, UTC where it names no zone. Numbers: seconds, or milli-, micro- or nanoseconds by their size."""
     numbers = pd.to_numeric(values, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(values) else None
     if numbers is not None and numbers.notna().all():
+        if not np.isfinite(numbers.to_numpy(dtype=np.float64)).all():
+            row = int(np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=np.float64)))[0])
+            raise ContractError(path.name, "is not finite", column=name, row=f"row {row}")
         largest = float(numbers.abs().max())
         scale = 1e6 if largest < 1e11 else 1e3 if largest < 1e14 else 1.0 if largest < 1e17 else 1e-3
         return np.asarray((numbers * scale).to_numpy(), dtype=np.int64)
-    parsed = pd.to_datetime(values, errors="coerce", utc=True)
+    parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     if parsed.isna().any():
         row = int(np.flatnonzero(parsed.isna())[0])
-        raise ContractError(path.name, f"cannot be read as a time: {values.iloc[row]!r}", column=name, row=f"row {row}")
+        raise ContractError(
+            path.name,
+            f"cannot be read as a number or an ISO 8601 time: {values.iloc[row]!r}",
+            column=name,
+            row=f"row {row}",
+        )
     return np.asarray(parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64))
 
 
@@ -152,8 +165,9 @@ def _items(ids: NDArray[np.str_], listed: pd.DataFrame | None, path: Path | None
 
 
 def _values(values: Any) -> list[Any]:
-    if values is None or (isinstance(values, float) and np.isnan(values)):
-        return []
     if isinstance(values, str):
-        return [one.strip() for one in values.strip("[]").replace(",", "|").split("|") if one.strip()]
-    return list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
+        within = values.startswith("[") and values.endswith("]")
+        parts = values[1:-1].split(",") if within else values.split("|")
+        return [one.strip(" '\"") for one in parts if one.strip(" '\"")]
+    several = list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
+    return [one for one in several if not pd.isna(one)]

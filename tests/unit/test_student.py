@@ -146,7 +146,7 @@ def test_the_exported_program_gives_the_rankers_scores_in_another_process(int8: 
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={"PATH": "/usr/bin:/bin"})
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy")[:, 1:], ranker.score(some)[:, 1:], atol=1e-4)
-    facts = json.loads((tmp_path / "student.json").read_text())
+    facts = json.loads((tmp_path / "student.pt2.json").read_text())
     assert facts["items"] == list(split().train.items.ids)
 
 

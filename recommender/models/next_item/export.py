@@ -1,6 +1,6 @@
 """A causal transformer as a program of its own: torch.export for any PyTorch, AOTInductor where a C++ compiler is.
 
-The program takes users' items, oldest first, and gives the scores of all items. It needs nothing of this package; `student.json` beside
+The program takes users' items, oldest first, and gives the scores of all items. It needs nothing of this package; `student.pt2.json` beside
 it names the items, row 1 first, and the most events that are read.
 
     program = torch.export.load("student.pt2").module()
@@ -75,7 +75,7 @@ def require_exportable(kind: type[ItemRanker], *, compiled: bool) -> None:
 
 
 def export(ranker: ItemRanker, sequences: Sequences, path: Path, *, compiled: bool = False) -> float:
-    """Write the program of `ranker` to `path` (.pt2), with its items' names (.json), and compare it with the ranker on `sequences` (2 users and more).
+    """Write the program of `ranker` to `path` (.pt2), with its items' names (.pt2.json), and compare it with the ranker on `sequences` (2 users and more).
 
     `compiled`: machine code for this kind of CPU by AOTInductor, loaded by `torch._inductor.aoti_load_package`.
     Returns the largest difference of a score, as a share of the largest magnitude.
@@ -107,7 +107,7 @@ def export(ranker: ItemRanker, sequences: Sequences, path: Path, *, compiled: bo
         part.unlink()
         raise BundleError(f"{path}: the exported scores differ by {off:.1e} of the largest, more than {TOLERANCE:.0e}.")
     facts = {"items": list(sequences.items.ids), "length": ranker.model.length, "largest_difference": off}
-    write_text(path.with_suffix(".json"), json.dumps(facts))
+    write_text(path.with_name(f"{path.name}.json"), json.dumps(facts))
     part.replace(path)
     return off
 

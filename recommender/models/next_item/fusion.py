@@ -104,6 +104,9 @@ class Fusion(ItemRanker):
         context: FitContext,
     ) -> Self:
         hyper = by_size(sequences, {**DEFAULTS, **config})
+        seen_V = np.bincount(sequences.items_T, minlength=sequences.items.num + 1).astype(np.float32)
+        likes = {name: hyper[name] for name in ("text", "text_cache")}
+        kin_VV = kin(sequences.items, seen_V > 0, {**content_rules.DEFAULTS, **likes})
         members = []
         stops = hyper["stop_at"] or [None] * int(hyper["members"])
         for number in range(int(hyper["members"])):
@@ -125,9 +128,6 @@ class Fusion(ItemRanker):
         content = None
         if hyper["content"] and sequences.items.num_attributes:
             content = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
-        seen_V = np.bincount(sequences.items_T, minlength=sequences.items.num + 1).astype(np.float32)
-        likes = {name: hyper[name] for name in ("text", "text_cache")}
-        kin_VV = kin(sequences.items, seen_V > 0, {**content_rules.DEFAULTS, **likes})
         start = _even(len(kinds), others=[latent, content])
         popularity_V = seen_V / max(float(seen_V.sum()), 1.0)
         made = cls(members, rules, latent, content, kin_VV, popularity_V, start, hyper, {})
@@ -265,6 +265,8 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
         filled["tokens"] = int(np.clip(events / 64, 1024, 4096))
     if filled["rate"] is None:
         filled["rate"] = round(0.001 * float(np.sqrt(filled["tokens"] / 1024)), 6)
+    if filled["stop_at"] is not None:  # chosen by an earlier fit, whose gate knows so many members
+        return {**filled, "members": len(filled["stop_at"])}
     width, blocks = int(filled["width"]), int(filled["blocks"])
     per_target = 6 * width * num_items + 6 * blocks * width * (8 + 2 * int(filled["wide"])) * width
     affordable = float(filled["budget_tflop"]) * 1e12 / max(per_target * events, 1)

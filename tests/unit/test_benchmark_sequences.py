@@ -1,0 +1,152 @@
+"""`benchmark sequences` refuses what it cannot use before it fits anything, and loses nothing of what it has fitted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recommender.benchmarks.sequences import benchmark_file, run
+from recommender.datasets.interactions import read_interactions
+from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError
+from recommender.models.next_item.fusion import DEFAULTS, by_size
+from recommender.sequences import Items, Sequences
+
+QUICK = {"epochs": 1, "width": 8, "blocks": 1, "heads": 1, "length": 8}
+
+
+def events(path: Path, users: int = 20, each: int = 4, item: Any = lambda number: f"i{number % 9}") -> Path:
+    rows = [(f"u{user}", item(user + place), place) for user in range(users) for place in range(each)]
+    frame = pd.DataFrame(rows, columns=["user", "item", "pos"])
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+    return path
+
+
+def benchmark(interactions: Path, **more: Any) -> dict[str, Any]:
+    given = {"attributes": None, "ranker": "rules", "train_on": "train", "seed": 1, **more}
+    attributes, output = given.pop("attributes"), interactions.with_name("out.json")
+    return benchmark_file(interactions, attributes, output=given.pop("output", output), **given)
+
+
+def test_another_seed_in_the_same_checkpoints_folder_is_another_run(tmp_path: Path) -> None:
+    path, folder = events(tmp_path / "e.csv"), tmp_path / "checkpoints"
+    found = [
+        benchmark(path, ranker="sasrec", seed=seed, config=QUICK, checkpoints=where)["validation"]
+        for seed, where in ((1, folder), (2, folder), (2, None), (2, folder))
+    ]
+    assert found[1] == found[2] == found[3]
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_nobody_with_three_events_is_said_before_anything_is_fitted(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="no user has three events"):
+        benchmark(events(tmp_path / "e.csv", each=2))
+
+
+def test_a_folder_that_is_not_there_and_a_device_that_is_none_are_refused(tmp_path: Path) -> None:
+    path = events(tmp_path / "e.csv")
+    with pytest.raises(SettingsError, match="the folder is not there"):
+        benchmark(path, output=tmp_path / "no" / "out.json")
+    with pytest.raises(DeviceError, match="'gpu'; it is 'cpu' or 'cuda'"):
+        benchmark(path, device="gpu")
+
+
+def test_too_few_items_to_be_cold_are_said_before_anything_is_fitted(tmp_path: Path) -> None:
+    path = events(tmp_path / "e.csv", users=3, item=lambda number: "the one")
+    with pytest.raises(PeriodError):
+        benchmark(path, with_cold=True)
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_reading_is_logged_for_the_test_and_for_the_cold_items(tmp_path: Path) -> None:
+    path = events(tmp_path / "e.csv", users=200, item=lambda number: number % 60)
+    benchmark(path, with_cold=True, readings=tmp_path / "log.jsonl")
+    sets = [json.loads(line)["data"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sets == ["e.csv", "e.csv, cold items"]
+    assert json.loads((tmp_path / "out.json").read_text())["cold"]["cold_items"] > 0
+
+
+def test_a_program_and_the_result_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    config = {**QUICK, "teacher": {**QUICK, "members": 1}}
+    benchmark(events(tmp_path / "e.csv"), ranker="student", config=config, program=tmp_path / "out.pt2")
+    assert json.loads((tmp_path / "out.json").read_text())["ranker"] == "student"
+    assert len(json.loads((tmp_path / "out.pt2.json").read_text())["items"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("dials", "message"),
+    [
+        ({"epochs": "x"}, "epochs is 'x', not a number"),
+        ({"epochs": 0}, "epochs is 0; it is at least 1"),
+        ({"heads": 3}, "width 64 cannot be shared by 3 heads"),
+        ({"members": 0}, "members is 0; it is at least 1"),
+    ],
+)
+def test_a_value_that_a_dial_cannot_have_is_refused(dials: dict[str, Any], message: str) -> None:
+    nobody = Sequences(Items(("a",)), np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32))
+    with pytest.raises(SettingsError, match=message):
+        run(nobody, "fusion", config=dials)
+
+
+def test_targets_that_were_had_before_are_counted(tmp_path: Path) -> None:
+    counted = benchmark(events(tmp_path / "e.csv", each=4, item=lambda number: "one"))["counts"]
+    assert (counted["users_judged"], counted["targets_seen_before"]) == (20, 20)
+
+
+def test_a_refit_keeps_the_members_that_the_gate_was_fitted_with() -> None:
+    many = Sequences(Items(tuple(map(str, range(9_000)))), np.array([0, 400_000]), np.ones(400_000, dtype=np.int32))
+    assert by_size(many, DEFAULTS)["members"] < 3
+    assert by_size(many, {**DEFAULTS, "stop_at": [0.5, 0.6, 0.7]})["members"] == 3
+
+
+def test_numbers_that_a_gap_made_floats_are_the_same_items(tmp_path: Path) -> None:
+    path = events(tmp_path / "e.parquet", item=lambda number: float(number % 9))
+    pd.DataFrame({"item": range(9), "attributes": ["a"] * 9}).to_parquet(tmp_path / "a.parquet")
+    assert read_interactions(path, tmp_path / "a.parquet").items.ids == tuple(map(str, range(9)))
+
+
+def test_attributes_of_other_items_are_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"item": ["x"], "attributes": ["a"]}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(ContractError, match=r"a.csv.item: none of its items occurs in e.csv"):
+        read_interactions(events(tmp_path / "e.csv"), tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "number"),
+    [
+        (pd.array(["a", None, "b"], dtype="string"), 2),
+        (["Toys, Games & Co", "[a, 'b']", ""], 3),
+        ([["a", None], [], ["a", float("nan")]], 1),
+    ],
+)
+def test_what_is_missing_is_no_attribute_and_a_comma_is_part_of_one(values: Any, number: int, tmp_path: Path) -> None:
+    pd.DataFrame({"item": ["i0", "i1", "i2"], "attributes": values}).to_parquet(tmp_path / "a.parquet")
+    found = read_interactions(events(tmp_path / "e.csv"), tmp_path / "a.parquet")
+    assert found.items.num_attributes == number
+
+
+def test_an_item_may_be_called_na(tmp_path: Path) -> None:
+    assert (
+        "NA"
+        in read_interactions(events(tmp_path / "e.csv", item=lambda number: "NA" if number % 2 else "null")).items.ids
+    )
+
+
+def timed(path: Path, times: list[Any]) -> Path:
+    pd.DataFrame({"user": "u", "item": [f"i{row}" for row in range(len(times))], "time": times}).to_csv(
+        path, index=False
+    )
+    return path
+
+
+def test_times_of_mixed_precision_are_in_order(tmp_path: Path) -> None:
+    path = timed(tmp_path / "e.csv", ["2024-01-01 03:00:00.250", "2024-01-01", "2024-01-01T04:00:00+01:00"])
+    assert read_interactions(path).items_T.tolist() == [2, 3, 1]  # 03:00 UTC is a quarter second earlier
+
+
+@pytest.mark.parametrize(("times", "message"), [(["05/01/2024"] * 3, "ISO 8601"), ([1.0, "inf", 2.0], "not finite")])
+def test_times_that_could_mean_something_else_are_refused(times: list[Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=message):
+        read_interactions(timed(tmp_path / "e.csv", times))
