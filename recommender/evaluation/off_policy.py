@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.errors import PropensityError
+from recommender.errors import ContractError, PropensityError
 
 Floats = NDArray[np.float64]
 FLOOR = 0.001
@@ -63,6 +63,26 @@ def require_propensities(
     return known_N
 
 
+def require_rows(num_rows: int, **columns_N: NDArray[Any]) -> tuple[Floats, ...]:
+    """The columns as float64 [N].
+
+    Raises:
+        ContractError: there is no row, a column has another length, or a value is not finite; names column and row.
+    """
+    if not num_rows:
+        raise ContractError("decisions", "there are none")
+    out = []
+    for name, values in columns_N.items():
+        values_N = np.asarray(values, dtype=np.float64)
+        if values_N.shape != (num_rows,):
+            raise ContractError("decisions", f"has shape {values_N.shape}, not ({num_rows},)", column=name)
+        if not np.isfinite(values_N).all():
+            row = int(np.argmin(np.isfinite(values_N)))
+            raise ContractError("decisions", f"{values_N[row]} is not finite", column=name, row=f"row {row}")
+        out.append(values_N)
+    return tuple(out)
+
+
 def ips(
     rewards_N: NDArray[Any],
     target_N: NDArray[Any],
@@ -78,6 +98,7 @@ def ips(
 
     Raises:
         PropensityError: as `require_propensities`.
+        ContractError: as `require_rows`, or a target is no probability.
     """
     weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
     worth_N = weights_N * rewards_N
@@ -99,6 +120,7 @@ def snips(
 
     Raises:
         PropensityError: as `require_propensities`, or no row was shown what the policy would show.
+        ContractError: as `require_rows`, or a target is no probability.
     """
     weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
     if weights_N.sum() <= 0:
@@ -127,6 +149,7 @@ def doubly_robust(
 
     Raises:
         PropensityError: as `require_propensities`.
+        ContractError: as `require_rows`, or a target is no probability.
     """
     shown = np.arange(len(actions_N)), np.asarray(actions_N)
     weights_N, rewards_N = _weights(rewards_N, np.asarray(target_NA)[shown], propensities_N, floor)
@@ -146,7 +169,12 @@ def _weights(
     rewards_N: NDArray[Any], target_N: NDArray[Any], propensities_N: NDArray[Any], floor: float
 ) -> tuple[Floats, Floats]:
     known_N = require_propensities(propensities_N, floor=floor)
-    return np.asarray(target_N, dtype=np.float64) / known_N, np.asarray(rewards_N, dtype=np.float64)
+    target_N, rewards_N = require_rows(len(known_N), target=target_N, reward=rewards_N)
+    wrong_N = (target_N < 0) | (target_N > 1 + 1e-6)
+    if wrong_N.any():
+        row = int(np.argmax(wrong_N))
+        raise ContractError("decisions", f"{target_N[row]:g} is no probability", column="target", row=f"row {row}")
+    return target_N / known_N, rewards_N
 
 
 def _estimate(

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.errors import SettingsError
-from recommender.evaluation.off_policy import require_propensities
+from recommender.errors import ContractError, SettingsError
+from recommender.evaluation.off_policy import require_propensities, require_rows
 from recommender.models.ranker import FitContext
 from recommender.training.loop import Schedule, reproducible, run_phase, seed_of
 
@@ -98,12 +98,14 @@ class PolicyHead:
 
         Raises:
             PropensityError: a propensity is missing, zero, below `floor` or above 1; names the row.
+            ContractError: no rows, columns of unequal length, a value that is not finite, or an action that is none; names column and row.
             SettingsError: an unknown dial, or one that cannot be.
             TrainingError: the loss stopped being finite.
             DeviceError: the context's device is absent.
         """
         hyper = _hyper(config)
         known_N = require_propensities(propensities_N, floor=float(hyper["floor"]))
+        _require_log(contexts_NX, actions_N, rewards_N, num_actions, rows=len(known_N))
         top_k, cap = int(hyper["top_k"]), float(hyper["cap"])
         baseline = float(np.mean(rewards_N)) if hyper["baseline"] and top_k == 1 else 0.0
         scale_2X = scale_of(contexts_NX)
@@ -180,3 +182,17 @@ def _hyper(config: Mapping[str, Any]) -> dict[str, Any]:
     if int(hyper["top_k"]) < 1 or float(hyper["cap"]) <= 0:
         raise SettingsError(f"policy: top_k is 1 or more and cap above 0, not {hyper['top_k']} and {hyper['cap']}")
     return hyper
+
+
+def _require_log(
+    contexts_NX: NDArray[Any], actions_N: NDArray[Any], rewards_N: NDArray[Any], num_actions: int, *, rows: int
+) -> None:
+    """Raises ContractError as `PolicyHead.fit` says."""
+    contexts_NX = np.asarray(contexts_NX)
+    columns = {f"context {place}": contexts_NX[:, place] for place in range(contexts_NX.shape[1])}
+    actions, *_ = require_rows(rows, action=actions_N, reward=rewards_N, **columns)
+    wrong_N = (actions < 0) | (actions >= num_actions) | (actions % 1 != 0)
+    if wrong_N.any():
+        row = int(np.argmax(wrong_N))
+        problem = f"{actions[row]:g} is none of the {num_actions} actions, 0 … {num_actions - 1}"
+        raise ContractError("decisions", problem, column="action", row=f"row {row}")

@@ -52,7 +52,8 @@ class Guard:
                     return f"Column {name!r} holds {values[tuple(bad[0])]} at row {int(bad[0][0])} of the batch. "
         for name, parameter in trained.items():
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                return f"The gradient of {name!r} is not finite; all inputs are. "
+                inputs = "" if self._inputs_at is None else "; all inputs are"
+                return f"The gradient of {name!r} is not finite{inputs}. "
         return ""
 
 

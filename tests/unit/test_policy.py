@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,15 @@ import torch
 
 from recommender.benchmarks.policy import best_only, coverage, difference, estimates, learned, supervised
 from recommender.datasets.synthetic_policy import BanditWorld
-from recommender.errors import PropensityError, SettingsError
-from recommender.evaluation.off_policy import doubly_robust, effective_sample_size, ips, require_propensities, snips
+from recommender.errors import ContractError, PropensityError, SettingsError
+from recommender.evaluation.off_policy import (
+    PolicyValue,
+    doubly_robust,
+    effective_sample_size,
+    ips,
+    require_propensities,
+    snips,
+)
 from recommender.models.policy import PolicyHead, corrected_loss, top_k_multiplier
 from recommender.models.ranker import FitContext
 
@@ -182,3 +190,37 @@ def test_a_better_policy_is_found_better_by_the_estimates_too() -> None:
     theirs = estimates(fresh, world.logging(fresh.contexts_NX), predicted_NA)
     assert ours["doubly robust"].low > theirs["doubly robust"].high
     assert theirs["ips"].value == pytest.approx(fresh.rewards_N.mean())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("rewards_N", math.nan, r"decisions.reward: nan is not finite \(first at row 3\)"),
+        ("contexts_NX", math.inf, r"decisions.context 1: inf is not finite \(first at row 3\)"),
+        ("actions_N", 9, r"decisions.action: 9 is none of the 4 actions"),
+    ],
+)
+def test_learning_names_the_column_and_the_row_of_a_value_that_cannot_be(column: str, value: float, words: str) -> None:
+    log = {
+        "contexts_NX": np.ones((6, 2), dtype=np.float32),
+        "actions_N": np.zeros(6),
+        "propensities_N": np.full(6, 0.5),
+        "rewards_N": np.ones(6),
+    }
+    log[column][(3, 1) if column == "contexts_NX" else 3] = value
+    with pytest.raises(ContractError, match=words):
+        PolicyHead.fit(**log, num_actions=4, config={"steps": 1}, context=FitContext())
+
+
+@pytest.mark.parametrize("estimate", [ips, snips])
+def test_an_estimate_refuses_what_it_cannot_average(estimate: Callable[..., PolicyValue]) -> None:
+    half = np.full(4, 0.5)
+    for rewards, target, words in (
+        (np.array([1, 1, np.nan, 1]), half, "reward: nan is not finite"),
+        (np.ones(4), np.array([0.5, 7, 0.5, 0.5]), r"target: 7 is no probability \(first at row 1\)"),
+        (np.ones(4), np.ones(1), r"target: has shape \(1,\), not \(4,\)"),
+    ):
+        with pytest.raises(ContractError, match=words):
+            estimate(rewards, target, half)
+    with pytest.raises(ContractError, match="there are none"):
+        estimate(np.ones(0), np.ones(0), np.ones(0))

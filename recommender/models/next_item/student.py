@@ -182,7 +182,9 @@ def softened(
 def rounded(model: CausalEncoder) -> CausalEncoder:
     """`model` itself, its weights in int8."""
     table_VD = model.table()
-    model.attributes = None
+    if model.attributes is not None:
+        model.attributes = None
+        del model.attribute_offsets, model.attributes_P
     model.items = Int8Embedding(table_VD)
     round_linear_layers(model)
     return model

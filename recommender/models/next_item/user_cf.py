@@ -52,10 +52,8 @@ class UserCF(MatrixRanker):
         asked_UV = profiles(sequences, half_life=float(self._hyper["half_life"])).multiply(rarity_V).tocsr()
         alike_UW = rows_of_unit_length(asked_UV).dot(known_WV.T).tocsr()
         if sequences.users_U is not None:
-            own = np.flatnonzero((sequences.users_U >= 0) & (sequences.users_U < had_WV.shape[0]))
-            alike_UW = alike_UW.tolil()
-            alike_UW[own, sequences.users_U[own]] = 0.0
-            alike_UW = alike_UW.tocsr()
+            own_UW = np.repeat(sequences.users_U, np.diff(alike_UW.indptr))
+            alike_UW.data[alike_UW.indices == own_UW] = 0.0
             alike_UW.eliminate_zeros()
         nearest_UW = largest_of_each_row(alike_UW, int(self._hyper["neighbours"]))
         nearest_UW.data **= float(self._hyper["power"])
