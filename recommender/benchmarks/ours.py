@@ -87,7 +87,7 @@ def plain_loss(encoder: CausalEncoder, sequences: Sequences, table_VD: Tensor) -
     starts, lengths = last_windows(sequences, encoder.length + 1)
     for start, length in zip(starts, lengths, strict=True):
         alone = pack(np.array([start]), np.array([length - 1]))
-        states_MD = encoder(items_of(alone, sequences.items_T), alone, table_VD)
+        states_MD = encoder(items_of(alone, sequences.items_T), alone.places_T, alone.groups, table_VD)
         logits_MV = states_MD.double() @ table_VD[1:].double().T
         targets_M = torch.from_numpy(sequences.items_T[start + 1 : start + length].astype(np.int64)) - 1
         losses.append(logits_MV.logsumexp(dim=1) - logits_MV.gather(1, targets_M[:, None])[:, 0])
