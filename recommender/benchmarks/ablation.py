@@ -3,7 +3,7 @@
     python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m] [--seed 17] [--members] [--set dial=…]
 
 The flagship is fitted once; then each part is left out, the gate is fitted anew on one half of the users and judged on the other, and the
-other way round. `--members` also trains one transformer without each of its own parts. No test item is read.
+other way round. `--members` trains one transformer, and one without each of its own parts, instead. No test item is read.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
-from recommender.benchmarks.sequences import dial
+from recommender.benchmarks.sequences import dial, paired
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import judge
 from recommender.manifest import write_text
@@ -85,14 +85,11 @@ def rows_of(variants: Iterator[tuple[str, NDArray[np.float64]]], facts: dict[str
     whole_U: NDArray[np.float64] | None = None
     for name, gain_U in variants:
         whole_U = gain_U if whole_U is None else whole_U
-        off_U = gain_U - whole_U
-        half = 1.96 * float(off_U.std(ddof=1)) / np.sqrt(len(off_U))
-        mean = float(off_U.mean())
-        interval = [mean - half, mean + half]
-        yield {**facts, "variant": name, "ndcg@10": float(gain_U.mean()), "difference": mean, "interval95": interval}
+        against = paired(gain_U, whole_U)
+        low, high = against["interval95"]
+        yield {**facts, "variant": name, "ndcg@10": float(gain_U.mean()), **against}
         print(
-            f"{facts['set']}, {name}: {gain_U.mean():.4f}, {mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]",
-            flush=True,
+            f"{facts['set']}, {name}: {gain_U.mean():.4f}, {against['mean']:+.4f} [{low:+.4f}, {high:+.4f}]", flush=True
         )
 
 

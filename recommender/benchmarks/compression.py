@@ -8,7 +8,6 @@ and a batch of 512 users divided by 512. Quality is NDCG@10 of the test item, an
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,16 +20,15 @@ import torch
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import READINGS, SETS, as_judged
-from recommender.benchmarks.sequences import dial, interval, log_reading
+from recommender.benchmarks.sequences import EXPORTED_USERS, dial, interval, log_reading, paired
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.manifest import write_text
 from recommender.models.next_item import ItemRanker
-from recommender.models.next_item.export import export, inputs_of
+from recommender.models.next_item.export import export, has_compiler, inputs_of
 from recommender.models.next_item.fusion import Fusion
 from recommender.models.next_item.student import Student
 from recommender.models.ranker import FitContext
-from recommender.ranks import ndcg
 from recommender.sequences import LeaveOneOut, Sequences
 
 OUTPUT = Path("reports/bench/compression.json")
@@ -48,7 +46,8 @@ def measure(
     seconds = [time.process_time() - began]
     small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=student, context=context)
     seconds.append(time.process_time() - began - seconds[0])
-    rankers: dict[str, ItemRanker] = {"flagship": flagship, "student": small, "student, int8": small.in_int8()}
+    students = {"student": small, "student, int8": small.in_int8()}
+    rankers: dict[str, ItemRanker] = {"flagship": flagship, **students}
     tests: dict[str, Ranks] = {}
     rows = []
     for name, ranker in rankers.items():
@@ -56,19 +55,22 @@ def measure(
         log_reading(READINGS, data, name, "train", seed)
         size = sum(value.nbytes for value in ranker.tensors().values())
         rows.append({"ranker": name, "bytes": size, **latency(ranker.score, split.train_and_validation)})
-        rows[-1] |= {**tests[name].summary(), "interval95": list(interval(tests[name]))}
-        rows[-1] |= {"against_flagship": gain(tests[name], tests["flagship"]), "fit_cpu_seconds": seconds[:2]}
-    rows += programs({"student": small, "student, int8": small.in_int8()}, split.train_and_validation)
+        rows[-1] |= {**tests[name].summary(), "interval95": interval(tests[name].ndcg_U())}
+        rows[-1] |= {
+            "against_flagship": paired(tests[name].ndcg_U(), tests["flagship"].ndcg_U()),
+            "fit_cpu_seconds": seconds,
+        }
+    rows += programs(students, split.train_and_validation)
     facts = {"set": data, "seed": seed, "teacher": teacher, "student": student, "users": sequences.num_users}
     return [{**facts, "items": sequences.items.num, **row, **machine()} for row in rows]
 
 
 def programs(students: dict[str, Student], sequences: Sequences) -> Iterable[dict[str, Any]]:
     """The students by torch.export, and by AOTInductor where a compiler is."""
-    compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
+    compiler = has_compiler()
     if not compiler:
         print("no C++ compiler is here: the compiled programs are left out.")
-    some = sequences.take(np.arange(min(256, sequences.num_users)))
+    some = sequences.take(np.arange(min(EXPORTED_USERS, sequences.num_users)))
     with TemporaryDirectory() as folder:
         for name, student in students.items():
             for compiled in (False, True)[: 1 + compiler]:
@@ -107,13 +109,6 @@ def latency(score: Score, sequences: Sequences) -> dict[str, float]:
     score(many)
     batch = time.process_time() - began
     return {"ms_a_request": float(np.median(took)) * 1e3, "ms_a_user_of_512": batch / BATCH * 1e3}
-
-
-def gain(ours: Ranks, theirs: Ranks) -> dict[str, Any]:
-    """Mean difference of NDCG@10 and its 95 % interval over users."""
-    gain_U = ndcg(ours.ranks) - ndcg(theirs.ranks)
-    half = 1.96 * float(gain_U.std(ddof=1)) / np.sqrt(len(gain_U))
-    return {"mean": float(gain_U.mean()), "interval95": [float(gain_U.mean()) - half, float(gain_U.mean()) + half]}
 
 
 def show(rows: list[dict[str, Any]]) -> None:

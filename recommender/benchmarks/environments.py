@@ -1,10 +1,12 @@
-"""The peers' own environments: one virtual environment each below a cache folder, never mixed with ours."""
+"""The peers' own environments: one virtual environment each below a cache folder, never mixed with ours, and processes in them."""
 
+import json
 import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,6 +37,21 @@ def python_of(peer: str, folder: Path) -> Path:
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words, *wanted.splitlines()])
     done.write_text(wanted, encoding="utf-8")
     return python
+
+
+def answer_of(command: list[str], folder: Path) -> dict[str, Any]:
+    """Run a process with one thread and no GPU in `folder`; what it prints last is its answer, as JSON.
+
+    Raises:
+        RecommenderError: it failed; the message is its last line.
+    """
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RecommenderError((done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
 
 
 def _run(command: list[str]) -> None:

@@ -5,9 +5,7 @@ same validation items.
 """
 
 import json
-import os
 import resource
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.benchmarks.environments import python_of
-from recommender.errors import RecommenderError
+from recommender.benchmarks.environments import answer_of, python_of
+from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import USERS_A_BATCH, Ranks
 from recommender.ranks import full_ranks
 from recommender.sequences import LeaveOneOut, Sequences
@@ -43,8 +41,12 @@ def run_peer(sequences: Sequences, peer: str, *, seed: int, config: dict[str, An
     """The ranks of the test items, and facts: dials, CPU seconds of the peer's process, the validation curve.
 
     Raises:
+        SettingsError: a dial is none of the peer's.
         RecommenderError: the environment cannot be made, or the peer failed; the message is its last line.
     """
+    unknown = sorted(set(config) - set(DIALS))
+    if unknown:
+        raise SettingsError(f"{peer} has no dial {', '.join(map(repr, unknown))}; it has {', '.join(DIALS)}")
     split, dials = LeaveOneOut.of(sequences), {**DIALS, **config}
     python, before = python_of(peer, CACHE.resolve()), _children_seconds()
     with tempfile.TemporaryDirectory() as folder:
@@ -55,25 +57,20 @@ def run_peer(sequences: Sequences, peer: str, *, seed: int, config: dict[str, An
         np.save(files["validation.npy"], split.validation_U)
         given = {name.removesuffix(".npy"): path for name, path in files.items()}
         request = {**given, "items": sequences.items.num, "seed": seed, "dials": dials}
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": ""}
-        command = [str(python), "-P", str(SCRIPT), json.dumps(request)]
-        with subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            said, errors = process.communicate()
-        if process.returncode:
-            raise RecommenderError((errors.strip().splitlines() or [f"ended with {process.returncode}"])[-1])
-        scores_UV = np.load(files["scores.npy"], mmap_mode="r")
-        ranks = np.zeros(len(asked), dtype=np.int64)
-        for first in range(0, len(asked), USERS_A_BATCH):
-            some = asked[first : first + USERS_A_BATCH]
-            histories = split.train_and_validation.take(some)
-            block_UV = np.array(scores_UV[first : first + len(some)])
-            ranks[first : first + len(some)] = full_ranks(block_UV, histories, split.test_U[some])
-    facts = json.loads(said.strip().splitlines()[-1])
+        facts = answer_of([str(python), "-P", str(SCRIPT.resolve()), json.dumps(request)], Path(folder))
+        ranks = _ranks(np.load(files["scores.npy"], mmap_mode="r"), split, asked)
     seconds = round(_children_seconds() - before, 2)
     return Ranks(asked, ranks), {**facts, "dials": dials, "fit_cpu_seconds": seconds}
+
+
+def _ranks(scores_UV: NDArray[np.float32], split: LeaveOneOut, asked: NDArray[np.int64]) -> NDArray[np.int64]:
+    ranks = np.zeros(len(asked), dtype=np.int64)
+    for first in range(0, len(asked), USERS_A_BATCH):
+        some = asked[first : first + USERS_A_BATCH]
+        block_UV = np.array(scores_UV[first : first + len(some)])
+        histories = split.train_and_validation.take(some)
+        ranks[first : first + len(some)] = full_ranks(block_UV, histories, split.test_U[some])
+    return ranks
 
 
 def _write(sequences: Sequences, users: NDArray[np.int64], path: str) -> None:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.movielens import movielens_attributes
 from recommender.benchmarks.peer_quality import PEERS, run_peer
-from recommender.benchmarks.sequences import TrainOn, cold, counts, dial, interval, log_reading, run
+from recommender.benchmarks.sequences import TrainOn, cold, counts, dial, interval, log_reading, paired, run
 from recommender.datasets.interactions import read_interactions
-from recommender.errors import RecommenderError
+from recommender.errors import RecommenderError, SettingsError
 from recommender.manifest import write_text
 from recommender.models.ranker import FitContext
 from recommender.ranks import ndcg
@@ -51,20 +51,28 @@ def measure(
         **result.test.summary(),
         **result.facts,
         "validation": None if result.validation is None else result.validation.summary(),
-        "interval95": list(interval(result.test)),
+        "interval95": interval(result.test.ndcg_U()),
         "counts": counts(sequences),
         "tops": "".join(TOPS[min(rank, BEYOND)] for rank in result.test.ranks.tolist()),
         **machine(),
     }
 
 
-def measure_peer(sequences: Sequences, data: str, peer: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
-    """One row of a peer, trained without the validation item."""
+def measure_peer(
+    sequences: Sequences, data: str, peer: str, train_on: TrainOn, seed: int, config: dict[str, Any]
+) -> dict[str, Any]:
+    """One row of a peer, trained without the validation item.
+
+    Raises:
+        SettingsError: it was to learn from the validation item too.
+    """
+    if train_on != "train":
+        raise SettingsError(f"{peer}: a peer is trained without the validation item, which stops it")
     ranks, facts = run_peer(sequences, peer, seed=seed, config=config)
-    log_reading(READINGS, data, peer, "train", seed)
-    row = {"set": data, "ranker": peer, "train_on": "train", "seed": seed, "config": config, "validation": None}
+    log_reading(READINGS, data, peer, train_on, seed)
+    row = {"set": data, "ranker": peer, "train_on": train_on, "seed": seed, "config": config, "validation": None}
     tops = "".join(TOPS[min(rank, BEYOND)] for rank in ranks.ranks.tolist())
-    return {**row, **ranks.summary(), **facts, "interval95": list(interval(ranks)), "tops": tops, **machine()}
+    return {**row, **ranks.summary(), **facts, "interval95": interval(ranks.ndcg_U()), "tops": tops, **machine()}
 
 
 def measure_cold(sequences: Sequences, data: str, ranker: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
@@ -78,11 +86,8 @@ def measure_cold(sequences: Sequences, data: str, ranker: str, seed: int, config
 def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean difference of NDCG@10, its 95 % interval over users (each user's mean over seeds) and the seeds' own differences."""
     mine, other = _by_user(ours), _by_user(theirs)
-    gain_U = mine.mean(axis=0) - other.mean(axis=0)
-    half = 1.96 * float(gain_U.std(ddof=1)) / np.sqrt(len(gain_U))
-    mean = float(gain_U.mean())
-    seeds = (mine.mean(axis=1)[:, None] - other.mean(axis=1)[None, :]).ravel()
-    return {"mean": mean, "interval95": [mean - half, mean + half], "least_of_seeds": float(seeds.min())}
+    seeds = mine.mean(axis=1)[:, None] - other.mean(axis=1)[None, :]
+    return {**paired(mine.mean(axis=0), other.mean(axis=0)), "least_of_seeds": float(seeds.min())}
 
 
 def _by_user(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
@@ -184,7 +189,7 @@ def main(words: list[str] | None = None) -> int:
                         colds = [one for one in colds if _key(one) != _key(row)] + [row]
                     else:
                         if ranker in PEERS:
-                            row = measure_peer(sequences, data, ranker, seed, config)
+                            row = measure_peer(sequences, data, ranker, given.train_on, seed, config)
                         else:
                             row = measure(sequences, data, ranker, given.train_on, seed, config)
                         rows = [one for one in rows if _key(one) != _key(row)] + [row]

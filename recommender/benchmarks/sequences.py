@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
 from recommender.datasets.interactions import read_interactions
@@ -171,7 +172,7 @@ def benchmark_file(
         **result.test.summary(),
         **result.facts,
         "validation": None if result.validation is None else result.validation.summary(),
-        "interval95": {"ndcg@10": list(interval(result.test))},
+        "interval95": {"ndcg@10": interval(result.test.ndcg_U())},
         "cold": None,
         "counts": counts(sequences),
         "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user of three events and more",
@@ -195,11 +196,17 @@ def benchmark_file(
     return content
 
 
-def interval(ranks: Ranks) -> tuple[float, float]:
-    """95 % interval of NDCG@10 over users, by the normal approximation."""
-    values = ranks.ndcg_U()
-    half = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return float(values.mean() - half), float(values.mean() + half)
+def interval(values_U: NDArray[np.float64]) -> list[float]:
+    """95 % interval of the mean over users, by the normal approximation: low, high."""
+    mean = float(values_U.mean())
+    half = 1.96 * float(values_U.std(ddof=1) / np.sqrt(len(values_U))) if len(values_U) > 1 else 0.0
+    return [mean - half, mean + half]
+
+
+def paired(ours_U: NDArray[np.float64], theirs_U: NDArray[np.float64]) -> dict[str, Any]:
+    """Mean difference over the same users, with its 95 % interval."""
+    gain_U = ours_U - theirs_U
+    return {"mean": float(gain_U.mean()), "interval95": interval(gain_U)}
 
 
 def log_reading(readings: Path, data: str, ranker: str, train_on: str, seed: int) -> None:

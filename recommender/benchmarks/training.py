@@ -8,8 +8,6 @@ docs/benchmarks.md for the method.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recommender.benchmarks import reference, softmax_memory
-from recommender.benchmarks.environments import PEERS, python_of
+from recommender.benchmarks.environments import PEERS, answer_of, python_of
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.training_data import (
     EVERY,
@@ -99,21 +97,10 @@ def child(request: Request, python: Path) -> dict[str, Any]:
     script = ["-m", __name__ if __name__ != "__main__" else "recommender.benchmarks.training", "--request"]
     if request.row in PEERS:
         script = ["-P", str(PEER_FILES / f"{request.row}.py")]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     root = Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory() as scratch:
-        answer = subprocess.run(
-            [str(python), *script, json.dumps(request.json())],
-            cwd=scratch if request.row in PEERS else root,
-            env={**os.environ, **threads, "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if answer.returncode:
-        said = answer.stderr.strip().splitlines() or [f"ended with {answer.returncode}"]
-        raise RecommenderError(said[-1])
-    result: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
+        folder = Path(scratch) if request.row in PEERS else root
+        result = answer_of([str(python), *script, json.dumps(request.json())], folder)
     return {**result, "rate": result["targets"] / result["cpu_seconds"]}
 
 

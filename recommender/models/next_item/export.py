@@ -66,16 +66,21 @@ def inputs_of(sequences: Sequences, length: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(items_UL.astype(np.int64)), torch.from_numpy(lengths_U)
 
 
+def has_compiler() -> bool:
+    """Is there a C++ compiler, as AOTInductor needs?"""
+    return any(map(shutil.which, ("c++", "g++", "clang++")))
+
+
 def require_exportable(kind: type[ItemRanker], *, compiled: bool) -> None:
     """Raises SettingsError where rankers of this kind are no single causal transformer, or there is no compiler."""
     if not issubclass(kind, SASRec):
         raise SettingsError(f"{kind.name}: only sasrec and student, a single causal transformer each, can be exported.")
-    if compiled and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+    if compiled and not has_compiler():
         raise SettingsError("a compiled program needs a C++ compiler (c++, g++ or clang++), and there is none here.")
 
 
 def export(ranker: ItemRanker, sequences: Sequences, path: Path, *, compiled: bool = False) -> float:
-    """Write the program of `ranker` to `path` (.pt2), with its items' names (.pt2.json), and compare it with the ranker on `sequences` (2 users and more).
+    """Write the program of `ranker` to `path` (.pt2), its items' names beside it (.pt2.json); compare it with the ranker on `sequences`.
 
     `compiled`: machine code for this kind of CPU by AOTInductor, loaded by `torch._inductor.aoti_load_package`.
     Returns the largest difference of a score, as a share of the largest magnitude.

@@ -2,9 +2,10 @@
 
 Each expert says how probable every item is: some transformers (`causal`: attention biased by distance, gated, items with their
 attributes; their mean is one expert), rules of three kinds (`rules`: broad, near, last item), latent factors (`als`), likeness of
-attributes (`content`), and popularity. A product of experts (Hinton, 2002), weighted by a function of what is known of the user: how many items, how common
-the last one, how sure each expert is (`gate`). The weights are fitted on the held-out items; nothing of the experts themselves is learned
-from those. What the experts say of an item that nobody took yet is what they say of the items most like it.
+attributes (`content`), and popularity. The score is a product of experts (Hinton, 2002), weighted by a function of what is known of
+the user: how many items, how common the last one, how sure each expert is (`gate`). The weights are fitted on the held-out items;
+nothing of the experts themselves is learned from those. What the experts say of an item that nobody took yet is what they say of the
+items most like it.
 
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates.
 """
@@ -22,7 +23,7 @@ from recommender.models.next_item.als import ALS
 from recommender.models.next_item.content import Content
 from recommender.models.next_item.content_rules import kin
 from recommender.models.next_item.gate import Gate, fit_gate
-from recommender.models.next_item.linear import packed, unpacked
+from recommender.models.next_item.linear import packed, popularity, unpacked
 from recommender.models.next_item.ranker import NEVER, ItemRanker
 from recommender.models.next_item.rules import Rules
 from recommender.models.next_item.sasrec import SASRec
@@ -58,9 +59,10 @@ DEFAULTS: dict[str, Any] = {
     "mix": None,
     "stop_at": None,
 }
-"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is about 80 minutes of one core) does not suffice; then epochs fall too ·
-dropout, tokens, rate: None takes them from the number of events (see `by_size`) · rules, latent, content: whether these are experts · text, text_cache: as in `content_rules`, for items that nobody took ·
-mix, stop_at: what an earlier fit chose. The rest: as in `sasrec` and `causal`."""
+"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core) does not
+suffice; then epochs fall too · dropout, tokens, rate: None takes them from the number of events (see `by_size`) · rules, latent, content:
+whether these are experts · text, text_cache: as in `content_rules`, for items that nobody took · mix, stop_at: what an earlier fit chose.
+The rest: as in `sasrec` and `causal`."""
 RULES: tuple[dict[str, Any], ...] = (
     {"decay": 0.5, "read_decay": 1.2, "backward": 0.3, "popularity_power": 0.2},
     {"decay": 1.0, "read_decay": 0.5, "backward": 0.3, "popularity_power": 0.5, "window": 50, "read": 50},
@@ -104,9 +106,9 @@ class Fusion(ItemRanker):
         context: FitContext,
     ) -> Self:
         hyper = by_size(sequences, {**DEFAULTS, **config})
-        seen_V = np.bincount(sequences.items_T, minlength=sequences.items.num + 1).astype(np.float32)
+        popularity_V = popularity(sequences)
         likes = {name: hyper[name] for name in ("text", "text_cache")}
-        kin_VV = kin(sequences.items, seen_V > 0, {**content_rules.DEFAULTS, **likes})
+        kin_VV = kin(sequences.items, popularity_V > 0, {**content_rules.DEFAULTS, **likes})
         members = []
         stops = hyper["stop_at"] or [None] * int(hyper["members"])
         for number in range(int(hyper["members"])):
@@ -129,7 +131,6 @@ class Fusion(ItemRanker):
         if hyper["content"] and sequences.items.num_attributes:
             content = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
         start = _even(len(kinds), others=[latent, content])
-        popularity_V = seen_V / max(float(seen_V.sum()), 1.0)
         made = cls(members, rules, latent, content, kin_VV, popularity_V, start, hyper, {})
         if held_out_U is not None:
             made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)

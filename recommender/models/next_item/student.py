@@ -21,8 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from recommender.errors import SettingsError
-from recommender.models.next_item import fusion
+from recommender.models.next_item import require_dials
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.fusion import Fusion
 from recommender.models.next_item.int8 import Int8Embedding, round_linear_layers
@@ -97,9 +96,7 @@ class Student(SASRec):
         context: FitContext,
     ) -> Self:
         dials = {**DEFAULTS, **config}
-        unknown = sorted(set(dials["teacher"]) - set(fusion.DEFAULTS))
-        if unknown:
-            raise SettingsError(f"student: its teacher, fusion, has no dial {', '.join(map(repr, unknown))}")
+        require_dials("fusion", dials["teacher"])
         apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
         teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=dials["teacher"], context=apart)
         return cls.taught(teacher, sequences, held_out_U=held_out_U, config=config, context=context)
