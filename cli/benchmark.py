@@ -24,6 +24,9 @@ def benchmark_sequences(
     cold: bool,
     program: Path | None,
     compiled: bool,
+    trials: int,
+    study: Path | None,
+    bundle: Path | None,
 ) -> None:
     """Fit, judge, write `output`, and show the figures."""
     console = Console(stderr=True)
@@ -55,6 +58,9 @@ def benchmark_sequences(
             with_cold=cold,
             program=program,
             compiled=compiled,
+            trials=trials,
+            study=study,
+            bundle_folder=bundle,
         )
     low, high = content["interval95"]["ndcg@10"]
     print(

@@ -230,6 +230,19 @@ def tune(
     tune_ranker(settings_of(settings, data), ranker, trials=trials, folds=folds)
 
 
+@app.command(rich_help_panel=LATER, name="next-items")
+def next_items(
+    interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
+    bundle: Annotated[Path, typer.Option(help="The folder that `benchmark sequences --save` wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
+    top: Annotated[int, typer.Option(min=1, help="How many items a user gets.")] = 10,
+) -> None:
+    """What each user of a file is likely to want next: a next-item ranker's best items that the user has not had."""
+    from cli.next_items import write_next_items
+
+    write_next_items(bundle, interactions, output, top=top)
+
+
 @app.command(rich_help_panel=CLUSTER, name="compile")
 def compile_pipeline(
     settings: SettingsFile = Path("k8s/base/recommender.toml"),
@@ -303,7 +316,7 @@ def sequences(
     train_on: Annotated[
         TrainOnChoice, typer.Option(help="May the last fit learn from the validation item?")
     ] = TrainOnChoice.TRAIN,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 17,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 17,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dials: Annotated[
         list[str] | None, typer.Option("--set", help="A dial of the ranker: width=128. May be repeated.")
@@ -325,6 +338,15 @@ def sequences(
     compiled: Annotated[
         bool, typer.Option("--compiled", help="The program is machine code by AOTInductor; needs a C++ compiler.")
     ] = False,
+    trials: Annotated[
+        int, typer.Option(min=0, help="First search the dials that --set does not name, by the validation items.")
+    ] = 0,
+    study: Annotated[
+        Path | None, typer.Option(help="The search's SQLite file; a stopped one goes on. [default: beside --output]")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Also write the ranker as a bundle, a folder that `next-items` reads.")
+    ] = None,
 ) -> None:
     """Leave-one-out, full ranking: NDCG@10 and recall@10 of one ranker on one set of sequences."""
     from cli.benchmark import benchmark_sequences
@@ -343,4 +365,7 @@ def sequences(
         cold=cold,
         program=program,
         compiled=compiled,
+        trials=trials,
+        study=study,
+        bundle=save,
     )

@@ -3,14 +3,14 @@
 weights.safetensors   every tensor; no pickle anywhere
 config.json           format, the ranker's name, its hyper-parameters
 schema.json           the features it was trained on, in order
-vocabulary.json       the values (strings) that its embeddings stand for; {} where it has none
+vocabulary.json       the values (strings) that its embeddings stand for, a next-item ranker's items; {} where it has none
 lineage.json          data hash, configuration, code version, boundary
 manifest.json         SHA-256 and size of all of these
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ from safetensors.numpy import load_file, save_file
 from recommender.errors import BundleError
 from recommender.manifest import read_manifest, whole_folder, write_manifest, write_text
 from recommender.models import Ranker, ranker_class
+from recommender.models.next_item import ItemRanker, item_ranker_class
+from recommender.sequences import Items
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
+ITEM_BUNDLE = "next-item bundle"
 UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -33,20 +36,13 @@ def save(ranker: Ranker, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
     The same ranker and lineage give the same bytes.
     """
     config = dict(ranker.config())
-    parts = {
-        "config": {"format": FORMAT, "ranker": ranker.name},
-        "schema": {"features": list(config.pop("feature_names", ()))},
-        "vocabulary": config.pop("vocabulary", {}),
-        "lineage": dict(lineage),
-    }
-    parts["config"]["config"] = config
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(ranker.tensors().items())}
-    with whole_folder(folder) as temporary:
-        save_file(tensors, temporary / WEIGHTS)
-        for name, content in parts.items():
-            write_text(temporary / f"{name}.json", json.dumps(content, indent=1, sort_keys=True, default=str))
-        write_manifest(temporary, kind="bundle", format=FORMAT, ranker=ranker.name)
-    return folder
+    features, vocabulary = list(config.pop("feature_names", ())), config.pop("vocabulary", {})
+    return _write(folder, "bundle", ranker, config, features, vocabulary, lineage)
+
+
+def save_items(ranker: ItemRanker, items: Items, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
+    """Write a next-item ranker with the names of its items, as `save`."""
+    return _write(folder, ITEM_BUNDLE, ranker, ranker.config(), [], {"items": list(items.ids)}, lineage)
 
 
 def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
@@ -57,17 +53,9 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
     Raises:
         CorruptFileError: a file is missing, truncated or altered; names it.
         BundleError: a newer format, an unknown ranker or one whose library is missing, another feature schema, tensors that do
-            not fit the configuration, or an environment that allows pickled weights.
+            not fit the configuration, a bundle of a next-item ranker alone, or an environment that allows pickled weights.
     """
-    if os.environ.get(UNSAFE_LOAD, "0") not in ("", "0"):
-        raise BundleError(f"{UNSAFE_LOAD} is set: it lets files of weights run code. Unset it and start again.")
-    read_manifest(folder, verify=True)
-    stored = _json(folder / "config.json")
-    if stored.get("format") != FORMAT:
-        raise BundleError(
-            f"{folder / 'config.json'}: bundle format {stored.get('format')!r}, this code reads {FORMAT}. "
-            "Install the release that wrote it, or train again."
-        )
+    stored = _verified(folder, "bundle")
     trained_on = tuple(_json(folder / "schema.json")["features"])
     if feature_names is not None and trained_on and tuple(feature_names) != trained_on:
         raise BundleError(f"{folder}: trained on other features: {_difference(trained_on, tuple(feature_names))}")
@@ -76,11 +64,67 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
         "feature_names": list(trained_on),
         "vocabulary": _json(folder / "vocabulary.json"),
     }
+    ranker: Ranker = _restored(folder, str(stored.get("ranker")), ranker_class, config)
+    return ranker
+
+
+def load_items(folder: Path) -> tuple[ItemRanker, Items]:
+    """The next-item ranker that `save_items` wrote, on CPU, and its items by name.
+
+    Raises:
+        CorruptFileError, BundleError: as `load`.
+    """
+    stored = _verified(folder, ITEM_BUNDLE)
+    ids = tuple(_json(folder / "vocabulary.json")["items"])
+    return _restored(folder, str(stored.get("ranker")), item_ranker_class, stored["config"]), Items(ids=ids)
+
+
+def _write(
+    folder: Path,
+    kind: str,
+    ranker: Ranker | ItemRanker,
+    config: Mapping[str, Any],
+    features: list[str],
+    vocabulary: Any,
+    lineage: Mapping[str, Any],
+) -> Path:
+    parts = {
+        "config": {"format": FORMAT, "ranker": ranker.name, "config": dict(config)},
+        "schema": {"features": features},
+        "vocabulary": vocabulary,
+        "lineage": dict(lineage),
+    }
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(ranker.tensors().items())}
+    with whole_folder(folder) as temporary:
+        save_file(tensors, temporary / WEIGHTS)
+        for name, content in parts.items():
+            write_text(temporary / f"{name}.json", json.dumps(content, indent=1, sort_keys=True, default=str))
+        write_manifest(temporary, kind=kind, format=FORMAT, ranker=ranker.name)
+    return folder
+
+
+def _verified(folder: Path, kind: str) -> dict[str, Any]:
+    """A bundle's config.json, its files verified."""
+    if os.environ.get(UNSAFE_LOAD, "0") not in ("", "0"):
+        raise BundleError(f"{UNSAFE_LOAD} is set: it lets files of weights run code. Unset it and start again.")
+    found = read_manifest(folder, verify=True)
+    if found.get("kind") != kind:
+        raise BundleError(f"{folder}: this is a {found.get('kind')}, not a {kind}.")
+    stored = _json(folder / "config.json")
+    if stored.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder / 'config.json'}: bundle format {stored.get('format')!r}, this code reads {FORMAT}. "
+            "Install the release that wrote it, or train again."
+        )
+    return stored
+
+
+def _restored(folder: Path, name: str, class_of: Callable[[str], Any], config: Mapping[str, Any]) -> Any:
     try:
-        return ranker_class(str(stored.get("ranker"))).restore(load_file(folder / WEIGHTS), config)
+        return class_of(name).restore(load_file(folder / WEIGHTS), config)
     except ImportError as error:
         raise BundleError(
-            f"{folder}: the ranker {stored.get('ranker')!r} needs a package that is not installed here ({error}). "
+            f"{folder}: the ranker {name!r} needs a package that is not installed here ({error}). "
             f"Install it: pip install {error.name}"
         ) from error
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, SafetensorError) as error:

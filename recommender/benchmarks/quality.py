@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.movielens import movielens_attributes
@@ -84,10 +85,30 @@ def measure_cold(sequences: Sequences, data: str, ranker: str, seed: int, config
 
 
 def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean difference of NDCG@10, its 95 % interval over users (each user's mean over seeds) and the seeds' own differences."""
+    """Mean difference of NDCG@10; its 95 % interval over users (each user's mean over seeds), and over seeds (Welch; None where the
+    flagship has one seed); how many seeds each side has, and the commits that the rows were measured at."""
     mine, other = _by_user(ours), _by_user(theirs)
-    seeds = mine.mean(axis=1)[:, None] - other.mean(axis=1)[None, :]
-    return {**paired(mine.mean(axis=0), other.mean(axis=0)), "least_of_seeds": float(seeds.min())}
+    return {
+        **paired(mine.mean(axis=0), other.mean(axis=0)),
+        "interval95_seeds": over_seeds(mine.mean(axis=1), other.mean(axis=1)),
+        "seeds": [len(ours), len(theirs)],
+        "commits": sorted({str(row["commit"]) for row in (*ours, *theirs)}),
+    }
+
+
+def over_seeds(ours_S: NDArray[np.float64], theirs_S: NDArray[np.float64]) -> list[float] | None:
+    """95 % interval of the difference of two means over seeds (Welch, 1947); a side of one seed has no variance of its own."""
+    if len(ours_S) < 2:
+        return None
+    shares = [float(one.var(ddof=1)) / len(one) if len(one) > 1 else 0.0 for one in (ours_S, theirs_S)]
+    freedom = (
+        sum(shares) ** 2
+        / sum(share**2 / (len(one) - 1) for share, one in zip(shares, (ours_S, theirs_S), strict=True) if len(one) > 1)
+        if sum(shares)
+        else 1.0
+    )
+    mean, half = float(ours_S.mean() - theirs_S.mean()), float(t.ppf(0.975, freedom)) * sum(shares) ** 0.5
+    return [mean - half, mean + half]
 
 
 def _by_user(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
@@ -157,8 +178,12 @@ def show(rows: list[dict[str, Any]], differences: list[dict[str, Any]], colds: l
         )
     for one in differences:
         low, high = one["interval95"]
+        seeds, others = one["seeds"]
+        over = one["interval95_seeds"]
         console.print(
-            f"{one['set']}, {one['train_on']}: fusion {one['config'] or ''} - {one['against']} {one['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            f"{one['set']}, {one['train_on']}: fusion {one['config'] or ''} ({seeds} seeds) - {one['against']} ({others}) "
+            f"{one['mean']:+.4f}, over users [{low:+.4f}, {high:+.4f}]"
+            + (f", over seeds [{over[0]:+.4f}, {over[1]:+.4f}]" if over else "")
         )
 
 

@@ -17,16 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
+from recommender.bundle import save_items
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.manifest import digest, sha256, write_text
-from recommender.models.next_item import ItemRanker, item_ranker_class, require_dials
+from recommender.models.next_item import ItemRanker, item_ranker_class, require_dials, searched_of
 from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.training.loop import device_of
+from recommender.training.search import search, suggest, write_trials
 
 EXPORTED_USERS = 256
 """On so many users a program is compared with its ranker."""
@@ -105,6 +107,55 @@ def cold(
     return judge_cold(ranker, split).summary()
 
 
+def tuned(
+    sequences: Sequences,
+    name: str,
+    *,
+    trials: int,
+    study: Path,
+    data: str,
+    context: FitContext,
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    """The dials (`config` and what was searched) that rank the users' validation items best by NDCG@10; the test is not read.
+
+    `trials`: in all, those of an earlier call on the same `data` included; the first one is the ranker's own defaults. They lie in
+    `study` (SQLite), and beside it as JSON.
+
+    Raises:
+        SettingsError: `config` says everything that could be searched.
+        TrainingError: no trial could be trained.
+    """
+    split, cls = LeaveOneOut.of(sequences), item_ranker_class(name)
+    space = {dial: among for dial, among in searched_of(name).items() if dial not in config}
+    if not space:
+        raise SettingsError(f"{name}: nothing is left to search; every dial that could be is set")
+
+    def objective(trial: Any) -> float:
+        ranker = cls.fit(
+            split.train, held_out_U=split.validation_U, config={**config, **suggest(trial, space)}, context=apart
+        )
+        return float(judge(ranker, split.train, split.validation_U).ndcg_U().mean())
+
+    apart = replace(context, checkpoints=None)
+    own = cls.dials(split.train, config)
+    found = search(
+        study,
+        f"{name}-{digest(data, context.seed, config)[:12]}",
+        objective,
+        trials=trials,
+        start={dial: own[dial] for dial in space},
+        seed=context.seed,
+        direction="maximize",
+    )
+    listed = [{"number": one.number, "ndcg@10": one.value, **one.params} for one in found.trials]
+    best = {**config, **found.best_params}
+    write_trials(
+        study, {"ranker": name, "judged_on": "validation items", "best": best, "ndcg@10": found.best_value}, listed
+    )
+    return best
+
+
 def counts(sequences: Sequences) -> dict[str, int]:
     """users, items, events, and what is known of the items."""
     split = LeaveOneOut.of(sequences)
@@ -142,9 +193,12 @@ def benchmark_file(
     with_cold: bool = False,
     program: Path | None = None,
     compiled: bool = False,
+    trials: int = 0,
+    study: Path | None = None,
+    bundle_folder: Path | None = None,
 ) -> dict[str, Any]:
     """Read the files, fit, judge, and write `output` (JSON): ndcg@10 and recall@10 of the test, counts, seconds, lineage; and the
-    ranker as a `program` of its own where that is asked for.
+    ranker as a `program` of its own and as a bundle where that is asked for. With `trials` the dials are searched first (`tuned`).
 
     Raises:
         SourceError, ContractError: a file cannot be used; names file, column and row.
@@ -153,19 +207,27 @@ def benchmark_file(
     """
     if program is not None:
         require_exportable(item_ranker_class(ranker), compiled=compiled)
-    require_dials(ranker, config or {})
+    config = dict(config or {})
+    require_dials(ranker, config)
+    if seed < 0:
+        raise SettingsError(f"seed is {seed}; it is 0 or more")
     if not output.parent.is_dir():
         raise SettingsError(f"{output}: the folder is not there")
     device_of(FitContext(device=device))
+    if device != "cpu" and not item_ranker_class(ranker).trains_on_gpu:
+        raise SettingsError(f"{ranker} is fitted on the CPU; there is nothing for {device} to do. Say --device cpu")
     sequences = read_interactions(interactions, attributes)
     data = {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)}
     if checkpoints is not None:  # another seed, dial or file is another run
-        checkpoints = checkpoints / digest(ranker, train_on, seed, config or {}, data)[:16]
+        checkpoints = checkpoints / digest(ranker, train_on, seed, config, data)[:16]
     context = FitContext(seed=seed, device=device, threads=1, progress=progress, checkpoints=checkpoints)
     if not (LeaveOneOut.of(sequences).test_U > 0).any():
         raise ContractError(interactions.name, "no user has three events, so nobody can be judged", column="user")
     if with_cold:
         cold_split(sequences, seed=seed)
+    if trials:
+        study = study or output.with_name(f"{output.stem}-study.db")
+        config = tuned(sequences, ranker, trials=trials, study=study, data=digest(data), context=context, config=config)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None
     content = {
@@ -177,11 +239,16 @@ def benchmark_file(
         "counts": counts(sequences),
         "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user of three events and more",
         "data": data,
+        "study": str(study) if trials else None,
         **machine(),
     }
     write_text(output, json.dumps(content, indent=1, default=str))
     if readings is not None:
         log_reading(readings, interactions.name, ranker, train_on, seed)
+    if bundle_folder is not None:
+        facts = {"data": data, "seed": seed, "train_on": train_on, "ndcg@10": content["ndcg@10"], **machine()}
+        save_items(result.ranker, sequences.items, bundle_folder, lineage=facts)
+        content["bundle"] = str(bundle_folder)
     if with_cold:
         content["cold"] = cold(sequences, ranker, context=context, config=config)
         if readings is not None:

@@ -28,32 +28,66 @@ def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
         SourceError: a file is missing or unreadable, or lacks a column; names both.
         ContractError: a user or item is empty, a time cannot be read, or a user has two events at one `pos`; names the row.
     """
+    frame, times, order = _events(path)
+    names = _names(frame["item"])
+    listed = _attribute_frame(attributes)
+    if attributes is not None and listed is not None and not np.isin(_names(listed["item"]), names).any():
+        raise ContractError(attributes.name, f"none of its items occurs in {path.name}", column="item")
+    ids = np.unique(names) if listed is None else np.union1d(names, _names(listed["item"]))
+    rows_T = np.searchsorted(ids, names) + 1
+    return _by_user(frame, times, order, rows_T, _items(ids, listed, attributes), path)[1]
+
+
+def read_histories(path: Path, items: Items) -> tuple[NDArray[np.str_], Sequences]:
+    """The names of the users of `path`, [U], and their events as rows of `items`, for a ranker that is fitted already.
+
+    Raises:
+        SourceError: as `read_interactions`.
+        ContractError: as `read_interactions`, or an item is none of `items`; names the row.
+    """
+    frame, times, order = _events(path)
+    names, ids = _names(frame["item"]), np.asarray(items.ids, dtype=np.str_)
+    places = np.argsort(ids)
+    found_T = places[np.searchsorted(ids[places], names).clip(max=len(ids) - 1)]
+    unknown_T = ids[found_T] != names
+    if unknown_T.any():
+        row = int(np.flatnonzero(unknown_T)[0])
+        message = f"{str(names[row])!r} is no item that the ranker was fitted on; {int(unknown_T.sum())} events have such items"
+        raise ContractError(path.name, message, column="item", row=f"row {row}")
+    return _by_user(frame, times, order, found_T + 1, items, path)
+
+
+def _events(path: Path) -> tuple[pd.DataFrame, NDArray[np.int64] | None, NDArray[Any]]:
+    """The file's rows, their times and what orders them."""
     frame = _read(path)
     for column in ("user", "item"):
         if column not in frame.columns:
             raise SourceError(f"{path}: no column {column!r}; there are {', '.join(map(str, frame.columns))}")
         _whole(frame, column, path)
     if not len(frame):
-        raise SourceError(f"{path}: no rows; nothing can be learned")
-    times, order = _order(frame, path)
+        raise SourceError(f"{path}: no rows; there is nothing to learn from and nobody to ask for")
+    return frame, *_order(frame, path)
+
+
+def _by_user(
+    frame: pd.DataFrame,
+    times: NDArray[np.int64] | None,
+    order: NDArray[Any],
+    rows_T: NDArray[np.int64],
+    items: Items,
+    path: Path,
+) -> tuple[NDArray[np.str_], Sequences]:
     users, user_rows = np.unique(_names(frame["user"]), return_inverse=True)
-    names = _names(frame["item"])
-    listed = _attribute_frame(attributes)
-    if attributes is not None and listed is not None and not np.isin(_names(listed["item"]), names).any():
-        raise ContractError(attributes.name, f"none of its items occurs in {path.name}", column="item")
-    ids = np.unique(names) if listed is None else np.union1d(names, _names(listed["item"]))
-    item_rows = np.searchsorted(ids, names) + 1
     by_user = np.lexsort((np.arange(len(frame)), order, user_rows))
     if "pos" in frame.columns:
         same = (np.diff(user_rows[by_user]) == 0) & (np.diff(order[by_user]) == 0)
         if same.any():
             row = int(by_user[1:][same][0])
             raise ContractError(path.name, "a user has two events at one pos", column="pos", row=f"row {row}")
-    items = _items(ids, listed, attributes)
-    return Sequences(
+    return users, Sequences(
         items=items,
         offsets=np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=len(users)))]).astype(np.int64),
-        items_T=item_rows[by_user].astype(np.int32),
+        items_T=rows_T[by_user].astype(np.int32),
         times_T=None if times is None else times[by_user],
     )
 

@@ -3,6 +3,7 @@
 Shapes: U users · V items, rows 1 … V.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +54,36 @@ def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32])
     """
     users = np.flatnonzero(target_U > 0)
     ranks = np.zeros(len(users), dtype=np.int64)
+    for some, batch, scores_UV in _scored(ranker, histories, users):
+        ranks[some] = full_ranks(scores_UV, batch, target_U[users[some]])
+    return Ranks(users, ranks)
+
+
+def best_unseen(ranker: ItemRanker, histories: Sequences, top: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Rows and scores of the `top` items that each user has not had, best first: [U, N] each; row 0 where there are no more.
+
+    Raises:
+        TrainingError: as `judge`.
+    """
+    top = min(top, histories.items.num)
+    rows_UN = np.zeros((histories.num_users, top), dtype=np.int32)
+    scores_UN = np.full((histories.num_users, top), -np.inf, dtype=np.float32)
+    for some, batch, scores_UV in _scored(ranker, histories, np.arange(histories.num_users)):
+        scores_UV[batch.rows_T(), batch.items_T] = -np.inf
+        order_UN = np.argsort(-scores_UV, axis=1, kind="stable")[:, :top].astype(np.int32)
+        scores_UN[some] = np.take_along_axis(scores_UV, order_UN, axis=1)
+        rows_UN[some] = np.where(np.isfinite(scores_UN[some]), order_UN, 0)
+    return rows_UN, scores_UN
+
+
+def _scored(
+    ranker: ItemRanker, histories: Sequences, users: NDArray[np.int64]
+) -> Iterator[tuple[slice, Sequences, NDArray[np.float32]]]:
+    """Some of `users` at a time: which, their histories, and their scores of all items."""
     size = int(np.clip(CELLS_A_BATCH // (histories.items.num + 1), 16, USERS_A_BATCH))
     for first in range(0, len(users), size):
-        some = users[first : first + size]
-        batch = histories.take(some)
+        batch = histories.take(users[first : first + size])
         scores_UV = ranker.score(batch)
         if np.isnan(scores_UV).any():
             raise TrainingError(f"{ranker.name}: a score is NaN; the fit is broken and cannot be judged.")
-        ranks[first : first + len(some)] = full_ranks(scores_UV, batch, target_U[some])
-    return Ranks(users, ranks)
+        yield slice(first, first + batch.num_users), batch, scores_UV

@@ -7,8 +7,7 @@ The final test is never read here. Trials lie in one SQLite study, so a search t
 result is a small JSON file that says what was tried.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 
 from recommender.errors import BundleError, LabelError, PeriodError
 from recommender.evaluation.periods import from_microseconds, microseconds
-from recommender.manifest import write_text
 from recommender.models import FitContext, defaults_of, ranker_class
-from recommender.models.next_item import ITEM_RANKERS
+from recommender.models.next_item import ITEM_RANKERS, rules
 from recommender.settings import Settings
+from recommender.training.search import Range, Space, search, suggest, write_trials
 from recommender.training.train import boundaries, fit_at
 
 if TYPE_CHECKING:
@@ -41,64 +40,37 @@ class Tuned:
     trials: list[dict[str, Any]]
 
 
-def _logistic(trial: "optuna.Trial") -> dict[str, Any]:
-    return {
-        "strength": trial.suggest_float("strength", 1e-4, 0.1, log=True),
-        "clip": trial.suggest_float("clip", 2.0, 8.0),
-    }
-
-
-def _transformer(trial: "optuna.Trial") -> dict[str, Any]:
-    return {
-        "strength": trial.suggest_float("strength", 1e-4, 0.1, log=True),
-        "clip": trial.suggest_float("clip", 2.0, 8.0),
-        "pretrain_epochs": trial.suggest_int("pretrain_epochs", 1, 6),
-        "pretrain_rate": trial.suggest_float("pretrain_rate", 5e-4, 5e-3, log=True),
-        "tune_epochs": trial.suggest_int("tune_epochs", 0, 3),
-        "tune_rate": trial.suggest_float("tune_rate", 5e-5, 2e-3, log=True),
-    }
-
-
-def _lightgbm(trial: "optuna.Trial") -> dict[str, Any]:
-    return {
-        "rounds": trial.suggest_int("rounds", 100, 600),
-        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
-        "leaves": trial.suggest_int("leaves", 4, 31),
-        "min_pairs_a_leaf": trial.suggest_int("min_pairs_a_leaf", 10, 100),
-        "feature_share": trial.suggest_float("feature_share", 0.1, 0.8),
-        "pair_share": trial.suggest_float("pair_share", 0.5, 1.0),
-        "penalty": trial.suggest_float("penalty", 0.1, 100.0, log=True),
-    }
-
-
-def _campaign_items(trial: "optuna.Trial") -> dict[str, Any]:
-    return {
-        "campaign_min_lines": trial.suggest_int("campaign_min_lines", 10, 100, log=True),
-        "campaign_events": trial.suggest_int("campaign_events", 50, 1000, log=True),
-        "campaign_strength": trial.suggest_float("campaign_strength", 1e-3, 10.0, log=True),
-    }
-
-
-def _rules(trial: "optuna.Trial") -> dict[str, Any]:
-    return {
-        **_campaign_items(trial),
-        "window": trial.suggest_int("window", 5, 50),
-        "decay": trial.suggest_float("decay", 0.0, 2.0),
-        "backward": trial.suggest_float("backward", 0.0, 1.0),
-        "read": trial.suggest_int("read", 5, 200, log=True),
-        "read_decay": trial.suggest_float("read_decay", 0.0, 2.0),
-        "popularity_power": trial.suggest_float("popularity_power", 0.0, 1.0),
-    }
-
-
-SPACES: Mapping[str, Callable[["optuna.Trial"], dict[str, Any]]] = {
-    "logistic": _logistic,
-    "lightgbm": _lightgbm,
-    "transformer": _transformer,
-    **dict.fromkeys(ITEM_RANKERS, _campaign_items),
-    "rules": _rules,
+LOGISTIC: Space = {"strength": Range(1e-4, 0.1, log=True), "clip": Range(2.0, 8.0)}
+TRANSFORMER: Space = {
+    **LOGISTIC,
+    "pretrain_epochs": Range(1, 6),
+    "pretrain_rate": Range(5e-4, 5e-3, log=True),
+    "tune_epochs": Range(0, 3),
+    "tune_rate": Range(5e-5, 2e-3, log=True),
 }
-"""What is searched of each ranker; of a next-item ranker, how its answers are read (its own dials are chosen on sequences)."""
+LIGHTGBM: Space = {
+    "rounds": Range(100, 600),
+    "learning_rate": Range(0.01, 0.1, log=True),
+    "leaves": Range(4, 31),
+    "min_pairs_a_leaf": Range(10, 100),
+    "feature_share": Range(0.1, 0.8),
+    "pair_share": Range(0.5, 1.0),
+    "penalty": Range(0.1, 100.0, log=True),
+}
+CAMPAIGN_ITEMS: Space = {
+    "campaign_min_lines": Range(10, 100, log=True),
+    "campaign_events": Range(50, 1000, log=True),
+    "campaign_strength": Range(1e-3, 10.0, log=True),
+}
+SPACES: Mapping[str, Space] = {
+    "logistic": LOGISTIC,
+    "lightgbm": LIGHTGBM,
+    "transformer": TRANSFORMER,
+    **dict.fromkeys(ITEM_RANKERS, CAMPAIGN_ITEMS),
+    "rules": {**CAMPAIGN_ITEMS, **rules.SEARCHED},
+}
+"""What is searched of each ranker; of a next-item ranker, how its answers are read (its own dials are searched on sequences:
+`benchmark sequences --trials`)."""
 
 
 def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study: Path, *, folds: int = 1) -> Tuned:
@@ -113,28 +85,22 @@ def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study
         LabelError: a period that judges knows one class only.
         PeriodError: there are not enough campaigns for so many folds.
     """
-    import optuna
-
     from recommender.training.sets import TrainingSet
 
     if ranker not in SPACES:
         raise BundleError(f"{ranker}: nothing to tune; there are {', '.join(SPACES)}")
     data = TrainingSet.open(training_set)
     objective = _Objective(data, ranker, settings, folds_of(data, settings, folds))
-    study.parent.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    search = optuna.create_study(
-        study_name=f"{ranker}-{data.manifest['content_hash'][:12]}" + (f"-{folds}-folds" if folds > 1 else ""),
-        storage=f"sqlite:///{study}",
-        sampler=optuna.samplers.TPESampler(seed=settings.training.seed),
-        load_if_exists=True,
+    present = {**defaults_of(ranker), **settings.training.rankers.get(ranker, {})}
+    found = search(
+        study,
+        f"{ranker}-{data.manifest['content_hash'][:12]}" + (f"-{folds}-folds" if folds > 1 else ""),
+        objective,
+        trials=trials,
+        start={name: present[name] for name in SPACES[ranker] if name in present},
+        seed=settings.training.seed,
+        direction="minimize",
     )
-    finished = [one for one in search.trials if one.state == optuna.trial.TrialState.COMPLETE]
-    if not finished:
-        start = settings.training.rankers.get(ranker, {})
-        defaults = {**objective.defaults(), **start}
-        search.enqueue_trial({name: defaults[name] for name in objective.dials() if name in defaults})
-    search.optimize(objective, n_trials=max(trials - len(finished), 0))
     listed = [
         {
             "number": one.number,
@@ -142,12 +108,12 @@ def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study
             **({"log_losses": one.user_attrs["log_losses"]} if folds > 1 else {}),
             **one.params,
         }
-        for one in search.trials
+        for one in found.trials
         if one.value is not None
     ]
-    result = Tuned(dict(search.best_params), float(search.best_value), listed)
-    content = {"ranker": ranker, "judged_on": objective.judged_on, "best": result.config, "trials": listed}
-    write_text(study.with_suffix(".json"), json.dumps({**content, "log_loss": round(result.log_loss, 6)}, indent=1))
+    result = Tuned(dict(found.best_params), float(found.best_value), listed)
+    content = {"ranker": ranker, "judged_on": objective.judged_on, "best": result.config}
+    write_trials(study, {**content, "log_loss": round(result.log_loss, 6)}, listed)
     return result
 
 
@@ -208,7 +174,7 @@ class _Objective:
 
     def __call__(self, trial: "optuna.Trial") -> float:
         training = self.settings.training
-        config = {**training.rankers.get(self.ranker, {}), **SPACES[self.ranker](trial)}
+        config = {**training.rankers.get(self.ranker, {}), **suggest(trial, SPACES[self.ranker])}
         context = FitContext(seed=training.seed, device=training.device, threads=training.threads)
         losses = []
         for fold, (judged, redeemed_N) in zip(self.folds, self.judged, strict=True):
@@ -216,16 +182,6 @@ class _Objective:
             losses.append(log_loss(fitted.score(judged).redeem_N, redeemed_N))
         trial.set_user_attr("log_losses", [round(loss, 6) for loss in losses])
         return float(np.mean(losses))
-
-    def defaults(self) -> dict[str, Any]:
-        """The ranker's own configuration."""
-        return defaults_of(self.ranker)
-
-    def dials(self) -> list[str]:
-        """Names of what is searched."""
-        import optuna
-
-        return list(SPACES[self.ranker](optuna.trial.FixedTrial(self.defaults())))  # type: ignore[arg-type]
 
 
 def log_loss(redeem_N: NDArray[np.float32], redeemed_N: NDArray[np.float32]) -> float:

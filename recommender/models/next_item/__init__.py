@@ -29,7 +29,7 @@ ITEM_RANKERS = {
 }
 """Name -> where its class is. Each module has `DEFAULTS`: its dials with their values."""
 
-__all__ = ["ITEM_RANKERS", "ItemRanker", "item_defaults_of", "item_ranker_class", "require_dials"]
+__all__ = ["ITEM_RANKERS", "ItemRanker", "item_defaults_of", "item_ranker_class", "require_dials", "searched_of"]
 
 
 def item_ranker_class(name: str) -> type[ItemRanker]:
@@ -53,6 +53,15 @@ def item_defaults_of(name: str) -> dict[str, Any]:
         BundleError: there is no such ranker.
     """
     return dict(import_module(item_ranker_class(name).__module__).DEFAULTS)
+
+
+def searched_of(name: str) -> dict[str, Any]:
+    """What a search may choose of a next-item ranker's dials: `training.search.Space`.
+
+    Raises:
+        BundleError: there is no such ranker.
+    """
+    return dict(import_module(item_ranker_class(name).__module__).SEARCHED)
 
 
 POSITIVE = ("epochs", "members", "width", "blocks", "heads", "length", "tokens", "batch", "factors", "hidden")

@@ -13,9 +13,16 @@ from numpy.typing import NDArray
 from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"width": 256, "regularization": 0.05, "confidence": 10.0, "sweeps": 15, "half_life": 2.0}
 """confidence: weight of what a user had, over what the user had not · half_life: of a user's events, in events, when a vector is solved."""
+SEARCHED: Space = {
+    "width": Range(16, 512, log=True),
+    "regularization": Range(1e-3, 1.0, log=True),
+    "confidence": Range(1.0, 100.0, log=True),
+    "half_life": Range(0.2, 20.0, log=True),
+}
 
 
 class ALS(MatrixRanker):

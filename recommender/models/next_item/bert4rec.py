@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.models.next_item import neural
 from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size
 from recommender.models.next_item.packing import Packed, batches_by_tokens, last_windows, pack, windows
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
+from recommender.training.search import Range, Space
 from recommender.training.softmax import linear_cross_entropy
 
 DEFAULTS: dict[str, Any] = {
@@ -37,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """length: last items that are read, with the mask · mask: share of a window's items that are masked · last: share of windows where it is
 the last one only · tokens: items of a batch · the others: `neural.TRAINING` (a masked epoch has fewer targets: it takes more)."""
+SEARCHED: Space = {**neural.SEARCHED, "width": (32, 64, 128), "blocks": Range(1, 3), "mask": Range(0.1, 0.6)}
 
 
 class Block(nn.Module):

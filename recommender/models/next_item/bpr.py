@@ -13,9 +13,16 @@ from numpy.typing import NDArray
 from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"width": 64, "rate": 0.05, "regularization": 0.01, "epochs": 100}
 """As `implicit` names them: rate of the stochastic gradient, regularization of both factors, epochs over all events."""
+SEARCHED: Space = {
+    "width": Range(16, 256, log=True),
+    "rate": Range(0.005, 0.2, log=True),
+    "regularization": Range(1e-4, 0.1, log=True),
+    "epochs": Range(20, 300, log=True),
+}
 
 
 class BPR(MatrixRanker):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.models.next_item import neural
 from recommender.models.next_item.neural import (
     TRAINING,
     Network,
@@ -28,6 +29,7 @@ from recommender.models.next_item.neural import (
 )
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
+from recommender.training.search import Range, Space
 from recommender.training.softmax import linear_cross_entropy
 
 DEFAULTS: dict[str, Any] = {
@@ -43,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """length: last items that are read · horizontal: filters of each height 1 … length · vertical: filters over time · user_width: of a user's
 own vector, 0 is none · new_users: share of training rows whose user is taken for a new one · the others: `neural.TRAINING`."""
+SEARCHED: Space = {**neural.SEARCHED, "width": (32, 64, 128), "length": Range(3, 12), "new_users": Range(0.0, 1.0)}
 
 
 class Convolutions(Network):

@@ -21,9 +21,11 @@ from recommender.models.next_item.linear import (
 )
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"half_life": 1.0, "popularity": 0.1}
 """half_life: of a user's events, in events · popularity: weight of an item's popularity (relative to the most popular one) beside the cosine."""
+SEARCHED: Space = {"half_life": Range(0.2, 20.0, log=True), "popularity": Range(0.001, 1.0, log=True)}
 
 
 class Content(MatrixRanker):

@@ -21,6 +21,7 @@ from recommender.models.next_item.rules import Rules
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, Sequences
 from recommender.text import text_vectors
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
     **rules.DEFAULTS,
@@ -34,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
 """neighbours: how many warm items a cold one borrows from, by their similarity · own: what a neighbour in the user's history itself adds,
 in units of a strong rule · attribute_weight, text_weight: parts of the similarity · text: True is the packaged MiniLM, a folder is
 another encoder, False is none · text_cache: folder for vectors, "" is none. All others are those of `rules`."""
+SEARCHED: Space = {**rules.SEARCHED, "neighbours": Range(5, 100, log=True), "own": Range(0.01, 1.0, log=True)}
 COLD_AT_ONCE = 512
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.models.next_item import neural
 from recommender.models.next_item.neural import (
     TRAINING,
     Network,
@@ -27,6 +28,7 @@ from recommender.models.next_item.neural import (
 )
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
+from recommender.training.search import Range, Space
 from recommender.training.softmax import linear_cross_entropy
 
 DEFAULTS: dict[str, Any] = {
@@ -39,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "batch": 1024,
 }
 """length: last items that are features · dropout: of the user's sum of factors · the others: `neural.TRAINING`."""
+SEARCHED: Space = {**neural.SEARCHED, "width": (32, 64, 128), "length": Range(5, 100, log=True)}
 
 
 class Machine(Network):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recommender.models.next_item import content_rules
+from recommender.models.next_item import content_rules, neural
 from recommender.models.next_item.als import ALS
 from recommender.models.next_item.content import Content
 from recommender.models.next_item.content_rules import kin
@@ -30,9 +30,10 @@ from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 from recommender.training.loop import seed_of
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
-    "members": 3,
+    "members": 1,
     "width": 64,
     "blocks": 2,
     "heads": 2,
@@ -50,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "patience": 5,
     "judge_every": 2,
     "judged_users": 4000,
+    "average": 0.5,
     "budget_tflop": 110.0,
     "rules": True,
     "latent": True,
@@ -62,7 +64,13 @@ DEFAULTS: dict[str, Any] = {
 """members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core) does not
 suffice; then epochs fall too · dropout, tokens, rate: None takes them from the number of events (see `by_size`) · rules, latent, content:
 whether these are experts · text, text_cache: as in `content_rules`, for items that nobody took · mix, stop_at: what an earlier fit chose.
-The rest: as in `sasrec` and `causal`."""
+The rest: as in `neural.TRAINING`, `sasrec` and `causal`."""
+SEARCHED: Space = {
+    **neural.SEARCHED,
+    "width": (32, 64, 128),
+    "blocks": Range(1, 3),
+    "tokens": Range(512, 8192, log=True),
+}
 RULES: tuple[dict[str, Any], ...] = (
     {"decay": 0.5, "read_decay": 1.2, "backward": 0.3, "popularity_power": 0.2},
     {"decay": 1.0, "read_decay": 0.5, "backward": 0.3, "popularity_power": 0.5, "window": 50, "read": 50},
@@ -78,6 +86,7 @@ class Fusion(ItemRanker):
 
     name: ClassVar[str] = "fusion"
     scores_are_log_odds: ClassVar[bool] = True
+    trains_on_gpu: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -97,6 +106,10 @@ class Fusion(ItemRanker):
         self._popularity_V, self._hyper, self._chosen = popularity_V, dict(hyper), dict(chosen)
 
     @classmethod
+    def dials(cls, sequences: Sequences, config: Mapping[str, Any]) -> dict[str, Any]:
+        return by_size(sequences, {**DEFAULTS, **config})
+
+    @classmethod
     def fit(
         cls,
         sequences: Sequences,
@@ -105,7 +118,7 @@ class Fusion(ItemRanker):
         config: Mapping[str, Any],
         context: FitContext,
     ) -> Self:
-        hyper = by_size(sequences, {**DEFAULTS, **config})
+        hyper = cls.dials(sequences, config)
         popularity_V = popularity(sequences)
         likes = {name: hyper[name] for name in ("text", "text_cache")}
         kin_VV = kin(sequences.items, popularity_V > 0, {**content_rules.DEFAULTS, **likes})
@@ -247,7 +260,7 @@ def _even(rules: int, others: Sequence[ItemRanker | None]) -> Gate:
 
 MEMBER_DIALS = (
     *("width", "blocks", "heads", "length", "relative", "gated", "attributes", "wide", "dropout", "epochs", "tokens"),
-    *("rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users"),
+    *("rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average"),
 )
 
 

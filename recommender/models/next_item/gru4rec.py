@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recommender.errors import SettingsError
+from recommender.models.next_item import neural
 from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size
 from recommender.models.next_item.packing import Packed, batches_by_tokens, last_windows, pack, windows
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
+from recommender.training.search import Space
 from recommender.training.softmax import linear_cross_entropy
 
 DEFAULTS: dict[str, Any] = {
@@ -35,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """cell: "gru" or "lstm" · hidden: width of the state · length: last items that are read · tokens: targets of a batch · the others:
 `neural.TRAINING`."""
+SEARCHED: Space = {**neural.SEARCHED, "cell": ("gru", "lstm"), "width": (32, 64, 128), "hidden": (64, 128, 256)}
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 

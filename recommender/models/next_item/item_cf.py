@@ -20,10 +20,16 @@ from recommender.models.next_item.linear import (
 )
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"neighbours": 100, "shrink": 5.0, "half_life": 1.0}
 """neighbours: similar items kept of each item · shrink: similarity is multiplied by together / (together + shrink) · half_life: of a
 user's events, in events."""
+SEARCHED: Space = {
+    "neighbours": Range(10, 1000, log=True),
+    "shrink": Range(0.1, 100.0, log=True),
+    "half_life": Range(0.2, 20.0, log=True),
+}
 
 
 class ItemCF(MatrixRanker):

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from recommender.models.next_item.linear import MatrixRanker, popularity
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"half_life": 0.05, "window": 1.0}
 """half_life: share of the log in which an event's weight halves, 0 is no decay · window: share of the log, its end, that counts. The log is
 measured in time where the events have times, else by each user's order."""
+SEARCHED: Space = {"half_life": Range(0.005, 1.0, log=True), "window": Range(0.1, 1.0)}
 
 
 class ItemPopularity(MatrixRanker):

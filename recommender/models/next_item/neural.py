@@ -6,7 +6,6 @@ Shapes: U users · T events · V items, rows 1 … V (row 0 is no item) · M tar
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,8 +19,11 @@ from recommender.models.ranker import FitContext
 from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Sequences
 from recommender.training.loop import Divisible, EarlyStop, Part, Schedule, Sum, reproducible, run_phase, seed_of
+from recommender.training.search import Range, Space
 
 USERS_A_BATCH = 512
+SEARCHED: Space = {"rate": Range(3e-4, 1e-2, log=True), "dropout": Range(0.0, 0.6)}
+"""What is worth a search in every network."""
 TRAINING: dict[str, Any] = {
     "epochs": 30,
     "rate": 0.003,
@@ -29,8 +31,9 @@ TRAINING: dict[str, Any] = {
     "patience": 5,
     "judge_every": 1,
     "judged_users": 2000,
+    "average": 0.0,
 }
-"""epochs: the most, the rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG@10 of at most
+"""average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG@10 of at most
 `judged_users` users) without a gain before it stops. A config may say `stop_at`, what an earlier fit chose: stop after this share."""
 
 
@@ -85,6 +88,7 @@ class NeuralRanker(ItemRanker):
     """A network, trained in epochs, and popularity for users that it knows nothing of."""
 
     scores_are_log_odds: ClassVar[bool] = True
+    trains_on_gpu: ClassVar[bool] = True
     network: ClassVar[type[Network]]
 
     def __init__(
@@ -108,8 +112,7 @@ class NeuralRanker(ItemRanker):
         config: Mapping[str, Any],
         context: FitContext,
     ) -> Self:
-        hyper = {**import_module(cls.__module__).DEFAULTS, **config}
-        return cls._train(sequences, held_out_U, hyper, context, cls.network.loss)
+        return cls._train(sequences, held_out_U, cls.dials(sequences, config), context, cls.network.loss)
 
     @classmethod
     def _train(
@@ -240,6 +243,7 @@ def fit_epochs(
         warm_up=max(min(100, steps // 10), 1),
         clip=5.0,
         betas=(0.9, 0.98),
+        ema=max(1 - 1 / max(float(hyper["average"]) * epochs.steps, 1), 0.0),
         end=None if stop_at is None else max(round(float(stop_at) * steps), 1),
     )
 

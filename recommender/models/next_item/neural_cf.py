@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.models.next_item import neural
 from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size, before, shuffled, users_of
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
     **TRAINING,
@@ -34,6 +36,12 @@ DEFAULTS: dict[str, Any] = {
 }
 """factors: of both parts · hidden: widths of the network's layers · negatives: items sampled for each event · new_users: share of rows whose
 user is told by the history · length: last items that tell · the others: `neural.TRAINING`."""
+SEARCHED: Space = {
+    **neural.SEARCHED,
+    "factors": (16, 32, 64),
+    "negatives": Range(4, 32, log=True),
+    "new_users": Range(0.0, 1.0),
+}
 USERS_A_BLOCK = 16
 
 

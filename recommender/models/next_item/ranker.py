@@ -5,6 +5,7 @@ Shapes: U users · V items, rows 1 … V (row 0 is no item) · D width of a vect
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,6 +25,12 @@ class ItemRanker(ABC):
     name: ClassVar[str]
     scores_are_log_odds: ClassVar[bool] = False
     """True: softmax of a row of `score` is the probability of the next item."""
+    trains_on_gpu: ClassVar[bool] = False
+
+    @classmethod
+    def dials(cls, sequences: Sequences, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Every dial as a fit on these sequences takes it: the module's `DEFAULTS`, and `config` above them."""
+        return {**import_module(cls.__module__).DEFAULTS, **config}
 
     @classmethod
     @abstractmethod

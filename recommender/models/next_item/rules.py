@@ -16,6 +16,7 @@ from scipy import sparse
 from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
     "window": 20,
@@ -27,6 +28,14 @@ DEFAULTS: dict[str, Any] = {
 }
 """window: how far apart a pair may be · decay, read_decay: weight is distance ** -decay · backward: weight of a pair read against
 the order · read: how many of the last items speak · popularity_power: counts are divided by the target's count to this power."""
+SEARCHED: Space = {
+    "window": Range(5, 50),
+    "decay": Range(0.0, 2.0),
+    "backward": Range(0.0, 1.0),
+    "read": Range(5, 200, log=True),
+    "read_decay": Range(0.0, 2.0),
+    "popularity_power": Range(0.0, 1.0),
+}
 
 
 class Rules(ItemRanker):

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recommender.models.next_item import neural
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.neural import TRAINING, USERS_A_BATCH, Network, NeuralRanker, check
 from recommender.sequences import Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
     **TRAINING,
@@ -31,6 +33,12 @@ DEFAULTS: dict[str, Any] = {
     "smoothing": 0.0,
 }
 """length: last items that are read · tokens: targets of a batch · smoothing: of labels · the others: `neural.TRAINING`."""
+SEARCHED: Space = {
+    **neural.SEARCHED,
+    "width": (32, 64, 128),
+    "blocks": Range(1, 3),
+    "tokens": Range(512, 8192, log=True),
+}
 
 
 class SASRec(NeuralRanker):

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from recommender.models.next_item import require_dials
+from recommender.models.next_item import neural, require_dials
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.fusion import Fusion
 from recommender.models.next_item.int8 import Int8Embedding, round_linear_layers
@@ -31,6 +31,7 @@ from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum, seed_of
+from recommender.training.search import Range, Space
 from recommender.training.softmax import linear_cross_entropy
 
 DEFAULTS: dict[str, Any] = {
@@ -57,6 +58,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """softness: share of a target that is the teacher's where it gave a list · lists: most places that the teacher is asked about · listed:
 items of a list · int8: round the weights after training · teacher: dials of the `fusion` that teaches. The rest: as in `sasrec`, `causal`."""
+SEARCHED: Space = {**neural.SEARCHED, "width": (16, 32, 64), "softness": Range(0.0, 1.0)}
 CELLS_AT_ONCE = 1 << 24
 
 

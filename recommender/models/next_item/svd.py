@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"width": 128, "power": 0.2, "half_life": 2.0}
 """width: singular vectors kept · power: profiles are divided by an item's users to this power · half_life: of a user's events, in events."""
+SEARCHED: Space = {"width": Range(16, 512, log=True), "power": Range(0.0, 1.0), "half_life": Range(0.2, 20.0, log=True)}
 
 
 class SVD(MatrixRanker):

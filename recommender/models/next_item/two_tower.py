@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recommender.errors import SettingsError
+from recommender.models.next_item import neural
 from recommender.models.next_item.neural import (
     TRAINING,
     Network,
@@ -31,6 +32,7 @@ from recommender.models.next_item.neural import (
 )
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
+from recommender.training.search import Range, Space
 from recommender.training.softmax import linear_cross_entropy
 
 DEFAULTS: dict[str, Any] = {
@@ -45,6 +47,12 @@ DEFAULTS: dict[str, Any] = {
 }
 """hidden: width inside the towers · length: last items that are read · item_dropout: share of items that a step knows by content
 alone · softmax: "full", or "in-batch" (for very many items) · the others: `neural.TRAINING`."""
+SEARCHED: Space = {
+    **neural.SEARCHED,
+    "width": (32, 64, 128),
+    "hidden": (64, 128, 256),
+    "length": Range(5, 100, log=True),
+}
 
 
 class Tower(nn.Module):

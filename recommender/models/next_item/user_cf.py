@@ -21,9 +21,15 @@ from recommender.models.next_item.linear import (
 )
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
+from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"neighbours": 50, "half_life": 1.5, "power": 1.0}
 """neighbours: how many users speak · half_life: in events, 0 is no decay · power: of the similarity when votes are added."""
+SEARCHED: Space = {
+    "neighbours": Range(10, 500, log=True),
+    "half_life": Range(0.2, 20.0, log=True),
+    "power": Range(0.0, 2.0),
+}
 
 
 class UserCF(MatrixRanker):

@@ -1,0 +1,83 @@
+"""A search of hyper-parameters: one Optuna study in SQLite, so that a search that was stopped goes on where it was.
+
+What may be searched is said beside a ranker's `DEFAULTS`, as `SEARCHED`: a range, or the values to choose from.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from recommender.errors import TrainingError
+from recommender.manifest import write_text
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True)
+class Range:
+    """From `low` to `high`, both included; whole numbers where both are; `log`: even in the logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Space = Mapping[str, Range | tuple[Any, ...]]
+"""Name of a dial -> what it may be."""
+
+
+def suggest(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
+    """One value of every dial."""
+    out: dict[str, Any] = {}
+    for name, among in space.items():
+        if not isinstance(among, Range):
+            out[name] = trial.suggest_categorical(name, among)
+        elif isinstance(among.low, int) and isinstance(among.high, int):
+            out[name] = trial.suggest_int(name, among.low, among.high, log=among.log)
+        else:
+            out[name] = trial.suggest_float(name, among.low, among.high, log=among.log)
+    return out
+
+
+def search(
+    file: Path,
+    study: str,
+    objective: Callable[["optuna.Trial"], float],
+    *,
+    trials: int,
+    start: Mapping[str, Any],
+    seed: int,
+    direction: Literal["minimize", "maximize"],
+) -> "optuna.Study":
+    """`trials` trials in all (finished ones of an earlier call included) of the study named so in `file` (SQLite); the first one is
+    `start`, so the best is never worse than that. A trial whose training fails counts, and is not chosen.
+
+    Raises:
+        TrainingError: every trial's training failed.
+    """
+    import optuna
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = optuna.create_study(
+        study_name=study,
+        storage=f"sqlite:///{file}",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        direction=direction,
+        load_if_exists=True,
+    )
+    finished = [one for one in found.trials if one.state == optuna.trial.TrialState.COMPLETE]
+    if not finished:
+        found.enqueue_trial(dict(start))
+    found.optimize(objective, n_trials=max(trials - len(finished), 0), catch=(TrainingError,))
+    if not any(one.state == optuna.trial.TrialState.COMPLETE for one in found.trials):
+        raise TrainingError(f"{study}: the training of all {len(found.trials)} trials failed; see {file}.")
+    return found
+
+
+def write_trials(file: Path, content: Mapping[str, Any], listed: list[dict[str, Any]]) -> None:
+    """The study's trials beside it, as JSON."""
+    write_text(file.with_suffix(".json"), json.dumps({**content, "trials": listed}, indent=1))

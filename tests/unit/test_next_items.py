@@ -1,0 +1,149 @@
+"""A next-item ranker's own dials are searched by validation, and a fitted one is kept and asked again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recommender import bundle
+from recommender.benchmarks.quality import difference
+from recommender.benchmarks.sequences import benchmark_file
+from recommender.datasets.interactions import read_histories, read_interactions
+from recommender.errors import BundleError, ContractError, SettingsError, TrainingError
+from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
+from recommender.training.search import Range, search, suggest
+
+SMALL: dict[str, dict[str, Any]] = {
+    "fusion": {"members": 1, "width": 16, "epochs": 2},
+    "als": {"width": 8},
+    "rules": {},
+    "neural_cf": {"epochs": 1},
+}
+
+
+def events(path: Path, users: int = 40, items: int = 12) -> Path:
+    """Users walk round the items."""
+    starts = np.random.default_rng(3).integers(items, size=users)
+    rows = [(f"u{user}", f"i{(start + pos) % items}", pos) for user, start in enumerate(starts) for pos in range(5)]
+    pd.DataFrame(rows, columns=["user", "item", "pos"]).to_parquet(path)
+    return path
+
+
+def benchmark(folder: Path, **more: Any) -> dict[str, Any]:
+    words = {"ranker": "rules", "train_on": "train", "seed": 1, "output": folder / "out.json", **more}
+    return benchmark_file(events(folder / "events.parquet"), None, **words)
+
+
+@pytest.mark.parametrize("name", ITEM_RANKERS)
+def test_what_is_searched_are_dials_and_the_defaults_lie_within(name: str) -> None:
+    own = item_defaults_of(name)
+    for dial, among in searched_of(name).items():
+        value = own[dial]
+        inside = among.low <= value <= among.high if isinstance(among, Range) and value is not None else True
+        assert inside, (dial, value)
+        assert isinstance(among, Range) or value in among
+
+
+def test_a_search_starts_with_the_defaults_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = benchmark(tmp_path, trials=3)
+    study = json.loads((tmp_path / "out-study.json").read_text())
+    assert [one["number"] for one in study["trials"]] == [0, 1, 2]
+    assert study["trials"][0]["decay"] == item_defaults_of("rules")["decay"]
+    assert study["ndcg@10"] == max(one["ndcg@10"] for one in study["trials"]) == first["validation"]["ndcg@10"]
+    assert first["config"] == study["best"]
+    benchmark(tmp_path, trials=4)
+    again = json.loads((tmp_path / "out-study.json").read_text())
+    assert again["trials"][:3] == study["trials"]
+    assert len(again["trials"]) == 4
+
+
+def test_a_dial_that_was_given_is_not_searched(tmp_path: Path) -> None:
+    assert benchmark(tmp_path, trials=2, config={"window": 3})["config"]["window"] == 3
+    own = item_defaults_of("rules")
+    with pytest.raises(SettingsError, match="nothing is left to search"):
+        benchmark(tmp_path, trials=2, config={name: own[name] for name in searched_of("rules")})
+
+
+def test_a_trial_that_cannot_be_trained_is_not_chosen(tmp_path: Path) -> None:
+    def objective(trial: Any) -> float:
+        value = suggest(trial, {"rate": Range(0.0, 1.0)})["rate"]
+        if value > 0.5 or everything_fails:
+            raise TrainingError("the loss is not finite")
+        return value
+
+    everything_fails = False
+    facts: dict[str, Any] = {"trials": 8, "start": {"rate": 0.9}, "seed": 1, "direction": "maximize"}
+    assert search(tmp_path / "a.db", "a", objective, **facts).best_value <= 0.5
+    everything_fails = True
+    with pytest.raises(TrainingError, match="all 8 trials"):
+        search(tmp_path / "b.db", "b", objective, **facts)
+
+
+@pytest.mark.parametrize("ranker", SMALL)
+def test_a_saved_ranker_answers_as_the_one_that_was_fitted(ranker: str, tmp_path: Path) -> None:
+    from cli.next_items import write_next_items
+
+    kept = tmp_path / "kept"
+    benchmark(tmp_path, ranker=ranker, config=SMALL[ranker], bundle_folder=kept)
+    loaded, items = bundle.load_items(kept)
+    sequences = read_interactions(tmp_path / "events.parquet")
+    users, histories = read_histories(tmp_path / "events.parquet", items)
+    assert np.array_equal(histories.items_T, sequences.items_T)
+    for name in ("all.parquet", "all.csv"):
+        write_next_items(kept, tmp_path / "events.parquet", tmp_path / name, top=3)
+    frame = pd.read_parquet(tmp_path / "all.parquet")
+    assert frame["item"].tolist() == pd.read_csv(tmp_path / "all.csv")["item"].tolist()
+    had = set(zip(*(pd.read_parquet(tmp_path / "events.parquet")[name] for name in ("user", "item")), strict=True))
+    assert not had & set(zip(frame["user"], frame["item"], strict=True))
+    scores_UV = loaded.score(histories)
+    place = {name: row for row, name in enumerate(items.ids, start=1)}
+    for user, some in frame.groupby("user"):
+        row = users.tolist().index(user)
+        assert np.allclose(some["score"], scores_UV[row, some["item"].map(place)])
+        assert some["score"].is_monotonic_decreasing
+        assert some["rank"].tolist() == [1, 2, 3]
+
+
+def test_an_item_that_the_ranker_never_met_is_named(tmp_path: Path) -> None:
+    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    _, items = bundle.load_items(tmp_path / "kept")
+    pd.DataFrame({"user": ["a", "a"], "item": ["i1", "new"], "pos": [0, 1]}).to_csv(tmp_path / "more.csv")
+    with pytest.raises(ContractError, match=r"row 1.*'new'|'new'.*row 1"):
+        read_histories(tmp_path / "more.csv", items)
+
+
+def test_bundles_of_the_two_kinds_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
+    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    with pytest.raises(BundleError, match="next-item bundle"):
+        bundle.load(tmp_path / "kept")
+
+
+def test_what_a_ranker_cannot_do_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="seed is -3"):
+        benchmark(tmp_path, seed=-3)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(SettingsError, match="rules is fitted on the CPU"):
+        benchmark(tmp_path, device="cuda")
+
+
+def test_a_difference_has_an_interval_over_users_and_one_over_seeds() -> None:
+    rng = np.random.default_rng(5)
+
+    def rows(letters: str, seeds: int, commit: str) -> list[dict[str, Any]]:
+        return [{"tops": "".join(rng.choice(list(letters), 400)), "commit": commit} for _ in range(seeds)]
+
+    better = difference(rows("1239", 5, "a"), rows("9A..", 1, "b"))
+    for interval in ("interval95", "interval95_seeds"):
+        low, high = better[interval]
+        assert 0 < low < better["mean"] < high
+    assert better["seeds"] == [5, 1]
+    assert better["commits"] == ["a", "b"]
+    assert difference(rows("12", 1, "a"), rows("12", 5, "a"))["interval95_seeds"] is None
+    covered = 0
+    for _ in range(200):
+        low, high = difference(rows("19.", 5, "a"), rows("19.", 5, "a"))["interval95_seeds"]
+        covered += low <= 0 <= high
+    assert covered >= 180
