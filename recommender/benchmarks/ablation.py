@@ -1,6 +1,6 @@
 """`make bench-ablation`: what each part of the flagship is worth, on the validation item, with intervals over users.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m] [--seed 17] [--members] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seed 17] [--members] [--set dial=…]
 
 The flagship is fitted once; then each part is left out, the gate is fitted anew on one half of the users and judged on the other, and the
 other way round. `--members` trains one transformer, and one without each of its own parts, instead. No test item is read.
@@ -32,10 +32,12 @@ from recommender.sequences import LeaveOneOut
 
 OUTPUT = Path("reports/bench/ablation.json")
 OWN_PARTS: dict[str, dict[str, Any]] = {
-    "a plain transformer": {"relative": False, "gated": False, "attributes": False},
+    "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
     "without the distance bias": {"relative": False},
     "without the gate of channels": {"gated": False},
     "without attributes": {"attributes": False},
+    "without times": {"timed": False},
+    "without averages of the weights": {"average": 0.0},
 }
 
 
@@ -70,7 +72,9 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
 def transformers(split: LeaveOneOut, hyper: dict[str, Any], *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """One transformer, and one without each of its parts."""
     for name, without in {"one transformer alone": {}, **OWN_PARTS}.items():
-        if "attributes" in name and not split.train.items.num_attributes:
+        if (name == "without attributes" and not split.train.items.num_attributes) or (
+            name == "without times" and not hyper["timed"]
+        ):
             continue
         dials = {one: hyper[one] for one in MEMBER_DIALS} | without
         made = SASRec.fit(
@@ -96,7 +100,7 @@ def rows_of(variants: Iterator[tuple[str, NDArray[np.float64]]], facts: dict[str
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
-    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")

@@ -1,6 +1,6 @@
 """`make bench-quality`: next-item rankers on ML-1M and Amazon Beauty, all seeds, every reading of a test logged.
 
-    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
+    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
 
 Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
 The paired difference of the flagship to the rules, to SASRec and to a peer is over users, and over seeds where there are several.
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from recommender.benchmarks.journey import journey
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.movielens import movielens_attributes
 from recommender.benchmarks.peer_quality import PEERS, run_peer
@@ -133,11 +134,17 @@ def _key(row: dict[str, Any]) -> tuple[str, str, str, int, str]:
 
 
 def as_judged(folder: Path, data: str) -> Sequences:
-    """The set as it is judged: Beauty with its attributes, ML-1M with nothing but the order of its events.
+    """The set as it is judged: Beauty with its attributes, ML-1M with nothing but the order of its events, Complete Journey
+    (`journey`, from its package) with attributes and times.
 
     Raises:
         SourceError: a file is missing.
     """
+    if data == "journey":
+        with TemporaryDirectory() as place:
+            return read_interactions(*journey(Path(place)))
+    if data not in SETS:
+        raise SettingsError(f"{data!r} is no set; there are {', '.join(SETS)}, journey")
     return read_interactions(folder / SETS[data], folder / ATTRIBUTES[data] if data in ATTRIBUTES else None)
 
 
@@ -147,7 +154,7 @@ def with_content(folder: Path, data: str) -> Sequences:
     Raises:
         SourceError: a file is missing.
     """
-    if data in ATTRIBUTES:
+    if data != "ml-1m":
         return as_judged(folder, data)
     with TemporaryDirectory() as place:
         attributes = movielens_attributes(folder / "ml-1m", Path(place) / "attributes.parquet")
@@ -191,7 +198,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-quality", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--rankers", default="rules,sasrec,fusion")
-    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
     parser.add_argument("--seeds", default="17")
     parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from recommender import bundle
-from recommender.benchmarks.quality import difference
+from recommender.benchmarks.quality import as_judged, difference
 from recommender.benchmarks.sequences import benchmark_file
 from recommender.datasets.interactions import read_histories, read_interactions
 from recommender.errors import BundleError, ContractError, SettingsError, TrainingError
@@ -147,3 +147,16 @@ def test_a_difference_has_an_interval_over_users_and_one_over_seeds() -> None:
         low, high = difference(rows("19.", 5, "a"), rows("19.", 5, "a"))["interval95_seeds"]
         covered += low <= 0 <= high
     assert covered >= 180
+
+
+def test_complete_journey_is_a_set_with_times_and_attributes(tmp_path: Path) -> None:
+    sequences = as_judged(tmp_path, "journey")
+    assert sequences.times_T is not None
+    assert sequences.items.num_attributes > 100
+    rows_T = sequences.rows_T()
+    same_user = rows_T[1:] == rows_T[:-1]
+    assert (np.diff(sequences.times_T)[same_user] >= 0).all()
+    pairs = rows_T * (sequences.items.num + 1) + sequences.items_T
+    assert len(np.unique(pairs)) == len(pairs)
+    with pytest.raises(SettingsError, match="'moon' is no set"):
+        as_judged(tmp_path, "moon")

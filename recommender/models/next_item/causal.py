@@ -1,7 +1,7 @@
 """A causal transformer over packed sequences of items, trained with the full softmax at every position.
 
 Pre-norm blocks as in SASRec (Kang & McAuley, ICDM 2018), with the choices that the flagship adds: attention biased by distance
-(Raffel et al., JMLR 2020) instead of absolute places, an output gate per channel (in the spirit of HSTU, Zhai et al., ICML 2024), and
+(Raffel et al., JMLR 2020) instead of absolute places, and by the time between two events where there are times, an output gate per channel (in the spirit of HSTU, Zhai et al., ICML 2024), and
 items that are the sum of an embedding of their own and the mean of their attributes'. One embedding table serves input and output.
 
 Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · H heads · V items, row 0 is no
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.errors import BundleError
 from recommender.models.next_item.int8 import Int8Embedding
 from recommender.models.next_item.neural import Network, Size
-from recommender.models.next_item.packing import Group, Packed, batches_by_tokens, last_windows, pack, windows
+from recommender.models.next_item.packing import GAPS, Group, Packed, batches_by_tokens, last_windows, pack, windows
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
 from recommender.training.softmax import linear_cross_entropy
@@ -29,16 +30,36 @@ BUCKETS, EXACT = 64, 32
 """Distances below EXACT have a bucket each; longer ones share by their logarithm."""
 
 
+class _Looked(torch.autograd.Function):
+    """table_HK[:, classes_BLL] as [B, H, L, L]; as `embedding`, whose gradient costs ten times as much for so few classes."""
+
+    @staticmethod
+    def forward(context: Any, table_HK: Tensor, classes_BLL: Tensor) -> Tensor:
+        context.save_for_backward(classes_BLL)
+        context.num_classes = table_HK.shape[1]
+        return torch.stack([table_K.take(classes_BLL) for table_K in table_HK], dim=1)
+
+    @staticmethod
+    def backward(context: Any, grad_BHLL: Tensor) -> tuple[Tensor, None]:
+        (classes_BLL,) = context.saved_tensors
+        classes = classes_BLL.reshape(-1)
+        sums = (torch.bincount(classes, grad.reshape(-1), context.num_classes) for grad in grad_BHLL.unbind(1))
+        return torch.stack(list(sums)).to(grad_BHLL.dtype), None
+
+
 class Block(nn.Module):
     """Attention and feed-forward."""
 
-    def __init__(self, width: int, heads: int, dropout: float, *, relative: bool, gated: bool, wide: int) -> None:
+    def __init__(
+        self, width: int, heads: int, dropout: float, *, relative: bool, timed: bool, gated: bool, wide: int
+    ) -> None:
         super().__init__()
         self.heads, self.dropout, self.gated = heads, dropout, gated
         self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, (4 if gated else 3) * width), nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, wide * width), nn.Linear(wide * width, width)
         self.distance_HK = nn.Parameter(torch.zeros(heads, BUCKETS)) if relative else None
+        self.gap_HK = nn.Parameter(torch.zeros(heads, GAPS)) if timed else None
 
     def forward(self, x_TD: Tensor, groups: tuple[Group, ...]) -> Tensor:
         z_TX = self.qkv(self.norm_attention(x_TD))
@@ -53,14 +74,22 @@ class Block(nn.Module):
         size, length = group.tokens_BL.shape
         laid_out = qkv_TX.index_select(0, group.tokens_BL.reshape(-1)).view(size, length, 3, self.heads, -1)
         q, k, v = laid_out.permute(2, 0, 3, 1, 4)
-        if self.distance_HK is None:
+        bias = self._bias(group, length)
+        if bias is None:
             mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
-            bias_HLL = self.distance_HK[:, distances(length, q.device)]
             hidden_LL = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-            mask = bias_HLL.masked_fill(hidden_LL, -torch.inf).to(q.dtype)
+            mask = bias.masked_fill(hidden_LL, -torch.inf).to(q.dtype)
             mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return mixed.transpose(1, 2).reshape(size * length, -1).index_select(0, group.real)
+
+    def _bias(self, group: Group, length: int) -> Tensor | None:
+        """What is added before the softmax: [H, L, L] by distance, [B, H, L, L] by time too; None: nothing."""
+        bias = None if self.distance_HK is None else self.distance_HK[:, distances(length, group.real.device)]
+        if self.gap_HK is None or group.gaps_BLL is None:
+            return bias
+        timed_BHLL: Tensor = _Looked.apply(self.gap_HK, group.gaps_BLL)  # type: ignore[no-untyped-call]
+        return timed_BHLL if bias is None else timed_BHLL + bias
 
     def _drop(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.dropout, self.training)
@@ -77,7 +106,7 @@ def distances(length: int, device: torch.device) -> Tensor:
 class CausalEncoder(Network):
     """Items so far -> a state whose product with an item's vector is that item's log-odds of being next.
 
-    `hyper`: width, blocks, heads, dropout, length, tokens, and optionally relative, gated, attributes, wide (feed-forward / width),
+    `hyper`: width, blocks, heads, dropout, length, tokens, and optionally relative, timed, gated, attributes, wide (feed-forward / width),
     smoothing.
     """
 
@@ -89,6 +118,7 @@ class CausalEncoder(Network):
         width = int(hyper["width"])
         self.length, self.dropout = int(hyper["length"]), float(hyper["dropout"])
         self.tokens, self.smoothing = int(hyper["tokens"]), float(hyper.get("smoothing", 0.0))
+        self.timed = bool(hyper.get("timed", False))
         self.items: nn.Embedding | Int8Embedding = nn.Embedding(size.items + 1, width)
         relative = bool(hyper.get("relative", False))
         self.places = None if relative else nn.Parameter(torch.empty(self.length, width).normal_(std=0.02))
@@ -98,6 +128,7 @@ class CausalEncoder(Network):
                 int(hyper["heads"]),
                 self.dropout,
                 relative=relative,
+                timed=self.timed,
                 gated=bool(hyper.get("gated", False)),
                 wide=int(hyper.get("wide", 1)),
             )
@@ -135,7 +166,7 @@ class CausalEncoder(Network):
 
     def states(self, sequences: Sequences, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
         """States before each target of the windows, [M, D], the items' table, [V + 1, D], and which events the targets are, [M]."""
-        packed = pack(batch[:, 0], batch[:, 1] - 1).to(self.device)
+        packed = pack(batch[:, 0], batch[:, 1] - 1, self._times(sequences)).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             table_VD = self.table()
             states_MD = self(items_of(packed, sequences.items_T), packed.places_T, packed.groups, table_VD)
@@ -143,10 +174,17 @@ class CausalEncoder(Network):
 
     def encode(self, sequences: Sequences, table_VD: Tensor) -> Tensor:
         """Each user's state after the last event: [U, D]; every user has one."""
-        packed = pack(*last_windows(sequences, self.length)).to(self.device)
+        packed = pack(*last_windows(sequences, self.length), self._times(sequences)).to(self.device)
         states_TD = self(items_of(packed, sequences.items_T), packed.places_T, packed.groups, table_VD)
         last_UD: Tensor = states_TD[packed.last]
         return last_UD
+
+    def _times(self, sequences: Sequences) -> NDArray[np.int64] | None:
+        if not self.timed:
+            return None
+        if sequences.times_T is None:
+            raise BundleError("the ranker was fitted on events with times; these have none.")
+        return sequences.times_T
 
     def scores(self, sequences: Sequences) -> Tensor:
         table_VD = self.table()

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "heads": 2,
     "length": 200,
     "relative": True,
+    "timed": True,
     "gated": True,
     "attributes": True,
     "wide": 1,
@@ -61,7 +62,7 @@ DEFAULTS: dict[str, Any] = {
     "mix": None,
     "stop_at": None,
 }
-"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core) does not
+"""timed: attention sees the time between events, where there are times · members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core) does not
 suffice; then epochs fall too · dropout, tokens, rate: None takes them from the number of events (see `by_size`) · rules, latent, content:
 whether these are experts · text, text_cache: as in `content_rules`, for items that nobody took · mix, stop_at: what an earlier fit chose.
 The rest: as in `neural.TRAINING`, `sasrec` and `causal`."""
@@ -259,8 +260,8 @@ def _even(rules: int, others: Sequence[ItemRanker | None]) -> Gate:
 
 
 MEMBER_DIALS = (
-    *("width", "blocks", "heads", "length", "relative", "gated", "attributes", "wide", "dropout", "epochs", "tokens"),
-    *("rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average"),
+    *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
+    *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average"),
 )
 
 
@@ -275,6 +276,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
     if filled["dropout"] is None:
         share = np.clip(np.log(events / max(num_items, 1) / 20) / np.log(300 / 20), 0, 1)
         filled["dropout"] = round(float(0.5 - 0.3 * share), 3)
+    filled["timed"] = bool(filled["timed"]) and sequences.times_T is not None
     if filled["tokens"] is None:
         filled["tokens"] = int(np.clip(events / 64, 1024, 4096))
     if filled["rate"] is None:

@@ -14,6 +14,8 @@ from recommender.sequences import Sequences
 
 STRETCH, SLACK = 1.25, 2
 """A group's longest sequence is at most STRETCH x its shortest + SLACK."""
+GAPS = 32
+"""Classes of time between two events; the last one begins at 34 years."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,12 @@ class Group:
     """Token at each place; behind a sequence's end its last one again, which causal attention never lets others see."""
     real: Tensor
     """Places of [B x L] that are tokens, in the tokens' order."""
+    gaps_BLL: Tensor | None = None
+    """Class of the time from each place back to each other (`gap_classes`), int64; None where there are no times."""
+
+    def to(self, device: torch.device) -> "Group":
+        gaps_BLL = None if self.gaps_BLL is None else self.gaps_BLL.to(device)
+        return Group(self.tokens_BL.to(device), self.real.to(device), gaps_BLL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +49,12 @@ class Packed:
     def to(self, device: torch.device) -> "Packed":
         if device.type == "cpu":
             return self
-        groups = tuple(Group(one.tokens_BL.to(device), one.real.to(device)) for one in self.groups)
+        groups = tuple(one.to(device) for one in self.groups)
         return Packed(self.events_T, self.places_T.to(device), groups, self.last.to(device))
 
 
-def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Packed:
-    """Pack the windows [start, start + length) of events; every length at least 1."""
+def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64], times_T: NDArray[np.int64] | None = None) -> Packed:
+    """Pack the windows [start, start + length) of events; every length at least 1. `times_T`: of all events, µs."""
     order = np.argsort(lengths, kind="stable")
     starts, lengths = starts[order], lengths[order]
     first = np.cumsum(lengths) - lengths
@@ -58,13 +66,24 @@ def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Packed:
         some = lengths[begin:end, None]
         tokens = first[begin:end, None] + np.minimum(within, some - 1)
         real = np.flatnonzero((within < some).ravel())
-        groups.append(Group(torch.from_numpy(tokens), torch.from_numpy(real)))
+        gaps = None if times_T is None else gap_classes(times_T[starts[begin:end, None] + np.minimum(within, some - 1)])
+        groups.append(Group(torch.from_numpy(tokens), torch.from_numpy(real), gaps))
         begin = end
     last = np.empty(len(order), dtype=np.int64)
     last[order] = first + lengths - 1
     return Packed(
         np.repeat(starts, lengths) + places_T, torch.from_numpy(places_T), tuple(groups), torch.from_numpy(last)
     )
+
+
+def gap_classes(times_BL: NDArray[np.int64]) -> Tensor:
+    """0 for less than a second, then one class for each doubling: int64 [B, L, L], from each place (row) back to each other.
+
+    The future is class 0; causal attention masks it.
+    """
+    seconds_BL = torch.from_numpy(times_BL // 1_000_000)
+    gaps_BLL = (seconds_BL[:, :, None] - seconds_BL[:, None, :]).clamp_(min=0).float()
+    return torch.frexp(gaps_BLL)[1].clamp_(max=GAPS - 1).long()
 
 
 def windows(sequences: Sequences, length: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

