@@ -33,7 +33,7 @@ from recommender.training.loop import seed_of
 from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
-    "members": 1,
+    "members": 3,
     "width": 64,
     "blocks": 2,
     "heads": 2,

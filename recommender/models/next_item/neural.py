@@ -33,8 +33,9 @@ TRAINING: dict[str, Any] = {
     "judged_users": 2000,
     "average": 0.0,
 }
-"""average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG@10 of at most
-`judged_users` users) without a gain before it stops. A config may say `stop_at`, what an earlier fit chose: stop after this share."""
+"""average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the rate
+falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank counted: cut at
+10 it would be chance that stops a small set) without a gain before it stops. A config may say `stop_at`, what an earlier fit chose: stop after this share."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def fit_epochs(
     context: FitContext,
     phase: str,
 ) -> dict[str, Any]:
-    """Train `model` for at most `hyper["epochs"]`; with `held_out_U` stop by NDCG@10 and keep the best weights.
+    """Train `model` for at most `hyper["epochs"]`; with `held_out_U` stop by NDCG (not cut) and keep the best weights.
 
     Dials as in `TRAINING`. Returns {"stop_at": share of all steps} where it was chosen or given, for a fit that has nothing
     held out.
@@ -283,7 +284,7 @@ def _judge(
             some = np.arange(first, min(first + USERS_A_BATCH, len(target_U)))
             batch = histories.take(some)
             ranks.append(full_ranks(score(batch).float().cpu().numpy(), batch, target_U[some]))
-        return float(ndcg(np.concatenate(ranks)).mean())
+        return float(ndcg(np.concatenate(ranks), at=histories.items.num).mean())
 
     return judge
 
