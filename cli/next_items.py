@@ -9,13 +9,14 @@ import pyarrow.parquet
 from recommender.bundle import load_items
 from recommender.datasets.interactions import read_histories
 from recommender.evaluation.leave_one_out import best_unseen
-from recommender.manifest import write_bytes
+from recommender.manifest import require_writable, write_bytes
 
 
-def write_next_items(bundle: Path, interactions: Path, output: Path, *, top: int) -> None:
+def write_next_items(bundle: Path, interactions: Path, output: Path, *, top: int, skip_unknown: bool = False) -> None:
     """Write the `top` items that each user has not had, best first: user, rank, item, score (Parquet, or CSV by the file's ending)."""
+    require_writable(output)
     ranker, items = load_items(bundle)
-    users, histories = read_histories(interactions, items)
+    users, histories = read_histories(interactions, items, skip_unknown=skip_unknown)
     rows_UN, scores_UN = best_unseen(ranker, histories, top)
     held_UN = rows_UN > 0
     places_R, ranks_R = held_UN.nonzero()

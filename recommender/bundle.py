@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from recommender.errors import BundleError
+from recommender.errors import BundleError, CorruptFileError, SettingsError
 from recommender.manifest import read_manifest, whole_folder, write_manifest, write_text
 from recommender.models import Ranker, ranker_class
 from recommender.models.next_item import ItemRanker, item_ranker_class
@@ -43,6 +43,19 @@ def save(ranker: Ranker, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
 def save_items(ranker: ItemRanker, items: Items, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
     """Write a next-item ranker with the names of its items, as `save`."""
     return _write(folder, ITEM_BUNDLE, ranker, ranker.config(), [], {"items": list(items.ids)}, lineage)
+
+
+def require_replaceable(folder: Path) -> None:
+    """Raises SettingsError where `save_items` would destroy something that is not a bundle, or cannot write."""
+    if not folder.name or not folder.absolute().parent.is_dir():
+        raise SettingsError(f"{folder}: a bundle needs a folder of its own, in a folder that is there")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        try:
+            kind = read_manifest(folder, verify=False).get("kind") if folder.is_dir() else "file"
+        except CorruptFileError:
+            kind = "folder of something else"
+        if kind != ITEM_BUNDLE:
+            raise SettingsError(f"{folder}: this is a {kind}, which a {ITEM_BUNDLE} would destroy; name another folder")
 
 
 def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
@@ -107,6 +120,8 @@ def _verified(folder: Path, kind: str) -> dict[str, Any]:
     """A bundle's config.json, its files verified."""
     if os.environ.get(UNSAFE_LOAD, "0") not in ("", "0"):
         raise BundleError(f"{UNSAFE_LOAD} is set: it lets files of weights run code. Unset it and start again.")
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such folder; a {kind} is one.")
     found = read_manifest(folder, verify=True)
     if found.get("kind") != kind:
         raise BundleError(f"{folder}: this is a {found.get('kind')}, not a {kind}.")

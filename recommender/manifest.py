@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recommender.errors import CorruptFileError
+from recommender.errors import CorruptFileError, SettingsError
 
 MANIFEST = "manifest.json"
 
@@ -73,6 +73,14 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
             if sha256(file) != expected:
                 raise CorruptFileError(f"{file}: its SHA-256 is not the one in {path}; the file is corrupt.")
     return manifest
+
+
+def require_writable(path: Path) -> None:
+    """Raises SettingsError where a file cannot be written at `path`: a folder is there, or its folder is not."""
+    if path.is_dir():
+        raise SettingsError(f"{path}: this is a folder, not a file that can be written")
+    if not path.parent.is_dir():
+        raise SettingsError(f"{path}: the folder {path.parent} is not there")
 
 
 def write_text(path: Path, text: str) -> None:

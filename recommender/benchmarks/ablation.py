@@ -105,14 +105,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
     given = parser.parse_args(words)
-    if given.data is None:
+    if given.data is None and given.sets != "journey":
         print("bench-ablation: no data folder was given (make bench-ablation SHARED=…): nothing was measured.")
         return 0
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
     try:
         config = dict(map(dial, given.dials))
         for data in given.sets.split(","):
-            split = LeaveOneOut.of(as_judged(given.data, data))
+            split = LeaveOneOut.of(as_judged(given.data or Path(), data))
             if given.members:
                 variants = transformers(split, by_size(split.train, {**DEFAULTS, **config}), seed=given.seed)
             else:

@@ -86,19 +86,20 @@ def measure_cold(sequences: Sequences, data: str, ranker: str, seed: int, config
 
 
 def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean difference of NDCG@10; its 95 % interval over users (each user's mean over seeds), and over seeds (Welch; None where the
-    flagship has one seed); how many seeds each side has, and the commits that the rows were measured at."""
+    """Mean difference of NDCG@10; its 95 % interval over users (each user's mean over seeds), and over seeds (Welch; None where a
+    side that draws has one seed only); how many seeds each side has, and the commits that the rows were measured at."""
     mine, other = _by_user(ours), _by_user(theirs)
+    sure = len(theirs) > 1 or theirs[0]["ranker"] in SEEDLESS
     return {
         **paired(mine.mean(axis=0), other.mean(axis=0)),
-        "interval95_seeds": over_seeds(mine.mean(axis=1), other.mean(axis=1)),
+        "interval95_seeds": over_seeds(mine.mean(axis=1), other.mean(axis=1)) if sure else None,
         "seeds": [len(ours), len(theirs)],
         "commits": sorted({str(row["commit"]) for row in (*ours, *theirs)}),
     }
 
 
 def over_seeds(ours_S: NDArray[np.float64], theirs_S: NDArray[np.float64]) -> list[float] | None:
-    """95 % interval of the difference of two means over seeds (Welch, 1947); a side of one seed has no variance of its own."""
+    """95 % interval of the difference of two means over seeds (Welch, 1947); None for one of ours. One of theirs has no variance."""
     if len(ours_S) < 2:
         return None
     shares = [float(one.var(ddof=1)) / len(one) if len(one) > 1 else 0.0 for one in (ours_S, theirs_S)]
@@ -190,6 +191,7 @@ def show(rows: list[dict[str, Any]], differences: list[dict[str, Any]], colds: l
         console.print(
             f"{one['set']}, {one['train_on']}: fusion {one['config'] or ''} ({seeds} seeds) - {one['against']} ({others}) "
             f"{one['mean']:+.4f}, over users [{low:+.4f}, {high:+.4f}]"
+            + f", commits {', '.join(one['commits'])}"
             + (f", over seeds [{over[0]:+.4f}, {over[1]:+.4f}]" if over else "")
         )
 
@@ -204,7 +206,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")
     parser.add_argument("--cold", action="store_true", help="cold items only: one fit without them a ranker and seed")
     given = parser.parse_args(words)
-    if given.data is None:
+    if given.data is None and given.sets != "journey":
         print("bench-quality: no data folder was given (make bench-quality SHARED=…): nothing was measured.")
         return 0
     found = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.is_file() else {}
@@ -212,7 +214,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         config = dict(map(dial, given.dials))
         for data in given.sets.split(","):
-            sequences = with_content(given.data, data) if given.cold else as_judged(given.data, data)
+            sequences = (with_content if given.cold else as_judged)(given.data or Path(), data)
             for ranker in given.rankers.split(","):
                 seeds = given.seeds.split(",")
                 for seed in map(int, seeds[:1] if ranker in SEEDLESS and not given.cold else seeds):

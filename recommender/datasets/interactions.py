@@ -38,23 +38,35 @@ def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
     return _by_user(frame, times, order, rows_T, _items(ids, listed, attributes), path)[1]
 
 
-def read_histories(path: Path, items: Items) -> tuple[NDArray[np.str_], Sequences]:
+def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> tuple[NDArray[np.str_], Sequences]:
     """The names of the users of `path`, [U], and their events as rows of `items`, for a ranker that is fitted already.
+
+    `skip_unknown`: events with other items are left out; a user who has none left has an empty history.
 
     Raises:
         SourceError: as `read_interactions`.
-        ContractError: as `read_interactions`, or an item is none of `items`; names the row.
+        ContractError: as `read_interactions`, or an item is none of `items` and not skipped; names the row.
     """
     frame, times, order = _events(path)
     names, ids = _names(frame["item"]), np.asarray(items.ids, dtype=np.str_)
     places = np.argsort(ids)
     found_T = places[np.searchsorted(ids[places], names).clip(max=len(ids) - 1)]
     unknown_T = ids[found_T] != names
-    if unknown_T.any():
+    if unknown_T.any() and not skip_unknown:
         row = int(np.flatnonzero(unknown_T)[0])
-        message = f"{str(names[row])!r} is no item that the ranker was fitted on; {int(unknown_T.sum())} events have such items"
+        message = f"{str(names[row])!r} is no item that the ranker was fitted on; {int(unknown_T.sum())} events have such items; they can be skipped, or train again"
         raise ContractError(path.name, message, column="item", row=f"row {row}")
-    return _by_user(frame, times, order, found_T + 1, items, path)
+    users, sequences = _by_user(frame, times, order, np.where(unknown_T, 0, found_T + 1), items, path)
+    if not unknown_T.any():
+        return users, sequences
+    kept_T = sequences.items_T > 0
+    lengths_U = np.bincount(sequences.rows_T()[kept_T], minlength=len(users))
+    return users, Sequences(
+        items,
+        np.concatenate([[0], np.cumsum(lengths_U)]).astype(np.int64),
+        sequences.items_T[kept_T],
+        None if sequences.times_T is None else sequences.times_T[kept_T],
+    )
 
 
 def _events(path: Path) -> tuple[pd.DataFrame, NDArray[np.int64] | None, NDArray[Any]]:

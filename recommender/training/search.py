@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from recommender.errors import TrainingError
+from recommender.errors import SettingsError, TrainingError
 from recommender.manifest import write_text
+
+SQLITE = b"SQLite format 3\0"
 
 if TYPE_CHECKING:
     import optuna
@@ -53,26 +55,31 @@ def search(
     direction: Literal["minimize", "maximize"],
 ) -> "optuna.Study":
     """`trials` trials in all (finished ones of an earlier call included) of the study named so in `file` (SQLite); the first one is
-    `start`, so the best is never worse than that. A trial whose training fails counts, and is not chosen.
+    `start`, so the best is never worse than that. A trial that fails, or whose dials cannot stand together, is not chosen.
 
     Raises:
         TrainingError: every trial's training failed.
+        SettingsError: `file` is something else.
     """
     import optuna
 
+    if file.exists():
+        with file.open("rb") as opened:
+            if opened.read(len(SQLITE)) not in (b"", SQLITE):
+                raise SettingsError(f"{file}: this is no study; name a file that is not there yet, or an earlier study")
     file.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found = optuna.create_study(
         study_name=study,
         storage=f"sqlite:///{file}",
-        sampler=optuna.samplers.TPESampler(seed=seed),
         direction=direction,
         load_if_exists=True,
     )
+    found.sampler = optuna.samplers.TPESampler(seed=seed + len(found.trials))  # going on must not draw the same again
     finished = [one for one in found.trials if one.state == optuna.trial.TrialState.COMPLETE]
-    if not finished:
+    if not found.trials:
         found.enqueue_trial(dict(start))
-    found.optimize(objective, n_trials=max(trials - len(finished), 0), catch=(TrainingError,))
+    found.optimize(objective, n_trials=max(trials - len(finished), 0), catch=(TrainingError, SettingsError))
     if not any(one.state == optuna.trial.TrialState.COMPLETE for one in found.trials):
         raise TrainingError(f"{study}: the training of all {len(found.trials)} trials failed; see {file}.")
     return found

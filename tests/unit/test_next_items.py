@@ -113,6 +113,9 @@ def test_an_item_that_the_ranker_never_met_is_named(tmp_path: Path) -> None:
     pd.DataFrame({"user": ["a", "a"], "item": ["i1", "new"], "pos": [0, 1]}).to_csv(tmp_path / "more.csv")
     with pytest.raises(ContractError, match=r"row 1.*'new'|'new'.*row 1"):
         read_histories(tmp_path / "more.csv", items)
+    users, histories = read_histories(tmp_path / "more.csv", items, skip_unknown=True)
+    assert users.tolist() == ["a"]
+    assert [items.ids[row - 1] for row in histories.items_T] == ["i1"]
 
 
 def test_bundles_of_the_two_kinds_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
@@ -132,8 +135,9 @@ def test_what_a_ranker_cannot_do_is_refused(tmp_path: Path, monkeypatch: pytest.
 def test_a_difference_has_an_interval_over_users_and_one_over_seeds() -> None:
     rng = np.random.default_rng(5)
 
-    def rows(letters: str, seeds: int, commit: str) -> list[dict[str, Any]]:
-        return [{"tops": "".join(rng.choice(list(letters), 400)), "commit": commit} for _ in range(seeds)]
+    def rows(letters: str, seeds: int, commit: str, ranker: str = "rules") -> list[dict[str, Any]]:
+        facts = {"commit": commit, "ranker": ranker}
+        return [{"tops": "".join(rng.choice(list(letters), 400)), **facts} for _ in range(seeds)]
 
     better = difference(rows("1239", 5, "a"), rows("9A..", 1, "b"))
     for interval in ("interval95", "interval95_seeds"):
@@ -142,6 +146,7 @@ def test_a_difference_has_an_interval_over_users_and_one_over_seeds() -> None:
     assert better["seeds"] == [5, 1]
     assert better["commits"] == ["a", "b"]
     assert difference(rows("12", 1, "a"), rows("12", 5, "a"))["interval95_seeds"] is None
+    assert difference(rows("12", 5, "a"), rows("12", 1, "a", "sasrec"))["interval95_seeds"] is None
     covered = 0
     for _ in range(200):
         low, high = difference(rows("19.", 5, "a"), rows("19.", 5, "a"))["interval95_seeds"]
@@ -160,3 +165,47 @@ def test_complete_journey_is_a_set_with_times_and_attributes(tmp_path: Path) -> 
     assert len(np.unique(pairs)) == len(pairs)
     with pytest.raises(SettingsError, match="'moon' is no set"):
         as_judged(tmp_path, "moon")
+
+
+def test_going_on_does_not_try_the_same_again(tmp_path: Path) -> None:
+    benchmark(tmp_path, trials=4)
+    benchmark(tmp_path, trials=8)
+    trials = json.loads((tmp_path / "out-study.json").read_text())["trials"]
+    assert len({one["decay"] for one in trials}) == 8
+
+
+def test_a_searched_run_resumes_no_checkpoint_of_other_dials(tmp_path: Path) -> None:
+    words: dict[str, Any] = {"ranker": "sasrec", "config": {"epochs": 2, "width": 32, "heads": 1}, "seed": 3}
+    benchmark(tmp_path, **words, checkpoints=tmp_path / "checkpoints")
+    searched = benchmark(tmp_path, **words, trials=4, checkpoints=tmp_path / "checkpoints")
+    (tmp_path / "out-study.db").unlink()
+    assert benchmark(tmp_path, **words, trials=4)["ndcg@10"] == searched["ndcg@10"]
+
+
+def test_dials_that_cannot_stand_together_are_not_chosen(tmp_path: Path) -> None:
+    found = benchmark(tmp_path, ranker="sasrec", config={"epochs": 1, "heads": 64}, trials=6)
+    assert found["config"]["width"] in (64, 128)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"bundle_folder": Path("papers")}, "would destroy"),
+        ({"bundle_folder": Path("paper.txt")}, "would destroy"),
+        ({"bundle_folder": Path("nowhere/kept")}, "in a folder that is there"),
+        ({"output": Path("papers")}, "this is a folder"),
+        ({"trials": 2, "study": Path("paper.txt")}, "this is no study"),
+        ({"trials": 2, "study": Path("papers")}, "this is a folder"),
+        ({"trials": 2, "study": Path("out.db")}, "name another study"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_said_first(words: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    for path in (tmp_path / "papers" / "thesis.txt", tmp_path / "paper.txt"):
+        path.write_text("years of work")
+    placed = {name: tmp_path / value if isinstance(value, Path) else value for name, value in words.items()}
+    with pytest.raises(SettingsError, match=message):
+        benchmark(tmp_path, **placed)
+    assert (tmp_path / "papers" / "thesis.txt").read_text() == (tmp_path / "paper.txt").read_text() == "years of work"
+    with pytest.raises(BundleError, match="no such folder"):
+        bundle.load_items(tmp_path / "paper.txt")

@@ -183,7 +183,9 @@ class CausalEncoder(Network):
         if not self.timed:
             return None
         if sequences.times_T is None:
-            raise BundleError("the ranker was fitted on events with times; these have none.")
+            raise BundleError(
+                "the ranker was fitted on events with times, and these have none: give a timestamp, or fit with timed=false."
+            )
         return sequences.times_T
 
     def scores(self, sequences: Sequences) -> Tensor:

@@ -77,7 +77,7 @@ def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64], times_T: NDArray
 
 
 def gap_classes(times_BL: NDArray[np.int64]) -> Tensor:
-    """0 for less than a second, then one class for each doubling: int64 [B, L, L], from each place (row) back to each other.
+    """0 for the same second (times are cut to whole ones), then one class for each doubling: int64 [B, L, L], from each place (row) back to each other.
 
     The future is class 0; causal attention masks it.
     """
