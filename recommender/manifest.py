@@ -80,7 +80,7 @@ def require_writable(path: Path) -> None:
     if path.is_dir():
         raise SettingsError(f"{path}: this is a folder, not a file that can be written")
     if not path.parent.is_dir():
-        raise SettingsError(f"{path}: the folder {path.parent} is not there")
+        raise SettingsError(f"{path}: the folder is not there")
 
 
 def write_text(path: Path, text: str) -> None:
