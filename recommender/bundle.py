@@ -120,8 +120,6 @@ def _verified(folder: Path, kind: str) -> dict[str, Any]:
     """A bundle's config.json, its files verified."""
     if os.environ.get(UNSAFE_LOAD, "0") not in ("", "0"):
         raise BundleError(f"{UNSAFE_LOAD} is set: it lets files of weights run code. Unset it and start again.")
-    if not folder.is_dir():
-        raise BundleError(f"{folder}: no such folder; a {kind} is one.")
     found = read_manifest(folder, verify=True)
     if found.get("kind") != kind:
         raise BundleError(f"{folder}: this is a {found.get('kind')}, not a {kind}.")

@@ -55,7 +55,7 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         files = {name: (str(file["sha256"]), int(file["bytes"])) for name, file in manifest["files"].items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CorruptFileError(
             f"{path}: missing; {folder} was never completely written. Run the step that makes it again."
         ) from None

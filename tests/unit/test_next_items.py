@@ -12,7 +12,7 @@ from recommender import bundle
 from recommender.benchmarks.quality import as_judged, difference
 from recommender.benchmarks.sequences import benchmark_file
 from recommender.datasets.interactions import read_histories, read_interactions
-from recommender.errors import BundleError, ContractError, SettingsError, TrainingError
+from recommender.errors import BundleError, ContractError, CorruptFileError, SettingsError, TrainingError
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
 from recommender.training.search import Range, search, suggest
 
@@ -207,5 +207,5 @@ def test_a_place_that_cannot_be_written_to_is_said_first(words: dict[str, Any], 
     with pytest.raises(SettingsError, match=message):
         benchmark(tmp_path, **placed)
     assert (tmp_path / "papers" / "thesis.txt").read_text() == (tmp_path / "paper.txt").read_text() == "years of work"
-    with pytest.raises(BundleError, match="no such folder"):
+    with pytest.raises(CorruptFileError, match="was never completely written"):
         bundle.load_items(tmp_path / "paper.txt")
