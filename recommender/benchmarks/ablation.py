@@ -71,10 +71,9 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
 
 def transformers(split: LeaveOneOut, hyper: dict[str, Any], *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """One transformer, and one without each of its parts."""
+    absent = {"without attributes": not split.train.items.num_attributes, "without times": not hyper["timed"]}
     for name, without in {"one transformer alone": {}, **OWN_PARTS}.items():
-        if (name == "without attributes" and not split.train.items.num_attributes) or (
-            name == "without times" and not hyper["timed"]
-        ):
+        if absent.get(name):
             continue
         dials = {one: hyper[one] for one in MEMBER_DIALS} | without
         made = SASRec.fit(

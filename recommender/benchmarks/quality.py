@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.stats import ttest_1samp, ttest_ind
 
 from recommender.benchmarks.journey import journey
 from recommender.benchmarks.machine import machine
@@ -99,18 +99,14 @@ def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict
 
 
 def over_seeds(ours_S: NDArray[np.float64], theirs_S: NDArray[np.float64]) -> list[float] | None:
-    """95 % interval of the difference of two means over seeds (Welch, 1947); None for one of ours. One of theirs has no variance."""
+    """95 % interval of the difference of two means over seeds (Welch, 1947; one of theirs is a constant). None: one of ours tells nothing."""
     if len(ours_S) < 2:
         return None
-    shares = [float(one.var(ddof=1)) / len(one) if len(one) > 1 else 0.0 for one in (ours_S, theirs_S)]
-    freedom = (
-        sum(shares) ** 2
-        / sum(share**2 / (len(one) - 1) for share, one in zip(shares, (ours_S, theirs_S), strict=True) if len(one) > 1)
-        if sum(shares)
-        else 1.0
-    )
-    mean, half = float(ours_S.mean() - theirs_S.mean()), float(t.ppf(0.975, freedom)) * sum(shares) ** 0.5
-    return [mean - half, mean + half]
+    if len(theirs_S) > 1:
+        found = ttest_ind(ours_S, theirs_S, equal_var=False)
+    else:
+        found = ttest_1samp(ours_S - theirs_S[0], 0.0)
+    return [float(edge) for edge in found.confidence_interval(0.95)]
 
 
 def _by_user(rows: list[dict[str, Any]]) -> NDArray[np.float64]:

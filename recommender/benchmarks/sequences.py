@@ -230,8 +230,10 @@ def benchmark_file(
         raise ContractError(interactions.name, "no user has three events, so nobody can be judged", column="user")
     if with_cold:
         cold_split(sequences, seed=seed)
+    began = time.process_time()
     if trials:
         config = tuned(sequences, ranker, trials=trials, study=study, data=digest(data), context=context, config=config)
+    searched = time.process_time() - began
     if checkpoints is not None:  # another seed, dial or file is another run
         context = replace(context, checkpoints=checkpoints / digest(ranker, train_on, seed, config, data)[:16])
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
@@ -245,7 +247,7 @@ def benchmark_file(
         "counts": counts(sequences),
         "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user of three events and more",
         "data": data,
-        "study": str(study) if trials else None,
+        "search": {"study": str(study), "cpu_seconds": round(searched, 2)} if trials else None,
         **machine(),
     }
     write_text(output, json.dumps(content, indent=1, default=str))

@@ -77,7 +77,7 @@ def search(
     )
     found.sampler = optuna.samplers.TPESampler(seed=seed + len(found.trials))  # going on must not draw the same again
     finished = [one for one in found.trials if one.state == optuna.trial.TrialState.COMPLETE]
-    if not found.trials:
+    if not finished:
         found.enqueue_trial(dict(start))
     found.optimize(objective, n_trials=max(trials - len(finished), 0), catch=(TrainingError, SettingsError))
     if not any(one.state == optuna.trial.TrialState.COMPLETE for one in found.trials):

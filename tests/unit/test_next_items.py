@@ -49,6 +49,8 @@ def test_what_is_searched_are_dials_and_the_defaults_lie_within(name: str) -> No
 
 def test_a_search_starts_with_the_defaults_and_goes_on_where_it_was(tmp_path: Path) -> None:
     first = benchmark(tmp_path, trials=3)
+    assert first["search"]["study"] == str(tmp_path / "out-study.db")
+    assert first["search"]["cpu_seconds"] > 0
     study = json.loads((tmp_path / "out-study.json").read_text())
     assert [one["number"] for one in study["trials"]] == [0, 1, 2]
     assert study["trials"][0]["decay"] == item_defaults_of("rules")["decay"]
@@ -58,6 +60,23 @@ def test_a_search_starts_with_the_defaults_and_goes_on_where_it_was(tmp_path: Pa
     again = json.loads((tmp_path / "out-study.json").read_text())
     assert again["trials"][:3] == study["trials"]
     assert len(again["trials"]) == 4
+
+
+def test_a_search_that_was_killed_in_its_first_trial_still_tries_the_defaults(tmp_path: Path) -> None:
+    tried: list[float] = []
+
+    def objective(trial: Any) -> float:
+        tried.append(suggest(trial, {"rate": Range(0.0, 1.0)})["rate"])
+        if len(tried) == 1:
+            raise KeyboardInterrupt
+        return tried[-1]
+
+    facts: dict[str, Any] = {"trials": 3, "start": {"rate": 0.25}, "seed": 1, "direction": "maximize"}
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "a.db", "a", objective, **facts)
+    search(tmp_path / "a.db", "a", objective, **facts)
+    assert tried[:2] == [0.25, 0.25]
+    assert len(tried) == 4
 
 
 def test_a_dial_that_was_given_is_not_searched(tmp_path: Path) -> None:
