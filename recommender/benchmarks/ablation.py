@@ -1,15 +1,16 @@
 """`make bench-ablation`: what each part of the flagship is worth, on the validation item, with intervals over users.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seed 17] [--members] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members] [--set dial=…]
 
-The flagship is fitted once; then each part is left out, the gate is fitted anew on one half of the users and judged on the other, and the
-other way round. `--members` trains one transformer, and one without each of its own parts, instead. No test item is read.
+The flagship is fitted once a seed; then each part is left out, the gate is fitted anew on one half of the users and judged on the
+other, and the other way round. `--members` trains one transformer, and one without each of its own parts, instead. A user's gain is
+the mean over the seeds. No test item is read.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,24 +84,34 @@ def transformers(split: LeaveOneOut, hyper: dict[str, Any], *, seed: int) -> Ite
         yield name, ndcg(judge(made, split.train.take(users), split.validation_U[users]).ranks)
 
 
-def rows_of(variants: Iterator[tuple[str, NDArray[np.float64]]], facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each variant beside the first one."""
-    whole_U: NDArray[np.float64] | None = None
-    for name, gain_U in variants:
-        whole_U = gain_U if whole_U is None else whole_U
-        against = paired(gain_U, whole_U)
-        low, high = against["interval95"]
-        yield {**facts, "variant": name, "ndcg@10": float(gain_U.mean()), **against}
-        print(
-            f"{facts['set']}, {name}: {gain_U.mean():.4f}, {against['mean']:+.4f} [{low:+.4f}, {high:+.4f}]", flush=True
-        )
+def left_out(
+    split: LeaveOneOut, config: dict[str, Any], *, members: bool, seed: int
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Of the flagship with these dials: its `parts`, or with `members` those of one of its `transformers`."""
+    if members:
+        return transformers(split, by_size(split.train, {**DEFAULTS, **config}), seed=seed)
+    context = FitContext(seed=seed, threads=1)
+    return parts(
+        split, Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context), seed=seed
+    )
+
+
+def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each variant beside the first one, users' gains averaged over the seeds that both were fitted with."""
+    whole, rows = next(iter(gains.values())), []
+    for name, of_seeds in gains.items():
+        gain_U = np.mean(of_seeds, axis=0)
+        against = paired(gain_U, np.mean(whole[: len(of_seeds)], axis=0))
+        by_seed = [float(gain_U.mean()) for gain_U in of_seeds]
+        rows.append({**facts, "variant": name, "ndcg@10": float(gain_U.mean()), "by_seed": by_seed, **against})
+    return rows
 
 
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
-    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--seeds", default="17")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
     given = parser.parse_args(words)
@@ -109,21 +120,23 @@ def main(words: list[str] | None = None) -> int:
         return 0
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
     try:
-        config = dict(map(dial, given.dials))
+        config, seeds = dict(map(dial, given.dials)), [int(seed) for seed in given.seeds.split(",")]
         for data in given.sets.split(","):
             split = LeaveOneOut.of(as_judged(given.data or Path(), data))
-            if given.members:
-                variants = transformers(split, by_size(split.train, {**DEFAULTS, **config}), seed=given.seed)
-            else:
-                context = FitContext(seed=given.seed, threads=1)
-                fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
-                variants = parts(split, fusion, seed=given.seed)
-            facts = {"set": data, "of": "transformer" if given.members else "flagship", "seed": given.seed}
-            facts |= {"config": config, **machine()}
-            found = list(rows_of(variants, facts))
-            rows = [row for row in rows if (row["set"], row["of"]) != (data, facts["of"])] + found
-            OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-            write_text(OUTPUT, json.dumps({"rows": rows}, indent=1))
+            facts = {"set": data, "of": "transformer" if given.members else "flagship", "seeds": seeds}
+            others = [row for row in rows if (row["set"], row["of"]) != (data, facts["of"])]
+            gains: dict[str, list[NDArray[np.float64]]] = {}
+            for seed in seeds:
+                for name, gain_U in left_out(split, config, members=given.members, seed=seed):
+                    gains.setdefault(name, []).append(gain_U)
+                    found = rows_of(gains, {**facts, "config": config, **machine()})
+                    print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)
+                    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+                    write_text(OUTPUT, json.dumps({"rows": others + found}, indent=1))
+            rows = others + found
+            for row in found:
+                low, high = row["interval95"]
+                print(f"{data}, {row['variant']}: {row['ndcg@10']:.4f}, {row['mean']:+.4f} [{low:+.4f}, {high:+.4f}]")
     except RecommenderError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

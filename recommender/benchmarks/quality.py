@@ -1,6 +1,7 @@
 """`make bench-quality`: next-item rankers on ML-1M and Amazon Beauty, all seeds, every reading of a test logged.
 
     python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
+        [--checkpoints FOLDER]
 
 Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
 The paired difference of the flagship to the rules, to SASRec and to a peer is over users, and over seeds where there are several.
@@ -22,7 +23,17 @@ from recommender.benchmarks.journey import journey
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.movielens import movielens_attributes
 from recommender.benchmarks.peer_quality import PEERS, run_peer
-from recommender.benchmarks.sequences import TrainOn, cold, counts, dial, interval, log_reading, paired, run
+from recommender.benchmarks.sequences import (
+    TrainOn,
+    checkpoints_of,
+    cold,
+    counts,
+    dial,
+    interval,
+    log_reading,
+    paired,
+    run,
+)
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import RecommenderError, SettingsError
 from recommender.manifest import write_text
@@ -41,10 +52,17 @@ TOPS, BEYOND = " 123456789A.", 11
 
 
 def measure(
-    sequences: Sequences, data: str, ranker: str, train_on: TrainOn, seed: int, config: dict[str, Any]
+    sequences: Sequences,
+    data: str,
+    ranker: str,
+    train_on: TrainOn,
+    seed: int,
+    config: dict[str, Any],
+    checkpoints: Path | None = None,
 ) -> dict[str, Any]:
     """One row: fit, judge, note the reading. `tops` are the users' ranks, for paired differences."""
-    context = FitContext(seed=seed, threads=1)
+    own = checkpoints and checkpoints_of(checkpoints, data, ranker, train_on, seed, config)
+    context = FitContext(seed=seed, threads=1, checkpoints=own)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None
     log_reading(READINGS, data, ranker, train_on, seed)
@@ -200,6 +218,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="17")
     parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")
+    parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on; not for --cold and peers")
     parser.add_argument("--cold", action="store_true", help="cold items only: one fit without them a ranker and seed")
     given = parser.parse_args(words)
     if given.data is None and given.sets != "journey":
@@ -221,7 +240,7 @@ def main(words: list[str] | None = None) -> int:
                         if ranker in PEERS:
                             row = measure_peer(sequences, data, ranker, given.train_on, seed, config)
                         else:
-                            row = measure(sequences, data, ranker, given.train_on, seed, config)
+                            row = measure(sequences, data, ranker, given.train_on, seed, config, given.checkpoints)
                         rows = [one for one in rows if _key(one) != _key(row)] + [row]
                     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
                     content = {"rows": rows, "differences": compared(rows), "cold": colds}

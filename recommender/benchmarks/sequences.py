@@ -22,6 +22,7 @@ from recommender.datasets.interactions import read_interactions
 from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
+from recommender.lineage import code_version
 from recommender.manifest import digest, require_writable, sha256, write_text
 from recommender.models.next_item import ItemRanker, item_ranker_class, require_dials, searched_of
 from recommender.models.next_item.export import export, require_exportable
@@ -32,6 +33,7 @@ from recommender.training.search import search, suggest, write_trials
 
 EXPORTED_USERS = 256
 """On so many users a program is compared with its ranker."""
+NOTED_EVERY_S = 30.0
 TrainOn = Literal["train", "train+validation"]
 
 
@@ -54,7 +56,8 @@ def run(
     config: dict[str, Any] | None = None,
     read_test: bool = True,
 ) -> Result:
-    """Fit the ranker called `name` and judge it. CPU seconds are those of this process, choosing included.
+    """Fit the ranker called `name` and judge it. Seconds are those of the fit, choosing included, and of fits that were killed and
+    left the context's checkpoints.
 
     Raises:
         BundleError: no ranker is called that.
@@ -64,17 +67,18 @@ def run(
     context, config = context or FitContext(), config or {}
     require_dials(name, config)
     cls, split = item_ranker_class(name), LeaveOneOut.of(sequences)
-    started, began = time.process_time(), time.perf_counter()
+    spent = _Spent(context)
+    context = replace(context, progress=spent.told)
     ranker = cls.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
     chosen = ranker.chosen()
     validation = None
     if train_on == "train":
-        fitted, wall = time.process_time() - started, time.perf_counter() - began
+        cost = spent.seconds()
         validation = judge(ranker, split.train, split.validation_U)
     else:
         again = replace(context, checkpoints=context.checkpoints and context.checkpoints / "again", earlier=None)
         ranker = cls.fit(split.train_and_validation, held_out_U=None, config={**config, **chosen}, context=again)
-        fitted, wall = time.process_time() - started, time.perf_counter() - began
+        cost = spent.seconds()
     before = time.process_time()
     test = judge(ranker, split.train_and_validation, split.test_U) if read_test else None
     facts = {
@@ -83,12 +87,41 @@ def run(
         "seed": context.seed,
         "config": config,
         "chosen": chosen,
-        "fit_cpu_seconds": round(fitted, 2),
-        "fit_seconds": round(wall, 2),
+        **cost,
         "score_cpu_seconds": round(time.process_time() - before, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     return Result(ranker, validation, test, facts)
+
+
+class _Spent:
+    """What a fit costs, over all the processes that were killed on the way: noted beside its checkpoints every half minute."""
+
+    def __init__(self, context: FitContext) -> None:
+        self._file = context.checkpoints and context.checkpoints / "spent.json"
+        earlier: dict[str, float] = {}
+        if self._file is not None and self._file.is_file():
+            earlier = json.loads(self._file.read_text(encoding="utf-8"))
+        self._cpu = time.process_time() - earlier.get("fit_cpu_seconds", 0.0)
+        self._wall = self._noted = time.perf_counter()
+        self._wall -= earlier.get("fit_seconds", 0.0)
+        self._tell = context.progress
+
+    def seconds(self) -> dict[str, float]:
+        cost = {"fit_cpu_seconds": time.process_time() - self._cpu, "fit_seconds": time.perf_counter() - self._wall}
+        cost = {name: round(seconds, 2) for name, seconds in cost.items()}
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._file, json.dumps(cost))
+        return cost
+
+    def told(self, facts: dict[str, Any]) -> None:
+        """In the place of the context's progress."""
+        if self._file is not None and time.perf_counter() - self._noted >= NOTED_EVERY_S:
+            self._noted = time.perf_counter()
+            self.seconds()
+        if self._tell is not None:
+            self._tell(facts)
 
 
 def cold(
@@ -234,8 +267,8 @@ def benchmark_file(
     if trials:
         config = tuned(sequences, ranker, trials=trials, study=study, data=digest(data), context=context, config=config)
     searched = time.process_time() - began
-    if checkpoints is not None:  # another seed, dial or file is another run
-        context = replace(context, checkpoints=checkpoints / digest(ranker, train_on, seed, config, data)[:16])
+    if checkpoints is not None:
+        context = replace(context, checkpoints=checkpoints_of(checkpoints, ranker, train_on, seed, config, data))
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None
     content = {
@@ -269,6 +302,11 @@ def benchmark_file(
         }
     write_text(output, json.dumps(content, indent=1, default=str))
     return content
+
+
+def checkpoints_of(folder: Path, *identity: Any) -> Path:
+    """A run's own checkpoints: named by `identity` (ranker, data, seed, dials, …) and the code, so that nothing else is resumed."""
+    return folder / digest(*identity, code_version())[:16]
 
 
 def interval(values_U: NDArray[np.float64]) -> list[float]:

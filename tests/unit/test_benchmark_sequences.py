@@ -40,6 +40,19 @@ def test_another_seed_in_the_same_checkpoints_folder_is_another_run(tmp_path: Pa
     assert len(list(folder.iterdir())) == 2
 
 
+def test_a_killed_fit_goes_on_and_its_cost_counts_what_was_spent_before(tmp_path: Path) -> None:
+    path, folder = events(tmp_path / "e.csv"), tmp_path / "checkpoints"
+    whole = benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)
+    (run_folder,) = folder.iterdir()
+    spent = json.loads((run_folder / "spent.json").read_text())
+    assert spent["fit_cpu_seconds"] == whole["fit_cpu_seconds"]
+    (run_folder / "spent.json").write_text(json.dumps({name: value + 100 for name, value in spent.items()}))
+    again = benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)
+    assert again["fit_cpu_seconds"] > 100
+    assert again["fit_seconds"] > 100
+    assert again["ndcg@10"] == whole["ndcg@10"]
+
+
 def test_nobody_with_three_events_is_said_before_anything_is_fitted(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="no user has three events"):
         benchmark(events(tmp_path / "e.csv", each=2))

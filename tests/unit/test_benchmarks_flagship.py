@@ -37,7 +37,7 @@ def circle(*, attributes: bool) -> Sequences:
 def test_every_part_of_the_flagship_is_left_out_once() -> None:
     split = LeaveOneOut.of(circle(attributes=True))
     fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(threads=1))
-    rows = list(rows_of(parts(split, fusion, seed=1), {"set": "circle"}))
+    rows = rows_of({name: [gain_U] for name, gain_U in parts(split, fusion, seed=1)}, {"set": "circle"})
     assert [row["variant"] for row in rows] == [
         "the flagship",
         "weights linear, no hidden layer",
@@ -56,9 +56,18 @@ def test_every_part_of_the_flagship_is_left_out_once() -> None:
 def test_every_part_of_a_transformer_is_left_out_once(attributes: bool, variants: int) -> None:
     split = LeaveOneOut.of(circle(attributes=attributes))
     hyper = by_size(split.train, {**DEFAULTS, **SMALL, "epochs": 1})
-    rows = list(rows_of(transformers(split, hyper, seed=1), {"set": "circle"}))
-    assert len(rows) == variants
-    assert len({row["ndcg@10"] for row in rows}) > 1
+    gains = dict(transformers(split, hyper, seed=1))
+    assert len(gains) == variants
+    assert len({gain_U.mean() for gain_U in gains.values()}) > 1
+
+
+def test_an_ablation_averages_each_users_gain_over_the_seeds_that_both_have() -> None:
+    whole = [np.array([1.0, 0.0, 0.5]), np.array([0.0, 1.0, 0.5])]
+    rows = rows_of({"whole": whole, "without": [np.array([0.5, 0.0, 0.5])]}, {"set": "x"})
+    assert rows[0]["ndcg@10"] == 0.5
+    assert rows[0]["by_seed"] == [0.5, 0.5]
+    assert rows[1]["mean"] == pytest.approx((0.5 + 0.0 + 0.5) / 3 - 0.5)
+    assert rows[1]["by_seed"] == [pytest.approx(1 / 3)]
 
 
 def test_compression_has_a_row_for_each_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

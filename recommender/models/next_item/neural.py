@@ -33,9 +33,10 @@ TRAINING: dict[str, Any] = {
     "judged_users": 2000,
     "average": 0.0,
 }
-"""average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the rate
-falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank counted: cut at
-10 it would be chance that stops a small set) without a gain before it stops. A config may say `stop_at`, what an earlier fit chose: stop after this share."""
+"""average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the
+rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank
+counted: cut at 10 it would be chance that stops a small set) without a gain before it stops. A config may say `stop_at`, what an
+earlier fit chose: stop after this share."""
 
 
 @dataclass(frozen=True)
