@@ -34,7 +34,7 @@ from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
     "members": 3,
-    "width": 64,
+    "width": 128,
     "blocks": 2,
     "heads": 2,
     "length": 200,
@@ -62,13 +62,14 @@ DEFAULTS: dict[str, Any] = {
     "mix": None,
     "stop_at": None,
 }
-"""timed: attention sees the time between events, where there are times · members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core) does not
-suffice; then epochs fall too · dropout, tokens, rate: None takes them from the number of events (see `by_size`) · rules, latent, content:
-whether these are experts · text, text_cache: as in `content_rules`, for items that nobody took · mix, stop_at: what an earlier fit chose.
-The rest: as in `neural.TRAINING`, `sasrec` and `causal`."""
+"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
+does not suffice; then epochs fall too · timed: attention sees the time between events, where there are times · dropout, tokens, rate:
+None takes them from the number of events (see `by_size`) · rules, latent, content: whether these are experts · text, text_cache: as in
+`content_rules`, for items that nobody took · mix, stop_at: what an earlier fit chose. The rest: as in `neural.TRAINING`, `sasrec` and
+`causal`."""
 SEARCHED: Space = {
     **neural.SEARCHED,
-    "width": (32, 64, 128),
+    "width": (64, 128, 256),
     "blocks": Range(1, 3),
     "tokens": Range(512, 8192, log=True),
 }
