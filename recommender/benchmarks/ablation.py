@@ -34,6 +34,7 @@ from recommender.sequences import LeaveOneOut
 OUTPUT = Path("reports/bench/ablation.json")
 OWN_PARTS: dict[str, dict[str, Any]] = {
     "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
+    "half as wide": {"width": DEFAULTS["width"] // 2},
     "without the distance bias": {"relative": False},
     "without the gate of channels": {"gated": False},
     "without attributes": {"attributes": False},
