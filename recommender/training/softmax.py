@@ -17,6 +17,8 @@ BUFFER = 1 << 19
 BUFFER_GPU = 1 << 27
 MIN_ROWS = 32
 """Fewer rows than this in a block waste the matrix units: then the items are cut as well."""
+ROWS = 128
+"""Whole rows of logits are taken so many at a time at least: each block reads and writes the whole table and its gradient."""
 TINY = 1e-30
 
 
@@ -57,6 +59,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         items_VD = weight_VD.detach()[first:]
         size = buffer or (BUFFER_GPU if states_MD.is_cuda else BUFFER)
+        by_rows = size >= MIN_ROWS * len(items_VD) or len(states_MD) * len(items_VD) <= size
+        if buffer is None and by_rows and not states_MD.is_cuda:
+            size = max(size, ROWS * len(items_VD))
         targets_M = targets_M - first
         bias = None if bias_V is None else bias_V.detach()[first:]
         states = states_MD.detach().contiguous()
@@ -64,7 +69,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
         into = grad_weight[first:], None if grad_bias is None else grad_bias[first:]
-        walk = _by_rows if size >= MIN_ROWS * len(items_VD) or len(states) * len(items_VD) <= size else _by_items
+        walk = _by_rows if by_rows else _by_items
         loss = walk(states, items_VD, bias, targets_M, weights_M, smoothing, size, grad_states, *into)
         ctx.save_for_backward(grad_states, grad_weight, grad_bias)  # type: ignore[arg-type]
         return loss

@@ -63,17 +63,21 @@ class Block(nn.Module):
         self.gap_HK = nn.Parameter(torch.zeros(heads, GAPS)) if timed else None
 
     def forward(self, x_TD: Tensor, groups: tuple[Group, ...]) -> Tensor:
-        z_TX = self.qkv(self.norm_attention(x_TD))
-        width = x_TD.shape[1]
-        mixed_TD = torch.cat([self._attend(z_TX[:, : 3 * width], group) for group in groups])
-        if self.gated:
-            mixed_TD = mixed_TD * torch.sigmoid(z_TX[:, 3 * width :])
+        qkv_TX, width = self.qkv(self.norm_attention(x_TD)), x_TD.shape[1]
+        # Parts of a split: a slice would have a gradient as large as the whole.
+        qkv_TX, gate_TD = qkv_TX.split([3 * width, width], dim=1) if self.gated else (qkv_TX, None)
+        parts = qkv_TX.split([len(group.real) for group in groups]) if len(groups) > 1 else (qkv_TX,)
+        mixed_TD = torch.cat([self._attend(*both) for both in zip(parts, groups, strict=True)])
+        if gate_TD is not None:
+            mixed_TD = mixed_TD * torch.sigmoid(gate_TD)
         x_TD = x_TD + self._drop(self.out(mixed_TD))
         return x_TD + self._drop(self.narrow(self._drop(functional.gelu(self.wide(self.norm_forward(x_TD))))))
 
     def _attend(self, qkv_TX: Tensor, group: Group) -> Tensor:
         size, length = group.tokens_BL.shape
-        laid_out = qkv_TX.index_select(0, group.tokens_BL.reshape(-1)).view(size, length, 3, self.heads, -1)
+        laid_out = qkv_TX.index_select(0, (group.tokens_BL - group.first).reshape(-1)).view(
+            size, length, 3, self.heads, -1
+        )
         q, k, v = laid_out.permute(2, 0, 3, 1, 4)
         bias = self._bias(group, length)
         if bias is None:
@@ -93,7 +97,17 @@ class Block(nn.Module):
         return timed_BHLL if bias is None else timed_BHLL + bias
 
     def _drop(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.dropout, self.training)
+        return drop(x, self.dropout) if self.training else x
+
+
+def drop(x: Tensor, share: float) -> Tensor:
+    """Dropout; on a CPU by 16 random bits a number, a third of the time of `functional.dropout`: shares are rounded to 1 / 65,536."""
+    if x.is_cuda or not 0 < share < 1:
+        return functional.dropout(x, share)
+    dropped = round(share * (1 << 16))
+    bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None).view(torch.int16)
+    kept = bits[: x.numel()].view(x.shape) >= dropped - (1 << 15)
+    return x * kept.to(x.dtype).mul_((1 << 16) / ((1 << 16) - dropped))
 
 
 def distances(length: int, device: torch.device) -> Tensor:
@@ -208,7 +222,7 @@ class CausalEncoder(Network):
         x_TD = functional.embedding(items_T, table_VD) * math.sqrt(table_VD.shape[1])
         if self.places is not None:
             x_TD = x_TD + self.places[places_T]
-        x_TD = functional.dropout(x_TD, self.dropout, self.training)
+        x_TD = drop(x_TD, self.dropout) if self.training else x_TD
         for block in self.blocks:
             x_TD = block(x_TD, groups)
         out: Tensor = self.norm(x_TD)

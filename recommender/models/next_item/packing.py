@@ -26,12 +26,14 @@ class Group:
     """Token at each place; behind a sequence's end its last one again, which causal attention never lets others see."""
     real: Tensor
     """Places of [B x L] that are tokens, in the tokens' order."""
+    first: int = 0
+    """The group's first token: it has the batch's tokens from there on."""
     gaps_BLL: Tensor | None = None
     """Class of the time from each place back to each other (`gap_classes`), int64; None where there are no times."""
 
     def to(self, device: torch.device) -> "Group":
         gaps_BLL = None if self.gaps_BLL is None else self.gaps_BLL.to(device)
-        return Group(self.tokens_BL.to(device), self.real.to(device), gaps_BLL)
+        return Group(self.tokens_BL.to(device), self.real.to(device), self.first, gaps_BLL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64], times_T: NDArray
         tokens = first[begin:end, None] + np.minimum(within, some - 1)
         real = np.flatnonzero((within < some).ravel())
         gaps = None if times_T is None else gap_classes(times_T[starts[begin:end, None] + np.minimum(within, some - 1)])
-        groups.append(Group(torch.from_numpy(tokens), torch.from_numpy(real), gaps))
+        groups.append(Group(torch.from_numpy(tokens), torch.from_numpy(real), int(first[begin]), gaps))
         begin = end
     last = np.empty(len(order), dtype=np.int64)
     last[order] = first + lengths - 1
