@@ -93,7 +93,7 @@ def test_a_program_and_the_result_of_one_name_do_not_overwrite_each_other(tmp_pa
     [
         ({"epochs": "x"}, "epochs is 'x', not a number"),
         ({"epochs": 0}, "epochs is 0; it is at least 1"),
-        ({"heads": 3}, "width 64 cannot be shared by 3 heads"),
+        ({"heads": 3}, "width 128 cannot be shared by 3 heads"),
         ({"members": 0}, "members is 0; it is at least 1"),
     ],
 )
