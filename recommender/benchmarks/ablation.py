@@ -34,7 +34,6 @@ from recommender.sequences import LeaveOneOut
 OUTPUT = Path("reports/bench/ablation.json")
 OWN_PARTS: dict[str, dict[str, Any]] = {
     "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
-    "half as wide": {"width": DEFAULTS["width"] // 2},
     "without the distance bias": {"relative": False},
     "without the gate of channels": {"gated": False},
     "without attributes": {"attributes": False},
@@ -74,7 +73,8 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
 def transformers(split: LeaveOneOut, hyper: dict[str, Any], *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """One transformer, and one without each of its parts."""
     absent = {"without attributes": not split.train.items.num_attributes, "without times": not hyper["timed"]}
-    for name, without in {"one transformer alone": {}, **OWN_PARTS}.items():
+    half = {"width": int(hyper["width"]) // 2}
+    for name, without in {"one transformer alone": {}, "half as wide": half, **OWN_PARTS}.items():
         if absent.get(name):
             continue
         dials = {one: hyper[one] for one in MEMBER_DIALS} | without

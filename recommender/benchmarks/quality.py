@@ -61,7 +61,7 @@ def measure(
     checkpoints: Path | None = None,
 ) -> dict[str, Any]:
     """One row: fit, judge, note the reading. `tops` are the users' ranks, for paired differences."""
-    own = checkpoints and checkpoints_of(checkpoints, data, ranker, train_on, seed, config)
+    own = checkpoints and checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config)
     context = FitContext(seed=seed, threads=1, checkpoints=own)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None

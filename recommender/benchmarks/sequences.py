@@ -4,6 +4,7 @@ The last item of a user is the test, the one before it validation. Trained on `t
 learned from; trained on `train+validation`, a first fit chooses and a second learns from it too. Each reading of a test is logged.
 """
 
+import hashlib
 import json
 import resource
 import time
@@ -268,7 +269,7 @@ def benchmark_file(
         config = tuned(sequences, ranker, trials=trials, study=study, data=digest(data), context=context, config=config)
     searched = time.process_time() - began
     if checkpoints is not None:
-        context = replace(context, checkpoints=checkpoints_of(checkpoints, ranker, train_on, seed, config, data))
+        context = replace(context, checkpoints=checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config))
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None
     content = {
@@ -304,9 +305,14 @@ def benchmark_file(
     return content
 
 
-def checkpoints_of(folder: Path, *identity: Any) -> Path:
-    """A run's own checkpoints: named by `identity` (ranker, data, seed, dials, …) and the code, so that nothing else is resumed."""
-    return folder / digest(*identity, code_version())[:16]
+def checkpoints_of(folder: Path, sequences: Sequences, *identity: Any) -> Path:
+    """A run's own checkpoints: named by what the sequences hold, `identity` (ranker, seed, dials, …) and the code, so that nothing
+    else is resumed.
+    """
+    items = sequences.items
+    held = (sequences.offsets, sequences.items_T, sequences.times_T, items.attribute_offsets, items.attributes_P)
+    hashes = [None if one is None else hashlib.sha256(one.tobytes()).hexdigest() for one in held]
+    return folder / digest(hashes, items.ids, items.texts, *identity, code_version())[:16]
 
 
 def interval(values_U: NDArray[np.float64]) -> list[float]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BUFFER = 1 << 19
-"""Elements of a block of logits on a CPU: 2 MiB, which stays in its cache."""
+"""Elements of a block of logits on a CPU, if these are `ROWS` rows: 2 MiB, which stays in its cache; 8 MiB at the most."""
 BUFFER_GPU = 1 << 27
 MIN_ROWS = 32
 """Fewer rows than this in a block waste the matrix units: then the items are cut as well."""

@@ -1,6 +1,7 @@
 """`benchmark sequences` refuses what it cannot use before it fits anything, and loses nothing of what it has fitted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recommender.benchmarks.sequences import benchmark_file, run
+from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, run
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError
 from recommender.models.next_item.fusion import DEFAULTS, by_size
@@ -38,6 +39,15 @@ def test_another_seed_in_the_same_checkpoints_folder_is_another_run(tmp_path: Pa
     ]
     assert found[1] == found[2] == found[3]
     assert len(list(folder.iterdir())) == 2
+
+
+def test_other_data_in_the_same_checkpoints_folder_are_another_run(tmp_path: Path) -> None:
+    some = read_interactions(events(tmp_path / "e.csv"))
+    other = read_interactions(events(tmp_path / "f.csv", item=lambda number: f"i{number * 2 % 9}"))
+    assert checkpoints_of(tmp_path, some, "sasrec", 1) == checkpoints_of(tmp_path, some, "sasrec", 1)
+    assert checkpoints_of(tmp_path, some, "sasrec", 1) != checkpoints_of(tmp_path, other, "sasrec", 1)
+    named = replace(some, items=replace(some.items, ids=tuple(f"{name}!" for name in some.items.ids)))
+    assert checkpoints_of(tmp_path, some, "sasrec", 1) != checkpoints_of(tmp_path, named, "sasrec", 1)
 
 
 def test_a_killed_fit_goes_on_and_its_cost_counts_what_was_spent_before(tmp_path: Path) -> None:
