@@ -11,10 +11,13 @@ def machine() -> dict[str, str]:
     """date, commit (with + where the tree had changes; empty outside a repository), hardware, torch's version."""
     import torch
 
+    from recommender.training.precision import cpu_has_units
+
+    units = "with" if cpu_has_units() else "without"
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
-        "hardware": f"{os.cpu_count()} cores of {_processor()}, {platform.system()} {platform.machine()}",
+        "hardware": f"{os.cpu_count()} cores of {_processor()}, {platform.system()} {platform.machine()} {units} bf16 units",
         "torch": str(torch.__version__),
     }
 

@@ -24,7 +24,7 @@ EPOCHS = 2
 """Enough batches for what is asked."""
 
 
-def hyper_of(shape: Shape, *, tokens: int) -> dict[str, Any]:
+def hyper_of(shape: Shape, *, tokens: int, precision: str) -> dict[str, Any]:
     """The dials of SASRec for the benchmark's shape; `tokens`: targets of a batch."""
     return {
         **DEFAULTS,
@@ -35,12 +35,14 @@ def hyper_of(shape: Shape, *, tokens: int) -> dict[str, Any]:
         "dropout": shape.dropout,
         "rate": shape.learning_rate,
         "tokens": tokens,
+        "precision": precision,
     }
 
 
-def encoder_of(shape: Shape, sequences: Sequences, *, tokens: int = 2048) -> CausalEncoder:
+def encoder_of(shape: Shape, sequences: Sequences, *, tokens: int = 2048, precision: str = "fp32") -> CausalEncoder:
     """Our encoder in the benchmark's shape, with fresh weights."""
-    return CausalEncoder(Size(shape.num_items, sequences.num_users, 0, 0), hyper_of(shape, tokens=tokens))
+    hyper = hyper_of(shape, tokens=tokens, precision=precision)
+    return CausalEncoder(Size(shape.num_items, sequences.num_users, 0, 0), hyper)
 
 
 def measure(request: Request) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def measure(request: Request) -> dict[str, Any]:
     context = FitContext(seed=request.seed)
     with reproducible(context):
         torch.manual_seed(request.seed)
-        encoder = encoder_of(request.shape, sequences, tokens=request.batch_size)
+        encoder = encoder_of(request.shape, sequences, tokens=request.batch_size, precision=request.precision)
     began = process_time()
     rng = np.random.default_rng(request.seed)
     batches = [batch for _ in range(EPOCHS) for batch in encoder.batches(sequences, rng)]
@@ -95,13 +97,15 @@ def plain_loss(encoder: CausalEncoder, sequences: Sequences, table_VD: Tensor) -
 
 
 @torch.no_grad()
-def loss_difference(shape: Shape, sequences: Sequences, *, users: int = 16, scale: float = 8.0) -> float:
+def loss_difference(
+    shape: Shape, sequences: Sequences, *, precision: str = "fp32", users: int = 16, scale: float = 8.0
+) -> float:
     """Largest |our training loss - the plain formula| over batches of `users` users: the same weights, dropout off.
 
     Fresh weights say little (every loss is near log V), so items and states are spread by `scale` as training spreads them.
     """
     torch.manual_seed(0)
-    encoder = encoder_of(shape, sequences).eval()
+    encoder = encoder_of(shape, sequences, precision=precision).eval()
     encoder.items.weight.mul_(scale)
     table_VD, differences = encoder.table(), []
     usable = np.flatnonzero(sequences.lengths_U > 1)

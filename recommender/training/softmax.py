@@ -17,7 +17,7 @@ BUFFER = 1 << 19
 BUFFER_GPU = 1 << 27
 MIN_ROWS = 32
 """Fewer rows than this in a block waste the matrix units: then the items are cut as well."""
-ROWS = 128
+ROWS, ROWS_HALF = 128, 256
 """Whole rows of logits are taken so many at a time at least: each block reads and writes the whole table and its gradient."""
 TINY = 1e-30
 
@@ -31,15 +31,17 @@ def linear_cross_entropy(
     first: int = 0,
     weights_M: Tensor | None = None,
     smoothing: float = 0.0,
+    half: bool = False,
     buffer: int | None = None,
 ) -> Tensor:
     """Sum over targets of -log softmax(states @ weight.T + bias)[target], times `weights_M` where given.
 
     `first`: rows of `weight_VD` before it are no item and never compete (row 0 of an embedding). `smoothing`: this share of each
-    target's mass is spread evenly over all items. Gradients reach `states_MD`, `weight_VD` and `bias_V`; float32 accumulation.
+    target's mass is spread evenly over all items. Gradients reach `states_MD`, `weight_VD` and `bias_V`. `half`: the matrix products
+    are of bfloat16 (a logit is right to about 1 in 400); sums over blocks, the loss and the gradients stay float32.
     """
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_MD, weight_VD, targets_M, bias_V, weights_M, first, smoothing, buffer
+        states_MD, weight_VD, targets_M, bias_V, weights_M, first, smoothing, half, buffer
     )
     return loss
 
@@ -55,22 +57,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weights_M: Tensor | None,
         first: int,
         smoothing: float,
+        half: bool,
         buffer: int | None,
     ) -> Tensor:
         items_VD = weight_VD.detach()[first:]
         size = buffer or (BUFFER_GPU if states_MD.is_cuda else BUFFER)
         by_rows = size >= MIN_ROWS * len(items_VD) or len(states_MD) * len(items_VD) <= size
         if buffer is None and by_rows and not states_MD.is_cuda:
-            size = max(size, ROWS * len(items_VD))
+            size = max(size, (ROWS_HALF if half else ROWS) * len(items_VD))
         targets_M = targets_M - first
         bias = None if bias_V is None else bias_V.detach()[first:]
         states = states_MD.detach().contiguous()
-        grad_states = torch.empty_like(states)
+        grad_states = torch.zeros_like(states)
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
         into = grad_weight[first:], None if grad_bias is None else grad_bias[first:]
         walk = _by_rows if by_rows else _by_items
-        loss = walk(states, items_VD, bias, targets_M, weights_M, smoothing, size, grad_states, *into)
+        kind = torch.bfloat16 if half else states.dtype
+        loss = walk(states.to(kind), items_VD, bias, targets_M, weights_M, smoothing, size, grad_states, *into)
         ctx.save_for_backward(grad_states, grad_weight, grad_bias)  # type: ignore[arg-type]
         return loss
 
@@ -81,7 +85,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for one in (grad_states, grad_weight, grad_bias):
             if one is not None:
                 one.mul_(grad)
-        return grad_states, grad_weight, None, grad_bias, None, None, None, None
+        return grad_states, grad_weight, None, grad_bias, None, None, None, None, None
 
 
 def _by_rows(
@@ -99,7 +103,8 @@ def _by_rows(
     """Blocks of whole rows: one pass."""
     num_items = len(items)
     rows = max(min(size // num_items, len(states)), 1)
-    logits = states.new_empty(rows, num_items)
+    logits, items = states.new_empty(rows, num_items), items.to(states.dtype)
+    bias = None if bias is None else bias.to(states.dtype)
     places = torch.arange(rows, device=states.device)
     total = torch.zeros((), dtype=torch.float32, device=states.device)
     transposed = items.T
@@ -110,14 +115,14 @@ def _by_rows(
             torch.mm(h, transposed, out=block)
         else:
             torch.addmm(bias, h, transposed, out=block)
-        at_target = block[place, t]
-        mean = block.mean(dim=1) if smoothing else None
+        at_target = block[place, t].float()
+        mean = block.mean(dim=1, dtype=torch.float32) if smoothing else None
         torch.softmax(block, dim=1, out=block)
-        losses = -block[place, t].clamp_(min=TINY).log_()
+        losses = -block[place, t].float().clamp_(min=TINY).log_()
         lost = losses > 60.0  # below what a probability can hold: from the logits instead
         if bool(lost.any()):
             exact = h[lost] @ transposed if bias is None else torch.addmm(bias, h[lost], transposed)
-            losses[lost] = exact.logsumexp(dim=1) - at_target[lost]
+            losses[lost] = exact.float().logsumexp(dim=1) - at_target[lost]
         block[place, t] -= 1.0 - smoothing
         if mean is not None:
             losses += smoothing * (at_target - mean)
@@ -126,8 +131,8 @@ def _by_rows(
             block *= weights[start : start + rows, None]
             losses *= weights[start : start + rows]
         total += losses.sum()
-        torch.mm(block, items, out=grad_states[start : start + rows])
-        grad_items.addmm_(block.T, h)
+        _add_product(grad_states[start : start + rows], block, items)
+        _add_product(grad_items, block.T, h)
         if grad_bias is not None:
             grad_bias += block.sum(dim=0)
     return total
@@ -151,11 +156,10 @@ def _by_items(
     columns = max(size // rows, 1)
     logits = states.new_empty(rows * columns)
     total = torch.zeros((), dtype=torch.float32, device=states.device)
-    grad_states.zero_()
     for start in range(0, len(states), rows):
         h, t = states[start : start + rows], targets[start : start + rows]
-        normaliser = torch.full_like(h[:, 0], -torch.inf)
-        at_target = (h * items[t]).sum(dim=1) + (0.0 if bias is None else bias[t])
+        normaliser = torch.full_like(h[:, 0], -torch.inf, dtype=torch.float32)
+        at_target = (h.float() * items[t].float()).sum(dim=1) + (0.0 if bias is None else bias[t])
         mean = torch.zeros_like(normaliser)
         for low in range(0, num_items, columns):
             block = _block(logits, h, items, bias, low, columns)
@@ -173,8 +177,9 @@ def _by_items(
                 block -= smoothing / num_items
             if weights is not None:
                 block *= scale[:, None]
-            grad_states[start : start + rows].addmm_(block, items[low : low + columns])
-            grad_items[low : low + columns].addmm_(block.T, h)
+            kept = block.to(h.dtype)
+            _add_product(grad_states[start : start + rows], kept, items[low : low + columns].to(h.dtype))
+            _add_product(grad_items[low : low + columns], kept.T, h)
             if grad_bias is not None:
                 grad_bias[low : low + columns] += block.sum(dim=0)
         total += ((normaliser - (1 - smoothing) * at_target - smoothing * mean) * scale).sum()
@@ -182,8 +187,17 @@ def _by_items(
 
 
 def _block(logits: Tensor, h: Tensor, items: Tensor, bias: Tensor | None, low: int, columns: int) -> Tensor:
-    some = items[low : low + columns]
+    """Logits of some items, float32."""
+    some = items[low : low + columns].to(h.dtype)
     block = logits[: len(h) * len(some)].view(len(h), len(some))
-    if bias is None:
-        return torch.mm(h, some.T, out=block)
-    return torch.addmm(bias[low : low + columns], h, some.T, out=block)
+    torch.mm(h, some.T, out=block)
+    block = block.float()
+    return block if bias is None else block.add_(bias[low : low + columns])
+
+
+def _add_product(sums: Tensor, left: Tensor, right: Tensor) -> None:
+    """sums += left @ right, where these may be of fewer bits."""
+    if sums.dtype == left.dtype:
+        sums.addmm_(left, right)
+    else:
+        sums.add_(left @ right)

@@ -40,6 +40,28 @@ def test_loss_and_gradients_are_those_of_the_plain_formula_however_it_is_cut(
         torch.testing.assert_close(mine, one.grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("buffer", [None, 5_000])
+def test_products_of_half_the_bits_change_loss_and_gradients_by_what_a_rounded_number_does(
+    smoothing: float, buffer: int | None
+) -> None:
+    states, weight, bias, wanted, row_weights = _inputs(300, 1000)
+    found = {}
+    for half in (False, True):
+        loss = linear_cross_entropy(
+            states, weight, wanted, bias, first=1, weights_M=row_weights, smoothing=smoothing, half=half, buffer=buffer
+        )
+        loss.backward()
+        found[half] = [loss.detach(), *(one.grad for one in (states, weight, bias) if one.grad is not None)]
+        for one in (states, weight, bias):
+            one.grad = None
+    assert all(one.dtype == torch.float32 for one in found[True])
+    assert not torch.equal(found[True][0], found[False][0])
+    for rounded, exact in zip(found[True], found[False], strict=True):
+        assert (rounded - exact).norm() <= 0.02 * exact.norm()
+    assert found[True][0].item() == pytest.approx(found[False][0].item(), rel=1e-3)
+
+
 def test_a_target_of_no_measurable_probability_still_has_its_exact_loss() -> None:
     states, weight, _, wanted, _ = _inputs(50, 200, scale=40.0)
     plain = functional.cross_entropy(states @ weight.T, wanted, reduction="sum")

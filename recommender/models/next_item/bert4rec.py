@@ -93,11 +93,11 @@ class Bidirectional(Network):
         items_T = sequences.items_T[packed.events_T].astype(np.int64)
         masked_T = masks(packed.places_T.numpy(), rng, mask=self.mask, last=self.last)
         where_M = torch.from_numpy(np.flatnonzero(masked_T)).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self.products():
             states_TD = self(torch.from_numpy(np.where(masked_T, 0, items_T)).to(self.device), packed.to(self.device))
             states_MD = self.out(states_TD[where_M])
         weight, targets_M = self.items.weight, torch.from_numpy(items_T[masked_T]).to(self.device)
-        loss = linear_cross_entropy(states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1)
+        loss = linear_cross_entropy(states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1, half=self.bf16)
         return Sum(loss, float(len(targets_M)))
 
     def forward(self, items_T: Tensor, packed: Packed) -> Tensor:

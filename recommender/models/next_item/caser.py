@@ -77,11 +77,11 @@ class Convolutions(Network):
         rows_M = users_M if sequences.users_U is None else sequences.users_U[users_M]
         known_M = np.where(rng.random(len(batch)) < self.new_users, -1, rows_M)
         items_ML = torch.from_numpy(before(sequences, batch, users_M, self.length)).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self.products():
             states_MD = self(items_ML, torch.from_numpy(known_M + 1).to(self.device))
         weight, targets_M = self.items.weight, torch.from_numpy(sequences.items_T[batch].astype(np.int64))
         states_MD = states_MD.to(weight.dtype)
-        loss = linear_cross_entropy(states_MD, weight, targets_M.to(self.device), self.bias_V, first=1)
+        loss = linear_cross_entropy(states_MD, weight, targets_M.to(self.device), self.bias_V, first=1, half=self.bf16)
         return Sum(loss, float(len(batch)))
 
     def forward(self, items_ML: Tensor, users_M: Tensor) -> Tensor:

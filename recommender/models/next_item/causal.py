@@ -176,13 +176,13 @@ class CausalEncoder(Network):
         """Cross entropy of every next item in the windows, summed, and how many targets there are."""
         states_MD, table_VD, events_M = self.states(sequences, batch)
         targets_M = torch.from_numpy(sequences.items_T[events_M].astype(np.int64)).to(self.device)
-        loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1, smoothing=self.smoothing)
+        loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1, smoothing=self.smoothing, half=self.bf16)
         return Sum(loss, float(len(targets_M)))
 
     def states(self, sequences: Sequences, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
         """States before each target of the windows, [M, D], the items' table, [V + 1, D], and which events the targets are, [M]."""
         packed = pack(batch[:, 0], batch[:, 1] - 1, self._times(sequences)).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self.products():
             table_VD = self.table()
             states_MD = self(items_of(packed, sequences.items_T), packed.places_T, packed.groups, table_VD)
         return states_MD.to(table_VD.dtype), table_VD, packed.events_T + 1

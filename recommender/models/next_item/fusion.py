@@ -53,6 +53,7 @@ DEFAULTS: dict[str, Any] = {
     "judge_every": 2,
     "judged_users": 4000,
     "average": 0.5,
+    "precision": "auto",
     "budget_tflop": 110.0,
     "rules": True,
     "latent": True,
@@ -262,7 +263,7 @@ def _even(rules: int, others: Sequence[ItemRanker | None]) -> Gate:
 
 MEMBER_DIALS = (
     *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
-    *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average"),
+    *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average", "precision"),
 )
 
 

@@ -64,10 +64,10 @@ class Recurrent(Network):
     def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
         packed = pack(batch[:, 0], batch[:, 1] - 1).to(self.device)
         targets_M = torch.from_numpy(sequences.items_T[packed.events_T + 1].astype(np.int64)).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self.products():
             states_MD = self(sequences, packed)
         weight = self.items.weight
-        loss = linear_cross_entropy(states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1)
+        loss = linear_cross_entropy(states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1, half=self.bf16)
         return Sum(loss, float(len(targets_M)))
 
     def forward(self, sequences: Sequences, packed: Packed) -> Tensor:

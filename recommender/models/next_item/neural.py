@@ -19,6 +19,7 @@ from recommender.models.ranker import FitContext
 from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Sequences
 from recommender.training.loop import Divisible, EarlyStop, Part, Schedule, Sum, reproducible, run_phase, seed_of
+from recommender.training.precision import half
 from recommender.training.search import Range, Space
 
 USERS_A_BATCH = 512
@@ -32,10 +33,12 @@ TRAINING: dict[str, Any] = {
     "judge_every": 1,
     "judged_users": 2000,
     "average": 0.0,
+    "precision": "auto",
 }
 """average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the
 rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank
-counted: cut at 10 it would be chance that stops a small set) without a gain before it stops. A config may say `stop_at`, what an
+counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of matrix products in training, fp32, bf16 or
+auto (bf16 on a GPU and where a CPU has units for it). A config may say `stop_at`, what an
 earlier fit chose: stop after this share."""
 
 
@@ -61,6 +64,7 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
         super().__init__()
+        self.precision = str(hyper.get("precision", "auto"))
 
     def know(self, sequences: Sequences) -> None:
         """Take from the training sequences what is not learned: counts, attributes."""
@@ -84,6 +88,17 @@ class Network(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the softmax's matrix products in training are of bfloat16."""
+        return half(self.precision, self.device)
+
+    def products(self) -> torch.autocast:
+        """A context in which the network's own are too: on a GPU. On a CPU they are small, and their shapes change at each step,
+        which costs more there than the products save."""
+        on = self.bf16 and self.device.type == "cuda"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on)
 
 
 class NeuralRanker(ItemRanker):

@@ -77,7 +77,7 @@ class NeuMF(Network):
         told_NL[told_NL == own_M[new_M][:, None]] = 0
         sampled = rng.integers(1, sequences.items.num + 1, (len(batch), self.negatives))
         items_MN = torch.from_numpy(np.concatenate([own_M[:, None], sampled], axis=1)).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self.products():
             users_MD = self.vectors(np.where(new_M, -1, rows_M), told_NL)
             logits_MN = self.logits(users_MD[:, None, :], self.items(items_MN)) + self.bias_V[items_MN]
         happened_MN = torch.zeros(items_MN.shape, device=self.device)

@@ -165,7 +165,7 @@ def softened(
     """Cross entropy to `softness` x the teacher's list + the rest x the item that came; to that item alone where there is no list."""
     states_MD, table_VD, events_M = model.states(sequences, batch)
     targets_M = torch.from_numpy(sequences.items_T[events_M].astype(np.int64)).to(model.device)
-    loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1)
+    loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1, half=model.bf16)
     place_M = lists.place_T[events_M]
     asked = np.flatnonzero(place_M >= 0)
     if len(asked):

@@ -131,13 +131,13 @@ class Towers(Network):
         items_ML = torch.from_numpy(before(sequences, batch, users_of(sequences, batch), self.length)).to(self.device)
         targets_M = torch.from_numpy(sequences.items_T[batch].astype(np.int64)).to(self.device)
         rivals = targets_M if self.in_batch else torch.nonzero(self.count_V)[:, 0]
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self.products():
             features_VD = self.features(rng)
             users_MD, rivals_RD = self.users(items_ML, features_VD), self.item_tower(features_VD[rivals])
         users_MD, rivals_RD = users_MD.float(), rivals_RD.float()
         if self.in_batch:
             return Sum(self._in_batch(users_MD, rivals_RD, targets_M), float(len(batch)))
-        loss = linear_cross_entropy(users_MD, rivals_RD, torch.searchsorted(rivals, targets_M))
+        loss = linear_cross_entropy(users_MD, rivals_RD, torch.searchsorted(rivals, targets_M), half=self.bf16)
         return Sum(loss, float(len(batch)))
 
     def _in_batch(self, users_MD: Tensor, targets_MD: Tensor, targets_M: Tensor) -> Tensor:
