@@ -25,11 +25,12 @@ from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.manifest import write_text
 from recommender.models.next_item import ItemRanker
-from recommender.models.next_item.export import export, has_compiler, inputs_of
+from recommender.models.next_item.export import export, inputs_of
 from recommender.models.next_item.fusion import Fusion
 from recommender.models.next_item.student import Student
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
+from recommender.training.compiler import has_compiler
 
 OUTPUT = Path("reports/bench/compression.json")
 REQUESTS, BATCH = 200, 512

@@ -15,8 +15,10 @@ from recommender.models.next_item import ItemRanker, item_defaults_of, item_rank
 from recommender.models.next_item.bert4rec import from_end, masks
 from recommender.models.next_item.causal import drop
 from recommender.models.next_item.neural import before, targets, users_of
+from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
+from recommender.training.compiler import has_compiler
 
 V, U = 30, 160
 NAMES = ("neural_cf", "two_tower", "caser", "gru4rec", "bert4rec")
@@ -246,7 +248,7 @@ def test_a_gpu_that_is_not_there_is_an_error(name: str) -> None:
         fit(name, histories(name), FitContext(device="cuda"))
 
 
-@pytest.mark.parametrize(("name", "dial"), [("gru4rec", "cell"), ("two_tower", "softmax")])
+@pytest.mark.parametrize(("name", "dial"), [("gru4rec", "cell"), ("two_tower", "softmax"), ("caser", "precision")])
 def test_a_dial_with_an_unknown_value_is_refused(name: str, dial: str) -> None:
     with pytest.raises(SettingsError, match="'none'"):
         fit(name, walks(), **{dial: "none"})
@@ -289,3 +291,31 @@ def test_dropout_drops_its_share_keeps_the_mean_and_stops_the_gradient_where_it_
     assert (dropped == 0).float().mean().item() == pytest.approx(share, abs=0.01)
     assert dropped.mean().item() == pytest.approx(1, abs=0.02)
     assert set(dropped.flatten().tolist()) == {0.0, dropped.max().item()}
+
+
+def test_softmax_products_of_half_the_bits_learn_the_same() -> None:
+    scores = {
+        name: fit("two_tower", walks(), epochs=2, precision=name).score(walks())[:, 1:] for name in ("fp32", "bf16")
+    }
+    assert 0 < np.abs(scores["bf16"] - scores["fp32"]).mean() < 0.1 * scores["fp32"].std()
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # torch's own
+def test_compiled_blocks_learn_what_the_others_learn_and_leave_nothing_in_the_ranker() -> None:
+    dials = {**item_defaults_of("sasrec"), "width": 16, "blocks": 1, "tokens": 256, "epochs": 2, "precision": "fp32"}
+    kind, sequences = item_ranker_class("sasrec"), walks()
+    plain, made = (
+        kind.fit(sequences, held_out_U=None, config={**dials, "compiled": compiled}, context=FitContext())
+        for compiled in (False, True)
+    )
+    np.testing.assert_allclose(made.score(sequences)[:, 1:], plain.score(sequences)[:, 1:], rtol=1e-3, atol=1e-3)
+    assert isinstance(made, SASRec)
+    assert "join" not in vars(made.model.blocks[0])
+
+
+def test_without_a_compiler_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    dials = {**item_defaults_of("sasrec"), "compiled": True}
+    with pytest.raises(SettingsError, match="compiled=true needs a C\\+\\+ compiler"):
+        item_ranker_class("sasrec").fit(walks(), held_out_U=None, config=dials, context=FitContext())

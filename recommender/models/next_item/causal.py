@@ -10,7 +10,8 @@ item · M targets · S windows · U users.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from recommender.models.next_item.int8 import Int8Embedding
 from recommender.models.next_item.neural import Network, Size
 from recommender.models.next_item.packing import GAPS, Group, Packed, batches_by_tokens, last_windows, pack, windows
 from recommender.sequences import Sequences
+from recommender.training.compiler import require_compiler
 from recommender.training.loop import Sum
 from recommender.training.softmax import linear_cross_entropy
 
@@ -63,11 +65,20 @@ class Block(nn.Module):
         self.gap_HK = nn.Parameter(torch.zeros(heads, GAPS)) if timed else None
 
     def forward(self, x_TD: Tensor, groups: tuple[Group, ...]) -> Tensor:
-        qkv_TX, width = self.qkv(self.norm_attention(x_TD)), x_TD.shape[1]
+        qkv_TX, width = self.project(x_TD), x_TD.shape[1]
         # Parts of a split: a slice would have a gradient as large as the whole.
-        qkv_TX, gate_TD = qkv_TX.split([3 * width, width], dim=1) if self.gated else (qkv_TX, None)
-        parts = qkv_TX.split([len(group.real) for group in groups]) if len(groups) > 1 else (qkv_TX,)
+        qkv_TX, gate_TD = torch.split(qkv_TX, [3 * width, width], dim=1) if self.gated else (qkv_TX, None)
+        parts = torch.split(qkv_TX, [len(group.real) for group in groups]) if len(groups) > 1 else (qkv_TX,)
         mixed_TD = torch.cat([self._attend(*both) for both in zip(parts, groups, strict=True)])
+        return self.join(x_TD, mixed_TD, gate_TD)
+
+    def project(self, x_TD: Tensor) -> Tensor:
+        """What attention reads, and the gate: [T, 3 D or 4 D]."""
+        qkv_TX: Tensor = self.qkv(self.norm_attention(x_TD))
+        return qkv_TX
+
+    def join(self, x_TD: Tensor, mixed_TD: Tensor, gate_TD: Tensor | None) -> Tensor:
+        """What attention found, and the feed-forward, added to the states."""
         if gate_TD is not None:
             mixed_TD = mixed_TD * torch.sigmoid(gate_TD)
         x_TD = x_TD + self._drop(self.out(mixed_TD))
@@ -171,6 +182,24 @@ class CausalEncoder(Network):
         starts, lengths = windows(sequences, self.length, rng)
         both = np.stack([starts, lengths], axis=1)
         return [both[some] for some in batches_by_tokens(lengths, self.tokens, rng)]
+
+    @contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Attention's groups have another shape at each step, so what is compiled is what blocks do to all tokens alike.
+
+        Raises:
+            SettingsError: there is neither a C++ compiler nor a GPU.
+        """
+        if self.device.type == "cpu":
+            require_compiler("compiled=true")
+        for block in self.blocks:
+            for name in ("project", "join"):
+                setattr(block, name, torch.compile(getattr(block, name), dynamic=True))
+        try:
+            yield
+        finally:
+            for block in self.blocks:
+                del block.project, block.join
 
     def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
         """Cross entropy of every next item in the windows, summed, and how many targets there are."""

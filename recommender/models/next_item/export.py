@@ -10,7 +10,6 @@ Shapes: U users · L last items, at most the network's length · V items, rows 1
 """
 
 import json
-import shutil
 import warnings
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from recommender.models.next_item.packing import Group
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec
 from recommender.sequences import Sequences
+from recommender.training.compiler import require_compiler
 
 TOLERANCE = 2e-5
 """Largest difference between the program's scores and the ranker's, as a share of the largest score's magnitude."""
@@ -66,17 +66,12 @@ def inputs_of(sequences: Sequences, length: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(items_UL.astype(np.int64)), torch.from_numpy(lengths_U)
 
 
-def has_compiler() -> bool:
-    """Is there a C++ compiler, as AOTInductor needs?"""
-    return any(map(shutil.which, ("c++", "g++", "clang++")))
-
-
 def require_exportable(kind: type[ItemRanker], *, compiled: bool) -> None:
     """Raises SettingsError where rankers of this kind are no single causal transformer, or there is no compiler."""
     if not issubclass(kind, SASRec):
         raise SettingsError(f"{kind.name}: only sasrec and student, a single causal transformer each, can be exported.")
-    if compiled and not has_compiler():
-        raise SettingsError("a compiled program needs a C++ compiler (c++, g++ or clang++), and there is none here.")
+    if compiled:
+        require_compiler("a compiled program")
 
 
 def export(ranker: ItemRanker, sequences: Sequences, path: Path, *, compiled: bool = False) -> float:

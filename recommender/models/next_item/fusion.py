@@ -54,6 +54,7 @@ DEFAULTS: dict[str, Any] = {
     "judged_users": 4000,
     "average": 0.5,
     "precision": "auto",
+    "compiled": False,
     "budget_tflop": 110.0,
     "rules": True,
     "latent": True,
@@ -263,7 +264,18 @@ def _even(rules: int, others: Sequence[ItemRanker | None]) -> Gate:
 
 MEMBER_DIALS = (
     *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
-    *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average", "precision"),
+    *(
+        "tokens",
+        "rate",
+        "weight_decay",
+        "smoothing",
+        "patience",
+        "judge_every",
+        "judged_users",
+        "average",
+        "precision",
+        "compiled",
+    ),
 )
 
 

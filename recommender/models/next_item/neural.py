@@ -5,6 +5,7 @@ Shapes: U users · T events · V items, rows 1 … V (row 0 is no item) · M tar
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
@@ -65,6 +66,7 @@ class Network(nn.Module, ABC):
     def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
         super().__init__()
         self.precision = str(hyper.get("precision", "auto"))
+        half(self.precision, torch.device("cpu"))  # refuse a wrong one at once
 
     def know(self, sequences: Sequences) -> None:
         """Take from the training sequences what is not learned: counts, attributes."""
@@ -80,6 +82,10 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def scores(self, sequences: Sequences) -> Tensor:
         """[U, V + 1]; every user is one that the network `can_tell` about."""
+
+    def compiled(self) -> AbstractContextManager[None]:
+        """A context in which parts of it run as machine code made by `torch.compile`; rankers with the dial `compiled` have it."""
+        raise NotImplementedError
 
     def can_tell(self, sequences: Sequences) -> NDArray[np.bool_]:
         """Users that are not cold, bool [U]."""
@@ -146,17 +152,18 @@ class NeuralRanker(ItemRanker):
             model = cls.network(size, hyper)
             model.know(sequences)
             model = model.to(device)
-            chosen = fit_epochs(
-                model,
-                sequences,
-                held_out_U,
-                batches_of_epoch=lambda rng: model.batches(sequences, rng),
-                loss_of_batch=lambda batch, rng: loss(model, sequences, batch, rng),
-                score=model.scores,
-                hyper=hyper,
-                context=context,
-                phase=cls.name,
-            )
+            with model.compiled() if hyper.get("compiled") else nullcontext():
+                chosen = fit_epochs(
+                    model,
+                    sequences,
+                    held_out_U,
+                    batches_of_epoch=lambda rng: model.batches(sequences, rng),
+                    loss_of_batch=lambda batch, rng: loss(model, sequences, batch, rng),
+                    score=model.scores,
+                    hyper=hyper,
+                    context=context,
+                    phase=cls.name,
+                )
         seen_V = np.bincount(sequences.items_T, minlength=size.items + 1).astype(np.float32)
         return cls(model.cpu(), size, seen_V, hyper, chosen)
 

@@ -31,8 +31,10 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.3,
     "tokens": 2048,
     "smoothing": 0.0,
+    "compiled": False,
 }
-"""length: last items that are read · tokens: targets of a batch · smoothing: of labels · the others: `neural.TRAINING`."""
+"""length: last items that are read · tokens: targets of a batch · smoothing: of labels · compiled: by `torch.compile`, which takes a minute and
+on a CPU saves nothing later · the others: `neural.TRAINING`."""
 SEARCHED: Space = {
     **neural.SEARCHED,
     "width": (32, 64, 128),

@@ -50,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "gated": True,
     "attributes": True,
     "wide": 1,
+    "compiled": False,
     "softness": 0.9,
     "lists": 150_000,
     "listed": 64,
