@@ -35,6 +35,7 @@ from recommender.training.search import search, suggest, write_trials
 EXPORTED_USERS = 256
 """On so many users a program is compared with its ranker."""
 NOTED_EVERY_S = 30.0
+COST = ("fit_cpu_seconds", "fit_seconds")
 TrainOn = Literal["train", "train+validation"]
 
 
@@ -96,31 +97,36 @@ def run(
 
 
 class _Spent:
-    """What a fit costs, over all the processes that were killed on the way: noted beside its checkpoints every half minute."""
+    """What a fit costs, over all the processes that were killed on the way: noted beside its checkpoints every half minute. One that
+    had finished costs what it cost then."""
 
     def __init__(self, context: FitContext) -> None:
         self._file = context.checkpoints and context.checkpoints / "spent.json"
-        earlier: dict[str, float] = {}
+        earlier: dict[str, Any] = {}
         if self._file is not None and self._file.is_file():
             earlier = json.loads(self._file.read_text(encoding="utf-8"))
+        self._whole = {name: earlier[name] for name in COST} if earlier.pop("finished", False) else None
         self._cpu = time.process_time() - earlier.get("fit_cpu_seconds", 0.0)
         self._wall = self._noted = time.perf_counter()
         self._wall -= earlier.get("fit_seconds", 0.0)
         self._tell = context.progress
 
-    def seconds(self) -> dict[str, float]:
-        cost = {"fit_cpu_seconds": time.process_time() - self._cpu, "fit_seconds": time.perf_counter() - self._wall}
-        cost = {name: round(seconds, 2) for name, seconds in cost.items()}
+    def seconds(self, *, finished: bool = True) -> dict[str, float]:
+        """`COST` so far."""
+        if self._whole is not None:
+            return self._whole
+        values = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        cost = {name: round(value, 2) for name, value in zip(COST, values, strict=True)}
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._file, json.dumps(cost))
+            write_text(self._file, json.dumps({**cost, "finished": finished}))
         return cost
 
     def told(self, facts: dict[str, Any]) -> None:
         """In the place of the context's progress."""
         if self._file is not None and time.perf_counter() - self._noted >= NOTED_EVERY_S:
             self._noted = time.perf_counter()
-            self.seconds()
+            self.seconds(finished=False)
         if self._tell is not None:
             self._tell(facts)
 
