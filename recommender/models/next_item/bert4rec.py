@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from recommender.models.next_item import neural
 from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size
-from recommender.models.next_item.packing import Packed, batches_by_tokens, last_windows, pack, windows
+from recommender.models.next_item.packing import Packed, batches_by_tokens, laid_out, last_windows, pack, windows
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
 from recommender.training.search import Range, Space
@@ -106,11 +106,10 @@ class Bidirectional(Network):
         x_TD = torch.where((items_T == 0)[:, None], self.mask_D, self.items(items_T)) + self.places(ends_T)
         x_TD = functional.dropout(self.norm_in(x_TD), self.dropout, self.training)
         states = []
-        for group in packed.groups:
+        for x_BLD, group in zip(laid_out(x_TD, packed.groups), packed.groups, strict=True):
             real_BL = torch.zeros(group.tokens_BL.numel(), dtype=torch.bool, device=self.device)
             real_BL[group.real] = True
             real_BL = real_BL.view_as(group.tokens_BL)
-            x_BLD = x_TD[group.tokens_BL]
             for block in self.blocks:
                 x_BLD = block(x_BLD, real_BL)
             states.append(x_BLD.flatten(0, 1)[group.real])

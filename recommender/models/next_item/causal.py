@@ -23,7 +23,16 @@ from torch.nn import functional
 from recommender.errors import BundleError
 from recommender.models.next_item.int8 import Int8Embedding
 from recommender.models.next_item.neural import Network, Size
-from recommender.models.next_item.packing import GAPS, Group, Packed, batches_by_tokens, last_windows, pack, windows
+from recommender.models.next_item.packing import (
+    GAPS,
+    Group,
+    Packed,
+    batches_by_tokens,
+    laid_out,
+    last_windows,
+    pack,
+    windows,
+)
 from recommender.sequences import Sequences
 from recommender.training.compiler import require_compiler
 from recommender.training.loop import Sum
@@ -66,10 +75,8 @@ class Block(nn.Module):
 
     def forward(self, x_TD: Tensor, groups: tuple[Group, ...]) -> Tensor:
         qkv_TX, width = self.project(x_TD), x_TD.shape[1]
-        # Parts of a split: a slice would have a gradient as large as the whole.
         qkv_TX, gate_TD = torch.split(qkv_TX, [3 * width, width], dim=1) if self.gated else (qkv_TX, None)
-        parts = torch.split(qkv_TX, [len(group.real) for group in groups]) if len(groups) > 1 else (qkv_TX,)
-        mixed_TD = torch.cat([self._attend(*both) for both in zip(parts, groups, strict=True)])
+        mixed_TD = torch.cat([self._attend(*both) for both in zip(laid_out(qkv_TX, groups), groups, strict=True)])
         return self.join(x_TD, mixed_TD, gate_TD)
 
     def project(self, x_TD: Tensor) -> Tensor:
@@ -84,12 +91,9 @@ class Block(nn.Module):
         x_TD = x_TD + self._drop(self.out(mixed_TD))
         return x_TD + self._drop(self.narrow(self._drop(functional.gelu(self.wide(self.norm_forward(x_TD))))))
 
-    def _attend(self, qkv_TX: Tensor, group: Group) -> Tensor:
+    def _attend(self, qkv_BLX: Tensor, group: Group) -> Tensor:
         size, length = group.tokens_BL.shape
-        laid_out = qkv_TX.index_select(0, (group.tokens_BL - group.first).reshape(-1)).view(
-            size, length, 3, self.heads, -1
-        )
-        q, k, v = laid_out.permute(2, 0, 3, 1, 4)
+        q, k, v = qkv_BLX.view(size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self._bias(group, length)
         if bias is None:
             mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)

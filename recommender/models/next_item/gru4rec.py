@@ -19,7 +19,7 @@ from torch.nn import functional
 from recommender.errors import SettingsError
 from recommender.models.next_item import neural
 from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size
-from recommender.models.next_item.packing import Packed, batches_by_tokens, last_windows, pack, windows
+from recommender.models.next_item.packing import Packed, batches_by_tokens, laid_out, last_windows, pack, windows
 from recommender.sequences import Sequences
 from recommender.training.loop import Sum
 from recommender.training.search import Space
@@ -75,8 +75,8 @@ class Recurrent(Network):
         items_T = torch.from_numpy(sequences.items_T[packed.events_T].astype(np.int64)).to(self.device)
         x_TD = self._drop(self.items(items_T))
         states = []
-        for group in packed.groups:
-            out_BLH, _ = self.cell(x_TD[group.tokens_BL])
+        for x_BLD, group in zip(laid_out(x_TD, packed.groups), packed.groups, strict=True):
+            out_BLH, _ = self.cell(x_BLD)
             states.append(out_BLH.flatten(0, 1)[group.real])
         out: Tensor = self.out(self._drop(torch.cat(states)))
         return out

@@ -3,6 +3,7 @@
 Shapes: T tokens of a batch · B sequences of a group · L length of its longest.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,13 @@ def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64], times_T: NDArray
     return Packed(
         np.repeat(starts, lengths) + places_T, torch.from_numpy(places_T), tuple(groups), torch.from_numpy(last)
     )
+
+
+def laid_out(x_TD: Tensor, groups: tuple[Group, ...]) -> Iterator[Tensor]:
+    """Each group's tokens at their places: [B, L, D]. Parts of a split: a group's gradient is as large as the group."""
+    parts = torch.split(x_TD, [len(group.real) for group in groups]) if len(groups) > 1 else (x_TD,)
+    for part, group in zip(parts, groups, strict=True):
+        yield part.index_select(0, (group.tokens_BL - group.first).reshape(-1)).view(*group.tokens_BL.shape, -1)
 
 
 def gap_classes(times_BL: NDArray[np.int64]) -> Tensor:
