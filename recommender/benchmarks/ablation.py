@@ -1,16 +1,17 @@
 """`make bench-ablation`: what each part of the flagship is worth, on the validation item, with intervals over users.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members] [--set dial=…] [--checkpoints FOLDER]
 
 The flagship is fitted once a seed; then each part is left out, the gate is fitted anew on one half of the users and judged on the
 other, and the other way round. `--members` trains one transformer, and one without each of its own parts, instead. A user's gain is
-the mean over the seeds. No test item is read.
+the mean over the seeds. No test item is read. In a folder for checkpoints a killed fit goes on, and a flagship that `make bench-quality`
+fitted with it is taken as it is.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
-from recommender.benchmarks.sequences import dial, paired
+from recommender.benchmarks.sequences import checkpoints_of, dial, paired
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import judge
 from recommender.manifest import write_text
@@ -29,7 +30,7 @@ from recommender.models.next_item.gate import fit_gate
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
 from recommender.ranks import ndcg
-from recommender.sequences import LeaveOneOut
+from recommender.sequences import LeaveOneOut, Sequences
 
 OUTPUT = Path("reports/bench/ablation.json")
 OWN_PARTS: dict[str, dict[str, Any]] = {
@@ -70,7 +71,9 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
         yield f"transformers: {members} of {len(fusion.members)}", judged(fusion.only(members=members))
 
 
-def transformers(split: LeaveOneOut, hyper: dict[str, Any], *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+def transformers(
+    split: LeaveOneOut, hyper: dict[str, Any], context_of: Callable[..., FitContext]
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """One transformer, and one without each of its parts."""
     absent = {"without attributes": not split.train.items.num_attributes, "without times": not hyper["timed"]}
     half = {"width": int(hyper["width"]) // 2}
@@ -79,22 +82,28 @@ def transformers(split: LeaveOneOut, hyper: dict[str, Any], *, seed: int) -> Ite
             continue
         dials = {one: hyper[one] for one in MEMBER_DIALS} | without
         made = SASRec.fit(
-            split.train, held_out_U=split.validation_U, config=dials, context=FitContext(seed=seed, threads=1)
+            split.train, held_out_U=split.validation_U, config=dials, context=context_of("transformer", dials)
         )
         users = np.flatnonzero(split.validation_U > 0)
         yield name, ndcg(judge(made, split.train.take(users), split.validation_U[users]).ranks)
 
 
 def left_out(
-    split: LeaveOneOut, config: dict[str, Any], *, members: bool, seed: int
+    sequences: Sequences, config: dict[str, Any], *, members: bool, seed: int, checkpoints: Path | None = None
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Of the flagship with these dials: its `parts`, or with `members` those of one of its `transformers`."""
+
+    def context_of(*identity: Any) -> FitContext:
+        own = checkpoints and checkpoints_of(checkpoints, sequences, *identity)
+        return FitContext(seed=seed, threads=1, checkpoints=own)
+
+    split = LeaveOneOut.of(sequences)
     if members:
-        return transformers(split, by_size(split.train, {**DEFAULTS, **config}), seed=seed)
-    context = FitContext(seed=seed, threads=1)
-    return parts(
-        split, Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context), seed=seed
-    )
+        hyper = by_size(split.train, {**DEFAULTS, **config})
+        return transformers(split, hyper, lambda *identity: context_of(*identity, seed))
+    context = context_of("fusion", "train", seed, config)  # as `quality.measure` names it
+    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
+    return parts(split, fusion, seed=seed)
 
 
 def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -115,6 +124,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="17")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
+    parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on")
     given = parser.parse_args(words)
     if given.data is None and given.sets != "journey":
         print("bench-ablation: no data folder was given (make bench-ablation SHARED=…): nothing was measured.")
@@ -123,12 +133,13 @@ def main(words: list[str] | None = None) -> int:
     try:
         config, seeds = dict(map(dial, given.dials)), [int(seed) for seed in given.seeds.split(",")]
         for data in given.sets.split(","):
-            split = LeaveOneOut.of(as_judged(given.data or Path(), data))
+            sequences = as_judged(given.data or Path(), data)
             facts = {"set": data, "of": "transformer" if given.members else "flagship", "seeds": seeds}
             others = [row for row in rows if (row["set"], row["of"]) != (data, facts["of"])]
             gains: dict[str, list[NDArray[np.float64]]] = {}
             for seed in seeds:
-                for name, gain_U in left_out(split, config, members=given.members, seed=seed):
+                variants = left_out(sequences, config, members=given.members, seed=seed, checkpoints=given.checkpoints)
+                for name, gain_U in variants:
                     gains.setdefault(name, []).append(gain_U)
                     found = rows_of(gains, {**facts, "config": config, **machine()})
                     print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)

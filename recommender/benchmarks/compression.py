@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import READINGS, SETS, as_judged
-from recommender.benchmarks.sequences import EXPORTED_USERS, dial, interval, log_reading, paired
+from recommender.benchmarks.sequences import EXPORTED_USERS, checkpoints_of, dial, interval, log_reading, paired
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.manifest import write_text
@@ -38,12 +39,21 @@ Score = Callable[[Sequences], Any]
 
 
 def measure(
-    sequences: Sequences, data: str, *, seed: int, teacher: dict[str, Any], student: dict[str, Any]
+    sequences: Sequences,
+    data: str,
+    *,
+    seed: int,
+    teacher: dict[str, Any],
+    student: dict[str, Any],
+    checkpoints: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """All rows of one set."""
+    """All rows of one set; `fit_cpu_seconds` are this process's."""
     split, context = LeaveOneOut.of(sequences), FitContext(seed=seed, threads=1)
+    own = checkpoints and checkpoints_of(checkpoints, sequences, "fusion", "train", seed, teacher)
     began = time.process_time()
-    flagship = Fusion.fit(split.train, held_out_U=split.validation_U, config=teacher, context=context)
+    flagship = Fusion.fit(
+        split.train, held_out_U=split.validation_U, config=teacher, context=replace(context, checkpoints=own)
+    )
     seconds = [time.process_time() - began]
     small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=student, context=context)
     seconds.append(time.process_time() - began - seconds[0])
@@ -137,6 +147,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--teacher", action="append", default=[], help="a dial of the flagship: members=1")
     parser.add_argument("--student", action="append", default=[], help="a dial of the student: width=64")
+    parser.add_argument("--checkpoints", type=Path, help="where a killed flagship goes on; as of `make bench-quality`")
     given = parser.parse_args(words)
     if given.data is None:
         print("bench-compression: no data folder was given (make bench-compression SHARED=…): nothing was measured.")
@@ -145,7 +156,8 @@ def main(words: list[str] | None = None) -> int:
         dials = {name: dict(map(dial, getattr(given, name))) for name in ("teacher", "student")}
         rows = []
         for data in given.sets.split(","):
-            rows += measure(as_judged(given.data, data), data, seed=given.seed, **dials)
+            sequences = as_judged(given.data, data)
+            rows += measure(sequences, data, seed=given.seed, checkpoints=given.checkpoints, **dials)
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             write_text(OUTPUT, json.dumps({"rows": rows}))
     except RecommenderError as error:

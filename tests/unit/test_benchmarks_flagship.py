@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recommender.benchmarks import ablation, compression
-from recommender.benchmarks.ablation import parts, rows_of, transformers
+from recommender.benchmarks import ablation, compression, quality
+from recommender.benchmarks.ablation import left_out, parts, rows_of
 from recommender.benchmarks.compression import measure
 from recommender.benchmarks.sequences import benchmark_file, run
 from recommender.errors import SettingsError
-from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
+from recommender.models.next_item.fusion import Fusion
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
@@ -54,11 +54,21 @@ def test_every_part_of_the_flagship_is_left_out_once() -> None:
 
 @pytest.mark.parametrize(("attributes", "variants"), [(True, 7), (False, 6)])
 def test_every_part_of_a_transformer_is_left_out_once(attributes: bool, variants: int) -> None:
-    split = LeaveOneOut.of(circle(attributes=attributes))
-    hyper = by_size(split.train, {**DEFAULTS, **SMALL, "epochs": 1})
-    gains = dict(transformers(split, hyper, seed=1))
+    gains = dict(left_out(circle(attributes=attributes), {**SMALL, "epochs": 1}, members=True, seed=1))
     assert len(gains) == variants
     assert len({gain_U.mean() for gain_U in gains.values()}) > 1
+
+
+def test_an_ablation_takes_the_flagship_that_the_quality_benchmark_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sequences, dials = circle(attributes=False), {**SMALL, "members": 1}
+    quality.measure(sequences, "circle", "fusion", "train", 5, dials, tmp_path)
+    steps = len((logs := list(tmp_path.glob("*/member-0/progress.jsonl")))[0].read_text().splitlines())
+    assert len(dict(left_out(sequences, dials, members=False, seed=5, checkpoints=tmp_path))) == 5
+    assert list(tmp_path.glob("*/member-0/progress.jsonl")) == logs, "no second fit"
+    assert len(logs[0].read_text().splitlines()) == steps, "no step more"
 
 
 def test_an_ablation_averages_each_users_gain_over_the_seeds_that_both_have() -> None:
