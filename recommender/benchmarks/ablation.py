@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
-from recommender.benchmarks.sequences import checkpoints_of, dial, paired
+from recommender.benchmarks.sequences import Spent, checkpoints_of, dial, paired
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import judge
 from recommender.manifest import write_text
@@ -102,7 +102,10 @@ def left_out(
         hyper = by_size(split.train, {**DEFAULTS, **config})
         return transformers(split, hyper, lambda *identity: context_of(*identity, seed))
     context = context_of("fusion", "train", seed, config)  # as `quality.measure` names it
-    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
+    spent = Spent(context)
+    told = replace(context, progress=spent.told)
+    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=told)
+    spent.seconds()
     return parts(split, fusion, seed=seed)
 
 

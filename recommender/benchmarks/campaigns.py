@@ -33,6 +33,7 @@ from recommender.lineage import code_version
 from recommender.manifest import digest, write_text
 from recommender.models import RANKERS, FitContext, ranker_class
 from recommender.settings import Settings, load_settings
+from recommender.training.precision import cpu_has_units
 from recommender.training.sets import TrainingSet, last_training_set
 from recommender.training.train import boundaries, fit_at
 
@@ -96,7 +97,7 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
     """The ranker's scores of the test. A fit of the same data, dials and code is kept under `home`/bench and not made again."""
     dials = settings.training.rankers.get(name, {})
     training = settings.training
-    identity = (data.manifest["content_hash"], dials, training.seed, training.device, code_version())
+    identity = (data.manifest["content_hash"], dials, training.seed, training.device, cpu_has_units(), code_version())
     place = settings.home / "bench" / "campaigns" / f"{name}-{digest(identity, test.starts.isoformat())[:16]}"
     context = FitContext(
         seed=training.seed,

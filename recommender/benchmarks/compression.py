@@ -21,7 +21,7 @@ import torch
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import READINGS, SETS, as_judged
-from recommender.benchmarks.sequences import EXPORTED_USERS, checkpoints_of, dial, interval, log_reading, paired
+from recommender.benchmarks.sequences import EXPORTED_USERS, Spent, checkpoints_of, dial, interval, log_reading, paired
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.manifest import write_text
@@ -47,16 +47,20 @@ def measure(
     student: dict[str, Any],
     checkpoints: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """All rows of one set; `fit_cpu_seconds` are this process's."""
+    """All rows of one set."""
     split, context = LeaveOneOut.of(sequences), FitContext(seed=seed, threads=1)
     own = checkpoints and checkpoints_of(checkpoints, sequences, "fusion", "train", seed, teacher)
-    began = time.process_time()
+    spent = Spent(replace(context, checkpoints=own))
     flagship = Fusion.fit(
-        split.train, held_out_U=split.validation_U, config=teacher, context=replace(context, checkpoints=own)
+        split.train,
+        held_out_U=split.validation_U,
+        config=teacher,
+        context=replace(context, checkpoints=own, progress=spent.told),
     )
-    seconds = [time.process_time() - began]
+    seconds = [spent.seconds()["fit_cpu_seconds"]]
+    began = time.process_time()
     small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=student, context=context)
-    seconds.append(time.process_time() - began - seconds[0])
+    seconds.append(time.process_time() - began)
     students = {"student": small, "student, int8": small.in_int8()}
     rankers: dict[str, ItemRanker] = {"flagship": flagship, **students}
     tests: dict[str, Ranks] = {}

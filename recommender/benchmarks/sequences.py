@@ -30,6 +30,7 @@ from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.training.loop import device_of
+from recommender.training.precision import cpu_has_units
 from recommender.training.search import search, suggest, write_trials
 
 EXPORTED_USERS = 256
@@ -69,7 +70,7 @@ def run(
     context, config = context or FitContext(), config or {}
     require_dials(name, config)
     cls, split = item_ranker_class(name), LeaveOneOut.of(sequences)
-    spent = _Spent(context)
+    spent = Spent(context)
     context = replace(context, progress=spent.told)
     ranker = cls.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
     chosen = ranker.chosen()
@@ -96,7 +97,7 @@ def run(
     return Result(ranker, validation, test, facts)
 
 
-class _Spent:
+class Spent:
     """What a fit costs, over all the processes that were killed on the way: noted beside its checkpoints every half minute. One that
     had finished costs what it cost then."""
 
@@ -106,7 +107,7 @@ class _Spent:
         if self._file is not None and self._file.is_file():
             earlier = json.loads(self._file.read_text(encoding="utf-8"))
         self._whole = {name: earlier[name] for name in COST} if earlier.pop("finished", False) else None
-        self._cpu = time.process_time() - earlier.get("fit_cpu_seconds", 0.0)
+        self._cpu = _cpu_seconds() - earlier.get("fit_cpu_seconds", 0.0)
         self._wall = self._noted = time.perf_counter()
         self._wall -= earlier.get("fit_seconds", 0.0)
         self._tell = context.progress
@@ -115,7 +116,7 @@ class _Spent:
         """`COST` so far."""
         if self._whole is not None:
             return self._whole
-        values = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        values = _cpu_seconds() - self._cpu, time.perf_counter() - self._wall
         cost = {name: round(value, 2) for name, value in zip(COST, values, strict=True)}
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +130,12 @@ class _Spent:
             self.seconds(finished=False)
         if self._tell is not None:
             self._tell(facts)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it called and waited for: a compiler."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def cold(
@@ -312,13 +319,13 @@ def benchmark_file(
 
 
 def checkpoints_of(folder: Path, sequences: Sequences, *identity: Any) -> Path:
-    """A run's own checkpoints: named by what the sequences hold, `identity` (ranker, seed, dials, …) and the code, so that nothing
+    """A run's own checkpoints: named by what the sequences hold, `identity` (ranker, seed, dials, …), the code and how this CPU multiplies, so that nothing
     else is resumed.
     """
     items = sequences.items
     held = (sequences.offsets, sequences.items_T, sequences.times_T, items.attribute_offsets, items.attributes_P)
     hashes = [None if one is None else hashlib.sha256(one.tobytes()).hexdigest() for one in held]
-    return folder / digest(hashes, items.ids, items.texts, *identity, code_version())[:16]
+    return folder / digest(hashes, items.ids, items.texts, *identity, cpu_has_units(), code_version())[:16]
 
 
 def interval(values_U: NDArray[np.float64]) -> list[float]:

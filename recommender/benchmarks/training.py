@@ -34,6 +34,7 @@ from recommender.benchmarks.training_data import (
 )
 from recommender.errors import RecommenderError
 from recommender.manifest import write_text
+from recommender.training.precision import cpu_has_units
 
 GOAL, LOSS_GOAL = 1.25, 1e-4
 REPORT, CACHE = Path("reports/bench/training.json"), Path("var/peers")
@@ -138,8 +139,8 @@ def rows(
 
 
 def _request(name: str, way: Way, shape: reference.Shape, events: Path, targets: int) -> Request:
-    # bf16 without matrix units for it is an order slower: fewer targets show it.
-    share = 1 if way.precision == "fp32" else 4
+    # bf16 without units for it is an order slower: fewer targets show it.
+    share = 1 if way.precision == "fp32" or cpu_has_units() else 4
     warm_up = 2 if name in PEERS else max(2, 64 // way.batch_size)
     return Request(name, str(events), shape, warm_up=warm_up, targets=targets // share, **asdict(way))
 
@@ -242,12 +243,12 @@ def show(report: dict[str, Any], console: Console) -> None:
         table.add_row(name, f"{rate:,.0f}", f"{rate / base:.2f}" if base else "", batch, row["precision"], turns)
     if table.row_count:
         console.print(table)
-    own, theirs = report["softmax_memory"]["ours"], report["softmax_memory"]["plain"]
+    own, half, theirs = (report["softmax_memory"][way] for way in ("ours", "ours_bf16", "plain"))
     away = ", ".join(f"{row} {value:.1e}" for row, value in report["loss_difference"].items())
     console.print(f"loss, at most from the plain formula: {away} (goal for ours {LOSS_GOAL:.0e})")
     console.print(
         f"memory of the softmax, {own['targets']:,} targets x {own['items']:,} items: {own['ratio']:.3f} x the gradient buffers "
-        f"({own['peak_mib']:,.0f} MiB); F.cross_entropy at {theirs['targets']} targets {theirs['peak_mib']:,.0f} MiB, "
+        f"({own['peak_mib']:,.0f} MiB), in bfloat16 {half['ratio']:.3f} x; F.cross_entropy at {theirs['targets']} targets {theirs['peak_mib']:,.0f} MiB, "
         f"scaled {theirs['scaled_peak_mib']:,.0f} MiB"
     )
     for goal, is_reached in report["reached"].items():

@@ -163,8 +163,10 @@ def checkpoint_folder(
     home: Path, ranker: str, data: "TrainingSet", settings: Settings, moment: datetime, *, earlier: bool
 ) -> Path:
     """Where a fit's work lies: named by everything that decides its weights, never by the step that does it."""
-    config = settings.training.rankers.get(ranker, {})
-    inputs = (data.manifest["content_hash"], config, settings.training.seed, settings.training.device, code_version())
+    from recommender.training.precision import cpu_has_units
+
+    config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
+    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, code_version())
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
     return home / "checkpoints" / f"{ranker}-{digest(inputs, moments)[:16]}"
 

@@ -70,6 +70,8 @@ POSITIVE = ("epochs", "members", "width", "blocks", "heads", "length", "tokens",
 def require_dials(name: str, given: Mapping[str, Any]) -> None:
     """Raises SettingsError where a dial is none of the ranker `name` (the message lists those there are), or its value is of another
     kind than the default's, or not positive where it must be."""
+    from recommender.training.precision import PRECISIONS
+
     own = item_defaults_of(name)
     unknown = sorted(set(given) - set(own))
     if unknown:
@@ -78,6 +80,10 @@ def require_dials(name: str, given: Mapping[str, Any]) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if isinstance(own[dial], (int, float)) and not isinstance(own[dial], bool) and not is_number:
             raise SettingsError(f"{name}: {dial} is {value!r}, not a number")
+        if isinstance(own[dial], bool) and value not in (True, False):
+            raise SettingsError(f"{name}: {dial} is {value!r}; it is true or false")
+        if dial == "precision" and value not in PRECISIONS:
+            raise SettingsError(f"{name}: precision is {value!r}; it is one of {', '.join(PRECISIONS)}")
         if isinstance(own[dial], dict) and not isinstance(value, dict):
             raise SettingsError(f"{name}: {dial} is {value!r}, not a table of dials")
         if dial in POSITIVE and is_number and value < 1:

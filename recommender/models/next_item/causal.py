@@ -118,7 +118,7 @@ class Block(nn.Module):
 def drop(x: Tensor, share: float) -> Tensor:
     """Dropout; on a CPU by 16 random bits a number, cheaper than `functional.dropout`: shares are rounded to 1 / 65,536."""
     dropped = round(share * (1 << 16))
-    if x.device.type != "cpu" or not 0 < dropped < 1 << 16:
+    if x.device.type != "cpu" or not 0 < dropped < 1 << 16 or torch.compiler.is_compiling():
         return functional.dropout(x, share)
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None).view(torch.int16)
     kept = bits[: x.numel()].view(x.shape) >= dropped - (1 << 15)

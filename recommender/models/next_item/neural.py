@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recommender.errors import BundleError, TrainingError
+from recommender.errors import BundleError, SettingsError, TrainingError
 from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.models.ranker import FitContext
 from recommender.ranks import full_ranks, ndcg
@@ -38,7 +38,7 @@ TRAINING: dict[str, Any] = {
 }
 """average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the
 rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank
-counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of matrix products in training, fp32, bf16 or
+counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of the softmax's matrix products in training, fp32, bf16 or
 auto (bf16 on a GPU and where a CPU has units for it). A config may say `stop_at`, what an
 earlier fit chose: stop after this share."""
 
@@ -66,7 +66,6 @@ class Network(nn.Module, ABC):
     def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
         super().__init__()
         self.precision = str(hyper.get("precision", "auto"))
-        half(self.precision, torch.device("cpu"))  # refuse a wrong one at once
 
     def know(self, sequences: Sequences) -> None:
         """Take from the training sequences what is not learned: counts, attributes."""
@@ -85,7 +84,7 @@ class Network(nn.Module, ABC):
 
     def compiled(self) -> AbstractContextManager[None]:
         """A context in which parts of it run as machine code made by `torch.compile`; rankers with the dial `compiled` have it."""
-        raise NotImplementedError
+        raise SettingsError("compiled: this network has no parts to compile")
 
     def can_tell(self, sequences: Sequences) -> NDArray[np.bool_]:
         """Users that are not cold, bool [U]."""
@@ -97,7 +96,7 @@ class Network(nn.Module, ABC):
 
     @property
     def bf16(self) -> bool:
-        """Whether the softmax's matrix products in training are of bfloat16."""
+        """Whether the matrix products of a softmax over all items are of bfloat16 in training."""
         return half(self.precision, self.device)
 
     def products(self) -> torch.autocast:

@@ -99,9 +99,10 @@ class Student(SASRec):
         context: FitContext,
     ) -> Self:
         dials = {**DEFAULTS, **config}
-        require_dials("fusion", dials["teacher"])
+        teacher_dials = {name: dials[name] for name in ("precision", "compiled")} | dials["teacher"]
+        require_dials("fusion", teacher_dials)
         apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
-        teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=dials["teacher"], context=apart)
+        teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=teacher_dials, context=apart)
         return cls.taught(teacher, sequences, held_out_U=held_out_U, config=config, context=context)
 
     @classmethod
