@@ -72,7 +72,7 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
 
 
 def transformers(
-    split: LeaveOneOut, hyper: dict[str, Any], context_of: Callable[..., FitContext]
+    split: LeaveOneOut, hyper: dict[str, Any], context_of: Callable[[str, dict[str, Any]], FitContext]
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """One transformer, and one without each of its parts."""
     absent = {"without attributes": not split.train.items.num_attributes, "without times": not hyper["timed"]}
@@ -93,15 +93,15 @@ def left_out(
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Of the flagship with these dials: its `parts`, or with `members` those of one of its `transformers`."""
 
-    def context_of(*identity: Any) -> FitContext:
-        own = checkpoints and checkpoints_of(checkpoints, sequences, *identity)
+    def context_of(name: str, dials: dict[str, Any]) -> FitContext:
+        # As `quality.measure` names it.
+        own = checkpoints and checkpoints_of(checkpoints, sequences, name, "train", seed, dials)
         return FitContext(seed=seed, threads=1, checkpoints=own)
 
     split = LeaveOneOut.of(sequences)
     if members:
-        hyper = by_size(split.train, {**DEFAULTS, **config})
-        return transformers(split, hyper, lambda *identity: context_of(*identity, seed))
-    context = context_of("fusion", "train", seed, config)  # as `quality.measure` names it
+        return transformers(split, by_size(split.train, {**DEFAULTS, **config}), context_of)
+    context = context_of("fusion", config)
     spent = Spent(context)
     told = replace(context, progress=spent.told)
     fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=told)

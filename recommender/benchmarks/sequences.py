@@ -319,8 +319,8 @@ def benchmark_file(
 
 
 def checkpoints_of(folder: Path, sequences: Sequences, *identity: Any) -> Path:
-    """A run's own checkpoints: named by what the sequences hold, `identity` (ranker, seed, dials, …), the code and how this CPU multiplies, so that nothing
-    else is resumed.
+    """A run's own checkpoints: named by what the sequences hold, `identity` (ranker, seed, dials, …), the code and how this CPU
+    multiplies, so that nothing else is resumed.
     """
     items = sequences.items
     held = (sequences.offsets, sequences.items_T, sequences.times_T, items.attribute_offsets, items.attributes_P)

@@ -1,8 +1,8 @@
 """Which numbers the matrix products of training are made of: float32, or bfloat16 where the machine has units for it.
 
 Weights, the optimiser and sums over blocks stay float32. bfloat16 has float32's range and 8 bits of it,
-so no loss has to be scaled (Kalamkar et al., 2019); on a processor with AVX-512 BF16 or AMX products take half to a third of the time,
-on one without many times as long.
+so no loss has to be scaled (Kalamkar et al., 2019); products are faster on a processor with AVX-512 BF16 or AMX, and
+much slower on one without.
 """
 
 from functools import cache

@@ -68,6 +68,12 @@ def test_our_training_loss_is_the_plain_formula(events: list[np.ndarray]) -> Non
     assert ours.loss_difference(SHAPE, as_sequences(events, ITEMS), users=3) <= training.LOSS_GOAL
 
 
+def test_in_bfloat16_it_is_as_near_as_the_rounding_lets_it(events: list[np.ndarray]) -> None:
+    sequences = as_sequences(events, ITEMS)
+    exact, rounded = (ours.loss_difference(SHAPE, sequences, precision=one, users=3) for one in training.OURS.values())
+    assert exact < 1e-5 < rounded < 1e-2
+
+
 def test_a_wrong_loss_would_be_seen(events: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     right = ours.CausalEncoder.loss
     monkeypatch.setattr(

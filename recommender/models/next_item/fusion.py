@@ -264,18 +264,8 @@ def _even(rules: int, others: Sequence[ItemRanker | None]) -> Gate:
 
 MEMBER_DIALS = (
     *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
-    *(
-        "tokens",
-        "rate",
-        "weight_decay",
-        "smoothing",
-        "patience",
-        "judge_every",
-        "judged_users",
-        "average",
-        "precision",
-        "compiled",
-    ),
+    *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average"),
+    *("precision", "compiled"),
 )
 
 

@@ -38,9 +38,9 @@ TRAINING: dict[str, Any] = {
 }
 """average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the
 rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank
-counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of the softmax's matrix products in training, fp32, bf16 or
-auto (bf16 on a GPU and where a CPU has units for it). A config may say `stop_at`, what an
-earlier fit chose: stop after this share."""
+counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of the
+softmax's matrix products in training, fp32, bf16 or auto (bf16 on a GPU and where a CPU has units for it). A config may say `stop_at`, what
+an earlier fit chose: stop after this share."""
 
 
 @dataclass(frozen=True)

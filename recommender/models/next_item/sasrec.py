@@ -33,8 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "smoothing": 0.0,
     "compiled": False,
 }
-"""length: last items that are read · tokens: targets of a batch · smoothing: of labels · compiled: by `torch.compile`, which takes half a
-minute; on a CPU steps were not faster afterwards · the others: `neural.TRAINING`."""
+"""length: last items that are read · tokens: targets of a batch · smoothing: of labels · compiled: by `torch.compile`, as
+`CausalEncoder.compiled` says · the others: `neural.TRAINING`."""
 SEARCHED: Space = {
     **neural.SEARCHED,
     "width": (32, 64, 128),
