@@ -110,11 +110,12 @@ def left_out(
 
 
 def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each variant beside the first one, users' gains averaged over the seeds that both were fitted with."""
-    whole, rows = next(iter(gains.values())), []
+    """Each variant beside the first one, users' gains averaged over the seeds."""
+    whole_U = np.mean(next(iter(gains.values())), axis=0)
+    rows = []
     for name, of_seeds in gains.items():
         gain_U = np.mean(of_seeds, axis=0)
-        against = paired(gain_U, np.mean(whole[: len(of_seeds)], axis=0))
+        against = paired(gain_U, whole_U)
         by_seed = [float(gain_U.mean()) for gain_U in of_seeds]
         rows.append({**facts, "variant": name, "ndcg@10": float(gain_U.mean()), "by_seed": by_seed, **against})
     return rows
@@ -137,17 +138,19 @@ def main(words: list[str] | None = None) -> int:
         config, seeds = dict(map(dial, given.dials)), [int(seed) for seed in given.seeds.split(",")]
         for data in given.sets.split(","):
             sequences = as_judged(given.data or Path(), data)
-            facts = {"set": data, "of": "transformer" if given.members else "flagship", "seeds": seeds}
-            others = [row for row in rows if (row["set"], row["of"]) != (data, facts["of"])]
+            of = "transformer" if given.members else "flagship"
+            others = [row for row in rows if (row["set"], row["of"]) != (data, of)]
             gains: dict[str, list[NDArray[np.float64]]] = {}
-            for seed in seeds:
+            for count, seed in enumerate(seeds, start=1):
                 variants = left_out(sequences, config, members=given.members, seed=seed, checkpoints=given.checkpoints)
                 for name, gain_U in variants:
                     gains.setdefault(name, []).append(gain_U)
-                    found = rows_of(gains, {**facts, "config": config, **machine()})
                     print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)
-                    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-                    write_text(OUTPUT, json.dumps({"rows": others + found}, indent=1))
+                facts = {"set": data, "of": of, "seeds": seeds[:count], "config": config, **machine()}
+                found = rows_of(gains, facts)
+                OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+                # only when a seed has all its variants: a run that is killed leaves the rows of the one before
+                write_text(OUTPUT, json.dumps({"rows": others + found}, indent=1))
             rows = others + found
             for row in found:
                 low, high = row["interval95"]

@@ -1,6 +1,8 @@
 """The benchmarks of the flagship's parts and of its student measure what they say, on a small set."""
 
+import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,13 +74,36 @@ def test_an_ablation_takes_the_flagship_that_the_quality_benchmark_left(
     assert logs[0].read_text() == steps, "no step more"
 
 
-def test_an_ablation_averages_each_users_gain_over_the_seeds_that_both_have() -> None:
+def test_an_ablation_averages_each_users_gain_over_the_seeds() -> None:
     whole = [np.array([1.0, 0.0, 0.5]), np.array([0.0, 1.0, 0.5])]
-    rows = rows_of({"whole": whole, "without": [np.array([0.5, 0.0, 0.5])]}, {"set": "x"})
+    without = [np.array([0.5, 0.0, 0.5]), np.array([0.0, 0.0, 0.5])]
+    rows = rows_of({"whole": whole, "without": without}, {"set": "x"})
     assert rows[0]["ndcg@10"] == 0.5
     assert rows[0]["by_seed"] == [0.5, 0.5]
-    assert rows[1]["mean"] == pytest.approx((0.5 + 0.0 + 0.5) / 3 - 0.5)
-    assert rows[1]["by_seed"] == [pytest.approx(1 / 3)]
+    assert rows[1]["mean"] == pytest.approx((0.25 + 0.0 + 0.5) / 3 - 0.5)
+    assert rows[1]["by_seed"] == [pytest.approx(1 / 3), pytest.approx(1 / 6)]
+
+
+def test_a_killed_ablation_leaves_the_rows_of_the_last_seed_that_had_all_its_variants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed_in_seed_2(*given: object, seed: int, **more: object) -> Iterator[tuple[str, np.ndarray]]:
+        yield "the flagship", np.array([1.0, 0.5])
+        if seed == 2:
+            raise KeyboardInterrupt
+        yield "without the rules", np.array([0.5, 0.5])
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ablation, "left_out", killed_in_seed_2)
+    monkeypatch.setattr(ablation, "as_judged", lambda folder, data: circle(attributes=False))
+    with pytest.raises(KeyboardInterrupt):
+        ablation.main([str(tmp_path), "--sets", "beauty", "--seeds", "1,2"])
+    rows = json.loads((tmp_path / "reports/bench/ablation.json").read_text())["rows"]
+    assert [row["variant"] for row in rows] == ["the flagship", "without the rules"]
+    assert all(row["seeds"] == [1] for row in rows)
+    with pytest.raises(KeyboardInterrupt):
+        ablation.main([str(tmp_path), "--sets", "beauty", "--seeds", "2"])
+    assert json.loads((tmp_path / "reports/bench/ablation.json").read_text())["rows"] == rows
 
 
 def test_compression_has_a_row_for_each_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
