@@ -5,7 +5,7 @@
 The flagship is fitted once a seed; then each part is left out, the gate is fitted anew on one half of the users and judged on the
 other, and the other way round. `--members` trains one transformer, and one without each of its own parts, instead. A user's gain is
 the mean over the seeds. No test item is read. In a folder for checkpoints a killed fit goes on, and a flagship that `make bench-quality`
-fitted with it is taken as it is.
+fitted with it is taken as it is. Rows of a set are written when all its seeds are done: a killed run leaves those of the run before.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
-from recommender.benchmarks.sequences import Spent, checkpoints_of, dial, paired
+from recommender.benchmarks.sequences import Spent, checkpoints_of, dial, paired, seeds
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import judge
 from recommender.manifest import write_text
@@ -125,7 +125,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
-    parser.add_argument("--seeds", default="17")
+    parser.add_argument("--seeds", type=seeds, default="17", help="17,18")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on")
@@ -135,23 +135,20 @@ def main(words: list[str] | None = None) -> int:
         return 0
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
     try:
-        config, seeds = dict(map(dial, given.dials)), [int(seed) for seed in given.seeds.split(",")]
+        config = dict(map(dial, given.dials))
         for data in given.sets.split(","):
             sequences = as_judged(given.data or Path(), data)
-            of = "transformer" if given.members else "flagship"
-            others = [row for row in rows if (row["set"], row["of"]) != (data, of)]
+            facts = {"set": data, "of": "transformer" if given.members else "flagship", "seeds": given.seeds}
             gains: dict[str, list[NDArray[np.float64]]] = {}
-            for count, seed in enumerate(seeds, start=1):
+            for seed in given.seeds:
                 variants = left_out(sequences, config, members=given.members, seed=seed, checkpoints=given.checkpoints)
                 for name, gain_U in variants:
                     gains.setdefault(name, []).append(gain_U)
                     print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)
-                facts = {"set": data, "of": of, "seeds": seeds[:count], "config": config, **machine()}
-                found = rows_of(gains, facts)
-                OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-                # only when a seed has all its variants: a run that is killed leaves the rows of the one before
-                write_text(OUTPUT, json.dumps({"rows": others + found}, indent=1))
-            rows = others + found
+            found = rows_of(gains, {**facts, "config": config, **machine()})
+            rows = [row for row in rows if (row["set"], row["of"]) != (data, facts["of"])] + found
+            OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+            write_text(OUTPUT, json.dumps({"rows": rows}, indent=1))
             for row in found:
                 low, high = row["interval95"]
                 print(f"{data}, {row['variant']}: {row['ndcg@10']:.4f}, {row['mean']:+.4f} [{low:+.4f}, {high:+.4f}]")

@@ -33,6 +33,7 @@ from recommender.benchmarks.sequences import (
     log_reading,
     paired,
     run,
+    seeds,
 )
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import RecommenderError, SettingsError
@@ -215,7 +216,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--rankers", default="rules,sasrec,fusion")
     parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
-    parser.add_argument("--seeds", default="17")
+    parser.add_argument("--seeds", type=seeds, default="17", help="17,18")
     parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on; not for --cold and peers")
@@ -231,8 +232,7 @@ def main(words: list[str] | None = None) -> int:
         for data in given.sets.split(","):
             sequences = (with_content if given.cold else as_judged)(given.data or Path(), data)
             for ranker in given.rankers.split(","):
-                seeds = given.seeds.split(",")
-                for seed in map(int, seeds[:1] if ranker in SEEDLESS and not given.cold else seeds):
+                for seed in given.seeds[:1] if ranker in SEEDLESS and not given.cold else given.seeds:
                     if given.cold:
                         row = measure_cold(sequences, data, ranker, seed, config)
                         colds = [one for one in colds if _key(one) != _key(row)] + [row]

@@ -84,9 +84,7 @@ def test_an_ablation_averages_each_users_gain_over_the_seeds() -> None:
     assert rows[1]["by_seed"] == [pytest.approx(1 / 3), pytest.approx(1 / 6)]
 
 
-def test_a_killed_ablation_leaves_the_rows_of_the_last_seed_that_had_all_its_variants(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_ablation_leaves_the_rows_of_the_run_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed_in_seed_2(*given: object, seed: int, **more: object) -> Iterator[tuple[str, np.ndarray]]:
         yield "the flagship", np.array([1.0, 0.5])
         if seed == 2:
@@ -96,14 +94,22 @@ def test_a_killed_ablation_leaves_the_rows_of_the_last_seed_that_had_all_its_var
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ablation, "left_out", killed_in_seed_2)
     monkeypatch.setattr(ablation, "as_judged", lambda folder, data: circle(attributes=False))
-    with pytest.raises(KeyboardInterrupt):
-        ablation.main([str(tmp_path), "--sets", "beauty", "--seeds", "1,2"])
+    assert ablation.main([str(tmp_path), "--sets", "beauty", "--seeds", "1,3"]) == 0
     rows = json.loads((tmp_path / "reports/bench/ablation.json").read_text())["rows"]
     assert [row["variant"] for row in rows] == ["the flagship", "without the rules"]
-    assert all(row["seeds"] == [1] for row in rows)
+    assert all(row["seeds"] == [1, 3] for row in rows)
     with pytest.raises(KeyboardInterrupt):
-        ablation.main([str(tmp_path), "--sets", "beauty", "--seeds", "2"])
+        ablation.main([str(tmp_path), "--sets", "beauty", "--seeds", "1,2"])
     assert json.loads((tmp_path / "reports/bench/ablation.json").read_text())["rows"] == rows
+
+
+@pytest.mark.parametrize("benchmark", [ablation, quality])
+def test_seeds_that_are_no_numbers_are_refused_before_anything_is_fitted(
+    benchmark: object, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main([str(tmp_path), "--seeds", "17,x"])  # type: ignore[attr-defined]
+    assert "--seeds: invalid seeds value: '17,x'" in capsys.readouterr().err
 
 
 def test_compression_has_a_row_for_each_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
