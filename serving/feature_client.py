@@ -16,8 +16,10 @@ import sqlite3
 import struct
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitedTooLong
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, unquote, urlsplit
@@ -168,15 +170,34 @@ class RedisStore:
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._parts, self._timeout_s = urlsplit(url), timeout_s
-        self._password = secret("redis_password")
+        # Here, not in the first read: importing takes longer than a read may.
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self._timeout_s = timeout_s
+        parts = urlsplit(url)
+        host, port = parts.hostname or "127.0.0.1", parts.port or 6379
+        self._where = f"{host}:{port}"
+        self._connect: Callable[[], redis.Connection] = partial(
+            redis.SSLConnection if parts.scheme == "rediss" else redis.Connection,
+            host=host,
+            port=port,
+            db=int(parts.path.strip("/") or 0),
+            username=unquote(parts.username) if parts.username else None,
+            password=secret("redis_password"),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        # Closed by another thread while it reads, the client's parser fails with whatever it trips over.
+        self._failures = (redis.RedisError, OSError, ValueError, AttributeError)
         self._local = threading.local()
         self._lock = threading.Lock()
         self._deadlines: dict[redis.Connection, float] = {}
 
     def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
-        from redis import RedisError
-
         connection = self._connection()
         key = entity_key(schema.join_key, user_id) + schema.project.encode()
         with self._lock:
@@ -184,11 +205,9 @@ class RedisStore:
         try:
             connection.send_command("HGET", key, hash_field(schema.view, schema.field))  # type: ignore[no-untyped-call]
             value = connection.read_response()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError, ValueError, AttributeError) as error:
-            # Closed by another thread while it reads, the client's parser fails with whatever it trips over.
+        except self._failures as error:
             connection.disconnect()  # type: ignore[no-untyped-call]
-            where = f"{self._parts.hostname}:{self._parts.port or 6379}"
-            raise FeatureStoreError(f"Redis at {where}: the online store cannot be read ({error})") from None
+            raise FeatureStoreError(f"Redis at {self._where}: the online store cannot be read ({error})") from None
         finally:
             with self._lock:
                 del self._deadlines[connection]
@@ -206,27 +225,9 @@ class RedisStore:
         """Nothing to do: each thread's connection goes with the thread."""
 
     def _connection(self) -> "redis.Connection":
-        import redis as library
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        connection = getattr(self._local, "connection", None)
+        connection: redis.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            parts = self._parts
-            kind = library.SSLConnection if parts.scheme == "rediss" else library.Connection
-            connection = kind(
-                host=parts.hostname or "127.0.0.1",
-                port=parts.port or 6379,
-                db=int(parts.path.strip("/") or 0),
-                username=unquote(parts.username) if parts.username else None,
-                password=self._password,
-                socket_timeout=self._timeout_s,
-                socket_connect_timeout=self._timeout_s,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-            )
-            self._local.connection = connection
-        assert isinstance(connection, library.Connection)
+            connection = self._local.connection = self._connect()
         return connection
 
 
