@@ -28,16 +28,12 @@ def environment_of(settings: Settings) -> str:
 
 
 def redis_connection(url: str) -> str:
-    """Feast's connection string of a redis:// or rediss:// URL; the password is the secret `redis_password`.
+    """Feast's connection string of `store.redis_url`; the password is the secret `redis_password`.
 
     Raises:
-        SettingsError: it is no such URL, it holds a password, or the password holds a comma, which Feast cannot express.
+        SettingsError: the password holds a comma, which Feast cannot express.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise SettingsError(f"store.redis_url: {parts.scheme or url}: expected redis://host:port/db or rediss://…")
-    if parts.password is not None:
-        raise SettingsError("store.redis_url holds a password; give it as the secret redis_password")
     options = [f"{parts.hostname}:{parts.port or 6379}", f"db={parts.path.strip('/') or '0'}"]
     if parts.scheme == "rediss":
         options.append("ssl=true")

@@ -7,8 +7,9 @@ import os
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from recommender.errors import SettingsError
@@ -16,7 +17,7 @@ from recommender.manifest import digest
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SourceSettings(Section):
@@ -85,7 +86,25 @@ class StoreSettings(Section):
 
     kind: Literal["sqlite", "redis"] = "sqlite"
     redis_url: str = "redis://127.0.0.1:6379/0"
+    """redis:// or rediss://, user@ before the host where there is one; never a password, which is the secret `redis_password`."""
     project: str = "campaigns"
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, url: str) -> str:
+        form = "expected redis://host:port/db or rediss://host:port/db"
+        try:
+            parts = urlsplit(url)
+            named = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+        except ValueError as error:
+            raise ValueError(f"{error}; {form}") from None
+        if parts.password is not None:
+            raise ValueError("it holds a password; give it as the secret redis_password")
+        if not named:
+            raise ValueError(form)
+        if not (parts.path.strip("/") or "0").isdecimal():
+            raise ValueError(f"the database {parts.path.strip('/')!r} is no number; {form}")
+        return url
 
 
 class Settings(BaseSettings):

@@ -177,7 +177,7 @@ class RedisStore:
 
         self._timeout_s = timeout_s
         parts = urlsplit(url)
-        host, port = parts.hostname or "127.0.0.1", parts.port or 6379
+        host, port = parts.hostname, parts.port or 6379
         self._where = f"{host}:{port}"
         self._connect: Callable[[], redis.Connection] = partial(
             redis.SSLConnection if parts.scheme == "rediss" else redis.Connection,

@@ -57,6 +57,30 @@ def test_a_step_sees_exactly_the_settings_that_the_pipeline_was_given(monkeypatc
     assert settings_from_json(settings.model_dump_json()) == settings
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://store:6379", "expected redis://"),
+        ("redis:///0", "expected redis://"),
+        ("redis://store:port", "Port could not be cast"),
+        ("redis://store:0", "expected redis://"),
+        ("redis://store:6379/campaigns", "the database 'campaigns' is no number"),
+        ("redis://:s3cret@store:6379", "secret redis_password"),
+    ],
+)
+def test_a_store_s_url_that_is_none_is_refused_when_the_settings_are_read(tmp_path: Path, url: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=rf"store\.redis_url.*{why}") as refused:
+        load_settings(write(tmp_path, f"[store]\nkind = 'redis'\nredis_url = '{url}'\n"))
+    with pytest.raises(SettingsError, match=why) as refused_by_a_step:
+        settings_from_json(Settings().model_dump_json().replace("redis://127.0.0.1:6379/0", url))
+    assert "s3cret" not in f"{refused.value} {refused_by_a_step.value}"
+
+
+def test_a_store_s_url_may_leave_out_port_and_database_and_name_a_user(tmp_path: Path) -> None:
+    for url in ("redis://store", "rediss://reader@store:6380/2", "redis://[::1]:6379/1"):
+        assert load_settings(write(tmp_path, f"[store]\nredis_url = '{url}'\n")).store.redis_url == url
+
+
 def test_ports_threads_and_other_rankers_do_not_change_what_is_trained_but_the_seed_does() -> None:
     base = Settings()
     other = Settings.model_validate({"training": {"rankers": {"logistic": {"strength": 1.0}}}})
