@@ -4,7 +4,8 @@ from pathlib import Path
 
 from recommender.errors import SettingsError
 from recommender.evaluation.judgement import read_judgement
-from recommender.models import RANKERS, defaults_of
+from recommender.models import RANKERS, defaults_of, ranker_class
+from recommender.models.dials import check_dials
 from recommender.settings import Settings
 
 
@@ -12,7 +13,7 @@ def check_before_run(settings: Settings) -> None:
     """Refuse settings that some later step would refuse.
 
     Raises:
-        SettingsError: an unknown ranker or dial, no baseline, no mapping, or a judgement file that is missing or wrong; names it.
+        SettingsError: an unknown ranker or dial, a dial's value that cannot be, a GPU for what has no use for it, no baseline, no mapping, or a judgement file that is missing or wrong; names it.
     """
     training = settings.training
     if not training.baselines:
@@ -26,11 +27,14 @@ def check_before_run(settings: Settings) -> None:
     for name, dials in training.rankers.items():
         if name not in RANKERS:
             raise SettingsError(f"training.rankers.{name}: no ranker is called that; there are {', '.join(RANKERS)}")
-        known = defaults_of(name)
-        if unknown := sorted(set(dials) - set(known)):
-            raise SettingsError(
-                f"training.rankers.{name}.{unknown[0]}: no such dial; there are {', '.join(sorted(known))}"
-            )
+        try:
+            check_dials(name, defaults_of(name), dials)
+        except SettingsError as error:
+            raise SettingsError(f"training.rankers.{name}: {error}") from None
+    if training.device == "cuda" and not ranker_class(training.challenger).trains_on_gpu:
+        raise SettingsError(
+            f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU; say 'cpu'"
+        )
     if settings.source.dataset == "files" and not settings.source.mapping:
         raise SettingsError(
             "source.dataset is 'files' but source.mapping names no mapping file; draft one: recommender draft-mapping"

@@ -86,9 +86,15 @@ def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, c
     Raises:
         StepFailed: a step failed, with its own message.
         SourceError: the source is missing.
+        SettingsError, DeviceError: the settings cannot be run, here.
     """
     identity = source_identity(settings.source)
     check_before_run(settings)
+    if settings.training.device != "cpu":
+        from recommender.models import FitContext
+        from recommender.training.loop import device_of
+
+        device_of(FitContext(device=settings.training.device))
     spec = compile_local(settings, settings.home / "kfp" / "training.yaml", identified_source=True)
     arguments = run_arguments(settings, identity)
     try:

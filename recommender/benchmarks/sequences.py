@@ -79,8 +79,7 @@ def run(
         cost = spent.seconds()
         validation = judge(ranker, split.train, split.validation_U)
     else:
-        again = replace(context, checkpoints=context.checkpoints and context.checkpoints / "again", earlier=None)
-        ranker = cls.fit(split.train_and_validation, held_out_U=None, config={**config, **chosen}, context=again)
+        ranker = fit_again(split.train_and_validation, name, {**config, **chosen}, context, "again")
         cost = spent.seconds()
     before = time.process_time()
     test = judge(ranker, split.train_and_validation, split.test_U) if read_test else None
@@ -95,6 +94,12 @@ def run(
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     return Result(ranker, validation, test, facts)
+
+
+def fit_again(sequences: Sequences, name: str, config: dict[str, Any], context: FitContext, place: str) -> ItemRanker:
+    """The ranker called `name`, fitted with nothing held out: `config` holds what an earlier fit chose. `place` names its checkpoints."""
+    apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / place, earlier=None)
+    return item_ranker_class(name).fit(sequences, held_out_U=None, config=config, context=apart)
 
 
 class Spent:
@@ -245,8 +250,9 @@ def benchmark_file(
     study: Path | None = None,
     bundle_folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Read the files, fit, judge, and write `output` (JSON): ndcg@10 and recall@10 of the test, counts, seconds, lineage; and the
-    ranker as a `program` of its own and as a bundle where that is asked for. With `trials` the dials are searched first (`tuned`).
+    """Read the files, fit, judge, and write `output` (JSON): ndcg@10 and recall@10 of the test, counts, seconds, lineage. With
+    `trials` the dials are searched first (`tuned`). Where a bundle or a `program` is asked for, the ranker is fitted once more on
+    every event, the test items too, for as long as the validation items chose, and that one is kept.
 
     Raises:
         SourceError, ContractError: a file cannot be used; names file, column and row.
@@ -259,7 +265,11 @@ def benchmark_file(
     require_dials(ranker, config)
     if seed < 0:
         raise SettingsError(f"seed is {seed}; it is 0 or more")
-    require_writable(output)
+    for file in (output, readings, program):
+        if file is not None:
+            require_writable(file)
+    if checkpoints is not None and checkpoints.exists() and not checkpoints.is_dir():
+        raise SettingsError(f"{checkpoints}: checkpoints need a folder, and this is a file")
     study = study or output.with_name(f"{output.stem}-study.db")
     if trials:
         require_writable(study)
@@ -300,19 +310,22 @@ def benchmark_file(
     write_text(output, json.dumps(content, indent=1, default=str))
     if readings is not None:
         log_reading(readings, interactions.name, ranker, train_on, seed)
-    if bundle_folder is not None:
-        facts = {"data": data, "config": config, "seed": seed, "train_on": train_on, "ndcg@10": content["ndcg@10"]}
-        save_items(result.ranker, sequences.items, bundle_folder, lineage={**facts, **machine()})
-        content["bundle"] = str(bundle_folder)
     if with_cold:
         content["cold"] = cold(sequences, ranker, context=context, config=config)
         if readings is not None:
             log_reading(readings, f"{interactions.name}, cold items", ranker, "train", seed)
+    if bundle_folder is not None or program is not None:
+        chosen = {**config, **result.facts["chosen"]}
+        kept = fit_again(sequences, ranker, chosen, context, "kept")
+    if bundle_folder is not None:
+        facts = {"data": data, "config": config, "seed": seed, "train_on": train_on, "ndcg@10": content["ndcg@10"]}
+        save_items(kept, sequences.items, bundle_folder, lineage={**facts, **machine()})
+        content["bundle"] = str(bundle_folder)
     if program is not None:
         some = sequences.take(np.arange(min(EXPORTED_USERS, sequences.num_users)))
         content["export"] = {
             "program": str(program),
-            "largest_difference": export(result.ranker, replace(some, users_U=None), program, compiled=compiled),
+            "largest_difference": export(kept, replace(some, users_U=None), program, compiled=compiled),
         }
     write_text(output, json.dumps(content, indent=1, default=str))
     return content

@@ -239,7 +239,8 @@ def __getattr__(name: str) -> type[CampaignItems]:
     """The campaign ranker around the next-item ranker `name`: a class of its own, for a bundle names the class it is of."""
     if name not in ITEM_RANKERS:
         raise AttributeError(f"no next-item ranker is called {name!r}")
-    return type(f"CampaignItems_{name}", (CampaignItems,), {"name": name, "item_ranker": name, "__module__": __name__})
+    own = {"name": name, "item_ranker": name, "trains_on_gpu": item_ranker_class(name).trains_on_gpu}
+    return type(f"CampaignItems_{name}", (CampaignItems,), {**own, "__module__": __name__})
 
 
 def weights_and_strengths(

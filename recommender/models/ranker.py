@@ -58,6 +58,8 @@ class Ranker(ABC):
     """A trained ranker of (user, campaign) pairs. Construction is by `fit` or `restore`, never by hand."""
 
     name: ClassVar[str]
+    trains_on_gpu: ClassVar[bool] = False
+    """Whether `fit` uses the context's device."""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:

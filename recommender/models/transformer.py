@@ -125,6 +125,7 @@ class TransformerRanker(Ranker):
     """Portrait and affinity, and the order in which things were bought."""
 
     name = "transformer"
+    trains_on_gpu = True
 
     def __init__(
         self,

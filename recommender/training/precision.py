@@ -10,8 +10,7 @@ from functools import cache
 import torch
 
 from recommender.errors import SettingsError
-
-PRECISIONS = ("auto", "fp32", "bf16")
+from recommender.models.dials import CHOICES
 
 
 def half(precision: str, device: torch.device) -> bool:
@@ -20,8 +19,8 @@ def half(precision: str, device: torch.device) -> bool:
     Raises:
         SettingsError: there is no such precision.
     """
-    if precision not in PRECISIONS:
-        raise SettingsError(f"precision is {precision!r}; it is one of {', '.join(PRECISIONS)}")
+    if precision not in CHOICES["precision"]:
+        raise SettingsError(f"precision is {precision!r}; it is one of {', '.join(CHOICES['precision'])}")
     return precision == "bf16" or (precision == "auto" and (device.type == "cuda" or cpu_has_units()))
 
 

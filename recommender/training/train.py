@@ -21,6 +21,7 @@ from recommender.errors import CorruptFileError, PeriodError
 from recommender.lineage import code_version
 from recommender.manifest import digest, read_manifest, whole_folder, write_text
 from recommender.models import FitContext, Ranker, ranker_class
+from recommender.models.dials import check_dials
 from recommender.settings import Settings
 
 if TYPE_CHECKING:
@@ -123,8 +124,10 @@ def fit_at(
     """Fit on what was known at `moment`.
 
     Raises:
+        SettingsError: a dial in `config` is none of the ranker's, or cannot have that value.
         PeriodError: no pair was decided before it.
     """
+    check_dials(cls.name, cls.defaults(), config)
     mask = data.decided_in(None, moment)
     if not mask.any():
         raise PeriodError(

@@ -28,7 +28,27 @@ def test_the_default_settings_pass() -> None:
         (settings(training=TrainingSettings(baselines=())), r"training\.baselines is empty"),
         (settings(training=TrainingSettings(baselines=("nosuch",))), r"training\.baselines.*nosuch"),
         (settings(training=TrainingSettings(rankers={"nosuch": {}})), r"training\.rankers\.nosuch"),
-        (settings(training=TrainingSettings(rankers={"logistic": {"stregth": 1}})), r"logistic\.stregth.*strength"),
+        (
+            settings(training=TrainingSettings(rankers={"logistic": {"stregth": 1}})),
+            r"logistic has no dial 'stregth'.*strength",
+        ),
+        (
+            settings(training=TrainingSettings(rankers={"sasrec": {"width": "wide"}})),
+            r"sasrec: width is 'wide', not a number",
+        ),
+        (
+            settings(training=TrainingSettings(rankers={"fusion": {"heads": 7}})),
+            r"fusion: width 128 cannot be shared by 7",
+        ),
+        (settings(training=TrainingSettings(rankers={"student": {"teacher": {"epochs": 0}}})), r"fusion: epochs is 0"),
+        (
+            settings(training=TrainingSettings(rankers={"transformer": {"tune_dropout": 1}})),
+            r"transformer: tune_dropout",
+        ),
+        (
+            settings(training=TrainingSettings(device="cuda", challenger="rules")),
+            r"the challenger 'rules' is fitted on the CPU",
+        ),
         (settings(source=SourceSettings(dataset="files")), r"source\.mapping"),
         (Settings(judgement=Path("absent.toml")), r"absent\.toml"),
     ],

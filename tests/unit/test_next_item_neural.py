@@ -11,7 +11,7 @@ import torch
 
 from recommender.errors import BundleError, DeviceError, SettingsError, TrainingError
 from recommender.evaluation.leave_one_out import judge
-from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class, require_dials
+from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class
 from recommender.models.next_item.bert4rec import from_end, masks
 from recommender.models.next_item.causal import drop
 from recommender.models.next_item.neural import before, targets, users_of
@@ -250,12 +250,6 @@ def test_a_gpu_that_is_not_there_is_an_error(name: str) -> None:
         fit(name, histories(name), FitContext(device="cuda"))
 
 
-@pytest.mark.parametrize(("name", "dial"), [("gru4rec", "cell"), ("two_tower", "softmax")])
-def test_a_dial_with_an_unknown_value_is_refused(name: str, dial: str) -> None:
-    with pytest.raises(SettingsError, match="'none'"):
-        fit(name, walks(), **{dial: "none"})
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_dial_of_the_tests_is_one_of_the_ranker(name: str) -> None:
     assert SMALL[name].keys() <= item_defaults_of(name).keys()
@@ -319,17 +313,6 @@ def test_auto_is_bfloat16_where_there_are_units_for_it(
     assert precision.half("auto", torch.device(device)) is halved
     assert precision.half("bf16", torch.device(device))
     assert not precision.half("fp32", torch.device(device))
-
-
-@pytest.mark.parametrize(
-    ("dial", "said"), [({"precision": "fp8"}, "one of auto, fp32, bf16"), ({"gated": "False"}, "true or false")]
-)
-@pytest.mark.parametrize("name", ["fusion", "student"])
-def test_a_value_that_a_dial_cannot_have_is_refused_before_anything_is_fitted(
-    name: str, dial: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(SettingsError, match=said):
-        require_dials(name, dial)
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")

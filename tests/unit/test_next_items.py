@@ -126,6 +126,24 @@ def test_a_saved_ranker_answers_as_the_one_that_was_fitted(ranker: str, tmp_path
         assert some["rank"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("train_on", ["train", "train+validation"])
+def test_the_ranker_that_is_kept_has_learned_from_everyones_last_events(train_on: str, tmp_path: Path) -> None:
+    frame = pd.read_parquet(events(tmp_path / "events.parquet"))
+    frame.loc[frame["pos"] == 4, "item"] = "newest"
+    frame.to_parquet(tmp_path / "with-newest.parquet")
+    words: dict[str, Any] = {
+        "ranker": "item_popularity",
+        "train_on": train_on,
+        "seed": 1,
+        "output": tmp_path / "out.json",
+    }
+    benchmark_file(tmp_path / "with-newest.parquet", None, **words, bundle_folder=tmp_path / "kept")
+    loaded, items = bundle.load_items(tmp_path / "kept")
+    pd.DataFrame({"user": ["a"], "item": ["i1"], "pos": [0]}).to_csv(tmp_path / "asked.csv", index=False)
+    scores_UV = loaded.score(read_histories(tmp_path / "asked.csv", items)[1])
+    assert items.ids[scores_UV[0, 1:].argmax()] == "newest"
+
+
 def test_an_item_that_the_ranker_never_met_is_named(tmp_path: Path) -> None:
     benchmark(tmp_path, bundle_folder=tmp_path / "kept")
     _, items = bundle.load_items(tmp_path / "kept")
@@ -213,6 +231,9 @@ def test_dials_that_cannot_stand_together_are_not_chosen(tmp_path: Path) -> None
         ({"bundle_folder": Path("paper.txt")}, "would destroy"),
         ({"bundle_folder": Path("nowhere/kept")}, "in a folder that is there"),
         ({"output": Path("papers")}, "this is a folder"),
+        ({"readings": Path("papers")}, "this is a folder"),
+        ({"ranker": "sasrec", "program": Path("papers")}, "this is a folder"),
+        ({"checkpoints": Path("paper.txt")}, "checkpoints need a folder"),
         ({"trials": 2, "study": Path("paper.txt")}, "this is no study"),
         ({"trials": 2, "study": Path("papers")}, "this is a folder"),
         ({"trials": 2, "study": Path("out.db")}, "name another study"),

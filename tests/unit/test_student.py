@@ -180,8 +180,3 @@ def test_a_compiled_program_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(SettingsError, match=r"C\+\+ compiler"):
         require_exportable(Student, compiled=True)
-
-
-def test_a_misspelt_dial_of_the_teacher_is_refused() -> None:
-    with pytest.raises(SettingsError, match="fusion has no dial 'epoch'"):
-        Student.fit(split().train, held_out_U=None, config={**SMALL, "teacher": {"epoch": 1}}, context=ONE)

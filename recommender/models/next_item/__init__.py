@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from recommender.errors import BundleError, SettingsError
+from recommender.errors import BundleError
+from recommender.models.dials import check_dials
 from recommender.models.next_item.ranker import ItemRanker
 
 ITEM_RANKERS = {
@@ -64,31 +65,11 @@ def searched_of(name: str) -> dict[str, Any]:
     return dict(import_module(item_ranker_class(name).__module__).SEARCHED)
 
 
-POSITIVE = ("epochs", "members", "width", "blocks", "heads", "length", "tokens", "batch", "factors", "hidden")
-
-
 def require_dials(name: str, given: Mapping[str, Any]) -> None:
-    """Raises SettingsError where a dial is none of the ranker `name` (the message lists those there are), or its value is of another
-    kind than the default's, or not positive where it must be."""
-    from recommender.training.precision import PRECISIONS
+    """As `check_dials`, by the defaults of the next-item ranker `name`.
 
-    own = item_defaults_of(name)
-    unknown = sorted(set(given) - set(own))
-    if unknown:
-        raise SettingsError(f"{name} has no dial {', '.join(map(repr, unknown))}; it has {', '.join(sorted(own))}")
-    for dial, value in given.items():
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if isinstance(own[dial], (int, float)) and not isinstance(own[dial], bool) and not is_number:
-            raise SettingsError(f"{name}: {dial} is {value!r}, not a number")
-        if isinstance(own[dial], bool) and value not in (True, False):
-            raise SettingsError(f"{name}: {dial} is {value!r}; it is true or false")
-        if dial == "precision" and value not in PRECISIONS:
-            raise SettingsError(f"{name}: precision is {value!r}; it is one of {', '.join(PRECISIONS)}")
-        if isinstance(own[dial], dict) and not isinstance(value, dict):
-            raise SettingsError(f"{name}: {dial} is {value!r}, not a table of dials")
-        if dial in POSITIVE and is_number and value < 1:
-            raise SettingsError(f"{name}: {dial} is {value!r}; it is at least 1")
-    if {"width", "heads"} <= set(own):
-        width, heads = (given.get(dial, own[dial]) for dial in ("width", "heads"))
-        if width % heads:
-            raise SettingsError(f"{name}: width {width} cannot be shared by {heads} heads")
+    Raises:
+        BundleError: there is no such ranker.
+        SettingsError: it cannot have these dials.
+    """
+    check_dials(name, item_defaults_of(name), given)

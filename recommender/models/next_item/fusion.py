@@ -59,16 +59,15 @@ DEFAULTS: dict[str, Any] = {
     "rules": True,
     "latent": True,
     "content": True,
+    "popularity": True,
     "text": True,
     "text_cache": "",
-    "mix": None,
-    "stop_at": None,
 }
 """members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
 does not suffice; then epochs fall too · timed: attention sees the time between events, where there are times · dropout, tokens, rate:
-None takes them from the number of events (see `by_size`) · rules, latent, content: whether these are experts · text, text_cache: as in
-`content_rules`, for items that nobody took · mix, stop_at: what an earlier fit chose. The rest: as in `neural.TRAINING`, `sasrec` and
-`causal`."""
+None takes them from the number of events (see `by_size`) · rules, latent, content, popularity: whether these are experts · text, text_cache: as in
+`content_rules`, for items that nobody took. The rest: as in `neural.TRAINING`, `sasrec` and `causal`. A config may say `mix` and
+`stop_at`, what an earlier fit chose."""
 SEARCHED: Space = {
     **neural.SEARCHED,
     "width": (64, 128, 256),
@@ -108,6 +107,7 @@ class Fusion(ItemRanker):
         self._cold = np.flatnonzero(np.diff(kin_VV.indptr))
         self._kin_VV, self._kin_cV = kin_VV, kin_VV[self._cold]
         self._popularity_V, self._hyper, self._chosen = popularity_V, dict(hyper), dict(chosen)
+        self._popular = bool(hyper.get("popularity", True))
 
     @classmethod
     def dials(cls, sequences: Sequences, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Fusion(ItemRanker):
         likes = {name: hyper[name] for name in ("text", "text_cache")}
         kin_VV = kin(sequences.items, popularity_V > 0, {**content_rules.DEFAULTS, **likes})
         members = []
-        stops = hyper["stop_at"] or [None] * int(hyper["members"])
+        stops = hyper.get("stop_at") or [None] * int(hyper["members"])
         for number in range(int(hyper["members"])):
             own = FitContext(
                 seed=seed_of(context.seed, "member", number) % 2**31,
@@ -147,26 +147,34 @@ class Fusion(ItemRanker):
         content = None
         if hyper["content"] and sequences.items.num_attributes:
             content = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
-        start = _even(len(kinds), others=[latent, content])
+        start = _even(len(kinds), others=[latent, content], popular=bool(hyper["popularity"]))
         made = cls(members, rules, latent, content, kin_VV, popularity_V, start, hyper, {})
         if held_out_U is not None:
             made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
             stop_at = [member.chosen().get("stop_at") for member in members]
             made._chosen = {"stop_at": stop_at, "mix": made.gate.as_json(), "members": len(members)}
             made._chosen |= {name: hyper[name] for name in ("dropout", "tokens", "rate", "epochs")}
-        elif hyper["mix"] is not None:
+        elif hyper.get("mix") is not None:
             made.gate = Gate.from_json(hyper["mix"])
         return made
 
     def only(
-        self, *, members: int | None = None, rules: bool = True, latent: bool = True, content: bool = True
+        self,
+        *,
+        members: int | None = None,
+        rules: Sequence[int] | None = None,
+        latent: bool = True,
+        content: bool = True,
+        popularity: bool = True,
     ) -> Self:
-        """Some of the experts (the first `members` transformers), weighted evenly: for ablations. Needs a `fit_gate` of its own."""
-        kept = self.rules if rules else []
+        """Some of the experts (the first `members` transformers, rules of the kinds `rules`; None: all), weighted evenly: for ablations.
+        Needs a `fit_gate` of its own."""
+        kept = [self.rules[kind] for kind in rules] if rules is not None else self.rules
         others = self.latent if latent else None, self.content if content else None
-        start = _even(len(kept), others=others)
+        hyper = {**self._hyper, "popularity": popularity and self._popular}
+        start = _even(len(kept), others=others, popular=hyper["popularity"])
         some, known = self.members[:members], (self._kin_VV, self._popularity_V)
-        return type(self)(some, kept, *others, *known, start, self._hyper, self._chosen)
+        return type(self)(some, kept, *others, *known, start, hyper, self._chosen)
 
     def chosen(self) -> dict[str, Any]:
         return dict(self._chosen)
@@ -176,12 +184,13 @@ class Fusion(ItemRanker):
         float32 [U, X]."""
         logs_KUV = np.stack(list(self._opinions(sequences)))
         logs_KUV[:, :, 0] = np.log(FLOOR)
-        knows_cold = len(logs_KUV) - 2 if self.content is not None else None
+        own = len(logs_KUV) - int(self._popular)
+        knows_cold = own - 1 if self.content is not None else None
         for expert, log_UV in enumerate(logs_KUV):
             if expert != knows_cold and len(self._cold):
                 log_UV[:, self._cold] = (self._kin_cV @ log_UV.T).T
         last_popularity_U = np.log(self._popularity_V[sequences.last_U()] + RARE)
-        sureness = [log_UV[:, 1:].max(axis=1) for log_UV in logs_KUV[:-1]]
+        sureness = [log_UV[:, 1:].max(axis=1) for log_UV in logs_KUV[:own]]
         facts_UX = np.stack([np.log1p(sequences.lengths_U), last_popularity_U, *sureness], axis=1)
         return logs_KUV, facts_UX.astype(np.float32)
 
@@ -198,7 +207,8 @@ class Fusion(ItemRanker):
             yield np.log(scores_UV + FLOOR)
         if self.content is not None:
             yield self.content.score(sequences)
-        yield np.broadcast_to(np.log(self._popularity_V + RARE), mean_UV.shape).astype(np.float32)
+        if self._popular:
+            yield np.broadcast_to(np.log(self._popularity_V + RARE), mean_UV.shape).astype(np.float32)
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
         scores_UV = self.gate(*self.experts(sequences), sequences)
@@ -255,11 +265,12 @@ class Fusion(ItemRanker):
         )
 
 
-def _even(rules: int, others: Sequence[ItemRanker | None]) -> Gate:
+def _even(rules: int, others: Sequence[ItemRanker | None], popular: bool) -> Gate:
     """Half to the transformers, half to the rules, none to the others and popularity."""
     first = [0.5, *[0.5 / rules] * rules] if rules else [1.0]
-    weights_K = np.array([*first, *[0.0 for one in others if one is not None], 0.0], dtype=np.float32)
-    return Gate.even(weights_K, facts=1 + len(weights_K))
+    own = [*first, *[0.0 for one in others if one is not None]]
+    weights_K = np.array([*own, 0.0] if popular else own, dtype=np.float32)
+    return Gate.even(weights_K, facts=2 + len(own))
 
 
 MEMBER_DIALS = (
@@ -285,7 +296,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
         filled["tokens"] = int(np.clip(events / 64, 1024, 4096))
     if filled["rate"] is None:
         filled["rate"] = round(0.001 * float(np.sqrt(filled["tokens"] / 1024)), 6)
-    if filled["stop_at"] is not None:  # chosen by an earlier fit, whose gate knows so many members
+    if filled.get("stop_at") is not None:  # chosen by an earlier fit, whose gate knows so many members
         return {**filled, "members": len(filled["stop_at"])}
     width, blocks = int(filled["width"]), int(filled["blocks"])
     per_target = 6 * width * num_items + 6 * blocks * width * (8 + 2 * int(filled["wide"])) * width

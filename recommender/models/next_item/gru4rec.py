@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.errors import SettingsError
 from recommender.models.next_item import neural
 from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size
 from recommender.models.next_item.packing import Packed, batches_by_tokens, laid_out, last_windows, pack, windows
@@ -46,8 +45,6 @@ class Recurrent(Network):
 
     def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
         super().__init__(size, hyper)
-        if hyper["cell"] not in CELLS:
-            raise SettingsError(f"gru4rec: cell is {hyper['cell']!r}; there are {', '.join(CELLS)}")
         width, hidden = int(hyper["width"]), int(hyper["hidden"])
         self.length, self.tokens, self.dropout = int(hyper["length"]), int(hyper["tokens"]), float(hyper["dropout"])
         self.items = nn.Embedding(size.items + 1, width)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from recommender.models.next_item import neural, require_dials
+from recommender.models.next_item import neural
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.fusion import Fusion
 from recommender.models.next_item.int8 import Int8Embedding, round_linear_layers
@@ -100,7 +100,6 @@ class Student(SASRec):
     ) -> Self:
         dials = {**DEFAULTS, **config}
         teacher_dials = {name: dials[name] for name in ("precision", "compiled")} | dials["teacher"]
-        require_dials("fusion", teacher_dials)
         apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
         teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=teacher_dials, context=apart)
         return cls.taught(teacher, sequences, held_out_U=held_out_U, config=config, context=context)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.errors import SettingsError
 from recommender.models.next_item import neural
 from recommender.models.next_item.neural import (
     TRAINING,
@@ -78,8 +77,6 @@ class Towers(Network):
 
     def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
         super().__init__(size, hyper)
-        if hyper["softmax"] not in ("full", "in-batch"):
-            raise SettingsError(f"two_tower: softmax is {hyper['softmax']!r}; there are 'full' and 'in-batch'")
         width, self.length, self.batch = int(hyper["width"]), int(hyper["length"]), int(hyper["batch"])
         self.dropout, self.item_dropout = float(hyper["dropout"]), float(hyper["item_dropout"])
         self.in_batch = hyper["softmax"] == "in-batch"
