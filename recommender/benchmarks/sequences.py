@@ -29,6 +29,7 @@ from recommender.models.next_item import ItemRanker, item_ranker_class, require_
 from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
+from recommender.training.guard import enough_memory
 from recommender.training.loop import device_of
 from recommender.training.precision import cpu_has_units
 from recommender.training.search import search, suggest, write_trials
@@ -65,10 +66,17 @@ def run(
     Raises:
         BundleError: no ranker is called that.
         SettingsError: a dial in `config` is none of the ranker's.
-        TrainingError, DeviceError: as the ranker's fit.
+        TrainingError, DeviceError: as the ranker's fit; memory that does not suffice to judge is one, too.
     """
     context, config = context or FitContext(), config or {}
     require_dials(name, config)
+    with enough_memory(name, context.device):
+        return _fit_and_judge(sequences, name, train_on, context, config, read_test)
+
+
+def _fit_and_judge(
+    sequences: Sequences, name: str, train_on: TrainOn, context: FitContext, config: dict[str, Any], read_test: bool
+) -> Result:
     cls, split = item_ranker_class(name), LeaveOneOut.of(sequences)
     spent = Spent(context)
     context = replace(context, progress=spent.told)
@@ -155,8 +163,10 @@ def cold(
     context = context or FitContext()
     split = cold_split(sequences, seed=context.seed)
     apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "cold")
-    ranker = item_ranker_class(name).fit(split.train, held_out_U=split.validation_U, config=config or {}, context=apart)
-    return judge_cold(ranker, split).summary()
+    cls = item_ranker_class(name)
+    with enough_memory(name, context.device):
+        ranker = cls.fit(split.train, held_out_U=split.validation_U, config=config or {}, context=apart)
+        return judge_cold(ranker, split).summary()
 
 
 def tuned(
@@ -187,8 +197,9 @@ def tuned(
     def objective(trial: Any) -> float:
         dials = {**config, **suggest(trial, space)}
         require_dials(name, dials)
-        ranker = cls.fit(split.train, held_out_U=split.validation_U, config=dials, context=apart)
-        return float(judge(ranker, split.train, split.validation_U).ndcg_U().mean())
+        with enough_memory(name, context.device):
+            ranker = cls.fit(split.train, held_out_U=split.validation_U, config=dials, context=apart)
+            return float(judge(ranker, split.train, split.validation_U).ndcg_U().mean())
 
     apart = replace(context, checkpoints=None)
     own = cls.dials(split.train, config)

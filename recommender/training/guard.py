@@ -1,7 +1,8 @@
 """What stops a training that went wrong, and says which batch did it."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,21 @@ LEAST = 10
 def out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on a GPU or on the CPU."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def enough_memory(what: str, device: str) -> Iterator[None]:
+    """Around what takes memory outside the loop's steps: the building of a model, a fit without steps, a judgement.
+
+    Raises:
+        TrainingError: memory did not suffice; says for `what` and what to lower.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{what}: memory did not suffice on {device} ({str(error) or type(error).__name__}). Lower what makes it large "
+            "(width, length, factors, batch, tokens) or use a larger machine."
+        ) from None

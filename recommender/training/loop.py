@@ -22,7 +22,7 @@ from recommender.manifest import digest
 from recommender.models.ranker import FitContext
 from recommender.training import processes
 from recommender.training.checkpoints import Checkpoints
-from recommender.training.guard import Guard, out_of_memory
+from recommender.training.guard import Guard, enough_memory, out_of_memory
 
 LOG_EVERY = 10
 Rows = TypeVar("Rows", bound=NDArray[Any])
@@ -126,13 +126,10 @@ def reproducible(context: FitContext) -> Iterator[torch.device]:
     device = device_of(context)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    state = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), processes.joined(device):
+        with enough_memory("training", context.device), state, processes.joined(device):
             yield device
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(
-            f"memory did not suffice on {device}: {error}. Lower the batch or use a larger machine."
-        ) from None
     finally:
         torch.set_num_threads(threads)
 

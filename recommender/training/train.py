@@ -126,16 +126,24 @@ def fit_at(
     Raises:
         SettingsError: a dial in `config` is none of the ranker's, or cannot have that value.
         PeriodError: no pair was decided before it.
+        TrainingError: as the ranker's fit, or memory did not suffice.
     """
+    from recommender.training.guard import enough_memory
+
     check_dials(cls.name, cls.defaults(), config)
     mask = data.decided_in(None, moment)
     if not mask.any():
         raise PeriodError(
             f"no pair was decided before {moment.isoformat()}: nothing to train on. Move the boundary later."
         )
-    return cls.fit(
-        data.examples(mask), data.labels_at(moment, mask), corpus=data.corpus(moment), config=config, context=context
-    )
+    with enough_memory(cls.name, context.device):
+        return cls.fit(
+            data.examples(mask),
+            data.labels_at(moment, mask),
+            corpus=data.corpus(moment),
+            config=config,
+            context=context,
+        )
 
 
 def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:

@@ -11,10 +11,13 @@ import pytest
 
 from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, run
 from recommender.datasets.interactions import read_interactions
-from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError
+from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, TrainingError
 from recommender.models.next_item.fusion import DEFAULTS, by_size
+from recommender.models.next_item.item_popularity import ItemPopularity
 from recommender.sequences import Items, Sequences
 
+MORE_THAN_AN_ADDRESS_SPACE = 10**13
+"""Numbers; so many are refused on every machine at once."""
 QUICK = {"epochs": 1, "width": 8, "blocks": 1, "heads": 1, "length": 8}
 
 
@@ -65,6 +68,28 @@ def test_a_killed_fit_goes_on_and_its_cost_counts_what_was_spent_before(tmp_path
     assert again["ndcg@10"] == whole["ndcg@10"]
     third = benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)
     assert third["fit_cpu_seconds"] == again["fit_cpu_seconds"], "a repetition of a finished fit costs nothing more"
+
+
+@pytest.mark.parametrize(
+    ("ranker", "config"),
+    [("sasrec", {**QUICK, "length": MORE_THAN_AN_ADDRESS_SPACE}), ("als", {"width": MORE_THAN_AN_ADDRESS_SPACE})],
+)
+def test_a_model_too_large_for_memory_is_an_error_that_says_what_to_lower(
+    ranker: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    path = events(tmp_path / "e.csv")
+    with pytest.raises(TrainingError, match=r"memory did not suffice on cpu .* Lower .*width"):
+        benchmark(path, ranker=ranker, config=config)
+    with pytest.raises(TrainingError, match="training of all 1 trials failed"):
+        benchmark(path, ranker=ranker, config=config, trials=1)
+
+
+def test_scores_too_large_for_memory_are_an_error_that_names_the_ranker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ItemPopularity, "score", lambda self, histories: np.empty((MORE_THAN_AN_ADDRESS_SPACE, 4)))
+    with pytest.raises(TrainingError, match="item_popularity: memory did not suffice on cpu"):
+        benchmark(events(tmp_path / "e.csv"), ranker="item_popularity")
 
 
 def test_nobody_with_three_events_is_said_before_anything_is_fitted(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
 from recommender.training.checkpoints import Checkpoints
 from recommender.training.sets import TrainingSet, write_training_set
-from recommender.training.train import boundaries
+from recommender.training.train import boundaries, fit_at
 
 CONFIG = {
     "pretrain_epochs": 3,
@@ -167,6 +167,13 @@ def test_periods_out_of_order_are_refused(shop: Path, tmp_path: Path) -> None:
     moments = TimeSettings(gate_from=datetime(2024, 10, 1), test_from=datetime(2024, 9, 1))
     with pytest.raises(PeriodError, match="out of order"):
         train(shop, ranker="popularity", settings=Settings(home=tmp_path, time=moments), output=tmp_path / "out")
+
+
+def test_a_ranker_too_large_for_memory_is_an_error_that_names_it(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, cls = TrainingSet.open(shop), ranker_class("logistic")
+    monkeypatch.setattr(cls, "fit", lambda *_, **__: np.empty(10**15))
+    with pytest.raises(TrainingError, match="logistic: memory did not suffice on cpu"):
+        fit_at(cls, data, data.as_of, {}, FitContext())
 
 
 def test_a_boundary_before_every_pair_is_refused(shop: Path, tmp_path: Path) -> None:
