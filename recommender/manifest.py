@@ -4,19 +4,25 @@ One flipped bit loads silently from safetensors, Parquet and torch files alike, 
 step to the next (tables, features, catalogue, bundle) carries `manifest.json`, and readers verify it first.
 """
 
+import ctypes
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from recommender.errors import CorruptFileError, SettingsError
 
 MANIFEST = "manifest.json"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+YOUNG_S = 60.0
 
 
 def sha256(path: Path) -> str:
@@ -103,19 +109,81 @@ def write_bytes(path: Path, content: bytes) -> None:
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well, and vanishes otherwise.
 
-    A killed step leaves `target` as it was: absent, or the previous whole one.
+    A step killed at any moment leaves `target` as it was (absent, or the previous whole one) or as it should become. What it
+    leaves beside that, a later writer of `target` removes. Where the file system cannot exchange two folders there is a moment
+    without `target`; `put_back` and the next writer mend that.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    put_back(target)
+    _sweep(target)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
+    with _held(temporary):
+        try:
+            yield temporary
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if not os.path.lexists(target):
+            temporary.replace(target)
+        elif _exchanged(temporary, target):
+            _remove(temporary)
+        else:
+            previous = temporary.with_name(f"{temporary.name}.old")
+            target.replace(previous)
+            temporary.replace(target)
+            _remove(previous)
+
+
+def put_back(target: Path) -> None:
+    """Give `target` its name again where a kill came between the two renames of a file system that cannot exchange."""
+    for previous in [] if os.path.lexists(target) else _left(target):
+        if previous.suffix == ".old":
+            with suppress(OSError):  # another process was faster
+                previous.replace(target)
+
+
+def _left(target: Path) -> list[Path]:
+    """What writers of `target`, living or dead, have beside it."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}(\.old)?")
+    with suppress(FileNotFoundError):
+        return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
+    return []
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed writers of `target` have left: nobody holds it, and it is not so young that its writer is about to."""
+    for path in _left(target):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > YOUNG_S:
+                with _held(path) as held:
+                    if held:
+                        _remove(path)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """A lock on `folder` that ends with this process; False where another has it or the file system has none."""
+    file, held = os.open(folder, os.O_RDONLY), False
     try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    previous = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-    if target.exists():
-        target.replace(previous)
-    temporary.replace(target)
-    if previous.exists():
-        shutil.rmtree(previous) if previous.is_dir() else previous.unlink()
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        yield held
+    finally:
+        os.close(file)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether the two have each other's name now: one step of Linux, which not every file system has (NFS)."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and not rename(
+        AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), ctypes.c_uint(RENAME_EXCHANGE)
+    )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

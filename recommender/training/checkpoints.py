@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from recommender.errors import CorruptFileError
-from recommender.manifest import read_manifest, whole_folder, write_manifest, write_text
+from recommender.manifest import put_back, read_manifest, whole_folder, write_manifest, write_text
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 
@@ -49,6 +49,7 @@ class Checkpoints:
     def load(self, phase: str) -> Checkpoint | None:
         """The phase's last whole state; None where there is none. A damaged one counts as none: the phase starts again."""
         folder = self.folder / "steps" / phase
+        put_back(folder)
         if not folder.is_dir():
             return None
         try:

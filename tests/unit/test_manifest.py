@@ -1,15 +1,37 @@
 """Folders are written whole or not at all, and what is read is what was written."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from recommender.errors import CorruptFileError
-from recommender.manifest import read_manifest, whole_folder, write_manifest
+from recommender.manifest import put_back, read_manifest, whole_folder, write_manifest
+
+REPLACE = """
+import os, signal, sys
+from pathlib import Path
+from recommender import manifest
+
+def kill_at(event, arguments):
+    global left
+    if event in ("os.rename", "os.rmdir", "os.remove"):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+folder, left, exchanges = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+if not exchanges:
+    manifest._exchanged = lambda one, other: False
+with manifest.whole_folder(folder) as draft:
+    manifest.write_manifest(draft, kind="new")
+    sys.addaudithook(kill_at)
+"""
 
 
 @pytest.fixture
@@ -81,6 +103,43 @@ def test_a_killed_write_leaves_the_previous_folder(folder: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", program, str(folder)], env=os.environ, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert read_manifest(folder)["kind"] == "test"
+
+
+def age(folder: Path) -> None:
+    """All in `folder` was touched an hour ago."""
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - 3600,) * 2)
+
+
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchanged", "a file system that cannot exchange"])
+def test_a_kill_at_any_moment_of_the_replacement_leaves_a_whole_folder_and_the_next_writer_tidies_up(
+    exchanges: bool, folder: Path
+) -> None:
+    kinds = []
+    for moment in itertools.count(1):
+        age(folder.parent)
+        with whole_folder(folder) as draft:
+            write_manifest(draft, kind="test")
+        assert [path.name for path in folder.parent.iterdir()] == ["thing"]
+        ended = subprocess.run([sys.executable, "-c", REPLACE, str(folder), str(moment), str(exchanges)], check=False)
+        if not exchanges:
+            put_back(folder)
+        kinds.append(read_manifest(folder)["kind"])
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL
+    assert len(kinds) > 2
+    assert set(kinds) <= {"test", "new"}
+    assert kinds[-1] == "new"
+
+
+def test_what_a_living_writer_has_beside_the_folder_stays(folder: Path) -> None:
+    with whole_folder(folder) as slow:
+        (slow / "half").write_text("half")
+        age(folder.parent)
+        with whole_folder(folder) as quick:
+            write_manifest(quick, kind="quick")
+        assert (slow / "half").read_text() == "half"
 
 
 def test_a_damaged_manifest_is_an_error_that_names_it(folder: Path) -> None:

@@ -109,6 +109,15 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path: Path) -> None:
     assert checkpoints.load("pretrain") is None
 
 
+def test_a_checkpoint_that_a_kill_left_without_its_name_is_found(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save("pretrain", {"model.weight": np.ones(3, dtype=np.float32)}, {"step": 4, "judged": []})
+    (tmp_path / "steps" / "pretrain").rename(tmp_path / "steps" / ".pretrain.0123abcd.old")
+    found = checkpoints.load("pretrain")
+    assert found is not None
+    assert found.numbers["step"] == 4
+
+
 def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_step() -> None:
     examples, labels = random_examples()
     with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+"):
