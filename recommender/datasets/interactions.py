@@ -130,7 +130,10 @@ def _names(values: "pd.Series[Any]") -> NDArray[np.str_]:
 
 def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any]]:
     name = next((one for one in TIMES if one in frame.columns), None)
-    times = None if name is None else _times(frame[name], name, path)
+    times = None
+    if name is not None:
+        _whole(frame, name, path)
+        times = _times(frame[name], name, path)
     if "pos" in frame.columns:
         _whole(frame, "pos", path)
         order = pd.to_numeric(frame["pos"], errors="coerce")
@@ -156,14 +159,14 @@ def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]
         scale = 1e6 if largest < 1e11 else 1e3 if largest < 1e14 else 1.0 if largest < 1e17 else 1e-3
         return np.asarray((numbers * scale).to_numpy(), dtype=np.int64)
     parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-    if parsed.isna().any():
-        row = int(np.flatnonzero(parsed.isna())[0])
-        raise ContractError(
-            path.name,
-            f"cannot be read as a number or an ISO 8601 time: {values.iloc[row]!r}",
-            column=name,
-            row=f"row {row}",
+    no_time = parsed.isna()
+    if no_time.any():
+        neither = no_time if numbers is None else no_time & numbers.isna()
+        row = int(np.flatnonzero(neither if neither.any() else no_time)[0])
+        problem = (
+            "cannot be read as a number or an ISO 8601 time" if neither.any() else "is a number among ISO 8601 times"
         )
+        raise ContractError(path.name, f"{problem}: {str(values.iloc[row])!r}", column=name, row=f"row {row}")
     return np.asarray(parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64))
 
 

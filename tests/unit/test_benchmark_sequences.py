@@ -202,3 +202,26 @@ def test_times_of_mixed_precision_are_in_order(tmp_path: Path) -> None:
 def test_times_that_could_mean_something_else_are_refused(times: list[Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=message):
         read_interactions(timed(tmp_path / "e.csv", times))
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([1600511136.0, 1600511137.0, None], r"e\.csv\.time: is empty \(first at row 2\)"),
+        (["2024-01-01", "", "2024-01-02"], r"is empty \(first at row 1\)"),
+        ([1600511136, 1600511137, "soon"], r"ISO 8601 time: 'soon' \(first at row 2\)"),
+        (["2024-01-01", "2024-01-02", 1600511136], r"a number among ISO 8601 times: '1600511136' \(first at row 2\)"),
+    ],
+)
+def test_the_time_that_is_missing_or_wrong_is_named_and_not_a_good_one(
+    times: list[Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ContractError, match=message):
+        read_interactions(timed(tmp_path / "e.csv", times))
+
+
+def test_a_missing_time_of_a_parquet_file_is_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": "u", "item": ["a", "b"], "time": pd.to_datetime(["2024-01-01", None])})
+    frame.to_parquet(tmp_path / "e.parquet")
+    with pytest.raises(ContractError, match=r"e\.parquet\.time: is empty \(first at row 1\)"):
+        read_interactions(tmp_path / "e.parquet")
