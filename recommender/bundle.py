@@ -22,12 +22,14 @@ from recommender.errors import BundleError, CorruptFileError, SettingsError
 from recommender.manifest import read_manifest, whole_folder, write_manifest, write_text
 from recommender.models import Ranker, ranker_class
 from recommender.models.next_item import ItemRanker, item_ranker_class
-from recommender.sequences import Items
+from recommender.sequences import Items, Sequences
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
 ITEM_BUNDLE = "next-item bundle"
 UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+MISFITS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, SafetensorError)
+"""What comes of weights beside a configuration or a vocabulary that is not theirs."""
 
 
 def save(ranker: Ranker, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
@@ -85,11 +87,19 @@ def load_items(folder: Path) -> tuple[ItemRanker, Items]:
     """The next-item ranker that `save_items` wrote, on CPU, and its items by name.
 
     Raises:
-        CorruptFileError, BundleError: as `load`.
+        CorruptFileError, BundleError: as `load`, or the vocabulary is not of as many items as the weights.
     """
-    stored = _verified(folder, ITEM_BUNDLE)
-    ids = tuple(_json(folder / "vocabulary.json")["items"])
-    return _restored(folder, str(stored.get("ranker")), item_ranker_class, stored["config"]), Items(ids=ids)
+    stored, vocabulary = _verified(folder, ITEM_BUNDLE), folder / "vocabulary.json"
+    ids = _json(vocabulary).get("items")
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids) or len(set(ids)) < len(ids):
+        raise BundleError(f"{vocabulary}: `items` is not a list of names that all differ. Train again.")
+    ranker: ItemRanker = _restored(folder, str(stored.get("ranker")), item_ranker_class, stored["config"])
+    items = Items(ids=tuple(ids))
+    try:
+        ranker.score(Sequences(items, offsets=np.zeros(2, dtype=np.int64), items_T=np.zeros(0, dtype=np.int32)))
+    except (BundleError, *MISFITS) as error:
+        raise BundleError(f"{folder}: weights and vocabulary do not fit together ({error}). Train again.") from error
+    return ranker, items
 
 
 def _write(
@@ -140,7 +150,7 @@ def _restored(folder: Path, name: str, class_of: Callable[[str], Any], config: M
             f"{folder}: the ranker {name!r} needs a package that is not installed here ({error}). "
             f"Install it: pip install {error.name}"
         ) from error
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, SafetensorError) as error:
+    except MISFITS as error:
         raise BundleError(f"{folder}: weights and configuration do not fit together ({error}). Train again.") from error
 
 

@@ -13,6 +13,7 @@ from recommender.benchmarks.quality import as_judged, difference
 from recommender.benchmarks.sequences import benchmark_file
 from recommender.datasets.interactions import read_histories, read_interactions
 from recommender.errors import BundleError, ContractError, CorruptFileError, SettingsError, TrainingError
+from recommender.manifest import write_manifest
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
 from recommender.training.search import Range, search, suggest
 
@@ -153,6 +154,33 @@ def test_an_item_that_the_ranker_never_met_is_named(tmp_path: Path) -> None:
     users, histories = read_histories(tmp_path / "more.csv", items, skip_unknown=True)
     assert users.tolist() == ["a"]
     assert [items.ids[row - 1] for row in histories.items_T] == ["i1"]
+
+
+@pytest.mark.parametrize("ranker", SMALL)
+def test_a_vocabulary_of_another_number_of_items_is_refused(ranker: str, tmp_path: Path) -> None:
+    benchmark(tmp_path, ranker=ranker, config=SMALL[ranker], bundle_folder=tmp_path / "kept")
+    names = list(bundle.load_items(tmp_path / "kept")[1].ids)
+    for ids in (names[:-1], [*names, "one more"]):
+        rewritten(tmp_path / "kept", {"items": ids})
+        with pytest.raises(
+            BundleError, match=rf"kept: .*vocabulary has {len(ids)} items, the weights rank {len(names)}"
+        ):
+            bundle.load_items(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("vocabulary", [{}, {"items": "i1"}, {"items": [1, 2]}, {"items": ["i1", "i1"]}])
+def test_a_vocabulary_that_is_no_list_of_names_is_refused(vocabulary: dict[str, Any], tmp_path: Path) -> None:
+    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    rewritten(tmp_path / "kept", vocabulary)
+    with pytest.raises(BundleError, match=r"vocabulary\.json: `items` is not a list of names that all differ"):
+        bundle.load_items(tmp_path / "kept")
+
+
+def rewritten(kept: Path, vocabulary: dict[str, Any]) -> None:
+    """Another vocabulary in a bundle, by someone who knows of the manifest."""
+    (kept / "vocabulary.json").write_text(json.dumps(vocabulary))
+    facts = json.loads((kept / "manifest.json").read_text())
+    write_manifest(kept, **{name: value for name, value in facts.items() if name not in ("files", "content_hash")})
 
 
 def test_bundles_of_the_two_kinds_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
