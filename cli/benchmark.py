@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recommender.benchmarks.sequences import TrainOn, benchmark_file, dial
+from recommender.errors import SettingsError
 
 
 def benchmark_sequences(
@@ -28,7 +29,15 @@ def benchmark_sequences(
     study: Path | None,
     bundle: Path | None,
 ) -> None:
-    """Fit, judge, write `output`, and show the figures."""
+    """Fit, judge, write `output`, and show the figures.
+
+    Raises:
+        SettingsError: an option is of no use without another one.
+    """
+    if compiled and program is None:
+        raise SettingsError("--compiled: there is no program to compile; name its file with --export")
+    if study is not None and not trials:
+        raise SettingsError(f"--study {study}: nothing is searched; say how often to try with --trials")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:

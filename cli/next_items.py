@@ -8,12 +8,19 @@ import pyarrow.parquet
 
 from recommender.bundle import load_items
 from recommender.datasets.interactions import read_histories
+from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import best_unseen
 from recommender.manifest import require_writable, write_bytes
 
 
 def write_next_items(bundle: Path, interactions: Path, output: Path, *, top: int, skip_unknown: bool = False) -> None:
-    """Write the `top` items that each user has not had, best first: user, rank, item, score (Parquet, or CSV by the file's ending)."""
+    """Write the `top` items that each user has not had, best first: user, rank, item, score (Parquet or CSV, by the file's ending).
+
+    Raises:
+        SettingsError: the file's ending is of neither, or it cannot be written.
+    """
+    if output.suffix.lower() not in (".parquet", ".pq", ".csv"):
+        raise SettingsError(f"--output {output}: neither Parquet nor CSV; end the name in .parquet or .csv")
     require_writable(output)
     ranker, items = load_items(bundle)
     users, histories = read_histories(interactions, items, skip_unknown=skip_unknown)

@@ -26,7 +26,7 @@ def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
 
     Raises:
         SourceError: a file is missing or unreadable, or lacks a column; names both.
-        ContractError: a user or item is empty, a time cannot be read, or a user has two events at one `pos`; names the row.
+        ContractError: a user, item, `pos` or time is empty or cannot be read, or a user has two events at one `pos`; names the row.
     """
     frame, times, order = _events(path)
     names = _names(frame["item"])
@@ -116,7 +116,10 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _whole(frame: pd.DataFrame, column: str, path: Path) -> None:
-    empty = frame[column].isna()
+    values = frame[column]
+    empty = values.isna()
+    if not pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_datetime64_any_dtype(values):
+        empty |= values.astype(str).str.strip() == ""
     if empty.any():
         raise ContractError(path.name, "is empty", column=column, row=f"row {int(np.flatnonzero(empty)[0])}")
 
@@ -137,9 +140,11 @@ def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, N
     if "pos" in frame.columns:
         _whole(frame, "pos", path)
         order = pd.to_numeric(frame["pos"], errors="coerce")
-        if order.isna().any():
-            row = int(np.flatnonzero(order.isna())[0])
-            raise ContractError(path.name, "is not a number", column="pos", row=f"row {row}")
+        wrong = ~np.isfinite(order.to_numpy(dtype=np.float64, na_value=np.nan))
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            problem = "is not a number" if pd.isna(order.iloc[row]) else "is not finite"
+            raise ContractError(path.name, problem, column="pos", row=f"row {row}")
         return times, order.to_numpy()
     if times is None:
         raise SourceError(

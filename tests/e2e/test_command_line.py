@@ -12,6 +12,8 @@ from cli.main import app, settings_of
 from recommender.errors import SettingsError
 
 VERBS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+BENCHMARK = ("benchmark", "sequences", "--interactions", "events.csv", "--output", "out.json")
+NEXT_ITEMS = ("next-items", "--interactions", "events.csv", "--bundle", "kept")
 
 
 def invoke(*arguments: str) -> tuple[int, str, str]:
@@ -58,6 +60,9 @@ def test_the_command_starts_without_loading_a_framework() -> None:
         (("rollback",), "there is no earlier champion to go back to"),
         (("promote",), "no canary serves"),
         (("report",), "no run has been evaluated yet"),
+        ((*BENCHMARK, "--compiled"), "--compiled: there is no program to compile; name its file with --export"),
+        ((*BENCHMARK, "--study", "s.db"), "--study s.db: nothing is searched; say how often to try with --trials"),
+        ((*NEXT_ITEMS, "--output", "x.json"), "--output x.json: neither Parquet nor CSV"),
     ],
 )
 def test_an_error_raised_on_purpose_is_a_message_and_exit_code_2(

@@ -97,6 +97,11 @@ def test_nobody_with_three_events_is_said_before_anything_is_fitted(tmp_path: Pa
         benchmark(events(tmp_path / "e.csv", each=2))
 
 
+def test_what_was_held_out_is_named_where_nothing_is_left_to_learn_from(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no user has two events left after the last ones were held out"):
+        benchmark(events(tmp_path / "e.csv", each=3), ranker="fusion")
+
+
 def test_a_folder_that_is_not_there_and_a_device_that_is_none_are_refused(tmp_path: Path) -> None:
     path = events(tmp_path / "e.csv")
     with pytest.raises(SettingsError, match="the folder is not there"):

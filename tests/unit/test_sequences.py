@@ -63,6 +63,13 @@ def test_attributes_bring_items_that_were_never_met(tmp_path: Path) -> None:
         (lambda frame: frame.drop(columns="pos"), SourceError, "neither `pos` nor a timestamp"),
         (lambda frame: frame.assign(item=frame["item"].where(frame.index != 7)), ContractError, "x.csv.item: .*row 7"),
         (lambda frame: frame.assign(pos=frame["pos"].where(frame.index != 3, "soon")), ContractError, "pos: .*row 3"),
+        (
+            lambda frame: frame.assign(pos=frame["pos"].astype(float).where(frame.index != 3, np.inf)),
+            ContractError,
+            "not finite.*row 3",
+        ),
+        (lambda frame: frame.assign(item=frame["item"].where(frame.index != 7, " ")), ContractError, "item: .*row 7"),
+        (lambda frame: frame.assign(user=frame["user"].where(frame.index != 7, "")), ContractError, "user: .*row 7"),
         (lambda frame: pd.concat([frame, frame.tail(1)]), ContractError, "two events at one pos"),
         (lambda frame: frame.head(0), SourceError, "no rows"),
     ],
@@ -70,9 +77,20 @@ def test_attributes_bring_items_that_were_never_met(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_used_is_named_with_its_column_and_row(
     tmp_path: Path, change: object, error: type[Exception], says: str
 ) -> None:
-    change(_frame()).to_csv(tmp_path / "x.csv", index=False)  # type: ignore[operator]
+    changed = change(_frame())  # type: ignore[operator]
+    changed.to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(error, match=says):
         read_interactions(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("column", ["user", "item"])
+@pytest.mark.parametrize("name", ["", " ", None])
+def test_a_name_that_is_empty_in_a_parquet_file_is_refused(column: str, name: str | None, tmp_path: Path) -> None:
+    frame = _frame().astype({"user": str})
+    frame.loc[7, column] = name
+    frame.to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ContractError, match=rf"x\.parquet\.{column}: is empty \(first at row 7\)"):
+        read_interactions(tmp_path / "x.parquet")
 
 
 def test_leave_one_out_keeps_the_last_two_items_of_long_users_only() -> None:
