@@ -239,11 +239,14 @@ def next_items(
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out events with items that the ranker was not fitted on.")
     ] = False,
+    vectors: Annotated[
+        Path | None, typer.Option(help="A folder for the vectors of items and users, where the ranker has them.")
+    ] = None,
 ) -> None:
     """What each user of a file is likely to want next: a next-item ranker's best items that the user has not had."""
     from cli.next_items import write_next_items
 
-    write_next_items(bundle, interactions, output, top=top, skip_unknown=skip_unknown)
+    write_next_items(bundle, interactions, output, top=top, skip_unknown=skip_unknown, vectors=vectors)
 
 
 @app.command(rich_help_panel=CLUSTER, name="compile")

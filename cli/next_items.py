@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from recommender.bundle import load_items
 from recommender.datasets.interactions import read_histories
@@ -13,16 +15,32 @@ from recommender.evaluation.leave_one_out import best_unseen
 from recommender.manifest import require_writable, write_bytes
 
 
-def write_next_items(bundle: Path, interactions: Path, output: Path, *, top: int, skip_unknown: bool = False) -> None:
+def write_next_items(
+    bundle: Path,
+    interactions: Path,
+    output: Path,
+    *,
+    top: int,
+    skip_unknown: bool = False,
+    vectors: Path | None = None,
+) -> None:
     """Write the `top` items that each user has not had, best first: user, rank, item, score (Parquet or CSV, by the file's ending).
 
+    `vectors`: a folder for items.parquet and users.parquet, a float32 `vector` each, whose inner product ranks as the ranker does but
+    for what an item's bias adds.
+
     Raises:
-        SettingsError: the file's ending is of neither, or it cannot be written.
+        SettingsError: the file's ending is of neither, a place cannot be written to, or the ranker has no vectors.
     """
     if output.suffix.lower() not in (".parquet", ".pq", ".csv"):
         raise SettingsError(f"--output {output}: neither Parquet nor CSV; end the name in .parquet or .csv")
     require_writable(output)
+    if vectors is not None and vectors.exists() and not vectors.is_dir():
+        raise SettingsError(f"--vectors {vectors}: this is a file; name a folder")
     ranker, items = load_items(bundle)
+    vectors_VD = ranker.item_vectors()
+    if vectors is not None and vectors_VD is None:
+        raise SettingsError(f"--vectors: {ranker.name} has none; svd, als, bpr, two_tower, sasrec, student and fusion do")
     users, histories = read_histories(interactions, items, skip_unknown=skip_unknown)
     rows_UN, scores_UN = best_unseen(ranker, histories, top)
     held_UN = rows_UN > 0
@@ -35,8 +53,23 @@ def write_next_items(bundle: Path, interactions: Path, output: Path, *, top: int
             "score": scores_UN[held_UN],
         }
     )
-    sink = pa.BufferOutputStream()
-    write = pyarrow.csv.write_csv if output.suffix.lower() == ".csv" else pyarrow.parquet.write_table
-    write(table, sink)
-    write_bytes(output, sink.getvalue().to_pybytes())
+    _write(table, output)
     print(f"{output}: {table.num_rows:,} rows, {len(users):,} users, by {ranker.name}")
+    if vectors is not None and vectors_VD is not None:
+        user_vectors_UD = ranker.user_vectors(histories)
+        assert user_vectors_UD is not None
+        _write(_vectors("item", list(items.ids), vectors_VD[1:]), vectors / "items.parquet")
+        _write(_vectors("user", users, user_vectors_UD), vectors / "users.parquet")
+        print(f"{vectors}: {len(items.ids):,} items and {len(users):,} users, {vectors_VD.shape[1]} numbers each")
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    sink = pa.BufferOutputStream()
+    write = pyarrow.csv.write_csv if path.suffix.lower() == ".csv" else pyarrow.parquet.write_table
+    write(table, sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _vectors(name: str, ids: object, vectors_ND: NDArray[np.float32]) -> pa.Table:
+    flat = pa.array(np.ascontiguousarray(vectors_ND, dtype=np.float32).ravel())
+    return pa.table({name: ids, "vector": pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1])})

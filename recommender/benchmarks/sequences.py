@@ -107,7 +107,8 @@ def _fit_and_judge(
 def fit_again(sequences: Sequences, name: str, config: dict[str, Any], context: FitContext, place: str) -> ItemRanker:
     """The ranker called `name`, fitted with nothing held out: `config` holds what an earlier fit chose. `place` names its checkpoints."""
     apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / place, earlier=None)
-    return item_ranker_class(name).fit(sequences, held_out_U=None, config=config, context=apart)
+    with enough_memory(name, context.device):
+        return item_ranker_class(name).fit(sequences, held_out_U=None, config=config, context=apart)
 
 
 class Spent:

@@ -145,6 +145,31 @@ def test_the_ranker_that_is_kept_has_learned_from_everyones_last_events(train_on
     assert items.ids[scores_UV[0, 1:].argmax()] == "newest"
 
 
+def test_vectors_for_another_system_rank_as_the_ranker_does(tmp_path: Path) -> None:
+    from cli.next_items import write_next_items
+
+    benchmark(tmp_path, ranker="als", config=SMALL["als"], bundle_folder=tmp_path / "kept")
+    asked = events(tmp_path / "events.parquet")
+    write_next_items(tmp_path / "kept", asked, tmp_path / "next.parquet", top=1, vectors=tmp_path / "vectors")
+    items, users = (pd.read_parquet(tmp_path / "vectors" / f"{name}.parquet") for name in ("items", "users"))
+    scores_UV = np.stack(users["vector"].tolist()) @ np.stack(items["vector"].tolist()).T
+    for user, item in pd.read_parquet(asked)[["user", "item"]].itertuples(index=False):
+        scores_UV[users["user"].tolist().index(user), items["item"].tolist().index(item)] = -np.inf
+    best = pd.read_parquet(tmp_path / "next.parquet").set_index("user")["item"]
+    assert items["item"].to_numpy()[scores_UV.argmax(axis=1)].tolist() == best[users["user"]].tolist()
+
+
+def test_a_ranker_without_vectors_says_so(tmp_path: Path) -> None:
+    from cli.next_items import write_next_items
+
+    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    with pytest.raises(SettingsError, match="rules has none; svd, als"):
+        write_next_items(
+            tmp_path / "kept", tmp_path / "events.parquet", tmp_path / "n.csv", top=1, vectors=tmp_path / "v"
+        )
+    assert not (tmp_path / "v").exists()
+
+
 def test_an_item_that_the_ranker_never_met_is_named(tmp_path: Path) -> None:
     benchmark(tmp_path, bundle_folder=tmp_path / "kept")
     _, items = bundle.load_items(tmp_path / "kept")
