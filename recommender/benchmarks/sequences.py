@@ -304,7 +304,8 @@ def benchmark_file(
         config = tuned(sequences, ranker, trials=trials, study=study, data=digest(data), context=context, config=config)
     searched = time.process_time() - began
     if checkpoints is not None:
-        context = replace(context, checkpoints=checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config))
+        own = checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config, device=device)
+        context = replace(context, checkpoints=own)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None
     content = {
@@ -343,14 +344,15 @@ def benchmark_file(
     return content
 
 
-def checkpoints_of(folder: Path, sequences: Sequences, *identity: Any) -> Path:
-    """A run's own checkpoints: named by what the sequences hold, `identity` (ranker, seed, dials, …), the code and how this CPU
-    multiplies, so that nothing else is resumed.
+def checkpoints_of(folder: Path, sequences: Sequences, *identity: Any, device: str = "cpu") -> Path:
+    """A run's own checkpoints: named by what the sequences hold, `identity` (ranker, seed, dials, …), the code, the device and how
+    this CPU multiplies, so that nothing else is resumed.
     """
     items = sequences.items
     held = (sequences.offsets, sequences.items_T, sequences.times_T, items.attribute_offsets, items.attributes_P)
     hashes = [None if one is None else hashlib.sha256(one.tobytes()).hexdigest() for one in held]
-    return folder / digest(hashes, items.ids, items.texts, *identity, cpu_has_units(), code_version())[:16]
+    where = (device, cpu_has_units())
+    return folder / digest(hashes, items.ids, items.texts, *identity, where, code_version())[:16]
 
 
 def interval(values_U: NDArray[np.float64]) -> list[float]:

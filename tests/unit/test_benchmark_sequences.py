@@ -53,6 +53,13 @@ def test_other_data_in_the_same_checkpoints_folder_are_another_run(tmp_path: Pat
     assert checkpoints_of(tmp_path, some, "sasrec", 1) != checkpoints_of(tmp_path, named, "sasrec", 1)
 
 
+def test_another_device_in_the_same_checkpoints_folder_is_another_run(tmp_path: Path) -> None:
+    some = read_interactions(events(tmp_path / "e.csv"))
+    on_cpu, on_gpu = (checkpoints_of(tmp_path, some, "sasrec", 1, device=device) for device in ("cpu", "cuda"))
+    assert on_cpu == checkpoints_of(tmp_path, some, "sasrec", 1)
+    assert on_cpu != on_gpu
+
+
 def test_a_killed_fit_goes_on_and_its_cost_counts_what_was_spent_before(tmp_path: Path) -> None:
     path, folder = events(tmp_path / "e.csv"), tmp_path / "checkpoints"
     whole = benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)
