@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.errors import PeriodError, TrainingError
-from recommender.evaluation.leave_one_out import USERS_A_BATCH, Ranks
+from recommender.errors import PeriodError
+from recommender.evaluation.leave_one_out import Ranks, scored
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.ranks import full_ranks
 from recommender.sequences import LeaveOneOut, Sequences
+
+FEWEST = 20
+"""Cold items that are judged: among ten and fewer everyone's recall@10 is 1, whoever has no opinion on them too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +62,18 @@ def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> Col
     history is still asked about, by the cold path.
 
     Raises:
-        PeriodError: `share` leaves no cold item or no warm one, or nobody's last item is cold.
+        PeriodError: `share` leaves fewer than `FEWEST` cold items or no warm one, or nobody's last item is cold.
     """
     taken = np.unique(sequences.items_T)
     number = round(share * len(taken))
     if not 0 < number < len(taken):
         raise PeriodError(
             f"a share of {share} of {len(taken)} items holds out {number}; it must leave some on both sides"
+        )
+    if number < FEWEST:
+        raise PeriodError(
+            f"a share of {share} of {len(taken)} items holds out {number}, among which nearly every item is one of the ten best; "
+            f"cold items are judged from {FEWEST} on. It takes a larger share or a set with more items"
         )
     cold = np.random.default_rng([seed, 0xC01D]).choice(taken, size=number, replace=False)
     cold_V = np.zeros(sequences.items.num + 1, dtype=np.bool_)
@@ -107,15 +115,10 @@ def judge_cold(ranker: ItemRanker, split: ColdSplit) -> ColdRanks:
     users = np.flatnonzero(split.target_U > 0)
     all_ranks, cold_ranks = (np.zeros(len(users), dtype=np.int64) for _ in range(2))
     never = split.cold_V.size
-    for first in range(0, len(users), USERS_A_BATCH):
-        some = users[first : first + USERS_A_BATCH]
-        batch, targets = split.histories.take(some), split.target_U[some]
-        scores_UV = ranker.score(batch)
-        if np.isnan(scores_UV).any():
-            raise TrainingError(f"{ranker.name}: a score is NaN; the fit is broken and cannot be judged.")
-        unsaid = scores_UV[np.arange(len(some)), targets] == -np.inf
-        place = slice(first, first + len(some))
-        all_ranks[place] = np.where(unsaid, never, full_ranks(scores_UV, batch, targets))
+    for some, batch, scores_UV in scored(ranker, split.histories, users):
+        targets = split.target_U[users[some]]
+        unsaid = scores_UV[np.arange(len(targets)), targets] == -np.inf
+        all_ranks[some] = np.where(unsaid, never, full_ranks(scores_UV, batch, targets))
         only_cold_UV = np.where(split.cold_V, scores_UV, -np.inf)
-        cold_ranks[place] = np.where(unsaid, never, full_ranks(only_cold_UV, batch, targets))
+        cold_ranks[some] = np.where(unsaid, never, full_ranks(only_cold_UV, batch, targets))
     return ColdRanks(Ranks(users, all_ranks), Ranks(users, cold_ranks), int(split.cold_V.sum()))

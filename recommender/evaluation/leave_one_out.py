@@ -54,7 +54,7 @@ def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32])
     """
     users = np.flatnonzero(target_U > 0)
     ranks = np.zeros(len(users), dtype=np.int64)
-    for some, batch, scores_UV in _scored(ranker, histories, users):
+    for some, batch, scores_UV in scored(ranker, histories, users):
         ranks[some] = full_ranks(scores_UV, batch, target_U[users[some]])
     return Ranks(users, ranks)
 
@@ -68,7 +68,7 @@ def best_unseen(ranker: ItemRanker, histories: Sequences, top: int) -> tuple[NDA
     top = min(top, histories.items.num)
     rows_UN = np.zeros((histories.num_users, top), dtype=np.int32)
     scores_UN = np.full((histories.num_users, top), -np.inf, dtype=np.float32)
-    for some, batch, scores_UV in _scored(ranker, histories, np.arange(histories.num_users)):
+    for some, batch, scores_UV in scored(ranker, histories, np.arange(histories.num_users)):
         scores_UV[batch.rows_T(), batch.items_T] = -np.inf
         order_UN = np.argsort(-scores_UV, axis=1, kind="stable")[:, :top].astype(np.int32)
         scores_UN[some] = np.take_along_axis(scores_UV, order_UN, axis=1)
@@ -76,10 +76,14 @@ def best_unseen(ranker: ItemRanker, histories: Sequences, top: int) -> tuple[NDA
     return rows_UN, scores_UN
 
 
-def _scored(
+def scored(
     ranker: ItemRanker, histories: Sequences, users: NDArray[np.int64]
 ) -> Iterator[tuple[slice, Sequences, NDArray[np.float32]]]:
-    """Some of `users` at a time: which, their histories, and their scores of all items."""
+    """Some of `users` at a time, so many that their scores fit into memory: which, their histories, and their scores of all items.
+
+    Raises:
+        TrainingError: a score is NaN; names the ranker.
+    """
     size = int(np.clip(CELLS_A_BATCH // (histories.items.num + 1), 16, USERS_A_BATCH))
     for first in range(0, len(users), size):
         batch = histories.take(users[first : first + size])

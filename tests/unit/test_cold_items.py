@@ -54,8 +54,8 @@ def by_taste(sequences):
 
 def test_cold_items_are_in_no_history_and_all_targets_are_cold():
     sequences = shop()
-    split = cold_split(sequences, 0.2, seed=1)
-    assert split.cold_V.sum() == 12
+    split = cold_split(sequences, 0.4, seed=1)
+    assert split.cold_V.sum() == 24
     assert not split.cold_V[0]
     for part in (split.train, split.histories):
         assert not split.cold_V[part.items_T].any()
@@ -70,7 +70,7 @@ def test_cold_items_are_in_no_history_and_all_targets_are_cold():
 
 def test_every_warm_event_before_the_target_stays():
     sequences = shop()
-    split = cold_split(sequences, 0.2, seed=1)
+    split = cold_split(sequences, 0.4, seed=1)
     for user in np.flatnonzero(split.target_U)[:50]:
         before = sequences.items_T[sequences.offsets[user] : sequences.offsets[user + 1] - 1]
         kept = split.histories.items_T[split.histories.offsets[user] : split.histories.offsets[user + 1]]
@@ -79,13 +79,13 @@ def test_every_warm_event_before_the_target_stays():
 
 def test_the_seed_decides_which_items_are_cold():
     sequences = shop()
-    one, same, other = (cold_split(sequences, 0.2, seed=seed).cold_V for seed in (1, 1, 2))
+    one, same, other = (cold_split(sequences, 0.4, seed=seed).cold_V for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
 
 
 def test_a_ranker_that_cannot_tell_cold_items_apart_earns_nothing():
-    split = cold_split(shop(), 0.25, seed=1)
+    split = cold_split(shop(), 0.4, seed=1)
     for function in (constant, lambda s: np.where(split.cold_V, NEVER, by_taste(s))):
         found = judge_cold(Says(function), split).summary()
         assert found["among_all"]["ndcg@10"] == 0
@@ -94,11 +94,11 @@ def test_a_ranker_that_cannot_tell_cold_items_apart_earns_nothing():
 
 
 def test_content_finds_cold_items():
-    split = cold_split(shop(), 0.25, seed=1)
+    split = cold_split(shop(), 0.4, seed=1)
     found = judge_cold(Says(by_taste), split)
     assert found.among_cold.recall_U(10).mean() > 0.9
     assert (found.among_cold.ranks <= found.among_all.ranks).all()
-    assert found.num_cold == 15
+    assert found.num_cold == 24
 
 
 def test_a_share_that_holds_out_nothing_or_all_is_refused():
@@ -106,6 +106,28 @@ def test_a_share_that_holds_out_nothing_or_all_is_refused():
         cold_split(shop(), 0.0, seed=1)
     with pytest.raises(PeriodError, match="must leave some on both sides"):
         cold_split(shop(), 1.0, seed=1)
+
+
+def test_so_few_cold_items_that_nearly_all_are_among_the_ten_best_are_refused():
+    with pytest.raises(PeriodError, match=r"share of 0.05 of 60 items holds out 3, .* from 20 on"):
+        cold_split(shop(), seed=1)
+    assert cold_split(shop(items=396), seed=1).cold_V.sum() == 20
+
+
+def test_many_items_are_scored_for_fewer_users_at_a_time(monkeypatch):
+    split, sizes = cold_split(shop(), 0.4, seed=1), []
+
+    def noted(sequences):
+        sizes.append(sequences.num_users)
+        return by_taste(sequences)
+
+    whole = judge_cold(Says(noted), split)
+    assert sizes == [len(whole.among_all.ranks)]
+    monkeypatch.setattr("recommender.evaluation.leave_one_out.CELLS_A_BATCH", 61 * 30)
+    parts = judge_cold(Says(noted), split)
+    assert max(sizes[1:]) == 30
+    np.testing.assert_array_equal(parts.among_all.ranks, whole.among_all.ranks)
+    np.testing.assert_array_equal(parts.among_cold.ranks, whole.among_cold.ranks)
 
 
 def test_movielens_titles_and_genres_become_an_attributes_file(tmp_path):

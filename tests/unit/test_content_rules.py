@@ -27,7 +27,7 @@ def fit(sequences, ranker=ContentRules, **config):
 
 
 def test_attributes_alone_find_cold_items_that_plain_rules_never_find():
-    split = cold_split(shop(), 0.25, seed=1)
+    split = cold_split(shop(items=84), 0.25, seed=1)
     assert judge_cold(fit(split.train, Rules), split).among_all.recall_U(10).mean() == 0
     found = judge_cold(fit(split.train), split)
     assert found.among_cold.recall_U(5).mean() > 0.8
@@ -35,7 +35,7 @@ def test_attributes_alone_find_cold_items_that_plain_rules_never_find():
 
 
 def test_texts_alone_find_cold_items(tmp_path):
-    split = cold_split(by_text(shop()), 0.25, seed=1)
+    split = cold_split(by_text(shop(items=84)), 0.25, seed=1)
     found = judge_cold(fit(split.train, text_cache=str(tmp_path)), split)
     assert found.among_cold.recall_U(5).mean() > 0.7
     blind = judge_cold(fit(split.train, text=False), split)
@@ -43,7 +43,7 @@ def test_texts_alone_find_cold_items(tmp_path):
 
 
 def test_warm_items_are_scored_as_by_the_rules():
-    split = cold_split(shop(), 0.25, seed=1)
+    split = cold_split(shop(items=84), 0.25, seed=1)
     plain, borrowed = fit(split.train, Rules).score(split.train), fit(split.train).score(split.train)
     warm = np.flatnonzero(np.bincount(split.train.items_T, minlength=len(split.cold_V)))
     np.testing.assert_allclose(borrowed[:, warm], plain[:, warm], rtol=1e-5)
@@ -52,7 +52,7 @@ def test_warm_items_are_scored_as_by_the_rules():
 def test_a_restored_ranker_scores_cold_items_without_an_encoder(tmp_path, monkeypatch):
     from recommender import text
 
-    split = cold_split(by_text(shop()), 0.25, seed=1)
+    split = cold_split(by_text(shop(items=84)), 0.25, seed=1)
     ranker = fit(split.train)
     monkeypatch.setattr(text, "_load", None)
     again = item_ranker_class("content_rules").restore(ranker.tensors(), ranker.config())
@@ -69,6 +69,6 @@ def test_items_without_content_and_shops_without_cold_items_are_ranked_by_the_ru
 
 
 def test_an_encoder_that_is_not_there_is_named():
-    split = cold_split(by_text(shop()), 0.25, seed=1)
+    split = cold_split(by_text(shop(items=84)), 0.25, seed=1)
     with pytest.raises(SettingsError, match="/nowhere/encoder"):
         fit(split.train, text="/nowhere/encoder")
