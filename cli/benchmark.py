@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recommender.benchmarks.sequences import TrainOn, benchmark_file, dial
 from recommender.errors import SettingsError
+from recommender.training.processes import is_first
 
 
 def benchmark_sequences(
@@ -29,7 +30,7 @@ def benchmark_sequences(
     study: Path | None,
     bundle: Path | None,
 ) -> None:
-    """Fit, judge, write `output`, and show the figures.
+    """Fit, judge, write `output`, and show the figures; of several processes the first one speaks.
 
     Raises:
         SettingsError: an option is of no use without another one.
@@ -40,7 +41,7 @@ def benchmark_sequences(
         raise SettingsError(f"--study {study}: nothing is searched; say how often to try with --trials")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not is_first()) as progress:
         tasks: dict[str, Any] = {}
 
         def show(facts: dict[str, Any]) -> None:
@@ -71,6 +72,8 @@ def benchmark_sequences(
             study=study,
             bundle_folder=bundle,
         )
+    if not is_first():
+        return
     low, high = content["interval95"]["ndcg@10"]
     print(
         f"{ranker}, trained on {train_on}: NDCG@10 {content['ndcg@10']:.4f} [{low:.4f}, {high:.4f}], "

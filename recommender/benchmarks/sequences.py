@@ -29,6 +29,7 @@ from recommender.models.next_item import ItemRanker, item_ranker_class, require_
 from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
+from recommender.training import processes
 from recommender.training.guard import enough_memory
 from recommender.training.loop import device_of
 from recommender.training.precision import cpu_has_units
@@ -61,7 +62,7 @@ def run(
     read_test: bool = True,
 ) -> Result:
     """Fit the ranker called `name` and judge it. Seconds are those of the fit, choosing included, and of fits that were killed and
-    left the context's checkpoints.
+    left the context's checkpoints; of the first process alone where `torchrun` started several (`processes`).
 
     Raises:
         BundleError: no ranker is called that.
@@ -98,6 +99,7 @@ def _fit_and_judge(
         "config": config,
         "chosen": chosen,
         **cost,
+        "processes": processes.started(),
         "score_cpu_seconds": round(time.process_time() - before, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
@@ -132,7 +134,7 @@ class Spent:
             return self._whole
         values = _cpu_seconds() - self._cpu, time.perf_counter() - self._wall
         cost = {name: round(value, 2) for name, value in zip(COST, values, strict=True)}
-        if self._file is not None:
+        if self._file is not None and processes.is_first():
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._file, json.dumps({**cost, "finished": finished}))
         return cost
@@ -285,6 +287,10 @@ def benchmark_file(
     study = study or output.with_name(f"{output.stem}-study.db")
     if trials:
         require_writable(study)
+        if processes.started() > 1:
+            raise SettingsError(
+                "a search is one process's work: leave out torchrun, or name the dials and leave out trials"
+            )
         if study.with_suffix(".json") in (output, study):
             raise SettingsError(f"{study}: its trials are written to {study.with_suffix('.json')}; name another study")
     if bundle_folder is not None:
@@ -320,7 +326,7 @@ def benchmark_file(
         "search": {"study": str(study), "cpu_seconds": round(searched, 2)} if trials else None,
         **machine(),
     }
-    write_text(output, json.dumps(content, indent=1, default=str))
+    write(output, content)
     if readings is not None:
         log_reading(readings, interactions.name, ranker, train_on, seed)
     if with_cold:
@@ -330,18 +336,24 @@ def benchmark_file(
     if bundle_folder is not None or program is not None:
         chosen = {**config, **result.facts["chosen"]}
         kept = fit_again(sequences, ranker, chosen, context, "kept")
-    if bundle_folder is not None:
+    if bundle_folder is not None and processes.is_first():
         facts = {"data": data, "config": config, "seed": seed, "train_on": train_on, "ndcg@10": content["ndcg@10"]}
         save_items(kept, sequences.items, bundle_folder, lineage={**facts, **machine()})
         content["bundle"] = str(bundle_folder)
-    if program is not None:
+    if program is not None and processes.is_first():
         some = sequences.take(np.arange(min(EXPORTED_USERS, sequences.num_users)))
         content["export"] = {
             "program": str(program),
             "largest_difference": export(kept, replace(some, users_U=None), program, compiled=compiled),
         }
-    write_text(output, json.dumps(content, indent=1, default=str))
+    write(output, content)
     return content
+
+
+def write(output: Path, content: dict[str, Any]) -> None:
+    """Write what was found; of several processes the first one does."""
+    if processes.is_first():
+        write_text(output, json.dumps(content, indent=1, default=str))
 
 
 def checkpoints_of(folder: Path, sequences: Sequences, *identity: Any, device: str = "cpu") -> Path:
@@ -369,7 +381,9 @@ def paired(ours_U: NDArray[np.float64], theirs_U: NDArray[np.float64]) -> dict[s
 
 
 def log_reading(readings: Path, data: str, ranker: str, train_on: str, seed: int) -> None:
-    """Note that a test was read: one JSON object a line."""
+    """Note that a test was read: one JSON object a line; of several processes, which read it together, the first one does."""
+    if not processes.is_first():
+        return
     readings.parent.mkdir(parents=True, exist_ok=True)
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     line = {"at": moment, "data": data, "ranker": ranker, "train_on": train_on, "seed": seed, **machine()}

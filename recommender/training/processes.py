@@ -16,7 +16,7 @@ from torch import Tensor, distributed, nn
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """Join the processes that `torchrun` started, if it did; leave them afterwards."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    if started() == 1 or distributed.is_initialized():
         yield
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -26,6 +26,11 @@ def joined(device: torch.device) -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def started() -> int:
+    """How many processes `torchrun` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def place() -> tuple[int, int]:

@@ -1,6 +1,9 @@
 """`benchmark sequences` refuses what it cannot use before it fits anything, and loses nothing of what it has fitted."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, run
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, TrainingError
+from recommender.manifest import read_manifest
 from recommender.models.next_item.fusion import DEFAULTS, by_size
 from recommender.models.next_item.item_popularity import ItemPopularity
 from recommender.sequences import Items, Sequences
@@ -130,6 +134,46 @@ def test_a_reading_is_logged_for_the_test_and_for_the_cold_items(tmp_path: Path)
     sets = [json.loads(line)["data"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert sets == ["e.csv", "e.csv, cold items"]
     assert json.loads((tmp_path / "out.json").read_text())["cold"]["cold_items"] >= 20
+
+
+def test_of_two_processes_the_first_one_writes(tmp_path: Path) -> None:
+    path, root = events(tmp_path / "e.csv"), Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(root)}
+    script = tmp_path / "command.py"
+    script.write_text("from cli.main import app\n\napp()\n")
+    arguments = {
+        "interactions": path,
+        "output": "o.json",
+        "readings": "log.jsonl",
+        "save": "bundle",
+        "checkpoints": "c",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(script), "benchmark", "sequences", "--ranker", "sasrec"]
+    command += [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+    command += [word for name, value in QUICK.items() for word in ("--set", f"{name}={value}")]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+    assert ended.stdout.count("sasrec, trained on train: NDCG@10") == 1
+    assert json.loads((tmp_path / "o.json").read_text())["processes"] == 2
+    assert read_manifest(tmp_path / "bundle")
+
+
+def test_the_second_of_two_processes_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, program = events(tmp_path / "e.csv"), tmp_path / "p.pt2"
+    there = set(tmp_path.iterdir())
+    monkeypatch.setenv("RANK", "1")
+    more = {"readings": tmp_path / "log.jsonl", "bundle_folder": tmp_path / "bundle", "checkpoints": tmp_path / "c"}
+    found = benchmark(path, ranker="sasrec", config=QUICK, program=program, **more)
+    assert found["ndcg@10"] >= 0
+    assert set(tmp_path.iterdir()) == there
+
+
+def test_a_search_by_several_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match="leave out torchrun"):
+        benchmark(events(tmp_path / "e.csv"), ranker="sasrec", trials=2)
 
 
 def test_a_program_and_the_result_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
