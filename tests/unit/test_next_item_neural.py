@@ -13,13 +13,15 @@ from recommender.errors import BundleError, DeviceError, SettingsError, Training
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class
 from recommender.models.next_item.bert4rec import from_end, masks
-from recommender.models.next_item.causal import drop
+from recommender.models.next_item.causal import CausalEncoder, drop
 from recommender.models.next_item.neural import before, targets, users_of
 from recommender.models.next_item.sasrec import SASRec
+from recommender.models.next_item.student import Student
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
 from recommender.training import precision
 from recommender.training.compiler import has_compiler
+from recommender.training.loop import Sum
 from recommender.training.precision import cpu_has_units
 
 V, U = 30, 160
@@ -301,6 +303,52 @@ def test_softmax_products_of_half_the_bits_learn_nearly_the_same(name: str) -> N
     }
     assert 0 < np.abs(scores["bf16"] - scores["fp32"]).mean() < 0.2 * scores["fp32"].std()
     np.testing.assert_array_equal(scores["auto"], scores["bf16" if cpu_has_units() else "fp32"])
+
+
+def sizes_of_batches(network: type[Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows the network's loss is given, call by call."""
+    rows: list[int] = []
+    whole = network.loss
+
+    def loss(model: Any, sequences: Sequences, batch: np.ndarray, rng: np.random.Generator) -> Sum:
+        rows.append(len(batch))
+        return whole(model, sequences, batch, rng)
+
+    monkeypatch.setattr(network, "loss", loss)
+    return rows
+
+
+@pytest.mark.parametrize("name", ["two_tower", "caser", "gru4rec", "sasrec", "factorization_machine"])
+def test_a_batch_taken_in_parts_has_the_losses_of_the_whole_in_as_many_steps(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SMALL.get(name, {"width": 16, "tokens": 128} if name == "sasrec" else {"batch": 128})
+    nothing_drawn = {"dropout": 0.0, "item_dropout": 0.0, "new_users": 0.0}
+    dials = {**small, **{dial: 0.0 for dial in nothing_drawn if dial in item_defaults_of(name)}, "precision": "fp32"}
+    rows = sizes_of_batches(item_ranker_class(name).network, monkeypatch)  # type: ignore[attr-defined]
+    told: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    calls: dict[int, list[int]] = {}
+    for accumulate, facts in told.items():
+        config = {**dials, "epochs": 4, "accumulate": accumulate}
+        item_ranker_class(name).fit(walks(), held_out_U=None, config=config, context=FitContext(progress=facts.append))
+        calls[accumulate], rows[:] = list(rows), []
+    whole, parts = ([(one["step"], one["rate"]) for one in facts] for facts in told.values())
+    assert whole == parts
+    assert [one["loss"] for one in told[2]] == pytest.approx([one["loss"] for one in told[1]], rel=1e-3)
+    assert len(calls[2]) == 2 * len(calls[1])
+    assert max(calls[2]) == -(-max(calls[1]) // 2)
+
+
+def test_the_flagship_and_a_students_teacher_take_batches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = sizes_of_batches(CausalEncoder, monkeypatch)
+    quick = {"width": 8, "blocks": 1, "heads": 1, "epochs": 1, "tokens": 128}
+    largest = []
+    for accumulate in (1, 2):
+        config = {"width": 8, "epochs": 1, "lists": 10, "teacher": {**quick, "members": 1}, "accumulate": accumulate}
+        Student.fit(walks(), held_out_U=None, config=config, context=FitContext())
+        largest.append(max(rows))
+        rows.clear()
+    assert largest[1] == -(-largest[0] // 2)
 
 
 @pytest.mark.parametrize(

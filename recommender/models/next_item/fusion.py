@@ -53,6 +53,7 @@ DEFAULTS: dict[str, Any] = {
     "judge_every": 2,
     "judged_users": 4000,
     "average": 0.5,
+    "accumulate": 1,
     "precision": "auto",
     "compiled": False,
     "budget_tflop": 110.0,
@@ -276,7 +277,7 @@ def _even(rules: int, others: Sequence[ItemRanker | None], popular: bool) -> Gat
 MEMBER_DIALS = (
     *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
     *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average"),
-    *("precision", "compiled"),
+    *("accumulate", "precision", "compiled"),
 )
 
 
