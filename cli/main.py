@@ -41,6 +41,7 @@ app = typer.Typer(
 benchmarks = typer.Typer(
     cls=Verbs, no_args_is_help=True, help="Measure rankers on your own data, with the protocol of docs/benchmarks.md."
 )
+reports = typer.Typer(cls=Verbs, invoke_without_command=True)
 SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", "-s", help="Settings file (TOML). Without it: recommender.toml where there is one."),
@@ -53,6 +54,7 @@ Url = Annotated[str, typer.Option("--url", help="The gateway's address. Without 
 AsOf = Annotated[str | None, typer.Option(help='What "now" is: 2017-12-31, or 2017-12-31T18:00.')]
 FIRST, LATER, CLUSTER = "First", "With a trained ranker", "On a cluster"
 app.add_typer(benchmarks, name="benchmark", rich_help_panel=LATER)
+app.add_typer(reports, name="report", rich_help_panel=LATER)
 
 
 def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:
@@ -205,12 +207,26 @@ def rollback(
     roll_back(settings_of(settings, data), reason)
 
 
-@app.command(rich_help_panel=LATER)
-def report(settings: SettingsFile = None, data: DataFile = None) -> None:
-    """The verdict and the results of the last run, and where its pages are."""
+@reports.callback()
+def report(context: typer.Context, settings: SettingsFile = None, data: DataFile = None) -> None:
+    """The verdict and the results of the last run, and where its pages are; or the curves of a training."""
     from cli.report import show_report
 
-    show_report(settings_of(settings, data))
+    if context.invoked_subcommand is None:
+        show_report(settings_of(settings, data))
+
+
+@reports.command(name="training")
+def report_training(
+    place: Annotated[
+        Path, typer.Argument(help="A progress.jsonl, or a folder with some below: --checkpoints of a fit.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("training.html"),
+) -> None:
+    """Draw the loss and the validation figure of each phase of a training over its steps, while it runs or afterwards."""
+    from cli.training import write_training_page
+
+    write_training_page(place, output)
 
 
 @app.command(rich_help_panel=LATER)

@@ -1,7 +1,7 @@
 """Step 6: one ranker, fitted at the boundaries of gate, test and now."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output
 
 from components.images import PIPELINE_IMAGE
 
@@ -14,16 +14,19 @@ def train_ranker(
     ranker: str,
     training_set: Input[Dataset],
     fits: Output[Model],
+    page: Output[HTML],
     metrics: Output[Metrics],
 ):
-    """Train one ranker and write its bundles. A killed step continues from its last checkpoint."""
+    """Train one ranker and write its bundles. A killed step continues from its last checkpoint. The page draws its curves."""
     from pathlib import Path
 
+    from recommender.report.training import page_of_fits
     from recommender.settings import settings_from_json
     from recommender.training import train
 
     chosen = settings_from_json(settings)
     result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path))
+    Path(page.path).write_text(page_of_fits(result.output, ranker=ranker), encoding="utf-8")
     fits.metadata.update(ranker=ranker, data_hash=data_hash)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)

@@ -78,7 +78,10 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     fits = {}
     for ranker in ("popularity", "logistic"):
         model, metrics = made(dsl.Model, f"fits-{ranker}"), made(dsl.Metrics, f"trained-{ranker}")
-        train_ranker.python_func(**key, ranker=ranker, training_set=training_set, fits=model, metrics=metrics)
+        curves = made(dsl.HTML, f"curves-{ranker}")
+        train_ranker.python_func(
+            **key, ranker=ranker, training_set=training_set, fits=model, page=curves, metrics=metrics
+        )
         fits[ranker] = (model, metrics)
     entered = register.python_func(settings=text, baselines=[fits["popularity"][0]], challenger=fits["logistic"][0])
     champion, challenger, others = entered
@@ -121,6 +124,7 @@ def test_train_ranker_writes_fits_and_logs_its_figures(way: SimpleNamespace) -> 
     for model, metrics in way.fits.values():
         assert {path.name for path in (Path(model.path) / "fits").iterdir()} == {"gate", "test", "live"}
         assert metrics.metadata
+    assert "logistic is not trained in steps" in Path(way.curves.path).read_text()
 
 
 def test_the_last_baseline_is_the_first_champion(way: SimpleNamespace) -> None:

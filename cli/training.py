@@ -1,0 +1,20 @@
+"""`report training`: the curves of one fit or of many, as a page."""
+
+from pathlib import Path
+
+from recommender.manifest import require_writable, write_text
+from recommender.report.training import logs_below, read_log, training_page
+
+
+def write_training_page(place: Path, output: Path) -> None:
+    """Draw the logs at or below `place`.
+
+    Raises:
+        SourceError: there is no log.
+        CorruptFileError: a log is damaged or empty; names file and line.
+        SettingsError: `output` cannot be written.
+    """
+    require_writable(output)
+    logs = {name: read_log(path) for name, path in logs_below(place).items()}
+    write_text(output, training_page(logs, subtitle=str(place)))
+    print(f"{output}: {sum(map(len, logs.values()))} phases of {len(logs)} logs")
