@@ -48,6 +48,7 @@ class TrainingSettings(Section):
     """The last one is the first champion."""
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=128)] = 2
+    """Of DuckDB, which builds the features. Torch trains with one on the CPU, so that weights do not depend on the machine's cores."""
     seed: int = 17
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
     rankers: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -99,7 +99,7 @@ def left_out(
     def context_of(name: str, dials: dict[str, Any]) -> FitContext:
         # As `quality.measure` names it.
         own = checkpoints and checkpoints_of(checkpoints, sequences, name, "train", seed, dials)
-        return FitContext(seed=seed, threads=1, checkpoints=own)
+        return FitContext(seed=seed, checkpoints=own)
 
     split = LeaveOneOut.of(sequences)
     if members:

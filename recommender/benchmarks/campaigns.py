@@ -102,7 +102,6 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
     context = FitContext(
         seed=training.seed,
         device=training.device,
-        threads=training.threads,
         checkpoints=place,
         checkpoint_every_s=training.checkpoint_every_s,
     )

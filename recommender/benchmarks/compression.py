@@ -48,7 +48,7 @@ def measure(
     checkpoints: Path | None = None,
 ) -> list[dict[str, Any]]:
     """All rows of one set."""
-    split, context = LeaveOneOut.of(sequences), FitContext(seed=seed, threads=1)
+    split, context = LeaveOneOut.of(sequences), FitContext(seed=seed)
     own = checkpoints and checkpoints_of(checkpoints, sequences, "fusion", "train", seed, teacher)
     spent = Spent(replace(context, checkpoints=own))
     flagship = Fusion.fit(

@@ -63,7 +63,7 @@ def measure(
 ) -> dict[str, Any]:
     """One row: fit, judge, note the reading. `tops` are the users' ranks, for paired differences."""
     own = checkpoints and checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config)
-    context = FitContext(seed=seed, threads=1, checkpoints=own)
+    context = FitContext(seed=seed, checkpoints=own)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     assert result.test is not None
     log_reading(READINGS, data, ranker, train_on, seed)
@@ -98,7 +98,7 @@ def measure_peer(
 
 def measure_cold(sequences: Sequences, data: str, ranker: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
     """One row of cold items, drawn by `seed`: NDCG@10 among the cold ones, and among all."""
-    found = cold(sequences, ranker, context=FitContext(seed=seed, threads=1), config=config)
+    found = cold(sequences, ranker, context=FitContext(seed=seed), config=config)
     log_reading(READINGS, f"{data}, cold items", ranker, "train", seed)
     facts = {"set": data, "ranker": ranker, "train_on": "train", "seed": seed, "config": config}
     return {**facts, "ndcg@10": found["among_cold"]["ndcg@10"], **found, **machine()}

@@ -300,7 +300,7 @@ def benchmark_file(
         raise SettingsError(f"{ranker} is fitted on the CPU; there is nothing for {device} to do. Say --device cpu")
     sequences = read_interactions(interactions, attributes)
     data = {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)}
-    context = FitContext(seed=seed, device=device, threads=1, progress=progress)
+    context = FitContext(seed=seed, device=device, progress=progress)
     if not (LeaveOneOut.of(sequences).test_U > 0).any():
         raise ContractError(interactions.name, "no user has three events, so nobody can be judged", column="user")
     if with_cold:

@@ -45,7 +45,6 @@ class FitContext:
 
     seed: int = 17
     device: str = "cpu"
-    threads: int = 2
     checkpoints: Path | None = None
     checkpoint_every_s: float = 30.0
     earlier: "Ranker | None" = None

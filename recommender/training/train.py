@@ -86,7 +86,6 @@ def train(
             context = FitContext(
                 seed=settings.training.seed,
                 device=settings.training.device,
-                threads=settings.training.threads,
                 checkpoints=place,
                 checkpoint_every_s=settings.training.checkpoint_every_s,
                 earlier=earlier,

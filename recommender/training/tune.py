@@ -175,7 +175,7 @@ class _Objective:
     def __call__(self, trial: "optuna.Trial") -> float:
         training = self.settings.training
         config = {**training.rankers.get(self.ranker, {}), **suggest(trial, SPACES[self.ranker])}
-        context = FitContext(seed=training.seed, device=training.device, threads=training.threads)
+        context = FitContext(seed=training.seed, device=training.device)
         losses = []
         for fold, (judged, redeemed_N) in zip(self.folds, self.judged, strict=True):
             fitted = fit_at(ranker_class(self.ranker), self.data, fold.starts, config, context)

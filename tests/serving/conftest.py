@@ -106,7 +106,7 @@ def candidate(shop: Shop, folder: Path, *, ranker: str = "logistic", **hyper: An
         data.labels_at(data.log_end, mask),
         corpus=data.corpus(data.log_end),
         config=hyper,
-        context=FitContext(threads=1),
+        context=FitContext(),
     )
     lineage = {
         "data_hash": data.data_hash,

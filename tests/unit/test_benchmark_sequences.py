@@ -152,7 +152,7 @@ def test_of_two_processes_the_first_one_writes(tmp_path: Path) -> None:
     command += [str(script), "benchmark", "sequences", "--ranker", "sasrec"]
     command += [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
     command += [word for name, value in QUICK.items() for word in ("--set", f"{name}={value}")]
-    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
     assert ended.stdout.count("sasrec, trained on train: NDCG@10") == 1

@@ -38,7 +38,7 @@ def circle(*, attributes: bool) -> Sequences:
 
 def test_every_part_of_the_flagship_is_left_out_once() -> None:
     split = LeaveOneOut.of(circle(attributes=True))
-    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(threads=1))
+    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext())
     rows = rows_of({name: [gain_U] for name, gain_U in parts(split, fusion, seed=1)}, {"set": "circle"})
     assert [row["variant"] for row in rows] == [
         "the flagship",

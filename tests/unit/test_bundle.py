@@ -16,9 +16,7 @@ from recommender.models import FitContext, ranker_class
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     examples, labels = random_examples()
-    ranker = ranker_class("logistic").fit(
-        examples, labels, corpus=examples.histories, config={}, context=FitContext(threads=1)
-    )
+    ranker = ranker_class("logistic").fit(examples, labels, corpus=examples.histories, config={}, context=FitContext())
     return bundle.save(ranker, tmp_path / "bundle", lineage={"data_hash": "d"})
 
 

@@ -31,7 +31,7 @@ def fitted(name: str, examples: Examples, labels: Labels, **dials: object) -> Ca
         labels,
         corpus=examples.histories,
         config={**quick(name), **dials},
-        context=FitContext(threads=1),
+        context=FitContext(),
     )
     assert isinstance(ranker, CampaignItems)
     return ranker

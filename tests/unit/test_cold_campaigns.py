@@ -42,9 +42,7 @@ def auc_of_cold_campaigns(name: str) -> float:
     cold_N = np.isin(examples.campaigns_N, COLD)
     known = replace(labels, redeemed_N=np.where(cold_N, np.nan, labels.redeemed_N).astype(np.float32))
     config = {"campaign_min_lines": 0}
-    ranker = ranker_class(name).fit(
-        examples, known, corpus=examples.histories, config=config, context=FitContext(threads=1)
-    )
+    ranker = ranker_class(name).fit(examples, known, corpus=examples.histories, config=config, context=FitContext())
     p_N = ranker.score(examples).redeem_N
     found = []
     for row in COLD:

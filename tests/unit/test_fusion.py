@@ -117,7 +117,7 @@ def likes() -> Sequences:
 
 def test_an_item_that_nobody_took_stands_beside_the_one_most_like_it() -> None:
     split = LeaveOneOut.of(likes())
-    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(seed=3, threads=1))
+    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(seed=3))
     scores_UV = ranker.score(split.train_and_validation)
     next_U = split.test_U
     odd_UV, even_UV = scores_UV[:, 1::2], scores_UV[:, 2::2]
@@ -129,9 +129,7 @@ def test_an_item_that_nobody_took_stands_beside_the_one_most_like_it() -> None:
 def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> None:
     split = LeaveOneOut.of(likes())
     config = {**SMALL, "epochs": 2, without: False}
-    ranker = Fusion.fit(
-        split.train, held_out_U=split.validation_U, config=config, context=FitContext(seed=3, threads=1)
-    )
+    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext(seed=3))
     assert not getattr(ranker, without)
     again = Fusion.restore(ranker.tensors(), ranker.config())
     np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))

@@ -15,7 +15,7 @@ from recommender.models import FitContext, Ranker, ranker_class
 def fitted(seed: int = 17, **dials: object) -> Ranker:
     examples, labels = random_examples()
     return ranker_class("lightgbm").fit(
-        examples, labels, corpus=examples.histories, config=dials, context=FitContext(seed=seed, threads=2)
+        examples, labels, corpus=examples.histories, config=dials, context=FitContext(seed=seed)
     )
 
 

@@ -28,7 +28,7 @@ from recommender.sequences import Items, LeaveOneOut, Sequences
 V, U = 24, 120
 SMALL = {"width": 16, "epochs": 12, "tokens": 128, "rate": 0.01, "length": 12}
 TEACHER = {"members": 1, "width": 16, "blocks": 1, "heads": 1, "epochs": 4, "tokens": 128}
-ONE = FitContext(seed=5, threads=1)
+ONE = FitContext(seed=5)
 
 
 @cache

@@ -57,7 +57,7 @@ def test_where_only_the_times_tell_the_timed_one_alone_knows() -> None:
     target_U, asked = asked.last_U(), asked.without_last()
     gains = {}
     for timed in (True, False):
-        context = FitContext(seed=3, threads=1)
+        context = FitContext(seed=3)
         config = {**DIALS, "timed": timed, "relative": True, "epochs": 60}
         ranker = SASRec.fit(train, held_out_U=None, config=config, context=context)
         gains[timed] = judge(ranker, asked, target_U).ndcg_U().mean()
@@ -67,9 +67,7 @@ def test_where_only_the_times_tell_the_timed_one_alone_knows() -> None:
 
 def test_neither_the_future_nor_the_targets_time_is_seen() -> None:
     sequences = haste()
-    ranker = SASRec.fit(
-        sequences, held_out_U=None, config={**DIALS, "timed": True, "epochs": 1}, context=FitContext(threads=1)
-    )
+    ranker = SASRec.fit(sequences, held_out_U=None, config={**DIALS, "timed": True, "epochs": 1}, context=FitContext())
     assert sequences.times_T is not None
     model, batch = ranker.model, np.stack([sequences.offsets[:-1], sequences.lengths_U], axis=1)
     later_T = sequences.times_T.copy()
@@ -95,9 +93,7 @@ def test_the_flagship_is_timed_where_there_are_times_and_says_so_when_they_are_g
     assert by_size(sequences, dict(DEFAULTS))["timed"]
     assert not by_size(replace(sequences, times_T=None), dict(DEFAULTS))["timed"]
     split = LeaveOneOut.of(sequences)
-    ranker = Fusion.fit(
-        split.train, held_out_U=split.validation_U, config={**DIALS, "epochs": 2}, context=FitContext(threads=1)
-    )
+    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config={**DIALS, "epochs": 2}, context=FitContext())
     loaded = Fusion.restore(ranker.tensors(), ranker.config())
     assert np.array_equal(loaded.score(split.train), ranker.score(split.train))
     with pytest.raises(BundleError, match="fitted on events with times"):

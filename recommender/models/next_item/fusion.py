@@ -133,7 +133,6 @@ class Fusion(ItemRanker):
             own = FitContext(
                 seed=seed_of(context.seed, "member", number) % 2**31,
                 device=context.device,
-                threads=context.threads,
                 checkpoints=context.checkpoints and context.checkpoints / f"member-{number}",
                 checkpoint_every_s=context.checkpoint_every_s,
                 progress=context.progress,
