@@ -6,6 +6,7 @@ A phase's folder holds the model's and the optimiser's tensors and a few numbers
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,13 @@ class Checkpoints:
             file.write(json.dumps(facts) + "\n")
 
     def rewind(self, phase: str, step: int) -> None:
-        """Cut the phase's curve back to `step`; other phases and whole lines stay."""
+        """Cut the phase's curve back to `step`; other phases stay, and what is no whole line of a log does not."""
         if not self.progress.is_file():
             return
-        lines = self.progress.read_text(encoding="utf-8").splitlines(keepends=True)
-        known = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
-        kept = [line for line, facts in known if facts["phase"] != phase or facts["step"] <= step]
+        kept = []
+        for line in self.progress.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+            with suppress(ValueError, KeyError, TypeError):
+                facts = json.loads(line)
+                if line.endswith("\n") and (facts["phase"] != phase or facts["step"] <= step):
+                    kept.append(line)
         write_text(self.progress, "".join(kept))

@@ -118,6 +118,15 @@ def test_a_checkpoint_that_a_kill_left_without_its_name_is_found(tmp_path: Path)
     assert found.numbers["step"] == 4
 
 
+def test_a_resumed_phase_cuts_its_curve_back_and_leaves_out_what_is_no_line_of_a_log(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    lines = [{"phase": phase, "step": step} for phase, step in (("a", 10), ("a", 20), ("b", 10), ("b", 20), ("b", 30))]
+    whole = [json.dumps(line) + "\n" for line in lines]
+    checkpoints.progress.write_text("".join([*whole[:2], "\x00damaged\n", *whole[2:], '{"phase": "b", "step": 1']))
+    checkpoints.rewind("b", 20)
+    assert checkpoints.progress.read_text() == "".join(whole[:4])
+
+
 def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_step() -> None:
     examples, labels = random_examples()
     with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+"):
