@@ -128,7 +128,8 @@ def reproducible(context: FitContext) -> Iterator[torch.device]:
     torch.set_num_threads(1)
     state = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     try:
-        with enough_memory("training", context.device), state, processes.joined(device):
+        with enough_memory("training", context.device), state:
+            processes.join(device)
             yield device
     finally:
         torch.set_num_threads(threads)

@@ -5,27 +5,23 @@
 gloo on CPUs, NCCL on GPUs. One process alone needs none of this and none of it runs.
 """
 
+import atexit
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, distributed, nn
 
 
-@contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` started, if it did; leave them afterwards."""
+def join(device: torch.device) -> None:
+    """Join the processes that `torchrun` started, if it did, until this one ends: who left and joined again could read the address
+    that another one had before, and wait for it for ever."""
     if started() == 1 or distributed.is_initialized():
-        yield
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    atexit.register(distributed.destroy_process_group)
 
 
 def started() -> int:

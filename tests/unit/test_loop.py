@@ -125,8 +125,12 @@ def test_training_stops_when_judgements_no_longer_gain_and_keeps_the_best_weight
     assert float(model.weight.detach()) == seen[1]
 
 
-def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "OUT": str(tmp_path / "two.json")}
+@pytest.mark.parametrize("fits_before", [0, 5])
+def test_two_processes_have_the_loss_curve_of_one_in_their_first_fit_and_later(
+    fits_before: int, tmp_path: Path
+) -> None:
+    own = {"OUT": str(tmp_path / "two.json"), "FITS_BEFORE": str(fits_before)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **own}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
@@ -168,6 +172,9 @@ def _step(folder: Path) -> int:
 if __name__ == "__main__":
     place = os.environ.get("CHECKPOINTS")
     given = FitContext(checkpoints=Path(place) if place else None, checkpoint_every_s=0.05)
+    for _ in range(int(os.environ.get("FITS_BEFORE", "0"))):  # the first process is the first to come, always
+        _fit()
+        time.sleep(0.2 * int(os.environ["RANK"]))
     trained, losses = _fit(given, steps=int(os.environ.get("STEPS", "40")))
     if int(os.environ.get("RANK", "0")) == 0:
         first = next(iter(trained.parameters())).detach()[0].tolist()
