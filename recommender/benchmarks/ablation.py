@@ -23,7 +23,7 @@ from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
 from recommender.benchmarks.sequences import Spent, checkpoints_of, dial, paired, seeds
 from recommender.errors import RecommenderError
-from recommender.evaluation.leave_one_out import judge
+from recommender.evaluation.leave_one_out import USERS_A_BATCH, judge
 from recommender.manifest import write_text
 from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
 from recommender.models.next_item.gate import fit_gate
@@ -43,6 +43,18 @@ OWN_PARTS: dict[str, dict[str, Any]] = {
 }
 
 
+class Remembered(SASRec):
+    """A transformer that says again what it said of every user once: each variant asks it twice."""
+
+    def __init__(self, member: SASRec, sequences: Sequences) -> None:
+        blocks = np.array_split(np.arange(sequences.num_users), max(sequences.num_users // USERS_A_BATCH, 1))
+        self._said_UV = np.concatenate([member.score(sequences.take(some)) for some in blocks])
+
+    def score(self, sequences: Sequences) -> NDArray[np.float32]:
+        assert sequences.users_U is not None
+        return self._said_UV[sequences.users_U]
+
+
 def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Each variant and its users' NDCG@10 of the validation item."""
 
@@ -60,6 +72,7 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
             gain_U[ask] = ndcg(judge(some, split.train.take(ask), split.validation_U[ask]).ranks)
         return gain_U[users]
 
+    fusion.members = [Remembered(member, split.train) for member in fusion.members]
     yield "the flagship", judged(fusion.only())
     yield "weights linear, no hidden layer", judged(fusion.only(), "linear")
     yield "even weights", judged(fusion.only(), "even")
