@@ -40,9 +40,7 @@ def write_next_items(
     ranker, items = load_items(bundle)
     vectors_VD = ranker.item_vectors()
     if vectors is not None and vectors_VD is None:
-        raise SettingsError(
-            f"--vectors: {ranker.name} has none; svd, als, bpr, two_tower, sasrec, student and fusion do"
-        )
+        raise SettingsError(f"--vectors: {ranker.name} has none; docs/models.md says which rankers do")
     users, histories = read_histories(interactions, items, skip_unknown=skip_unknown)
     rows_UN, scores_UN = best_unseen(ranker, histories, top)
     held_UN = rows_UN > 0

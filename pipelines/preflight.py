@@ -13,7 +13,8 @@ def check_before_run(settings: Settings) -> None:
     """Refuse settings that some later step would refuse.
 
     Raises:
-        SettingsError: an unknown ranker or dial, a dial's value that cannot be, a GPU for what has no use for it, no baseline, no mapping, or a judgement file that is missing or wrong; names it.
+        SettingsError: an unknown ranker or dial, a dial's value that cannot be, a GPU for a challenger that has no use for it, no
+            baseline, no mapping, or a judgement file that is missing or wrong; names it.
     """
     training = settings.training
     if not training.baselines:

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.benchmarks.cost import Spent
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
-from recommender.benchmarks.sequences import Spent, checkpoints_of, dial, paired, seeds
+from recommender.benchmarks.sequences import checkpoints_of, dial, paired, seeds
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import USERS_A_BATCH, judge
 from recommender.manifest import write_text
@@ -72,6 +73,7 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
             gain_U[ask] = ndcg(judge(some, split.train.take(ask), split.validation_U[ask]).ranks)
         return gain_U[users]
 
+    fusion = fusion.only()
     fusion.members = [Remembered(member, split.train) for member in fusion.members]
     yield "the flagship", judged(fusion.only())
     yield "weights linear, no hidden layer", judged(fusion.only(), "linear")

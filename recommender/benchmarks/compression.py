@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from recommender.benchmarks.cost import Spent
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import READINGS, SETS, as_judged
-from recommender.benchmarks.sequences import EXPORTED_USERS, Spent, checkpoints_of, dial, interval, log_reading, paired
+from recommender.benchmarks.sequences import EXPORTED_USERS, checkpoints_of, dial, interval, log_reading, paired
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.manifest import write_text
