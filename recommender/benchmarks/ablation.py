@@ -12,9 +12,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,13 @@ from recommender.evaluation.leave_one_out import USERS_A_BATCH, judge
 from recommender.manifest import write_text
 from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
 from recommender.models.next_item.gate import fit_gate
+from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
 from recommender.ranks import ndcg
 from recommender.sequences import LeaveOneOut, Sequences
 
+Ranker = TypeVar("Ranker", bound=ItemRanker)
 OUTPUT = Path("reports/bench/ablation.json")
 OWN_PARTS: dict[str, dict[str, Any]] = {
     "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
@@ -44,16 +47,13 @@ OWN_PARTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Remembered(SASRec):
-    """A transformer that says again what it said of every user once: each variant asks it twice."""
-
-    def __init__(self, member: SASRec, sequences: Sequences) -> None:
-        blocks = np.array_split(np.arange(sequences.num_users), max(sequences.num_users // USERS_A_BATCH, 1))
-        self._said_UV = np.concatenate([member.score(sequences.take(some)) for some in blocks])
-
-    def score(self, sequences: Sequences) -> NDArray[np.float32]:
-        assert sequences.users_U is not None
-        return self._said_UV[sequences.users_U]
+def remembered(ranker: Ranker, sequences: Sequences) -> Ranker:
+    """Its twin that says again what it said of every user once: each variant asks it twice."""
+    blocks = np.array_split(np.arange(sequences.num_users), max(sequences.num_users // USERS_A_BATCH, 1))
+    said_UV = np.concatenate([ranker.score(sequences.take(some)) for some in blocks])
+    twin = copy(ranker)
+    twin.score = lambda asked: said_UV[asked.users_U]  # type: ignore[method-assign, assignment]
+    return twin
 
 
 def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
@@ -74,7 +74,10 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
         return gain_U[users]
 
     fusion = fusion.only()
-    fusion.members = [Remembered(member, split.train) for member in fusion.members]
+    fusion.members = [remembered(one, split.train) for one in fusion.members]
+    fusion.rules = [remembered(one, split.train) for one in fusion.rules]
+    fusion.latent = fusion.latent and remembered(fusion.latent, split.train)
+    fusion.content = fusion.content and remembered(fusion.content, split.train)
     yield "the flagship", judged(fusion.only())
     yield "weights linear, no hidden layer", judged(fusion.only(), "linear")
     yield "even weights", judged(fusion.only(), "even")
