@@ -154,12 +154,17 @@ def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, N
 
 
 def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]:
-    """µs since 1970, UTC. Text: ISO 8601, UTC where it names no zone. Numbers: seconds, or milli-, micro- or nanoseconds by their size."""
+    """µs since 1970, UTC. Text: ISO 8601, UTC where it names no zone. Numbers: seconds, or milli-, micro- or nanoseconds by their size; or days
+    written as 20260131, where every number is one."""
     numbers = pd.to_numeric(values, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(values) else None
     if numbers is not None and numbers.notna().all():
         if not np.isfinite(numbers.to_numpy(dtype=np.float64)).all():
             row = int(np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=np.float64)))[0])
             raise ContractError(path.name, "is not finite", column=name, row=f"row {row}")
+        if numbers.between(19000101, 21001231).all():
+            days = pd.to_datetime(numbers.astype(np.int64).astype(str), errors="coerce", format="%Y%m%d")
+            if days.notna().all() and (numbers % 1 == 0).all():
+                return np.asarray(days.to_numpy().astype("datetime64[us]").astype(np.int64))
         largest = float(numbers.abs().max())
         scale = 1e6 if largest < 1e11 else 1e3 if largest < 1e14 else 1.0 if largest < 1e17 else 1e-3
         return np.asarray((numbers * scale).to_numpy(), dtype=np.int64)

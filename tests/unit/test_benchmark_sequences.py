@@ -254,6 +254,17 @@ def test_times_of_mixed_precision_are_in_order(tmp_path: Path) -> None:
     assert read_interactions(path).items_T.tolist() == [2, 3, 1]  # 03:00 UTC is a quarter second earlier
 
 
+@pytest.mark.parametrize(
+    ("times", "gap"),
+    [([20240131, 20240201], 86_400_000_000), ([20240131, 20240199], 68_000_000)],
+    ids=["days", "seconds"],
+)
+def test_numbers_that_are_all_days_are_days(times: list[int], gap: int, tmp_path: Path) -> None:
+    read = read_interactions(timed(tmp_path / "e.csv", times))
+    assert read.times_T is not None
+    assert np.diff(read.times_T).tolist() == [gap]
+
+
 @pytest.mark.parametrize(("times", "message"), [(["05/01/2024"] * 3, "ISO 8601"), ([1.0, "inf", 2.0], "not finite")])
 def test_times_that_could_mean_something_else_are_refused(times: list[Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=message):
