@@ -381,7 +381,7 @@ def test_compiled_blocks_learn_what_the_others_learn_and_leave_nothing_in_the_ra
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda part, **words: parts.append(part) or compile_(part, **words))
     plain, made = (
-        kind.fit(sequences, held_out_U=None, config={**dials, "compiled": compiled}, context=FitContext())
+        kind.fit(sequences, held_out_U=None, config={**dials, "torch_compile": compiled}, context=FitContext())
         for compiled in (False, True)
     )
     np.testing.assert_allclose(made.score(sequences)[:, 1:], plain.score(sequences)[:, 1:], rtol=1e-3, atol=1e-3)
@@ -393,6 +393,6 @@ def test_compiled_blocks_learn_what_the_others_learn_and_leave_nothing_in_the_ra
 def test_without_a_compiler_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    dials = {**item_defaults_of("sasrec"), "compiled": True}
-    with pytest.raises(SettingsError, match="compiled=true needs a C\\+\\+ compiler, and g\\+\\+ is not here"):
+    dials = {**item_defaults_of("sasrec"), "torch_compile": True}
+    with pytest.raises(SettingsError, match="torch_compile=true needs a C\\+\\+ compiler, and g\\+\\+ is not here"):
         item_ranker_class("sasrec").fit(walks(), held_out_U=None, config=dials, context=FitContext())

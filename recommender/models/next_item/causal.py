@@ -195,7 +195,7 @@ class CausalEncoder(Network):
             SettingsError: there is neither a C++ compiler nor a GPU.
         """
         if self.device.type == "cpu":
-            require_compiler("compiled=true")
+            require_compiler("torch_compile=true")
         for block in self.blocks:
             for name in ("project", "join"):
                 setattr(block, name, torch.compile(getattr(block, name), dynamic=True))

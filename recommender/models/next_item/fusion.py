@@ -55,7 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "average": 0.5,
     "accumulate": 1,
     "precision": "auto",
-    "compiled": False,
+    "torch_compile": False,
     "budget_tflop": 110.0,
     "rules": True,
     "latent": True,
@@ -276,7 +276,7 @@ def _even(rules: int, others: Sequence[ItemRanker | None], popular: bool) -> Gat
 MEMBER_DIALS = (
     *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
     *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average"),
-    *("accumulate", "precision", "compiled"),
+    *("accumulate", "precision", "torch_compile"),
 )
 
 

@@ -86,8 +86,8 @@ class Network(nn.Module, ABC):
         """[U, V + 1]; every user is one that the network `can_tell` about."""
 
     def compiled(self) -> AbstractContextManager[None]:
-        """A context in which parts of it run as machine code made by `torch.compile`; rankers with the dial `compiled` have it."""
-        raise SettingsError("compiled: this network has no parts to compile")
+        """A context in which parts of it run as machine code made by `torch.compile`; rankers with the dial `torch_compile` have it."""
+        raise SettingsError("torch_compile: this network has no parts to compile")
 
     def can_tell(self, sequences: Sequences) -> NDArray[np.bool_]:
         """Users that are not cold, bool [U]."""
@@ -154,7 +154,7 @@ class NeuralRanker(ItemRanker):
             model = cls.network(size, hyper)
             model.know(sequences)
             model = model.to(device)
-            with model.compiled() if hyper.get("compiled") else nullcontext():
+            with model.compiled() if hyper.get("torch_compile") else nullcontext():
                 chosen = fit_epochs(
                     model,
                     sequences,

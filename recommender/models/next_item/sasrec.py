@@ -31,9 +31,9 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.3,
     "tokens": 2048,
     "smoothing": 0.0,
-    "compiled": False,
+    "torch_compile": False,
 }
-"""length: last items that are read · tokens: targets of a batch · smoothing: of labels · compiled: by `torch.compile`, as
+"""length: last items that are read · tokens: targets of a batch · smoothing: of labels · torch_compile: as
 `CausalEncoder.compiled` says · the others: `neural.TRAINING`."""
 SEARCHED: Space = {
     **neural.SEARCHED,

@@ -50,7 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "gated": True,
     "attributes": True,
     "wide": 1,
-    "compiled": False,
+    "torch_compile": False,
     "softness": 0.9,
     "lists": 150_000,
     "listed": 64,
@@ -99,7 +99,7 @@ class Student(SASRec):
         context: FitContext,
     ) -> Self:
         dials = {**DEFAULTS, **config}
-        teacher_dials = {name: dials[name] for name in ("accumulate", "precision", "compiled")} | dials["teacher"]
+        teacher_dials = {name: dials[name] for name in ("accumulate", "precision", "torch_compile")} | dials["teacher"]
         apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
         teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=teacher_dials, context=apart)
         return cls.taught(teacher, sequences, held_out_U=held_out_U, config=config, context=context)
