@@ -74,12 +74,29 @@ def benchmark_sequences(
         )
     if not is_first():
         return
-    low, high = content["interval95"]["ndcg@10"]
+    (low, high), known = content["interval95"]["ndcg@10"], content["counts"]
+    few = (
+        ""
+        if known["users"] == known["users_judged"]
+        else f" of {known['users']:,} (the others have fewer than three events)"
+    )
     print(
         f"{ranker}, trained on {train_on}: NDCG@10 {content['ndcg@10']:.4f} [{low:.4f}, {high:.4f}], "
-        f"recall@10 {content['recall@10']:.4f}, {content['users']:,} users, {content['counts']['items']:,} items; "
+        f"recall@10 {content['recall@10']:.4f}, {content['users']:,} users{few}, {known['items']:,} items; "
         f"fitted in {content['fit_cpu_seconds']:.1f} CPU-seconds\n{output}"
     )
+    remarks = {
+        "targets_seen_before": "users took an item last that they had before; next-items never names such an item",
+        "targets_tied_in_time": "users' last two events bear one time; `pos`, or else the file's order, says which is the last",
+        "items_without_events": "items are in the attributes only; they compete, too",
+    }
+    for name, remark in remarks.items():
+        if known[name]:
+            print(f"{known[name]:,} {remark}")
+    if trials:
+        print(
+            f"{trials} trials took {content['search']['cpu_seconds']:.1f} CPU-seconds and chose {content['search']['dials']}"
+        )
     if content["cold"] is not None:
         among = {name: content["cold"][f"among_{name}"]["ndcg@10"] for name in ("all", "cold")}
         print(

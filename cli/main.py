@@ -328,11 +328,20 @@ class TrainOnChoice(StrEnum):
 
 @benchmarks.command()
 def sequences(
-    interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
+    interactions: Annotated[
+        Path,
+        typer.Option(
+            help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp. `pos` orders, where there are both; "
+            "the file's order, where times are equal."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The JSON file to write.")],
     attributes: Annotated[
         Path | None,
-        typer.Option(help="Parquet or CSV with `item` and `attributes` (a list, or values with | between)."),
+        typer.Option(
+            help="Parquet or CSV with `item` and `attributes` (a list, or values with | between). Items that only this file "
+            "names compete, too."
+        ),
     ] = None,
     ranker: Annotated[str, typer.Option(help="A next-item ranker; a wrong name lists them all.")] = "fusion",
     train_on: Annotated[

@@ -12,7 +12,7 @@ from recommender.bundle import load_items
 from recommender.datasets.interactions import read_histories
 from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import best_unseen
-from recommender.manifest import require_writable, write_bytes
+from recommender.manifest import require_apart, require_writable, write_bytes
 
 
 def write_next_items(
@@ -35,13 +35,15 @@ def write_next_items(
     if output.suffix.lower() not in (".parquet", ".pq", ".csv"):
         raise SettingsError(f"--output {output}: neither Parquet nor CSV; end the name in .parquet or .csv")
     require_writable(output)
+    beside = (vectors / "items.parquet", vectors / "users.parquet") if vectors is not None else ()
+    require_apart((interactions, bundle), (output, *beside))
     if vectors is not None and vectors.exists() and not vectors.is_dir():
         raise SettingsError(f"--vectors {vectors}: this is a file; name a folder")
     ranker, items = load_items(bundle)
     vectors_VD = ranker.item_vectors()
     if vectors is not None and vectors_VD is None:
         raise SettingsError(f"--vectors: {ranker.name} has none; docs/models.md says which rankers do")
-    users, histories = read_histories(interactions, items, skip_unknown=skip_unknown)
+    users, histories, left_out = read_histories(interactions, items, skip_unknown=skip_unknown)
     rows_UN, scores_UN = best_unseen(ranker, histories, top)
     held_UN = rows_UN > 0
     places_R, ranks_R = held_UN.nonzero()
@@ -55,6 +57,13 @@ def write_next_items(
     )
     _write(table, output)
     print(f"{output}: {table.num_rows:,} rows, {len(users):,} users, by {ranker.name}")
+    if left_out:
+        none_left = int((histories.lengths_U == 0).sum())
+        print(
+            f"{left_out:,} events with unknown items were left out; {none_left:,} users have none left and get the popular items"
+        )
+    if done := int((~held_UN.any(axis=1)).sum()):
+        print(f"{done:,} users have had every item and get no row")
     if vectors is not None and vectors_VD is not None:
         user_vectors_UD = ranker.user_vectors(histories)
         assert user_vectors_UD is not None

@@ -120,6 +120,7 @@ def _write(
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(ranker.tensors().items())}
     with whole_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS)
+        (temporary / WEIGHTS).chmod(temporary.stat().st_mode & 0o666)  # safetensors lets nobody else read
         for name, content in parts.items():
             write_text(temporary / f"{name}.json", json.dumps(content, indent=1, sort_keys=True, default=str))
         write_manifest(temporary, kind=kind, format=FORMAT, ranker=ranker.name)

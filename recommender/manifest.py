@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         files = {name: (str(file["sha256"]), int(file["bytes"])) for name, file in manifest["files"].items()}
     except (FileNotFoundError, NotADirectoryError):
+        if not folder.is_dir():
+            raise CorruptFileError(f"{folder}: no such folder") from None
         raise CorruptFileError(
             f"{path}: missing; {folder} was never completely written. Run the step that makes it again."
         ) from None
@@ -87,6 +89,15 @@ def require_writable(path: Path) -> None:
         raise SettingsError(f"{path}: this is a folder, not a file that can be written")
     if not path.parent.is_dir():
         raise SettingsError(f"{path}: the folder is not there")
+
+
+def require_apart(read: Iterable[Path | None], written: Iterable[Path | None]) -> None:
+    """Raises SettingsError where something would be written over what is read, or two things to one place."""
+    taken = {path.resolve() for path in read if path is not None}
+    for path in written:
+        if path is not None and path.resolve() in taken:
+            raise SettingsError(f"{path}: this place is named twice, so one thing would be written over another")
+        taken |= {path.resolve()} if path is not None else set()
 
 
 def write_text(path: Path, text: str) -> None:

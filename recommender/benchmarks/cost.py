@@ -3,25 +3,27 @@
 import json
 import resource
 import time
+from contextlib import suppress
 from typing import Any
 
 from recommender.manifest import write_text
 from recommender.models.ranker import FitContext
 from recommender.training import processes
 
-NOTED_EVERY_S = 30.0
+NOTED_EVERY_S = 5.0
 COST = ("fit_cpu_seconds", "fit_seconds")
 
 
 class Spent:
-    """What a fit costs, over all the processes that were killed on the way: noted beside its checkpoints every half minute. One that
+    """What a fit costs, over all the processes that were killed on the way: noted beside its checkpoints every few seconds. One that
     had finished costs what it cost then."""
 
     def __init__(self, context: FitContext) -> None:
         self._file = context.checkpoints and context.checkpoints / "spent.json"
         earlier: dict[str, Any] = {}
         if self._file is not None and self._file.is_file():
-            earlier = json.loads(self._file.read_text(encoding="utf-8"))
+            with suppress(ValueError):  # cut short by a full disk: what was spent is not known
+                earlier = json.loads(self._file.read_text(encoding="utf-8"))
         self._whole = {name: earlier[name] for name in COST} if earlier.pop("finished", False) else None
         self._cpu = _cpu_seconds() - earlier.get("fit_cpu_seconds", 0.0)
         self._wall = self._noted = time.perf_counter()

@@ -6,6 +6,7 @@ learned from; trained on `train+validation`, a first fit chooses and a second le
 
 import hashlib
 import json
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.lineage import code_version
-from recommender.manifest import digest, require_writable, sha256, write_text
+from recommender.manifest import digest, require_apart, require_writable, sha256, write_text
 from recommender.models.next_item import ItemRanker, item_ranker_class, require_dials, searched_of
 from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
@@ -182,13 +183,17 @@ def tuned(
 
 
 def counts(sequences: Sequences) -> dict[str, int]:
-    """users, items, events, and what is known of the items."""
+    """users, items, events, what is known of the items, and what may make the figures mean less than they seem to."""
     split = LeaveOneOut.of(sequences)
+    last_U = sequences.offsets[1:][split.test_U > 0] - 1
+    times_T = sequences.times_T
     return {
         "users": sequences.num_users,
         "users_judged": int((split.test_U > 0).sum()),
         "targets_seen_before": _seen_before(split),
+        "targets_tied_in_time": 0 if times_T is None else int((times_T[last_U] == times_T[last_U - 1]).sum()),
         "items": sequences.items.num,
+        "items_without_events": sequences.items.num - len(np.unique(sequences.items_T)),
         "events": len(sequences.items_T),
         "attributes": sequences.items.num_attributes,
         "items_with_text": sum(map(bool, sequences.items.texts or ())),
@@ -249,13 +254,14 @@ def benchmark_file(
             raise SettingsError(
                 "a search is one process's work: leave out torchrun, or name the dials and leave out trials"
             )
-        if study.with_suffix(".json") in (output, study):
-            raise SettingsError(f"{study}: its trials are written to {study.with_suffix('.json')}; name another study")
+    named = (study, study.with_suffix(".json")) if trials else ()
+    beside = program and program.with_name(f"{program.name}.json")
+    require_apart((interactions, attributes), (output, readings, program, beside, checkpoints, bundle_folder, *named))
     if bundle_folder is not None:
         require_replaceable(bundle_folder)
-    device_of(FitContext(device=device))
-    if device != "cpu" and not item_ranker_class(ranker).trains_on_gpu:
+    if device == "cuda" and not item_ranker_class(ranker).trains_on_gpu:
         raise SettingsError(f"{ranker} is fitted on the CPU; there is nothing for {device} to do. Say --device cpu")
+    device_of(FitContext(device=device))
     sequences = read_interactions(interactions, attributes)
     data = {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)}
     context = FitContext(seed=seed, device=device, progress=progress)
@@ -276,12 +282,12 @@ def benchmark_file(
         **result.test.summary(),
         **result.facts,
         "validation": None if result.validation is None else result.validation.summary(),
-        "interval95": {"ndcg@10": interval(result.test.ndcg_U())},
+        "interval95": {"ndcg@10": [min(max(edge, 0.0), 1.0) for edge in interval(result.test.ndcg_U())]},
         "cold": None,
         "counts": counts(sequences),
         "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user of three events and more",
         "data": data,
-        "search": {"study": str(study), "cpu_seconds": round(searched, 2)} if trials else None,
+        "search": {"study": str(study), "cpu_seconds": round(searched, 2), "dials": config} if trials else None,
         **machine(),
     }
     write(output, content)
@@ -326,9 +332,9 @@ def checkpoints_of(folder: Path, sequences: Sequences, *identity: Any, device: s
 
 
 def interval(values_U: NDArray[np.float64]) -> list[float]:
-    """95 % interval of the mean over users, by the normal approximation: low, high."""
+    """95 % interval of the mean over users, by the normal approximation: low, high. Of one user nothing is known: -inf, inf."""
     mean = float(values_U.mean())
-    half = 1.96 * float(values_U.std(ddof=1) / np.sqrt(len(values_U))) if len(values_U) > 1 else 0.0
+    half = 1.96 * float(values_U.std(ddof=1) / np.sqrt(len(values_U))) if len(values_U) > 1 else math.inf
     return [mean - half, mean + half]
 
 

@@ -3,6 +3,9 @@
 Shapes: U users · T events · V items · P pairs of item and attribute.
 """
 
+import ast
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,11 @@ from recommender.sequences import Items, Sequences
 
 TIMES = ("timestamp", "time", "event_timestamp", "datetime", "date")
 TEXTS = ("text", "title", "name", "description")
+EXACT, LONGEST = 2**53, 1000
+"""Floats tell whole numbers below `EXACT` apart; a name has at most `LONGEST` characters, because each takes the space of the longest."""
+UNITS = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
+"""To µs."""
+FROM_1990, TO_2100 = 631e12, 4103e12
 
 
 def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
@@ -29,44 +37,53 @@ def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
         ContractError: a user, item, `pos` or time is empty or cannot be read, or a user has two events at one `pos`; names the row.
     """
     frame, times, order = _events(path)
-    names = _names(frame["item"])
-    listed = _attribute_frame(attributes)
-    if attributes is not None and listed is not None and not np.isin(_names(listed["item"]), names).any():
-        raise ContractError(attributes.name, f"none of its items occurs in {path.name}", column="item")
-    ids = np.unique(names) if listed is None else np.union1d(names, _names(listed["item"]))
+    names = ids = _names(frame["item"], path)
+    listed = None
+    if attributes is not None:
+        listed = _attribute_frame(attributes)
+        described = _names(listed["item"], attributes)
+        if not np.isin(described, names).any():
+            raise ContractError(attributes.name, f"none of its items occurs in {path.name}", column="item")
+        ids = np.concatenate([names, described])
+    ids = np.unique(ids)
     rows_T = np.searchsorted(ids, names) + 1
     return _by_user(frame, times, order, rows_T, _items(ids, listed, attributes), path)[1]
 
 
-def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> tuple[NDArray[np.str_], Sequences]:
-    """The names of the users of `path`, [U], and their events as rows of `items`, for a ranker that is fitted already.
+def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> tuple[NDArray[np.str_], Sequences, int]:
+    """The names of the users of `path`, [U], their events as rows of `items`, for a ranker that is fitted already, and how many
+    events were left out.
 
     `skip_unknown`: events with other items are left out; a user who has none left has an empty history.
 
     Raises:
         SourceError: as `read_interactions`.
-        ContractError: as `read_interactions`, or an item is none of `items` and not skipped; names the row.
+        ContractError: as `read_interactions`, or an item is none of `items` and not skipped, or all are; names the row.
     """
     frame, times, order = _events(path)
-    names, ids = _names(frame["item"]), np.asarray(items.ids, dtype=np.str_)
+    names, ids = _names(frame["item"], path), np.asarray(items.ids, dtype=np.str_)
     places = np.argsort(ids)
     found_T = places[np.searchsorted(ids[places], names).clip(max=len(ids) - 1)]
     unknown_T = ids[found_T] != names
+    if unknown_T.all():
+        message = f"none of its items is one that the ranker was fitted on, such as {items.ids[0]!r}"
+        raise ContractError(path.name, message, column="item", row=f"row 0, {str(names[0])!r}")
     if unknown_T.any() and not skip_unknown:
         row = int(np.flatnonzero(unknown_T)[0])
         message = f"{str(names[row])!r} is no item that the ranker was fitted on; {int(unknown_T.sum())} events have such items; they can be skipped, or train again"
         raise ContractError(path.name, message, column="item", row=f"row {row}")
     users, sequences = _by_user(frame, times, order, np.where(unknown_T, 0, found_T + 1), items, path)
     if not unknown_T.any():
-        return users, sequences
+        return users, sequences, 0
     kept_T = sequences.items_T > 0
     lengths_U = np.bincount(sequences.rows_T()[kept_T], minlength=len(users))
-    return users, Sequences(
+    known = Sequences(
         items,
         np.concatenate([[0], np.cumsum(lengths_U)]).astype(np.int64),
         sequences.items_T[kept_T],
         None if sequences.times_T is None else sequences.times_T[kept_T],
     )
+    return users, known, int(unknown_T.sum())
 
 
 def _events(path: Path) -> tuple[pd.DataFrame, NDArray[np.int64] | None, NDArray[Any]]:
@@ -89,7 +106,7 @@ def _by_user(
     items: Items,
     path: Path,
 ) -> tuple[NDArray[np.str_], Sequences]:
-    users, user_rows = np.unique(_names(frame["user"]), return_inverse=True)
+    users, user_rows = np.unique(_names(frame["user"], path), return_inverse=True)
     by_user = np.lexsort((np.arange(len(frame)), order, user_rows))
     if "pos" in frame.columns:
         same = (np.diff(user_rows[by_user]) == 0) & (np.diff(order[by_user]) == 0)
@@ -107,12 +124,14 @@ def _by_user(
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise SourceError(f"{path}: no such file")
+    kind = "Parquet" if path.suffix.lower() in (".parquet", ".pq") else "CSV"
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
+        if kind == "Parquet":
+            frame = pd.read_parquet(path)
+            return frame.reset_index() if any(frame.index.names) else frame
         return pd.read_csv(path, dtype={"user": str, "item": str}, keep_default_na=False, na_values=[""])
     except Exception as error:
-        raise SourceError(f"{path}: cannot be read as {'Parquet' if 'p' in path.suffix else 'CSV'} ({error})") from None
+        raise SourceError(f"{path}: cannot be read as {kind} ({error})") from None
 
 
 def _whole(frame: pd.DataFrame, column: str, path: Path) -> None:
@@ -124,15 +143,30 @@ def _whole(frame: pd.DataFrame, column: str, path: Path) -> None:
         raise ContractError(path.name, "is empty", column=column, row=f"row {int(np.flatnonzero(empty)[0])}")
 
 
-def _names(values: "pd.Series[Any]") -> NDArray[np.str_]:
-    """As text; a float column of whole numbers (integers that once had a gap) as those."""
+def _names(values: "pd.Series[Any]", path: Path) -> NDArray[np.str_]:
+    """As text without the blanks around it; whole numbers that are written with .0 (integers that once had a gap) as integers."""
     if pd.api.types.is_float_dtype(values) and bool((values % 1 == 0).all()):
+        if (values.abs() >= EXACT).any():
+            row = int(np.flatnonzero(values.abs() >= EXACT)[0])
+            problem = "is a float too large to tell one name from the next; write integers or text"
+            raise ContractError(path.name, problem, column=str(values.name), row=f"row {row}")
         values = values.astype("int64")
-    return np.asarray(values.astype(str).to_numpy(), dtype=np.str_)
+    text = values.astype(str).str.strip()
+    if text.str.fullmatch(r"-?\d+\.0").all():
+        text = text.str.removesuffix(".0")
+    long = text.str.len() > LONGEST
+    if long.any():
+        row = int(np.flatnonzero(long)[0])
+        raise ContractError(
+            path.name, f"is longer than {LONGEST} characters", column=str(values.name), row=f"row {row}"
+        )
+    return np.asarray(text.to_numpy(), dtype=np.str_)
 
 
 def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any]]:
     name = next((one for one in TIMES if one in frame.columns), None)
+    if name == "time" and "date" in frame.columns:
+        raise SourceError(f"{path}: both `date` and `time`; join them in one column, `timestamp`")
     times = None
     if name is not None:
         _whole(frame, name, path)
@@ -167,6 +201,16 @@ def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]
                 return np.asarray(days.to_numpy().astype("datetime64[us]").astype(np.int64))
         largest = float(numbers.abs().max())
         scale = 1e6 if largest < 1e11 else 1e3 if largest < 1e14 else 1.0 if largest < 1e17 else 1e-3
+        if largest * scale >= 2.0**63:
+            row = int(numbers.abs().to_numpy().argmax())
+            raise ContractError(path.name, f"is no time: {values.iloc[row]!r}", column=name, row=f"row {row}")
+        units = {unit: (numbers * of).between(FROM_1990, TO_2100) for unit, of in UNITS.items()}
+        met = [unit for unit, is_one in units.items() if is_one.any()]
+        if len(met) > 1 and sum(is_one.sum() for is_one in units.values()) == len(numbers):
+            row = int(np.flatnonzero(units[met[1]])[0])
+            raise ContractError(
+                path.name, f"is in {met[1]} where others are in {met[0]}", column=name, row=f"row {row}"
+            )
         return np.asarray((numbers * scale).to_numpy(), dtype=np.int64)
     parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     no_time = parsed.isna()
@@ -180,9 +224,7 @@ def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]
     return np.asarray(parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64))
 
 
-def _attribute_frame(path: Path | None) -> pd.DataFrame | None:
-    if path is None:
-        return None
+def _attribute_frame(path: Path) -> pd.DataFrame:
     frame = _read(path)
     if "item" not in frame.columns:
         raise SourceError(f"{path}: no column 'item'; there are {', '.join(map(str, frame.columns))}")
@@ -194,9 +236,9 @@ def _attribute_frame(path: Path | None) -> pd.DataFrame | None:
 
 def _items(ids: NDArray[np.str_], listed: pd.DataFrame | None, path: Path | None) -> Items:
     names = tuple(ids.tolist())
-    if listed is None:
+    if listed is None or path is None:
         return Items(names)
-    rows = np.searchsorted(ids, _names(listed["item"])) + 1
+    rows = np.searchsorted(ids, _names(listed["item"], path)) + 1
     text = next((one for one in TEXTS if one in listed.columns), None)
     texts = None
     if text is not None:
@@ -206,11 +248,12 @@ def _items(ids: NDArray[np.str_], listed: pd.DataFrame | None, path: Path | None
         texts = tuple(found)
     if "attributes" not in listed.columns:
         return Items(names, texts=texts)
-    pairs = [
-        (row, str(value))
-        for row, values in zip(rows.tolist(), listed["attributes"].tolist(), strict=True)
-        for value in _values(values)
-    ]
+    pairs = []
+    for number, (row, of_row) in enumerate(zip(rows.tolist(), listed["attributes"].tolist(), strict=True)):
+        found = _values(of_row)
+        if not all(map(pd.api.types.is_scalar, found)):
+            raise ContractError(path.name, "holds lists within a list", column="attributes", row=f"row {number}")
+        pairs += [(row, str(one)) for one in found if not pd.isna(one) and str(one).strip()]
     values, codes = np.unique(np.array([value for _, value in pairs], dtype=np.str_), return_inverse=True)
     item_P = np.array([row for row, _ in pairs], dtype=np.int64)
     both = np.unique(np.stack([item_P, codes], axis=1), axis=0) if len(pairs) else np.zeros((0, 2), dtype=np.int64)
@@ -226,7 +269,9 @@ def _items(ids: NDArray[np.str_], listed: pd.DataFrame | None, path: Path | None
 def _values(values: Any) -> list[Any]:
     if isinstance(values, str):
         within = values.startswith("[") and values.endswith("]")
+        if within:
+            with suppress(ValueError, SyntaxError):
+                return list(ast.literal_eval(re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", values)))
         parts = values[1:-1].split(",") if within else values.split("|")
         return [one.strip(" '\"") for one in parts if one.strip(" '\"")]
-    several = list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
-    return [one for one in several if not pd.isna(one)]
+    return list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]

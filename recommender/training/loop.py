@@ -106,9 +106,9 @@ def device_of(context: FitContext) -> torch.device:
         DeviceError: this machine does not have it.
     """
     if context.device not in ("cpu", "cuda"):
-        raise DeviceError(f"training.device is {context.device!r}; it is 'cpu' or 'cuda'.")
+        raise DeviceError(f"the device is {context.device!r}; it is 'cpu' or 'cuda'.")
     if context.device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("training.device is 'cuda', but this machine shows no GPU to torch. Use 'cpu' or a GPU node.")
+        raise DeviceError("the device is 'cuda', but this machine shows no GPU to torch. Use 'cpu' or a GPU node.")
     return torch.device(context.device)
 
 

@@ -68,7 +68,7 @@ def search(
             if opened.read(len(SQLITE)) not in (b"", SQLITE):
                 raise SettingsError(f"{file}: this is no study; name a file that is not there yet, or an earlier study")
     file.parent.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     found = optuna.create_study(
         study_name=study,
         storage=f"sqlite:///{file}",
@@ -79,9 +79,19 @@ def search(
     finished = [one for one in found.trials if one.state == optuna.trial.TrialState.COMPLETE]
     if not finished:
         found.enqueue_trial(dict(start))
-    found.optimize(objective, n_trials=max(trials - len(finished), 0), catch=(TrainingError, SettingsError))
+    failed: list[Exception] = []
+
+    def tried(trial: optuna.Trial) -> float:
+        try:
+            return objective(trial)
+        except (TrainingError, SettingsError) as error:
+            failed.append(error)
+            raise
+
+    found.optimize(tried, n_trials=max(trials - len(finished), 0), catch=(TrainingError, SettingsError))
     if not any(one.state == optuna.trial.TrialState.COMPLETE for one in found.trials):
-        raise TrainingError(f"{study}: the training of all {len(found.trials)} trials failed; see {file}.")
+        last = f" The last one: {failed[-1]}" if failed else ""
+        raise TrainingError(f"{study}: the training of all {len(found.trials)} trials failed; see {file}.{last}")
     return found
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, run
+from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, counts, run
 from recommender.datasets.interactions import read_interactions
-from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, TrainingError
+from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, SourceError, TrainingError
 from recommender.manifest import read_manifest
 from recommender.models.next_item.fusion import DEFAULTS, by_size
 from recommender.models.next_item.item_popularity import ItemPopularity
@@ -79,6 +79,8 @@ def test_a_killed_fit_goes_on_and_its_cost_counts_what_was_spent_before(tmp_path
     assert again["ndcg@10"] == whole["ndcg@10"]
     third = benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)
     assert third["fit_cpu_seconds"] == again["fit_cpu_seconds"], "a repetition of a finished fit costs nothing more"
+    (run_folder / "spent.json").write_text('{"fit_cpu')
+    assert benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)["ndcg@10"] == whole["ndcg@10"]
 
 
 @pytest.mark.parametrize(
@@ -235,6 +237,58 @@ def test_what_is_missing_is_no_attribute_and_a_comma_is_part_of_one(values: Any,
     assert found.items.num_attributes == number
 
 
+@pytest.mark.parametrize(
+    ("values", "number"),
+    [(["['Books, Comics', 'Toys']", "", ""], 2), (["['a' 'b']", "['', None, 'a']", ""], 2), (["[a", "b]", "[c]"], 3)],
+)
+def test_a_list_that_was_written_as_text_is_a_list(values: Any, number: int, tmp_path: Path) -> None:
+    pd.DataFrame({"item": ["i0", "i1", "i2"], "attributes": values}).to_parquet(tmp_path / "a.parquet")
+    assert read_interactions(events(tmp_path / "e.csv"), tmp_path / "a.parquet").items.num_attributes == number
+
+
+def test_lists_within_a_list_are_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"item": ["i0", "i1"], "attributes": [[["a"]], [["b", "c"], ["d"]]]}).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    with pytest.raises(ContractError, match=r"a\.parquet\.attributes: holds lists within a list \(first at row 0\)"):
+        read_interactions(events(tmp_path / "e.csv"), tmp_path / "a.parquet")
+
+
+def test_a_name_is_the_same_whatever_wrote_it(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": [1, 1, 1], "item": [7, 8, 9], "pos": [0, 1, 2]})
+    frame.to_parquet(tmp_path / "whole.parquet")
+    frame.astype({"item": float}).to_csv(tmp_path / "gap.csv", index=False)
+    frame.astype({"item": str}).assign(item=[" 7", "8 ", "9"]).to_csv(tmp_path / "blanks.csv", index=False)
+    frame.set_index("user").to_parquet(tmp_path / "index.parquet")
+    read = [read_interactions(path).items.ids for path in sorted(tmp_path.iterdir())]
+    assert read == [("7", "8", "9")] * 4
+
+
+@pytest.mark.parametrize(
+    ("item", "message"), [(float(2**60), "too large to tell one name from the next"), ("x" * 1001, "longer than 1000")]
+)
+def test_names_that_cannot_be_held_are_refused(item: Any, message: str, tmp_path: Path) -> None:
+    pd.DataFrame({"user": ["u", "u"], "item": [item, item], "pos": [0, 1]}).to_parquet(tmp_path / "e.parquet")
+    with pytest.raises(ContractError, match=rf"e\.parquet\.item: .*{message}.* \(first at row 0\)"):
+        read_interactions(tmp_path / "e.parquet")
+
+
+def test_a_day_and_a_time_of_day_apart_are_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"user": ["u"], "item": ["i"], "date": ["2024-01-01"], "time": [1453]}).to_csv(tmp_path / "e.csv")
+    with pytest.raises(SourceError, match="both `date` and `time`; join them in one column, `timestamp`"):
+        read_interactions(tmp_path / "e.csv")
+
+
+def test_what_makes_a_figure_mean_less_is_counted(tmp_path: Path) -> None:
+    rows = [("a", "x", 1), ("a", "y", 2), ("a", "x", 3), ("b", "x", 1), ("b", "y", 2), ("b", "z", 2), ("c", "x", 1)]
+    pd.DataFrame(rows, columns=["user", "item", "timestamp"]).to_csv(tmp_path / "e.csv", index=False)
+    (tmp_path / "a.csv").write_text("item,attributes\nx,red\nnever,red\n")
+    found = counts(read_interactions(tmp_path / "e.csv", tmp_path / "a.csv"))
+    wanted = {"users": 3, "users_judged": 2, "targets_seen_before": 1, "targets_tied_in_time": 1}
+    assert {name: found[name] for name in wanted} == wanted
+    assert found["items_without_events"] == 1
+
+
 def test_an_item_may_be_called_na(tmp_path: Path) -> None:
     assert (
         "NA"
@@ -274,6 +328,8 @@ def test_times_that_could_mean_something_else_are_refused(times: list[Any], mess
 @pytest.mark.parametrize(
     ("times", "message"),
     [
+        ([1600511136, 1600511137000], r"is in milliseconds where others are in seconds \(first at row 1\)"),
+        ([1600511136, 1e30], r"is no time: .*1e\+30.* \(first at row 1\)"),
         ([1600511136.0, 1600511137.0, None], r"e\.csv\.time: is empty \(first at row 2\)"),
         (["2024-01-01", "", "2024-01-02"], r"is empty \(first at row 1\)"),
         ([1600511136, 1600511137, "soon"], r"ISO 8601 time: 'soon' \(first at row 2\)"),

@@ -98,7 +98,7 @@ def test_a_trial_that_cannot_be_trained_is_not_chosen(tmp_path: Path) -> None:
     facts: dict[str, Any] = {"trials": 8, "start": {"rate": 0.9}, "seed": 1, "direction": "maximize"}
     assert search(tmp_path / "a.db", "a", objective, **facts).best_value <= 0.5
     everything_fails = True
-    with pytest.raises(TrainingError, match="all 8 trials"):
+    with pytest.raises(TrainingError, match=r"all 8 trials failed; see .*b\.db\. The last one: "):
         search(tmp_path / "b.db", "b", objective, **facts)
 
 
@@ -110,7 +110,7 @@ def test_a_saved_ranker_answers_as_the_one_that_was_fitted(ranker: str, tmp_path
     benchmark(tmp_path, ranker=ranker, config=SMALL[ranker], bundle_folder=kept)
     loaded, items = bundle.load_items(kept)
     sequences = read_interactions(tmp_path / "events.parquet")
-    users, histories = read_histories(tmp_path / "events.parquet", items)
+    users, histories, _ = read_histories(tmp_path / "events.parquet", items)
     assert np.array_equal(histories.items_T, sequences.items_T)
     for name in ("all.parquet", "all.csv"):
         write_next_items(kept, tmp_path / "events.parquet", tmp_path / name, top=3)
@@ -176,9 +176,48 @@ def test_an_item_that_the_ranker_never_met_is_named(tmp_path: Path) -> None:
     pd.DataFrame({"user": ["a", "a"], "item": ["i1", "new"], "pos": [0, 1]}).to_csv(tmp_path / "more.csv")
     with pytest.raises(ContractError, match=r"row 1.*'new'|'new'.*row 1"):
         read_histories(tmp_path / "more.csv", items)
-    users, histories = read_histories(tmp_path / "more.csv", items, skip_unknown=True)
-    assert users.tolist() == ["a"]
+    users, histories, left_out = read_histories(tmp_path / "more.csv", items, skip_unknown=True)
+    assert (users.tolist(), left_out) == (["a"], 1)
     assert [items.ids[row - 1] for row in histories.items_T] == ["i1"]
+
+
+def test_what_was_left_out_is_said_and_a_file_of_other_items_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cli.next_items import write_next_items
+
+    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    asked = tmp_path / "asked.csv"
+    asked.write_text("user,item,pos\na,i1,0\na,new,1\nb,new,0\n")
+    write_next_items(tmp_path / "kept", asked, tmp_path / "n.csv", top=1, skip_unknown=True)
+    assert "2 events with unknown items were left out; 1 users have none left" in capsys.readouterr().out
+    asked.write_text("user,item,pos\na,new,0\n")
+    with pytest.raises(ContractError, match="none of its items is one that the ranker was fitted on"):
+        write_next_items(tmp_path / "kept", asked, tmp_path / "n.csv", top=1, skip_unknown=True)
+
+
+def test_nothing_is_written_over_what_is_read_or_over_another_output(tmp_path: Path) -> None:
+    from cli.next_items import write_next_items
+
+    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    asked = events(tmp_path / "events.parquet")
+    before = asked.read_bytes()
+    with pytest.raises(SettingsError, match=r"events\.parquet: this place is named twice"):
+        write_next_items(tmp_path / "kept", asked, tmp_path / "kept" / ".." / "events.parquet", top=1)
+    with pytest.raises(SettingsError, match=r"users\.parquet: this place is named twice"):
+        write_next_items(tmp_path / "kept", asked, tmp_path / "users.parquet", top=1, vectors=tmp_path)
+    words: dict[str, Any] = {"ranker": "rules", "train_on": "train", "seed": 1}
+    with pytest.raises(SettingsError, match=r"events\.parquet: this place is named twice"):
+        benchmark_file(asked, None, output=asked, **words)
+    with pytest.raises(SettingsError, match=r"o\.json: this place is named twice"):
+        benchmark_file(asked, None, output=tmp_path / "o.json", readings=tmp_path / "o.json", **words)
+    assert asked.read_bytes() == before
+
+
+def test_a_bundle_can_be_read_by_whom_its_other_files_can_be_read_by(tmp_path: Path) -> None:
+    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "kept").iterdir()}
+    assert modes["weights.safetensors"] == modes["config.json"]
 
 
 @pytest.mark.parametrize("ranker", SMALL)
@@ -289,7 +328,7 @@ def test_dials_that_cannot_stand_together_are_not_chosen(tmp_path: Path) -> None
         ({"checkpoints": Path("paper.txt")}, "checkpoints need a folder"),
         ({"trials": 2, "study": Path("paper.txt")}, "this is no study"),
         ({"trials": 2, "study": Path("papers")}, "this is a folder"),
-        ({"trials": 2, "study": Path("out.db")}, "name another study"),
+        ({"trials": 2, "study": Path("out.db")}, "this place is named twice"),
     ],
 )
 def test_a_place_that_cannot_be_written_to_is_said_first(words: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -300,5 +339,5 @@ def test_a_place_that_cannot_be_written_to_is_said_first(words: dict[str, Any], 
     with pytest.raises(SettingsError, match=message):
         benchmark(tmp_path, **placed)
     assert (tmp_path / "papers" / "thesis.txt").read_text() == (tmp_path / "paper.txt").read_text() == "years of work"
-    with pytest.raises(CorruptFileError, match="was never completely written"):
+    with pytest.raises(CorruptFileError, match=r"paper\.txt: no such folder"):
         bundle.load_items(tmp_path / "paper.txt")

@@ -261,7 +261,10 @@ def fit_epochs(
     epochs = _Epochs(batches_of_epoch, context.seed, phase)
     if not epochs.steps:
         left = "" if held_out_U is None else " left after the last ones were held out"
-        raise TrainingError(f"{phase}: no user has two events{left}, so there is no next item to learn from.")
+        raise TrainingError(
+            f"{phase}: no user has two events{left}, so there is no next item to learn from. "
+            "rules, item_cf and als learn from as little."
+        )
     steps, stop_at = epochs.steps * int(hyper["epochs"]), hyper.get("stop_at")
     schedule = Schedule(
         steps=steps,
