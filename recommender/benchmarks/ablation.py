@@ -75,14 +75,17 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
 
     fusion = fusion.only()
     fusion.members = [remembered(one, split.train) for one in fusion.members]
-    fusion.rules = fusion.rules and remembered(fusion.rules, split.train)
+    fusion.rules = [remembered(one, split.train) for one in fusion.rules]
     fusion.latent = fusion.latent and remembered(fusion.latent, split.train)
     fusion.content = fusion.content and remembered(fusion.content, split.train)
     yield "the flagship", judged(fusion.only())
     yield "weights linear, no hidden layer", judged(fusion.only(), "linear")
     yield "even weights", judged(fusion.only(), "even")
-    yield "without rules", judged(fusion.only(rules=False))
+    yield "without the rules", judged(fusion.only(rules=()))
+    for kind, named in enumerate(("broad", "near", "last-item")):
+        yield f"without the {named} rules", judged(fusion.only(rules=[one for one in range(3) if one != kind]))
     yield "without latent factors", judged(fusion.only(latent=False))
+    yield "without popularity", judged(fusion.only(popularity=False))
     if fusion.content is not None:
         yield "without content", judged(fusion.only(content=False))
     for members in range(1, len(fusion.members)):

@@ -44,8 +44,12 @@ def test_every_part_of_the_flagship_is_left_out_once() -> None:
         "the flagship",
         "weights linear, no hidden layer",
         "even weights",
-        "without rules",
+        "without the rules",
+        "without the broad rules",
+        "without the near rules",
+        "without the last-item rules",
         "without latent factors",
+        "without popularity",
         "without content",
         "transformers: 1 of 2",
     ]
@@ -69,7 +73,7 @@ def test_an_ablation_takes_the_flagship_that_the_quality_benchmark_left(
     quality.measure(sequences, "circle", "fusion", "train", 5, dials, tmp_path)
     logs = list(tmp_path.glob("*/member-0/progress.jsonl"))
     steps = logs[0].read_text()
-    assert len(dict(left_out(sequences, dials, members=False, seed=5, checkpoints=tmp_path))) == 5
+    assert len(dict(left_out(sequences, dials, members=False, seed=5, checkpoints=tmp_path))) == 9
     assert list(tmp_path.glob("*/member-0/progress.jsonl")) == logs, "no second fit"
     assert logs[0].read_text() == steps, "no step more"
 
