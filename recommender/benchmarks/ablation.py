@@ -1,11 +1,11 @@
-"""`make bench-ablation`: what each part of the flagship is worth, on the validation item, with intervals over users.
+"""`make bench-ablation`: what each part of the flagship is worth, with intervals over users; no test item is read.
 
     python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members] [--set dial=…] [--checkpoints FOLDER]
 
-The flagship is fitted once a seed; then each part is left out, the gate is fitted anew on one half of the users and judged on the
-other, and the other way round. `--members` trains one transformer, and one without each of its own parts, instead. A user's gain is
-the mean over the seeds. No test item is read. In a folder for checkpoints a killed fit goes on, and a flagship that `make bench-quality`
-fitted with it is taken as it is. Rows of a set are written when all its seeds are done: a killed run leaves those of the run before.
+Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
+validation is judged here, and the item before that holds a fit's validation. The flagship is fitted once a seed; then each part is
+left out and the gate fitted anew. `--members` trains one transformer, and one without each of its own parts, instead. A user's gain
+is the mean over the seeds. In a folder for checkpoints a killed fit goes on. Rows of a set are written when all its seeds are done: a killed run leaves those of the run before.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.benchmarks.cost import Spent
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
 from recommender.benchmarks.sequences import checkpoints_of, dial, paired, seeds
@@ -32,11 +31,11 @@ from recommender.models.next_item.gate import fit_gate
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
-from recommender.ranks import ndcg
 from recommender.sequences import LeaveOneOut, Sequences
 
-Ranker = TypeVar("Ranker", bound=ItemRanker)
+Expert = TypeVar("Expert", bound=ItemRanker)
 OUTPUT = Path("reports/bench/ablation.json")
+WHOLE, KINDS_OF_RULES = "the flagship", ("broad", "near", "last-item")
 OWN_PARTS: dict[str, dict[str, Any]] = {
     "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
     "without the distance bias": {"relative": False},
@@ -47,49 +46,47 @@ OWN_PARTS: dict[str, dict[str, Any]] = {
 }
 
 
-def remembered(ranker: Ranker, sequences: Sequences) -> Ranker:
-    """Its twin that says again what it said of every user once: each variant asks it twice."""
-    blocks = np.array_split(np.arange(sequences.num_users), max(sequences.num_users // USERS_A_BATCH, 1))
-    said_UV = np.concatenate([ranker.score(sequences.take(some)) for some in blocks])
-    twin = copy(ranker)
-    twin.score = lambda asked: said_UV[asked.users_U]  # type: ignore[method-assign, assignment]
-    return twin
+def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
+    """A twin whose experts say again what each said of every history once: variants ask the same of them."""
+
+    def said(expert: Expert) -> Expert:
+        blocks = np.array_split(np.arange(histories.num_users), max(histories.num_users // USERS_A_BATCH, 1))
+        said_UV = np.concatenate([expert.score(histories.take(some)) for some in blocks])
+        twin = copy(expert)
+        twin.score = lambda asked: said_UV[asked.users_U]  # type: ignore[method-assign, assignment]
+        return twin
+
+    fusion = fusion.only()
+    fusion.members, fusion.rules = list(map(said, fusion.members)), list(map(said, fusion.rules))
+    fusion.latent = fusion.latent and said(fusion.latent)
+    fusion.content = fusion.content and said(fusion.content)
+    return fusion
 
 
 def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Each variant and its users' NDCG@10 of the validation item."""
-
-    def judged(some: Fusion, form: str = "") -> NDArray[np.float64]:
-        users, gain_U = np.flatnonzero(split.validation_U > 0), np.zeros(len(split.validation_U))
-        half_U = np.arange(len(users)) % 2
-        for half in (0, 1):
-            learn, ask = users[half_U != half], users[half_U == half]
-            some.gate = start = some.only().gate
-            if form != "even":
-                histories = split.train.take(learn)
-                some.gate = fit_gate(some.experts, start, histories, split.validation_U[learn], seed=seed)
-            if form == "linear":
-                some.gate = replace(some.gate, deep=None)
-            gain_U[ask] = ndcg(judge(some, split.train.take(ask), split.validation_U[ask]).ranks)
-        return gain_U[users]
-
-    fusion = fusion.only()
-    fusion.members = [remembered(one, split.train) for one in fusion.members]
-    fusion.rules = [remembered(one, split.train) for one in fusion.rules]
-    fusion.latent = fusion.latent and remembered(fusion.latent, split.train)
-    fusion.content = fusion.content and remembered(fusion.content, split.train)
-    yield "the flagship", judged(fusion.only())
-    yield "weights linear, no hidden layer", judged(fusion.only(), "linear")
-    yield "even weights", judged(fusion.only(), "even")
-    yield "without the rules", judged(fusion.only(rules=()))
-    for kind, named in enumerate(("broad", "near", "last-item")):
-        yield f"without the {named} rules", judged(fusion.only(rules=[one for one in range(3) if one != kind]))
-    yield "without latent factors", judged(fusion.only(latent=False))
-    yield "without popularity", judged(fusion.only(popularity=False))
+    """Each variant and its users' NDCG@10."""
+    variants: dict[str, dict[str, Any]] = {WHOLE: {}, "without the rules": {"rules": ()}}
+    for kind, named in enumerate(KINDS_OF_RULES):
+        variants[f"without the {named} rules"] = {"rules": [one for one in range(3) if one != kind]}
+        variants[f"the {named} rules alone"] = {"rules": [kind]}
+    variants |= {"without latent factors": {"latent": False}, "without popularity": {"popularity": False}}
     if fusion.content is not None:
-        yield "without content", judged(fusion.only(content=False))
+        variants["without content"] = {"content": False}
     for members in range(1, len(fusion.members)):
-        yield f"transformers: {members} of {len(fusion.members)}", judged(fusion.only(members=members))
+        variants[f"transformers: {members} of {len(fusion.members)}"] = {"members": members}
+
+    learning, gates = remembered(fusion, split.train), {}
+    for name, kept in variants.items():
+        some = learning.only(**kept)
+        gates[name] = fit_gate(some.experts, some.gate, split.train, split.validation_U, seed=seed)
+    gates["weights linear, no hidden layer"] = replace(gates[WHOLE], deep=None)
+    gates["even weights"] = learning.only().gate
+    del learning, some
+    judged = remembered(fusion, split.train_and_validation)
+    for name, gate in gates.items():
+        some = judged.only(**variants.get(name, {}))
+        some.gate = gate
+        yield name, judge(some, split.train_and_validation, split.test_U).ndcg_U()
 
 
 def transformers(
@@ -105,8 +102,7 @@ def transformers(
         made = SASRec.fit(
             split.train, held_out_U=split.validation_U, config=dials, context=context_of("transformer", dials)
         )
-        users = np.flatnonzero(split.validation_U > 0)
-        yield name, ndcg(judge(made, split.train.take(users), split.validation_U[users]).ranks)
+        yield name, judge(made, split.train_and_validation, split.test_U).ndcg_U()
 
 
 def left_out(
@@ -115,18 +111,15 @@ def left_out(
     """Of the flagship with these dials: its `parts`, or with `members` those of one of its `transformers`."""
 
     def context_of(name: str, dials: dict[str, Any]) -> FitContext:
-        # As `quality.measure` names it.
         own = checkpoints and checkpoints_of(checkpoints, sequences, name, "train", seed, dials)
         return FitContext(seed=seed, checkpoints=own)
 
+    sequences = LeaveOneOut.of(sequences).train_and_validation
     split = LeaveOneOut.of(sequences)
     if members:
         return transformers(split, by_size(split.train, {**DEFAULTS, **config}), context_of)
     context = context_of("fusion", config)
-    spent = Spent(context)
-    told = replace(context, progress=spent.told)
-    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=told)
-    spent.seconds()
+    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
     return parts(split, fusion, seed=seed)
 
 
