@@ -65,7 +65,6 @@ def measure(
     own = checkpoints and checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config)
     context = FitContext(seed=seed, checkpoints=own)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
-    assert result.test is not None
     log_reading(READINGS, data, ranker, train_on, seed)
     return {
         "set": data,

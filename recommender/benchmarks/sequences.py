@@ -44,11 +44,11 @@ TrainOn = Literal["train", "train+validation"]
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What one fit reached; `test` is None where it was not read."""
+    """What one fit reached; `validation` is None where it was learned from."""
 
     ranker: ItemRanker
     validation: Ranks | None
-    test: Ranks | None
+    test: Ranks
     facts: dict[str, Any]
 
 
@@ -59,7 +59,6 @@ def run(
     train_on: TrainOn = "train",
     context: FitContext | None = None,
     config: dict[str, Any] | None = None,
-    read_test: bool = True,
 ) -> Result:
     """Fit the ranker called `name` and judge it. Seconds are those of the fit, choosing included, and of fits that were killed and
     left the context's checkpoints; of the first process alone where `torchrun` started several (`processes`).
@@ -72,11 +71,11 @@ def run(
     context, config = context or FitContext(), config or {}
     require_dials(name, config)
     with enough_memory(name, context.device):
-        return _fit_and_judge(sequences, name, train_on, context, config, read_test)
+        return _fit_and_judge(sequences, name, train_on, context, config)
 
 
 def _fit_and_judge(
-    sequences: Sequences, name: str, train_on: TrainOn, context: FitContext, config: dict[str, Any], read_test: bool
+    sequences: Sequences, name: str, train_on: TrainOn, context: FitContext, config: dict[str, Any]
 ) -> Result:
     cls, split = item_ranker_class(name), LeaveOneOut.of(sequences)
     spent = Spent(context)
@@ -91,7 +90,7 @@ def _fit_and_judge(
         ranker = fit_again(split.train_and_validation, name, {**config, **chosen}, context, "again")
         cost = spent.seconds()
     before = time.process_time()
-    test = judge(ranker, split.train_and_validation, split.test_U) if read_test else None
+    test = judge(ranker, split.train_and_validation, split.test_U)
     facts = {
         "ranker": name,
         "train_on": train_on,
@@ -277,7 +276,6 @@ def benchmark_file(
         own = checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config, device=device)
         context = replace(context, checkpoints=own)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
-    assert result.test is not None
     content = {
         **result.test.summary(),
         **result.facts,

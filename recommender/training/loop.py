@@ -85,10 +85,9 @@ class EarlyStop:
     """Stop when `patience` judgements in a row were not better; the best weights are what remains."""
 
     patience: int
-    higher_is_better: bool = True
 
     def best(self, judged: list[float]) -> int:
-        return int(np.argmax(judged) if self.higher_is_better else np.argmin(judged))
+        return int(np.argmax(judged))
 
 
 @dataclass

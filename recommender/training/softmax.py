@@ -29,12 +29,11 @@ def linear_cross_entropy(
     bias_V: Tensor | None = None,
     *,
     first: int = 0,
-    weights_M: Tensor | None = None,
     smoothing: float = 0.0,
     half: bool = False,
     buffer: int | None = None,
 ) -> Tensor:
-    """Sum over targets of -log softmax(states @ weight.T + bias)[target], times `weights_M` where given.
+    """Sum over targets of -log softmax(states @ weight.T + bias)[target].
 
     `first`: rows of `weight_VD` before it are no item and never compete (row 0 of an embedding). `smoothing`: this share of each
     target's mass is spread evenly over all items. Gradients reach `states_MD`, `weight_VD` and `bias_V`. `half`: the matrix products
@@ -42,7 +41,7 @@ def linear_cross_entropy(
     1 has no gradient left); sums over blocks stay float32.
     """
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_MD, weight_VD, targets_M, bias_V, weights_M, first, smoothing, half, buffer
+        states_MD, weight_VD, targets_M, bias_V, first, smoothing, half, buffer
     )
     return loss
 
@@ -55,7 +54,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight_VD: Tensor,
         targets_M: Tensor,
         bias_V: Tensor | None,
-        weights_M: Tensor | None,
         first: int,
         smoothing: float,
         half: bool,
@@ -75,7 +73,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         into = grad_weight[first:], None if grad_bias is None else grad_bias[first:]
         walk = _by_rows if by_rows else _by_items
         kind = torch.bfloat16 if half else states.dtype
-        loss = walk(states.to(kind), items_VD, bias, targets_M, weights_M, smoothing, size, grad_states, *into)
+        loss = walk(states.to(kind), items_VD, bias, targets_M, smoothing, size, grad_states, *into)
         ctx.save_for_backward(grad_states, grad_weight, grad_bias)  # type: ignore[arg-type]
         return loss
 
@@ -86,7 +84,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for one in (grad_states, grad_weight, grad_bias):
             if one is not None:
                 one.mul_(grad)
-        return grad_states, grad_weight, None, grad_bias, None, None, None, None, None
+        return grad_states, grad_weight, None, grad_bias, None, None, None, None
 
 
 def _by_rows(
@@ -94,7 +92,6 @@ def _by_rows(
     items: Tensor,
     bias: Tensor | None,
     targets: Tensor,
-    weights: Tensor | None,
     smoothing: float,
     size: int,
     grad_states: Tensor,
@@ -128,9 +125,6 @@ def _by_rows(
         if mean is not None:
             losses += smoothing * (at_target - mean)
             block -= smoothing / num_items
-        if weights is not None:
-            block *= weights[start : start + rows, None]
-            losses *= weights[start : start + rows]
         total += losses.sum()
         _add_product(grad_states[start : start + rows], block, items)
         _add_product(grad_items, block.T, h)
@@ -144,7 +138,6 @@ def _by_items(
     items: Tensor,
     bias: Tensor | None,
     targets: Tensor,
-    weights: Tensor | None,
     smoothing: float,
     size: int,
     grad_states: Tensor,
@@ -169,7 +162,6 @@ def _by_items(
                 mean += block.sum(dim=1) / num_items
             high = block.amax(dim=1)
             normaliser = torch.logaddexp(normaliser, block.sub_(high[:, None]).exp_().sum(dim=1).log_().add_(high))
-        scale = torch.ones_like(normaliser) if weights is None else weights[start : start + rows]
         for low in range(0, num_items, columns):
             block = _block(logits, h, items, bias, low, columns)
             block.sub_(normaliser[:, None]).exp_()
@@ -177,14 +169,12 @@ def _by_items(
             block[inside, t[inside] - low] -= 1.0 - smoothing
             if smoothing:
                 block -= smoothing / num_items
-            if weights is not None:
-                block *= scale[:, None]
             kept = block.to(h.dtype)
             _add_product(grad_states[start : start + rows], kept, items[low : low + columns].to(h.dtype))
             _add_product(grad_items[low : low + columns], kept.T, h)
             if grad_bias is not None:
                 grad_bias[low : low + columns] += block.sum(dim=0)
-        total += ((normaliser - (1 - smoothing) * at_target - smoothing * mean) * scale).sum()
+        total += (normaliser - (1 - smoothing) * at_target - smoothing * mean).sum()
     return total
 
 
