@@ -75,7 +75,8 @@ def search(
         direction=direction,
         load_if_exists=True,
     )
-    found.sampler = optuna.samplers.TPESampler(seed=seed + len(found.trials))  # going on must not draw the same again
+    own_seed = (seed + len(found.trials)) % 2**32  # going on must not draw the same again
+    found.sampler = optuna.samplers.TPESampler(seed=own_seed)
     finished = [one for one in found.trials if one.state == optuna.trial.TrialState.COMPLETE]
     if not finished:
         found.enqueue_trial(dict(start))

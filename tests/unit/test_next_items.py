@@ -80,6 +80,11 @@ def test_a_search_that_was_killed_in_its_first_trial_still_tries_the_defaults(tm
     assert len(tried) == 4
 
 
+def test_a_seed_of_more_than_32_bits_searches(tmp_path: Path) -> None:
+    benchmark(tmp_path, trials=2, seed=5_000_000_000)
+    assert len(json.loads((tmp_path / "out-study.json").read_text())["trials"]) == 2
+
+
 def test_a_dial_that_was_given_is_not_searched(tmp_path: Path) -> None:
     assert benchmark(tmp_path, trials=2, config={"window": 3})["config"]["window"] == 3
     own = item_defaults_of("rules")
