@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from recommender.evaluation.leave_one_out import judge
+from recommender.models.next_item import fusion
 from recommender.models.next_item.fusion import Fusion
 from recommender.models.next_item.gate import Gate, candidates, fit_gate
 from recommender.models.ranker import FitContext
@@ -123,6 +126,25 @@ def test_an_item_that_nobody_took_stands_beside_the_one_most_like_it() -> None:
     odd_UV, even_UV = scores_UV[:, 1::2], scores_UV[:, 2::2]
     assert np.mean(odd_UV.argmax(axis=1) == (next_U - 1) // 2) > 0.9
     assert np.mean(even_UV.argmax(axis=1) == (next_U - 1) // 2) > 0.9
+
+
+def test_the_gate_is_fitted_with_one_thread_as_the_members_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def noted(*given: Any, **more: Any) -> Gate:
+        threads.append(torch.get_num_threads())
+        return fit_gate(*given, **more)
+
+    monkeypatch.setattr(fusion, "fit_gate", noted)
+    split, before = LeaveOneOut.of(likes()), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        config = {**SMALL, "epochs": 1}
+        Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext(seed=3))
+        threads.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1, 2]
 
 
 @pytest.mark.parametrize("without", ["rules", "latent", "content"])

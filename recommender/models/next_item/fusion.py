@@ -29,7 +29,7 @@ from recommender.models.next_item.rules import Rules
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.loop import seed_of
+from recommender.training.loop import reproducible, seed_of
 from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
@@ -150,7 +150,8 @@ class Fusion(ItemRanker):
         start = _even(len(kinds), others=[latent, content], popular=bool(hyper["popularity"]))
         made = cls(members, rules, latent, content, kin_VV, popularity_V, start, hyper, {})
         if held_out_U is not None:
-            made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
+            with reproducible(context):
+                made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
             stop_at = [member.chosen().get("stop_at") for member in members]
             made._chosen = {"stop_at": stop_at, "mix": made.gate.as_json(), "members": len(members)}
             made._chosen |= {name: hyper[name] for name in ("dropout", "tokens", "rate", "epochs")}
