@@ -11,7 +11,7 @@ and neither w nor λ_K is differentiated. b is a constant that the gradient's me
 Shapes: N decisions · B a batch · X columns of a context · A actions · H hidden.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch.nn import functional
 from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.off_policy import require_propensities, require_rows
 from recommender.models.ranker import FitContext
-from recommender.training.loop import Schedule, reproducible, run_phase, seed_of
+from recommender.training.loop import Divisible, Part, Schedule, Sum, reproducible, run_phase, seed_of
 
 DEFAULTS: dict[str, Any] = {
     "top_k": 1,
@@ -105,7 +105,7 @@ class PolicyHead:
         """
         hyper = _hyper(config)
         known_N = require_propensities(propensities_N, floor=float(hyper["floor"]))
-        _require_log(contexts_NX, actions_N, rewards_N, num_actions, rows=len(known_N))
+        require_log(contexts_NX, actions_N, num_actions, rows=len(known_N), reward=rewards_N)
         top_k, cap = int(hyper["top_k"]), float(hyper["cap"])
         baseline = float(np.mean(rewards_N)) if hyper["baseline"] and top_k == 1 else 0.0
         scale_2X = scale_of(contexts_NX)
@@ -117,13 +117,14 @@ class PolicyHead:
             beta_N = torch.from_numpy(known_N.astype(np.float32)).to(device)
             r_N = torch.from_numpy(np.asarray(rewards_N, dtype=np.float32)).to(device)
 
-            def loss_at(step: int) -> Tensor:
-                rows_B = batch_of(len(x_NX), int(hyper["batch"]), context.seed, "policy", step).to(device)
+            def loss_of(rows_B: Tensor) -> Tensor:
+                rows_B = rows_B.to(device)
                 log_pi_BA = functional.log_softmax(head(x_NX[rows_B]), dim=1)
                 log_pi_B = log_pi_BA.gather(1, a_N[rows_B, None])[:, 0]
                 return corrected_loss(log_pi_B, beta_N[rows_B], r_N[rows_B], cap=cap, top_k=top_k, baseline=baseline)
 
-            run_phase("policy", head, loss_at, schedule_of(hyper), context)
+            batches = batches_of("policy", loss_of, len(x_NX), int(hyper["batch"]), context.seed)
+            run_phase("policy", head, batches, schedule_of(hyper), context)
         return cls(head.cpu(), scale_2X, {**hyper, "num_actions": num_actions})
 
     def probabilities(self, contexts_NX: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -165,10 +166,18 @@ def scaled(contexts_NX: NDArray[np.float32], scale_2X: NDArray[np.float32]) -> N
     return np.asarray((contexts_NX - scale_2X[0]) / scale_2X[1], dtype=np.float32)
 
 
-def batch_of(num_rows: int, batch: int, seed: int, phase: str, step: int) -> Tensor:
-    """Rows of one step, by (seed, phase, step) alone."""
-    generator = torch.Generator().manual_seed(seed_of(seed, f"{phase} rows", step))
-    return torch.randint(num_rows, (min(batch, num_rows),), generator=generator)
+def batches_of(phase: str, loss_of: Callable[[Tensor], Tensor], num_rows: int, batch: int, seed: int) -> Divisible:
+    """Batches by (seed, phase, step) alone; `loss_of`: the mean loss of some rows. A part weighs as much as its share of the batch, so
+    that a whole one's loss is its mean to the bit."""
+
+    def loss_at(step: int, part: Part) -> Sum:
+        generator = torch.Generator().manual_seed(seed_of(seed, f"{phase} rows", step))
+        rows_B = torch.randint(num_rows, (min(batch, num_rows),), generator=generator)
+        some = torch.from_numpy(part(rows_B.numpy()))
+        share = len(some) / len(rows_B)
+        return Sum(loss_of(some) * share if len(some) else torch.zeros(()), share)
+
+    return Divisible(loss_at)
 
 
 def schedule_of(hyper: Mapping[str, Any]) -> Schedule:
@@ -184,13 +193,17 @@ def _hyper(config: Mapping[str, Any]) -> dict[str, Any]:
     return hyper
 
 
-def _require_log(
-    contexts_NX: NDArray[Any], actions_N: NDArray[Any], rewards_N: NDArray[Any], num_actions: int, *, rows: int
+def require_log(
+    contexts_NX: NDArray[Any], actions_N: NDArray[Any], num_actions: int, *, rows: int, **outcome_N: NDArray[Any]
 ) -> None:
-    """Raises ContractError as `PolicyHead.fit` says."""
+    """`outcome_N`: what came of the decisions, by its column's name.
+
+    Raises:
+        ContractError: as `PolicyHead.fit` says.
+    """
     contexts_NX = np.asarray(contexts_NX)
     columns = {f"context {place}": contexts_NX[:, place] for place in range(contexts_NX.shape[1])}
-    actions, *_ = require_rows(rows, action=actions_N, reward=rewards_N, **columns)
+    actions, *_ = require_rows(rows, action=actions_N, **outcome_N, **columns)
     wrong_N = (actions < 0) | (actions >= num_actions) | (actions % 1 != 0)
     if wrong_N.any():
         row = int(np.argmax(wrong_N))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from recommender.models.policy import Head, batch_of, scale_of, scaled, schedule_of
+from recommender.models.policy import Head, batches_of, require_log, scale_of, scaled, schedule_of
 from recommender.models.ranker import FitContext
 from recommender.training.loop import reproducible, run_phase, seed_of
 
@@ -43,10 +43,12 @@ class RewardModel:
         """Learn from N decisions; `taken_N`: 1 where the shown action was taken up, else 0.
 
         Raises:
+            ContractError: as `PolicyHead.fit`.
             TrainingError: the loss stopped being finite.
             DeviceError: the context's device is absent.
         """
         hyper = {**DEFAULTS, **config}
+        require_log(contexts_NX, actions_N, num_actions, rows=len(contexts_NX), taken=taken_N)
         scale_2X = scale_of(contexts_NX)
         with reproducible(context) as device:
             torch.manual_seed(seed_of(context.seed, "reward", 0))
@@ -55,12 +57,13 @@ class RewardModel:
             a_N = torch.from_numpy(np.asarray(actions_N, dtype=np.int64)).to(device)
             y_N = torch.from_numpy(np.asarray(taken_N, dtype=np.float32)).to(device)
 
-            def loss_at(step: int) -> Tensor:
-                rows_B = batch_of(len(x_NX), int(hyper["batch"]), context.seed, "reward", step).to(device)
+            def loss_of(rows_B: Tensor) -> Tensor:
+                rows_B = rows_B.to(device)
                 shown_B = head(x_NX[rows_B]).gather(1, a_N[rows_B, None])[:, 0]
                 return functional.binary_cross_entropy_with_logits(shown_B, y_N[rows_B])
 
-            run_phase("reward", head, loss_at, schedule_of(hyper), context)
+            batches = batches_of("reward", loss_of, len(x_NX), int(hyper["batch"]), context.seed)
+            run_phase("reward", head, batches, schedule_of(hyper), context)
         return cls(head.cpu(), scale_2X)
 
     def take_up(self, contexts_NX: NDArray[np.float32]) -> NDArray[np.float64]:

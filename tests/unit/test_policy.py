@@ -21,8 +21,9 @@ from recommender.evaluation.off_policy import (
     require_propensities,
     snips,
 )
-from recommender.models.policy import PolicyHead, corrected_loss, top_k_multiplier
+from recommender.models.policy import Head, PolicyHead, corrected_loss, top_k_multiplier
 from recommender.models.ranker import FitContext
+from recommender.models.reward_model import RewardModel
 
 REPLICATIONS = 240
 SEEDS = (21, 22, 23, 24)
@@ -210,6 +211,34 @@ def test_learning_names_the_column_and_the_row_of_a_value_that_cannot_be(column:
     log[column][(3, 1) if column == "contexts_NX" else 3] = value
     with pytest.raises(ContractError, match=words):
         PolicyHead.fit(**log, num_actions=4, config={"steps": 1}, context=FitContext())
+    arrays = (log["contexts_NX"], log["actions_N"], log["rewards_N"])
+    with pytest.raises(ContractError, match=words.replace("reward", "taken")):
+        RewardModel.fit(*arrays, num_actions=4, config={"steps": 1}, context=FitContext())
+
+
+def test_a_batch_too_large_for_memory_is_halved_and_teaches_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = BanditWorld(seed=1)
+    log = world.log(100, seed=1)
+    most, forward = 100, Head.forward
+
+    def in_little_room(head: Head, x_BX: torch.Tensor) -> torch.Tensor:
+        if head.training and len(x_BX) > most:
+            raise torch.OutOfMemoryError(f"room for {most} rows")
+        return forward(head, x_BX)
+
+    def answers() -> list[np.ndarray]:
+        words = {"num_actions": world.num_actions, "config": {"steps": 20, "batch": 99}, "context": FitContext()}
+        policy = PolicyHead.fit(log.contexts_NX, log.actions_N, log.propensities_N, log.rewards_N, **words)
+        taken = RewardModel.fit(log.contexts_NX, log.actions_N, log.rewards_N > 0, **words)
+        return [policy.probabilities(log.contexts_NX), taken.take_up(log.contexts_NX)]
+
+    monkeypatch.setattr(Head, "forward", in_little_room)
+    whole, most = answers(), 50
+    with pytest.warns(UserWarning, match="batches are halved") as warned:
+        halved = answers()
+    assert len(warned) == 2
+    for one, other in zip(whole, halved, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3)
 
 
 @pytest.mark.parametrize("estimate", [ips, snips])
