@@ -1,14 +1,33 @@
 """`benchmark sequences`: any next-item ranker on any set of sequences."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from recommender.benchmarks.sequences import TrainOn, benchmark_file, dial
 from recommender.errors import SettingsError
 from recommender.training.processes import is_first
+
+
+def bars(progress: Progress) -> Callable[[dict[str, Any]], None]:
+    """What shows a fit's facts: a bar for each phase, from its start again for each fit that has the phase (members, trials, refits)."""
+    tasks: dict[str, TaskID] = {}
+    reached: dict[str, tuple[int, int]] = {}
+
+    def show(facts: dict[str, Any]) -> None:
+        phase, step, of = (facts[name] for name in ("phase", "step", "of"))
+        if phase not in tasks:
+            tasks[phase] = progress.add_task(phase, total=of, facts="")
+        elif step <= reached[phase][0] or of != reached[phase][1]:
+            progress.reset(tasks[phase], total=of)
+        reached[phase] = step, of
+        text = f"step {step} of {of} · loss {facts['loss']:.4f} · {facts['steps_a_second']} steps/s"
+        progress.update(tasks[phase], completed=step, facts=text)
+
+    return show
 
 
 def benchmark_sequences(
@@ -42,17 +61,6 @@ def benchmark_sequences(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not is_first()) as progress:
-        tasks: dict[str, Any] = {}
-
-        def show(facts: dict[str, Any]) -> None:
-            phase = facts["phase"]
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(phase, total=facts["of"], facts="")
-            text = (
-                f"step {facts['step']} of {facts['of']} · loss {facts['loss']:.4f} · {facts['steps_a_second']} steps/s"
-            )
-            progress.update(tasks[phase], completed=facts["step"], facts=text)
-
         content = benchmark_file(
             interactions,
             attributes,
@@ -64,7 +72,7 @@ def benchmark_sequences(
             config=dict(map(dial, dials)),
             readings=readings,
             checkpoints=checkpoints,
-            progress=show,
+            progress=bars(progress),
             with_cold=cold,
             program=program,
             compiled=compiled,

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.progress import Progress
 
+from cli.benchmark import bars
 from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, counts, run
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, SourceError, TrainingError
@@ -81,6 +83,27 @@ def test_a_killed_fit_goes_on_and_its_cost_counts_what_was_spent_before(tmp_path
     assert third["fit_cpu_seconds"] == again["fit_cpu_seconds"], "a repetition of a finished fit costs nothing more"
     (run_folder / "spent.json").write_text('{"fit_cpu')
     assert benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)["ndcg@10"] == whole["ndcg@10"]
+
+
+def test_a_phases_bar_starts_again_with_each_fit_that_has_the_phase() -> None:
+    progress = Progress(disable=True)
+    show, seen = bars(progress), []
+    for phase, step, of in (("a", 10, 40), ("a", 20, 40), ("b", 10, 30), ("a", 10, 40), ("a", 20, 80), ("a", 20, 80)):
+        show({"phase": phase, "step": step, "of": of, "loss": 1.0, "steps_a_second": 2.0})
+        seen.append([(task.description, task.completed, task.total) for task in progress.tasks])
+    assert seen[1] == [("a", 20, 40)]
+    assert seen[2:] == [[("a", *reached), ("b", 10, 30)] for reached in ((20, 40), (10, 40), (20, 80), (20, 80))]
+
+
+def test_a_bar_that_starts_again_forgets_when_it_began() -> None:
+    began: list[float | None] = []
+    now = iter(range(100))
+    progress = Progress(disable=True, get_time=lambda: float(next(now)))
+    show = bars(progress)
+    for step in (10, 20, 10):
+        show({"phase": "a", "step": step, "of": 40, "loss": 1.0, "steps_a_second": 2.0})
+        began.append(progress.tasks[0].start_time)
+    assert began[0] == began[1] != began[2]
 
 
 @pytest.mark.parametrize(
