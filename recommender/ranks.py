@@ -8,6 +8,13 @@ from numpy.typing import NDArray
 
 from recommender.sequences import Sequences
 
+USERS_A_BATCH, CELLS_A_BATCH = 512, 2**25
+
+
+def users_at_once(num_items: int) -> int:
+    """So many users that their scores of all items fit into memory."""
+    return int(np.clip(CELLS_A_BATCH // (num_items + 1), 16, USERS_A_BATCH))
+
 
 def full_ranks(scores_UV: NDArray[np.float32], seen: Sequences, target_U: NDArray[np.int32]) -> NDArray[np.int64]:
     """Rank of `target_U` among the items that are not in `seen`, 1 is best; an item with an equal score stands before it.

@@ -24,13 +24,14 @@ from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
 from recommender.benchmarks.sequences import checkpoints_of, dial, paired, seeds
 from recommender.errors import RecommenderError
-from recommender.evaluation.leave_one_out import USERS_A_BATCH, judge
+from recommender.evaluation.leave_one_out import judge
 from recommender.manifest import write_text
 from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
 from recommender.models.next_item.gate import fit_gate
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
+from recommender.ranks import USERS_A_BATCH
 from recommender.sequences import LeaveOneOut, Sequences
 
 Expert = TypeVar("Expert", bound=ItemRanker)

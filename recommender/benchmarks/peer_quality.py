@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from recommender.benchmarks.environments import answer_of, python_of
 from recommender.errors import SettingsError
-from recommender.evaluation.leave_one_out import USERS_A_BATCH, Ranks
-from recommender.ranks import full_ranks
+from recommender.evaluation.leave_one_out import Ranks
+from recommender.ranks import USERS_A_BATCH, full_ranks
 from recommender.sequences import LeaveOneOut, Sequences
 
 CACHE = Path("var/peers")

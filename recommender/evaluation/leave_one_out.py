@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from recommender.errors import TrainingError
 from recommender.models.next_item.ranker import ItemRanker
-from recommender.ranks import full_ranks, ndcg
+from recommender.ranks import full_ranks, ndcg, users_at_once
 from recommender.sequences import Sequences
-
-USERS_A_BATCH, CELLS_A_BATCH = 512, 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ def scored(
     Raises:
         TrainingError: a score is NaN; names the ranker.
     """
-    size = int(np.clip(CELLS_A_BATCH // (histories.items.num + 1), 16, USERS_A_BATCH))
+    size = users_at_once(histories.items.num)
     for first in range(0, len(users), size):
         batch = histories.take(users[first : first + size])
         scores_UV = ranker.score(batch)

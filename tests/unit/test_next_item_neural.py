@@ -213,6 +213,22 @@ def test_what_is_held_out_chooses_the_best_weights_but_teaches_nothing() -> None
         np.testing.assert_array_equal(value, stopped.tensors()[key], err_msg=key)
 
 
+def test_a_judgement_scores_fewer_users_at_once_where_there_are_many_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    split, scores, asked = LeaveOneOut.of(walks()), CausalEncoder.scores, []
+
+    def noted(model: CausalEncoder, sequences: Sequences) -> torch.Tensor:
+        asked.append(sequences.num_users)
+        return scores(model, sequences)
+
+    monkeypatch.setattr(CausalEncoder, "scores", noted)
+    dials = {"width": 8, "heads": 1, "blocks": 1, "epochs": 1, "tokens": 512, "judge_every": 1}
+    for cells, users in ((2**25, [U]), (50 * (V + 1), [50, 50, 50, 10]), (V, [16] * 10)):
+        monkeypatch.setattr("recommender.ranks.CELLS_A_BATCH", cells)
+        SASRec.fit(split.train, held_out_U=split.validation_U, config=dials, context=FitContext())
+        assert asked == users
+        asked.clear()
+
+
 def test_a_two_tower_knows_an_item_without_events_by_its_attributes() -> None:
     ranker = fit("two_tower", walks(tail=3))
     vectors_VD = ranker.item_vectors()

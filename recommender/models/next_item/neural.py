@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from recommender.errors import BundleError, SettingsError, TrainingError
 from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.models.ranker import FitContext
-from recommender.ranks import full_ranks, ndcg
+from recommender.ranks import USERS_A_BATCH, full_ranks, ndcg, users_at_once
 from recommender.sequences import Sequences
 from recommender.training.loop import Divisible, EarlyStop, Part, Schedule, Sum, reproducible, run_phase, seed_of
 from recommender.training.precision import half
 from recommender.training.search import Range, Space
 
-USERS_A_BATCH = 512
 SEARCHED: Space = {"rate": Range(3e-4, 1e-2, log=True), "dropout": Range(0.0, 0.6)}
 """What is worth a search in every network."""
 TRAINING: dict[str, Any] = {
@@ -309,9 +308,9 @@ def _judge(
 ) -> Callable[[], float]:
     @torch.inference_mode()
     def judge() -> float:
-        ranks = []
-        for first in range(0, len(target_U), USERS_A_BATCH):
-            some = np.arange(first, min(first + USERS_A_BATCH, len(target_U)))
+        ranks, size = [], users_at_once(histories.items.num)
+        for first in range(0, len(target_U), size):
+            some = np.arange(first, min(first + size, len(target_U)))
             batch = histories.take(some)
             ranks.append(full_ranks(score(batch).float().cpu().numpy(), batch, target_U[some]))
         return float(ndcg(np.concatenate(ranks), at=histories.items.num).mean())

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from recommender.models.next_item import neural
 from recommender.models.next_item.causal import CausalEncoder
-from recommender.models.next_item.neural import TRAINING, USERS_A_BATCH, Network, NeuralRanker, check
+from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, check
+from recommender.ranks import USERS_A_BATCH
 from recommender.sequences import Sequences
 from recommender.training.search import Range, Space
 
