@@ -14,6 +14,7 @@ from recommender.report.lines import line_chart
 from recommender.report.page import Banner, Section, page
 
 LOG, FOLDER = "progress.jsonl", "progress"
+FITS = ("gate", "test", "live")
 MAX_POINTS = 600
 """A longer line is drawn through the means of as many equal pieces."""
 Points = list[tuple[float, float]]
@@ -87,9 +88,10 @@ def logs_below(place: Path) -> dict[str, Path]:
     if not place.is_dir():
         raise SourceError(f"{place}: no such file or folder")
     found: dict[str, Path] = {}
-    for path in sorted([*place.rglob(LOG), *place.rglob(f"{FOLDER}/*.jsonl")]):
-        where = path.parent if path.name == LOG else path.parent.parent / path.stem
-        found[place.resolve().name if where == place else where.relative_to(place).as_posix()] = path
+    for path in sorted({*place.rglob(LOG), *place.rglob(f"{FOLDER}/**/*.jsonl")}):
+        where = path.parent if path.name == LOG else path.with_suffix("")
+        parts = [part for part in where.relative_to(place).parts if part != FOLDER]
+        found["/".join(parts) or place.resolve().name] = path
     if not found:
         raise SourceError(f"{place}: no {LOG} lies below it. A fit writes one into its folder of checkpoints.")
     return found
@@ -114,10 +116,14 @@ def page_of_fits(fits: Path, *, ranker: str) -> str:
         return page("Training", Banner("No curve", f"{ranker} is not trained in steps."), [], subtitle=subtitle)
     try:
         logs = logs_below(fits)
-        order = sorted(logs, key=lambda fit: ("gate", "test", "live", fit).index(fit))
-        return training_page({fit: read_log(logs[fit]) for fit in order}, subtitle=subtitle)
+        return training_page({log: read_log(logs[log]) for log in sorted(logs, key=_place)}, subtitle=subtitle)
     except CorruptFileError as error:
         return page("Training", Banner("No curve", str(error), tone="bad"), [], subtitle=subtitle)
+
+
+def _place(log: str) -> tuple[int, str]:
+    fit = log.split("/")[0]
+    return (*FITS, fit).index(fit), log
 
 
 def _panel(log: str, name: str, phase: Phase, *, alone: bool) -> Section:

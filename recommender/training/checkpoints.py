@@ -19,6 +19,7 @@ from recommender.errors import CorruptFileError
 from recommender.manifest import put_back, read_manifest, whole_folder, write_manifest, write_text
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
+PROGRESS, STEPS = "progress.jsonl", "steps"
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,18 @@ class Checkpoints:
     @property
     def progress(self) -> Path:
         """The curve of all phases: one JSON object a line."""
-        return self.folder / "progress.jsonl"
+        return self.folder / PROGRESS
 
     def save(self, phase: str, tensors: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
         """Write a phase's state; a kill at any moment leaves this one or the one before."""
-        with whole_folder(self.folder / "steps" / phase) as folder:
+        with whole_folder(self.folder / STEPS / phase) as folder:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / TENSORS)
             write_text(folder / NUMBERS, json.dumps(dict(numbers)))
             write_manifest(folder, kind="checkpoint")
 
     def load(self, phase: str) -> Checkpoint | None:
         """The phase's last whole state; None where there is none. A damaged one counts as none: the phase starts again."""
-        folder = self.folder / "steps" / phase
+        folder = self.folder / STEPS / phase
         put_back(folder)
         if not folder.is_dir():
             return None

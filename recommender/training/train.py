@@ -23,11 +23,10 @@ from recommender.manifest import digest, read_manifest, whole_folder, write_text
 from recommender.models import FitContext, Ranker, ranker_class
 from recommender.models.dials import check_dials
 from recommender.settings import Settings
+from recommender.training.checkpoints import PROGRESS, STEPS
 
 if TYPE_CHECKING:
     from recommender.training.sets import TrainingSet
-
-PROGRESS = "progress.jsonl"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ def train(
     output: Path,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
-    """Fit `ranker` at gate_from, test_from and as_of; write `output`/fits/{gate,test,live} and `output`/lineage.json.
+    """Fit `ranker` at gate_from, test_from and as_of; write `output`/fits/{gate,test,live}, `output`/lineage.json, and the curves of
+    what is trained in steps below `output`/progress: gate.jsonl, …; of a fit of several networks gate/member-0.jsonl, ….
 
     A finished `output` of the same data, configuration and code is returned as it is.
 
@@ -92,7 +92,8 @@ def train(
             )
             made = fit_at(cls, data, moment, settings.training.rankers.get(ranker, {}), context)
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
-            shutil.rmtree(place / "steps", ignore_errors=True)
+            for steps in list(place.rglob(STEPS)):
+                shutil.rmtree(steps, ignore_errors=True)
         earlier = bundle.load(place / "bundle")
         seconds[fit] = round(time.perf_counter() - fit_started, 3)
         places[fit] = place
@@ -110,9 +111,11 @@ def train(
     with whole_folder(output) as folder:
         for fit, place in places.items():
             shutil.copytree(place / "bundle", folder / "fits" / fit)
-            if (place / PROGRESS).is_file():
-                (folder / "progress").mkdir(exist_ok=True)
-                shutil.copyfile(place / PROGRESS, folder / "progress" / f"{fit}.jsonl")
+            for log in place.rglob(PROGRESS):
+                part = log.parent.relative_to(place)
+                copied = (folder / "progress" / fit / part).with_suffix(".jsonl")
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log, copied)
         write_text(folder / "lineage.json", json.dumps(known, indent=1, sort_keys=True))
     return TrainResult(output, known, _metrics(known))
 

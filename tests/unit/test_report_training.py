@@ -110,5 +110,10 @@ def test_the_page_of_a_training_step_shows_its_fits_in_order_and_no_damage_costs
         written(tmp_path / "progress" / f"{fit}.jsonl", line(10, 5.0, judged=0.3))
     html = page_of_fits(tmp_path, ranker="transformer")
     assert re.findall(r"<h2>(.*?)</h2>", html) == ["gate: fit", "test: fit", "live: fit"]
+    for member in (1, 0):
+        written(tmp_path / f"progress/test/teacher/member-{member}.jsonl", line(10, 5.0))
+    html = page_of_fits(tmp_path, ranker="student")
+    names = ["gate: fit", "test: fit", "test/teacher/member-0: fit", "test/teacher/member-1: fit", "live: fit"]
+    assert re.findall(r"<h2>(.*?)</h2>", html) == names
     written(tmp_path / "progress/test.jsonl", "damaged\n")
     assert "test.jsonl, line 1: not a line" in page_of_fits(tmp_path, ranker="transformer")

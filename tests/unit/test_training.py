@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from recommender.candidates import version_of
 from recommender.datasets.synthetic import World
 from recommender.errors import PeriodError, TrainingError
 from recommender.models import FitContext, ranker_class
+from recommender.report.training import page_of_fits
 from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
 from recommender.training.checkpoints import Checkpoints
@@ -153,6 +155,19 @@ def test_a_training_leaves_three_verified_bundles_and_their_lineage(shop: Path, 
     assert lineage["pairs"]["gate"] < lineage["pairs"]["test"] < lineage["pairs"]["live"]
     assert result.metrics["seconds_all"] >= 0
     assert version_of(tmp_path / "out").startswith("logistic-")
+
+
+def test_a_training_of_several_networks_leaves_the_curves_of_each_and_no_checkpoint(shop: Path, tmp_path: Path) -> None:
+    small = {"members": 2, "width": 8, "blocks": 1, "heads": 1, "length": 10, "tokens": 2048, "campaign_events": 20}
+    chosen = settings(tmp_path / "var", rankers={"fusion": {**small, "epochs": 1}})
+    train(shop, ranker="fusion", settings=chosen, output=tmp_path / "out")
+    names = [f"{fit}/member-{member}" for fit in ("gate", "test", "live") for member in (0, 1)]
+    logs = (tmp_path / "out/progress").rglob("*.jsonl")
+    assert {path.relative_to(tmp_path / "out/progress").as_posix() for path in logs} == {f"{n}.jsonl" for n in names}
+    html = page_of_fits(tmp_path / "out", ranker="fusion")
+    assert re.findall(r"<h2>(.*?)</h2>", html) == [f"{name}: sasrec" for name in names]
+    assert list((tmp_path / "var").rglob("progress.jsonl"))
+    assert not list((tmp_path / "var").rglob("steps"))
 
 
 def test_a_finished_training_is_returned_as_it_is(shop: Path, tmp_path: Path) -> None:
