@@ -1,7 +1,9 @@
 """Neural next-item rankers: each learns a planted order, repeats itself bit for bit, and says what it cannot tell."""
 
+import json
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,47 @@ def test_a_fit_that_was_cut_goes_on_to_the_same_weights(name: str, tmp_path: Pat
     whole = fit(name, sequences, **config)
     for key, value in whole.tensors().items():
         np.testing.assert_array_equal(value, resumed.tensors()[key], err_msg=key)
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """Losses and judgements, log by log."""
+    lines = [line for path in sorted(folder.rglob("progress.jsonl")) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in json.loads(line).items() if key != "steps_a_second"} for line in lines]
+
+
+@pytest.mark.parametrize(("name", "behind"), [("sasrec", False), ("sasrec", True), ("fusion", True)])
+def test_a_fit_cut_before_or_behind_its_best_judgement_goes_on_with_its_averages_and_best_weights(
+    name: str, behind: bool, tmp_path: Path
+) -> None:
+    split, members = LeaveOneOut.of(clubs()), 2 if name == "fusion" else 1
+    dials = {"width": 16, "heads": 1, "blocks": 1, "length": 6, "tokens": 64, "rate": 0.01, "dropout": 0.0}
+    config = {**dials, "epochs": 30, "judge_every": 1, "patience": 3, "average": 0.5, "precision": "fp32"}
+    config |= {"members": members} if name == "fusion" else {}
+
+    def fitted_in(folder: Path, **more: Any) -> ItemRanker:
+        context = FitContext(checkpoints=folder, checkpoint_every_s=0.0, **more)
+        return item_ranker_class(name).fit(split.train, held_out_U=split.validation_U, config=config, context=context)
+
+    whole = fitted_in(tmp_path / "whole")
+    last = curve(tmp_path / "whole" / (f"member-{members - 1}" if name == "fusion" else ""))
+    judged = {line["step"]: line["judged"] for line in last if "judged" in line}
+    best = max(judged, key=lambda step: judged[step])
+    cut_at = best // 10 * 10 + 10 * behind
+    assert min(judged) < cut_at < max(judged)
+    told: list[int] = []
+
+    def cut(facts: dict[str, Any]) -> None:
+        told.append(facts["step"])
+        if told[-1] == cut_at and sum(after < before for before, after in pairwise(told)) == members - 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted_in(tmp_path / "cut", progress=cut)
+    resumed = fitted_in(tmp_path / "cut")
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    assert resumed.chosen() == whole.chosen()
+    for key, value in whole.tensors().items():
+        np.testing.assert_array_equal(resumed.tensors()[key], value, err_msg=key)
 
 
 @pytest.mark.parametrize("name", NAMES)
