@@ -24,6 +24,7 @@ from recommender.models.next_item.sasrec import SASRec
 from recommender.models.next_item.student import Student, ask, histories
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
+from recommender.training.compiler import has_compiler
 
 V, U = 24, 120
 SMALL = {"width": 16, "epochs": 12, "tokens": 128, "rate": 0.01, "length": 12}
@@ -131,16 +132,30 @@ def test_the_dial_int8_gives_a_student_in_int8() -> None:
     assert made.tensors()["model.items.weight_VD"].dtype == np.int8
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_the_exported_program_gives_the_rankers_scores_in_another_process(int8: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("int8", "compiled"),
+    [
+        (False, False),
+        (True, False),
+        pytest.param(
+            False, True, marks=[pytest.mark.slow, pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")]
+        ),
+    ],
+)
+def test_the_exported_program_gives_the_rankers_scores_in_another_process(
+    int8: bool, compiled: bool, tmp_path: Path
+) -> None:
     ranker = student().in_int8() if int8 else student()
     path = tmp_path / "student.pt2"
-    assert export(ranker, replace(split().train, users_U=None), path) <= TOLERANCE
+    assert export(ranker, replace(split().train, users_U=None), path, compiled=compiled) <= TOLERANCE
+    load = (
+        "torch._inductor.aoti_load_package('student.pt2')" if compiled else "torch.export.load('student.pt2').module()"
+    )
     some = split().train.take(np.array([4, 9, 2]))
     items_UL, lengths_U = inputs_of(some, 12)
     np.savez(tmp_path / "given.npz", items=items_UL.numpy(), lengths=lengths_U.numpy())
     code = (
-        "import sys, torch, numpy as np; given = np.load('given.npz'); program = torch.export.load('student.pt2').module();"
+        f"import sys, torch, numpy as np; given = np.load('given.npz'); program = {load};"
         "np.save('scores.npy', program(torch.from_numpy(given['items']), torch.from_numpy(given['lengths'])).numpy());"
         "assert 'recommender' not in sys.modules"
     )
