@@ -44,6 +44,7 @@ OWN_PARTS: dict[str, dict[str, Any]] = {
     "without attributes": {"attributes": False},
     "without times": {"timed": False},
     "without averages of the weights": {"average": 0.0},
+    "with label smoothing": {"smoothing": 0.1},
 }
 
 
