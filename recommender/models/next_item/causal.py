@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recommender.errors import BundleError
+from recommender.models.next_item.attributes import AttributeMeans
 from recommender.models.next_item.int8 import Int8Embedding
-from recommender.models.next_item.neural import Network, Size
+from recommender.models.next_item.neural import Size
 from recommender.models.next_item.packing import (
     GAPS,
     Group,
@@ -133,15 +134,12 @@ def distances(length: int, device: torch.device) -> Tensor:
     return torch.where(far < EXACT, far, log.clamp(max=BUCKETS - 1))
 
 
-class CausalEncoder(Network):
+class CausalEncoder(AttributeMeans):
     """Items so far -> a state whose product with an item's vector is that item's log-odds of being next.
 
     `hyper`: width, blocks, heads, dropout, length, tokens, and optionally relative, timed, gated, attributes, wide (feed-forward / width),
     smoothing.
     """
-
-    attribute_offsets: Tensor
-    attributes_P: Tensor
 
     def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
         super().__init__(size, hyper)
@@ -169,17 +167,7 @@ class CausalEncoder(Network):
         self.attributes = nn.Embedding(size.attributes, width) if size.attributes and hyper.get("attributes") else None
         if self.attributes is not None:
             nn.init.normal_(self.attributes.weight, std=0.02)
-            self.register_buffer("attribute_offsets", torch.zeros(size.items + 2, dtype=torch.int64))
-            self.register_buffer("attributes_P", torch.zeros(size.pairs, dtype=torch.int64))
-
-    def know(self, sequences: Sequences) -> None:
-        """Take the items' attributes."""
-        if self.attributes is None:
-            return
-        rows_P, attributes_P = sequences.items.attribute_rows()
-        counts = np.bincount(rows_P, minlength=len(self.attribute_offsets) - 1)
-        self.attributes_P.copy_(torch.from_numpy(attributes_P.astype(np.int64)))
-        self.attribute_offsets[1:].copy_(torch.from_numpy(np.cumsum(counts)))
+            self.hold_attributes(size)
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
         """Windows of events, each a start and a length, in batches of about `tokens` targets: int64 [S, 2] each."""
@@ -243,12 +231,7 @@ class CausalEncoder(Network):
 
     def table(self) -> Tensor:
         """Vectors of all items: [V + 1, D]."""
-        if self.attributes is None:
-            return self.items.weight
-        means_VD = functional.embedding_bag(
-            self.attributes_P, self.attributes.weight, self.attribute_offsets, mode="mean", include_last_offset=True
-        )
-        return self.items.weight + means_VD
+        return self.with_attributes(self.items.weight)
 
     def forward(self, items_T: Tensor, places_T: Tensor, groups: tuple[Group, ...], table_VD: Tensor) -> Tensor:
         """States after each token: [T, D]; `places_T`: its place within its window."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recommender.models.next_item import neural
+from recommender.models.next_item.attributes import AttributeMeans
 from recommender.models.next_item.neural import (
     TRAINING,
     Network,
@@ -44,11 +45,8 @@ DEFAULTS: dict[str, Any] = {
 SEARCHED: Space = {**neural.SEARCHED, "width": (32, 64, 128), "length": Range(5, 100, log=True)}
 
 
-class Machine(Network):
+class Machine(AttributeMeans):
     """Factors of every feature."""
-
-    attribute_offsets: Tensor
-    attributes_P: Tensor
 
     def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
         super().__init__(size, hyper)
@@ -59,22 +57,11 @@ class Machine(Network):
         for table in (self.had, self.last, self.candidate, self.attributes):
             nn.init.normal_(table.weight, std=0.1)
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
-        self.register_buffer("attribute_offsets", torch.zeros(size.items + 2, dtype=torch.int64))
-        self.register_buffer("attributes_P", torch.zeros(size.pairs, dtype=torch.int64))
-
-    def know(self, sequences: Sequences) -> None:
-        rows_P, attributes_P = sequences.items.attribute_rows()
-        counts = np.bincount(rows_P, minlength=len(self.bias_V))
-        self.attributes_P.copy_(torch.from_numpy(attributes_P.astype(np.int64)))
-        self.attribute_offsets[1:].copy_(torch.from_numpy(np.cumsum(counts)))
+        self.hold_attributes(size)
 
     def candidates(self) -> Tensor:
         """Sum of each item's factors and its attributes' mean: [V + 1, D]."""
-        if not self.attributes.num_embeddings:
-            return self.candidate.weight
-        return self.candidate.weight + functional.embedding_bag(
-            self.attributes_P, self.attributes.weight, self.attribute_offsets, mode="mean", include_last_offset=True
-        )
+        return self.with_attributes(self.candidate.weight)
 
     def users(self, items_ML: Tensor) -> Tensor:
         """Sum of the factors of a user's features: [M, D]; `items_ML` ends with the latest."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recommender.models.next_item import neural
+from recommender.models.next_item.attributes import AttributeMeans
 from recommender.models.next_item.neural import (
     TRAINING,
     Network,
@@ -68,11 +69,9 @@ class Tower(nn.Module):
         return out
 
 
-class Towers(Network):
+class Towers(AttributeMeans):
     """Products of user and item vectors: log-odds of being next."""
 
-    attribute_offsets: Tensor
-    attributes_P: Tensor
     count_V: Tensor
 
     def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
@@ -87,30 +86,21 @@ class Towers(Network):
         self.age_L = nn.Parameter(torch.zeros(self.length))
         self.user_tower = Tower(width, int(hyper["hidden"]), self.dropout)
         self.item_tower = Tower(width, int(hyper["hidden"]), 0.0)
-        self.register_buffer("attribute_offsets", torch.zeros(size.items + 2, dtype=torch.int64))
-        self.register_buffer("attributes_P", torch.zeros(size.pairs, dtype=torch.int64))
+        self.hold_attributes(size)
         self.register_buffer("count_V", torch.zeros(size.items + 1))
 
     def know(self, sequences: Sequences) -> None:
         """Take the items' attributes and counts."""
-        rows_P, attributes_P = sequences.items.attribute_rows()
-        size = len(self.count_V)
-        self.attributes_P.copy_(torch.from_numpy(attributes_P.astype(np.int64)))
-        self.attribute_offsets[1:].copy_(torch.from_numpy(np.cumsum(np.bincount(rows_P, minlength=size))))
-        self.count_V.copy_(torch.from_numpy(np.bincount(sequences.items_T, minlength=size).astype(np.float32)))
+        super().know(sequences)
+        counts_V = np.bincount(sequences.items_T, minlength=len(self.count_V))
+        self.count_V.copy_(torch.from_numpy(counts_V.astype(np.float32)))
 
     def features(self, rng: np.random.Generator | None = None) -> Tensor:
         """What is known of each item, [V + 1, D]; `rng`: leave out some items' own vectors."""
         kept_V = self.count_V > 0
         if rng is not None and self.item_dropout:
             kept_V = kept_V & torch.from_numpy(rng.random(len(kept_V)) >= self.item_dropout).to(self.device)
-        out_VD = self.items.weight * kept_V[:, None]
-        if not self.attributes.num_embeddings:
-            return out_VD
-        content_VD = functional.embedding_bag(
-            self.attributes_P, self.attributes.weight, self.attribute_offsets, mode="mean", include_last_offset=True
-        )
-        return out_VD + content_VD
+        return self.with_attributes(self.items.weight * kept_V[:, None])
 
     def users(self, items_ML: Tensor, features_VD: Tensor) -> Tensor:
         """Vectors of users by their last items, the latest last: [M, D]."""
