@@ -61,11 +61,17 @@ class Sequences:
         """The user of each event."""
         return np.repeat(np.arange(self.num_users), self.lengths_U)
 
+    def places_T(self) -> NDArray[np.int64]:
+        """Each event's place in its user's history, from 0."""
+        return np.arange(len(self.items_T)) - np.repeat(self.offsets[:-1], self.lengths_U)
+
     def without_last(self, events: int = 1) -> "Sequences":
         """Every user without the last `events` events (fewer where there are fewer)."""
-        keep_U = np.maximum(self.lengths_U - events, 0)
-        place_T = np.arange(len(self.items_T)) - np.repeat(self.offsets[:-1], self.lengths_U)
-        kept_T = place_T < np.repeat(keep_U, self.lengths_U)
+        return self.first(np.maximum(self.lengths_U - events, 0))
+
+    def first(self, keep_U: NDArray[np.int64]) -> "Sequences":
+        """Every user's first `keep_U` events; no user has fewer."""
+        kept_T = self.places_T() < np.repeat(keep_U, self.lengths_U)
         return replace(
             self,
             offsets=np.concatenate([[0], np.cumsum(keep_U)]).astype(np.int64),
@@ -118,21 +124,10 @@ class LeaveOneOut:
     def of(cls, sequences: Sequences) -> "LeaveOneOut":
         sequences = replace(sequences, users_U=np.arange(sequences.num_users))
         long_U = sequences.lengths_U >= 3
-        kept = np.arange(len(sequences.items_T))
-        drop = {}
-        for events in (1, 2):
-            cut_U = np.where(long_U, sequences.lengths_U - events, sequences.lengths_U)
-            place = kept - np.repeat(sequences.offsets[:-1], sequences.lengths_U)
-            mask = place < np.repeat(cut_U, sequences.lengths_U)
-            drop[events] = replace(
-                sequences,
-                offsets=np.concatenate([[0], np.cumsum(cut_U)]).astype(np.int64),
-                items_T=sequences.items_T[mask],
-                times_T=None if sequences.times_T is None else sequences.times_T[mask],
-            )
+        train, train_and_validation = (sequences.first(sequences.lengths_U - events * long_U) for events in (2, 1))
         return cls(
-            train=drop[2],
-            train_and_validation=drop[1],
-            validation_U=np.where(long_U, drop[1].last_U(), 0).astype(np.int32),
+            train=train,
+            train_and_validation=train_and_validation,
+            validation_U=np.where(long_U, train_and_validation.last_U(), 0).astype(np.int32),
             test_U=np.where(long_U, sequences.last_U(), 0).astype(np.int32),
         )

@@ -52,6 +52,5 @@ def ages(sequences: Sequences) -> NDArray[np.float64]:
     if sequences.times_T is not None and len(sequences.times_T):
         span = max(int(sequences.times_T.max() - sequences.times_T.min()), 1)
         return np.asarray((sequences.times_T.max() - sequences.times_T) / span, dtype=np.float64)
-    place_T = np.arange(len(sequences.items_T)) - np.repeat(sequences.offsets[:-1], sequences.lengths_U)
     length_T = np.repeat(sequences.lengths_U, sequences.lengths_U)
-    return np.asarray((length_T - 1 - place_T) / np.maximum(length_T, 1), dtype=np.float64)
+    return np.asarray((length_T - 1 - sequences.places_T()) / np.maximum(length_T, 1), dtype=np.float64)

@@ -53,8 +53,7 @@ def profiles(sequences: Sequences, *, half_life: float = 0.0) -> sparse.csr_matr
     """What each user had, [U, V + 1]: 1, or with `half_life` (in events) 2 ** -(how many came after / half_life)."""
     weight_T = np.ones(len(sequences.items_T), dtype=np.float32)
     if half_life:
-        place_T = np.arange(len(sequences.items_T)) - np.repeat(sequences.offsets[:-1], sequences.lengths_U)
-        after_T = np.repeat(sequences.lengths_U, sequences.lengths_U) - 1 - place_T
+        after_T = np.repeat(sequences.lengths_U, sequences.lengths_U) - 1 - sequences.places_T()
         weight_T = np.exp2(-after_T / half_life).astype(np.float32)
     shape = (sequences.num_users, sequences.items.num + 1)
     summed = sparse.csr_matrix((weight_T, (sequences.rows_T(), sequences.items_T)), shape=shape)
