@@ -60,6 +60,15 @@ def test_images_run_as_a_user_without_a_name_for_root() -> None:
         assert all(int(user.split(":")[0]) > 0 for user in users)
 
 
+def test_images_install_what_their_rankers_need() -> None:
+    for folder, extras in (("serving", "serving"), ("components", "pipeline,data,text")):
+        lines = (ROOT / folder / "Dockerfile").read_text().splitlines()
+        ours = [line for line in lines if "pip install" in line and '".[' in line]
+        assert ours, f"{folder}: its image installs nothing of ours"
+        assert all(line.endswith(f'".[{extras}]"') for line in ours)
+        assert any("libgomp1" in line for line in lines), f"{folder}: LightGBM finds no OpenMP"
+
+
 def test_no_image_tag_can_move(resources: Resources) -> None:
     for container in containers(resources):
         _, _, tag = container["image"].rpartition(":")
