@@ -47,7 +47,7 @@ class LightGBMRanker(Ranker):
     def fit(
         cls, examples: Examples, labels: Labels, *, corpus: Histories, config: Mapping[str, Any], context: FitContext
     ) -> Self:
-        import lightgbm
+        lightgbm = _lightgbm()
 
         known_N = known_redemptions(labels)
         hyper = {**DEFAULTS, **config}
@@ -94,9 +94,7 @@ class LightGBMRanker(Ranker):
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
-        from lightgbm import Booster
-
-        trees = Booster(model_str=tensors["trees"].tobytes().decode())
+        trees = _lightgbm().Booster(model_str=tensors["trees"].tobytes().decode())
         names = tuple(config["feature_names"])
         if trees.num_feature() != len(names):
             raise BundleError(
@@ -104,3 +102,11 @@ class LightGBMRanker(Ranker):
                 "train again."
             )
         return cls(trees, names, config["hyper"])
+
+
+def _lightgbm() -> Any:
+    """The package. Its library wants libgomp.so.1, which torch brings where the system has none."""
+    import torch  # noqa: F401, I001
+    import lightgbm
+
+    return lightgbm
