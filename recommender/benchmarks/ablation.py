@@ -5,7 +5,8 @@
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
 validation is judged here, and the item before that holds a fit's validation. The flagship is fitted once a seed; then each part is
 left out and the gate fitted anew. `--members` trains one transformer, and one without each of its own parts, instead. A user's gain
-is the mean over the seeds. In a folder for checkpoints a killed fit goes on. Rows of a set are written when all its seeds are done: a killed run leaves those of the run before.
+is the mean over the seeds. In a folder for checkpoints a killed fit goes on. Rows of a set are written when all its seeds are done:
+a killed run leaves those of the run before.
 """
 
 import argparse
@@ -24,14 +25,13 @@ from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
 from recommender.benchmarks.sequences import checkpoints_of, dial, paired, seeds
 from recommender.errors import RecommenderError
-from recommender.evaluation.leave_one_out import judge
+from recommender.evaluation.leave_one_out import judge, scored
 from recommender.manifest import write_text
 from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
 from recommender.models.next_item.gate import fit_gate
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
-from recommender.ranks import USERS_A_BATCH
 from recommender.sequences import LeaveOneOut, Sequences
 
 Expert = TypeVar("Expert", bound=ItemRanker)
@@ -52,8 +52,8 @@ def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
     """A twin whose experts say again what each said of every history once: variants ask the same of them."""
 
     def said(expert: Expert) -> Expert:
-        blocks = np.array_split(np.arange(histories.num_users), max(histories.num_users // USERS_A_BATCH, 1))
-        said_UV = np.concatenate([expert.score(histories.take(some)) for some in blocks])
+        everyone = np.arange(histories.num_users)
+        said_UV = np.concatenate([scores_UV for _, _, scores_UV in scored(expert, histories, everyone)])
         twin = copy(expert)
         twin.score = lambda asked: said_UV[asked.users_U]  # type: ignore[method-assign, assignment]
         return twin
