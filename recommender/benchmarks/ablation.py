@@ -36,7 +36,7 @@ from recommender.sequences import LeaveOneOut, Sequences
 
 Expert = TypeVar("Expert", bound=ItemRanker)
 OUTPUT = Path("reports/bench/ablation.json")
-WHOLE, KINDS_OF_RULES = "the flagship", ("broad", "near", "last-item")
+WHOLE = "the flagship"
 OWN_PARTS: dict[str, dict[str, Any]] = {
     "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
     "without the distance bias": {"relative": False},
@@ -59,7 +59,8 @@ def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
         return twin
 
     fusion = fusion.only()
-    fusion.members, fusion.rules = list(map(said, fusion.members)), list(map(said, fusion.rules))
+    fusion.members = list(map(said, fusion.members))
+    fusion.rules = fusion.rules and said(fusion.rules)
     fusion.latent = fusion.latent and said(fusion.latent)
     fusion.content = fusion.content and said(fusion.content)
     return fusion
@@ -67,10 +68,7 @@ def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
 
 def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Each variant and its users' NDCG@10."""
-    variants: dict[str, dict[str, Any]] = {WHOLE: {}, "without the rules": {"rules": ()}}
-    for kind, named in enumerate(KINDS_OF_RULES):
-        variants[f"without the {named} rules"] = {"rules": [one for one in range(3) if one != kind]}
-        variants[f"the {named} rules alone"] = {"rules": [kind]}
+    variants: dict[str, dict[str, Any]] = {WHOLE: {}, "without rules": {"rules": False}}
     variants |= {"without latent factors": {"latent": False}, "without popularity": {"popularity": False}}
     if fusion.content is not None:
         variants["without content"] = {"content": False}

@@ -1,8 +1,8 @@
 """The flagship: causal transformers and sequential rules, fused by weights that depend on the user.
 
 Each expert says how probable every item is: some transformers (`causal`: attention biased by distance, gated, items with their
-attributes; their mean is one expert), rules of three kinds (`rules`: broad, near, last item), latent factors (`als`), likeness of
-attributes (`content`), and popularity. The score is a product of experts (Hinton, 2002), weighted by a function of what is known of
+attributes; their mean is one expert), rules of what follows the last items (`rules`), latent factors (`als`), likeness of attributes
+(`content`), and popularity. The score is a product of experts (Hinton, 2002), weighted by a function of what is known of
 the user: how many items, how common the last one, how sure each expert is (`gate`). The weights are fitted on the held-out items;
 nothing of the experts themselves is learned from those. What the experts say of an item that nobody took yet is what they say of the
 items most like it.
@@ -10,7 +10,7 @@ items most like it.
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -75,13 +75,10 @@ SEARCHED: Space = {
     "blocks": Range(1, 3),
     "tokens": Range(512, 8192, log=True),
 }
-RULES: tuple[dict[str, Any], ...] = (
-    {"decay": 0.5, "read_decay": 1.2, "backward": 0.3, "popularity_power": 0.2},
-    {"decay": 1.0, "read_decay": 0.5, "backward": 0.3, "popularity_power": 0.5, "window": 50, "read": 50},
-    {"decay": 1.5, "read_decay": 2.5, "backward": 0.0, "popularity_power": 0.0},
-)
+RULES: dict[str, Any] = {"decay": 1.5, "read_decay": 2.5, "backward": 0.0, "popularity_power": 0.0}
+"""Steeper than the dials of `rules` alone: what follows the very last items."""
 SPREAD = 0.03
-"""Share of a rule's probability that goes to popularity: no item is impossible."""
+"""Share of the rules' and the factors' probability that goes to popularity: no item is impossible."""
 FLOOR, RARE = 1e-9, 1e-6
 
 
@@ -95,7 +92,7 @@ class Fusion(ItemRanker):
     def __init__(
         self,
         members: list[SASRec],
-        rules: list[Rules],
+        rules: Rules | None,
         latent: ALS | None,
         content: Content | None,
         kin_VV: sparse.csr_matrix,
@@ -139,15 +136,14 @@ class Fusion(ItemRanker):
             )
             dials = {name: hyper[name] for name in MEMBER_DIALS} | {"stop_at": stops[number]}
             members.append(SASRec.fit(sequences, held_out_U=held_out_U, config=dials, context=own))
-        kinds = RULES if hyper["rules"] else ()
-        rules = [Rules.fit(sequences, held_out_U=None, config=kind, context=context) for kind in kinds]
-        latent = None
+        rules = latent = content = None
+        if hyper["rules"]:
+            rules = Rules.fit(sequences, held_out_U=None, config=RULES, context=context)
         if hyper["latent"]:
             latent = ALS.fit(sequences, held_out_U=None, config={}, context=context)
-        content = None
         if hyper["content"] and sequences.items.num_attributes:
             content = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
-        start = _even(len(kinds), others=[latent, content], popular=bool(hyper["popularity"]))
+        start = _even(rules, latent, content, popular=bool(hyper["popularity"]))
         made = cls(members, rules, latent, content, kin_VV, popularity_V, start, hyper, {})
         if held_out_U is not None:
             with reproducible(context):
@@ -163,19 +159,18 @@ class Fusion(ItemRanker):
         self,
         *,
         members: int | None = None,
-        rules: Sequence[int] | None = None,
+        rules: bool = True,
         latent: bool = True,
         content: bool = True,
         popularity: bool = True,
     ) -> Self:
-        """Some of the experts (the first `members` transformers, rules of the kinds `rules`; None: all), weighted evenly: for ablations.
-        Needs a `fit_gate` of its own."""
-        kept = [self.rules[kind] for kind in rules] if rules is not None else self.rules
-        others = self.latent if latent else None, self.content if content else None
+        """Some of the experts (the first `members` transformers; None: all), weighted evenly: for ablations. Needs a `fit_gate` of its
+        own."""
+        others = self.rules if rules else None, self.latent if latent else None, self.content if content else None
         hyper = {**self._hyper, "popularity": popularity and self._popular}
-        start = _even(len(kept), others=others, popular=hyper["popularity"])
+        start = _even(*others, popular=hyper["popularity"])
         some, known = self.members[:members], (self._kin_VV, self._popularity_V)
-        return type(self)(some, kept, *others, *known, start, hyper, self._chosen)
+        return type(self)(some, *others, *known, start, hyper, self._chosen)
 
     def chosen(self) -> dict[str, Any]:
         return dict(self._chosen)
@@ -196,11 +191,11 @@ class Fusion(ItemRanker):
         return logs_KUV, facts_UX.astype(np.float32)
 
     def _opinions(self, sequences: Sequences) -> Iterator[NDArray[np.float32]]:
-        """The transformers' mean, each rule, latent factors, content, popularity: [U, V + 1] each."""
+        """The transformers' mean, rules, latent factors, content, popularity: [U, V + 1] each."""
         logs = (torch.from_numpy(member.score(sequences)).log_softmax(dim=1) for member in self.members)
         mean_UV = sum(logs, torch.zeros(())) / len(self.members)
         yield np.maximum(mean_UV.numpy(), np.float32(np.log(FLOOR)))
-        for ranker in (*self.rules, *filter(None, [self.latent])):
+        for ranker in filter(None, (self.rules, self.latent)):
             scores_UV = np.maximum(ranker.score(sequences), 0.0)
             total_U1 = np.maximum(scores_UV.sum(axis=1, keepdims=True), FLOOR)
             scores_UV *= (1 - SPREAD) / total_U1
@@ -226,13 +221,12 @@ class Fusion(ItemRanker):
             return None
         return np.concatenate([member.user_vectors(sequences) for member in self.members], axis=1)
 
-    def _others(self) -> dict[str, ALS | Content]:
-        both = {"latent": self.latent, "content": self.content}
-        return {name: one for name, one in both.items() if one is not None}
+    def _others(self) -> dict[str, Rules | ALS | Content]:
+        others = {"rules": self.rules, "latent": self.latent, "content": self.content}
+        return {name: one for name, one in others.items() if one is not None}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         parts = {f"member.{n}": one.tensors() for n, one in enumerate(self.members)}
-        parts |= {f"rules.{n}": one.tensors() for n, one in enumerate(self.rules)}
         parts |= {name: one.tensors() for name, one in self._others().items()}
         named = {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
         return {**named, **packed("kin", self._kin_VV), "popularity_V": self._popularity_V}
@@ -243,7 +237,6 @@ class Fusion(ItemRanker):
             "chosen": self._chosen,
             "gate": self.gate.as_json(),
             "members": [one.config() for one in self.members],
-            "rules": [one.config() for one in self.rules],
             **{name: one.config() for name, one in self._others().items()},
         }
 
@@ -255,7 +248,7 @@ class Fusion(ItemRanker):
 
         return cls(
             [SASRec.restore(own(f"member.{n}"), one) for n, one in enumerate(config["members"])],
-            [Rules.restore(own(f"rules.{n}"), one) for n, one in enumerate(config["rules"])],
+            Rules.restore(own("rules"), config["rules"]) if "rules" in config else None,
             ALS.restore(own("latent"), config["latent"]) if "latent" in config else None,
             Content.restore(own("content"), config["content"]) if "content" in config else None,
             unpacked("kin", tensors),
@@ -266,12 +259,11 @@ class Fusion(ItemRanker):
         )
 
 
-def _even(rules: int, others: Sequence[ItemRanker | None], popular: bool) -> Gate:
+def _even(rules: Rules | None, *others: ItemRanker | None, popular: bool) -> Gate:
     """Half to the transformers, half to the rules, none to the others and popularity."""
-    first = [0.5, *[0.5 / rules] * rules] if rules else [1.0]
+    first = [1.0] if rules is None else [0.5, 0.5]
     own = [*first, *[0.0 for one in others if one is not None]]
-    weights_K = np.array([*own, 0.0] if popular else own, dtype=np.float32)
-    return Gate.even(weights_K, facts=2 + len(own))
+    return Gate.even(np.array([*own, 0.0] if popular else own, dtype=np.float32), facts=2 + len(own))
 
 
 MEMBER_DIALS = (
