@@ -16,7 +16,7 @@ SHARED ?=
 REGISTRY ?=
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving bench-quality bench-training bench-campaigns bench-policy bench-ablation bench-compression images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports manifests bench-serving bench-quality bench-training bench-campaigns bench-policy bench-ablation bench-compression bench-gpu test-gpu images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -51,6 +51,9 @@ compile: $(INSTALLED) ## write the pipeline for a cluster into dist/
 
 test: $(INSTALLED) ## all tests, on two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_ARGS)
+
+test-gpu: $(INSTALLED) ## the tests that need a GPU; where there is none they are skipped and say so
+	$(BIN)/python -m pytest -rs tests/gpu
 
 check: lint types imports manifests ## format, lint, types, import contracts, manifests
 
@@ -95,6 +98,9 @@ bench-ablation: $(INSTALLED) ## what each part of the flagship is worth: SHARED=
 
 bench-compression: $(INSTALLED) ## size, latency and quality of the flagship, its student, int8 and exported programs: SHARED=… with data/
 	$(BIN)/python -m recommender.benchmarks.compression $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
+
+bench-gpu: $(INSTALLED) ## tokens a second and MFU of training on a GPU beside attention and a product alone; BENCH_ARGS="--lengths 256,4096"
+	$(BIN)/python -m recommender.benchmarks.gpu $(BENCH_ARGS)
 
 images: ## build the images: make images REGISTRY=registry.example.com (needs docker or podman)
 	@[ -n "$(REGISTRY)" ] || { echo "make images: say where to: make images REGISTRY=registry.example.com" >&2; exit 2; }

@@ -1,0 +1,97 @@
+"""On a GPU (`make test-gpu`): training gives what the CPU gives. Without one every test says so and is skipped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recommender.benchmarks import gpu
+from recommender.evaluation.leave_one_out import judge
+from recommender.models.next_item.causal import CausalEncoder
+from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.neural import Size
+from recommender.models.next_item.sasrec import DEFAULTS, SASRec
+from recommender.models.ranker import FitContext
+from recommender.sequences import Items, LeaveOneOut, Sequences
+from recommender.training.softmax import linear_cross_entropy
+
+DEVICE = "cuda"
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine shows no GPU to torch")
+
+V = 30
+SMALL = {"width": 32, "blocks": 1, "heads": 2, "epochs": 12, "tokens": 128, "rate": 0.01, "length": 10}
+
+
+@pytest.fixture(scope="module")
+def split() -> LeaveOneOut:
+    """Item i is followed by i + 1."""
+    rng = np.random.default_rng(4)
+    lengths = rng.integers(5, 9, 120)
+    walks = [(rng.integers(V) + np.arange(num)) % V + 1 for num in lengths]
+    items, offsets = Items(tuple(map(str, range(V)))), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return LeaveOneOut.of(Sequences(items, offsets, np.concatenate(walks).astype(np.int32)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_softmax_and_its_gradients_are_the_cpus(smoothing: float) -> None:
+    torch.manual_seed(1)
+    states_MD, table_VD, targets_M = torch.randn(300, 32), torch.randn(5001, 32), torch.randint(1, 5001, (300,))
+    found = []
+    for device in ("cpu", DEVICE):
+        inputs = [one.to(device).requires_grad_() for one in (states_MD, table_VD)]
+        loss = linear_cross_entropy(*inputs, targets_M.to(device), first=1, smoothing=smoothing)
+        found.append([loss.detach().cpu(), *[one.cpu() for one in torch.autograd.grad(loss, inputs)]])
+    for cpu, own in zip(*found, strict=True):
+        torch.testing.assert_close(own, cpu, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [{}, {"relative": True, "gated": True}])
+def test_a_batchs_loss_is_the_cpus(split: LeaveOneOut, parts: dict[str, bool]) -> None:
+    hyper = {**DEFAULTS, **SMALL, **parts, "precision": "fp32"}
+    torch.manual_seed(2)
+    encoder = CausalEncoder(Size(V, split.train.num_users, 0, 0), hyper).eval()
+    batch = encoder.batches(split.train, np.random.default_rng(0))[0]
+    losses = []
+    for device in ("cpu", DEVICE):
+        found = encoder.to(device).loss(split.train, batch, np.random.default_rng(0))
+        losses.append(float(found.loss.detach()) / found.weight)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("dials", [{"precision": "fp32"}, {"precision": "bf16"}, {"torch_compile": True}])
+def test_a_transformer_learns_there_and_answers_on_the_cpu(
+    split: LeaveOneOut, tmp_path: Path, dials: dict[str, object]
+) -> None:
+    config = {**SMALL, **dials, "relative": True, "gated": True}
+    made = SASRec.fit(
+        split.train,
+        held_out_U=split.validation_U,
+        config=config,
+        context=FitContext(seed=3, device=DEVICE, checkpoints=tmp_path),
+    )
+    assert made.model.device.type == "cpu"
+    assert judge(made, split.train_and_validation, split.test_U).ndcg_U().mean() > 0.9
+    again = SASRec.fit(
+        split.train,
+        held_out_U=split.validation_U,
+        config=config,
+        context=FitContext(seed=3, device=DEVICE, checkpoints=tmp_path),
+    )
+    assert all(np.array_equal(value, again.tensors()[name]) for name, value in made.tensors().items()), "it goes on"
+
+
+def test_the_flagship_is_fitted_there(split: LeaveOneOut) -> None:
+    made = Fusion.fit(
+        split.train,
+        held_out_U=split.validation_U,
+        config={**SMALL, "members": 1},
+        context=FitContext(seed=3, device=DEVICE),
+    )
+    assert judge(made, split.train_and_validation, split.test_U).ndcg_U().mean() > 0.9
+
+
+def test_the_benchmark_measures_every_row() -> None:
+    report = gpu.measure(torch.device(DEVICE), [16, 32], items=200, tokens=128, steps=2, side=256)
+    assert len(report["rows"]) == 1 + 2 + 2 * len(gpu.SHAPES)
+    assert all(row["flops_a_second"] > 0 for row in report["rows"])
