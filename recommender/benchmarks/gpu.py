@@ -176,7 +176,7 @@ def measure(
     for row in rows:
         row |= {"mfu": row["flops_a_second"] / peak if peak else None, "of_matmul": row["flops_a_second"] / best}
     facts = {"card": card, "peak_flops_a_second": peak, "items": items, "tokens_a_batch": tokens, "steps": steps}
-    return {**machine(), **facts, "rows": rows}
+    return {**machine(device.type), **facts, "rows": rows}
 
 
 def show(report: dict[str, Any], console: Console) -> None:

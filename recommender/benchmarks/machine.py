@@ -7,17 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 
-def machine() -> dict[str, str]:
-    """date, commit (with + where the tree had changes outside reports/; empty outside a repository), hardware, torch's version."""
+def machine(device: str = "cpu") -> dict[str, str]:
+    """date, commit (with + where the tree had changes outside reports/; empty outside a repository), hardware (with the GPU that
+    was used), torch's version."""
     import torch
 
     from recommender.training.precision import cpu_has_units
 
     units = "with" if cpu_has_units() else "without"
+    card = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
-        "hardware": f"{os.cpu_count()} cores of {_processor()}, {platform.system()} {platform.machine()} {units} bf16 units",
+        "hardware": f"{os.cpu_count()} cores of {_processor()}, {platform.system()} {platform.machine()} {units} bf16 units{card}",
         "torch": str(torch.__version__),
     }
 

@@ -1,11 +1,12 @@
 """`make bench-quality`: next-item rankers on ML-1M and Amazon Beauty, all seeds, every reading of a test logged.
 
     python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
-        [--checkpoints FOLDER]
+        [--checkpoints FOLDER] [--device cuda]
 
 Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
 The paired difference of the flagship to the rules, to SASRec and to a peer is over users, and over seeds where there are several.
-`replay` as a ranker is a peer: RePlay's SasRec in an environment of its own (`peer_quality`).
+`replay` as a ranker is a peer: RePlay's SasRec in an environment of its own (`peer_quality`). Rows that a GPU trained stand in a table of
+their own, reports/bench/quality-cuda.json.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from recommender.benchmarks.sequences import (
     interval,
     log_reading,
     paired,
+    require_device,
     run,
     seeds,
 )
@@ -60,10 +62,12 @@ def measure(
     seed: int,
     config: dict[str, Any],
     checkpoints: Path | None = None,
+    *,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """One row: fit, judge, note the reading. `tops` are the users' ranks, for paired differences."""
-    own = checkpoints and checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config)
-    context = FitContext(seed=seed, checkpoints=own)
+    own = checkpoints and checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config, device=device)
+    context = FitContext(seed=seed, checkpoints=own, device=device)
     result = run(sequences, ranker, train_on=train_on, context=context, config=config)
     log_reading(READINGS, data, ranker, train_on, seed)
     return {
@@ -74,7 +78,7 @@ def measure(
         "interval95": interval(result.test.ndcg_U()),
         "counts": counts(sequences),
         "tops": "".join(TOPS[min(rank, BEYOND)] for rank in result.test.ranks.tolist()),
-        **machine(),
+        **machine(device),
     }
 
 
@@ -219,15 +223,19 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on; not for --cold and peers")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; not for --cold and peers")
     parser.add_argument("--cold", action="store_true", help="cold items only: one fit without them a ranker and seed")
     given = parser.parse_args(words)
     if given.data is None and given.sets != "journey":
         print("bench-quality: no data folder was given (make bench-quality SHARED=…): nothing was measured.")
         return 0
-    found = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.is_file() else {}
+    output = OUTPUT if given.device == "cpu" else OUTPUT.with_name(f"{OUTPUT.stem}-{given.device}.json")
+    found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
     rows, colds = found.get("rows", []), found.get("cold", [])
     try:
         config = dict(map(dial, given.dials))
+        for ranker in given.rankers.split(",") if given.device != "cpu" else ():
+            require_device(ranker, given.device)
         for data in given.sets.split(","):
             sequences = (with_content if given.cold else as_judged)(given.data or Path(), data)
             for ranker in given.rankers.split(","):
@@ -239,11 +247,12 @@ def main(words: list[str] | None = None) -> int:
                         if ranker in PEERS:
                             row = measure_peer(sequences, data, ranker, given.train_on, seed, config)
                         else:
-                            row = measure(sequences, data, ranker, given.train_on, seed, config, given.checkpoints)
+                            kept = {"checkpoints": given.checkpoints, "device": given.device}
+                            row = measure(sequences, data, ranker, given.train_on, seed, config, **kept)
                         rows = [one for one in rows if _key(one) != _key(row)] + [row]
-                    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+                    output.parent.mkdir(parents=True, exist_ok=True)
                     content = {"rows": rows, "differences": compared(rows), "cold": colds}
-                    write_text(OUTPUT, json.dumps(content))
+                    write_text(output, json.dumps(content))
                     print(f"{data} {ranker} seed {seed}: NDCG@10 {row['ndcg@10']:.4f}", flush=True)
     except RecommenderError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -258,9 +258,7 @@ def benchmark_file(
     require_apart((interactions, attributes), (output, readings, program, beside, checkpoints, bundle_folder, *named))
     if bundle_folder is not None:
         require_replaceable(bundle_folder)
-    if device == "cuda" and not item_ranker_class(ranker).trains_on_gpu:
-        raise SettingsError(f"{ranker} is fitted on the CPU; there is nothing for {device} to do. Say --device cpu")
-    device_of(FitContext(device=device))
+    require_device(ranker, device)
     sequences = read_interactions(interactions, attributes)
     data = {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)}
     context = FitContext(seed=seed, device=device, progress=progress)
@@ -286,7 +284,7 @@ def benchmark_file(
         "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user of three events and more",
         "data": data,
         "search": {"study": str(study), "cpu_seconds": round(searched, 2), "dials": config} if trials else None,
-        **machine(),
+        **machine(device),
     }
     write(output, content)
     if readings is not None:
@@ -300,7 +298,7 @@ def benchmark_file(
         kept = fit_again(sequences, ranker, chosen, context, "kept")
     if bundle_folder is not None and processes.is_first():
         facts = {"data": data, "config": config, "seed": seed, "train_on": train_on, "ndcg@10": content["ndcg@10"]}
-        save_items(kept, sequences.items, bundle_folder, lineage={**facts, **machine()})
+        save_items(kept, sequences.items, bundle_folder, lineage={**facts, **machine(device)})
         content["bundle"] = str(bundle_folder)
     if program is not None and processes.is_first():
         some = sequences.take(np.arange(min(EXPORTED_USERS, sequences.num_users)))
@@ -310,6 +308,13 @@ def benchmark_file(
         }
     write(output, content)
     return content
+
+
+def require_device(ranker: str, device: str) -> None:
+    """Raises SettingsError where a GPU has nothing to do for the ranker, DeviceError where this machine has none."""
+    if device == "cuda" and not item_ranker_class(ranker).trains_on_gpu:
+        raise SettingsError(f"{ranker} is fitted on the CPU; there is nothing for {device} to do. Say --device cpu")
+    device_of(FitContext(device=device))
 
 
 def write(output: Path, content: dict[str, Any]) -> None:

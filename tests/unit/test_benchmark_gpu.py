@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from recommender.benchmarks import gpu
+from recommender.benchmarks import gpu, quality
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.neural import Size
 from recommender.sequences import Items, Sequences
@@ -63,3 +63,14 @@ def test_without_a_gpu_it_says_so_and_leaves_the_report(
     assert "no GPU" in capsys.readouterr().out
     assert not (tmp_path / gpu.REPORT).exists()
     assert gpu.main(["--device", "tpu"]) == 2
+
+
+def test_the_quality_benchmark_refuses_a_gpu_that_is_not_there_or_has_nothing_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for ranker, said in {"sasrec": "shows no GPU", "rules": "rules is fitted on the CPU"}.items():
+        assert quality.main([".", "--sets", "beauty", "--rankers", ranker, "--device", "cuda"]) == 2
+        assert said in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
