@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
-from recommender.benchmarks.sequences import checkpoints_of, dial, paired, seeds
+from recommender.benchmarks.sequences import checkpoints_of, dial, numbers, paired
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import judge, scored
 from recommender.manifest import write_text
@@ -139,7 +139,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
-    parser.add_argument("--seeds", type=seeds, default="17", help="17,18")
+    parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on")

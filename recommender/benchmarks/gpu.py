@@ -32,6 +32,7 @@ from rich.table import Table
 from torch.nn import functional
 
 from recommender.benchmarks.machine import machine
+from recommender.benchmarks.sequences import numbers
 from recommender.errors import RecommenderError
 from recommender.manifest import write_text
 from recommender.models.next_item.causal import CausalEncoder
@@ -198,7 +199,7 @@ def _wait(device: torch.device) -> None:
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-gpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try the benchmark itself")
-    parser.add_argument("--lengths", default="256,2048", help="events that the networks read")
+    parser.add_argument("--lengths", type=numbers, default="256,2048", help="events that the networks read")
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--tokens", type=int, default=65_536, help="of a batch")
     parser.add_argument("--steps", type=int, default=50)
@@ -210,9 +211,8 @@ def main(words: list[str] | None = None) -> int:
     console = Console()
     try:
         device = device_of(FitContext(device=given.device))
-        lengths = [int(word) for word in given.lengths.split(",")]
         sizes = {"items": given.items, "tokens": given.tokens, "steps": given.steps, "side": given.side}
-        report = measure(device, lengths, **sizes)
+        report = measure(device, given.lengths, **sizes)
     except RecommenderError as error:
         console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         return 2

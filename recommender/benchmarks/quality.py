@@ -32,10 +32,10 @@ from recommender.benchmarks.sequences import (
     dial,
     interval,
     log_reading,
+    numbers,
     paired,
     require_device,
     run,
-    seeds,
 )
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import RecommenderError, SettingsError
@@ -99,12 +99,14 @@ def measure_peer(
     return {**row, **ranks.summary(), **facts, "interval95": interval(ranks.ndcg_U()), "tops": tops, **machine()}
 
 
-def measure_cold(sequences: Sequences, data: str, ranker: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
+def measure_cold(
+    sequences: Sequences, data: str, ranker: str, seed: int, config: dict[str, Any], device: str = "cpu"
+) -> dict[str, Any]:
     """One row of cold items, drawn by `seed`: NDCG@10 among the cold ones, and among all."""
-    found = cold(sequences, ranker, context=FitContext(seed=seed), config=config)
+    found = cold(sequences, ranker, context=FitContext(seed=seed, device=device), config=config)
     log_reading(READINGS, f"{data}, cold items", ranker, "train", seed)
     facts = {"set": data, "ranker": ranker, "train_on": "train", "seed": seed, "config": config}
-    return {**facts, "ndcg@10": found["among_cold"]["ndcg@10"], **found, **machine()}
+    return {**facts, "ndcg@10": found["among_cold"]["ndcg@10"], **found, **machine(device)}
 
 
 def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -219,11 +221,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--rankers", default="rules,sasrec,fusion")
     parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
-    parser.add_argument("--seeds", type=seeds, default="17", help="17,18")
+    parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
     parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on; not for --cold and peers")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda; not for --cold and peers")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, which peers do not train on")
     parser.add_argument("--cold", action="store_true", help="cold items only: one fit without them a ranker and seed")
     given = parser.parse_args(words)
     if given.data is None and given.sets != "journey":
@@ -234,14 +236,17 @@ def main(words: list[str] | None = None) -> int:
     rows, colds = found.get("rows", []), found.get("cold", [])
     try:
         config = dict(map(dial, given.dials))
-        for ranker in given.rankers.split(",") if given.device != "cpu" else ():
-            require_device(ranker, given.device)
+        for ranker in given.rankers.split(","):
+            if ranker not in PEERS:
+                require_device(ranker, given.device)
+            elif given.device != "cpu":
+                raise SettingsError(f"{ranker}: a peer is trained on the CPU")
         for data in given.sets.split(","):
             sequences = (with_content if given.cold else as_judged)(given.data or Path(), data)
             for ranker in given.rankers.split(","):
                 for seed in given.seeds[:1] if ranker in SEEDLESS and not given.cold else given.seeds:
                     if given.cold:
-                        row = measure_cold(sequences, data, ranker, seed, config)
+                        row = measure_cold(sequences, data, ranker, seed, config, given.device)
                         colds = [one for one in colds if _key(one) != _key(row)] + [row]
                     else:
                         if ranker in PEERS:

@@ -358,9 +358,9 @@ def log_reading(readings: Path, data: str, ranker: str, train_on: str, seed: int
         file.write(json.dumps(line) + "\n")
 
 
-def seeds(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
     """`17,18` -> [17, 18]; an argparse type, which names the option and the text where this is not a list of whole numbers."""
-    return [int(seed) for seed in text.split(",")]
+    return [int(number) for number in text.split(",")]
 
 
 def dial(text: str) -> tuple[str, Any]:

@@ -70,7 +70,12 @@ def test_the_quality_benchmark_refuses_a_gpu_that_is_not_there_or_has_nothing_to
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for ranker, said in {"sasrec": "shows no GPU", "rules": "rules is fitted on the CPU"}.items():
+    refused = {
+        "sasrec": "shows no GPU",
+        "rules": "rules is fitted on the CPU",
+        "replay": "a peer is trained on the CPU",
+    }
+    for ranker, said in refused.items():
         assert quality.main([".", "--sets", "beauty", "--rankers", ranker, "--device", "cuda"]) == 2
         assert said in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.json"))

@@ -111,7 +111,7 @@ def test_seeds_that_are_no_numbers_are_refused_before_anything_is_fitted(
 ) -> None:
     with pytest.raises(SystemExit):
         benchmark.main([str(tmp_path), "--seeds", "17,x"])  # type: ignore[attr-defined]
-    assert "--seeds: invalid seeds value: '17,x'" in capsys.readouterr().err
+    assert "--seeds: invalid numbers value: '17,x'" in capsys.readouterr().err
 
 
 def test_compression_has_a_row_for_each_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
