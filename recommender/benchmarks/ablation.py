@@ -1,10 +1,12 @@
 """`make bench-ablation`: what each part of the flagship is worth, with intervals over users; no test item is read.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members] [--set dial=…] [--checkpoints FOLDER]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members [--parts gated,average]] [--set dial=…]
+        [--checkpoints FOLDER]
 
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
 validation is judged here, and the item before that holds a fit's validation. The flagship is fitted once a seed; then each part is
-left out and the gate fitted anew. `--members` trains one transformer, and one without each of its own parts, instead. A user's gain
+left out and the gate fitted anew. `--members` trains one transformer, and one without each of its own parts (or of those that
+`--parts` names by their dials), instead. A user's gain
 is the mean over the seeds. In a folder for checkpoints a killed fit goes on. Rows of a set are written when all its seeds are done:
 a killed run leaves those of the run before.
 """
@@ -12,7 +14,7 @@ a killed run leaves those of the run before.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.quality import SETS, as_judged
 from recommender.benchmarks.sequences import checkpoints_of, dial, numbers, paired
-from recommender.errors import RecommenderError
+from recommender.errors import RecommenderError, SettingsError
 from recommender.evaluation.leave_one_out import judge, scored
 from recommender.manifest import write_text
 from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
@@ -90,13 +92,16 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
 
 
 def transformers(
-    split: LeaveOneOut, hyper: dict[str, Any], context_of: Callable[[str, dict[str, Any]], FitContext]
+    split: LeaveOneOut,
+    hyper: dict[str, Any],
+    context_of: Callable[[str, dict[str, Any]], FitContext],
+    only: Collection[str] = (),
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """One transformer, and one without each of its parts."""
+    """One transformer, and one without each of its parts; `only`: of those that are no more than these dials."""
     absent = {"without attributes": not split.train.items.num_attributes, "without times": not hyper["timed"]}
     half = {"width": int(hyper["width"]) // 2}
     for name, without in {"one transformer alone": {}, "half as wide": half, **OWN_PARTS}.items():
-        if absent.get(name):
+        if absent.get(name) or (only and not set(without) <= set(only)):
             continue
         dials = {one: hyper[one] for one in MEMBER_DIALS} | without
         made = SASRec.fit(
@@ -106,9 +111,15 @@ def transformers(
 
 
 def left_out(
-    sequences: Sequences, config: dict[str, Any], *, members: bool, seed: int, checkpoints: Path | None = None
+    sequences: Sequences,
+    config: dict[str, Any],
+    *,
+    members: bool,
+    seed: int,
+    only: Collection[str] = (),
+    checkpoints: Path | None = None,
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Of the flagship with these dials: its `parts`, or with `members` those of one of its `transformers`."""
+    """Of the flagship with these dials: its `parts`, or with `members` those (`only` some) of one of its `transformers`."""
 
     def context_of(name: str, dials: dict[str, Any]) -> FitContext:
         own = checkpoints and checkpoints_of(checkpoints, sequences, name, "train", seed, dials)
@@ -117,7 +128,7 @@ def left_out(
     sequences = LeaveOneOut.of(sequences).train_and_validation
     split = LeaveOneOut.of(sequences)
     if members:
-        return transformers(split, by_size(split.train, {**DEFAULTS, **config}), context_of)
+        return transformers(split, by_size(split.train, {**DEFAULTS, **config}), context_of, only)
     context = context_of("fusion", config)
     fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
     return parts(split, fusion, seed=seed)
@@ -141,6 +152,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
     parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
+    parser.add_argument("--parts", default="", help="with --members: of gated,relative,…, not all")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on")
     given = parser.parse_args(words)
@@ -149,13 +161,19 @@ def main(words: list[str] | None = None) -> int:
         return 0
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
     try:
-        config = dict(map(dial, given.dials))
+        config, only = dict(map(dial, given.dials)), [*filter(None, given.parts.split(","))]
+        known = {name for without in OWN_PARTS.values() for name in without} | {"width"}
+        if only and not (given.members and set(only) <= known):
+            raise SettingsError(
+                f"--parts names, with --members, some of {', '.join(sorted(known))}; not {given.parts!r}"
+            )
         for data in given.sets.split(","):
             sequences = as_judged(given.data or Path(), data)
             facts = {"set": data, "of": "transformer" if given.members else "flagship", "seeds": given.seeds}
             gains: dict[str, list[NDArray[np.float64]]] = {}
             for seed in given.seeds:
-                variants = left_out(sequences, config, members=given.members, seed=seed, checkpoints=given.checkpoints)
+                of = {"members": given.members, "only": only, "seed": seed, "checkpoints": given.checkpoints}
+                variants = left_out(sequences, config, **of)
                 for name, gain_U in variants:
                     gains.setdefault(name, []).append(gain_U)
                     print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)
