@@ -178,7 +178,10 @@ def main(words: list[str] | None = None) -> int:
                     gains.setdefault(name, []).append(gain_U)
                     print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)
             found = rows_of(gains, {**facts, "config": config, **machine()})
-            rows = [row for row in rows if (row["set"], row["of"]) != (data, facts["of"])] + found
+            same = (data, facts["of"])
+            rows = [
+                row for row in rows if (row["set"], row["of"]) != same or (only and row["variant"] not in gains)
+            ] + found
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             write_text(OUTPUT, json.dumps({"rows": rows}, indent=1))
             for row in found:

@@ -62,6 +62,27 @@ def test_every_part_of_a_transformer_is_left_out_once(attributes: bool, variants
     assert len({gain_U.mean() for gain_U in gains.values()}) > 1
 
 
+def test_an_ablation_of_named_parts_trains_without_those_only_and_leaves_other_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ablation, "as_judged", lambda folder, data: circle(attributes=False))
+    before = [
+        {"set": "beauty", "of": "transformer", "variant": name} for name in ("half as wide", "one transformer alone")
+    ]
+    (tmp_path / "reports/bench").mkdir(parents=True)
+    (tmp_path / "reports/bench/ablation.json").write_text(json.dumps({"rows": before}))
+    dials = [word for name, value in {**SMALL, "epochs": 1}.items() for word in ("--set", f"{name}={value}")]
+    call = [str(tmp_path), "--sets", "beauty", "--members", *dials, "--parts"]
+    assert ablation.main([*call, "gated,average"]) == 0
+    rows = json.loads((tmp_path / "reports/bench/ablation.json").read_text())["rows"]
+    trained = ["one transformer alone", "without the gate of channels", "without averages of the weights"]
+    assert [row["variant"] for row in rows] == ["half as wide", *trained]
+    capsys.readouterr()
+    assert ablation.main([*call, "gate"]) == 2
+    assert "'gate'" in capsys.readouterr().err
+
+
 def test_an_ablation_never_sees_the_test_item_and_goes_on_with_a_fit_that_was_cut(tmp_path: Path) -> None:
     sequences, dials = circle(attributes=False), {**SMALL, "members": 1}
     first = dict(left_out(sequences, dials, members=False, seed=5, checkpoints=tmp_path))
