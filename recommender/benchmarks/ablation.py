@@ -1,6 +1,6 @@
 """`make bench-ablation`: what each part of the flagship is worth, with intervals over users; no test item is read.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members [--parts gated,average]] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members [--parts gated,width]] [--set dial=…]
         [--checkpoints FOLDER]
 
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
@@ -45,7 +45,6 @@ OWN_PARTS: dict[str, dict[str, Any]] = {
     "without the gate of channels": {"gated": False},
     "without attributes": {"attributes": False},
     "without times": {"timed": False},
-    "without averages of the weights": {"average": 0.0},
     "with label smoothing": {"smoothing": 0.1},
 }
 

@@ -131,9 +131,7 @@ def training(name: str, device: str, *, length: int, tokens: int, items: int, st
     offsets = np.arange(users + 1, dtype=np.int64) * (length + 1)
     sequences = Sequences(Items(tuple(map(str, range(items)))), offsets, drawn)
     context, clock = FitContext(seed=0, device=device), {}
-    schedule = Schedule(
-        steps=WARM_UP + steps, rate=1e-3, weight_decay=0.0, warm_up=1, clip=5.0, betas=(0.9, 0.98), ema=0.99
-    )
+    schedule = Schedule(steps=WARM_UP + steps, rate=1e-3, weight_decay=0.0, warm_up=1, clip=5.0, betas=(0.9, 0.98))
     with reproducible(context) as own:
         torch.manual_seed(0)
         encoder = CausalEncoder(Size(items, users, 0, 0), shape.hyper(length, tokens)).to(own)

@@ -1,7 +1,7 @@
 """The loop: steps of AdamW that can be killed at any moment and resumed to the same weights, bit for bit.
 
 Nothing random outlives a step: batches come from (seed, phase, step) and the generator of dropout is seeded anew at every step, so
-a checkpoint needs the model, the optimiser, the averages and the step's number only. A batch is a sum over its rows and a weight, so it
+a checkpoint needs the model, the optimiser, the best weights and the step's number only. A batch is a sum over its rows and a weight, so it
 may be taken in parts: for gradients that accumulate, for the processes of `torchrun`, and when memory runs out.
 """
 
@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -38,8 +38,6 @@ class Schedule:
     warm_up: int = 30
     clip: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
-    ema: float = 0.0
-    """> 0: weights are averaged with this decay a step; judged and returned are the averages (Polyak & Juditsky, 1992)."""
     accumulate: int = 1
     """A batch is taken in this many parts, one after the other."""
     end: int | None = None
@@ -88,14 +86,6 @@ class EarlyStop:
 
     def best(self, judged: list[float]) -> int:
         return int(np.argmax(judged))
-
-
-@dataclass
-class _Averages:
-    """Moving averages of the parameters, and the best weights so far."""
-
-    ema: dict[str, Tensor] = field(default_factory=dict)
-    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 def device_of(context: FitContext) -> torch.device:
@@ -158,8 +148,8 @@ def run_phase(
         trained.values(), lr=schedule.rate, weight_decay=schedule.weight_decay, betas=schedule.betas, fused=True
     )
     checkpoints = Checkpoints(context.checkpoints) if context.checkpoints is not None else None
-    averages = _Averages()
-    first, judged, halved = _resume(phase, trained, optimiser, averages, checkpoints)
+    best: dict[str, Tensor] = {}
+    first, judged, halved = _resume(phase, trained, optimiser, best, checkpoints)
     batches = loss_at if isinstance(loss_at, Divisible) else None
     guard = Guard(phase, schedule.steps, batches.inputs_at if batches else None)
     saved_at = started = time.monotonic()
@@ -189,7 +179,6 @@ def run_phase(
         guard.check(step, float(loss), float(norm), trained)
         optimiser.step()
         done = step + 1
-        _average(trained, averages, schedule.ema)
         if done % LOG_EVERY == 0 or done == last:
             speed = (done - first) / max(time.monotonic() - started, 1e-9)
             facts = {"phase": phase, "step": done, "of": schedule.steps, "loss": round(float(loss), 6)}
@@ -199,11 +188,10 @@ def run_phase(
             if context.progress is not None:
                 context.progress(facts)
         if judge is not None and every and done % every == 0:
-            with _averaged(trained, averages.ema):
-                model.eval()
-                judged.append(judge())
-                if stop is not None and stop.best(judged) == len(judged) - 1:
-                    averages.best = {name: parameter.detach().clone() for name, parameter in trained.items()}
+            model.eval()
+            judged.append(judge())
+            if stop is not None and stop.best(judged) == len(judged) - 1:
+                best = {name: parameter.detach().clone() for name, parameter in trained.items()}
             if checkpoints is not None and processes.is_first():
                 checkpoints.log(
                     phase=phase, step=done, of=schedule.steps, loss=round(float(loss), 6), judged=judged[-1]
@@ -211,10 +199,10 @@ def run_phase(
         if checkpoints is not None and (done == last or time.monotonic() - saved_at >= context.checkpoint_every_s):
             if processes.is_first():
                 numbers = {"step": done, "judged": judged, "halved": halved}
-                checkpoints.save(phase, _state(trained, optimiser, averages), numbers)
+                checkpoints.save(phase, _state(trained, optimiser, best), numbers)
             saved_at = time.monotonic()
     with torch.no_grad():
-        for name, value in (averages.best or averages.ema).items():
+        for name, value in best.items():
             trained[name].copy_(value)
     model.eval()
     return judged
@@ -250,47 +238,21 @@ def _backward(
     return total / max(weight, 1e-9)
 
 
-@torch.no_grad()
-def _average(trained: dict[str, nn.Parameter], averages: _Averages, decay: float) -> None:
-    if not decay:
-        return
-    for name, parameter in trained.items():
-        if name in averages.ema:
-            averages.ema[name].lerp_(parameter.detach(), 1 - decay)
-        else:
-            averages.ema[name] = parameter.detach().clone()
-
-
-@contextmanager
-def _averaged(trained: dict[str, nn.Parameter], ema: dict[str, Tensor]) -> Iterator[None]:
-    """The averages in the parameters' place."""
-    own = {name: trained[name].detach().clone() for name in ema}
-    try:
-        for name, value in ema.items():
-            trained[name].data.copy_(value)
-        yield
-    finally:
-        for name, value in own.items():
-            trained[name].data.copy_(value)
-
-
 def _state(
-    trained: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, averages: _Averages
+    trained: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, best: dict[str, Tensor]
 ) -> dict[str, NDArray[Any]]:
     state = {f"model.{name}": _numpy(parameter) for name, parameter in trained.items()}
     for name, parameter in trained.items():
         for key, value in optimiser.state[parameter].items():
             state[f"optimiser.{key}.{name}"] = _numpy(value)
-    for kind in ("ema", "best"):
-        state |= {f"{kind}.{name}": _numpy(value) for name, value in getattr(averages, kind).items()}
-    return state
+    return state | {f"best.{name}": _numpy(value) for name, value in best.items()}
 
 
 def _resume(
     phase: str,
     trained: dict[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
-    averages: _Averages,
+    best: dict[str, Tensor],
     checkpoints: Checkpoints | None,
 ) -> tuple[int, list[float], bool]:
     if checkpoints is None:
@@ -310,9 +272,8 @@ def _resume(
                 for key in keys
                 if key[len(prefix) : -len(suffix)] in ("step", "exp_avg", "exp_avg_sq")
             }
-            for kind in ("ema", "best"):
-                if f"{kind}.{name}" in found.tensors:
-                    getattr(averages, kind)[name] = _tensor(found.tensors[f"{kind}.{name}"], parameter)
+            if f"best.{name}" in found.tensors:
+                best[name] = _tensor(found.tensors[f"best.{name}"], parameter)
     return int(found.numbers["step"]), list(found.numbers["judged"]), bool(found.numbers.get("halved", False))
 
 

@@ -1,4 +1,4 @@
-"""The loop divides, guards, stops, averages; several processes train as one."""
+"""The loop divides, guards, stops; several processes train as one."""
 
 import json
 import os

@@ -152,12 +152,12 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("name", "behind"), [("sasrec", False), ("sasrec", True), ("fusion", True)])
-def test_a_fit_cut_before_or_behind_its_best_judgement_goes_on_with_its_averages_and_best_weights(
+def test_a_fit_cut_before_or_behind_its_best_judgement_goes_on_with_its_best_weights(
     name: str, behind: bool, tmp_path: Path
 ) -> None:
     split, members = LeaveOneOut.of(clubs()), 2 if name == "fusion" else 1
     dials = {"width": 16, "heads": 1, "blocks": 1, "length": 6, "tokens": 64, "rate": 0.01, "dropout": 0.0}
-    config = {**dials, "epochs": 30, "judge_every": 1, "patience": 3, "average": 0.5, "precision": "fp32"}
+    config = {**dials, "epochs": 30, "judge_every": 1, "patience": 3, "precision": "fp32"}
     config |= {"members": members} if name == "fusion" else {}
 
     def fitted_in(folder: Path, **more: Any) -> ItemRanker:

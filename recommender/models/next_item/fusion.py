@@ -52,7 +52,6 @@ DEFAULTS: dict[str, Any] = {
     "patience": 5,
     "judge_every": 2,
     "judged_users": 4000,
-    "average": 0.5,
     "accumulate": 1,
     "precision": "auto",
     "torch_compile": False,
@@ -268,7 +267,7 @@ def _even(rules: Rules | None, *others: ItemRanker | None, popular: bool) -> Gat
 
 MEMBER_DIALS = (
     *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
-    *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users", "average"),
+    *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users"),
     *("accumulate", "precision", "torch_compile"),
 )
 

@@ -32,14 +32,12 @@ TRAINING: dict[str, Any] = {
     "patience": 5,
     "judge_every": 1,
     "judged_users": 2000,
-    "average": 0.0,
     "accumulate": 1,
     "precision": "auto",
 }
 """accumulate: parts that a batch is taken in, one after the other, for less memory; the step is the whole batch's up to rounding where
 nothing is drawn (dropout, masks and sampled items are drawn for each part; the rivals in `two_tower`'s in-batch softmax are the part's)
-· average: judged and kept are the weights' moving averages over so many epochs (0: the weights themselves) · epochs: the most, the
-rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank
+· epochs: the most, the rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank
 counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of the
 softmax's matrix products in training, fp32, bf16 or auto (bf16 on a GPU and where a CPU has units for it). A config may say `stop_at`, what
 an earlier fit chose: stop after this share."""
@@ -273,7 +271,6 @@ def fit_epochs(
         clip=5.0,
         betas=(0.9, 0.98),
         accumulate=int(hyper["accumulate"]),
-        ema=max(1 - 1 / max(float(hyper["average"]) * epochs.steps, 1), 0.0),
         end=None if stop_at is None else max(round(float(stop_at) * steps), 1),
     )
 
