@@ -47,7 +47,6 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.1,
     "tokens": 2048,
     "relative": True,
-    "gated": True,
     "attributes": True,
     "wide": 1,
     "torch_compile": False,
