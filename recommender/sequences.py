@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+FROM_1990, TO_2100 = 631e12, 4103e12
+"""µs since 1970."""
+
 
 @dataclass(frozen=True, eq=False)
 class Items:
@@ -56,6 +59,11 @@ class Sequences:
     @property
     def lengths_U(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the times are of a clock: some lie from 1990 to 2100. Years and counters order events, but their gaps say nothing."""
+        return self.times_T is not None and bool(((self.times_T > FROM_1990) & (self.times_T < TO_2100)).any())
 
     def rows_T(self) -> NDArray[np.int64]:
         """The user of each event."""

@@ -29,6 +29,7 @@ from recommender.benchmarks.sequences import checkpoints_of, dial, numbers, pair
 from recommender.errors import RecommenderError, SettingsError
 from recommender.evaluation.leave_one_out import judge, scored
 from recommender.manifest import write_text
+from recommender.models.next_item import require_dials
 from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
 from recommender.models.next_item.gate import fit_gate
 from recommender.models.next_item.ranker import ItemRanker
@@ -144,6 +145,14 @@ def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any
     return rows
 
 
+def _replaced(row: dict[str, Any], found: list[dict[str, Any]], *, keep: bool) -> bool:
+    """Whether an earlier row gives way: it is of the same table, and with `keep` none that stands beside the new ones."""
+    if (row["set"], row["of"]) != (found[0]["set"], found[0]["of"]):
+        return False
+    alike = all(row[one] == found[0][one] for one in ("seeds", "config", "commit"))
+    return not (keep and alike) or row["variant"] in [one["variant"] for one in found]
+
+
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
@@ -159,7 +168,8 @@ def main(words: list[str] | None = None) -> int:
         return 0
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
     try:
-        config, only = dict(map(dial, given.dials)), [*filter(None, given.parts.split(","))]
+        config, only = dict(map(dial, given.dials)), [part.strip() for part in given.parts.split(",") if part.strip()]
+        require_dials("fusion", config)
         known = {name for without in OWN_PARTS.values() for name in without} | {"width"}
         if only and not (given.members and set(only) <= known):
             raise SettingsError(
@@ -176,10 +186,9 @@ def main(words: list[str] | None = None) -> int:
                     gains.setdefault(name, []).append(gain_U)
                     print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)
             found = rows_of(gains, {**facts, "config": config, **machine()})
-            same = (data, facts["of"])
-            rows = [
-                row for row in rows if (row["set"], row["of"]) != same or (only and row["variant"] not in gains)
-            ] + found
+            if only and len(found) == 1:
+                raise SettingsError(f"--parts {given.parts}: the transformers of {data} have none of these")
+            rows = [row for row in rows if not _replaced(row, found, keep=bool(only))] + found
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             write_text(OUTPUT, json.dumps({"rows": rows}, indent=1))
             for row in found:

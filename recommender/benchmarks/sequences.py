@@ -121,6 +121,7 @@ def cold(
     Raises:
         PeriodError: the set is too small for cold items to be anyone's last one.
     """
+    require_dials(name, config or {})
     context = context or FitContext()
     split = cold_split(sequences, seed=context.seed)
     apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "cold")
@@ -142,7 +143,7 @@ def tuned(
 ) -> dict[str, Any]:
     """The dials (`config` and what was searched) that rank the users' validation items best by NDCG@10; the test is not read.
 
-    `trials`: in all, those of an earlier call on the same `data` included; the first one is the ranker's own defaults. They lie in
+    `trials`: in all, those of an earlier call on the same `data` with the same code included; the first one is the ranker's own defaults. They lie in
     `study` (SQLite), and beside it as JSON. What chooses by the validation items itself (when to stop; the flagship's gate) makes
     their NDCG a little better than new users' would be.
 
@@ -166,7 +167,7 @@ def tuned(
     own = cls.dials(split.train, config)
     found = search(
         study,
-        f"{name}-{digest(data, context.seed, config)[:12]}",
+        f"{name}-{digest(data, context.seed, config, code_version())[:12]}",
         objective,
         trials=trials,
         start={dial: own[dial] for dial in space},

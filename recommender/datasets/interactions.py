@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recommender.errors import ContractError, SourceError
-from recommender.sequences import Items, Sequences
+from recommender.sequences import FROM_1990, TO_2100, Items, Sequences
 
 TIMES = ("timestamp", "time", "event_timestamp", "datetime", "date")
 TEXTS = ("text", "title", "name", "description")
@@ -22,7 +22,6 @@ EXACT, LONGEST = 2**53, 1000
 """Floats tell whole numbers below `EXACT` apart; a name has at most `LONGEST` characters, because each takes the space of the longest."""
 UNITS = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
 """To µs."""
-FROM_1990, TO_2100 = 631e12, 4103e12
 
 
 def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
@@ -63,8 +62,14 @@ def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> t
     frame, times, order = _events(path)
     names, ids = _names(frame["item"], path), np.asarray(items.ids, dtype=np.str_)
     places = np.argsort(ids)
-    found_T = places[np.searchsorted(ids[places], names).clip(max=len(ids) - 1)]
-    unknown_T = ids[found_T] != names
+    found_T, unknown_T = _found(names, ids, places)
+    if (
+        unknown_T.any()
+    ):  # where all names of a file are such numbers, `_names` makes 1.0 a 1: in this file, or in the fit's
+        other = [name.removesuffix(".0") if name.endswith(".0") else f"{name}.0" for name in names.tolist()]
+        found_other_T, unknown_other_T = _found(np.array(other, dtype=np.str_), ids, places)
+        found_T = np.where(unknown_T & ~unknown_other_T, found_other_T, found_T)
+        unknown_T &= unknown_other_T
     if unknown_T.all():
         message = f"none of its items is one that the ranker was fitted on, such as {items.ids[0]!r}"
         raise ContractError(path.name, message, column="item", row=f"row 0, {str(names[0])!r}")
@@ -84,6 +89,14 @@ def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> t
         None if sequences.times_T is None else sequences.times_T[kept_T],
     )
     return users, known, int(unknown_T.sum())
+
+
+def _found(
+    names: NDArray[np.str_], ids: NDArray[np.str_], places: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each name is in `ids`, whose order is `places`; and whether it is not."""
+    found_T = places[np.searchsorted(ids[places], names).clip(max=len(ids) - 1)]
+    return found_T, ids[found_T] != names
 
 
 def _events(path: Path) -> tuple[pd.DataFrame, NDArray[np.int64] | None, NDArray[Any]]:
@@ -129,9 +142,12 @@ def _read(path: Path) -> pd.DataFrame:
         if kind == "Parquet":
             frame = pd.read_parquet(path)
             return frame.reset_index() if any(frame.index.names) else frame
-        return pd.read_csv(path, dtype={"user": str, "item": str}, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(path, dtype={"user": str, "item": str}, keep_default_na=False, na_values=[""])
     except Exception as error:
         raise SourceError(f"{path}: cannot be read as {kind} ({error})") from None
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise SourceError(f"{path}: its rows have more fields than its header, {', '.join(map(str, frame.columns))}")
+    return frame
 
 
 def _whole(frame: pd.DataFrame, column: str, path: Path) -> None:
@@ -173,13 +189,13 @@ def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, N
         times = _times(frame[name], name, path)
     if "pos" in frame.columns:
         _whole(frame, "pos", path)
-        order = pd.to_numeric(frame["pos"], errors="coerce")
-        wrong = ~np.isfinite(order.to_numpy(dtype=np.float64, na_value=np.nan))
+        places = pd.to_numeric(frame["pos"], errors="coerce")
+        wrong = ~np.isfinite(places.to_numpy(dtype=np.float64, na_value=np.nan))
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            problem = "is not a number" if pd.isna(order.iloc[row]) else "is not finite"
+            problem = "is not a number" if pd.isna(places.iloc[row]) else "is not finite"
             raise ContractError(path.name, problem, column="pos", row=f"row {row}")
-        return times, order.to_numpy()
+        return times, places.to_numpy()
     if times is None:
         raise SourceError(
             f"{path}: neither `pos` nor a timestamp ({', '.join(TIMES)}); the order of events is not known"
@@ -189,16 +205,17 @@ def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, N
 
 def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]:
     """µs since 1970, UTC. Text: ISO 8601, UTC where it names no zone. Numbers: seconds, or milli-, micro- or nanoseconds by their size; or days
-    written as 20260131, where every number is one."""
+    or seconds written as 20260131 or 20260131235959, where every number is one."""
     numbers = pd.to_numeric(values, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(values) else None
     if numbers is not None and numbers.notna().all():
         if not np.isfinite(numbers.to_numpy(dtype=np.float64)).all():
             row = int(np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=np.float64)))[0])
             raise ContractError(path.name, "is not finite", column=name, row=f"row {row}")
-        if numbers.between(19000101, 21001231).all():
-            days = pd.to_datetime(numbers.astype(np.int64).astype(str), errors="coerce", format="%Y%m%d")
-            if days.notna().all() and (numbers % 1 == 0).all():
-                return np.asarray(days.to_numpy().astype("datetime64[us]").astype(np.int64))
+        for written, places in (("%Y%m%d", 1), ("%Y%m%d%H%M%S", 10**6)):
+            if numbers.between(19000101 * places, 21001232 * places).all():
+                read = pd.to_datetime(numbers.astype(np.int64).astype(str), errors="coerce", format=written)
+                if read.notna().all() and (numbers % 1 == 0).all():
+                    return np.asarray(read.to_numpy().astype("datetime64[us]").astype(np.int64))
         largest = float(numbers.abs().max())
         scale = 1e6 if largest < 1e11 else 1e3 if largest < 1e14 else 1.0 if largest < 1e17 else 1e-3
         if largest * scale >= 2.0**63:
@@ -212,6 +229,8 @@ def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]
                 path.name, f"is in {met[1]} where others are in {met[0]}", column=name, row=f"row {row}"
             )
         return np.asarray((numbers * scale).to_numpy(), dtype=np.int64)
+    if pd.api.types.is_string_dtype(values):
+        values = values.str.removesuffix(" UTC")
     parsed = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     no_time = parsed.isna()
     if no_time.any():
@@ -243,8 +262,9 @@ def _items(ids: NDArray[np.str_], listed: pd.DataFrame | None, path: Path | None
     texts = None
     if text is not None:
         found = [""] * len(names)
-        for row, value in zip(rows.tolist(), listed[text].fillna("").astype(str), strict=True):
-            found[row - 1] = value
+        said = listed[text].astype(object).where(listed[text].notna(), "").astype(str)
+        for row, value in zip(rows.tolist(), said, strict=True):
+            found[row - 1] = value or found[row - 1]
         texts = tuple(found)
     if "attributes" not in listed.columns:
         return Items(names, texts=texts)
@@ -252,7 +272,9 @@ def _items(ids: NDArray[np.str_], listed: pd.DataFrame | None, path: Path | None
     for number, (row, of_row) in enumerate(zip(rows.tolist(), listed["attributes"].tolist(), strict=True)):
         found = _values(of_row)
         if not all(map(pd.api.types.is_scalar, found)):
-            raise ContractError(path.name, "holds lists within a list", column="attributes", row=f"row {number}")
+            raise ContractError(
+                path.name, "holds lists or structs within a list", column="attributes", row=f"row {number}"
+            )
         pairs += [(row, str(one)) for one in found if not pd.isna(one) and str(one).strip()]
     values, codes = np.unique(np.array([value for _, value in pairs], dtype=np.str_), return_inverse=True)
     item_P = np.array([row for row, _ in pairs], dtype=np.int64)

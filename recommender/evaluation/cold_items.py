@@ -73,7 +73,7 @@ def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> Col
     if number < FEWEST:
         raise PeriodError(
             f"a share of {share} of {len(taken)} items holds out {number}, among which nearly every item is one of the ten best; "
-            f"cold items are judged from {FEWEST} on. It takes a larger share or a set with more items"
+            f"cold items are judged from {FEWEST} on. It takes a set with more items"
         )
     cold = np.random.default_rng([seed, 0xC01D]).choice(taken, size=number, replace=False)
     cold_V = np.zeros(sequences.items.num + 1, dtype=np.bool_)
@@ -81,7 +81,7 @@ def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> Col
     split = LeaveOneOut.of(sequences)
     target_U = np.where(cold_V[split.test_U], split.test_U, 0).astype(np.int32)
     if not target_U.any():
-        raise PeriodError(f"nobody's last item is among the {number} held out; take a larger share than {share}")
+        raise PeriodError(f"nobody's last item is among the {number} held out; it takes a set with more users")
     validation_U = np.where(cold_V[split.validation_U], 0, split.validation_U).astype(np.int32)
     return ColdSplit(
         train=without(split.train, cold_V),

@@ -62,6 +62,7 @@ def search(
         SettingsError: `file` is something else.
     """
     import optuna
+    from sqlalchemy.exc import DatabaseError
 
     if file.exists():
         with file.open("rb") as opened:
@@ -69,12 +70,15 @@ def search(
                 raise SettingsError(f"{file}: this is no study; name a file that is not there yet, or an earlier study")
     file.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    found = optuna.create_study(
-        study_name=study,
-        storage=f"sqlite:///{file}",
-        direction=direction,
-        load_if_exists=True,
-    )
+    try:
+        found = optuna.create_study(
+            study_name=study,
+            storage=f"sqlite:///{file}",
+            direction=direction,
+            load_if_exists=True,
+        )
+    except DatabaseError as error:
+        raise SettingsError(f"{file}: this study cannot be read ({error.__cause__ or error})") from None
     own_seed = (seed + len(found.trials)) % 2**32  # going on must not draw the same again
     found.sampler = optuna.samplers.TPESampler(seed=own_seed)
     finished = [one for one in found.trials if one.state == optuna.trial.TrialState.COMPLETE]

@@ -273,7 +273,9 @@ def test_lists_within_a_list_are_refused(tmp_path: Path) -> None:
     pd.DataFrame({"item": ["i0", "i1"], "attributes": [[["a"]], [["b", "c"], ["d"]]]}).to_parquet(
         tmp_path / "a.parquet"
     )
-    with pytest.raises(ContractError, match=r"a\.parquet\.attributes: holds lists within a list \(first at row 0\)"):
+    with pytest.raises(
+        ContractError, match=r"a\.parquet\.attributes: holds lists or structs within a list \(first at row 0\)"
+    ):
         read_interactions(events(tmp_path / "e.csv"), tmp_path / "a.parquet")
 
 

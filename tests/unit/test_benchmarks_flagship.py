@@ -67,20 +67,25 @@ def test_an_ablation_of_named_parts_trains_without_those_only_and_leaves_other_r
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ablation, "as_judged", lambda folder, data: circle(attributes=False))
-    before = [
-        {"set": "beauty", "of": "transformer", "variant": name} for name in ("without times", "one transformer alone")
-    ]
-    (tmp_path / "reports/bench").mkdir(parents=True)
-    (tmp_path / "reports/bench/ablation.json").write_text(json.dumps({"rows": before}))
     dials = [word for name, value in {**SMALL, "epochs": 1}.items() for word in ("--set", f"{name}={value}")]
     call = [str(tmp_path), "--sets", "beauty", "--members", *dials, "--parts"]
-    assert ablation.main([*call, "relative,width"]) == 0
-    rows = json.loads((tmp_path / "reports/bench/ablation.json").read_text())["rows"]
-    trained = ["one transformer alone", "half as wide", "without the distance bias"]
-    assert [row["variant"] for row in rows] == ["without times", *trained]
+
+    def variants() -> list[str]:
+        rows = json.loads((tmp_path / "reports/bench/ablation.json").read_text())["rows"]
+        return [row["variant"] for row in rows]
+
+    assert ablation.main([*call, "smoothing"]) == 0
+    assert ablation.main([*call, "relative, width"]) == 0
+    beside = ["one transformer alone", "half as wide", "without the distance bias"]
+    assert variants() == ["with label smoothing", *beside]
+    assert ablation.main([*call, "relative", "--seeds", "18"]) == 0
+    assert variants() == ["one transformer alone", "without the distance bias"], "the others stand beside another one"
     capsys.readouterr()
-    assert ablation.main([*call, "gate"]) == 2
-    assert "'gate'" in capsys.readouterr().err
+    for wrong, named in (("gate", "'gate'"), ("timed", "beauty")):
+        assert ablation.main([*call, wrong]) == 2
+        assert named in capsys.readouterr().err
+    assert ablation.main([*call, "relative", "--set", "wdth=3"]) == 2
+    assert "wdth" in capsys.readouterr().err
 
 
 def test_an_ablation_never_sees_the_test_item_and_goes_on_with_a_fit_that_was_cut(tmp_path: Path) -> None:

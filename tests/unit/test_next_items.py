@@ -15,6 +15,7 @@ from recommender.datasets.interactions import read_histories, read_interactions
 from recommender.errors import BundleError, ContractError, CorruptFileError, SettingsError, TrainingError
 from recommender.manifest import write_manifest
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
+from recommender.sequences import Items
 from recommender.training.search import Range, search, suggest
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -78,6 +79,12 @@ def test_a_search_that_was_killed_in_its_first_trial_still_tries_the_defaults(tm
     search(tmp_path / "a.db", "a", objective, **facts)
     assert tried[:2] == [0.25, 0.25]
     assert len(tried) == 4
+
+
+def test_a_damaged_study_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_bytes(b"SQLite format 3\0" + b"x" * 200)
+    with pytest.raises(SettingsError, match=r"a\.db: this study cannot be read"):
+        search(tmp_path / "a.db", "a", lambda trial: 0.0, trials=1, start={}, seed=1, direction="maximize")
 
 
 def test_a_seed_of_more_than_32_bits_searches(tmp_path: Path) -> None:
@@ -184,6 +191,16 @@ def test_an_item_that_the_ranker_never_met_is_named(tmp_path: Path) -> None:
     users, histories, left_out = read_histories(tmp_path / "more.csv", items, skip_unknown=True)
     assert (users.tolist(), left_out) == (["a"], 1)
     assert [items.ids[row - 1] for row in histories.items_T] == ["i1"]
+
+
+@pytest.mark.parametrize(("known", "asked"), [(("0.0", "1.0", "2.5"), ["1.0", "0.0"]), (("0", "1", "x"), ["1.0", "x"])])
+def test_whole_numbers_written_with_a_point_are_found_either_way(
+    known: tuple[str, ...], asked: list[str], tmp_path: Path
+) -> None:
+    pd.DataFrame({"user": ["a", "a"], "item": asked, "pos": [0, 1]}).to_csv(tmp_path / "asked.csv", index=False)
+    _, histories, left_out = read_histories(tmp_path / "asked.csv", Items(known))
+    assert left_out == 0
+    assert [float(known[row - 1]) for row in histories.items_T[:1]] == [1.0]
 
 
 def test_what_was_left_out_is_said_and_a_file_of_other_items_is_refused(

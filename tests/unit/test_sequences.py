@@ -42,6 +42,41 @@ def test_timestamps_order_events_where_there_is_no_pos(tmp_path: Path) -> None:
     assert [read.items.ids[row - 1] for row in read.items_T] == ["b", "c", "a"]
 
 
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ([20240301071522, 20240101000000, 20240201235959], "2024-01-01"),
+        (["2024-03-01 07:15:22 UTC", "2024-01-01 00:00:00 UTC", "2024-02-01 23:59:59 UTC"], "2024-01-01"),
+        ([2024, 2022, 2023], None),
+        ([3, 1, 2], None),
+    ],
+)
+def test_numbers_that_no_clock_wrote_only_order(written: list[object], moment: str | None, tmp_path: Path) -> None:
+    pd.DataFrame({"user": ["u"] * 3, "item": ["a", "b", "c"], "time": written}).to_csv(tmp_path / "x.csv", index=False)
+    read = read_interactions(tmp_path / "x.csv")
+    assert [read.items.ids[row - 1] for row in read.items_T] == ["b", "c", "a"]
+    assert read.times_T is not None
+    assert read.has_clock == (moment is not None)
+    assert moment is None or read.times_T[0] == pd.Timestamp(moment).value // 1000
+
+
+@pytest.mark.parametrize("rows", ["u0,i1,5.0,7\nu0,i2,5.0,8\n", "u0,i1,7,\nu0,i2,8,\n"])
+def test_rows_with_more_fields_than_the_header_are_refused(rows: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("user,item,time\n" + rows)
+    with pytest.raises(SourceError, match=r"x\.csv: its rows have more fields than its header"):
+        read_interactions(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("kind", ["category", "object"])
+def test_a_text_may_be_a_category_and_stand_in_one_of_an_items_rows(kind: str, tmp_path: Path) -> None:
+    _frame().to_parquet(tmp_path / "x.parquet")
+    listed = pd.DataFrame({"item": ["item 00", "item 00", "item 01"], "attributes": ["red", "soft", "red"]})
+    listed.assign(title=pd.Series(["a red one", None, None], dtype=kind)).to_parquet(tmp_path / "a.parquet")
+    items = read_interactions(tmp_path / "x.parquet", tmp_path / "a.parquet").items
+    assert items.texts is not None
+    assert items.texts[:2] == ("a red one", "")
+
+
 def test_attributes_bring_items_that_were_never_met(tmp_path: Path) -> None:
     _frame().to_parquet(tmp_path / "x.parquet")
     pd.DataFrame({"item": ["item 00", "zz"], "attributes": ["red|soft", "red"]}).to_csv(tmp_path / "a.csv", index=False)

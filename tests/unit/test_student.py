@@ -179,6 +179,16 @@ def test_an_attention_bias_and_places_are_exported_too(tmp_path: Path) -> None:
     assert export(ranker, replace(split().train, users_U=None), tmp_path / "sasrec.pt2") <= TOLERANCE
 
 
+@pytest.mark.parametrize(("length", "users"), [(2, 3), (6, 1)])
+def test_a_program_of_two_events_or_one_user_is_exported(length: int, users: int, tmp_path: Path) -> None:
+    config = {"width": 8, "blocks": 1, "heads": 2, "epochs": 1, "tokens": 128, "length": length}
+    ranker = SASRec.fit(split().train, held_out_U=None, config=config, context=ONE)
+    some = replace(split().train, users_U=None).take(np.arange(users))
+    assert export(ranker, some, tmp_path / "sasrec.pt2") <= TOLERANCE
+    program = torch.export.load(tmp_path / "sasrec.pt2").module()
+    assert program(torch.ones(5, 2, dtype=torch.int64), torch.full((5,), 2)).shape == (5, split().train.items.num + 1)
+
+
 def test_scores_that_differ_are_refused_and_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
     with pytest.raises(BundleError, match="differ"):

@@ -89,8 +89,10 @@ def test_the_flagship_is_timed_where_there_are_times_and_says_so_when_they_are_g
     short = haste()
     assert short.times_T is not None
     offsets, later = np.arange(201, dtype=np.int64) * 6, np.arange(1200) % 6 // 3 * 10 * DAY
-    sequences = replace(short, offsets=offsets, times_T=short.times_T + later)  # two users' events are one's
+    counted = replace(short, offsets=offsets, times_T=short.times_T + later)  # two users' events are one's
+    sequences = replace(counted, times_T=short.times_T + later + 20_000 * DAY)
     assert by_size(sequences, dict(DEFAULTS))["timed"]
+    assert not by_size(counted, dict(DEFAULTS))["timed"], "in 1970 nobody wrote times"
     assert not by_size(replace(sequences, times_T=None), dict(DEFAULTS))["timed"]
     split = LeaveOneOut.of(sequences)
     ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config={**DIALS, "epochs": 2}, context=FitContext())

@@ -88,10 +88,11 @@ def export(ranker: ItemRanker, sequences: Sequences, path: Path, *, compiled: bo
     assert isinstance(ranker, SASRec)
     program = Program(ranker.model, ranker.popularity_V).eval()
     given = inputs_of(sequences, ranker.model.length)
+    twice = tuple(torch.cat([one, one]) for one in given)  # a size of 1 would be taken for a constant
     users = torch.export.Dim("users", min=1, max=MOST_USERS)
-    length = torch.export.Dim("length", min=2, max=ranker.model.length)
+    length = torch.export.Dim("length", min=2, max=ranker.model.length) if ranker.model.length > 2 else None
     with torch.inference_mode(False), torch.no_grad():
-        exported = torch.export.export(program, given, dynamic_shapes=({0: users, 1: length}, {0: users}))
+        exported = torch.export.export(program, twice, dynamic_shapes=({0: users, 1: length}, {0: users}))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.pt2")
     if compiled:

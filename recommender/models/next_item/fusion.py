@@ -63,7 +63,7 @@ DEFAULTS: dict[str, Any] = {
     "text_cache": "",
 }
 """members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
-does not suffice; then epochs fall too · timed: attention sees the time between events, where there are times · dropout, tokens, rate:
+does not suffice; then epochs fall too · timed: attention sees the time between events, where a clock wrote times · dropout, tokens, rate:
 None takes them from the number of events (see `by_size`) · rules, latent, content, popularity: whether these are experts · text, text_cache: as in
 `content_rules`, for items that nobody took. The rest: as in `neural.TRAINING`, `sasrec` and `causal`. A config may say `mix` and
 `stop_at`, what an earlier fit chose."""
@@ -282,7 +282,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
     if filled["dropout"] is None:
         share = np.clip(np.log(events / max(num_items, 1) / 20) / np.log(300 / 20), 0, 1)
         filled["dropout"] = round(float(0.5 - 0.3 * share), 3)
-    filled["timed"] = bool(filled["timed"]) and sequences.times_T is not None
+    filled["timed"] = bool(filled["timed"]) and sequences.has_clock
     if filled["tokens"] is None:
         filled["tokens"] = int(np.clip(events / 64, 1024, 4096))
     if filled["rate"] is None:
