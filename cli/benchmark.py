@@ -94,7 +94,7 @@ def benchmark_sequences(
         f"fitted in {content['fit_cpu_seconds']:.1f} CPU-seconds\n{output}"
     )
     remarks = {
-        "targets_seen_before": "users took an item last that they had before; next-items never names such an item",
+        "targets_seen_before": "users took an item last that they had before; next-items names such items with --seen only",
         "targets_tied_in_time": "users' last two events bear one time; `pos`, or else the file's order, says which is the last",
         "items_without_events": "items are in the attributes only; they compete, too",
     }

@@ -252,6 +252,9 @@ def next_items(
     bundle: Annotated[Path, typer.Option(help="The folder that `benchmark sequences --save` wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
     top: Annotated[int, typer.Option(min=1, help="How many items a user gets.")] = 10,
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Name items that the user has had too: for goods that are bought again.")
+    ] = False,
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out events with items that the ranker was not fitted on.")
     ] = False,
@@ -262,7 +265,7 @@ def next_items(
     """What each user of a file is likely to want next: a next-item ranker's best items that the user has not had."""
     from cli.next_items import write_next_items
 
-    write_next_items(bundle, interactions, output, top=top, skip_unknown=skip_unknown, vectors=vectors)
+    write_next_items(bundle, interactions, output, top=top, seen=seen, skip_unknown=skip_unknown, vectors=vectors)
 
 
 @app.command(rich_help_panel=CLUSTER, name="compile")

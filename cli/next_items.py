@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recommender.bundle import load_items
 from recommender.datasets.interactions import read_histories
 from recommender.errors import SettingsError
-from recommender.evaluation.leave_one_out import best_unseen
+from recommender.evaluation.leave_one_out import best_items
 from recommender.manifest import require_apart, require_writable, write_bytes
 
 
@@ -21,10 +21,11 @@ def write_next_items(
     output: Path,
     *,
     top: int,
+    seen: bool = False,
     skip_unknown: bool = False,
     vectors: Path | None = None,
 ) -> None:
-    """Write the `top` items that each user has not had, best first: user, rank, item, score (Parquet or CSV, by the file's ending).
+    """Write the `top` items that each user has not had (with `seen`: of all), best first: user, rank, item, score (Parquet or CSV, by the file's ending).
 
     `vectors`: a folder for items.parquet and users.parquet, a float32 `vector` each, whose inner product ranks as the ranker does but
     for what an item's bias adds.
@@ -44,7 +45,7 @@ def write_next_items(
     if vectors is not None and vectors_VD is None:
         raise SettingsError(f"--vectors: {ranker.name} has none; docs/models.md says which rankers do")
     users, histories, left_out = read_histories(interactions, items, skip_unknown=skip_unknown)
-    rows_UN, scores_UN = best_unseen(ranker, histories, top)
+    rows_UN, scores_UN = best_items(ranker, histories, top, seen=seen)
     held_UN = rows_UN > 0
     places_R, ranks_R = held_UN.nonzero()
     table = pa.table(

@@ -57,8 +57,11 @@ def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32])
     return Ranks(users, ranks)
 
 
-def best_unseen(ranker: ItemRanker, histories: Sequences, top: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Rows and scores of the `top` items that each user has not had, best first: [U, N] each; row 0 where there are no more.
+def best_items(
+    ranker: ItemRanker, histories: Sequences, top: int, *, seen: bool = False
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Rows and scores of the `top` items that each user has not had (with `seen`: of all), best first: [U, N] each; row 0 where there are no
+    more.
 
     Raises:
         TrainingError: as `judge`.
@@ -67,7 +70,8 @@ def best_unseen(ranker: ItemRanker, histories: Sequences, top: int) -> tuple[NDA
     rows_UN = np.zeros((histories.num_users, top), dtype=np.int32)
     scores_UN = np.full((histories.num_users, top), -np.inf, dtype=np.float32)
     for some, batch, scores_UV in scored(ranker, histories, np.arange(histories.num_users)):
-        scores_UV[batch.rows_T(), batch.items_T] = -np.inf
+        if not seen:
+            scores_UV[batch.rows_T(), batch.items_T] = -np.inf
         order_UN = np.argsort(-scores_UV, axis=1, kind="stable")[:, :top].astype(np.int32)
         scores_UN[some] = np.take_along_axis(scores_UV, order_UN, axis=1)
         rows_UN[some] = np.where(np.isfinite(scores_UN[some]), order_UN, 0)

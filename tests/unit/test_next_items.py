@@ -182,6 +182,20 @@ def test_a_ranker_without_vectors_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "v").exists()
 
 
+def test_items_that_a_user_had_are_named_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    from cli.next_items import write_next_items
+
+    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    had = pd.read_parquet(tmp_path / "events.parquet").groupby("user")["item"].agg(set)
+    again = {}
+    for seen in (False, True):
+        write_next_items(tmp_path / "kept", tmp_path / "events.parquet", tmp_path / "n.parquet", top=1000, seen=seen)
+        named = pd.read_parquet(tmp_path / "n.parquet").groupby("user")["item"].agg(set)
+        again[seen] = [bool(had[user] & items) for user, items in named.items()]
+    assert not any(again[False])
+    assert all(again[True])
+
+
 def test_an_item_that_the_ranker_never_met_is_named(tmp_path: Path) -> None:
     benchmark(tmp_path, bundle_folder=tmp_path / "kept")
     _, items = bundle.load_items(tmp_path / "kept")
