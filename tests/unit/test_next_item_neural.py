@@ -297,11 +297,11 @@ def test_a_softmax_rankers_scores_are_the_log_odds_of_the_next_item(name: str) -
     assert loss < 1.5  # chance: log 30 = 3.4
 
 
-@pytest.mark.parametrize("name", ORDERED)
+@pytest.mark.parametrize("name", [*ORDERED, "fusion"])
 def test_users_of_one_event_teach_nothing_and_the_fit_says_so(name: str) -> None:
     alone = Sequences(Items(("a", "b")), np.array([0, 1, 2]), np.array([1, 2], dtype=np.int32))
-    with pytest.raises(TrainingError, match="no user has two events"):
-        fit(name, alone)
+    with pytest.raises(TrainingError, match=f"{name}.*: no user has two events"):
+        item_ranker_class(name).fit(alone, held_out_U=None, config={}, context=FitContext())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

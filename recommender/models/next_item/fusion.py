@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recommender.errors import TrainingError
 from recommender.models.next_item import content_rules, neural
 from recommender.models.next_item.als import ALS
 from recommender.models.next_item.content import Content
@@ -133,7 +134,10 @@ class Fusion(ItemRanker):
                 progress=context.progress,
             )
             dials = {name: hyper[name] for name in MEMBER_DIALS} | {"stop_at": stops[number]}
-            members.append(SASRec.fit(sequences, held_out_U=held_out_U, config=dials, context=own))
+            try:
+                members.append(SASRec.fit(sequences, held_out_U=held_out_U, config=dials, context=own))
+            except TrainingError as error:
+                raise TrainingError(f"fusion, transformer {number + 1}: {error}") from error
         rules = latent = content = None
         if hyper["rules"]:
             rules = Rules.fit(sequences, held_out_U=None, config=RULES, context=context)
