@@ -37,16 +37,16 @@ def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
     """
     frame, times, order = _events(path)
     names = ids = _names(frame["item"], path)
-    listed = None
+    listed = described = None
     if attributes is not None:
         listed = _attribute_frame(attributes)
-        described = _names(listed["item"], attributes)
+        described = _as_known(_names(listed["item"], attributes), np.unique(names))
         if not np.isin(described, names).any():
             raise ContractError(attributes.name, f"none of its items occurs in {path.name}", column="item")
         ids = np.concatenate([names, described])
     ids = np.unique(ids)
     rows_T = np.searchsorted(ids, names) + 1
-    return _by_user(frame, times, order, rows_T, _items(ids, listed, attributes), path)[1]
+    return _by_user(frame, times, order, rows_T, _items(ids, listed, described, attributes), path)[1]
 
 
 def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> tuple[NDArray[np.str_], Sequences, int]:
@@ -60,16 +60,11 @@ def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> t
         ContractError: as `read_interactions`, or an item is none of `items` and not skipped, or all are; names the row.
     """
     frame, times, order = _events(path)
-    names, ids = _names(frame["item"], path), np.asarray(items.ids, dtype=np.str_)
+    ids = np.asarray(items.ids, dtype=np.str_)
     places = np.argsort(ids)
-    found_T, unknown_T = _found(names, ids, places)
-    if (
-        unknown_T.any()
-    ):  # where all names of a file are such numbers, `_names` makes 1.0 a 1: in this file, or in the fit's
-        other = [name.removesuffix(".0") if name.endswith(".0") else f"{name}.0" for name in names.tolist()]
-        found_other_T, unknown_other_T = _found(np.array(other, dtype=np.str_), ids, places)
-        found_T = np.where(unknown_T & ~unknown_other_T, found_other_T, found_T)
-        unknown_T &= unknown_other_T
+    names = _as_known(_names(frame["item"], path), ids[places])
+    found_T = places[np.searchsorted(ids[places], names).clip(max=len(ids) - 1)]
+    unknown_T = ids[found_T] != names
     if unknown_T.all():
         message = f"none of its items is one that the ranker was fitted on, such as {items.ids[0]!r}"
         raise ContractError(path.name, message, column="item", row=f"row 0, {str(names[0])!r}")
@@ -91,12 +86,17 @@ def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> t
     return users, known, int(unknown_T.sum())
 
 
-def _found(
-    names: NDArray[np.str_], ids: NDArray[np.str_], places: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each name is in `ids`, whose order is `places`; and whether it is not."""
-    found_T = places[np.searchsorted(ids[places], names).clip(max=len(ids) - 1)]
-    return found_T, ids[found_T] != names
+def _as_known(names: NDArray[np.str_], known: NDArray[np.str_]) -> NDArray[np.str_]:
+    """`names` as `known` (sorted) writes them: where all names of a file are whole numbers, `_names` makes 1.0 a 1, and in another file not."""
+
+    def unknown(some: NDArray[np.str_]) -> NDArray[np.bool_]:
+        return np.asarray(known[np.searchsorted(known, some).clip(max=len(known) - 1)] != some)
+
+    if not (own := unknown(names)).any():
+        return names
+    written = [name.removesuffix(".0") if name.endswith(".0") else f"{name}.0" for name in names.tolist()]
+    other = np.array(written, dtype=np.str_)
+    return np.where(own & ~unknown(other), other, names)
 
 
 def _events(path: Path) -> tuple[pd.DataFrame, NDArray[np.int64] | None, NDArray[Any]]:
@@ -253,11 +253,14 @@ def _attribute_frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _items(ids: NDArray[np.str_], listed: pd.DataFrame | None, path: Path | None) -> Items:
+def _items(
+    ids: NDArray[np.str_], listed: pd.DataFrame | None, described: NDArray[np.str_] | None, path: Path | None
+) -> Items:
+    """`described`: the items of the rows of `listed`, which was read from `path`."""
     names = tuple(ids.tolist())
-    if listed is None or path is None:
+    if listed is None or described is None or path is None:
         return Items(names)
-    rows = np.searchsorted(ids, _names(listed["item"], path)) + 1
+    rows = np.searchsorted(ids, described) + 1
     text = next((one for one in TEXTS if one in listed.columns), None)
     texts = None
     if text is not None:

@@ -77,6 +77,16 @@ def test_a_text_may_be_a_category_and_stand_in_one_of_an_items_rows(kind: str, t
     assert items.texts[:2] == ("a red one", "")
 
 
+def test_attributes_may_write_whole_numbers_with_a_point(tmp_path: Path) -> None:
+    pd.DataFrame({"user": ["u"] * 3, "item": ["1.0", "2.0", "x"], "pos": range(3)}).to_csv(
+        tmp_path / "x.csv", index=False
+    )
+    pd.DataFrame({"item": [1.0, 2.0], "attributes": ["red", "blue"]}).to_csv(tmp_path / "a.csv", index=False)
+    items = read_interactions(tmp_path / "x.csv", tmp_path / "a.csv").items
+    assert items.ids == ("1.0", "2.0", "x")
+    assert items.attribute_rows()[0].tolist() == [1, 2]
+
+
 def test_attributes_bring_items_that_were_never_met(tmp_path: Path) -> None:
     _frame().to_parquet(tmp_path / "x.parquet")
     pd.DataFrame({"item": ["item 00", "zz"], "attributes": ["red|soft", "red"]}).to_csv(tmp_path / "a.csv", index=False)
