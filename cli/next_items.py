@@ -25,7 +25,8 @@ def write_next_items(
     skip_unknown: bool = False,
     vectors: Path | None = None,
 ) -> None:
-    """Write the `top` items that each user has not had (with `seen`: of all), best first: user, rank, item, score (Parquet or CSV, by the file's ending).
+    """Write the `top` items that each user has not had (with `seen`: of all), best first: user, rank, item, score
+    (Parquet or CSV, by the file's ending).
 
     `vectors`: a folder for items.parquet and users.parquet, a float32 `vector` each, whose inner product ranks as the ranker does but
     for what an item's bias adds.

@@ -143,8 +143,8 @@ def tuned(
 ) -> dict[str, Any]:
     """The dials (`config` and what was searched) that rank the users' validation items best by NDCG@10; the test is not read.
 
-    `trials`: in all, those of an earlier call on the same `data` with the same code included; the first one is the ranker's own defaults. They lie in
-    `study` (SQLite), and beside it as JSON. What chooses by the validation items itself (when to stop; the flagship's gate) makes
+    `trials`: in all, those of an earlier call on the same `data` with the same code included; the first one is the ranker's own
+    defaults. They lie in `study` (SQLite), and beside it as JSON. What chooses by the validation items itself (when to stop; the flagship's gate) makes
     their NDCG a little better than new users' would be.
 
     Raises:

@@ -60,8 +60,8 @@ def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32])
 def best_items(
     ranker: ItemRanker, histories: Sequences, top: int, *, seen: bool = False
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Rows and scores of the `top` items that each user has not had (with `seen`: of all), best first: [U, N] each; row 0 where there are no
-    more.
+    """Rows and scores of the `top` items that each user has not had (with `seen`: of all), best first: [U, N] each; row 0 where
+    there are no more.
 
     Raises:
         TrainingError: as `judge`.

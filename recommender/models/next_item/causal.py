@@ -1,8 +1,8 @@
 """A causal transformer over packed sequences of items, trained with the full softmax at every position.
 
 Pre-norm blocks as in SASRec (Kang & McAuley, ICDM 2018), with the choices that the flagship adds: attention biased by distance
-(Raffel et al., JMLR 2020) instead of absolute places, and by the time between two events where there are times; items that are the sum of an embedding of their own and the mean of their
-attributes'. One embedding table serves input and output.
+(Raffel et al., JMLR 2020) instead of absolute places, and by the time between two events where there are times; items that are
+the sum of an embedding of their own and the mean of their attributes'. One embedding table serves input and output.
 
 Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · H heads · V items, row 0 is no
 item · M targets · S windows · U users.

@@ -37,8 +37,8 @@ TRAINING: dict[str, Any] = {
 }
 """accumulate: parts that a batch is taken in, one after the other, for less memory; the step is the whole batch's up to rounding where
 nothing is drawn (dropout, masks and sampled items are drawn for each part; the rivals in `two_tower`'s in-batch softmax are the part's)
-· epochs: the most, the rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most `judged_users` users, every rank
-counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of the
+· epochs: the most, the rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most
+`judged_users` users, every rank counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of the
 softmax's matrix products in training, fp32, bf16 or auto (bf16 on a GPU and where a CPU has units for it). A config may say `stop_at`, what
 an earlier fit chose: stop after this share."""
 
