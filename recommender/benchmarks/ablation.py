@@ -171,10 +171,10 @@ def main(words: list[str] | None = None) -> int:
         config, only = dict(map(dial, given.dials)), [part.strip() for part in given.parts.split(",") if part.strip()]
         require_dials("fusion", config)
         known = {name for without in OWN_PARTS.values() for name in without} | {"width"}
-        if only and not (given.members and set(only) <= known):
-            raise SettingsError(
-                f"--parts names, with --members, some of {', '.join(sorted(known))}; not {given.parts!r}"
-            )
+        if only and not given.members:
+            raise SettingsError("--parts are a transformer's: they go with --members")
+        if not set(only) <= known:
+            raise SettingsError(f"--parts are some of {', '.join(sorted(known))}; not {given.parts!r}")
         for data in given.sets.split(","):
             sequences = as_judged(given.data or Path(), data)
             facts = {"set": data, "of": "transformer" if given.members else "flagship", "seeds": given.seeds}
