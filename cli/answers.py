@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.output import wide
+from recommender.console import wide
 from recommender.errors import ServingError
 from recommender.settings import Settings
 

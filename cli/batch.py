@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.table import Table
 
-from cli.output import wide
+from recommender.console import wide
 from recommender.scoring import SCHEMA, BulkScorer
 from recommender.settings import Settings
 

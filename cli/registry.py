@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from cli.output import wide
+from recommender.console import wide
 from recommender.errors import RegistryError
 from recommender.registry import Registry, Serving
 from recommender.settings import Settings

@@ -5,8 +5,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from cli.output import wide
 from pipelines.training_run import Reports, reports
+from recommender.console import wide
 from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
 from recommender.evaluation.metrics import METRICS
 from recommender.experiments.gate import Verdict

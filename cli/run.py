@@ -10,12 +10,12 @@ from rich.table import Table
 
 from cli.answers import ask, show
 from cli.now import now_is
-from cli.output import wide
 from cli.report import show_pages, show_results, show_verdict
 from pipelines.local import LocalRun
 from pipelines.memory import MemoryWatch
 from pipelines.progress import Step
 from pipelines.training_run import reports, run_training
+from recommender.console import wide
 from recommender.errors import ServingError
 from recommender.scoring import BulkScorer
 from recommender.settings import Settings

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender import bundle
-from recommender.benchmarks.machine import machine
+from recommender.benchmarks.machine import machine, report_at
 from recommender.benchmarks.sequences import log_reading
 from recommender.errors import BundleError, CorruptFileError, PeriodError, RecommenderError
 from recommender.evaluation.document import Estimate
@@ -46,7 +46,7 @@ AGAINST = ("logistic", "lightgbm")
 """Rows that are always there: every other one is held against them."""
 MARK = {"auc": 0.86, "ap": 0.58, "log_loss": 0.262}
 """The goal. A row of its own; a miss is shown as a miss."""
-TUNING = Path("reports/tuning")
+TUNING, REPORT = Path("reports/tuning"), Path("reports/bench/campaigns.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +278,7 @@ def set_of(settings: Settings, settings_file: Path | None, say: Callable[[str], 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from rich.console import Console
+    from recommender.console import wide
 
     parser = argparse.ArgumentParser(
         prog="python -m recommender.benchmarks.campaigns", description=__doc__.split("\n")[0]
@@ -286,9 +286,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rankers", default=",".join(RANKERS), help="which, with commas between; without it: all")
     parser.add_argument("--settings", type=Path, help="settings file; without it: recommender.toml where there is one")
     parser.add_argument("--training-set", type=Path, help="the folder of a training set; without it: the last run's")
-    parser.add_argument("--output", type=Path, default=Path("reports/bench/campaigns.json"))
+    parser.add_argument(
+        "--output", type=Path, help="without it: reports/bench/campaigns.json, for some rankers campaigns-part.json"
+    )
     chosen = parser.parse_args(arguments)
-    console = Console(width=150)
+    console = wide()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -298,17 +300,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings(file)
         training_set = chosen.training_set or set_of(settings, file, say)
         rankers = [name.strip() for name in chosen.rankers.split(",") if name.strip()]
-        content = bench(training_set, rankers, settings, readings=chosen.output.parent / "readings.jsonl", say=say)
+        output = chosen.output or report_at(REPORT, set(rankers) == set(RANKERS))
+        content = bench(training_set, rankers, settings, readings=output.parent / "readings.jsonl", say=say)
     except RecommenderError as error:
         say(f"{type(error).__name__}: {error}")
         return 2
-    write_text(chosen.output, json.dumps(content, indent=1))
+    write_text(output, json.dumps(content, indent=1))
     for table in tables(content):
         console.print(table)
     say(misses(content))
-    say(
-        f"{content['hardware']}, {content['date']}, commit {content['commit'] or 'unknown'}; all figures: {chosen.output}"
-    )
+    say(f"{content['hardware']}, {content['date']}, commit {content['commit'] or 'unknown'}; all figures: {output}")
     return 0
 
 

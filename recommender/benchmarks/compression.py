@@ -108,6 +108,10 @@ def _program(path: str) -> Any:
     return torch.export.load(path).module()
 
 
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["set"], row["seed"], row["teacher"], row["student"]
+
+
 def latency(score: Score, sequences: Sequences) -> dict[str, float]:
     """CPU milliseconds of one user's request (median), and of a user within a batch."""
     users = np.flatnonzero(sequences.lengths_U > 0)
@@ -128,8 +132,9 @@ def latency(score: Score, sequences: Sequences) -> dict[str, float]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from recommender.console import wide
 
     table = Table(title="Compression: CPU milliseconds, one thread")
     for name in ("set", "ranker", "MB", "ms a request", "ms a user of 512", "NDCG@10", "against the flagship", "off"):
@@ -142,7 +147,7 @@ def show(rows: list[dict[str, Any]]) -> None:
         paired = f"{against['mean']:+.4f} [{low:+.4f}, {high:+.4f}]" if against else ""
         off = f"{row['largest_difference']:.0e}" if "largest_difference" in row else ""
         table.add_row(row["set"], row["ranker"], *figures, paired, off)
-    Console().print(table)
+    wide().print(table)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -159,10 +164,11 @@ def main(words: list[str] | None = None) -> int:
         return 0
     try:
         dials = {name: dict(map(dial, getattr(given, name))) for name in ("teacher", "student")}
-        rows = []
+        rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
         for data in given.sets.split(","):
             sequences = as_judged(given.data, data)
-            rows += measure(sequences, data, seed=given.seed, checkpoints=given.checkpoints, **dials)
+            made = measure(sequences, data, seed=given.seed, checkpoints=given.checkpoints, **dials)
+            rows = [row for row in rows if _key(row) != _key(made[0])] + made
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             write_text(OUTPUT, json.dumps({"rows": rows}))
     except RecommenderError as error:

@@ -33,6 +33,7 @@ from torch.nn import functional
 
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.sequences import numbers
+from recommender.console import wide
 from recommender.errors import RecommenderError
 from recommender.manifest import write_text
 from recommender.models.next_item.causal import CausalEncoder
@@ -204,7 +205,7 @@ def main(words: list[str] | None = None) -> int:
     if given.device == "cuda" and not torch.cuda.is_available():
         print("bench-gpu: this machine shows no GPU to torch: nothing was measured.")
         return 0
-    console = Console()
+    console = wide()
     try:
         device = device_of(FitContext(device=given.device))
         sizes = {"items": given.items, "tokens": given.tokens, "steps": given.steps, "side": given.side}

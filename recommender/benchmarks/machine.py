@@ -1,4 +1,4 @@
-"""Where and when a figure was measured."""
+"""Where and when a figure was measured, and where its report goes."""
 
 import os
 import platform
@@ -22,6 +22,11 @@ def machine(device: str = "cpu") -> dict[str, str]:
         "hardware": f"{os.cpu_count()} cores of {_processor()}, {platform.system()} {platform.machine()} {units} bf16 units{card}",
         "torch": str(torch.__version__),
     }
+
+
+def report_at(whole: Path, is_whole: bool) -> Path:
+    """`whole`, or beside it a file of some rows only (training-part.json), so that a short run leaves the kept table as it is."""
+    return whole if is_whole else whole.with_name(f"{whole.stem}-part{whole.suffix}")
 
 
 def _processor() -> str:

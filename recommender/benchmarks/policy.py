@@ -200,13 +200,13 @@ def tables(content: dict[str, Any]) -> list[Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from rich.console import Console
+    from recommender.console import wide
 
     parser = argparse.ArgumentParser(prog="python -m recommender.benchmarks.policy", description=__doc__.split("\n")[0])
     parser.add_argument("--replications", type=int, default=REPLICATIONS)
     parser.add_argument("--output", type=Path, default=Path("reports/bench/policy.json"))
     chosen = parser.parse_args(arguments)
-    console = Console(width=130)
+    console = wide()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -183,8 +183,9 @@ def with_content(folder: Path, data: str) -> Sequences:
 
 
 def show(rows: list[dict[str, Any]], differences: list[dict[str, Any]], colds: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from recommender.console import wide
 
     table = Table(title="NDCG@10 of the test item: full ranking, every user, all seeds")
     for name in ("set", "trained on", "ranker", "seed", "NDCG@10", "recall@10", "validation", "CPU-s", "goal"):
@@ -196,7 +197,7 @@ def show(rows: list[dict[str, Any]], differences: list[dict[str, Any]], colds: l
         figures = (f"{row['ndcg@10']:.4f}", f"{row['recall@10']:.4f}", chosen, f"{row['fit_cpu_seconds']:.0f}", met)
         name = row["ranker"] + "".join(f" {dial}={value}" for dial, value in row["config"].items())
         table.add_row(row["set"], row["train_on"], name, str(row["seed"]), *figures)
-    console = Console()
+    console = wide()
     console.print(table)
     for row in sorted(colds, key=_key):
         among_all = row["among_all"]["ndcg@10"]

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from recommender.benchmarks import reference, softmax_memory
 from recommender.benchmarks.environments import PEERS, answer_of, python_of
-from recommender.benchmarks.machine import machine
+from recommender.benchmarks.machine import machine, report_at
 from recommender.benchmarks.training_data import (
     EVERY,
     Request,
@@ -32,6 +32,7 @@ from recommender.benchmarks.training_data import (
     timed,
     write_events,
 )
+from recommender.console import wide
 from recommender.errors import RecommenderError
 from recommender.manifest import write_text
 from recommender.training.precision import cpu_has_units
@@ -156,14 +157,17 @@ def main() -> int:
     if words.request:
         print(json.dumps(measure(Request.of(json.loads(words.request)))))
         return 0
-    console = Console()
+    console = wide()
     try:
-        report = report_of(words.data, words.rows.split(","), words.repeats, console)
+        names = words.rows.split(",")
+        report = report_of(words.data, names, words.repeats, console)
     except RecommenderError as error:
         console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         return 2
-    write_text(REPORT, json.dumps(report, indent=1) + "\n")
+    output = report_at(REPORT, words.data is not None and set(names) == set(ROWS))
+    write_text(output, json.dumps(report, indent=1) + "\n")
     show(report, console)
+    console.print(f"all figures: {output}", markup=False)
     return 0 if all(report["reached"].values()) else 1
 
 

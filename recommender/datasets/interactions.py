@@ -5,6 +5,7 @@ Shapes: U users · T events · V items · P pairs of item and attribute.
 
 import ast
 import re
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ EXACT, LONGEST = 2**53, 1000
 """Floats tell whole numbers below `EXACT` apart; a name has at most `LONGEST` characters, because each takes the space of the longest."""
 UNITS = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
 """To µs."""
+WRITTEN = {"%Y%m%d": 1, "%Y%m%d%H": 10**2, "%Y%m%d%H%M": 10**4, "%Y%m%d%H%M%S": 10**6}
 
 
 def read_interactions(path: Path, attributes: Path | None = None) -> Sequences:
-    """The events of `path`, each user's in the order of `pos`, or of the timestamp and then of the file.
+    """The events of `path`, each user's in the order of `pos`, or of the timestamp and then of the file. Times that cannot be read where
+    `pos` orders are left out, with a warning.
 
     `attributes`: a file with `item` and `attributes` (a list, or values with | between them; the pair may repeat), and
     optionally a text. Items are numbered in the order of their names, so the same events give the same rows whatever the
@@ -136,7 +139,7 @@ def _by_user(
 
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise SourceError(f"{path}: no such file")
+        raise SourceError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     kind = "Parquet" if path.suffix.lower() in (".parquet", ".pq") else "CSV"
     try:
         if kind == "Parquet":
@@ -180,38 +183,47 @@ def _names(values: "pd.Series[Any]", path: Path) -> NDArray[np.str_]:
 
 
 def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any]]:
+    """The times, where the file has some, and what orders the events: `pos`, or else the times."""
+    if "pos" not in frame.columns:
+        times = _clock(frame, path)
+        if times is None:
+            raise SourceError(
+                f"{path}: neither `pos` nor a timestamp ({', '.join(TIMES)}); the order of events is not known"
+            )
+        return times, times
+    _whole(frame, "pos", path)
+    places = pd.to_numeric(frame["pos"], errors="coerce")
+    wrong = ~np.isfinite(places.to_numpy(dtype=np.float64, na_value=np.nan))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        problem = "is not a number" if pd.isna(places.iloc[row]) else "is not finite"
+        raise ContractError(path.name, problem, column="pos", row=f"row {row}")
+    try:
+        return _clock(frame, path), places.to_numpy()
+    except (SourceError, ContractError) as error:
+        warnings.warn(f"{error}. `pos` orders the events; their times are not used", stacklevel=2)
+        return None, places.to_numpy()
+
+
+def _clock(frame: pd.DataFrame, path: Path) -> NDArray[np.int64] | None:
     name = next((one for one in TIMES if one in frame.columns), None)
+    if name is None:
+        return None
     if name == "time" and "date" in frame.columns:
         raise SourceError(f"{path}: both `date` and `time`; join them in one column, `timestamp`")
-    times = None
-    if name is not None:
-        _whole(frame, name, path)
-        times = _times(frame[name], name, path)
-    if "pos" in frame.columns:
-        _whole(frame, "pos", path)
-        places = pd.to_numeric(frame["pos"], errors="coerce")
-        wrong = ~np.isfinite(places.to_numpy(dtype=np.float64, na_value=np.nan))
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            problem = "is not a number" if pd.isna(places.iloc[row]) else "is not finite"
-            raise ContractError(path.name, problem, column="pos", row=f"row {row}")
-        return times, places.to_numpy()
-    if times is None:
-        raise SourceError(
-            f"{path}: neither `pos` nor a timestamp ({', '.join(TIMES)}); the order of events is not known"
-        )
-    return times, times
+    _whole(frame, name, path)
+    return _times(frame[name], name, path)
 
 
 def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]:
-    """µs since 1970, UTC. Text: ISO 8601, UTC where it names no zone. Numbers: seconds, or milli-, micro- or nanoseconds by their size; or days
-    or seconds written as 20260131 or 20260131235959, where every number is one."""
+    """µs since 1970, UTC. Text: ISO 8601, UTC where it names no zone. Numbers: seconds, or milli-, micro- or nanoseconds by their size; or days,
+    hours, minutes or seconds written as 20260131 … 20260131235959, where every number is one."""
     numbers = pd.to_numeric(values, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(values) else None
     if numbers is not None and numbers.notna().all():
         if not np.isfinite(numbers.to_numpy(dtype=np.float64)).all():
             row = int(np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=np.float64)))[0])
             raise ContractError(path.name, "is not finite", column=name, row=f"row {row}")
-        for written, places in (("%Y%m%d", 1), ("%Y%m%d%H%M%S", 10**6)):
+        for written, places in WRITTEN.items():
             if numbers.between(19000101 * places, 21001232 * places).all():
                 read = pd.to_datetime(numbers.astype(np.int64).astype(str), errors="coerce", format=written)
                 if read.notna().all() and (numbers % 1 == 0).all():
@@ -237,7 +249,9 @@ def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]
         neither = no_time if numbers is None else no_time & numbers.isna()
         row = int(np.flatnonzero(neither if neither.any() else no_time)[0])
         problem = (
-            "cannot be read as a number or an ISO 8601 time" if neither.any() else "is a number among ISO 8601 times"
+            "cannot be read as a number or an ISO 8601 time (years 1678 to 2261)"
+            if neither.any()
+            else "is a number among ISO 8601 times"
         )
         raise ContractError(path.name, f"{problem}: {str(values.iloc[row])!r}", column=name, row=f"row {row}")
     return np.asarray(parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64))
@@ -295,7 +309,7 @@ def _values(values: Any) -> list[Any]:
     if isinstance(values, str):
         within = values.startswith("[") and values.endswith("]")
         if within:
-            with suppress(ValueError, SyntaxError):
+            with suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 return list(ast.literal_eval(re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", values)))
         parts = values[1:-1].split(",") if within else values.split("|")
         return [one.strip(" '\"") for one in parts if one.strip(" '\"")]

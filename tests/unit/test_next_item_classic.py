@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recommender.errors import BundleError
+from recommender.errors import BundleError, TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import ITEM_RANKERS, ItemRanker, item_defaults_of, item_ranker_class
 from recommender.models.ranker import FitContext
@@ -83,6 +83,22 @@ def test_a_user_without_events_gets_a_ranking_and_no_error(name: str) -> None:
     scores = fitted(name).score(nobody)
     assert np.isfinite(scores[0, 1:]).all()
     assert scores[0, 1:].std() > 0
+
+
+@pytest.mark.parametrize("name", ["als", "bpr", "svd", "item_cf", "fusion"])
+def test_a_user_of_items_that_nobody_took_gets_an_order(name: str) -> None:
+    items = clubs().items
+    stranger = Sequences(items, np.array([0, 1]), np.array([items.num], dtype=np.int32))
+    assert fitted(name).score(stranger)[0, 1:].std() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "dials", "lower"),
+    [("bpr", {"rate": 1e9, "epochs": 2}, "a lower rate"), ("als", {"confidence": 1e38}, "a lower confidence")],
+)
+def test_factors_that_diverge_are_a_training_error(name: str, dials: dict[str, float], lower: str) -> None:
+    with pytest.raises(TrainingError, match=f"{name}: .*{lower}"):
+        item_ranker_class(name).fit(LeaveOneOut.of(clubs()).train, held_out_U=None, config=dials, context=FitContext())
 
 
 @pytest.mark.parametrize("name", [*OF_CLUBS, "item_popularity"])

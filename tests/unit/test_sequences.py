@@ -46,6 +46,8 @@ def test_timestamps_order_events_where_there_is_no_pos(tmp_path: Path) -> None:
     ("written", "moment"),
     [
         ([20240301071522, 20240101000000, 20240201235959], "2024-01-01"),
+        ([202403010715, 202401010000, 202402012359], "2024-01-01"),
+        ([2024030107, 2024010100, 2024020123], "2024-01-01"),
         (["2024-03-01 07:15:22 UTC", "2024-01-01 00:00:00 UTC", "2024-02-01 23:59:59 UTC"], "2024-01-01"),
         ([2024, 2022, 2023], None),
         ([3, 1, 2], None),
@@ -58,6 +60,17 @@ def test_numbers_that_no_clock_wrote_only_order(written: list[object], moment: s
     assert read.times_T is not None
     assert read.has_clock == (moment is not None)
     assert moment is None or read.times_T[0] == pd.Timestamp(moment).value // 1000
+
+
+@pytest.mark.parametrize("times", [{"date": None}, {"timestamp": "03.01.2024"}, {"date": "x", "time": "y"}])
+def test_where_pos_orders_times_that_cannot_be_read_are_left_out_with_a_warning(
+    times: dict[str, object], tmp_path: Path
+) -> None:
+    pd.DataFrame({"user": ["u"] * 3, "item": ["a", "b", "c"], "pos": [3, 1, 2], **times}).to_csv(tmp_path / "x.csv")
+    with pytest.warns(UserWarning, match="x.csv.*`pos` orders the events"):
+        read = read_interactions(tmp_path / "x.csv")
+    assert [read.items.ids[row - 1] for row in read.items_T] == ["b", "c", "a"]
+    assert read.times_T is None
 
 
 @pytest.mark.parametrize("rows", ["u0,i1,5.0,7\nu0,i2,5.0,8\n", "u0,i1,7,\nu0,i2,8,\n"])

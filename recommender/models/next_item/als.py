@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
+from recommender.models.next_item.linear import MatrixRanker, diverging, popularity, profiles
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 from recommender.training.search import Range, Space
@@ -43,7 +43,7 @@ class ALS(MatrixRanker):
         from implicit.cpu.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1, "blas"):
+        with threadpool_limits(1, "blas"), diverging("als", "confidence"):
             model = AlternatingLeastSquares(
                 factors=int(hyper["width"]),
                 regularization=float(hyper["regularization"]),

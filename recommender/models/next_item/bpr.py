@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
+from recommender.models.next_item.linear import MatrixRanker, diverging, popularity, profiles
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 from recommender.training.search import Range, Space
@@ -51,12 +51,14 @@ class BPR(MatrixRanker):
             num_threads=1,
             random_state=context.seed % 2**31,
         )
-        model.fit(had_WV, show_progress=False)
+        with diverging("bpr", "rate"):
+            model.fit(had_WV, show_progress=False)
         factors_VD = np.ascontiguousarray(model.item_factors, dtype=np.float32)
         users_WD = np.ascontiguousarray(model.user_factors, dtype=np.float32)
         had_VW = had_WV.T.tocsr()
         owners_V1 = np.maximum(np.asarray(had_VW.sum(axis=1)), 1.0)
         typical_VD = np.asarray(had_VW.dot(users_WD) / owners_V1, dtype=np.float32)
+        typical_VD[:, -1] = 1.0  # of the bias: who has only items that nobody took gets the popular ones
         arrays = {"factors_VD": factors_VD, "users_WD": users_WD, "typical_VD": typical_VD}
         return cls({**arrays, "popularity_V": popularity(sequences)}, hyper)
 

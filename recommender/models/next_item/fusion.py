@@ -10,6 +10,7 @@ items most like it.
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -123,6 +124,8 @@ class Fusion(ItemRanker):
         popularity_V = popularity(sequences)
         likes = {name: hyper[name] for name in ("text", "text_cache")}
         kin_VV = kin(sequences.items, popularity_V > 0, {**content_rules.DEFAULTS, **likes})
+        if not hyper["members"] and int({**DEFAULTS, **config}["members"]):
+            warnings.warn("fusion: no user has two events to learn from; it does without transformers", stacklevel=2)
         members = []
         stops = hyper.get("stop_at") or [None] * int(hyper["members"])
         for number in range(int(hyper["members"])):
@@ -195,7 +198,8 @@ class Fusion(ItemRanker):
     def _opinions(self, sequences: Sequences) -> Iterator[NDArray[np.float32]]:
         """The transformers' mean, rules, latent factors, content, popularity: [U, V + 1] each."""
         logs = (torch.from_numpy(member.score(sequences)).log_softmax(dim=1) for member in self.members)
-        mean_UV = sum(logs, torch.zeros(())) / len(self.members)
+        nothing_UV = torch.zeros(sequences.num_users, sequences.items.num + 1)
+        mean_UV = sum(logs, nothing_UV) / max(len(self.members), 1)
         yield np.maximum(mean_UV.numpy(), np.float32(np.log(FLOOR)))
         for ranker in filter(None, (self.rules, self.latent)):
             scores_UV = np.maximum(ranker.score(sequences), 0.0)
@@ -279,7 +283,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
     """Fill the dials that are None from the number of events and items, and keep the work within `budget_tflop`.
 
     dropout falls from 0.5 (20 events an item, or fewer) to 0.2 (300 and more); a batch is a 64th of an epoch, 1,024 to 4,096 targets;
-    the rate grows with the root of the batch.
+    the rate grows with the root of the batch. One transformer and one epoch are the least; none where no user has two events.
     """
     num_items, events = sequences.items.num, len(sequences.items_T)
     filled = dict(hyper)
@@ -291,11 +295,13 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
         filled["tokens"] = int(np.clip(events / 64, 1024, 4096))
     if filled["rate"] is None:
         filled["rate"] = round(0.001 * float(np.sqrt(filled["tokens"] / 1024)), 6)
+    if sequences.lengths_U.max(initial=0) < 2:
+        return {**filled, "members": 0}
     if filled.get("stop_at") is not None:  # chosen by an earlier fit, whose gate knows so many members
         return {**filled, "members": len(filled["stop_at"])}
     width, blocks = int(filled["width"]), int(filled["blocks"])
     per_target = 6 * width * num_items + 6 * blocks * width * (7 + 2 * int(filled["wide"])) * width
     affordable = float(filled["budget_tflop"]) * 1e12 / max(per_target * events, 1)
     filled["members"] = int(np.clip(affordable // int(filled["epochs"]), 1, int(filled["members"])))
-    filled["epochs"] = int(np.clip(affordable // filled["members"], 2, int(filled["epochs"])))
+    filled["epochs"] = int(np.clip(affordable // filled["members"], 1, int(filled["epochs"])))
     return filled

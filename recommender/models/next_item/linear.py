@@ -4,13 +4,15 @@ Shapes: U users · V items, rows 1 … V · T events.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recommender.errors import TrainingError
 from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.sequences import Sequences
 
@@ -41,6 +43,17 @@ class MatrixRanker(ItemRanker):
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
         return cls({name: np.asarray(value) for name, value in tensors.items()}, config["hyper"])
+
+
+@contextmanager
+def diverging(ranker: str, dial: str) -> Iterator[None]:
+    """A fit by `implicit` whose factors are no numbers is a TrainingError that names the dial to lower."""
+    from implicit.recommender_base import ModelFitError
+
+    try:
+        yield
+    except ModelFitError as error:
+        raise TrainingError(f"{ranker}: {error}. The fit diverged; a lower {dial} may hold it") from error
 
 
 def popularity(sequences: Sequences) -> NDArray[np.float32]:
