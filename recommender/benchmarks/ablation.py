@@ -1,6 +1,6 @@
 """`make bench-ablation`: what each part of the flagship is worth, with intervals over users; no test item is read.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members [--parts relative,width]] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members [--parts gated,width]] [--set dial=…]
         [--checkpoints FOLDER]
 
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
@@ -41,8 +41,9 @@ Expert = TypeVar("Expert", bound=ItemRanker)
 OUTPUT = Path("reports/bench/ablation.json")
 WHOLE = "the flagship"
 OWN_PARTS: dict[str, dict[str, Any]] = {
-    "a plain transformer": {"relative": False, "timed": False, "attributes": False},
+    "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
     "without the distance bias": {"relative": False},
+    "without the gate of channels": {"gated": False},
     "without attributes": {"attributes": False},
     "without times": {"timed": False},
     "with label smoothing": {"smoothing": 0.1},
@@ -159,7 +160,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
     parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
-    parser.add_argument("--parts", default="", help="with --members: of relative,width,…, not all")
+    parser.add_argument("--parts", default="", help="with --members: of gated,relative,…, not all")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on")
     given = parser.parse_args(words)

@@ -7,7 +7,7 @@ Rows, bf16, on drawn histories that are all as long as the network reads:
 - `matmul`: one large product, the rate that the card gives in practice;
 - `attention`: PyTorch's causal attention forward and backward at each length (FlashAttention where it has the kernel);
 - our transformers at each length, by the very loop and loss that rankers are trained with: SASRec's, the flagship's (attention
-  biased by distance) and a large one, 512 wide with 8 blocks.
+  biased by distance, gated) and a large one, 512 wide with 8 blocks.
 
 Tokens a second are by the wall clock, with drawing, optimiser and checks. FLOPs are the model's own, twice its multiplications, three
 times the forward pass, attention over half the square, nothing counted twice where it is computed twice. MFU is their rate over the peak
@@ -69,13 +69,15 @@ class Shape:
     flagship: bool = True
 
     def hyper(self, length: int, tokens: int) -> dict[str, Any]:
+        parts = {"relative": self.flagship, "gated": self.flagship}
         size = {"width": self.width, "blocks": self.blocks, "heads": self.heads, "length": length, "tokens": tokens}
-        return {**DEFAULTS, **size, "relative": self.flagship, "precision": "bf16"}
+        return {**DEFAULTS, **parts, **size, "precision": "bf16"}
 
     def flops(self, length: int, items: int) -> float:
         """Of one token's training step."""
         width = self.width
-        block = 2 * (3 + 1 + 2) * width**2 + 2 * length * width
+        dense = (4 if self.flagship else 3) + 1 + 2
+        block = 2 * dense * width**2 + 2 * length * width
         return 3.0 * (self.blocks * block + 2 * items * width)
 
 

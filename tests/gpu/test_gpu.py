@@ -46,7 +46,7 @@ def test_the_softmax_and_its_gradients_are_the_cpus(smoothing: float) -> None:
         torch.testing.assert_close(own, cpu, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("parts", [{}, {"relative": True}])
+@pytest.mark.parametrize("parts", [{}, {"relative": True, "gated": True}])
 def test_a_batchs_loss_is_the_cpus(split: LeaveOneOut, parts: dict[str, bool]) -> None:
     hyper = {**DEFAULTS, **SMALL, **parts, "precision": "fp32"}
     torch.manual_seed(2)
@@ -63,7 +63,7 @@ def test_a_batchs_loss_is_the_cpus(split: LeaveOneOut, parts: dict[str, bool]) -
 def test_a_transformer_learns_there_and_answers_on_the_cpu(
     split: LeaveOneOut, tmp_path: Path, dials: dict[str, object]
 ) -> None:
-    config = {**SMALL, **dials, "relative": True}
+    config = {**SMALL, **dials, "relative": True, "gated": True}
     made = SASRec.fit(
         split.train,
         held_out_U=split.validation_U,

@@ -55,7 +55,7 @@ def test_every_part_of_the_flagship_is_left_out_once() -> None:
     assert rows[0]["ndcg@10"] > 0.9
 
 
-@pytest.mark.parametrize(("attributes", "variants"), [(True, 6), (False, 5)])
+@pytest.mark.parametrize(("attributes", "variants"), [(True, 7), (False, 6)])
 def test_every_part_of_a_transformer_is_left_out_once(attributes: bool, variants: int) -> None:
     gains = dict(left_out(circle(attributes=attributes), {**SMALL, "epochs": 1}, members=True, seed=1))
     assert len(gains) == variants

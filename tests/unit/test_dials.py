@@ -21,7 +21,7 @@ from recommender.training.search import Range
         ("bert4rec", {"length": 2}, "length is 2; it is at least 3"),
         ("fusion", {"precision": "fp8"}, "one of auto, fp32, bf16"),
         ("student", {"accumulate": 0}, "accumulate is 0; it is at least 1"),
-        ("student", {"relative": "False"}, "true or false"),
+        ("student", {"gated": "False"}, "true or false"),
         ("gru4rec", {"layers": 0}, "layers is 0; it is at least 1"),
         ("gru4rec", {"cell": "rnn"}, "one of gru, lstm"),
         ("two_tower", {"softmax": "half"}, "one of full, in-batch"),

@@ -1,8 +1,9 @@
 """A causal transformer over packed sequences of items, trained with the full softmax at every position.
 
 Pre-norm blocks as in SASRec (Kang & McAuley, ICDM 2018), with the choices that the flagship adds: attention biased by distance
-(Raffel et al., JMLR 2020) instead of absolute places, and by the time between two events where there are times; items that are
-the sum of an embedding of their own and the mean of their attributes'. One embedding table serves input and output.
+(Raffel et al., JMLR 2020) instead of absolute places, and by the time between two events where there are times; an output gate per
+channel (in the spirit of HSTU, Zhai et al., ICML 2024); items that are the sum of an embedding of their own and the mean of their
+attributes'. One embedding table serves input and output.
 
 Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · H heads · V items, row 0 is no
 item · M targets · S windows · U users.
@@ -62,26 +63,32 @@ class _Looked(torch.autograd.Function):
 class Block(nn.Module):
     """Attention and feed-forward."""
 
-    def __init__(self, width: int, heads: int, dropout: float, *, relative: bool, timed: bool, wide: int) -> None:
+    def __init__(
+        self, width: int, heads: int, dropout: float, *, relative: bool, timed: bool, gated: bool, wide: int
+    ) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.gated = heads, dropout, gated
         self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv, self.out = nn.Linear(width, (4 if gated else 3) * width), nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, wide * width), nn.Linear(wide * width, width)
         self.distance_HK = nn.Parameter(torch.zeros(heads, BUCKETS)) if relative else None
         self.gap_HK = nn.Parameter(torch.zeros(heads, GAPS)) if timed else None
 
     def forward(self, x_TD: Tensor, groups: tuple[Group, ...]) -> Tensor:
-        laid = laid_out(self.project(x_TD), groups)
-        return self.join(x_TD, torch.cat([self._attend(*both) for both in zip(laid, groups, strict=True)]))
+        qkv_TX, width = self.project(x_TD), x_TD.shape[1]
+        qkv_TX, gate_TD = torch.split(qkv_TX, [3 * width, width], dim=1) if self.gated else (qkv_TX, None)
+        mixed_TD = torch.cat([self._attend(*both) for both in zip(laid_out(qkv_TX, groups), groups, strict=True)])
+        return self.join(x_TD, mixed_TD, gate_TD)
 
     def project(self, x_TD: Tensor) -> Tensor:
-        """What attention reads: [T, 3 D]."""
+        """What attention reads, and the gate: [T, 3 D or 4 D]."""
         qkv_TX: Tensor = self.qkv(self.norm_attention(x_TD))
         return qkv_TX
 
-    def join(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
+    def join(self, x_TD: Tensor, mixed_TD: Tensor, gate_TD: Tensor | None) -> Tensor:
         """What attention found, and the feed-forward, added to the states."""
+        if gate_TD is not None:
+            mixed_TD = mixed_TD * torch.sigmoid(gate_TD)
         x_TD = x_TD + self._drop(self.out(mixed_TD))
         return x_TD + self._drop(self.narrow(self._drop(functional.gelu(self.wide(self.norm_forward(x_TD))))))
 
@@ -130,7 +137,7 @@ def distances(length: int, device: torch.device) -> Tensor:
 class CausalEncoder(AttributeMeans):
     """Items so far -> a state whose product with an item's vector is that item's log-odds of being next.
 
-    `hyper`: width, blocks, heads, dropout, length, tokens, and optionally relative, timed, attributes, wide (feed-forward / width),
+    `hyper`: width, blocks, heads, dropout, length, tokens, and optionally relative, timed, gated, attributes, wide (feed-forward / width),
     smoothing.
     """
 
@@ -150,6 +157,7 @@ class CausalEncoder(AttributeMeans):
                 self.dropout,
                 relative=relative,
                 timed=self.timed,
+                gated=bool(hyper.get("gated", False)),
                 wide=int(hyper.get("wide", 1)),
             )
             for _ in range(int(hyper["blocks"]))

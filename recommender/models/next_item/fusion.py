@@ -1,6 +1,6 @@
 """The flagship: causal transformers and sequential rules, fused by weights that depend on the user.
 
-Each expert says how probable every item is: some transformers (`causal`: attention biased by distance, items with their
+Each expert says how probable every item is: some transformers (`causal`: attention biased by distance, gated, items with their
 attributes; their mean is one expert), rules of what follows the last items (`rules`), latent factors (`als`), likeness of attributes
 (`content`), and popularity. The score is a product of experts (Hinton, 2002), weighted by a function of what is known of
 the user: how many items, how common the last one, how sure each expert is (`gate`). The weights are fitted on the held-out items;
@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "length": 200,
     "relative": True,
     "timed": True,
+    "gated": True,
     "attributes": True,
     "wide": 1,
     "dropout": None,
@@ -273,7 +274,7 @@ def _even(rules: Rules | None, *others: ItemRanker | None, popular: bool) -> Gat
 
 
 MEMBER_DIALS = (
-    *("width", "blocks", "heads", "length", "relative", "timed", "attributes", "wide", "dropout", "epochs"),
+    *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
     *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users"),
     *("accumulate", "precision", "torch_compile"),
 )
@@ -300,7 +301,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
     if filled.get("stop_at") is not None:  # chosen by an earlier fit, whose gate knows so many members
         return {**filled, "members": len(filled["stop_at"])}
     width, blocks = int(filled["width"]), int(filled["blocks"])
-    per_target = 6 * width * num_items + 6 * blocks * width * (7 + 2 * int(filled["wide"])) * width
+    per_target = 6 * width * num_items + 6 * blocks * width * (8 + 2 * int(filled["wide"])) * width
     affordable = float(filled["budget_tflop"]) * 1e12 / max(per_target * events, 1)
     filled["members"] = int(np.clip(affordable // int(filled["epochs"]), 1, int(filled["members"])))
     filled["epochs"] = int(np.clip(affordable // filled["members"], 1, int(filled["epochs"])))

@@ -47,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.1,
     "tokens": 2048,
     "relative": True,
+    "gated": True,
     "attributes": True,
     "wide": 1,
     "torch_compile": False,
