@@ -297,7 +297,7 @@ def test_a_softmax_rankers_scores_are_the_log_odds_of_the_next_item(name: str) -
     assert loss < 1.5  # chance: log 30 = 3.4
 
 
-@pytest.mark.parametrize("name", [*ORDERED, "fusion"])
+@pytest.mark.parametrize("name", ORDERED)
 def test_users_of_one_event_teach_nothing_and_the_fit_says_so(name: str) -> None:
     alone = Sequences(Items(("a", "b")), np.array([0, 1, 2]), np.array([1, 2], dtype=np.int32))
     with pytest.raises(TrainingError, match=f"{name}.*: no user has two events"):
