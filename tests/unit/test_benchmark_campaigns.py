@@ -81,6 +81,19 @@ def test_a_fit_that_is_kept_is_not_made_again_and_reads_the_same(shop: Path, tmp
     assert first == second
 
 
+def test_some_rankers_leave_the_whole_table_as_it_is(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports/bench").mkdir(parents=True)
+    (tmp_path / "reports/bench/campaigns.json").write_text("the whole table")
+    assert main(["--rankers", "popularity", "--training-set", str(shop)]) == 0
+    assert "campaigns-part.json" in capsys.readouterr().out
+    part = json.loads((tmp_path / "reports/bench/campaigns-part.json").read_text())
+    assert set(part["rankers"]) == {*AGAINST, "popularity"}
+    assert (tmp_path / "reports/bench/campaigns.json").read_text() == "the whole table"
+
+
 def test_an_unknown_ranker_is_named(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BundleError, match="no ranker is called 'nonsense'"):
         bench(shop, ["nonsense"], settings(tmp_path))

@@ -241,6 +241,8 @@ def test_targets_that_were_had_before_are_counted(tmp_path: Path) -> None:
 def test_a_refit_keeps_the_members_that_the_gate_was_fitted_with() -> None:
     many = Sequences(Items(tuple(map(str, range(9_000)))), np.array([0, 400_000]), np.ones(400_000, dtype=np.int32))
     assert by_size(many, DEFAULTS)["members"] < 3
+    least = by_size(many, {**DEFAULTS, "budget_tflop": 1e-6})
+    assert (least["members"], least["epochs"]) == (1, 1)
     assert by_size(many, {**DEFAULTS, "stop_at": [0.5, 0.6, 0.7]})["members"] == 3
 
 

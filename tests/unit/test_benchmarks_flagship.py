@@ -157,6 +157,20 @@ def test_compression_has_a_row_for_each_form(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "reports/bench/readings.jsonl").read_text().count("\n") == 3
 
 
+def test_compression_keeps_the_rows_of_other_sets_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compression, "as_judged", lambda folder, data: circle(attributes=True))
+    monkeypatch.setattr(compression, "programs", lambda students, sequences: [])
+    dials = [word for name, value in SMALL.items() for word in ("--teacher", f"{name}={value}")]
+    student = {"width": 16, "epochs": 2, "tokens": 128, "length": 10, "lists": 100}
+    dials += [word for name, value in student.items() for word in ("--student", f"{name}={value}")]
+    for seed in ("1", "2", "1"):
+        assert compression.main([str(tmp_path), "--seed", seed, *dials]) == 0
+    rows = json.loads((tmp_path / "reports/bench/compression.json").read_text())["rows"]
+    forms = ["flagship", "student", "student, int8"]
+    assert [(row["seed"], row["ranker"]) for row in rows] == [(seed, form) for seed in (2, 1) for form in forms]
+
+
 @pytest.mark.parametrize("benchmark", [ablation, compression])
 def test_without_data_nothing_is_measured_and_it_is_said(
     benchmark: object, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
