@@ -132,6 +132,16 @@ def test_svd_of_almost_nothing_is_popularity() -> None:
     assert np.isfinite(scores[0, 1:]).all()
 
 
+@pytest.mark.parametrize("name", ["svd", "als", "bpr"])
+def test_factors_give_no_order_among_items_that_nobody_took(name: str) -> None:
+    known = clubs()
+    items = Items(known.items.ids + tuple(f"new {number}" for number in range(30)))
+    histories = Sequences(items, known.offsets, known.items_T)
+    ranker = item_ranker_class(name).fit(histories, held_out_U=None, config=SMALL[name], context=FitContext())
+    scores = ranker.score(histories)
+    assert (scores[:, -30:] == scores[:, -1:]).all()
+
+
 def test_content_finds_an_item_that_nobody_ever_had() -> None:
     split = LeaveOneOut.of(clubs())
     scores = fitted("content").score(split.train.take(np.arange(CLUBS)))

@@ -48,6 +48,8 @@ class SVD(MatrixRanker):
             start = np.random.default_rng(context.seed).normal(size=least).astype(np.float32)
             _, _, right_DV = svds(weighted_UV, k=min(width, least - 1), v0=start)
         factors_VD = np.ascontiguousarray(right_DV.T, dtype=np.float32)
+        nobodys_V = np.diff(had_UV.tocsc().indptr) == 0
+        factors_VD[nobodys_V] = 0.0  # the solver's rounding would give them an order
         return cls({"factors_VD": factors_VD, "weight_V": weight_V, "popularity_V": popularity(sequences)}, hyper)
 
     def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
