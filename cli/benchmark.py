@@ -1,33 +1,11 @@
 """`benchmark sequences`: any next-item ranker on any set of sequences."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
+from cli.bars import fit_bars
 from recommender.benchmarks.sequences import TrainOn, benchmark_file, dial
 from recommender.errors import SettingsError
 from recommender.training.processes import is_first
-
-
-def bars(progress: Progress) -> Callable[[dict[str, Any]], None]:
-    """What shows a fit's facts: a bar for each phase, from its start again for each fit that has the phase (members, trials, refits)."""
-    tasks: dict[str, TaskID] = {}
-    reached: dict[str, tuple[int, int]] = {}
-
-    def show(facts: dict[str, Any]) -> None:
-        phase, step, of = (facts[name] for name in ("phase", "step", "of"))
-        if phase not in tasks:
-            tasks[phase] = progress.add_task(phase, total=of, facts="")
-        elif step <= reached[phase][0] or of != reached[phase][1]:
-            progress.reset(tasks[phase], total=of)
-        reached[phase] = step, of
-        text = f"step {step} of {of} · loss {facts['loss']:.4f} · {facts['steps_a_second']} steps/s"
-        progress.update(tasks[phase], completed=step, facts=text)
-
-    return show
 
 
 def benchmark_sequences(
@@ -58,9 +36,7 @@ def benchmark_sequences(
         raise SettingsError("--compiled: there is no program to compile; name its file with --export")
     if study is not None and not trials:
         raise SettingsError(f"--study {study}: nothing is searched; say how often to try with --trials")
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not is_first()) as progress:
+    with fit_bars() as progress:
         content = benchmark_file(
             interactions,
             attributes,
@@ -72,7 +48,7 @@ def benchmark_sequences(
             config=dict(map(dial, dials)),
             readings=readings,
             checkpoints=checkpoints,
-            progress=bars(progress),
+            progress=progress,
             with_cold=cold,
             program=program,
             compiled=compiled,
@@ -101,10 +77,8 @@ def benchmark_sequences(
     for name, remark in remarks.items():
         if known[name]:
             print(f"{known[name]:,} {remark}")
-    if trials:
-        print(
-            f"{trials} trials took {content['search']['cpu_seconds']:.1f} CPU-seconds and chose {content['search']['dials']}"
-        )
+    if (found := content["search"]) is not None:
+        print(f"{found['trials']} trials took {found['cpu_seconds']:.1f} CPU-seconds and chose {found['dials']}")
     if content["cold"] is not None:
         among = {name: content["cold"][f"among_{name}"]["ndcg@10"] for name in ("all", "cold")}
         print(

@@ -1,5 +1,6 @@
 """The `recommender` command: verbs only, each one call into a room below."""
 
+import errno
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,19 @@ from recommender.errors import RecommenderError, SettingsError
 from recommender.manifest import digest
 from recommender.settings import Settings, TimeSettings, load_settings
 
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""What the system refuses: no right, a full disk. It names the file."""
+
 
 class Verbs(TyperGroup):
-    """An error raised on purpose is a message and exit code 2, never a traceback."""
+    """An error raised on purpose, and what the system refuses, is a message and exit code 2, never a traceback."""
 
     def invoke(self, ctx: typer.Context) -> object:
         try:
             return super().invoke(ctx)
-        except RecommenderError as error:
+        except (RecommenderError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in REFUSALS:
+                raise
             Console(stderr=True, soft_wrap=True).print(
                 f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
             )
@@ -334,7 +340,7 @@ def sequences(
     interactions: Annotated[
         Path,
         typer.Option(
-            help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp. `pos` orders, where there are both; "
+            help="Parquet or CSV (commas, semicolons, tabs or bars) with `user`, `item`, and `pos` or a timestamp. `pos` orders, where there are both; "
             "the file's order, where times are equal."
         ),
     ],

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from recommender.errors import BundleError, CorruptFileError, SettingsError
-from recommender.manifest import read_manifest, whole_folder, write_manifest, write_text
+from recommender.manifest import read_manifest, require_folder_takes_files, whole_folder, write_manifest, write_text
 from recommender.models import Ranker, ranker_class
 from recommender.models.next_item import ItemRanker, item_ranker_class
 from recommender.sequences import Items, Sequences
@@ -58,6 +58,7 @@ def require_replaceable(folder: Path) -> None:
             kind = "folder of something else"
         if kind != ITEM_BUNDLE:
             raise SettingsError(f"{folder}: this is a {kind}, which a {ITEM_BUNDLE} would destroy; name another folder")
+    require_folder_takes_files(folder.absolute().parent)
 
 
 def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from recommender.errors import CorruptFileError, SettingsError
@@ -84,11 +85,22 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
 
 
 def require_writable(path: Path) -> None:
-    """Raises SettingsError where a file cannot be written at `path`: a folder is there, or its folder is not."""
+    """Raises SettingsError where a file cannot be written at `path`: a folder is there, or its folder is not, or takes no file."""
     if path.is_dir():
         raise SettingsError(f"{path}: this is a folder, not a file that can be written")
     if not path.parent.is_dir():
         raise SettingsError(f"{path}: the folder is not there")
+    require_folder_takes_files(path.parent)
+
+
+def require_folder_takes_files(folder: Path) -> None:
+    """Raises SettingsError where no file can be written in `folder`, or in the nearest folder above it that is there."""
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise SettingsError(f"{folder}: nothing can be written there ({error.strerror or error})") from None
 
 
 def require_apart(read: Iterable[Path | None], written: Iterable[Path | None]) -> None:

@@ -1,6 +1,6 @@
 """`make bench-ablation`: what each part of the flagship is worth, with intervals over users; no test item is read.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey] [--seeds 17,18] [--members [--parts gated,width]] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey,ml-100k] [--seeds 17,18] [--members [--parts gated,width]] [--set dial=…]
         [--checkpoints FOLDER]
 
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.benchmarks.machine import machine
-from recommender.benchmarks.quality import SETS, as_judged
+from recommender.benchmarks.quality import PACKAGED, SETS, as_judged
 from recommender.benchmarks.sequences import checkpoints_of, dial, numbers, paired
 from recommender.errors import RecommenderError, SettingsError
 from recommender.evaluation.leave_one_out import judge, scored
@@ -157,14 +157,14 @@ def _replaced(row: dict[str, Any], found: list[dict[str, Any]], *, keep: bool) -
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
-    parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
+    parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join((*SETS, *PACKAGED))}")
     parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
     parser.add_argument("--parts", default="", help="with --members: of gated,relative,…, not all")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on")
     given = parser.parse_args(words)
-    if given.data is None and given.sets != "journey":
+    if given.data is None and not set(given.sets.split(",")) <= set(PACKAGED):
         print("bench-ablation: no data folder was given (make bench-ablation SHARED=…): nothing was measured.")
         return 0
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []

@@ -1,6 +1,6 @@
 """`make bench-quality`: next-item rankers on ML-1M and Amazon Beauty, all seeds, every reading of a test logged.
 
-    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
+    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey,ml-100k] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
         [--checkpoints FOLDER] [--device cuda]
 
 Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
@@ -12,6 +12,7 @@ their own, reports/bench/quality-cuda.json.
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,7 @@ from scipy.stats import ttest_1samp, ttest_ind
 
 from recommender.benchmarks.journey import journey
 from recommender.benchmarks.machine import machine
+from recommender.benchmarks.ml_100k import ml_100k
 from recommender.benchmarks.movielens import movielens_attributes
 from recommender.benchmarks.peer_quality import PEERS, run_peer
 from recommender.benchmarks.sequences import (
@@ -34,18 +36,21 @@ from recommender.benchmarks.sequences import (
     log_reading,
     numbers,
     paired,
-    require_device,
     run,
 )
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import RecommenderError, SettingsError
 from recommender.manifest import write_text
+from recommender.models.next_item import item_ranker_class
 from recommender.models.ranker import FitContext
 from recommender.ranks import ndcg
 from recommender.sequences import Sequences
+from recommender.training.loop import require_device
 
 SETS = {"beauty": "amazon-beauty/Beauty.parquet", "ml-1m": "ml-1m/sequences.parquet"}
 ATTRIBUTES = {"beauty": "amazon-beauty/Beauty_attributes.parquet"}
+PACKAGED: dict[str, Callable[[Path], tuple[Path, Path | None]]] = {"journey": journey, "ml-100k": ml_100k}
+"""Sets that lie in a package, not in the data folder."""
 GOALS = {("beauty", "train"): 0.064, ("beauty", "train+validation"): 0.069, ("ml-1m", "train"): 0.205}
 SEEDLESS = ("rules", "content_rules", "item_popularity", "user_cf", "item_cf", "content")
 OUTPUT, READINGS = Path("reports/bench/quality.json"), Path("reports/bench/readings.jsonl")
@@ -156,16 +161,16 @@ def _key(row: dict[str, Any]) -> tuple[str, str, str, int, str]:
 
 def as_judged(folder: Path, data: str) -> Sequences:
     """The set as it is judged: Beauty with its attributes, ML-1M with nothing but the order of its events, Complete Journey
-    (`journey`, from its package) with attributes and times.
+    with attributes and times, MovieLens-100K with times.
 
     Raises:
         SourceError: a file is missing.
     """
-    if data == "journey":
+    if data in PACKAGED:
         with TemporaryDirectory() as place:
-            return read_interactions(*journey(Path(place)))
+            return read_interactions(*PACKAGED[data](Path(place)))
     if data not in SETS:
-        raise SettingsError(f"{data!r} is no set; there are {', '.join(SETS)}, journey")
+        raise SettingsError(f"{data!r} is no set; there are {', '.join((*SETS, *PACKAGED))}")
     return read_interactions(folder / SETS[data], folder / ATTRIBUTES[data] if data in ATTRIBUTES else None)
 
 
@@ -221,7 +226,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-quality", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--rankers", default="rules,sasrec,fusion")
-    parser.add_argument("--sets", default=",".join(SETS), help="of beauty, ml-1m, journey")
+    parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join((*SETS, *PACKAGED))}")
     parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
     parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")
@@ -229,7 +234,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda, which peers do not train on")
     parser.add_argument("--cold", action="store_true", help="cold items only: one fit without them a ranker and seed")
     given = parser.parse_args(words)
-    if given.data is None and given.sets != "journey":
+    if given.data is None and not set(given.sets.split(",")) <= set(PACKAGED):
         print("bench-quality: no data folder was given (make bench-quality SHARED=…): nothing was measured.")
         return 0
     output = OUTPUT if given.device == "cpu" else OUTPUT.with_name(f"{OUTPUT.stem}-{given.device}.json")
@@ -239,7 +244,7 @@ def main(words: list[str] | None = None) -> int:
         config = dict(map(dial, given.dials))
         for ranker in given.rankers.split(","):
             if ranker not in PEERS:
-                require_device(ranker, given.device)
+                require_device(item_ranker_class(ranker), given.device)
             elif given.device != "cpu":
                 raise SettingsError(f"{ranker}: a peer is trained on the CPU")
         for data in given.sets.split(","):

@@ -26,16 +26,16 @@ from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.lineage import code_version
-from recommender.manifest import digest, require_apart, require_writable, sha256, write_text
+from recommender.manifest import digest, require_apart, require_folder_takes_files, require_writable, sha256, write_text
 from recommender.models.next_item import ItemRanker, item_ranker_class, require_dials, searched_of
 from recommender.models.next_item.export import export, require_exportable
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.training import processes
 from recommender.training.guard import enough_memory
-from recommender.training.loop import device_of
+from recommender.training.loop import require_device
 from recommender.training.precision import cpu_has_units
-from recommender.training.search import search, suggest, write_trials
+from recommender.training.search import COST, search, suggest, write_trials
 
 EXPORTED_USERS = 256
 """On so many users a program is compared with its ranker."""
@@ -140,8 +140,9 @@ def tuned(
     data: str,
     context: FitContext,
     config: dict[str, Any],
-) -> dict[str, Any]:
-    """The dials (`config` and what was searched) that rank the users' validation items best by NDCG@10; the test is not read.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The dials (`config` and what was searched) that rank the users' validation items best by NDCG@10, and what the search took: study,
+    trials and cpu_seconds of all of them, those of earlier calls too. The test is not read.
 
     `trials`: in all, those of an earlier call on the same `data` with the same code included; the first one is the ranker's own
     defaults. They lie in `study` (SQLite), and beside it as JSON. What chooses by the validation items itself (when to stop; the flagship's gate) makes
@@ -156,14 +157,15 @@ def tuned(
     if not space:
         raise SettingsError(f"{name}: nothing is left to search; every dial that could be is set")
 
+    apart = replace(context, checkpoints=None)
+    fit = cls.fits(split.train, held_out_U=split.validation_U, context=apart)
+
     def objective(trial: Any) -> float:
         dials = {**config, **suggest(trial, space)}
         require_dials(name, dials)
         with enough_memory(name, context.device):
-            ranker = cls.fit(split.train, held_out_U=split.validation_U, config=dials, context=apart)
-            return float(judge(ranker, split.train, split.validation_U).ndcg_U().mean())
+            return float(judge(fit(dials), split.train, split.validation_U).ndcg_U().mean())
 
-    apart = replace(context, checkpoints=None)
     own = cls.dials(split.train, config)
     found = search(
         study,
@@ -179,7 +181,9 @@ def tuned(
     write_trials(
         study, {"ranker": name, "judged_on": "validation items", "best": best, "ndcg@10": found.best_value}, listed
     )
-    return best
+    finished = sum(one.value is not None for one in found.trials)
+    spent = round(sum(float(one.user_attrs.get(COST, 0.0)) for one in found.trials), 2)
+    return best, {"study": str(study), "trials": finished, "cpu_seconds": spent, "dials": best}
 
 
 def counts(sequences: Sequences) -> dict[str, int]:
@@ -245,8 +249,10 @@ def benchmark_file(
     for file in (output, readings, program):
         if file is not None:
             require_writable(file)
-    if checkpoints is not None and checkpoints.exists() and not checkpoints.is_dir():
-        raise SettingsError(f"{checkpoints}: checkpoints need a folder, and this is a file")
+    if checkpoints is not None:
+        if checkpoints.exists() and not checkpoints.is_dir():
+            raise SettingsError(f"{checkpoints}: checkpoints need a folder, and this is a file")
+        require_folder_takes_files(checkpoints)
     study = study or output.with_name(f"{output.stem}-study.db")
     if trials:
         require_writable(study)
@@ -259,7 +265,7 @@ def benchmark_file(
     require_apart((interactions, attributes), (output, readings, program, beside, checkpoints, bundle_folder, *named))
     if bundle_folder is not None:
         require_replaceable(bundle_folder)
-    require_device(ranker, device)
+    require_device(item_ranker_class(ranker), device)
     sequences = read_interactions(interactions, attributes)
     data = {"interactions": sha256(interactions), "attributes": attributes and sha256(attributes)}
     context = FitContext(seed=seed, device=device, progress=progress)
@@ -267,10 +273,10 @@ def benchmark_file(
         raise ContractError(interactions.name, "no user has three events, so nobody can be judged", column="user")
     if with_cold:
         cold_split(sequences, seed=seed)
-    began = time.process_time()
+    searched = None
     if trials:
-        config = tuned(sequences, ranker, trials=trials, study=study, data=digest(data), context=context, config=config)
-    searched = time.process_time() - began
+        words: dict[str, Any] = {"trials": trials, "study": study, "data": digest(data), "context": context}
+        config, searched = tuned(sequences, ranker, **words, config=config)
     if checkpoints is not None:
         own = checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config, device=device)
         context = replace(context, checkpoints=own)
@@ -284,7 +290,7 @@ def benchmark_file(
         "counts": counts(sequences),
         "protocol": "leave-one-out, full ranking over unseen items, ties against the ranker, every user of three events and more",
         "data": data,
-        "search": {"study": str(study), "cpu_seconds": round(searched, 2), "dials": config} if trials else None,
+        "search": searched,
         **machine(device),
     }
     write(output, content)
@@ -309,13 +315,6 @@ def benchmark_file(
         }
     write(output, content)
     return content
-
-
-def require_device(ranker: str, device: str) -> None:
-    """Raises SettingsError where a GPU has nothing to do for the ranker, DeviceError where this machine has none."""
-    if device == "cuda" and not item_ranker_class(ranker).trains_on_gpu:
-        raise SettingsError(f"{ranker} is fitted on the CPU; there is nothing for {device} to do. Say --device cpu")
-    device_of(FitContext(device=device))
 
 
 def write(output: Path, content: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""Interaction files -> sequences: Parquet or CSV with `user`, `item`, and `pos` or a timestamp; attributes by `item`.
+"""Interaction files -> sequences: Parquet or CSV (commas, semicolons, tabs or bars) with `user`, `item`, and `pos` or a timestamp;
+attributes by `item`.
 
 Shapes: U users · T events · V items · P pairs of item and attribute.
 """
@@ -145,12 +146,21 @@ def _read(path: Path) -> pd.DataFrame:
         if kind == "Parquet":
             frame = pd.read_parquet(path)
             return frame.reset_index() if any(frame.index.names) else frame
-        frame = pd.read_csv(path, dtype={"user": str, "item": str}, keep_default_na=False, na_values=[""])
+        separator = _separator(list(pd.read_csv(path, nrows=0).columns))
+        frame = pd.read_csv(
+            path, sep=separator, dtype={"user": str, "item": str}, keep_default_na=False, na_values=[""]
+        )
     except Exception as error:
         raise SourceError(f"{path}: cannot be read as {kind} ({error})") from None
     if not isinstance(frame.index, pd.RangeIndex):
         raise SourceError(f"{path}: its rows have more fields than its header, {', '.join(map(str, frame.columns))}")
     return frame
+
+
+def _separator(header: list[str]) -> str:
+    """A comma, or what stands in the only name of a header that was read with commas."""
+    alone = header[0] if len(header) == 1 else ""
+    return next((one for one in ";\t|" if one in alone), ",")
 
 
 def _whole(frame: pd.DataFrame, column: str, path: Path) -> None:
@@ -263,6 +273,13 @@ def _attribute_frame(path: Path) -> pd.DataFrame:
         raise SourceError(f"{path}: no column 'item'; there are {', '.join(map(str, frame.columns))}")
     if "attributes" not in frame.columns and not any(name in frame.columns for name in TEXTS):
         raise SourceError(f"{path}: neither 'attributes' nor a text ({', '.join(TEXTS)})")
+    text = next((one for one in TEXTS if one in frame.columns), None)
+    unread = [str(one) for one in frame.columns if one not in ("item", "attributes", text)]
+    if unread:
+        problem = f"{path}: {', '.join(unread)} {'is' if len(unread) == 1 else 'are'} not read"
+        warnings.warn(
+            f"{problem}; values that the rankers shall know belong into `attributes`, joined by |", stacklevel=2
+        )
     _whole(frame, "item", path)
     return frame
 

@@ -10,19 +10,22 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recommender.errors import DeviceError, TrainingError
+from recommender.errors import DeviceError, SettingsError, TrainingError
 from recommender.manifest import digest
-from recommender.models.ranker import FitContext
+from recommender.models.ranker import FitContext, Ranker
 from recommender.training import processes
 from recommender.training.checkpoints import Checkpoints
 from recommender.training.guard import Guard, enough_memory, out_of_memory
+
+if TYPE_CHECKING:
+    from recommender.models.next_item.ranker import ItemRanker
 
 LOG_EVERY = 10
 Rows = TypeVar("Rows", bound=NDArray[Any])
@@ -99,6 +102,13 @@ def device_of(context: FitContext) -> torch.device:
     if context.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("the device is 'cuda', but this machine shows no GPU to torch. Use 'cpu' or a GPU node.")
     return torch.device(context.device)
+
+
+def require_device(ranker: "type[Ranker] | type[ItemRanker]", device: str) -> None:
+    """Raises SettingsError where a GPU has nothing to do for the ranker, DeviceError where this machine has none."""
+    if device == "cuda" and not ranker.trains_on_gpu:
+        raise SettingsError(f"{ranker.name} is fitted on the CPU; there is nothing for {device} to do. Say cpu")
+    device_of(FitContext(device=device))
 
 
 def seed_of(seed: int, phase: str, step: int) -> int:
@@ -268,18 +278,13 @@ def _resume(
             prefix, suffix = "optimiser.", f".{name}"
             keys = [key for key in found.tensors if key.startswith(prefix) and key.endswith(suffix)]
             optimiser.state[parameter] = {
-                key[len(prefix) : -len(suffix)]: _tensor(found.tensors[key], parameter)
+                key[len(prefix) : -len(suffix)]: torch.from_numpy(found.tensors[key]).to(parameter.device)
                 for key in keys
                 if key[len(prefix) : -len(suffix)] in ("step", "exp_avg", "exp_avg_sq")
             }
             if f"best.{name}" in found.tensors:
-                best[name] = _tensor(found.tensors[f"best.{name}"], parameter)
+                best[name] = torch.from_numpy(found.tensors[f"best.{name}"]).to(parameter.device)
     return int(found.numbers["step"]), list(found.numbers["judged"]), bool(found.numbers.get("halved", False))
-
-
-def _tensor(array: NDArray[Any], parameter: nn.Parameter) -> Tensor:
-    tensor = torch.from_numpy(array)
-    return tensor.to(parameter.device) if array.ndim else tensor
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

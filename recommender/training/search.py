@@ -4,6 +4,7 @@ What may be searched is said beside a ranker's `DEFAULTS`, as `SEARCHED`: a rang
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from recommender.errors import SettingsError, TrainingError
 from recommender.manifest import write_text
 
 SQLITE = b"SQLite format 3\0"
+COST = "cpu_seconds"
+"""What each trial took, among its attributes."""
 
 if TYPE_CHECKING:
     import optuna
@@ -87,11 +90,14 @@ def search(
     failed: list[Exception] = []
 
     def tried(trial: optuna.Trial) -> float:
+        began = time.process_time()
         try:
             return objective(trial)
         except (TrainingError, SettingsError) as error:
             failed.append(error)
             raise
+        finally:
+            trial.set_user_attr(COST, round(time.process_time() - began, 2))
 
     found.optimize(tried, n_trials=max(trials - len(finished), 0), catch=(TrainingError, SettingsError))
     if not any(one.state == optuna.trial.TrialState.COMPLETE for one in found.trials):

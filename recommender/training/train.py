@@ -24,6 +24,7 @@ from recommender.models import FitContext, Ranker, ranker_class
 from recommender.models.dials import check_dials
 from recommender.settings import Settings
 from recommender.training.checkpoints import PROGRESS, STEPS
+from recommender.training.progress import lines
 
 if TYPE_CHECKING:
     from recommender.training.sets import TrainingSet
@@ -47,7 +48,8 @@ def train(
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Fit `ranker` at gate_from, test_from and as_of; write `output`/fits/{gate,test,live}, `output`/lineage.json, and the curves of
-    what is trained in steps below `output`/progress: gate.jsonl, …; of a fit of several networks gate/member-0.jsonl, ….
+    what is trained in steps below `output`/progress: gate.jsonl, …; of a fit of several networks gate/member-0.jsonl, …. `say` is told
+    how far a fit is.
 
     A finished `output` of the same data, configuration and code is returned as it is.
 
@@ -89,6 +91,7 @@ def train(
                 checkpoints=place,
                 checkpoint_every_s=settings.training.checkpoint_every_s,
                 earlier=earlier,
+                progress=say and lines(say),
             )
             made = fit_at(cls, data, moment, settings.training.rankers.get(ranker, {}), context)
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})

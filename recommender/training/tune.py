@@ -7,7 +7,7 @@ The final test is never read here. Trials lie in one SQLite study, so a search t
 result is a small JSON file that says what was tried.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -73,7 +73,16 @@ SPACES: Mapping[str, Space] = {
 `benchmark sequences --trials`)."""
 
 
-def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study: Path, *, folds: int = 1) -> Tuned:
+def tune(
+    training_set: Path,
+    ranker: str,
+    trials: int,
+    settings: Settings,
+    study: Path,
+    *,
+    folds: int = 1,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Tuned:
     """Search `trials` configurations of `ranker` in all (finished ones of an earlier call included); `study`: SQLite file.
 
     `folds`: 1 judges by the gate period alone; more judge by the mean over as many successive periods before test_from. The first
@@ -82,15 +91,19 @@ def tune(training_set: Path, ranker: str, trials: int, settings: Settings, study
 
     Raises:
         BundleError: the ranker has nothing to tune.
+        SettingsError: a GPU for a ranker that has no use for it.
+        DeviceError: the device is absent.
         LabelError: a period that judges knows one class only.
         PeriodError: there are not enough campaigns for so many folds.
     """
+    from recommender.training.loop import require_device
     from recommender.training.sets import TrainingSet
 
     if ranker not in SPACES:
         raise BundleError(f"{ranker}: nothing to tune; there are {', '.join(SPACES)}")
+    require_device(ranker_class(ranker), settings.training.device)
     data = TrainingSet.open(training_set)
-    objective = _Objective(data, ranker, settings, folds_of(data, settings, folds))
+    objective = _Objective(data, ranker, settings, folds_of(data, settings, folds), progress)
     present = {**defaults_of(ranker), **settings.training.rankers.get(ranker, {})}
     found = search(
         study,
@@ -151,8 +164,15 @@ def folds_of(data: "TrainingSet", settings: Settings, count: int) -> list[Fold]:
 class _Objective:
     """Mean log loss of fits at the folds' starts, each on its fold."""
 
-    def __init__(self, data: "TrainingSet", ranker: str, settings: Settings, folds: Sequence[Fold]) -> None:
-        self.data, self.settings, self.ranker, self.folds = data, settings, ranker, folds
+    def __init__(
+        self,
+        data: "TrainingSet",
+        ranker: str,
+        settings: Settings,
+        folds: Sequence[Fold],
+        progress: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        self.data, self.settings, self.ranker, self.folds, self.progress = data, settings, ranker, folds, progress
         self.judged = []
         starts_N = data.times_us("starts_at")
         for fold in folds:
@@ -175,7 +195,7 @@ class _Objective:
     def __call__(self, trial: "optuna.Trial") -> float:
         training = self.settings.training
         config = {**training.rankers.get(self.ranker, {}), **suggest(trial, SPACES[self.ranker])}
-        context = FitContext(seed=training.seed, device=training.device)
+        context = FitContext(seed=training.seed, device=training.device, progress=self.progress)
         losses = []
         for fold, (judged, redeemed_N) in zip(self.folds, self.judged, strict=True):
             fitted = fit_at(ranker_class(self.ranker), self.data, fold.starts, config, context)

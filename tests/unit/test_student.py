@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +106,26 @@ def test_lists_are_probabilities_of_the_teachers_best_items_at_no_more_places_th
 def test_what_was_chosen_teaches_a_second_student_without_anything_held_out() -> None:
     again = Student.fit(split().train, held_out_U=None, config={**SMALL, **student().chosen()}, context=ONE)
     assert judge(again, split().train_and_validation, split().test_U).summary()["ndcg@10"] > 0.9
+
+
+def test_students_that_want_the_same_of_their_teacher_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[object] = []
+    fit = Fusion.fit
+
+    def counted(*given: Any, **named: Any) -> Fusion:
+        fitted.append(named["config"])
+        return fit(*given, **named)
+
+    monkeypatch.setattr(Fusion, "fit", counted)
+    fits = Student.fits(split().train, held_out_U=split().validation_U, context=ONE)
+    configs = [{**SMALL, "epochs": 1, "teacher": TEACHER, "softness": softness} for softness in (0.2, 0.8)]
+    made = [fits(config) for config in configs]
+    assert len(fitted) == 1
+    alone = Student.fit(split().train, held_out_U=split().validation_U, config=configs[1], context=ONE)
+    np.testing.assert_array_equal(made[1].score(split().train), alone.score(split().train))
+    assert made[0].chosen()["teacher"] == made[1].chosen()["teacher"]
+    fits({**configs[0], "lists": 40})
+    assert len(fitted) == 3
 
 
 def test_rounded_weights_are_off_by_half_a_scale_at_most() -> None:

@@ -12,18 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from random_examples import random_examples
 
 from recommender import bundle
 from recommender.candidates import boundaries as known_boundaries
 from recommender.candidates import version_of
 from recommender.datasets.synthetic import World
-from recommender.errors import PeriodError, TrainingError
+from recommender.errors import DeviceError, PeriodError, SettingsError, TrainingError
 from recommender.models import FitContext, ranker_class
 from recommender.report.training import page_of_fits
 from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
 from recommender.training.checkpoints import Checkpoints
+from recommender.training.progress import lines
 from recommender.training.sets import TrainingSet, write_training_set
 from recommender.training.train import boundaries, fit_at
 
@@ -160,7 +162,9 @@ def test_a_training_leaves_three_verified_bundles_and_their_lineage(shop: Path, 
 def test_a_training_of_several_networks_leaves_the_curves_of_each_and_no_checkpoint(shop: Path, tmp_path: Path) -> None:
     small = {"members": 2, "width": 8, "blocks": 1, "heads": 1, "length": 10, "tokens": 2048, "campaign_events": 20}
     chosen = settings(tmp_path / "var", rankers={"fusion": {**small, "epochs": 1}})
-    train(shop, ranker="fusion", settings=chosen, output=tmp_path / "out")
+    said: list[str] = []
+    train(shop, ranker="fusion", settings=chosen, output=tmp_path / "out", say=said.append)
+    assert sum(line.startswith("sasrec: step ") for line in said) == 6, "one line at the end of each of six networks"
     names = [f"{fit}/member-{member}" for fit in ("gate", "test", "live") for member in (0, 1)]
     logs = (tmp_path / "out/progress").rglob("*.jsonl")
     assert {path.relative_to(tmp_path / "out/progress").as_posix() for path in logs} == {f"{n}.jsonl" for n in names}
@@ -243,3 +247,27 @@ def test_tuning_reads_the_gate_period_and_continues_its_study(shop: Path, tmp_pa
     assert again.trials[:2] == first.trials
     assert again.log_loss <= first.log_loss
     assert json.loads(study.with_suffix(".json").read_text())["judged_on"] == "gate period"
+
+
+def test_tuning_refuses_a_gpu_that_has_nothing_to_do_or_is_not_there(shop: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from recommender.training.tune import tune
+
+    on_gpu = settings(tmp_path / "var", device="cuda")
+    with pytest.raises(SettingsError, match="logistic is fitted on the CPU; there is nothing for cuda to do"):
+        tune(shop, "logistic", 1, on_gpu, tmp_path / "a.db")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="no GPU"):
+            tune(shop, "transformer", 1, on_gpu, tmp_path / "a.db")
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_progress_is_a_line_now_and_then_and_one_at_the_end() -> None:
+    said: list[str] = []
+    show = lines(said.append, every_s=1000.0)
+    facts = {"phase": "pretrain", "of": 1200, "loss": 3.25, "steps_a_second": 4.0}
+    for step in (400, 800, 1200):
+        show({**facts, "step": step})
+    assert said == ["pretrain: step 1,200 of 1,200, loss 3.2500, 4.0 steps/s"]
+    lines(said.append, every_s=0.0)({**facts, "step": 400})
+    assert said[1] == "pretrain: step 400 of 1,200, loss 3.2500, 4.0 steps/s, 200 s left"

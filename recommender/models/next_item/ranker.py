@@ -4,7 +4,7 @@ Shapes: U users · V items, rows 1 … V (row 0 is no item) · D width of a vect
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
@@ -52,6 +52,13 @@ class ItemRanker(ABC):
             TrainingError: the loss stopped being finite, or memory ran out.
             DeviceError: the context's device is absent.
         """
+
+    @classmethod
+    def fits(
+        cls, sequences: Sequences, *, held_out_U: NDArray[np.int32] | None, context: FitContext
+    ) -> Callable[[Mapping[str, Any]], Self]:
+        """`fit` for many configurations of one ranker on the same sequences: work that they share may be done once."""
+        return lambda config: cls.fit(sequences, held_out_U=held_out_U, config=config, context=context)
 
     @abstractmethod
     def score(self, sequences: Sequences) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ so that the softmax over all items stays the one of `training.softmax`, in its m
 Shapes: U users · V items, rows 1 … V · M targets · D width · P places with a list · K items of a list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from recommender.manifest import digest
 from recommender.models.next_item import neural
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.fusion import Fusion
@@ -98,11 +99,26 @@ class Student(SASRec):
         config: Mapping[str, Any],
         context: FitContext,
     ) -> Self:
-        dials = {**DEFAULTS, **config}
-        teacher_dials = {name: dials[name] for name in ("accumulate", "precision", "torch_compile")} | dials["teacher"]
-        apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
-        teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=teacher_dials, context=apart)
-        return cls.taught(teacher, sequences, held_out_U=held_out_U, config=config, context=context)
+        return cls.fits(sequences, held_out_U=held_out_U, context=context)(config)
+
+    @classmethod
+    def fits(
+        cls, sequences: Sequences, *, held_out_U: NDArray[np.int32] | None, context: FitContext
+    ) -> Callable[[Mapping[str, Any]], Self]:
+        """As of every ranker; the teacher is fitted and asked once for all students that want the same of it."""
+        taught: dict[str, tuple[dict[str, Any], Lists]] = {}
+
+        def lesson(config: Mapping[str, Any]) -> tuple[dict[str, Any], Lists]:
+            dials = {**DEFAULTS, **config}
+            own = {name: dials[name] for name in ("accumulate", "precision", "torch_compile")} | dials["teacher"]
+            key = digest(own, dials["lists"], dials["listed"])
+            if key not in taught:
+                apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
+                teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=own, context=apart)
+                taught[key] = teacher.chosen(), ask(teacher, sequences, dials, seed=context.seed)
+            return taught[key]
+
+        return lambda config: cls._learned(*lesson(config), sequences, held_out_U, config, context)
 
     @classmethod
     def taught(
@@ -115,14 +131,27 @@ class Student(SASRec):
         context: FitContext,
     ) -> Self:
         """A student of a teacher that is there already, fitted on the same sequences. Otherwise as `fit`."""
+        lists = ask(teacher, sequences, {**DEFAULTS, **config}, seed=context.seed)
+        return cls._learned(teacher.chosen(), lists, sequences, held_out_U, config, context)
+
+    @classmethod
+    def _learned(
+        cls,
+        chosen: dict[str, Any],
+        lists: Lists,
+        sequences: Sequences,
+        held_out_U: NDArray[np.int32] | None,
+        config: Mapping[str, Any],
+        context: FitContext,
+    ) -> Self:
+        """A student of the `lists` of a teacher who had `chosen` so."""
         hyper = {**DEFAULTS, **config, "int8": False}
-        lists = ask(teacher, sequences, hyper, seed=context.seed)
 
         def loss(model: CausalEncoder, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
             return softened(model, sequences, batch, lists, float(hyper["softness"]))
 
         made = cls._train(sequences, held_out_U, hyper, context, loss)
-        made._chosen["teacher"] = {**hyper["teacher"], **teacher.chosen()}
+        made._chosen["teacher"] = {**hyper["teacher"], **chosen}
         return made.in_int8() if {**DEFAULTS, **config}["int8"] else made
 
     def in_int8(self) -> Self:
