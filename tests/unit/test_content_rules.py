@@ -68,7 +68,8 @@ def test_items_without_content_and_shops_without_cold_items_are_ranked_by_the_ru
     np.testing.assert_array_equal(fit(sequences).score(sequences), fit(sequences, Rules).score(sequences))
 
 
-def test_an_encoder_that_is_not_there_is_named():
-    split = cold_split(by_text(shop(items=84)), 0.25, seed=1)
+@pytest.mark.parametrize("described", [True, False])
+def test_an_encoder_that_is_not_there_is_named_whether_it_is_needed_or_not(described):
+    sequences = by_text(shop(items=84)) if described else shop(items=84)
     with pytest.raises(SettingsError, match="/nowhere/encoder"):
-        fit(split.train, text="/nowhere/encoder")
+        fit(cold_split(sequences, 0.25, seed=1).train if described else sequences, text="/nowhere/encoder")

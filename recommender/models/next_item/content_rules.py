@@ -20,7 +20,7 @@ from recommender.models.next_item.content import content_vectors
 from recommender.models.next_item.rules import Rules
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, Sequences
-from recommender.text import text_vectors
+from recommender.text import encoder_folder, text_vectors
 from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
@@ -69,7 +69,13 @@ class ContentRules(Rules):
 
 
 def kin(items: Items, warm_V: NDArray[np.bool_], hyper: Mapping[str, Any]) -> sparse.csr_matrix:
-    """For each cold item its most similar warm ones, similarities summing to 1: [V + 1, V + 1], empty rows for all others."""
+    """For each cold item its most similar warm ones, similarities summing to 1: [V + 1, V + 1], empty rows for all others.
+
+    Raises:
+        SettingsError: `hyper["text"]` names no encoder, whether one is needed or not.
+    """
+    if isinstance(hyper["text"], str) and hyper["text"]:
+        encoder_folder(hyper["text"])
     size = items.num + 1
     warm = np.flatnonzero(warm_V)
     cold = np.setdiff1d(np.arange(1, size), warm)
