@@ -80,6 +80,8 @@ RULES: dict[str, Any] = {"decay": 1.5, "read_decay": 2.5, "backward": 0.0, "popu
 """Steeper than the dials of `rules` alone: what follows the very last items."""
 SPREAD = 0.03
 """Share of the rules' and the factors' probability that goes to popularity: no item is impossible."""
+FEW_EPOCHS = 10
+"""A transformer that a budget gives fewer is hardly trained."""
 FLOOR, RARE = 1e-9, 1e-6
 
 
@@ -127,6 +129,11 @@ class Fusion(ItemRanker):
         kin_VV = kin(sequences.items, popularity_V > 0, {**content_rules.DEFAULTS, **likes})
         if not hyper["members"] and int({**DEFAULTS, **config}["members"]):
             warnings.warn("fusion: no user has two events to learn from; it does without transformers", stacklevel=2)
+        wanted, afforded = int({**DEFAULTS, **config}["epochs"]), int(hyper["epochs"])
+        if afforded < min(FEW_EPOCHS, wanted):
+            size = f"{len(sequences.items_T):,} events and {sequences.items.num:,} items"
+            message = f"fusion: budget_tflop={hyper['budget_tflop']:g} pays for {afforded} of {wanted} epochs of {size}"
+            warnings.warn(f"{message}; more of it takes longer and ranks better", stacklevel=2)
         members = []
         stops = hyper.get("stop_at") or [None] * int(hyper["members"])
         for number in range(int(hyper["members"])):
