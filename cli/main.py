@@ -1,38 +1,16 @@
 """The `recommender` command: verbs only, each one call into a room below."""
 
-import errno
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.markup import escape
-from typer.core import TyperGroup
 
-from recommender.errors import RecommenderError, SettingsError
+from cli.verbs import Verbs
+from recommender.errors import SettingsError
 from recommender.manifest import digest
 from recommender.settings import Settings, TimeSettings, load_settings
-
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-"""What the system refuses: no right, a full disk. It names the file."""
-
-
-class Verbs(TyperGroup):
-    """An error raised on purpose, and what the system refuses, is a message and exit code 2, never a traceback."""
-
-    def invoke(self, ctx: typer.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except (RecommenderError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in REFUSALS:
-                raise
-            Console(stderr=True, soft_wrap=True).print(
-                f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
-            )
-            raise typer.Exit(2) from None
-
 
 app = typer.Typer(
     cls=Verbs,

@@ -267,13 +267,17 @@ def _times(values: "pd.Series[Any]", name: str, path: Path) -> NDArray[np.int64]
     return np.asarray(parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64))
 
 
+def _text_column(frame: pd.DataFrame) -> str | None:
+    return next((one for one in TEXTS if one in frame.columns), None)
+
+
 def _attribute_frame(path: Path) -> pd.DataFrame:
     frame = _read(path)
     if "item" not in frame.columns:
         raise SourceError(f"{path}: no column 'item'; there are {', '.join(map(str, frame.columns))}")
-    if "attributes" not in frame.columns and not any(name in frame.columns for name in TEXTS):
+    if "attributes" not in frame.columns and _text_column(frame) is None:
         raise SourceError(f"{path}: neither 'attributes' nor a text ({', '.join(TEXTS)})")
-    text = next((one for one in TEXTS if one in frame.columns), None)
+    text = _text_column(frame)
     unread = [str(one) for one in frame.columns if one not in ("item", "attributes", text)]
     if unread:
         problem = f"{path}: {', '.join(unread)} {'is' if len(unread) == 1 else 'are'} not read"
@@ -292,7 +296,7 @@ def _items(
     if listed is None or described is None or path is None:
         return Items(names)
     rows = np.searchsorted(ids, described) + 1
-    text = next((one for one in TEXTS if one in listed.columns), None)
+    text = _text_column(listed)
     texts = None
     if text is not None:
         found = [""] * len(names)

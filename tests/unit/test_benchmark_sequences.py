@@ -67,12 +67,6 @@ def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: 
     assert not (tmp_path / "out.json").exists()
 
 
-def test_a_budget_that_pays_for_few_epochs_is_named(tmp_path: Path) -> None:
-    small = {"members": 1, "width": 8, "heads": 1, "blocks": 1, "tokens": 64, "text": False}
-    with pytest.warns(UserWarning, match=r"budget_tflop=1e-07 pays for 1 of 30 epochs of 40 events and 9 items"):
-        benchmark(events(tmp_path / "e.csv"), ranker="fusion", config={**small, "budget_tflop": 1e-7})
-
-
 def test_another_device_in_the_same_checkpoints_folder_is_another_run(tmp_path: Path) -> None:
     some = read_interactions(events(tmp_path / "e.csv"))
     on_cpu, on_gpu = (checkpoints_of(tmp_path, some, "sasrec", 1, device=device) for device in ("cpu", "cuda"))

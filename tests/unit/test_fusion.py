@@ -156,3 +156,9 @@ def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> 
     again = Fusion.restore(ranker.tensors(), ranker.config())
     np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))
     assert judge(again, split.train_and_validation, split.test_U).summary()["users"] == 200
+
+
+def test_a_budget_that_pays_for_few_epochs_is_named() -> None:
+    walks = Sequences(NOBODY, np.arange(21) * 4, np.tile(np.arange(1, 5, dtype=np.int32), 20))
+    with pytest.warns(UserWarning, match=r"budget_tflop=1e-07 pays for 1 of 6 epochs of 80 events and 40 items"):
+        Fusion.fit(walks, held_out_U=None, config={**SMALL, "budget_tflop": 1e-7}, context=FitContext())
