@@ -1,20 +1,20 @@
 """`make bench-ablation`: what each part of the flagship is worth, with intervals over users; no test item is read.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey,ml-100k] [--seeds 17,18] [--members [--parts gated,width]] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey,ml-100k] [--seeds 17,18] [--members] [--parts gated,width] [--set dial=…]
         [--checkpoints FOLDER]
 
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
 validation is judged here, and the item before that holds a fit's validation. The flagship is fitted once a seed; then each part is
-left out and the gate fitted anew. `--members` trains one transformer, and one without each of its own parts (or of those that
-`--parts` names by their dials), instead. A user's gain
-is the mean over the seeds. In a folder for checkpoints a killed fit goes on. Rows of a set are written when all its seeds are done:
+left out and the gate fitted anew; without a part of its transformers that `--parts` names by its dial, the whole flagship is fitted
+again. `--members` trains one transformer, and one without each of its own parts (or of those that `--parts` names), instead. A
+user's gain is the mean over the seeds. In a folder for checkpoints a killed fit goes on. Rows of a set are written when all its seeds are done:
 a killed run leaves those of the run before.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
 
 Expert = TypeVar("Expert", bound=ItemRanker)
+Kind = TypeVar("Kind", Fusion, SASRec)
 OUTPUT = Path("reports/bench/ablation.json")
 WHOLE = "the flagship"
 OWN_PARTS: dict[str, dict[str, Any]] = {
@@ -48,6 +49,16 @@ OWN_PARTS: dict[str, dict[str, Any]] = {
     "without times": {"timed": False},
     "with label smoothing": {"smoothing": 0.1},
 }
+
+
+def own_parts(split: LeaveOneOut, hyper: dict[str, Any], only: Collection[str]) -> dict[str, dict[str, Any]]:
+    """What leaves out each part that a transformer of these dials has; `only`: those that are no more than these. SettingsError: none."""
+    absent = {"without attributes": not split.train.items.num_attributes, "without times": not hyper["timed"]}
+    every = {"half as wide": {"width": int(hyper["width"]) // 2}, **OWN_PARTS}
+    found = {name: without for name, without in every.items() if not absent.get(name) and set(without) <= set(only)}
+    if only and not found:
+        raise SettingsError(f"--parts {','.join(only)}: the transformers of this set have none of these")
+    return found
 
 
 def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
@@ -91,25 +102,6 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
         yield name, judge(some, split.train_and_validation, split.test_U).ndcg_U()
 
 
-def transformers(
-    split: LeaveOneOut,
-    hyper: dict[str, Any],
-    context_of: Callable[[str, dict[str, Any]], FitContext],
-    only: Collection[str] = (),
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """One transformer, and one without each of its parts; `only`: of those that are no more than these dials."""
-    absent = {"without attributes": not split.train.items.num_attributes, "without times": not hyper["timed"]}
-    half = {"width": int(hyper["width"]) // 2}
-    for name, without in {"one transformer alone": {}, "half as wide": half, **OWN_PARTS}.items():
-        if absent.get(name) or (only and not set(without) <= set(only)):
-            continue
-        dials = {one: hyper[one] for one in MEMBER_DIALS} | without
-        made = SASRec.fit(
-            split.train, held_out_U=split.validation_U, config=dials, context=context_of("transformer", dials)
-        )
-        yield name, judge(made, split.train_and_validation, split.test_U).ndcg_U()
-
-
 def left_out(
     sequences: Sequences,
     config: dict[str, Any],
@@ -119,19 +111,26 @@ def left_out(
     only: Collection[str] = (),
     checkpoints: Path | None = None,
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Of the flagship with these dials: its `parts`, or with `members` those (`only` some) of one of its `transformers`."""
-
-    def context_of(name: str, dials: dict[str, Any]) -> FitContext:
-        own = checkpoints and checkpoints_of(checkpoints, sequences, name, "train", seed, dials)
-        return FitContext(seed=seed, checkpoints=own)
-
+    """Of the flagship with these dials its `parts`, and it without each of `only`, its transformers' dials; with `members` one of its
+    transformers, and one without each of `only`, or of all if there are none. Each with its users' NDCG@10."""
     sequences = LeaveOneOut.of(sequences).train_and_validation
     split = LeaveOneOut.of(sequences)
+
+    def fitted(kind: type[Kind], dials: dict[str, Any]) -> Kind:
+        own = checkpoints and checkpoints_of(checkpoints, sequences, kind.__name__.lower(), "train", seed, dials)
+        context = FitContext(seed=seed, checkpoints=own)
+        return kind.fit(split.train, held_out_U=split.validation_U, config=dials, context=context)
+
+    hyper = by_size(split.train, {**DEFAULTS, **config})
+    without = own_parts(split, hyper, MEMBER_DIALS if members and not only else only)
     if members:
-        return transformers(split, by_size(split.train, {**DEFAULTS, **config}), context_of, only)
-    context = context_of("fusion", config)
-    fusion = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
-    return parts(split, fusion, seed=seed)
+        whole = {one: hyper[one] for one in MEMBER_DIALS}
+        without = {"one transformer alone": {}, **without}
+    else:
+        yield from parts(split, fitted(Fusion, config), seed=seed)
+    for name, dials in without.items():
+        made = fitted(SASRec, whole | dials) if members else fitted(Fusion, config | dials)
+        yield name, judge(made, split.train_and_validation, split.test_U).ndcg_U()
 
 
 def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -160,7 +159,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join((*SETS, *PACKAGED))}")
     parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
-    parser.add_argument("--parts", default="", help="with --members: of gated,relative,…, not all")
+    parser.add_argument("--parts", default="", help="of gated,relative,…: the transformers' parts")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on")
     given = parser.parse_args(words)
@@ -172,8 +171,6 @@ def main(words: list[str] | None = None) -> int:
         config, only = dict(map(dial, given.dials)), [part.strip() for part in given.parts.split(",") if part.strip()]
         require_dials("fusion", config)
         known = {name for without in OWN_PARTS.values() for name in without} | {"width"}
-        if only and not given.members:
-            raise SettingsError("--parts are a transformer's: they go with --members")
         if not set(only) <= known:
             raise SettingsError(f"--parts are some of {', '.join(sorted(known))}; not {given.parts!r}")
         for data in given.sets.split(","):
@@ -187,8 +184,6 @@ def main(words: list[str] | None = None) -> int:
                     gains.setdefault(name, []).append(gain_U)
                     print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)
             found = rows_of(gains, {**facts, "config": config, **machine()})
-            if only and len(found) == 1:
-                raise SettingsError(f"--parts {given.parts}: the transformers of {data} have none of these")
             rows = [row for row in rows if not _replaced(row, found, keep=bool(only))] + found
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             write_text(OUTPUT, json.dumps({"rows": rows}, indent=1))

@@ -81,7 +81,7 @@ def test_an_ablation_of_named_parts_trains_without_those_only_and_leaves_other_r
     assert ablation.main([*call, "relative", "--seeds", "18"]) == 0
     assert variants() == ["one transformer alone", "without the distance bias"], "the others stand beside another one"
     capsys.readouterr()
-    for wrong, named in (("gate", "'gate'"), ("timed", "beauty")):
+    for wrong, named in (("gate", "'gate'"), ("timed", "--parts timed")):
         assert ablation.main([*call, wrong]) == 2
         assert named in capsys.readouterr().err
     assert ablation.main([*call, "relative", "--set", "wdth=3"]) == 2
@@ -100,6 +100,16 @@ def test_an_ablation_never_sees_the_test_item_and_goes_on_with_a_fit_that_was_cu
     assert len(first) == 6
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert log.read_text() == steps, "no second fit"
+
+
+def test_the_whole_flagship_is_fitted_again_without_a_named_part_of_its_transformers(tmp_path: Path) -> None:
+    asked = {**SMALL, "members": 1, "relative": True}
+    of = {"members": False, "seed": 5, "checkpoints": tmp_path}
+    gains = dict(left_out(circle(attributes=False), asked, only=["relative", "smoothing"], **of))
+    assert list(gains)[-2:] == ["without the distance bias", "with label smoothing"]
+    assert len(list(tmp_path.glob("*/member-0/progress.jsonl"))) == 3
+    with pytest.raises(SettingsError, match="--parts timed"):
+        next(left_out(circle(attributes=False), asked, only=["timed"], members=False, seed=5))
 
 
 def test_an_ablation_averages_each_users_gain_over_the_seeds() -> None:
