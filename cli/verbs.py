@@ -9,8 +9,11 @@ from typer.core import TyperGroup
 
 from recommender.errors import RecommenderError
 
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-"""What the system refuses: no right, a full disk. It names the file."""
+REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+}
+"""What the system refuses: no right, a full disk, a name that cannot be. It names the file."""
 
 
 class Verbs(TyperGroup):

@@ -19,7 +19,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from recommender.errors import BundleError, CorruptFileError, SettingsError
-from recommender.manifest import read_manifest, require_folder_takes_files, whole_folder, write_manifest, write_text
+from recommender.manifest import (
+    MANIFEST,
+    read_manifest,
+    require_folder_takes_files,
+    require_short_name,
+    whole_folder,
+    write_manifest,
+    write_text,
+)
 from recommender.models import Ranker, ranker_class
 from recommender.models.next_item import ItemRanker, item_ranker_class
 from recommender.sequences import Items, Sequences
@@ -51,13 +59,22 @@ def require_replaceable(folder: Path) -> None:
     """Raises SettingsError where `save_items` would destroy something that is not a bundle, or cannot write."""
     if not folder.name or not folder.absolute().parent.is_dir():
         raise SettingsError(f"{folder}: a bundle needs a folder of its own, in a folder that is there")
+    require_short_name(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        try:
-            kind = read_manifest(folder, verify=False).get("kind") if folder.is_dir() else "file"
-        except CorruptFileError:
-            kind = "folder of something else"
+        kind, own = "file", set()
+        if folder.is_dir():
+            try:
+                manifest = read_manifest(folder, verify=False)
+                kind, own = str(manifest.get("kind")), {MANIFEST, *manifest["files"]}
+            except CorruptFileError:
+                kind = "folder of something else"
         if kind != ITEM_BUNDLE:
             raise SettingsError(f"{folder}: this is a {kind}, which a {ITEM_BUNDLE} would destroy; name another folder")
+        strange = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*")} - own)
+        if strange:
+            raise SettingsError(
+                f"{folder / strange[0]}: this is none of the bundle's files, and a new bundle would destroy it"
+            )
     require_folder_takes_files(folder.absolute().parent)
 
 

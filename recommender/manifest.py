@@ -24,6 +24,8 @@ from recommender.errors import CorruptFileError, SettingsError
 MANIFEST = "manifest.json"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 YOUNG_S = 60.0
+LONGEST_NAME = 244
+"""Bytes: a name may have 255, and what is written atomically has one of 10 or 11 more for a while."""
 
 
 def sha256(path: Path) -> str:
@@ -64,7 +66,9 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
         files = {name: (str(file["sha256"]), int(file["bytes"])) for name, file in manifest["files"].items()}
     except (FileNotFoundError, NotADirectoryError):
         if not folder.is_dir():
-            raise CorruptFileError(f"{folder}: no such folder") from None
+            raise CorruptFileError(
+                f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'}"
+            ) from None
         raise CorruptFileError(
             f"{path}: missing; {folder} was never completely written. Run the step that makes it again."
         ) from None
@@ -86,11 +90,18 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
 
 def require_writable(path: Path) -> None:
     """Raises SettingsError where a file cannot be written at `path`: a folder is there, or its folder is not, or takes no file."""
+    require_short_name(path)
     if path.is_dir():
         raise SettingsError(f"{path}: this is a folder, not a file that can be written")
     if not path.parent.is_dir():
         raise SettingsError(f"{path}: the folder is not there")
     require_folder_takes_files(path.parent)
+
+
+def require_short_name(path: Path) -> None:
+    """Raises SettingsError where the name is too long for a file that is written whole or not at all."""
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise SettingsError(f"{path}: the name is longer than {LONGEST_NAME} bytes")
 
 
 def require_folder_takes_files(folder: Path) -> None:
@@ -103,13 +114,24 @@ def require_folder_takes_files(folder: Path) -> None:
         raise SettingsError(f"{folder}: nothing can be written there ({error.strerror or error})") from None
 
 
-def require_apart(read: Iterable[Path | None], written: Iterable[Path | None]) -> None:
-    """Raises SettingsError where something would be written over what is read, or two things to one place."""
-    taken = {path.resolve() for path in read if path is not None}
+def require_apart(read: Iterable[Path | None], written: Iterable[Path | None], *, replaced: Path | None = None) -> None:
+    """Raises SettingsError where something would be written over what is read, or two things to one place, or anything that is named
+    lies in `replaced`, a folder that is written anew as a whole."""
+    taken = {_real(path): path for path in read if path is not None}
     for path in written:
-        if path is not None and path.resolve() in taken:
-            raise SettingsError(f"{path}: this place is named twice, so one thing would be written over another")
-        taken |= {path.resolve()} if path is not None else set()
+        if path is not None:
+            if _real(path) in taken:
+                raise SettingsError(f"{path}: this place is named twice, so one thing would be written over another")
+            taken[_real(path)] = path
+    for real, path in taken.items() if replaced is not None else ():
+        if replaced is not None and real.is_relative_to(_real(replaced)):
+            raise SettingsError(
+                f"{path}: this lies in {replaced}, which is written anew as a whole; name another place"
+            )
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def write_text(path: Path, text: str) -> None:

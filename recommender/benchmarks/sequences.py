@@ -35,7 +35,7 @@ from recommender.training import processes
 from recommender.training.guard import enough_memory
 from recommender.training.loop import require_device
 from recommender.training.precision import cpu_has_units
-from recommender.training.search import COST, search, suggest, write_trials
+from recommender.training.search import COST, require_study, search, suggest, write_trials
 
 EXPORTED_USERS = 256
 """On so many users a program is compared with its ranker."""
@@ -255,14 +255,16 @@ def benchmark_file(
         require_folder_takes_files(checkpoints)
     study = study or output.with_name(f"{output.stem}-study.db")
     if trials:
-        require_writable(study)
+        require_study(study)
         if processes.started() > 1:
             raise SettingsError(
                 "a search is one process's work: leave out torchrun, or name the dials and leave out trials"
             )
     named = (study, study.with_suffix(".json")) if trials else ()
     beside = program and program.with_name(f"{program.name}.json")
-    require_apart((interactions, attributes), (output, readings, program, beside, checkpoints, bundle_folder, *named))
+    require_apart(
+        (interactions, attributes), (output, readings, program, beside, checkpoints, *named), replaced=bundle_folder
+    )
     if bundle_folder is not None:
         require_replaceable(bundle_folder)
     require_device(item_ranker_class(ranker), device)

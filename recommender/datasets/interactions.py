@@ -6,6 +6,7 @@ Shapes: U users · T events · V items · P pairs of item and attribute.
 
 import ast
 import re
+import textwrap
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -108,7 +109,8 @@ def _events(path: Path) -> tuple[pd.DataFrame, NDArray[np.int64] | None, NDArray
     frame = _read(path)
     for column in ("user", "item"):
         if column not in frame.columns:
-            raise SourceError(f"{path}: no column {column!r}; there are {', '.join(map(str, frame.columns))}")
+            there = textwrap.shorten(", ".join(map(str, frame.columns)), 300, placeholder=" …")
+            raise SourceError(f"{path}: no column {column!r}; there are {there}")
         _whole(frame, column, path)
     if not len(frame):
         raise SourceError(f"{path}: no rows; there is nothing to learn from and nobody to ask for")
@@ -140,7 +142,9 @@ def _by_user(
 
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise SourceError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+        raise SourceError(
+            f"{path}: {'a folder, not a file' if path.is_dir() else 'not a plain file' if path.exists() else 'no such file'}"
+        )
     kind = "Parquet" if path.suffix.lower() in (".parquet", ".pq") else "CSV"
     try:
         if kind == "Parquet":

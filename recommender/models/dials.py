@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from recommender.errors import SettingsError
@@ -49,6 +50,8 @@ def check_dials(name: str, defaults: Mapping[str, Any], given: Mapping[str, Any]
 def _wrong(name: str, dial: str, default: Any, value: Any) -> str:
     if dial == "text":
         return "" if isinstance(value, (bool, str)) else "; it is true, false or the folder of an encoder"
+    if dial == "text_cache" and isinstance(value, str) and value and Path(value).exists() and not Path(value).is_dir():
+        return "; it is a folder, and this is a file"
     if dial == "hidden" and isinstance(default, list):
         whole = isinstance(value, list) and value and all(type(one) is int and one > 0 for one in value)
         return "" if whole else "; it is a list of whole numbers, each at least 1"

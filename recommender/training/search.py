@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from recommender.errors import SettingsError, TrainingError
-from recommender.manifest import write_text
+from recommender.manifest import require_writable, write_text
 
 SQLITE = b"SQLite format 3\0"
 COST = "cpu_seconds"
@@ -47,6 +47,30 @@ def suggest(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
     return out
 
 
+def require_study(file: Path) -> None:
+    """Raises SettingsError where no study can be kept in `file`: it cannot be written, or something else is there or at its JSON's place."""
+    beside = file.with_suffix(".json")
+    for one in (file, beside):
+        require_writable(one)
+    if "?" in str(file):
+        raise SettingsError(f"{file}: a study's name cannot hold a question mark")
+    if beside.exists() and not _of_a_study(beside):
+        raise SettingsError(
+            f"{beside}: this is not of a study, and that of {file.name} would overwrite it; name another one"
+        )
+    if file.exists():
+        with file.open("rb") as opened:
+            if opened.read(len(SQLITE)) not in (b"", SQLITE):
+                raise SettingsError(f"{file}: this is no study; name a file that is not there yet, or an earlier study")
+
+
+def _of_a_study(beside: Path) -> bool:
+    try:
+        return "trials" in json.loads(beside.read_text(encoding="utf-8"))
+    except (ValueError, TypeError):
+        return False
+
+
 def search(
     file: Path,
     study: str,
@@ -67,11 +91,8 @@ def search(
     import optuna
     from sqlalchemy.exc import DatabaseError
 
-    if file.exists():
-        with file.open("rb") as opened:
-            if opened.read(len(SQLITE)) not in (b"", SQLITE):
-                raise SettingsError(f"{file}: this is no study; name a file that is not there yet, or an earlier study")
     file.parent.mkdir(parents=True, exist_ok=True)
+    require_study(file)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         found = optuna.create_study(

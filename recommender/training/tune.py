@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from recommender.errors import BundleError, LabelError, PeriodError
 from recommender.evaluation.periods import from_microseconds, microseconds
+from recommender.lineage import code_version
+from recommender.manifest import digest
 from recommender.models import FitContext, defaults_of, ranker_class
 from recommender.models.next_item import ITEM_RANKERS, rules
 from recommender.settings import Settings
@@ -83,7 +85,8 @@ def tune(
     folds: int = 1,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Tuned:
-    """Search `trials` configurations of `ranker` in all (finished ones of an earlier call included); `study`: SQLite file.
+    """Search `trials` configurations of `ranker` in all; `study`: SQLite file. Finished ones of an earlier call are included where the
+    training set, the ranker's settings, seed, device, folds and code are the same.
 
     `folds`: 1 judges by the gate period alone; more judge by the mean over as many successive periods before test_from. The first
     trial is the ranker's present configuration, so the result is never worse than it there. Writes `study` with the ending .json
@@ -104,10 +107,11 @@ def tune(
     require_device(ranker_class(ranker), settings.training.device)
     data = TrainingSet.open(training_set)
     objective = _Objective(data, ranker, settings, folds_of(data, settings, folds), progress)
-    present = {**defaults_of(ranker), **settings.training.rankers.get(ranker, {})}
+    dials, of = settings.training.rankers.get(ranker, {}), (settings.training.seed, settings.training.device)
+    present = {**defaults_of(ranker), **dials}
     found = search(
         study,
-        f"{ranker}-{data.manifest['content_hash'][:12]}" + (f"-{folds}-folds" if folds > 1 else ""),
+        f"{ranker}-{digest(data.manifest['content_hash'], dials, *of, objective.folds, code_version())[:12]}",
         objective,
         trials=trials,
         start={name: present[name] for name in SPACES[ranker] if name in present},

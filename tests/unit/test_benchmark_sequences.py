@@ -59,14 +59,6 @@ def test_other_data_in_the_same_checkpoints_folder_are_another_run(tmp_path: Pat
     assert checkpoints_of(tmp_path, some, "sasrec", 1) != checkpoints_of(tmp_path, named, "sasrec", 1)
 
 
-@pytest.mark.parametrize("place", ["output", "checkpoints", "bundle_folder", "program"])
-def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: str, tmp_path: Path) -> None:
-    nowhere = Path("/proc") / "found"  # takes no file, not even root's
-    with pytest.raises(SettingsError, match=r"/proc.*: nothing can be written there"):
-        benchmark(events(tmp_path / "e.csv"), ranker="student", **{place: nowhere})
-    assert not (tmp_path / "out.json").exists()
-
-
 def test_another_device_in_the_same_checkpoints_folder_is_another_run(tmp_path: Path) -> None:
     some = read_interactions(events(tmp_path / "e.csv"))
     on_cpu, on_gpu = (checkpoints_of(tmp_path, some, "sasrec", 1, device=device) for device in ("cpu", "cuda"))

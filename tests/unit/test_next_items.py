@@ -14,7 +14,7 @@ from recommender.benchmarks.ml_100k import MEMBER
 from recommender.benchmarks.quality import as_judged, difference
 from recommender.benchmarks.sequences import benchmark_file
 from recommender.datasets.interactions import read_histories, read_interactions
-from recommender.errors import BundleError, ContractError, CorruptFileError, SettingsError, SourceError, TrainingError
+from recommender.errors import BundleError, ContractError, SettingsError, SourceError, TrainingError
 from recommender.manifest import write_manifest
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
 from recommender.sequences import Items
@@ -236,24 +236,6 @@ def test_what_was_left_out_is_said_and_a_file_of_other_items_is_refused(
         write_next_items(tmp_path / "kept", asked, tmp_path / "n.csv", top=1, skip_unknown=True)
 
 
-def test_nothing_is_written_over_what_is_read_or_over_another_output(tmp_path: Path) -> None:
-    from cli.next_items import write_next_items
-
-    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
-    asked = events(tmp_path / "events.parquet")
-    before = asked.read_bytes()
-    with pytest.raises(SettingsError, match=r"events\.parquet: this place is named twice"):
-        write_next_items(tmp_path / "kept", asked, tmp_path / "kept" / ".." / "events.parquet", top=1)
-    with pytest.raises(SettingsError, match=r"users\.parquet: this place is named twice"):
-        write_next_items(tmp_path / "kept", asked, tmp_path / "users.parquet", top=1, vectors=tmp_path)
-    words: dict[str, Any] = {"ranker": "rules", "train_on": "train", "seed": 1}
-    with pytest.raises(SettingsError, match=r"events\.parquet: this place is named twice"):
-        benchmark_file(asked, None, output=asked, **words)
-    with pytest.raises(SettingsError, match=r"o\.json: this place is named twice"):
-        benchmark_file(asked, None, output=tmp_path / "o.json", readings=tmp_path / "o.json", **words)
-    assert asked.read_bytes() == before
-
-
 def test_a_bundle_can_be_read_by_whom_its_other_files_can_be_read_by(tmp_path: Path) -> None:
     benchmark(tmp_path, bundle_folder=tmp_path / "kept")
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "kept").iterdir()}
@@ -371,30 +353,3 @@ def test_a_searched_run_resumes_no_checkpoint_of_other_dials(tmp_path: Path) -> 
 def test_dials_that_cannot_stand_together_are_not_chosen(tmp_path: Path) -> None:
     found = benchmark(tmp_path, ranker="sasrec", config={"epochs": 1, "heads": 64}, trials=6)
     assert found["config"]["width"] in (64, 128)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ({"bundle_folder": Path("papers")}, "would destroy"),
-        ({"bundle_folder": Path("paper.txt")}, "would destroy"),
-        ({"bundle_folder": Path("nowhere/kept")}, "in a folder that is there"),
-        ({"output": Path("papers")}, "this is a folder"),
-        ({"readings": Path("papers")}, "this is a folder"),
-        ({"ranker": "sasrec", "program": Path("papers")}, "this is a folder"),
-        ({"checkpoints": Path("paper.txt")}, "checkpoints need a folder"),
-        ({"trials": 2, "study": Path("paper.txt")}, "this is no study"),
-        ({"trials": 2, "study": Path("papers")}, "this is a folder"),
-        ({"trials": 2, "study": Path("out.db")}, "this place is named twice"),
-    ],
-)
-def test_a_place_that_cannot_be_written_to_is_said_first(words: dict[str, Any], message: str, tmp_path: Path) -> None:
-    (tmp_path / "papers").mkdir()
-    for path in (tmp_path / "papers" / "thesis.txt", tmp_path / "paper.txt"):
-        path.write_text("years of work")
-    placed = {name: tmp_path / value if isinstance(value, Path) else value for name, value in words.items()}
-    with pytest.raises(SettingsError, match=message):
-        benchmark(tmp_path, **placed)
-    assert (tmp_path / "papers" / "thesis.txt").read_text() == (tmp_path / "paper.txt").read_text() == "years of work"
-    with pytest.raises(CorruptFileError, match=r"paper\.txt: no such folder"):
-        bundle.load_items(tmp_path / "paper.txt")

@@ -36,7 +36,7 @@ def haste() -> Sequences:
     for _ in range(400):
         hasty = rng.random() < 0.5
         items.append((rng.integers(V) + np.arange(3) * 7 + np.array([0, 0, 1 if hasty else 10])) % V + 1)
-        times.append(np.array([0, 60_000_000 if hasty else 3 * DAY, DAY * 9]))
+        times.append(20_000 * DAY + np.array([0, 60_000_000 if hasty else 3 * DAY, DAY * 9]))
     return Sequences(
         Items(tuple(map(str, range(1, V + 1)))),
         np.arange(401, dtype=np.int64) * 3,
@@ -89,8 +89,8 @@ def test_the_flagship_is_timed_where_there_are_times_and_says_so_when_they_are_g
     short = haste()
     assert short.times_T is not None
     offsets, later = np.arange(201, dtype=np.int64) * 6, np.arange(1200) % 6 // 3 * 10 * DAY
-    counted = replace(short, offsets=offsets, times_T=short.times_T + later)  # two users' events are one's
-    sequences = replace(counted, times_T=short.times_T + later + 20_000 * DAY)
+    sequences = replace(short, offsets=offsets, times_T=short.times_T + later)  # two users' events are one's
+    counted = replace(sequences, times_T=short.times_T + later - 20_000 * DAY)
     assert by_size(sequences, dict(DEFAULTS))["timed"]
     assert not by_size(counted, dict(DEFAULTS))["timed"], "in 1970 nobody wrote times"
     assert not by_size(replace(sequences, times_T=None), dict(DEFAULTS))["timed"]
@@ -98,5 +98,6 @@ def test_the_flagship_is_timed_where_there_are_times_and_says_so_when_they_are_g
     ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config={**DIALS, "epochs": 2}, context=FitContext())
     loaded = Fusion.restore(ranker.tensors(), ranker.config())
     assert np.array_equal(loaded.score(split.train), ranker.score(split.train))
-    with pytest.raises(BundleError, match="fitted on events with times"):
-        ranker.score(replace(split.train, times_T=None))
+    for no_clock in (None, split.train.places_T()):
+        with pytest.raises(BundleError, match="fitted on events with times"):
+            ranker.score(replace(split.train, times_T=no_clock))

@@ -246,6 +246,10 @@ def test_tuning_reads_the_gate_period_and_continues_its_study(shop: Path, tmp_pa
     assert len(first.trials) == 2
     assert again.trials[:2] == first.trials
     assert again.log_loss <= first.log_loss
+    other = settings(tmp_path / "var", rankers={"logistic": {"strength": 0.05}})
+    assert [one["strength"] for one in tune(shop, "logistic", 1, other, study).trials] == [0.05], (
+        "another configuration"
+    )
     assert json.loads(study.with_suffix(".json").read_text())["judged_on"] == "gate period"
 
 
