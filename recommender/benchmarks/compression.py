@@ -10,7 +10,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -112,22 +113,37 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["set"], row["seed"], row["teacher"], row["student"]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch and for NumPy's matrices."""
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def latency(score: Score, sequences: Sequences) -> dict[str, float]:
     """CPU milliseconds of one user's request (median), and of a user within a batch."""
     users = np.flatnonzero(sequences.lengths_U > 0)
     drawn = np.random.default_rng(1).choice(users, max(REQUESTS, BATCH))
     one = [sequences.take(drawn[place : place + 1]) for place in range(REQUESTS)]
     many = sequences.take(drawn[:BATCH])
-    for warm in (one[0], many):
-        score(warm)
     took = []
-    for user in one:
+    with one_thread():
+        for warm in (one[0], many):
+            score(warm)
+        for user in one:
+            began = time.process_time()
+            score(user)
+            took.append(time.process_time() - began)
         began = time.process_time()
-        score(user)
-        took.append(time.process_time() - began)
-    began = time.process_time()
-    score(many)
-    batch = time.process_time() - began
+        score(many)
+        batch = time.process_time() - began
     return {"ms_a_request": float(np.median(took)) * 1e3, "ms_a_user_of_512": batch / BATCH * 1e3}
 
 
