@@ -212,6 +212,9 @@ def _order(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, N
         row = int(np.flatnonzero(wrong)[0])
         problem = "is not a number" if pd.isna(places.iloc[row]) else "is not finite"
         raise ContractError(path.name, problem, column="pos", row=f"row {row}")
+    if pd.api.types.is_float_dtype(places) and (places.abs() >= EXACT).any():
+        row = int(np.flatnonzero(places.abs() >= EXACT)[0])
+        raise ContractError(path.name, "is too large to tell one place from the next", column="pos", row=f"row {row}")
     try:
         return _clock(frame, path), places.to_numpy()
     except (SourceError, ContractError) as error:

@@ -148,6 +148,11 @@ def test_attributes_bring_items_that_were_never_met(tmp_path: Path) -> None:
         (lambda frame: frame.assign(item=frame["item"].where(frame.index != 7, " ")), ContractError, "item: .*row 7"),
         (lambda frame: frame.assign(user=frame["user"].where(frame.index != 7, "")), ContractError, "user: .*row 7"),
         (lambda frame: pd.concat([frame, frame.tail(1)]), ContractError, "two events at one pos"),
+        (
+            lambda frame: frame.assign(pos=[10**25 + row for row in range(len(frame))]),
+            ContractError,
+            "too large.*row 0",
+        ),
         (lambda frame: frame.head(0), SourceError, "no rows"),
     ],
 )
