@@ -144,13 +144,14 @@ def training(name: str, device: str, *, length: int, tokens: int, items: int, st
                 clock["began"] = time.perf_counter()
             return encoder.loss(sequences, part(batch), rng)
 
+        if own.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(own)
         run_phase(name, encoder, Divisible(loss_at), schedule, context)
         _wait(own)
     rate = users * length * steps / (time.perf_counter() - clock["began"])
     row = {"row": name, "length": length, "tokens_a_second": rate, "flops_a_second": rate * shape.flops(length, items)}
     if own.type == "cuda":
         row["peak_memory_mb"] = torch.cuda.max_memory_allocated(own) / 2**20
-        torch.cuda.reset_peak_memory_stats(own)
     return row
 
 

@@ -29,6 +29,7 @@ from recommender.models.transformer import (
 )
 from recommender.models.vocabulary import Vocabulary
 from recommender.training.loop import Divisible, Part, Schedule, Sum, reproducible, run_phase, seed_of
+from recommender.training.precision import has_units
 
 Parts = tuple[Network, Preprocessing, Vocabulary, tuple[str, ...], dict[str, Any], dict[str, Any]]
 
@@ -125,7 +126,7 @@ def _pretrain(
         if not len(starts):
             return Sum(torch.zeros(()), 0.0)
         batch = to_device(batch_of(corpus, starts, ends), device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" and has_units(device)):
             loss, weight = next_basket_loss(encoder, batch, axes_VA)
         return Sum(loss, float(weight))
 
@@ -248,8 +249,7 @@ class _Task:
 
     def loss(self, pairs: NDArray[np.int64]) -> Tensor:
         """Cross entropy of participation, and a little of Huber on the folded money where it is known."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            out = self.outputs(pairs).float()
+        out = self.outputs(pairs)  # float32: the linear part in it was fitted so
         target_NH = self.targets_NH[torch.from_numpy(pairs).to(self.device)].expand_as(out)
         redeem = functional.binary_cross_entropy_with_logits(out[..., 0], target_NH[..., 0])
         known = torch.isfinite(target_NH[..., 1:])

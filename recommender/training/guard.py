@@ -58,13 +58,15 @@ class Guard:
         return ""
 
 
+NO_MEMORY = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
+"""What is said where the error has no class of its own: by the CPU's allocator; by CUDA, cuBLAS and cuDNN."""
 LEAST = 10
 """Losses to know before one can be called an explosion."""
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(one in str(error) for one in NO_MEMORY)
 
 
 @contextmanager

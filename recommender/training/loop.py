@@ -1,4 +1,4 @@
-"""The loop: steps of AdamW that can be killed at any moment and resumed to the same weights, bit for bit.
+"""The loop: steps of AdamW that can be killed at any moment and resumed to the same weights: on a CPU bit for bit.
 
 Nothing random outlives a step: batches come from (seed, phase, step) and the generator of dropout is seeded anew at every step, so
 a checkpoint needs the model, the optimiser, the best weights and the step's number only. A batch is a sum over its rows and a weight, so it
@@ -123,15 +123,17 @@ def reproducible(context: FitContext) -> Iterator[torch.device]:
     afterwards; out of memory is a TrainingError.
     """
     device = device_of(context)
-    threads = torch.get_num_threads()
+    processes.join(device)
+    threads, plans = torch.get_num_threads(), torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.set_num_threads(1)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each shape, and each step has groups of another one
     state = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     try:
         with enough_memory("training", context.device), state:
-            processes.join(device)
             yield device
     finally:
         torch.set_num_threads(threads)
+        torch.backends.cuda.enable_cudnn_sdp(plans)
 
 
 def run_phase(

@@ -14,14 +14,21 @@ from recommender.models.dials import CHOICES
 
 
 def half(precision: str, device: torch.device) -> bool:
-    """Whether products are of bfloat16: as `precision` says; "auto" means on a GPU, and on a CPU that has units for it.
+    """Whether products are of bfloat16: as `precision` says; "auto" means on a machine that has units for it.
 
     Raises:
         SettingsError: there is no such precision.
     """
     if precision not in CHOICES["precision"]:
         raise SettingsError(f"precision is {precision!r}; it is one of {', '.join(CHOICES['precision'])}")
-    return precision == "bf16" or (precision == "auto" and (device.type == "cuda" or cpu_has_units()))
+    return precision == "bf16" or (precision == "auto" and has_units(device))
+
+
+def has_units(device: torch.device) -> bool:
+    """Whether the device has units for products of bfloat16; GPUs from before Ampere imitate them, slowly."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return cpu_has_units()
 
 
 @cache

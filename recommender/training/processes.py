@@ -18,9 +18,10 @@ def join(device: torch.device) -> None:
     that another one had before, and wait for it for ever."""
     if started() == 1 or distributed.is_initialized():
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else None
+    if own is not None:
+        torch.cuda.set_device(own)
+    distributed.init_process_group("gloo" if own is None else "nccl", device_id=own)
     atexit.register(distributed.destroy_process_group)
 
 

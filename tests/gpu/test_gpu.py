@@ -48,17 +48,25 @@ def test_the_softmax_and_its_gradients_are_the_cpus(smoothing: float) -> None:
         torch.testing.assert_close(own, cpu, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("parts", [{}, {"relative": True, "gated": True}])
-def test_a_batchs_loss_is_the_cpus(split: LeaveOneOut, parts: dict[str, bool]) -> None:
+@pytest.mark.parametrize("parts", [{}, {"relative": True, "gated": True}, {"relative": True, "timed": True}])
+def test_a_batchs_loss_and_its_gradients_are_the_cpus(split: LeaveOneOut, parts: dict[str, bool]) -> None:
     hyper = {**DEFAULTS, **SMALL, **parts, "precision": "fp32"}
+    rng = np.random.default_rng(0)
+    start_us = np.datetime64("2024-01-01", "us").astype(np.int64)
+    timed = replace(split.train, times_T=start_us + np.sort(rng.integers(10**13, size=len(split.train.items_T))))
     torch.manual_seed(2)
-    encoder = CausalEncoder(Size(V, split.train.num_users, 0, 0), hyper).eval()
-    batch = encoder.batches(split.train, np.random.default_rng(0))[0]
-    losses = []
+    encoder = CausalEncoder(Size(V, timed.num_users, 0, 0), hyper).eval()
+    batch = encoder.batches(timed, rng)[0]
+    found = []
     for device in ("cpu", DEVICE):
-        found = encoder.to(device).loss(split.train, batch, np.random.default_rng(0))
-        losses.append(float(found.loss.detach()) / found.weight)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        encoder.to(device).zero_grad()
+        part = encoder.loss(timed, batch, np.random.default_rng(0))
+        part.loss.backward()
+        grads = {name: one.grad.cpu() for name, one in encoder.named_parameters() if one.grad is not None}
+        found.append({"loss": part.loss.detach().cpu(), **grads})
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-3, msg=name)
 
 
 @pytest.mark.parametrize("dials", [{"precision": "fp32"}, {"precision": "bf16"}, {"torch_compile": True}])

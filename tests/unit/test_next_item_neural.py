@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from recommender.errors import BundleError, DeviceError, SettingsError, TrainingError
+from recommender.errors import BundleError, DeviceError, TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class
 from recommender.models.next_item.bert4rec import from_end, masks
@@ -21,8 +21,6 @@ from recommender.models.next_item.sasrec import SASRec
 from recommender.models.next_item.student import Student
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
-from recommender.training import precision
-from recommender.training.compiler import has_compiler
 from recommender.training.loop import Sum
 from recommender.training.precision import cpu_has_units
 
@@ -408,50 +406,3 @@ def test_the_flagship_and_a_students_teacher_take_batches_in_parts(monkeypatch: 
         largest.append(max(rows))
         rows.clear()
     assert largest[1] == -(-largest[0] // 2)
-
-
-@pytest.mark.parametrize(
-    ("device", "units", "halved"), [("cuda", False, True), ("cpu", True, True), ("cpu", False, False)]
-)
-def test_auto_is_bfloat16_where_there_are_units_for_it(
-    device: str, units: bool, halved: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(precision, "cpu_has_units", lambda: units)
-    assert precision.half("auto", torch.device(device)) is halved
-    assert precision.half("bf16", torch.device(device))
-    assert not precision.half("fp32", torch.device(device))
-
-
-@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
-@pytest.mark.filterwarnings("ignore")  # torch's own
-def test_compiled_blocks_learn_what_the_others_learn_and_leave_nothing_in_the_ranker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    dials = {
-        **item_defaults_of("sasrec"),
-        "width": 16,
-        "blocks": 1,
-        "tokens": 256,
-        "epochs": 2,
-        "precision": "fp32",
-        "dropout": 0.0,
-    }
-    kind, sequences, parts = item_ranker_class("sasrec"), walks(), []
-    compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda part, **words: parts.append(part) or compile_(part, **words))
-    plain, made = (
-        kind.fit(sequences, held_out_U=None, config={**dials, "torch_compile": compiled}, context=FitContext())
-        for compiled in (False, True)
-    )
-    np.testing.assert_allclose(made.score(sequences)[:, 1:], plain.score(sequences)[:, 1:], rtol=1e-3, atol=1e-3)
-    assert len(parts) == 2
-    assert isinstance(made, SASRec)
-    assert "join" not in vars(made.model.blocks[0])
-
-
-def test_without_a_compiler_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    dials = {**item_defaults_of("sasrec"), "torch_compile": True}
-    with pytest.raises(SettingsError, match="torch_compile=true needs a C\\+\\+ compiler, and g\\+\\+ is not here"):
-        item_ranker_class("sasrec").fit(walks(), held_out_U=None, config=dials, context=FitContext())

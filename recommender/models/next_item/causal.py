@@ -60,6 +60,12 @@ class _Looked(torch.autograd.Function):
         return torch.stack(list(sums)).to(grad_BHLL.dtype), None
 
 
+def _embedded(table_HK: Tensor, classes: Tensor) -> Tensor:
+    """table_HK[:, classes] as [..., H, L, L], for a GPU: indexing adds up the gradient of one class one by one there, and counting waits
+    for the device; `embedding` sorts."""
+    return functional.embedding(classes, table_HK.T).movedim(-1, -3)
+
+
 class Block(nn.Module):
     """Attention and feed-forward."""
 
@@ -106,10 +112,14 @@ class Block(nn.Module):
 
     def _bias(self, group: Group, length: int) -> Tensor | None:
         """What is added before the softmax: [H, L, L] by distance, [B, H, L, L] by time too; None: nothing."""
-        bias = None if self.distance_HK is None else self.distance_HK[:, distances(length, group.real.device)]
+        bias, device = None, group.real.device
+        if self.distance_HK is not None:
+            far_LL = distances(length, device)
+            bias = self.distance_HK[:, far_LL] if device.type == "cpu" else _embedded(self.distance_HK, far_LL)
         if self.gap_HK is None or group.gaps_BLL is None:
             return bias
-        timed_BHLL: Tensor = _Looked.apply(self.gap_HK, group.gaps_BLL)  # type: ignore[no-untyped-call]
+        look = _Looked.apply if device.type == "cpu" else _embedded
+        timed_BHLL: Tensor = look(self.gap_HK, group.gaps_BLL)
         return timed_BHLL if bias is None else timed_BHLL + bias
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -180,10 +190,9 @@ class CausalEncoder(AttributeMeans):
         """Attention's groups have another shape at each step, so what is compiled is what blocks do to all tokens alike.
 
         Raises:
-            SettingsError: there is neither a C++ compiler nor a GPU.
+            SettingsError: there is no compiler.
         """
-        if self.device.type == "cpu":
-            require_compiler("torch_compile=true")
+        require_compiler("torch_compile=true", self.device.type)
         for block in self.blocks:
             for name in ("project", "join"):
                 setattr(block, name, torch.compile(getattr(block, name), dynamic=True))
