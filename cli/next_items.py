@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recommender.bundle import load_items
 from recommender.datasets.interactions import read_histories
-from recommender.errors import SettingsError
+from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.leave_one_out import best_items
 from recommender.manifest import require_apart, require_writable, write_bytes
 
@@ -33,6 +33,7 @@ def write_next_items(
 
     Raises:
         SettingsError: the file's ending is of neither, a place cannot be written to, or the ranker has no vectors.
+        ContractError: the ranker sees the time between events, and the file has counters or years instead.
     """
     if output.suffix.lower() not in (".parquet", ".pq", ".csv"):
         raise SettingsError(f"--output {output}: neither Parquet nor CSV; end the name in .parquet or .csv")
@@ -46,6 +47,11 @@ def write_next_items(
     if vectors is not None and vectors_VD is None:
         raise SettingsError(f"--vectors: {ranker.name} has none; docs/models.md says which rankers do")
     users, histories, left_out = read_histories(interactions, items, skip_unknown=skip_unknown)
+    if ranker.config().get("hyper", {}).get("timed") and histories.times_T is not None and not histories.has_clock:
+        raise ContractError(
+            interactions.name,
+            "these times are no clock's (none lies from 1990 to 2100), and the ranker was fitted on a clock's times",
+        )
     rows_UN, scores_UN = best_items(ranker, histories, top, seen=seen)
     held_UN = rows_UN > 0
     places_R, ranks_R = held_UN.nonzero()

@@ -70,7 +70,7 @@ def require_replaceable(folder: Path) -> None:
                 kind = "folder of something else"
         if kind != ITEM_BUNDLE:
             raise SettingsError(f"{folder}: this is a {kind}, which a {ITEM_BUNDLE} would destroy; name another folder")
-        strange = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*")} - own)
+        strange = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - own)
         if strange:
             raise SettingsError(
                 f"{folder / strange[0]}: this is none of the bundle's files, and a new bundle would destroy it"

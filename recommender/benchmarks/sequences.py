@@ -246,7 +246,8 @@ def benchmark_file(
     require_dials(ranker, config)
     if seed < 0:
         raise SettingsError(f"seed is {seed}; it is 0 or more")
-    for file in (output, readings, program):
+    beside = program and program.with_name(f"{program.name}.json")
+    for file in (output, readings, program, beside):
         if file is not None:
             require_writable(file)
     if checkpoints is not None:
@@ -261,7 +262,6 @@ def benchmark_file(
                 "a search is one process's work: leave out torchrun, or name the dials and leave out trials"
             )
     named = (study, study.with_suffix(".json")) if trials else ()
-    beside = program and program.with_name(f"{program.name}.json")
     require_apart(
         (interactions, attributes), (output, readings, program, beside, checkpoints, *named), replaced=bundle_folder
     )

@@ -20,7 +20,7 @@ ATTRIBUTES = tuple(axis for axis, name in enumerate(AXES) if name != "product")
 """Axes whose values are attributes of an item; its product is the item itself."""
 STAND_INS = ("product_type", "category", "department")
 """Where items stand in for a campaign of which none is known: the finest axis that has any."""
-DECISION_US = 60 * 365 * DAY_US
+DECISION_US = 30 * 365 * DAY_US
 """Histories know ages, not times: every decision is laid at this one moment."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from recommender.errors import SettingsError, TrainingError
 from recommender.manifest import require_writable, write_text
@@ -52,8 +53,6 @@ def require_study(file: Path) -> None:
     beside = file.with_suffix(".json")
     for one in (file, beside):
         require_writable(one)
-    if "?" in str(file):
-        raise SettingsError(f"{file}: a study's name cannot hold a question mark")
     if beside.exists() and not _of_a_study(beside):
         raise SettingsError(
             f"{beside}: this is not of a study, and that of {file.name} would overwrite it; name another one"
@@ -97,7 +96,7 @@ def search(
     try:
         found = optuna.create_study(
             study_name=study,
-            storage=f"sqlite:///{file}",
+            storage=f"sqlite:///{quote(str(file))}",
             direction=direction,
             load_if_exists=True,
         )

@@ -353,3 +353,24 @@ def test_a_searched_run_resumes_no_checkpoint_of_other_dials(tmp_path: Path) -> 
 def test_dials_that_cannot_stand_together_are_not_chosen(tmp_path: Path) -> None:
     found = benchmark(tmp_path, ranker="sasrec", config={"epochs": 1, "heads": 64}, trials=6)
     assert found["config"]["width"] in (64, 128)
+
+
+def test_a_ranker_that_sees_a_clocks_times_refuses_counters_and_answers_single_users(tmp_path: Path) -> None:
+    from cli.next_items import write_next_items
+
+    frame = pd.read_parquet(events(tmp_path / "events.parquet"))
+    clock = frame.assign(timestamp=1_700_000_000 + 90_000 * frame["pos"]).drop(columns="pos")
+    clock.loc[clock["user"] == "u7", "timestamp"] %= 1_000_000  # not known: among others that is no clock either
+    clock.to_parquet(tmp_path / "clock.parquet")
+    words: dict[str, Any] = {"train_on": "train", "seed": 1, "output": tmp_path / "out.json"}
+    kept = tmp_path / "kept"
+    benchmark_file(
+        tmp_path / "clock.parquet", None, ranker="fusion", config=SMALL["fusion"], bundle_folder=kept, **words
+    )
+    clock[clock["user"] == "u3"].to_parquet(tmp_path / "one.parquet")
+    write_next_items(kept, tmp_path / "one.parquet", tmp_path / "next.csv", top=2)
+    assert len(pd.read_csv(tmp_path / "next.csv")) == 2
+    counted = clock.assign(timestamp=frame["pos"])
+    counted.to_parquet(tmp_path / "counted.parquet")
+    with pytest.raises(ContractError, match=r"counted\.parquet: these times are no clock's"):
+        write_next_items(kept, tmp_path / "counted.parquet", tmp_path / "next.csv", top=2)

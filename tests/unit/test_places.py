@@ -51,6 +51,7 @@ def test_what_lies_in_the_bundles_folder_is_not_replaced_with_it(inside: dict[st
     with pytest.raises(SettingsError, match=r"kept/.*: this lies in .*kept, which is written anew as a whole"):
         benchmark(tmp_path, bundle_folder=kept, **placed)
     benchmark(tmp_path, bundle_folder=kept)
+    (kept / "empty").mkdir()
     benchmark(tmp_path, bundle_folder=kept)
     asked = events(kept / "events.parquet")
     with pytest.raises(SettingsError, match=r"events\.parquet: this lies in"):
@@ -60,6 +61,13 @@ def test_what_lies_in_the_bundles_folder_is_not_replaced_with_it(inside: dict[st
     with pytest.raises(SettingsError, match=r"events\.parquet: this is none of the bundle's files"):
         benchmark(tmp_path, bundle_folder=kept)
     assert asked.is_file()
+
+
+@pytest.mark.parametrize("name", ["what?.db", "l%20.db", "a b#c.db"])
+def test_a_study_lies_where_it_was_named(name: str, tmp_path: Path) -> None:
+    benchmark(tmp_path, trials=1, study=tmp_path / name)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"events.parquet", "out.json", name, name.removesuffix(".db") + ".json"}
 
 
 @pytest.mark.parametrize("place", ["output", "checkpoints", "bundle_folder", "program"])
@@ -84,9 +92,9 @@ def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: 
         ({"trials": 2, "study": Path("papers")}, "this is a folder"),
         ({"trials": 2, "study": Path("out.db")}, "this place is named twice"),
         ({"trials": 2, "study": Path("letter.db")}, r"letter\.json: this is not of a study"),
-        ({"trials": 2, "study": Path("what?.db")}, "cannot hold a question mark"),
         ({"output": Path("o" * 245)}, "longer than 244 bytes"),
         ({"bundle_folder": Path("o" * 245)}, "longer than 244 bytes"),
+        ({"ranker": "sasrec", "program": Path("o" * 240)}, "json: the name is longer than 244 bytes"),
         ({"ranker": "content_rules", "config": {"text_cache": "pyproject.toml"}}, "text_cache .* this is a file"),
     ],
 )

@@ -227,10 +227,9 @@ class CausalEncoder(AttributeMeans):
     def _times(self, sequences: Sequences) -> NDArray[np.int64] | None:
         if not self.timed:
             return None
-        if not sequences.has_clock or sequences.times_T is None:
+        if sequences.times_T is None:
             raise BundleError(
-                "the ranker was fitted on events with times, and these have none: give a timestamp of a clock, not a counter or "
-                "years, or fit with timed=false."
+                "the ranker was fitted on events with times, and these have none: give a timestamp, or fit with timed=false."
             )
         return sequences.times_T
 
