@@ -123,7 +123,7 @@ def require_apart(read: Iterable[Path | None], written: Iterable[Path | None], *
             if _real(path) in taken:
                 raise SettingsError(f"{path}: this place is named twice, so one thing would be written over another")
             taken[_real(path)] = path
-    for real, path in taken.items() if replaced is not None else ():
+    for real, path in taken.items():
         if replaced is not None and real.is_relative_to(_real(replaced)):
             raise SettingsError(
                 f"{path}: this lies in {replaced}, which is written anew as a whole; name another place"

@@ -6,7 +6,7 @@ import torch
 
 from recommender.errors import SettingsError
 from recommender.models.next_item import item_defaults_of, item_ranker_class
-from recommender.models.next_item.causal import BUCKETS, _embedded, _Looked, distances
+from recommender.models.next_item.causal import BUCKETS, _embedded, distances, drop, looked_up
 from recommender.models.next_item.packing import GAPS
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
@@ -32,12 +32,23 @@ def test_attentions_bias_and_its_gradient_are_the_same_in_a_gpus_form(timed: boo
     torch.manual_seed(5)
     classes = torch.randint(0, GAPS, (3, 40, 40)) if timed else distances(90, torch.device("cpu"))
     table = torch.randn(4, GAPS if timed else BUCKETS, requires_grad=True)
-    own = _Looked.apply(table, classes) if timed else table[:, classes]
-    other = _embedded(table, classes)
+    own, other = looked_up(table, classes), _embedded(table, classes)
     assert torch.equal(own, other)
     grad = torch.randn_like(own)
     expected, found = (torch.autograd.grad(one, table, grad)[0] for one in (own, other))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_dropout_drops_its_share_keeps_the_mean_and_stops_the_gradient_where_it_dropped(share: float) -> None:
+    torch.manual_seed(1)
+    x = torch.ones(999, 33, requires_grad=True)
+    dropped = drop(x, share)
+    (gradient,) = torch.autograd.grad(dropped.sum(), x)
+    assert torch.equal(gradient, dropped)
+    assert (dropped == 0).float().mean().item() == pytest.approx(share, abs=0.01)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+    assert set(dropped.flatten().tolist()) == {0.0, dropped.max().item()}
 
 
 @pytest.mark.parametrize(

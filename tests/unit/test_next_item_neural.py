@@ -15,7 +15,7 @@ from recommender.errors import BundleError, DeviceError, TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class
 from recommender.models.next_item.bert4rec import from_end, masks
-from recommender.models.next_item.causal import CausalEncoder, drop
+from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.neural import before, targets, users_of
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.next_item.student import Student
@@ -334,18 +334,6 @@ def test_every_window_has_a_mask_and_something_to_tell_it_by() -> None:
     assert (num >= 1).all()
     assert (num < lengths).all()
     assert from_end(np.array([0, 1, 2, 0, 1])).tolist() == [2, 1, 0, 1, 0]
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5])
-def test_dropout_drops_its_share_keeps_the_mean_and_stops_the_gradient_where_it_dropped(share: float) -> None:
-    torch.manual_seed(1)
-    x = torch.ones(999, 33, requires_grad=True)
-    dropped = drop(x, share)
-    (gradient,) = torch.autograd.grad(dropped.sum(), x)
-    assert torch.equal(gradient, dropped)
-    assert (dropped == 0).float().mean().item() == pytest.approx(share, abs=0.01)
-    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
-    assert set(dropped.flatten().tolist()) == {0.0, dropped.max().item()}
 
 
 @pytest.mark.parametrize("name", ["two_tower", "caser", "gru4rec", "bert4rec", "sasrec", "factorization_machine"])

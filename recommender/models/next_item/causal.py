@@ -60,9 +60,16 @@ class _Looked(torch.autograd.Function):
         return torch.stack(list(sums)).to(grad_BHLL.dtype), None
 
 
+def looked_up(table_HK: Tensor, classes: Tensor) -> Tensor:
+    """table_HK[:, classes]: of [L, L] as [H, L, L], of [B, L, L] as [B, H, L, L]."""
+    if classes.device.type != "cpu":
+        return _embedded(table_HK, classes)
+    looked: Tensor = table_HK[:, classes] if classes.dim() == 2 else _Looked.apply(table_HK, classes)  # type: ignore[no-untyped-call]
+    return looked
+
+
 def _embedded(table_HK: Tensor, classes: Tensor) -> Tensor:
-    """table_HK[:, classes] as [..., H, L, L], for a GPU: indexing adds up the gradient of one class one by one there, and counting waits
-    for the device; `embedding` sorts."""
+    """As a GPU does it: indexing adds up the gradient of one class one by one there, and counting waits for the device; `embedding` sorts."""
     return functional.embedding(classes, table_HK.T).movedim(-1, -3)
 
 
@@ -112,14 +119,12 @@ class Block(nn.Module):
 
     def _bias(self, group: Group, length: int) -> Tensor | None:
         """What is added before the softmax: [H, L, L] by distance, [B, H, L, L] by time too; None: nothing."""
-        bias, device = None, group.real.device
+        bias = None
         if self.distance_HK is not None:
-            far_LL = distances(length, device)
-            bias = self.distance_HK[:, far_LL] if device.type == "cpu" else _embedded(self.distance_HK, far_LL)
+            bias = looked_up(self.distance_HK, distances(length, group.real.device))
         if self.gap_HK is None or group.gaps_BLL is None:
             return bias
-        look = _Looked.apply if device.type == "cpu" else _embedded
-        timed_BHLL: Tensor = look(self.gap_HK, group.gaps_BLL)
+        timed_BHLL = looked_up(self.gap_HK, group.gaps_BLL)
         return timed_BHLL if bias is None else timed_BHLL + bias
 
     def _drop(self, x: Tensor) -> Tensor:
