@@ -129,7 +129,7 @@ def test_training_stops_when_judgements_no_longer_gain_and_keeps_the_best_weight
 def test_two_processes_have_the_loss_curve_of_one_in_their_first_fit_and_later(
     fits_before: int, tmp_path: Path
 ) -> None:
-    own = {"OUT": str(tmp_path / "two.json"), "FITS_BEFORE": str(fits_before)}
+    own = {"OUT": str(tmp_path / "two.json"), "FITS_BEFORE": str(fits_before), "PYTHONFAULTHANDLER": "1"}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **own}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
