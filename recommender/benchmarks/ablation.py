@@ -85,6 +85,8 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
     variants |= {"without latent factors": {"latent": False}, "without popularity": {"popularity": False}}
     if fusion.content is not None:
         variants["without content"] = {"content": False}
+    if fusion.habit:
+        variants["without habits"] = {"habit": False}
     for members in range(1, len(fusion.members)):
         variants[f"transformers: {members} of {len(fusion.members)}"] = {"members": members}
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from recommender.errors import TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import fusion
 from recommender.models.next_item.fusion import Fusion
-from recommender.models.next_item.gate import Gate, candidates, fit_gate
+from recommender.models.next_item.gate import Gate, fit_gate
+from recommender.models.next_item.habit import habits, has_habits
 from recommender.models.ranker import FitContext
 from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Items, LeaveOneOut, Sequences
@@ -83,6 +85,79 @@ def test_too_few_users_leave_the_weights_even() -> None:
     assert fitted("one", number=400).bias_K[0] > 1
 
 
+def crowd(number: int, items: int, *, start: NDArray[np.float32], favourite: int | None) -> tuple[Gate, Logs, Logs]:
+    """A gate that begins with the first of two experts, which knows nothing; the second knows `favourite` of each user (None: by user),
+    but for the last 20 items, of which it says what nobody believes."""
+    rng = np.random.default_rng(4)
+    target_U = rng.integers(2, items - 20, number).astype(np.int32)
+    logs_KUV = rng.normal(size=(2, number, items + 1)).astype(np.float32)
+    logs_KUV[1] = 0.01 * logs_KUV[1]
+    logs_KUV[1][np.arange(number), target_U if favourite is None else favourite] = 6.0
+    logs_KUV[1][:, -20:] = -30.0
+    known = Items(tuple(f"i{row}" for row in range(1, items + 1)))
+    facts_UX = np.zeros((number, 1), dtype=np.float32)
+
+    def experts(histories: Sequences) -> tuple[Logs, Logs]:
+        assert histories.users_U is not None
+        return logs_KUV[:, histories.users_U], facts_UX[histories.users_U]
+
+    asked = Sequences(known, np.arange(number + 1), np.ones(number, dtype=np.int32), users_U=np.arange(number))
+    gate = fit_gate(experts, Gate.even(start, facts=1), asked, target_U, seed=1)
+    return gate, logs_KUV, target_U
+
+
+def test_an_expert_that_the_first_weights_do_not_hear_is_heard() -> None:
+    gate, logs_KUV, target_U = crowd(200, 2000, start=np.array([1, 0], np.float32), favourite=None)
+    scores_UV = gate.bias_K[0] * logs_KUV[0] + gate.bias_K[1] * logs_KUV[1]
+    assert np.mean(scores_UV[:, 1:].argmax(axis=1) + 1 == target_U) > 0.95
+
+
+def test_items_that_were_no_candidates_are_not_lifted_above_those_that_were() -> None:
+    # the second expert is always wrong
+    gate, logs_KUV, _ = crowd(200, 2000, start=np.array([1, 0], np.float32), favourite=2)
+    scores_UV = gate.bias_K[0] * logs_KUV[0] + gate.bias_K[1] * logs_KUV[1]
+    best_UC = np.argsort(-scores_UV[:, 2:], axis=1)[:, :10] + 2
+    assert np.mean(best_UC > 1980) < 0.05
+
+
+def test_a_score_that_is_no_number_ends_the_fit_with_a_message() -> None:
+    def broken(histories: Sequences) -> tuple[Logs, Logs]:
+        logs_KUV = np.zeros((2, histories.num_users, V + 1), dtype=np.float32)
+        logs_KUV[0, 0, 5] = np.nan
+        return logs_KUV, np.zeros((histories.num_users, 1), dtype=np.float32)
+
+    start = Gate.even(np.array([0.5, 0.5], dtype=np.float32), facts=1)
+    with pytest.raises(TrainingError, match="gate"):
+        fit_gate(broken, start, users(100), np.full(100, 2, dtype=np.int32), seed=1)
+
+
+def test_habits_fade_and_never_name_what_a_user_had_not() -> None:
+    offsets = np.array([0, 4, 5, 5], dtype=np.int64)
+    sequences = Sequences(NOBODY, offsets, np.array([3, 2, 3, 2, 7], dtype=np.int32))
+    active_UV = habits(sequences)
+    assert active_UV[0, 2] > active_UV[0, 3] > 0
+    np.testing.assert_allclose(active_UV.sum(axis=1), [1, 1, 0], rtol=1e-6)
+    assert active_UV[0, [2, 3]].sum() == pytest.approx(1)
+    assert has_habits(sequences)
+    assert not has_habits(Sequences(NOBODY, offsets, np.array([3, 2, 4, 5, 7], dtype=np.int32)))
+
+
+def test_where_users_come_back_to_what_they_had_the_flagship_does_too() -> None:
+    rng = np.random.default_rng(6)
+    own_UF = rng.permuted(np.tile(np.arange(1, V + 1), (200, 1)), axis=1)[:, :4]
+    rows = [np.where(rng.random(12) < 0.8, rng.choice(own, 12), rng.integers(1, V + 1, 12)) for own in own_UF]
+    sequences = Sequences(NOBODY, np.arange(201) * 12, np.concatenate(rows).astype(np.int32))
+    split = LeaveOneOut.of(sequences)
+    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(seed=3))
+    assert ranker.habit
+    assert ranker.chosen()["habit"]
+    scores_UV = ranker.score(split.train_and_validation)
+    own_U = own_UF[np.arange(200), :, None] == np.argsort(-scores_UV, axis=1)[:, None, :4]
+    assert own_U.any(axis=1).mean() > 0.7
+    again = Fusion.restore(ranker.tensors(), ranker.config())
+    np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))
+
+
 def test_a_gate_survives_json_bit_for_bit() -> None:
     gate = fitted("both agree")
     again = Gate.from_json(gate.as_json())
@@ -96,10 +171,8 @@ def test_the_hidden_layer_moves_candidates_within_their_mass_and_nothing_else() 
     logs_KUV, facts_UX, _ = opinions("both agree")
     deep_UV = gate(logs_KUV.copy(), facts_UX, users(U))
     linear_UV = replace(gate, deep=None)(logs_KUV.copy(), facts_UX, users(U))
-    best_UC = candidates(logs_KUV, gate.even_K, users(U))
-    assert 1 not in best_UC
-    assert best_UC.shape == (U, V)  # 39 items that a user has not had, and row 0
-    np.testing.assert_array_equal(deep_UV[:, :2], linear_UV[:, :2])
+    np.testing.assert_array_equal(deep_UV[:, :2], linear_UV[:, :2])  # no item, and the one that each had
+    assert (deep_UV[:, 2:] != linear_UV[:, 2:]).mean() > 0.9
     np.testing.assert_allclose(np.exp(deep_UV[:, 2:]).sum(axis=1), np.exp(linear_UV[:, 2:]).sum(axis=1), rtol=1e-4)
 
 

@@ -2,7 +2,7 @@
 
 Each expert says how probable every item is: some transformers (`causal`: attention biased by distance, gated, items with their
 attributes; their mean is one expert), rules of what follows the last items (`rules`), latent factors (`als`), likeness of attributes
-(`content`), and popularity. The score is a product of experts (Hinton, 2002), weighted by a function of what is known of
+(`content`), where users come back to what they had their habits (`habit`), and popularity. The score is a product of experts (Hinton, 2002), weighted by a function of what is known of
 the user: how many items, how common the last one, how sure each expert is (`gate`). The weights are fitted on the held-out items;
 nothing of the experts themselves is learned from those. What the experts say of an item that nobody took yet is what they say of the
 items most like it.
@@ -25,6 +25,7 @@ from recommender.models.next_item.als import ALS
 from recommender.models.next_item.content import Content
 from recommender.models.next_item.content_rules import kin
 from recommender.models.next_item.gate import Gate, fit_gate
+from recommender.models.next_item.habit import habits, has_habits
 from recommender.models.next_item.linear import packed, popularity, unpacked
 from recommender.models.next_item.ranker import NEVER, ItemRanker
 from recommender.models.next_item.rules import Rules
@@ -61,6 +62,7 @@ DEFAULTS: dict[str, Any] = {
     "rules": True,
     "latent": True,
     "content": True,
+    "habit": None,
     "popularity": True,
     "text": True,
     "text_cache": "",
@@ -82,7 +84,7 @@ SPREAD = 0.03
 """Share of the rules' and the factors' probability that goes to popularity: no item is impossible."""
 FEW_EPOCHS = 10
 """A transformer that a budget gives fewer is hardly trained."""
-FLOOR, RARE = 1e-9, 1e-6
+FLOOR = 1e-9
 
 
 class Fusion(ItemRanker):
@@ -108,7 +110,7 @@ class Fusion(ItemRanker):
         self._cold = np.flatnonzero(np.diff(kin_VV.indptr))
         self._kin_VV, self._kin_cV = kin_VV, kin_VV[self._cold]
         self._popularity_V, self._hyper, self._chosen = popularity_V, dict(hyper), dict(chosen)
-        self._popular = bool(hyper.get("popularity", True))
+        self._popular, self.habit = bool(hyper["popularity"]), bool(hyper["habit"])
 
     @classmethod
     def dials(cls, sequences: Sequences, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,8 +127,10 @@ class Fusion(ItemRanker):
     ) -> Self:
         hyper = cls.dials(sequences, config)
         popularity_V = popularity(sequences)
+        taken_V = popularity_V > 0
+        popularity_V[1:] += 0.5 / max(len(sequences.items_T), 1)  # nobody took it yet: as if half a user had
         likes = {name: hyper[name] for name in ("text", "text_cache")}
-        kin_VV = kin(sequences.items, popularity_V > 0, {**content_rules.DEFAULTS, **likes})
+        kin_VV = kin(sequences.items, taken_V, {**content_rules.DEFAULTS, **likes})
         if not hyper["members"] and int({**DEFAULTS, **config}["members"]):
             warnings.warn("fusion: no user has two events to learn from; it does without transformers", stacklevel=2)
         wanted, afforded = int({**DEFAULTS, **config}["epochs"]), int(hyper["epochs"])
@@ -156,14 +160,14 @@ class Fusion(ItemRanker):
             latent = ALS.fit(sequences, held_out_U=None, config={}, context=context)
         if hyper["content"] and sequences.items.num_attributes:
             content = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
-        start = _even(rules, latent, content, popular=bool(hyper["popularity"]))
+        start = _even(rules, latent, content, habit=bool(hyper["habit"]), popular=bool(hyper["popularity"]))
         made = cls(members, rules, latent, content, kin_VV, popularity_V, start, hyper, {})
         if held_out_U is not None:
             with reproducible(context):
                 made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
             stop_at = [member.chosen().get("stop_at") for member in members]
             made._chosen = {"stop_at": stop_at, "mix": made.gate.as_json(), "members": len(members)}
-            made._chosen |= {name: hyper[name] for name in ("dropout", "tokens", "rate", "epochs")}
+            made._chosen |= {name: hyper[name] for name in ("dropout", "tokens", "rate", "epochs", "habit")}
         elif hyper.get("mix") is not None:
             made.gate = Gate.from_json(hyper["mix"])
         return made
@@ -175,13 +179,14 @@ class Fusion(ItemRanker):
         rules: bool = True,
         latent: bool = True,
         content: bool = True,
+        habit: bool = True,
         popularity: bool = True,
     ) -> Self:
         """Some of the experts (the first `members` transformers; None: all), weighted evenly: for ablations. Needs a `fit_gate` of its
         own."""
         others = self.rules if rules else None, self.latent if latent else None, self.content if content else None
-        hyper = {**self._hyper, "popularity": popularity and self._popular}
-        start = _even(*others, popular=hyper["popularity"])
+        hyper = {**self._hyper, "habit": habit and self.habit, "popularity": popularity and self._popular}
+        start = _even(*others, habit=hyper["habit"], popular=hyper["popularity"])
         some, known = self.members[:members], (self._kin_VV, self._popularity_V)
         return type(self)(some, *others, *known, start, hyper, self._chosen)
 
@@ -198,27 +203,32 @@ class Fusion(ItemRanker):
         for expert, log_UV in enumerate(logs_KUV):
             if expert != knows_cold and len(self._cold):
                 log_UV[:, self._cold] = (self._kin_cV @ log_UV.T).T
-        last_popularity_U = np.log(self._popularity_V[sequences.last_U()] + RARE)
+        last_popularity_U = np.log(self._popularity_V[sequences.last_U()] + FLOOR)
         sureness = [log_UV[:, 1:].max(axis=1) for log_UV in logs_KUV[:own]]
         facts_UX = np.stack([np.log1p(sequences.lengths_U), last_popularity_U, *sureness], axis=1)
         return logs_KUV, facts_UX.astype(np.float32)
 
     def _opinions(self, sequences: Sequences) -> Iterator[NDArray[np.float32]]:
-        """The transformers' mean, rules, latent factors, content, popularity: [U, V + 1] each."""
+        """The transformers' mean, rules, latent factors, habits, content, popularity: [U, V + 1] each."""
         logs = (torch.from_numpy(member.score(sequences)).log_softmax(dim=1) for member in self.members)
         nothing_UV = torch.zeros(sequences.num_users, sequences.items.num + 1)
         mean_UV = sum(logs, nothing_UV) / max(len(self.members), 1)
         yield np.maximum(mean_UV.numpy(), np.float32(np.log(FLOOR)))
         for ranker in filter(None, (self.rules, self.latent)):
-            scores_UV = np.maximum(ranker.score(sequences), 0.0)
-            total_U1 = np.maximum(scores_UV.sum(axis=1, keepdims=True), FLOOR)
-            scores_UV *= (1 - SPREAD) / total_U1
-            scores_UV += SPREAD * self._popularity_V
-            yield np.log(scores_UV + FLOOR)
+            yield self._spread(np.maximum(ranker.score(sequences), 0.0))
+        if self.habit:
+            yield self._spread(habits(sequences))
         if self.content is not None:
             yield self.content.score(sequences)
         if self._popular:
-            yield np.broadcast_to(np.log(self._popularity_V + RARE), mean_UV.shape).astype(np.float32)
+            yield np.broadcast_to(np.log(self._popularity_V + FLOOR), mean_UV.shape).astype(np.float32)
+
+    def _spread(self, scores_UV: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores, none below 0, as log-probabilities, some of it the popular items'."""
+        total_U1 = np.maximum(scores_UV.sum(axis=1, keepdims=True), FLOOR)
+        scores_UV *= (1 - SPREAD) / total_U1
+        scores_UV += SPREAD * self._popularity_V
+        return np.asarray(np.log(scores_UV + FLOOR))
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
         scores_UV = self.gate(*self.experts(sequences), sequences)
@@ -273,11 +283,12 @@ class Fusion(ItemRanker):
         )
 
 
-def _even(rules: Rules | None, *others: ItemRanker | None, popular: bool) -> Gate:
-    """Half to the transformers, half to the rules, none to the others and popularity."""
-    first = [1.0] if rules is None else [0.5, 0.5]
-    own = [*first, *[0.0 for one in others if one is not None]]
-    return Gate.even(np.array([*own, 0.0] if popular else own, dtype=np.float32), facts=2 + len(own))
+def _even(rules: Rules | None, latent: ALS | None, content: Content | None, *, habit: bool, popular: bool) -> Gate:
+    """Half to the transformers, half to the rules, none to the others and popularity; with habits a third to those."""
+    there = ((1, True), (1, rules is not None), (0, latent is not None), (1, habit), (0, content is not None))
+    own = [weight for weight, is_there in there if is_there]
+    weights_K = np.array([*own, 0] if popular else own, dtype=np.float32)
+    return Gate.even(weights_K / weights_K.sum(), facts=2 + len(own), repeats=habit)
 
 
 MEMBER_DIALS = (
@@ -298,6 +309,8 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
     if filled["dropout"] is None:
         share = np.clip(np.log(events / max(num_items, 1) / 20) / np.log(300 / 20), 0, 1)
         filled["dropout"] = round(float(0.5 - 0.3 * share), 3)
+    if filled["habit"] is None:
+        filled["habit"] = has_habits(sequences)
     filled["timed"] = bool(filled["timed"]) and sequences.has_clock
     if filled["tokens"] is None:
         filled["tokens"] = int(np.clip(events / 64, 1024, 4096))

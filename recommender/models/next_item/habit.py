@@ -1,0 +1,31 @@
+"""What a user comes back to: an item counts for each time that the user had it, the longer ago the less.
+
+The base-level activation of ACT-R (Anderson & Schooler, Psychological Science 1991): the sum of age ** -0.5, an event's age being how many
+came after it, and itself.
+
+Shapes: U users · V items, rows 1 … V.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.sequences import Sequences
+
+FADING = 0.5
+OFTEN = 0.05
+"""Where fewer events than this share are of an item that the user had before, there are no habits."""
+
+
+def has_habits(sequences: Sequences) -> bool:
+    """Whether users come back to items that they had."""
+    had = sequences.rows_T() * (sequences.items.num + 1) + sequences.items_T
+    return 1 - len(np.unique(had)) / max(len(had), 1) >= OFTEN
+
+
+def habits(sequences: Sequences) -> NDArray[np.float32]:
+    """Each user's share of activation of each item: float32 [U, V + 1]; 0 of what the user never had."""
+    age_T = np.repeat(sequences.lengths_U, sequences.lengths_U) - sequences.places_T()
+    active_UV = np.zeros((sequences.num_users, sequences.items.num + 1), dtype=np.float32)
+    np.add.at(active_UV, (sequences.rows_T(), sequences.items_T), age_T**-FADING)
+    active_UV /= np.maximum(active_UV.sum(axis=1, keepdims=True), 1.0)
+    return active_UV
