@@ -59,7 +59,9 @@ class BulkScorer:
         registry = Registry(home)
         version = registry.champion()
         if version is None:
-            raise RegistryError(f"{registry.folder} has no champion yet; start with: recommender run")
+            raise RegistryError(
+                f"{registry.folder} has no champion yet; start with: recommender run, or say --data where the run did"
+            )
         store = home / "feature_store"
         schema = ServingSchema.load(store)
         read_manifest(store / "offline")

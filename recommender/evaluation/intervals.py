@@ -69,7 +69,10 @@ class Resampled:
 
     def estimate(self, ranker: str, metric: str) -> Estimate:
         value = self.point[ranker][metric]
-        return Estimate(value, *self._interval(metric, value, self.samples[ranker][metric]))
+        low, high = self._interval(metric, value, self.samples[ranker][metric])
+        if METRICS[metric].biased:  # what was taken off is an estimate, and no calibration error is below 0
+            low, high = max(low, 0.0), max(high, 0.0)
+        return Estimate(value, low, high)
 
     def gain(self, challenger: str, champion: str, metric: str) -> Estimate:
         """Challenger minus champion on the same pairs, turned so that more is better."""

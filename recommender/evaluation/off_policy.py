@@ -149,9 +149,15 @@ def doubly_robust(
 
     Raises:
         PropensityError: as `require_propensities`.
-        ContractError: as `require_rows`, or a target is no probability.
+        ContractError: as `require_rows`, a target is no probability, or an action is none of the A.
     """
-    shown = np.arange(len(actions_N)), np.asarray(actions_N)
+    (actions_N,) = require_rows(len(np.asarray(rewards_N)), action=actions_N)
+    wrong_N = (actions_N < 0) | (actions_N >= np.shape(target_NA)[1]) | (actions_N != np.floor(actions_N))
+    if wrong_N.any():
+        row = int(np.argmax(wrong_N))
+        message = f"{actions_N[row]:g} is no action; there are 0 to {np.shape(target_NA)[1] - 1}"
+        raise ContractError("decisions", message, column="action", row=f"row {row}")
+    shown = np.arange(len(actions_N)), actions_N.astype(np.int64)
     weights_N, rewards_N = _weights(rewards_N, np.asarray(target_NA)[shown], propensities_N, floor)
     predicted_NA = np.asarray(predicted_NA, dtype=np.float64)
     direct_N = (np.asarray(target_NA, dtype=np.float64) * predicted_NA).sum(axis=1)

@@ -76,8 +76,8 @@ def test_a_killed_fit_goes_on_and_its_cost_counts_what_was_spent_before(tmp_path
     killed = {name: spent[name] + 100 for name in ("fit_cpu_seconds", "fit_seconds")}
     (run_folder / "spent.json").write_text(json.dumps({**killed, "finished": False}))
     again = benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)
-    assert again["fit_cpu_seconds"] >= killed["fit_cpu_seconds"] > 100
-    assert again["fit_seconds"] >= killed["fit_seconds"] > 100
+    assert again["fit_cpu_seconds"] >= killed["fit_cpu_seconds"] >= 100
+    assert again["fit_seconds"] >= killed["fit_seconds"] >= 100
     assert again["ndcg@10"] == whole["ndcg@10"]
     third = benchmark(path, ranker="sasrec", config=QUICK, checkpoints=folder)
     assert third["fit_cpu_seconds"] == again["fit_cpu_seconds"], "a repetition of a finished fit costs nothing more"

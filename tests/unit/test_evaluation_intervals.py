@@ -32,6 +32,16 @@ def test_the_interval_of_a_clustered_metric_covers_its_truth_as_often_as_it_says
     assert 0.90 <= np.mean(covered) <= 0.99
 
 
+def test_no_calibration_error_is_said_to_be_below_zero() -> None:
+    rng, found = np.random.default_rng(3), []
+    for _ in range(20):
+        calibrated = Judged((rng.random(40) < 0.3).astype(float), np.full(40, 0.3), np.arange(40))
+        found.append(resample({"t": calibrated}, Bootstrap(200, seed=1), ["ece"]))
+    estimates = [one.estimate("t", "ece") for one in found]
+    assert min(one.low for one in estimates) == 0
+    assert all(one.low <= one.value <= one.high for one in estimates)
+
+
 def test_a_difference_excludes_zero_when_one_ranker_is_better() -> None:
     good, poor, _ = world(5)
     drawn = resample({"good": good, "poor": poor}, Bootstrap(500))

@@ -119,6 +119,13 @@ def test_the_estimates_are_the_textbook_s_on_a_case_done_by_hand() -> None:
     assert judged.value == pytest.approx(by_hand)
 
 
+@pytest.mark.parametrize("action", [2, -1, 0.5])
+def test_a_logged_action_that_is_none_is_named(action: float) -> None:
+    both_NA = np.full((3, 2), 0.5)
+    with pytest.raises(ContractError, match="is no action; there are 0 to 1"):
+        doubly_robust(np.ones(3), np.array([0, action, 1]), both_NA, np.full(3, 0.5), both_NA)
+
+
 def test_rows_of_one_user_written_twice_do_not_narrow_the_interval() -> None:
     world = BanditWorld(seed=2)
     decisions = world.log(400, seed=1)
