@@ -69,7 +69,8 @@ DEFAULTS: dict[str, Any] = {
 }
 """members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
 does not suffice; then epochs fall too · timed: attention sees the time between events, where a clock wrote times · dropout, tokens, rate:
-None takes them from the number of events (see `by_size`) · rules, latent, content, popularity: whether these are experts · text, text_cache: as in
+None takes them from the number of events (see `by_size`) · rules, latent, content, habit, popularity: whether these are experts;
+habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
 `content_rules`, for items that nobody took. The rest: as in `neural.TRAINING`, `sasrec` and `causal`. A config may say `mix` and
 `stop_at`, what an earlier fit chose."""
 SEARCHED: Space = {
@@ -128,7 +129,9 @@ class Fusion(ItemRanker):
         hyper = cls.dials(sequences, config)
         popularity_V = popularity(sequences)
         taken_V = popularity_V > 0
-        popularity_V[1:] += 0.5 / max(len(sequences.items_T), 1)  # nobody took it yet: as if half a user had
+        popularity_V[1:] += 0.5 / max(
+            len(sequences.items_T), 1
+        )  # half an event more: no item is far below those with one
         likes = {name: hyper[name] for name in ("text", "text_cache")}
         kin_VV = kin(sequences.items, taken_V, {**content_rules.DEFAULTS, **likes})
         if not hyper["members"] and int({**DEFAULTS, **config}["members"]):

@@ -311,7 +311,7 @@ def _fit_deep(heard: Heard, linear: Gate, seed: int) -> Gate:
         deep = Deep(logs_UCK.shape[2], z_UX.shape[1])
         deep.scale_K.copy_(logs_UCK.std(dim=(0, 1)).clamp(min=1e-3))
         optimiser = torch.optim.AdamW(deep.parameters(), lr=RATE, weight_decay=DECAY)
-        epochs = max(EPOCHS, math.ceil(STEPS * BATCH / len(places_U)))
+        epochs = max(EPOCHS, math.ceil(STEPS / math.ceil(len(places_U) / BATCH)))
         for epoch in range(epochs):
             for group in optimiser.param_groups:
                 group["lr"] = RATE * (1 - epoch / epochs)
