@@ -6,9 +6,9 @@
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
 validation is judged here, and the item before that holds a fit's validation. The flagship is fitted once a seed; then each part is
 left out and the gate fitted anew; without a part of its transformers that `--parts` names by its dial, the whole flagship is fitted
-again. `--members` trains one transformer, and one without each of its own parts (or of those that `--parts` names), instead. A
-user's gain is the mean over the seeds. In a folder for checkpoints a killed fit goes on. Rows of a set are written when all its seeds are done:
-a killed run leaves those of the run before.
+again, and its first transformer is judged alone too. `--members` trains one transformer, and one without each of its own parts (or
+of those that `--parts` names), instead. A user's gain is the mean over the seeds. In a folder for checkpoints a killed fit goes on.
+Rows of a set are written when all its seeds are done: a killed run leaves those of the run before.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from recommender.sequences import LeaveOneOut, Sequences
 Expert = TypeVar("Expert", bound=ItemRanker)
 Kind = TypeVar("Kind", Fusion, SASRec)
 OUTPUT = Path("reports/bench/ablation.json")
-WHOLE = "the flagship"
+WHOLE, ALONE = "the flagship", "one transformer alone"
 OWN_PARTS: dict[str, dict[str, Any]] = {
     "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
     "without the distance bias": {"relative": False},
@@ -123,27 +123,36 @@ def left_out(
         context = FitContext(seed=seed, checkpoints=own)
         return kind.fit(split.train, held_out_U=split.validation_U, config=dials, context=context)
 
+    def gained(ranker: ItemRanker) -> NDArray[np.float64]:
+        return judge(ranker, split.train_and_validation, split.test_U).ndcg_U()
+
     hyper = by_size(split.train, {**DEFAULTS, **config})
     without = own_parts(split, hyper, MEMBER_DIALS if members and not only else only)
     if members:
         whole = {one: hyper[one] for one in MEMBER_DIALS}
-        without = {"one transformer alone": {}, **without}
-    else:
-        yield from parts(split, fitted(Fusion, config), seed=seed)
+        for name, dials in {ALONE: {}, **without}.items():
+            yield name, gained(fitted(SASRec, whole | dials))
+        return
+    flagship = fitted(Fusion, config)
+    yield from parts(split, flagship, seed=seed)
+    if without:
+        yield ALONE, gained(flagship.members[0])
     for name, dials in without.items():
-        made = fitted(SASRec, whole | dials) if members else fitted(Fusion, config | dials)
-        yield name, judge(made, split.train_and_validation, split.test_U).ndcg_U()
+        lesser = fitted(Fusion, config | dials)
+        yield name, gained(lesser)
+        yield f"{ALONE}: {name}", gained(lesser.members[0])
 
 
 def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each variant beside the first one, users' gains averaged over the seeds."""
-    whole_U = np.mean(next(iter(gains.values())), axis=0)
+    """Each variant beside the first one, `whole: part` beside `whole`, users' gains averaged over the seeds."""
+    mean_U = {name: np.mean(of_seeds, axis=0) for name, of_seeds in gains.items()}
     rows = []
-    for name, of_seeds in gains.items():
-        gain_U = np.mean(of_seeds, axis=0)
-        against = paired(gain_U, whole_U)
-        by_seed = [float(gain_U.mean()) for gain_U in of_seeds]
-        rows.append({**facts, "variant": name, "ndcg@10": float(gain_U.mean()), "by_seed": by_seed, **against})
+    for name, gain_U in mean_U.items():
+        whole = name.partition(": ")[0]
+        against = whole if whole in mean_U and whole != name else next(iter(mean_U))
+        row = {**facts, "variant": name, "ndcg@10": float(gain_U.mean())}
+        row |= {"by_seed": [float(one_U.mean()) for one_U in gains[name]], "against": against}
+        rows.append(row | paired(gain_U, mean_U[against]))
     return rows
 
 
@@ -191,7 +200,8 @@ def main(words: list[str] | None = None) -> int:
             write_text(OUTPUT, json.dumps({"rows": rows}, indent=1))
             for row in found:
                 low, high = row["interval95"]
-                print(f"{data}, {row['variant']}: {row['ndcg@10']:.4f}, {row['mean']:+.4f} [{low:+.4f}, {high:+.4f}]")
+                beside = f"{row['mean']:+.4f} [{low:+.4f}, {high:+.4f}] against {row['against']}"
+                print(f"{data}, {row['variant']}: {row['ndcg@10']:.4f}, {beside}")
     except RecommenderError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

@@ -106,7 +106,13 @@ def test_the_whole_flagship_is_fitted_again_without_a_named_part_of_its_transfor
     asked = {**SMALL, "members": 1, "relative": True}
     of = {"members": False, "seed": 5, "checkpoints": tmp_path}
     gains = dict(left_out(circle(attributes=False), asked, only=["relative", "smoothing"], **of))
-    assert list(gains)[-2:] == ["without the distance bias", "with label smoothing"]
+    alone, *others = list(gains)[-5:]
+    assert alone == "one transformer alone"
+    assert others[0::2] == ["without the distance bias", "with label smoothing"]
+    assert others[1::2] == [f"{alone}: {name}" for name in others[0::2]]
+    against = {row["variant"]: row["against"] for row in rows_of({name: [gain] for name, gain in gains.items()}, {})}
+    assert {name for name, whole in against.items() if whole == alone} == set(others[1::2])
+    assert not np.array_equal(gains[alone], gains[others[1]])
     assert len(list(tmp_path.glob("*/member-0/progress.jsonl"))) == 3
     with pytest.raises(SettingsError, match="--parts timed"):
         next(left_out(circle(attributes=False), asked, only=["timed"], members=False, seed=5))
