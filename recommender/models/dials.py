@@ -21,7 +21,12 @@ ABOVE_ZERO = ("rate", "learning_rate", "pretrain_rate", "tune_rate", "strength",
 BELOW_ONE = ("dropout", "item_dropout", "pretrain_dropout", "tune_dropout", "smoothing")
 SHARES = ("mask", "last", "new_users", "softness", "held_out", "feature_share", "pair_share")
 CHOICES = {"precision": ("auto", "fp32", "bf16"), "cell": ("gru", "lstm"), "softmax": ("full", "in-batch")}
-UNSET: dict[str, Any] = {"dropout": 0.0, "rate": 0.0, "tokens": 0, "habit": False}
+UNSET: dict[str, Any] = {
+    "dropout": 0.0,
+    "rate": 0.0,
+    "habit": False,
+    **dict.fromkeys(("tokens", "epochs", "judge_every"), 0),
+}
 """What a dial is like whose default is None: taken from the data."""
 
 

@@ -80,6 +80,22 @@ def test_weights_depend_on_the_user() -> None:
     assert quality(replace(gate, deep=None), "by user") > quality(even, "by user") + 0.1
 
 
+def test_beyond_the_facts_that_a_fit_saw_nothing_changes() -> None:
+    logs_KUV, facts_UX, target_U = opinions("both agree")
+    alike_UX = facts_UX.copy()
+    alike_UX[:, 1] = np.log(8)
+
+    def experts(histories: Sequences) -> tuple[Logs, Logs]:
+        return logs_KUV[:, histories.users_U], alike_UX[histories.users_U]
+
+    start = Gate.even(np.array([0.5, 0.5], dtype=np.float32), facts=2)
+    gate = fit_gate(experts, start, users(U), target_U, seed=1)
+    longer_UX = alike_UX + np.log([1, 9 / 8], dtype=np.float32)
+    assert gate.deep is not None
+    assert np.array_equal(gate(logs_KUV, alike_UX, users(U)), gate(logs_KUV, longer_UX, users(U)))
+    assert not np.array_equal(gate(logs_KUV, alike_UX, users(U)), gate(logs_KUV, -alike_UX, users(U)))
+
+
 def test_too_few_users_leave_the_weights_even() -> None:
     assert fitted("one", number=15).bias_K.tolist() == [0.5, 0.5]
     assert fitted("one", number=400).bias_K[0] > 1

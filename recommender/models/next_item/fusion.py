@@ -10,6 +10,7 @@ items most like it.
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -47,13 +48,13 @@ DEFAULTS: dict[str, Any] = {
     "attributes": True,
     "wide": 1,
     "dropout": None,
-    "epochs": 30,
+    "epochs": None,
     "tokens": None,
     "rate": None,
     "weight_decay": 0.0,
     "smoothing": 0.0,
     "patience": 5,
-    "judge_every": 2,
+    "judge_every": None,
     "judged_users": 4000,
     "accumulate": 1,
     "precision": "auto",
@@ -68,8 +69,8 @@ DEFAULTS: dict[str, Any] = {
     "text_cache": "",
 }
 """members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
-does not suffice; then epochs fall too · timed: attention sees the time between events, where a clock wrote times · dropout, tokens, rate:
-None takes them from the number of events (see `by_size`) · rules, latent, content, habit, popularity: whether these are experts;
+does not suffice; then epochs fall too · timed: attention sees the time between events, where a clock wrote times · dropout, epochs, tokens,
+rate, judge_every: None takes them from the number of events (see `by_size`) · rules, latent, content, habit, popularity: whether these are experts;
 habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
 `content_rules`, for items that nobody took. The rest: as in `neural.TRAINING`, `sasrec` and `causal`. A config may say `mix` and
 `stop_at`, what an earlier fit chose."""
@@ -83,6 +84,8 @@ RULES: dict[str, Any] = {"decay": 1.5, "read_decay": 2.5, "backward": 0.0, "popu
 """Steeper than the dials of `rules` alone: what follows the very last items."""
 SPREAD = 0.03
 """Share of the rules' and the factors' probability that goes to popularity: no item is impossible."""
+EPOCHS, STEPS = 30, 1900
+"""Of epochs, as many as make so many steps, and at least so many."""
 FEW_EPOCHS = 10
 """A transformer that a budget gives fewer is hardly trained."""
 FLOOR = 1e-9
@@ -129,14 +132,13 @@ class Fusion(ItemRanker):
         hyper = cls.dials(sequences, config)
         popularity_V = popularity(sequences)
         taken_V = popularity_V > 0
-        popularity_V[1:] += 0.5 / max(
-            len(sequences.items_T), 1
-        )  # half an event more: no item is far below those with one
+        half = 0.5 / max(len(sequences.items_T), 1)  # an event: no item is far below those that have one
+        popularity_V[1:] += half
         likes = {name: hyper[name] for name in ("text", "text_cache")}
         kin_VV = kin(sequences.items, taken_V, {**content_rules.DEFAULTS, **likes})
         if not hyper["members"] and int({**DEFAULTS, **config}["members"]):
             warnings.warn("fusion: no user has two events to learn from; it does without transformers", stacklevel=2)
-        wanted, afforded = int({**DEFAULTS, **config}["epochs"]), int(hyper["epochs"])
+        wanted, afforded = int(config.get("epochs") or EPOCHS), int(hyper["epochs"])
         if afforded < min(FEW_EPOCHS, wanted):
             size = f"{len(sequences.items_T):,} events and {sequences.items.num:,} items"
             message = f"fusion: budget_tflop={hyper['budget_tflop']:g} pays for {afforded} of {wanted} epochs of {size}"
@@ -168,6 +170,9 @@ class Fusion(ItemRanker):
         if held_out_U is not None:
             with reproducible(context):
                 made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
+        if (
+            held_out_U is not None and sequences.lengths_U.max(initial=0) > 1
+        ):  # else it says nothing of a fit of more events
             stop_at = [member.chosen().get("stop_at") for member in members]
             made._chosen = {"stop_at": stop_at, "mix": made.gate.as_json(), "members": len(members)}
             made._chosen |= {name: hyper[name] for name in ("dropout", "tokens", "rate", "epochs", "habit")}
@@ -305,7 +310,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
     """Fill the dials that are None from the number of events and items, and keep the work within `budget_tflop`.
 
     dropout falls from 0.5 (20 events an item, or fewer) to 0.2 (300 and more); a batch is a 64th of an epoch, 1,024 to 4,096 targets;
-    the rate grows with the root of the batch. One transformer and one epoch are the least; none where no user has two events.
+    the rate grows with the root of the batch; epochs are EPOCHS, of few events more, so that there are STEPS. One transformer and one epoch are the least; none where no user has two events.
     """
     num_items, events = sequences.items.num, len(sequences.items_T)
     filled = dict(hyper)
@@ -319,6 +324,10 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
         filled["tokens"] = int(np.clip(events / 64, 1024, 4096))
     if filled["rate"] is None:
         filled["rate"] = round(0.001 * float(np.sqrt(filled["tokens"] / 1024)), 6)
+    if filled["epochs"] is None:
+        filled["epochs"] = max(EPOCHS, math.ceil(STEPS / max(events / int(filled["tokens"]), 1)))
+    if filled["judge_every"] is None:
+        filled["judge_every"] = max(2, math.ceil(int(filled["epochs"]) / 15))
     if sequences.lengths_U.max(initial=0) < 2:
         return {**filled, "members": 0}
     if filled.get("stop_at") is not None:  # chosen by an earlier fit, whose gate knows so many members

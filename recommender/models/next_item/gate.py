@@ -4,8 +4,9 @@ Two forms, fitted on held-out items:
 - linear: a weight for each expert, linear in what is known of the user; the score is the weighted sum of log-probabilities. Fitted by
   the cross entropy of the held-out item among the best of every expert and a sample of all others, each of which stands for many;
 - deep: beside such weights a hidden layer over the experts' opinions of an item and the facts about the user, as in mixtures of
-  experts for ranking (Ma et al., KDD 2018). It puts the linear form's best candidates in a new order, within the mass that they have.
-What ranks better on users that it was not fitted on stays: the weights that the fit began with only where neither form comes near them.
+  experts for ranking (Ma et al., KDD 2018). It puts the linear form's best candidates in a new order, within the mass that they have;
+  those of the weights above, or of weights that were fitted by the ranks.
+What ranks best on users that it was not fitted on stays: the weights that the fit began with only where no form comes near them.
 
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates · H hidden.
 """
@@ -32,7 +33,9 @@ OF_EACH, OTHERS = 50, 100
 MOST_USERS = 20_000
 FEWEST_USERS = 20
 STAY = 20.0
-"""Prior of the linear form: as if this many users had said that the weights are even and do not depend on the user."""
+"""Prior of the linear form: as if this many users had said that the weights stay, and do not depend on the user."""
+FAR = 3.0
+"""Standardised facts are cut there."""
 LEAST = float(np.finfo(np.float32).min)
 HIDDEN, EPOCHS, STEPS, BATCH, RATE, DECAY = 32, 12, 300, 128, 0.003, 0.1
 """The hidden layer is trained for EPOCHS, of few users for more: at least STEPS."""
@@ -70,6 +73,9 @@ class Gate:
     slope_XK: NDArray[np.float32]
     mean_X: NDArray[np.float32]
     scale_X: NDArray[np.float32]
+    low_X: NDArray[np.float32]
+    high_X: NDArray[np.float32]
+    """Of standardised facts, as far as the fit saw some: beyond, nothing is known."""
     repeats: bool = False
     deep: Deep | None = None
 
@@ -77,10 +83,11 @@ class Gate:
     def even(cls, weights_K: NDArray[np.float32], facts: int, *, repeats: bool = False) -> Self:
         """These weights, whoever the user is."""
         slope_XK = np.zeros((facts, len(weights_K)), dtype=np.float32)
-        return cls(weights_K, slope_XK, np.zeros(facts, np.float32), np.ones(facts, np.float32), repeats)
+        zero_X = np.zeros(facts, dtype=np.float32)
+        return cls(weights_K, slope_XK, zero_X, zero_X + 1, zero_X, zero_X, repeats)
 
     def standardised(self, facts_UX: NDArray[np.float32]) -> NDArray[np.float32]:
-        z_UX = np.clip((facts_UX - self.mean_X) / self.scale_X, -3, 3)
+        z_UX = np.clip((facts_UX - self.mean_X) / self.scale_X, self.low_X, self.high_X)
         return np.asarray(z_UX, dtype=np.float32)
 
     def weights(self, facts_UX: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -233,18 +240,21 @@ def fit_gate(experts: Experts, start: Gate, sequences: Sequences, held_out_U: ND
         found.append(hear(experts, start, sequences.take(some), held_out_U[some], rng))
     heard = Heard(*(np.concatenate(part) for part in zip(*found, strict=True)))
     half_U = np.arange(len(heard.facts_UX)) % 2 == 0
-    gains_FU = np.zeros((3, len(half_U)))
+    gains_FU = np.zeros((4, len(half_U)))
     for learn_U in (half_U, ~half_U):
-        linear = _fit_linear(heard.of(learn_U), start)
-        forms = [start, linear, _fit_deep(heard.of(learn_U), linear, seed)]
+        forms = [start, *_forms(heard.of(learn_U), start, seed)]
         gains_FU[:, ~learn_U] = [_ndcg(gate, heard.of(~learn_U)) for gate in forms]
-    even_U, linear_U, deep_U = gains_FU
-    deeper = deep_U.mean() > linear_U.mean()
-    worse_U = even_U - (deep_U if deeper else linear_U)
+    even_U, best = gains_FU[0], int(gains_FU[1:].mean(axis=1).argmax())
+    worse_U = even_U - gains_FU[1 + best]
     if worse_U.mean() > worse_U.std() / np.sqrt(len(worse_U)):
         return start
+    return _forms(heard, start, seed)[best]
+
+
+def _forms(heard: Heard, start: Gate, seed: int) -> list[Gate]:
+    """The linear form, and a hidden layer over the best candidates of that, or of one by ranks."""
     linear = _fit_linear(heard, start)
-    return _fit_deep(heard, linear, seed) if deeper else linear
+    return [linear, _fit_deep(heard, linear, seed), _fit_deep(heard, _fit_ranks(heard, linear), seed)]
 
 
 def _ndcg(gate: Gate, heard: Heard) -> NDArray[np.float64]:
@@ -274,25 +284,48 @@ def _of(logs_UCK: NDArray[np.float32], best_UC: NDArray[np.int64]) -> NDArray[np
 
 
 def _fit_linear(heard: Heard, start: Gate) -> Gate:
+    """By the cross entropy of the held-out items."""
     mean_X, scale_X = heard.facts_UX.mean(axis=0), np.maximum(heard.facts_UX.std(axis=0), 1e-3)
-    made = replace(start, mean_X=mean_X.astype(np.float32), scale_X=scale_X.astype(np.float32))
-    logs_UCK, stands_for_UC = torch.from_numpy(heard.logs_UCK), torch.from_numpy(heard.stands_for_UC)
-    z_UX, even_K = torch.from_numpy(made.standardised(heard.facts_UX)), torch.from_numpy(start.bias_K)
-    bias_K = even_K.clone().requires_grad_()
-    slope_XK = torch.zeros(z_UX.shape[1], len(even_K), requires_grad=True)
+    z_UX = (heard.facts_UX - mean_X) / scale_X
+    low_X, high_X = np.clip([z_UX.min(axis=0), z_UX.max(axis=0)], -FAR, FAR)
+    known = {"mean_X": mean_X, "scale_X": scale_X, "low_X": low_X, "high_X": high_X}
+    stands_for_UC = torch.from_numpy(heard.stands_for_UC)
+
+    def cross_entropy(scores_UC: Tensor) -> Tensor:
+        return ((scores_UC + stands_for_UC).logsumexp(dim=1) - scores_UC[:, 0]).mean()
+
+    knowing = replace(start, **{name: one.astype(np.float32) for name, one in known.items()})
+    return _descended(heard, knowing, cross_entropy)
+
+
+def _fit_ranks(heard: Heard, linear: Gate) -> Gate:
+    """From `linear` on by NDCG, where a candidate is ahead as far as a sigmoid says (Qin et al., Information Retrieval 2010)."""
+    number_UC = torch.from_numpy(heard.stands_for_UC).exp()
+    number_UC[:, 0] = 0
+
+    def lost(scores_UC: Tensor) -> Tensor:
+        rank_U = 1 + (number_UC * torch.sigmoid(scores_UC - scores_UC[:, :1])).sum(dim=1)
+        return -(1 / torch.log2(1 + rank_U)).mean()
+
+    return _descended(heard, linear, lost)
+
+
+def _descended(heard: Heard, start: Gate, loss_of: Callable[[Tensor], Tensor]) -> Gate:
+    """Weights of the least loss, a function of the scores [U, C], not far from those of `start`."""
+    logs_UCK, z_UX = torch.from_numpy(heard.logs_UCK), torch.from_numpy(start.standardised(heard.facts_UX))
+    at_start = torch.from_numpy(start.bias_K), torch.from_numpy(start.slope_XK)
+    bias_K, slope_XK = (one.clone().requires_grad_() for one in at_start)
     optimiser = torch.optim.LBFGS([bias_K, slope_XK], max_iter=60, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        scores_UC = torch.einsum("uck,uk->uc", logs_UCK, bias_K + z_UX @ slope_XK) + stands_for_UC
-        prior = ((bias_K - even_K) ** 2).sum() + (slope_XK**2).sum()
-        each_U = scores_UC.logsumexp(dim=1) - scores_UC[:, 0]
-        value = each_U.mean() + STAY / len(z_UX) * prior
+        far = ((bias_K - at_start[0]) ** 2).sum() + ((slope_XK - at_start[1]) ** 2).sum()
+        value = loss_of(torch.einsum("uck,uk->uc", logs_UCK, bias_K + z_UX @ slope_XK)) + STAY / len(z_UX) * far
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return replace(made, bias_K=bias_K.detach().numpy(), slope_XK=slope_XK.detach().numpy())
+    return replace(start, bias_K=bias_K.detach().numpy(), slope_XK=slope_XK.detach().numpy())
 
 
 def _fit_deep(heard: Heard, linear: Gate, seed: int) -> Gate:
