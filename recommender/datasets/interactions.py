@@ -132,9 +132,11 @@ def _by_user(
         if same.any():
             row = int(by_user[1:][same][0])
             raise ContractError(path.name, "a user has two events at one pos", column="pos", row=f"row {row}")
-    elif times is not None and (copies := int(pd.DataFrame([user_rows, rows_T, times]).T.duplicated().sum())):
-        message = f"{path.name}: {copies:,} rows have the user, the item and the time of an earlier row"
-        warnings.warn(f"{message}; each is an event of its own: leave them out if they are copies", stacklevel=3)
+    else:
+        of_T = pd.DataFrame({"user": user_rows, "item": rows_T, "time": times})
+        if copies := int(of_T[rows_T > 0].duplicated().sum()):  # 0: an item that is skipped
+            message = f"{path.name}: {copies:,} rows have the user, the item and the time of an earlier row"
+            warnings.warn(f"{message}; each is an event of its own: leave them out if they are copies", stacklevel=3)
     return users, Sequences(
         items=items,
         offsets=np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=len(users)))]).astype(np.int64),

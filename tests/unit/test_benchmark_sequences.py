@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from cli.bars import bars
 from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, counts, run
-from recommender.datasets.interactions import read_interactions
+from recommender.datasets.interactions import read_histories, read_interactions
 from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, SourceError, TrainingError
 from recommender.manifest import read_manifest
 from recommender.models.next_item.fusion import DEFAULTS, by_size
@@ -267,7 +267,11 @@ def test_copies_of_an_event_are_counted_aloud(tmp_path: Path) -> None:
         read_interactions(path)
     path.write_text("\n".join(["user,item,timestamp", *rows, *rows[:5]]))
     with pytest.warns(UserWarning, match="5 rows have the user, the item and the time of an earlier row"):
-        read_interactions(path)
+        items = read_interactions(path).items
+    path.write_text("\n".join(["user,item,timestamp", *rows, "u1,new,2024-03-09", "u1,newer,2024-03-09"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_histories(path, items, skip_unknown=True)[2] == 2, "two items that are skipped are no copies"
 
 
 def test_numbers_that_a_gap_made_floats_are_the_same_items(tmp_path: Path) -> None:
