@@ -310,7 +310,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
     """Fill the dials that are None from the number of events and items, and keep the work within `budget_tflop`.
 
     dropout falls from 0.5 (20 events an item, or fewer) to 0.2 (300 and more); a batch is a 64th of an epoch, 1,024 to 4,096 targets;
-    the rate grows with the root of the batch; epochs are EPOCHS, of few events more, so that there are STEPS. One transformer and one epoch are the least; none where no user has two events.
+    the rate grows with the root of the batch; epochs are EPOCHS, of few events more, so that there are STEPS. One transformer and one epoch are the least; none where no user has two events or none is asked for.
     """
     num_items, events = sequences.items.num, len(sequences.items_T)
     filled = dict(hyper)
@@ -328,7 +328,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
         filled["epochs"] = max(EPOCHS, math.ceil(STEPS / max(events / int(filled["tokens"]), 1)))
     if filled["judge_every"] is None:
         filled["judge_every"] = max(2, math.ceil(int(filled["epochs"]) / 15))
-    if sequences.lengths_U.max(initial=0) < 2:
+    if sequences.lengths_U.max(initial=0) < 2 or not int(filled["members"]):
         return {**filled, "members": 0}
     if filled.get("stop_at") is not None:  # chosen by an earlier fit, whose gate knows so many members
         return {**filled, "members": len(filled["stop_at"])}

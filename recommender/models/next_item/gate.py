@@ -1,11 +1,12 @@
 """The gate of a product of experts: how much each expert counts, for this user and this item.
 
-Two forms, fitted on held-out items:
+Three forms, fitted on held-out items:
 - linear: a weight for each expert, linear in what is known of the user; the score is the weighted sum of log-probabilities. Fitted by
   the cross entropy of the held-out item among the best of every expert and a sample of all others, each of which stands for many;
 - deep: beside such weights a hidden layer over the experts' opinions of an item and the facts about the user, as in mixtures of
   experts for ranking (Ma et al., KDD 2018). It puts the linear form's best candidates in a new order, within the mass that they have;
-  those of the weights above, or of weights that were fitted by the ranks.
+  those of the weights above, or of weights that were fitted by the ranks;
+- alone: the expert that ranks best, and no other.
 What ranks best on users that it was not fitted on stays: the weights that the fit began with only where no form comes near them.
 
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates · H hidden.
@@ -240,7 +241,7 @@ def fit_gate(experts: Experts, start: Gate, sequences: Sequences, held_out_U: ND
         found.append(hear(experts, start, sequences.take(some), held_out_U[some], rng))
     heard = Heard(*(np.concatenate(part) for part in zip(*found, strict=True)))
     half_U = np.arange(len(heard.facts_UX)) % 2 == 0
-    gains_FU = np.zeros((4, len(half_U)))
+    gains_FU = np.zeros((5, len(half_U)))
     for learn_U in (half_U, ~half_U):
         forms = [start, *_forms(heard.of(learn_U), start, seed)]
         gains_FU[:, ~learn_U] = [_ndcg(gate, heard.of(~learn_U)) for gate in forms]
@@ -252,9 +253,18 @@ def fit_gate(experts: Experts, start: Gate, sequences: Sequences, held_out_U: ND
 
 
 def _forms(heard: Heard, start: Gate, seed: int) -> list[Gate]:
-    """The linear form, and a hidden layer over the best candidates of that, or of one by ranks."""
+    """The linear form, the best expert alone, and a hidden layer over the best candidates of the linear form or of one by ranks, which
+    begins with the better of the first two."""
+
+    def gain(gate: Gate) -> float:
+        return float(_ndcg(gate, heard).mean())
+
     linear = _fit_linear(heard, start)
-    return [linear, _fit_deep(heard, linear, seed), _fit_deep(heard, _fit_ranks(heard, linear), seed)]
+    no_slope_XK = np.zeros_like(linear.slope_XK)
+    each_K = np.eye(len(start.bias_K), dtype=np.float32)
+    alone = max((replace(linear, bias_K=one_K, slope_XK=no_slope_XK) for one_K in each_K), key=gain)
+    better = max(linear, alone, key=gain)
+    return [linear, alone, _fit_deep(heard, linear, seed), _fit_deep(heard, _fit_ranks(heard, better), seed)]
 
 
 def _ndcg(gate: Gate, heard: Heard) -> NDArray[np.float64]:
