@@ -7,6 +7,7 @@ gloo on CPUs, NCCL on GPUs. One process alone needs none of this and none of it 
 
 import atexit
 import os
+import time
 from collections.abc import Sequence
 
 import torch
@@ -52,6 +53,9 @@ def add_up(parameters: Sequence[nn.Parameter], loss: Tensor, weight: float) -> t
     flat = torch.cat([one.grad.reshape(-1) for one in parameters if one.grad is not None])
     message = torch.cat([flat, loss.reshape(1).to(flat), flat.new_tensor([weight])])
     distributed.all_reduce(message)
+    # gloo's thread lets go a moment later; were it the last that holds a tensor of Python's when Python ends, it would abort the process
+    while message.device.type == "cpu" and message._use_count() > 1:  # type: ignore[attr-defined]
+        time.sleep(0)
     start = 0
     for parameter in parameters:
         size = parameter.numel()

@@ -141,6 +141,31 @@ def test_two_processes_have_the_loss_curve_of_one_in_their_first_fit_and_later(
     assert two["weight"] == pytest.approx(next(iter(model.parameters())).detach()[0].tolist(), rel=1e-4)
 
 
+HOLDERS = """
+import torch
+from torch import distributed, nn
+from recommender.training import processes
+
+processes.join(torch.device("cpu"))
+messages, reduce, late = [], distributed.all_reduce, 0
+distributed.all_reduce = lambda message: messages.append(message) or reduce(message)
+for _ in range(1000):
+    processes.add_up([nn.Parameter(torch.zeros(1))], torch.zeros(1), 1.0)
+    late += messages.pop()._use_count() > 1
+assert late == 0, f"{late} of 1000"
+"""
+
+
+def test_no_thread_holds_a_message_that_is_added_up(tmp_path: Path) -> None:
+    """It would end the process with an abort, if Python ended just then."""
+    script = tmp_path / "holders.py"
+    script.write_text(HOLDERS)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_fit_killed_between_any_two_steps_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     def start(folder: Path, steps: int) -> "subprocess.Popen[bytes]":
         environment = {**os.environ, "OUT": str(folder / "end.json"), "CHECKPOINTS": str(folder), "STEPS": str(steps)}
