@@ -288,7 +288,9 @@ def _attribute_frame(path: Path) -> pd.DataFrame:
     if "item" not in frame.columns:
         raise SourceError(f"{path}: no column 'item'; there are {', '.join(map(str, frame.columns))}")
     if "attributes" not in frame.columns and _text_column(frame) is None:
-        raise SourceError(f"{path}: neither 'attributes' nor a text ({', '.join(TEXTS)})")
+        others = ", ".join(str(one) for one in frame.columns if one != "item") or "no other"
+        hint = "values that the rankers shall know belong into `attributes`, joined by |"
+        raise SourceError(f"{path}: neither 'attributes' nor a text ({', '.join(TEXTS)}), but {others}; {hint}")
     text = _text_column(frame)
     unread = [str(one) for one in frame.columns if one not in ("item", "attributes", text)]
     if unread:

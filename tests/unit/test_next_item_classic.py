@@ -150,6 +150,12 @@ def test_content_finds_an_item_that_nobody_ever_had() -> None:
     assert (cold[1:] == 0).all()
 
 
+def test_content_without_attributes_says_so() -> None:
+    walk = Sequences(Items(("a", "b")), np.array([0, 2]), np.array([1, 2], dtype=np.int32))
+    with pytest.warns(UserWarning, match="content: no item has an attribute, so it ranks by popularity alone"):
+        item_ranker_class("content").fit(walk, held_out_U=None, config={}, context=FitContext())
+
+
 def test_a_refit_with_what_was_chosen_needs_no_held_out_item() -> None:
     split, ranker = LeaveOneOut.of(clubs()), fitted("fusion")
     chosen = ranker.chosen()

@@ -92,6 +92,13 @@ def test_columns_of_attributes_that_are_not_read_are_named(tmp_path: Path) -> No
         read_interactions(tmp_path / "x.parquet", tmp_path / "a.csv")
 
 
+def test_attributes_in_columns_of_their_own_are_refused_with_the_form_that_is_read(tmp_path: Path) -> None:
+    _frame().to_parquet(tmp_path / "x.parquet")
+    pd.DataFrame({"item": ["item 00"], "brand": ["y"], "color": ["red"]}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(SourceError, match=r"a\.csv: neither 'attributes' .*but brand, color; .*joined by \|"):
+        read_interactions(tmp_path / "x.parquet", tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize("rows", ["u0,i1,5.0,7\nu0,i2,5.0,8\n", "u0,i1,7,\nu0,i2,8,\n"])
 def test_rows_with_more_fields_than_the_header_are_refused(rows: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("user,item,time\n" + rows)

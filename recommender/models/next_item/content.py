@@ -4,6 +4,7 @@ their rarity. Items that nobody had yet are scored like all others.
 Shapes: U users · V items, rows 1 … V · K attribute values.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -43,6 +44,8 @@ class Content(MatrixRanker):
         context: FitContext,
     ) -> Self:
         hyper = {**DEFAULTS, **config}
+        if not len(sequences.items.attribute_rows()[0]):
+            warnings.warn("content: no item has an attribute, so it ranks by popularity alone", stacklevel=2)
         vectors_VK = content_vectors(sequences.items)
         return cls({**packed("vectors", vectors_VK), "popularity_V": popularity(sequences)}, hyper)
 
