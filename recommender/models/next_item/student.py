@@ -25,6 +25,8 @@ from recommender.manifest import digest
 from recommender.models.next_item import neural
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.gate import LEAST, no_candidate
+from recommender.models.next_item.habit import has_habits
 from recommender.models.next_item.int8 import Int8Embedding, round_linear_layers
 from recommender.models.next_item.neural import TRAINING, Network, Size, targets, users_of
 from recommender.models.next_item.ranker import ItemRanker
@@ -161,12 +163,13 @@ class Student(SASRec):
 
 
 def ask(teacher: ItemRanker, sequences: Sequences, hyper: Mapping[str, Any], *, seed: int) -> Lists:
-    """The teacher's lists before at most `hyper["lists"]` of the events that have a history, drawn at random."""
+    """The teacher's lists before at most `hyper["lists"]` of the events that have a history, drawn at random. What a user had is in a
+    list only where users come back."""
     events = targets(sequences)
     if len(events) > int(hyper["lists"]):
         rng = np.random.default_rng(seed_of(seed, "lists", 0))
         events = np.sort(rng.choice(events, int(hyper["lists"]), replace=False))
-    listed = min(int(hyper["listed"]), sequences.items.num)
+    listed, repeats = min(int(hyper["listed"]), sequences.items.num), has_habits(sequences)
     place_T = np.full(len(sequences.items_T), -1, dtype=np.int64)
     place_T[events] = np.arange(len(events))
     items_PK = np.empty((len(events), listed), dtype=np.int32)
@@ -174,8 +177,10 @@ def ask(teacher: ItemRanker, sequences: Sequences, hyper: Mapping[str, Any], *, 
     users = max(CELLS_AT_ONCE // (sequences.items.num + 1), 16)
     for first in range(0, len(events), users):
         some = slice(first, min(first + users, len(events)))
-        scores_UV = torch.from_numpy(teacher.score(histories(sequences, events[some])))
-        best_UK, items_UK = scores_UV.topk(listed, dim=1)
+        before = histories(sequences, events[some])
+        scores_UV = teacher.score(before)
+        scores_UV[no_candidate(before, repeats=repeats)] = LEAST
+        best_UK, items_UK = torch.from_numpy(scores_UV).topk(listed, dim=1)
         items_PK[some], shares_PK[some] = items_UK.numpy(), best_UK.softmax(dim=1).numpy()
     return Lists(place_T, items_PK, shares_PK)
 
