@@ -9,6 +9,7 @@ from recommender.errors import SettingsError
 
 LEAST = {
     **dict.fromkeys(("campaign_min_lines", "min_lines", "min_product_lines", "vertical", "user_width"), 0),
+    **dict.fromkeys(("members", "min_steps"), 0),
     **dict.fromkeys(("pretrain_epochs", "pretrain_min_steps", "continue_epochs", "tune_epochs"), 0),
 }
 """A whole number is at least 1, but for these."""
@@ -17,7 +18,7 @@ LEAST_OF = {
     ("bert4rec", "length"): 3,
 }
 """Where a sequence is input and target at once (BERT4Rec's holds a mask, too)."""
-ABOVE_ZERO = ("rate", "learning_rate", "pretrain_rate", "tune_rate", "strength", "mask", "budget_tflop")
+ABOVE_ZERO = ("rate", "learning_rate", "pretrain_rate", "tune_rate", "strength", "mask", "budget_tflop", "temperature")
 BELOW_ONE = ("dropout", "item_dropout", "pretrain_dropout", "tune_dropout", "smoothing")
 SHARES = ("mask", "last", "new_users", "softness", "held_out", "feature_share", "pair_share")
 CHOICES = {"precision": ("auto", "fp32", "bf16"), "cell": ("gru", "lstm"), "softmax": ("full", "in-batch")}
@@ -25,7 +26,7 @@ UNSET: dict[str, Any] = {
     "dropout": 0.0,
     "rate": 0.0,
     "habit": False,
-    **dict.fromkeys(("tokens", "epochs", "judge_every"), 0),
+    **dict.fromkeys(("tokens", "epochs", "judge_every", "min_steps"), 0),
 }
 """What a dial is like whose default is None: taken from the data."""
 

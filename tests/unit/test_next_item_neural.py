@@ -13,7 +13,7 @@ import torch
 
 from recommender.errors import BundleError, DeviceError, TrainingError
 from recommender.evaluation.leave_one_out import judge
-from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class
+from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class, neural
 from recommender.models.next_item.bert4rec import from_end, masks
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.neural import before, targets, users_of
@@ -21,7 +21,7 @@ from recommender.models.next_item.sasrec import SASRec
 from recommender.models.next_item.student import Student
 from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
-from recommender.training.loop import Sum
+from recommender.training.loop import Schedule, Sum
 from recommender.training.precision import cpu_has_units
 
 V, U = 30, 160
@@ -252,6 +252,26 @@ def test_what_is_held_out_chooses_the_best_weights_but_teaches_nothing() -> None
     free = fit("caser", split.train, **config, **stopped.chosen())
     for key, value in free.tensors().items():
         np.testing.assert_array_equal(value, stopped.tensors()[key], err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "every"), [({}, 1900, 64), ({"epochs": 3}, 3, 1), ({"epochs": 3, "min_steps": 6}, 6, 2)]
+)
+def test_few_events_are_gone_through_more_often_unless_the_epochs_are_given(
+    config: dict[str, Any], steps: int, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are one batch."""
+    taken = []
+
+    def seen(phase: str, model: object, loss: object, schedule: Schedule, context: object, **given: Any) -> list[float]:
+        taken.append((schedule.steps, given["every"]))
+        return []
+
+    monkeypatch.setattr(neural, "run_phase", seen)
+    split = LeaveOneOut.of(walks())
+    config = {"batch": 10_000, **config}
+    item_ranker_class("two_tower").fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext())
+    assert taken == [(steps, every)]
 
 
 def test_a_judgement_scores_fewer_users_at_once_where_there_are_many_items(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_the_teacher_is_asked_about_the_past_of_an_event_alone() -> None:
 
 def test_lists_are_probabilities_of_the_teachers_best_items_at_no_more_places_than_allowed() -> None:
     teacher = Fusion.fit(split().train, held_out_U=split().validation_U, config=TEACHER, context=ONE)
-    lists = ask(teacher, split().train, {"lists": 50, "listed": 5}, seed=1)
+    lists = ask(teacher, split().train, {"lists": 50, "listed": 5, "temperature": 1.0}, seed=1)
     assert (lists.place_T >= 0).sum() == 50
     assert not (lists.place_T[split().train.offsets[:-1]] >= 0).any()
     np.testing.assert_allclose(lists.shares_PK.sum(axis=1), 1, atol=1e-6)
@@ -109,7 +109,12 @@ def test_lists_are_probabilities_of_the_teachers_best_items_at_no_more_places_th
 @pytest.mark.parametrize("back", [False, True])
 def test_what_a_user_had_is_taught_only_where_users_come_back(back: bool) -> None:
     offsets, items_T = np.array([0, 4, 8]), np.array([7, 1, 2, 7 if back else 3, 4, 5, 6, 8], dtype=np.int32)
-    lists = ask(opinionated(), Sequences(split().train.items, offsets, items_T), {"lists": 50, "listed": 1}, seed=1)
+    lists = ask(
+        opinionated(),
+        Sequences(split().train.items, offsets, items_T),
+        {"lists": 50, "listed": 1, "temperature": 1.0},
+        seed=1,
+    )
     asked_of_first_K = lists.items_PK[lists.place_T[1:4], 0]
     assert (asked_of_first_K == 7).tolist() == [back] * 3
 

@@ -84,7 +84,7 @@ RULES: dict[str, Any] = {"decay": 1.5, "read_decay": 2.5, "backward": 0.0, "popu
 """Steeper than the dials of `rules` alone: what follows the very last items."""
 SPREAD = 0.03
 """Share of the rules' and the factors' probability that goes to popularity: no item is impossible."""
-EPOCHS, STEPS = 30, 1900
+EPOCHS, STEPS = 30, neural.MIN_STEPS
 """Of epochs, as many as make so many steps, and at least so many."""
 FEW_EPOCHS = 10
 """A transformer that a budget gives fewer is hardly trained."""

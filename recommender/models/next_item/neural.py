@@ -3,6 +3,7 @@
 Shapes: U users · T events · V items, rows 1 … V (row 0 is no item) · M targets · L last items · D width.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +28,7 @@ SEARCHED: Space = {"rate": Range(3e-4, 1e-2, log=True), "dropout": Range(0.0, 0.
 """What is worth a search in every network."""
 TRAINING: dict[str, Any] = {
     "epochs": 30,
+    "min_steps": None,
     "rate": 0.003,
     "weight_decay": 0.0,
     "patience": 5,
@@ -37,10 +39,12 @@ TRAINING: dict[str, Any] = {
 }
 """accumulate: parts that a batch is taken in, one after the other, for less memory; the step is the whole batch's up to rounding where
 nothing is drawn (dropout, masks and sampled items are drawn for each part; the rivals in `two_tower`'s in-batch softmax are the part's)
-· epochs: the most, the rate falls to zero over them · patience: judgements (each `judge_every` epochs, NDCG of at most
+· epochs: the most, the rate falls to zero over them · min_steps: where these epochs are fewer steps there are more of them, judged as
+often; None: MIN_STEPS, or 0 where a config says `epochs` · patience: judgements (each `judge_every` epochs, NDCG of at most
 `judged_users` users, every rank counted: cut at 10 it would be chance that stops a small set) without a gain before it stops · precision: of the
 softmax's matrix products in training, fp32, bf16 or auto (bf16 on a GPU and where a CPU has units for it). A config may say `stop_at`, what
 an earlier fit chose: stop after this share."""
+MIN_STEPS = 1900
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,13 @@ class NeuralRanker(ItemRanker):
         self.model = model.eval().requires_grad_(False)
         self.popularity_V = popularity_V
         self._size, self._hyper, self._chosen = size, dict(hyper), dict(chosen)
+
+    @classmethod
+    def dials(cls, sequences: Sequences, config: Mapping[str, Any]) -> dict[str, Any]:
+        hyper = super().dials(sequences, config)
+        if hyper["min_steps"] is None:
+            hyper["min_steps"] = 0 if "epochs" in config else MIN_STEPS
+        return hyper
 
     @classmethod
     def fit(
@@ -247,7 +258,7 @@ def fit_epochs(
     context: FitContext,
     phase: str,
 ) -> dict[str, Any]:
-    """Train `model` for at most `hyper["epochs"]`; with `held_out_U` stop by NDCG (not cut) and keep the best weights.
+    """Train `model` for at most `hyper["epochs"]`, or the more that `min_steps` needs; with `held_out_U` stop by NDCG (not cut) and keep the best weights.
 
     Dials as in `TRAINING`. Returns {"stop_at": share of all steps} where it was chosen or given, for a fit that has nothing
     held out.
@@ -262,7 +273,9 @@ def fit_epochs(
             f"{phase}: no user has two events{left}, so there is no next item to learn from. "
             "rules, item_cf and als learn from as little."
         )
-    steps, stop_at = epochs.steps * int(hyper["epochs"]), hyper.get("stop_at")
+    usual, stop_at = int(hyper["epochs"]), hyper.get("stop_at")
+    number = max(usual, math.ceil(int(hyper["min_steps"]) / epochs.steps))
+    steps = epochs.steps * number
     schedule = Schedule(
         steps=steps,
         rate=float(hyper["rate"]),
@@ -283,7 +296,8 @@ def fit_epochs(
     if held_out_U is None or not len(users):
         run_phase(phase, model, Divisible(loss_at), schedule, context)
         return {} if stop_at is None else {"stop_at": float(stop_at)}
-    every, stop = epochs.steps * int(hyper["judge_every"]), EarlyStop(int(hyper["patience"]))
+    every = epochs.steps * math.ceil(int(hyper["judge_every"]) * number / usual)
+    stop = EarlyStop(int(hyper["patience"]))
     judge = _judge(score, sequences.take(users), held_out_U[users])
     judged = run_phase(phase, model, Divisible(loss_at), schedule, context, every=every, judge=judge, stop=stop)
     return {"stop_at": (stop.best(judged) + 1) * every / steps} if judged else {}

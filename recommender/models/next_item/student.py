@@ -55,12 +55,14 @@ DEFAULTS: dict[str, Any] = {
     "wide": 1,
     "torch_compile": False,
     "softness": 0.9,
+    "temperature": 0.5,
     "lists": 150_000,
     "listed": 64,
     "int8": False,
     "teacher": {},
 }
-"""softness: share of a target that is the teacher's where it gave a list · lists: most places that the teacher is asked about · listed:
+"""softness: share of a target that is the teacher's where it gave a list · temperature: what the teacher's log-odds are
+divided by: below 1 its favourites count for more · lists: most places that the teacher is asked about · listed:
 items of a list · int8: round the weights after training · teacher: dials of the `fusion` that teaches. The rest: as in `sasrec`, `causal`."""
 SEARCHED: Space = {**neural.SEARCHED, "width": (16, 32, 64), "softness": Range(0.0, 1.0)}
 CELLS_AT_ONCE = 1 << 24
@@ -113,7 +115,7 @@ class Student(SASRec):
         def lesson(config: Mapping[str, Any]) -> tuple[dict[str, Any], Lists]:
             dials = {**DEFAULTS, **config}
             own = {name: dials[name] for name in ("accumulate", "precision", "torch_compile")} | dials["teacher"]
-            key = digest(own, dials["lists"], dials["listed"])
+            key = digest(own, dials["lists"], dials["listed"], dials["temperature"])
             if key not in taught:
                 apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
                 teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=own, context=apart)
@@ -147,7 +149,7 @@ class Student(SASRec):
         context: FitContext,
     ) -> Self:
         """A student of the `lists` of a teacher who had `chosen` so."""
-        hyper = {**DEFAULTS, **config, "int8": False}
+        hyper = {**cls.dials(sequences, config), "int8": False}
 
         def loss(model: CausalEncoder, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
             return softened(model, sequences, batch, lists, float(hyper["softness"]))
@@ -181,7 +183,7 @@ def ask(teacher: ItemRanker, sequences: Sequences, hyper: Mapping[str, Any], *, 
         scores_UV = teacher.score(before)
         scores_UV[no_candidate(before, repeats=repeats)] = LEAST
         best_UK, items_UK = torch.from_numpy(scores_UV).topk(listed, dim=1)
-        items_PK[some], shares_PK[some] = items_UK.numpy(), best_UK.softmax(dim=1).numpy()
+        items_PK[some], shares_PK[some] = items_UK.numpy(), (best_UK / hyper["temperature"]).softmax(dim=1).numpy()
     return Lists(place_T, items_PK, shares_PK)
 
 
