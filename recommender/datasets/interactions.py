@@ -21,6 +21,7 @@ from recommender.sequences import FROM_1990, TO_2100, Items, Sequences
 
 TIMES = ("timestamp", "time", "event_timestamp", "datetime", "date")
 TEXTS = ("text", "title", "name", "description")
+HINT = "values that the rankers shall know belong into `attributes`, joined by |"
 EXACT, LONGEST = 2**53, 1000
 """Floats tell whole numbers below `EXACT` apart; a name has at most `LONGEST` characters, because each takes the space of the longest."""
 UNITS = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
@@ -289,15 +290,12 @@ def _attribute_frame(path: Path) -> pd.DataFrame:
         raise SourceError(f"{path}: no column 'item'; there are {', '.join(map(str, frame.columns))}")
     if "attributes" not in frame.columns and _text_column(frame) is None:
         others = ", ".join(str(one) for one in frame.columns if one != "item") or "no other"
-        hint = "values that the rankers shall know belong into `attributes`, joined by |"
-        raise SourceError(f"{path}: neither 'attributes' nor a text ({', '.join(TEXTS)}), but {others}; {hint}")
+        raise SourceError(f"{path}: neither 'attributes' nor a text ({', '.join(TEXTS)}), but {others}; {HINT}")
     text = _text_column(frame)
     unread = [str(one) for one in frame.columns if one not in ("item", "attributes", text)]
     if unread:
         problem = f"{path}: {', '.join(unread)} {'is' if len(unread) == 1 else 'are'} not read"
-        warnings.warn(
-            f"{problem}; values that the rankers shall know belong into `attributes`, joined by |", stacklevel=2
-        )
+        warnings.warn(f"{problem}; {HINT}", stacklevel=2)
     _whole(frame, "item", path)
     return frame
 

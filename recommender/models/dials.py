@@ -9,7 +9,7 @@ from recommender.errors import SettingsError
 
 LEAST = {
     **dict.fromkeys(("campaign_min_lines", "min_lines", "min_product_lines", "vertical", "user_width"), 0),
-    "min_steps": 0,
+    **dict.fromkeys(("members", "min_steps"), 0),
     **dict.fromkeys(("pretrain_epochs", "pretrain_min_steps", "continue_epochs", "tune_epochs"), 0),
 }
 """A whole number is at least 1, but for these."""

@@ -227,7 +227,7 @@ def test_a_program_and_the_result_of_one_name_do_not_overwrite_each_other(tmp_pa
         ({"epochs": "x"}, "epochs is 'x', not a number"),
         ({"epochs": 0}, "epochs is 0; it is at least 1"),
         ({"heads": 3}, "width 128 cannot be shared by 3 heads"),
-        ({"members": 0}, "members is 0; it is at least 1"),
+        ({"members": -1}, "members is -1; it is at least 0"),
     ],
 )
 def test_a_value_that_a_dial_cannot_have_is_refused(dials: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recommender.errors import TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import fusion
-from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
 from recommender.models.next_item.gate import Gate, fit_gate
 from recommender.models.next_item.habit import habits, has_habits
 from recommender.models.ranker import FitContext
@@ -269,6 +269,11 @@ def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> 
     again = Fusion.restore(ranker.tensors(), ranker.config())
     np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))
     assert judge(again, split.train_and_validation, split.test_U).summary()["users"] == 200
+
+
+def test_without_a_single_event_the_dials_are_those_of_few() -> None:
+    nothing = Sequences(NOBODY, np.zeros(3, dtype=np.int64), np.zeros(0, dtype=np.int32))
+    assert by_size(nothing, dict(DEFAULTS))["dropout"] == 0.5
 
 
 def test_a_budget_that_pays_for_few_epochs_is_named() -> None:

@@ -315,7 +315,7 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
     num_items, events = sequences.items.num, len(sequences.items_T)
     filled = dict(hyper)
     if filled["dropout"] is None:
-        share = np.clip(np.log(events / max(num_items, 1) / 20) / np.log(300 / 20), 0, 1)
+        share = np.clip(np.log(max(events, 1) / max(num_items, 1) / 20) / np.log(300 / 20), 0, 1)
         filled["dropout"] = round(float(0.5 - 0.3 * share), 3)
     if filled["habit"] is None:
         filled["habit"] = has_habits(sequences)
