@@ -1,6 +1,6 @@
 """`make bench-ablation`: what each part of the flagship is worth, with intervals over users; no test item is read.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey,ml-100k] [--seeds 17,18] [--members] [--parts gated,width] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey,ml-100k,fashions] [--seeds 17,18] [--members] [--parts gated,width] [--set dial=…]
         [--checkpoints FOLDER]
 
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for
@@ -83,6 +83,8 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
     """Each variant and its users' NDCG@10."""
     variants: dict[str, dict[str, Any]] = {WHOLE: {}, "without rules": {"rules": False}}
     variants |= {"without latent factors": {"latent": False}, "without popularity": {"popularity": False}}
+    if fusion.trend is not None:
+        variants["without the trend"] = {"trend": False}
     if fusion.content is not None:
         variants["without content"] = {"content": False}
     if fusion.habit:

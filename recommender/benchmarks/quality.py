@@ -1,6 +1,6 @@
 """`make bench-quality`: next-item rankers on ML-1M and Amazon Beauty, all seeds, every reading of a test logged.
 
-    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey,ml-100k] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
+    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey,ml-100k,fashions] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
         [--checkpoints FOLDER] [--device cuda]
 
 Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp, ttest_ind
 
+from recommender.benchmarks.fashions import fashions
 from recommender.benchmarks.journey import journey
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.ml_100k import ml_100k
@@ -49,8 +50,12 @@ from recommender.training.loop import require_device
 
 SETS = {"beauty": "amazon-beauty/Beauty.parquet", "ml-1m": "ml-1m/sequences.parquet"}
 ATTRIBUTES = {"beauty": "amazon-beauty/Beauty_attributes.parquet"}
-PACKAGED: dict[str, Callable[[Path], tuple[Path, Path | None]]] = {"journey": journey, "ml-100k": ml_100k}
-"""Sets that lie in a package, not in the data folder."""
+PACKAGED: dict[str, Callable[[Path], tuple[Path, Path | None]]] = {
+    "journey": journey,
+    "ml-100k": ml_100k,
+    "fashions": fashions,
+}
+"""Sets that lie in a package or are generated: no data folder is needed."""
 GOALS = {("beauty", "train"): 0.064, ("beauty", "train+validation"): 0.069, ("ml-1m", "train"): 0.205}
 SEEDLESS = ("rules", "content_rules", "item_popularity", "user_cf", "item_cf", "content")
 OUTPUT, READINGS = Path("reports/bench/quality.json"), Path("reports/bench/readings.jsonl")
@@ -161,7 +166,7 @@ def _key(row: dict[str, Any]) -> tuple[str, str, str, int, str]:
 
 def as_judged(folder: Path, data: str) -> Sequences:
     """The set as it is judged: Beauty with its attributes, ML-1M with nothing but the order of its events, Complete Journey
-    with attributes and times, MovieLens-100K with times.
+    with attributes and times, MovieLens-100K and the fashions with times.
 
     Raises:
         SourceError: a file is missing.

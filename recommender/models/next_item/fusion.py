@@ -31,6 +31,7 @@ from recommender.models.next_item.linear import packed, popularity, unpacked
 from recommender.models.next_item.ranker import NEVER, ItemRanker
 from recommender.models.next_item.rules import Rules
 from recommender.models.next_item.sasrec import SASRec
+from recommender.models.next_item.trend import Trend
 from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 from recommender.training.loop import reproducible, seed_of
@@ -64,14 +65,15 @@ DEFAULTS: dict[str, Any] = {
     "latent": True,
     "content": True,
     "habit": None,
+    "trend": True,
     "popularity": True,
     "text": True,
     "text_cache": "",
 }
 """members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
 does not suffice; then epochs fall too · timed: attention sees the time between events, where a clock wrote times · dropout, epochs, tokens,
-rate, judge_every: None takes them from the number of events (see `by_size`) · rules, latent, content, habit, popularity: whether these are experts;
-habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
+rate, judge_every: None takes them from the number of events (see `by_size`) · rules, latent, trend, content, habit, popularity: whether these are experts,
+trend where a clock wrote times; habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
 `content_rules`, for items that nobody took. The rest: as in `neural.TRAINING`, `sasrec` and `causal`. A config may say `mix` and
 `stop_at`, what an earlier fit chose."""
 SEARCHED: Space = {
@@ -103,6 +105,7 @@ class Fusion(ItemRanker):
         members: list[SASRec],
         rules: Rules | None,
         latent: ALS | None,
+        trend: Trend | None,
         content: Content | None,
         kin_VV: sparse.csr_matrix,
         popularity_V: NDArray[np.float32],
@@ -110,7 +113,8 @@ class Fusion(ItemRanker):
         hyper: Mapping[str, Any],
         chosen: Mapping[str, Any],
     ) -> None:
-        self.members, self.rules, self.latent, self.content, self.gate = members, rules, latent, content, gate
+        self.members, self.rules, self.latent = members, rules, latent
+        self.trend, self.content, self.gate = trend, content, gate
         self._cold = np.flatnonzero(np.diff(kin_VV.indptr))
         self._kin_VV, self._kin_cV = kin_VV, kin_VV[self._cold]
         self._popularity_V, self._hyper, self._chosen = popularity_V, dict(hyper), dict(chosen)
@@ -158,15 +162,17 @@ class Fusion(ItemRanker):
                 members.append(SASRec.fit(sequences, held_out_U=held_out_U, config=dials, context=own))
             except TrainingError as error:
                 raise TrainingError(f"fusion, transformer {number + 1}: {error}") from error
-        rules = latent = content = None
+        rules = latent = trend = content = None
         if hyper["rules"]:
             rules = Rules.fit(sequences, held_out_U=None, config=RULES, context=context)
         if hyper["latent"]:
             latent = ALS.fit(sequences, held_out_U=None, config={}, context=context)
         if hyper["content"] and sequences.items.num_attributes:
             content = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
-        start = _even(rules, latent, content, habit=bool(hyper["habit"]), popular=bool(hyper["popularity"]))
-        made = cls(members, rules, latent, content, kin_VV, popularity_V, start, hyper, {})
+        if hyper["trend"]:
+            trend = Trend.fit(sequences, spread=SPREAD, seed=seed_of(context.seed, "trend", 0))
+        start = _even(rules, latent, trend, content, habit=bool(hyper["habit"]), popular=bool(hyper["popularity"]))
+        made = cls(members, rules, latent, trend, content, kin_VV, popularity_V, start, hyper, {})
         if held_out_U is not None:
             with reproducible(context):
                 made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
@@ -186,13 +192,19 @@ class Fusion(ItemRanker):
         members: int | None = None,
         rules: bool = True,
         latent: bool = True,
+        trend: bool = True,
         content: bool = True,
         habit: bool = True,
         popularity: bool = True,
     ) -> Self:
         """Some of the experts (the first `members` transformers; None: all), weighted evenly: for ablations. Needs a `fit_gate` of its
         own."""
-        others = self.rules if rules else None, self.latent if latent else None, self.content if content else None
+        others = (
+            self.rules if rules else None,
+            self.latent if latent else None,
+            self.trend if trend else None,
+            self.content if content else None,
+        )
         hyper = {**self._hyper, "habit": habit and self.habit, "popularity": popularity and self._popular}
         start = _even(*others, habit=hyper["habit"], popular=hyper["popularity"])
         some, known = self.members[:members], (self._kin_VV, self._popularity_V)
@@ -217,7 +229,7 @@ class Fusion(ItemRanker):
         return logs_KUV, facts_UX.astype(np.float32)
 
     def _opinions(self, sequences: Sequences) -> Iterator[NDArray[np.float32]]:
-        """The transformers' mean, rules, latent factors, habits, content, popularity: [U, V + 1] each."""
+        """The transformers' mean, rules, latent factors, habits, the trend, content, popularity: [U, V + 1] each."""
         logs = (torch.from_numpy(member.score(sequences)).log_softmax(dim=1) for member in self.members)
         nothing_UV = torch.zeros(sequences.num_users, sequences.items.num + 1)
         mean_UV = sum(logs, nothing_UV) / max(len(self.members), 1)
@@ -226,6 +238,8 @@ class Fusion(ItemRanker):
             yield self._spread(np.maximum(ranker.score(sequences), 0.0))
         if self.habit:
             yield self._spread(habits(sequences))
+        if self.trend is not None:
+            yield self._spread(self.trend(sequences))
         if self.content is not None:
             yield self.content.score(sequences)
         if self._popular:
@@ -253,8 +267,8 @@ class Fusion(ItemRanker):
             return None
         return np.concatenate([member.user_vectors(sequences) for member in self.members], axis=1)
 
-    def _others(self) -> dict[str, Rules | ALS | Content]:
-        others = {"rules": self.rules, "latent": self.latent, "content": self.content}
+    def _others(self) -> dict[str, Rules | ALS | Trend | Content]:
+        others = {"rules": self.rules, "latent": self.latent, "trend": self.trend, "content": self.content}
         return {name: one for name, one in others.items() if one is not None}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -282,6 +296,7 @@ class Fusion(ItemRanker):
             [SASRec.restore(own(f"member.{n}"), one) for n, one in enumerate(config["members"])],
             Rules.restore(own("rules"), config["rules"]) if "rules" in config else None,
             ALS.restore(own("latent"), config["latent"]) if "latent" in config else None,
+            Trend.restore(own("trend"), config["trend"]) if "trend" in config else None,
             Content.restore(own("content"), config["content"]) if "content" in config else None,
             unpacked("kin", tensors),
             np.asarray(tensors["popularity_V"]),
@@ -291,10 +306,18 @@ class Fusion(ItemRanker):
         )
 
 
-def _even(rules: Rules | None, latent: ALS | None, content: Content | None, *, habit: bool, popular: bool) -> Gate:
+def _even(
+    rules: Rules | None,
+    latent: ALS | None,
+    trend: Trend | None,
+    content: Content | None,
+    *,
+    habit: bool,
+    popular: bool,
+) -> Gate:
     """Half to the transformers, half to the rules, none to the others and popularity; with habits a third to those."""
-    there = ((1, True), (1, rules is not None), (0, latent is not None), (1, habit), (0, content is not None))
-    own = [weight for weight, is_there in there if is_there]
+    some, none = ((1, True), (1, rules is not None)), ((0, trend is not None), (0, content is not None))
+    own = [weight for weight, there in (*some, (0, latent is not None), (1, habit), *none) if there]
     weights_K = np.array([*own, 0] if popular else own, dtype=np.float32)
     return Gate.even(weights_K / weights_K.sum(), facts=2 + len(own), repeats=habit)
 
@@ -319,7 +342,8 @@ def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
         filled["dropout"] = round(float(0.5 - 0.3 * share), 3)
     if filled["habit"] is None:
         filled["habit"] = has_habits(sequences)
-    filled["timed"] = bool(filled["timed"]) and sequences.has_clock
+    for name in ("timed", "trend"):
+        filled[name] = bool(filled[name]) and sequences.has_clock
     if filled["tokens"] is None:
         filled["tokens"] = int(np.clip(events / 64, 1024, 4096))
     if filled["rate"] is None:

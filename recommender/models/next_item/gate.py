@@ -6,7 +6,7 @@ Three forms, fitted on held-out items:
 - deep: beside such weights a hidden layer over the experts' opinions of an item and the facts about the user, as in mixtures of
   experts for ranking (Ma et al., KDD 2018). It puts the linear form's best candidates in a new order, within the mass that they have;
   those of the weights above, or of weights that were fitted by the ranks;
-- alone: the expert that ranks best, and no other.
+- alone: the expert that ranks best; where it says the same of two items, all of them evenly.
 What ranks best on users that it was not fitted on stays: the weights that the fit began with only where no form comes near them.
 
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates · H hidden.
@@ -35,6 +35,8 @@ MOST_USERS = 20_000
 FEWEST_USERS = 20
 STAY = 20.0
 """Prior of the linear form: as if this many users had said that the weights stay, and do not depend on the user."""
+OF_TIES = 1e-3
+"""Weight of the even product beside an expert alone."""
 FAR = 3.0
 """Standardised facts are cut there."""
 LEAST = float(np.finfo(np.float32).min)
@@ -261,8 +263,8 @@ def _forms(heard: Heard, start: Gate, seed: int) -> list[Gate]:
 
     linear = _fit_linear(heard, start)
     no_slope_XK = np.zeros_like(linear.slope_XK)
-    each_K = np.eye(len(start.bias_K), dtype=np.float32)
-    alone = max((replace(linear, bias_K=one_K, slope_XK=no_slope_XK) for one_K in each_K), key=gain)
+    alone_KK = np.eye(len(start.bias_K), dtype=np.float32) + OF_TIES * start.bias_K
+    alone = max((replace(linear, bias_K=one_K, slope_XK=no_slope_XK) for one_K in alone_KK), key=gain)
     better = max(linear, alone, key=gain)
     return [linear, alone, _fit_deep(heard, linear, seed), _fit_deep(heard, _fit_ranks(heard, better), seed)]
 

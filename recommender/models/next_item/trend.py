@@ -1,0 +1,92 @@
+"""What everybody takes at the moment: counts of events up to a user's own last one, whose weight halves with their age.
+
+Nothing later than that last event is read. The half-life is the one, of some shares of the log's length, under which the items that came
+next were likeliest.
+
+Shapes: U users · V items, rows 1 … V · T events, in the order of their times.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.models.next_item.linear import popularity
+from recommender.sequences import Sequences
+
+SHARES = tuple(4.0**-power for power in range(1, 7))
+ASKED = 2000
+"""Events, drawn at random, whose likelihood decides on the half-life."""
+OVER = 30
+"""Half-lives after which an event counts for nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trend:
+    """The log, and how fast it is forgotten."""
+
+    items_T: NDArray[np.int32]
+    times_T: NDArray[np.int64]
+    """µs, ascending."""
+    half_life: float
+    """µs."""
+
+    @classmethod
+    def fit(cls, sequences: Sequences, *, spread: float, seed: int) -> Self:
+        """Of events that have times. `spread`: share of the probability that goes to popularity."""
+        assert sequences.times_T is not None
+        order_T = np.argsort(sequences.times_T, kind="stable")
+        log = sequences.items_T[order_T], sequences.times_T[order_T]
+        span = max(int(log[1][-1] - log[1][0]), 1)
+        later = np.flatnonzero(sequences.places_T())
+        some = np.random.default_rng(seed).permutation(later)[:ASKED]
+        now, wanted = sequences.times_T[some - 1], sequences.items_T[some]
+        popularity_V = popularity(sequences)
+
+        def likelihood(trend: Self) -> float:
+            said = np.empty(len(some))
+            for users, shares_V in trend._moments(now, len(popularity_V)):
+                said[users] = shares_V[wanted[users]]
+            return float(np.log((1 - spread) * said + spread * popularity_V[wanted]).sum())
+
+        return max((cls(*log, share * span) for share in SHARES), key=likelihood)
+
+    def __call__(self, sequences: Sequences) -> NDArray[np.float32]:
+        """Each item's share of what was taken up to the user's last event, or to the log's end where that is earlier or no time is
+        known: float32 [U, V + 1]; all 0 where there is nothing up to then."""
+        now_U = np.full(sequences.num_users, self.times_T[-1])
+        some_U = sequences.lengths_U > 0
+        if sequences.times_T is not None:
+            now_U[some_U] = np.minimum(sequences.times_T[sequences.offsets[1:][some_U] - 1], self.times_T[-1])
+        shares_UV = np.empty((len(now_U), sequences.items.num + 1), dtype=np.float32)
+        for user, shares_V in self._moments(now_U, shares_UV.shape[1]):
+            shares_UV[user] = shares_V
+        return shares_UV
+
+    def _moments(self, now_U: NDArray[np.int64], columns: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Users, the earliest moment first, and the shares [V + 1] at theirs."""
+        counts_V, first, then = np.zeros(columns), 0, int(self.times_T[0])
+        for user in np.argsort(now_U, kind="stable"):
+            now = int(now_U[user])
+            end = int(np.searchsorted(self.times_T, now, side="right"))
+            first = max(first, int(np.searchsorted(self.times_T, now - OVER * self.half_life)))
+            if now > then:
+                counts_V *= np.exp2((then - now) / self.half_life)
+                then = now
+            if end > first:
+                weight_T = np.exp2((self.times_T[first:end] - now) / self.half_life)
+                np.add.at(counts_V, self.items_T[first:end], weight_T)
+                first = end
+            yield int(user), counts_V / max(float(counts_V.sum()), 1e-9)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        return {"items_T": self.items_T, "times_T": self.times_T}
+
+    def config(self) -> dict[str, Any]:
+        return {"half_life": self.half_life}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        return cls(np.asarray(tensors["items_T"]), np.asarray(tensors["times_T"]), float(config["half_life"]))
