@@ -16,7 +16,6 @@ import json
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,10 +36,11 @@ from recommender.models.next_item.sasrec import SASRec
 from recommender.models.ranker import FitContext
 from recommender.sequences import LeaveOneOut, Sequences
 
-Expert = TypeVar("Expert", bound=ItemRanker)
 Kind = TypeVar("Kind", Fusion, SASRec)
 OUTPUT = Path("reports/bench/ablation.json")
 WHOLE, ALONE = "the flagship", "one transformer alone"
+NAMES = {"rules": "rules", "broad": "broad rules", "latent": "latent factors", "trend": "the trend"}
+NAMES |= {"habit": "habits", "content": "content", "popularity": "popularity"}
 OWN_PARTS: dict[str, dict[str, Any]] = {
     "a plain transformer": {"relative": False, "timed": False, "gated": False, "attributes": False},
     "without the distance bias": {"relative": False},
@@ -64,31 +64,23 @@ def own_parts(split: LeaveOneOut, hyper: dict[str, Any], only: Collection[str]) 
 def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
     """A twin whose experts say again what each said of every history once: variants ask the same of them."""
 
-    def said(expert: Expert) -> Expert:
+    def said(expert: Any) -> Any:
         everyone = np.arange(histories.num_users)
         said_UV = np.concatenate([scores_UV for _, _, scores_UV in scored(expert, histories, everyone)])
         twin = copy(expert)
-        twin.score = lambda asked: said_UV[asked.users_U]  # type: ignore[method-assign, assignment]
+        twin.score = lambda asked: said_UV[asked.users_U]
         return twin
 
     fusion = fusion.only()
     fusion.members = list(map(said, fusion.members))
-    fusion.rules = fusion.rules and said(fusion.rules)
-    fusion.latent = fusion.latent and said(fusion.latent)
-    fusion.content = fusion.content and said(fusion.content)
+    fusion.others = {name: said(one) for name, one in fusion.others.items()}
     return fusion
 
 
 def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Each variant and its users' NDCG@10."""
-    variants: dict[str, dict[str, Any]] = {WHOLE: {}, "without rules": {"rules": False}}
-    variants |= {"without latent factors": {"latent": False}, "without popularity": {"popularity": False}}
-    if fusion.trend is not None:
-        variants["without the trend"] = {"trend": False}
-    if fusion.content is not None:
-        variants["without content"] = {"content": False}
-    if fusion.habit:
-        variants["without habits"] = {"habit": False}
+    variants: dict[str, dict[str, Any]] = {WHOLE: {}}
+    variants |= {f"without {NAMES[voice]}": {"without": {voice}} for voice in fusion.voices() if voice in NAMES}
     for members in range(1, len(fusion.members)):
         variants[f"transformers: {members} of {len(fusion.members)}"] = {"members": members}
 
@@ -96,8 +88,11 @@ def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[st
     for name, kept in variants.items():
         some = learning.only(**kept)
         gates[name] = fit_gate(some.experts, some.gate, split.train, split.validation_U, seed=seed)
-    gates["weights linear, no hidden layer"] = replace(gates[WHOLE], deep=None)
-    gates["even weights"] = learning.only().gate
+    some = learning.only()
+    gates["no hidden layer"] = fit_gate(
+        some.experts, some.gate, split.train, split.validation_U, seed=seed, hidden=False
+    )
+    gates["even weights"] = some.gate
     del learning, some
     judged = remembered(fusion, split.train_and_validation)
     for name, gate in gates.items():

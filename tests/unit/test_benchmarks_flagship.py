@@ -43,11 +43,12 @@ def test_every_part_of_the_flagship_is_left_out_once() -> None:
     assert [row["variant"] for row in rows] == [
         "the flagship",
         "without rules",
+        "without broad rules",
         "without latent factors",
-        "without popularity",
         "without content",
+        "without popularity",
         "transformers: 1 of 2",
-        "weights linear, no hidden layer",
+        "no hidden layer",
         "even weights",
     ]
     assert rows[0]["mean"] == 0
@@ -97,7 +98,7 @@ def test_an_ablation_never_sees_the_test_item_and_goes_on_with_a_fit_that_was_cu
     turned = replace(sequences, items_T=sequences.items_T.copy())
     turned.items_T[last] = np.roll(turned.items_T[last], 1)
     again = dict(left_out(turned, dials, members=False, seed=5, checkpoints=tmp_path))
-    assert len(first) == 6
+    assert len(first) == 7
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert log.read_text() == steps, "no second fit"
 

@@ -191,8 +191,7 @@ def test_one_expert_alone_is_heard_where_a_mixture_ranks_worse() -> None:
     split = LeaveOneOut.of(Sequences(items, np.arange(501) * 8, np.concatenate(rows).astype(np.int32)))
     ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config={"members": 0}, context=FitContext(seed=17))
     assert not ranker.members
-    assert ranker.latent is not None
-    both = (judge(one, split.train_and_validation, split.test_U) for one in (ranker, ranker.latent))
+    both = (judge(one, split.train_and_validation, split.test_U) for one in (ranker, ranker.others["latent"]))
     whole, alone = (judged.ndcg_U().mean() for judged in both)
     assert alone > 0.2
     assert whole > alone - 0.005
@@ -260,12 +259,12 @@ def test_the_gate_is_fitted_with_one_thread_as_the_members_are(monkeypatch: pyte
     assert threads == [1, 2]
 
 
-@pytest.mark.parametrize("without", ["rules", "latent", "content"])
+@pytest.mark.parametrize("without", ["rules", "broad", "latent", "content"])
 def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> None:
     split = LeaveOneOut.of(likes())
     config = {**SMALL, "epochs": 2, without: False}
     ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext(seed=3))
-    assert not getattr(ranker, without)
+    assert without not in ranker.others
     again = Fusion.restore(ranker.tensors(), ranker.config())
     np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))
     assert judge(again, split.train_and_validation, split.test_U).summary()["users"] == 200

@@ -43,7 +43,7 @@ def test_shares_are_those_counted_by_hand_in_any_order_of_users() -> None:
     trend = Trend.fit(log, spread=SPREAD, seed=3)
     asked = log.take(np.random.default_rng(2).permutation(log.num_users)[:50])
     assert asked.times_T is not None
-    for shares_V, now in zip(trend(asked), asked.times_T[3::4], strict=True):
+    for shares_V, now in zip(trend.score(asked), asked.times_T[3::4], strict=True):
         np.testing.assert_allclose(shares_V, by_hand(log, int(now), trend.half_life), rtol=1e-4, atol=1e-9)
 
 
@@ -52,7 +52,7 @@ def test_what_others_take_later_changes_nothing() -> None:
     early = log.take(np.arange(100))
     asked = early.take(np.arange(50))
     whole, before = (Trend(*_ordered(one), half_life=5 * 24 * HOUR) for one in (log, early))
-    np.testing.assert_array_equal(whole(asked), before(asked))
+    np.testing.assert_array_equal(whole.score(asked), before.score(asked))
 
 
 def _ordered(log: Sequences) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -77,7 +77,7 @@ def test_without_a_time_of_the_users_own_it_is_now() -> None:
         ITEMS, np.array([0, 1]), np.array([5], dtype=np.int32), log.times_T.max(keepdims=True) + 24 * HOUR
     )
     for asked in (nobody, timeless, tomorrow):
-        np.testing.assert_allclose(trend(asked)[0], latest, rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(trend.score(asked)[0], latest, rtol=1e-4, atol=1e-9)
 
 
 def test_the_flagship_follows_fashions_and_its_bundle_keeps_them(tmp_path: Path) -> None:
@@ -92,14 +92,14 @@ def test_the_flagship_follows_fashions_and_its_bundle_keeps_them(tmp_path: Path)
         )
         for there in (True, False)
     )
-    assert with_it.trend is not None
-    assert without.trend is None
+    assert "trend" in with_it.others
+    assert "trend" not in without.others
     gains = [judge(one, split.train_and_validation, split.test_U).ndcg_U().mean() for one in (with_it, without)]
     assert gains[0] > gains[1] + 0.01
     again = Fusion.restore(with_it.tensors(), with_it.config())
     np.testing.assert_array_equal(again.score(split.train), with_it.score(split.train))
-    less = with_it.only(trend=False)
-    assert less.trend is None
+    less = with_it.only(without={"trend"})
+    assert "trend" not in less.others
     assert len(less.gate.bias_K) == len(with_it.gate.bias_K) - 1
 
 
@@ -108,4 +108,4 @@ def test_without_a_clock_there_is_no_trend(times: NDArray[np.int64] | None) -> N
     log = shop(5.0)
     timeless = Sequences(log.items, log.offsets, log.items_T, times)
     made = Fusion.fit(timeless, held_out_U=None, config={"members": 0}, context=FitContext(seed=3))
-    assert made.trend is None
+    assert "trend" not in made.others

@@ -1,8 +1,9 @@
 """The flagship: causal transformers and sequential rules, fused by weights that depend on the user.
 
 Each expert says how probable every item is: some transformers (`causal`: attention biased by distance, gated, items with their
-attributes; their mean is one expert), rules of what follows the last items (`rules`), latent factors (`als`), likeness of attributes
-(`content`), where users come back to what they had their habits (`habit`), and popularity. The score is a product of experts (Hinton, 2002), weighted by a function of what is known of
+attributes; their mean is one expert), rules of what follows the last items and of what stands near any of them (`rules`, twice), latent
+factors (`als`), where there is a clock what everybody takes at the moment (`trend`), where users come back to what they had their habits
+(`habit`), likeness of attributes (`content`), and popularity. The score is a product of experts (Hinton, 2002), weighted by a function of what is known of
 the user: how many items, how common the last one, how sure each expert is (`gate`). The weights are fitted on the held-out items;
 nothing of the experts themselves is learned from those. What the experts say of an item that nobody took yet is what they say of the
 items most like it.
@@ -12,7 +13,7 @@ Shapes: U users · V items, rows 1 … V · K experts · X facts about a user ·
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recommender.errors import TrainingError
+from recommender.errors import SettingsError, TrainingError
 from recommender.models.next_item import content_rules, neural
 from recommender.models.next_item.als import ALS
 from recommender.models.next_item.content import Content
@@ -62,6 +63,7 @@ DEFAULTS: dict[str, Any] = {
     "torch_compile": False,
     "budget_tflop": 110.0,
     "rules": True,
+    "broad": True,
     "latent": True,
     "content": True,
     "habit": None,
@@ -72,8 +74,8 @@ DEFAULTS: dict[str, Any] = {
 }
 """members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
 does not suffice; then epochs fall too · timed: attention sees the time between events, where a clock wrote times · dropout, epochs, tokens,
-rate, judge_every: None takes them from the number of events (see `by_size`) · rules, latent, trend, content, habit, popularity: whether these are experts,
-trend where a clock wrote times; habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
+rate, judge_every: None takes them from the number of events (see `by_size`) · rules, broad, latent, trend, content, habit, popularity: whether these are experts,
+broad being the rules with dials of their own, trend only where a clock wrote times; habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
 `content_rules`, for items that nobody took. The rest: as in `neural.TRAINING`, `sasrec` and `causal`. A config may say `mix` and
 `stop_at`, what an earlier fit chose."""
 SEARCHED: Space = {
@@ -91,6 +93,13 @@ EPOCHS, STEPS = 30, neural.MIN_STEPS
 FEW_EPOCHS = 10
 """A transformer that a budget gives fewer is hardly trained."""
 FLOOR = 1e-9
+LIKENESS = 10.0
+"""Log-odds of an item with all attributes of what the user had, against one that has none of them."""
+Expert = Rules | ALS | Trend | Content
+KINDS: dict[str, type[Expert]] = {"rules": Rules, "broad": Rules, "latent": ALS, "trend": Trend, "content": Content}
+VOICES = ("transformers", "rules", "broad", "latent", "trend", "habit", "content", "popularity")
+FIRST = ("transformers", "rules", "habit")
+"""Which experts count before a gate is fitted."""
 
 
 class Fusion(ItemRanker):
@@ -103,22 +112,18 @@ class Fusion(ItemRanker):
     def __init__(
         self,
         members: list[SASRec],
-        rules: Rules | None,
-        latent: ALS | None,
-        trend: Trend | None,
-        content: Content | None,
+        others: Mapping[str, Expert],
         kin_VV: sparse.csr_matrix,
         popularity_V: NDArray[np.float32],
-        gate: Gate,
+        gate: Gate | None,
         hyper: Mapping[str, Any],
         chosen: Mapping[str, Any],
     ) -> None:
-        self.members, self.rules, self.latent = members, rules, latent
-        self.trend, self.content, self.gate = trend, content, gate
+        self.members, self.others = members, dict(others)
         self._cold = np.flatnonzero(np.diff(kin_VV.indptr))
         self._kin_VV, self._kin_cV = kin_VV, kin_VV[self._cold]
         self._popularity_V, self._hyper, self._chosen = popularity_V, dict(hyper), dict(chosen)
-        self._popular, self.habit = bool(hyper["popularity"]), bool(hyper["habit"])
+        self.gate = gate or self.evenly()
 
     @classmethod
     def dials(cls, sequences: Sequences, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,17 +167,19 @@ class Fusion(ItemRanker):
                 members.append(SASRec.fit(sequences, held_out_U=held_out_U, config=dials, context=own))
             except TrainingError as error:
                 raise TrainingError(f"fusion, transformer {number + 1}: {error}") from error
-        rules = latent = trend = content = None
-        if hyper["rules"]:
-            rules = Rules.fit(sequences, held_out_U=None, config=RULES, context=context)
+        others: dict[str, Expert] = {}
+        for name, dials in {"rules": RULES, "broad": {}}.items():
+            if hyper[name]:
+                others[name] = Rules.fit(sequences, held_out_U=None, config=dials, context=context)
         if hyper["latent"]:
-            latent = ALS.fit(sequences, held_out_U=None, config={}, context=context)
-        if hyper["content"] and sequences.items.num_attributes:
-            content = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
+            others["latent"] = ALS.fit(sequences, held_out_U=None, config={}, context=context)
         if hyper["trend"]:
-            trend = Trend.fit(sequences, spread=SPREAD, seed=seed_of(context.seed, "trend", 0))
-        start = _even(rules, latent, trend, content, habit=bool(hyper["habit"]), popular=bool(hyper["popularity"]))
-        made = cls(members, rules, latent, trend, content, kin_VV, popularity_V, start, hyper, {})
+            others["trend"] = Trend.fit(sequences, spread=SPREAD, seed=seed_of(context.seed, "trend", 0))
+        if hyper["content"] and sequences.items.num_attributes:
+            others["content"] = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
+        if not (members or others or hyper["habit"] or hyper["popularity"]):
+            raise SettingsError("fusion: no expert is left; let it have rules, latent, popularity or members")
+        made = cls(members, others, kin_VV, popularity_V, None, hyper, {})
         if held_out_U is not None:
             with reproducible(context):
                 made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
@@ -186,29 +193,31 @@ class Fusion(ItemRanker):
             made.gate = Gate.from_json(hyper["mix"])
         return made
 
-    def only(
-        self,
-        *,
-        members: int | None = None,
-        rules: bool = True,
-        latent: bool = True,
-        trend: bool = True,
-        content: bool = True,
-        habit: bool = True,
-        popularity: bool = True,
-    ) -> Self:
-        """Some of the experts (the first `members` transformers; None: all), weighted evenly: for ablations. Needs a `fit_gate` of its
-        own."""
-        others = (
-            self.rules if rules else None,
-            self.latent if latent else None,
-            self.trend if trend else None,
-            self.content if content else None,
-        )
-        hyper = {**self._hyper, "habit": habit and self.habit, "popularity": popularity and self._popular}
-        start = _even(*others, habit=hyper["habit"], popular=hyper["popularity"])
-        some, known = self.members[:members], (self._kin_VV, self._popularity_V)
-        return type(self)(some, *others, *known, start, hyper, self._chosen)
+    def only(self, *, members: int | None = None, without: Collection[str] = ()) -> Self:
+        """The first `members` transformers (None: all) and the other experts but for some, weighted evenly: for ablations. Needs a
+        `fit_gate` of its own."""
+        hyper = {**self._hyper, **dict.fromkeys(without, False)}
+        others = {name: one for name, one in self.others.items() if name not in without}
+        return type(self)(self.members[:members], others, self._kin_VV, self._popularity_V, None, hyper, self._chosen)
+
+    @property
+    def habit(self) -> bool:
+        return bool(self._hyper["habit"])
+
+    def voices(self) -> list[str]:
+        """The experts by name, as `experts` lets them speak; popularity, if it does, is the last."""
+        there = {"transformers": bool(self.members), "habit": self.habit, "popularity": bool(self._hyper["popularity"])}
+        there |= dict.fromkeys(self.others, True)
+        return [name for name in VOICES if there.get(name)]
+
+    def evenly(self) -> Gate:
+        """The same to transformers, rules and habits, none to the others, or the same to all where none of those three is there."""
+        voices = self.voices()
+        weights_K = np.array([name in FIRST for name in voices], dtype=np.float32)
+        if not weights_K.any():
+            weights_K += 1
+        facts = 2 + len(voices) - voices.count("popularity")
+        return Gate.even(weights_K / weights_K.sum(), facts=facts, repeats=self.habit)
 
     def chosen(self) -> dict[str, Any]:
         return dict(self._chosen)
@@ -218,32 +227,33 @@ class Fusion(ItemRanker):
         float32 [U, X]."""
         logs_KUV = np.stack(list(self._opinions(sequences)))
         logs_KUV[:, :, 0] = np.log(FLOOR)
-        own = len(logs_KUV) - int(self._popular)
-        knows_cold = own - 1 if self.content is not None else None
-        for expert, log_UV in enumerate(logs_KUV):
-            if expert != knows_cold and len(self._cold):
+        voices = self.voices()
+        for voice, log_UV in zip(voices, logs_KUV, strict=True):
+            if voice != "content" and len(self._cold):
                 log_UV[:, self._cold] = (self._kin_cV @ log_UV.T).T
         last_popularity_U = np.log(self._popularity_V[sequences.last_U()] + FLOOR)
+        own = len(voices) - voices.count("popularity")
         sureness = [log_UV[:, 1:].max(axis=1) for log_UV in logs_KUV[:own]]
         facts_UX = np.stack([np.log1p(sequences.lengths_U), last_popularity_U, *sureness], axis=1)
         return logs_KUV, facts_UX.astype(np.float32)
 
     def _opinions(self, sequences: Sequences) -> Iterator[NDArray[np.float32]]:
-        """The transformers' mean, rules, latent factors, habits, the trend, content, popularity: [U, V + 1] each."""
+        """What each of `voices` says: [U, V + 1]."""
         logs = (torch.from_numpy(member.score(sequences)).log_softmax(dim=1) for member in self.members)
-        nothing_UV = torch.zeros(sequences.num_users, sequences.items.num + 1)
-        mean_UV = sum(logs, nothing_UV) / max(len(self.members), 1)
-        yield np.maximum(mean_UV.numpy(), np.float32(np.log(FLOOR)))
-        for ranker in filter(None, (self.rules, self.latent)):
-            yield self._spread(np.maximum(ranker.score(sequences), 0.0))
-        if self.habit:
-            yield self._spread(habits(sequences))
-        if self.trend is not None:
-            yield self._spread(self.trend(sequences))
-        if self.content is not None:
-            yield self.content.score(sequences)
-        if self._popular:
-            yield np.broadcast_to(np.log(self._popularity_V + FLOOR), mean_UV.shape).astype(np.float32)
+        shape = (sequences.num_users, sequences.items.num + 1)
+        for voice in self.voices():
+            if voice == "transformers":
+                mean_UV = sum(logs, torch.zeros(shape)) / len(self.members)
+                yield np.maximum(mean_UV.numpy(), np.float32(np.log(FLOOR)))
+            elif voice == "habit":
+                yield self._spread(habits(sequences))
+            elif voice == "content":
+                likeness_UV = torch.from_numpy(LIKENESS * self.others[voice].score(sequences))
+                yield likeness_UV.log_softmax(dim=1).numpy()
+            elif voice == "popularity":
+                yield np.broadcast_to(np.log(self._popularity_V + FLOOR), shape).astype(np.float32)
+            else:
+                yield self._spread(np.maximum(self.others[voice].score(sequences), 0.0))
 
     def _spread(self, scores_UV: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores, none below 0, as log-probabilities, some of it the popular items'."""
@@ -267,13 +277,9 @@ class Fusion(ItemRanker):
             return None
         return np.concatenate([member.user_vectors(sequences) for member in self.members], axis=1)
 
-    def _others(self) -> dict[str, Rules | ALS | Trend | Content]:
-        others = {"rules": self.rules, "latent": self.latent, "trend": self.trend, "content": self.content}
-        return {name: one for name, one in others.items() if one is not None}
-
     def tensors(self) -> dict[str, NDArray[Any]]:
         parts = {f"member.{n}": one.tensors() for n, one in enumerate(self.members)}
-        parts |= {name: one.tensors() for name, one in self._others().items()}
+        parts |= {name: one.tensors() for name, one in self.others.items()}
         named = {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
         return {**named, **packed("kin", self._kin_VV), "popularity_V": self._popularity_V}
 
@@ -283,7 +289,7 @@ class Fusion(ItemRanker):
             "chosen": self._chosen,
             "gate": self.gate.as_json(),
             "members": [one.config() for one in self.members],
-            **{name: one.config() for name, one in self._others().items()},
+            **{name: one.config() for name, one in self.others.items()},
         }
 
     @classmethod
@@ -294,32 +300,13 @@ class Fusion(ItemRanker):
 
         return cls(
             [SASRec.restore(own(f"member.{n}"), one) for n, one in enumerate(config["members"])],
-            Rules.restore(own("rules"), config["rules"]) if "rules" in config else None,
-            ALS.restore(own("latent"), config["latent"]) if "latent" in config else None,
-            Trend.restore(own("trend"), config["trend"]) if "trend" in config else None,
-            Content.restore(own("content"), config["content"]) if "content" in config else None,
+            {name: kind.restore(own(name), config[name]) for name, kind in KINDS.items() if name in config},
             unpacked("kin", tensors),
             np.asarray(tensors["popularity_V"]),
             Gate.from_json(config["gate"]),
             config["hyper"],
             config["chosen"],
         )
-
-
-def _even(
-    rules: Rules | None,
-    latent: ALS | None,
-    trend: Trend | None,
-    content: Content | None,
-    *,
-    habit: bool,
-    popular: bool,
-) -> Gate:
-    """Half to the transformers, half to the rules, none to the others and popularity; with habits a third to those."""
-    some, none = ((1, True), (1, rules is not None)), ((0, trend is not None), (0, content is not None))
-    own = [weight for weight, there in (*some, (0, latent is not None), (1, habit), *none) if there]
-    weights_K = np.array([*own, 0] if popular else own, dtype=np.float32)
-    return Gate.even(weights_K / weights_K.sum(), facts=2 + len(own), repeats=habit)
 
 
 MEMBER_DIALS = (

@@ -219,8 +219,17 @@ def hear(
     return Heard(np.ascontiguousarray(logs_UCK), facts_UX, np.concatenate(stands_for, axis=1))
 
 
-def fit_gate(experts: Experts, start: Gate, sequences: Sequences, held_out_U: NDArray[np.int32], *, seed: int) -> Gate:
-    """The gate that ranks the held-out items best among all that a user may take; with too few users `start` stays.
+def fit_gate(
+    experts: Experts,
+    start: Gate,
+    sequences: Sequences,
+    held_out_U: NDArray[np.int32],
+    *,
+    seed: int,
+    hidden: bool = True,
+) -> Gate:
+    """The gate that ranks the held-out items best among all that a user may take; with too few users `start` stays. `hidden`: whether
+    a form may have a hidden layer.
 
     A user who had the held-out item before says nothing, unless `start` `repeats`.
 
@@ -243,18 +252,18 @@ def fit_gate(experts: Experts, start: Gate, sequences: Sequences, held_out_U: ND
         found.append(hear(experts, start, sequences.take(some), held_out_U[some], rng))
     heard = Heard(*(np.concatenate(part) for part in zip(*found, strict=True)))
     half_U = np.arange(len(heard.facts_UX)) % 2 == 0
-    gains_FU = np.zeros((5, len(half_U)))
+    gains_FU = np.zeros((5 if hidden else 3, len(half_U)))
     for learn_U in (half_U, ~half_U):
-        forms = [start, *_forms(heard.of(learn_U), start, seed)]
+        forms = [start, *_forms(heard.of(learn_U), start, seed, hidden=hidden)]
         gains_FU[:, ~learn_U] = [_ndcg(gate, heard.of(~learn_U)) for gate in forms]
     even_U, best = gains_FU[0], int(gains_FU[1:].mean(axis=1).argmax())
     worse_U = even_U - gains_FU[1 + best]
     if worse_U.mean() > worse_U.std() / np.sqrt(len(worse_U)):
         return start
-    return _forms(heard, start, seed)[best]
+    return _forms(heard, start, seed, hidden=hidden)[best]
 
 
-def _forms(heard: Heard, start: Gate, seed: int) -> list[Gate]:
+def _forms(heard: Heard, start: Gate, seed: int, *, hidden: bool) -> list[Gate]:
     """The linear form, the best expert alone, and a hidden layer over the best candidates of the linear form or of one by ranks, which
     begins with the better of the first two."""
 
@@ -265,6 +274,10 @@ def _forms(heard: Heard, start: Gate, seed: int) -> list[Gate]:
     no_slope_XK = np.zeros_like(linear.slope_XK)
     alone_KK = np.eye(len(start.bias_K), dtype=np.float32) + OF_TIES * start.bias_K
     alone = max((replace(linear, bias_K=one_K, slope_XK=no_slope_XK) for one_K in alone_KK), key=gain)
+    louder = [replace(alone, bias_K=alone.bias_K * np.float32(times)) for times in (0.25, 0.5, 1, 2, 4)]
+    alone = min(louder, key=lambda gate: float(_cross_entropy(torch.from_numpy(_linear(gate, heard)), heard)))
+    if not hidden:
+        return [linear, alone]
     better = max(linear, alone, key=gain)
     return [linear, alone, _fit_deep(heard, linear, seed), _fit_deep(heard, _fit_ranks(heard, better), seed)]
 
@@ -301,13 +314,12 @@ def _fit_linear(heard: Heard, start: Gate) -> Gate:
     z_UX = (heard.facts_UX - mean_X) / scale_X
     low_X, high_X = np.clip([z_UX.min(axis=0), z_UX.max(axis=0)], -FAR, FAR)
     known = {"mean_X": mean_X, "scale_X": scale_X, "low_X": low_X, "high_X": high_X}
-    stands_for_UC = torch.from_numpy(heard.stands_for_UC)
-
-    def cross_entropy(scores_UC: Tensor) -> Tensor:
-        return ((scores_UC + stands_for_UC).logsumexp(dim=1) - scores_UC[:, 0]).mean()
-
     knowing = replace(start, **{name: one.astype(np.float32) for name, one in known.items()})
-    return _descended(heard, knowing, cross_entropy)
+    return _descended(heard, knowing, lambda scores_UC: _cross_entropy(scores_UC, heard))
+
+
+def _cross_entropy(scores_UC: Tensor, heard: Heard) -> Tensor:
+    return ((scores_UC + torch.from_numpy(heard.stands_for_UC)).logsumexp(dim=1) - scores_UC[:, 0]).mean()
 
 
 def _fit_ranks(heard: Heard, linear: Gate) -> Gate:

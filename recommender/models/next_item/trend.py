@@ -23,7 +23,7 @@ OVER = 30
 """Half-lives after which an event counts for nothing."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Trend:
     """The log, and how fast it is forgotten."""
 
@@ -53,7 +53,7 @@ class Trend:
 
         return max((cls(*log, share * span) for share in SHARES), key=likelihood)
 
-    def __call__(self, sequences: Sequences) -> NDArray[np.float32]:
+    def score(self, sequences: Sequences) -> NDArray[np.float32]:
         """Each item's share of what was taken up to the user's last event, or to the log's end where that is earlier or no time is
         known: float32 [U, V + 1]; all 0 where there is nothing up to then."""
         now_U = np.full(sequences.num_users, self.times_T[-1])
