@@ -76,7 +76,7 @@ def read_histories(path: Path, items: Items, *, skip_unknown: bool = False) -> t
         raise ContractError(path.name, message, column="item", row=f"row 0, {str(names[0])!r}")
     if unknown_T.any() and not skip_unknown:
         row = int(np.flatnonzero(unknown_T)[0])
-        message = f"{str(names[row])!r} is no item that the ranker was fitted on; {int(unknown_T.sum())} events have such items; they can be skipped, or train again"
+        message = f"{str(names[row])!r} is no item that the ranker was fitted on; {int(unknown_T.sum())} events have such items; skip_unknown (--skip-unknown) leaves them out, or train again"
         raise ContractError(path.name, message, column="item", row=f"row {row}")
     users, sequences = _by_user(frame, times, order, np.where(unknown_T, 0, found_T + 1), items, path)
     if not unknown_T.any():

@@ -6,7 +6,7 @@
     shoppers.parquet      the users who were decided on last, as the feature store holds them: for measuring a request
     catalogue/            items and campaigns
 
-Shapes: N pairs · F features · U users · B baskets · T basket lines.
+Shapes: N pairs · F features · U users · B baskets · T basket lines · P portrait features · C campaigns.
 """
 
 from collections.abc import Callable, Sequence

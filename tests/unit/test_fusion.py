@@ -9,12 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from recommender.errors import TrainingError
+from recommender.errors import SettingsError, TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import fusion
 from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
 from recommender.models.next_item.gate import Gate, fit_gate
 from recommender.models.next_item.habit import habits, has_habits
+from recommender.models.next_item.rules import Rules
 from recommender.models.ranker import FitContext
 from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Items, LeaveOneOut, Sequences
@@ -195,6 +196,52 @@ def test_one_expert_alone_is_heard_where_a_mixture_ranks_worse() -> None:
     whole, alone = (judged.ndcg_U().mean() for judged in both)
     assert alone > 0.2
     assert whole > alone - 0.005
+
+
+def test_what_one_expert_alone_cannot_tell_apart_all_of_them_do() -> None:
+    """The only good expert knows no more than an item's group of four, which it whispers; the other one is noise."""
+    rng = np.random.default_rng(4)
+    target_U = rng.integers(2, V + 1, U).astype(np.int32)
+    group_V = np.arange(V + 1) // 4
+    knows_UV = (group_V == group_V[target_U][:, None]).astype(np.float32)
+    logs_KUV = np.stack([rng.normal(size=knows_UV.shape).astype(np.float32), 0.5 * knows_UV])
+    facts_UX = np.zeros((U, 1), dtype=np.float32)
+    start = Gate.even(np.array([1.0, 0.0], dtype=np.float32), facts=1)
+
+    def experts(histories: Sequences) -> tuple[Logs, Logs]:
+        assert histories.users_U is not None
+        return logs_KUV[:, histories.users_U], facts_UX[histories.users_U]
+
+    gate = fit_gate(experts, start, users(U), target_U, seed=1, hidden=False)
+    assert gate.deep is None
+    scores_UV = gate(logs_KUV.copy(), facts_UX, users(U))
+    assert len(np.unique(scores_UV[0, 2:])) == V - 1
+    assert ndcg(full_ranks(scores_UV, users(U), target_U)).mean() > 0.6
+    assert gate.bias_K[1] > 1.5  # loud enough for what the held-out items say, not only for their order
+
+
+def test_rules_of_what_stands_near_are_heard_where_the_order_is_noise() -> None:
+    """Users walk along a chain of items, and which step came when is lost."""
+    rng = np.random.default_rng(3)
+    number = 240
+    walks = np.stack([rng.permutation((rng.integers(number) + np.arange(7)) % number) + 1 for _ in range(400)])
+    items = Items(tuple(f"i{row}" for row in range(1, number + 1)))
+    split = LeaveOneOut.of(Sequences(items, np.arange(401) * 7, walks.ravel().astype(np.int32)))
+    dials = {"members": 0, "latent": False}
+    whole, without = (
+        Fusion.fit(split.train, held_out_U=split.validation_U, config=dials | more, context=FitContext(seed=17))
+        for more in ({}, {"broad": False})
+    )
+    ranked = [whole, without, Rules.fit(split.train, held_out_U=None, config={}, context=FitContext())]
+    gains = [judge(one, split.train_and_validation, split.test_U).ndcg_U().mean() for one in ranked]
+    assert gains[0] > gains[1] + 0.02
+    assert gains[0] > gains[2] - 0.01
+
+
+def test_a_flagship_without_any_expert_is_refused() -> None:
+    nothing = dict.fromkeys(("rules", "broad", "latent", "popularity"), False) | {"members": 0}
+    with pytest.raises(SettingsError, match="no expert is left"):
+        Fusion.fit(users(9), held_out_U=None, config=nothing, context=FitContext())
 
 
 def test_a_gate_survives_json_bit_for_bit() -> None:

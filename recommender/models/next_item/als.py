@@ -1,7 +1,7 @@
 """Matrix factorisation of implicit feedback by alternating least squares (Hu, Koren & Volinsky, ICDM 2008), fitted by `implicit`. A user's
 vector is solved from the events at hand, so that new users and new events need no training.
 
-Shapes: U users · V items, rows 1 … V · D width.
+Shapes: U users · V items, rows 1 … V · D width · I items that a user had.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ Horizontal filters span some items and the whole width and keep their maximum ov
 Unlike the paper: every event with a past is a target (sliding windows) under the exact softmax over all items, the items' table
 serves input and output, and a user's own vector is dropped now and then, so that a new user has a place.
 
-Shapes: M targets · L last items · D width · F filters of all heights · V items, row 0 is no item · U users, row 0 is a new one.
+Shapes: T events · M targets · L last items · D width · F filters of all heights · V items, row 0 is no item · U users, row 0 is a new one.
 """
 
 from collections.abc import Mapping

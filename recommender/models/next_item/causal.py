@@ -6,7 +6,7 @@ channel (in the spirit of HSTU, Zhai et al., ICML 2024); items that are the sum 
 attributes'. One embedding table serves input and output.
 
 Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · H heads · V items, row 0 is no
-item · M targets · S windows · U users.
+item · M targets · S windows · U users · K classes of distance or gap · X width of queries, keys and values together.
 """
 
 import math

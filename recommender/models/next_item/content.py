@@ -1,7 +1,7 @@
 """Content-based filtering: items whose attributes are like those of what the user had (Pazzani & Billsus, 2007), attributes weighted by
 their rarity. Items that nobody had yet are scored like all others.
 
-Shapes: U users · V items, rows 1 … V · K attribute values.
+Shapes: U users · V items, rows 1 … V · K attribute values · P pairs of item and attribute.
 """
 
 import warnings

@@ -4,7 +4,7 @@ Content is the attributes (weighted by how rare they are) and the text's vector 
 kept in the weights, so that scoring needs no encoder. Gantner et al., "Learning attribute-to-feature mappings for cold-start
 recommendations", 2010 (k-nearest-neighbour mapping); the rules are those of `rules`.
 
-Shapes: V items, rows 1 … V · c cold items · w warm items · K attribute values · D width of a text's vector.
+Shapes: U users · V items, rows 1 … V · c cold items · w warm items · K attribute values · D width of a text's vector.
 """
 
 from collections.abc import Mapping

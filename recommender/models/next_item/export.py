@@ -6,7 +6,7 @@ it names the items, row 1 first, and the most events that are read.
     program = torch.export.load("student.pt2").module()
     scores_UV = program(items_UL, lengths_U)
 
-Shapes: U users · L last items, at most the network's length · V items, rows 1 … V.
+Shapes: U users · L last items, at most the network's length · V items, rows 1 … V · T tokens · D width.
 """
 
 import json

@@ -3,7 +3,7 @@
 Second-order weights are products of factors, so a score is a sum of one term of the user's features and the candidate's and of the
 candidate's own weight; terms of the user's features alone change no order and are left out. Trained with the softmax over all items.
 
-Shapes: M targets · U users · L last items · V items, rows 1 … V · D width.
+Shapes: T events · M targets · U users · L last items · V items, rows 1 … V · D width.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ the user: how many items, how common the last one, how sure each expert is (`gat
 nothing of the experts themselves is learned from those. What the experts say of an item that nobody took yet is what they say of the
 items most like it.
 
-Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates.
+Shapes: U users · T events · V items, rows 1 … V · K experts · X facts about a user · C candidates.
 """
 
 import math

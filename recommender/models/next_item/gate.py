@@ -9,7 +9,7 @@ Three forms, fitted on held-out items:
 - alone: the expert that ranks best; where it says the same of two items, all of them evenly.
 What ranks best on users that it was not fitted on stays: the weights that the fit began with only where no form comes near them.
 
-Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates · H hidden.
+Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates · H hidden · F forms · T events.
 """
 
 import math

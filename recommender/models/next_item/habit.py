@@ -3,7 +3,7 @@
 The base-level activation of ACT-R (Anderson & Schooler, Psychological Science 1991): the sum of age ** -0.5, an event's age being how many
 came after it, and itself.
 
-Shapes: U users · V items, rows 1 … V.
+Shapes: U users · T events · V items, rows 1 … V.
 """
 
 import numpy as np

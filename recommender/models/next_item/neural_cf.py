@@ -3,7 +3,7 @@
 Binary cross entropy against sampled items, as published. A user that the fit did not know is the mean of the vectors of the
 items in the history; some training rows are told that way (without their own item), so that these vectors are learned.
 
-Shapes: M rows · N items of a row, its own first and then the sampled ones · L last items · D factors · H hidden · V items, row 0 is
+Shapes: T events · M rows · N items of a row, its own first and then the sampled ones · L last items · D factors · H hidden · V items, row 0 is
 no item · U users.
 """
 

@@ -1,6 +1,6 @@
 """Packed batches: sequences of any length end to end, no padding in anything but attention, which works on groups of like length.
 
-Shapes: T tokens of a batch · B sequences of a group · L length of its longest.
+Shapes: T tokens of a batch · B sequences of a group · L length of its longest · D width · U users.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """The one interface of every next-item ranker: fit on sequences, score all items for users, give vectors, save and load.
 
-Shapes: U users · V items, rows 1 … V (row 0 is no item) · D width of a vector.
+Shapes: U users · T events · V items, rows 1 … V (row 0 is no item) · D width of a vector.
 """
 
 from abc import ABC, abstractmethod

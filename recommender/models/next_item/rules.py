@@ -3,7 +3,7 @@
 Kamehkhosh, Jannach & Ludewig, "A comparison of frequent pattern techniques and a deep learning method for session-based
 recommendation", 2017 (rules of decayed co-occurrence); the score of an item is the sum over a user's last items, decayed the same way.
 
-Shapes: U users · V items, rows 1 … V · T events.
+Shapes: U users · V items, rows 1 … V · T events · L last items.
 """
 
 from collections.abc import Mapping

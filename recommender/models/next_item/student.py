@@ -8,7 +8,7 @@ that came. What it costs to serve is one network, which can be rounded to int8 a
 
 so that the softmax over all items stays the one of `training.softmax`, in its memory.
 
-Shapes: U users · V items, rows 1 … V · M targets · D width · P places with a list · K items of a list.
+Shapes: U users · T events · V items, rows 1 … V · M targets · D width · P places with a list · K items of a list.
 """
 
 from collections.abc import Callable, Mapping

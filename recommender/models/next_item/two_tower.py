@@ -5,7 +5,7 @@ vector and the mean of its attributes'. Own vectors are dropped now and then and
 told by content alone. Exact softmax over the items with events, or over a batch's targets, corrected by the logarithm
 of how often they are drawn (Yi et al., RecSys 2019).
 
-Shapes: M targets · L last items · D width · V items, row 0 is no item · P pairs of item and attribute · U users.
+Shapes: T events · R rivals of a batch · M targets · L last items · D width · V items, row 0 is no item · P pairs of item and attribute · U users.
 """
 
 from collections.abc import Mapping
