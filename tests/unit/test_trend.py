@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recommender.benchmarks.fashions import fashions
+from recommender.benchmarks.generated import fashions
 from recommender.datasets.interactions import read_interactions
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item.fusion import SPREAD, Fusion

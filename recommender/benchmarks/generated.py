@@ -1,5 +1,6 @@
-"""A generated shop of fashions, as sequences with times: items are launched, sell for some days and are forgotten, users keep to a few
-kinds of them. What other sets here do not show: what everybody takes at the moment says more than what sold best."""
+"""Generated sets that show what the others here do not. `fashions`: a shop whose items are launched, sell for a day and are forgotten, so
+that what everybody takes at the moment says more than what sold best. `walks`: users walk along a ring of items, and the order of their
+steps is lost, so that what stands near says more than what comes next. Always the same events."""
 
 from pathlib import Path
 
@@ -10,10 +11,11 @@ USERS, ITEMS, KINDS, DAYS = 2000, 1500, 20, 60
 LIFE, GAP = 1.0, 0.15
 """Days after which an item sells a third of what it sold; mean days from one event of a user to the next."""
 DAY_US, FIRST_US = 86_400_000_000, 1_700_000_000_000_000
+WALKERS, RING = 1500, 600
 
 
 def fashions(folder: Path) -> tuple[Path, None]:
-    """Write the interactions (user, item, timestamp) into `folder`: 10,000 events, always the same."""
+    """Write the interactions (user, item, timestamp) of 2,000 users into `folder`, each of 3 to 7 events."""
     rng = np.random.default_rng(17)
     launch_V, kind_V, quality_V = (
         np.sort(rng.uniform(0, DAYS, ITEMS)),
@@ -32,4 +34,16 @@ def fashions(folder: Path) -> tuple[Path, None]:
             day += rng.exponential(GAP)
     events = folder / "fashions.parquet"
     pd.DataFrame(rows, columns=["user", "item", "timestamp"]).to_parquet(events, index=False)
+    return events, None
+
+
+def walks(folder: Path) -> tuple[Path, None]:
+    """Write the interactions (user, item, pos) of 1,500 users into `folder`, each of 4 to 9 events."""
+    rng = np.random.default_rng(17)
+    rows = []
+    for user in range(WALKERS):
+        steps = rng.integers(RING) + np.arange(rng.integers(4, 10))
+        rows += [(user, int(item), pos) for pos, item in enumerate(rng.permutation(steps % RING))]
+    events = folder / "walks.parquet"
+    pd.DataFrame(rows, columns=["user", "item", "pos"]).to_parquet(events, index=False)
     return events, None
