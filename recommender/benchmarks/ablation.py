@@ -1,6 +1,6 @@
 """`make bench-ablation`: what each part of the flagship is worth, with intervals over users; no test item is read.
 
-    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey,ml-100k,fashions,walks] [--seeds 17,18] [--members] [--parts gated,width] [--set dial=…]
+    python -m recommender.benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey,ml-100k,fashions,reseller] [--seeds 17,18] [--members] [--parts gated,width] [--set dial=…]
         [--checkpoints FOLDER]
 
 Each user's last item is taken away, and everything happens one item earlier than in `make bench-quality`: what it holds out for

@@ -1,6 +1,7 @@
 """Generated sets that show what the others here do not. `fashions`: a shop whose items are launched, sell for a day and are forgotten, so
-that what everybody takes at the moment says more than what sold best. `walks`: users walk along a ring of items, and the order of their
-steps is lost, so that what stands near says more than what comes next. Always the same events."""
+that what everybody takes at the moment says more than what sold best. `reseller`: half of all steps go from an item to its successor, but
+nearly all events are one account's, and of the others the order of their few is lost: what stands near says more than what comes next.
+Always the same events."""
 
 from pathlib import Path
 
@@ -11,7 +12,7 @@ USERS, ITEMS, KINDS, DAYS = 2000, 1500, 20, 60
 LIFE, GAP = 1.0, 0.15
 """Days after which an item sells a third of what it sold; mean days from one event of a user to the next."""
 DAY_US, FIRST_US = 86_400_000_000, 1_700_000_000_000_000
-WALKERS, RING = 1500, 600
+PRODUCTS, SHOPPERS, BOUGHT = 800, 500, 20_000
 
 
 def fashions(folder: Path) -> tuple[Path, None]:
@@ -37,13 +38,17 @@ def fashions(folder: Path) -> tuple[Path, None]:
     return events, None
 
 
-def walks(folder: Path) -> tuple[Path, None]:
-    """Write the interactions (user, item, pos) of 1,500 users into `folder`, each of 4 to 9 events."""
+def reseller(folder: Path) -> tuple[Path, None]:
+    """Write the interactions (user, item, pos) into `folder`: 20,000 events of the reseller, 3 to 8 of each of 500 users."""
     rng = np.random.default_rng(17)
-    rows = []
-    for user in range(WALKERS):
-        steps = rng.integers(RING) + np.arange(rng.integers(4, 10))
-        rows += [(user, int(item), pos) for pos, item in enumerate(rng.permutation(steps % RING))]
-    events = folder / "walks.parquet"
+    successor_V, rows = rng.permutation(PRODUCTS), []
+    for user, length in enumerate([BOUGHT, *rng.integers(3, 9, SHOPPERS)]):
+        walk = [int(rng.integers(PRODUCTS))]
+        while len(walk) < length:
+            walk.append(int(successor_V[walk[-1]] if rng.random() < 0.5 else rng.integers(PRODUCTS)))
+        if user:
+            rng.shuffle(walk)
+        rows += [(user, item, pos) for pos, item in enumerate(walk)]
+    events = folder / "reseller.parquet"
     pd.DataFrame(rows, columns=["user", "item", "pos"]).to_parquet(events, index=False)
     return events, None

@@ -1,6 +1,6 @@
 """`make bench-quality`: next-item rankers on ML-1M and Amazon Beauty, all seeds, every reading of a test logged.
 
-    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey,ml-100k,fashions,walks] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
+    python -m recommender.benchmarks.quality DATA_FOLDER [--rankers a,b] [--sets beauty,ml-1m,journey,ml-100k,fashions,reseller] [--seeds 1,2] [--train-on …] [--set dial=…] [--cold]
         [--checkpoints FOLDER] [--device cuda]
 
 Rows of an earlier call stay in reports/bench/quality.json unless the same row is measured again, so the table may be filled in several calls.
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp, ttest_ind
 
-from recommender.benchmarks.generated import fashions, walks
+from recommender.benchmarks.generated import fashions, reseller
 from recommender.benchmarks.journey import journey
 from recommender.benchmarks.machine import machine
 from recommender.benchmarks.ml_100k import ml_100k
@@ -54,7 +54,7 @@ PACKAGED: dict[str, Callable[[Path], tuple[Path, Path | None]]] = {
     "journey": journey,
     "ml-100k": ml_100k,
     "fashions": fashions,
-    "walks": walks,
+    "reseller": reseller,
 }
 """Sets that lie in a package or are generated: no data folder is needed."""
 GOALS = {("beauty", "train"): 0.064, ("beauty", "train+validation"): 0.069, ("ml-1m", "train"): 0.205}

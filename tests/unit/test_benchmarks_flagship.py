@@ -217,11 +217,10 @@ def test_a_program_is_refused_before_anything_is_fitted(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(("data", "users", "clock"), [("fashions", 2000, True), ("walks", 1500, False)])
-def test_a_generated_set_is_always_the_same_and_nobody_takes_an_item_twice(data: str, users: int, clock: bool) -> None:
+@pytest.mark.parametrize(("data", "users", "clock"), [("fashions", 2000, True), ("reseller", 501, False)])
+def test_a_generated_set_is_always_the_same(data: str, users: int, clock: bool) -> None:
     one, again = (quality.as_judged(Path(), data) for _ in range(2))
     np.testing.assert_array_equal(one.items_T, again.items_T)
     assert one.num_users == users
     assert one.has_clock == clock
     assert one.lengths_U.min() > 2
-    assert len(np.unique(one.rows_T() * (one.items.num + 1) + one.items_T)) == len(one.items_T)
