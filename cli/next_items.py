@@ -47,7 +47,8 @@ def write_next_items(
     if vectors is not None and vectors_VD is None:
         raise SettingsError(f"--vectors: {ranker.name} has none; docs/models.md says which rankers do")
     users, histories, left_out = read_histories(interactions, items, skip_unknown=skip_unknown)
-    if ranker.config().get("hyper", {}).get("timed") and histories.times_T is not None and not histories.has_clock:
+    hyper = ranker.config().get("hyper", {})
+    if (hyper.get("timed") or hyper.get("trend")) and histories.times_T is not None and not histories.has_clock:
         raise ContractError(
             interactions.name,
             "these times are no clock's (none lies from 1990 to 2100), and the ranker was fitted on a clock's times",

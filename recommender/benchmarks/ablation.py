@@ -80,7 +80,8 @@ def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
 def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Each variant and its users' NDCG@10."""
     variants: dict[str, dict[str, Any]] = {WHOLE: {}}
-    variants |= {f"without {NAMES[voice]}": {"without": {voice}} for voice in fusion.voices() if voice in NAMES}
+    voices = fusion.voices() if len(fusion.voices()) > 1 else []
+    variants |= {f"without {NAMES[voice]}": {"without": {voice}} for voice in voices if voice in NAMES}
     for members in range(1, len(fusion.members)):
         variants[f"transformers: {members} of {len(fusion.members)}"] = {"members": members}
 

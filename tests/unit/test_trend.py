@@ -1,5 +1,6 @@
 """What everybody takes at the moment: counted up to a user's last event and no further, forgotten as fast as the log says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from recommender.benchmarks.generated import fashions
 from recommender.datasets.interactions import read_interactions
+from recommender.errors import BundleError, SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item.fusion import SPREAD, Fusion
 from recommender.models.next_item.trend import Trend
@@ -72,12 +74,34 @@ def test_without_a_time_of_the_users_own_it_is_now() -> None:
     assert log.times_T is not None
     latest = by_hand(log, int(log.times_T.max()), trend.half_life)
     nobody = Sequences(ITEMS, np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64))
-    timeless = Sequences(ITEMS, np.array([0, 1]), np.array([5], dtype=np.int32))
     tomorrow = Sequences(
         ITEMS, np.array([0, 1]), np.array([5], dtype=np.int32), log.times_T.max(keepdims=True) + 24 * HOUR
     )
-    for asked in (nobody, timeless, tomorrow):
+    for asked in (nobody, tomorrow):
         np.testing.assert_allclose(trend.score(asked)[0], latest, rtol=1e-4, atol=1e-9)
+
+    with pytest.raises(BundleError, match="have none: give a timestamp, or fit with trend=false"):
+        trend.score(Sequences(ITEMS, np.array([0, 1]), np.array([5], dtype=np.int32)))
+
+
+def test_a_basket_whose_lines_have_one_time_is_not_taken_for_a_short_fashion() -> None:
+    log = shop(200.0)
+    assert log.times_T is not None
+    baskets = replace(log, times_T=np.repeat(log.times_T[::2], 2))
+    assert Trend.fit(baskets, spread=SPREAD, seed=3).half_life / HOUR / 24 > 5
+    at_once = replace(log, times_T=np.repeat(log.times_T[::4], 4))
+    assert np.isfinite(Trend.fit(at_once, spread=SPREAD, seed=3).score(at_once)).all()
+
+
+@pytest.mark.parametrize("gap", [20, 29.9, 30.5, 61, 500])
+def test_who_else_is_asked_changes_nothing_after_a_long_silence(gap: float) -> None:
+    half_life = 24.0 * HOUR
+    trend = Trend(np.array([3, 5], dtype=np.int32), np.array([FIRST, FIRST + int(1000 * half_life)]), half_life)
+    times_T = np.array([FIRST + HOUR, FIRST + int(20 * half_life), FIRST + int(gap * half_life)])
+    asked = Sequences(ITEMS, np.arange(4), np.array([7, 7, 7], dtype=np.int32), times_T)
+    alone = trend.score(asked.take(np.array([2])))
+    np.testing.assert_array_equal(trend.score(asked)[2:], alone)
+    assert alone.sum() == (1 if gap < 30 else 0)
 
 
 def test_the_flagship_follows_fashions_and_its_bundle_keeps_them(tmp_path: Path) -> None:
@@ -96,11 +120,14 @@ def test_the_flagship_follows_fashions_and_its_bundle_keeps_them(tmp_path: Path)
     assert "trend" not in without.others
     gains = [judge(one, split.train_and_validation, split.test_U).ndcg_U().mean() for one in (with_it, without)]
     assert gains[0] > gains[1] + 0.01
+    assert with_it.chosen()["trend"]
     again = Fusion.restore(with_it.tensors(), with_it.config())
     np.testing.assert_array_equal(again.score(split.train), with_it.score(split.train))
     less = with_it.only(without={"trend"})
     assert "trend" not in less.others
     assert len(less.gate.bias_K) == len(with_it.gate.bias_K) - 1
+    with pytest.raises(SettingsError, match="trnd is none of"):
+        with_it.only(without={"trnd"})
 
 
 @pytest.mark.parametrize("times", [None, np.arange(1600) % 4])

@@ -123,6 +123,8 @@ class Fusion(ItemRanker):
         self._cold = np.flatnonzero(np.diff(kin_VV.indptr))
         self._kin_VV, self._kin_cV = kin_VV, kin_VV[self._cold]
         self._popularity_V, self._hyper, self._chosen = popularity_V, dict(hyper), dict(chosen)
+        if not self.voices():
+            raise SettingsError(f"fusion: no expert is left; let it have one of members, {', '.join(VOICES[1:])}")
         self.gate = gate or self.evenly()
 
     @classmethod
@@ -177,8 +179,6 @@ class Fusion(ItemRanker):
             others["trend"] = Trend.fit(sequences, spread=SPREAD, seed=seed_of(context.seed, "trend", 0))
         if hyper["content"] and sequences.items.num_attributes:
             others["content"] = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
-        if not (members or others or hyper["habit"] or hyper["popularity"]):
-            raise SettingsError("fusion: no expert is left; let it have rules, latent, popularity or members")
         made = cls(members, others, kin_VV, popularity_V, None, hyper, {})
         if held_out_U is not None:
             with reproducible(context):
@@ -188,7 +188,7 @@ class Fusion(ItemRanker):
         ):  # else it says nothing of a fit of more events
             stop_at = [member.chosen().get("stop_at") for member in members]
             made._chosen = {"stop_at": stop_at, "mix": made.gate.as_json(), "members": len(members)}
-            made._chosen |= {name: hyper[name] for name in ("dropout", "tokens", "rate", "epochs", "habit")}
+            made._chosen |= {name: hyper[name] for name in ("dropout", "tokens", "rate", "epochs", "habit", "trend")}
         elif hyper.get("mix") is not None:
             made.gate = Gate.from_json(hyper["mix"])
         return made
@@ -196,6 +196,9 @@ class Fusion(ItemRanker):
     def only(self, *, members: int | None = None, without: Collection[str] = ()) -> Self:
         """The first `members` transformers (None: all) and the other experts but for some, weighted evenly: for ablations. Needs a
         `fit_gate` of its own."""
+        unknown = set(without) - set(VOICES[1:])
+        if unknown:
+            raise SettingsError(f"fusion: {', '.join(sorted(unknown))} is none of {', '.join(VOICES[1:])}")
         hyper = {**self._hyper, **dict.fromkeys(without, False)}
         others = {name: one for name, one in self.others.items() if name not in without}
         return type(self)(self.members[:members], others, self._kin_VV, self._popularity_V, None, hyper, self._chosen)

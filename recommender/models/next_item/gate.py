@@ -6,7 +6,8 @@ Three forms, fitted on held-out items:
 - deep: beside such weights a hidden layer over the experts' opinions of an item and the facts about the user, as in mixtures of
   experts for ranking (Ma et al., KDD 2018). It puts the linear form's best candidates in a new order, within the mass that they have;
   those of the weights above, or of weights that were fitted by the ranks;
-- alone: the expert that ranks best; where it says the same of two items, all of them evenly.
+- alone: the expert that ranks best; where it says the same of two items, all of them; as loud as
+  the held-out items are likeliest.
 What ranks best on users that it was not fitted on stays: the weights that the fit began with only where no form comes near them.
 
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · C candidates · H hidden · F forms · T events.
@@ -36,7 +37,7 @@ FEWEST_USERS = 20
 STAY = 20.0
 """Prior of the linear form: as if this many users had said that the weights stay, and do not depend on the user."""
 OF_TIES = 1e-3
-"""Weight of the even product beside an expert alone."""
+"""Weight of every expert beside one that is heard alone."""
 FAR = 3.0
 """Standardised facts are cut there."""
 LEAST = float(np.finfo(np.float32).min)
@@ -272,7 +273,7 @@ def _forms(heard: Heard, start: Gate, seed: int, *, hidden: bool) -> list[Gate]:
 
     linear = _fit_linear(heard, start)
     no_slope_XK = np.zeros_like(linear.slope_XK)
-    alone_KK = np.eye(len(start.bias_K), dtype=np.float32) + OF_TIES * start.bias_K
+    alone_KK = np.eye(len(start.bias_K), dtype=np.float32) + np.float32(OF_TIES)
     alone = max((replace(linear, bias_K=one_K, slope_XK=no_slope_XK) for one_K in alone_KK), key=gain)
     louder = [replace(alone, bias_K=alone.bias_K * np.float32(times)) for times in (0.25, 0.5, 1, 2, 4)]
     alone = min(louder, key=lambda gate: float(_cross_entropy(torch.from_numpy(_linear(gate, heard)), heard)))

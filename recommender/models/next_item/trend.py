@@ -13,14 +13,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.errors import BundleError
 from recommender.models.next_item.linear import popularity
 from recommender.sequences import Sequences
 
 SHARES = tuple(4.0**-power for power in range(1, 7))
 ASKED = 2000
 """Events, drawn at random, whose likelihood decides on the half-life."""
-OVER = 30
-"""Half-lives after which an event counts for nothing."""
+OVER, NOTHING = 60, 2.0**-30
+"""Half-lives after which an event need not be counted; a sum of weights that is as good as none."""
 
 
 @dataclass(eq=False)
@@ -41,6 +42,9 @@ class Trend:
         log = sequences.items_T[order_T], sequences.times_T[order_T]
         span = max(int(log[1][-1] - log[1][0]), 1)
         later = np.flatnonzero(sequences.places_T())
+        later = later[
+            sequences.times_T[later] > sequences.times_T[later - 1]
+        ]  # else the count up to then has the answer in it
         some = np.random.default_rng(seed).permutation(later)[:ASKED]
         now, wanted = sequences.times_T[some - 1], sequences.items_T[some]
         popularity_V = popularity(sequences)
@@ -54,11 +58,19 @@ class Trend:
         return max((cls(*log, share * span) for share in SHARES), key=likelihood)
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Each item's share of what was taken up to the user's last event, or to the log's end where that is earlier or no time is
-        known: float32 [U, V + 1]; all 0 where there is nothing up to then."""
+        """Each item's share of what was taken up to the user's last event, or to the log's end where that is earlier or there is none:
+        float32 [U, V + 1]; all 0 where nothing was taken up to then.
+
+        Raises:
+            BundleError: the events have no times.
+        """
         now_U = np.full(sequences.num_users, self.times_T[-1])
         some_U = sequences.lengths_U > 0
-        if sequences.times_T is not None:
+        if some_U.any():
+            if sequences.times_T is None:
+                raise BundleError(
+                    "the ranker was fitted on events with times, and these have none: give a timestamp, or fit with trend=false."
+                )
             now_U[some_U] = np.minimum(sequences.times_T[sequences.offsets[1:][some_U] - 1], self.times_T[-1])
         shares_UV = np.empty((len(now_U), sequences.items.num + 1), dtype=np.float32)
         for user, shares_V in self._moments(now_U, shares_UV.shape[1]):
@@ -71,7 +83,8 @@ class Trend:
         for user in np.argsort(now_U, kind="stable"):
             now = int(now_U[user])
             end = int(np.searchsorted(self.times_T, now, side="right"))
-            first = max(first, int(np.searchsorted(self.times_T, now - OVER * self.half_life)))
+            oldest = max(now - int(OVER * self.half_life), int(self.times_T[0]))
+            first = max(first, int(np.searchsorted(self.times_T, oldest)))
             if now > then:
                 counts_V *= np.exp2((then - now) / self.half_life)
                 then = now
@@ -79,7 +92,8 @@ class Trend:
                 weight_T = np.exp2((self.times_T[first:end] - now) / self.half_life)
                 np.add.at(counts_V, self.items_T[first:end], weight_T)
                 first = end
-            yield int(user), counts_V / max(float(counts_V.sum()), 1e-9)
+            total = float(counts_V.sum())
+            yield int(user), counts_V / total if total > NOTHING else np.zeros(columns)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         return {"items_T": self.items_T, "times_T": self.times_T}
