@@ -75,7 +75,7 @@ DEFAULTS: dict[str, Any] = {
 """members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
 does not suffice; then epochs fall too · timed: attention sees the time between events, where a clock wrote times · dropout, epochs, tokens,
 rate, judge_every: None takes them from the number of events (see `by_size`) · rules, broad, latent, trend, content, habit, popularity: whether these are experts,
-broad being the rules with dials of their own, trend only where a clock wrote times; habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
+broad: `rules` with its own defaults, trend only where a clock wrote times; habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
 `content_rules`, for items that nobody took. The rest: as in `neural.TRAINING`, `sasrec` and `causal`. A config may say `mix` and
 `stop_at`, what an earlier fit chose."""
 SEARCHED: Space = {
