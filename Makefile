@@ -79,28 +79,28 @@ manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../
 	$(if $(SHARED),CRDS="$(SHARED)/crds") $(BIN)/python -m pytest tests/manifests
 
 bench-serving: $(INSTALLED) ## latency of the whole way of a request against a no-op TorchServe handler
-	$(BIN)/python -m serving.bench
+	$(BIN)/python -m benchmarks.serving
 
 bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
-	$(BIN)/python -m recommender.benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
 bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task; BENCH_ARGS="--rankers a,b" for some of them
-	$(BIN)/python -m recommender.benchmarks.campaigns $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.campaigns $(BENCH_ARGS)
 
 bench-training: $(INSTALLED) ## full-softmax targets per CPU-second beside the reference, RePlay, RecTools and RecBole: SHARED=… with data/ml-1m
-	$(BIN)/python -m recommender.benchmarks.training $(if $(SHARED),"$(SHARED)/data")
+	$(BIN)/python -m benchmarks.training $(if $(SHARED),"$(SHARED)/data")
 
 bench-policy: $(INSTALLED) ## the policy head where the true value is known, and how often its estimates' intervals hold the truth
-	$(BIN)/python -m recommender.benchmarks.policy $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)
 
 bench-ablation: $(INSTALLED) ## what each part of the flagship is worth: SHARED=… with data/; BENCH_ARGS=--members for parts of its transformers
-	$(BIN)/python -m recommender.benchmarks.ablation $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.ablation $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
 bench-compression: $(INSTALLED) ## size, latency and quality of the flagship, its student, int8 and exported programs: SHARED=… with data/
-	$(BIN)/python -m recommender.benchmarks.compression $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.compression $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
 bench-gpu: $(INSTALLED) ## tokens a second and MFU of training on a GPU beside attention and a product alone; BENCH_ARGS="--lengths 256,4096"
-	$(BIN)/python -m recommender.benchmarks.gpu $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
 images: ## build the images: make images REGISTRY=registry.example.com (needs docker or podman)
 	@[ -n "$(REGISTRY)" ] || { echo "make images: say where to: make images REGISTRY=registry.example.com" >&2; exit 2; }

@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recommender.console import wide
 from recommender.errors import ServingError
+from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 

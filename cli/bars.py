@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from recommender.training.processes import is_first
+from recommender.engine.processes import is_first
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.table import Table
 
-from recommender.console import wide
-from recommender.scoring import SCHEMA, BulkScorer
+from recommender.allocation.scoring import SCHEMA, BulkScorer
+from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 

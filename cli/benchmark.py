@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from cli.bars import fit_bars
-from recommender.benchmarks.sequences import TrainOn, benchmark_file, dial
+from recommender.engine.processes import is_first
 from recommender.errors import SettingsError
-from recommender.training.processes import is_first
+from recommender.training.next_items import TrainOn, benchmark_file, dial
 
 
 def benchmark_sequences(

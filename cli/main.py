@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from cli.verbs import Verbs
 from recommender.errors import SettingsError
-from recommender.manifest import digest
 from recommender.settings import Settings, TimeSettings, load_settings
+from recommender.storage.manifest import digest
 
 app = typer.Typer(
     cls=Verbs,
@@ -91,7 +91,7 @@ def draft_mapping(
     """Draft a mapping from your own files' headers; correct it, then: recommender run --data mapping.toml"""
     from recommender.datasets import draft_mapping as draft
     from recommender.errors import SourceError
-    from recommender.manifest import write_text
+    from recommender.storage.manifest import write_text
 
     if output.exists():
         raise SourceError(f"{output} exists already; give another name with --output")

@@ -8,11 +8,11 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from recommender.bundle import load_items
 from recommender.datasets.interactions import read_histories
 from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.leave_one_out import best_items
-from recommender.manifest import require_apart, require_writable, write_bytes
+from recommender.registry.bundle import load_items
+from recommender.storage.manifest import require_apart, require_writable, write_bytes
 
 
 def write_next_items(

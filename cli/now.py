@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from recommender.errors import FeatureStoreError
-from recommender.portrait import ServingSchema
+from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
 
 

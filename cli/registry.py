@@ -2,9 +2,9 @@
 
 from rich.table import Table
 
-from recommender.console import wide
 from recommender.errors import RegistryError
-from recommender.registry import Registry, Serving
+from recommender.registry.registry import Registry, Serving
+from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 SHOWN_EVENTS = 8

@@ -6,10 +6,10 @@ from rich.panel import Panel
 from rich.table import Table
 
 from pipelines.training_run import Reports, reports
-from recommender.console import wide
 from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
 from recommender.evaluation.metrics import METRICS
-from recommender.experiments.gate import Verdict
+from recommender.evaluation.verdict import Verdict
+from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 SHOWN = ("auc", "ap", "log_loss", "ece")

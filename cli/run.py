@@ -15,9 +15,9 @@ from pipelines.local import LocalRun
 from pipelines.memory import MemoryWatch
 from pipelines.progress import Step
 from pipelines.training_run import reports, run_training
-from recommender.console import wide
+from recommender.allocation.scoring import BulkScorer
 from recommender.errors import ServingError
-from recommender.scoring import BulkScorer
+from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 STRANGER = "never-seen-before"
@@ -49,7 +49,7 @@ def check_doors(settings: Settings) -> None:
     Raises:
         ServingError: a port is busy, or an endpoint of this home runs already; names it.
     """
-    from serving.processes import find, require_free
+    from serving.deployer.processes import find, require_free
 
     serving = settings.serving
     if find(settings.serving_state / "gateway.pid") is not None:
@@ -67,7 +67,7 @@ def _ended(number: int, frame: FrameType | None) -> None:
 
 def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Step:
     """Start the real endpoint, ask it for a heavy, a light and an unknown shopper, and stop what was started."""
-    from serving.deploy import serve
+    from serving.deployer.deploy import serve
 
     title = "Serve and answer three shoppers"
     console.print(f"  … {title}", highlight=False)

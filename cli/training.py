@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from recommender.manifest import require_writable, write_text
 from recommender.report.training import logs_below, read_log, training_page
+from recommender.storage.manifest import require_writable, write_text
 
 
 def write_training_page(place: Path, output: Path) -> None:

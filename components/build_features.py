@@ -11,10 +11,10 @@ def build_features(settings: str, code_version: str, data_hash: str, tables: Inp
     """Build every feature from nothing later than its decision time."""
     from pathlib import Path
 
-    from recommender.evaluation.periods import resolve
+    from recommender.datasets.periods import resolve
+    from recommender.datasets.tables import open_tables
     from recommender.features import build
     from recommender.settings import settings_from_json
-    from recommender.tables import open_tables
 
     chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
     periods = resolve(

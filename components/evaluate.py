@@ -21,7 +21,7 @@ def evaluate(
     """Measure every version on the gate's campaigns and on the final test, with intervals; the page shows all of it."""
     from pathlib import Path
 
-    from recommender.evaluation import evaluate_versions
+    from recommender.promotion.versions import evaluate_versions
 
     versions = {"champion": champion, "challenger": challenger, "others": others}
     outputs = {"output": Path(evaluation.path), "page": Path(page.path)}

@@ -15,7 +15,7 @@ def register(settings: str, baselines: Input[list[Model]], challenger: Input[Mod
     """Give each candidate its version id, a hash of data, configuration, ranker and code; returns who meets whom."""
     from pathlib import Path
 
-    from recommender.experiments.contest import enter
+    from recommender.promotion.contest import enter
     from recommender.registry import Registry
     from recommender.settings import settings_from_json
 

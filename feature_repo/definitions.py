@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recommender.errors import ContractError
-from recommender.portrait import PORTRAIT_KINDS
+from recommender.matching.packed_user import PORTRAIT_KINDS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,9 +19,9 @@ from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definit
 from feature_repo.environment import open_store, store_home
 from feature_repo.online import forget_others, newest_rows, packed_rows, prepare_sqlite, write_online
 from recommender.errors import FeatureStoreError
-from recommender.manifest import read_manifest, whole_folder, write_manifest
-from recommender.portrait import ServingSchema
+from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
+from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa

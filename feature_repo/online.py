@@ -16,8 +16,8 @@ import numpy as np
 
 from feature_repo.definitions import SERVING_FIELD, TIMESTAMP, Definitions
 from recommender.errors import ContractError
-from recommender.examples import Shopper
-from recommender.portrait import pack
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_user import pack
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,8 +7,8 @@ from feature_repo.definitions import FILES, SERVICE, TIMESTAMP, portrait_names
 from feature_repo.environment import open_store, store_home
 from feature_repo.materialisation import as_of_of
 from recommender.errors import FeatureStoreError
-from recommender.manifest import read_manifest
 from recommender.settings import Settings
+from recommender.storage.manifest import read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +54,9 @@ def build_training_set(features: Path, tables: Path, settings: Settings, output:
     """
     import pyarrow.parquet as pq
 
-    from recommender.catalogue import Catalogue
-    from recommender.tables import open_tables
-    from recommender.training.sets import write_training_set
+    from recommender.datasets.tables import open_tables
+    from recommender.features.training_set import write_training_set
+    from recommender.matching.catalogue import Catalogue
 
     users = training_frame(features, settings)
     pairs = pq.read_table(features / "pairs.parquet")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipelines.cluster import Cluster
 from recommender.errors import SettingsError
-from recommender.lineage import code_version
 from recommender.settings import ServingSettings, Settings, TrainingSettings
+from recommender.storage.code_identity import code_version
 
 PIPELINE_FILE = "training.yaml"
 RESOURCES_FILE = "training-resources.yaml"

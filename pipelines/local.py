@@ -19,7 +19,7 @@ from rich.console import Console
 from pipelines.memory import MemoryWatch
 from pipelines.progress import Step, StepDisplay
 from recommender.errors import SettingsError, StepFailed
-from recommender.manifest import write_text
+from recommender.storage.manifest import write_text
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 STARTS = re.compile(r" - INFO - Executing task '(?P<name>[\w-]+)'")

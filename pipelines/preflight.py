@@ -4,7 +4,7 @@ from pathlib import Path
 
 from recommender.errors import SettingsError
 from recommender.evaluation.judgement import read_judgement
-from recommender.models import RANKERS, defaults_of, ranker_class
+from recommender.models.campaign import RANKERS, defaults_of, ranker_class
 from recommender.models.dials import check_dials
 from recommender.settings import Settings
 

@@ -13,10 +13,10 @@ from pipelines.preflight import check_before_run
 from recommender.datasets.identity import source_identity
 from recommender.errors import RegistryError, StepFailed
 from recommender.evaluation.document import Evaluation
-from recommender.experiments.gate import Verdict
-from recommender.manifest import MANIFEST, read_manifest
+from recommender.evaluation.verdict import Verdict
 from recommender.registry import Registry
 from recommender.settings import Settings
+from recommender.storage.manifest import MANIFEST, read_manifest
 
 REPORTS = (
     ("validate-data", "page", "validation.html"),
@@ -70,7 +70,7 @@ def last_training_set(settings: Settings) -> Path:
     Raises:
         RegistryError: no run has built one yet.
     """
-    from recommender.training import sets
+    from recommender.features import training_set as sets
 
     newest = sets.last_training_set(settings.home)
     if newest is None:
@@ -91,8 +91,8 @@ def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, c
     identity = source_identity(settings.source)
     check_before_run(settings)
     if settings.training.device != "cpu":
-        from recommender.models import FitContext
-        from recommender.training.loop import device_of
+        from recommender.engine.context import FitContext
+        from recommender.engine.loop import device_of
 
         device_of(FitContext(device=settings.training.device))
     spec = compile_local(settings, settings.home / "kfp" / "training.yaml", identified_source=True)

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from recommender.errors import SettingsError
-from recommender.manifest import digest
 
 
 class Section(BaseModel):
@@ -137,12 +136,6 @@ class Settings(BaseSettings):
     @property
     def serving_state(self) -> Path:
         return self.serving.state or self.home / "serving"
-
-    def training_hash(self, ranker: str) -> str:
-        """Identity of everything here that changes a trained `ranker`: not paths, ports, threads or other rankers' dials."""
-        training = self.training
-        dials = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
-        return digest(dials, self.time.model_dump(mode="json"))
 
 
 def load_settings(file: Path | None = None, **overrides: Any) -> Settings:

@@ -1,6 +1,6 @@
 """The TorchServe archive (.mar) of one version: its verified bundle and a manifest that names our handler.
 
-The archive holds no code: the handler is the installed `serving.handler`, so that code has one identity (the image) and a
+The archive holds no code: the handler is the installed `serving.worker.handler`, so that code has one identity (the image) and a
 model archive cannot bring its own. torch-model-archiver is not used because it stamps the time into the zip: the same bundle
 gives the same bytes here.
 """
@@ -10,10 +10,10 @@ import zipfile
 from pathlib import Path
 
 from recommender.errors import ServingError
-from recommender.manifest import MANIFEST, read_manifest, write_bytes
+from recommender.storage.manifest import MANIFEST, read_manifest, write_bytes
 
 MODEL_NAME = "campaign_ranker"
-HANDLER = "serving.handler"
+HANDLER = "serving.worker.handler"
 BUNDLE = "bundle"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from recommender.errors import FeatureStoreError
-from recommender.portrait import ServingSchema
+from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
 
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from recommender.errors import SettingsError
-from recommender.manifest import write_text
 from recommender.settings import Settings, load_settings, settings_from_json
+from recommender.storage.manifest import write_text
 
 VARIABLE = "RECOMMENDER_SETTINGS_JSON"
 

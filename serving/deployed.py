@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from recommender.manifest import write_text
+from recommender.storage.manifest import write_text
 
 FILE = "deployed.json"
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from recommender.errors import FeatureStoreError
-from recommender.examples import Shopper
-from recommender.portrait import ServingSchema, layout_in, unpack
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_user import ServingSchema, layout_in, unpack
 from recommender.secrets import secret
 from recommender.settings import Settings
 

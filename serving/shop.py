@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.catalogue import Catalogue
 from recommender.errors import RecommenderError
-from recommender.experiments.exploration import Exploration, explore
-from recommender.explanations import popularity_reason
-from recommender.manifest import MANIFEST
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.item_choice import popular_items
+from recommender.matching.reasons import popularity_reason
+from recommender.policies.exploration import Exploration, explore
 from recommender.settings import Settings
-from recommender.shelf import popular_items
+from recommender.storage.manifest import MANIFEST
 from serving.clock import decision_time_us
 
 

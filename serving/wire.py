@@ -1,6 +1,6 @@
 """What the gateway sends to the handler: a few words of JSON and the user's packed features, untouched, behind them.
 
-    "F" · length of the JSON, 4 bytes · JSON · packed features (`recommender.portrait.pack`)
+    "F" · length of the JSON, 4 bytes · JSON · packed features (`recommender.matching.packed_user.pack`)
 
 A body of JSON begins with "{" or white space, so the two kinds of body cannot be mistaken for one another.
 """

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recommender.affinity import AXES
-from recommender.catalogue import Catalogue
-from recommender.manifest import whole_folder, write_manifest
+from recommender.matching.affinity import AXES
+from recommender.matching.catalogue import Catalogue
+from recommender.storage.manifest import whole_folder, write_manifest
 
 AS_OF = datetime(2017, 12, 31, 5, tzinfo=UTC)
 TIME = pa.timestamp("us", tz="UTC")

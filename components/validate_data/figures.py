@@ -6,7 +6,7 @@ from datetime import datetime
 import duckdb
 import pyarrow as pa
 
-from recommender.tables import CONTRACT, Tables
+from recommender.datasets.tables import CONTRACT, Tables
 
 COVERED = "EXISTS (SELECT 1 FROM {other} o WHERE {condition})"
 

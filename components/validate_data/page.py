@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from components.validate_data.suites import Outcome
+from recommender.datasets.tables import CONTRACT, Tables
 from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, fold, page, paragraph, percent, table
 from recommender.report.page import Tone
-from recommender.tables import CONTRACT, Tables
 
 SHOWN = 8
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recommender.datasets.contract import row_problems
-from recommender.tables import CONTRACT, Tables
+from recommender.datasets.tables import CONTRACT, Tables
 
 PARENTS_FIRST = ("users", "items", "campaigns", "campaign_items", "targets", "events", "participations")
 

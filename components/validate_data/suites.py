@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-from recommender.tables import CONTRACT
+from recommender.datasets.tables import CONTRACT
 
 SHOWN_ROWS = 5
 

@@ -13,11 +13,11 @@ from components.validate_data.figures import figures
 from components.validate_data.rows import set_aside, write_clean
 from components.validate_data.suites import Outcome, columns_read, judge, load_suite, new_context, parameters
 from recommender.datasets.contract import open_views
+from recommender.datasets.moments import as_of as moment_of
+from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import SourceError, ValidationFailed
-from recommender.manifest import digest, read_manifest, whole_folder, write_manifest, write_text
-from recommender.moments import as_of as moment_of
 from recommender.settings import settings_from_json
-from recommender.tables import CONTRACT, Tables, open_tables
+from recommender.storage.manifest import digest, read_manifest, whole_folder, write_manifest, write_text
 
 DERIVED = ("content_hash", "files")
 

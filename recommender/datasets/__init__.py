@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from recommender.datasets.tables import Tables
 from recommender.errors import SettingsError
 from recommender.settings import SourceSettings
-from recommender.tables import Tables
 
 __all__ = ["draft_mapping", "ingest"]
 
@@ -35,7 +35,7 @@ def _read(source: SourceSettings, output: Path) -> Tables:
     if source.dataset == "synthetic":
         from recommender.datasets import synthetic
 
-        return synthetic.from_settings(source.synthetic).generate(output)
+        return synthetic.generate(synthetic.from_settings(source.synthetic), output)
     from recommender.datasets import complete_journey
 
     return complete_journey.ingest(output)

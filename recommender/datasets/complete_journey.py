@@ -23,9 +23,9 @@ from pathlib import Path
 
 import duckdb
 
+from recommender.datasets.tables import Tables
 from recommender.datasets.write import write_tables
 from recommender.errors import SourceError
-from recommender.tables import Tables
 
 TIME_ZONE = "America/New_York"
 

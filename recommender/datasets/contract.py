@@ -1,4 +1,4 @@
-"""Whether tables keep the contract of `recommender.tables`: their shape at once, their rows in one query a table.
+"""Whether tables keep the contract of `recommender.datasets.tables`: their shape at once, their rows in one query a table.
 
 `check_shape` judges what no row can mend (a column away, another dtype, an empty table, an unreadable file); `row_problems` lists the rows
 that break a rule, so that validation can set them aside with the reason; `check` raises on the first of either.
@@ -12,8 +12,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recommender.datasets.tables import CONTRACT, Table, Tables
 from recommender.errors import ContractError, SourceError
-from recommender.tables import CONTRACT, Table, Tables
 
 MAY_BE_EMPTY = ("participations",)
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from recommender.datasets.header_words import FILE_WORDS, GUESSED_KINDS, KIND_WORDS, MARKS, SYNONYMS, TIME_FORMATS
 from recommender.datasets.parsing import open_file
+from recommender.datasets.tables import CONTRACT
 from recommender.errors import SourceError
-from recommender.tables import CONTRACT
 
 
 @dataclass(frozen=True)

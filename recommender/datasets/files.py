@@ -16,9 +16,9 @@ import duckdb
 
 from recommender.datasets.mapping import Mapping, read_mapping
 from recommender.datasets.parsing import ParsedFile, parse_file
+from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
 from recommender.errors import ContractError
-from recommender.tables import CONTRACT, Tables
 
 
 def source_files(mapping_file: Path) -> list[Path]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recommender.errors import SettingsError
-from recommender.manifest import digest, sha256
 from recommender.settings import SourceSettings
+from recommender.storage.manifest import digest, sha256
 
 
 def source_identity(source: SourceSettings) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recommender.errors import ContractError, SourceError
-from recommender.sequences import FROM_1990, TO_2100, Items, Sequences
+from recommender.sequences.sequences import FROM_1990, TO_2100, Items, Sequences
 
 TIMES = ("timestamp", "time", "event_timestamp", "datetime", "date")
 TEXTS = ("text", "title", "name", "description")

@@ -21,8 +21,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from recommender.datasets.contract import renamed
+from recommender.datasets.tables import CONTRACT
 from recommender.errors import SourceError
-from recommender.tables import CONTRACT
 
 
 class Part(BaseModel):

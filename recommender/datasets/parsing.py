@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from recommender.datasets.contract import MAY_BE_EMPTY, renamed
 from recommender.datasets.mapping import FileMapping
+from recommender.datasets.tables import CONTRACT
 from recommender.errors import ContractError, SourceError
-from recommender.tables import CONTRACT
 
 MAX_UNREADABLE_SHARE = 0.01
 """Where more of a column's values cannot be read, its format or dtype is wrong: an error, not bad rows."""

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Column, Tables
 from recommender.errors import ContractError
-from recommender.manifest import whole_folder, write_manifest
-from recommender.tables import CONTRACT, CONTRACT_VERSION, Column, Tables
+from recommender.storage.manifest import whole_folder, write_manifest
 
 Frame: TypeAlias = duckdb.DuckDBPyRelation | pa.Table
 ROW_GROUP = 200_000

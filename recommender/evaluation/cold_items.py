@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from recommender.errors import PeriodError
 from recommender.evaluation.leave_one_out import Ranks, scored
 from recommender.models.next_item.ranker import ItemRanker
-from recommender.ranks import full_ranks
 from recommender.sequences import LeaveOneOut, Sequences
+from recommender.sequences.ranks import full_ranks
 
 FEWEST = 20
 """Cold items that are judged: among ten and fewer everyone's recall@10 is 1, whoever has no opinion on them too."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recommender.errors import CorruptFileError
 from recommender.evaluation import intervals
-from recommender.manifest import read_manifest
+from recommender.storage.manifest import read_manifest
 
 SCHEMA_VERSION = 1
 FILE = "evaluation.json"

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recommender import bundle
-from recommender.candidates import boundaries, fit_before, lineage, version_of
+from recommender.datasets.periods import Periods, from_microseconds
 from recommender.errors import RegistryError
 from recommender.evaluation.curves import calibration_bins, precision_recall_points, roc_points
 from recommender.evaluation.document import FILE, Candidate, Estimate, Evaluation, PeriodResult, RankerResult
@@ -24,11 +23,13 @@ from recommender.evaluation.judgement import Judgement, read_judgement
 from recommender.evaluation.latency import measure
 from recommender.evaluation.metrics import METRICS, Judged, ece_floor
 from recommender.evaluation.pairs import PairSet, PeriodPairs, column, final_test_pairs, gate_pairs, times
-from recommender.evaluation.periods import Periods, from_microseconds
 from recommender.evaluation.slices import CLOSED, OPEN, WINDOW, slices
-from recommender.manifest import whole_folder, write_manifest, write_text
-from recommender.models.ranker import Labels, Scores
+from recommender.matching.examples import Labels
+from recommender.models.campaign.ranker import Scores
+from recommender.registry import bundle
+from recommender.registry.candidates import boundaries, fit_before, lineage, version_of
 from recommender.settings import Settings
+from recommender.storage.manifest import whole_folder, write_manifest, write_text
 
 REQUESTS = 20
 
@@ -53,7 +54,7 @@ def evaluate(
         CorruptFileError: a damaged bundle or training set.
         SettingsError: the judgement file is none.
     """
-    from recommender.training.sets import TrainingSet
+    from recommender.features.training_set import TrainingSet
 
     data = TrainingSet.open(training_set)
     evaluation = compare(

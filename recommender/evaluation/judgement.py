@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recommender.errors import SettingsError
-from recommender.manifest import sha256
+from recommender.storage.manifest import sha256
 
 
 class _Frozen(BaseModel):

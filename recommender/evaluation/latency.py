@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from recommender.evaluation.document import Latency
-from recommender.examples import Examples
-from recommender.models.ranker import Ranker
+from recommender.matching.examples import Examples
+from recommender.models.campaign.ranker import Ranker
 
 ROUNDS, CALLS, WARM_UP = 3, 40, 5
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from recommender.errors import TrainingError
 from recommender.models.next_item.ranker import ItemRanker
-from recommender.ranks import full_ranks, ndcg, users_at_once
 from recommender.sequences import Sequences
+from recommender.sequences.ranks import full_ranks, ndcg, users_at_once
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.periods import Periods, microseconds
 from recommender.errors import LabelError, PeriodError
-from recommender.evaluation.periods import Periods, microseconds
-from recommender.examples import Examples
-from recommender.models.ranker import Labels
+from recommender.matching.examples import Examples, Labels
 
 END_OF_LOG = datetime(9999, 1, 1, tzinfo=UTC)
 

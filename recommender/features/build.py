@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recommender.affinity import CROSS_NAMES
+from recommender.datasets.tables import Tables
 from recommender.features import campaign_habits, campaigns, decisions, pairs, people, purchases, vectors
 from recommender.features.decisions import TIME
 from recommender.features.source import Source, open_source
-from recommender.manifest import whole_folder, write_manifest
-from recommender.tables import Tables
+from recommender.matching.affinity import CROSS_NAMES
+from recommender.storage.manifest import whole_folder, write_manifest
 
 FORMAT = 1
 ZERO_WHEN_ABSENT = ("campaigns_", "coupons_redeemed", "open_", "_targeted", "_redeemed")

@@ -10,8 +10,8 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from recommender.affinity import PRIOR_PAIRS, PRIOR_RATE
 from recommender.features.source import DAY_S, Source
+from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE
 
 MAX_TYPES = 8
 

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.affinity import AXES
-from recommender.catalogue import Catalogue
 from recommender.features.campaign_habits import campaign_types, slug
 from recommender.features.decisions import TIME
 from recommender.features.source import DAY_S, Source
 from recommender.features.vectors import largest_departments
+from recommender.matching.affinity import AXES
+from recommender.matching.catalogue import Catalogue
 
 POPULARITY_DAYS = 90
 PRIOR_PAIRS = 50.0

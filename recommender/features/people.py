@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.tables import USERS
 from recommender.features.campaign_habits import slug
 from recommender.features.decisions import past
 from recommender.features.source import Source, either
-from recommender.tables import USERS
 
 MAX_VALUES = 12
 INTEREST_KINDS = ("view", "click", "cart", "search")

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.affinity import AXES
+from recommender.datasets.tables import Tables
 from recommender.errors import ContractError
-from recommender.tables import Tables
+from recommender.matching.affinity import AXES
 
 DAY_S = 86_400
 NEEDED = ("users", "items", "campaigns", "campaign_items", "targets", "events")

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender import examples
-from recommender.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
 from recommender.features.campaign_habits import slug
 from recommender.features.decisions import past
 from recommender.features.source import Source, Taxonomy
+from recommender.matching import examples
+from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
 
 MAX_DEPARTMENTS = 12
 PRIVATE_BRANDS = ("private", "private label", "own brand")

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from recommender.evaluation.document import Estimate, Evaluation, PeriodResult, SliceResult
 from recommender.evaluation.metrics import METRICS
-from recommender.experiments.gate import Verdict
+from recommender.evaluation.verdict import Verdict
 from recommender.report import (
     Banner,
     Bin,

@@ -16,18 +16,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recommender import bundle
+from recommender.engine.checkpoints import PROGRESS, STEPS
+from recommender.engine.context import FitContext
+from recommender.engine.progress import lines
 from recommender.errors import CorruptFileError, PeriodError
-from recommender.lineage import code_version
-from recommender.manifest import digest, read_manifest, whole_folder, write_text
-from recommender.models import FitContext, Ranker, ranker_class
+from recommender.models.campaign import ranker_class
+from recommender.models.campaign.ranker import Ranker
 from recommender.models.dials import check_dials
+from recommender.registry import bundle
 from recommender.settings import Settings
-from recommender.training.checkpoints import PROGRESS, STEPS
-from recommender.training.progress import lines
+from recommender.storage.code_identity import code_version
+from recommender.storage.manifest import digest, read_manifest, whole_folder, write_text
 
 if TYPE_CHECKING:
-    from recommender.training.sets import TrainingSet
+    from recommender.features.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,14 @@ def train(
         CorruptFileError: the training set is damaged.
         BundleError: no ranker is called that.
     """
-    from recommender.training.sets import TrainingSet
+    from recommender.features.training_set import TrainingSet
 
     cls = ranker_class(ranker)
     data = TrainingSet.open(training_set)
     moments = boundaries(data, settings)
     identity = {
         "data_hash": data.data_hash,
-        "training_hash": settings.training_hash(ranker),
+        "training_hash": training_hash(settings, ranker),
         "ranker": ranker,
         "code_version": code_version(),
         "boundaries": {fit: moment.isoformat() for fit, moment in moments.items()},
@@ -90,10 +92,9 @@ def train(
                 device=settings.training.device,
                 checkpoints=place,
                 checkpoint_every_s=settings.training.checkpoint_every_s,
-                earlier=earlier,
                 progress=say and lines(say),
             )
-            made = fit_at(cls, data, moment, settings.training.rankers.get(ranker, {}), context)
+            made = fit_at(cls, data, moment, settings.training.rankers.get(ranker, {}), context, earlier=earlier)
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
             for steps in list(place.rglob(STEPS)):
                 shutil.rmtree(steps, ignore_errors=True)
@@ -124,16 +125,22 @@ def train(
 
 
 def fit_at(
-    cls: type[Ranker], data: "TrainingSet", moment: datetime, config: dict[str, Any], context: FitContext
+    cls: type[Ranker],
+    data: "TrainingSet",
+    moment: datetime,
+    config: dict[str, Any],
+    context: FitContext,
+    *,
+    earlier: Ranker | None = None,
 ) -> Ranker:
-    """Fit on what was known at `moment`.
+    """Fit on what was known at `moment`. `earlier`: the same ranker fitted at an earlier boundary.
 
     Raises:
         SettingsError: a dial in `config` is none of the ranker's, or cannot have that value.
         PeriodError: no pair was decided before it.
         TrainingError: as the ranker's fit, or memory did not suffice.
     """
-    from recommender.training.guard import enough_memory
+    from recommender.engine.guard import enough_memory
 
     check_dials(cls.name, cls.defaults(), config)
     mask = data.decided_in(None, moment)
@@ -148,7 +155,15 @@ def fit_at(
             corpus=data.corpus(moment),
             config=config,
             context=context,
+            earlier=earlier,
         )
+
+
+def training_hash(settings: Settings, ranker: str) -> str:
+    """Identity of every setting that changes a trained `ranker`: not paths, ports, threads or other rankers' hyperparameters."""
+    training = settings.training
+    own = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
+    return digest(own, settings.time.model_dump(mode="json"))
 
 
 def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
@@ -157,8 +172,8 @@ def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
     Raises:
         PeriodError: they are out of order, or the pairs do not afford a choice.
     """
-    from recommender.evaluation.periods import Pairs, choose
-    from recommender.moments import moment
+    from recommender.datasets.moments import moment
+    from recommender.datasets.periods import Pairs, choose
 
     chosen, zone = settings.time, data.time_zone
     now = moment(chosen.as_of, zone) if chosen.as_of is not None else data.as_of
@@ -179,7 +194,7 @@ def checkpoint_folder(
     home: Path, ranker: str, data: "TrainingSet", settings: Settings, moment: datetime, *, earlier: bool
 ) -> Path:
     """Where a fit's work lies: named by everything that decides its weights, never by the step that does it."""
-    from recommender.training.precision import cpu_has_units
+    from recommender.engine.precision import cpu_has_units
 
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
     inputs = (data.manifest["content_hash"], config, settings.training.seed, where, code_version())

@@ -17,20 +17,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.datasets.periods import from_microseconds, microseconds
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.search import search, suggest, write_trials
 from recommender.errors import BundleError, LabelError, PeriodError
-from recommender.evaluation.periods import from_microseconds, microseconds
-from recommender.lineage import code_version
-from recommender.manifest import digest
-from recommender.models import FitContext, defaults_of, ranker_class
+from recommender.models.campaign import defaults_of, ranker_class
 from recommender.models.next_item import ITEM_RANKERS, rules
 from recommender.settings import Settings
-from recommender.training.search import Range, Space, search, suggest, write_trials
+from recommender.storage.code_identity import code_version
+from recommender.storage.manifest import digest
 from recommender.training.train import boundaries, fit_at
 
 if TYPE_CHECKING:
     import optuna
 
-    from recommender.training.sets import TrainingSet
+    from recommender.features.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def tune(
         LabelError: a period that judges knows one class only.
         PeriodError: there are not enough campaigns for so many folds.
     """
-    from recommender.training.loop import require_device
-    from recommender.training.sets import TrainingSet
+    from recommender.engine.loop import require_device
+    from recommender.features.training_set import TrainingSet
 
     if ranker not in SPACES:
         raise BundleError(f"{ranker}: nothing to tune; there are {', '.join(SPACES)}")

@@ -22,9 +22,9 @@ from components.package import package
 from components.register import register
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
+from recommender.datasets.tables import open_tables
 from recommender.registry import Registry
 from recommender.settings import Settings, SourceSettings, TrainingSettings
-from recommender.tables import open_tables
 
 CODE = "test"
 SMALL = {"num_users": 400, "num_items": 120, "num_campaigns": 20, "num_categories": 8, "days": 240}

@@ -22,8 +22,8 @@ from feature_repo import materialise, training_frame
 from feature_repo.definitions import SERVICE, portrait_names
 from feature_repo.environment import open_store
 from recommender.errors import ContractError, CorruptFileError, FeatureStoreError
-from recommender.manifest import read_manifest
 from recommender.settings import Settings
+from recommender.storage.manifest import read_manifest
 from serving.feature_client import FeatureClient
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from components.validate_data.suites import load_suite
 from components.validate_data.validation import Verdict, validate
-from recommender.datasets.synthetic import World
+from recommender.datasets.synthetic import World, generate
+from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import ValidationFailed
-from recommender.manifest import read_manifest, write_manifest
-from recommender.tables import CONTRACT, Tables, open_tables
+from recommender.storage.manifest import read_manifest, write_manifest
 
 Change = Callable[[pa.Table], pa.Table]
 
@@ -25,7 +25,7 @@ Change = Callable[[pa.Table], pa.Table]
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     small = World.small(num_users=60, num_items=40, num_campaigns=8)
-    return small.generate(tmp_path_factory.mktemp("world") / "tables")
+    return generate(small, tmp_path_factory.mktemp("world") / "tables")
 
 
 class Bench:

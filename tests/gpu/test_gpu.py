@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from recommender.benchmarks import gpu
+from benchmarks import gpu
+from recommender.engine.context import FitContext
+from recommender.engine.softmax import linear_cross_entropy
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.fusion import Fusion
 from recommender.models.next_item.neural import Size
 from recommender.models.next_item.sasrec import DEFAULTS, SASRec
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
-from recommender.training.softmax import linear_cross_entropy
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine shows no GPU to torch")

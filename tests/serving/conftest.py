@@ -13,14 +13,14 @@ import httpx
 import numpy as np
 import pytest
 
-from recommender import bundle
-from recommender.catalogue import Catalogue
-from recommender.experiments.decisions import find
-from recommender.models import FitContext, ranker_class
-from recommender.registry import Registry
+from recommender.decisions.log import find
+from recommender.engine.context import FitContext
+from recommender.matching.catalogue import Catalogue
+from recommender.models.campaign import ranker_class
+from recommender.registry import Registry, bundle
 from recommender.settings import ServingSettings, Settings, TimeSettings
 from serving import config
-from serving.deploy import Deployment, serve
+from serving.deployer.deploy import Deployment, serve
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ def busiest_moment(catalogue: Catalogue, last: datetime) -> datetime:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A synthetic shop, through the real features and the real feature store."""
     from feature_repo import build_training_set, materialise
-    from recommender.datasets.synthetic import World
+    from recommender.datasets.synthetic import World, generate
     from recommender.features.build import build
 
     root = tmp_path_factory.mktemp("shop")
-    tables = World.small(num_users=1000, days_between_baskets=24.0).generate(root / "tables")
+    tables = generate(World.small(num_users=1000, days_between_baskets=24.0), root / "tables")
     first = build(tables, root / "first", as_of=tables.log_end, threads=1)
     as_of = busiest_moment(Catalogue.load(first / "catalogue"), tables.log_end)
     features = build(tables, root / "features", as_of=as_of, threads=1)
@@ -97,7 +97,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 def candidate(shop: Shop, folder: Path, *, ranker: str = "logistic", **hyper: Any) -> Path:
     """Train a ranker on the shop and lay it out as the training step does."""
-    from recommender.training.sets import TrainingSet
+    from recommender.features.training_set import TrainingSet
 
     data = TrainingSet.open(shop.training_set)
     mask = data.decided_in(None, data.log_end)

@@ -3,8 +3,8 @@
 import httpx
 from conftest import Endpoint
 
-from recommender.experiments.assignment import assign
-from recommender.experiments.decisions import read_exposures
+from recommender.decisions.assignment import assign
+from recommender.decisions.log import read_exposures
 
 
 def test_a_known_user_gets_ranked_campaigns_with_items_and_reasons(endpoint: Endpoint) -> None:

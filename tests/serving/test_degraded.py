@@ -10,10 +10,10 @@ import httpx
 import pytest
 from conftest import Endpoint, Shop, free_ports, serving_settings, with_serving
 
-from recommender.experiments.decisions import find, read_decisions
+from recommender.decisions.log import find, read_decisions
 from recommender.settings import Settings
-from serving.deploy import Deployment, start_gateway
-from serving.processes import find as find_process
+from serving.deployer.deploy import Deployment, start_gateway
+from serving.deployer.processes import find as find_process
 
 
 @pytest.fixture

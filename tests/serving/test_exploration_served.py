@@ -6,10 +6,10 @@ import httpx
 import pytest
 from conftest import Shop, candidate, with_serving
 
-from recommender.experiments.decisions import find
+from recommender.decisions.log import find
 from recommender.registry import Registry
 from recommender.settings import Settings
-from serving.deploy import serve
+from serving.deployer.deploy import serve
 
 RATE = 0.4
 

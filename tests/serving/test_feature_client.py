@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from feature_repo import materialise
 from recommender.errors import FeatureStoreError
-from recommender.examples import Shopper
-from recommender.portrait import SCHEMA_FILE, ServingSchema, layout_of, pack, unpack
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_user import SCHEMA_FILE, ServingSchema, layout_of, pack, unpack
 from recommender.settings import ServingSettings, Settings, StoreSettings
 from serving.feature_client import WORKERS, FeatureClient, bytes_value, entity_key, hash_field
 

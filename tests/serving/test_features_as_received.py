@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from conftest import Endpoint, float32
 
-from recommender.examples import Shopper, build
+from recommender.matching.examples import Shopper, build
 
 
 def test_a_thousand_users_features_reach_the_handler_bit_for_bit(endpoint: Endpoint) -> None:

@@ -8,8 +8,8 @@ import pytest
 from conftest import Endpoint
 
 from recommender.settings import Settings
-from serving import gateway
-from serving.recommending import Recommending
+from serving.gateway import app as gateway
+from serving.gateway.recommending import Recommending
 
 BODIES = {
     "an empty list": (b'{"user_id": "1", "campaign_ids": []}', "campaign_ids"),

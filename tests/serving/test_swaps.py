@@ -16,12 +16,12 @@ from conftest import Endpoint, Shop, candidate, with_serving
 from recommender.errors import ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
-from serving import deploy
 from serving.archive import build_archive
-from serving.deploy import Deployer, Deployment, serve
 from serving.deployed import Deployed
-from serving.processes import Running, find, start
-from serving.torchserve import TorchServe, start_torchserve
+from serving.deployer import deploy
+from serving.deployer.deploy import Deployer, Deployment, serve
+from serving.deployer.processes import Running, find, start
+from serving.deployer.torchserve import TorchServe, start_torchserve
 
 
 def processes_of(group: int) -> list[str]:

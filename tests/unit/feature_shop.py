@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from recommender.datasets.synthetic import World
+from recommender.datasets.synthetic import World, generate
+from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.datasets.write import write_tables
-from recommender.tables import CONTRACT, Tables, open_tables
 
 AS_OF = datetime(2024, 7, 1, 5, tzinfo=UTC)
 """A midnight of the shop's zone in the middle of its log."""
@@ -22,7 +22,7 @@ class Shop:
     @classmethod
     def generate(cls, folder: Path) -> "Shop":
         world = World(num_users=150, num_items=90, num_campaigns=12, num_categories=6, days=240, seed=3)
-        tables = world.generate(folder)
+        tables = generate(world, folder)
         read = {
             name: ds.dataset(tables.folder / name, format="parquet", partitioning=None).to_table() for name in CONTRACT
         }

@@ -12,9 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from random_examples import random_catalogue, random_histories
 
-from recommender import bundle
-from recommender.examples import Examples, Histories
-from recommender.models.ranker import FitContext, Labels, Ranker, Scores
+from recommender.engine.context import FitContext
+from recommender.matching.examples import Examples, Histories, Labels
+from recommender.models.campaign.ranker import Ranker, Scores
+from recommender.registry import bundle
 
 START = datetime(2017, 1, 1, tzinfo=UTC)
 GATE, TEST, AS_OF = (START + timedelta(days=days) for days in (120, 210, 360))

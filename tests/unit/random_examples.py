@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from recommender.affinity import AXES
-from recommender.catalogue import Catalogue
-from recommender.examples import Examples, Histories
-from recommender.models import Labels
+from recommender.matching.affinity import AXES
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.examples import Examples, Histories, Labels
 
 DAY_US = 86_400_000_000
 

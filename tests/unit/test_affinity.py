@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from random_examples import random_catalogue
 
-from recommender import affinity, examples
-from recommender.affinity import AXES, CROSS_NAMES, MEASURES, UserAffinity
-from recommender.catalogue import Catalogue
 from recommender.errors import FeatureStoreError
+from recommender.matching import affinity, examples
+from recommender.matching.affinity import AXES, CROSS_NAMES, MEASURES, UserAffinity
+from recommender.matching.catalogue import Catalogue
 
 
 def random_user(catalogue: Catalogue, seed: int = 1) -> UserAffinity:
@@ -44,7 +44,7 @@ def test_a_packed_user_comes_back_as_it_was(catalogue: Catalogue) -> None:
 
 def test_the_join_is_the_count_by_hand(catalogue: Catalogue) -> None:
     user = random_user(catalogue)
-    got_CK = affinity.cross(user, catalogue, [4, 7])
+    got_CK = affinity.join(user, catalogue.incidence([4, 7]))
     for place, row in enumerate((4, 7)):
         for axis, name in enumerate(AXES):
             promoted = set(catalogue.item_axes_VA[catalogue.items_of(row), axis].tolist())
@@ -60,9 +60,9 @@ def test_the_join_is_the_count_by_hand(catalogue: Catalogue) -> None:
 
 def test_one_request_and_a_batch_give_the_same_bits(catalogue: Catalogue) -> None:
     user = random_user(catalogue)
-    batch_CK = affinity.cross(user, catalogue, np.arange(9))
+    batch_CK = affinity.join(user, catalogue.incidence(np.arange(9)))
     for row in range(9):
-        assert affinity.cross(user, catalogue, [row]).tobytes() == batch_CK[row].tobytes()
+        assert affinity.join(user, catalogue.incidence([row])).tobytes() == batch_CK[row].tobytes()
 
 
 def test_a_user_without_history_has_finite_affinities(catalogue: Catalogue) -> None:
@@ -77,7 +77,7 @@ def test_a_user_without_history_has_finite_affinities(catalogue: Catalogue) -> N
         redeemed=none,
     )
     packed = affinity.pack_user(empty, catalogue.taxonomy_version)
-    got_CK = affinity.cross(affinity.unpack_user(packed, catalogue.taxonomy_version), catalogue, [0, 1])
+    got_CK = affinity.join(affinity.unpack_user(packed, catalogue.taxonomy_version), catalogue.incidence([0, 1]))
     assert np.isfinite(got_CK).all()
     assert got_CK[:, CROSS_NAMES.index("affinity__product__lines_per_month")].tolist() == [0, 0]
 

@@ -5,15 +5,13 @@ import sys
 
 import pytest
 
-from recommender.experiments.assignment import assign, point
+from recommender.decisions.assignment import assign, point
 
 USERS = [f"user-{i}" for i in range(20_000)]
 
 
 def test_a_user_keeps_the_variant_in_another_process() -> None:
-    code = (
-        "from recommender.experiments.assignment import point; print(*[point(f'user-{i}', 'salt') for i in range(50)])"
-    )
+    code = "from recommender.decisions.assignment import point; print(*[point(f'user-{i}', 'salt') for i in range(50)])"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert [float(value) for value in there] == [point(user, "salt") for user in USERS[:50]]
 

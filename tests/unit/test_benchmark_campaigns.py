@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recommender import bundle
-from recommender.benchmarks.campaigns import AGAINST, METRICS, bench, main, misses, tables
-from recommender.datasets.synthetic import World
+from benchmarks.campaigns import AGAINST, METRICS, bench, main, misses, tables
+from recommender.datasets.periods import microseconds
+from recommender.datasets.synthetic import World, generate
 from recommender.errors import BundleError, PeriodError
-from recommender.evaluation.periods import microseconds
+from recommender.features.training_set import TrainingSet, write_training_set
+from recommender.registry import bundle
 from recommender.settings import Settings, TrainingSettings
 from recommender.training import train
-from recommender.training.sets import TrainingSet, write_training_set
 from recommender.training.train import boundaries
 from recommender.training.tune import folds_of, tune
 
@@ -22,12 +22,12 @@ from recommender.training.tune import folds_of, tune
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import pyarrow.parquet as pq
 
-    from recommender.catalogue import Catalogue
     from recommender.features import build
+    from recommender.matching.catalogue import Catalogue
 
     folder = tmp_path_factory.mktemp("shop")
     world = World.small(preference="sequence", num_users=200, num_items=60, num_campaigns=16, views=False)
-    tables = world.generate(folder / "tables")
+    tables = generate(world, folder / "tables")
     features = build(tables, folder / "features", as_of=tables.log_end, threads=1)
     users, pairs = (pq.ParquetFile(features / f"{name}.parquet").read() for name in ("users", "pairs"))
     return write_training_set(users, pairs, Catalogue.load(features / "catalogue"), tables, folder / "set")

@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from recommender.benchmarks import gpu, quality
+from benchmarks import gpu, quality
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.neural import Size
 from recommender.sequences import Items, Sequences

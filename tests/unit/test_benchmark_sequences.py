@@ -15,13 +15,13 @@ import pytest
 from rich.progress import Progress
 
 from cli.bars import bars
-from recommender.benchmarks.sequences import benchmark_file, checkpoints_of, counts, run
 from recommender.datasets.interactions import read_histories, read_interactions
 from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, SourceError, TrainingError
-from recommender.manifest import read_manifest
 from recommender.models.next_item.fusion import DEFAULTS, by_size
 from recommender.models.next_item.item_popularity import ItemPopularity
 from recommender.sequences import Items, Sequences
+from recommender.storage.manifest import read_manifest
+from recommender.training.next_items import benchmark_file, checkpoints_of, counts, run
 
 MORE_THAN_AN_ADDRESS_SPACE = 10**13
 """Numbers; so many are refused on every machine at once."""

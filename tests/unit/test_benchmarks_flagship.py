@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recommender.benchmarks import ablation, compression, quality
-from recommender.benchmarks.ablation import left_out, parts, rows_of
-from recommender.benchmarks.compression import measure
-from recommender.benchmarks.sequences import benchmark_file, run
+from benchmarks import ablation, compression, quality
+from benchmarks.ablation import left_out, parts, rows_of
+from benchmarks.compression import measure
+from recommender.engine.context import FitContext
 from recommender.errors import SettingsError
 from recommender.models.next_item.fusion import Fusion
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
+from recommender.training.next_items import benchmark_file, run
 
 V = 30
 SMALL = {"members": 2, "width": 16, "blocks": 1, "heads": 1, "epochs": 3, "tokens": 128, "rate": 0.01, "length": 10}

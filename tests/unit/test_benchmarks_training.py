@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from recommender.benchmarks import ours, reference, softmax_memory, training
-from recommender.benchmarks.environments import PEERS
-from recommender.benchmarks.reference import Reference, Shape
-from recommender.benchmarks.training_data import (
+from benchmarks import ours, reference, softmax_memory, training
+from benchmarks.environments import PEERS
+from benchmarks.reference import Reference, Shape
+from benchmarks.training_data import (
     Request,
     as_sequences,
     measured_users,

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from random_examples import random_examples
 
-from recommender import bundle
+from recommender.engine.context import FitContext
 from recommender.errors import BundleError, CorruptFileError
-from recommender.manifest import write_manifest
-from recommender.models import FitContext, ranker_class
+from recommender.models.campaign import ranker_class
+from recommender.registry import bundle
+from recommender.storage.manifest import write_manifest
 
 
 @pytest.fixture

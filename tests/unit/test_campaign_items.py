@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from random_examples import random_catalogue, random_examples, random_histories, subset
 
-from recommender import bundle
-from recommender.affinity import AXES
+from recommender.engine.context import FitContext
 from recommender.errors import BundleError, LabelError
-from recommender.examples import Examples, Histories
-from recommender.manifest import write_manifest
-from recommender.models import RANKERS, FitContext, Labels, Ranker, defaults_of, ranker_class
-from recommender.models.campaign_items import CampaignItems, pool, weights_and_strengths
-from recommender.models.item_vocabulary import ItemVocabulary
+from recommender.matching.affinity import AXES
+from recommender.matching.examples import Examples, Histories, Labels
+from recommender.models.campaign import RANKERS, defaults_of, ranker_class
+from recommender.models.campaign.campaign_items import CampaignItems, pool, weights_and_strengths
+from recommender.models.campaign.item_vocabulary import ItemVocabulary
+from recommender.models.campaign.ranker import Ranker
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of
+from recommender.registry import bundle
+from recommender.storage.manifest import write_manifest
 
 
 def quick(name: str) -> dict[str, object]:

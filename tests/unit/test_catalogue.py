@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from random_examples import DAY_US, random_catalogue
 
-from recommender.catalogue import ARRAYS, KEPT_COLUMNS, Catalogue
 from recommender.errors import CorruptFileError
+from recommender.matching.catalogue import ARRAYS, KEPT_COLUMNS, Catalogue
 
 
 @pytest.fixture

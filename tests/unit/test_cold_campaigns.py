@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 from test_campaign_items import two_tastes
 
-from recommender.affinity import AXES
-from recommender.examples import Examples
-from recommender.models import FitContext, Labels, ranker_class
-from recommender.models.item_vocabulary import ItemVocabulary
+from recommender.engine.context import FitContext
+from recommender.matching.affinity import AXES
+from recommender.matching.examples import Examples, Labels
+from recommender.models.campaign import ranker_class
+from recommender.models.campaign.item_vocabulary import ItemVocabulary
 
 COLD = (7, 8)
 """Campaigns of the second and of the first taste, each of five items that nobody bought."""

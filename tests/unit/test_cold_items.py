@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recommender.benchmarks.movielens import movielens_attributes
+from benchmarks.movielens import movielens_attributes
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import PeriodError, SourceError
 from recommender.evaluation.cold_items import cold_split, judge_cold
@@ -123,7 +123,7 @@ def test_many_items_are_scored_for_fewer_users_at_a_time(monkeypatch):
 
     whole = judge_cold(Says(noted), split)
     assert sizes == [len(whole.among_all.ranks)]
-    monkeypatch.setattr("recommender.ranks.CELLS_A_BATCH", 61 * 30)
+    monkeypatch.setattr("recommender.sequences.ranks.CELLS_A_BATCH", 61 * 30)
     parts = judge_cold(Says(noted), split)
     assert max(sizes[1:]) == 30
     np.testing.assert_array_equal(parts.among_all.ranks, whole.among_all.ranks)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from test_cold_items import shop
 
+from recommender.engine.context import FitContext
 from recommender.errors import SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.models.next_item import item_ranker_class
 from recommender.models.next_item.content_rules import ContentRules
 from recommender.models.next_item.rules import Rules
-from recommender.models.ranker import FitContext
 
 TASTES = ("green tea", "motor oil", "dog food", "chocolate bar", "shampoo", "light bulb")
 
@@ -50,7 +50,7 @@ def test_warm_items_are_scored_as_by_the_rules():
 
 
 def test_a_restored_ranker_scores_cold_items_without_an_encoder(tmp_path, monkeypatch):
-    from recommender import text
+    from recommender.sequences import text
 
     split = cold_split(by_text(shop(items=84)), 0.25, seed=1)
     ranker = fit(split.train)

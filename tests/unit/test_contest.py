@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from recommender.experiments.contest import enter
-from recommender.manifest import write_manifest
+from recommender.promotion.contest import enter
 from recommender.registry import Registry
+from recommender.storage.manifest import write_manifest
 
 
 def candidate(folder: Path, ranker: str, configuration: str = "t1", features: tuple[str, ...] = ("base__a",)) -> Path:

@@ -10,9 +10,9 @@ import pytest
 
 from recommender.datasets import complete_journey, ingest
 from recommender.datasets.contract import check, open_views
+from recommender.datasets.tables import Tables
 from recommender.errors import SourceError
 from recommender.settings import SourceSettings
-from recommender.tables import Tables
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from recommender.datasets.contract import check, check_shape, open_views, row_problems
-from recommender.datasets.synthetic import World
+from recommender.datasets.synthetic import World, generate
+from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.datasets.write import write_tables
 from recommender.errors import ContractError, CorruptFileError, SourceError
-from recommender.tables import CONTRACT, Tables, open_tables
 
 Frames = dict[str, pa.Table]
 
@@ -20,7 +20,7 @@ Frames = dict[str, pa.Table]
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     world = World(num_users=30, num_items=20, num_campaigns=4, num_categories=4, days=120, seed=3)
-    return world.generate(tmp_path_factory.mktemp("shop") / "tables")
+    return generate(world, tmp_path_factory.mktemp("shop") / "tables")
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from recommender.datasets import draft_mapping, ingest
 from recommender.datasets.contract import check, open_views
 from recommender.datasets.files import source_files
 from recommender.datasets.identity import source_identity
+from recommender.datasets.tables import Tables
 from recommender.errors import ContractError, RecommenderError, SettingsError, SourceError
 from recommender.settings import SourceSettings
-from recommender.tables import Tables
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own-data"
 

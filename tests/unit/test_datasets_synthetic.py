@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler
 
 from recommender.datasets import ingest
 from recommender.datasets.contract import check, open_views
-from recommender.datasets.synthetic import World, from_settings
+from recommender.datasets.synthetic import World, from_settings, generate
+from recommender.datasets.tables import CAMPAIGN_KINDS, EVENT_KINDS, Tables
 from recommender.errors import SettingsError
 from recommender.settings import SourceSettings
-from recommender.tables import CAMPAIGN_KINDS, EVENT_KINDS, Tables
 
 TINY: dict[str, Any] = {"num_users": 40, "num_items": 24, "num_campaigns": 5, "num_categories": 4, "days": 120}
 
@@ -39,12 +39,12 @@ GROUP BY t.campaign_id, t.user_id
 
 @pytest.fixture(scope="module")
 def affinity(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    return World.small(preference="affinity", views=False).generate(tmp_path_factory.mktemp("affinity") / "tables")
+    return generate(World.small(preference="affinity", views=False), tmp_path_factory.mktemp("affinity") / "tables")
 
 
 @pytest.fixture(scope="module")
 def sequence(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    return World.small(preference="sequence", views=False).generate(tmp_path_factory.mktemp("sequence") / "tables")
+    return generate(World.small(preference="sequence", views=False), tmp_path_factory.mktemp("sequence") / "tables")
 
 
 def pairs_of(tables: Tables) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_the_small_worlds_hold_enough_of_both_classes_early_and_late(
 
 def test_the_same_dials_give_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     first, again, other = (
-        World(**TINY, seed=seed).generate(tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        generate(World(**TINY, seed=seed), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first.data_hash == again.data_hash
     assert first.data_hash != other.data_hash
@@ -165,7 +165,7 @@ def test_a_world_keeps_the_contract_and_has_every_kind(preference: str, tmp_path
 
 
 def test_propensities_of_the_targets_are_those_of_the_truth(tmp_path: Path) -> None:
-    tables = World(**TINY).generate(tmp_path / "tables")
+    tables = generate(World(**TINY), tmp_path / "tables")
     with duckdb.connect() as connection:
         differing = connection.sql(f"""SELECT count(*) FROM read_parquet('{tables.glob("targets")}') t
             FULL JOIN (FROM '{tables.folder}/truth/pairs.parquet' WHERE targeted) p USING (campaign_id, user_id)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from recommender.experiments.decisions import DecisionLog, UnknownRequest, find, read_decisions, read_exposures
+from recommender.decisions.log import DecisionLog, UnknownRequest, find, read_decisions, read_exposures
 
 DECISION = {"user_id": "7", "campaigns": [{"campaign_id": "a", "score": 0.5}, {"campaign_id": "b", "score": 0.25}]}
 WRITER = """
 import sys
 from pathlib import Path
-from recommender.experiments.decisions import DecisionLog
+from recommender.decisions.log import DecisionLog
 log = DecisionLog(Path(sys.argv[1]), max_bytes=20_000)
 while True:
     print(log.record({"user_id": "7", "campaigns": []}), flush=True)
@@ -95,7 +95,7 @@ def test_a_full_disk_promises_nothing_and_the_log_goes_on_in_a_new_file(tmp_path
     code = """
 import resource, signal, sys
 from pathlib import Path
-from recommender.experiments.decisions import DecisionLog
+from recommender.decisions.log import DecisionLog
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 log = DecisionLog(Path(sys.argv[1]))

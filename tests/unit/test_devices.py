@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from recommender.engine import precision
+from recommender.engine.compiler import has_compiler, require_compiler
+from recommender.engine.context import FitContext
+from recommender.engine.guard import out_of_memory
 from recommender.errors import SettingsError
 from recommender.models.next_item import item_defaults_of, item_ranker_class
 from recommender.models.next_item.causal import BUCKETS, _embedded, distances, drop, looked_up
 from recommender.models.next_item.packing import GAPS
 from recommender.models.next_item.sasrec import SASRec
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, Sequences
-from recommender.training import precision
-from recommender.training.compiler import has_compiler, require_compiler
-from recommender.training.guard import out_of_memory
 
 V = 30
 

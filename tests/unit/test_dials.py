@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from recommender.engine.hyperparameters import Range
 from recommender.errors import SettingsError
-from recommender.models import RANKERS, defaults_of
+from recommender.models.campaign import RANKERS, defaults_of
 from recommender.models.dials import check_dials
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, require_dials, searched_of
-from recommender.training.search import Range
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recommender import bundle, features
-from recommender.catalogue import Catalogue
-from recommender.datasets.synthetic import World
+from recommender import features
+from recommender.datasets.periods import Periods, resolve
+from recommender.datasets.synthetic import World, generate
+from recommender.engine.context import FitContext
 from recommender.errors import CorruptFileError, RegistryError
-from recommender.evaluation import Evaluation, evaluate, evaluate_versions
-from recommender.evaluation.periods import Periods, resolve
-from recommender.experiments.gate import judge
-from recommender.models import FitContext, ranker_class
-from recommender.registry import Registry
+from recommender.evaluation import Evaluation, evaluate
+from recommender.features.training_set import TrainingSet, write_training_set
+from recommender.matching.catalogue import Catalogue
+from recommender.models.campaign import ranker_class
+from recommender.promotion.gate import judge
+from recommender.promotion.versions import evaluate_versions
+from recommender.registry import Registry, bundle
 from recommender.settings import Settings
-from recommender.training.sets import TrainingSet, write_training_set
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("shop")
-    tables = World.small(num_users=300).generate(folder / "tables")
+    tables = generate(World.small(num_users=300), folder / "tables")
     judgement = folder / "judgement.toml"
     judgement.write_text("[gate]\nbootstrap_samples = 200\nmin_positives = 5\n[guardrails]\nmax_latency_ms = 1000\n")
     settings = Settings(home=folder / "var", judgement=judgement)

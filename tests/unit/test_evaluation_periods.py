@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from recommender.datasets.periods import NEVER, Pairs, Periods, choose, from_microseconds, microseconds
 from recommender.errors import PeriodError
-from recommender.evaluation.periods import NEVER, Pairs, Periods, choose, from_microseconds, microseconds
 
 START = datetime(2017, 1, 1, tzinfo=UTC)
 DAY = 86_400_000_000

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from recommender.experiments.exploration import Exploration, explore
+from recommender.policies.exploration import Exploration, explore
 
 SCORES_N = np.array([0.30, 0.05, 0.32, 0.10, 0.30], dtype=np.float32)
 DRAWS = 6_000

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from feature_shop import AS_OF, Shop
 
-from recommender.catalogue import Catalogue
 from recommender.errors import ContractError, PeriodError
 from recommender.features import build
-from recommender.manifest import read_manifest
+from recommender.matching.catalogue import Catalogue
+from recommender.storage.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

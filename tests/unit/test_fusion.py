@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from recommender.engine.context import FitContext
 from recommender.errors import SettingsError, TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import fusion
@@ -16,9 +17,8 @@ from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
 from recommender.models.next_item.gate import Gate, fit_gate
 from recommender.models.next_item.habit import habits, has_habits
 from recommender.models.next_item.rules import Rules
-from recommender.models.ranker import FitContext
-from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Items, LeaveOneOut, Sequences
+from recommender.sequences.ranks import full_ranks, ndcg
 
 V, U = 40, 600
 SMALL = {"members": 1, "width": 16, "blocks": 1, "heads": 1, "epochs": 6, "tokens": 128, "rate": 0.01, "length": 10}

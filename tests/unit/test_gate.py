@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from judged_pairs import TEST, World, candidate, world
 
+from recommender.datasets.periods import microseconds
 from recommender.errors import CorruptFileError, LabelError, PeriodError, RegistryError, SettingsError
 from recommender.evaluation.document import Evaluation, Latency
 from recommender.evaluation.evaluate import compare
 from recommender.evaluation.judgement import GateRule, Guardrails, Judgement, read_judgement
-from recommender.evaluation.periods import microseconds
-from recommender.experiments.gate import Verdict, decide
-from recommender.models import RANKERS
+from recommender.evaluation.verdict import Verdict, decide
+from recommender.models.campaign import RANKERS
 
 RULES = Judgement(gate=GateRule(bootstrap_samples=300), guardrails=Guardrails(max_latency_ms=1000), sha256="a" * 64)
 TRUTH, RUMOUR, NOISE = 0, 1, 2

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from random_examples import random_examples
 
-from recommender import bundle
+from recommender.engine.context import FitContext
 from recommender.errors import BundleError
-from recommender.models import FitContext, Ranker, ranker_class
+from recommender.models.campaign import ranker_class
+from recommender.models.campaign.ranker import Ranker
+from recommender.registry import bundle
 
 
 def fitted(seed: int = 17, **dials: object) -> Ranker:

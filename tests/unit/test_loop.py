@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from recommender.engine.context import FitContext
+from recommender.engine.loop import Divisible, EarlyStop, Part, Schedule, Sum, reproducible, run_phase
 from recommender.errors import TrainingError
-from recommender.models.ranker import FitContext
-from recommender.training.loop import Divisible, EarlyStop, Part, Schedule, Sum, reproducible, run_phase
 
 ROWS = np.random.default_rng(3).normal(size=(200, 8)).astype(np.float32)
 WANTED = ROWS @ np.arange(8, dtype=np.float32)
@@ -144,7 +144,7 @@ def test_two_processes_have_the_loss_curve_of_one_in_their_first_fit_and_later(
 HOLDERS = """
 import torch
 from torch import distributed, nn
-from recommender.training import processes
+from recommender.engine import processes
 
 processes.join(torch.device("cpu"))
 messages, reduce, late = [], distributed.all_reduce, 0

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from recommender.errors import CorruptFileError
-from recommender.manifest import put_back, read_manifest, whole_folder, write_manifest
+from recommender.storage.manifest import put_back, read_manifest, whole_folder, write_manifest
 
 REPLACE = """
 import os, signal, sys
 from pathlib import Path
-from recommender import manifest
+from recommender.storage import manifest
 
 def kill_at(event, arguments):
     global left
@@ -96,7 +96,7 @@ def test_a_failed_write_leaves_the_previous_folder(folder: Path) -> None:
 
 def test_a_killed_write_leaves_the_previous_folder(folder: Path) -> None:
     program = (
-        "import os, signal, sys; from pathlib import Path; from recommender.manifest import whole_folder\n"
+        "import os, signal, sys; from pathlib import Path; from recommender.storage.manifest import whole_folder\n"
         "with whole_folder(Path(sys.argv[1])) as draft:\n"
         "    (draft / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from random_examples import random_catalogue, random_examples, random_histories, subset
 
+from recommender.engine.context import FitContext
 from recommender.errors import DeviceError, LabelError, TrainingError
-from recommender.models import RANKERS, FitContext, Labels, Ranker, ranker_class
+from recommender.matching.examples import Labels
+from recommender.models.campaign import RANKERS, ranker_class
+from recommender.models.campaign.ranker import Ranker
 from recommender.models.next_item import ITEM_RANKERS
 
 QUICK = {"transformer": {"pretrain_epochs": 2, "pretrain_min_steps": 1, "tune_epochs": 1, "width": 16, "hidden": 8}}
@@ -144,8 +147,8 @@ def test_a_catalogue_whose_indices_moved_changes_no_score() -> None:
 def test_the_next_basket_does_not_know_itself() -> None:
     import torch
 
-    from recommender.models.encoder import batch_of
-    from recommender.models.transformer import TransformerRanker
+    from recommender.models.campaign.encoder import batch_of
+    from recommender.models.campaign.transformer import TransformerRanker
 
     ranker, (examples, _) = fitted("transformer"), random_examples(1)
     assert isinstance(ranker, TransformerRanker)
@@ -193,7 +196,7 @@ def test_an_absent_gpu_is_a_device_error() -> None:
 
 def test_the_logistic_ranker_is_loaded_without_torch_sklearn_or_pandas() -> None:
     code = (
-        "import sys; from recommender import bundle; from recommender.models import ranker_class; ranker_class('logistic');"
+        "import sys; from recommender.registry import bundle; from recommender.models.campaign import ranker_class; ranker_class('logistic');"
         "print([name for name in ('torch', 'sklearn', 'pandas', 'duckdb', 'ibis') if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recommender.engine.context import FitContext
 from recommender.errors import BundleError, TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import ITEM_RANKERS, ItemRanker, item_defaults_of, item_ranker_class
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 CLUBS, SIZE, USERS = 4, 10, 200

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from recommender.engine.context import FitContext
+from recommender.engine.loop import Schedule, Sum
+from recommender.engine.precision import cpu_has_units
 from recommender.errors import BundleError, DeviceError, TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class, neural
@@ -19,10 +22,7 @@ from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.neural import before, targets, users_of
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.next_item.student import Student
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
-from recommender.training.loop import Schedule, Sum
-from recommender.training.precision import cpu_has_units
 
 V, U = 30, 160
 NAMES = ("neural_cf", "two_tower", "caser", "gru4rec", "bert4rec")
@@ -284,7 +284,7 @@ def test_a_judgement_scores_fewer_users_at_once_where_there_are_many_items(monke
     monkeypatch.setattr(CausalEncoder, "scores", noted)
     dials = {"width": 8, "heads": 1, "blocks": 1, "epochs": 1, "tokens": 512, "judge_every": 1}
     for cells, users in ((2**25, [U]), (50 * (V + 1), [50, 50, 50, 10]), (V, [16] * 10)):
-        monkeypatch.setattr("recommender.ranks.CELLS_A_BATCH", cells)
+        monkeypatch.setattr("recommender.sequences.ranks.CELLS_A_BATCH", cells)
         SASRec.fit(split.train, held_out_U=split.validation_U, config=dials, context=FitContext())
         assert asked == users
         asked.clear()

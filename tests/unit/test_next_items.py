@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recommender import bundle
-from recommender.benchmarks.ml_100k import MEMBER
-from recommender.benchmarks.quality import as_judged, difference
-from recommender.benchmarks.sequences import benchmark_file
+from benchmarks.ml_100k import MEMBER
+from benchmarks.quality import as_judged, difference
 from recommender.datasets.interactions import read_histories, read_interactions
+from recommender.engine.hyperparameters import Range
+from recommender.engine.search import search, suggest
 from recommender.errors import BundleError, ContractError, SettingsError, SourceError, TrainingError
-from recommender.manifest import write_manifest
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
+from recommender.registry import bundle
 from recommender.sequences import Items
-from recommender.training.search import Range, search, suggest
+from recommender.storage.manifest import write_manifest
+from recommender.training.next_items import benchmark_file
 
 SMALL: dict[str, dict[str, Any]] = {
     "fusion": {"members": 1, "width": 16, "epochs": 2},

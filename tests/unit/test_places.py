@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from recommender import bundle
-from recommender.benchmarks.sequences import benchmark_file
 from recommender.errors import CorruptFileError, SettingsError
+from recommender.registry import bundle
+from recommender.training.next_items import benchmark_file
 
 
 def events(path: Path) -> Path:

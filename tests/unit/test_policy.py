@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from recommender.benchmarks.policy import best_only, coverage, difference, estimates, learned, supervised
-from recommender.datasets.synthetic_policy import BanditWorld
+from benchmarks.policy import best_only, coverage, difference, estimates, learned, supervised
+from recommender.datasets.synthetic.policy import BanditWorld
+from recommender.engine.context import FitContext
 from recommender.errors import ContractError, PropensityError, SettingsError
-from recommender.evaluation.off_policy import (
+from recommender.policies.head import Head, PolicyHead, corrected_loss, top_k_multiplier
+from recommender.policies.off_policy import (
     PolicyValue,
     doubly_robust,
     effective_sample_size,
@@ -21,9 +23,7 @@ from recommender.evaluation.off_policy import (
     require_propensities,
     snips,
 )
-from recommender.models.policy import Head, PolicyHead, corrected_loss, top_k_multiplier
-from recommender.models.ranker import FitContext
-from recommender.models.reward_model import RewardModel
+from recommender.policies.reward_model import RewardModel
 
 REPLICATIONS = 240
 SEEDS = (21, 22, 23, 24)

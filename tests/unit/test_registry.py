@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from recommender.candidates import fit_before
 from recommender.errors import CorruptFileError, RegistryError
-from recommender.journal import Journal
-from recommender.manifest import write_manifest
 from recommender.registry import Registry
+from recommender.registry.candidates import fit_before
+from recommender.storage.journal import Journal
+from recommender.storage.manifest import write_manifest
 
 START = datetime(2017, 8, 1, tzinfo=UTC)
 BOUNDARIES = {"gate": START, "test": START + timedelta(days=61), "live": START + timedelta(days=152)}

@@ -10,9 +10,9 @@ from judged_pairs import candidate, world
 from recommender.evaluation.document import Evaluation
 from recommender.evaluation.evaluate import compare
 from recommender.evaluation.judgement import GateRule, Guardrails, Judgement
-from recommender.evaluation.versions import Measured
-from recommender.experiments.gate import Verdict, decide
-from recommender.models import RANKERS
+from recommender.evaluation.verdict import Verdict, decide
+from recommender.models.campaign import RANKERS
+from recommender.promotion.versions import Measured
 from recommender.report.evaluation import evaluation_page, verdict_markdown
 
 RULES = Judgement(gate=GateRule(bootstrap_samples=200), guardrails=Guardrails(max_latency_ms=1000), sha256="f" * 64)

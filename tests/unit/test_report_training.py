@@ -11,10 +11,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 from cli.main import app
+from recommender.engine.context import FitContext
+from recommender.engine.loop import Schedule, run_phase
 from recommender.errors import CorruptFileError, SourceError
-from recommender.models.ranker import FitContext
 from recommender.report.training import logs_below, page_of_fits, read_log, thinned, training_page
-from recommender.training.loop import Schedule, run_phase
 
 
 def line(step: int, loss: float, **more: Any) -> str:

@@ -12,8 +12,8 @@ from cli.main import app
 from recommender.datasets.interactions import read_interactions
 from recommender.errors import ContractError, SourceError
 from recommender.models.next_item.packing import pack, windows
-from recommender.ranks import full_ranks, ndcg
 from recommender.sequences import Items, LeaveOneOut, Sequences
+from recommender.sequences.ranks import full_ranks, ndcg
 
 
 def _frame() -> pd.DataFrame:

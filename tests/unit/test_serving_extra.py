@@ -13,8 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from random_examples import random_examples
 
-from recommender import bundle
-from recommender.models import RANKERS, FitContext, defaults_of, ranker_class
+from recommender.engine.context import FitContext
+from recommender.models.campaign import RANKERS, defaults_of, ranker_class
+from recommender.registry import bundle
 
 ROOT = Path(__file__).parents[2]
 FITTED = {"num_pairs": 120, "num_users": 25}
@@ -39,9 +40,9 @@ class Hidden:
 sys.meta_path.insert(0, Hidden)
 
 import numpy as np
-import serving.deploy, serving.gateway, serving.handler
+import serving.deployer.deploy, serving.gateway.app, serving.worker.handler
 from random_examples import random_examples
-from recommender import bundle
+from recommender.registry import bundle
 
 examples, _ = random_examples(**json.loads(sys.argv[2]))
 missing = {}

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from feature_shop import AS_OF, Shop
 
-from recommender.catalogue import Catalogue
+from recommender.datasets.tables import Tables
 from recommender.errors import ContractError, CorruptFileError, PeriodError
 from recommender.features import build
-from recommender.tables import Tables
-from recommender.training.sets import TrainingSet, take_users, write_training_set
+from recommender.features.training_set import TrainingSet, take_users, write_training_set
+from recommender.matching.catalogue import Catalogue
 
 END = datetime(9999, 1, 1, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recommender.training.softmax import linear_cross_entropy
+from recommender.engine.softmax import linear_cross_entropy
 
 
 def _inputs(targets: int, items: int, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:

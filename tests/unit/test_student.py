@@ -14,6 +14,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from recommender.engine.compiler import has_compiler
+from recommender.engine.context import FitContext
 from recommender.errors import BundleError, SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import export as exporting
@@ -23,9 +25,7 @@ from recommender.models.next_item.int8 import rounded
 from recommender.models.next_item.rules import Rules
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.next_item.student import Student, ask, histories
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
-from recommender.training.compiler import has_compiler
 
 V, U = 24, 120
 SMALL = {"width": 16, "epochs": 12, "tokens": 128, "rate": 0.01, "length": 12}

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from recommender import text
 from recommender.errors import SettingsError
-from recommender.text import encoder_folder, text_vectors
+from recommender.sequences import text
+from recommender.sequences.text import encoder_folder, text_vectors
 
 NAMES = ["Chocolate chip cookies", "Oatmeal biscuits", "Motor oil 5W-30", ""]
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from recommender.engine.context import FitContext
 from recommender.errors import BundleError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
 from recommender.models.next_item.packing import gap_classes
 from recommender.models.next_item.sasrec import SASRec
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 DAY, V = 86_400_000_000, 40

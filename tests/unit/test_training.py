@@ -15,18 +15,19 @@ import pytest
 import torch
 from random_examples import random_examples
 
-from recommender import bundle
-from recommender.candidates import boundaries as known_boundaries
-from recommender.candidates import version_of
-from recommender.datasets.synthetic import World
+from recommender.datasets.synthetic import World, generate
+from recommender.engine.checkpoints import Checkpoints
+from recommender.engine.context import FitContext
+from recommender.engine.progress import lines
 from recommender.errors import DeviceError, PeriodError, SettingsError, TrainingError
-from recommender.models import FitContext, ranker_class
+from recommender.features.training_set import TrainingSet, write_training_set
+from recommender.models.campaign import ranker_class
+from recommender.registry import bundle
+from recommender.registry.candidates import boundaries as known_boundaries
+from recommender.registry.candidates import version_of
 from recommender.report.training import page_of_fits
 from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
-from recommender.training.checkpoints import Checkpoints
-from recommender.training.progress import lines
-from recommender.training.sets import TrainingSet, write_training_set
 from recommender.training.train import boundaries, fit_at
 
 CONFIG = {
@@ -43,8 +44,9 @@ import json, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from random_examples import random_examples
-from recommender import bundle
-from recommender.models import FitContext, ranker_class
+from recommender.registry import bundle
+from recommender.engine.context import FitContext
+from recommender.models.campaign import ranker_class
 examples, labels = random_examples()
 context = FitContext(checkpoints=Path(sys.argv[1]), checkpoint_every_s=0.05)
 ranker = ranker_class("transformer").fit(examples, labels, corpus=examples.histories, config=json.loads(sys.argv[2]), context=context)
@@ -57,12 +59,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The training set of a small synthetic shop whose users follow a hidden walk."""
     import pyarrow.parquet as pq
 
-    from recommender.catalogue import Catalogue
     from recommender.features import build
+    from recommender.matching.catalogue import Catalogue
 
     folder = tmp_path_factory.mktemp("shop")
     world = World.small(preference="sequence", num_users=300, num_items=80, num_campaigns=16, views=False)
-    tables = world.generate(folder / "tables")
+    tables = generate(world, folder / "tables")
     features = build(tables, folder / "features", as_of=tables.log_end, threads=2)
     users, pairs = (pq.ParquetFile(features / f"{name}.parquet").read() for name in ("users", "pairs"))
     return write_training_set(users, pairs, Catalogue.load(features / "catalogue"), tables, folder / "set")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recommender.benchmarks.generated import fashions
+from benchmarks.generated import fashions
 from recommender.datasets.interactions import read_interactions
+from recommender.engine.context import FitContext
 from recommender.errors import BundleError, SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item.fusion import SPREAD, Fusion
 from recommender.models.next_item.trend import Trend
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 V, FIRST, HOUR = 60, 1_600_000_000_000_000, 3_600_000_000

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from recommender.datasets.synthetic import World
+from recommender.datasets.synthetic import World, generate
 
 SHOP = World(
     seed=7,
@@ -44,7 +44,7 @@ FILES = {
 def main() -> None:
     folder = Path(__file__).parent
     with TemporaryDirectory() as scratch, duckdb.connect() as connection:
-        tables = SHOP.generate(Path(scratch) / "tables")
+        tables = generate(SHOP, Path(scratch) / "tables")
         connection.execute("SET TimeZone = 'UTC'")
         for name in ("users", "items", "campaigns", "campaign_items", "targets", "events", "participations"):
             connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{tables.glob(name)}')")

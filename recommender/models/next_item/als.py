@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item.linear import MatrixRanker, diverging, popularity, profiles
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"width": 256, "regularization": 0.05, "confidence": 10.0, "sweeps": 15, "half_life": 2.0}
 """confidence: weight of what a user had, over what the user had not · half_life: of a user's events, in events, when a vector is solved."""

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item.linear import MatrixRanker, diverging, popularity, profiles
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"width": 64, "rate": 0.05, "regularization": 0.01, "epochs": 100}
 """As `implicit` names them: rate of the stochastic gradient, regularization of both factors, epochs over all events."""

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.engine.compiler import require_compiler
+from recommender.engine.loop import Sum
+from recommender.engine.softmax import linear_cross_entropy
 from recommender.errors import BundleError
 from recommender.models.next_item.attributes import AttributeMeans
 from recommender.models.next_item.int8 import Int8Embedding
@@ -35,9 +38,6 @@ from recommender.models.next_item.packing import (
     windows,
 )
 from recommender.sequences import Sequences
-from recommender.training.compiler import require_compiler
-from recommender.training.loop import Sum
-from recommender.training.softmax import linear_cross_entropy
 
 BUCKETS, EXACT = 64, 32
 """Distances below EXACT have a bucket each; longer ones share by their logarithm."""

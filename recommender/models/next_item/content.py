@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item.linear import (
     MatrixRanker,
     packed,
@@ -20,9 +22,7 @@ from recommender.models.next_item.linear import (
     rows_of_unit_length,
     unpacked,
 )
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, Sequences
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"half_life": 1.0, "popularity": 0.1}
 """half_life: of a user's events, in events · popularity: weight of an item's popularity (relative to the most popular one) beside the cosine."""

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item import rules
 from recommender.models.next_item.content import content_vectors
 from recommender.models.next_item.rules import Rules
-from recommender.models.ranker import FitContext
 from recommender.sequences import Items, Sequences
-from recommender.text import encoder_folder, text_vectors
-from recommender.training.search import Range, Space
+from recommender.sequences.text import encoder_folder, text_vectors
 
 DEFAULTS: dict[str, Any] = {
     **rules.DEFAULTS,

@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recommender.engine.compiler import require_compiler
 from recommender.errors import BundleError, SettingsError
-from recommender.manifest import write_text
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.packing import Group
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec
 from recommender.sequences import Sequences
-from recommender.training.compiler import require_compiler
+from recommender.storage.manifest import write_text
 
 TOLERANCE = 2e-5
 """Largest difference between the program's scores and the ranker's, as a share of the largest score's magnitude."""

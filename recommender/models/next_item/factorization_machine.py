@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.loop import Sum
+from recommender.engine.softmax import linear_cross_entropy
 from recommender.models.next_item import neural
 from recommender.models.next_item.attributes import AttributeMeans
 from recommender.models.next_item.neural import (
@@ -28,9 +31,6 @@ from recommender.models.next_item.neural import (
     users_of,
 )
 from recommender.sequences import Sequences
-from recommender.training.loop import Sum
-from recommender.training.search import Range, Space
-from recommender.training.softmax import linear_cross_entropy
 
 DEFAULTS: dict[str, Any] = {
     **TRAINING,

@@ -21,6 +21,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.loop import reproducible, seed_of
 from recommender.errors import SettingsError, TrainingError
 from recommender.models.next_item import content_rules, neural
 from recommender.models.next_item.als import ALS
@@ -33,10 +36,7 @@ from recommender.models.next_item.ranker import NEVER, ItemRanker
 from recommender.models.next_item.rules import Rules
 from recommender.models.next_item.sasrec import SASRec
 from recommender.models.next_item.trend import Trend
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.loop import reproducible, seed_of
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
     "members": 3,

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.engine.loop import seed_of
 from recommender.errors import TrainingError
-from recommender.ranks import ndcg
 from recommender.sequences import Sequences
-from recommender.training.loop import seed_of
+from recommender.sequences.ranks import ndcg
 
 CANDIDATES = 200
 OF_EACH, OTHERS = 50, 100

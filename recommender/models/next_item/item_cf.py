@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item.linear import (
     MatrixRanker,
     largest_of_each_row,
@@ -18,9 +20,7 @@ from recommender.models.next_item.linear import (
     profiles,
     unpacked,
 )
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"neighbours": 100, "shrink": 5.0, "half_life": 1.0}
 """neighbours: similar items kept of each item · shrink: similarity is multiplied by together / (together + shrink) · half_life: of a

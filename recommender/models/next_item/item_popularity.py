@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item.linear import MatrixRanker, popularity
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"half_life": 0.05, "window": 1.0}
 """half_life: share of the log in which an event's weight halves, 0 is no decay · window: share of the log, its end, that counts. The log is

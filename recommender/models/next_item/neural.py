@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.loop import Divisible, EarlyStop, Part, Schedule, Sum, reproducible, run_phase, seed_of
+from recommender.engine.precision import half
 from recommender.errors import BundleError, SettingsError, TrainingError
 from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
-from recommender.models.ranker import FitContext
-from recommender.ranks import USERS_A_BATCH, full_ranks, ndcg, users_at_once
 from recommender.sequences import Sequences
-from recommender.training.loop import Divisible, EarlyStop, Part, Schedule, Sum, reproducible, run_phase, seed_of
-from recommender.training.precision import half
-from recommender.training.search import Range, Space
+from recommender.sequences.ranks import USERS_A_BATCH, full_ranks, ndcg, users_at_once
 
 SEARCHED: Space = {"rate": Range(3e-4, 1e-2, log=True), "dropout": Range(0.0, 0.6)}
 """What is worth a search in every network."""

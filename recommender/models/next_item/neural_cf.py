@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.loop import Sum
 from recommender.models.next_item import neural
 from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size, before, shuffled, users_of
 from recommender.sequences import Sequences
-from recommender.training.loop import Sum
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
     **TRAINING,

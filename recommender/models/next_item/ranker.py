@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import FitContext
 from recommender.errors import BundleError
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
 
 NEVER = np.float32(-np.inf)

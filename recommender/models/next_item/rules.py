@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {
     "window": 20,

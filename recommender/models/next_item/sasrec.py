@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item import neural
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, check
-from recommender.ranks import USERS_A_BATCH
 from recommender.sequences import Sequences
-from recommender.training.search import Range, Space
+from recommender.sequences.ranks import USERS_A_BATCH
 
 DEFAULTS: dict[str, Any] = {
     **TRAINING,

@@ -21,7 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from recommender.manifest import digest
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.loop import Sum, seed_of
+from recommender.engine.softmax import linear_cross_entropy
 from recommender.models.next_item import neural
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.fusion import Fusion
@@ -31,11 +34,8 @@ from recommender.models.next_item.int8 import Int8Embedding, round_linear_layers
 from recommender.models.next_item.neural import TRAINING, Network, Size, targets, users_of
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.loop import Sum, seed_of
-from recommender.training.search import Range, Space
-from recommender.training.softmax import linear_cross_entropy
+from recommender.storage.manifest import digest
 
 DEFAULTS: dict[str, Any] = {
     **TRAINING,

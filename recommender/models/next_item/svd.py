@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"width": 128, "power": 0.2, "half_life": 2.0}
 """width: singular vectors kept · power: profiles are divided by an item's users to this power · half_life: of a user's events, in events."""

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Range, Space
 from recommender.models.next_item.linear import (
     MatrixRanker,
     largest_of_each_row,
@@ -19,9 +21,7 @@ from recommender.models.next_item.linear import (
     rows_of_unit_length,
     unpacked,
 )
-from recommender.models.ranker import FitContext
 from recommender.sequences import Sequences
-from recommender.training.search import Range, Space
 
 DEFAULTS: dict[str, Any] = {"neighbours": 50, "half_life": 1.5, "power": 1.0}
 """neighbours: how many users speak · half_life: in events, 0 is no decay · power: of the similarity when votes are added."""

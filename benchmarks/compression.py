@@ -1,0 +1,198 @@
+"""`make bench-compression`: the flagship, its student, the student in int8, and both as exported programs: size, latency, quality.
+
+    python -m benchmarks.compression DATA_FOLDER [--sets beauty] [--seed 17] [--teacher dial=…] [--student dial=…]
+
+Size is all numbers that a bundle holds, for a program its file. Latency is CPU time of one thread: the median over single users' requests,
+and a batch of 512 users divided by 512. Quality is NDCG@10 of the test item, and the paired difference to the flagship over users.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.quality import READINGS, SETS, as_judged
+from recommender.engine.compiler import has_compiler
+from recommender.engine.context import FitContext
+from recommender.engine.cost import Spent
+from recommender.engine.machine import machine
+from recommender.errors import RecommenderError
+from recommender.evaluation.leave_one_out import Ranks, judge
+from recommender.models.next_item import ItemRanker
+from recommender.models.next_item.export import export, inputs_of
+from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.student import Student
+from recommender.sequences import LeaveOneOut, Sequences
+from recommender.storage.manifest import write_text
+from recommender.training.next_items import EXPORTED_USERS, checkpoints_of, dial, interval, log_reading, paired
+
+OUTPUT = Path("reports/bench/compression.json")
+REQUESTS, BATCH = 200, 512
+Score = Callable[[Sequences], Any]
+
+
+def measure(
+    sequences: Sequences,
+    data: str,
+    *,
+    seed: int,
+    teacher: dict[str, Any],
+    student: dict[str, Any],
+    checkpoints: Path | None = None,
+) -> list[dict[str, Any]]:
+    """All rows of one set."""
+    split, context = LeaveOneOut.of(sequences), FitContext(seed=seed)
+    own = checkpoints and checkpoints_of(checkpoints, sequences, "fusion", "train", seed, teacher)
+    spent = Spent(replace(context, checkpoints=own))
+    flagship = Fusion.fit(
+        split.train,
+        held_out_U=split.validation_U,
+        config=teacher,
+        context=replace(context, checkpoints=own, progress=spent.told),
+    )
+    seconds = [spent.seconds()["fit_cpu_seconds"]]
+    began = time.process_time()
+    small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=student, context=context)
+    seconds.append(time.process_time() - began)
+    students = {"student": small, "student, int8": small.in_int8()}
+    rankers: dict[str, ItemRanker] = {"flagship": flagship, **students}
+    tests: dict[str, Ranks] = {}
+    rows = []
+    for name, ranker in rankers.items():
+        tests[name] = judge(ranker, split.train_and_validation, split.test_U)
+        log_reading(READINGS, data, name, "train", seed)
+        size = sum(value.nbytes for value in ranker.tensors().values())
+        rows.append({"ranker": name, "bytes": size, **latency(ranker.score, split.train_and_validation)})
+        rows[-1] |= {**tests[name].summary(), "interval95": interval(tests[name].ndcg_U())}
+        rows[-1] |= {
+            "against_flagship": paired(tests[name].ndcg_U(), tests["flagship"].ndcg_U()),
+            "fit_cpu_seconds": seconds,
+        }
+    rows += programs(students, split.train_and_validation)
+    facts = {"set": data, "seed": seed, "teacher": teacher, "student": student, "users": sequences.num_users}
+    return [{**facts, "items": sequences.items.num, **row, **machine()} for row in rows]
+
+
+def programs(students: dict[str, Student], sequences: Sequences) -> Iterable[dict[str, Any]]:
+    """The students by torch.export, and by AOTInductor where a compiler is."""
+    compiler = has_compiler()
+    if not compiler:
+        print("no C++ compiler is here: the compiled programs are left out.")
+    some = sequences.take(np.arange(min(EXPORTED_USERS, sequences.num_users)))
+    with TemporaryDirectory() as folder:
+        for name, student in students.items():
+            for compiled in (False, True)[: 1 + compiler]:
+                path = Path(folder) / f"{name}-{compiled}.pt2"
+                off = export(student, some, path, compiled=compiled)
+                load = torch._inductor.aoti_load_package if compiled else _program
+                program, length = load(str(path)), student.model.length
+
+                def score(users: Sequences, program: Any = program, length: int = length) -> Any:
+                    with torch.inference_mode():
+                        return program(*inputs_of(users, length))
+
+                way = "AOTInductor" if compiled else "torch.export"
+                facts = {"ranker": f"{name}, {way}", "bytes": path.stat().st_size, "largest_difference": off}
+                yield {**facts, **latency(score, sequences)}
+
+
+def _program(path: str) -> Any:
+    return torch.export.load(path).module()
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["set"], row["seed"], row["teacher"], row["student"]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch and for NumPy's matrices."""
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def latency(score: Score, sequences: Sequences) -> dict[str, float]:
+    """CPU milliseconds of one user's request (median), and of a user within a batch."""
+    users = np.flatnonzero(sequences.lengths_U > 0)
+    drawn = np.random.default_rng(1).choice(users, max(REQUESTS, BATCH))
+    one = [sequences.take(drawn[place : place + 1]) for place in range(REQUESTS)]
+    many = sequences.take(drawn[:BATCH])
+    took = []
+    with one_thread():
+        for warm in (one[0], many):
+            score(warm)
+        for user in one:
+            began = time.process_time()
+            score(user)
+            took.append(time.process_time() - began)
+        began = time.process_time()
+        score(many)
+        batch = time.process_time() - began
+    return {"ms_a_request": float(np.median(took)) * 1e3, "ms_a_user_of_512": batch / BATCH * 1e3}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from recommender.report.terminal import wide
+
+    table = Table(title="Compression: CPU milliseconds, one thread")
+    for name in ("set", "ranker", "MB", "ms a request", "ms a user of 512", "NDCG@10", "against the flagship", "off"):
+        table.add_column(name)
+    for row in rows:
+        quality = f"{row['ndcg@10']:.4f}" if "ndcg@10" in row else ""
+        against = row.get("against_flagship")
+        low, high = against["interval95"] if against else (0.0, 0.0)
+        figures = (f"{row['bytes'] / 1e6:.2f}", f"{row['ms_a_request']:.2f}", f"{row['ms_a_user_of_512']:.3f}", quality)
+        paired = f"{against['mean']:+.4f} [{low:+.4f}, {high:+.4f}]" if against else ""
+        off = f"{row['largest_difference']:.0e}" if "largest_difference" in row else ""
+        table.add_row(row["set"], row["ranker"], *figures, paired, off)
+    wide().print(table)
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make bench-compression", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
+    parser.add_argument("--sets", default="beauty", help=f"of {', '.join(SETS)}")
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--teacher", action="append", default=[], help="a dial of the flagship: members=1")
+    parser.add_argument("--student", action="append", default=[], help="a dial of the student: width=64")
+    parser.add_argument("--checkpoints", type=Path, help="where a killed flagship goes on; as of `make bench-quality`")
+    given = parser.parse_args(words)
+    if given.data is None:
+        print("bench-compression: no data folder was given (make bench-compression SHARED=…): nothing was measured.")
+        return 0
+    try:
+        dials = {name: dict(map(dial, getattr(given, name))) for name in ("teacher", "student")}
+        rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
+        for data in given.sets.split(","):
+            sequences = as_judged(given.data, data)
+            made = measure(sequences, data, seed=given.seed, checkpoints=given.checkpoints, **dials)
+            rows = [row for row in rows if _key(row) != _key(made[0])] + made
+            OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+            write_text(OUTPUT, json.dumps({"rows": rows}))
+    except RecommenderError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    show(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

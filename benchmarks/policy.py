@@ -1,0 +1,225 @@
+"""`make bench-policy`: the policy head in worlds whose truth is known, and how often its estimates' intervals hold the truth.
+
+Each world is drawn from several seeds. On each, a policy and a supervised ranker of the same capacity learn from the same log, and
+their true values are computed, not estimated. Then one policy is judged on many fresh logs of one world.
+
+Shapes: N decisions · A actions · S seeds.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.datasets.synthetic.policy import BanditWorld, LoggedDecisions
+from recommender.engine.context import FitContext
+from recommender.engine.machine import machine
+from recommender.policies.head import PolicyHead, top_of
+from recommender.policies.off_policy import PolicyValue, doubly_robust, ips, snips
+from recommender.policies.reward_model import RewardModel
+from recommender.storage.manifest import write_text
+
+SEEDS = (11, 12, 13, 14, 15, 16)
+LOGGED, JUDGED, CONTEXTS = 20_000, 2_000, 20_000
+REPLICATIONS = 300
+K = 3
+WORLDS = {"curved": 1.5, "linear": 0.0}
+"""How far log-odds bend beyond what the models can say; `linear` is the world in which the supervised model is right."""
+POLICIES = ("logging", "supervised", "supervised x value", "policy", "policy, best only", "possible")
+LISTS = ("supervised x value", "policy", "policy, corrected", "possible")
+
+
+def learned(world: BanditWorld, decisions: LoggedDecisions, seed: int, **dials: Any) -> PolicyHead:
+    """The policy head on one log."""
+    return PolicyHead.fit(
+        decisions.contexts_NX,
+        decisions.actions_N,
+        decisions.propensities_N,
+        decisions.rewards_N,
+        num_actions=world.num_actions,
+        config=dials,
+        context=FitContext(seed=seed),
+    )
+
+
+def supervised(world: BanditWorld, decisions: LoggedDecisions, seed: int) -> RewardModel:
+    """The model of take-up on the same log, of the same capacity."""
+    return RewardModel.fit(
+        decisions.contexts_NX,
+        decisions.actions_N,
+        decisions.rewards_N > 0,
+        num_actions=world.num_actions,
+        config={},
+        context=FitContext(seed=seed),
+    )
+
+
+def best_only(scores_NA: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """The policy that always shows the highest score, [N, A]."""
+    return np.eye(scores_NA.shape[1])[top_of(scores_NA, 1)[:, 0]]
+
+
+def true_values(world: BanditWorld, seed: int) -> tuple[dict[str, float], dict[str, float]]:
+    """True values of `POLICIES`, and of `LISTS` of K actions, learned from the same log."""
+    decisions, (contexts_NX, _) = world.log(LOGGED, seed=seed), world.contexts(CONTEXTS, seed=seed + 1_000)
+    policy, corrected = learned(world, decisions, seed), learned(world, decisions, seed, top_k=K)
+    taken_NA = supervised(world, decisions, seed).take_up(contexts_NX)
+    pi_NA, truth_NA = policy.probabilities(contexts_NX), world.expected_rewards(contexts_NX)
+    shown = {
+        "logging": world.logging(contexts_NX),
+        "supervised": best_only(taken_NA),
+        "supervised x value": best_only(taken_NA * world.values_A),
+        "policy": pi_NA,
+        "policy, best only": best_only(pi_NA),
+        "possible": best_only(truth_NA),
+    }
+    lists = {
+        "supervised x value": top_of(taken_NA * world.values_A, K),
+        "policy": top_of(pi_NA, K),
+        "policy, corrected": corrected.top(contexts_NX, K),
+        "possible": top_of(truth_NA, K),
+    }
+    return (
+        {name: world.value(probabilities_NA, contexts_NX) for name, probabilities_NA in shown.items()},
+        {name: world.value_of_lists(lists_NK, contexts_NX) for name, lists_NK in lists.items()},
+    )
+
+
+def estimates(
+    decisions: LoggedDecisions, probabilities_NA: NDArray[np.float64], predicted_NA: NDArray[np.float64]
+) -> dict[str, PolicyValue]:
+    """A policy judged on one log in three ways, clustered by user."""
+    target_N = probabilities_NA[np.arange(len(decisions.actions_N)), decisions.actions_N]
+    rewards_N, propensities_N, users_N = decisions.rewards_N, decisions.propensities_N, decisions.users_N
+    return {
+        "ips": ips(rewards_N, target_N, propensities_N, users_N=users_N),
+        "snips": snips(rewards_N, target_N, propensities_N, users_N=users_N),
+        "doubly robust": doubly_robust(
+            rewards_N, decisions.actions_N, probabilities_NA, propensities_N, predicted_NA, users_N=users_N
+        ),
+    }
+
+
+def coverage(world: BanditWorld, *, replications: int, seed: int = 1) -> dict[str, dict[str, float]]:
+    """How often each estimate's 95 % interval holds the true value of a learned policy, over fresh logs of JUDGED decisions."""
+    decisions = world.log(LOGGED, seed=seed)
+    policy, model = learned(world, decisions, seed), supervised(world, decisions, seed)
+    contexts_NX, _ = world.contexts(400_000, seed=seed + 1_000)
+    truth = world.value(policy.probabilities(contexts_NX), contexts_NX)
+    found: dict[str, list[PolicyValue]] = {}
+    for replication in range(replications):
+        fresh = world.log(JUDGED, seed=10_000 + replication)
+        predicted_NA = model.take_up(fresh.contexts_NX) * world.values_A
+        for name, one in estimates(fresh, policy.probabilities(fresh.contexts_NX), predicted_NA).items():
+            found.setdefault(name, []).append(one)
+    return {
+        name: {
+            "truth": truth,
+            "first_value": many[0].value,
+            "first_low": many[0].low,
+            "first_high": many[0].high,
+            "mean_value": float(np.mean([one.value for one in many])),
+            "mean_width": float(np.mean([one.high - one.low for one in many])),
+            "effective_sample_size": float(np.mean([one.effective_sample_size for one in many])),
+            "coverage": float(np.mean([one.low <= truth <= one.high for one in many])),
+            "replications": replications,
+        }
+        for name, many in found.items()
+    }
+
+
+def difference(ours_S: Sequence[float], theirs_S: Sequence[float]) -> dict[str, float]:
+    """Mean of the paired differences over seeds with its 95 % t interval."""
+    from scipy.stats import t
+
+    gain_S = np.array(ours_S) - np.array(theirs_S)
+    half = float(t.ppf(0.975, len(gain_S) - 1) * gain_S.std(ddof=1) / math.sqrt(len(gain_S)))
+    return {"value": float(gain_S.mean()), "low": float(gain_S.mean()) - half, "high": float(gain_S.mean()) + half}
+
+
+def bench(*, seeds: Sequence[int], replications: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """All figures; `say` hears of each step."""
+    content: dict[str, Any] = {**machine(), "logged": LOGGED, "seeds": list(seeds), "worlds": {}}
+    for name, curved in WORLDS.items():
+        alone: dict[str, list[float]] = {policy: [] for policy in POLICIES}
+        listed: dict[str, list[float]] = {policy: [] for policy in LISTS}
+        for seed in seeds:
+            say(f"{name} world, seed {seed}")
+            for values, into in zip(
+                true_values(BanditWorld(seed=seed, curved=curved), seed), (alone, listed), strict=True
+            ):
+                for policy, value in values.items():
+                    into[policy].append(value)
+        gains = {
+            f"{ours} - {theirs}": difference(alone[ours], alone[theirs])
+            for ours in ("policy", "policy, best only")
+            for theirs in ("logging", "supervised", "supervised x value")
+        }
+        for theirs in ("policy", "supervised x value"):
+            gains[f"policy, corrected - {theirs} (lists)"] = difference(listed["policy, corrected"], listed[theirs])
+        content["worlds"][name] = {"values": alone, "lists": listed, "gains": gains}
+    say(f"coverage over {replications} logs of {JUDGED:,} decisions")
+    content["coverage"] = coverage(BanditWorld(seed=seeds[0]), replications=replications, seed=seeds[0])
+    return content
+
+
+def tables(content: dict[str, Any]) -> list[Any]:
+    """The figures for people."""
+    from rich.table import Table
+
+    made = []
+    for name, world in content["worlds"].items():
+        table = Table(
+            "shown",
+            "one action",
+            f"lists of {K}",
+            title=f"{name} world: true value, mean of {len(content['seeds'])} seeds",
+        )
+        for policy in dict.fromkeys((*POLICIES, *LISTS)):
+            cells = [world[kind].get(policy) for kind in ("values", "lists")]
+            table.add_row(policy, *("" if cell is None else f"{np.mean(cell):.4f}" for cell in cells))
+        gains = Table("difference", "mean and 95 % interval over seeds", title=f"{name} world")
+        for pair, gain in world["gains"].items():
+            gains.add_row(pair, f"{gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]")
+        made += [table, gains]
+    table = Table(
+        "estimate", "truth", "first log", "mean", "width", "ESS", "coverage", title="the policy's value, estimated"
+    )
+    for name, row in content["coverage"].items():
+        first = f"{row['first_value']:.4f} [{row['first_low']:.4f}, {row['first_high']:.4f}]"
+        cells = [f"{row[key]:.4f}" for key in ("mean_value", "mean_width")]
+        table.add_row(
+            name, f"{row['truth']:.4f}", first, *cells, f"{row['effective_sample_size']:.0f}", f"{row['coverage']:.1%}"
+        )
+    return [*made, table]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from recommender.report.terminal import wide
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.policy", description=__doc__.split("\n")[0])
+    parser.add_argument("--replications", type=int, default=REPLICATIONS)
+    parser.add_argument("--output", type=Path, default=Path("reports/bench/policy.json"))
+    chosen = parser.parse_args(arguments)
+    console = wide()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    content = bench(seeds=SEEDS, replications=chosen.replications, say=say)
+    write_text(chosen.output, json.dumps(content, indent=1))
+    for table in tables(content):
+        console.print(table)
+    say(
+        f"{content['hardware']}, {content['date']}, commit {content['commit'] or 'unknown'}; all figures: {chosen.output}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,138 @@
+"""`make bench-serving`: one user and all live campaigns through the gateway, against a no-op handler of the same TorchServe.
+
+Gateway + feature read + TorchServe and the no-op are asked in turn, one request each, so that whatever else the machine does
+hits both alike. Batch 1, no delay, the same workers and threads, kept connections. Direct requests to the real model stand
+beside them: what the gateway adds.
+"""
+
+import http.client
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recommender.errors import RecommenderError
+from recommender.settings import Settings, load_settings
+from recommender.storage.manifest import write_text
+from serving import config
+from serving.archive import MODEL_NAME, write_archive
+from serving.deployer.deploy import serve
+from serving.deployer.torchserve import TorchServe, free_port
+
+NO_OP = b"""class NoOp:
+    def initialize(self, context):
+        pass
+
+    def handle(self, data, context):
+        return [b"{}"] * len(data)
+"""
+NAME = "no_op"
+GOAL = 4.0
+WARM_UP, ROUNDS, USERS = 300, 2_000, 200
+
+
+def bench(settings: Settings, *, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Start an endpoint of its own beside whatever runs, measure, stop; milliseconds by target, and the ratio of the p50.
+
+    Raises:
+        ServingError: there is no champion to measure, or the endpoint did not start.
+    """
+    ports = {key: free_port() for key in ("port", "inference_port", "management_port", "metrics_port")}
+    serving = settings.serving.model_copy(update={**ports, "state": settings.home.resolve() / "bench_serving"})
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    own = config.absolute(Settings.model_construct(**{**values, "serving": serving}))
+    with serve(own) as deployment:
+        server = TorchServe(own)
+        write_archive({"no_op.py": NO_OP}, server.model_store / "no_op.mar", version="1", handler="no_op.py", name=NAME)
+        server.register("no_op.mar", name=NAME)
+        server.wait_ready("1", name=NAME)
+        users = _users(own)
+        version = deployment.refresh().champion
+        targets = {
+            "no-op TorchServe handler": (own.serving.inference_port, f"/predictions/{NAME}"),
+            "gateway + features + TorchServe": (own.serving.port, "/v1/recommendations"),
+            "TorchServe, real model, direct": (own.serving.inference_port, f"/predictions/{MODEL_NAME}/{version}"),
+        }
+        seconds, num_campaigns = _measure(targets, users, rounds)
+    report: dict[str, Any] = {
+        "ms": {name: _summary(values) for name, values in seconds.items()},
+        "rounds": rounds,
+        "workers": own.serving.workers,
+        "users": len(users),
+        "live_campaigns": num_campaigns,
+        "model_version": version,
+        "goal_ratio": GOAL,
+    }
+    p50 = [report["ms"][name]["p50"] for name in targets]
+    report["ratio_p50"] = p50[1] / p50[0]
+    return report
+
+
+def _measure(targets: dict[str, tuple[int, str]], users: list[str], rounds: int) -> tuple[dict[str, list[float]], int]:
+    connections = {name: http.client.HTTPConnection("127.0.0.1", port) for name, (port, _) in targets.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in targets}
+    num_campaigns = 0
+    for turn in range(WARM_UP + rounds):
+        body = json.dumps({"user_id": users[turn % len(users)], "num_campaigns": 100}).encode()
+        for name, (_, path) in targets.items():
+            began = time.perf_counter()
+            connections[name].request("POST", path, body, {"Content-Type": "application/json"})
+            response = connections[name].getresponse()
+            content = response.read()
+            if turn >= WARM_UP:
+                seconds[name].append(time.perf_counter() - began)
+            if response.status != 200:
+                raise RecommenderError(f"{name} answered {response.status}: {content[:300].decode(errors='replace')}")
+            if path == "/v1/recommendations":
+                answer = json.loads(content)
+                if answer["degraded"] or answer["cold_start"]:
+                    raise RecommenderError(
+                        f"the gateway did not use the model: {answer['degraded_reasons'] or 'cold start'}"
+                    )
+                num_campaigns = max(num_campaigns, len(answer["campaigns"]))
+    for connection in connections.values():
+        connection.close()
+    return seconds, num_campaigns
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    p50, p95, p99 = (float(value) for value in np.percentile(np.array(seconds) * 1e3, [50, 95, 99]))
+    return {"p50": p50, "p95": p95, "p99": p99, "mean": statistics.fmean(seconds) * 1e3, "min": min(seconds) * 1e3}
+
+
+def _users(settings: Settings) -> list[str]:
+    """Users of the last materialisation, spread over all of them."""
+    import pyarrow.parquet as pq
+
+    file = settings.home / "feature_store" / "offline" / "users.parquet"
+    if not file.is_file():
+        raise RecommenderError(f"{file}: missing; materialise first: recommender run")
+    users = sorted(set(pq.read_table(file, columns=["user_id"])["user_id"].to_pylist()))
+    return users[:: max(1, len(users) // USERS)][:USERS]
+
+
+def main() -> int:
+    """Measure, print the table, write reports/bench/serving.json; exit code 1 when the goal is missed."""
+    default = Path("recommender.toml")
+    settings = load_settings(default if default.is_file() else None)
+    try:
+        report = bench(settings)
+    except RecommenderError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    for name, row in report["ms"].items():
+        print(f"{name:34s} p50 {row['p50']:7.2f} ms   p95 {row['p95']:7.2f} ms   p99 {row['p99']:7.2f} ms")
+    print(
+        f"p50 ratio {report['ratio_p50']:.2f} (goal: at most {GOAL:.0f}) · {report['live_campaigns']} live campaigns · "
+        f"{report['rounds']} interleaved rounds · {report['workers']} worker(s) · {report['model_version']}"
+    )
+    write_text(Path("reports/bench/serving.json"), json.dumps(report, indent=1) + "\n")
+    return 0 if report["ratio_p50"] <= GOAL else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Who gets which campaign: bulk scoring and audiences."""

@@ -1,1 +1,0 @@
-"""Benchmarks: what is measured beside what, in one run."""

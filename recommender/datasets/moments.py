@@ -1,0 +1,20 @@
+"""Moments of a run: settings say dates, everything else wants exact UTC times."""
+
+from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo
+
+from recommender.datasets.tables import Tables
+from recommender.settings import TimeSettings
+
+
+def moment(value: datetime | date, zone: str) -> datetime:
+    """A date is midnight in `zone` (IANA name), a time without a zone is local to it; in UTC."""
+    if not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    local = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone))
+    return local.astimezone(UTC)
+
+
+def as_of(time: TimeSettings, tables: Tables) -> datetime:
+    """What "now" means for these tables, UTC: the setting, or the moment of the last event where it is not set."""
+    return moment(time.as_of, tables.time_zone) if time.as_of is not None else tables.log_end.astimezone(UTC)

@@ -1,0 +1,6 @@
+"""Seeded synthetic shops of any scale whose truth is known."""
+
+from recommender.datasets.synthetic.generate import generate
+from recommender.datasets.synthetic.world import World, from_settings
+
+__all__ = ["World", "from_settings", "generate"]

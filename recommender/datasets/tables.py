@@ -1,0 +1,211 @@
+"""The contract: canonical tables, their columns, dtypes, units, keys and foreign keys.
+
+Every source becomes these seven tables; everything after ingestion reads nothing else. All times are UTC with microseconds,
+identifiers are strings, money is in the source's currency, and a column that a source lacks is absent, never invented.
+
+On disk a `Tables` folder holds one folder a table (`events` partitioned by month of `event_time`), Parquet inside, and a
+manifest with the SHA-256 of every file.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recommender.errors import ContractError
+from recommender.storage.manifest import read_manifest
+
+CONTRACT_VERSION = 1
+
+TEXT = pa.string()
+TIME = pa.timestamp("us", tz="UTC")
+REAL = pa.float64()
+
+EVENT_KINDS = ("view", "click", "cart", "purchase", "review", "search", "share")
+CAMPAIGN_KINDS = ("promotion", "coupon", "member_event", "launch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: its Arrow dtype, whether a table must have it, whether a value may be missing, and what it means."""
+
+    dtype: pa.DataType
+    meaning: str
+    required: bool = True
+    nullable: bool = False
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One canonical table. `foreign_keys` maps a column to the table whose key it must name (nulls are free)."""
+
+    meaning: str
+    columns: dict[str, Column]
+    key: tuple[str, ...]
+    foreign_keys: dict[str, str] = field(default_factory=dict)
+    required: bool = True
+
+
+def _optional(dtype: pa.DataType, meaning: str, values: tuple[str, ...] = ()) -> Column:
+    return Column(dtype=dtype, meaning=meaning, required=False, nullable=True, values=values)
+
+
+USERS = Table(
+    meaning="Everyone who may be shown a campaign.",
+    key=("user_id",),
+    columns={
+        "user_id": Column(dtype=TEXT, meaning="identifier"),
+        "joined_at": _optional(TIME, "when the user signed up"),
+        "age_band": _optional(TEXT, "age group"),
+        "gender": _optional(TEXT, "gender as the source states it"),
+        "income_band": _optional(TEXT, "household income group"),
+        "household_size": _optional(TEXT, "number of people, as a band"),
+        "household_type": _optional(TEXT, "composition of the household"),
+        "num_children": _optional(TEXT, "number of children, as a band"),
+        "home_ownership": _optional(TEXT, "owner, renter, …"),
+        "marital_status": _optional(TEXT, "married, …"),
+        "region": _optional(TEXT, "where the user lives"),
+    },
+)
+ITEMS = Table(
+    meaning="Everything that can be bought or promoted, with its place in the taxonomy.",
+    key=("item_id",),
+    columns={
+        "item_id": Column(dtype=TEXT, meaning="identifier"),
+        "name": _optional(TEXT, "name shown to a shopper"),
+        "description": _optional(TEXT, "longer text"),
+        "product_type": _optional(TEXT, "finest group of the taxonomy"),
+        "category": _optional(TEXT, "middle group of the taxonomy"),
+        "department": _optional(TEXT, "coarsest group of the taxonomy"),
+        "brand": _optional(TEXT, "brand, or brand kind"),
+        "manufacturer": _optional(TEXT, "maker"),
+        "package_size": _optional(TEXT, "size as printed on the package"),
+        "price": _optional(REAL, "list price, currency units"),
+    },
+)
+CAMPAIGNS = Table(
+    meaning="Promotions with a window and a set of items.",
+    key=("campaign_id",),
+    columns={
+        "campaign_id": Column(dtype=TEXT, meaning="identifier"),
+        "kind": Column(dtype=TEXT, meaning="what it is", values=CAMPAIGN_KINDS),
+        "campaign_type": _optional(TEXT, "the source's own type"),
+        "name": _optional(TEXT, "name shown to a shopper"),
+        "description": _optional(TEXT, "longer text"),
+        "starts_at": Column(dtype=TIME, meaning="first moment of the window"),
+        "ends_at": Column(dtype=TIME, meaning="end of the window, exclusive"),
+    },
+)
+CAMPAIGN_ITEMS = Table(
+    meaning="Which items a campaign promotes, and through which coupon.",
+    key=("campaign_id", "item_id", "coupon_id"),
+    columns={
+        "campaign_id": Column(dtype=TEXT, meaning="campaign"),
+        "item_id": Column(dtype=TEXT, meaning="item"),
+        "coupon_id": _optional(TEXT, "the coupon that covers the item; missing = no coupon needed"),
+    },
+    foreign_keys={"campaign_id": "campaigns", "item_id": "items"},
+)
+TARGETS = Table(
+    meaning="Who was put before which campaign: the pairs that a ranker learns from.",
+    key=("campaign_id", "user_id"),
+    columns={
+        "campaign_id": Column(dtype=TEXT, meaning="campaign"),
+        "user_id": Column(dtype=TEXT, meaning="user"),
+        "targeted_at": Column(dtype=TIME, meaning="moment of the decision"),
+        "propensity": _optional(REAL, "probability that the logging policy chose this pair, (0, 1]"),
+    },
+    foreign_keys={"campaign_id": "campaigns", "user_id": "users"},
+)
+EVENTS = Table(
+    meaning="What users did.",
+    key=("event_id",),
+    columns={
+        "event_id": Column(dtype=TEXT, meaning="identifier"),
+        "user_id": Column(dtype=TEXT, meaning="user"),
+        "kind": Column(dtype=TEXT, meaning="what was done", values=EVENT_KINDS),
+        "event_time": Column(dtype=TIME, meaning="when"),
+        "item_id": _optional(TEXT, "item, where the event has one"),
+        "campaign_id": _optional(TEXT, "campaign that the event came from"),
+        "basket_id": _optional(TEXT, "basket or session: events that share it happened together"),
+        "quantity": _optional(REAL, "units; for loose goods the source's own measure"),
+        "amount": _optional(REAL, "money paid, currency units, after all discounts"),
+        "discount": _optional(REAL, "money taken off by the shop, >= 0"),
+        "coupon_discount": _optional(REAL, "money taken off by a coupon, >= 0"),
+        "store_id": _optional(TEXT, "shop or channel"),
+        "rating": _optional(REAL, "a review's rating"),
+        "query": _optional(TEXT, "a search's words"),
+    },
+    foreign_keys={"user_id": "users", "item_id": "items", "campaign_id": "campaigns"},
+)
+PARTICIPATIONS = Table(
+    meaning="Users who took a campaign up: redemptions.",
+    key=("campaign_id", "user_id", "coupon_id", "participated_at"),
+    columns={
+        "campaign_id": Column(dtype=TEXT, meaning="campaign"),
+        "user_id": Column(dtype=TEXT, meaning="user"),
+        "participated_at": Column(dtype=TIME, meaning="when it was known"),
+        "coupon_id": _optional(TEXT, "the coupon redeemed"),
+    },
+    foreign_keys={"campaign_id": "campaigns", "user_id": "users"},
+)
+
+CONTRACT: dict[str, Table] = {
+    "users": USERS,
+    "items": ITEMS,
+    "campaigns": CAMPAIGNS,
+    "campaign_items": CAMPAIGN_ITEMS,
+    "targets": TARGETS,
+    "events": EVENTS,
+    "participations": PARTICIPATIONS,
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A folder of canonical tables. Opening verifies nothing; `open_tables` does."""
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        return read_manifest(self.folder, verify=False)
+
+    @property
+    def data_hash(self) -> str:
+        """Identity of the tables' contents (not of their folder or of when they were written)."""
+        return str(self.manifest["content_hash"])
+
+    @property
+    def time_zone(self) -> str:
+        """IANA zone of the shops: hours and weekdays are read in it."""
+        return str(self.manifest["time_zone"])
+
+    @property
+    def log_end(self) -> datetime:
+        """Moment of the last event: outcomes after it are unknown."""
+        return datetime.fromisoformat(self.manifest["log_end"])
+
+    def has(self, table: str, column: str | None = None) -> bool:
+        columns = self.manifest["columns"].get(table)
+        return columns is not None and (column is None or column in columns)
+
+    def glob(self, table: str) -> str:
+        """A Parquet glob that DuckDB, Ibis and Spark read."""
+        if table not in CONTRACT:
+            raise ContractError(table, f"no such table; the contract has {', '.join(CONTRACT)}")
+        return str(self.folder / table / "**" / "*.parquet")
+
+
+def open_tables(folder: Path) -> Tables:
+    """Open a folder of tables after verifying every file's SHA-256.
+
+    Raises:
+        CorruptFileError: naming the first file that is missing, truncated or altered.
+    """
+    read_manifest(folder, verify=True)
+    return Tables(folder)

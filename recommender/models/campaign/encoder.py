@@ -1,0 +1,186 @@
+"""A causal transformer over baskets, pretrained to say what the next basket holds.
+
+A basket is a set: the mean of its items, each the sum of embeddings of its taxonomy values, plus what is known of the basket
+itself (money, size, days since the one before). Attention is causal as in SASRec (Kang & McAuley, ICDM 2018); the objective is
+the cross entropy of the next basket's lines over the finest taxonomy axis of manageable size, softmax over all of its values.
+
+Shapes: B sequences · L baskets, 1 + L positions (the first stands for "no basket yet") · D width · V values predicted · n items ·
+T lines · A axes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recommender.matching.examples import Histories
+
+BASKET_FACTS = 3
+POOLED_SCALE = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B sequences of baskets, left-aligned."""
+
+    items_n: NDArray[np.int64]
+    """Distinct rows of the catalogue."""
+    line_items_T: Tensor
+    """Index of each line's item in `items_n`."""
+    line_starts: Tensor
+    """First line of each basket."""
+    places: Tensor
+    """Flat place, in [B, L], of each basket."""
+    facts_BLX: Tensor
+    lengths_B: Tensor
+    basket_of_line_T: Tensor
+    num_lines: Tensor
+    """Lines of each basket."""
+
+
+def batch_of(
+    histories: Histories, starts_B: NDArray[np.int64], ends_B: NDArray[np.int64], whole: bool = False
+) -> Batch:
+    """The baskets [start, end) of each sequence. `whole`: line items are catalogue rows themselves, nothing is made distinct."""
+    lengths_B = ends_B - starts_B
+    num_baskets, width = int(lengths_B.sum()), max(int(lengths_B.max(initial=0)), 1)
+    first_B = np.cumsum(lengths_B) - lengths_B
+    within_b = np.arange(num_baskets) - np.repeat(first_B, lengths_B)
+    baskets_b = np.repeat(starts_B, lengths_B) + within_b
+    rows_b = np.repeat(np.arange(len(starts_B)), lengths_B)
+    lines_b = histories.line_offsets[baskets_b + 1] - histories.line_offsets[baskets_b]
+    first_line_b = np.cumsum(lines_b) - lines_b
+    lines_T = np.arange(int(lines_b.sum())) - np.repeat(first_line_b - histories.line_offsets[baskets_b], lines_b)
+    items_T = histories.items_T[lines_T].astype(np.int64)
+    items_n, line_items_T = (items_T[:0], items_T) if whole else np.unique(items_T, return_inverse=True)
+    ages_b = histories.age_days_B[baskets_b].astype(np.float64)
+    gap_b = np.where(within_b > 0, np.concatenate([[0.0], ages_b[:-1]]) - ages_b, 0.0) if num_baskets else ages_b
+    spend_b = np.maximum(histories.spend_B[baskets_b].astype(np.float64), 0.0)
+    facts = np.zeros((len(starts_B), width, BASKET_FACTS), dtype=np.float32)
+    facts[rows_b, within_b] = np.stack(
+        [np.log1p(np.maximum(gap_b, 0)) / 2, np.log1p(spend_b) / 4, np.log1p(lines_b) / 3], axis=1
+    )
+    return Batch(
+        items_n=items_n,
+        line_items_T=torch.from_numpy(line_items_T.astype(np.int64, copy=False)),
+        line_starts=torch.from_numpy(first_line_b.astype(np.int64)),
+        places=torch.from_numpy(rows_b * width + within_b),
+        facts_BLX=torch.from_numpy(facts),
+        lengths_B=torch.from_numpy(lengths_B.astype(np.int64)),
+        basket_of_line_T=torch.from_numpy(np.repeat(np.arange(num_baskets), lines_b)),
+        num_lines=torch.from_numpy(lines_b.astype(np.int64)),
+    )
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        size, length, width = x_BLD.shape
+        q, k, v = self.qkv(self.norm_attention(x_BLD)).view(size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        x_BLD = x_BLD + self._drop(self.out(mixed.transpose(1, 2).reshape(size, length, width)))
+        return x_BLD + self._drop(self.narrow(functional.gelu(self.wide(self.norm_forward(x_BLD)))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.dropout, self.training)
+
+
+class BasketEncoder(nn.Module):
+    """Baskets -> states; a state says what the next basket holds."""
+
+    def __init__(
+        self, sizes_A: Sequence[int], target: int, *, width: int, blocks: int, heads: int, baskets: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.target, self.baskets, self.dropout = target, baskets, dropout
+        self.axes = nn.ModuleList(nn.Embedding(size, width, padding_idx=0) for size in sizes_A)
+        self.facts = nn.Linear(BASKET_FACTS, width)
+        self.start = nn.Parameter(torch.zeros(width))
+        self.position = nn.Parameter(torch.zeros(baskets + 1, width))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.bias_V = nn.Parameter(torch.zeros(sizes_A[target]))
+        for axis in self.axes:
+            nn.init.normal_(axis.weight, std=0.08)  # type: ignore[arg-type]
+            with torch.no_grad():
+                axis.weight[0] = 0.0  # type: ignore[operator]
+
+    def item_vectors(self, axes_nA: Tensor) -> Tensor:
+        """Sum of the embeddings of each item's values: int64 [n, A] -> [n, D]."""
+        vectors_nD: Tensor = self.axes[0](axes_nA[:, 0])
+        for axis in range(1, len(self.axes)):
+            vectors_nD = vectors_nD + self.axes[axis](axes_nA[:, axis])
+        return vectors_nD
+
+    def pooled(self, vectors_nD: Tensor, batch: Batch) -> Tensor:
+        """Each basket's mean item, laid out as [B, L, D]; zeros beyond a sequence's end."""
+        size, width = batch.facts_BLX.shape[:2]
+        depth = vectors_nD.shape[1]
+        out = vectors_nD.new_zeros(size * width, depth)
+        if len(batch.places):
+            means = functional.embedding_bag(batch.line_items_T, vectors_nD, batch.line_starts, mode="mean")
+            out = out.index_copy(0, batch.places, means * POOLED_SCALE)
+        return out.view(size, width, depth)
+
+    def forward(self, pooled_BLD: Tensor, facts_BLX: Tensor) -> Tensor:
+        """States after 0 … L baskets: [B, 1 + L, D]."""
+        x_BLD = functional.dropout(pooled_BLD, self.dropout, self.training) + self.facts(facts_BLX)
+        start = self.start.expand(len(x_BLD), 1, -1)
+        x_BLD = torch.cat([start, x_BLD], dim=1) + self.position[: x_BLD.shape[1] + 1]
+        for block in self.blocks:
+            x_BLD = block(x_BLD)
+        out: Tensor = self.norm(x_BLD)
+        return out
+
+    def next_log_odds(self, states_MD: Tensor) -> Tensor:
+        """Unnormalised log-probabilities of the next basket's lines over the predicted axis: [M, V]; value 0 never."""
+        logits = states_MD @ self.axes[self.target].weight.T + self.bias_V  # type: ignore[operator]
+        return torch.cat([torch.full_like(logits[:, :1], -30.0), logits[:, 1:]], dim=1)
+
+
+def next_basket_loss(encoder: BasketEncoder, batch: Batch, axes_VA: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over baskets of the mean cross entropy of their lines, each predicted from the baskets before it, and how many baskets
+    (a basket with lines of unknown value counts in part)."""
+    axes_nA = axes_VA[torch.from_numpy(batch.items_n)]
+    pooled_BLD = encoder.pooled(encoder.item_vectors(axes_nA), batch)
+    states_BLD = encoder(pooled_BLD, batch.facts_BLX)
+    states_bD = states_BLD[:, :-1].reshape(-1, states_BLD.shape[-1])[batch.places]
+    log_p_bV = encoder.next_log_odds(states_bD).float().log_softmax(dim=1)
+    values_T = axes_nA[batch.line_items_T, encoder.target]
+    known_T = values_T > 0
+    weights_T = known_T / batch.num_lines[batch.basket_of_line_T]
+    picked_T = log_p_bV[batch.basket_of_line_T, values_T]
+    return -(picked_T * weights_T).sum(), weights_T.sum()
+
+
+def chunks(histories: Histories, length: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Cut every history into sequences of at most `length` baskets at a random phase: starts and ends of those with any basket."""
+    starts, ends = [], []
+    for first, last in zip(histories.basket_offsets[:-1].tolist(), histories.basket_offsets[1:].tolist(), strict=True):
+        cuts = [first, *range(first + int(rng.integers(1, length + 1)), last, length), last]
+        starts += [a for a, b in pairwise(cuts) if b > a]
+        ends += [b for a, b in pairwise(cuts) if b > a]
+    return np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch's tensors on `device`."""
+    if device.type == "cpu":
+        return batch
+    moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return Batch(items_n=batch.items_n, **moved)

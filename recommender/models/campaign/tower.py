@@ -1,0 +1,122 @@
+"""The campaign tower: a campaign is its content, and a user's state meets it.
+
+The content is the mean of the items' embeddings and the set of values that the campaign covers on the predicted axis, so what
+the next basket holds of a campaign is a plain sum of probabilities. Everything here is new for a new campaign and needs no training.
+
+Shapes: N pairs · C campaigns · D width · V predicted values · E inputs of the linear part · S sequence features · H heads (redeem, spend, excess).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recommender.matching.catalogue import Catalogue
+from recommender.models.campaign.encoder import BasketEncoder
+
+SEQUENCE_FEATURES = (
+    "log_mass",
+    "log_lift",
+    "log_best",
+    "log_share",
+    "match",
+    "log_recency",
+    "log_baskets",
+)
+NUM_HEADS = 3
+SMALLEST = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class CampaignContent:
+    """What C campaigns promote."""
+
+    vectors_CD: Tensor
+    present_CV: Tensor
+    """1 where the campaign has an item with this value."""
+    share_CV: Tensor
+    """Share of the campaign's items with this value."""
+    log_days_C: Tensor
+
+    @classmethod
+    def of(
+        cls, catalogue: Catalogue, rows: list[int], axes_VA: Tensor, vectors_VD: Tensor, encoder: BasketEncoder
+    ) -> "CampaignContent":
+        """Lay out the campaigns at `rows` of the catalogue."""
+        num_values = encoder.bias_V.shape[0]
+        vectors, present, share = [], [], []
+        for row in rows:
+            items = torch.from_numpy(catalogue.items_of(row).astype(np.int64)).to(axes_VA.device)
+            counts_V = torch.bincount(axes_VA[items, encoder.target], minlength=num_values).float()
+            counts_V[0] = 0.0
+            vectors.append(vectors_VD[items].mean(dim=0) if len(items) else vectors_VD.new_zeros(vectors_VD.shape[1]))
+            present.append((counts_V > 0).float())
+            share.append(counts_V / counts_V.sum().clamp(min=1.0))
+        days_C = (catalogue.campaign_ends_C[rows] - catalogue.campaign_starts_C[rows]) / 86_400e6
+        return cls(
+            vectors_CD=torch.stack(vectors),
+            present_CV=torch.stack(present),
+            share_CV=torch.stack(share),
+            log_days_C=torch.from_numpy(np.log1p(np.maximum(days_C, 0)).astype(np.float32)).to(axes_VA.device) / 4,
+        )
+
+
+def sequence_features(
+    encoder: BasketEncoder,
+    states_ND: Tensor,
+    campaigns_N: Tensor,
+    content: CampaignContent,
+    base_V: Tensor,
+    recency_N: Tensor,
+    baskets_N: Tensor,
+) -> Tensor:
+    """What the next basket holds of the campaign, and how it compares with everybody's: [N, S]. `base_V`: shares of all lines."""
+    p_NV = encoder.next_log_odds(states_ND).float().softmax(dim=1)
+    present_NV = content.present_CV[campaigns_N]
+    mass_N = (p_NV * present_NV).sum(dim=1)
+    base_N = present_NV @ base_V
+    best_N = (p_NV * present_NV).amax(dim=1)
+    share_N = (p_NV * content.share_CV[campaigns_N]).sum(dim=1)
+    match_N = (states_ND * content.vectors_CD[campaigns_N]).sum(dim=1) / states_ND.shape[1] ** 0.5
+    log_mass_N = torch.log(mass_N + SMALLEST)
+    return torch.stack(
+        [
+            log_mass_N,
+            log_mass_N - torch.log(base_N + SMALLEST),
+            torch.log(best_N + SMALLEST),
+            torch.log(share_N + SMALLEST),
+            match_N,
+            torch.log1p(recency_N),
+            torch.log1p(baskets_N),
+        ],
+        dim=1,
+    )
+
+
+class Tower(nn.Module):
+    """State x content -> what the linear part missed: a few small networks whose mean is added to its log-odds."""
+
+    def __init__(self, width: int, hidden: int, members: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        inputs = 3 * width + len(SEQUENCE_FEATURES) + 2
+        self.norm = nn.LayerNorm(inputs)
+        self.hidden = nn.ModuleList(nn.Linear(inputs, hidden) for _ in range(members))
+        self.out = nn.ModuleList(nn.Linear(hidden, NUM_HEADS) for _ in range(members))
+        for layer in self.out:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, states_ND: Tensor, content_ND: Tensor, sequence_NS: Tensor, linear_N: Tensor, days_N: Tensor
+    ) -> Tensor:
+        """Corrections, one a member: [members, N, H]."""
+        inputs = [states_ND, content_ND, states_ND * content_ND, sequence_NS, linear_N[:, None], days_N[:, None]]
+        x = self.norm(torch.cat(inputs, dim=1))
+        out = []
+        for hidden, last in zip(self.hidden, self.out, strict=True):
+            h = functional.gelu(hidden(functional.dropout(x, self.dropout, self.training)))
+            out.append(last(functional.dropout(h, self.dropout, self.training)))
+        return torch.stack(out)

@@ -1,0 +1,111 @@
+"""The transformer's network: basket encoder, tower, and the linear part's weights.
+
+Shapes: as in `transformer`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recommender.matching.examples import Histories
+from recommender.models.campaign.encoder import BasketEncoder, batch_of
+from recommender.models.campaign.tower import SEQUENCE_FEATURES, CampaignContent, Tower, sequence_features
+from recommender.models.campaign.vocabulary import Vocabulary
+
+USERS_A_BATCH = 256
+HEADS = ("redeem", "spend", "excess")
+
+
+class Network(nn.Module):
+    """Encoder, tower and the linear part's weights: all that a score is made of, beside the preprocessing."""
+
+    def __init__(self, vocabulary: Vocabulary, num_inputs: int, hyper: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.encoder = BasketEncoder(
+            vocabulary.sizes,
+            vocabulary.target,
+            width=int(hyper["width"]),
+            blocks=int(hyper["blocks"]),
+            heads=int(hyper["heads"]),
+            baskets=int(hyper["baskets"]),
+            dropout=float(hyper["pretrain_dropout"]),
+        )
+        self.tower = Tower(
+            int(hyper["width"]), int(hyper["hidden"]), int(hyper["members"]), float(hyper["tune_dropout"])
+        )
+        num_sequence = len(SEQUENCE_FEATURES)
+        self.base_V: Tensor
+        self.sequence_mean_S: Tensor
+        self.sequence_inverse_S: Tensor
+        self.linear_HE: Tensor
+        self.linear_bias_H: Tensor
+        self.money_range: Tensor
+        self.register_buffer("base_V", torch.zeros(vocabulary.sizes[vocabulary.target]))
+        self.register_buffer("sequence_mean_S", torch.zeros(num_sequence))
+        self.register_buffer("sequence_inverse_S", torch.ones(num_sequence))
+        self.register_buffer("linear_HE", torch.zeros(len(HEADS), num_inputs + num_sequence))
+        self.register_buffer("linear_bias_H", torch.zeros(len(HEADS)))
+        self.register_buffer("money_range", torch.tensor([[1.0, -1.0, 1.0], [1.0, -1.0, 1.0]]))
+        """For spend and excess: factor of unfolding, lowest and highest folded value."""
+
+    def sequence(
+        self,
+        states_ND: Tensor,
+        campaigns_N: Tensor,
+        content: CampaignContent,
+        recency_N: Tensor,
+        baskets_N: Tensor,
+    ) -> Tensor:
+        """Standardised sequence features: [N, S]."""
+        raw_NS = sequence_features(self.encoder, states_ND, campaigns_N, content, self.base_V, recency_N, baskets_N)
+        return ((raw_NS - self.sequence_mean_S) * self.sequence_inverse_S).clamp(-5.0, 5.0)
+
+    def forward(
+        self,
+        z_NE: Tensor,
+        states_ND: Tensor,
+        campaigns_N: Tensor,
+        content: CampaignContent,
+        recency_N: Tensor,
+        baskets_N: Tensor,
+    ) -> Tensor:
+        """Log-odds of participation, folded spend, folded excess, by each member: [members, N, H]."""
+        sequence_NS = self.sequence(states_ND, campaigns_N, content, recency_N, baskets_N)
+        linear_NH = torch.cat([z_NE, sequence_NS], dim=1) @ self.linear_HE.T + self.linear_bias_H
+        corrections = self.tower(
+            states_ND, content.vectors_CD[campaigns_N], sequence_NS, linear_NH[:, 0], content.log_days_C[campaigns_N]
+        )
+        out: Tensor = linear_NH + corrections
+        return out
+
+
+def last_baskets(histories: Histories, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Starts and ends of each user's last `most` baskets."""
+    ends_U = histories.basket_offsets[1:]
+    return np.maximum(histories.basket_offsets[:-1], ends_U - most), ends_U
+
+
+def encode(encoder: BasketEncoder, vectors_VD: Tensor, histories: Histories) -> Tensor:
+    """Each user's state after the last basket: [U, D]. `vectors_VD`: the vectors of the catalogue's items."""
+    starts_U, ends_U = last_baskets(histories, encoder.baskets)
+    order = np.argsort(ends_U - starts_U, kind="stable")
+    out_UD = vectors_VD.new_empty(len(starts_U), vectors_VD.shape[1])
+    for first in range(0, len(order), USERS_A_BATCH):
+        some = order[first : first + USERS_A_BATCH]
+        batch = batch_of(histories, starts_U[some], ends_U[some], whole=True)
+        states_BLD = encoder(encoder.pooled(vectors_VD, batch), batch.facts_BLX)
+        out_UD[torch.from_numpy(some)] = states_BLD[torch.arange(len(some)), batch.lengths_B]
+    return out_UD
+
+
+def recency(histories: Histories) -> tuple[Tensor, Tensor]:
+    """Days since each user's last basket (a year without one) and how many baskets are known: float32 [U] each."""
+    num_U = np.diff(histories.basket_offsets)
+    days_U = np.full(len(num_U), 365.0, dtype=np.float32)
+    bought_U = num_U > 0
+    days_U[bought_U] = histories.age_days_B[histories.basket_offsets[1:][bought_U] - 1]
+    return torch.from_numpy(np.maximum(days_U, 0)), torch.from_numpy(num_U.astype(np.float32))

@@ -1,0 +1,73 @@
+"""The supervised comparison to the policy head: the probability that a shown campaign is taken up, by log loss on the log.
+
+One logistic regression (or one network with a hidden layer) with an output an action, fitted at the actions that were shown. Its
+expected rewards are also the model of the doubly robust estimate.
+
+Shapes: N decisions · X columns of a context · A actions.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from recommender.engine.context import FitContext
+from recommender.engine.loop import reproducible, run_phase, seed_of
+from recommender.policies.head import Head, batches_of, require_log, scale_of, scaled, schedule_of
+
+DEFAULTS: dict[str, Any] = {"hidden": 0, "steps": 600, "batch": 2048, "rate": 0.03, "weight_decay": 0.001}
+"""As the policy head's; a convex fit needs fewer steps."""
+
+
+class RewardModel:
+    """P(taken up | context, action shown). Construction is by `fit`, never by hand."""
+
+    def __init__(self, head: Head, scale_2X: NDArray[np.float32]) -> None:
+        self._head, self._scale_2X = head, scale_2X
+
+    @classmethod
+    def fit(
+        cls,
+        contexts_NX: NDArray[np.float32],
+        actions_N: NDArray[np.int64],
+        taken_N: NDArray[Any],
+        *,
+        num_actions: int,
+        config: Mapping[str, Any],
+        context: FitContext,
+    ) -> Self:
+        """Learn from N decisions; `taken_N`: 1 where the shown action was taken up, else 0.
+
+        Raises:
+            ContractError: as `PolicyHead.fit`.
+            TrainingError: the loss stopped being finite.
+            DeviceError: the context's device is absent.
+        """
+        hyper = {**DEFAULTS, **config}
+        require_log(contexts_NX, actions_N, num_actions, rows=len(contexts_NX), taken=taken_N)
+        scale_2X = scale_of(contexts_NX)
+        with reproducible(context) as device:
+            torch.manual_seed(seed_of(context.seed, "reward", 0))
+            head = Head(contexts_NX.shape[1], num_actions, int(hyper["hidden"])).to(device)
+            x_NX = torch.from_numpy(scaled(contexts_NX, scale_2X)).to(device)
+            a_N = torch.from_numpy(np.asarray(actions_N, dtype=np.int64)).to(device)
+            y_N = torch.from_numpy(np.asarray(taken_N, dtype=np.float32)).to(device)
+
+            def loss_of(rows_B: Tensor) -> Tensor:
+                rows_B = rows_B.to(device)
+                shown_B = head(x_NX[rows_B]).gather(1, a_N[rows_B, None])[:, 0]
+                return functional.binary_cross_entropy_with_logits(shown_B, y_N[rows_B])
+
+            batches = batches_of("reward", loss_of, len(x_NX), int(hyper["batch"]), context.seed)
+            run_phase("reward", head, batches, schedule_of(hyper), context)
+        return cls(head.cpu(), scale_2X)
+
+    def take_up(self, contexts_NX: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probability that each action is taken up if shown, float64 [N, A]."""
+        with torch.no_grad():
+            logits_NA = self._head(torch.from_numpy(scaled(contexts_NX, self._scale_2X)))
+        return torch.sigmoid(logits_NA.double()).numpy()

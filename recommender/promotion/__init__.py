@@ -1,0 +1,1 @@
+"""Challenger against champion: contest, evaluation of registered versions, gate."""

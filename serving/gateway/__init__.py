@@ -1,0 +1,1 @@
+"""HTTP gateway: validates requests, enforces the deadline, logs every decision."""
