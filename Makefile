@@ -49,7 +49,7 @@ status: $(INSTALLED) ## what serves, since when, from which data and configurati
 compile: $(INSTALLED) ## write the pipeline for a cluster into dist/
 	$(BIN)/recommender compile
 
-test: $(INSTALLED) ## all tests, on two processes of one thread each
+test: $(INSTALLED) ## all tests, on two processes of one thread each; starts the servers that they need
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_ARGS)
 
 test-gpu: $(INSTALLED) ## the tests that need a GPU; where there is none they are skipped as one, which says so
