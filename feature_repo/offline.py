@@ -1,7 +1,7 @@
-"""Feast's DuckDB offline store for `feature_store.yaml`, which also reads files that lie in an object store.
+"""Feast's DuckDB offline store, which `feature_store.yaml` names, able to read files in an object store.
 
-DuckDB's own reader of s3:// is an extension that it downloads at first use, which a closed cluster refuses. pyarrow, which the
-materialise step writes those files with, reads them by the same address, endpoint and credentials.
+DuckDB's own reader of s3:// is an extension that it downloads at first use; a closed cluster refuses that. So pyarrow reads
+those files, at the endpoint and with the credentials that the materialise step writes them with.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ from feast.infra.offline_stores.duckdb import (
     _read_data_source,
     _write_data_source,
 )
+from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.ibis import get_historical_features_ibis
 
 from recommender.errors import FeatureStoreError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from feast.data_source import DataSource
     from feast.feature_view import FeatureView
     from feast.infra.offline_stores.offline_store import RetrievalJob
@@ -33,18 +33,18 @@ class S3DuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
 
 
 class S3DuckDBOfflineStore(DuckDBOfflineStore):
-    """DuckDB over Parquet in a folder or at an address as `s3://bucket/prefix`."""
+    """DuckDB over Parquet in a folder or at an address like `s3://bucket/prefix`."""
 
     @staticmethod
     def get_historical_features(
         config: "RepoConfig",
         feature_views: list["FeatureView"],
         feature_refs: list[str],
-        entity_df: "pd.DataFrame",
+        entity_df: Any,
         registry: "BaseRegistry",
         project: str,
         full_feature_names: bool = False,
-        **options: Any,
+        filter_by_created_timestamp: bool = False,
     ) -> "RetrievalJob":
         """Feast's point-in-time join, over sources read by `read_source`."""
         return get_historical_features_ibis(
@@ -57,7 +57,7 @@ class S3DuckDBOfflineStore(DuckDBOfflineStore):
             full_feature_names=full_feature_names,
             data_source_reader=read_source,
             data_source_writer=_write_data_source,
-            **options,
+            filter_by_created_timestamp=filter_by_created_timestamp,
         )
 
 
@@ -67,7 +67,7 @@ def read_source(source: "DataSource", repo_path: str) -> "Table":
     Raises:
         FeatureStoreError: the file at an address is not there or cannot be read.
     """
-    if "://" not in source.path:
+    if not isinstance(source, FileSource) or "://" not in source.path:
         return _read_data_source(source, repo_path)
     import ibis
     from pyarrow import dataset, fs

@@ -63,6 +63,14 @@ def on_one_machine(features: Path, home: Path) -> pa.Table:
         return training_frame(features, settings)
 
 
+def test_production_without_the_secret_of_its_registry_is_refused(
+    production: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RECOMMENDER_REGISTRY_URL")
+    with pytest.raises(SettingsError, match="FEATURE_STORE_REGISTRY"):
+        open_store(production)
+
+
 @pytest.mark.slow
 def test_the_pipeline_extra_alone_writes_and_reads_every_store_of_production(
     tmp_path: Path, production: Settings, database_url: str, bucket: str, object_store: ObjectStore
@@ -123,11 +131,3 @@ def test_an_object_store_that_refuses_the_key_is_an_error_that_names_the_address
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     with pytest.raises(FeatureStoreError, match=rf"FEATURE_STORE_OFFLINE=s3://{bucket}/features: .*ACCESS_DENIED"):
         materialise(shop(tmp_path / "features", num_users=3), production)
-
-
-def test_production_without_the_secret_of_its_registry_is_refused(
-    production: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RECOMMENDER_REGISTRY_URL")
-    with pytest.raises(SettingsError, match="FEATURE_STORE_REGISTRY"):
-        open_store(production)
