@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import redis
 from feature_sets import AS_OF, shop, users_table, write_feature_set
 from hypothesis import given
 from hypothesis import settings as testing
@@ -340,6 +341,8 @@ def test_a_redis_with_an_append_only_file_serves_the_same_users_after_a_crash(tm
             settings = redis_on(port, tmp_path / "var")
             if features is not None:
                 materialise(features, settings)
+                with redis.Redis(port=port) as server:
+                    server.execute_command("WAITAOF", 1, 0, 20_000)  # under load the file is written up to 2 s later
             client = FeatureClient.open(settings)
             served.append(client.read("user 1", timeout_s=5))
             client.close()
