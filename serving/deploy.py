@@ -4,8 +4,13 @@ A swap: build the archive from the verified bundle → register it asynchronousl
 a real prediction → make it TorchServe's default and name it in `deployed.json`, which the gateway follows → let what is in
 flight finish → unregister the old version. A version that does not get that far changes nothing for anyone.
 
-`python -m serving.deploy` is the container's command: it follows the registry for ever.
+`python -m serving.deploy` is the container's command: it follows the registry until SIGTERM.
 """
+
+if __name__ == "__main__":  # before the imports below, which take a second: SIGTERM would be dropped meanwhile
+    from serving.stopping import end_at_sigterm
+
+    end_at_sigterm()
 
 import logging
 import os
@@ -286,7 +291,7 @@ def stop(settings: Settings) -> bool:
 
 
 def main() -> None:
-    """Follow the registry for ever (the deployer container of a serving pod)."""
+    """Follow the registry until SIGTERM (the deployer container of a serving pod)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = config.absolute(config.of_environment())
     settings.serving_state.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,11 @@
 `python -m serving.gateway` runs it, as the container does and as `recommender serve` does.
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second: SIGTERM would be dropped meanwhile
+    from serving.stopping import end_at_sigterm
+
+    end_at_sigterm()
+
 import asyncio
 import contextlib
 import gc
