@@ -5,6 +5,7 @@ CPU time, not the clock's: a neighbour's load on a shared machine is no property
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from recommender.models.campaign.ranker import Ranker
 ROUNDS, CALLS, WARM_UP = 3, 40, 5
 
 
-def measure(ranker: Ranker, requests: Sequence[Callable[[], Examples]], num_campaigns: int) -> Latency | None:
+def measure(ranker: Ranker[Any], requests: Sequence[Callable[[], Examples]], num_campaigns: int) -> Latency | None:
     """Percentiles of building one user's examples and scoring them, of the quietest of three rounds.
 
     `requests`: one function a user, called in turn.

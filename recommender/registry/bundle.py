@@ -41,7 +41,7 @@ MISFITS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, Safetensor
 """What comes of weights beside a configuration or a vocabulary that is not theirs."""
 
 
-def save(ranker: Ranker, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
+def save(ranker: Ranker[Any], folder: Path, *, lineage: Mapping[str, Any]) -> Path:
     """Write `ranker` as a bundle that takes the place of `folder` in one rename; returns `folder`.
 
     The same ranker and lineage give the same bytes.
@@ -79,7 +79,7 @@ def require_replaceable(folder: Path) -> None:
     require_folder_takes_files(folder.absolute().parent)
 
 
-def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
+def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker[Any]:
     """The ranker of a bundle, on CPU, after every file's SHA-256 was checked.
 
     `feature_names`: the features that this process will give it; another schema is refused here and not at the first request.
@@ -98,7 +98,7 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
         "feature_names": list(trained_on),
         "vocabulary": _json(folder / "vocabulary.json"),
     }
-    ranker: Ranker = _restored(folder, str(stored.get("ranker")), ranker_class, config)
+    ranker: Ranker[Any] = _restored(folder, str(stored.get("ranker")), ranker_class, config)
     return ranker
 
 
@@ -124,7 +124,7 @@ def load_items(folder: Path) -> tuple[ItemRanker, Items]:
 def _write(
     folder: Path,
     kind: str,
-    ranker: Ranker | ItemRanker,
+    ranker: Ranker[Any] | ItemRanker,
     config: Mapping[str, Any],
     features: list[str],
     vocabulary: Any,

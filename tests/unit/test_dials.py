@@ -6,8 +6,6 @@ import pytest
 
 from recommender.engine.hyperparameters import Range
 from recommender.errors import SettingsError
-from recommender.models.campaign import RANKERS, defaults_of
-from recommender.models.dials import check_dials
 from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, require_dials, searched_of
 
 
@@ -70,8 +68,3 @@ def test_the_defaults_and_the_ends_of_every_search_can_be(name: str) -> None:
     for dial, among in searched_of(name).items():
         for value in (among.low, among.high) if isinstance(among, Range) else among:
             require_dials(name, {dial: value})
-
-
-@pytest.mark.parametrize("name", sorted(RANKERS))
-def test_every_campaign_ranker_can_have_its_defaults(name: str) -> None:
-    check_dials(name, defaults_of(name), defaults_of(name))

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from random_examples import random_examples
+from random_examples import fit_ranker, random_examples
 
-from recommender.engine.context import FitContext
-from recommender.models.campaign import RANKERS, defaults_of, ranker_class
+from recommender.models.campaign import RANKERS, ranker_class
 from recommender.registry import bundle
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +40,7 @@ sys.meta_path.insert(0, Hidden)
 
 import numpy as np
 import serving.deployer.deploy, serving.gateway.app, serving.worker.handler
-from random_examples import random_examples
+from random_examples import fit_ranker, random_examples
 from recommender.registry import bundle
 
 examples, _ = random_examples(**json.loads(sys.argv[2]))
@@ -81,8 +80,8 @@ def test_every_ranker_loads_and_scores_with_what_the_serving_image_installs(tmp_
     examples, labels = random_examples(**FITTED)
     expected = {}
     for name in RANKERS:
-        dials = {dial: SMALL[dial] for dial in SMALL.keys() & defaults_of(name).keys()}
-        ranker = ranker_class(name).fit(examples, labels, corpus=examples.histories, config=dials, context=FitContext())
+        small = {key: SMALL[key] for key in SMALL.keys() & ranker_class(name).Config.model_fields.keys()}
+        ranker = fit_ranker(name, examples, labels, **small)
         bundle.save(ranker, tmp_path / name, lineage={})
         expected[name] = ranker.score(examples).redeem_N
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

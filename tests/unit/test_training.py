@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_examples import random_examples
+from random_examples import fit_ranker, random_examples
 
 from recommender.datasets.synthetic import World, generate
 from recommender.engine.checkpoints import Checkpoints
@@ -43,13 +43,12 @@ FIT = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from random_examples import random_examples
+from random_examples import fit_ranker, random_examples
 from recommender.registry import bundle
 from recommender.engine.context import FitContext
-from recommender.models.campaign import ranker_class
 examples, labels = random_examples()
 context = FitContext(checkpoints=Path(sys.argv[1]), checkpoint_every_s=0.05)
-ranker = ranker_class("transformer").fit(examples, labels, corpus=examples.histories, config=json.loads(sys.argv[2]), context=context)
+ranker = fit_ranker("transformer", examples, labels, context=context, **json.loads(sys.argv[2]))
 bundle.save(ranker, Path(sys.argv[1]) / "bundle", lineage={{}})
 """
 
@@ -136,13 +135,7 @@ def test_a_resumed_phase_cuts_its_curve_back_and_leaves_out_what_is_no_line_of_a
 def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_step() -> None:
     examples, labels = random_examples()
     with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+"):
-        ranker_class("transformer").fit(
-            examples,
-            labels,
-            corpus=examples.histories,
-            config={**CONFIG, "pretrain_rate": 1e30, "pretrain_epochs": 2},
-            context=FitContext(),
-        )
+        fit_ranker("transformer", examples, labels, **{**CONFIG, "pretrain_rate": 1e30, "pretrain_epochs": 2})
 
 
 def test_a_training_leaves_three_verified_bundles_and_their_lineage(shop: Path, tmp_path: Path) -> None:
@@ -212,7 +205,7 @@ def test_a_ranker_too_large_for_memory_is_an_error_that_names_it(shop: Path, mon
     data, cls = TrainingSet.open(shop), ranker_class("logistic")
     monkeypatch.setattr(cls, "fit", lambda *_, **__: np.empty(10**15))
     with pytest.raises(TrainingError, match="logistic: memory did not suffice on cpu"):
-        fit_at(cls, data, data.as_of, {}, FitContext())
+        fit_at(cls, data, data.as_of, cls.Config(), FitContext())
 
 
 def test_a_boundary_before_every_pair_is_refused(shop: Path, tmp_path: Path) -> None:
