@@ -12,8 +12,9 @@ def check_before_run(settings: Settings) -> None:
     """Refuse settings that a later step would refuse.
 
     Raises:
-        SettingsError: A ranker or hyperparameter is unknown (names the nearest one), a value is not allowed, the challenger has no
-            use for the GPU, a baseline or the mapping is missing, or the judgement file is missing or wrong.
+        SettingsError: A ranker or hyperparameter is unknown (names the nearest one), a value is not allowed, the
+            challenger has no use for the GPU, a baseline or the mapping is missing, or the judgement file is missing or
+            wrong.
     """
     training = settings.training
     if not training.baselines:
@@ -35,10 +36,10 @@ def check_before_run(settings: Settings) -> None:
             raise SettingsError(f"training.rankers.{name}: {error}") from None
     if training.device == "cuda" and not ranker_class(training.challenger).trains_on_gpu:
         raise SettingsError(
-            f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU: set it to 'cpu'"
+            f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU: set 'cpu'"
         )
     if settings.source.dataset == "files" and not settings.source.mapping:
         raise SettingsError(
-            "source.dataset is 'files', but source.mapping is empty: draft a mapping file with `recommender draft-mapping`"
+            "source.dataset is 'files', but source.mapping is empty: draft one with `recommender draft-mapping`"
         )
     read_judgement(Path(settings.judgement))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """End of a message about an unknown `name`: the nearest known one, or all known ones where none is near."""
+    """End of a message about an unknown `name`: the nearest known one, or all where none is near."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"

@@ -1,12 +1,12 @@
 """Exploration: sometimes another campaign than the ranker's best comes first, with an exactly known probability.
 
-- `epsilon` (Sutton & Barto, 2018, section 2.4): with probability `rate` a campaign drawn uniformly from all candidates comes
-  first and the rest keep their order. So each campaign has propensity rate / n for the first place, and the ranker's best has
-  1 - rate more. The list has the propensity of its first place.
-- `thompson`: each campaign's log-odds are drawn around the ranker's, and the draws are ranked (Thompson, Biometrika 1933;
-  Chapelle & Li, NeurIPS 2011). A ranker has no posterior of its own, so its uncertainty is modelled as a Gumbel of scale
-  `spread`. The order of Gumbel draws is Plackett-Luce (Yellott, 1977), so every list has an exact propensity. With probability
-  `rate` the first place is drawn uniformly instead, so that no campaign falls below rate / n.
+- `epsilon` (Sutton & Barto, 2018, section 2.4): with probability `rate` a campaign drawn uniformly from all candidates
+  comes first and the rest keep their order. So each campaign has propensity rate / n for the first place, and the
+  ranker's best has 1 - rate more. The list has the propensity of its first place.
+- `thompson`: each campaign's log-odds are drawn around the ranker's, and the draws are ranked (Thompson, Biometrika
+  1933; Chapelle & Li, NeurIPS 2011). A ranker has no posterior of its own, so its uncertainty is modelled as a Gumbel
+  of scale `spread`. The order of Gumbel draws is Plackett-Luce (Yellott, 1977), so every list has an exact propensity.
+  With probability `rate` the first place is drawn uniformly instead, so that no campaign falls below rate / n.
 
 All draws come from the decision's seed: the same scores, user and seed give the same order in every process.
 
@@ -36,7 +36,8 @@ class Exploration:
     rate: float
     """Probability with which the first place is drawn uniformly, in (0, 1]."""
     spread: float = 0.3
-    """`thompson`: scale of the Gumbel on the log-odds. 0.3 is a standard deviation of 0.38 (scale · π / √6). Chosen by hand."""
+    """`thompson`: scale of the Gumbel on the log-odds. 0.3 is a standard deviation of 0.38 (scale · π / √6). Chosen by
+    hand."""
     seed: str
     """Text of the decision's own: the end of its request id."""
 
@@ -78,7 +79,8 @@ def explore(scores_N: NDArray[np.float32], user_id: str, exploration: Exploratio
     """
     if len(scores_N) == 0 or not 0 < exploration.rate <= 1 or exploration.spread <= 0:
         raise ValueError(
-            f"exploration needs a candidate, a rate in (0, 1] and a spread above 0 (got {len(scores_N)} candidates, {exploration})"
+            "exploration needs a candidate, a rate in (0, 1] and a spread above 0 "
+            f"(got {len(scores_N)} candidates, {exploration})"
         )
     random = _random(user_id, exploration.seed)
     best_N = np.argsort(-scores_N, kind="stable")

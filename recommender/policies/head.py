@@ -1,7 +1,7 @@
-"""A policy head: top-K off-policy-corrected policy gradient on decisions that another policy took with known propensities.
+"""A policy head: top-K off-policy-corrected policy gradient on another policy's decisions with known propensities.
 
-Chen, Beutel, Covington, Jain, Belletti & Chi, "Top-K off-policy correction for a REINFORCE recommender system", WSDM 2019. The
-gradient of a logged row is w · λ_K · (r - b) · ∇ log π(a|x), with
+Chen, Beutel, Covington, Jain, Belletti & Chi, "Top-K off-policy correction for a REINFORCE recommender system", WSDM
+2019. The gradient of a logged row is w · λ_K · (r - b) · ∇ log π(a|x), with
 
     w   = min(π(a|x) / β(a|x), cap)         weight capping (their eq. 8; Ionides, 2008); β is the logged propensity
     λ_K = K (1 - π(a|x))^(K - 1)            top-K correction (their eq. 6 and 7); 1 for K = 1
@@ -34,7 +34,7 @@ class PolicyHeadConfig(HeadConfig):
     cap: float = Field(20.0, gt=0, description="Largest importance weight.")
     baseline: bool = Field(
         True,
-        description="Subtract the mean reward. For `top_k` 1 only: λ_K depends on the action, so a constant would not cancel.",
+        description="Subtract the mean reward, only for `top_k` 1: else λ_K varies by action and it does not cancel.",
     )
     steps: int = Field(1200, ge=1, description="Steps of training.")
     rate: float = Field(0.08, gt=0, description="Highest learning rate.")

@@ -1,4 +1,4 @@
-"""What the policy head and the reward model share: a small network on logged contexts, its training, and checks of the log.
+"""What the policy head and the reward model share: a small network, its training, and checks of the log.
 
 Shapes: N decisions · B a batch · X columns of a context · A actions · H hidden.
 """
@@ -20,7 +20,7 @@ from recommender.policies.off_policy import require_rows
 
 
 class HeadConfig(Hyperparameters):
-    """Hyperparameters of a `Head` and of its training by AdamW. Chosen by hand on three worlds of `make bench-policy`."""
+    """Hyperparameters of a `Head` and its training by AdamW. Chosen by hand on three worlds of `make bench-policy`."""
 
     hidden: int = Field(0, ge=0, description="Width of a hidden layer. 0: none, the network is linear.")
     steps: int = Field(600, ge=1, description="Steps of training.")
@@ -30,7 +30,7 @@ class HeadConfig(Hyperparameters):
 
 
 class Head(nn.Module):
-    """Contexts -> one number an action, linear or with one hidden layer. It starts at zero, which is the uniform policy."""
+    """Contexts -> one number an action, linear or with one hidden layer. It starts at zero: the uniform policy."""
 
     def __init__(self, num_columns: int, num_actions: int, hidden: int) -> None:
         super().__init__()

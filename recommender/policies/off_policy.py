@@ -1,9 +1,10 @@
 """Estimate what a policy would have earned from decisions that another policy took with known propensities.
 
-IPS (Horvitz & Thompson, JASA 1952), SNIPS (Swaminathan & Joachims, NeurIPS 2015) and doubly robust (Dudík, Langford & Li, ICML
-2011). Each is an average, or a ratio of averages, of one influence value a row. The interval is value ± t · standard error. The
-error comes from the sums of each user's influence values: the sandwich of Liang & Zeger (Biometrika 1986) on U clusters, with
-the correction U / (U - 1) and a t of U - 1 degrees of freedom. Without users every row is its own cluster.
+IPS (Horvitz & Thompson, JASA 1952), SNIPS (Swaminathan & Joachims, NeurIPS 2015) and doubly robust (Dudík, Langford &
+Li, ICML 2011). Each is an average, or a ratio of averages, of one influence value a row. The interval is value ± t ·
+standard error. The error comes from the sums of each user's influence values: the sandwich of Liang & Zeger (Biometrika
+1986) on U clusters, with the correction U / (U - 1) and a t of U - 1 degrees of freedom. Without users every row is its
+own cluster.
 
 Shapes: N logged decisions · A actions · U users.
 """
@@ -34,7 +35,8 @@ class PolicyValue:
     high: float
     confidence: float
     effective_sample_size: float
-    """(Σ w)² / Σ w² of the importance weights (Kish, Survey Sampling, 1965): unweighted rows with as much information."""
+    """(Σ w)² / Σ w² of the importance weights (Kish, Survey Sampling, 1965): unweighted rows with as much
+    information."""
     num_rows: int
     num_clusters: int
 
@@ -138,8 +140,8 @@ def snips(
     weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
     if weights_N.sum() <= 0:
         raise PropensityError(
-            f"the judged policy has probability 0 for every action that was shown in {len(weights_N):,} rows, so this log "
-            "cannot judge it. Use a log of a policy that shows these actions."
+            f"the judged policy has probability 0 for every action that was shown in {len(weights_N):,} rows, so this "
+            "log cannot judge it. Use a log of a policy that shows the actions that it chooses."
         )
     value = float(weights_N @ rewards_N / weights_N.sum())
     influence_N = weights_N * (rewards_N - value) / weights_N.mean()

@@ -1,7 +1,7 @@
 """The supervised counterpart of the policy head: the probability that a shown campaign is taken up, fitted by log loss.
 
-It is a logistic regression, or a network with a hidden layer, with one output an action, fitted to the actions that were shown.
-Its expected rewards also serve the doubly robust estimate.
+It is a logistic regression, or a network with a hidden layer, with one output an action, fitted to the actions that
+were shown. Its expected rewards also serve the doubly robust estimate.
 
 Shapes: N decisions · X columns of a context · A actions.
 """

@@ -1,8 +1,8 @@
 """Train one campaign ranker at three boundaries: one fit decides (gate), one is reported (test), one serves (live).
 
-A fit at boundary b sees only the pairs decided before b, their labels as known at b, and purchases before b. Work in progress
-lies under `home`/checkpoints/<ranker>-<hash of data, configuration, code and boundary>. So a step that was killed and started
-again in a new folder continues where it was, and finished fits are not repeated.
+A fit at boundary b sees only the pairs decided before b, their labels as known at b, and purchases before b. Work in
+progress lies under `home`/checkpoints/<ranker>-<hash of data, configuration, code and boundary>. So a step that was
+killed and started again in a new folder continues where it was, and finished fits are not repeated.
 """
 
 import json
@@ -53,9 +53,9 @@ def train(
 ) -> TrainResult:
     """Fit `ranker` at gate_from, test_from and as_of, and write the bundles and their lineage.
 
-    Writes `output`/fits/{gate,test,live} (bundles), `output`/lineage.json, and the curves of what is trained in steps below
-    `output`/progress: gate.jsonl, or gate/member-0.jsonl and so on where a fit trains several networks. A finished `output` of
-    the same data, configuration and code is returned as it is.
+    Writes `output`/fits/{gate,test,live} (bundles), `output`/lineage.json, and the curves of what is trained in steps
+    below `output`/progress: gate.jsonl, or gate/member-0.jsonl and so on where a fit trains several networks. A
+    finished `output` of the same data, configuration and code is returned as it is.
 
     Args:
         training_set: Folder of the training set.
@@ -171,7 +171,7 @@ def fit_at(
     mask = data.decided_in(None, moment)
     if not mask.any():
         raise PeriodError(
-            f"no pair was decided before {moment.isoformat()}, so there is nothing to train on. Move the boundary later."
+            f"no pair was decided before {moment.isoformat()}, so nothing can be trained on. Move the boundary later."
         )
     with enough_memory(cls.name, context.device):
         return cls.fit(
@@ -187,7 +187,8 @@ def fit_at(
 def training_hash(settings: Settings, ranker: str) -> str:
     """Hash of the settings that change a trained `ranker`: its hyperparameters as configured, seed, device and time.
 
-    Defaults that are left out are not part of it, and neither are paths, ports, threads or other rankers' hyperparameters.
+    Defaults that are left out are not part of it, and neither are paths, ports, threads or other rankers'
+    hyperparameters.
     """
     training = settings.training
     own = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
@@ -195,7 +196,7 @@ def training_hash(settings: Settings, ranker: str) -> str:
 
 
 def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
-    """Moments of the fits in UTC and in order, from the settings or chosen from the pairs as the evaluation chooses them.
+    """Moments of the fits, UTC and in order, from the settings or chosen from the pairs as the evaluation does.
 
     Raises:
         PeriodError: They are out of order, or there are too few pairs to choose from.

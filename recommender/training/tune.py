@@ -1,11 +1,11 @@
 """Search a campaign ranker's hyperparameters: fits at gate_from, judged by the log loss of the gate period.
 
-With several folds the search rolls its origin: it fits at that many moments before test_from, and the campaigns that start until
-the next moment judge each fit (Tashman, "Out-of-sample tests of forecasting accuracy", 2000). A trial's value is the mean over
-the folds. What is searched is the `search_space` of the ranker's `Config`.
+With several folds the search rolls its origin: it fits at that many moments before test_from, and the campaigns that
+start until the next moment judge each fit (Tashman, "Out-of-sample tests of forecasting accuracy", 2000). A trial's
+value is the mean over the folds. What is searched is the `search_space` of the ranker's `Config`.
 
-The final test is never read here. Trials are kept in a SQLite study, so a search that was stopped continues. A JSON file beside
-it lists all trials.
+The final test is never read here. Trials are kept in a SQLite study, so a search that was stopped continues. A JSON
+file beside it lists all trials.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,8 +64,9 @@ def tune(
 ) -> Tuned:
     """Search `trials` configurations of `ranker`, and write `study` and a JSON file beside it.
 
-    Finished trials of an earlier call count where the training set, the ranker's settings, seed, device, folds and code are the
-    same. The first trial is the ranker's present configuration, so the result is never worse than that on what judges it.
+    Finished trials of an earlier call count where the training set, the ranker's settings, seed, device, folds and code
+    are the same. The first trial is the ranker's present configuration, so the result is never worse than that on what
+    judges it.
 
     Args:
         training_set: Folder of the training set.
@@ -122,17 +123,17 @@ def tune(
 
 @dataclass(frozen=True)
 class Fold:
-    """A fit at `starts`, judged by the campaigns that start in [starts, ends) with the labels known when the last fold ends."""
+    """A fit at `starts`, judged by the campaigns that start in [starts, ends), as known when the last fold ends."""
 
     starts: datetime
     ends: datetime
 
 
 def folds_of(data: "TrainingSet", settings: Settings, count: int) -> list[Fold]:
-    """Periods that judge: the gate period for one fold, else successive periods up to test_from with about equally many pairs.
+    """Periods that judge: the gate period for one fold, else successive ones up to test_from with about equal pairs.
 
-    The pairs before test_from are divided at moments at which campaigns start into `count` + 1 parts. The first part is only
-    trained on.
+    The pairs before test_from are divided at moments at which campaigns start into `count` + 1 parts. The first part is
+    only trained on.
 
     Raises:
         PeriodError: Campaigns start at too few moments.
@@ -174,7 +175,8 @@ class _Objective:
             if not 0 < redeemed_N.sum() < len(redeemed_N):
                 raise LabelError(
                     f"redeemed: {len(redeemed_N)} pairs of the {self.judged_on} from {fold.starts.date()} to "
-                    f"{fold.ends.date()} all have the same outcome, so they cannot judge a trial. Use other periods or folds."
+                    f"{fold.ends.date()} all have the same outcome, so they cannot judge a trial. "
+                    "Use other periods or fewer folds."
                 )
             self.judged.append((data.examples(mask), redeemed_N))
 

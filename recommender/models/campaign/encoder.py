@@ -1,12 +1,12 @@
 """A causal transformer over baskets, pretrained to predict the next basket.
 
-A basket is a set. Its vector is the mean of its items' vectors, each the sum of the embeddings of the item's taxonomy values,
-plus facts about the basket (money, size, days since the one before). Attention is causal as in SASRec (Kang & McAuley, ICDM
-2018). The objective is the cross entropy of the next basket's lines over the finest taxonomy axis of manageable size, with a
-softmax over all of its values.
+A basket is a set. Its vector is the mean of its items' vectors, each the sum of the embeddings of the item's taxonomy
+values, plus facts about the basket (money, size, days since the one before). Attention is causal as in SASRec (Kang &
+McAuley, ICDM 2018). The objective is the cross entropy of the next basket's lines over the finest taxonomy axis of
+manageable size, with a softmax over all of its values.
 
-Shapes: B sequences · b baskets of all sequences · L baskets of the longest, 1 + L positions (the first stands for "no basket
-yet") · X facts · D width · V values predicted · n distinct items · T lines · A axes.
+Shapes: B sequences · b baskets of all sequences · L baskets of the longest, 1 + L positions (the first stands for "no
+basket yet") · X facts · D width · V values predicted · n distinct items · T lines · A axes.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,8 @@ BASKET_FACTS = 3
 GAP_SCALE, SPEND_SCALE, LINES_SCALE = 2, 4, 3
 """Divide the logarithms of these facts, so that each is about 1 for an everyday basket. Chosen by hand."""
 POOLED_SCALE = 4.0
-"""Factor of a basket's mean item. It brings embeddings that start at `EMBEDDING_STD` to the scale of the facts. Chosen by hand."""
+"""Factor of a basket's mean item. It brings embeddings that start at `EMBEDDING_STD` to the scale of the facts. Chosen
+by hand."""
 EMBEDDING_STD = 0.08
 """Standard deviation of new embeddings. Chosen by hand."""
 NEVER = -30.0
@@ -171,7 +172,7 @@ class BasketEncoder(nn.Module):
         return out
 
     def next_log_odds(self, states_MD: Tensor) -> Tensor:
-        """Unnormalised log-probabilities of the next basket's lines over the predicted axis: [M, V]. Value 0 is excluded."""
+        """Unnormalised log-probabilities of the next basket's lines: [M, V]. Value 0 is excluded."""
         logits = states_MD @ self.axes[self.target].weight.T + self.bias_V  # type: ignore[operator]
         return torch.cat([torch.full_like(logits[:, :1], NEVER), logits[:, 1:]], dim=1)
 
@@ -180,8 +181,8 @@ def next_basket_loss(encoder: BasketEncoder, batch: Batch, axes_VA: Tensor) -> t
     """Cross entropy of each basket's lines, predicted from the baskets before it.
 
     Returns:
-        The sum over baskets of the mean over their lines, and the number of baskets. A basket counts only by its share of lines
-        whose value on the predicted axis is known.
+        The sum over baskets of the mean over their lines, and the number of baskets. A basket counts only by its share
+        of lines whose value on the predicted axis is known.
     """
     axes_nA = axes_VA[torch.from_numpy(batch.items_n)]
     pooled_BLD = encoder.pooled(encoder.item_vectors(axes_nA), batch)

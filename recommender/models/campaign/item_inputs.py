@@ -1,4 +1,4 @@
-"""What the regression of a `next_item_adapter` reads of a pair: the item ranker's scores of the campaign's items, and a few facts.
+"""Inputs of a `next_item_adapter`'s regression: pooled scores of a campaign's items, and facts about user and campaign.
 
 Shapes: N pairs · U users · V items, rows 1 … V · C campaigns · K campaign types · J inputs.
 """
@@ -16,10 +16,11 @@ from recommender.models.next_item import ItemRanker
 POOLED = ("mass", "best", "strongest_ten")
 """What `pool` returns of a pair."""
 INPUTS = (*POOLED, "lift", "usual_mass", "type_rate", "items", "recency", "baskets", "lines")
-"""Inputs of the regression: pooled scores, mass over the average user's mass, the average user's mass, log-odds of the type's rate,
-log of the number of items, days since the last basket, number of baskets, and number of purchase lines."""
+"""Inputs of the regression: pooled scores, mass over the average user's mass, the average user's mass, log-odds of the
+type's rate, log of the number of items, days since the last basket, number of baskets, and number of purchase lines."""
 CELLS_AT_ONCE = 4_000_000
-"""Scores [users, items] that are held at once. With the arrays made of them they take a few hundred MB. Chosen by hand."""
+"""Scores [users, items] that are held at once. With the arrays made of them they take a few hundred MB. Chosen by
+hand."""
 
 
 class ItemInputs:
@@ -35,8 +36,8 @@ class ItemInputs:
         """Pool the item ranker's scores over each pair's campaign.
 
         Returns:
-            `POOLED` of each pair, float32 [N, 3], NaN where the campaign has no known item; and the mean weights of all users,
-            float32 [V + 1].
+            `POOLED` of each pair, float32 [N, 3], NaN where the campaign has no known item; and the mean weights of all
+            users, float32 [V + 1].
         """
         self._lay_out(examples.catalogue)
         sequences = self.vocabulary.sequences(examples.histories, self._rows_R, most_events=self._most_events)
@@ -89,7 +90,7 @@ class ItemInputs:
 
 
 def user_facts(histories: Histories) -> NDArray[np.float64]:
-    """Days since the last basket (NaN without one), number of baskets, and number of lines of each user: float64 [U, 3]."""
+    """Days since the last basket (NaN without one), number of baskets and of lines of each user: float64 [U, 3]."""
     starts_U, ends_U = histories.basket_offsets[:-1], histories.basket_offsets[1:]
     baskets_U = ends_U - starts_U
     lines_U = histories.line_offsets[ends_U] - histories.line_offsets[starts_U]

@@ -19,9 +19,9 @@ def weights_and_strengths(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Turn a next-item ranker's scores into what campaigns are compared by.
 
-    Weights are the softmax of log-odds; of other scores, the shares above each user's lowest score. Strengths are the logarithms
-    of the weights; of other scores, standard scores compressed by the signed logarithm. They keep the order of the scores
-    without their tails.
+    Weights are the softmax of log-odds; of other scores, the shares above each user's lowest score. Strengths are the
+    logarithms of the weights; of other scores, standard scores compressed by the signed logarithm. They keep the order
+    of the scores without their tails.
 
     Args:
         scores_UV: Scores of all items for each user. Not finite: no opinion, weight 0. Row 0 is ignored.
@@ -45,7 +45,7 @@ def weights_and_strengths(
     if log_odds:
         strengths_UV = np.log(weights_UV + SMALLEST)
     else:
-        # With the lowest weight at 0 and a sum of 1, the mean is 1 / count: standard score = (weight - 1 / count) / deviation.
+        # The weights sum to 1, so their mean is 1 / count and the standard score (weight - 1 / count) / deviation.
         off_UV = np.where(scored_UV, weights_UV - 1 / counts_U1, 0)
         deviation_U1 = np.sqrt((off_UV**2).sum(axis=1, keepdims=True) / counts_U1)
         z_UV = off_UV / np.where(deviation_U1 > MIN_DEVIATION, deviation_U1, 1)
@@ -57,7 +57,8 @@ def pool(weights_nc: NDArray[np.float32], strengths_nc: NDArray[np.float32]) -> 
     """Pool the weights and strengths of n pairs over the c items of one campaign.
 
     Returns:
-        Logarithm of the summed weights, strength of the strongest item, mean strength of the ten strongest: float32 [n, 3].
+        Logarithm of the summed weights, strength of the strongest item, mean strength of the ten strongest: float32
+        [n, 3].
     """
     mass_n = np.log(weights_nc.sum(axis=1, dtype=np.float64) + SMALLEST)
     most = min(STRONGEST, strengths_nc.shape[1])

@@ -1,7 +1,8 @@
 """Gradient-boosted trees on the features of the logistic baseline: what most teams would try first.
 
-Ke et al., "LightGBM: A highly efficient gradient boosting decision tree", NeurIPS 2017. With one thread and `deterministic`, the
-same pairs, hyperparameters and seed give the same trees. A bundle holds them in LightGBM's text format, never as a pickle.
+Ke et al., "LightGBM: A highly efficient gradient boosting decision tree", NeurIPS 2017. With one thread and
+`deterministic`, the same pairs, hyperparameters and seed give the same trees. A bundle holds them in LightGBM's text
+format, never as a pickle.
 
 Shapes: N pairs · F features.
 """

@@ -1,9 +1,9 @@
 """Logistic regression on portrait, campaign and affinity features, with ridge regressions for spend and excess.
 
-Scoring needs numpy only: one standardisation and three products. The penalty is L2 and L-BFGS runs to convergence, so the
-weights are the global optimum. Money has heavy tails, so the ridge regressions learn its asinh. Their answers are transformed
-back and multiplied by one factor that makes the total over the training pairs right (a simple form of the smearing of Duan,
-JASA 1983).
+Scoring needs numpy only: one standardisation and three products. The penalty is L2 and L-BFGS runs to convergence, so
+the weights are the global optimum. Money has heavy tails, so the ridge regressions learn its asinh. Their answers are
+transformed back and multiplied by one factor that makes the total over the training pairs right (a simple form of the
+smearing of Duan, JASA 1983).
 
 Shapes: N pairs · F features · E inputs after preprocessing.
 """
@@ -26,15 +26,15 @@ from recommender.models.campaign.schema import require_features
 MIN_MONEY_PAIRS = 20
 """Spend and excess are predicted only where this many pairs have a known value. Chosen by hand: fewer tell nothing."""
 FARTHEST = 30.0
-"""Log-odds are clipped here before exp, which stays finite and far beyond the clipping of the probability (log-odds of 16)."""
+"""Log-odds are clipped here, so that exp stays finite. The probability is clipped at log-odds of 14 to 16 anyway."""
 MAX_ITERATIONS, TOLERANCE = 2_000, 1e-6
-"""Of L-BFGS. scikit-learn's defaults (100, 1e-4) may stop short of the optimum, on which exact repetition rests."""
+"""Of L-BFGS. scikit-learn's defaults (100, 1e-4) may stop short of the optimum."""
 MAX_FACTOR = 10.0
-"""The factor for money stays between 1/10 and 10: a fit whose total is farther off is not mended by a factor. Chosen by hand."""
+"""The factor for money stays between 1/10 and 10, so that a poor fit cannot predict absurd sums. Chosen by hand."""
 
 
 class LogisticConfig(Hyperparameters):
-    """Hyperparameters of `logistic`. Defaults of `strength` and `clip`: best of 8 trials, reports/tuning/logistic.json."""
+    """Hyperparameters of `logistic`. `strength` and `clip` were the best of 8 trials (reports/tuning/logistic.json)."""
 
     strength: Annotated[float, Range(1e-4, 0.1, log=True)] = Field(
         0.003, gt=0, description="Inverse of the weight of the L2 penalty of the regression for participation."
@@ -183,5 +183,5 @@ def sigmoid(log_odds_N: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _rowwise(z_NE: NDArray[np.float32], weights_E: NDArray[np.float32]) -> NDArray[np.float32]:
-    """z @ w, row by row: a pair gets the same bits alone and in a batch, which a matrix product does not promise."""
+    """Multiply z @ w row by row, so that a pair gets the same bits alone and in a batch."""
     return np.asarray((z_NE * weights_E).sum(axis=1, dtype=np.float64), dtype=np.float32)

@@ -1,13 +1,13 @@
-"""Every next-item ranker as a campaign ranker: its scores of a campaign's items, pooled, in a small logistic regression.
+"""Every next-item ranker as a campaign ranker: a small logistic regression on its pooled scores of a campaign's items.
 
 1. The item ranker is fitted on all purchases before the boundary, over the items with enough purchase lines.
-2. Its scores become weights and strengths of items (`item_pooling`). A campaign is described by the sum of its items' weights,
-   that sum over the average user's, its strongest item and its ten strongest.
-3. These, the campaign type's past rate, the campaign's size, and how lately and often the user bought, enter an L2-penalised
-   logistic regression (`item_inputs.INPUTS`).
+2. Its scores become weights and strengths of items (`item_pooling`). A campaign is described by the sum of its items'
+   weights, that sum over the average user's, its strongest item and its ten strongest.
+3. These, the campaign type's past rate, the campaign's size, and how lately and often the user bought, enter an
+   L2-penalised logistic regression (`item_inputs.INPUTS`).
 
-A campaign whose items are all unknown is represented by the known items nearest in the taxonomy. Where there are none either,
-its pooled inputs are missing values.
+A campaign whose items are all unknown is represented by the known items nearest in the taxonomy. Where there are none
+either, its pooled inputs are missing values.
 
 Shapes: N pairs · V items, rows 1 … V · E inputs of the regression after preprocessing.
 """
@@ -41,16 +41,16 @@ SHORTER: Mapping[str, Mapping[str, Any]] = {
     "fusion": {"epochs": 2, "members": 1},
     "student": {"epochs": 2, "lists": 20_000, "teacher": {"epochs": 1, "members": 1}},
 }
-"""Defaults of item rankers that differ on campaigns. Their own are meant for users with a dozen events. A year of baskets has hundreds,
-so one pass sees as many targets as tens of passes there. A campaign is a mean over hundreds of items, which needs less precision.
-And a pipeline fits three times, once a boundary."""
+"""Defaults of item rankers that differ on campaigns. Their own are meant for users with a dozen events. A year of
+baskets has hundreds, so one pass sees as many targets as tens of passes there. A campaign is a mean over hundreds of
+items, which needs less precision. And a pipeline fits three times, once a boundary."""
 SEARCHED_WHOLE = ("rules",)
-"""Item rankers whose own hyperparameters `tune` searches on campaigns too. Those of all others are searched on sequences, which judge
-an item ranker by itself. Chosen by hand: `rules` fits in seconds."""
+"""Item rankers whose own hyperparameters `tune` searches on campaigns too. Those of all others are searched on
+sequences, which judge an item ranker by itself. Chosen by hand: `rules` fits in seconds."""
 
 
 class NextItemAdapterConfig(Hyperparameters):
-    """Hyperparameters of the adapter. A ranker's `Config` adds those of its item ranker. Defaults were chosen by hand."""
+    """Hyperparameters of the adapter, chosen by hand. A ranker's `Config` adds those of its item ranker."""
 
     campaign_min_lines: Annotated[int, Range(10, 100, log=True)] = Field(
         20, ge=0, description="Purchase lines that an item needs to be ranked. 0: all items are, new ones too."

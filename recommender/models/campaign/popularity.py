@@ -1,7 +1,8 @@
 """Popularity: each pair gets the past participation rate of its campaign's type, shrunk to the overall rate.
 
-This is what a shop without any model of its users would do. Every other ranker should beat it. The shrinkage is the posterior
-mean of a beta-binomial model (Efron & Morris, 1975): `prior_pairs` pairs at the overall rate join the counts of each type.
+This is what a shop without any model of its users would do. Every other ranker should beat it. The shrinkage is the
+posterior mean of a beta-binomial model (Efron & Morris, 1975): `prior_pairs` pairs at the overall rate join the counts
+of each type.
 
 Shapes: N pairs · K campaign types.
 """

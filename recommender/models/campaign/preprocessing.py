@@ -1,7 +1,7 @@
 """Raw features -> inputs of a linear model. Fitted once, stored in the bundle, applied alike in training and serving.
 
-A missing value becomes the feature's median plus an indicator. Heavy tails are compressed by the signed logarithm. Every input
-is standardised and clipped to a few standard deviations, so that one unusual user cannot dominate a score.
+A missing value becomes the feature's median plus an indicator. Heavy tails are compressed by the signed logarithm.
+Every input is standardised and clipped to a few standard deviations, so that one unusual user cannot dominate a score.
 
 Shapes: N pairs · F features · M features with an indicator for missing values · E = F + M inputs.
 """

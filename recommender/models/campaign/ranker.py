@@ -18,7 +18,8 @@ from recommender.matching.examples import Examples, Histories, Labels
 C = TypeVar("C", bound=Hyperparameters)
 
 LOWEST_PROBABILITY, HIGHEST_PROBABILITY = 1e-7, 1 - 1e-6
-"""Scores are clipped to these, so that log-odds stay finite. 1 - 1e-6 stays below 1 in float32, whose spacing there is 6e-8."""
+"""Scores are clipped to these, so that log-odds stay finite. 1 - 1e-6 stays below 1 in float32, whose spacing there is
+6e-8."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,8 @@ class Ranker(ABC, Generic[C]):
             corpus: Purchase history of every user up to the boundary, for pretraining.
             config: Hyperparameters, an instance of `Config`.
             context: Seed, device, checkpoints and progress.
-            earlier: The same ranker with the same configuration, fitted at an earlier boundary. A fit may start from its weights.
+            earlier: The same ranker with the same configuration, fitted at an earlier boundary. A fit may start from
+                its weights.
 
         Raises:
             LabelError: All known outcomes are the same, or none is known.

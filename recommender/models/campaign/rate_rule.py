@@ -1,7 +1,7 @@
 """The rate rule: the user's past participation rate times the campaign type's, without any model. The figure to beat.
 
-Both rates are shrunk: the user's by the features, the type's here. The score is their product over the overall rate, which is
-exact if user and type act independently on the odds of a rare outcome.
+Both rates are shrunk: the user's by the features, the type's here. The score is their product over the overall rate,
+which is exact if user and type act independently on the odds of a rare outcome.
 
 Shapes: N pairs.
 """
@@ -23,7 +23,8 @@ from recommender.models.campaign.ranker import Ranker, Scores
 from recommender.models.campaign.schema import require_features
 
 LOWEST, HIGHEST = 1e-6, 0.99
-"""Bounds of the score. The product of two rates may exceed 1, and no rule of this kind is ever surer than 99 %. Chosen by hand."""
+"""Bounds of the score. The product of two rates may exceed 1, and no rule of this kind is ever surer than 99 %. Chosen
+by hand."""
 
 
 class RateRuleConfig(Hyperparameters):
@@ -50,8 +51,8 @@ class RateRuleRanker(Ranker[RateRuleConfig]):
         self._rates, self._user_overall, self._names, self._hyperparameters = rates, user_overall, names, config
         if config.rate_feature not in names:
             raise BundleError(
-                f"rate_rule: there is no feature {config.rate_feature!r}. Set `rate_feature` in [training.rankers.rate_rule] "
-                "to the feature that holds the users' past participation rate."
+                f"rate_rule: there is no feature {config.rate_feature!r}. Set rate_feature in "
+                "[training.rankers.rate_rule] to the feature that holds the users' past participation rate."
             )
         self._column = names.index(config.rate_feature)
 
@@ -80,7 +81,7 @@ class RateRuleRanker(Ranker[RateRuleConfig]):
         return ranker
 
     def score(self, examples: Examples) -> Scores:
-        """Multiply the type's rate by the user's rate over the average user's. A user without a past rate counts as average."""
+        """Multiply the type's rate by the user's over the average user's. A user without a past rate is average."""
         require_features(self._names, examples)
         past_N = examples.features_NF[:, self._column].astype(np.float64)
         lift_N = np.where(np.isfinite(past_N), past_N / self._user_overall, 1.0)

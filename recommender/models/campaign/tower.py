@@ -1,7 +1,8 @@
 """The campaign tower: compares a user's state with a campaign's content.
 
-A campaign's content is the mean of its items' embeddings and the values that it covers on the predicted axis. So the predicted
-share of the next basket that falls on a campaign is a plain sum of probabilities. A new campaign needs no training for this.
+A campaign's content is the mean of its items' embeddings and the values that it covers on the predicted axis. So the
+predicted share of the next basket that falls on a campaign is a plain sum of probabilities. A new campaign needs no
+training for this.
 
 Shapes: N pairs · C campaigns · D width · V predicted values · S sequence features · H heads.
 """
@@ -28,11 +29,12 @@ SEQUENCE_FEATURES = (
     "log_recency",
     "log_baskets",
 )
-"""Inputs of the linear part that come from the encoder: log of the campaign's predicted share of the next basket, the same over
-the share of all users, log of its likeliest value, log of the probability averaged over its items, likeness of state and
-content, and log of how lately and often the user bought."""
+"""Inputs of the linear part that come from the encoder: log of the campaign's predicted share of the next basket, the
+same over the share of all users, log of its likeliest value, log of the probability averaged over its items, likeness
+of state and content, and log of how lately and often the user bought."""
 SMALLEST = 1e-6
-"""Added to a probability before its logarithm. Chosen by hand, far below the share of any value that has an embedding."""
+"""Added to a probability before its logarithm. Chosen by hand, far below the share of any value that has an
+embedding."""
 DAYS_SCALE = 4.0
 """Divides log(1 + days) of a campaign's length, so that a month (3.4) is about 1. Chosen by hand."""
 

@@ -4,10 +4,11 @@
 2. Its prediction for a campaign's items (`tower.sequence_features`) joins the features of the logistic baseline in one
    L2-penalised logistic regression at its optimum (the wide part of Cheng et al., "Wide & Deep", DLRS 2016), with ridge
    regressions for spend and excess.
-3. A small tower and the encoder's blocks learn the rest from the labels. The latest campaigns of the training pairs choose how
-   many passes help, possibly none.
+3. A small tower and the encoder's blocks learn the rest from the labels. The latest campaigns of the training pairs
+   choose how many passes help, possibly none.
 
-Shapes: N pairs · U histories · L baskets · D width · F features · E inputs of the linear part · S sequence features · H heads.
+Shapes: N pairs · U histories · L baskets · D width · F features · E inputs of the linear part · S sequence features · H
+heads.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,8 @@ from recommender.models.campaign.transformer_network import USERS_A_BATCH, Netwo
 from recommender.models.campaign.vocabulary import Vocabulary
 
 MAX_KEPT_CAMPAIGNS = 256
-"""Laid-out campaigns that are kept between calls. Beyond this only those of the present call are, which bounds the memory."""
+"""Laid-out campaigns that are kept between calls. Beyond this only those of the present call are, which bounds the
+memory."""
 
 
 class TransformerRanker(Ranker[TransformerConfig]):
@@ -131,7 +133,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
             self._rows = tuple(rows)
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
-        """Contributions of the linear part, float32 [N, F]. What encoder and tower add is not divided among the features."""
+        """Contributions of the linear part, float32 [N, F]. Those of encoder and tower belong to no feature."""
         require_features(self._names, examples)
         z_NE = self._preprocessing(examples.features_NF)
         return self._preprocessing.by_feature(z_NE * self.network.linear_HE[0, : z_NE.shape[1]].numpy())

@@ -11,8 +11,8 @@ from recommender.models.campaign.logistic import LogisticConfig
 class TransformerConfig(LogisticConfig):
     """Hyperparameters of `transformer`: those of its linear part, of its networks, of pretraining and of fine-tuning.
 
-    What has a search range has the best of 8 trials as its default, rounded (reports/tuning/transformer.json). All others were
-    chosen by hand.
+    What has a search range has the best of 8 trials as its default, rounded (reports/tuning/transformer.json). All
+    others were chosen by hand.
     """
 
     strength: Annotated[float, Range(1e-4, 0.1, log=True)] = Field(

@@ -49,7 +49,7 @@ class Network(nn.Module):
         self.register_buffer("sequence_inverse_S", torch.ones(num_sequence))
         self.register_buffer("linear_HE", torch.zeros(len(HEADS), num_inputs + num_sequence))
         self.register_buffer("linear_bias_H", torch.zeros(len(HEADS)))
-        # For spend and excess: factor for the way back from asinh, lowest and highest asinh. Until fitted: about nothing.
+        # Of spend and excess: factor after sinh, lowest and highest asinh. Until fitted: about nothing.
         self.register_buffer("money_range", torch.tensor([[1.0, -1.0, 1.0], [1.0, -1.0, 1.0]]))
 
     def sequence(

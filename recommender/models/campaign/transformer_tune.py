@@ -150,7 +150,7 @@ class LabelledPairs:
         return out
 
     def loss(self, pairs: NDArray[np.int64]) -> Tensor:
-        """Mean cross entropy of participation, plus `money_weight` times the mean Huber loss of asinh of money where known."""
+        """Mean cross entropy of participation plus `money_weight` times the mean Huber loss of asinh of money."""
         out = self.outputs(pairs)  # float32, without autocast: the linear part in it was fitted so
         target_NH = self.targets_NH[torch.from_numpy(pairs).to(self.device)].expand_as(out)
         redeem = functional.binary_cross_entropy_with_logits(out[..., 0], target_NH[..., 0])
@@ -239,7 +239,7 @@ def _tune(
 def _split_by_time(
     examples: Examples, known_N: NDArray[np.bool_], held_out: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of the earlier and of the latest campaigns. Campaigns stay whole; the latest hold about `held_out` of the pairs."""
+    """Pairs of the earlier and of the latest campaigns. The latest hold about `held_out` of the pairs."""
     rows = np.flatnonzero(known_N)
     starts = examples.catalogue.campaign_starts_C[examples.campaigns_N[rows]]
     order = np.argsort(starts, kind="stable")

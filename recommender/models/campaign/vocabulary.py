@@ -1,4 +1,4 @@
-"""The transformer's vocabulary of the taxonomy, by value, so that it stays valid for other catalogues than the training's.
+"""The transformer's vocabulary of the taxonomy, by value, so that it stays valid for later catalogues.
 
 Shapes: V items · A axes.
 """
@@ -16,12 +16,13 @@ from recommender.matching.catalogue import Catalogue
 LARGEST_TARGET = 5_000
 """Most values of the predicted axis: the softmax over it must stay cheap on a CPU. Chosen by hand."""
 TARGETS = ("product_type", "category", "department", "product")
-"""Axes whose next values may be predicted, in order of preference: the first with 2 … `LARGEST_TARGET` values is taken."""
+"""Axes whose next values may be predicted, in order of preference: the first with 2 … `LARGEST_TARGET` values is
+taken."""
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Values of each axis that were bought often enough to have an embedding of their own. Row 0 stands for all others."""
+    """Values of each axis that were bought often enough to have their own embedding. Row 0 stands for all others."""
 
     values: Mapping[str, tuple[str, ...]]
 
