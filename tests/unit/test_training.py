@@ -28,7 +28,7 @@ from recommender.registry.candidates import version_of
 from recommender.report.training import page_of_fits
 from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
-from recommender.training.train import boundaries, fit_at
+from recommender.training.train import boundaries, fit_at, training_hash
 
 CONFIG = {
     "pretrain_epochs": 3,
@@ -195,6 +195,21 @@ def test_another_seed_is_another_version(shop: Path, tmp_path: Path) -> None:
     assert version_of(tmp_path / "1") != version_of(tmp_path / "2")
 
 
+def test_the_identity_of_a_training_is_what_was_configured_for_that_ranker(tmp_path: Path) -> None:
+    default = training_hash(settings(tmp_path), "logistic")
+    assert training_hash(settings(tmp_path / "elsewhere", threads=7), "logistic") == default
+    assert training_hash(settings(tmp_path, rankers={"lightgbm": {"rounds": 5}}), "logistic") == default
+    assert training_hash(settings(tmp_path, rankers={"logistic": {"strength": 0.05}}), "logistic") != default
+    assert training_hash(settings(tmp_path, seed=3), "logistic") != default
+
+
+def test_a_misspelt_hyperparameter_is_refused_before_anything_is_read_or_trained(tmp_path: Path) -> None:
+    wrong = settings(tmp_path / "var", rankers={"logistic": {"stregth": 0.05}})
+    with pytest.raises(SettingsError, match=r"'stregth'.*'strength'"):
+        train(tmp_path / "no-training-set", ranker="logistic", settings=wrong, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_periods_out_of_order_are_refused(shop: Path, tmp_path: Path) -> None:
     moments = TimeSettings(gate_from=datetime(2024, 10, 1), test_from=datetime(2024, 9, 1))
     with pytest.raises(PeriodError, match="out of order"):
@@ -246,6 +261,14 @@ def test_tuning_reads_the_gate_period_and_continues_its_study(shop: Path, tmp_pa
         "another configuration"
     )
     assert json.loads(study.with_suffix(".json").read_text())["judged_on"] == "gate period"
+
+
+def test_tuning_a_ranker_without_a_search_space_names_those_with_one(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from recommender.training.tune import tune
+
+    with pytest.raises(SettingsError, match=r"popularity.*logistic.*sasrec"):
+        tune(tmp_path / "no-training-set", "popularity", 1, settings(tmp_path), tmp_path / "a.db")
 
 
 def test_tuning_refuses_a_gpu_that_has_nothing_to_do_or_is_not_there(shop: Path, tmp_path: Path) -> None:
