@@ -199,7 +199,7 @@ def test_an_item_ranker_of_another_fit_is_refused_on_load(rules: NextItemAdapter
     examples, labels = two_tastes()
     other = fitted("rules", examples, labels, campaign_min_lines=8)
     mixed = {**rules.tensors(), **{name: v for name, v in other.tensors().items() if name.startswith("items.")}}
-    with pytest.raises(BundleError, match="rules: the vocabulary"):
+    with pytest.raises(BundleError, match=r"rules: .*vocabulary"):
         type(rules).restore(mixed, rules.config())
 
 

@@ -3,6 +3,8 @@
 Shapes: N pairs · U users · V items, rows 1 … V · C campaigns · K campaign types · J inputs.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +28,7 @@ hand."""
 class ItemInputs:
     """Computes the inputs of pairs with a fitted item ranker. The last catalogue's layout is kept between calls."""
 
-    def __init__(self, items: ItemRanker, vocabulary: ItemVocabulary, *, most_events: int) -> None:
+    def __init__(self, items: ItemRanker[Any], vocabulary: ItemVocabulary, *, most_events: int) -> None:
         self.items, self.vocabulary, self._most_events = items, vocabulary, most_events
         self._version = ""
         self._rows_R = np.zeros(0, dtype=np.int32)

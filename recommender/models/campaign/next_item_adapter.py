@@ -15,11 +15,11 @@ Shapes: N pairs · V items, rows 1 … V · E inputs of the regression after pre
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model
 
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters, Range, Space
@@ -32,8 +32,7 @@ from recommender.models.campaign.logistic import fit_logistic, sigmoid
 from recommender.models.campaign.popularity import TypeRates, type_rates
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import Ranker, Scores
-from recommender.models.dials import check_dials
-from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class, searched_of
+from recommender.models.next_item import ItemRanker, item_ranker_class
 
 SHORTER: Mapping[str, Mapping[str, Any]] = {
     **{name: {"epochs": 1} for name in ("neural_cf", "two_tower", "caser", "gru4rec", "sasrec", "bert4rec")},
@@ -72,12 +71,15 @@ class NextItemAdapterConfig(Hyperparameters):
         50.0, ge=0, description="Pairs at the overall rate that join the counts of each campaign type (shrinkage)."
     )
 
+    searches_items: ClassVar[bool] = False
+    """Whether the item ranker's own hyperparameters are searched too (`SEARCHED_WHOLE`)."""
+
     @classmethod
     def search_space(cls) -> Space:
-        """How the item ranker's scores are read. Its own hyperparameters are left out, but see `SEARCHED_WHOLE`."""
-        return {
-            name: among for name, among in super().search_space().items() if name in NextItemAdapterConfig.model_fields
-        }
+        """Search space of the adapter, with the item ranker's own where `searches_items`."""
+        whole = super().search_space()
+        own = whole if cls.searches_items else NextItemAdapterConfig.model_fields
+        return {name: among for name, among in whole.items() if name in own}
 
 
 class NextItemAdapter(Ranker[NextItemAdapterConfig]):
@@ -133,15 +135,15 @@ class NextItemAdapter(Ranker[NextItemAdapterConfig]):
         corpus: Histories,
         config: NextItemAdapterConfig,
         context: FitContext,
-    ) -> ItemRanker:
+    ) -> ItemRanker[Any]:
         fits = item_ranker_class(cls.item_ranker)
-        own = {name: getattr(config, name) for name in item_defaults_of(cls.item_ranker)}
+        own = fits.Config.model_validate({name: getattr(config, name) for name in fits.Config.model_fields})
         sequences = vocabulary.sequences(corpus, vocabulary.rows_R(catalogue), most_events=config.campaign_events)
         if config.campaign_choose:
             checkpoints = None if context.checkpoints is None else context.checkpoints / "choose"
             first = replace(context, checkpoints=checkpoints)
             trial = fits.fit(sequences.without_last(), held_out_U=sequences.last_U(), config=own, context=first)
-            own.update(trial.chosen())
+            own = fits.Config.model_validate({**dict(own), **trial.chosen()})
         return fits.fit(sequences, held_out_U=None, config=own, context=context)
 
     def score(self, examples: Examples) -> Scores:
@@ -171,7 +173,7 @@ class NextItemAdapter(Ranker[NextItemAdapterConfig]):
         """Hyperparameters, the item ranker's configuration, items and campaign types by name."""
         vocabulary = self._inputs.vocabulary.items
         return {
-            "hyper": self._hyperparameters.model_dump(),
+            "hyper": self._hyperparameters.model_dump(mode="json", include=set(self._hyperparameters.user_fields())),
             "clip": self._preprocessing.clip,
             "items": self._inputs.items.config(),
             "num_attributes": vocabulary.num_attributes,
@@ -203,7 +205,7 @@ class NextItemAdapter(Ranker[NextItemAdapterConfig]):
         )
 
 
-def _require_same_items(items: ItemRanker, vocabulary: ItemVocabulary) -> None:
+def _require_same_items(items: ItemRanker[Any], vocabulary: ItemVocabulary) -> None:
     """Refuse an item ranker of other items than the vocabulary's, by asking it about a user without purchases.
 
     Raises:
@@ -229,20 +231,13 @@ def adapted(name: str) -> type[NextItemAdapter]:
 
 
 def _config_of(name: str) -> type[NextItemAdapterConfig]:
-    defaults = {**item_defaults_of(name), **SHORTER.get(name, {})}
-
-    class Checked(NextItemAdapterConfig):
-        @model_validator(mode="after")
-        def _check(self) -> Self:
-            check_dials(name, defaults, {k: getattr(self, k) for k in defaults})
-            return self
-
-        @classmethod
-        def search_space(cls) -> Space:
-            own = searched_of(name) if name in SEARCHED_WHOLE else {}
-            return {**super().search_space(), **own}
-
-    made: type[NextItemAdapterConfig] = create_model(  # type: ignore[call-overload]
-        f"{name}_Config", __base__=Checked, **{k: (Any, v) for k, v in defaults.items()}
-    )
-    return made
+    """Join the hyperparameters of the next-item ranker `name` and of the adapter, with the defaults of `SHORTER`."""
+    items = item_ranker_class(name).Config
+    shorter: dict[str, Any] = {}
+    for key, default in SHORTER.get(name, {}).items():
+        field = items.model_fields[key]
+        shorter[key] = (Annotated[field.annotation, *field.metadata, Field(description=field.description)], default)
+    bases = (items, NextItemAdapterConfig)
+    joined = cast(type[NextItemAdapterConfig], create_model(f"NextItemAdapterConfig_{name}", __base__=bases, **shorter))
+    joined.searches_items = name in SEARCHED_WHOLE
+    return joined
