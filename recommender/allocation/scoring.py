@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,7 @@ class BulkScorer:
     """The champion with the features and the catalogue that it scores."""
 
     version: str
-    ranker: Ranker
+    ranker: Ranker[Any]
     catalogue: Catalogue
     users: Path
     schema: ServingSchema

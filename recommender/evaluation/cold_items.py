@@ -104,7 +104,7 @@ def without(sequences: Sequences, gone_V: NDArray[np.bool_]) -> Sequences:
     )
 
 
-def judge_cold(ranker: ItemRanker, split: ColdSplit) -> ColdRanks:
+def judge_cold(ranker: ItemRanker[Any], split: ColdSplit) -> ColdRanks:
     """Rank every cold target; ties count against the ranker, and an item scored -inf is never found.
 
     A ranker that has no opinion on unseen items gives them all the same score, and so earns nothing.

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,7 +20,7 @@ from recommender.models.campaign.ranker import Ranker
 ROUNDS, CALLS, WARM_UP = 3, 40, 5
 
 
-def measure(ranker: Ranker, requests: Sequence[Callable[[], Examples]], num_campaigns: int) -> Latency | None:
+def measure(ranker: Ranker[Any], requests: Sequence[Callable[[], Examples]], num_campaigns: int) -> Latency | None:
     """Percentiles of building one user's examples and scoring them on one thread, of the quietest of three rounds.
 
     `requests`: one function a user, called in turn.

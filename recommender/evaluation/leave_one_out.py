@@ -44,7 +44,7 @@ class Ranks:
         }
 
 
-def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:
+def judge(ranker: ItemRanker[Any], histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:
     """Rank every user's held-out item (0: user not judged) given what came before it.
 
     Raises:
@@ -58,7 +58,7 @@ def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32])
 
 
 def best_items(
-    ranker: ItemRanker, histories: Sequences, top: int, *, seen: bool = False
+    ranker: ItemRanker[Any], histories: Sequences, top: int, *, seen: bool = False
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Rows and scores of the `top` items that each user has not had (with `seen`: of all), best first: [U, N] each; row 0 where
     there are no more.
@@ -79,7 +79,7 @@ def best_items(
 
 
 def scored(
-    ranker: ItemRanker, histories: Sequences, users: NDArray[np.int64]
+    ranker: ItemRanker[Any], histories: Sequences, users: NDArray[np.int64]
 ) -> Iterator[tuple[slice, Sequences, NDArray[np.float32]]]:
     """Some of `users` at a time, so many that their scores fit into memory: which, their histories, and their scores of all items.
 

@@ -48,7 +48,7 @@ class CampaignRankerHandler:
         folder = Path(context.system_properties["model_dir"]) / BUNDLE
         self.settings: Settings = config.of_environment()
         self.version = str(context.manifest["model"]["modelVersion"])
-        self.ranker: Ranker = bundle.load(folder)
+        self.ranker: Ranker[Any] = bundle.load(folder)
         self.shops = ShopFollower(self.settings)
         self.features = FeatureClient.open(self.settings)
         self.layouts: dict[bytes, tuple[str, ...]] = {}

@@ -37,7 +37,7 @@ class Question:
     """None: the order is the ranker's alone."""
 
 
-def answer(ranker: Ranker, shop: Shop, shopper: Shopper, question: Question) -> dict[str, Any]:
+def answer(ranker: Ranker[Any], shop: Shop, shopper: Shopper, question: Question) -> dict[str, Any]:
     """The ranked campaigns of one user.
 
     Raises:
@@ -79,7 +79,7 @@ def answer(ranker: Ranker, shop: Shop, shopper: Shopper, question: Question) -> 
     return found
 
 
-def _weights(ranker: Ranker, examples: Examples, pairs: list[int]) -> list[dict[str, float] | None]:
+def _weights(ranker: Ranker[Any], examples: Examples, pairs: list[int]) -> list[dict[str, float] | None]:
     chosen = replace(
         examples,
         campaigns_N=examples.campaigns_N[pairs],

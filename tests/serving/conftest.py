@@ -91,11 +91,12 @@ def candidate(shop: Shop, folder: Path, *, ranker: str = "logistic", **hyper: An
 
     data = TrainingSet.open(shop.training_set)
     mask = data.decided_in(None, data.log_end)
-    fitted = ranker_class(ranker).fit(
+    cls = ranker_class(ranker)
+    fitted = cls.fit(
         data.examples(mask),
         data.labels_at(data.log_end, mask),
         corpus=data.corpus(data.log_end),
-        config=hyper,
+        config=cls.Config.parse(hyper, owner=ranker),
         context=FitContext(),
     )
     lineage = {
