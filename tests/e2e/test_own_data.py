@@ -125,6 +125,6 @@ def test_a_shop_whose_periods_cannot_be_judged_stops_before_anything_that_serves
     finally:
         redemptions.write_text(whole)
     assert failed.returncode == 2, failed.stdout + failed.stderr
-    assert "no choice of periods" in failed.stderr
+    assert "time.gate_from" in failed.stderr
     assert Home(home).catalogue.resolve() == before
     assert recommender(folder, "score", "--output", "again.parquet").returncode == 0
