@@ -30,6 +30,7 @@ from recommender.errors import FeatureStoreError
 from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import SCHEMA_FILE, ServingSchema, layout_of, pack, unpack
 from recommender.settings import ServingSettings, Settings, StoreSettings
+from recommender.storage.home import Home
 from serving.feature_client import WORKERS, FeatureClient, bytes_value, entity_key, hash_field
 
 ODD_IDS = [
@@ -221,9 +222,9 @@ def test_a_redis_with_a_password_is_read_with_the_secret(tmp_path: Path, monkeyp
 
 
 def test_a_locked_sqlite_ends_the_read_in_time_and_the_next_one_works(tmp_path: Path, settings: Settings) -> None:
-    home = materialise(shop(tmp_path / "features", num_users=3), settings)
-    client = FeatureClient.open(settings.model_copy(update={"serving": PATIENT}))
-    with closing(sqlite3.connect(home / "online.db", isolation_level=None)) as locker:
+    folder = materialise(shop(tmp_path / "features", num_users=3), settings)
+    client = FeatureClient.open(settings.updated(serving=PATIENT))
+    with closing(sqlite3.connect(folder.online_database, isolation_level=None)) as locker:
         locker.execute("PRAGMA journal_mode=DELETE")
         locker.execute("BEGIN EXCLUSIVE")
         assert ends_in_time(lambda: client.read("user 1", timeout_s=0.04), "did not answer within 40 ms")
@@ -305,7 +306,7 @@ def test_a_redis_that_drips_its_answer_ends_the_read_in_time_and_holds_no_worker
 
 
 def write_schema(settings: Settings) -> None:
-    (settings.home / "feature_store").mkdir(parents=True)
+    Home.of(settings).feature_store.root.mkdir(parents=True)
     ServingSchema(
         project="campaigns",
         view="user_serving",
@@ -316,7 +317,7 @@ def write_schema(settings: Settings) -> None:
         features_hash="",
         catalogue_hash="",
         as_of=AS_OF.isoformat(),
-    ).save(settings.home / "feature_store")
+    ).save(Home.of(settings).feature_store.root)
 
 
 def test_a_redis_that_went_away_is_an_error_and_is_found_again_when_it_is_back(tmp_path: Path) -> None:
@@ -376,9 +377,9 @@ def test_a_store_that_was_removed_and_written_anew_is_read_without_a_restart(
 def test_a_layout_that_the_schema_does_not_know_is_an_error_not_a_guess(
     tmp_path: Path, settings: Settings, client: FeatureClient
 ) -> None:
-    home = materialise(shop(tmp_path / "features", num_users=3), settings)
-    text = (home / SCHEMA_FILE).read_text()
-    (home / SCHEMA_FILE).write_text(text.replace("base__f0", "base__other"))
+    folder = materialise(shop(tmp_path / "features", num_users=3), settings)
+    text = (folder.root / SCHEMA_FILE).read_text()
+    (folder.root / SCHEMA_FILE).write_text(text.replace("base__f0", "base__other"))
     with pytest.raises(FeatureStoreError, match="another layout"):
         client.read("user 1", timeout_s=5)
 
