@@ -33,10 +33,9 @@ from recommender.features.training_set import TrainingSet, last_training_set
 from recommender.models.campaign import RANKERS, ranker_class
 from recommender.registry import bundle
 from recommender.settings import Settings, load_settings
-from recommender.storage.code_identity import code_version
 from recommender.storage.manifest import digest, write_text
 from recommender.training.next_items import log_reading
-from recommender.training.train import boundaries, fit_at
+from recommender.training.train import boundaries, fit_at, training_code
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,7 +97,14 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
     """The ranker's scores of the test. A fit of the same data, dials and code is kept under `home`/bench and not made again."""
     dials = settings.training.rankers.get(name, {})
     training = settings.training
-    identity = (data.manifest["content_hash"], dials, training.seed, training.device, cpu_has_units(), code_version())
+    identity = (
+        data.manifest["content_hash"],
+        dials,
+        training.seed,
+        training.device,
+        cpu_has_units(),
+        training_code(name),
+    )
     place = settings.home / "bench" / "campaigns" / f"{name}-{digest(identity, test.starts.isoformat())[:16]}"
     context = FitContext(
         seed=training.seed,

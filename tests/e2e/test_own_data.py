@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from servers import free_ports
 
 from recommender.registry import Registry
 
@@ -15,17 +15,6 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own-data"
 COMMAND = Path(sys.executable).with_name("recommender")
 
 pytestmark = pytest.mark.slow
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from servers import free_ports
 
 from recommender.decisions.log import find
 from recommender.engine.context import FitContext
@@ -45,16 +45,6 @@ class Shop:
     def live(self) -> list[str]:
         rows = self.catalogue.live(round(self.as_of.timestamp() * 1e6))
         return [self.catalogue.campaign_ids[row] for row in rows]
-
-
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def serving_settings(**dials: Any) -> ServingSettings:

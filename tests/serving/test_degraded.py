@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from conftest import Endpoint, Shop, free_ports, serving_settings, with_serving
+from conftest import Endpoint, Shop, serving_settings, with_serving
+from servers import free_ports
 
 from recommender.decisions.log import find, read_decisions
 from recommender.settings import Settings
