@@ -1,4 +1,4 @@
-"""Settings of serving's own processes: the parent writes them to one file, its children read that file and nothing else.
+"""Settings of serving's own processes: a parent writes them to a file, and its children read that file and nothing else.
 
 In a pod there is no parent: every container reads the mounted settings file (RECOMMENDER_SETTINGS).
 """
@@ -14,7 +14,7 @@ VARIABLE = "RECOMMENDER_SETTINGS_JSON"
 
 
 def absolute(settings: Settings) -> Settings:
-    """The same settings with paths that hold in any working directory (a TorchServe worker starts in its archive)."""
+    """The same settings with absolute paths, because a TorchServe worker starts in the folder of its archive."""
     state = settings.serving_state.resolve()
     values = {name: getattr(settings, name) for name in Settings.model_fields}
     values.update(home=settings.home.resolve(), judgement=settings.judgement.resolve())
@@ -23,7 +23,7 @@ def absolute(settings: Settings) -> Settings:
 
 
 def export(settings: Settings) -> dict[str, str]:
-    """Write the settings for child processes; returns the variable that names the file."""
+    """Write the settings for child processes; returns the environment variable that names the file."""
     file = settings.serving_state / "settings.json"
     write_text(file, settings.model_dump_json())
     return {VARIABLE: str(file)}
@@ -33,7 +33,7 @@ def of_environment() -> Settings:
     """The settings of this process.
 
     Raises:
-        SettingsError: the file that the environment names cannot be read.
+        SettingsError: The file that the environment names cannot be read; names it.
     """
     file = os.environ.get(VARIABLE)
     if file is None:
@@ -42,3 +42,8 @@ def of_environment() -> Settings:
         return settings_from_json(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{VARIABLE}={file}: not readable ({error})") from None
+
+
+def log_file(settings: Settings, process: str) -> Path | None:
+    """The rotated log file of a process that `recommender serve` started; None in a pod, which collects what is printed."""
+    return settings.serving_state / "logs" / f"{process}.log" if VARIABLE in os.environ else None

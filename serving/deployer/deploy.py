@@ -4,7 +4,7 @@ A swap: build the archive from the verified bundle → register it asynchronousl
 a real prediction → make it TorchServe's default and name it in `deployed.json`, which the gateway follows → let what is in
 flight finish → unregister the old version. A version that does not get that far changes nothing for anyone.
 
-`python -m serving.deployer` is the container's command: it follows the registry for ever.
+`python -m serving.deployer` is the container's command: it follows the registry until SIGTERM.
 """
 
 import logging
@@ -286,7 +286,7 @@ def stop(settings: Settings) -> bool:
 
 
 def main() -> None:
-    """Follow the registry for ever (the deployer container of a serving pod)."""
+    """Follow the registry until SIGTERM (the deployer container of a serving pod)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = config.absolute(config.of_environment())
     settings.serving_state.mkdir(parents=True, exist_ok=True)

@@ -1,34 +1,9 @@
 """`python -m serving.gateway`: the gateway, as its container and `recommender serve` start it."""
 
-import uvicorn
+from serving.stopping import end_at_sigterm
 
-from recommender import logs
-from serving import config
-from serving.gateway.app import create
+end_at_sigterm()  # before the slow imports below: a container's first process ignores SIGTERM until it has a handler
 
-DRAIN_S = 15
-"""Seconds for requests in flight after a stop signal: many deadlines, and within a pod's grace period of 60 s."""
-
-
-def main() -> None:
-    """Serve until a signal comes; requests in flight are finished first."""
-    settings = config.of_environment()
-    logs.configure(process="gateway")
-    uvicorn.run(
-        create(settings),
-        host=settings.serving.host,
-        port=settings.serving.port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        # Its loggers go through ours, and `RequestLog` writes the line of a request.
-        log_config=None,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-
+from serving.gateway.server import main  # noqa: E402
 
 main()
