@@ -22,8 +22,8 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 DISTRIBUTION = "campaign-recommender"
-QUIET = ("httpx", "httpcore", "kfp", "urllib3", "asyncio")
-"""Libraries that log every call at INFO; only their warnings are of use here."""
+OURS = ("recommender", "serving", "feature_repo", "components", "pipelines", "cli", "benchmarks")
+"""Packages whose lines are written from the chosen level on; of all libraries only warnings and errors are."""
 FIRST_KEYS = ("timestamp", "level", "process", "version", "logger", "event")
 FILE_BYTES, OLD_FILES = 50 * 2**20, 3
 """A log file is renamed at 50 MiB and three old ones are kept, so that a log takes at most 200 MiB; chosen by hand."""
@@ -69,7 +69,7 @@ def configure(
 
     Args:
         process: What runs, such as "gateway", "worker", "deployer", "step:train" or "cli".
-        level: The least severe level that is written.
+        level: The least severe level that is written of this software; of libraries it is WARNING.
         stream: Where lines go; None: whatever `sys.stderr` is when a line is written.
         file: A file in place of a stream; it is rotated by size.
         verbatim: Messages that begin with this text are written as they are, because another program parses them.
@@ -95,9 +95,9 @@ def configure(
         if isinstance(previous, RotatingFileHandler):
             previous.close()
     root.handlers[:] = [handler]
-    root.setLevel(level)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    root.setLevel(logging.WARNING)
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
 
 
 class _Stderr(logging.StreamHandler[Any]):

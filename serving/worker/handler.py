@@ -6,6 +6,7 @@ that cannot be answered gets a status of its own and does not affect the other r
 
 import gc
 import json
+import logging
 import sys
 import threading
 from datetime import datetime
@@ -50,6 +51,7 @@ class CampaignRankerHandler:
         """
         # TorchServe writes what a worker prints to its log file.
         logs.configure(process="worker", stream=sys.stdout, verbatim=METRICS_MARK)
+        logging.getLogger("ts").setLevel(logging.INFO)  # the level at which it writes its metrics
         folder = Path(context.system_properties["model_dir"]) / BUNDLE
         self.settings: Settings = config.of_environment()
         self.version = str(context.manifest["model"]["modelVersion"])

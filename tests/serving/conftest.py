@@ -20,7 +20,7 @@ from recommender.models.campaign import ranker_class
 from recommender.registry import Registry, bundle
 from recommender.settings import ServingSettings, Settings, TimeSettings
 from serving import config
-from serving.deployer.deploy import Deployment, serve
+from serving.deployer.endpoint import Deployment, serve
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from servers import free_ports
 
 from recommender.decisions.log import find, read_decisions
 from recommender.settings import Settings
-from serving.deployer.deploy import Deployment, start_gateway
+from serving.deployer.endpoint import Deployment, start_gateway
 from serving.deployer.processes import find as find_process
 
 

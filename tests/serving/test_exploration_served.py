@@ -9,7 +9,7 @@ from conftest import Shop, candidate, with_serving
 from recommender.decisions.log import find
 from recommender.registry import Registry
 from recommender.settings import Settings
-from serving.deployer.deploy import serve
+from serving.deployer.endpoint import serve
 
 RATE = 0.4
 

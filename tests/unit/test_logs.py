@@ -21,11 +21,12 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def root_is_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), [logging.getLogger(name) for name in logs.OURS]
+    handlers, levels = root.handlers[:], [(logger, logger.level) for logger in (root, *ours)]
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger, level in levels:
+        logger.setLevel(level)
     logs.unbind_all()
 
 
@@ -36,10 +37,10 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 def test_outside_a_terminal_every_event_is_one_json_line_with_its_process_and_release() -> None:
     stream = io.StringIO()
     logs.configure(process="worker", stream=stream)
-    logs.get("some.module").info("bundle loaded", model_version="logistic-1", seconds=0.25)
+    logs.get("serving.some.module").info("bundle loaded", model_version="logistic-1", seconds=0.25)
     (line,) = lines(stream)
     assert [*line][:6] == ["timestamp", "level", "process", "version", "logger", "event"]
-    assert (line["level"], line["process"], line["logger"]) == ("info", "worker", "some.module")
+    assert (line["level"], line["process"], line["logger"]) == ("info", "worker", "serving.some.module")
     assert (line["event"], line["model_version"], line["seconds"]) == ("bundle loaded", "logistic-1", 0.25)
     assert str(line["timestamp"]).endswith("Z")
 
@@ -47,7 +48,7 @@ def test_outside_a_terminal_every_event_is_one_json_line_with_its_process_and_re
 def test_on_a_terminal_an_event_is_a_readable_line() -> None:
     stream = Terminal()
     logs.configure(process="cli", stream=stream)
-    logs.get("some.module").warning("model away", reason="late")
+    logs.get("serving.some.module").warning("model away", reason="late")
     text = stream.getvalue()
     assert "model away" in text
     assert "late" in text
@@ -69,13 +70,13 @@ def test_what_is_bound_is_on_the_lines_of_its_task_and_of_no_other() -> None:
     async def request(request_id: str) -> None:
         logs.bind(request_id=request_id)
         await asyncio.sleep(0)
-        logs.get("one").info("answered", of=request_id)
+        logs.get("recommender.one").info("answered", of=request_id)
 
     async def both() -> None:
         await asyncio.gather(asyncio.create_task(request("a")), asyncio.create_task(request("b")))
 
     asyncio.run(both())
-    logs.get("one").info("idle")
+    logs.get("recommender.one").info("idle")
     assert [line.get("request_id") for line in lines(stream)] == [line.get("of") for line in lines(stream)]
     assert lines(stream)[-1]["event"] == "idle"
 
@@ -87,7 +88,7 @@ def test_a_traceback_is_logged_without_local_variables(stream: io.StringIO) -> N
         hidden = "".join(["of a ", "shopper"])
         raise RuntimeError(str(len(hidden)))
     except RuntimeError:
-        logs.get("one").exception("request failed")
+        logs.get("recommender.one").exception("request failed")
     text = stream.getvalue()
     assert "RuntimeError: 12" in text
     assert "of a shopper" not in text
@@ -97,7 +98,7 @@ def test_a_traceback_is_logged_without_local_variables(stream: io.StringIO) -> N
 def test_no_value_breaks_a_line(value: object) -> None:
     stream = io.StringIO()
     logs.configure(process="worker", stream=stream)
-    logs.get("one").info("odd", value=value)
+    logs.get("recommender.one").info("odd", value=value)
     (line,) = lines(stream)
     assert "value" in line
 
@@ -105,8 +106,8 @@ def test_no_value_breaks_a_line(value: object) -> None:
 def test_messages_that_another_program_parses_stay_as_they_are() -> None:
     stream = io.StringIO()
     logs.configure(process="worker", stream=stream, verbatim="[METRICS]")
-    logging.getLogger("ts").info("[METRICS]HandlerTime.Milliseconds:%s", 3)
-    logging.getLogger("ts").info("something else")
+    logging.getLogger("ts").warning("[METRICS]HandlerTime.Milliseconds:%s", 3)
+    logging.getLogger("ts").warning("something else")
     first, second = stream.getvalue().splitlines()
     assert first == "[METRICS]HandlerTime.Milliseconds:3"
     assert json.loads(second)["event"] == "something else"
@@ -116,7 +117,7 @@ def test_a_log_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(logs, "FILE_BYTES", 2_000)
     logs.configure(process="gateway", file=tmp_path / "logs" / "gateway.log")
     for number in range(100):
-        logs.get("one").info("request", number=number)
+        logs.get("recommender.one").info("request", number=number)
     logs.configure(process="gateway", stream=io.StringIO())
     files = sorted((tmp_path / "logs").iterdir())
     assert len(files) == 1 + logs.OLD_FILES
@@ -129,23 +130,23 @@ def test_a_replaced_stderr_gets_the_lines(monkeypatch: pytest.MonkeyPatch) -> No
     logs.configure(process="cli")
     replaced = io.StringIO()
     monkeypatch.setattr(sys, "stderr", replaced)
-    logs.get("one").info("seen")
+    logs.get("recommender.one").info("seen")
     assert lines(replaced)[0]["event"] == "seen"
 
 
-def test_below_its_level_nothing_is_written_and_chatty_libraries_are_heard_from_warnings_on() -> None:
+def test_the_level_is_that_of_our_lines_and_libraries_are_heard_from_warnings_on() -> None:
     stream = io.StringIO()
     logs.configure(process="cli", level="WARNING", stream=stream)
-    logs.get("one").info("unseen")
+    logs.get("recommender.one").info("unseen")
     logs.configure(process="cli", level="DEBUG", stream=stream)
     logging.getLogger("httpx").info("unseen")
     logging.getLogger("httpx").warning("seen")
-    logs.get("one").debug("seen")
+    logs.get("recommender.one").debug("seen")
     assert [line["event"] for line in lines(stream)] == ["seen", "seen"]
 
 
 def test_a_program_that_configures_no_logs_finds_its_stdout_clean() -> None:
-    code = "from recommender import logs; logs.get('one').info('x'); logs.get('one').warning('y'); print('own output')"
+    code = "from recommender import logs; logs.get('recommender.one').info('x'); logs.get('recommender.one').warning('y'); print('own output')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "own output\n"
     assert "y" in done.stderr
