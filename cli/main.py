@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from cli.verbs import Verbs
+from recommender import logs
 from recommender.errors import SettingsError
 from recommender.settings import Settings, TimeSettings, load_settings
 from recommender.storage.manifest import digest
@@ -63,6 +64,16 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
         except ValidationError:
             raise SettingsError(f"--as-of {as_of}: neither a date (2017-12-31) nor a time (2017-12-31T18:00)") from None
     return Settings.model_construct(**{**{name: getattr(chosen, name) for name in Settings.model_fields}, **update})
+
+
+@app.callback()
+def common(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show what the command logs, on stderr.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    logs.configure(process="cli", level="INFO" if verbose else "WARNING")
 
 
 @app.command(rich_help_panel=FIRST)

@@ -10,15 +10,15 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recommender import logs
 from recommender.engine.checkpoints import PROGRESS, STEPS
 from recommender.engine.context import FitContext
-from recommender.engine.progress import lines
+from recommender.engine.progress import log_progress
 from recommender.errors import CorruptFileError, PeriodError
 from recommender.models.campaign import ranker_class, ranker_modules
 from recommender.models.campaign.ranker import Ranker
@@ -30,6 +30,8 @@ from recommender.storage.manifest import digest, read_manifest, whole_folder, wr
 
 if TYPE_CHECKING:
     from recommender.features.training_set import TrainingSet
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,9 @@ def train(
     ranker: str,
     settings: Settings,
     output: Path,
-    say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Fit `ranker` at gate_from, test_from and as_of; write `output`/fits/{gate,test,live}, `output`/lineage.json, and the curves of
-    what is trained in steps below `output`/progress: gate.jsonl, …; of a fit of several networks gate/member-0.jsonl, …. `say` is told
-    how far a fit is.
+    what is trained in steps below `output`/progress: gate.jsonl, …; of a fit of several networks gate/member-0.jsonl, ….
 
     A finished `output` of the same data, configuration and code is returned as it is.
 
@@ -92,7 +92,7 @@ def train(
                 device=settings.training.device,
                 checkpoints=place,
                 checkpoint_every_s=settings.training.checkpoint_every_s,
-                progress=say and lines(say),
+                progress=log_progress(ranker=ranker, fit=fit),
             )
             made = fit_at(cls, data, moment, settings.training.rankers.get(ranker, {}), context, earlier=earlier)
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
@@ -101,8 +101,14 @@ def train(
         earlier = bundle.load(place / "bundle")
         seconds[fit] = round(time.perf_counter() - fit_started, 3)
         places[fit] = place
-        if say is not None:
-            say(f"{ranker}: fit {fit} on {pairs[fit]:,} pairs before {moment.isoformat()} in {seconds[fit]:.1f} s")
+        log.info(
+            "fit finished",
+            ranker=ranker,
+            fit=fit,
+            pairs=pairs[fit],
+            boundary=moment.isoformat(),
+            seconds=seconds[fit],
+        )
     known = {
         **identity,
         "seed": settings.training.seed,
@@ -115,11 +121,11 @@ def train(
     with whole_folder(output) as folder:
         for fit, place in places.items():
             shutil.copytree(place / "bundle", folder / "fits" / fit)
-            for log in place.rglob(PROGRESS):
-                part = log.parent.relative_to(place)
+            for curve in place.rglob(PROGRESS):
+                part = curve.parent.relative_to(place)
                 copied = (folder / "progress" / fit / part).with_suffix(".jsonl")
                 copied.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(log, copied)
+                shutil.copyfile(curve, copied)
         write_text(folder / "lineage.json", json.dumps(known, indent=1, sort_keys=True))
     return TrainResult(output, known, _metrics(known))
 
