@@ -1,8 +1,8 @@
 """The TorchServe archive (.mar) of one version: its verified bundle and a manifest that names the handler.
 
-An archive holds no code. Its handler is the installed `serving.worker.handler`, so the image alone decides which code runs
-and a model archive cannot bring its own. The same bundle gives the same bytes; torch-model-archiver stamps the time into
-the zip.
+An archive holds no code. Its handler is the installed `serving.worker.handler`, so the image alone decides which code
+runs and a model archive cannot bring its own. The same bundle gives the same bytes; torch-model-archiver stamps the
+time into the zip.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Settings of serving's own processes: a parent writes them to a file, and its children read that file and nothing else.
+"""Settings of serving's processes: a parent writes them to a file, and its children read only that file.
 
 In a pod there is no parent: every container reads the mounted settings file (RECOMMENDER_SETTINGS).
 """
@@ -45,5 +45,5 @@ def of_environment() -> Settings:
 
 
 def log_file(settings: Settings, process: str) -> Path | None:
-    """The rotated log file of a process that `recommender serve` started; None in a pod, which collects what is printed."""
+    """The rotated log file of a child of `recommender serve`; None in a pod, which collects what is printed."""
     return settings.serving_state / "logs" / f"{process}.log" if VARIABLE in os.environ else None

@@ -1,8 +1,8 @@
 """Makes SIGTERM end a container's process, whatever the process is doing.
 
-A container's process is PID 1, and the kernel drops every signal for which PID 1 has no handler. Without a handler, stopping
-a pod takes its whole grace period. This module imports the standard library only, so that an entry point can install the
-handler before its slow imports.
+A container's process is PID 1, and the kernel drops every signal for which PID 1 has no handler. Without a handler,
+stopping a pod takes its whole grace period. This module imports the standard library only, so that an entry point can
+install the handler before its slow imports.
 """
 
 import os

@@ -8,7 +8,7 @@ from recommender import logs
 
 log = logs.get(__name__)
 EVERY_S = 30.0
-"""Seconds between two events of a phase: often enough to see that a fit moves, and 120 lines for an hour of training."""
+"""Seconds between two events of a phase: often enough to see that a fit moves, and 120 lines an hour."""
 
 
 def log_progress(*, every_s: float = EVERY_S, **facts: object) -> Callable[[dict[str, Any]], None]:

@@ -72,8 +72,8 @@ def serve(settings: Settings) -> Deployment:
     """Start TorchServe and the gateway for the registry's champion and canary, and wait until a real prediction works.
 
     Raises:
-        ServingError: A port is busy (named), there is no champion, no version loads, or the gateway did not become ready.
-            Nothing is left running.
+        ServingError: A port is busy (named), there is no champion, no version loads, or the gateway did not become
+            ready. Nothing is left running.
     """
     settings = config.absolute(settings)
     state = settings.serving_state

@@ -19,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 NO_LOOPBACK_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens addresses of this machine without the proxy that the environment may name."""
 READY_S = 90.0
-"""Seconds for Java to start or a worker to load. Both take 2 to 5 s here; a shared machine or a large bundle needs more."""
+"""Seconds for Java to start or a worker to load. Both took 2 to 5 s on two cores; a busy machine needs more."""
 CALL_S = 30.0
 """Seconds for one call; longer than TorchServe itself needs to give up on a worker."""
 RESPONSE_S = 30

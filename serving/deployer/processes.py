@@ -1,4 +1,4 @@
-"""Background processes of `recommender serve`: each leads its own process group, has a pid file, and can be stopped whole."""
+"""Background processes of `recommender serve`: each leads its own process group and has a pid file."""
 
 import json
 import os

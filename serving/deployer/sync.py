@@ -1,8 +1,8 @@
 """Deployer: keeps TorchServe in sync with the registry, swapping versions without losing a request.
 
-A swap: build the archive from the verified bundle, register it asynchronously, wait until its workers are READY, ask it for a
-real prediction, make it TorchServe's default and name it in `deployed.json` (which the gateway follows), let requests in flight
-finish, unregister the old version. A version that does not get that far changes nothing for anyone.
+A swap: build the archive from the verified bundle, register it asynchronously, wait until its workers are READY, ask it
+for a real prediction, make it TorchServe's default and name it in `deployed.json` (which the gateway follows), let
+requests in flight finish, unregister the old version. A version that does not get that far changes nothing for anyone.
 
 `python -m serving.deployer` is the container's command: it follows the registry until SIGTERM.
 """
@@ -26,12 +26,12 @@ log = logs.get(__name__)
 FOLLOW_S = 2.0
 """Seconds between looks at the registry: promotions are rare, and a look asks TorchServe for its versions."""
 GRACE_S = 1.0
-"""The gateway looks at `deployed.json` five times a second. After this, only requests in flight can ask the old version."""
+"""The gateway reads `deployed.json` five times a second. After this only requests in flight ask the old version."""
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
 ALIVE = "deployer.alive"
 """Touched at every look at the registry; the container's probes in k8s/base/serving.yaml read its time."""
 STOPPING_S = 4.0
-"""A process that is being stopped is dead for at most this long before its pid file goes; one that died keeps its file."""
+"""A stopped process is dead for at most this long before its pid file goes; one that died by itself keeps it."""
 MAX_REASON = 2_000
 """Characters of the reason why a version failed, which /readyz shows: enough for the end of a worker's log."""
 
@@ -121,7 +121,7 @@ class Deployer:
         )
 
     def _is_deployed(self, wanted: tuple[str, str | None], share: float, before: Deployed) -> bool:
-        """Whether nothing is to be done. A failed version is tried again only when the registry wants something else."""
+        """Whether nothing is to be done. A failed version is tried again only once the registry wants another one."""
         asked = {version for version in wanted if version is not None}
         if not asked <= {*before.versions, *before.failed} or before.champion is None:
             return False
@@ -142,7 +142,7 @@ class Deployer:
         raise ServingError(f"no version can be loaded: {reasons}")
 
     def _load(self, version: str, before: Deployed, failed: dict[str, str]) -> bool:
-        """Load a version until it answers a real prediction. Returns False, with the reason in `failed`, if it does not."""
+        """Load a version until it answers a real prediction; False, with the reason in `failed`, if it does not."""
         if version in failed:
             return False
         server = self.torchserve

@@ -1,9 +1,9 @@
 """TorchServe as the engine behind the gateway: its configuration, and starting and stopping its one Java process.
 
-The configuration closes what TorchServe leaves open: by default it loads archives from any URL (CVE-2023-43654), answers its
-management API to everyone who reaches it, keeps one pid file per machine, starts a Python process every minute to collect
-system metrics, and opens gRPC ports. Token authorisation stays off, because its keys expire after an hour and break every
-probe; the management API is protected by listening on loopback only.
+The configuration closes what TorchServe leaves open: by default it loads archives from any URL (CVE-2023-43654),
+answers its management API to everyone who reaches it, keeps one pid file per machine, starts a Python process every
+minute to collect system metrics, and opens gRPC ports. Token authorisation stays off, because its keys expire after an
+hour and break every probe; the management API is protected by listening on loopback only.
 
 `python -m serving.deployer.torchserve` is the container's command: it becomes the Java process.
 """

@@ -1,7 +1,7 @@
 """A small HTTP/1.1 client for one TorchServe: kept connections, one write per request, no copies of the answer.
 
-General clients spend more on a request than TorchServe spends on a no-op. This one only posts a body and reads an answer
-that has a Content-Length.
+General clients spend more on a request than TorchServe spends on a no-op. This one only posts a body and reads an
+answer that has a Content-Length.
 """
 
 import asyncio
