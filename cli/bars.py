@@ -13,7 +13,7 @@ from recommender.engine.progress import log_progress
 
 @contextmanager
 def fit_bars() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A `FitContext.progress`. Of several processes the first one shows it; bars vanish when the block ends."""
+    """A `FitContext.progress`, shown by the first of several processes until the block ends."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield log_progress()

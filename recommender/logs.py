@@ -23,10 +23,10 @@ from structlog.typing import EventDict, Processor
 
 DISTRIBUTION = "campaign-recommender"
 OURS = ("recommender", "serving", "feature_repo", "components", "pipelines", "cli", "benchmarks")
-"""Packages whose lines are written from the chosen level on; of all libraries only warnings and errors are."""
+"""Packages whose lines are written from the chosen level on. Of all libraries only warnings and errors are."""
 FIRST_KEYS = ("timestamp", "level", "process", "version", "logger", "event")
 FILE_BYTES, OLD_FILES = 50 * 2**20, 3
-"""A log file is renamed at 50 MiB and three old ones are kept, so that a log takes at most 200 MiB; chosen by hand."""
+"""A log file is renamed at 50 MiB and three old ones are kept, so that a log takes at most 200 MiB. Chosen by hand."""
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -37,7 +37,7 @@ _SHARED: list[Processor] = [
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """The structured logger of a module. It writes through the standard library's logger of that name."""
+    """The structured logger of a module, which writes through the standard library's logger of that name."""
     # Wrapped here, not by structlog's global configuration: an unconfigured structlog would print to stdout.
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
@@ -65,7 +65,9 @@ def configure(
     file: Path | None = None,
     verbatim: str | None = None,
 ) -> None:
-    """Send the logs of this process and of its libraries to one place. A second call replaces the first.
+    """Send the logs of this process and of its libraries to one place.
+
+    A second call replaces the first.
 
     Args:
         process: What runs, such as "gateway", "worker", "deployer", "step:train" or "cli".

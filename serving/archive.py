@@ -28,7 +28,7 @@ def archive_name(version: str) -> str:
 
 
 def build_archive(bundle: Path, output: Path, *, version: str, handler: str = HANDLER) -> Path:
-    """Verify `bundle` and write its archive to the file `output`, whole or not at all; returns `output`.
+    """Verify `bundle`, write its archive to the file `output` (whole or not at all), and return `output`.
 
     Raises:
         CorruptFileError: A file of the bundle is missing, truncated or altered; names it.

@@ -29,7 +29,7 @@ def decision_time_us(settings: Settings) -> int:
 
 
 def to_us(moment: datetime) -> int:
-    """Microseconds since 1970, exactly; a moment without a zone is taken as UTC."""
+    """Microseconds since 1970, exactly, where a moment without a zone is taken as UTC."""
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -23,7 +23,7 @@ def absolute(settings: Settings) -> Settings:
 
 
 def export(settings: Settings) -> dict[str, str]:
-    """Write the settings for child processes; returns the environment variable that names the file."""
+    """Write the settings for child processes, and return the environment variable that names the file."""
     file = settings.serving_state / "settings.json"
     write_text(file, settings.model_dump_json())
     return {VARIABLE: str(file)}
@@ -45,5 +45,5 @@ def of_environment() -> Settings:
 
 
 def log_file(settings: Settings, process: str) -> Path | None:
-    """The rotated log file of a child of `recommender serve`; None in a pod, which collects what is printed."""
+    """The rotated log file of a child of `recommender serve`, or None in a pod, which collects what is printed."""
     return settings.serving_state / "logs" / f"{process}.log" if VARIABLE in os.environ else None

@@ -1,4 +1,4 @@
-"""Which versions answer now. The deployer writes this state when they are ready, and the gateway follows it."""
+"""Which versions answer now: the deployer writes this state when they are ready, and the gateway follows it."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -31,7 +31,7 @@ class Deployed:
 
     @classmethod
     def load(cls, state: Path) -> "Deployed":
-        """Read what is deployed; nothing, where no deployer has written yet."""
+        """Read what is deployed, which is nothing as long as no deployer has written."""
         try:
             return cls(**json.loads((state / FILE).read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -47,7 +47,7 @@ class Follower:
         self.refresh()
 
     def refresh(self) -> Deployed:
-        """Read the file again if it was replaced; without one, the last state stays."""
+        """Read the file again if it was replaced, and keep the last state if there is none."""
         try:
             stat = (self._state / FILE).stat()
         except FileNotFoundError:

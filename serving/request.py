@@ -1,4 +1,4 @@
-"""What may be asked of the endpoint. One type carries a request from parsing to the decision record.
+"""What may be asked of the endpoint, in one type that carries a request from parsing to the decision record.
 
 `RecommendationRequest` is parsed once. The gateway adds what it decides (`ScoringRequest`), the wire format carries
 that to the worker, and the decision record keeps `RecommendationRequest.recorded`.

@@ -70,7 +70,7 @@ class Shop:
         return {"item_id": self.catalogue.item_ids[row], "name": self._names[row], "reason": reason}
 
     def campaign(self, row: int, score: float, items: list[Item], reasons: list[str]) -> Campaign:
-        """One campaign as it is answered; a campaign without a name is called by its identifier."""
+        """One campaign as it is answered, called by its identifier where it has no name."""
         catalogue = self.catalogue
         return {
             "campaign_id": catalogue.campaign_ids[row],
@@ -91,7 +91,7 @@ class Shop:
 
 
 class ShopFollower:
-    """Follows the catalogue below `home`; a damaged or half-written one leaves the previous one in place."""
+    """Follows the catalogue below `home`, and keeps the previous one while the new one is damaged or half-written."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -108,7 +108,7 @@ class ShopFollower:
         return self._fixed_us if self._fixed_us is not None else decision_time_us(self._settings)
 
     def refresh(self) -> Shop | None:
-        """Read the catalogue again if its folder was replaced; whatever lies in it, this does not raise."""
+        """Read the catalogue again if its folder was replaced, without raising for whatever lies in it."""
         with self._lock:
             if self._settings.time.as_of is not None:
                 self._fixed_us = decision_time_us(self._settings)

@@ -43,7 +43,10 @@ def new_token() -> str:
 
 
 class _Log:
-    """Append-only files of one writer. A new one begins each UTC day, past `max_bytes`, and after a failed write."""
+    """Append-only files of one writer.
+
+    A new one begins each UTC day, past `max_bytes`, and after a failed write.
+    """
 
     def __init__(self, folder: Path, prefix: str, *, max_bytes: int, clock: Callable[[], datetime]) -> None:
         self.folder, self.prefix, self.max_bytes, self.clock = folder, prefix, max_bytes, clock
@@ -56,7 +59,7 @@ class _Log:
         self.stem = ""
 
     def place(self) -> int:
-        """Open the file that takes the next line; returns the byte at which that line will start."""
+        """Open the file that takes the next line, and return the byte at which that line will start."""
         day = self.clock().strftime("%Y%m%d")
         if self._descriptor < 0 or day != self._day or self._size >= self.max_bytes:
             self.close()
@@ -69,7 +72,7 @@ class _Log:
         return self._size
 
     def append(self, line: bytes) -> None:
-        """Write one whole line; after an OSError, this file is not written again."""
+        """Write one whole line, or raise OSError and begin a new file with the next line."""
         try:
             written = os.write(self._descriptor, line)
             if written != len(line):
@@ -87,7 +90,10 @@ class _Log:
 
 
 class DecisionLog:
-    """Writes the decisions and exposures of one process. Any number of processes may share the folder."""
+    """Writes the decisions and exposures of one process.
+
+    Any number of processes may share the folder.
+    """
 
     def __init__(
         self,
@@ -101,7 +107,9 @@ class DecisionLog:
         self._exposures = _Log(folder, EXPOSURES, max_bytes=max_bytes, clock=clock)
 
     def record(self, decision: Mapping[str, Any], *, token: str | None = None) -> str:
-        """Write one decision and return its request id. Once this returns, no kill of this process can lose the record.
+        """Write one decision and return its request id.
+
+        Once this returns, no kill of this process can lose the record.
 
         `token`: the end of the id (`new_token()`), for a decision whose exploration was seeded with it; None: a new
         one.
@@ -116,7 +124,9 @@ class DecisionLog:
         return request_id
 
     def expose(self, request_id: str, campaign_ids: tuple[str, ...] | None = None) -> None:
-        """Write that a decision was shown. `campaign_ids`: those of its campaigns that were shown; None for all.
+        """Write that a decision was shown.
+
+        `campaign_ids` are those of its campaigns that were shown, or None for all of them.
 
         Raises:
             UnknownRequest: There is no such decision, or it does not hold one of these campaigns; names it.
@@ -167,12 +177,12 @@ def find(folder: Path, request_id: str) -> dict[str, Any]:
 
 
 def read_decisions(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every decision, by day and writer, and each writer's in the order of its answers. Torn lines are left out."""
+    """Every whole decision, by day and writer, and each writer's in the order of its answers."""
     return _read(path for path in sorted(folder.glob("*.jsonl")) if not path.name.startswith(EXPOSURES))
 
 
 def read_exposures(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every confirmation: `request_id`, `at`, `campaign_ids`. A decision may be confirmed more than once."""
+    """Every confirmation (`request_id`, `at`, `campaign_ids`), of which a decision may have more than one."""
     return _read(sorted(folder.glob(f"{EXPOSURES}*.jsonl")))
 
 

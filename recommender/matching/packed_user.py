@@ -45,7 +45,9 @@ def layout_of(names: tuple[str, ...]) -> bytes:
 
 
 def pack(shopper: Shopper) -> bytes:
-    """Pack one user. Every missing number becomes the one canonical NaN, so that equal portraits are equal bytes.
+    """Pack one user.
+
+    Every missing number becomes the one canonical NaN, so that equal portraits are equal bytes.
 
     Raises:
         FeatureStoreError: The user does not have one number per portrait name.

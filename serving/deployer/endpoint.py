@@ -22,7 +22,7 @@ from serving.deployer.sync import Deployer
 
 NAME = "gateway"
 READY_S = 60.0
-"""Seconds for the gateway to start and get a real prediction. It takes 2 to 3 s here; a busy machine needs more."""
+"""Seconds for the gateway to start and get a real prediction. It takes 2 to 3 s here. A busy machine needs more."""
 STOP_S = 20.0
 """Seconds for the gateway to finish requests in flight: more than the 15 s that it gives them itself."""
 ANY_HOST = ("0.0.0.0", "::", "")
@@ -30,7 +30,7 @@ ANY_HOST = ("0.0.0.0", "::", "")
 
 @dataclass(frozen=True)
 class Deployment:
-    """A running endpoint of this machine; leaving its `with` block stops it."""
+    """A running endpoint of this machine, which leaving its `with` block stops."""
 
     settings: Settings
 
@@ -95,7 +95,7 @@ def serve(settings: Settings) -> Deployment:
 
 
 def start_gateway(settings: Settings) -> Running:
-    """Start the gateway in the background; it follows catalogue and deployed versions by itself."""
+    """Start the gateway in the background, where it follows catalogue and deployed versions by itself."""
     # One thread each: the gateway computes nothing that would use more.
     environment = {**os.environ, **config.export(settings), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "serving.gateway"]
@@ -126,7 +126,7 @@ def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the endpoint of this state folder, from whichever shell it was started; True if anything ran.
+    """Stop the endpoint of this state folder, from whichever shell it was started, and tell whether anything ran.
 
     The gateway stops first and finishes requests in flight, then TorchServe.
     """

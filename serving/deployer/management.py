@@ -19,14 +19,14 @@ LOOPBACK = "127.0.0.1"
 NO_LOOPBACK_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens addresses of this machine without the proxy that the environment may name."""
 READY_S = 90.0
-"""Seconds for Java to start or a worker to load. Both took 2 to 5 s on two cores; a busy machine needs more."""
+"""Seconds for Java to start or a worker to load. Both took 2 to 5 s on two cores. A busy machine needs more."""
 CALL_S = 30.0
-"""Seconds for one call; longer than TorchServe itself needs to give up on a worker."""
+"""Seconds for one call. Longer than TorchServe itself needs to give up on a worker."""
 RESPONSE_S = 30
 """Seconds after which TorchServe takes a worker for dead. The gateway's deadline ends a request long before."""
 POLL_S = 0.05
 UNREGISTER_ATTEMPTS, UNREGISTER_PAUSE_S = 5, 0.3
-"""Repeated calls with growing pauses, 3 s in all; enough for a worker that does not end at once. Chosen by hand."""
+"""Repeated calls with growing pauses, 3 s in all. Enough for a worker that does not end at once. Chosen by hand."""
 _LOG_LINES = 25
 """A worker's traceback has about twenty lines."""
 
@@ -48,7 +48,7 @@ class TorchServe:
         return self.settings.serving.inference_port
 
     def is_up(self) -> bool:
-        """Whether Java answers. That says nothing about models: see `wait_ready`."""
+        """Whether Java answers, which says nothing about models (see `wait_ready`)."""
         try:
             return self._call("GET", "/ping", port=self.inference_port)[0] == 200
         except ServingError:
@@ -77,7 +77,7 @@ class TorchServe:
         return {str(one["modelVersion"]): [worker["status"] for worker in one.get("workers", ())] for one in described}
 
     def register(self, archive: str, *, name: str = MODEL_NAME, workers: int | None = None) -> None:
-        """Begin to load an archive of the model store; returns at once, because a synchronous call stalls inference.
+        """Begin to load an archive of the model store, without waiting: a synchronous call would stall inference.
 
         Raises:
             ServingError: TorchServe refuses the archive; holds its answer.
@@ -125,9 +125,10 @@ class TorchServe:
             raise ServingError(f"{name} {version} cannot be the default: {_described(status, body)}")
 
     def unregister(self, version: str, *, name: str = MODEL_NAME) -> None:
-        """Unload a version. The default version cannot be unloaded; make another one the default first.
+        """Unload a version.
 
-        TorchServe answers 500 and keeps the version when a worker does not end at once, so the call is repeated.
+        The default version cannot be unloaded before another one is made the default. TorchServe answers 500 and keeps
+        the version when a worker does not end at once, so the call is repeated.
 
         Raises:
             ServingError: TorchServe keeps the version; holds its answer.

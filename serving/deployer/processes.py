@@ -117,7 +117,7 @@ def find(pid_file: Path) -> Running | None:
 
 
 def known(pid_file: Path) -> Running | None:
-    """The process that a pid file names, even if it ended by itself. None: it was stopped, or never started.
+    """The process that a pid file names, even if it ended by itself, or None if it was stopped or never started.
 
     Raises:
         ServingError: The file does not hold a process; names it.
@@ -161,7 +161,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _started(pid: int) -> int | None:
-    """The start time of a process; None when it ended, also when nobody has waited for it yet (a zombie)."""
+    """The start time of a process, or None if it ended, also when nothing has waited for it yet (a zombie)."""
     fields = _stat(pid)
     return None if fields is None or fields[_STATE_FIELD] == "Z" else int(fields[_START_FIELD])
 

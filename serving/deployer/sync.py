@@ -29,9 +29,9 @@ GRACE_S = 1.0
 """The gateway reads `deployed.json` five times a second. After this only requests in flight ask the old version."""
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
 ALIVE = "deployer.alive"
-"""Touched at every look at the registry; the container's probes in k8s/base/serving.yaml read its time."""
+"""Touched at every look at the registry. The container's probes in k8s/base/serving.yaml read its time."""
 STOPPING_S = 4.0
-"""A stopped process is dead for at most this long before its pid file goes; one that died by itself keeps it."""
+"""A stopped process is dead for at most this long before its pid file goes. One that died by itself keeps it."""
 MAX_REASON = 2_000
 """Characters of the reason why a version failed, which /readyz shows: enough for the end of a worker's log."""
 
@@ -53,7 +53,9 @@ class Deployer:
         return self.settings.serving_state
 
     def refresh(self) -> Deployed:
-        """Serve the registry's champion and canary. A version that cannot be loaded is left out and named in `failed`.
+        """Serve the registry's champion and canary.
+
+        A version that cannot be loaded is left out and named in `failed`.
 
         When the champion itself cannot be loaded, the one that serves now stays. When none serves, the newest earlier
         champion that loads takes its place.
@@ -93,9 +95,9 @@ class Deployer:
         return after
 
     def follow(self, running: Sequence[Running] = ()) -> None:
-        """Refresh again and again until one of `running` is stopped; a failure is logged and tried again.
+        """Refresh again and again until one of `running` is stopped.
 
-        Without any `running` this does not end by itself.
+        A failure is logged and tried again. Without any `running` this does not end by itself.
 
         Raises:
             ServingError: One of `running` exited by itself; names it. What was left of it is gone.
@@ -121,7 +123,10 @@ class Deployer:
         )
 
     def _is_deployed(self, wanted: tuple[str, str | None], share: float, before: Deployed) -> bool:
-        """Whether nothing is to be done. A failed version is tried again only once the registry wants another one."""
+        """Whether nothing is to be done.
+
+        A version that failed is not tried again before the registry wants another one.
+        """
         asked = {version for version in wanted if version is not None}
         if not asked <= {*before.versions, *before.failed} or before.champion is None:
             return False
@@ -142,7 +147,7 @@ class Deployer:
         raise ServingError(f"no version can be loaded: {reasons}")
 
     def _load(self, version: str, before: Deployed, failed: dict[str, str]) -> bool:
-        """Load a version until it answers a real prediction; False, with the reason in `failed`, if it does not."""
+        """Load a version and tell whether it answers a real prediction, with the reason in `failed` if it does not."""
         if version in failed:
             return False
         server = self.torchserve

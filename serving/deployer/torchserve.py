@@ -29,15 +29,15 @@ LOG_CONFIGURATION = Path(__file__).with_name("log4j2.xml")
 REFUSED_VARIABLES = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TS_CONFIG_FILE", "JAVA_TOOL_OPTIONS")
 """Not passed on: the first allows pickles to run code, the others change TorchServe's configuration from outside."""
 HEAP_MIB = 512
-"""Java only passes requests on; models live in the Python workers. Within the container's limit of 3 GiB."""
+"""Java only passes requests on. Models live in the Python workers. Within the container's limit of 3 GiB."""
 QUEUE = 1_000
-"""Requests that may wait for a worker; chosen by hand. TorchServe computes them even when their caller has hung up."""
+"""Requests that may wait for a worker. Chosen by hand. TorchServe computes them even when their caller has hung up."""
 MAX_REQUEST_BYTES = 1_048_576
 """1 MiB: the gateway's largest body (256 KiB) with a user's features (a few KiB) and room to spare."""
 
 
 def start_torchserve(settings: Settings) -> Running:
-    """Start TorchServe in the background and wait until it answers; no model is loaded yet.
+    """Start TorchServe in the background, without a model, and wait until it answers.
 
     Raises:
         ServingError: It runs already, a port is busy (named), or it did not start.
@@ -61,7 +61,7 @@ def start_torchserve(settings: Settings) -> Running:
 
 
 def stop_torchserve(settings: Settings) -> bool:
-    """Stop the TorchServe of this state folder with its workers; True if one ran."""
+    """Stop the TorchServe of this state folder with its workers, and tell whether one ran."""
     running = find(settings.serving_state / f"{NAME}.pid")
     if running is not None:
         running.stop()
@@ -70,7 +70,7 @@ def stop_torchserve(settings: Settings) -> bool:
 
 
 def prepare(settings: Settings, *, console: bool = False) -> tuple[list[str], dict[str, str]]:
-    """Write TorchServe's configuration; returns Java's command line and environment.
+    """Write TorchServe's configuration, and return Java's command line and environment.
 
     `console`: whether the logs also go to stdout, where a pod's logs are collected.
 

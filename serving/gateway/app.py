@@ -29,11 +29,11 @@ from serving.shop import ShopFollower
 
 log = logs.get(__name__)
 FOLLOW_S = 0.2
-"""Seconds between looks at the deployed versions and at the catalogue; a look is two `stat` calls."""
+"""Seconds between looks at the deployed versions and at the catalogue. A look is two `stat` calls."""
 
 
 def create(settings: Settings) -> FastAPI:
-    """The gateway's application. It starts without store, model or catalogue, and follows them as they come."""
+    """The gateway's application, which starts without store, model or catalogue and follows them as they come."""
     gateway = _Gateway(settings)
 
     @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ class Assigned:
     asked: ScoringRequest
     assignment: Assignment
     version: str | None
-    """The deployed version of the variant; None: none is deployed."""
+    """The deployed version of the variant. None: none is deployed."""
     token: str
     """End of the request id. It is drawn first, because it seeds the exploration."""
     began_s: float
@@ -50,7 +50,7 @@ class Answer:
         return record
 
     def document(self, assigned: Assigned, request_id: str | None) -> dict[str, Any]:
-        """The answer as the caller gets it (`serving.answer.Recommendations`); not validated again, to save time."""
+        """The answer as the caller gets it (`serving.answer.Recommendations`), not validated again to save time."""
         return {
             "request_id": request_id,
             "campaigns": self.ranking.campaigns,

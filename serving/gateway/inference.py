@@ -11,7 +11,7 @@ from typing import cast
 import httptools
 
 MAX_IDLE = 64
-"""Connections kept for the next request; chosen by hand, well above the requests that one gateway has in flight."""
+"""Connections kept for the next request. Chosen by hand, well above the requests that one gateway has in flight."""
 
 
 class InferenceError(Exception):
@@ -88,7 +88,7 @@ class InferenceClient:
         self._fixed = f" HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: ".encode()
 
     async def post(self, path: str, body: bytes, *, content_type: bytes = b"application/json") -> tuple[int, bytes]:
-        """Status and body of the answer. The caller sets the time limit.
+        """Post a body and return status and body of the answer, for as long as the caller lets it take.
 
         Raises:
             InferenceError: There is no connection, or it broke; names host and port or what happened.

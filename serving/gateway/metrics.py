@@ -1,4 +1,4 @@
-"""Prometheus metrics of the gateway. No label holds anything of a user."""
+"""Prometheus metrics of the gateway, whose labels hold nothing of a user."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 

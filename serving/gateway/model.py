@@ -68,7 +68,7 @@ class Model:
         return ranking, str(found["model_version"])
 
     async def probe(self, version: str, body: bytes) -> int:
-        """The status with which a version answers `body`; the caller sets the time limit.
+        """The status with which a version answers `body`, for as long as the caller lets it take.
 
         Raises:
             InferenceError: There is no connection, or it broke.

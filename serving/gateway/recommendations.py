@@ -31,7 +31,7 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Recommender:
-    """Everything that a request needs; one for each gateway process."""
+    """Answers requests, with everything that an answer needs, one for each gateway process."""
 
     settings: Settings
     shops: ShopFollower
@@ -102,7 +102,7 @@ class Recommender:
             self.metrics.store_seconds.observe(time.perf_counter() - began_s)
 
     def _record(self, assigned: Assigned, answer: Answer) -> tuple[str | None, Answer]:
-        """Write the decision record; returns its request id, and the answer as it can be given with or without one."""
+        """Write the decision record, and return its request id and the answer as it can be given now."""
         try:
             return self.decisions.record(answer.record(assigned), token=assigned.token), answer
         except OSError as error:

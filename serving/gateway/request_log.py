@@ -9,7 +9,7 @@ from recommender import logs
 
 log = logs.get(__name__)
 PROBES = ("/healthz", "/readyz", "/metrics")
-"""Asked every few seconds by Kubernetes and Prometheus; they are logged at DEBUG only."""
+"""Asked every few seconds by Kubernetes and Prometheus. They are logged at DEBUG only."""
 
 
 class RequestLog:

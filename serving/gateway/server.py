@@ -11,7 +11,7 @@ DRAIN_S = 15
 
 
 def main() -> None:
-    """Serve until a signal comes; requests in flight are finished first."""
+    """Serve until a signal comes, and finish requests in flight first."""
     settings = config.of_environment()
     logs.configure(process="gateway", file=config.log_file(settings, "gateway"))
     uvicorn.run(

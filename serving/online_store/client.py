@@ -22,7 +22,7 @@ from serving.online_store.redis_store import RedisStore
 from serving.online_store.sqlite_store import SqliteStore
 
 NUM_THREADS = 4
-"""Reads at the same time. A read takes about 0.1 ms, so four are enough for one gateway; chosen by hand."""
+"""Reads at the same time. A read takes about 0.1 ms, so four are enough for one gateway. Chosen by hand."""
 
 
 class OnlineStore(Protocol):
@@ -43,7 +43,10 @@ STORES: dict[str, Callable[[Settings], OnlineStore]] = {"sqlite": SqliteStore.of
 
 
 class OnlineStoreClient:
-    """Reads users from the online store. Opening reads nothing: a store that is away fails a read and not a start."""
+    """Reads users from the online store.
+
+    Opening reads nothing: a store that is away fails a read and not a start.
+    """
 
     def __init__(self, store: OnlineStore, schema_folder: Path, *, timeout_s: float) -> None:
         self._store, self._schema_folder, self._timeout_s = store, schema_folder, timeout_s
@@ -53,7 +56,9 @@ class OnlineStoreClient:
 
     @classmethod
     def open(cls, settings: Settings) -> "OnlineStoreClient":
-        """The client of the store that the settings name. A read waits for `serving.store_deadline_ms` by default.
+        """The client of the store that the settings name.
+
+        A read waits for `serving.store_deadline_ms` by default.
 
         Raises:
             SettingsError: The settings name an unknown kind of store; lists the known ones.
@@ -65,7 +70,9 @@ class OnlineStoreClient:
         return cls(opener(settings), settings.home / "feature_store", timeout_s=timeout_s)
 
     def read(self, user_id: str, timeout_s: float | None = None) -> PackedUser | None:
-        """Read one user, or None when the store does not know the user. Returns or raises within `timeout_s` seconds.
+        """Read one user, or None when the store does not know the user.
+
+        Returns or raises within `timeout_s` seconds.
 
         Raises:
             FeatureStoreError: The store is away or late, or its content cannot be read; names the store.
@@ -79,7 +86,7 @@ class OnlineStoreClient:
             raise self._late(waited_s) from None
 
     async def read_async(self, user_id: str, timeout_s: float | None = None) -> PackedUser | None:
-        """Read one user from an event loop, without a thread of the loop's own pool; otherwise like `read`."""
+        """Read one user like `read`, for an event loop and without a thread of the loop's own pool."""
         waited_s = self._timeout_s if timeout_s is None else timeout_s
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self._submit(user_id)), waited_s)

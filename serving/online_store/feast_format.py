@@ -30,7 +30,7 @@ def hash_field(view: str, field: str) -> bytes:
 
 
 def bytes_value(message: bytes) -> bytes | None:
-    """The bytes inside Feast's serialised `Value`; None when the message holds no value.
+    """The bytes inside Feast's serialised `Value`, or None when the message holds no value.
 
     Raises:
         FeatureStoreError: The message holds another type, or is cut short.
@@ -51,7 +51,10 @@ def bytes_value(message: bytes) -> bytes | None:
 
 
 def _murmur3_32(key: bytes) -> int:
-    """MurmurHash3_x86_32 with seed 0 (Appleby 2011); its constants are those of the reference implementation."""
+    """MurmurHash3_x86_32 with seed 0 (Appleby 2011).
+
+    Its constants are those of the reference implementation.
+    """
 
     def mix(block: int) -> int:
         block = block * 0xCC9E2D51 & _UINT32

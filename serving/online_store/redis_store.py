@@ -1,4 +1,7 @@
-"""Feast's Redis online store: HGET <entity key><project> murmur3_32("<view>:<field>")."""
+"""Feast's Redis online store.
+
+HGET <entity key><project> murmur3_32("<view>:<field>")
+"""
 
 import contextlib
 import socket
@@ -23,7 +26,9 @@ DEFAULT_PORT = 6379
 
 
 class RedisStore:
-    """Reads the hashes with one connection per thread, reconnected after a failure. A read is never retried.
+    """Reads the hashes with one connection per thread, reconnected after a failure.
+
+    A read is never retried.
 
     A socket's time-out starts anew with every byte that arrives. Each read therefore also has a deadline, after which
     `abandon_late` shuts its connection.
@@ -59,7 +64,7 @@ class RedisStore:
 
     @classmethod
     def of(cls, settings: Settings) -> "RedisStore":
-        """The store of these settings; connects with the first read."""
+        """The store of these settings, which connects with its first read."""
         return cls(settings.store.redis_url, settings.serving.store_deadline_ms / 1_000)
 
     def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
@@ -103,7 +108,7 @@ class RedisStore:
 
 
 def _shut(connection: "redis.Connection") -> None:
-    """Wake the thread that waits for this connection's socket; that thread then closes it."""
+    """Wake the thread that waits for this connection's socket, so that it closes the connection."""
     sock = connection._sock
     if sock is not None:
         with contextlib.suppress(OSError):  # already closed by the other end

@@ -1,4 +1,7 @@
-"""Feast's SQLite online store: SELECT value FROM "<project>_<view>" WHERE entity_key = ? AND feature_name = ?."""
+"""Feast's SQLite online store.
+
+SELECT value FROM "<project>_<view>" WHERE entity_key = ? AND feature_name = ?
+"""
 
 import sqlite3
 import threading
@@ -22,7 +25,7 @@ class SqliteStore:
 
     @classmethod
     def of(cls, settings: Settings) -> "SqliteStore":
-        """The store of these settings; a locked file is waited for as long as a read may take."""
+        """The store of these settings, which waits for a locked file as long as a read may take."""
         return cls(settings.home / "feature_store" / "online.db", settings.serving.store_deadline_ms / 1_000)
 
     def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:

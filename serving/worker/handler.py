@@ -34,7 +34,7 @@ from serving.worker.scoring import features_document, score
 
 log = logs.get(__name__)
 FOLLOW_S = 0.5
-"""Seconds between looks at the catalogue's folder; a look is one `stat`."""
+"""Seconds between looks at the catalogue's folder. A look is one `stat`."""
 METRICS_MARK = "[METRICS]"
 """TorchServe parses the lines of its workers that begin with this, so they are not written as JSON."""
 
@@ -43,7 +43,7 @@ class CampaignRankerHandler:
     """Serves one version: the bundle of its archive, over the shop's present catalogue."""
 
     def initialize(self, context: Any) -> None:
-        """Load and verify the bundle; an error keeps the worker from becoming READY.
+        """Verify and load the bundle, where an error keeps the worker from becoming READY.
 
         Raises:
             CorruptFileError: A file of the bundle is missing, truncated or altered; names it.

@@ -1,4 +1,4 @@
-"""From one user's features to ranked, explained campaigns. Knows no TorchServe.
+"""From one user's features to ranked, explained campaigns, without knowing TorchServe.
 
 Shapes: N candidates, F features.
 """
@@ -24,7 +24,7 @@ from serving.shop import Shop
 
 _PRODUCT = AXES.index("product")
 _FEATURE_SETS = 8
-"""How many sets of feature names keep their grouping; a worker serves one ranker, so one is in use at a time."""
+"""How many sets of feature names keep their grouping. A worker serves one ranker, so one is in use at a time."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _explained(
 
 
 def _weights(ranker: Ranker, examples: Examples, places: list[int]) -> list[dict[str, float] | None]:
-    """What each group of features contributed to each pair's score; None where the ranker cannot tell."""
+    """What each group of features contributed to each pair's score, or None where the ranker cannot tell."""
     chosen = replace(
         examples,
         campaigns_N=examples.campaigns_N[places],
