@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recommender.errors import SettingsError
 from recommender.settings import Settings, load_settings, settings_from_json
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
 
 VARIABLE = "RECOMMENDER_SETTINGS_JSON"
@@ -15,16 +16,14 @@ VARIABLE = "RECOMMENDER_SETTINGS_JSON"
 
 def absolute(settings: Settings) -> Settings:
     """The same settings with absolute paths, because a TorchServe worker starts in the folder of its archive."""
-    state = settings.serving_state.resolve()
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
-    values.update(home=settings.home.resolve(), judgement=settings.judgement.resolve())
-    values.update(serving=settings.serving.model_copy(update={"state": state}))
-    return Settings.model_construct(**values)
+    state = ServingState.of(settings).root.resolve()
+    home, judgement = settings.home.resolve(), settings.judgement.resolve()
+    return settings.updated(home=home, judgement=judgement, serving={"state": state})
 
 
 def export(settings: Settings) -> dict[str, str]:
     """Write the settings for child processes, and return the environment variable that names the file."""
-    file = settings.serving_state / "settings.json"
+    file = ServingState.of(settings).settings_file
     write_text(file, settings.model_dump_json())
     return {VARIABLE: str(file)}
 
@@ -46,4 +45,4 @@ def of_environment() -> Settings:
 
 def log_file(settings: Settings, process: str) -> Path | None:
     """The rotated log file of a child of `recommender serve`, or None in a pod, which collects what is printed."""
-    return settings.serving_state / "logs" / f"{process}.log" if VARIABLE in os.environ else None
+    return ServingState.of(settings).log(process) if VARIABLE in os.environ else None

@@ -4,9 +4,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
-
-FILE = "deployed.json"
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,13 @@ class Deployed:
 
     def save(self, state: Path) -> None:
         """Write the state into the folder `state`, whole or not at all."""
-        write_text(state / FILE, json.dumps(asdict(self), indent=1))
+        write_text(ServingState(state).deployed, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def load(cls, state: Path) -> "Deployed":
         """Read what is deployed, which is nothing as long as no deployer has written."""
         try:
-            return cls(**json.loads((state / FILE).read_text(encoding="utf-8")))
+            return cls(**json.loads(ServingState(state).deployed.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return cls()
 
@@ -49,7 +48,7 @@ class Follower:
     def refresh(self) -> Deployed:
         """Read the file again if it was replaced, and keep the last state if there is none."""
         try:
-            stat = (self._state / FILE).stat()
+            stat = ServingState(self._state).deployed.stat()
         except FileNotFoundError:
             return self.current
         if (stat.st_ino, stat.st_mtime_ns) != self._seen:

@@ -14,6 +14,7 @@ from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import whole_folder, write_manifest
 from serving.online_store.client import OnlineStoreClient
 
@@ -102,5 +103,5 @@ def shop(folder: Path, *, num_users: int = 40, features: int = 12, seed: int = 1
 def read_shopper(client: OnlineStoreClient, settings: Settings, user_id: str) -> Shopper | None:
     """A user as the worker unpacks what the client read."""
     packed = client.read(user_id, timeout_s=5)
-    schema = ServingSchema.load(settings.home / "feature_store")
+    schema = ServingSchema.load(Home.of(settings).feature_store.root)
     return None if packed is None else unpack(user_id, packed.content, schema.by_layout())

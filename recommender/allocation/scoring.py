@@ -20,6 +20,7 @@ from recommender.matching.examples import Shopper, build
 from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import Registry, bundle
+from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
 
 USERS_A_BATCH = 512
@@ -61,12 +62,11 @@ class BulkScorer:
             raise RegistryError(
                 f"{registry.folder} has no champion yet; start with: recommender run, or say --data where the run did"
             )
-        store = home / "feature_store"
-        schema = ServingSchema.load(store)
-        read_manifest(store / "offline")
+        store = Home(home).feature_store
+        schema = ServingSchema.load(store.root)
+        read_manifest(store.offline)
         ranker = bundle.load(registry.bundle(version))
-        users = store / "offline" / "serving.parquet"
-        return cls(version, ranker, Catalogue.load(home / "catalogue"), users, schema)
+        return cls(version, ranker, Catalogue.load(Home(home).catalogue), store.packed_users, schema)
 
     @property
     def as_of(self) -> datetime:

@@ -26,6 +26,7 @@ from recommender.models.dials import check_dials
 from recommender.registry import bundle
 from recommender.settings import Settings
 from recommender.storage.code_identity import code_identity
+from recommender.storage.home import Home
 from recommender.storage.manifest import digest, read_manifest, whole_folder, write_text
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def checkpoint_folder(
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
     inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
-    return home / "checkpoints" / f"{ranker}-{digest(inputs, moments)[:16]}"
+    return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:16]}")
 
 
 def _is_finished(folder: Path) -> bool:

@@ -12,8 +12,8 @@ from typing import Self
 from recommender.errors import ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
 from serving import config
-from serving.deployed import FILE as DEPLOYED
 from serving.deployed import Deployed
 from serving.deployer import torchserve
 from serving.deployer.management import LOOPBACK, NO_LOOPBACK_PROXY
@@ -50,8 +50,8 @@ class Deployment:
         Raises:
             ServingError: Gateway or TorchServe exited by itself; names it.
         """
-        state = self.settings.serving_state
-        gateway, server = known(_pid_file(state, NAME)), known(_pid_file(state, torchserve.NAME))
+        state = ServingState.of(self.settings)
+        gateway, server = known(state.pid_file(NAME)), known(state.pid_file(torchserve.NAME))
         if gateway is not None and server is not None:
             Deployer(self.settings).follow([gateway, server])
 
@@ -76,13 +76,13 @@ def serve(settings: Settings) -> Deployment:
             ready. Nothing is left running.
     """
     settings = config.absolute(settings)
-    state = settings.serving_state
-    if find(_pid_file(state, NAME)) is not None:
-        raise ServingError(f"the endpoint runs already ({_pid_file(state, NAME)}); stop it first: recommender stop")
+    state = ServingState.of(settings)
+    if find(state.pid_file(NAME)) is not None:
+        raise ServingError(f"the endpoint runs already ({state.pid_file(NAME)}); stop it first: recommender stop")
     if Registry(settings.home).champion() is None:
-        raise ServingError(f"{settings.home / 'registry'}: no champion yet; train one: recommender run")
+        raise ServingError(f"{Home.of(settings).registry}: no champion yet; train one: recommender run")
     require_free(settings.serving.host, settings.serving.port, "the gateway", "port")
-    (state / DEPLOYED).unlink(missing_ok=True)
+    state.deployed.unlink(missing_ok=True)
     torchserve.start_torchserve(settings)
     try:
         Deployer(settings).refresh()
@@ -99,7 +99,7 @@ def start_gateway(settings: Settings) -> Running:
     # One thread each: the gateway computes nothing that would use more.
     environment = {**os.environ, **config.export(settings), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "serving.gateway"]
-    return start(command, name=NAME, state=settings.serving_state, environment=environment, folder=Path.cwd())
+    return start(command, name=NAME, state=ServingState.of(settings), environment=environment, folder=Path.cwd())
 
 
 def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
@@ -108,7 +108,7 @@ def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
     Raises:
         ServingError: The gateway exited, or time ran out; holds what keeps it from being ready and the end of its log.
     """
-    url, state = Deployment(settings).url, settings.serving_state
+    url, state = Deployment(settings).url, ServingState.of(settings)
     deadline, answer = time.monotonic() + seconds, "no answer"
     while time.monotonic() < deadline:
         try:
@@ -119,7 +119,7 @@ def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
                 answer = error.read()[:500].decode(errors="replace")
         except OSError as error:
             answer = str(error)
-        if find(_pid_file(state, NAME)) is None:
+        if find(state.pid_file(NAME)) is None:
             raise ServingError(f"the gateway exited while it started. {last_lines(state, NAME)}")
         time.sleep(0.1)
     raise ServingError(f"the gateway did not become ready within {seconds:.0f} s: {answer}. {last_lines(state, NAME)}")
@@ -131,11 +131,7 @@ def stop(settings: Settings) -> bool:
     The gateway stops first and finishes requests in flight, then TorchServe.
     """
     settings = config.absolute(settings)
-    gateway = find(_pid_file(settings.serving_state, NAME))
+    gateway = find(ServingState.of(settings).pid_file(NAME))
     if gateway is not None:
         gateway.stop(patience_s=STOP_S)
     return torchserve.stop_torchserve(settings) or gateway is not None
-
-
-def _pid_file(state: Path, name: str) -> Path:
-    return state / f"{name}.pid"

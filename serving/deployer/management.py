@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from recommender.errors import ServingError
 from recommender.settings import Settings
+from recommender.storage.home import ServingState
 from serving.archive import MODEL_NAME
 from serving.deployer.processes import Running, last_lines
 
@@ -40,7 +41,7 @@ class TorchServe:
     @property
     def model_store(self) -> Path:
         """The folder from which TorchServe loads archives."""
-        return self.settings.serving_state / "model_store"
+        return ServingState.of(self.settings).model_store
 
     @property
     def inference_port(self) -> int:
@@ -156,7 +157,7 @@ class TorchServe:
         return answer
 
     def _last_lines(self, lines: int = 15) -> str:
-        return last_lines(self.settings.serving_state, "torchserve", lines)
+        return last_lines(ServingState.of(self.settings), "torchserve", lines)
 
     def _call(
         self, method: str, path: str, *, port: int | None = None, content: bytes | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recommender.errors import ServingError
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
 
 PATIENCE_S = 10.0
@@ -86,12 +87,14 @@ class Running:
         self.pid_file.unlink(missing_ok=True)
 
 
-def start(command: Sequence[str], *, name: str, state: Path, environment: Mapping[str, str], folder: Path) -> Running:
+def start(
+    command: Sequence[str], *, name: str, state: ServingState, environment: Mapping[str, str], folder: Path
+) -> Running:
     """Start a process as leader of its own session.
 
-    What it prints is appended to `state`/logs/`name`.out; its structured log is `state`/logs/`name`.log.
+    What it prints is appended to `state.output(name)`. Its structured log, which it writes itself, is `state.log(name)`.
     """
-    output_file, pid_file = _output(state, name), state / f"{name}.pid"
+    output_file, pid_file = state.output(name), state.pid_file(name)
     output_file.parent.mkdir(parents=True, exist_ok=True)
     with output_file.open("ab") as output:
         process = subprocess.Popen(
@@ -131,17 +134,13 @@ def known(pid_file: Path) -> Running | None:
         raise ServingError(f"{pid_file}: not a pid file; stop the process by hand and delete the file") from None
 
 
-def last_lines(state: Path, name: str, lines: int = 15) -> str:
+def last_lines(state: ServingState, name: str, lines: int = 15) -> str:
     """The end of a process's log and of what else it printed, with the files' names, for an error message."""
-    files = (state / "logs" / f"{name}.log", _output(state, name))
+    files = (state.log(name), state.output(name))
     ends = {file: end for file in files if (end := _tail(file, lines))}
     if not ends:
         return f"{files[0]} is empty"
     return "\n".join(f"{file} ends with:\n{end}" for file, end in ends.items())
-
-
-def _output(state: Path, name: str) -> Path:
-    return state / "logs" / f"{name}.out"
 
 
 def _tail(log: Path, lines: int) -> str:

@@ -10,12 +10,12 @@ requests in flight finish, unregister the old version. A version that does not g
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from recommender import logs
 from recommender.errors import RecommenderError, ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
 from serving import config
 from serving.archive import archive_name, build_archive
 from serving.deployed import Deployed
@@ -28,8 +28,6 @@ FOLLOW_S = 2.0
 GRACE_S = 1.0
 """The gateway reads `deployed.json` five times a second. After this only requests in flight ask the old version."""
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
-ALIVE = "deployer.alive"
-"""Touched at every look at the registry. The container's probes in k8s/base/serving.yaml read its time."""
 STOPPING_S = 4.0
 """A stopped process is dead for at most this long before its pid file goes. One that died by itself keeps it."""
 MAX_REASON = 2_000
@@ -48,9 +46,9 @@ class Deployer:
         return TorchServe(self.settings)
 
     @property
-    def state(self) -> Path:
-        """The folder of what this replica keeps for itself."""
-        return self.settings.serving_state
+    def state(self) -> ServingState:
+        """What this replica keeps for itself."""
+        return ServingState.of(self.settings)
 
     def refresh(self) -> Deployed:
         """Serve the registry's champion and canary.
@@ -65,9 +63,9 @@ class Deployer:
             RegistryError: The registry has no champion.
         """
         began_s = time.monotonic()
-        status, before = Registry(self.settings.home).status(), Deployed.load(self.state)
+        status, before = Registry(self.settings.home).status(), Deployed.load(self.state.root)
         if status.champion is None:
-            raise ServingError(f"{self.settings.home / 'registry'}: no champion yet; train one: recommender run")
+            raise ServingError(f"{Home.of(self.settings).registry}: no champion yet; train one: recommender run")
         wanted = (status.champion.version, status.canary.version if status.canary else None)
         share = status.canary.share if status.canary else 0.0
         if self._is_deployed(wanted, share, before):
@@ -82,7 +80,7 @@ class Deployer:
             canary = None
         after = Deployed(champion, canary, share if canary else 0.0, failed)
         self.torchserve.set_default(champion)
-        after.save(self.state)
+        after.save(self.state.root)
         log.info(
             "deployed",
             champion=champion,
@@ -107,7 +105,7 @@ class Deployer:
                 self.refresh()
             except RecommenderError as error:
                 log.error("refresh failed", problem=f"{type(error).__name__}: {error}")
-            (self.state / ALIVE).touch()
+            self.state.deployer_alive.touch()
             time.sleep(FOLLOW_S)
         deadline = time.monotonic() + STOPPING_S
         while time.monotonic() < deadline:
@@ -191,6 +189,7 @@ def main() -> None:
     """Follow the registry until SIGTERM (the deployer container of a serving pod)."""
     logs.configure(process="deployer")
     settings = config.absolute(config.of_environment())
-    settings.serving_state.mkdir(parents=True, exist_ok=True)
-    (settings.serving_state / ALIVE).touch()
+    state = ServingState.of(settings)
+    state.root.mkdir(parents=True, exist_ok=True)
+    state.deployer_alive.touch()
     Deployer(settings).follow()

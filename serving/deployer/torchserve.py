@@ -19,6 +19,7 @@ from typing import Any
 
 from recommender.errors import ServingError
 from recommender.settings import Settings
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import digest, write_text
 from serving import config
 from serving.deployer.management import LOOPBACK, RESPONSE_S, TorchServe
@@ -43,15 +44,15 @@ def start_torchserve(settings: Settings) -> Running:
         ServingError: It runs already, a port is busy (named), or it did not start.
     """
     settings = config.absolute(settings)
-    serving, state = settings.serving, settings.serving_state
-    pid_file = state / f"{NAME}.pid"
+    serving, state = settings.serving, ServingState.of(settings)
+    pid_file = state.pid_file(NAME)
     if find(pid_file) is not None:
         raise ServingError(f"TorchServe runs already ({pid_file}); stop it first: recommender stop")
     require_free(serving.inference_host, serving.inference_port, "TorchServe's inference API", "inference_port")
     require_free(LOOPBACK, serving.management_port, "TorchServe's management API", "management_port")
     require_free(serving.inference_host, serving.metrics_port, "TorchServe's metrics API", "metrics_port")
     command, environment = prepare(settings)
-    running = start(command, name=NAME, state=state, environment=environment, folder=state)
+    running = start(command, name=NAME, state=state, environment=environment, folder=state.root)
     try:
         TorchServe(settings).wait_up(running)
     except BaseException:
@@ -62,10 +63,11 @@ def start_torchserve(settings: Settings) -> Running:
 
 def stop_torchserve(settings: Settings) -> bool:
     """Stop the TorchServe of this state folder with its workers, and tell whether one ran."""
-    running = find(settings.serving_state / f"{NAME}.pid")
+    state = ServingState.of(settings)
+    running = find(state.pid_file(NAME))
     if running is not None:
         running.stop()
-    shutil.rmtree(_temporary(settings.serving_state), ignore_errors=True)
+    shutil.rmtree(_temporary(state.root), ignore_errors=True)
     return running is not None
 
 
@@ -80,15 +82,15 @@ def prepare(settings: Settings, *, console: bool = False) -> tuple[list[str], di
     package, java = find_spec("ts"), _java()
     if package is None or package.origin is None:
         raise ServingError("TorchServe is not installed; install the `serving` extra")
-    state = settings.serving_state
-    store, home, temporary = TorchServe(settings).model_store, Path(package.origin).parent, _temporary(state)
-    for folder in (store, state / "logs", temporary):
+    state = ServingState.of(settings)
+    installed, temporary = Path(package.origin).parent, _temporary(state.root)
+    for folder in (state.model_store, state.logs, temporary):
         folder.mkdir(parents=True, exist_ok=True)
-    properties = state / "torchserve.properties"
-    write_text(properties, "".join(f"{key}={value}\n" for key, value in _properties(settings, store).items()))
+    properties = _properties(settings, state.model_store)
+    write_text(state.torchserve_properties, "".join(f"{key}={value}\n" for key, value in properties.items()))
     command = [
         java,
-        f"-Dmodel_server_home={home.parent}",
+        f"-Dmodel_server_home={installed.parent}",
         f"-Djava.io.tmpdir={temporary}",
         f"-Dlog4j2.configurationFile={LOG_CONFIGURATION}",
         f"-Drecommender.console={'ALL' if console else 'OFF'}",
@@ -96,22 +98,22 @@ def prepare(settings: Settings, *, console: bool = False) -> tuple[list[str], di
         f"-Xmx{HEAP_MIB}m",
         "-XX:+UseSerialGC",
         "-cp",
-        f"{home / 'frontend'}/*",
+        f"{installed / 'frontend'}/*",
         "org.pytorch.serve.ModelServer",
         "--python",
         sys.executable,
         "-f",
-        str(properties),
+        str(state.torchserve_properties),
         "-s",
-        str(store),
+        str(state.model_store),
         "-ncs",
     ]
     environment = {
         **{name: value for name, value in os.environ.items() if name not in REFUSED_VARIABLES},
         **config.export(settings),
         "TMPDIR": str(temporary),
-        "LOG_LOCATION": str(state / "logs"),
-        "METRICS_LOCATION": str(state / "logs"),
+        "LOG_LOCATION": str(state.logs),
+        "METRICS_LOCATION": str(state.logs),
         # One thread per worker: more load is served by more workers, not by more threads.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -180,7 +182,7 @@ def main() -> None:
     """Become TorchServe, as the container's PID 1, so that the signal of a stopping pod reaches Java."""
     settings = config.absolute(config.of_environment())
     command, environment = prepare(settings, console=True)
-    os.chdir(settings.serving_state)
+    os.chdir(ServingState.of(settings).root)
     os.execve(command[0], command, environment)
 
 

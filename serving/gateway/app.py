@@ -12,6 +12,7 @@ from recommender import logs
 from recommender.decisions.log import DecisionLog, UnknownRequest
 from recommender.secrets import secret
 from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
 from serving.answer import Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
 from serving.gateway import openapi
@@ -99,10 +100,10 @@ class _Gateway:
         self._expected = None if token is None else f"Bearer {token}".encode()
         self.metrics = Metrics()
         self.shops = ShopFollower(settings)
-        self.deployed = Follower(settings.serving_state)
+        self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
         self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port)
-        self.decisions = DecisionLog(settings.home / "decisions")
+        self.decisions = DecisionLog(Home.of(settings).decisions)
         model = Model(settings=settings, deployed=self.deployed, inference=self.inference, metrics=self.metrics)
         self.readiness = Readiness(self.shops, self.deployed, model)
         self.recommender = Recommender(

@@ -14,9 +14,10 @@ from concurrent.futures import TimeoutError as WaitedTooLong
 from pathlib import Path
 from typing import Protocol
 
-from recommender.errors import FeatureStoreError, SettingsError
+from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import PackedUser, ServingSchema
-from recommender.settings import Settings
+from recommender.settings import Settings, choose
+from recommender.storage.home import Home
 from serving.online_store.feast_format import KEY_VERSION, bytes_value
 from serving.online_store.redis_store import RedisStore
 from serving.online_store.sqlite_store import SqliteStore
@@ -38,8 +39,8 @@ class OnlineStore(Protocol):
         """Release connections."""
 
 
-STORES: dict[str, Callable[[Settings], OnlineStore]] = {"sqlite": SqliteStore.of, "redis": RedisStore.of}
-"""What opens a store, by the name that the setting `store.kind` gives it."""
+READERS: dict[str, Callable[[Settings], OnlineStore]] = {"sqlite": SqliteStore.of, "redis": RedisStore.of}
+"""What reads an online store, by its name in the setting `store.kind`."""
 
 
 class OnlineStoreClient:
@@ -63,11 +64,9 @@ class OnlineStoreClient:
         Raises:
             SettingsError: The settings name an unknown kind of store; lists the known ones.
         """
-        opener = STORES.get(settings.store.kind)
-        if opener is None:
-            raise SettingsError(f"store.kind: unknown online store {settings.store.kind!r}; known: {', '.join(STORES)}")
+        store = choose(READERS, settings.store.kind, "store.kind")(settings)
         timeout_s = settings.serving.store_deadline_ms / 1_000
-        return cls(opener(settings), settings.home / "feature_store", timeout_s=timeout_s)
+        return cls(store, Home.of(settings).feature_store.root, timeout_s=timeout_s)
 
     def read(self, user_id: str, timeout_s: float | None = None) -> PackedUser | None:
         """Read one user, or None when the store does not know the user.

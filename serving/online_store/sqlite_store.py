@@ -11,6 +11,7 @@ from urllib.parse import quote
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from serving.online_store.feast_format import entity_key
 
 
@@ -26,7 +27,7 @@ class SqliteStore:
     @classmethod
     def of(cls, settings: Settings) -> "SqliteStore":
         """The store of these settings, which waits for a locked file as long as a read may take."""
-        return cls(settings.home / "feature_store" / "online.db", settings.serving.store_deadline_ms / 1_000)
+        return cls(Home.of(settings).feature_store.online_database, settings.serving.store_deadline_ms / 1_000)
 
     def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
         """Feast's serialised value of the user, or None when the store does not know the user.

@@ -22,6 +22,7 @@ from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import bundle
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from serving import config, wire
 from serving.answer import POPULAR, Ranking
 from serving.archive import BUNDLE
@@ -154,12 +155,12 @@ class CampaignRankerHandler:
             return unpack(user_id, content, self.layouts)
         except FeatureStoreError:
             # Perhaps a layout that a run has begun to write since the schema was read.
-            self.layouts = ServingSchema.load(self.settings.home / "feature_store").by_layout()
+            self.layouts = ServingSchema.load(Home.of(self.settings).feature_store.root).by_layout()
             return unpack(user_id, content, self.layouts)
 
     def _user_without_features(self, asked: ScoringRequest) -> Shopper:
         """A user without features, in the layout that the store holds now."""
-        names = ServingSchema.load(self.settings.home / "feature_store").layouts[0]
+        names = ServingSchema.load(Home.of(self.settings).feature_store.root).layouts[0]
         return user_without_features(names, self._shop().catalogue.taxonomy_version, asked.as_of_us)
 
     def _moment(self, as_of: str | None) -> int:

@@ -14,10 +14,11 @@ import pytest
 from worlds import run, world
 
 from pipelines.local import LocalRun
-from pipelines.training_run import reports
 from recommender.matching.catalogue import Catalogue
 from recommender.registry import Registry
+from recommender.report.last_run import LastRun
 from recommender.settings import TrainingSettings
+from recommender.storage.home import Home
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LocalRun]:
 def test_a_challenger_that_sees_what_the_champion_cannot_is_promoted_to_canary(promoted: tuple[Path, LocalRun]) -> None:
     home, made = promoted
     settings = world(home, preference="sequence", window_days=30)
-    verdict = reports(settings).verdict()
+    verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.decision == "PROMOTE", verdict.reasons
     status = Registry(settings.home).status()
     assert status.champion is not None
@@ -41,10 +42,10 @@ def test_a_challenger_that_sees_what_the_champion_cannot_is_promoted_to_canary(p
     assert status.canary is not None
     assert status.canary.ranker == "transformer"
     assert status.canary.share == settings.serving.canary_share
-    assert [step.name for step in made.steps][-2:] == ["package", "deploy"]
-    archive = made.artifact("package", "archive")
-    assert archive is not None
-    assert archive.stat().st_size > 1000
+    assert made.steps[-1].name == "deploy"
+    origin = LastRun(Home.of(settings)).origin()
+    assert origin is not None
+    assert origin.run == made.id
 
 
 def recommender(home: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +113,7 @@ def test_report_shows_the_verdict_and_each_ranker_over_all_campaigns(
 ) -> None:
     home, _ = promoted
     said = succeeds(home, tmp_path, "report")
-    last = reports(world(home, preference="sequence", window_days=30))
+    last = LastRun(Home(home))
     verdict, evaluation = last.verdict(), last.evaluation()
     assert evaluation.test is not None
     assert {verdict.decision, verdict.challenger, verdict.champion} <= set(said.split())
@@ -172,21 +173,21 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_challenger_that_is_not_better_is_held_and_the_champion_stays(held: Path) -> None:
     settings = world(held, preference="affinity")
-    verdict = reports(settings).verdict()
+    verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.decision == "HOLD"
     assert verdict.new
     status = Registry(held).status()
     assert status.canary is None
     assert status.champion is not None
     assert status.champion.ranker == "logistic"
-    assert set(reports(settings).pages) == {"data validation", "evaluation"}
+    assert set(LastRun(Home.of(settings)).pages) == {"data validation", "training", "evaluation"}
 
 
 def test_a_second_run_on_unchanged_inputs_says_nothing_new_and_trains_nothing(held: Path) -> None:
     settings = world(held, preference="affinity")
     champion = Registry(held).champion()
     made, _ = run(settings)
-    verdict = reports(settings).verdict()
+    verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.decision == "HOLD"
     assert verdict.headline.startswith("Nothing new")
     assert {step.status for step in made.steps if step.name.startswith("train-ranker")} == {"cached"}
@@ -199,7 +200,7 @@ def test_a_changed_configuration_is_a_new_challenger_against_the_same_champion(h
     training = TrainingSettings(threads=1, challenger="rate_rule", baselines=("logistic",))
     settings = world(held, preference="affinity", training=training)
     run(settings)
-    verdict = reports(settings).verdict()
+    verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.champion == champion
     assert verdict.challenger.startswith("rate_rule-")
     assert verdict.new

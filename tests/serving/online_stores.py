@@ -9,6 +9,7 @@ from feature_sets import AS_OF
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import ServingSettings, Settings
+from recommender.storage.home import Home
 
 ODD_IDS = [
     "",
@@ -40,7 +41,7 @@ def ends_in_time(action: Callable[[], object], words: str) -> bool:
 
 
 def write_schema(settings: Settings) -> None:
-    (settings.home / "feature_store").mkdir(parents=True)
+    Home.of(settings).feature_store.root.mkdir(parents=True)
     ServingSchema(
         project="campaigns",
         view="user_serving",
@@ -51,4 +52,4 @@ def write_schema(settings: Settings) -> None:
         features_hash="",
         catalogue_hash="",
         as_of=AS_OF.isoformat(),
-    ).save(settings.home / "feature_store")
+    ).save(Home.of(settings).feature_store.root)

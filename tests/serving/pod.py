@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,9 +65,11 @@ class Pod:
     python: str = sys.executable
     token: str = ""
     containers: list[Container] = field(default_factory=list)
+    tmp: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="pod-")))
+    """Short, as a container's /tmp is: TorchServe's worker sockets lie in it, and a socket's path holds 107 bytes."""
 
     def __post_init__(self) -> None:
-        for name in ("settings", "state", "tmp", "secrets"):
+        for name in ("settings", "state", "secrets"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "judgement.toml", self.folder)
         chosen, as_of = self.settings.serving, self.settings.time.as_of
@@ -86,15 +89,15 @@ class Pod:
         """Start a container with the manifest's command and environment."""
         (spec,) = (one for one in _containers() if one["name"] == name)
         mounts = {
-            "/etc/recommender": "settings",
-            "/run/recommender": "state",
-            "/run/secrets/recommender": "secrets",
-            "/tmp": "tmp",
+            "/etc/recommender": self.folder / "settings",
+            "/run/recommender": self.state,
+            "/run/secrets/recommender": self.folder / "secrets",
+            "/tmp": self.tmp,
         }
         environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         for variable in spec["env"]:
             mount = max((one for one in mounts if variable["value"].startswith(one)), key=len)
-            environment[variable["name"]] = variable["value"].replace(mount, str(self.folder / mounts[mount]), 1)
+            environment[variable["name"]] = variable["value"].replace(mount, str(mounts[mount]), 1)
         command = [self.python if word == "python" else word for word in spec["command"]]
         log = self.folder / f"{name}-{len(self.containers)}.log"
         with log.open("wb") as output:
@@ -121,6 +124,7 @@ class Pod:
             if container.launcher.poll() is None:
                 os.killpg(container.launcher.pid, signal.SIGKILL)
                 container.launcher.wait()
+        shutil.rmtree(self.tmp, ignore_errors=True)
 
 
 def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 180.0) -> None:

@@ -56,9 +56,9 @@ def test_odd_users_are_found_and_unknown_ones_are_none_in_every_store(
 
 
 def test_a_locked_sqlite_ends_the_read_in_time_and_the_next_one_works(tmp_path: Path, settings: Settings) -> None:
-    home = materialise(shop(tmp_path / "features", num_users=3), settings)
-    client = OnlineStoreClient.open(settings.model_copy(update={"serving": PATIENT}))
-    with closing(sqlite3.connect(home / "online.db", isolation_level=None)) as locker:
+    folder = materialise(shop(tmp_path / "features", num_users=3), settings)
+    client = OnlineStoreClient.open(settings.updated(serving=PATIENT))
+    with closing(sqlite3.connect(folder.online_database, isolation_level=None)) as locker:
         locker.execute("PRAGMA journal_mode=DELETE")
         locker.execute("BEGIN EXCLUSIVE")
         assert ends_in_time(lambda: client.read("user 1", timeout_s=0.04), "did not answer within 40 ms")
@@ -93,10 +93,10 @@ def test_a_store_that_was_removed_and_written_anew_is_read_without_a_restart(
 def test_a_layout_that_the_schema_does_not_know_is_an_error_not_a_guess(
     tmp_path: Path, settings: Settings, client: OnlineStoreClient
 ) -> None:
-    home = materialise(shop(tmp_path / "features", num_users=3), settings)
-    (stored,) = ServingSchema.load(home).layouts
-    text = (home / SCHEMA_FILE).read_text()
-    (home / SCHEMA_FILE).write_text(text.replace("base__f0", "base__other"))
+    folder = materialise(shop(tmp_path / "features", num_users=3), settings).root
+    (stored,) = ServingSchema.load(folder).layouts
+    text = (folder / SCHEMA_FILE).read_text()
+    (folder / SCHEMA_FILE).write_text(text.replace("base__f0", "base__other"))
     with pytest.raises(FeatureStoreError, match=layout_of(stored).hex()):
         client.read("user 1", timeout_s=5)
 

@@ -12,6 +12,7 @@ from conftest import Shop, with_serving
 
 from recommender.decisions.log import find
 from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
 from serving import wire
 from serving.deployed import Deployed
 from serving.gateway import app as gateway
@@ -42,7 +43,7 @@ class ModelServer(ThreadingHTTPServer):
 
 def stored(home: Path) -> dict[str, bytes]:
     """What the materialise step packed, by user."""
-    table = pq.read_table(home / "feature_store" / "offline" / "serving.parquet", columns=["user_id", "packed"])
+    table = pq.read_table(Home(home).feature_store.packed_users, columns=["user_id", "packed"])
     return dict(zip(table["user_id"].to_pylist(), table["packed"].to_pylist(), strict=True))
 
 
@@ -52,7 +53,7 @@ def test_the_gateway_sends_every_user_s_packed_bytes_as_the_store_holds_them(sho
     thread.start()
     update = {"inference_port": server.server_port}
     settings = with_serving(home, serving=home.serving.model_copy(update=update))
-    Deployed(champion="v1").save(settings.serving_state)
+    Deployed(champion="v1").save(ServingState.of(settings).root)
     users = shop.users[:50]
     asked = {"num_campaigns": 4, "num_items": 0, "campaign_ids": ["a", "ü"], "context": {"page": "home", "price": 1e20}}
 
@@ -72,7 +73,7 @@ def test_the_gateway_sends_every_user_s_packed_bytes_as_the_store_holds_them(sho
     packed = stored(settings.home)
     assert [content for _, content in received] == [packed[user] for user in users]
     assert [request.request.model_dump() for request, _ in received] == [{"user_id": u, **asked} for u in users]
-    records = [find(settings.home / "decisions", response.json()["request_id"]) for response in responses]
+    records = [find(Home.of(settings).decisions, response.json()["request_id"]) for response in responses]
     assert [(r["user_id"], r["candidates"], r["context"]) for r in records] == [
         (user, asked["campaign_ids"], asked["context"]) for user in users
     ]

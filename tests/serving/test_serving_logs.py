@@ -10,6 +10,7 @@ import pytest
 from conftest import Endpoint
 
 from recommender.errors import ServingError
+from recommender.storage.home import ServingState
 from serving.archive import write_archive
 from serving.deployer.management import TorchServe
 
@@ -26,7 +27,7 @@ class Tail:
     """What is appended to a log of the endpoint from now on."""
 
     def __init__(self, endpoint: Endpoint, name: str) -> None:
-        self.file: Path = endpoint.settings.serving_state / "logs" / name
+        self.file: Path = ServingState.of(endpoint.settings).logs / name
         self.start = self.file.stat().st_size
 
     def text(self) -> str:
@@ -86,7 +87,7 @@ def test_torchserve_and_its_workers_write_nothing_for_a_request_that_works(endpo
 
 
 def test_a_worker_s_lines_are_json_and_name_the_version(endpoint: Endpoint) -> None:
-    text = (endpoint.settings.serving_state / "logs" / "torchserve.log").read_text()
+    text = ServingState.of(endpoint.settings).log("torchserve").read_text()
     ours = [json.loads(line) for line in text.splitlines() if line.startswith('{"timestamp"')]
     ready = {line["model_version"] for line in ours if line["event"] == "worker ready"}
     details = endpoint.client.get("/readyz").json()["details"]
