@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.verbs import Verbs
+from recommender import logs
 from recommender.errors import SettingsError
 from recommender.settings import Settings, TimeSettings, load_settings
 from recommender.storage.home import Home
@@ -61,6 +62,16 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
         except SettingsError:
             raise SettingsError(f"--as-of {as_of}: neither a date (2017-12-31) nor a time (2017-12-31T18:00)") from None
     return chosen
+
+
+@app.callback()
+def common(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show what the command logs, on stderr.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    logs.configure(process="cli", level="INFO" if verbose else "WARNING")
 
 
 @app.command(rich_help_panel=FIRST)
