@@ -239,6 +239,17 @@ def tune(
     tune_ranker(settings_of(settings, data), ranker, trials=trials, folds=folds)
 
 
+@app.command(rich_help_panel=FIRST)
+def rankers(
+    name: Annotated[str | None, typer.Argument(help="One ranker. Without it: all of them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """List the rankers with their hyperparameters: defaults, allowed values, searched ranges and meaning."""
+    from cli.rankers import show_rankers
+
+    show_rankers(name, as_json=as_json)
+
+
 @app.command(rich_help_panel=LATER, name="next-items")
 def next_items(
     interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
