@@ -2,6 +2,7 @@
 
 import os
 import string
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,13 @@ def open_store(settings: Settings) -> "FeatureStore":
     from feast import FeatureStore, RepoConfig
 
     store_folder(settings).root.mkdir(parents=True, exist_ok=True)
-    return FeatureStore(config=RepoConfig(**store_config(settings)))
+    config = store_config(settings)
+    store = FeatureStore(config=RepoConfig(**config))
+    if config["registry"]["registry_type"] == "sql":
+        registry: Any = store.registry
+        # Feast never closes its connections to the registry's database; here they end with the store.
+        weakref.finalize(store, registry.write_engine.dispose)
+    return store
 
 
 def _fill(value: Any, variables: dict[str, str], file: Path) -> Any:

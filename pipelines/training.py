@@ -5,7 +5,7 @@
                                                                   gate -> publish, and PROMOTE -> deploy | HOLD
 
 Steps that only turn inputs into outputs are cached. Their keys hold what changes the result and KFP cannot see: the data's
-hash, the settings, the code's version. Steps that change anything outside their outputs (the feature store, the registry, what is
+hash, the settings, the identity of the code that the step runs. Steps that change anything outside their outputs (the feature store, the registry, what is
 published) are never cached.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.python_component import PythonComponent
 
 from components.build_features import build_features
 from components.build_training_set import build_training_set
@@ -28,7 +29,9 @@ from components.register import register
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
 from pipelines.cluster import DATA, SMALL, TRAINING, Cluster, Size, place
+from recommender.models.campaign import ranker_modules
 from recommender.settings import Settings
+from recommender.storage.code_identity import code_identity
 
 NAME = "campaign-training"
 TITLE = "Campaign recommendation: training"
@@ -65,16 +68,18 @@ def training_pipeline_for(
     gpu = settings.training.device == "cuda"
 
     @dsl.pipeline(name=NAME, display_name=TITLE, description=__doc__)
-    def training_pipeline(settings: str, data_settings: str, source_identity: str, code_version: str) -> None:
-        read = ingest(settings=data_settings, source_identity=source_identity, code_version=code_version)
+    def training_pipeline(settings: str, data_settings: str, source_identity: str) -> None:
+        read = ingest(settings=data_settings, source_identity=source_identity, code_version=code_of(ingest))
         placed(read, "Read the source into tables", DATA, cached=identified_source)
 
-        key: dict[str, Any] = {"settings": data_settings, "code_version": code_version}
-        valid = validate_data(**key, data_hash=read.outputs["Output"], raw=read.outputs["tables"])
+        key: dict[str, Any] = {"settings": data_settings}
+        valid = validate_data(
+            **key, code_version=code_of(validate_data), data_hash=read.outputs["Output"], raw=read.outputs["tables"]
+        )
         placed(valid, "Validate the tables", DATA, cached=True)
         tables, key["data_hash"] = valid.outputs["tables"], valid.outputs["Output"]
 
-        featured = build_features(**key, tables=tables)
+        featured = build_features(**key, code_version=code_of(build_features), tables=tables)
         placed(featured, "Build features as of each decision", DATA, cached=True)
         features = featured.outputs["features"]
 
@@ -82,7 +87,7 @@ def training_pipeline_for(
         placed(stored, "Materialise for training and serving", DATA, cached=False)
 
         key["data_hash"] = stored.output
-        pairs = build_training_set(**key, features=features, tables=tables)
+        pairs = build_training_set(**key, code_version=code_of(build_training_set), features=features, tables=tables)
         placed(pairs, "Build the training set, point in time", DATA, cached=True)
         training_set = pairs.outputs["training_set"]
         key["settings"] = settings
@@ -92,9 +97,13 @@ def training_pipeline_for(
         placed(data, "Publish the training set", SMALL, cached=False)
 
         with dsl.ParallelFor(list(baselines), parallelism=1) as ranker:
-            baseline = train_ranker(**key, ranker=ranker, training_set=training_set)
+            baseline = train_ranker(
+                **key, code_version=code_of(train_ranker, *baselines), ranker=ranker, training_set=training_set
+            )
             placed(baseline, "Train a baseline", TRAINING, cached=True)
-        trained = train_ranker(**key, ranker=challenger, training_set=training_set)
+        trained = train_ranker(
+            **key, code_version=code_of(train_ranker, challenger), ranker=challenger, training_set=training_set
+        )
         placed(trained, "Train the challenger", TRAINING, cached=True, gpu=gpu)
 
         entered = register(
@@ -135,3 +144,8 @@ def training_pipeline_for(
             placed(kept, "Hold: the champion stays", SMALL, cached=False)
 
     return training_pipeline
+
+
+def code_of(step: PythonComponent, *rankers: str) -> str:
+    """Identity of the code that a step runs, `rankers` included: part of its cache key."""
+    return code_identity(step.python_func.__module__, *(module for name in rankers for module in ranker_modules(name)))

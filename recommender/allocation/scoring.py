@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,7 @@ class BulkScorer:
     """The champion with the features and the catalogue that it scores."""
 
     version: str
-    ranker: Ranker
+    ranker: Ranker[Any]
     catalogue: Catalogue
     users: Path
     schema: ServingSchema
@@ -74,8 +75,8 @@ class BulkScorer:
         return datetime.fromisoformat(self.schema.as_of)
 
     def live_campaigns(self) -> NDArray[np.int32]:
-        """Rows of the campaigns that are live at `as_of`."""
-        return self.catalogue.live(microseconds(self.as_of))
+        """Rows of the campaigns that are live at `as_of`, most popular first: equal scores keep that order, as in an answer."""
+        return self.catalogue.popular(self.catalogue.live(microseconds(self.as_of)))
 
     def campaigns(self, campaign_ids: Sequence[str]) -> NDArray[np.int32]:
         """Rows of these campaigns.
@@ -110,8 +111,8 @@ class BulkScorer:
         num_users, num_campaigns = len(shoppers), len(campaigns_C)
         users_N = np.repeat(np.arange(num_users, dtype=np.int32), num_campaigns)
         campaigns_N = np.tile(campaigns_C, num_users)
-        decided_us_U = np.full(num_users, microseconds(self.as_of), dtype=np.int64)
-        examples = build(shoppers, users_N, campaigns_N, self.catalogue, decided_us_U)
+        decided_us_N = np.full(len(users_N), microseconds(self.as_of), dtype=np.int64)
+        examples = build(shoppers, users_N, campaigns_N, self.catalogue, decided_us_N)
         score_UC = self.ranker.score(examples).redeem_N.reshape(num_users, num_campaigns)
         best_UC = np.argsort(-score_UC, axis=1, kind="stable")
         columns = (

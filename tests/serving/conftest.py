@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from servers import free_ports
 
 from recommender.decisions.log import find
 from recommender.engine.context import FitContext
@@ -21,7 +21,7 @@ from recommender.registry import Registry, bundle
 from recommender.settings import ServingSettings, Settings, TimeSettings
 from recommender.storage.home import Home
 from serving import config
-from serving.deployer.deploy import Deployment, serve
+from serving.deployer.endpoint import Deployment, serve
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,6 @@ class Shop:
     def live(self) -> list[str]:
         rows = self.catalogue.live(round(self.as_of.timestamp() * 1e6))
         return [self.catalogue.campaign_ids[row] for row in rows]
-
-
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def serving_settings(**dials: Any) -> ServingSettings:
@@ -101,11 +91,12 @@ def candidate(shop: Shop, folder: Path, *, ranker: str = "logistic", **hyper: An
 
     data = TrainingSet.open(shop.training_set)
     mask = data.decided_in(None, data.log_end)
-    fitted = ranker_class(ranker).fit(
+    cls = ranker_class(ranker)
+    fitted = cls.fit(
         data.examples(mask),
         data.labels_at(data.log_end, mask),
         corpus=data.corpus(data.log_end),
-        config=hyper,
+        config=cls.Config.parse(hyper, owner=ranker),
         context=FitContext(),
     )
     lineage = {
