@@ -1,6 +1,7 @@
 """What every verb of the command does with an error."""
 
 import errno
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -19,7 +20,8 @@ REFUSALS = {
 class Verbs(TyperGroup):
     """An error raised on purpose, and what the system refuses, is a message and exit code 2, never a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> object:
+        """Run the verb, and turn an expected error into a message and exit code 2."""
         try:
             return super().invoke(ctx)
         except (RecommenderError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Step 3: portraits, item and campaign features, affinities, histories and labels, each as of its decision."""
+"""Pipeline step: portraits, item and campaign features, affinities, histories and labels, each as of its decision."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Output
@@ -7,15 +7,19 @@ from components.images import PIPELINE_IMAGE
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
-def build_features(settings: str, code_version: str, data_hash: str, tables: Input[Dataset], features: Output[Dataset]):
+def build_features(
+    settings: str, code_version: str, data_hash: str, tables: Input[Dataset], features: Output[Dataset]
+) -> None:
     """Build every feature from nothing later than its decision time."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.datasets.periods import resolve
     from recommender.datasets.tables import open_tables
     from recommender.features import build
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:build-features")
     chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
     # A shop whose periods cannot be judged stops here, before anything that serves is touched.
     as_of = resolve(chosen, opened).as_of

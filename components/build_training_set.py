@@ -1,4 +1,4 @@
-"""Step 5: the pairs of user and campaign with the user's features as they stood at each decision."""
+"""Pipeline step: the pairs of user and campaign, with the user's features as they stood at each decision."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Output
@@ -14,11 +14,13 @@ def build_training_set(
     features: Input[Dataset],
     tables: Input[Dataset],
     training_set: Output[Dataset],
-):
+) -> None:
     """Read users point-in-time from Feast and join them to campaigns by the function that serving calls."""
     from pathlib import Path
 
     from feature_repo import build_training_set as build
+    from recommender import logs
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:build-training-set")
     build(Path(features.path), Path(tables.path), settings_from_json(settings), Path(training_set.path))

@@ -1,4 +1,4 @@
-"""Step 11: evaluation, verdict and pages get their fixed names below `home`, all of them from the same run."""
+"""Pipeline step: evaluation, verdict and pages get their fixed names below `home`, all from the same run."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input
@@ -15,19 +15,16 @@ def publish_evaluation(
     verdict: Input[Dataset],
     evaluation_page: Input[HTML],
     training_page: Input[HTML],
-):
+) -> None:
     """Publish what `recommender report` shows."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.settings import settings_from_json
     from recommender.storage.home import Home
     from recommender.storage.published import publish
 
-    names = Home.of(settings_from_json(settings)).published
-    sources = {
-        names.evaluation: Path(evaluation.path),
-        names.verdict: Path(verdict.path),
-        names.evaluation_page: Path(evaluation_page.path),
-        names.training_page: Path(training_page.path),
-    }
-    publish(names, sources, run=run, data_hash=data_hash)
+    logs.configure(process="step:publish-evaluation")
+    results = {"evaluation": Path(evaluation.path), "verdict": Path(verdict.path)}
+    pages = {"evaluation_page": Path(evaluation_page.path), "training_page": Path(training_page.path)}
+    publish(Home.of(settings_from_json(settings)), run=run, data_hash=data_hash, **results, **pages)

@@ -1,12 +1,11 @@
 """The materialise step: a feature set becomes what Feast and serving read.
 
-The order makes a kill at any moment harmless: serving's old rows, old layout and old catalogue stay valid together until the
-new ones are complete, and running the step again ends where an undisturbed run ends.
+The order makes a kill at any moment harmless: serving's old rows, old layout and old catalogue stay valid together
+until the new ones are complete, and running the step again ends where an undisturbed run ends.
 """
 
 import fcntl
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definit
 from feature_repo.environment import open_store, store_folder
 from feature_repo.online import forget_others, newest_rows, packed_rows, write_online
 from feature_repo.online_stores import writer_of
+from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
 
-logger = logging.getLogger(__name__)
+log = logs.get(__name__)
 OFFLINE_VARIABLE = "FEATURE_STORE_OFFLINE"
 KEPT_LAYOUTS = 2
 """The new layout and the one before it: while a run replaces the values, the online store holds both."""
@@ -87,9 +87,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         write_online(store, definitions, rows, packed)
         removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
         install_catalogue(features / "catalogue", Home.of(settings).catalogue, catalogue_hash)
-    logger.info(
-        "materialised %d users, %d portrait features; %d stale rows removed", rows.num_rows, len(names), removed
-    )
+    log.info("features materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
     return folder
 
 
@@ -97,7 +95,7 @@ def apply(store: "FeatureStore", definitions: Definitions) -> None:
     """Make Feast's registry hold these definitions and no other view: a source without reviews has no view of them."""
     current = {view.name for view in (*definitions.online_views, *definitions.offline_views)}
     gone = [view for view in store.list_feature_views() if view.name not in current]
-    store.apply(definitions.everything, objects_to_delete=gone, partial=not gone)
+    store.apply(definitions.everything, objects_to_delete=[*gone], partial=not gone)
 
 
 def as_of_of(features: Path) -> datetime:
@@ -121,7 +119,8 @@ def as_of_of(features: Path) -> datetime:
 def install_catalogue(source: Path, link: Path, content_hash: str) -> None:
     """Make `link` point to a copy of `source`: readers see the old catalogue or the new one, never none.
 
-    Copies lie beside it in `<link>.versions/`. The current one and the one before it are kept, for readers that have it open.
+    Copies lie beside it in `<link>.versions/`. The current one and the one before it are kept, for readers that have
+    it open.
     """
     versions = link.with_name(f"{link.name}.versions")
     # 16 hex digits of the hash are 64 bits: enough to tell the few versions of one shop apart.
@@ -178,7 +177,7 @@ def _install_offline(features: Path, offline: Path, packed: "pa.Table", *, conte
 
 
 def _upload(offline: Path, address: str) -> None:
-    """Copy the offline files to `address` (s3://bucket/prefix, file:///folder); credentials are the process's own (AWS_…).
+    """Copy the offline files to `address` (s3://bucket/prefix, file:///folder) with the process's own credentials.
 
     Raises:
         FeatureStoreError: the address is not one that pyarrow knows, or cannot be written.
@@ -194,12 +193,12 @@ def _upload(offline: Path, address: str) -> None:
 
 
 def _announce(schema: ServingSchema, folder: Path) -> None:
-    """Write what the new values mean before the first of them is written; the layout before it stays readable."""
+    """Write what the new values mean before the first of them is written. The layout before it stays readable."""
     known: tuple[tuple[str, ...], ...] = ()
     try:
         known = ServingSchema.load(folder).layouts
     except FeatureStoreError as error:
-        logger.info("no earlier serving schema is kept: %s", error)
+        log.info("no earlier serving schema to keep", reason=str(error))
     (names,) = schema.layouts
     layouts = (names, *(layout for layout in known if layout != names))[:KEPT_LAYOUTS]
     replace(schema, layouts=layouts).save(folder)
@@ -216,7 +215,5 @@ def _set_broken_registry_aside(registry: Path) -> None:
         Registry().ParseFromString(registry.read_bytes())
     except DecodeError:
         aside = registry.with_suffix(".broken")
-        logger.warning(
-            "%s is not a registry (a run was killed while writing it); moved to %s and made anew", registry, aside
-        )
+        log.warning("Feast's registry was cut off by a kill and is made anew", file=str(registry), moved_to=str(aside))
         registry.replace(aside)
