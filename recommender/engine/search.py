@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from recommender.engine.hyperparameters import Choices, Range, Space
+from recommender.engine.hyperparameters import Choices, Space
 from recommender.errors import SettingsError, TrainingError
 from recommender.storage.manifest import require_writable, write_text
 

@@ -228,6 +228,7 @@ def checkpoint_folder(
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
     inputs = (data.manifest["content_hash"], config, settings.training.seed, where, code_version())
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
+    # 16 hexadecimal digits (64 bits): no two fits of one home will share a name.
     return home / "checkpoints" / f"{ranker}-{digest(inputs, moments)[:16]}"
 
 
@@ -260,7 +261,7 @@ def _finished(output: Path, identity: dict[str, Any]) -> TrainResult | None:
 def _metrics(known: dict[str, Any]) -> dict[str, float]:
     seconds = {f"seconds_{fit}": float(value) for fit, value in known["seconds"].items()}
     pairs = {f"pairs_{fit}": float(value) for fit, value in known["pairs"].items()}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts it in KiB
     return {**seconds, **pairs, "peak_memory_mb": round(peak, 1)}
 
 

@@ -98,6 +98,7 @@ def tune(
     of = (settings.training.seed, settings.training.device)
     found = search(
         study,
+        # 12 hexadecimal digits tell the few studies of one file apart.
         f"{ranker}-{digest(data.manifest['content_hash'], given, *of, objective.folds, code_version())[:12]}",
         objective,
         trials=trials,
