@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -75,11 +74,7 @@ class ServingError(RecommenderError):
 
 
 class StepFailed(RecommenderError):
-    """A step of a pipeline failed; holds the step's own message and names its log. `root`: the folder of the run's artifacts."""
-
-    def __init__(self, message: str, *, root: Path | None = None) -> None:
-        self.root = root
-        super().__init__(message)
+    """A step of a pipeline failed; holds the step's own message and names its log."""
 
 
 class FeatureStoreError(RecommenderError):

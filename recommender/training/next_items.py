@@ -30,11 +30,11 @@ from recommender.engine.search import COST, require_study, search, suggest, writ
 from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
-from recommender.models.next_item import ItemRanker, item_ranker_class
+from recommender.models.next_item import ItemRanker, item_ranker_class, item_ranker_module
 from recommender.models.next_item.export import export, require_exportable
 from recommender.registry.bundle import require_replaceable, save_items
 from recommender.sequences import LeaveOneOut, Sequences
-from recommender.storage.code_identity import code_version
+from recommender.storage.code_identity import code_identity
 from recommender.storage.manifest import (
     digest,
     require_apart,
@@ -180,7 +180,7 @@ def tuned(
     own = cls.resolved(cls.Config.parse(config, owner=name), split.train)
     found = search(
         study,
-        f"{name}-{digest(data, context.seed, config, code_version())[:12]}",
+        f"{name}-{digest(data, context.seed, config, ranker_code(name))[:12]}",
         objective,
         trials=trials,
         start={dial: getattr(own, dial) for dial in space},
@@ -336,15 +336,20 @@ def write(output: Path, content: dict[str, Any]) -> None:
         write_text(output, json.dumps(content, indent=1, default=str))
 
 
-def checkpoints_of(folder: Path, sequences: Sequences, *identity: Any, device: str = "cpu") -> Path:
-    """A run's own checkpoints: named by what the sequences hold, `identity` (ranker, seed, dials, …), the code, the device and how
-    this CPU multiplies, so that nothing else is resumed.
+def ranker_code(ranker: str) -> str:
+    """Identity of the code that can change a fitted next-item ranker."""
+    return code_identity("recommender.training.next_items", item_ranker_module(ranker))
+
+
+def checkpoints_of(folder: Path, sequences: Sequences, ranker: str, *identity: Any, device: str = "cpu") -> Path:
+    """A run's own checkpoints: named by what the sequences hold, `ranker`, `identity` (seed, hyperparameters, …), the code, the device
+    and how this CPU multiplies, so that nothing else is resumed.
     """
     items = sequences.items
     held = (sequences.offsets, sequences.items_T, sequences.times_T, items.attribute_offsets, items.attributes_P)
     hashes = [None if one is None else hashlib.sha256(one.tobytes()).hexdigest() for one in held]
     where = (device, cpu_has_units())
-    return folder / digest(hashes, items.ids, items.texts, *identity, where, code_version())[:16]
+    return folder / digest(hashes, items.ids, items.texts, ranker, *identity, where, ranker_code(ranker))[:16]
 
 
 def interval(values_U: NDArray[np.float64]) -> list[float]:

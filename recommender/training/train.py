@@ -10,26 +10,30 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recommender import logs
 from recommender.engine.checkpoints import PROGRESS, STEPS
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
-from recommender.engine.progress import lines
+from recommender.engine.progress import log_progress
 from recommender.errors import CorruptFileError, PeriodError
-from recommender.models.campaign import ranker_class
+from recommender.models.campaign import ranker_class, ranker_modules
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import bundle
 from recommender.settings import Settings
-from recommender.storage.code_identity import code_version
+from recommender.storage.code_identity import code_identity
+from recommender.storage.home import Home
 from recommender.storage.manifest import digest, read_manifest, whole_folder, write_text
 
 if TYPE_CHECKING:
     from recommender.features.training_set import TrainingSet
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,6 @@ def train(
     ranker: str,
     settings: Settings,
     output: Path,
-    say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Fit `ranker` at gate_from, test_from and as_of, and write the bundles and their lineage.
 
@@ -62,7 +65,6 @@ def train(
         ranker: Name of a campaign ranker.
         settings: Boundaries, seed, device and the ranker's hyperparameters.
         output: Folder to write.
-        say: Called with lines of text on the progress.
 
     Raises:
         BundleError: There is no such ranker.
@@ -84,7 +86,7 @@ def train(
         "data_hash": data.data_hash,
         "training_hash": training_hash(settings, ranker),
         "ranker": ranker,
-        "code_version": code_version(),
+        "code_version": training_code(ranker),
         "boundaries": {fit: moment.isoformat() for fit, moment in moments.items()},
     }
     finished = _finished(output, identity)
@@ -105,7 +107,7 @@ def train(
                 device=settings.training.device,
                 checkpoints=place,
                 checkpoint_every_s=settings.training.checkpoint_every_s,
-                progress=say and lines(say),
+                progress=log_progress(ranker=ranker, fit=fit),
             )
             made = fit_at(cls, data, moment, config, context, earlier=earlier)
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
@@ -114,8 +116,14 @@ def train(
         earlier = bundle.load(place / "bundle")
         seconds[fit] = round(time.perf_counter() - fit_started, 3)
         places[fit] = place
-        if say is not None:
-            say(f"{ranker}: fit {fit} on {pairs[fit]:,} pairs before {moment.isoformat()} in {seconds[fit]:.1f} s")
+        log.info(
+            "fit finished",
+            ranker=ranker,
+            fit=fit,
+            pairs=pairs[fit],
+            boundary=moment.isoformat(),
+            seconds=seconds[fit],
+        )
     known = {
         **identity,
         "seed": settings.training.seed,
@@ -134,11 +142,11 @@ def _write_output(output: Path, places: Mapping[str, Path], lineage: Mapping[str
     with whole_folder(output) as folder:
         for fit, place in places.items():
             shutil.copytree(place / "bundle", folder / "fits" / fit)
-            for log in place.rglob(PROGRESS):
-                part = log.parent.relative_to(place)
+            for curve in place.rglob(PROGRESS):
+                part = curve.parent.relative_to(place)
                 copied = (folder / "progress" / fit / part).with_suffix(".jsonl")
                 copied.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(log, copied)
+                shutil.copyfile(curve, copied)
         write_text(folder / "lineage.json", json.dumps(lineage, indent=1, sort_keys=True))
 
 
@@ -184,6 +192,15 @@ def fit_at(
         )
 
 
+CODE_OF_TRAINING = ("recommender.training.train", "recommender.features.build", "recommender.features.training_set")
+"""Modules from which everything is reached that turns tables into a training set and a training set into a bundle."""
+
+
+def training_code(ranker: str) -> str:
+    """Identity of the code that can change a trained `ranker`: features, training set, engine, and the ranker's own modules."""
+    return code_identity(*CODE_OF_TRAINING, *ranker_modules(ranker))
+
+
 def training_hash(settings: Settings, ranker: str) -> str:
     """Hash of the settings that change a trained `ranker`: its hyperparameters as configured, seed, device and time.
 
@@ -226,10 +243,10 @@ def checkpoint_folder(
     from recommender.engine.precision import cpu_has_units
 
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
-    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, code_version())
+    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
     # 16 hexadecimal digits (64 bits): no two fits of one home will share a name.
-    return home / "checkpoints" / f"{ranker}-{digest(inputs, moments)[:16]}"
+    return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:16]}")
 
 
 def _is_finished(folder: Path) -> bool:

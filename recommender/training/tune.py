@@ -22,11 +22,11 @@ from recommender.datasets.periods import from_microseconds, microseconds
 from recommender.engine.context import FitContext
 from recommender.engine.search import search, suggest, write_trials
 from recommender.errors import LabelError, PeriodError, SettingsError
-from recommender.models.campaign import RANKERS, Ranker, ranker_class
+from recommender.models.campaign import RANKERS, Ranker, ranker_class, ranker_modules
 from recommender.settings import Settings
-from recommender.storage.code_identity import code_version
+from recommender.storage.code_identity import code_identity
 from recommender.storage.manifest import digest
-from recommender.training.train import boundaries, fit_at
+from recommender.training.train import CODE_OF_TRAINING, boundaries, fit_at
 
 if TYPE_CHECKING:
     import optuna
@@ -99,7 +99,7 @@ def tune(
     found = search(
         study,
         # 12 hexadecimal digits tell the few studies of one file apart.
-        f"{ranker}-{digest(data.manifest['content_hash'], given, *of, objective.folds, code_version())[:12]}",
+        f"{ranker}-{digest(data.manifest['content_hash'], given, *of, objective.folds, study_code(ranker))[:12]}",
         objective,
         trials=trials,
         start={name: present[name] for name in space},
@@ -120,6 +120,11 @@ def tune(
     content = {"ranker": ranker, "judged_on": objective.judged_on, "best": result.config}
     write_trials(study, {**content, "log_loss": round(result.log_loss, DIGITS)}, listed)
     return result
+
+
+def study_code(ranker: str) -> str:
+    """Identity of the code that can change a trial: what trains the ranker, and what judges it here."""
+    return code_identity(*CODE_OF_TRAINING, "recommender.training.tune", *ranker_modules(ranker))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from recommender.errors import BundleError, suggestion
 from recommender.models.campaign.ranker import Ranker, Scores
-from recommender.models.next_item import ITEM_RANKERS
+from recommender.models.next_item import ITEM_RANKERS, item_ranker_module
 
 OWN_RANKERS: Mapping[str, str] = {
     "popularity": "recommender.models.campaign.popularity:PopularityRanker",
@@ -19,7 +19,7 @@ OWN_RANKERS: Mapping[str, str] = {
 RANKERS = (*OWN_RANKERS, *ITEM_RANKERS)
 """Names of all campaign rankers. Every next-item ranker is one, through `next_item_adapter`."""
 
-__all__ = ["OWN_RANKERS", "RANKERS", "Ranker", "Scores", "ranker_class"]
+__all__ = ["OWN_RANKERS", "RANKERS", "Ranker", "Scores", "ranker_class", "ranker_modules"]
 
 
 def ranker_class(name: str) -> type[Ranker[Any]]:
@@ -37,3 +37,13 @@ def ranker_class(name: str) -> type[Ranker[Any]]:
 
         return adapted(name)
     raise BundleError(f"unknown ranker {name!r}; {suggestion(name, RANKERS)}")
+
+
+def ranker_modules(name: str) -> tuple[str, ...]:
+    """List the modules that define the campaign ranker called `name`, for its code identity.
+
+    Raises:
+        BundleError: There is no such ranker. The message names the nearest one.
+    """
+    own = ranker_class(name).__module__
+    return (own, item_ranker_module(name)) if name in ITEM_RANKERS else (own,)

@@ -28,7 +28,7 @@ ITEM_RANKERS = {
 }
 """Name -> module and class of the ranker."""
 
-__all__ = ["ITEM_RANKERS", "ItemRanker", "item_ranker_class"]
+__all__ = ["ITEM_RANKERS", "ItemRanker", "item_ranker_class", "item_ranker_module"]
 
 
 def item_ranker_class(name: str) -> type[ItemRanker[Any]]:
@@ -42,3 +42,12 @@ def item_ranker_class(name: str) -> type[ItemRanker[Any]]:
     module, attribute = ITEM_RANKERS[name].split(":")
     found: type[ItemRanker[Any]] = getattr(import_module(module), attribute)
     return found
+
+
+def item_ranker_module(name: str) -> str:
+    """The module that defines the next-item ranker called `name`, for its code identity.
+
+    Raises:
+        BundleError: there is none; the message names the nearest one and lists all.
+    """
+    return item_ranker_class(name).__module__
