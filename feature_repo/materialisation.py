@@ -197,7 +197,7 @@ def _announce(schema: ServingSchema, folder: Path) -> None:
     try:
         known = ServingSchema.load(folder).layouts
     except FeatureStoreError as error:
-        logger.info("no earlier serving schema is kept: %s", error)
+        log.info("no earlier serving schema kept", problem=str(error))
     (names,) = schema.layouts
     layouts = (names, *(layout for layout in known if layout != names))[:KEPT_LAYOUTS]
     replace(schema, layouts=layouts).save(folder)
@@ -214,7 +214,6 @@ def _set_broken_registry_aside(registry: Path) -> None:
         Registry().ParseFromString(registry.read_bytes())
     except DecodeError:
         aside = registry.with_suffix(".broken")
-        logger.warning(
-            "%s is not a registry (a run was killed while writing it); moved to %s and made anew", registry, aside
-        )
+        # A run was killed while Feast wrote the file.
+        log.warning("Feast's registry is damaged and made anew", registry=str(registry), moved_to=str(aside))
         registry.replace(aside)
