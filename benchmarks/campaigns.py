@@ -27,7 +27,7 @@ from recommender.engine.precision import cpu_has_units
 from recommender.errors import BundleError, CorruptFileError, PeriodError, RecommenderError
 from recommender.evaluation.document import Estimate
 from recommender.evaluation.intervals import Bootstrap, Resampled, resample
-from recommender.evaluation.metrics import Judged
+from recommender.evaluation.metrics import ScoredPairs
 from recommender.evaluation.pairs import PeriodPairs, column, final_test_pairs
 from recommender.features.training_set import TrainingSet
 from recommender.models.campaign import RANKERS, ranker_class
@@ -133,7 +133,7 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
 def document(rows: Sequence[Row], data: TrainingSet, test: PeriodPairs, *, seed: int) -> dict[str, Any]:
     """All rows with their intervals, overall and by campaign type."""
     redeemed_N = test.labels.redeemed_N.astype(np.float64)
-    judged = {row.ranker: Judged(redeemed_N, row.score_N, test.users_N) for row in rows if row.score_N is not None}
+    judged = {row.ranker: ScoredPairs(redeemed_N, row.score_N, test.users_N) for row in rows if row.score_N is not None}
     bootstrap = Bootstrap(seed=seed)
     whole = resample(judged, bootstrap, METRICS)
     types_N = np.array([str(value) for value in column(data, "campaign_type")[test.mask].tolist()], dtype=object)
@@ -141,7 +141,7 @@ def document(rows: Sequence[Row], data: TrainingSet, test: PeriodPairs, *, seed:
     for kind in sorted(set(types_N.tolist())):
         mask_N = types_N == kind
         part = {
-            name: Judged(one.redeemed_N[mask_N], one.score_N[mask_N], one.users_N[mask_N])
+            name: ScoredPairs(one.redeemed_N[mask_N], one.score_N[mask_N], one.users_N[mask_N])
             for name, one in judged.items()
         }
         by_type[kind] = (resample(part, bootstrap, METRICS), int(mask_N.sum()), int(redeemed_N[mask_N].sum()))

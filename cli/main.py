@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.verbs import Verbs
+from recommender import logs
 from recommender.errors import SettingsError
 from recommender.settings import Settings, TimeSettings, load_settings
 from recommender.storage.home import Home
@@ -65,6 +66,16 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
         except SettingsError:
             raise SettingsError(f"--as-of {as_of}: neither a date (2017-12-31) nor a time (2017-12-31T18:00)") from None
     return chosen
+
+
+@app.callback()
+def common(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show what the command logs, on stderr.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    logs.configure(process="cli", level="INFO" if verbose else "WARNING")
 
 
 @app.command(rich_help_panel=FIRST)
@@ -230,6 +241,17 @@ def tune(
     from cli.tuning import tune_ranker
 
     tune_ranker(settings_of(settings, data), ranker, trials=trials, folds=folds)
+
+
+@app.command(rich_help_panel=FIRST)
+def rankers(
+    name: Annotated[str | None, typer.Argument(help="One ranker. Without it: all of them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """List the rankers with their hyperparameters: defaults, allowed values, searched ranges and meaning."""
+    from cli.rankers import show_rankers
+
+    show_rankers(name, as_json=as_json)
 
 
 @app.command(rich_help_panel=LATER, name="next-items")

@@ -70,7 +70,7 @@ def reasons(
         campaigns: the prepared campaigns.
         column: the campaign's column in `campaigns`.
         weights: what `FeatureGroups.weights` returned, or None for a ranker without contributions.
-        most: the limit. Three fit beside a campaign on a phone.
+        most: the limit, chosen by hand.
     """
     facts = _facts(user, campaigns, column)
     order = [group for group in GROUPS if group in facts]

@@ -115,7 +115,7 @@ class Sequences:
         )
 
     def last_LU(self, length: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return each user's last `length` items, padded on the right with 0, int32 [U, length], and their number, [U]."""
+        """Return each user's last `length` items, padded on the right with 0, [U, length], and their number, [U]."""
         num_U = np.minimum(self.lengths_U, length)
         out = np.zeros((self.num_users, length), dtype=np.int32)
         rows = np.repeat(np.arange(self.num_users), num_U)

@@ -10,16 +10,17 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recommender import logs
 from recommender.engine.checkpoints import PROGRESS, STEPS
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
-from recommender.engine.progress import lines
+from recommender.engine.progress import log_progress
 from recommender.errors import CorruptFileError, PeriodError
 from recommender.models.campaign import ranker_class, ranker_modules
 from recommender.models.campaign.ranker import Ranker
@@ -31,6 +32,8 @@ from recommender.storage.manifest import digest, read_manifest, whole_folder, wr
 
 if TYPE_CHECKING:
     from recommender.features.training_set import TrainingSet
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,6 @@ def train(
     ranker: str,
     settings: Settings,
     output: Path,
-    say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Fit `ranker` at gate_from, test_from and as_of, and write the bundles and their lineage.
 
@@ -63,7 +65,6 @@ def train(
         ranker: Name of a campaign ranker.
         settings: Boundaries, seed, device and the ranker's hyperparameters.
         output: Folder to write.
-        say: Called with lines of text on the progress.
 
     Raises:
         BundleError: There is no such ranker.
@@ -106,7 +107,7 @@ def train(
                 device=settings.training.device,
                 checkpoints=place,
                 checkpoint_every_s=settings.training.checkpoint_every_s,
-                progress=say and lines(say),
+                progress=log_progress(ranker=ranker, fit=fit),
             )
             made = fit_at(cls, data, moment, config, context, earlier=earlier)
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
@@ -115,8 +116,14 @@ def train(
         earlier = bundle.load(place / "bundle")
         seconds[fit] = round(time.perf_counter() - fit_started, 3)
         places[fit] = place
-        if say is not None:
-            say(f"{ranker}: fit {fit} on {pairs[fit]:,} pairs before {moment.isoformat()} in {seconds[fit]:.1f} s")
+        log.info(
+            "fit finished",
+            ranker=ranker,
+            fit=fit,
+            pairs=pairs[fit],
+            boundary=moment.isoformat(),
+            seconds=seconds[fit],
+        )
     known = {
         **identity,
         "seed": settings.training.seed,
@@ -135,11 +142,11 @@ def _write_output(output: Path, places: Mapping[str, Path], lineage: Mapping[str
     with whole_folder(output) as folder:
         for fit, place in places.items():
             shutil.copytree(place / "bundle", folder / "fits" / fit)
-            for log in place.rglob(PROGRESS):
-                part = log.parent.relative_to(place)
+            for curve in place.rglob(PROGRESS):
+                part = curve.parent.relative_to(place)
                 copied = (folder / "progress" / fit / part).with_suffix(".jsonl")
                 copied.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(log, copied)
+                shutil.copyfile(curve, copied)
         write_text(folder / "lineage.json", json.dumps(lineage, indent=1, sort_keys=True))
 
 

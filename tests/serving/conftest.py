@@ -21,7 +21,7 @@ from recommender.registry import Registry, bundle
 from recommender.settings import ServingSettings, Settings, TimeSettings
 from recommender.storage.home import Home
 from serving import config
-from serving.deployer.deploy import Deployment, serve
+from serving.deployer.endpoint import Deployment, serve
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Training: three fits of what was known then, resumable to the same bits, with a lineage."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -18,7 +19,6 @@ from random_examples import fit_ranker, random_examples
 from recommender.datasets.synthetic import World, generate
 from recommender.engine.checkpoints import Checkpoints
 from recommender.engine.context import FitContext
-from recommender.engine.progress import lines
 from recommender.errors import DeviceError, PeriodError, SettingsError, TrainingError
 from recommender.features.training_set import TrainingSet, write_training_set
 from recommender.models.campaign import ranker_class
@@ -154,12 +154,19 @@ def test_a_training_leaves_three_verified_bundles_and_their_lineage(shop: Path, 
     assert version_of(tmp_path / "out").startswith("logistic-")
 
 
-def test_a_training_of_several_networks_leaves_the_curves_of_each_and_no_checkpoint(shop: Path, tmp_path: Path) -> None:
+def test_a_training_of_several_networks_leaves_the_curves_of_each_and_no_checkpoint(
+    shop: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     small = {"members": 2, "width": 8, "blocks": 1, "heads": 1, "length": 10, "tokens": 2048, "campaign_events": 20}
     chosen = settings(tmp_path / "var", rankers={"fusion": {**small, "epochs": 1}})
-    said: list[str] = []
-    train(shop, ranker="fusion", settings=chosen, output=tmp_path / "out", say=said.append)
-    assert sum(line.startswith("sasrec: step ") for line in said) == 6, "one line at the end of each of six networks"
+    caplog.set_level(logging.INFO, "recommender")
+    train(shop, ranker="fusion", settings=chosen, output=tmp_path / "out")
+    events = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    ends = [one for one in events if one["event"] == "training progress" and one["step"] == one["of"]]
+    assert [(one["ranker"], one["fit"], one["phase"]) for one in ends] == [
+        ("fusion", fit, "sasrec") for fit in ("gate", "gate", "test", "test", "live", "live")
+    ]
+    assert [one["fit"] for one in events if one["event"] == "fit finished"] == ["gate", "test", "live"]
     names = [f"{fit}/member-{member}" for fit in ("gate", "test", "live") for member in (0, 1)]
     logs = (tmp_path / "out/progress").rglob("*.jsonl")
     assert {path.relative_to(tmp_path / "out/progress").as_posix() for path in logs} == {f"{n}.jsonl" for n in names}
@@ -282,14 +289,3 @@ def test_tuning_refuses_a_gpu_that_has_nothing_to_do_or_is_not_there(shop: Path,
         with pytest.raises(DeviceError, match="no GPU"):
             tune(shop, "transformer", 1, on_gpu, tmp_path / "a.db")
     assert not (tmp_path / "a.db").exists()
-
-
-def test_progress_is_a_line_now_and_then_and_one_at_the_end() -> None:
-    said: list[str] = []
-    show = lines(said.append, every_s=1000.0)
-    facts = {"phase": "pretrain", "of": 1200, "loss": 3.25, "steps_a_second": 4.0}
-    for step in (400, 800, 1200):
-        show({**facts, "step": step})
-    assert said == ["pretrain: step 1,200 of 1,200, loss 3.2500, 4.0 steps/s"]
-    lines(said.append, every_s=0.0)({**facts, "step": 400})
-    assert said[1] == "pretrain: step 400 of 1,200, loss 3.2500, 4.0 steps/s, 200 s left"
