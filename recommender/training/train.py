@@ -197,7 +197,7 @@ CODE_OF_TRAINING = ("recommender.training.train", "recommender.features.build", 
 
 
 def training_code(ranker: str) -> str:
-    """Identity of the code that can change a trained `ranker`: features, training set, engine, and the ranker's own modules."""
+    """Identity of the code that can change a trained `ranker`: features, training set, engine, its own modules."""
     return code_identity(*CODE_OF_TRAINING, *ranker_modules(ranker))
 
 
