@@ -29,11 +29,13 @@ from recommender.evaluation.document import Estimate
 from recommender.evaluation.intervals import Bootstrap, Resampled, resample
 from recommender.evaluation.metrics import ScoredPairs
 from recommender.evaluation.pairs import PeriodPairs, column, final_test_pairs
-from recommender.features.training_set import TrainingSet, last_training_set
+from recommender.features.training_set import TrainingSet
 from recommender.models.campaign import RANKERS, ranker_class
 from recommender.registry import bundle
 from recommender.settings import Settings, load_settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import digest, write_text
+from recommender.storage.published import published_training_set
 from recommender.training.next_items import log_reading
 from recommender.training.train import boundaries, fit_at, training_code
 
@@ -105,7 +107,7 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
         cpu_has_units(),
         training_code(name),
     )
-    place = settings.home / "bench" / "campaigns" / f"{name}-{digest(identity, test.starts.isoformat())[:16]}"
+    place = Home.of(settings).benchmark("campaigns") / f"{name}-{digest(identity, test.starts.isoformat())[:16]}"
     context = FitContext(
         seed=training.seed,
         device=training.device,
@@ -117,7 +119,8 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
             ranker, seconds = bundle.load(place / "bundle"), float(bundle.lineage(place / "bundle")["fit_seconds"])
         except CorruptFileError:
             started = time.perf_counter()
-            fitted = fit_at(ranker_class(name), data, test.starts, dials, context)
+            cls = ranker_class(name)
+            fitted = fit_at(cls, data, test.starts, cls.Config.parse(dials, owner=name), context)
             seconds = time.perf_counter() - started
             bundle.save(fitted, place / "bundle", lineage={"fit_seconds": seconds, "data_hash": data.data_hash})
             ranker = bundle.load(place / "bundle")
@@ -271,17 +274,14 @@ def set_of(settings: Settings, settings_file: Path | None, say: Callable[[str], 
     """The training set of the last run under `home`; where there is none, a run builds it first.
 
     Raises:
-        PeriodError: the run ended without one.
+        RegistryError: the run ended without one.
     """
-    found = last_training_set(settings.home)
-    if found is None:
+    home = Home.of(settings)
+    if not home.published.training_set.is_dir():
         say(f"{settings.home}: no run has built a training set yet; building it now (recommender run --no-ask)")
         command = [str(Path(sys.executable).with_name("recommender")), "run", "--no-ask"]
         subprocess.run(command + (["--settings", str(settings_file)] if settings_file else []), check=False)
-        found = last_training_set(settings.home)
-    if found is None:
-        raise PeriodError(f"{settings.home}: the run left no training set; see what it said above")
-    return found
+    return published_training_set(home)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

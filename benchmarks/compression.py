@@ -10,8 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,11 +25,12 @@ from recommender.engine.context import FitContext
 from recommender.engine.cost import Spent
 from recommender.engine.machine import machine
 from recommender.errors import RecommenderError
+from recommender.evaluation.latency import one_thread
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.models.next_item import ItemRanker
 from recommender.models.next_item.export import export, inputs_of
-from recommender.models.next_item.fusion import Fusion
-from recommender.models.next_item.student import Student
+from recommender.models.next_item.fusion import Fusion, FusionConfig
+from recommender.models.next_item.student import Student, StudentConfig
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import write_text
 from recommender.training.next_items import EXPORTED_USERS, checkpoints_of, dial, interval, log_reading, paired
@@ -51,20 +51,21 @@ def measure(
 ) -> list[dict[str, Any]]:
     """All rows of one set."""
     split, context = LeaveOneOut.of(sequences), FitContext(seed=seed)
+    wanted = StudentConfig.parse(student, owner="student")
     own = checkpoints and checkpoints_of(checkpoints, sequences, "fusion", "train", seed, teacher)
     spent = Spent(replace(context, checkpoints=own))
     flagship = Fusion.fit(
         split.train,
         held_out_U=split.validation_U,
-        config=teacher,
+        config=FusionConfig.parse(teacher, owner="fusion"),
         context=replace(context, checkpoints=own, progress=spent.told),
     )
     seconds = [spent.seconds()["fit_cpu_seconds"]]
     began = time.process_time()
-    small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=student, context=context)
+    small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=wanted, context=context)
     seconds.append(time.process_time() - began)
     students = {"student": small, "student, int8": small.in_int8()}
-    rankers: dict[str, ItemRanker] = {"flagship": flagship, **students}
+    rankers: dict[str, ItemRanker[Any]] = {"flagship": flagship, **students}
     tests: dict[str, Ranks] = {}
     rows = []
     for name, ranker in rankers.items():
@@ -111,20 +112,6 @@ def _program(path: str) -> Any:
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["set"], row["seed"], row["teacher"], row["student"]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch and for NumPy's matrices."""
-    from threadpoolctl import threadpool_limits
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def latency(score: Score, sequences: Sequences) -> dict[str, float]:

@@ -34,7 +34,7 @@ POLICIES = ("logging", "supervised", "supervised x value", "policy", "policy, be
 LISTS = ("supervised x value", "policy", "policy, corrected", "possible")
 
 
-def learned(world: BanditWorld, decisions: LoggedDecisions, seed: int, **dials: Any) -> PolicyHead:
+def learned(world: BanditWorld, decisions: LoggedDecisions, seed: int, **hyperparameters: Any) -> PolicyHead:
     """The policy head on one log."""
     return PolicyHead.fit(
         decisions.contexts_NX,
@@ -42,7 +42,7 @@ def learned(world: BanditWorld, decisions: LoggedDecisions, seed: int, **dials: 
         decisions.propensities_N,
         decisions.rewards_N,
         num_actions=world.num_actions,
-        config=dials,
+        config=PolicyHead.Config.parse(hyperparameters, owner=PolicyHead.name),
         context=FitContext(seed=seed),
     )
 
@@ -54,7 +54,7 @@ def supervised(world: BanditWorld, decisions: LoggedDecisions, seed: int) -> Rew
         decisions.actions_N,
         decisions.rewards_N > 0,
         num_actions=world.num_actions,
-        config={},
+        config=RewardModel.Config(),
         context=FitContext(seed=seed),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from pipelines.cluster import Cluster
+from recommender.datasets.sources import source_of
 from recommender.errors import SettingsError
 from recommender.settings import ServingSettings, Settings, TrainingSettings
 from recommender.storage.code_identity import bare_code
@@ -18,17 +19,23 @@ STEP_CODE = "from kfp.dsl import *"
 """A line of the code that KFP generates around a step's function."""
 
 
-def compile_local(settings: Settings, file: Path, *, identified_source: bool) -> Path:
-    """The pipeline for this machine: no volume, no retries (a step fails for its inputs here, not for a lost pod)."""
+def compile_local(settings: Settings, file: Path, *, identified_source: bool, run: str) -> None:
+    """Write the pipeline for this machine to `file`: no volume, and no retries, because no pod can be lost here.
+
+    Args:
+        settings: name challenger, baselines and device.
+        file: the YAML to write.
+        identified_source: as in `training_pipeline_for`.
+        run: the id that published things name as their run.
+    """
     from kfp.compiler import Compiler
 
     from pipelines.training import training_pipeline_for
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    pipeline = training_pipeline_for(settings, identified_source=identified_source, retries=0)
+    pipeline = training_pipeline_for(settings, identified_source=identified_source, retries=0, run=run)
     Compiler().compile(pipeline, str(file))
     drop_comments_of_steps(file)
-    return file
 
 
 def compile_cluster(
@@ -44,6 +51,7 @@ def compile_cluster(
 
     from pipelines.training import NAME, TITLE, training_pipeline_for
 
+    source_of(settings.source)
     if not settings.home.is_relative_to(cluster.home):
         raise SettingsError(
             f"home = {settings.home}: on a cluster it must lie on the volume at {cluster.home}; "
@@ -110,11 +118,13 @@ def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
 
 
 def _for_data(settings: Settings) -> Settings:
-    """What the steps before training depend on: a new port or another ranker's dial makes no feature stale."""
-    values = {name: getattr(settings, name) for name in ("home", "source", "time", "store")}
-    return Settings.model_construct(
-        **values,
+    """What the steps before training depend on: another port or another ranker's hyperparameter makes no feature stale."""
+    return Settings(
+        home=settings.home,
         judgement=Path(),
+        source=settings.source,
+        time=settings.time,
         training=TrainingSettings(threads=settings.training.threads),
+        store=settings.store,
         serving=ServingSettings(),
     )

@@ -1,10 +1,12 @@
 """The training pipeline: from a source to a verdict, and to a canary where the verdict is PROMOTE.
 
-    ingest -> validate -> features -> materialise -> training set -> baselines, challenger -> register -> evaluate -> gate
-                                                                                    PROMOTE -> package -> deploy | HOLD
+    ingest -> validate -> features -> materialise -> training set -> publish
+                                                                  -> baselines, challenger -> register -> evaluate -> gate
+                                                                  gate -> publish, and PROMOTE -> deploy | HOLD
 
 Steps that only turn inputs into outputs are cached. Their keys hold what changes the result and KFP cannot see: the data's
-hash, the settings, the identity of the code that the step runs. Steps that change the world outside their outputs (store, registry, canary) never are.
+hash, the settings, the identity of the code that the step runs. Steps that change anything outside their outputs (the feature store, the registry, what is
+published) are never cached.
 """
 
 from typing import Any
@@ -21,7 +23,8 @@ from components.gate import gate
 from components.hold import hold
 from components.ingest import ingest
 from components.materialise import materialise
-from components.package import package
+from components.publish_evaluation import publish_evaluation
+from components.publish_training_set import publish_training_set
 from components.register import register
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
@@ -33,20 +36,31 @@ from recommender.storage.code_identity import code_identity
 NAME = "campaign-training"
 TITLE = "Campaign recommendation: training"
 RETRIES = 2
+"""Attempts after the first, for pods that are lost (a drained node, an eviction). Chosen by hand."""
 
 
 def training_pipeline_for(
-    settings: Settings, *, cluster: Cluster | None = None, identified_source: bool = False, retries: int = RETRIES
+    settings: Settings,
+    *,
+    cluster: Cluster | None = None,
+    identified_source: bool = False,
+    retries: int = RETRIES,
+    run: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
 ) -> BaseComponent:
-    """The pipeline for these settings: which baselines, CPU or GPU; everything else travels as the parameter `settings`.
+    """The pipeline for these settings: which baselines, CPU or GPU. Everything else travels as the parameter `settings`.
 
-    `cluster`: what surrounds a step there; None on this machine. `identified_source`: the run's `source_identity` names the
-    source's content, so that an unchanged source need not be read again. `retries`: of each step, for pods that are lost.
+    Args:
+        settings: name challenger, baselines and device.
+        cluster: what surrounds a step on a cluster; None on this machine.
+        identified_source: the run's `source_identity` names the source's content, so that an unchanged source is not read again.
+        retries: attempts of each step after the first.
+        run: what published things name as their run; on a cluster KFP's own id of the run.
     """
 
     def placed(task: dsl.PipelineTask, title: str, size: Size, *, cached: bool, gpu: bool = False) -> dsl.PipelineTask:
         task.set_display_name(title).set_caching_options(enable_caching=cached)
         if retries:
+            # 30 s, then a minute: a node that went away is replaced in minutes. Chosen by hand.
             task.set_retry(num_retries=retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
         return place(task, size, cluster, gpu=gpu)
 
@@ -77,6 +91,10 @@ def training_pipeline_for(
         placed(pairs, "Build the training set, point in time", DATA, cached=True)
         training_set = pairs.outputs["training_set"]
         key["settings"] = settings
+        from_run = {"settings": settings, "run": run, "data_hash": key["data_hash"]}
+
+        data = publish_training_set(**from_run, training_set=training_set, validation_page=valid.outputs["page"])
+        placed(data, "Publish the training set", SMALL, cached=False)
 
         with dsl.ParallelFor(list(baselines), parallelism=1) as ranker:
             baseline = train_ranker(
@@ -109,10 +127,17 @@ def training_pipeline_for(
         placed(judged, "Gate", SMALL, cached=False)
         reason = judged.outputs["reason"]
 
+        results = publish_evaluation(
+            **from_run,
+            evaluation=measured.outputs["evaluation"],
+            verdict=judged.outputs["verdict"],
+            evaluation_page=measured.outputs["page"],
+            training_page=trained.outputs["page"],
+        )
+        placed(results, "Publish the evaluation", SMALL, cached=False)
+
         with dsl.If(judged.outputs["decision"] == "PROMOTE", name="promote"):
-            packed = package(settings=settings, version=challenger_id)
-            placed(packed, "Package the challenger", SMALL, cached=False)
-            live = deploy(settings=settings, version=challenger_id, reason=reason, archive=packed.outputs["archive"])
+            live = deploy(settings=settings, version=challenger_id, reason=reason)
             placed(live, "Deploy as canary beside the champion", SMALL, cached=False)
         with dsl.Else(name="hold"):
             kept = hold(champion=champion_id, challenger=challenger_id, reason=reason)

@@ -113,7 +113,7 @@ def _without_items(sequences: Sequences, removed_V: NDArray[np.bool_]) -> Sequen
     )
 
 
-def judge_cold(ranker: ItemRanker, split: ColdSplit) -> ColdRanks:
+def judge_cold(ranker: ItemRanker[Any], split: ColdSplit) -> ColdRanks:
     """Rank every cold target. Ties count against the ranker, and an item with score -inf gets the worst rank.
 
     A ranker that gives all unseen items the same score earns nothing.

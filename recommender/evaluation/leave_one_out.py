@@ -47,7 +47,7 @@ class Ranks:
         }
 
 
-def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:
+def judge(ranker: ItemRanker[Any], histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:
     """Rank every user's held-out item, given the history before it. A target of 0 leaves the user out.
 
     Raises:
@@ -61,7 +61,7 @@ def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32])
 
 
 def best_items(
-    ranker: ItemRanker, histories: Sequences, top: int, *, seen: bool = False
+    ranker: ItemRanker[Any], histories: Sequences, top: int, *, seen: bool = False
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Find each user's `top` items, the best first.
 
@@ -90,7 +90,7 @@ def best_items(
 
 
 def scored(
-    ranker: ItemRanker, histories: Sequences, users: NDArray[np.int64]
+    ranker: ItemRanker[Any], histories: Sequences, users: NDArray[np.int64]
 ) -> Iterator[tuple[slice, Sequences, NDArray[np.float32]]]:
     """Score all items for `users`, in batches whose scores fit into memory.
 

@@ -256,12 +256,5 @@ class TrainingSet:
         return np.asarray(self.pairs[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def last_training_set(home: Path) -> Path | None:
-    """The training set that the newest run under `home` built; None where no run has built one."""
-    made = (home / "kfp").glob("*/*/build-training-set/training_set/manifest.json")
-    newest = max(made, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else newest.parent
-
-
 def _arrays(histories: Histories) -> dict[str, NDArray[Any]]:
     return {field.name: np.ascontiguousarray(getattr(histories, field.name)) for field in fields(Histories)}

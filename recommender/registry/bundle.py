@@ -43,7 +43,7 @@ MISMATCH_ERRORS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, Sa
 """Errors that restoring raises if weights do not belong to the configuration or vocabulary beside them."""
 
 
-def save(ranker: Ranker, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
+def save(ranker: Ranker[Any], folder: Path, *, lineage: Mapping[str, Any]) -> Path:
     """Write `ranker` as a bundle that replaces `folder` in one rename, and return `folder`.
 
     The same ranker and lineage give the same bytes.
@@ -53,7 +53,7 @@ def save(ranker: Ranker, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
     return _write(folder, "bundle", ranker, config, features, vocabulary, lineage)
 
 
-def save_items(ranker: ItemRanker, items: Items, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
+def save_items(ranker: ItemRanker[Any], items: Items, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
     """Write a next-item ranker with the names of its items, like `save`."""
     return _write(folder, ITEM_BUNDLE, ranker, ranker.config(), [], {"items": list(items.ids)}, lineage)
 
@@ -88,7 +88,7 @@ def require_replaceable(folder: Path) -> None:
     require_folder_takes_files(folder.absolute().parent)
 
 
-def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
+def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker[Any]:
     """Load the ranker of a bundle on the CPU after verifying every file's SHA-256.
 
     Args:
@@ -113,11 +113,11 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
         "feature_names": list(trained_on),
         "vocabulary": _json(folder / "vocabulary.json"),
     }
-    ranker: Ranker = _restore(folder, str(stored.get("ranker")), ranker_class, config)
+    ranker: Ranker[Any] = _restore(folder, str(stored.get("ranker")), ranker_class, config)
     return ranker
 
 
-def load_items(folder: Path) -> tuple[ItemRanker, Items]:
+def load_items(folder: Path) -> tuple[ItemRanker[Any], Items]:
     """Load the next-item ranker that `save_items` wrote, on the CPU, and the names of its items.
 
     Raises:
@@ -128,7 +128,7 @@ def load_items(folder: Path) -> tuple[ItemRanker, Items]:
     ids = _json(vocabulary).get("items")
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids) or len(set(ids)) < len(ids):
         raise BundleError(f"{vocabulary}: items must be a list of different names; train again")
-    ranker: ItemRanker = _restore(folder, str(stored.get("ranker")), item_ranker_class, stored["config"])
+    ranker: ItemRanker[Any] = _restore(folder, str(stored.get("ranker")), item_ranker_class, stored["config"])
     items = Items(ids=tuple(ids))
     try:
         # A user without events: scoring one fails if weights and vocabulary have different sizes.
@@ -141,7 +141,7 @@ def load_items(folder: Path) -> tuple[ItemRanker, Items]:
 def _write(
     folder: Path,
     kind: str,
-    ranker: Ranker | ItemRanker,
+    ranker: Ranker[Any] | ItemRanker[Any],
     config: Mapping[str, Any],
     features: list[str],
     vocabulary: Any,

@@ -17,6 +17,7 @@ from typing import Any
 
 from recommender.errors import CorruptFileError, RegistryError
 from recommender.registry.candidates import fits, lineage, version_of
+from recommender.storage.home import Home
 from recommender.storage.journal import Journal
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
@@ -56,7 +57,7 @@ class Registry:
     @property
     def folder(self) -> Path:
         """Where the registry lies."""
-        return self.home / "registry"
+        return Home(self.home).registry
 
     @property
     def _journal(self) -> Journal:

@@ -30,7 +30,7 @@ from recommender.engine.search import COST, require_study, search, suggest, writ
 from recommender.errors import ContractError, SettingsError
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
-from recommender.models.next_item import ItemRanker, item_ranker_class, item_ranker_module, require_dials, searched_of
+from recommender.models.next_item import ItemRanker, item_ranker_class, item_ranker_module
 from recommender.models.next_item.export import export, require_exportable
 from recommender.registry.bundle import require_replaceable, save_items
 from recommender.sequences import LeaveOneOut, Sequences
@@ -53,7 +53,7 @@ TrainOn = Literal["train", "train+validation"]
 class Result:
     """What one fit reached; `validation` is None where it was learned from."""
 
-    ranker: ItemRanker
+    ranker: ItemRanker[Any]
     validation: Ranks | None
     test: Ranks
     facts: dict[str, Any]
@@ -76,7 +76,7 @@ def run(
         TrainingError, DeviceError: as the ranker's fit; memory that does not suffice to judge is one, too.
     """
     context, config = context or FitContext(), config or {}
-    require_dials(name, config)
+    item_ranker_class(name).Config.parse(config, owner=name)
     with enough_memory(name, context.device):
         return _fit_and_judge(sequences, name, train_on, context, config)
 
@@ -87,7 +87,8 @@ def _fit_and_judge(
     cls, split = item_ranker_class(name), LeaveOneOut.of(sequences)
     spent = Spent(context)
     context = replace(context, progress=spent.told)
-    ranker = cls.fit(split.train, held_out_U=split.validation_U, config=config, context=context)
+    parsed = cls.Config.parse(config, owner=name)
+    ranker = cls.fit(split.train, held_out_U=split.validation_U, config=parsed, context=context)
     chosen = ranker.chosen()
     validation = None
     if train_on == "train":
@@ -112,11 +113,15 @@ def _fit_and_judge(
     return Result(ranker, validation, test, facts)
 
 
-def fit_again(sequences: Sequences, name: str, config: dict[str, Any], context: FitContext, place: str) -> ItemRanker:
+def fit_again(
+    sequences: Sequences, name: str, config: dict[str, Any], context: FitContext, place: str
+) -> ItemRanker[Any]:
     """The ranker called `name`, fitted with nothing held out: `config` holds what an earlier fit chose. `place` names its checkpoints."""
     apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / place)
+    cls = item_ranker_class(name)
+    parsed = cls.Config.parse(config, owner=name)
     with enough_memory(name, context.device):
-        return item_ranker_class(name).fit(sequences, held_out_U=None, config=config, context=apart)
+        return cls.fit(sequences, held_out_U=None, config=parsed, context=apart)
 
 
 def cold(
@@ -128,13 +133,13 @@ def cold(
     Raises:
         PeriodError: the set is too small for cold items to be anyone's last one.
     """
-    require_dials(name, config or {})
+    cls = item_ranker_class(name)
+    parsed = cls.Config.parse(config or {}, owner=name)
     context = context or FitContext()
     split = cold_split(sequences, seed=context.seed)
     apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "cold")
-    cls = item_ranker_class(name)
     with enough_memory(name, context.device):
-        ranker = cls.fit(split.train, held_out_U=split.validation_U, config=config or {}, context=apart)
+        ranker = cls.fit(split.train, held_out_U=split.validation_U, config=parsed, context=apart)
         return judge_cold(ranker, split).summary()
 
 
@@ -160,7 +165,7 @@ def tuned(
         TrainingError: no trial could be trained.
     """
     split, cls = LeaveOneOut.of(sequences), item_ranker_class(name)
-    space = {dial: among for dial, among in searched_of(name).items() if dial not in config}
+    space = {dial: among for dial, among in cls.Config.search_space().items() if dial not in config}
     if not space:
         raise SettingsError(f"{name}: nothing is left to search; every dial that could be is set")
 
@@ -168,18 +173,17 @@ def tuned(
     fit = cls.fits(split.train, held_out_U=split.validation_U, context=apart)
 
     def objective(trial: Any) -> float:
-        dials = {**config, **suggest(trial, space)}
-        require_dials(name, dials)
+        parsed = cls.Config.parse({**config, **suggest(trial, space)}, owner=name)
         with enough_memory(name, context.device):
-            return float(judge(fit(dials), split.train, split.validation_U).ndcg_U().mean())
+            return float(judge(fit(parsed), split.train, split.validation_U).ndcg_U().mean())
 
-    own = cls.dials(split.train, config)
+    own = cls.resolved(cls.Config.parse(config, owner=name), split.train)
     found = search(
         study,
         f"{name}-{digest(data, context.seed, config, ranker_code(name))[:12]}",
         objective,
         trials=trials,
-        start={dial: own[dial] for dial in space},
+        start={dial: getattr(own, dial) for dial in space},
         seed=context.seed,
         direction="maximize",
     )
@@ -250,7 +254,7 @@ def benchmark_file(
     if program is not None:
         require_exportable(item_ranker_class(ranker), compiled=compiled)
     config = dict(config or {})
-    require_dials(ranker, config)
+    item_ranker_class(ranker).Config.parse(config, owner=ranker)
     if seed < 0:
         raise SettingsError(f"seed is {seed}; it is 0 or more")
     beside = program and program.with_name(f"{program.name}.json")

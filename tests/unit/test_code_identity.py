@@ -40,7 +40,9 @@ found = {
 if sys.argv[2:] == ["compile"]:
     from pipelines.compile import compile_local
 
-    compiled = compile_local(Settings(), Path(sys.argv[1]) / "pipeline.yaml", identified_source=True).read_text()
+    file = Path(sys.argv[1]) / "pipeline.yaml"
+    compile_local(Settings(), file, identified_source=True, run="run")
+    compiled = file.read_text()
     shown = ("#", "description:")
     found["cache keys"] = [line for line in compiled.splitlines() if not line.strip().startswith(shown)]
 print(json.dumps(found))

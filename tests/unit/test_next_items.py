@@ -15,7 +15,7 @@ from recommender.datasets.interactions import read_histories, read_interactions
 from recommender.engine.hyperparameters import Range
 from recommender.engine.search import search, suggest
 from recommender.errors import BundleError, ContractError, SettingsError, SourceError, TrainingError
-from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
+from recommender.models.next_item.rules import RulesConfig
 from recommender.registry import bundle
 from recommender.sequences import Items
 from recommender.storage.manifest import write_manifest
@@ -42,23 +42,13 @@ def benchmark(folder: Path, **more: Any) -> dict[str, Any]:
     return benchmark_file(events(folder / "events.parquet"), None, **words)
 
 
-@pytest.mark.parametrize("name", ITEM_RANKERS)
-def test_what_is_searched_are_dials_and_the_defaults_lie_within(name: str) -> None:
-    own = item_defaults_of(name)
-    for dial, among in searched_of(name).items():
-        value = own[dial]
-        inside = among.low <= value <= among.high if isinstance(among, Range) and value is not None else True
-        assert inside, (dial, value)
-        assert isinstance(among, Range) or value in among
-
-
 def test_a_search_starts_with_the_defaults_and_goes_on_where_it_was(tmp_path: Path) -> None:
     first = benchmark(tmp_path, trials=3)
     assert first["search"]["study"] == str(tmp_path / "out-study.db")
     assert first["search"]["cpu_seconds"] > 0
     study = json.loads((tmp_path / "out-study.json").read_text())
     assert [one["number"] for one in study["trials"]] == [0, 1, 2]
-    assert study["trials"][0]["decay"] == item_defaults_of("rules")["decay"]
+    assert study["trials"][0]["decay"] == RulesConfig().decay
     assert study["ndcg@10"] == max(one["ndcg@10"] for one in study["trials"]) == first["validation"]["ndcg@10"]
     assert first["config"] == study["best"]
     more = benchmark(tmp_path, trials=4)["search"]
@@ -99,9 +89,8 @@ def test_a_seed_of_more_than_32_bits_searches(tmp_path: Path) -> None:
 
 def test_a_dial_that_was_given_is_not_searched(tmp_path: Path) -> None:
     assert benchmark(tmp_path, trials=2, config={"window": 3})["config"]["window"] == 3
-    own = item_defaults_of("rules")
     with pytest.raises(SettingsError, match="nothing is left to search"):
-        benchmark(tmp_path, trials=2, config={name: own[name] for name in searched_of("rules")})
+        benchmark(tmp_path, trials=2, config=RulesConfig().model_dump())
 
 
 def test_a_trial_that_cannot_be_trained_is_not_chosen(tmp_path: Path) -> None:

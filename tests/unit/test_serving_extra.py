@@ -1,14 +1,14 @@
 """What the serving image installs is enough to load and ask every ranker there is."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
-from extras import ROOT, modules_outside, run_with_only
-from random_examples import random_examples
+from bare_environment import bare_environment
+from random_examples import fit_ranker, random_examples
 
-from recommender.engine.context import FitContext
-from recommender.models.campaign import RANKERS, defaults_of, ranker_class
+from recommender.models.campaign import RANKERS, ranker_class
 from recommender.registry import bundle
 
 FITTED = {"num_pairs": 120, "num_users": 25}
@@ -20,11 +20,14 @@ SMALL: dict[str, object] = {
 }
 ASKED = """
 import json, sys
+from importlib.util import find_spec
 from pathlib import Path
 
+assert not [name for name in ("pandas", "pyarrow", "sklearn", "implicit") if find_spec(name)]
+
 import numpy as np
-import serving.deployer.deploy, serving.gateway.app, serving.worker.handler
-from random_examples import random_examples
+import serving.deployer.endpoint, serving.gateway.server, serving.worker.handler
+from random_examples import fit_ranker, random_examples
 from recommender.registry import bundle
 
 examples, _ = random_examples(**json.loads(sys.argv[2]))
@@ -43,15 +46,22 @@ print(json.dumps(missing))
 def test_every_ranker_loads_and_scores_with_what_the_serving_image_installs(tmp_path: Path) -> None:
     examples, labels = random_examples(**FITTED)
     expected = {}
+    bundles = tmp_path / "bundles"
     for name in RANKERS:
-        dials = {dial: SMALL[dial] for dial in SMALL.keys() & defaults_of(name).keys()}
-        ranker = ranker_class(name).fit(examples, labels, corpus=examples.histories, config=dials, context=FitContext())
-        bundle.save(ranker, tmp_path / name, lineage={})
+        small = {key: SMALL[key] for key in SMALL.keys() & ranker_class(name).Config.model_fields.keys()}
+        ranker = fit_ranker(name, examples, labels, **small)
+        bundle.save(ranker, bundles / name, lineage={})
         expected[name] = ranker.score(examples).redeem_N
-    assert {"pandas", "sklearn", "implicit"} <= set(modules_outside("serving"))
-    environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
-    asked = run_with_only("serving", ASKED, str(tmp_path), json.dumps(FITTED), environment=environment)
+    python = bare_environment(tmp_path / "bare", extra="serving", packages=("recommender", "serving"))
+    asked = subprocess.run(
+        [str(python), "-c", ASKED, str(bundles), json.dumps(FITTED)],
+        cwd=tmp_path,  # not the checkout, whose packages would be imported instead of the wheel's
+        env={"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert asked.returncode == 0, asked.stderr
     assert json.loads(asked.stdout) == {}
     for name, p_N in expected.items():
-        np.testing.assert_allclose(np.load(tmp_path / name / "scores.npy"), p_N, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(np.load(bundles / name / "scores.npy"), p_N, rtol=1e-5, err_msg=name)
