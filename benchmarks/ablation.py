@@ -22,11 +22,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measured_on import measured_on
+from benchmarks.options import whole_numbers
 from benchmarks.quality import PACKAGED, SETS, as_judged
+from recommender.allocation.next_item_scores import scored_in_batches
+from recommender.engine.assignments import parse_assignments
 from recommender.engine.context import FitContext
-from recommender.engine.machine import machine
 from recommender.errors import RecommenderError, SettingsError
-from recommender.evaluation.leave_one_out import judge, scored
+from recommender.evaluation.leave_one_out import judge
+from recommender.evaluation.means import paired_difference
 from recommender.models.next_item import require_dials
 from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
 from recommender.models.next_item.gate import fit_gate
@@ -34,7 +38,7 @@ from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import write_text
-from recommender.training.next_items import checkpoints_of, dial, numbers, paired
+from recommender.training.next_items.fits import checkpoint_folder
 
 Kind = TypeVar("Kind", Fusion, SASRec)
 OUTPUT = Path("reports/bench/ablation.json")
@@ -66,7 +70,7 @@ def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
 
     def said(expert: Any) -> Any:
         everyone = np.arange(histories.num_users)
-        said_UV = np.concatenate([scores_UV for _, _, scores_UV in scored(expert, histories, everyone)])
+        said_UV = np.concatenate([scores_UV for _, _, scores_UV in scored_in_batches(expert, histories, everyone)])
         twin = copy(expert)
         twin.score = lambda asked: said_UV[asked.users_U]
         return twin
@@ -117,7 +121,7 @@ def left_out(
     split = LeaveOneOut.of(sequences)
 
     def fitted(kind: type[Kind], dials: dict[str, Any]) -> Kind:
-        own = checkpoints and checkpoints_of(checkpoints, sequences, kind.__name__.lower(), "train", seed, dials)
+        own = checkpoints and checkpoint_folder(checkpoints, sequences, kind.__name__.lower(), "train", seed, dials)
         context = FitContext(seed=seed, checkpoints=own)
         return kind.fit(split.train, held_out_U=split.validation_U, config=dials, context=context)
 
@@ -150,7 +154,7 @@ def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any
         against = whole if whole in mean_U and whole != name else next(iter(mean_U))
         row = {**facts, "variant": name, "ndcg@10": float(gain_U.mean())}
         row |= {"by_seed": [float(one_U.mean()) for one_U in gains[name]], "against": against}
-        rows.append(row | paired(gain_U, mean_U[against]))
+        rows.append(row | paired_difference(gain_U, mean_U[against]))
     return rows
 
 
@@ -166,7 +170,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join((*SETS, *PACKAGED))}")
-    parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
+    parser.add_argument("--seeds", type=whole_numbers, default="17", help="17,18")
     parser.add_argument("--members", action="store_true", help="train a transformer without each of its parts instead")
     parser.add_argument("--parts", default="", help="of gated,relative,…: the transformers' parts")
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the flagship: epochs=20")
@@ -177,7 +181,7 @@ def main(words: list[str] | None = None) -> int:
         return 0
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
     try:
-        config, only = dict(map(dial, given.dials)), [part.strip() for part in given.parts.split(",") if part.strip()]
+        config, only = parse_assignments(given.dials), [part.strip() for part in given.parts.split(",") if part.strip()]
         require_dials("fusion", config)
         known = {name for without in OWN_PARTS.values() for name in without} | {"width"}
         if not set(only) <= known:
@@ -192,7 +196,7 @@ def main(words: list[str] | None = None) -> int:
                 for name, gain_U in variants:
                     gains.setdefault(name, []).append(gain_U)
                     print(f"{data}, seed {seed}, {name}: {gain_U.mean():.4f}", flush=True)
-            found = rows_of(gains, {**facts, "config": config, **machine()})
+            found = rows_of(gains, {**facts, "config": config, **measured_on()})
             rows = [row for row in rows if not _replaced(row, found, keep=bool(only))] + found
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             write_text(OUTPUT, json.dumps({"rows": rows}, indent=1))

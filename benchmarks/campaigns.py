@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measured_on import measured_on, note_reading, report_path
 from recommender.datasets.periods import Periods
 from recommender.engine.context import FitContext
-from recommender.engine.machine import machine, report_at
 from recommender.engine.precision import cpu_has_units
 from recommender.errors import BundleError, CorruptFileError, PeriodError, RecommenderError
 from recommender.evaluation.document import Estimate
@@ -35,7 +35,6 @@ from recommender.registry import bundle
 from recommender.settings import Settings, load_settings
 from recommender.storage.code_identity import code_version
 from recommender.storage.manifest import digest, write_text
-from recommender.training.next_items import log_reading
 from recommender.training.train import boundaries, fit_at
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def bench(
         row = measured(name, data, test, settings)
         if readings is not None and row.score_N is not None:
             before = f"pairs decided before {moments['test'].date()}"
-            log_reading(readings, f"campaigns {data.data_hash[:12]}", name, before, settings.training.seed)
+            note_reading(f"campaigns {data.data_hash[:12]}", name, before, settings.training.seed, readings=readings)
         say(f"{name}: {row.failed or f'fitted in {row.fit_seconds:.1f} s'}")
         rows.append(row)
     return document(rows, data, test, seed=settings.training.seed)
@@ -137,7 +136,7 @@ def document(rows: Sequence[Row], data: TrainingSet, test: PeriodPairs, *, seed:
         }
         by_type[kind] = (resample(part, bootstrap, METRICS), int(mask_N.sum()), int(redeemed_N[mask_N].sum()))
     return {
-        **machine(),
+        **measured_on(),
         "set": data.data_hash,
         "test": {
             "from": test.starts.isoformat(),
@@ -299,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings(file)
         training_set = chosen.training_set or set_of(settings, file, say)
         rankers = [name.strip() for name in chosen.rankers.split(",") if name.strip()]
-        output = chosen.output or report_at(REPORT, set(rankers) == set(RANKERS))
+        output = chosen.output or report_path(REPORT, is_complete=set(rankers) == set(RANKERS))
         content = bench(training_set, rankers, settings, readings=output.parent / "readings.jsonl", say=say)
     except RecommenderError as error:
         say(f"{type(error).__name__}: {error}")

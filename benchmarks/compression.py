@@ -20,20 +20,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.quality import READINGS, SETS, as_judged
+from benchmarks.measured_on import measured_on, note_reading
+from benchmarks.quality import SETS, as_judged
+from recommender.engine.assignments import parse_assignments
 from recommender.engine.compiler import has_compiler
 from recommender.engine.context import FitContext
-from recommender.engine.cost import Spent
-from recommender.engine.machine import machine
+from recommender.engine.cost import Stopwatch
 from recommender.errors import RecommenderError
 from recommender.evaluation.leave_one_out import Ranks, judge
+from recommender.evaluation.means import mean_interval95, paired_difference
 from recommender.models.next_item import ItemRanker
 from recommender.models.next_item.export import export, inputs_of
 from recommender.models.next_item.fusion import Fusion
 from recommender.models.next_item.student import Student
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import write_text
-from recommender.training.next_items import EXPORTED_USERS, checkpoints_of, dial, interval, log_reading, paired
+from recommender.training.next_items.fits import checkpoint_folder
+from recommender.training.next_items.keep import USERS_COMPARED
 
 OUTPUT = Path("reports/bench/compression.json")
 REQUESTS, BATCH = 200, 512
@@ -51,15 +54,15 @@ def measure(
 ) -> list[dict[str, Any]]:
     """All rows of one set."""
     split, context = LeaveOneOut.of(sequences), FitContext(seed=seed)
-    own = checkpoints and checkpoints_of(checkpoints, sequences, "fusion", "train", seed, teacher)
-    spent = Spent(replace(context, checkpoints=own))
+    own = checkpoints and checkpoint_folder(checkpoints, sequences, "fusion", "train", seed, teacher)
+    stopwatch = Stopwatch(replace(context, checkpoints=own))
     flagship = Fusion.fit(
         split.train,
         held_out_U=split.validation_U,
         config=teacher,
-        context=replace(context, checkpoints=own, progress=spent.told),
+        context=replace(context, checkpoints=own, progress=stopwatch.on_progress),
     )
-    seconds = [spent.seconds()["fit_cpu_seconds"]]
+    seconds = [stopwatch.seconds()["fit_cpu_seconds"]]
     began = time.process_time()
     small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=student, context=context)
     seconds.append(time.process_time() - began)
@@ -69,17 +72,17 @@ def measure(
     rows = []
     for name, ranker in rankers.items():
         tests[name] = judge(ranker, split.train_and_validation, split.test_U)
-        log_reading(READINGS, data, name, "train", seed)
+        note_reading(data, name, "train", seed)
         size = sum(value.nbytes for value in ranker.tensors().values())
         rows.append({"ranker": name, "bytes": size, **latency(ranker.score, split.train_and_validation)})
-        rows[-1] |= {**tests[name].summary(), "interval95": interval(tests[name].ndcg_U())}
+        rows[-1] |= {**tests[name].summary(), "interval95": mean_interval95(tests[name].ndcg_U())}
         rows[-1] |= {
-            "against_flagship": paired(tests[name].ndcg_U(), tests["flagship"].ndcg_U()),
+            "against_flagship": paired_difference(tests[name].ndcg_U(), tests["flagship"].ndcg_U()),
             "fit_cpu_seconds": seconds,
         }
     rows += programs(students, split.train_and_validation)
     facts = {"set": data, "seed": seed, "teacher": teacher, "student": student, "users": sequences.num_users}
-    return [{**facts, "items": sequences.items.num, **row, **machine()} for row in rows]
+    return [{**facts, "items": sequences.items.num, **row, **measured_on()} for row in rows]
 
 
 def programs(students: dict[str, Student], sequences: Sequences) -> Iterable[dict[str, Any]]:
@@ -87,7 +90,7 @@ def programs(students: dict[str, Student], sequences: Sequences) -> Iterable[dic
     compiler = has_compiler()
     if not compiler:
         print("no C++ compiler is here: the compiled programs are left out.")
-    some = sequences.take(np.arange(min(EXPORTED_USERS, sequences.num_users)))
+    some = sequences.take(np.arange(min(USERS_COMPARED, sequences.num_users)))
     with TemporaryDirectory() as folder:
         for name, student in students.items():
             for compiled in (False, True)[: 1 + compiler]:
@@ -179,7 +182,7 @@ def main(words: list[str] | None = None) -> int:
         print("bench-compression: no data folder was given (make bench-compression SHARED=…): nothing was measured.")
         return 0
     try:
-        dials = {name: dict(map(dial, getattr(given, name))) for name in ("teacher", "student")}
+        dials = {name: parse_assignments(getattr(given, name), option=f"--{name}") for name in ("teacher", "student")}
         rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
         for data in given.sets.split(","):
             sequences = as_judged(given.data, data)

@@ -31,9 +31,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
 
+from benchmarks.measured_on import measured_on
+from benchmarks.options import whole_numbers
 from recommender.engine.context import FitContext
 from recommender.engine.loop import Divisible, Part, Schedule, Sum, device_of, reproducible, run_phase
-from recommender.engine.machine import machine
 from recommender.errors import RecommenderError
 from recommender.models.next_item.causal import CausalEncoder
 from recommender.models.next_item.neural import Size
@@ -41,7 +42,6 @@ from recommender.models.next_item.sasrec import DEFAULTS
 from recommender.report.terminal import wide
 from recommender.sequences import Items, Sequences
 from recommender.storage.manifest import write_text
-from recommender.training.next_items import numbers
 
 REPORT = Path("reports/bench/gpu.json")
 PEAKS = {
@@ -177,7 +177,7 @@ def measure(
     for row in rows:
         row |= {"mfu": row["flops_a_second"] / peak if peak else None, "of_matmul": row["flops_a_second"] / best}
     facts = {"card": card, "peak_flops_a_second": peak, "items": items, "tokens_a_batch": tokens, "steps": steps}
-    return {**machine(device.type), **facts, "rows": rows}
+    return {**measured_on(device.type), **facts, "rows": rows}
 
 
 def show(report: dict[str, Any], console: Console) -> None:
@@ -199,7 +199,7 @@ def _wait(device: torch.device) -> None:
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-gpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try the benchmark itself")
-    parser.add_argument("--lengths", type=numbers, default="256,2048", help="events that the networks read")
+    parser.add_argument("--lengths", type=whole_numbers, default="256,2048", help="events that the networks read")
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--tokens", type=int, default=65_536, help="of a batch")
     parser.add_argument("--steps", type=int, default=50)

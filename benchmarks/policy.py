@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measured_on import measured_on
 from recommender.datasets.synthetic.policy import BanditWorld, LoggedDecisions
 from recommender.engine.context import FitContext
-from recommender.engine.machine import machine
 from recommender.policies.head import PolicyHead, top_of
 from recommender.policies.off_policy import PolicyValue, doubly_robust, ips, snips
 from recommender.policies.reward_model import RewardModel
@@ -144,7 +144,7 @@ def difference(ours_S: Sequence[float], theirs_S: Sequence[float]) -> dict[str, 
 
 def bench(*, seeds: Sequence[int], replications: int, say: Callable[[str], None]) -> dict[str, Any]:
     """All figures; `say` hears of each step."""
-    content: dict[str, Any] = {**machine(), "logged": LOGGED, "seeds": list(seeds), "worlds": {}}
+    content: dict[str, Any] = {**measured_on(), "logged": LOGGED, "seeds": list(seeds), "worlds": {}}
     for name, curved in WORLDS.items():
         alone: dict[str, list[float]] = {policy: [] for policy in POLICIES}
         listed: dict[str, list[float]] = {policy: [] for policy in LISTS}

@@ -23,30 +23,24 @@ from scipy.stats import ttest_1samp, ttest_ind
 
 from benchmarks.generated import fashions, reseller
 from benchmarks.journey import journey
+from benchmarks.measured_on import measured_on, note_reading
 from benchmarks.ml_100k import ml_100k
 from benchmarks.movielens import movielens_attributes
+from benchmarks.options import whole_numbers
 from benchmarks.peer_quality import PEERS, run_peer
 from recommender.datasets.interactions import read_interactions
+from recommender.engine.assignments import parse_assignments
 from recommender.engine.context import FitContext
 from recommender.engine.loop import require_device
-from recommender.engine.machine import machine
 from recommender.errors import RecommenderError, SettingsError
+from recommender.evaluation.means import mean_interval95, paired_difference
+from recommender.evaluation.sequence_counts import sequence_counts
 from recommender.models.next_item import item_ranker_class
 from recommender.sequences import Sequences
 from recommender.sequences.ranks import ndcg
 from recommender.storage.manifest import write_text
-from recommender.training.next_items import (
-    TrainOn,
-    checkpoints_of,
-    cold,
-    counts,
-    dial,
-    interval,
-    log_reading,
-    numbers,
-    paired,
-    run,
-)
+from recommender.training.next_items import TrainOn
+from recommender.training.next_items.fits import checkpoint_folder, fit_and_judge, judge_cold_items
 
 SETS = {"beauty": "amazon-beauty/Beauty.parquet", "ml-1m": "ml-1m/sequences.parquet"}
 ATTRIBUTES = {"beauty": "amazon-beauty/Beauty_attributes.parquet"}
@@ -59,7 +53,7 @@ PACKAGED: dict[str, Callable[[Path], tuple[Path, Path | None]]] = {
 """Sets that lie in a package or are generated: no data folder is needed."""
 GOALS = {("beauty", "train"): 0.064, ("beauty", "train+validation"): 0.069, ("ml-1m", "train"): 0.205}
 SEEDLESS = ("rules", "content_rules", "item_popularity", "user_cf", "item_cf", "content")
-OUTPUT, READINGS = Path("reports/bench/quality.json"), Path("reports/bench/readings.jsonl")
+OUTPUT = Path("reports/bench/quality.json")
 AGAINST = ("rules", "sasrec", *PEERS)
 TOPS, BEYOND = " 123456789A.", 11
 """A user's rank as one letter: 1 … 9, A for 10, a dot beyond."""
@@ -77,19 +71,19 @@ def measure(
     device: str = "cpu",
 ) -> dict[str, Any]:
     """One row: fit, judge, note the reading. `tops` are the users' ranks, for paired differences."""
-    own = checkpoints and checkpoints_of(checkpoints, sequences, ranker, train_on, seed, config, device=device)
+    own = checkpoints and checkpoint_folder(checkpoints, sequences, ranker, train_on, seed, config, device=device)
     context = FitContext(seed=seed, checkpoints=own, device=device)
-    result = run(sequences, ranker, train_on=train_on, context=context, config=config)
-    log_reading(READINGS, data, ranker, train_on, seed)
+    result = fit_and_judge(sequences, ranker, train_on=train_on, context=context, hyperparameters=config)
+    note_reading(data, ranker, train_on, seed)
     return {
         "set": data,
         **result.test.summary(),
         **result.facts,
         "validation": None if result.validation is None else result.validation.summary(),
-        "interval95": interval(result.test.ndcg_U()),
-        "counts": counts(sequences),
+        "interval95": mean_interval95(result.test.ndcg_U()),
+        "counts": sequence_counts(sequences),
         "tops": "".join(TOPS[min(rank, BEYOND)] for rank in result.test.ranks.tolist()),
-        **machine(device),
+        **measured_on(device),
     }
 
 
@@ -104,20 +98,27 @@ def measure_peer(
     if train_on != "train":
         raise SettingsError(f"{peer}: a peer is trained without the validation item, which stops it")
     ranks, facts = run_peer(sequences, peer, seed=seed, config=config)
-    log_reading(READINGS, data, peer, train_on, seed)
+    note_reading(data, peer, train_on, seed)
     row = {"set": data, "ranker": peer, "train_on": train_on, "seed": seed, "config": config, "validation": None}
     tops = "".join(TOPS[min(rank, BEYOND)] for rank in ranks.ranks.tolist())
-    return {**row, **ranks.summary(), **facts, "interval95": interval(ranks.ndcg_U()), "tops": tops, **machine()}
+    return {
+        **row,
+        **ranks.summary(),
+        **facts,
+        "interval95": mean_interval95(ranks.ndcg_U()),
+        "tops": tops,
+        **measured_on(),
+    }
 
 
 def measure_cold(
     sequences: Sequences, data: str, ranker: str, seed: int, config: dict[str, Any], device: str = "cpu"
 ) -> dict[str, Any]:
     """One row of cold items, drawn by `seed`: NDCG@10 among the cold ones, and among all."""
-    found = cold(sequences, ranker, context=FitContext(seed=seed, device=device), config=config)
-    log_reading(READINGS, f"{data}, cold items", ranker, "train", seed)
+    found = judge_cold_items(sequences, ranker, context=FitContext(seed=seed, device=device), hyperparameters=config)
+    note_reading(f"{data}, cold items", ranker, "train", seed)
     facts = {"set": data, "ranker": ranker, "train_on": "train", "seed": seed, "config": config}
-    return {**facts, "ndcg@10": found["among_cold"]["ndcg@10"], **found, **machine(device)}
+    return {**facts, "ndcg@10": found["among_cold"]["ndcg@10"], **found, **measured_on(device)}
 
 
 def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict
     mine, other = _by_user(ours), _by_user(theirs)
     sure = len(theirs) > 1 or theirs[0]["ranker"] in SEEDLESS
     return {
-        **paired(mine.mean(axis=0), other.mean(axis=0)),
+        **paired_difference(mine.mean(axis=0), other.mean(axis=0)),
         "interval95_seeds": over_seeds(mine.mean(axis=1), other.mean(axis=1)) if sure else None,
         "seeds": [len(ours), len(theirs)],
         "commits": sorted({str(row["commit"]) for row in (*ours, *theirs)}),
@@ -233,7 +234,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--rankers", default="rules,sasrec,fusion")
     parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join((*SETS, *PACKAGED))}")
-    parser.add_argument("--seeds", type=numbers, default="17", help="17,18")
+    parser.add_argument("--seeds", type=whole_numbers, default="17", help="17,18")
     parser.add_argument("--train-on", default="train", choices=["train", "train+validation"])
     parser.add_argument("--set", action="append", default=[], dest="dials", help="a dial of the rankers: epochs=20")
     parser.add_argument("--checkpoints", type=Path, help="folder where a killed fit goes on; not for --cold and peers")
@@ -247,7 +248,7 @@ def main(words: list[str] | None = None) -> int:
     found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
     rows, colds = found.get("rows", []), found.get("cold", [])
     try:
-        config = dict(map(dial, given.dials))
+        config = parse_assignments(given.dials)
         for ranker in given.rankers.split(","):
             if ranker not in PEERS:
                 require_device(item_ranker_class(ranker), given.device)

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks import reference, softmax_memory
 from benchmarks.environments import PEERS, answer_of, python_of
+from benchmarks.measured_on import measured_on, report_path
 from benchmarks.training_data import (
     EVERY,
     Request,
@@ -31,7 +32,6 @@ from benchmarks.training_data import (
     timed,
     write_events,
 )
-from recommender.engine.machine import machine, report_at
 from recommender.engine.precision import cpu_has_units
 from recommender.errors import RecommenderError
 from recommender.report.terminal import wide
@@ -164,7 +164,7 @@ def main() -> int:
     except RecommenderError as error:
         console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         return 2
-    output = report_at(REPORT, words.data is not None and set(names) == set(ROWS))
+    output = report_path(REPORT, is_complete=words.data is not None and set(names) == set(ROWS))
     write_text(output, json.dumps(report, indent=1) + "\n")
     show(report, console)
     console.print(f"all figures: {output}", markup=False)
@@ -173,7 +173,7 @@ def main() -> int:
 
 def report_of(data: Path | None, names: list[str], repeats: int, console: Console) -> dict[str, Any]:
     """Everything that reports/bench/training.json holds."""
-    report: dict[str, Any] = {**machine(), "goals": {"ours_over_reference": GOAL, "loss_difference": LOSS_GOAL}}
+    report: dict[str, Any] = {**measured_on(), "goals": {"ours_over_reference": GOAL, "loss_difference": LOSS_GOAL}}
     reached: dict[str, bool] = {}
     shape = SYNTHETIC
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Items that nobody in training ever touched: hold some out, and ask a ranker for them by their content alone.
+"""Cold items: hold some items out of training altogether, and ask a ranker for them by their content alone.
 
 Schein et al., "Methods and metrics for cold-start recommendations", 2002 (whole items are held out, not events).
 
@@ -11,28 +11,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.allocation.next_item_scores import scored_in_batches
 from recommender.errors import PeriodError
-from recommender.evaluation.leave_one_out import Ranks, scored
+from recommender.evaluation.leave_one_out import Ranks
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.sequences.ranks import full_ranks
 
-FEWEST = 20
-"""Cold items that are judged: among ten and fewer everyone's recall@10 is 1, whoever has no opinion on them too."""
+FEWEST_COLD_ITEMS = 20
+"""Among ten items or fewer every ranker's recall@10 is 1, so figures of few cold items say nothing. Twice that, by hand."""
+COLD_SHARE = 0.05
+"""Share of the items that is held out: enough to judge by, and few enough to leave training as it is. Chosen by hand."""
+SALT = 0xC01D
+"""Keeps the draw of cold items apart from whatever else is drawn from the same seed."""
 
 
 @dataclass(frozen=True, eq=False)
 class ColdSplit:
-    """Training without the cold items, and the users who took one of them up in the end."""
+    """Training data without the cold items, and the users whose last item is one of them."""
 
     train: Sequences
-    """What each user did before their last two events (all events of users with fewer than three), without any cold item."""
+    """What each user did before the last two events, without cold items. Of users with fewer than three events: all."""
     validation_U: NDArray[np.int32]
-    """Each user's last warm item before the target, after `train`; 0: none. Never a cold item: they stay unseen."""
+    """Each user's last item before the target and after `train`; 0: none, or it is a cold one, which stays unseen."""
     histories: Sequences
-    """What each user did before the target, without any cold item."""
+    """What each user did before the target, without cold items."""
     target_U: NDArray[np.int32]
-    """The last item of users for whom it is a cold one, else 0."""
+    """Each user's last item where it is a cold one, else 0."""
     cold_V: NDArray[np.bool_]
     """[V + 1]: which rows are cold; row 0 is not."""
 
@@ -55,33 +60,33 @@ class ColdRanks:
         }
 
 
-def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> ColdSplit:
-    """Hold a share of all items that were ever taken out of every history; the same seed holds out the same items.
+def cold_split(sequences: Sequences, share: float = COLD_SHARE, seed: int = 17) -> ColdSplit:
+    """Hold a share of all items with events out of every history; the same seed holds out the same items.
 
-    Items are drawn evenly, whatever their popularity. Users are those of `sequences`, in their order; who is left without a
-    history is still asked about, by the cold path.
+    Items are drawn with equal probability, whatever their popularity. Users keep their order; one who is left without
+    a history is still asked about.
 
     Raises:
-        PeriodError: `share` leaves fewer than `FEWEST` cold items or no warm one, or nobody's last item is cold.
+        PeriodError: `share` leaves fewer than `FEWEST_COLD_ITEMS` cold items or no other one, or nobody's last item is
+            cold.
     """
     taken = np.unique(sequences.items_T)
     number = round(share * len(taken))
+    held_out = f"a share of {share} of {len(taken)} items holds out {number}"
     if not 0 < number < len(taken):
+        raise PeriodError(f"{held_out}, which must leave some on both sides; bring events of more items")
+    if number < FEWEST_COLD_ITEMS:
         raise PeriodError(
-            f"a share of {share} of {len(taken)} items holds out {number}; it must leave some on both sides"
+            f"{held_out}, but cold items are judged from {FEWEST_COLD_ITEMS} on, because of few items nearly each is "
+            "among the ten best; bring events of more items"
         )
-    if number < FEWEST:
-        raise PeriodError(
-            f"a share of {share} of {len(taken)} items holds out {number}, among which nearly every item is one of the ten best; "
-            f"cold items are judged from {FEWEST} on. It takes a set with more items"
-        )
-    cold = np.random.default_rng([seed, 0xC01D]).choice(taken, size=number, replace=False)
+    cold = np.random.default_rng([seed, SALT]).choice(taken, size=number, replace=False)
     cold_V = np.zeros(sequences.items.num + 1, dtype=np.bool_)
     cold_V[cold] = True
     split = LeaveOneOut.of(sequences)
     target_U = np.where(cold_V[split.test_U], split.test_U, 0).astype(np.int32)
     if not target_U.any():
-        raise PeriodError(f"nobody's last item is among the {number} held out; it takes a set with more users")
+        raise PeriodError(f"no user's last item is among the {number} held-out items; bring events of more users")
     validation_U = np.where(cold_V[split.validation_U], 0, split.validation_U).astype(np.int32)
     return ColdSplit(
         train=without(split.train, cold_V),
@@ -93,7 +98,7 @@ def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> Col
 
 
 def without(sequences: Sequences, gone_V: NDArray[np.bool_]) -> Sequences:
-    """The same users without the events of some items. The items stay in the catalogue: their content is known."""
+    """The same users without the events of some items; the items stay in the catalogue with their content."""
     kept_T = ~gone_V[sequences.items_T]
     lengths_U = np.bincount(sequences.rows_T()[kept_T], minlength=sequences.num_users)
     return replace(
@@ -105,20 +110,20 @@ def without(sequences: Sequences, gone_V: NDArray[np.bool_]) -> Sequences:
 
 
 def judge_cold(ranker: ItemRanker, split: ColdSplit) -> ColdRanks:
-    """Rank every cold target; ties count against the ranker, and an item scored -inf is never found.
+    """Rank every cold target; ties count against the ranker, and an item scored -inf ranks behind all others.
 
-    A ranker that has no opinion on unseen items gives them all the same score, and so earns nothing.
+    A ranker without an opinion on unseen items scores them all alike, and so earns nothing.
 
     Raises:
-        TrainingError: a score is NaN; names the ranker.
+        TrainingError: A score is NaN; names the ranker.
     """
     users = np.flatnonzero(split.target_U > 0)
     all_ranks, cold_ranks = (np.zeros(len(users), dtype=np.int64) for _ in range(2))
-    never = split.cold_V.size
-    for some, batch, scores_UV in scored(ranker, split.histories, users):
-        targets = split.target_U[users[some]]
-        unsaid = scores_UV[np.arange(len(targets)), targets] == -np.inf
-        all_ranks[some] = np.where(unsaid, never, full_ranks(scores_UV, batch, targets))
+    last = split.cold_V.size
+    for part, batch, scores_UV in scored_in_batches(ranker, split.histories, users):
+        targets = split.target_U[users[part]]
+        unscored = scores_UV[np.arange(len(targets)), targets] == -np.inf
+        all_ranks[part] = np.where(unscored, last, full_ranks(scores_UV, batch, targets))
         only_cold_UV = np.where(split.cold_V, scores_UV, -np.inf)
-        cold_ranks[some] = np.where(unsaid, never, full_ranks(only_cold_UV, batch, targets))
+        cold_ranks[part] = np.where(unscored, last, full_ranks(only_cold_UV, batch, targets))
     return ColdRanks(Ranks(users, all_ranks), Ranks(users, cold_ranks), int(split.cold_V.sum()))
