@@ -29,13 +29,14 @@ from recommender.evaluation.document import Estimate
 from recommender.evaluation.intervals import Bootstrap, Resampled, resample
 from recommender.evaluation.metrics import Judged
 from recommender.evaluation.pairs import PeriodPairs, column, final_test_pairs
-from recommender.features.training_set import TrainingSet, last_training_set
+from recommender.features.training_set import TrainingSet
 from recommender.models.campaign import RANKERS, ranker_class
 from recommender.registry import bundle
 from recommender.settings import Settings, load_settings
-from recommender.storage.code_identity import code_version
+from recommender.storage.home import Home
 from recommender.storage.manifest import digest, write_text
-from recommender.training.train import boundaries, fit_at
+from recommender.storage.published import published_training_set
+from recommender.training.train import boundaries, fit_at, training_code
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,8 +98,15 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
     """The ranker's scores of the test. A fit of the same data, dials and code is kept under `home`/bench and not made again."""
     dials = settings.training.rankers.get(name, {})
     training = settings.training
-    identity = (data.manifest["content_hash"], dials, training.seed, training.device, cpu_has_units(), code_version())
-    place = settings.home / "bench" / "campaigns" / f"{name}-{digest(identity, test.starts.isoformat())[:16]}"
+    identity = (
+        data.manifest["content_hash"],
+        dials,
+        training.seed,
+        training.device,
+        cpu_has_units(),
+        training_code(name),
+    )
+    place = Home.of(settings).benchmark("campaigns") / f"{name}-{digest(identity, test.starts.isoformat())[:16]}"
     context = FitContext(
         seed=training.seed,
         device=training.device,
@@ -264,17 +272,14 @@ def set_of(settings: Settings, settings_file: Path | None, say: Callable[[str], 
     """The training set of the last run under `home`; where there is none, a run builds it first.
 
     Raises:
-        PeriodError: the run ended without one.
+        RegistryError: the run ended without one.
     """
-    found = last_training_set(settings.home)
-    if found is None:
+    home = Home.of(settings)
+    if not home.published.training_set.is_dir():
         say(f"{settings.home}: no run has built a training set yet; building it now (recommender run --no-ask)")
         command = [str(Path(sys.executable).with_name("recommender")), "run", "--no-ask"]
         subprocess.run(command + (["--settings", str(settings_file)] if settings_file else []), check=False)
-        found = last_training_set(settings.home)
-    if found is None:
-        raise PeriodError(f"{settings.home}: the run left no training set; see what it said above")
-    return found
+    return published_training_set(home)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,8 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +26,7 @@ from recommender.engine.compiler import has_compiler
 from recommender.engine.context import FitContext
 from recommender.engine.cost import Stopwatch
 from recommender.errors import RecommenderError
+from recommender.evaluation.latency import one_thread
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.evaluation.means import mean_interval95, paired_difference
 from recommender.models.next_item import ItemRanker
@@ -114,20 +114,6 @@ def _program(path: str) -> Any:
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["set"], row["seed"], row["teacher"], row["student"]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch and for NumPy's matrices."""
-    from threadpoolctl import threadpool_limits
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def latency(score: Score, sequences: Sequences) -> dict[str, float]:

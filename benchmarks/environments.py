@@ -27,12 +27,12 @@ def python_of(peer: str, folder: Path) -> Path:
     Raises:
         RecommenderError: it could not be installed; the message is the first line that pip called an error.
     """
-    home = folder / peer
-    python, done = home / "bin" / "python", home / ".installed"
+    environment = folder / peer
+    python, done = environment / "bin" / "python", environment / ".installed"
     wanted = "\n".join((*PEERS[peer], f"torch=={torch.__version__.split('+')[0]}"))
     if done.is_file() and done.read_text(encoding="utf-8") == wanted:
         return python
-    _run([sys.executable, "-m", "venv", str(home)])
+    _run([sys.executable, "-m", "venv", str(environment)])
     words = shlex.split(os.environ.get("PIP_ARGS", ""))
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words, *wanted.splitlines()])
     done.write_text(wanted, encoding="utf-8")

@@ -13,7 +13,7 @@ READINGS = Path("reports/bench/readings.jsonl")
 def measured_on(device: str = "cpu") -> dict[str, str]:
     """Date, git commit, hardware and PyTorch's version of a measurement; with device "cuda" the GPU, too."""
     facts = provenance(device)
-    return {"date": facts["date"], "commit": commit(), "hardware": facts["hardware"], "torch": facts["torch"]}
+    return {"date": facts.pop("date"), "commit": commit(), **facts}
 
 
 def commit() -> str:

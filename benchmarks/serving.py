@@ -17,6 +17,7 @@ import numpy as np
 
 from recommender.errors import RecommenderError
 from recommender.settings import Settings, load_settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import write_text
 from serving import config
 from serving.archive import MODEL_NAME, write_archive
@@ -42,9 +43,8 @@ def bench(settings: Settings, *, rounds: int = ROUNDS) -> dict[str, Any]:
         ServingError: there is no champion to measure, or the endpoint did not start.
     """
     ports = {key: free_port() for key in ("port", "inference_port", "management_port", "metrics_port")}
-    serving = settings.serving.model_copy(update={**ports, "state": settings.home.resolve() / "bench_serving"})
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
-    own = config.absolute(Settings.model_construct(**{**values, "serving": serving}))
+    state = Home.of(settings).benchmark("serving").resolve()
+    own = config.absolute(settings.updated(serving={**ports, "state": state}))
     with serve(own) as deployment:
         server = TorchServe(own)
         write_archive({"no_op.py": NO_OP}, server.model_store / "no_op.mar", version="1", handler="no_op.py", name=NAME)
@@ -108,7 +108,7 @@ def _users(settings: Settings) -> list[str]:
     """Users of the last materialisation, spread over all of them."""
     import pyarrow.parquet as pq
 
-    file = settings.home / "feature_store" / "offline" / "users.parquet"
+    file = Home.of(settings).feature_store.users
     if not file.is_file():
         raise RecommenderError(f"{file}: missing; materialise first: recommender run")
     users = sorted(set(pq.read_table(file, columns=["user_id"])["user_id"].to_pylist()))

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from cli import benchmark, next_items
 from cli.verbs import Verbs
 from recommender.errors import SettingsError
 from recommender.settings import Settings, TimeSettings, load_settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import digest
 
 app = typer.Typer(
@@ -48,19 +48,17 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
     """
     default = Path("recommender.toml")
     chosen = load_settings(file if file is not None or not default.is_file() else default)
-    update: dict[str, object] = {}
     if data is not None:
-        update["home"] = chosen.home / "own" / f"{data.stem}-{digest(str(data.resolve()))[:6]}"
-        update["source"] = chosen.source.model_copy(update={"dataset": "files", "mapping": str(data)})
+        own = Home.of(chosen).own(f"{data.stem}-{digest(str(data.resolve()))[:6]}")
+        chosen = chosen.updated(home=own.root, source={"dataset": "files", "mapping": str(data)})
         if file is None:
-            update["time"] = TimeSettings()
+            chosen = chosen.updated(time=TimeSettings())
     if as_of is not None:
-        time = update.get("time", chosen.time)
         try:
-            update["time"] = TimeSettings.model_validate({**dict(time), "as_of": as_of})
-        except ValidationError:
+            chosen = chosen.updated(time={"as_of": as_of})
+        except SettingsError:
             raise SettingsError(f"--as-of {as_of}: neither a date (2017-12-31) nor a time (2017-12-31T18:00)") from None
-    return Settings.model_construct(**{**{name: getattr(chosen, name) for name in Settings.model_fields}, **update})
+    return chosen
 
 
 @app.command(rich_help_panel=FIRST)

@@ -4,6 +4,7 @@ import signal
 from types import FrameType
 
 from recommender.settings import Settings
+from recommender.storage.home import ServingState
 
 
 def serve_until_stopped(settings: Settings) -> None:
@@ -19,7 +20,7 @@ def serve_until_stopped(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, ended)
     with serve(settings) as deployment:
-        print(f"serving on {deployment.url} (logs: {deployment.settings.serving_state / 'logs'})")
+        print(f"serving on {deployment.url} (logs: {ServingState.of(deployment.settings).logs})")
         print(
             f"  curl -X POST {deployment.url}/v1/recommendations -H 'content-type: application/json' -d '{{\"user_id\": \"1\"}}'"
         )

@@ -17,7 +17,6 @@ def build_features(settings: str, code_version: str, data_hash: str, tables: Inp
     from recommender.settings import settings_from_json
 
     chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
-    periods = resolve(
-        chosen, opened
-    )  # before anything that serves is touched: a shop whose periods cannot be judged stops here
-    build(opened, Path(features.path), as_of=periods.as_of, threads=chosen.training.threads)
+    # A shop whose periods cannot be judged stops here, before anything that serves is touched.
+    as_of = resolve(chosen, opened).as_of
+    build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from recommender.datasets.sources import source_of
 from recommender.errors import SettingsError
 from recommender.evaluation.judgement import read_judgement
 from recommender.models.campaign import RANKERS, defaults_of, ranker_class
@@ -36,8 +37,5 @@ def check_before_run(settings: Settings) -> None:
         raise SettingsError(
             f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU; say 'cpu'"
         )
-    if settings.source.dataset == "files" and not settings.source.mapping:
-        raise SettingsError(
-            "source.dataset is 'files' but source.mapping names no mapping file; draft one: recommender draft-mapping"
-        )
+    source_of(settings.source)
     read_judgement(Path(settings.judgement))

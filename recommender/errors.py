@@ -1,7 +1,5 @@
 """Every error that the platform raises on purpose. A message says what was wrong, where, and what to do."""
 
-from pathlib import Path
-
 
 class RecommenderError(Exception):
     """Base of all errors raised on purpose: the command line prints its message and exits with 2, without a traceback."""
@@ -66,11 +64,7 @@ class ServingError(RecommenderError):
 
 
 class StepFailed(RecommenderError):
-    """A step of a pipeline failed; holds the step's own message and names its log. `root`: the folder of the run's artifacts."""
-
-    def __init__(self, message: str, *, root: Path | None = None) -> None:
-        self.root = root
-        super().__init__(message)
+    """A step of a pipeline failed; holds the step's own message and names its log."""
 
 
 class FeatureStoreError(RecommenderError):

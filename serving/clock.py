@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
+from recommender.storage.home import Home
 
 
 def decision_time_us(settings: Settings) -> int:
@@ -21,7 +22,7 @@ def decision_time_us(settings: Settings) -> int:
         as_of = datetime(as_of.year, as_of.month, as_of.day)
     if as_of.tzinfo is None:
         try:
-            as_of = datetime.fromisoformat(ServingSchema.load(settings.home / "feature_store").as_of)
+            as_of = datetime.fromisoformat(ServingSchema.load(Home.of(settings).feature_store.root).as_of)
         except FeatureStoreError:
             as_of = as_of.replace(tzinfo=UTC)
     return to_us(as_of)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recommender.errors import SettingsError
 from recommender.settings import Settings, load_settings, settings_from_json
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
 
 VARIABLE = "RECOMMENDER_SETTINGS_JSON"
@@ -15,16 +16,14 @@ VARIABLE = "RECOMMENDER_SETTINGS_JSON"
 
 def absolute(settings: Settings) -> Settings:
     """The same settings with paths that hold in any working directory (a TorchServe worker starts in its archive)."""
-    state = settings.serving_state.resolve()
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
-    values.update(home=settings.home.resolve(), judgement=settings.judgement.resolve())
-    values.update(serving=settings.serving.model_copy(update={"state": state}))
-    return Settings.model_construct(**values)
+    state = ServingState.of(settings).root.resolve()
+    home, judgement = settings.home.resolve(), settings.judgement.resolve()
+    return settings.updated(home=home, judgement=judgement, serving={"state": state})
 
 
 def export(settings: Settings) -> dict[str, str]:
     """Write the settings for child processes; returns the variable that names the file."""
-    file = settings.serving_state / "settings.json"
+    file = ServingState.of(settings).settings_file
     write_text(file, settings.model_dump_json())
     return {VARIABLE: str(file)}
 

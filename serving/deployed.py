@@ -4,9 +4,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
-
-FILE = "deployed.json"
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,13 @@ class Deployed:
         return tuple(version for version in (self.champion, self.canary) if version is not None)
 
     def save(self, state: Path) -> None:
-        write_text(state / FILE, json.dumps(asdict(self), indent=1))
+        write_text(ServingState(state).deployed, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def load(cls, state: Path) -> "Deployed":
         """What is deployed; nothing where no deployer has written yet."""
         try:
-            return cls(**json.loads((state / FILE).read_text(encoding="utf-8")))
+            return cls(**json.loads(ServingState(state).deployed.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return cls()
 
@@ -44,7 +43,7 @@ class Follower:
 
     def refresh(self) -> Deployed:
         try:
-            stat = (self._state / FILE).stat()
+            stat = ServingState(self._state).deployed.stat()
         except FileNotFoundError:
             return self.current
         if (stat.st_ino, stat.st_mtime_ns) != self._seen:

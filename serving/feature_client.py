@@ -28,7 +28,8 @@ from recommender.errors import FeatureStoreError
 from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import ServingSchema, layout_in, unpack
 from recommender.secrets import secret
-from recommender.settings import Settings
+from recommender.settings import Settings, choose
+from recommender.storage.home import Home
 
 if TYPE_CHECKING:
     import redis
@@ -239,6 +240,13 @@ def _shut(connection: "redis.Connection") -> None:
             sock.shutdown(socket.SHUT_RDWR)
 
 
+READERS: dict[str, Callable[[Settings, float], OnlineStore]] = {
+    "sqlite": lambda settings, timeout_s: SqliteStore(Home.of(settings).feature_store.online_database, timeout_s),
+    "redis": lambda settings, timeout_s: RedisStore(settings.store.redis_url, timeout_s),
+}
+"""Online store (`store.kind`) -> what reads it, given the settings and the time-out of a read in seconds."""
+
+
 class FeatureClient:
     """Reads users from the online store. Opening reads nothing: a store that is away is an error of a read, not of a start."""
 
@@ -251,14 +259,9 @@ class FeatureClient:
     @classmethod
     def open(cls, settings: Settings) -> "FeatureClient":
         """The client of the store that the settings name; reads wait `serving.store_deadline_ms` unless told otherwise."""
-        home = settings.home / "feature_store"
         timeout_s = settings.serving.store_deadline_ms / 1_000
-        store: OnlineStore
-        if settings.store.kind == "sqlite":
-            store = SqliteStore(home / "online.db", timeout_s)
-        else:
-            store = RedisStore(settings.store.redis_url, timeout_s)
-        return cls(store, home, timeout_s=timeout_s)
+        store = choose(READERS, settings.store.kind, "store.kind")(settings, timeout_s)
+        return cls(store, Home.of(settings).feature_store.root, timeout_s=timeout_s)
 
     def read(self, user_id: str, timeout_s: float | None = None) -> Shopper | None:
         """The user's features; None for a user whom the store does not know. Returns or raises within `timeout_s`.

@@ -16,6 +16,7 @@ from recommender.matching.item_choice import popular_items
 from recommender.matching.reasons import popularity_reason
 from recommender.policies.exploration import Exploration, explore
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import MANIFEST
 from serving.clock import decision_time_us
 
@@ -102,7 +103,7 @@ class ShopFollower:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder: Path = settings.home / "catalogue"
+        self._folder: Path = Home.of(settings).catalogue
         self._seen: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self.current: Shop | None = None

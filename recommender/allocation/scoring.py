@@ -20,6 +20,7 @@ from recommender.matching.examples import Shopper, build
 from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import Registry, bundle
+from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
 
 USERS_A_BATCH = 512
@@ -61,12 +62,11 @@ class BulkScorer:
             raise RegistryError(
                 f"{registry.folder} has no champion yet; start with: recommender run, or say --data where the run did"
             )
-        store = home / "feature_store"
-        schema = ServingSchema.load(store)
-        read_manifest(store / "offline")
+        store = Home(home).feature_store
+        schema = ServingSchema.load(store.root)
+        read_manifest(store.offline)
         ranker = bundle.load(registry.bundle(version))
-        users = store / "offline" / "serving.parquet"
-        return cls(version, ranker, Catalogue.load(home / "catalogue"), users, schema)
+        return cls(version, ranker, Catalogue.load(Home(home).catalogue), store.packed_users, schema)
 
     @property
     def as_of(self) -> datetime:
@@ -74,8 +74,8 @@ class BulkScorer:
         return datetime.fromisoformat(self.schema.as_of)
 
     def live_campaigns(self) -> NDArray[np.int32]:
-        """Rows of the campaigns that are live at `as_of`."""
-        return self.catalogue.live(microseconds(self.as_of))
+        """Rows of the campaigns that are live at `as_of`, most popular first: equal scores keep that order, as in an answer."""
+        return self.catalogue.popular(self.catalogue.live(microseconds(self.as_of)))
 
     def campaigns(self, campaign_ids: Sequence[str]) -> NDArray[np.int32]:
         """Rows of these campaigns.
@@ -110,8 +110,8 @@ class BulkScorer:
         num_users, num_campaigns = len(shoppers), len(campaigns_C)
         users_N = np.repeat(np.arange(num_users, dtype=np.int32), num_campaigns)
         campaigns_N = np.tile(campaigns_C, num_users)
-        decided_us_U = np.full(num_users, microseconds(self.as_of), dtype=np.int64)
-        examples = build(shoppers, users_N, campaigns_N, self.catalogue, decided_us_U)
+        decided_us_N = np.full(len(users_N), microseconds(self.as_of), dtype=np.int64)
+        examples = build(shoppers, users_N, campaigns_N, self.catalogue, decided_us_N)
         score_UC = self.ranker.score(examples).redeem_N.reshape(num_users, num_campaigns)
         best_UC = np.argsort(-score_UC, axis=1, kind="stable")
         columns = (

@@ -1,4 +1,4 @@
-"""When and on what a model was trained: date, code, hardware and PyTorch, for the lineage of bundles and reports."""
+"""When and on what a model was trained: date, hardware and PyTorch, for the lineage of bundles and for reports."""
 
 import os
 import platform
@@ -8,18 +8,16 @@ from pathlib import Path
 import torch
 
 from recommender.engine.precision import cpu_has_units
-from recommender.storage.code_identity import code_version
 
 
 def provenance(device: str = "cpu") -> dict[str, str]:
-    """Today's date (UTC), the code's identity, the hardware and PyTorch's version, as text.
+    """Today's date (UTC), the hardware and PyTorch's version, as text.
 
     Args:
         device: "cpu" or "cuda". With "cuda" the hardware names the GPU as well.
     """
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "code_version": code_version(),
         "hardware": hardware(device),
         "torch": str(torch.__version__),
     }

@@ -285,13 +285,6 @@ class TrainingSet:
         return np.asarray(self.pairs[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def last_training_set(home: Path) -> Path | None:
-    """The training set that the newest run under `home` built; None where no run has built one."""
-    made = (home / "kfp").glob("*/*/build-training-set/training_set/manifest.json")
-    newest = max(made, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else newest.parent
-
-
 def take_users(histories: Histories, users: Sequence[int] | NDArray[Any]) -> Histories:
     """The histories of some users, in the order asked for."""
     users = np.asarray(users, dtype=np.int64)

@@ -90,7 +90,12 @@ def build(
     Raises:
         FeatureStoreError: a shopper's vectors are damaged or speak of another taxonomy than the catalogue, shoppers have
             different portraits, or one shopper has pairs at different moments.
+        ValueError: `users_N`, `campaigns_N` and `decided_us_N` have different lengths.
     """
+    if not len(users_N) == len(campaigns_N) == len(decided_us_N):
+        # A single moment would be spread over all pairs in silence, and one moment a user only fits with one campaign.
+        lengths = f"{len(users_N)} users, {len(campaigns_N)} campaigns and {len(decided_us_N)} moments"
+        raise ValueError(f"a pair is one user, one campaign and one moment (got {lengths})")
     portrait_names = shoppers[0].portrait_names if shoppers else ()
     for shopper in shoppers:
         if shopper.portrait_names is not portrait_names and shopper.portrait_names != portrait_names:

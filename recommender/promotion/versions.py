@@ -9,7 +9,7 @@ from recommender.evaluation.evaluate import evaluate
 from recommender.evaluation.judgement import read_judgement
 from recommender.evaluation.metrics import METRICS
 from recommender.registry import Registry
-from recommender.settings import Settings, settings_from_json
+from recommender.settings import Settings
 from recommender.storage.manifest import write_text
 
 
@@ -52,8 +52,7 @@ def evaluate_versions(
     champion: str,
     challenger: str,
     others: Sequence[str] = (),
-    settings_json: str = "",
-    settings: Settings | None = None,
+    settings: Settings,
     output: Path,
     page: Path | None = None,
 ) -> Measured:
@@ -64,8 +63,7 @@ def evaluate_versions(
     from recommender.evaluation.verdict import decide
     from recommender.report.evaluation import evaluation_page
 
-    chosen = settings or settings_from_json(settings_json)
-    registry = Registry(chosen.home)
+    registry = Registry(settings.home)
     versions = list(dict.fromkeys((challenger, champion, *others)))
     names = _names(registry, versions)
     evaluation = evaluate(
@@ -73,13 +71,13 @@ def evaluate_versions(
         {names[version]: registry.path(version) for version in versions},
         challenger=names[challenger],
         champion=names[champion],
-        judgement=chosen.judgement,
-        settings=chosen,
+        judgement=settings.judgement,
+        settings=settings,
         output=output,
     )
     if page is not None:
-        verdict = decide(evaluation, read_judgement(chosen.judgement), earlier=registry.settled(challenger))
-        write_text(page, evaluation_page(evaluation, verdict, source=chosen.source.dataset.replace("_", " ")))
+        verdict = decide(evaluation, read_judgement(settings.judgement), earlier=registry.settled(challenger))
+        write_text(page, evaluation_page(evaluation, verdict, source=settings.source.dataset.replace("_", " ")))
     return Measured(evaluation)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from recommender.errors import CorruptFileError, RegistryError
 from recommender.registry import candidates
 from recommender.registry.candidates import fits, lineage, version_of
+from recommender.storage.home import Home
 from recommender.storage.journal import Journal
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
@@ -54,7 +55,7 @@ class Registry:
 
     @property
     def folder(self) -> Path:
-        return self.home / "registry"
+        return Home(self.home).registry
 
     @property
     def _journal(self) -> Journal:

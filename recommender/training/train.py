@@ -20,12 +20,13 @@ from recommender.engine.checkpoints import PROGRESS, STEPS
 from recommender.engine.context import FitContext
 from recommender.engine.progress import lines
 from recommender.errors import CorruptFileError, PeriodError
-from recommender.models.campaign import ranker_class
+from recommender.models.campaign import ranker_class, ranker_modules
 from recommender.models.campaign.ranker import Ranker
 from recommender.models.dials import check_dials
 from recommender.registry import bundle
 from recommender.settings import Settings
-from recommender.storage.code_identity import code_version
+from recommender.storage.code_identity import code_identity
+from recommender.storage.home import Home
 from recommender.storage.manifest import digest, read_manifest, whole_folder, write_text
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def train(
         "data_hash": data.data_hash,
         "training_hash": training_hash(settings, ranker),
         "ranker": ranker,
-        "code_version": code_version(),
+        "code_version": training_code(ranker),
         "boundaries": {fit: moment.isoformat() for fit, moment in moments.items()},
     }
     finished = _finished(output, identity)
@@ -159,6 +160,15 @@ def fit_at(
         )
 
 
+CODE_OF_TRAINING = ("recommender.training.train", "recommender.features.build", "recommender.features.training_set")
+"""Modules from which everything is reached that turns tables into a training set and a training set into a bundle."""
+
+
+def training_code(ranker: str) -> str:
+    """Identity of the code that can change a trained `ranker`: features, training set, engine, and the ranker's own modules."""
+    return code_identity(*CODE_OF_TRAINING, *ranker_modules(ranker))
+
+
 def training_hash(settings: Settings, ranker: str) -> str:
     """Identity of every setting that changes a trained `ranker`: not paths, ports, threads or other rankers' hyperparameters."""
     training = settings.training
@@ -197,9 +207,9 @@ def checkpoint_folder(
     from recommender.engine.precision import cpu_has_units
 
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
-    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, code_version())
+    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
-    return home / "checkpoints" / f"{ranker}-{digest(inputs, moments)[:16]}"
+    return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:16]}")
 
 
 def _is_finished(folder: Path) -> bool:

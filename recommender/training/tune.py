@@ -22,12 +22,12 @@ from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Range, Space
 from recommender.engine.search import search, suggest, write_trials
 from recommender.errors import BundleError, LabelError, PeriodError
-from recommender.models.campaign import defaults_of, ranker_class
+from recommender.models.campaign import defaults_of, ranker_class, ranker_modules
 from recommender.models.next_item import ITEM_RANKERS, rules
 from recommender.settings import Settings
-from recommender.storage.code_identity import code_version
+from recommender.storage.code_identity import code_identity
 from recommender.storage.manifest import digest
-from recommender.training.train import boundaries, fit_at
+from recommender.training.train import CODE_OF_TRAINING, boundaries, fit_at
 
 if TYPE_CHECKING:
     import optuna
@@ -113,7 +113,7 @@ def tune(
     present = {**defaults_of(ranker), **dials}
     found = search(
         study,
-        f"{ranker}-{digest(data.manifest['content_hash'], dials, *of, objective.folds, code_version())[:12]}",
+        f"{ranker}-{digest(data.manifest['content_hash'], dials, *of, objective.folds, study_code(ranker))[:12]}",
         objective,
         trials=trials,
         start={name: present[name] for name in SPACES[ranker] if name in present},
@@ -134,6 +134,11 @@ def tune(
     content = {"ranker": ranker, "judged_on": objective.judged_on, "best": result.config}
     write_trials(study, {**content, "log_loss": round(result.log_loss, 6)}, listed)
     return result
+
+
+def study_code(ranker: str) -> str:
+    """Identity of the code that can change a trial: what trains the ranker, and what judges it here."""
+    return code_identity(*CODE_OF_TRAINING, "recommender.training.tune", *ranker_modules(ranker))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A swap: build the archive from the verified bundle → register it asynchronousl
 a real prediction → make it TorchServe's default and name it in `deployed.json`, which the gateway follows → let what is in
 flight finish → unregister the old version. A version that does not get that far changes nothing for anyone.
 
-`python -m serving.deployer` is the container's command: it follows the registry for ever.
+`python -m serving.deployer` is the container's command: it follows the registry until SIGTERM.
 """
 
 import logging
@@ -22,6 +22,7 @@ from typing import Self
 from recommender.errors import RecommenderError, ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
 from serving import config
 from serving.archive import archive_name, build_archive
 from serving.deployed import Deployed
@@ -33,7 +34,6 @@ FOLLOW_S = 2.0
 GRACE_S = 1.0
 """The gateway looks at `deployed.json` five times a second; afterwards only requests in flight can still ask the old version."""
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
-ALIVE = "deployer.alive"
 STOPPING_S = 4.0
 """A process that is being stopped is dead for at most this long before its pid file goes; one that died keeps its file."""
 
@@ -49,8 +49,8 @@ class Deployer:
         return TorchServe(self.settings)
 
     @property
-    def state(self) -> Path:
-        return self.settings.serving_state
+    def state(self) -> ServingState:
+        return ServingState.of(self.settings)
 
     def refresh(self) -> Deployed:
         """Serve the registry's champion and canary; a version that cannot be loaded is left out and named in `failed`.
@@ -62,9 +62,9 @@ class Deployer:
             ServingError: TorchServe is away, or no version at all can be loaded.
             RegistryError: the registry has no champion.
         """
-        status, before = Registry(self.settings.home).status(), Deployed.load(self.state)
+        status, before = Registry(self.settings.home).status(), Deployed.load(self.state.root)
         if status.champion is None:
-            raise ServingError(f"{self.settings.home / 'registry'}: no champion yet; train one: recommender run")
+            raise ServingError(f"{Home.of(self.settings).registry}: no champion yet; train one: recommender run")
         wanted = (status.champion.version, status.canary.version if status.canary else None)
         if self._stands(wanted, status.canary.share if status.canary else 0.0, before):
             return before
@@ -79,7 +79,7 @@ class Deployer:
         share = status.canary.share if status.canary and canary else 0.0
         after = Deployed(champion, canary, share, failed)
         self.torchserve.set_default(champion)
-        after.save(self.state)
+        after.save(self.state.root)
         logger.info("champion %s, canary %s (%.0f%%), failed %s", champion, canary, share * 100, list(failed) or "none")
         self._let_go(after)
         return after
@@ -95,7 +95,7 @@ class Deployer:
                 self.refresh()
             except RecommenderError as error:
                 logger.error("%s: %s", type(error).__name__, error)
-            (self.state / ALIVE).touch()
+            self.state.deployer_alive.touch()
             time.sleep(FOLLOW_S)
         deadline = time.monotonic() + STOPPING_S
         while time.monotonic() < deadline:
@@ -106,7 +106,7 @@ class Deployer:
         for one in ended:
             one.stop()
         names = " and ".join(one.pid_file.stem for one in ended)
-        log = self.state / "logs" / f"{ended[0].pid_file.stem}.log"
+        log = self.state.log(ended[0].pid_file.stem)
         raise ServingError(
             f"{names} ended, and nobody stopped it; the endpoint ends too. {log} ends with:\n{tail(log)}"
         )
@@ -194,8 +194,8 @@ class Deployment:
         Raises:
             ServingError: gateway or TorchServe ended by itself; names it.
         """
-        state = self.settings.serving_state
-        gateway, torchserve = known(state / "gateway.pid"), known(state / "torchserve.pid")
+        state = ServingState.of(self.settings)
+        gateway, torchserve = known(state.pid_file("gateway")), known(state.pid_file("torchserve"))
         if gateway is not None and torchserve is not None:
             Deployer(self.settings).follow([gateway, torchserve])
 
@@ -218,13 +218,13 @@ def serve(settings: Settings) -> Deployment:
         ServingError: a port is busy (named), no champion, nothing loads, or the gateway did not become ready; nothing is left running.
     """
     settings = config.absolute(settings)
-    state = settings.serving_state
-    if find(state / "gateway.pid") is not None:
-        raise ServingError(f"the endpoint runs already ({state / 'gateway.pid'}); stop it first: recommender stop")
+    state = ServingState.of(settings)
+    if find(state.pid_file("gateway")) is not None:
+        raise ServingError(f"the endpoint runs already ({state.pid_file('gateway')}); stop it first: recommender stop")
     if Registry(settings.home).champion() is None:
-        raise ServingError(f"{settings.home / 'registry'}: no champion yet; train one: recommender run")
+        raise ServingError(f"{Home.of(settings).registry}: no champion yet; train one: recommender run")
     require_free(settings.serving.host, settings.serving.port, "the gateway", "port")
-    (state / "deployed.json").unlink(missing_ok=True)
+    state.deployed.unlink(missing_ok=True)
     start_torchserve(settings)
     try:
         Deployer(settings).refresh()
@@ -238,12 +238,12 @@ def serve(settings: Settings) -> Deployment:
 
 def start_gateway(settings: Settings) -> Running:
     """Start the gateway in the background; it follows catalogue and deployment by itself."""
-    state = settings.serving_state
+    state = ServingState.of(settings)
     return start(
         [sys.executable, "-m", "serving.gateway"],
         environment={**os.environ, **config.export(settings), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        log=state / "logs" / "gateway.log",
-        pid_file=state / "gateway.pid",
+        log=state.log("gateway"),
+        pid_file=state.pid_file("gateway"),
         folder=Path.cwd(),
     )
 
@@ -255,7 +255,8 @@ def wait_ready(settings: Settings, *, seconds: float = 60.0) -> None:
         ServingError: it ended, or time ran out; holds what keeps it from being ready.
     """
     deployment, deadline, said = Deployment(settings), time.monotonic() + seconds, "no answer"
-    log = settings.serving_state / "logs" / "gateway.log"
+    state = ServingState.of(settings)
+    log = state.log("gateway")
     while time.monotonic() < deadline:
         try:
             with NO_LOOPBACK_PROXY.open(f"{deployment.url}/readyz", timeout=5):
@@ -265,7 +266,7 @@ def wait_ready(settings: Settings, *, seconds: float = 60.0) -> None:
                 said = error.read()[:500].decode(errors="replace")
         except OSError as error:
             said = str(error)
-        if find(settings.serving_state / "gateway.pid") is None:
+        if find(state.pid_file("gateway")) is None:
             raise ServingError(f"the gateway ended while it started. {log} ends with:\n{tail(log)}")
         time.sleep(0.1)
     raise ServingError(
@@ -279,16 +280,17 @@ def stop(settings: Settings) -> bool:
     The gateway goes first and finishes what is in flight, TorchServe after it.
     """
     settings = config.absolute(settings)
-    gateway = find(settings.serving_state / "gateway.pid")
+    gateway = find(ServingState.of(settings).pid_file("gateway"))
     if gateway is not None:
         gateway.stop(patience_s=20)
     return stop_torchserve(settings) or gateway is not None
 
 
 def main() -> None:
-    """Follow the registry for ever (the deployer container of a serving pod)."""
+    """Follow the registry until SIGTERM (the deployer container of a serving pod)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = config.absolute(config.of_environment())
-    settings.serving_state.mkdir(parents=True, exist_ok=True)
-    (settings.serving_state / ALIVE).touch()
+    state = ServingState.of(settings)
+    state.root.mkdir(parents=True, exist_ok=True)
+    state.deployer_alive.touch()
     Deployer(settings).follow()

@@ -25,6 +25,7 @@ from urllib.parse import urlencode
 
 from recommender.errors import ServingError
 from recommender.settings import Settings
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
 from serving import config
 from serving.archive import MODEL_NAME
@@ -44,7 +45,7 @@ class TorchServe:
 
     @property
     def model_store(self) -> Path:
-        return self.settings.serving_state / "model_store"
+        return ServingState.of(self.settings).model_store
 
     @property
     def inference_port(self) -> int:
@@ -63,7 +64,7 @@ class TorchServe:
         Raises:
             ServingError: it ended, or did not answer in time; holds the end of its log.
         """
-        log, deadline = self.settings.serving_state / "logs" / "torchserve.log", time.monotonic() + seconds
+        log, deadline = ServingState.of(self.settings).log("torchserve"), time.monotonic() + seconds
         while not self.is_up():
             if running is not None and not running.alive():
                 raise ServingError(f"TorchServe ended while it started. {log} ends with:\n{tail(log)}")
@@ -107,7 +108,7 @@ class TorchServe:
             ServingError: a worker failed to load, or time ran out; holds the end of the worker's log.
         """
         wanted, deadline = workers or self.settings.serving.workers, time.monotonic() + seconds
-        log = self.settings.serving_state / "logs" / "model_log.log"
+        log = ServingState.of(self.settings).log("model_log")
         while (states := self.versions(name).get(version, [])).count("READY") < wanted:
             stopped = any(state in ("UNLOADED", "ERROR") for state in states) and "UNLOADING" not in states
             if time.monotonic() > deadline or (stopped and not any(s in ("READY", "UNLOADING") for s in states)):
@@ -181,16 +182,16 @@ def start_torchserve(settings: Settings) -> Running:
         ServingError: it runs already, a port is busy (named), or it did not start.
     """
     settings = config.absolute(settings)
-    serving, state = settings.serving, settings.serving_state
-    pid_file = state / "torchserve.pid"
+    serving, state = settings.serving, ServingState.of(settings)
+    pid_file = state.pid_file("torchserve")
     if find(pid_file) is not None:
         raise ServingError(f"TorchServe runs already ({pid_file}); stop it first: recommender stop")
     require_free(serving.inference_host, serving.inference_port, "TorchServe's inference API", "inference_port")
     require_free(LOOPBACK, serving.management_port, "TorchServe's management API", "management_port")
     require_free(serving.inference_host, serving.metrics_port, "TorchServe's metrics API", "metrics_port")
     command, environment = prepare(settings)
-    log = state / "logs" / "torchserve.log"
-    running = start(command, environment=environment, log=log, pid_file=pid_file, folder=state)
+    log = state.log("torchserve")
+    running = start(command, environment=environment, log=log, pid_file=pid_file, folder=state.root)
     try:
         TorchServe(settings).wait_up(running)
     except BaseException:
@@ -201,10 +202,11 @@ def start_torchserve(settings: Settings) -> Running:
 
 def stop_torchserve(settings: Settings) -> bool:
     """Stop the TorchServe of this state folder, its workers too; True if one ran."""
-    running = find(settings.serving_state / "torchserve.pid")
+    state = ServingState.of(settings)
+    running = find(state.pid_file("torchserve"))
     if running is not None:
         running.stop()
-    shutil.rmtree(_temporary(settings.serving_state), ignore_errors=True)
+    shutil.rmtree(_temporary(state.root), ignore_errors=True)
     return running is not None
 
 
@@ -217,21 +219,21 @@ def prepare(settings: Settings) -> tuple[list[str], dict[str, str]]:
     package, java = find_spec("ts"), _java()
     if package is None or package.origin is None:
         raise ServingError("TorchServe is not installed; install the `serving` extra")
-    state = settings.serving_state
-    store, home, temporary = state / "model_store", Path(package.origin).parent, _temporary(state)
-    for folder in (store, state / "logs", temporary):
+    state = ServingState.of(settings)
+    store, installed, temporary = state.model_store, Path(package.origin).parent, _temporary(state.root)
+    for folder in (store, state.logs, temporary):
         folder.mkdir(parents=True, exist_ok=True)
-    properties = state / "torchserve.properties"
+    properties = state.torchserve_properties
     write_text(properties, "".join(f"{key}={value}\n" for key, value in _properties(settings, store).items()))
     command = [
         java,
-        f"-Dmodel_server_home={home.parent}",
+        f"-Dmodel_server_home={installed.parent}",
         f"-Djava.io.tmpdir={temporary}",
         "-Dlog4j2.formatMsgNoLookups=true",
         "-Xmx512m",
         "-XX:+UseSerialGC",
         "-cp",
-        f"{home / 'frontend'}/*",
+        f"{installed / 'frontend'}/*",
         "org.pytorch.serve.ModelServer",
         "--python",
         sys.executable,
@@ -245,8 +247,8 @@ def prepare(settings: Settings) -> tuple[list[str], dict[str, str]]:
         **{name: value for name, value in os.environ.items() if name not in _REFUSED},
         **config.export(settings),
         "TMPDIR": str(temporary),
-        "LOG_LOCATION": str(state / "logs"),
-        "METRICS_LOCATION": str(state / "logs"),
+        "LOG_LOCATION": str(state.logs),
+        "METRICS_LOCATION": str(state.logs),
         # One thread a worker: more workers, not more threads.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -321,7 +323,7 @@ def main() -> None:
     """Become TorchServe (the container's PID 1, so that the signal of a stopping pod reaches Java)."""
     settings = of_pod()
     command, environment = prepare(settings)
-    os.chdir(settings.serving_state)
+    os.chdir(ServingState.of(settings).root)
     os.execve(command[0], command, environment)
 
 

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from recommender.decisions.log import DecisionLog, UnknownRequest
 from recommender.secrets import secret
 from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
 from serving import api, config
 from serving.archive import MODEL_NAME
 from serving.deployed import Follower
@@ -85,10 +86,10 @@ def create(settings: Settings) -> FastAPI:
     way = Recommending(
         settings=settings,
         shops=ShopFollower(settings),
-        deployed=Follower(settings.serving_state),
+        deployed=Follower(ServingState.of(settings).root),
         features=FeatureClient.open(settings),
         inference=InferenceClient("127.0.0.1", settings.serving.inference_port),
-        decisions=DecisionLog(settings.home / "decisions"),
+        decisions=DecisionLog(Home.of(settings).decisions),
         observed=Observed(),
     )
     token = secret("token")

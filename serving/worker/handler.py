@@ -23,6 +23,7 @@ from recommender.models.campaign.ranker import Ranker
 from recommender.policies.exploration import Exploration
 from recommender.registry import bundle
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from serving import config, wire
 from serving.api import DirectRequest, Invalid, Problem, parse
 from serving.archive import BUNDLE
@@ -138,12 +139,12 @@ class CampaignRankerHandler:
         try:
             return unpack(user_id, packed, self.layouts)
         except FeatureStoreError:
-            self.layouts = ServingSchema.load(self.settings.home / "feature_store").by_layout()
+            self.layouts = ServingSchema.load(Home.of(self.settings).feature_store.root).by_layout()
             return unpack(user_id, packed, self.layouts)
 
     def _nobody(self, question: Question) -> Shopper:
         """A user of whom nothing is known, in the layout that the store holds now."""
-        names = ServingSchema.load(self.settings.home / "feature_store").layouts[0]
+        names = ServingSchema.load(Home.of(self.settings).feature_store.root).layouts[0]
         return nobody(names, self._shop().catalogue.taxonomy_version, question.as_of_us)
 
     def _moment(self, as_of: str | None) -> int:

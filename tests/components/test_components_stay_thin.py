@@ -34,7 +34,7 @@ def top_level_modules(path: Path) -> set[str]:
 def test_every_step_of_the_pipeline_is_a_component_file() -> None:
     names = {component_function(path).name for path in component_files()}
     assert {"ingest", "validate_data", "build_features", "materialise", "build_training_set", "train_ranker"} < names
-    assert {"evaluate", "gate", "package", "deploy"} < names
+    assert {"evaluate", "gate", "deploy", "publish_training_set", "publish_evaluation"} < names
 
 
 @pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -18,16 +18,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import redis
 from feature_sets import AS_OF, shop, users_table, write_feature_set
 from hypothesis import given
 from hypothesis import settings as testing
 from hypothesis import strategies as st
+from servers import free_ports, valkey
 
 from feature_repo import materialise
 from recommender.errors import FeatureStoreError
 from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import SCHEMA_FILE, ServingSchema, layout_of, pack, unpack
 from recommender.settings import ServingSettings, Settings, StoreSettings
+from recommender.storage.home import Home
 from serving.feature_client import WORKERS, FeatureClient, bytes_value, entity_key, hash_field
 
 ODD_IDS = [
@@ -59,43 +62,22 @@ def client(settings: Settings) -> Iterator[FeatureClient]:
     client.close()
 
 
-def start_redis(folder: Path, port: int, *, password: str = "") -> subprocess.Popen[bytes]:
-    """A real Redis, kept in memory only; returns when it answers."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server on this machine (Debian: apt-get install redis-server)")
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    options += ["--requirepass", password] if password else []
-    process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return process
-        time.sleep(0.02)
-    process.kill()
-    raise AssertionError("redis-server did not start within 10 s")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
-def redis_settings(tmp_path: Path) -> Iterator[Settings]:
-    port = free_port()
-    process = start_redis(tmp_path, port)
-    yield Settings(
-        home=tmp_path / "redis var", store=StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}/1")
-    )
-    process.kill()
-    process.wait()
+def redis_settings(tmp_path: Path, redis_url: str) -> Settings:
+    return Settings(home=tmp_path / "redis var", store=StoreSettings(kind="redis", redis_url=redis_url))
 
 
 PATIENT = ServingSettings(store_deadline_ms=60_000)
 """A store whose own time-outs are a minute: a read that ends sooner was ended by the time that it was given."""
+
+
+STORE_OPTIONS = ("--appendonly", "yes", "--maxmemory", "1gb", "--maxmemory-policy", "noeviction")
+"""Those of k8s/base/store.yaml."""
+
+
+def redis_on(port: int, home: Path) -> Settings:
+    store = StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}")
+    return Settings(home=home, serving=PATIENT, store=store)
 
 
 def ends_in_time(action: Callable[[], object], words: str) -> bool:
@@ -231,21 +213,18 @@ def test_another_projects_users_in_the_same_redis_stay(tmp_path: Path, redis_set
 
 def test_a_redis_with_a_password_is_read_with_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECOMMENDER_REDIS_PASSWORD", "1234")
-    port = free_port()
-    process = start_redis(tmp_path, port, password="1234")
-    settings = Settings(home=tmp_path / "var", store=StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}"))
-    materialise(shop(tmp_path / "features", num_users=3), settings)
-    client = FeatureClient.open(settings)
-    assert client.read("user 2", timeout_s=5) is not None
-    client.close()
-    process.kill()
-    process.wait()
+    with valkey(tmp_path, "--requirepass", "1234") as port:
+        settings = redis_on(port, tmp_path / "var")
+        materialise(shop(tmp_path / "features", num_users=3), settings)
+        client = FeatureClient.open(settings)
+        assert client.read("user 2", timeout_s=5) is not None
+        client.close()
 
 
 def test_a_locked_sqlite_ends_the_read_in_time_and_the_next_one_works(tmp_path: Path, settings: Settings) -> None:
-    home = materialise(shop(tmp_path / "features", num_users=3), settings)
-    client = FeatureClient.open(settings.model_copy(update={"serving": PATIENT}))
-    with closing(sqlite3.connect(home / "online.db", isolation_level=None)) as locker:
+    folder = materialise(shop(tmp_path / "features", num_users=3), settings)
+    client = FeatureClient.open(settings.updated(serving=PATIENT))
+    with closing(sqlite3.connect(folder.online_database, isolation_level=None)) as locker:
         locker.execute("PRAGMA journal_mode=DELETE")
         locker.execute("BEGIN EXCLUSIVE")
         assert ends_in_time(lambda: client.read("user 1", timeout_s=0.04), "did not answer within 40 ms")
@@ -277,7 +256,7 @@ from recommender.errors import FeatureStoreError
 from recommender.settings import Settings, StoreSettings
 from serving.feature_client import FeatureClient
 
-store = StoreSettings(kind="redis", redis_url="redis://127.0.0.1:{free_port()}")
+store = StoreSettings(kind="redis", redis_url="redis://127.0.0.1:{free_ports(1)[0]}")
 client = FeatureClient.open(Settings(home={str(tmp_path / "var")!r}, store=store))
 before = set(sys.modules)
 try:
@@ -327,7 +306,7 @@ def test_a_redis_that_drips_its_answer_ends_the_read_in_time_and_holds_no_worker
 
 
 def write_schema(settings: Settings) -> None:
-    (settings.home / "feature_store").mkdir(parents=True)
+    Home.of(settings).feature_store.root.mkdir(parents=True)
     ServingSchema(
         project="campaigns",
         view="user_serving",
@@ -338,29 +317,38 @@ def write_schema(settings: Settings) -> None:
         features_hash="",
         catalogue_hash="",
         as_of=AS_OF.isoformat(),
-    ).save(settings.home / "feature_store")
+    ).save(Home.of(settings).feature_store.root)
 
 
 def test_a_redis_that_went_away_is_an_error_and_is_found_again_when_it_is_back(tmp_path: Path) -> None:
-    port = free_port()
-    process = start_redis(tmp_path, port)
-    settings = Settings(
-        home=tmp_path / "var", serving=PATIENT, store=StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}")
-    )
     features = shop(tmp_path / "features", num_users=3)
-    materialise(features, settings)
-    client = FeatureClient.open(settings)
-    assert client.read("user 1", timeout_s=5) is not None
-    process.kill()
-    process.wait()
+    with valkey(tmp_path) as port:
+        settings = redis_on(port, tmp_path / "var")
+        materialise(features, settings)
+        client = FeatureClient.open(settings)
+        assert client.read("user 1", timeout_s=5) is not None
     assert ends_in_time(lambda: client.read("user 1", timeout_s=60), "Redis at 127.0.0.1")
-    process = start_redis(tmp_path, port)
-    assert client.read("user 1", timeout_s=5) is None  # the new one is empty
-    materialise(features, settings)
-    assert client.read("user 1", timeout_s=5) is not None
-    client.close()
-    process.kill()
-    process.wait()
+    with valkey(tmp_path, port=port):
+        assert client.read("user 1", timeout_s=5) is None  # the new one is empty
+        materialise(features, settings)
+        assert client.read("user 1", timeout_s=5) is not None
+        client.close()
+
+
+def test_a_redis_with_an_append_only_file_serves_the_same_users_after_a_crash(tmp_path: Path) -> None:
+    served = []
+    for features in (shop(tmp_path / "features", num_users=3), None):
+        with valkey(tmp_path, *STORE_OPTIONS) as port:
+            settings = redis_on(port, tmp_path / "var")
+            if features is not None:
+                materialise(features, settings)
+                with redis.Redis(port=port) as server:
+                    server.execute_command("WAITAOF", 1, 0, 20_000)  # under load the file is written up to 2 s later
+            client = FeatureClient.open(settings)
+            served.append(client.read("user 1", timeout_s=5))
+            client.close()
+    assert None not in served
+    assert len({pack(shopper) for shopper in served if shopper is not None}) == 1
 
 
 def test_a_store_that_was_never_written_is_an_error_that_says_so(settings: Settings, client: FeatureClient) -> None:
@@ -389,9 +377,9 @@ def test_a_store_that_was_removed_and_written_anew_is_read_without_a_restart(
 def test_a_layout_that_the_schema_does_not_know_is_an_error_not_a_guess(
     tmp_path: Path, settings: Settings, client: FeatureClient
 ) -> None:
-    home = materialise(shop(tmp_path / "features", num_users=3), settings)
-    text = (home / SCHEMA_FILE).read_text()
-    (home / SCHEMA_FILE).write_text(text.replace("base__f0", "base__other"))
+    folder = materialise(shop(tmp_path / "features", num_users=3), settings)
+    text = (folder.root / SCHEMA_FILE).read_text()
+    (folder.root / SCHEMA_FILE).write_text(text.replace("base__f0", "base__other"))
     with pytest.raises(FeatureStoreError, match="another layout"):
         client.read("user 1", timeout_s=5)
 

@@ -118,6 +118,10 @@ def test_examples_of_many_users_are_the_rows_of_each_request(catalogue: Catalogu
         assert one.features_NF[0].tobytes() == batch.features_NF[pair].tobytes()
     with pytest.raises(FeatureStoreError, match="different moments"):
         examples.build(shoppers, np.array([0, 0]), np.array([0, 1]), catalogue, np.array([20, 21]))
+    # One moment a user is not one a pair, and a single moment is not to be spread over all of them.
+    for moments in (np.full(3, 20), np.full(1, 20)):
+        with pytest.raises(ValueError, match=f"4 campaigns and {len(moments)} moments"):
+            examples.build(shoppers, users_N, campaigns_N, catalogue, moments)
     with pytest.raises(FeatureStoreError, match="another portrait"):
         examples.build(
             [*shoppers, replace(shoppers[0], portrait_names=("base__c",))],

@@ -181,9 +181,9 @@ def test_two_redemptions_of_a_day_are_one_participation_and_the_manifest_says_so
 
 def test_files_without_a_mapping_are_refused_by_key(tmp_path: Path) -> None:
     source = SourceSettings(dataset="files")
-    with pytest.raises(SettingsError, match=r"source\.mapping: dataset .files. needs"):
+    with pytest.raises(SettingsError, match=r"source\.mapping"):
         ingest(source, tmp_path / "tables")
-    with pytest.raises(SettingsError, match=r"source\.mapping: dataset .files. needs"):
+    with pytest.raises(SettingsError, match=r"source\.mapping"):
         source_identity(source)
 
 

@@ -135,7 +135,7 @@ def test_every_judged_pair_belongs_to_a_campaign_that_no_fit_has_seen(
 def test_versions_meet_through_the_registry_and_the_second_time_is_nothing_new(
     shop: Shop, candidates: dict[str, Path], tmp_path: Path
 ) -> None:
-    settings = shop.settings.model_copy(update={"home": tmp_path / "var"})
+    settings = shop.settings.updated(home=tmp_path / "var")
     registry = Registry(settings.home)
     challenger, champion = registry.add(candidates["new"]), registry.add(candidates["old"])
     registry.promote(champion)

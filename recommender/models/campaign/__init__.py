@@ -5,7 +5,7 @@ from typing import Any
 
 from recommender.errors import BundleError
 from recommender.models.campaign.ranker import Ranker, Scores
-from recommender.models.next_item import ITEM_RANKERS
+from recommender.models.next_item import ITEM_RANKERS, item_ranker_module
 
 RANKERS = {
     "popularity": "recommender.models.campaign.popularity:PopularityRanker",
@@ -17,7 +17,7 @@ RANKERS = {
 }
 """Name -> where its class is. Every next-item ranker is one of campaigns too, by what it says of their items."""
 
-__all__ = ["RANKERS", "Ranker", "Scores", "defaults_of", "ranker_class"]
+__all__ = ["RANKERS", "Ranker", "Scores", "defaults_of", "ranker_class", "ranker_modules"]
 
 
 def ranker_class(name: str) -> type[Ranker]:
@@ -32,6 +32,16 @@ def ranker_class(name: str) -> type[Ranker]:
         raise BundleError(f"no ranker is called {name!r}; there are {', '.join(RANKERS)}") from None
     found: type[Ranker] = getattr(import_module(module), attribute)
     return found
+
+
+def ranker_modules(name: str) -> tuple[str, ...]:
+    """The modules that define the ranker called `name`, for its code identity.
+
+    Raises:
+        BundleError: no ranker is called that; the message lists those there are.
+    """
+    own = ranker_class(name).__module__
+    return (own, item_ranker_module(name)) if name in ITEM_RANKERS else (own,)
 
 
 def defaults_of(name: str) -> dict[str, Any]:

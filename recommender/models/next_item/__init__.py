@@ -30,7 +30,15 @@ ITEM_RANKERS = {
 }
 """Name -> where its class is. Each module has `DEFAULTS`: its dials with their values."""
 
-__all__ = ["ITEM_RANKERS", "ItemRanker", "item_defaults_of", "item_ranker_class", "require_dials", "searched_of"]
+__all__ = [
+    "ITEM_RANKERS",
+    "ItemRanker",
+    "item_defaults_of",
+    "item_ranker_class",
+    "item_ranker_module",
+    "require_dials",
+    "searched_of",
+]
 
 
 def item_ranker_class(name: str) -> type[ItemRanker]:
@@ -45,6 +53,15 @@ def item_ranker_class(name: str) -> type[ItemRanker]:
         raise BundleError(f"no next-item ranker is called {name!r}; there are {', '.join(ITEM_RANKERS)}") from None
     found: type[ItemRanker] = getattr(import_module(module), attribute)
     return found
+
+
+def item_ranker_module(name: str) -> str:
+    """The module that defines the next-item ranker called `name`, for its code identity.
+
+    Raises:
+        BundleError: no next-item ranker is called that; the message lists those there are.
+    """
+    return item_ranker_class(name).__module__
 
 
 def item_defaults_of(name: str) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from recommender.evaluation.means import mean_interval95
 from recommender.evaluation.readings import log_reading
 from recommender.evaluation.sequence_counts import sequence_counts
 from recommender.sequences import Sequences
-from recommender.storage.manifest import digest, write_text
+from recommender.storage.manifest import write_text
 from recommender.training.next_items.fits import (
     JudgedFit,
     TrainOn,
-    checkpoint_folder,
     fit_and_judge,
     judge_cold_items,
 )
@@ -63,12 +62,9 @@ class Benchmark:
         data = self.request.file_hashes()
         if self.cold:
             cold_split(sequences, seed=self.request.seed)  # raises before anything is fitted
-        request, search = self._searched(sequences, outputs, digest(data))
+        request, search = self._searched(sequences, outputs)
         given = dict(request.hyperparameters)
-        own = outputs.checkpoints and checkpoint_folder(
-            *(outputs.checkpoints, sequences, request.ranker, self.train_on, request.seed, given),
-            device=request.device,
-        )
+        own = request.checkpoints(outputs.checkpoints, sequences, self.train_on)
         context = request.context(own)
         fit = fit_and_judge(sequences, request.ranker, train_on=self.train_on, context=context, hyperparameters=given)
         report = self._report(fit, sequences, data, search)
@@ -77,7 +73,13 @@ class Benchmark:
         if self.cold:
             report["cold"] = judge_cold_items(sequences, request.ranker, context=context, hyperparameters=given)
             self._log_reading(f"{self.request.interactions.name}, cold items", "train")
-        lineage = {"data": data, "config": given, "seed": request.seed, "train_on": self.train_on}
+        lineage = {
+            "data": data,
+            "config": given,
+            "seed": request.seed,
+            "train_on": self.train_on,
+            "code_version": request.code_version(),
+        }
         difference = fit_and_keep(
             sequences,
             request.ranker,
@@ -104,7 +106,7 @@ class Benchmark:
         self.request.check()
         return outputs
 
-    def _searched(self, sequences: Sequences, outputs: Outputs, data: str) -> tuple[FitRequest, dict[str, Any] | None]:
+    def _searched(self, sequences: Sequences, outputs: Outputs) -> tuple[FitRequest, dict[str, Any] | None]:
         """The request with the best hyperparameters of a search, and what the search took."""
         request = self.request
         if not self.trials or outputs.study is None:
@@ -114,7 +116,7 @@ class Benchmark:
             request.ranker,
             trials=self.trials,
             study=outputs.study,
-            data=data,
+            data=request.data_identity(),
             context=request.context(),
             hyperparameters=request.hyperparameters,
         )
@@ -135,6 +137,7 @@ class Benchmark:
             "protocol": PROTOCOL,
             "data": data,
             "search": search,
+            "code_version": self.request.code_version(),
             **provenance(self.request.device),
         }
 
@@ -146,5 +149,5 @@ class Benchmark:
     def _log_reading(self, data: str, train_on: str) -> None:
         readings, request = self.outputs.readings, self.request
         if readings is not None:
-            facts = provenance(request.device)
+            facts = {"code_version": request.code_version(), **provenance(request.device)}
             log_reading(readings, data=data, ranker=request.ranker, train_on=train_on, seed=request.seed, facts=facts)

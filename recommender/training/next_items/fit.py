@@ -9,7 +9,7 @@ from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.evaluation.sequence_counts import sequence_counts
 from recommender.sequences import LeaveOneOut
-from recommender.training.next_items.fits import checkpoint_folder, fit_ranker
+from recommender.training.next_items.fits import fit_ranker
 from recommender.training.next_items.keep import fit_and_keep
 from recommender.training.next_items.outputs import Outputs
 from recommender.training.next_items.request import FitRequest
@@ -48,11 +48,7 @@ def fit_for_use(request: FitRequest, outputs: Outputs) -> FitReport:
     outputs.check(request)
     request.check()
     sequences = request.read()
-    own = outputs.checkpoints and checkpoint_folder(
-        *(outputs.checkpoints, sequences, request.ranker, "for use", request.seed, dict(request.hyperparameters)),
-        device=request.device,
-    )
-    context = request.context(own)
+    context = request.context(request.checkpoints(outputs.checkpoints, sequences, "for use"))
     stopwatch = Stopwatch(context)
     context = replace(context, progress=stopwatch.on_progress)
     split = LeaveOneOut.of(sequences)
@@ -71,6 +67,7 @@ def fit_for_use(request: FitRequest, outputs: Outputs) -> FitReport:
         "config": dict(request.hyperparameters),
         "seed": request.seed,
         "train_on": "every event",
+        "code_version": request.code_version(),
         "held_out": held_out.summary(),
     }
     difference = fit_and_keep(

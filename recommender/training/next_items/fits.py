@@ -23,9 +23,9 @@ from recommender.engine.guard import enough_memory
 from recommender.engine.precision import cpu_has_units
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
-from recommender.models.next_item import ItemRanker, item_ranker_class, require_dials
+from recommender.models.next_item import ItemRanker, item_ranker_class, item_ranker_module, require_dials
 from recommender.sequences import LeaveOneOut, Sequences
-from recommender.storage.code_identity import code_version
+from recommender.storage.code_identity import code_identity
 from recommender.storage.manifest import digest
 
 TrainOn = Literal["train", "train+validation"]
@@ -169,14 +169,23 @@ def judge_cold_items(
         return judge_cold(fitted, split).summary()
 
 
-def checkpoint_folder(folder: Path, sequences: Sequences, *identity: Any, device: str = "cpu") -> Path:
+def fitting_code(ranker: str) -> str:
+    """Identity of the code that can change how `ranker` is fitted and judged on given sequences.
+
+    Raises:
+        BundleError: No ranker has this name.
+    """
+    return code_identity("recommender.training.next_items.fits", item_ranker_module(ranker))
+
+
+def checkpoint_folder(folder: Path, sequences: Sequences, ranker: str, *identity: Any, device: str = "cpu") -> Path:
     """The folder below `folder` for the checkpoints of one fit, so that no fit resumes another one's.
 
-    Its name is a hash of the sequences, of `identity` (ranker, seed, hyperparameters, …), of the code, of the device
-    and of how this CPU multiplies.
+    Its name is a hash of the sequences, of `ranker`, of `identity` (seed, hyperparameters, …), of the code, of the
+    device and of how this CPU multiplies.
     """
     items = sequences.items
     arrays = (sequences.offsets, sequences.items_T, sequences.times_T, items.attribute_offsets, items.attributes_P)
     hashes = [None if one is None else hashlib.sha256(one.tobytes()).hexdigest() for one in arrays]
     where = (device, cpu_has_units())
-    return folder / digest(hashes, items.ids, items.texts, *identity, where, code_version())[:16]
+    return folder / digest(hashes, items.ids, items.texts, ranker, *identity, where, fitting_code(ranker))[:16]

@@ -11,8 +11,9 @@ from recommender.engine.loop import require_device
 from recommender.errors import ContractError, SettingsError
 from recommender.models.next_item import item_ranker_class
 from recommender.sequences import LeaveOneOut, Sequences
-from recommender.storage.manifest import sha256
-from recommender.training.next_items.fits import require_hyperparameters
+from recommender.storage.code_identity import HASH_DIGITS, code_identity
+from recommender.storage.manifest import digest, sha256
+from recommender.training.next_items.fits import checkpoint_folder, fitting_code, require_hyperparameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +68,24 @@ class FitRequest:
         return sequences
 
     def file_hashes(self) -> dict[str, str | None]:
-        """SHA-256 of the two files: what identifies the data in lineages and studies."""
+        """SHA-256 of the two files, for lineages."""
         attributes = None if self.attributes is None else sha256(self.attributes)
         return {"interactions": sha256(self.interactions), "attributes": attributes}
+
+    def data_identity(self) -> str:
+        """A hash of the files and of the code that reads them."""
+        return digest(self.file_hashes(), code_identity("recommender.datasets.interactions"))
+
+    def code_version(self) -> str:
+        """Identity of the code that can change the fitted ranker, for lineages and reports."""
+        return digest(fitting_code(self.ranker), code_identity("recommender.datasets.interactions"))[:HASH_DIGITS]
+
+    def checkpoints(self, folder: Path | None, sequences: Sequences, purpose: str) -> Path | None:
+        """The folder below `folder` for the checkpoints of this request's fits on `sequences`; None without `folder`."""
+        if folder is None:
+            return None
+        identity = (purpose, self.seed, dict(self.hyperparameters))
+        return checkpoint_folder(folder, sequences, self.ranker, *identity, device=self.device)
 
     def context(self, checkpoints: Path | None = None) -> FitContext:
         """Where and how the fit runs."""

@@ -13,9 +13,8 @@ from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import item_ranker_class, searched_of
 from recommender.sequences import LeaveOneOut, Sequences
-from recommender.storage.code_identity import code_version
 from recommender.storage.manifest import digest, write_text
-from recommender.training.next_items.fits import require_hyperparameters
+from recommender.training.next_items.fits import fitting_code, require_hyperparameters
 from recommender.training.next_items.outputs import Outputs
 from recommender.training.next_items.request import FitRequest
 
@@ -61,7 +60,7 @@ def tune(request: FitRequest, outputs: Outputs, *, trials: int) -> Found:
         request.ranker,
         trials=trials,
         study=outputs.study,
-        data=digest(request.file_hashes()),
+        data=request.data_identity(),
         context=request.context(),
         hyperparameters=request.hyperparameters,
     )
@@ -89,7 +88,7 @@ def search_hyperparameters(
         trials: How many trials in all. Those of an earlier call on the same data with the same code count.
             The first one is the ranker's defaults.
         study: The SQLite file; the trials stand beside it as JSON.
-        data: Identity of the data, such as a hash of the files.
+        data: Identity of the data: a hash of the files and of the code that reads them.
         context: Seed, device, progress. Trials leave no checkpoints.
         hyperparameters: Those that are set and not searched.
 
@@ -116,7 +115,7 @@ def search_hyperparameters(
     defaults = cls.dials(split.train, given)
     result = search(
         study,
-        f"{ranker}-{digest(data, context.seed, given, code_version())[:12]}",
+        f"{ranker}-{digest(data, context.seed, given, fitting_code(ranker))[:12]}",
         objective,
         trials=trials,
         start={name: defaults[name] for name in space},
