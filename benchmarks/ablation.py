@@ -17,7 +17,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,16 +31,14 @@ from recommender.engine.context import FitContext
 from recommender.errors import RecommenderError, SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.evaluation.means import paired_difference
-from recommender.models.next_item import require_dials
-from recommender.models.next_item.fusion import DEFAULTS, MEMBER_DIALS, Fusion, by_size
+from recommender.models.next_item.fusion import MEMBER_FIELDS, Fusion, FusionConfig
 from recommender.models.next_item.gate import fit_gate
 from recommender.models.next_item.ranker import ItemRanker
-from recommender.models.next_item.sasrec import SASRec
+from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import write_text
 from recommender.training.next_items.fits import checkpoint_folder
 
-Kind = TypeVar("Kind", Fusion, SASRec)
 OUTPUT = Path("reports/bench/ablation.json")
 WHOLE, ALONE = "the flagship", "one transformer alone"
 NAMES = {"rules": "rules", "broad": "broad rules", "latent": "latent factors", "trend": "the trend"}
@@ -55,10 +53,14 @@ OWN_PARTS: dict[str, dict[str, Any]] = {
 }
 
 
-def own_parts(split: LeaveOneOut, hyper: dict[str, Any], only: Collection[str]) -> dict[str, dict[str, Any]]:
-    """What leaves out each part that a transformer of these dials has; `only`: those that are no more than these. SettingsError: none."""
-    absent = {"without attributes": not split.train.items.num_attributes, "without times": not hyper["timed"]}
-    every = {"half as wide": {"width": int(hyper["width"]) // 2}, **OWN_PARTS}
+def own_parts(split: LeaveOneOut, config: FusionConfig, only: Collection[str]) -> dict[str, dict[str, Any]]:
+    """What leaves out each part that the transformers of a resolved configuration have; `only`: those of no other parts.
+
+    Raises:
+        SettingsError: there are none.
+    """
+    absent = {"without attributes": not split.train.items.num_attributes, "without times": not config.timed}
+    every = {"half as wide": {"width": config.width // 2}, **OWN_PARTS}
     found = {name: without for name, without in every.items() if not absent.get(name) and set(without) <= set(only)}
     if only and not found:
         raise SettingsError(f"--parts {','.join(only)}: the transformers of this set have none of these")
@@ -120,27 +122,34 @@ def left_out(
     sequences = LeaveOneOut.of(sequences).train_and_validation
     split = LeaveOneOut.of(sequences)
 
-    def fitted(kind: type[Kind], dials: dict[str, Any]) -> Kind:
-        own = checkpoints and checkpoint_folder(checkpoints, sequences, kind.__name__.lower(), "train", seed, dials)
-        context = FitContext(seed=seed, checkpoints=own)
-        return kind.fit(split.train, held_out_U=split.validation_U, config=dials, context=context)
+    def context_of(name: str, given: dict[str, Any]) -> FitContext:
+        own = checkpoints and checkpoint_folder(checkpoints, sequences, name, "train", seed, given)
+        return FitContext(seed=seed, checkpoints=own)
 
-    def gained(ranker: ItemRanker) -> NDArray[np.float64]:
+    def flagship_of(given: dict[str, Any]) -> Fusion:
+        parsed, context = FusionConfig.parse(given, owner="fusion"), context_of("fusion", given)
+        return Fusion.fit(split.train, held_out_U=split.validation_U, config=parsed, context=context)
+
+    def transformer_of(given: dict[str, Any]) -> SASRec:
+        parsed, context = SASRecConfig.parse(given, owner="sasrec"), context_of("sasrec", given)
+        return SASRec.fit(split.train, held_out_U=split.validation_U, config=parsed, context=context)
+
+    def gained(ranker: ItemRanker[Any]) -> NDArray[np.float64]:
         return judge(ranker, split.train_and_validation, split.test_U).ndcg_U()
 
-    hyper = by_size(split.train, {**DEFAULTS, **config})
-    without = own_parts(split, hyper, MEMBER_DIALS if members and not only else only)
+    resolved = Fusion.resolved(FusionConfig.parse(config, owner="fusion"), split.train)
+    without = own_parts(split, resolved, MEMBER_FIELDS if members and not only else only)
     if members:
-        whole = {one: hyper[one] for one in MEMBER_DIALS}
-        for name, dials in {ALONE: {}, **without}.items():
-            yield name, gained(fitted(SASRec, whole | dials))
+        whole = resolved.model_dump(include=MEMBER_FIELDS)
+        for name, changed in {ALONE: {}, **without}.items():
+            yield name, gained(transformer_of(whole | changed))
         return
-    flagship = fitted(Fusion, config)
+    flagship = flagship_of(config)
     yield from parts(split, flagship, seed=seed)
     if without:
         yield ALONE, gained(flagship.members[0])
-    for name, dials in without.items():
-        lesser = fitted(Fusion, config | dials)
+    for name, changed in without.items():
+        lesser = flagship_of(config | changed)
         yield name, gained(lesser)
         yield f"{ALONE}: {name}", gained(lesser.members[0])
 
@@ -182,7 +191,7 @@ def main(words: list[str] | None = None) -> int:
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))["rows"] if OUTPUT.is_file() else []
     try:
         config, only = parse_assignments(given.dials), [part.strip() for part in given.parts.split(",") if part.strip()]
-        require_dials("fusion", config)
+        FusionConfig.parse(config, owner="fusion")
         known = {name for without in OWN_PARTS.values() for name in without} | {"width"}
         if not set(only) <= known:
             raise SettingsError(f"--parts are some of {', '.join(sorted(known))}; not {given.parts!r}")

@@ -31,8 +31,8 @@ from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.evaluation.means import mean_interval95, paired_difference
 from recommender.models.next_item import ItemRanker
 from recommender.models.next_item.export import export, inputs_of
-from recommender.models.next_item.fusion import Fusion
-from recommender.models.next_item.student import Student
+from recommender.models.next_item.fusion import Fusion, FusionConfig
+from recommender.models.next_item.student import Student, StudentConfig
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import write_text
 from recommender.training.next_items.fits import checkpoint_folder
@@ -54,20 +54,21 @@ def measure(
 ) -> list[dict[str, Any]]:
     """All rows of one set."""
     split, context = LeaveOneOut.of(sequences), FitContext(seed=seed)
+    wanted = StudentConfig.parse(student, owner="student")
     own = checkpoints and checkpoint_folder(checkpoints, sequences, "fusion", "train", seed, teacher)
     stopwatch = Stopwatch(replace(context, checkpoints=own))
     flagship = Fusion.fit(
         split.train,
         held_out_U=split.validation_U,
-        config=teacher,
+        config=FusionConfig.parse(teacher, owner="fusion"),
         context=replace(context, checkpoints=own, progress=stopwatch.on_progress),
     )
     seconds = [stopwatch.seconds()["fit_cpu_seconds"]]
     began = time.process_time()
-    small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=student, context=context)
+    small = Student.taught(flagship, split.train, held_out_U=split.validation_U, config=wanted, context=context)
     seconds.append(time.process_time() - began)
     students = {"student": small, "student, int8": small.in_int8()}
-    rankers: dict[str, ItemRanker] = {"flagship": flagship, **students}
+    rankers: dict[str, ItemRanker[Any]] = {"flagship": flagship, **students}
     tests: dict[str, Ranks] = {}
     rows = []
     for name, ranker in rankers.items():

@@ -37,8 +37,8 @@ from recommender.engine.context import FitContext
 from recommender.engine.loop import Divisible, Part, Schedule, Sum, device_of, reproducible, run_phase
 from recommender.errors import RecommenderError
 from recommender.models.next_item.causal import CausalEncoder
-from recommender.models.next_item.neural import Size
-from recommender.models.next_item.sasrec import DEFAULTS
+from recommender.models.next_item.network import Size
+from recommender.models.next_item.sasrec import SASRecConfig
 from recommender.report.terminal import wide
 from recommender.sequences import Items, Sequences
 from recommender.storage.manifest import write_text
@@ -68,10 +68,18 @@ class Shape:
     heads: int
     flagship: bool = True
 
-    def hyper(self, length: int, tokens: int) -> dict[str, Any]:
-        parts = {"relative": self.flagship, "gated": self.flagship}
-        size = {"width": self.width, "blocks": self.blocks, "heads": self.heads, "length": length, "tokens": tokens}
-        return {**DEFAULTS, **parts, **size, "precision": "bf16"}
+    def config(self, length: int, tokens: int) -> SASRecConfig:
+        """The transformer's hyperparameters, for sequences of this length and batches of so many targets."""
+        return SASRecConfig(
+            width=self.width,
+            blocks=self.blocks,
+            heads=self.heads,
+            length=length,
+            tokens=tokens,
+            relative=self.flagship,
+            gated=self.flagship,
+            precision="bf16",
+        )
 
     def flops(self, length: int, items: int) -> float:
         """Of one token's training step."""
@@ -135,7 +143,7 @@ def training(name: str, device: str, *, length: int, tokens: int, items: int, st
     schedule = Schedule(steps=WARM_UP + steps, rate=1e-3, weight_decay=0.0, warm_up=1, clip=5.0, betas=(0.9, 0.98))
     with reproducible(context) as own:
         torch.manual_seed(0)
-        encoder = CausalEncoder(Size(items, users, 0, 0), shape.hyper(length, tokens)).to(own)
+        encoder = CausalEncoder(Size(items, users, 0, 0), shape.config(length, tokens)).to(own)
         (batch,) = encoder.batches(sequences, rng)
 
         def loss_at(step: int, part: Part) -> Sum:

@@ -15,19 +15,18 @@ from benchmarks.training_data import Request, as_sequences, read_events
 from recommender.engine.context import FitContext
 from recommender.engine.loop import Divisible, Part, Schedule, Sum, reproducible, run_phase
 from recommender.models.next_item.causal import CausalEncoder, items_of
-from recommender.models.next_item.neural import Size
+from recommender.models.next_item.network import Size
 from recommender.models.next_item.packing import last_windows, pack
-from recommender.models.next_item.sasrec import DEFAULTS
+from recommender.models.next_item.sasrec import SASRecConfig
 from recommender.sequences import Sequences
 
 EPOCHS = 2
 """Enough batches for what is asked."""
 
 
-def hyper_of(shape: Shape, *, tokens: int, precision: str) -> dict[str, Any]:
-    """The dials of SASRec for the benchmark's shape; `tokens`: targets of a batch."""
-    return {
-        **DEFAULTS,
+def config_of(shape: Shape, *, tokens: int, precision: str) -> SASRecConfig:
+    """The hyperparameters of SASRec for the benchmark's shape; `tokens`: targets of a batch."""
+    given = {
         "width": shape.dimension,
         "blocks": shape.blocks,
         "heads": shape.heads,
@@ -37,12 +36,15 @@ def hyper_of(shape: Shape, *, tokens: int, precision: str) -> dict[str, Any]:
         "tokens": tokens,
         "precision": precision,
     }
+    return SASRecConfig.parse(given, owner="sasrec")
 
 
-def encoder_of(shape: Shape, sequences: Sequences, *, tokens: int = 2048, precision: str = "fp32") -> CausalEncoder:
+def encoder_of(
+    shape: Shape, sequences: Sequences, *, tokens: int = 2048, precision: str = "fp32"
+) -> CausalEncoder[SASRecConfig]:
     """Our encoder in the benchmark's shape, with fresh weights."""
-    hyper = hyper_of(shape, tokens=tokens, precision=precision)
-    return CausalEncoder(Size(shape.num_items, sequences.num_users, 0, 0), hyper)
+    config = config_of(shape, tokens=tokens, precision=precision)
+    return CausalEncoder(Size(shape.num_items, sequences.num_users, 0, 0), config)
 
 
 def measure(request: Request) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def measure(request: Request) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def plain_loss(encoder: CausalEncoder, sequences: Sequences, table_VD: Tensor) -> float:
+def plain_loss(encoder: CausalEncoder[SASRecConfig], sequences: Sequences, table_VD: Tensor) -> float:
     """The mean loss by its formula: each user alone, all logits, logsumexp minus the target's, in float64."""
     losses = []
     starts, lengths = last_windows(sequences, encoder.length + 1)
@@ -98,7 +100,12 @@ def plain_loss(encoder: CausalEncoder, sequences: Sequences, table_VD: Tensor) -
 
 @torch.no_grad()
 def loss_difference(
-    shape: Shape, sequences: Sequences, *, precision: str = "fp32", users: int = 16, scale: float = 8.0
+    shape: Shape,
+    sequences: Sequences,
+    *,
+    precision: str = "fp32",
+    users: int = 16,
+    scale: float = 8.0,
 ) -> float:
     """Largest |our training loss - the plain formula| over batches of `users` users: the same weights, dropout off.
 

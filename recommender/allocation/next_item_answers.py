@@ -5,6 +5,7 @@ Shapes: U users · V items, rows 1 … V (row 0 is no item) · N best items · D
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -126,10 +127,9 @@ def answer(request: AnswerRequest) -> AnswerReport:
     )
 
 
-def _require_clock(ranker: ItemRanker, histories: Sequences, path: Path) -> None:
+def _require_clock(ranker: ItemRanker[Any], histories: Sequences, path: Path) -> None:
     """Refuse times that are no clock's where the ranker was fitted on a clock's times."""
-    hyper = ranker.config().get("hyper", {})
-    reads_times = hyper.get("timed") or hyper.get("trend")
+    reads_times = any(getattr(ranker.hyperparameters, name, False) for name in ("timed", "trend"))
     if reads_times and histories.times_T is not None and not histories.has_clock:
         problem = (
             "none of these times lies between 1990 and 2100, but the ranker was fitted on times of a clock. "

@@ -4,6 +4,7 @@ Shapes: U users · V items, rows 1 … V (row 0 is no item) · N best items.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from recommender.sequences.ranks import users_at_once
 
 
 def best_items(
-    ranker: ItemRanker, histories: Sequences, top: int, *, seen: bool = False
+    ranker: ItemRanker[Any], histories: Sequences, top: int, *, seen: bool = False
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Rows and scores of the `top` items that each user has not had, best first: [U, N] each.
 
@@ -41,7 +42,7 @@ def best_items(
 
 
 def scored_in_batches(
-    ranker: ItemRanker, histories: Sequences, users: NDArray[np.int64]
+    ranker: ItemRanker[Any], histories: Sequences, users: NDArray[np.int64]
 ) -> Iterator[tuple[slice, Sequences, NDArray[np.float32]]]:
     """Score all items for some of `users` at a time, so many that their scores fit into memory.
 

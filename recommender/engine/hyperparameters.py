@@ -3,16 +3,20 @@
     class SASRecConfig(Hyperparameters):
         width: Annotated[int, Choices(64, 128)] = Field(64, ge=1, description="Embedding size D.")
         dropout: Annotated[float, Range(0.0, 0.6)] = Field(0.2, ge=0, lt=1, description="Share of values set to zero in training.")
+        stop_at: Annotated[float | None, SET_BY_FIT] = Field(None, gt=0, le=1, description="Set by an earlier fit: ...")
 
-A field with a `Range` or `Choices` belongs to the search space; one without is never searched.
+A field with a `Range` or `Choices` belongs to the search space; one without is never searched. A field with `SET_BY_FIT` carries a
+value from one fit to the next and is not offered to users.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from recommender.errors import SettingsError
 
@@ -36,6 +40,12 @@ class Choices:
         object.__setattr__(self, "values", values)
 
 
+@dataclass(frozen=True)
+class SetByFit:
+    """Marks a field whose value an earlier fit chose. It is valid input, but not listed or suggested to users."""
+
+
+SET_BY_FIT = SetByFit()
 Space = Mapping[str, Range | Choices | tuple[Any, ...]]
 """Hyperparameter -> the values that a search may choose among."""
 
@@ -56,7 +66,7 @@ class Hyperparameters(BaseModel):
     @classmethod
     def _takes_integer(cls, name: str) -> bool:
         field = cls.model_fields.get(name)
-        return field is not None and field.annotation in (int, int | None)
+        return field is not None and _holds_integers(field.annotation)
 
     @classmethod
     def parse(cls, given: Mapping[str, Any], *, owner: str) -> Self:
@@ -69,18 +79,62 @@ class Hyperparameters(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            problems = "; ".join(cls._problem(owner, one) for one in error.errors(include_url=False))
-            raise SettingsError(problems) from None
+            raise SettingsError("; ".join(cls._problems(owner, error))) from None
 
     @classmethod
-    def _problem(cls, owner: str, error: Any) -> str:
-        place = ".".join(map(str, error["loc"]))
-        if error["type"] == "extra_forbidden":
-            near = get_close_matches(place, cls.model_fields, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known ones: {', '.join(sorted(cls.model_fields))}"
-            return f"unknown hyperparameter {place!r} for {owner}; {hint}"
-        message = error["msg"].removeprefix("Value error, ")
-        return f"{owner}: {place}: {message} (got {error['input']!r})" if place else f"{owner}: {message}"
+    def _problems(cls, owner: str, error: ValidationError) -> list[str]:
+        """One sentence for each hyperparameter that is wrong."""
+        found: dict[str, list[str]] = {}
+        values: dict[str, Any] = {}
+        for one in error.errors(include_url=False):
+            model, names = cls._located(one["loc"])
+            place = ".".join(names)
+            if one["type"] == "extra_forbidden":
+                found[f"unknown hyperparameter {place!r} for {owner}; {model._hint(names[-1])}"] = []
+                continue
+            found.setdefault(place, []).append(_plain(one["msg"]))
+            values[place] = one["input"]
+        sentences = []
+        for place, messages in found.items():
+            if not messages:
+                sentences.append(place)
+            elif not place:
+                sentences.append(f"{owner}: {' or '.join(messages)}")
+            else:
+                first, *others = messages
+                allowed = " or ".join([first, *(message.removeprefix("must be ") for message in others)])
+                sentences.append(f"{owner}: {place} {allowed} (got {values[place]!r})")
+        return sentences
+
+    @classmethod
+    def _located(cls, loc: tuple[int | str, ...]) -> tuple[type["Hyperparameters"], list[str]]:
+        """The model that an error's location leads to, and the names on the way without pydantic's names of union members."""
+        model: type[Hyperparameters] = cls
+        names: list[str] = []
+        inside = True
+        for part in loc:
+            if isinstance(part, int) or not inside:
+                names += [str(part)] if isinstance(part, int) else []
+                continue
+            names.append(part)
+            field = model.model_fields.get(part)
+            kind = None if field is None else field.annotation
+            inside = isinstance(kind, type) and issubclass(kind, Hyperparameters)
+            if inside:
+                model = kind  # type: ignore[assignment]
+        return model, names
+
+    @classmethod
+    def _hint(cls, name: str) -> str:
+        """The known hyperparameter nearest to `name`, or all of them where none is near."""
+        known = list(cls.user_fields())
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        return f"did you mean {near[0]!r}?" if near else f"known ones: {', '.join(sorted(known))}"
+
+    @classmethod
+    def user_fields(cls) -> dict[str, FieldInfo]:
+        """Hyperparameter -> its field, for those that a user may choose: all but the ones that an earlier fit sets."""
+        return {name: field for name, field in cls.model_fields.items() if SET_BY_FIT not in field.metadata}
 
     @classmethod
     def search_space(cls) -> Space:
@@ -93,5 +147,18 @@ class Hyperparameters(BaseModel):
         }
 
 
+def _holds_integers(annotation: Any) -> bool:
+    """Whether a type is int, or None or a tuple beside it."""
+    return annotation is int or any(_holds_integers(part) for part in get_args(annotation))
+
+
 def _as_integer(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_integer(one) for one in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _plain(message: str) -> str:
+    """A message of pydantic as the end of a sentence that begins with the hyperparameter's name."""
+    message = message.removeprefix("Value error, ")
+    return re.sub(r"^(Input|Tuple|List|Dictionary|String|Value) should ", "must ", message)

@@ -1,6 +1,6 @@
 """A search of hyper-parameters: one Optuna study in SQLite, so that a search that was stopped goes on where it was.
 
-What may be searched is said beside a ranker's `DEFAULTS`, as `SEARCHED`: a range, or the values to choose from.
+What may be searched stands on the fields of a ranker's configuration: `Hyperparameters.search_space`.
 """
 
 import json

@@ -109,7 +109,7 @@ def without(sequences: Sequences, gone_V: NDArray[np.bool_]) -> Sequences:
     )
 
 
-def judge_cold(ranker: ItemRanker, split: ColdSplit) -> ColdRanks:
+def judge_cold(ranker: ItemRanker[Any], split: ColdSplit) -> ColdRanks:
     """Rank every cold target; ties count against the ranker, and an item scored -inf ranks behind all others.
 
     A ranker without an opinion on unseen items scores them all alike, and so earns nothing.

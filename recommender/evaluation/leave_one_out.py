@@ -44,7 +44,7 @@ class Ranks:
         }
 
 
-def judge(ranker: ItemRanker, histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:
+def judge(ranker: ItemRanker[Any], histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:
     """Rank every user's held-out item by what came before it.
 
     Args:

@@ -47,10 +47,10 @@ def check_dials(name: str, defaults: Mapping[str, Any], given: Mapping[str, Any]
     width, heads = (given.get(dial, defaults.get(dial, 1)) for dial in ("width", "heads"))
     if width % heads:
         raise SettingsError(f"{name}: width {width} cannot be shared by {heads} heads")
-    if "teacher" in given:
-        from recommender.models.next_item import item_defaults_of
+    if isinstance(given.get("teacher"), Mapping):
+        from recommender.models.next_item.fusion import FusionConfig
 
-        check_dials("fusion", item_defaults_of("fusion"), given["teacher"])
+        FusionConfig.parse(given["teacher"], owner="fusion")
 
 
 def _wrong(name: str, dial: str, default: Any, value: Any) -> str:

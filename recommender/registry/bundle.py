@@ -51,7 +51,7 @@ def save(ranker: Ranker, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
     return _write(folder, "bundle", ranker, config, features, vocabulary, lineage)
 
 
-def save_items(ranker: ItemRanker, items: Items, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
+def save_items(ranker: ItemRanker[Any], items: Items, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
     """Write a next-item ranker with the names of its items, as `save`."""
     return _write(folder, ITEM_BUNDLE, ranker, ranker.config(), [], {"items": list(items.ids)}, lineage)
 
@@ -102,7 +102,7 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker:
     return ranker
 
 
-def load_items(folder: Path) -> tuple[ItemRanker, Items]:
+def load_items(folder: Path) -> tuple[ItemRanker[Any], Items]:
     """The next-item ranker that `save_items` wrote, on CPU, and its items by name.
 
     Raises:
@@ -112,7 +112,7 @@ def load_items(folder: Path) -> tuple[ItemRanker, Items]:
     ids = _json(vocabulary).get("items")
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids) or len(set(ids)) < len(ids):
         raise BundleError(f"{vocabulary}: `items` is not a list of names that all differ. Train again.")
-    ranker: ItemRanker = _restored(folder, str(stored.get("ranker")), item_ranker_class, stored["config"])
+    ranker: ItemRanker[Any] = _restored(folder, str(stored.get("ranker")), item_ranker_class, stored["config"])
     items = Items(ids=tuple(ids))
     try:
         ranker.score(Sequences(items, offsets=np.zeros(2, dtype=np.int64), items_T=np.zeros(0, dtype=np.int32)))
@@ -124,7 +124,7 @@ def load_items(folder: Path) -> tuple[ItemRanker, Items]:
 def _write(
     folder: Path,
     kind: str,
-    ranker: Ranker | ItemRanker,
+    ranker: Ranker | ItemRanker[Any],
     config: Mapping[str, Any],
     features: list[str],
     vocabulary: Any,

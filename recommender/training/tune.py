@@ -23,7 +23,8 @@ from recommender.engine.hyperparameters import Range, Space
 from recommender.engine.search import search, suggest, write_trials
 from recommender.errors import BundleError, LabelError, PeriodError
 from recommender.models.campaign import defaults_of, ranker_class, ranker_modules
-from recommender.models.next_item import ITEM_RANKERS, rules
+from recommender.models.next_item import ITEM_RANKERS
+from recommender.models.next_item.rules import RulesConfig
 from recommender.settings import Settings
 from recommender.storage.code_identity import code_identity
 from recommender.storage.manifest import digest
@@ -71,7 +72,7 @@ SPACES: Mapping[str, Space] = {
     "lightgbm": LIGHTGBM,
     "transformer": TRANSFORMER,
     **dict.fromkeys(ITEM_RANKERS, CAMPAIGN_ITEMS),
-    "rules": {**CAMPAIGN_ITEMS, **rules.SEARCHED},
+    "rules": {**CAMPAIGN_ITEMS, **RulesConfig.search_space()},
 }
 """What is searched of each ranker; of a next-item ranker, how its answers are read (its own dials are searched on sequences:
 `benchmark sequences --trials`)."""

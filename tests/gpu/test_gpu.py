@@ -13,9 +13,9 @@ from recommender.engine.context import FitContext
 from recommender.engine.softmax import linear_cross_entropy
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item.causal import CausalEncoder
-from recommender.models.next_item.fusion import Fusion
-from recommender.models.next_item.neural import Size
-from recommender.models.next_item.sasrec import DEFAULTS, SASRec
+from recommender.models.next_item.fusion import Fusion, FusionConfig
+from recommender.models.next_item.network import Size
+from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 DEVICE = "cuda"
@@ -23,7 +23,7 @@ if not torch.cuda.is_available():
     pytest.skip("this machine shows no GPU to torch", allow_module_level=True)
 
 V = 30
-SMALL = {"width": 32, "blocks": 1, "heads": 2, "epochs": 12, "tokens": 128, "rate": 0.01, "length": 10}
+SMALL: dict[str, Any] = {"width": 32, "blocks": 1, "heads": 2, "epochs": 12, "tokens": 128, "rate": 0.01, "length": 10}
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,12 @@ def test_the_softmax_and_its_gradients_are_the_cpus(smoothing: float) -> None:
 
 @pytest.mark.parametrize("parts", [{}, {"relative": True, "gated": True}, {"relative": True, "timed": True}])
 def test_a_batchs_loss_and_its_gradients_are_the_cpus(split: LeaveOneOut, parts: dict[str, bool]) -> None:
-    hyper = {**DEFAULTS, **SMALL, **parts, "precision": "fp32"}
+    config = SASRecConfig.parse({**SMALL, **parts, "precision": "fp32"}, owner="sasrec")
     rng = np.random.default_rng(0)
     start_us = np.datetime64("2024-01-01", "us").astype(np.int64)
     timed = replace(split.train, times_T=start_us + np.sort(rng.integers(10**13, size=len(split.train.items_T))))
     torch.manual_seed(2)
-    encoder = CausalEncoder(Size(V, timed.num_users, 0, 0), hyper).eval()
+    encoder = CausalEncoder(Size(V, timed.num_users, 0, 0), config).eval()
     batch = encoder.batches(timed, rng)[0]
     found = []
     for device in ("cpu", DEVICE):
@@ -70,11 +70,11 @@ def test_a_batchs_loss_and_its_gradients_are_the_cpus(split: LeaveOneOut, parts:
         torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-3, msg=name)
 
 
-@pytest.mark.parametrize("dials", [{"precision": "fp32"}, {"precision": "bf16"}, {"torch_compile": True}])
+@pytest.mark.parametrize("given", [{"precision": "fp32"}, {"precision": "bf16"}, {"torch_compile": True}])
 def test_a_transformer_learns_there_and_answers_on_the_cpu(
-    split: LeaveOneOut, tmp_path: Path, dials: dict[str, object]
+    split: LeaveOneOut, tmp_path: Path, given: dict[str, object]
 ) -> None:
-    config = {**SMALL, **dials, "relative": True, "gated": True}
+    config = SASRecConfig.parse({**SMALL, **given, "relative": True, "gated": True}, owner="sasrec")
     made = SASRec.fit(
         split.train,
         held_out_U=split.validation_U,
@@ -97,7 +97,7 @@ def test_a_fit_that_was_cut_goes_on_where_it_was(split: LeaveOneOut, tmp_path: P
         if facts["step"] >= 20:
             raise KeyboardInterrupt
 
-    config = {**SMALL, "relative": True, "gated": True}
+    config = SASRecConfig.parse({**SMALL, "relative": True, "gated": True}, owner="sasrec")
     context = FitContext(seed=3, device=DEVICE, checkpoints=tmp_path, checkpoint_every_s=0.0)
     with pytest.raises(KeyboardInterrupt):
         SASRec.fit(split.train, held_out_U=split.validation_U, config=config, context=replace(context, progress=cut))
@@ -112,7 +112,7 @@ def test_the_flagship_is_fitted_there(split: LeaveOneOut) -> None:
     made = Fusion.fit(
         split.train,
         held_out_U=split.validation_U,
-        config={**SMALL, "members": 1},
+        config=FusionConfig.parse({**SMALL, "members": 1}, owner="fusion"),
         context=FitContext(seed=3, device=DEVICE),
     )
     assert judge(made, split.train_and_validation, split.test_U).ndcg_U().mean() > 0.9

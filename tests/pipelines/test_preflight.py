@@ -40,7 +40,7 @@ def test_the_default_settings_pass() -> None:
             settings(training=TrainingSettings(rankers={"fusion": {"heads": 7}})),
             r"fusion: width 128 cannot be shared by 7",
         ),
-        (settings(training=TrainingSettings(rankers={"student": {"teacher": {"epochs": 0}}})), r"fusion: epochs is 0"),
+        (settings(training=TrainingSettings(rankers={"student": {"teacher": {"epochs": 0}}})), r"fusion: epochs .*0"),
         (
             settings(training=TrainingSettings(rankers={"transformer": {"tune_dropout": 1}})),
             r"transformer: tune_dropout",

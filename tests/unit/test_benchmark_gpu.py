@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import gpu, quality
 from recommender.models.next_item.causal import CausalEncoder
-from recommender.models.next_item.neural import Size
+from recommender.models.next_item.network import Size
 from recommender.sequences import Items, Sequences
 
 
@@ -23,7 +23,8 @@ def test_flops_are_those_that_pytorch_counts_but_for_the_half_of_attention_that_
     drawn = rng.integers(1, items + 1, users * (length + 1)).astype(np.int32)
     offsets = np.arange(users + 1) * (length + 1)
     sequences = Sequences(Items(tuple(map(str, range(items)))), offsets, drawn)
-    encoder = CausalEncoder(Size(items, users, 0, 0), {**shape.hyper(length, users * length), "dropout": 0.0})
+    config = shape.config(length, users * length).model_copy(update={"dropout": 0.0})
+    encoder = CausalEncoder(Size(items, users, 0, 0), config)
     (batch,) = encoder.batches(sequences, rng)
     with sdpa_kernel([SDPBackend.MATH]), FlopCounterMode(display=False) as counter:
         states_MD, table_VD, _ = encoder.states(sequences, batch)

@@ -202,8 +202,8 @@ def test_without_data_nothing_is_measured_and_it_is_said(
     assert "Beauty.parquet" in capsys.readouterr().err
 
 
-def test_a_misspelt_dial_is_refused_with_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"rules has no dial 'decays'; it has .*decay"):
+def test_a_misspelt_hyperparameter_is_refused_with_the_nearest_right_one() -> None:
+    with pytest.raises(SettingsError, match=r"'decays'.*rules.*'decay'"):
         fit_and_judge(circle(attributes=False), "rules", hyperparameters={"decays": 1.0})
 
 

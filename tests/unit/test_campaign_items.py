@@ -16,14 +16,16 @@ from recommender.models.campaign import RANKERS, defaults_of, ranker_class
 from recommender.models.campaign.campaign_items import CampaignItems, pool, weights_and_strengths
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
 from recommender.models.campaign.ranker import Ranker
-from recommender.models.next_item import ITEM_RANKERS, item_defaults_of
+from recommender.models.next_item import ITEM_RANKERS, item_ranker_class
 from recommender.registry import bundle
 from recommender.storage.manifest import write_manifest
 
 
 def quick(name: str) -> dict[str, object]:
     """Dials of a ranker that make it small: one epoch, every item that was bought."""
-    small = {dial: 1 for dial in item_defaults_of(name) if "epoch" in dial or dial == "iterations"}
+    small = {
+        dial: 1 for dial in item_ranker_class(name).Config.user_fields() if "epoch" in dial or dial == "iterations"
+    }
     return {"campaign_min_lines": 1, **small}
 
 
@@ -205,7 +207,7 @@ def test_an_item_ranker_of_another_fit_is_refused_on_load(rules: CampaignItems) 
     examples, labels = two_tastes()
     other = fitted("rules", examples, labels, campaign_min_lines=8)
     mixed = {**rules.tensors(), **{name: v for name, v in other.tensors().items() if name.startswith("items.")}}
-    with pytest.raises(BundleError, match="rules: the vocabulary"):
+    with pytest.raises(BundleError, match=r"rules: .*vocabulary"):
         type(rules).restore(mixed, rules.config())
 
 

@@ -22,7 +22,8 @@ def by_text(sequences):
     return replace(sequences, items=items)
 
 
-def fit(sequences, ranker=ContentRules, **config):
+def fit(sequences, ranker=ContentRules, **given):
+    config = ranker.Config.parse(given, owner=ranker.name)
     return ranker.fit(sequences, held_out_U=None, config=config, context=FitContext(seed=1))
 
 

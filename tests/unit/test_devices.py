@@ -9,10 +9,9 @@ from recommender.engine.compiler import has_compiler, require_compiler
 from recommender.engine.context import FitContext
 from recommender.engine.guard import out_of_memory
 from recommender.errors import SettingsError
-from recommender.models.next_item import item_defaults_of, item_ranker_class
 from recommender.models.next_item.causal import BUCKETS, _embedded, distances, drop, looked_up
 from recommender.models.next_item.packing import GAPS
-from recommender.models.next_item.sasrec import SASRec
+from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import Items, Sequences
 
 V = 30
@@ -81,20 +80,17 @@ def test_auto_is_bfloat16_where_there_are_units_for_it(
 def test_compiled_blocks_learn_what_the_others_learn_and_leave_nothing_in_the_ranker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dials = {
-        **item_defaults_of("sasrec"),
-        "width": 16,
-        "blocks": 1,
-        "tokens": 256,
-        "epochs": 2,
-        "precision": "fp32",
-        "dropout": 0.0,
-    }
-    kind, sequences, parts = item_ranker_class("sasrec"), walks(), []
+    config = SASRecConfig(width=16, blocks=1, tokens=256, epochs=2, precision="fp32", dropout=0.0)
+    sequences, parts = walks(), []
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda part, **words: parts.append(part) or compile_(part, **words))
     plain, made = (
-        kind.fit(sequences, held_out_U=None, config={**dials, "torch_compile": compiled}, context=FitContext())
+        SASRec.fit(
+            sequences,
+            held_out_U=None,
+            config=config.model_copy(update={"torch_compile": compiled}),
+            context=FitContext(),
+        )
         for compiled in (False, True)
     )
     np.testing.assert_allclose(made.score(sequences)[:, 1:], plain.score(sequences)[:, 1:], rtol=1e-3, atol=1e-3)
@@ -109,6 +105,6 @@ def test_without_a_compiler_compiled_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CC", "my-cc")
     with pytest.raises(SettingsError, match=r"x needs a C compiler, and my-cc is not here\. .* name one in CC"):
         require_compiler("x", "cuda")
-    dials = {**item_defaults_of("sasrec"), "torch_compile": True}
+    config = SASRecConfig(torch_compile=True)
     with pytest.raises(SettingsError, match="torch_compile=true needs a C\\+\\+ compiler, and g\\+\\+ is not here"):
-        item_ranker_class("sasrec").fit(walks(), held_out_U=None, config=dials, context=FitContext())
+        SASRec.fit(walks(), held_out_U=None, config=config, context=FitContext())

@@ -13,17 +13,32 @@ from recommender.engine.context import FitContext
 from recommender.errors import SettingsError, TrainingError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import fusion
-from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
+from recommender.models.next_item.fusion import Fusion, FusionConfig
 from recommender.models.next_item.gate import Gate, fit_gate
 from recommender.models.next_item.habit import habits, has_habits
-from recommender.models.next_item.rules import Rules
+from recommender.models.next_item.rules import Rules, RulesConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 from recommender.sequences.ranks import full_ranks, ndcg
 
 V, U = 40, 600
-SMALL = {"members": 1, "width": 16, "blocks": 1, "heads": 1, "epochs": 6, "tokens": 128, "rate": 0.01, "length": 10}
+SMALL: dict[str, Any] = {
+    "members": 1,
+    "width": 16,
+    "blocks": 1,
+    "heads": 1,
+    "epochs": 6,
+    "tokens": 128,
+    "rate": 0.01,
+    "length": 10,
+}
 NOBODY = Items(tuple(f"i{row}" for row in range(1, V + 1)))
 Logs = NDArray[np.float32]
+
+
+def fit(split: LeaveOneOut, given: dict[str, Any], *, seed: int = 3) -> Fusion:
+    """The flagship with these hyperparameters, its gate fitted on the validation items."""
+    config = FusionConfig.parse(given, owner="fusion")
+    return Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext(seed=seed))
 
 
 def users(number: int) -> Sequences:
@@ -171,7 +186,7 @@ def test_where_users_come_back_to_what_they_had_the_flagship_does_too() -> None:
     rows = [np.where(rng.random(12) < 0.8, rng.choice(own, 12), rng.integers(1, V + 1, 12)) for own in own_UF]
     sequences = Sequences(NOBODY, np.arange(201) * 12, np.concatenate(rows).astype(np.int32))
     split = LeaveOneOut.of(sequences)
-    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(seed=3))
+    ranker = fit(split, SMALL)
     assert ranker.habit
     assert ranker.chosen()["habit"]
     scores_UV = ranker.score(split.train_and_validation)
@@ -190,7 +205,7 @@ def test_one_expert_alone_is_heard_where_a_mixture_ranks_worse() -> None:
         rows.append(rng.permutation(np.concatenate([1 + 6 * bag + rng.choice(6, 4, replace=False) for bag in bags])))
     items = Items(tuple(f"i{row}" for row in range(1, 330 * 6 + 1)))
     split = LeaveOneOut.of(Sequences(items, np.arange(501) * 8, np.concatenate(rows).astype(np.int32)))
-    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config={"members": 0}, context=FitContext(seed=17))
+    ranker = fit(split, {"members": 0}, seed=17)
     assert not ranker.members
     both = (judge(one, split.train_and_validation, split.test_U) for one in (ranker, ranker.others["latent"]))
     whole, alone = (judged.ndcg_U().mean() for judged in both)
@@ -227,20 +242,17 @@ def test_rules_of_what_stands_near_are_heard_where_the_order_is_noise() -> None:
     walks = np.stack([rng.permutation((rng.integers(number) + np.arange(7)) % number) + 1 for _ in range(400)])
     items = Items(tuple(f"i{row}" for row in range(1, number + 1)))
     split = LeaveOneOut.of(Sequences(items, np.arange(401) * 7, walks.ravel().astype(np.int32)))
-    dials = {"members": 0, "latent": False}
-    whole, without = (
-        Fusion.fit(split.train, held_out_U=split.validation_U, config=dials | more, context=FitContext(seed=17))
-        for more in ({}, {"broad": False})
-    )
-    ranked = [whole, without, Rules.fit(split.train, held_out_U=None, config={}, context=FitContext())]
+    given = {"members": 0, "latent": False}
+    whole, without = (fit(split, given | more, seed=17) for more in ({}, {"broad": False}))
+    ranked = [whole, without, Rules.fit(split.train, held_out_U=None, config=RulesConfig(), context=FitContext())]
     gains = [judge(one, split.train_and_validation, split.test_U).ndcg_U().mean() for one in ranked]
     assert gains[0] > gains[1] + 0.02
     assert gains[0] > gains[2] - 0.01
 
 
 def test_a_flagship_without_any_expert_is_refused() -> None:
-    nothing = dict.fromkeys(("rules", "broad", "latent", "popularity"), False) | {"members": 0}
-    with pytest.raises(SettingsError, match="no expert is left"):
+    nothing = FusionConfig(members=0, rules=False, broad=False, latent=False, popularity=False)
+    with pytest.raises(SettingsError, match=r"fusion.*expert.*members.*popularity"):
         Fusion.fit(users(9), held_out_U=None, config=nothing, context=FitContext())
 
 
@@ -279,7 +291,7 @@ def likes() -> Sequences:
 
 def test_an_item_that_nobody_took_stands_beside_the_one_most_like_it() -> None:
     split = LeaveOneOut.of(likes())
-    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=SMALL, context=FitContext(seed=3))
+    ranker = fit(split, SMALL)
     scores_UV = ranker.score(split.train_and_validation)
     next_U = split.test_U
     odd_UV, even_UV = scores_UV[:, 1::2], scores_UV[:, 2::2]
@@ -298,8 +310,7 @@ def test_the_gate_is_fitted_with_one_thread_as_the_members_are(monkeypatch: pyte
     split, before = LeaveOneOut.of(likes()), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        config = {**SMALL, "epochs": 1}
-        Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext(seed=3))
+        fit(split, {**SMALL, "epochs": 1})
         threads.append(torch.get_num_threads())
     finally:
         torch.set_num_threads(before)
@@ -309,20 +320,20 @@ def test_the_gate_is_fitted_with_one_thread_as_the_members_are(monkeypatch: pyte
 @pytest.mark.parametrize("without", ["rules", "broad", "latent", "content"])
 def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> None:
     split = LeaveOneOut.of(likes())
-    config = {**SMALL, "epochs": 2, without: False}
-    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext(seed=3))
+    ranker = fit(split, {**SMALL, "epochs": 2, without: False})
     assert without not in ranker.others
     again = Fusion.restore(ranker.tensors(), ranker.config())
     np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))
     assert judge(again, split.train_and_validation, split.test_U).summary()["users"] == 200
 
 
-def test_without_a_single_event_the_dials_are_those_of_few() -> None:
+def test_without_a_single_event_the_hyperparameters_are_those_of_few() -> None:
     nothing = Sequences(NOBODY, np.zeros(3, dtype=np.int64), np.zeros(0, dtype=np.int32))
-    assert by_size(nothing, dict(DEFAULTS))["dropout"] == 0.5
+    assert Fusion.resolved(FusionConfig(), nothing).dropout == 0.5
 
 
 def test_a_budget_that_pays_for_few_epochs_is_named() -> None:
     walks = Sequences(NOBODY, np.arange(21) * 4, np.tile(np.arange(1, 5, dtype=np.int32), 20))
-    with pytest.warns(UserWarning, match=r"budget_tflop=1e-07 pays for 1 of 6 epochs of 80 events and 40 items"):
-        Fusion.fit(walks, held_out_U=None, config={**SMALL, "budget_tflop": 1e-7}, context=FitContext())
+    config = FusionConfig.parse({**SMALL, "budget_tflop": 1e-7}, owner="fusion")
+    with pytest.warns(UserWarning, match=r"budget_tflop=1e-07 .*\b1 of 6 epochs.*\b80 events.*\b40 items"):
+        Fusion.fit(walks, held_out_U=None, config=config, context=FitContext())

@@ -16,12 +16,13 @@ from recommender.engine.loop import Schedule, Sum
 from recommender.engine.precision import cpu_has_units
 from recommender.errors import BundleError, DeviceError, TrainingError
 from recommender.evaluation.leave_one_out import judge
-from recommender.models.next_item import ItemRanker, item_defaults_of, item_ranker_class, neural
+from recommender.models.next_item import ItemRanker, epochs, item_ranker_class
 from recommender.models.next_item.bert4rec import from_end, masks
 from recommender.models.next_item.causal import CausalEncoder
-from recommender.models.next_item.neural import before, targets, users_of
-from recommender.models.next_item.sasrec import SASRec
-from recommender.models.next_item.student import Student
+from recommender.models.next_item.histories import before, targets, users_of
+from recommender.models.next_item.sasrec import SASRec, SASRecConfig
+from recommender.models.next_item.student import Student, StudentConfig
+from recommender.models.next_item.two_tower import TwoTower, TwoTowerConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 V, U = 30, 160
@@ -70,16 +71,17 @@ def clubs() -> Sequences:
     return Sequences(Items(tuple(map(str, range(V)))), np.arange(121) * 7, items_T.astype(np.int32))
 
 
-def fit(name: str, sequences: Sequences, context: FitContext | None = None, **config: Any) -> ItemRanker:
-    held_out_U = config.pop("held_out_U", None)
+def fit(name: str, sequences: Sequences, context: FitContext | None = None, **given: Any) -> ItemRanker[Any]:
+    """With the hyperparameters `given`; those that the ranker does not have are left out."""
+    held_out_U = given.pop("held_out_U", None)
     ranker = item_ranker_class(name)
-    return ranker.fit(
-        sequences, held_out_U=held_out_U, config={**SMALL[name], **config}, context=context or FitContext()
-    )
+    given = {key: value for key, value in given.items() if key in ranker.Config.model_fields}
+    config = ranker.Config.parse({**SMALL.get(name, {}), **given}, owner=name)
+    return ranker.fit(sequences, held_out_U=held_out_U, config=config, context=context or FitContext())
 
 
 @cache
-def fitted(name: str) -> ItemRanker:
+def fitted(name: str) -> ItemRanker[Any]:
     return fit(name, LeaveOneOut.of(clubs() if name == "neural_cf" else walks()).train)
 
 
@@ -154,13 +156,12 @@ def test_a_fit_cut_before_or_behind_its_best_judgement_goes_on_with_its_best_wei
     name: str, behind: bool, tmp_path: Path
 ) -> None:
     split, members = LeaveOneOut.of(clubs()), 2 if name == "fusion" else 1
-    dials = {"width": 16, "heads": 1, "blocks": 1, "length": 6, "tokens": 64, "rate": 0.01, "dropout": 0.0}
-    config = {**dials, "epochs": 30, "judge_every": 1, "patience": 3, "precision": "fp32"}
-    config |= {"members": members} if name == "fusion" else {}
+    small = {"width": 16, "heads": 1, "blocks": 1, "length": 6, "tokens": 64, "rate": 0.01, "dropout": 0.0}
+    given = {**small, "epochs": 30, "judge_every": 1, "patience": 3, "precision": "fp32", "members": members}
 
-    def fitted_in(folder: Path, **more: Any) -> ItemRanker:
+    def fitted_in(folder: Path, **more: Any) -> ItemRanker[Any]:
         context = FitContext(checkpoints=folder, checkpoint_every_s=0.0, **more)
-        return item_ranker_class(name).fit(split.train, held_out_U=split.validation_U, config=config, context=context)
+        return fit(name, split.train, context, held_out_U=split.validation_U, **given)
 
     whole = fitted_in(tmp_path / "whole")
     last = curve(tmp_path / "whole" / (f"member-{members - 1}" if name == "fusion" else ""))
@@ -217,19 +218,19 @@ def test_a_user_without_events_gets_the_most_popular_items(name: str) -> None:
 def test_an_item_that_the_ranker_does_not_have_is_refused_by_row(name: str) -> None:
     asked = histories(name)
     strange = replace(asked, items_T=np.where(np.arange(len(asked.items_T)) == 4, V + 1, asked.items_T))
-    with pytest.raises(BundleError, match=f"event 4 has item row {V + 1}"):
+    with pytest.raises(BundleError, match=rf"event 4 .*\b{V + 1}\b"):
         fitted(name).score(strange)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_vocabulary_is_refused(name: str) -> None:
-    with pytest.raises(BundleError, match="the vocabulary has 31 items, the weights rank 30"):
+    with pytest.raises(BundleError, match=r"\b31 items.*\b30\b"):
         fitted(name).score(replace(histories(name), items=Items(tuple(map(str, range(31))))))
 
 
 def test_a_user_row_that_the_fit_did_not_have_is_refused() -> None:
     asked = histories("caser")
-    with pytest.raises(BundleError, match="user row 160 is none of the 160"):
+    with pytest.raises(BundleError, match=r"user row 160\b.*\b160\b"):
         fitted("caser").score(replace(asked, users_U=np.arange(1, U + 1)))
 
 
@@ -267,10 +268,10 @@ def test_few_events_are_gone_through_more_often_unless_the_epochs_are_given(
         taken.append((schedule.steps, given["every"]))
         return []
 
-    monkeypatch.setattr(neural, "run_phase", seen)
+    monkeypatch.setattr(epochs, "run_phase", seen)
     split = LeaveOneOut.of(walks())
-    config = {"batch": 10_000, **config}
-    item_ranker_class("two_tower").fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext())
+    parsed = TwoTowerConfig.parse({"batch": 10_000, **config}, owner="two_tower")
+    TwoTower.fit(split.train, held_out_U=split.validation_U, config=parsed, context=FitContext())
     assert taken == [(steps, every)]
 
 
@@ -282,10 +283,10 @@ def test_a_judgement_scores_fewer_users_at_once_where_there_are_many_items(monke
         return scores(model, sequences)
 
     monkeypatch.setattr(CausalEncoder, "scores", noted)
-    dials = {"width": 8, "heads": 1, "blocks": 1, "epochs": 1, "tokens": 512, "judge_every": 1}
+    config = SASRecConfig(width=8, heads=1, blocks=1, epochs=1, tokens=512, judge_every=1)
     for cells, users in ((2**25, [U]), (50 * (V + 1), [50, 50, 50, 10]), (V, [16] * 10)):
         monkeypatch.setattr("recommender.sequences.ranks.CELLS_A_BATCH", cells)
-        SASRec.fit(split.train, held_out_U=split.validation_U, config=dials, context=FitContext())
+        SASRec.fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext())
         assert asked == users
         asked.clear()
 
@@ -318,8 +319,9 @@ def test_a_softmax_rankers_scores_are_the_log_odds_of_the_next_item(name: str) -
 @pytest.mark.parametrize("name", ORDERED)
 def test_users_of_one_event_teach_nothing_and_the_fit_says_so(name: str) -> None:
     alone = Sequences(Items(("a", "b")), np.array([0, 1, 2]), np.array([1, 2], dtype=np.int32))
+    cls = item_ranker_class(name)
     with pytest.raises(TrainingError, match=f"{name}.*: no user has two events"):
-        item_ranker_class(name).fit(alone, held_out_U=None, config={}, context=FitContext())
+        cls.fit(alone, held_out_U=None, config=cls.Config(), context=FitContext())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -327,11 +329,6 @@ def test_users_of_one_event_teach_nothing_and_the_fit_says_so(name: str) -> None
 def test_a_gpu_that_is_not_there_is_an_error(name: str) -> None:
     with pytest.raises(DeviceError, match="no GPU"):
         fit(name, histories(name), FitContext(device="cuda"))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_dial_of_the_tests_is_one_of_the_ranker(name: str) -> None:
-    assert SMALL[name].keys() <= item_defaults_of(name).keys()
 
 
 def test_what_came_before_an_event_is_its_own_users_alone() -> None:
@@ -358,12 +355,9 @@ def test_every_window_has_a_mask_and_something_to_tell_it_by() -> None:
 
 @pytest.mark.parametrize("name", ["two_tower", "caser", "gru4rec", "bert4rec", "sasrec", "factorization_machine"])
 def test_softmax_products_of_half_the_bits_learn_nearly_the_same(name: str) -> None:
-    small = {"width": 16, "tokens": 128} if name == "sasrec" else {"batch": 128}
-    dials = {**item_defaults_of(name), **SMALL.get(name, small), "epochs": 2}
+    small = {} if name in SMALL else {"width": 16, "tokens": 128} if name == "sasrec" else {"batch": 128}
     scores = {
-        numbers: item_ranker_class(name)
-        .fit(walks(), held_out_U=None, config={**dials, "precision": numbers}, context=FitContext())
-        .score(walks())[:, 1:]
+        numbers: fit(name, walks(), **small, epochs=2, precision=numbers).score(walks())[:, 1:]
         for numbers in ("fp32", "bf16", "auto")
     }
     assert 0 < np.abs(scores["bf16"] - scores["fp32"]).mean() < 0.2 * scores["fp32"].std()
@@ -387,15 +381,14 @@ def sizes_of_batches(network: type[Any], monkeypatch: pytest.MonkeyPatch) -> lis
 def test_a_batch_taken_in_parts_has_the_losses_of_the_whole_in_as_many_steps(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = SMALL.get(name, {"width": 16, "tokens": 128} if name == "sasrec" else {"batch": 128})
+    small = {} if name in SMALL else {"width": 16, "tokens": 128} if name == "sasrec" else {"batch": 128}
     nothing_drawn = {"dropout": 0.0, "item_dropout": 0.0, "new_users": 0.0}
-    dials = {**small, **{dial: 0.0 for dial in nothing_drawn if dial in item_defaults_of(name)}, "precision": "fp32"}
     rows = sizes_of_batches(item_ranker_class(name).network, monkeypatch)  # type: ignore[attr-defined]
     told: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     calls: dict[int, list[int]] = {}
     for accumulate, facts in told.items():
-        config = {**dials, "epochs": 4, "accumulate": accumulate}
-        item_ranker_class(name).fit(walks(), held_out_U=None, config=config, context=FitContext(progress=facts.append))
+        given = {**small, **nothing_drawn, "precision": "fp32", "epochs": 4, "accumulate": accumulate}
+        fit(name, walks(), FitContext(progress=facts.append), **given)
         calls[accumulate], rows[:] = list(rows), []
     whole, parts = ([(one["step"], one["rate"]) for one in facts] for facts in told.values())
     assert whole == parts
@@ -409,7 +402,8 @@ def test_the_flagship_and_a_students_teacher_take_batches_in_parts(monkeypatch: 
     quick = {"width": 8, "blocks": 1, "heads": 1, "epochs": 1, "tokens": 128}
     largest = []
     for accumulate in (1, 2):
-        config = {"width": 8, "epochs": 1, "lists": 10, "teacher": {**quick, "members": 1}, "accumulate": accumulate}
+        given = {"width": 8, "epochs": 1, "lists": 10, "teacher": {**quick, "members": 1}, "accumulate": accumulate}
+        config = StudentConfig.parse(given, owner="student")
         Student.fit(walks(), held_out_U=None, config=config, context=FitContext())
         largest.append(max(rows))
         rows.clear()

@@ -10,17 +10,7 @@ from next_item_benchmark import benchmark
 from recommender.engine.hyperparameters import Range
 from recommender.engine.search import search, suggest
 from recommender.errors import SettingsError, TrainingError
-from recommender.models.next_item import ITEM_RANKERS, item_defaults_of, searched_of
-
-
-@pytest.mark.parametrize("name", ITEM_RANKERS)
-def test_what_is_searched_are_dials_and_the_defaults_lie_within(name: str) -> None:
-    own = item_defaults_of(name)
-    for dial, among in searched_of(name).items():
-        value = own[dial]
-        inside = among.low <= value <= among.high if isinstance(among, Range) and value is not None else True
-        assert inside, (dial, value)
-        assert isinstance(among, Range) or value in among
+from recommender.models.next_item.rules import RulesConfig
 
 
 def test_a_search_starts_with_the_defaults_and_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -29,7 +19,7 @@ def test_a_search_starts_with_the_defaults_and_goes_on_where_it_was(tmp_path: Pa
     assert first["search"]["cpu_seconds"] > 0
     study = json.loads((tmp_path / "out-study.json").read_text())
     assert [one["number"] for one in study["trials"]] == [0, 1, 2]
-    assert study["trials"][0]["decay"] == item_defaults_of("rules")["decay"]
+    assert study["trials"][0]["decay"] == RulesConfig().decay
     assert study["ndcg@10"] == max(one["ndcg@10"] for one in study["trials"]) == first["validation"]["ndcg@10"]
     assert first["config"] == study["best"]
     more = benchmark(tmp_path, trials=4)["search"]
@@ -70,9 +60,8 @@ def test_a_seed_of_more_than_32_bits_searches(tmp_path: Path) -> None:
 
 def test_a_dial_that_was_given_is_not_searched(tmp_path: Path) -> None:
     assert benchmark(tmp_path, trials=2, config={"window": 3})["config"]["window"] == 3
-    own = item_defaults_of("rules")
     with pytest.raises(SettingsError, match="nothing is left to search"):
-        benchmark(tmp_path, trials=2, config={name: own[name] for name in searched_of("rules")})
+        benchmark(tmp_path, trials=2, config=RulesConfig().model_dump())
 
 
 def test_a_trial_that_cannot_be_trained_is_not_chosen(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from recommender.errors import BundleError, SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import export as exporting
 from recommender.models.next_item.export import TOLERANCE, export, inputs_of, require_exportable
-from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.fusion import Fusion, FusionConfig
 from recommender.models.next_item.int8 import rounded
-from recommender.models.next_item.rules import Rules
-from recommender.models.next_item.sasrec import SASRec
-from recommender.models.next_item.student import Student, ask, histories
+from recommender.models.next_item.rules import Rules, RulesConfig
+from recommender.models.next_item.sasrec import SASRec, SASRecConfig
+from recommender.models.next_item.student import Student, StudentConfig, ask, histories
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 V, U = 24, 120
@@ -48,11 +48,15 @@ def split() -> LeaveOneOut:
     return LeaveOneOut.of(Sequences(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items_T))
 
 
+def wanted(**given: Any) -> StudentConfig:
+    """A small student's hyperparameters."""
+    return StudentConfig.parse({**SMALL, **given}, owner="student")
+
+
 @cache
 def student() -> Student:
-    return Student.fit(
-        split().train, held_out_U=split().validation_U, config={**SMALL, "teacher": TEACHER}, context=ONE
-    )
+    config = wanted(teacher=TEACHER)
+    return Student.fit(split().train, held_out_U=split().validation_U, config=config, context=ONE)
 
 
 class Opinionated(Rules):
@@ -65,7 +69,7 @@ class Opinionated(Rules):
 
 
 def opinionated() -> Rules:
-    rules = Rules.fit(split().train, held_out_U=None, config={}, context=ONE)
+    rules = Rules.fit(split().train, held_out_U=None, config=RulesConfig(), context=ONE)
     return Opinionated.restore(rules.tensors(), rules.config())
 
 
@@ -77,7 +81,7 @@ def test_a_student_believes_its_teacher_as_far_as_it_is_told_to() -> None:
     likings = []
     without = split().train.take(np.flatnonzero(np.bincount(split().train.rows_T(), split().train.items_T == 7) == 0))
     for softness in (0.0, 1.0):
-        config = {**SMALL, "softness": softness}
+        config = wanted(softness=softness)
         made = Student.taught(opinionated(), split().train, held_out_U=None, config=config, context=ONE)
         likings.append(np.mean(made.score(without)[:, 1:].argmax(axis=1) + 1 == 7))
     assert likings[0] < 0.2
@@ -94,8 +98,9 @@ def test_the_teacher_is_asked_about_the_past_of_an_event_alone() -> None:
 
 
 def test_lists_are_probabilities_of_the_teachers_best_items_at_no_more_places_than_allowed() -> None:
-    teacher = Fusion.fit(split().train, held_out_U=split().validation_U, config=TEACHER, context=ONE)
-    lists = ask(teacher, split().train, {"lists": 50, "listed": 5, "temperature": 1.0}, seed=1)
+    config = FusionConfig.parse(TEACHER, owner="fusion")
+    teacher = Fusion.fit(split().train, held_out_U=split().validation_U, config=config, context=ONE)
+    lists = ask(teacher, split().train, StudentConfig(lists=50, listed=5, temperature=1.0), seed=1)
     assert (lists.place_T >= 0).sum() == 50
     assert not (lists.place_T[split().train.offsets[:-1]] >= 0).any()
     np.testing.assert_allclose(lists.shares_PK.sum(axis=1), 1, atol=1e-6)
@@ -112,7 +117,7 @@ def test_what_a_user_had_is_taught_only_where_users_come_back(back: bool) -> Non
     lists = ask(
         opinionated(),
         Sequences(split().train.items, offsets, items_T),
-        {"lists": 50, "listed": 1, "temperature": 1.0},
+        StudentConfig(lists=50, listed=1, temperature=1.0),
         seed=1,
     )
     asked_of_first_K = lists.items_PK[lists.place_T[1:4], 0]
@@ -120,7 +125,7 @@ def test_what_a_user_had_is_taught_only_where_users_come_back(back: bool) -> Non
 
 
 def test_what_was_chosen_teaches_a_second_student_without_anything_held_out() -> None:
-    again = Student.fit(split().train, held_out_U=None, config={**SMALL, **student().chosen()}, context=ONE)
+    again = Student.fit(split().train, held_out_U=None, config=wanted(**student().chosen()), context=ONE)
     assert judge(again, split().train_and_validation, split().test_U).summary()["ndcg@10"] > 0.9
 
 
@@ -134,13 +139,13 @@ def test_students_that_want_the_same_of_their_teacher_share_it(monkeypatch: pyte
 
     monkeypatch.setattr(Fusion, "fit", counted)
     fits = Student.fits(split().train, held_out_U=split().validation_U, context=ONE)
-    configs = [{**SMALL, "epochs": 1, "teacher": TEACHER, "softness": softness} for softness in (0.2, 0.8)]
+    configs = [wanted(epochs=1, teacher=TEACHER, softness=softness) for softness in (0.2, 0.8)]
     made = [fits(config) for config in configs]
     assert len(fitted) == 1
     alone = Student.fit(split().train, held_out_U=split().validation_U, config=configs[1], context=ONE)
     np.testing.assert_array_equal(made[1].score(split().train), alone.score(split().train))
     assert made[0].chosen()["teacher"] == made[1].chosen()["teacher"]
-    fits({**configs[0], "lists": 40})
+    fits(configs[0].model_copy(update={"lists": 40}))
     assert len(fitted) == 3
 
 
@@ -163,8 +168,8 @@ def test_int8_keeps_the_order_in_half_of_the_bytes_or_less_and_survives_a_bundle
     np.testing.assert_array_equal(restored.score(split().train), small.score(split().train))
 
 
-def test_the_dial_int8_gives_a_student_in_int8() -> None:
-    config = {**SMALL, "epochs": 1, "int8": True}
+def test_a_student_may_be_asked_for_in_int8() -> None:
+    config = wanted(epochs=1, int8=True)
     made = Student.taught(opinionated(), split().train, held_out_U=None, config=config, context=ONE)
     assert made.tensors()["model.items.weight_VD"].dtype == np.int8
 
@@ -211,14 +216,14 @@ def test_a_program_knows_the_cold_path(tmp_path: Path) -> None:
 
 
 def test_an_attention_bias_and_places_are_exported_too(tmp_path: Path) -> None:
-    config = {"width": 8, "blocks": 2, "heads": 2, "epochs": 2, "tokens": 128, "length": 6}
+    config = SASRecConfig(width=8, blocks=2, heads=2, epochs=2, tokens=128, length=6)
     ranker = SASRec.fit(split().train, held_out_U=None, config=config, context=ONE)
     assert export(ranker, replace(split().train, users_U=None), tmp_path / "sasrec.pt2") <= TOLERANCE
 
 
 @pytest.mark.parametrize(("length", "users"), [(2, 3), (6, 1)])
 def test_a_program_of_two_events_or_one_user_is_exported(length: int, users: int, tmp_path: Path) -> None:
-    config = {"width": 8, "blocks": 1, "heads": 2, "epochs": 1, "tokens": 128, "length": length}
+    config = SASRecConfig(width=8, blocks=1, heads=2, epochs=1, tokens=128, length=length)
     ranker = SASRec.fit(split().train, held_out_U=None, config=config, context=ONE)
     some = replace(split().train, users_U=None).take(np.arange(users))
     assert export(ranker, some, tmp_path / "sasrec.pt2") <= TOLERANCE
@@ -234,7 +239,7 @@ def test_scores_that_differ_are_refused_and_leave_no_file(tmp_path: Path, monkey
 
 
 def test_the_flagship_itself_is_no_program() -> None:
-    with pytest.raises(SettingsError, match="fusion: only sasrec and student"):
+    with pytest.raises(SettingsError, match=r"fusion.*sasrec.*student"):
         require_exportable(Fusion, compiled=False)
 
 

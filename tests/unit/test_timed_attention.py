@@ -10,13 +10,13 @@ import torch
 from recommender.engine.context import FitContext
 from recommender.errors import BundleError
 from recommender.evaluation.leave_one_out import judge
-from recommender.models.next_item.fusion import DEFAULTS, Fusion, by_size
+from recommender.models.next_item.fusion import Fusion, FusionConfig
 from recommender.models.next_item.packing import gap_classes
-from recommender.models.next_item.sasrec import SASRec
+from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 DAY, V = 86_400_000_000, 40
-DIALS: dict[str, Any] = {
+SMALL: dict[str, Any] = {
     "width": 16,
     "blocks": 1,
     "heads": 2,
@@ -58,7 +58,7 @@ def test_where_only_the_times_tell_the_timed_one_alone_knows() -> None:
     gains = {}
     for timed in (True, False):
         context = FitContext(seed=3)
-        config = {**DIALS, "timed": timed, "relative": True, "epochs": 60}
+        config = SASRecConfig.parse({**SMALL, "timed": timed, "relative": True, "epochs": 60}, owner="sasrec")
         ranker = SASRec.fit(train, held_out_U=None, config=config, context=context)
         gains[timed] = judge(ranker, asked, target_U).ndcg_U().mean()
     assert gains[True] > 0.9
@@ -67,7 +67,8 @@ def test_where_only_the_times_tell_the_timed_one_alone_knows() -> None:
 
 def test_neither_the_future_nor_the_targets_time_is_seen() -> None:
     sequences = haste()
-    ranker = SASRec.fit(sequences, held_out_U=None, config={**DIALS, "timed": True, "epochs": 1}, context=FitContext())
+    config = SASRecConfig.parse({**SMALL, "timed": True, "epochs": 1}, owner="sasrec")
+    ranker = SASRec.fit(sequences, held_out_U=None, config=config, context=FitContext())
     assert sequences.times_T is not None
     model, batch = ranker.model, np.stack([sequences.offsets[:-1], sequences.lengths_U], axis=1)
     later_T = sequences.times_T.copy()
@@ -91,12 +92,13 @@ def test_the_flagship_is_timed_where_there_are_times_and_says_so_when_they_are_g
     offsets, later = np.arange(201, dtype=np.int64) * 6, np.arange(1200) % 6 // 3 * 10 * DAY
     sequences = replace(short, offsets=offsets, times_T=short.times_T + later)  # two users' events are one's
     counted = replace(sequences, times_T=short.times_T + later - 20_000 * DAY)
-    assert by_size(sequences, dict(DEFAULTS))["timed"]
-    assert not by_size(counted, dict(DEFAULTS))["timed"], "in 1970 nobody wrote times"
-    assert not by_size(replace(sequences, times_T=None), dict(DEFAULTS))["timed"]
+    assert Fusion.resolved(FusionConfig(), sequences).timed
+    assert not Fusion.resolved(FusionConfig(), counted).timed, "in 1970 nobody wrote times"
+    assert not Fusion.resolved(FusionConfig(), replace(sequences, times_T=None)).timed
     split = LeaveOneOut.of(sequences)
-    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config={**DIALS, "epochs": 2}, context=FitContext())
+    config = FusionConfig.parse({**SMALL, "epochs": 2}, owner="fusion")
+    ranker = Fusion.fit(split.train, held_out_U=split.validation_U, config=config, context=FitContext())
     loaded = Fusion.restore(ranker.tensors(), ranker.config())
     assert np.array_equal(loaded.score(split.train), ranker.score(split.train))
-    with pytest.raises(BundleError, match="fitted on events with times"):
+    with pytest.raises(BundleError, match="timed=false"):
         ranker.score(replace(split.train, times_T=None))

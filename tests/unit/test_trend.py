@@ -12,7 +12,7 @@ from recommender.datasets.interactions import read_interactions
 from recommender.engine.context import FitContext
 from recommender.errors import BundleError, SettingsError
 from recommender.evaluation.leave_one_out import judge
-from recommender.models.next_item.fusion import SPREAD, Fusion
+from recommender.models.next_item.fusion import SPREAD, Fusion, FusionConfig
 from recommender.models.next_item.trend import Trend
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
@@ -80,7 +80,7 @@ def test_without_a_time_of_the_users_own_it_is_now() -> None:
     for asked in (nobody, tomorrow):
         np.testing.assert_allclose(trend.score(asked)[0], latest, rtol=1e-4, atol=1e-9)
 
-    with pytest.raises(BundleError, match="have none: give a timestamp, or fit with trend=false"):
+    with pytest.raises(BundleError, match=r"timestamp.*trend=false"):
         trend.score(Sequences(ITEMS, np.array([0, 1]), np.array([5], dtype=np.int32)))
 
 
@@ -111,7 +111,7 @@ def test_the_flagship_follows_fashions_and_its_bundle_keeps_them(tmp_path: Path)
         Fusion.fit(
             split.train,
             held_out_U=split.validation_U,
-            config={"members": 0, "trend": there},
+            config=FusionConfig(members=0, trend=there),
             context=FitContext(seed=3),
         )
         for there in (True, False)
@@ -126,7 +126,7 @@ def test_the_flagship_follows_fashions_and_its_bundle_keeps_them(tmp_path: Path)
     less = with_it.only(without={"trend"})
     assert "trend" not in less.others
     assert len(less.gate.bias_K) == len(with_it.gate.bias_K) - 1
-    with pytest.raises(SettingsError, match="trnd is none of"):
+    with pytest.raises(SettingsError, match="trnd"):
         with_it.only(without={"trnd"})
 
 
@@ -134,5 +134,5 @@ def test_the_flagship_follows_fashions_and_its_bundle_keeps_them(tmp_path: Path)
 def test_without_a_clock_there_is_no_trend(times: NDArray[np.int64] | None) -> None:
     log = shop(5.0)
     timeless = Sequences(log.items, log.offsets, log.items_T, times)
-    made = Fusion.fit(timeless, held_out_U=None, config={"members": 0}, context=FitContext(seed=3))
+    made = Fusion.fit(timeless, held_out_U=None, config=FusionConfig(members=0), context=FitContext(seed=3))
     assert "trend" not in made.others

@@ -28,7 +28,7 @@ from recommender.models.campaign.logistic import fit_logistic, sigmoid
 from recommender.models.campaign.popularity import TypeRates, campaign_types
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import Ranker, Scores
-from recommender.models.next_item import ITEM_RANKERS, ItemRanker, item_defaults_of, item_ranker_class
+from recommender.models.next_item import ITEM_RANKERS, ItemRanker, item_ranker_class
 
 DEFAULTS: dict[str, Any] = {
     "campaign_min_lines": 20,
@@ -65,7 +65,7 @@ class CampaignItems(Ranker):
 
     def __init__(
         self,
-        items: ItemRanker,
+        items: ItemRanker[Any],
         vocabulary: ItemVocabulary,
         rates: TypeRates,
         preprocessing: Preprocessing,
@@ -82,7 +82,9 @@ class CampaignItems(Ranker):
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        return {**item_defaults_of(cls.item_ranker), **SHORTER.get(cls.item_ranker, {}), **DEFAULTS}
+        own = item_ranker_class(cls.item_ranker).Config
+        dumped = own().model_dump(mode="json", include=set(own.user_fields()))
+        return {**dumped, **SHORTER.get(cls.item_ranker, {}), **DEFAULTS}
 
     @classmethod
     def fit(
@@ -123,9 +125,10 @@ class CampaignItems(Ranker):
         corpus: Histories,
         hyper: Mapping[str, Any],
         context: FitContext,
-    ) -> ItemRanker:
-        fits, own = item_ranker_class(cls.item_ranker), item_defaults_of(cls.item_ranker)
-        config = {name: hyper[name] for name in own}
+    ) -> ItemRanker[Any]:
+        fits = item_ranker_class(cls.item_ranker)
+        given = {name: hyper[name] for name in fits.Config.user_fields()}
+        config = fits.Config.parse(given, owner=cls.item_ranker)
         rows_R = vocabulary.rows_R(catalogue)
         sequences = vocabulary.sequences(corpus, rows_R, most_events=int(hyper["campaign_events"]))
         if hyper["campaign_choose"]:
@@ -133,7 +136,7 @@ class CampaignItems(Ranker):
                 context, checkpoints=None if context.checkpoints is None else context.checkpoints / "choose"
             )
             trial = fits.fit(sequences.without_last(), held_out_U=sequences.last_U(), config=config, context=first)
-            config.update(trial.chosen())
+            config = fits.Config.parse({**given, **trial.chosen()}, owner=cls.item_ranker)
         return fits.fit(sequences, held_out_U=None, config=config, context=context)
 
     def score(self, examples: Examples) -> Scores:
@@ -285,7 +288,7 @@ def pool(weights_nc: NDArray[np.float32], strengths_nc: NDArray[np.float32]) -> 
     return np.stack([mass_n, strongest[:, -1], strongest.mean(axis=1)], axis=1).astype(np.float32)
 
 
-def _require_same_items(name: str, items: ItemRanker, vocabulary: ItemVocabulary) -> None:
+def _require_same_items(name: str, items: ItemRanker[Any], vocabulary: ItemVocabulary) -> None:
     """Refuse a ranker of other items than the vocabulary's, by asking it about nobody.
 
     Raises:

@@ -1,11 +1,10 @@
-"""The table of next-item rankers: one ranker a file, each imported only when it is asked for."""
+"""The table of next-item rankers: one ranker a file, imported only when it is asked for."""
 
-from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from recommender.errors import BundleError
-from recommender.models.dials import check_dials
 from recommender.models.next_item.ranker import ItemRanker
 
 ITEM_RANKERS = {
@@ -28,30 +27,23 @@ ITEM_RANKERS = {
     "fusion": "recommender.models.next_item.fusion:Fusion",
     "student": "recommender.models.next_item.student:Student",
 }
-"""Name -> where its class is. Each module has `DEFAULTS`: its dials with their values."""
+"""Name -> module and class of the ranker."""
 
-__all__ = [
-    "ITEM_RANKERS",
-    "ItemRanker",
-    "item_defaults_of",
-    "item_ranker_class",
-    "item_ranker_module",
-    "require_dials",
-    "searched_of",
-]
+__all__ = ["ITEM_RANKERS", "ItemRanker", "item_ranker_class", "item_ranker_module"]
 
 
-def item_ranker_class(name: str) -> type[ItemRanker]:
+def item_ranker_class(name: str) -> type[ItemRanker[Any]]:
     """The class of the next-item ranker called `name`.
 
     Raises:
-        BundleError: there is none; the message lists those there are.
+        BundleError: there is none; the message names the nearest one and lists all.
     """
-    try:
-        module, attribute = ITEM_RANKERS[name].split(":")
-    except KeyError:
-        raise BundleError(f"no next-item ranker is called {name!r}; there are {', '.join(ITEM_RANKERS)}") from None
-    found: type[ItemRanker] = getattr(import_module(module), attribute)
+    if name not in ITEM_RANKERS:
+        near = get_close_matches(name, ITEM_RANKERS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise BundleError(f"unknown next-item ranker {name!r}; {hint}There are: {', '.join(ITEM_RANKERS)}")
+    module, attribute = ITEM_RANKERS[name].split(":")
+    found: type[ItemRanker[Any]] = getattr(import_module(module), attribute)
     return found
 
 
@@ -62,31 +54,3 @@ def item_ranker_module(name: str) -> str:
         BundleError: no next-item ranker is called that; the message lists those there are.
     """
     return item_ranker_class(name).__module__
-
-
-def item_defaults_of(name: str) -> dict[str, Any]:
-    """The dials of a next-item ranker with their defaults.
-
-    Raises:
-        BundleError: there is no such ranker.
-    """
-    return dict(import_module(item_ranker_class(name).__module__).DEFAULTS)
-
-
-def searched_of(name: str) -> dict[str, Any]:
-    """What a search may choose of a next-item ranker's dials: `training.search.Space`.
-
-    Raises:
-        BundleError: there is no such ranker.
-    """
-    return dict(import_module(item_ranker_class(name).__module__).SEARCHED)
-
-
-def require_dials(name: str, given: Mapping[str, Any]) -> None:
-    """As `check_dials`, by the defaults of the next-item ranker `name`.
-
-    Raises:
-        BundleError: there is no such ranker.
-        SettingsError: it cannot have these dials.
-    """
-    check_dials(name, item_defaults_of(name), given)

@@ -1,6 +1,6 @@
 """Items' attributes in a network: which item has which, and what their embeddings add to an item's own vector.
 
-Shapes: V items, row 0 is no item · P pairs of item and attribute · D width.
+Shapes: V items, row 0 is padding · P pairs of item and attribute · D width.
 """
 
 import numpy as np
@@ -8,25 +8,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.models.next_item.neural import Network, Size
+from recommender.models.next_item.network import N, Network, Size
 from recommender.sequences import Sequences
 
 
-class AttributeMeans(Network):
-    """A network in which an item is its own vector plus the mean of its attributes'."""
+class AttributeMeans(Network[N]):
+    """A network whose item vectors are an embedding of the item plus the mean of its attributes' embeddings."""
 
     attributes: nn.Embedding | None
-    """None: attributes are not read, and nothing is held."""
+    """None: attributes are not read, and nothing of them is stored."""
     attribute_offsets: Tensor
     attributes_P: Tensor
 
     def hold_attributes(self, size: Size) -> None:
-        """Buffers for what `know` takes."""
+        """Register the buffers that `know` fills."""
         self.register_buffer("attribute_offsets", torch.zeros(size.items + 2, dtype=torch.int64))
         self.register_buffer("attributes_P", torch.zeros(size.pairs, dtype=torch.int64))
 
     def know(self, sequences: Sequences) -> None:
-        """Take the items' attributes."""
+        """Take the items' attributes from the training sequences."""
         if self.attributes is None:
             return
         rows_P, attributes_P = sequences.items.attribute_rows()
@@ -35,7 +35,7 @@ class AttributeMeans(Network):
         self.attribute_offsets[1:].copy_(torch.from_numpy(np.cumsum(counts)))
 
     def with_attributes(self, own_VD: Tensor) -> Tensor:
-        """[V + 1, D]."""
+        """The items' own vectors plus the means of their attributes': [V + 1, D]."""
         if self.attributes is None or not self.attributes.num_embeddings:
             return own_VD
         return own_VD + functional.embedding_bag(

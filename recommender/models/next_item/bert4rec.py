@@ -7,39 +7,53 @@ Shapes: T tokens · B sequences of a group · L length of a group's longest · D
 U users.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Choices, Range
 from recommender.engine.loop import Sum
 from recommender.engine.softmax import linear_cross_entropy
-from recommender.models.next_item import neural
-from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size
+from recommender.models.next_item.fields import (
+    Blocks,
+    Dropout,
+    Epochs,
+    Heads,
+    JudgeEvery,
+    Tokens,
+    Width,
+    require_heads_divide_width,
+)
+from recommender.models.next_item.network import Network, NeuralConfig, Size
+from recommender.models.next_item.neural import NeuralRanker
 from recommender.models.next_item.packing import Packed, batches_by_tokens, laid_out, last_windows, pack, windows
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {
-    **TRAINING,
-    "epochs": 100,
-    "judge_every": 4,
-    "width": 64,
-    "blocks": 2,
-    "heads": 2,
-    "length": 100,
-    "dropout": 0.2,
-    "mask": 0.3,
-    "last": 0.3,
-    "tokens": 1024,
-}
-"""length: last items that are read, with the mask · mask: share of a window's items that are masked · last: share of windows where it is
-the last one only · tokens: items of a batch · the others: `neural.TRAINING` (a masked epoch has fewer targets: it takes more)."""
-SEARCHED: Space = {**neural.SEARCHED, "width": (32, 64, 128), "blocks": Range(1, 3), "mask": Range(0.1, 0.6)}
+
+class BERT4RecConfig(NeuralConfig):
+    """Hyperparameters of BERT4Rec, not tuned. A masked epoch has fewer targets than a causal one, so there are more epochs."""
+
+    epochs: Epochs = 100
+    judge_every: JudgeEvery = 4
+    dropout: Dropout = 0.2
+    width: Annotated[Width, Choices(32, 64, 128)] = 64
+    blocks: Annotated[Blocks, Range(1, 3)] = 2
+    heads: Heads = 2
+    length: int = Field(
+        100, ge=3, description="Last items that are read, the mask included. At least 3: two items and the mask."
+    )
+    mask: Annotated[float, Range(0.1, 0.6)] = Field(
+        0.3, gt=0, le=1, description="Share of a window's items that are masked."
+    )
+    last: float = Field(0.3, ge=0, le=1, description="Share of windows in which only the last item is masked.")
+    tokens: Tokens = 1024
+
+    _heads = model_validator(mode="after")(require_heads_divide_width)
 
 
 class Block(nn.Module):
@@ -63,14 +77,14 @@ class Block(nn.Module):
         return functional.dropout(x, self.dropout, self.training)
 
 
-class Bidirectional(Network):
+class Bidirectional(Network[BERT4RecConfig]):
     """Items with masks -> states whose product with an item's vector is its log-odds of standing there."""
 
-    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
-        super().__init__(size, hyper)
-        width = int(hyper["width"])
-        self.length, self.tokens, self.dropout = int(hyper["length"]), int(hyper["tokens"]), float(hyper["dropout"])
-        self.mask, self.last = float(hyper["mask"]), float(hyper["last"])
+    def __init__(self, size: Size, config: BERT4RecConfig) -> None:
+        super().__init__(size, config)
+        width = config.width
+        self.length, self.tokens, self.dropout = config.length, config.tokens, config.dropout
+        self.mask, self.last = config.mask, config.last
         self.items = nn.Embedding(size.items + 1, width)
         self.places = nn.Embedding(self.length, width)
         self.mask_D = nn.Parameter(torch.empty(width).normal_(std=0.02))
@@ -78,9 +92,7 @@ class Bidirectional(Network):
         for table in (self.items, self.places):
             nn.init.normal_(table.weight, std=0.02)
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(
-            Block(width, int(hyper["heads"]), self.dropout) for _ in range(int(hyper["blocks"]))
-        )
+        self.blocks = nn.ModuleList(Block(width, config.heads, self.dropout) for _ in range(config.blocks))
         self.out = nn.Linear(width, width)
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -149,8 +161,9 @@ def masks(places_T: NDArray[np.int64], rng: np.random.Generator, *, mask: float,
     return masked_T
 
 
-class BERT4Rec(NeuralRanker):
-    """The log-odds of the item under a mask behind the last one."""
+class BERT4Rec(NeuralRanker[BERT4RecConfig]):
+    """The log-odds of the item under a mask after the last one."""
 
     name: ClassVar[str] = "bert4rec"
-    network: ClassVar[type[Network]] = Bidirectional
+    Config: ClassVar[type[BERT4RecConfig]] = BERT4RecConfig
+    network: ClassVar[type[Bidirectional]] = Bidirectional

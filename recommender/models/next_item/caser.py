@@ -7,55 +7,46 @@ serves input and output, and a user's own vector is dropped now and then, so tha
 Shapes: T events · M targets · L last items · D width · F filters of all heights · V items, row 0 is no item · U users, row 0 is a new one.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Choices, Range
 from recommender.engine.loop import Sum
 from recommender.engine.softmax import linear_cross_entropy
-from recommender.models.next_item import neural
-from recommender.models.next_item.neural import (
-    TRAINING,
-    Network,
-    NeuralRanker,
-    Size,
-    before,
-    shuffled,
-    targets,
-    users_of,
-)
+from recommender.models.next_item.fields import Batch, Dropout, NewUsers, Width
+from recommender.models.next_item.histories import before, shuffled, targets, users_of
+from recommender.models.next_item.network import Network, NeuralConfig, Size
+from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {
-    **TRAINING,
-    "width": 64,
-    "length": 6,
-    "horizontal": 16,
-    "vertical": 4,
-    "user_width": 16,
-    "new_users": 0.5,
-    "dropout": 0.4,
-    "batch": 512,
-}
-"""length: last items that are read · horizontal: filters of each height 1 … length · vertical: filters over time · user_width: of a user's
-own vector, 0 is none · new_users: share of training rows whose user is taken for a new one · the others: `neural.TRAINING`."""
-SEARCHED: Space = {**neural.SEARCHED, "width": (32, 64, 128), "length": Range(3, 12), "new_users": Range(0.0, 1.0)}
+
+class CaserConfig(NeuralConfig):
+    """Hyperparameters of Caser. The defaults are not tuned."""
+
+    dropout: Dropout = 0.4
+    width: Annotated[Width, Choices(32, 64, 128)] = 64
+    length: Annotated[int, Range(3, 12)] = Field(6, ge=1, description="Last items that are read.")
+    horizontal: int = Field(16, ge=1, description="Horizontal filters of each height 1 … length.")
+    vertical: int = Field(4, ge=0, description="Vertical filters, each a weighting of the last items.")
+    user_width: int = Field(16, ge=0, description="Width of a user's own vector. 0: users have none.")
+    new_users: Annotated[NewUsers, Range(0.0, 1.0)] = 0.5
+    batch: Batch = 512
 
 
-class Convolutions(Network):
+class Convolutions(Network[CaserConfig]):
     """The last items and the user -> a state whose product with an item's vector is that item's log-odds of being next."""
 
-    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
-        super().__init__(size, hyper)
-        width, own = int(hyper["width"]), int(hyper["user_width"])
-        self.length, self.batch, self.dropout = int(hyper["length"]), int(hyper["batch"]), float(hyper["dropout"])
-        self.new_users = float(hyper["new_users"])
+    def __init__(self, size: Size, config: CaserConfig) -> None:
+        super().__init__(size, config)
+        width, own = config.width, config.user_width
+        self.length, self.batch, self.dropout = config.length, config.batch, config.dropout
+        self.new_users = config.new_users
         self.items = nn.Embedding(size.items + 1, width, padding_idx=0)
         nn.init.normal_(self.items.weight, std=width**-0.5)
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
@@ -63,9 +54,9 @@ class Convolutions(Network):
         if self.users is not None:
             nn.init.normal_(self.users.weight, std=0.02)
         heights = range(1, self.length + 1)
-        self.horizontal = nn.ModuleList(nn.Conv1d(width, int(hyper["horizontal"]), height) for height in heights)
-        self.vertical = nn.Linear(self.length, int(hyper["vertical"]), bias=False)
-        filters = int(hyper["horizontal"]) * self.length + int(hyper["vertical"]) * width
+        self.horizontal = nn.ModuleList(nn.Conv1d(width, config.horizontal, height) for height in heights)
+        self.vertical = nn.Linear(self.length, config.vertical, bias=False)
+        filters = config.horizontal * self.length + config.vertical * width
         self.mix, self.out = nn.Linear(filters, width), nn.Linear(width + own, width)
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -103,8 +94,9 @@ class Convolutions(Network):
         return torch.addmm(self.bias_V, states_UD, self.items.weight.T)
 
 
-class Caser(NeuralRanker):
+class Caser(NeuralRanker[CaserConfig]):
     """The log-odds of convolutions over the last items."""
 
     name: ClassVar[str] = "caser"
-    network: ClassVar[type[Network]] = Convolutions
+    Config: ClassVar[type[CaserConfig]] = CaserConfig
+    network: ClassVar[type[Convolutions]] = Convolutions

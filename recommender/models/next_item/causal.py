@@ -10,13 +10,14 @@ item · M targets · S windows · U users · K classes of distance or gap · X w
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,8 +26,21 @@ from recommender.engine.loop import Sum
 from recommender.engine.softmax import linear_cross_entropy
 from recommender.errors import BundleError
 from recommender.models.next_item.attributes import AttributeMeans
+from recommender.models.next_item.fields import (
+    Attributes,
+    Blocks,
+    Gated,
+    Heads,
+    Relative,
+    Tokens,
+    TorchCompile,
+    Wide,
+    Width,
+    require_heads_divide_width,
+)
 from recommender.models.next_item.int8 import Int8Embedding
-from recommender.models.next_item.neural import Size
+from recommender.models.next_item.network import NeuralConfig, Size
+from recommender.models.next_item.neural import NeuralRanker
 from recommender.models.next_item.packing import (
     GAPS,
     Group,
@@ -38,6 +52,7 @@ from recommender.models.next_item.packing import (
     windows,
 )
 from recommender.sequences import Sequences
+from recommender.sequences.ranks import USERS_A_BATCH
 
 BUCKETS, EXACT = 64, 32
 """Distances below EXACT have a bucket each; longer ones share by their logarithm."""
@@ -149,37 +164,70 @@ def distances(length: int, device: torch.device) -> Tensor:
     return torch.where(far < EXACT, far, log.clamp(max=BUCKETS - 1))
 
 
-class CausalEncoder(AttributeMeans):
-    """Items so far -> a state whose product with an item's vector is that item's log-odds of being next.
+Length = Annotated[
+    int, Field(ge=2, description="Last items that are read. They are inputs and targets at once, so at least 2.")
+]
 
-    `hyper`: width, blocks, heads, dropout, length, tokens, and optionally relative, timed, gated, attributes, wide (feed-forward / width),
-    smoothing.
-    """
 
-    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
-        super().__init__(size, hyper)
-        width = int(hyper["width"])
-        self.length, self.dropout = int(hyper["length"]), float(hyper["dropout"])
-        self.tokens, self.smoothing = int(hyper["tokens"]), float(hyper.get("smoothing", 0.0))
-        self.timed = bool(hyper.get("timed", False))
+class CausalConfig(NeuralConfig):
+    """Hyperparameters of a causal transformer: by default a plain one, as in SASRec."""
+
+    width: Width = 64
+    blocks: Blocks = 2
+    heads: Heads = 2
+    length: Length = 200
+    tokens: Tokens = 2048
+    relative: Relative = False
+    gated: Gated = False
+    attributes: Attributes = False
+    wide: Wide = 1
+    torch_compile: TorchCompile = False
+
+    _heads = model_validator(mode="after")(require_heads_divide_width)
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether attention is biased by the time between events."""
+        return False
+
+    @property
+    def label_smoothing(self) -> float:
+        """Share of a target's probability that is spread over all items."""
+        return 0.0
+
+
+K = TypeVar("K", bound=CausalConfig)
+
+
+class CausalEncoder(AttributeMeans[K]):
+    """Items so far -> a state whose product with an item's vector is that item's log-odds of being next."""
+
+    def __init__(self, size: Size, config: K) -> None:
+        super().__init__(size, config)
+        width = config.width
+        self.length, self.dropout, self.tokens = config.length, config.dropout, config.tokens
+        self.smoothing, self.timed, self.torch_compile = (
+            config.label_smoothing,
+            config.reads_times,
+            config.torch_compile,
+        )
         self.items: nn.Embedding | Int8Embedding = nn.Embedding(size.items + 1, width)
-        relative = bool(hyper.get("relative", False))
-        self.places = None if relative else nn.Parameter(torch.empty(self.length, width).normal_(std=0.02))
+        self.places = None if config.relative else nn.Parameter(torch.empty(self.length, width).normal_(std=0.02))
         self.blocks = nn.ModuleList(
             Block(
                 width,
-                int(hyper["heads"]),
+                config.heads,
                 self.dropout,
-                relative=relative,
+                relative=config.relative,
                 timed=self.timed,
-                gated=bool(hyper.get("gated", False)),
-                wide=int(hyper.get("wide", 1)),
+                gated=config.gated,
+                wide=config.wide,
             )
-            for _ in range(int(hyper["blocks"]))
+            for _ in range(config.blocks)
         )
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.items.weight, std=0.02)
-        self.attributes = nn.Embedding(size.attributes, width) if size.attributes and hyper.get("attributes") else None
+        self.attributes = nn.Embedding(size.attributes, width) if size.attributes and config.attributes else None
         if self.attributes is not None:
             nn.init.normal_(self.attributes.weight, std=0.02)
             self.hold_attributes(size)
@@ -197,6 +245,9 @@ class CausalEncoder(AttributeMeans):
         Raises:
             SettingsError: there is no compiler.
         """
+        if not self.torch_compile:
+            yield
+            return
         require_compiler("torch_compile=true", self.device.type)
         for block in self.blocks:
             for name in ("project", "join"):
@@ -262,3 +313,27 @@ class CausalEncoder(AttributeMeans):
 def items_of(packed: Packed, items_T: NDArray[np.int32]) -> Tensor:
     """The packed tokens' items: int64 [T]."""
     return torch.from_numpy(items_T[packed.events_T].astype(np.int64)).to(packed.places_T.device)
+
+
+class CausalRanker(NeuralRanker[K]):
+    """A ranker by one causal transformer, whose item and user vectors multiply to its scores."""
+
+    network: ClassVar[type[CausalEncoder[Any]]] = CausalEncoder
+    model: CausalEncoder[K]
+
+    @torch.inference_mode()
+    def item_vectors(self) -> NDArray[np.float32]:
+        """As `ItemRanker.item_vectors`."""
+        return np.asarray(self.model.table().numpy(), dtype=np.float32)
+
+    @torch.inference_mode()
+    def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
+        """As `ItemRanker.user_vectors`; zeros for a user without events."""
+        self.require_known(sequences)
+        table_VD = self.model.table()
+        out_UD = np.zeros((sequences.num_users, table_VD.shape[1]), dtype=np.float32)
+        users = np.flatnonzero(sequences.lengths_U > 0)
+        for first in range(0, len(users), USERS_A_BATCH):
+            some = users[first : first + USERS_A_BATCH]
+            out_UD[some] = self.model.encode(sequences.take(some), table_VD).numpy()
+        return out_UD

@@ -1,48 +1,56 @@
-"""Sequential rules for items that nobody took yet: a cold item borrows the rules of the warm items with the most similar content.
+"""Sequential rules that reach items without events: a cold item borrows the rules of the warm items with the most similar content.
 
-Content is the attributes (weighted by how rare they are) and the text's vector by a pretrained encoder. What a cold item borrows is
-kept in the weights, so that scoring needs no encoder. Gantner et al., "Learning attribute-to-feature mappings for cold-start
+Content is the attributes (weighted by how rare they are) and the text's vector by a pretrained encoder. Borrowed rules are kept
+in the weights, so scoring needs no encoder. Gantner et al., "Learning attribute-to-feature mappings for cold-start
 recommendations", 2010 (k-nearest-neighbour mapping); the rules are those of `rules`.
 
 Shapes: U users · V items, rows 1 … V · c cold items · w warm items · K attribute values · D width of a text's vector.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 
 from recommender.engine.context import FitContext
-from recommender.engine.hyperparameters import Range, Space
-from recommender.models.next_item import rules
+from recommender.engine.hyperparameters import Range
 from recommender.models.next_item.content import content_vectors
-from recommender.models.next_item.rules import Rules
+from recommender.models.next_item.fields import Text, TextCache
+from recommender.models.next_item.rules import FollowingItems, RulesConfig
 from recommender.sequences import Items, Sequences
 from recommender.sequences.text import encoder_folder, text_vectors
 
-DEFAULTS: dict[str, Any] = {
-    **rules.DEFAULTS,
-    "neighbours": 20,
-    "own": 0.1,
-    "attribute_weight": 1.0,
-    "text": True,
-    "text_weight": 1.0,
-    "text_cache": "",
-}
-"""neighbours: how many warm items a cold one borrows from, by their similarity · own: what a neighbour in the user's history itself adds,
-in units of a strong rule · attribute_weight, text_weight: parts of the similarity · text: True is the packaged MiniLM, a folder is
-another encoder, False is none · text_cache: folder for vectors, "" is none. All others are those of `rules`."""
-SEARCHED: Space = {**rules.SEARCHED, "neighbours": Range(5, 100, log=True), "own": Range(0.01, 1.0, log=True)}
 COLD_AT_ONCE = 512
+"""Cold items compared with all warm ones at once. It bounds memory: 512 x 100,000 float32 similarities take 0.2 GB."""
+STRONG_QUANTILE = 0.99
+"""Quantile of all rules' weights that counts as a strong rule."""
 
 
-class ContentRules(Rules):
-    """Rules, with those of cold items borrowed from their likes."""
+class ContentRulesConfig(RulesConfig):
+    """Hyperparameters of rules with borrowing."""
+
+    neighbours: Annotated[int, Range(5, 100, log=True)] = Field(
+        20, ge=1, description="Most similar warm items that a cold item borrows from."
+    )
+    own: Annotated[float, Range(0.01, 1.0, log=True)] = Field(
+        0.1,
+        ge=0,
+        description="What a neighbour in the user's own history adds to a cold item, in units of a strong rule.",
+    )
+    attribute_weight: float = Field(1.0, ge=0, description="Weight of the attributes' cosine in the similarity.")
+    text: Text = True
+    text_weight: float = Field(1.0, ge=0, description="Weight of the texts' cosine in the similarity.")
+    text_cache: TextCache = ""
+
+
+class ContentRules(FollowingItems[ContentRulesConfig]):
+    """Rules, those of cold items borrowed from the most similar warm ones."""
 
     name: ClassVar[str] = "content_rules"
+    Config: ClassVar[type[ContentRulesConfig]] = ContentRulesConfig
 
     @classmethod
     def fit(
@@ -50,40 +58,39 @@ class ContentRules(Rules):
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: ContentRulesConfig,
         context: FitContext,
     ) -> Self:
-        """As `Rules.fit`, then the rules of items without an event in `sequences`. Items without content stay without rules.
+        """Fit the rules, then those of items without an event in `sequences`. Items without content stay without rules.
 
         Raises:
-            SettingsError: there are texts, and no encoder for them.
+            SettingsError: the items have texts, and there is no encoder for them.
         """
-        hyper = {**DEFAULTS, **config}
-        warm = super().fit(sequences, held_out_U=held_out_U, config=hyper, context=context)
-        kin_VV = kin(sequences.items, warm.popularity_V > 0, hyper)
+        warm = super().fit(sequences, held_out_U=held_out_U, config=config, context=context)
+        nearest_VV = nearest_warm_items(sequences.items, warm.popularity_V > 0, config)
         follows_VV = warm.follows_VV
-        strong = float(np.quantile(follows_VV.data, 0.99)) if follows_VV.nnz else 1.0
-        own_VV = float(hyper["own"]) * strong * sparse.identity(follows_VV.shape[0], dtype=np.float32, format="csr")
-        full_VV = follows_VV + (follows_VV + own_VV) @ kin_VV.T + kin_VV @ follows_VV
-        return cls(full_VV.tocsr().astype(np.float32), warm.popularity_V, hyper)
+        strong = float(np.quantile(follows_VV.data, STRONG_QUANTILE)) if follows_VV.nnz else 1.0
+        own_VV = config.own * strong * sparse.identity(follows_VV.shape[0], dtype=np.float32, format="csr")
+        full_VV = follows_VV + (follows_VV + own_VV) @ nearest_VV.T + nearest_VV @ follows_VV
+        return cls(full_VV.tocsr().astype(np.float32), warm.popularity_V, config)
 
 
-def kin(items: Items, warm_V: NDArray[np.bool_], hyper: Mapping[str, Any]) -> sparse.csr_matrix:
-    """For each cold item its most similar warm ones, similarities summing to 1: [V + 1, V + 1], empty rows for all others.
+def nearest_warm_items(items: Items, warm_V: NDArray[np.bool_], config: ContentRulesConfig) -> sparse.csr_matrix:
+    """For each cold item its most similar warm items, weights that sum to 1: [V + 1, V + 1], other rows empty.
 
     Raises:
-        SettingsError: `hyper["text"]` names no encoder, whether one is needed or not.
+        SettingsError: `text` names no encoder, whether one is needed or not.
     """
-    if isinstance(hyper["text"], str) and hyper["text"]:
-        encoder_folder(hyper["text"])
+    if isinstance(config.text, str) and config.text:
+        encoder_folder(config.text)
     size = items.num + 1
     warm = np.flatnonzero(warm_V)
     cold = np.setdiff1d(np.arange(1, size), warm)
-    number = min(int(hyper["neighbours"]), len(warm))
+    number = min(config.neighbours, len(warm))
     if not number or not len(cold):
         return sparse.csr_matrix((size, size), dtype=np.float32)
-    attributes_VK = float(hyper["attribute_weight"]) * content_vectors(items)
-    texts_VD = float(hyper["text_weight"]) * item_text_vectors(items, hyper["text"], hyper["text_cache"])
+    attributes_VK = config.attribute_weight * content_vectors(items)
+    texts_VD = config.text_weight * item_text_vectors(items, config.text, config.text_cache)
     warm_Kw, warm_Dw = attributes_VK[warm].T.tocsr(), texts_VD[warm].T
     rows, columns, weights = [], [], []
     for first in range(0, len(cold), COLD_AT_ONCE):
@@ -104,7 +111,7 @@ def kin(items: Items, warm_V: NDArray[np.bool_], hyper: Mapping[str, Any]) -> sp
 
 
 def item_text_vectors(items: Items, text: bool | str, cache: str) -> NDArray[np.float32]:
-    """Vectors of the items' texts, of length 1 (0 without a text): float32 [V + 1, D]; D = 0 where there are none."""
+    """Vectors of the items' texts, of length 1 (0 without a text): float32 [V + 1, D]. D is 0 where there are no texts."""
     if not text or items.texts is None or not any(items.texts):
         return np.zeros((items.num + 1, 0), dtype=np.float32)
     encoder = text if isinstance(text, str) else ""

@@ -12,6 +12,7 @@ Shapes: U users · L last items, at most the network's length · V items, rows 1
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,9 @@ from torch import Tensor, nn
 
 from recommender.engine.compiler import require_compiler
 from recommender.errors import BundleError, SettingsError
-from recommender.models.next_item.causal import CausalEncoder
+from recommender.models.next_item.causal import CausalEncoder, CausalRanker
 from recommender.models.next_item.packing import Group
 from recommender.models.next_item.ranker import ItemRanker
-from recommender.models.next_item.sasrec import SASRec
 from recommender.sequences import Sequences
 from recommender.storage.manifest import write_text
 
@@ -40,7 +40,7 @@ class Program(nn.Module):
 
     popularity_V: Tensor
 
-    def __init__(self, model: CausalEncoder, popularity_V: NDArray[np.float32]) -> None:
+    def __init__(self, model: CausalEncoder[Any], popularity_V: NDArray[np.float32]) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("popularity_V", torch.from_numpy(np.log1p(popularity_V)))
@@ -66,15 +66,15 @@ def inputs_of(sequences: Sequences, length: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(items_UL.astype(np.int64)), torch.from_numpy(lengths_U)
 
 
-def require_exportable(kind: type[ItemRanker], *, compiled: bool) -> None:
+def require_exportable(kind: type[ItemRanker[Any]], *, compiled: bool) -> None:
     """Raises SettingsError where rankers of this kind are no single causal transformer, or there is no compiler."""
-    if not issubclass(kind, SASRec):
+    if not issubclass(kind, CausalRanker):
         raise SettingsError(f"{kind.name}: only sasrec and student, a single causal transformer each, can be exported.")
     if compiled:
         require_compiler("a compiled program")
 
 
-def export(ranker: ItemRanker, sequences: Sequences, path: Path, *, compiled: bool = False) -> float:
+def export(ranker: ItemRanker[Any], sequences: Sequences, path: Path, *, compiled: bool = False) -> float:
     """Write the program of `ranker` to `path` (.pt2), its items' names beside it (.pt2.json); compare it with the ranker on `sequences`.
 
     `compiled`: machine code for this kind of CPU by AOTInductor, loaded by `torch._inductor.aoti_load_package`.
@@ -85,7 +85,7 @@ def export(ranker: ItemRanker, sequences: Sequences, path: Path, *, compiled: bo
         BundleError: the program's scores differ by more than TOLERANCE; nothing is left at `path`.
     """
     require_exportable(type(ranker), compiled=compiled)
-    assert isinstance(ranker, SASRec)
+    assert isinstance(ranker, CausalRanker)
     program = Program(ranker.model, ranker.popularity_V).eval()
     given = inputs_of(sequences, ranker.model.length)
     twice = tuple(torch.cat([one, one]) for one in given)  # a size of 1 would be taken for a constant

@@ -6,52 +6,43 @@ candidate's own weight; terms of the user's features alone change no order and a
 Shapes: T events · M targets · U users · L last items · V items, rows 1 … V · D width.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Choices, Range
 from recommender.engine.loop import Sum
 from recommender.engine.softmax import linear_cross_entropy
-from recommender.models.next_item import neural
 from recommender.models.next_item.attributes import AttributeMeans
-from recommender.models.next_item.neural import (
-    TRAINING,
-    Network,
-    NeuralRanker,
-    Size,
-    before,
-    shuffled,
-    targets,
-    users_of,
-)
+from recommender.models.next_item.fields import Batch, Dropout, Epochs, Rate, Width
+from recommender.models.next_item.histories import before, shuffled, targets, users_of
+from recommender.models.next_item.network import NeuralConfig, Size
+from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {
-    **TRAINING,
-    "epochs": 30,
-    "rate": 0.002,
-    "width": 64,
-    "length": 50,
-    "dropout": 0.3,
-    "batch": 1024,
-}
-"""length: last items that are features · dropout: of the user's sum of factors · the others: `neural.TRAINING`."""
-SEARCHED: Space = {**neural.SEARCHED, "width": (32, 64, 128), "length": Range(5, 100, log=True)}
+
+class FactorizationMachineConfig(NeuralConfig):
+    """Hyperparameters of the factorisation machine. The defaults are not tuned."""
+
+    epochs: Epochs = 30
+    rate: Rate = 0.002
+    dropout: Annotated[Dropout, Field(description="Share of the user's sum of factors set to zero in training.")] = 0.3
+    width: Annotated[Width, Choices(32, 64, 128)] = 64
+    length: Annotated[int, Range(5, 100, log=True)] = Field(50, ge=1, description="Last items that are features.")
+    batch: Batch = 1024
 
 
-class Machine(AttributeMeans):
+class Machine(AttributeMeans[FactorizationMachineConfig]):
     """Factors of every feature."""
 
-    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
-        super().__init__(size, hyper)
-        width, self.length, self.batch = int(hyper["width"]), int(hyper["length"]), int(hyper["batch"])
-        self.dropout = float(hyper["dropout"])
+    def __init__(self, size: Size, config: FactorizationMachineConfig) -> None:
+        super().__init__(size, config)
+        width, self.length, self.batch, self.dropout = config.width, config.length, config.batch, config.dropout
         self.had, self.last = nn.Embedding(size.items + 1, width), nn.Embedding(size.items + 1, width)
         self.candidate, self.attributes = nn.Embedding(size.items + 1, width), nn.Embedding(size.attributes, width)
         for table in (self.had, self.last, self.candidate, self.attributes):
@@ -88,8 +79,9 @@ class Machine(AttributeMeans):
         return scores_UV
 
 
-class FactorizationMachine(NeuralRanker):
+class FactorizationMachine(NeuralRanker[FactorizationMachineConfig]):
     """Second-order factors of a user's items and a candidate's attributes."""
 
     name: ClassVar[str] = "factorization_machine"
-    network: ClassVar[type[Network]] = Machine
+    Config: ClassVar[type[FactorizationMachineConfig]] = FactorizationMachineConfig
+    network: ClassVar[type[Machine]] = Machine

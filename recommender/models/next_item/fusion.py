@@ -14,81 +14,141 @@ Shapes: U users · T events · V items, rows 1 … V · K experts · X facts abo
 import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from scipy import sparse
 
 from recommender.engine.context import FitContext
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import SET_BY_FIT, Choices, Hyperparameters, Range
 from recommender.engine.loop import reproducible, seed_of
 from recommender.errors import SettingsError, TrainingError
-from recommender.models.next_item import content_rules, neural
-from recommender.models.next_item.als import ALS
-from recommender.models.next_item.content import Content
-from recommender.models.next_item.content_rules import kin
+from recommender.models.next_item.als import ALS, ALSConfig
+from recommender.models.next_item.causal import Length
+from recommender.models.next_item.content import Content, ContentConfig
+from recommender.models.next_item.content_rules import ContentRulesConfig, nearest_warm_items
+from recommender.models.next_item.fields import (
+    DROPOUTS,
+    RATES,
+    Accumulate,
+    Attributes,
+    Blocks,
+    Gated,
+    Heads,
+    JudgedUsers,
+    Patience,
+    Precision,
+    Relative,
+    Smoothing,
+    Text,
+    TextCache,
+    Timed,
+    TorchCompile,
+    WeightDecay,
+    Wide,
+    Width,
+    require_heads_divide_width,
+)
 from recommender.models.next_item.gate import Gate, fit_gate
 from recommender.models.next_item.habit import habits, has_habits
 from recommender.models.next_item.linear import packed, popularity, unpacked
+from recommender.models.next_item.neural import MIN_STEPS
 from recommender.models.next_item.ranker import NEVER, ItemRanker
-from recommender.models.next_item.rules import Rules
-from recommender.models.next_item.sasrec import SASRec
+from recommender.models.next_item.rules import Rules, RulesConfig
+from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.models.next_item.trend import Trend
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {
-    "members": 3,
-    "width": 128,
-    "blocks": 2,
-    "heads": 2,
-    "length": 200,
-    "relative": True,
-    "timed": True,
-    "gated": True,
-    "attributes": True,
-    "wide": 1,
-    "dropout": None,
-    "epochs": None,
-    "tokens": None,
-    "rate": None,
-    "weight_decay": 0.0,
-    "smoothing": 0.0,
-    "patience": 5,
-    "judge_every": None,
-    "judged_users": 4000,
-    "accumulate": 1,
-    "precision": "auto",
-    "torch_compile": False,
-    "budget_tflop": 110.0,
-    "rules": True,
-    "broad": True,
-    "latent": True,
-    "content": True,
-    "habit": None,
-    "trend": True,
-    "popularity": True,
-    "text": True,
-    "text_cache": "",
-}
-"""members: transformers, fewer where `budget_tflop` (matrix work of all members and epochs; 110 is at most 80 minutes of one core)
-does not suffice; then epochs fall too · timed: attention sees the time between events, where a clock wrote times · dropout, epochs, tokens,
-rate, judge_every: None takes them from the number of events (see `by_size`) · rules, broad, latent, trend, content, habit, popularity: whether these are experts,
-broad: `rules` with its own defaults, trend only where a clock wrote times; habit: None takes it from how often users come back (`has_habits`) · text, text_cache: as in
-`content_rules`, for items that nobody took. The rest: as in `neural.TRAINING`, `sasrec` and `causal`. A config may say `mix` and
-`stop_at`, what an earlier fit chose."""
-SEARCHED: Space = {
-    **neural.SEARCHED,
-    "width": (64, 128, 256),
-    "blocks": Range(1, 3),
-    "tokens": Range(512, 8192, log=True),
-}
-RULES: dict[str, Any] = {"decay": 1.5, "read_decay": 2.5, "backward": 0.0, "popularity_power": 0.0}
-"""Steeper than the dials of `rules` alone: what follows the very last items."""
+
+class FusionConfig(Hyperparameters):
+    """Hyperparameters of the flagship. What is None is taken from the number of events; `Fusion.resolved` says how."""
+
+    members: int = Field(
+        3, ge=0, description="Most transformers; `budget_tflop` may pay for fewer. 0: none. Their mean is one expert."
+    )
+    budget_tflop: float = Field(
+        110.0,
+        gt=0,
+        description="Most matrix work of all transformers in training, in 10^12 operations: members and then epochs are lowered to "
+        "fit. 110 take at most 80 minutes of one core.",
+    )
+    epochs: Annotated[int | None, Field(ge=1)] = Field(
+        None, description="Most passes over the training events. None: 30, of few events as many as make 1900 steps."
+    )
+    rate: Annotated[float | None, RATES, Field(gt=0)] = Field(
+        None,
+        description="Highest learning rate of AdamW. None: 0.001 for a batch of 1024 targets, growing with the batch's root.",
+    )
+    dropout: Annotated[float | None, DROPOUTS, Field(ge=0, lt=1)] = Field(
+        None,
+        description="Share of values set to zero in training. None: from 0.5 (20 events an item, or fewer) to 0.2 (300 and more).",
+    )
+    judge_every: Annotated[int | None, Field(ge=1)] = Field(
+        None,
+        description="Epochs from one judgement by the held-out items to the next. None: a 15th of the epochs, at least 2.",
+    )
+    judged_users: JudgedUsers = 4000
+    width: Annotated[Width, Choices(64, 128, 256)] = 128
+    blocks: Annotated[Blocks, Range(1, 3)] = 2
+    tokens: Annotated[int | None, Range(512, 8192, log=True), Field(ge=1)] = Field(
+        None, description="Targets of a batch, about. None: a 64th of the events, from 1024 to 4096."
+    )
+    heads: Heads = 2
+    length: Length = 200
+    relative: Relative = True
+    timed: Annotated[
+        Timed, Field(description="Whether attention is biased by the time between events, where a clock wrote times.")
+    ] = True
+    gated: Gated = True
+    attributes: Attributes = True
+    wide: Wide = 1
+    weight_decay: WeightDecay = 0.0
+    smoothing: Smoothing = 0.0
+    patience: Patience = 5
+    accumulate: Accumulate = 1
+    precision: Precision = "auto"
+    torch_compile: TorchCompile = False
+    rules: bool = Field(True, description="Whether rules of what follows the very last items are an expert.")
+    broad: bool = Field(True, description="Whether the ranker `rules` with its own defaults is an expert.")
+    latent: bool = Field(True, description="Whether latent factors (`als`) are an expert.")
+    content: bool = Field(
+        True, description="Whether likeness of attributes (`content`) is an expert, where items have attributes."
+    )
+    habit: bool | None = Field(
+        None,
+        description="Whether what a user had before is an expert. None: where users come back to items (`has_habits`).",
+    )
+    trend: bool = Field(
+        True, description="Whether what all users take at the moment is an expert, where a clock wrote times."
+    )
+    popularity: bool = Field(True, description="Whether popularity over all time is an expert.")
+    text: Text = True
+    text_cache: TextCache = ""
+    stop_at: Annotated[
+        Annotated[tuple[Annotated[float, Field(gt=0, le=1)] | None, ...], Field(strict=False)] | None, SET_BY_FIT
+    ] = Field(None, description="Set by an earlier fit: the share of all steps after which each transformer stops.")
+    mix: Annotated[dict[str, Any] | None, SET_BY_FIT] = Field(
+        None, description="Set by an earlier fit: the gate, which weights the experts."
+    )
+
+    _heads = model_validator(mode="after")(require_heads_divide_width)
+
+    def member(self, number: int) -> SASRecConfig:
+        """The hyperparameters of the transformer `number`; the configuration is resolved."""
+        own = self.model_dump(include=MEMBER_FIELDS)
+        return SASRecConfig.model_validate({**own, "stop_at": None if self.stop_at is None else self.stop_at[number]})
+
+
+MEMBER_FIELDS = set(SASRecConfig.model_fields) & set(FusionConfig.model_fields) - {"stop_at"}
+"""Hyperparameters that the flagship hands to its transformers."""
+RULES = RulesConfig(decay=1.5, read_decay=2.5, backward=0.0, popularity_power=0.0)
+"""Steeper than the defaults of `rules`: what follows the very last items."""
 SPREAD = 0.03
 """Share of the rules' and the factors' probability that goes to popularity: no item is impossible."""
-EPOCHS, STEPS = 30, neural.MIN_STEPS
+EPOCHS, STEPS = 30, MIN_STEPS
 """Of epochs, as many as make so many steps, and at least so many."""
 FEW_EPOCHS = 10
 """A transformer that a budget gives fewer is hardly trained."""
@@ -102,10 +162,11 @@ FIRST = ("transformers", "rules", "habit")
 """Which experts count before a gate is fitted."""
 
 
-class Fusion(ItemRanker):
+class Fusion(ItemRanker[FusionConfig]):
     """Transformers and rules, one product."""
 
     name: ClassVar[str] = "fusion"
+    Config: ClassVar[type[FusionConfig]] = FusionConfig
     scores_are_log_odds: ClassVar[bool] = True
     trains_on_gpu: ClassVar[bool] = True
 
@@ -116,20 +177,21 @@ class Fusion(ItemRanker):
         kin_VV: sparse.csr_matrix,
         popularity_V: NDArray[np.float32],
         gate: Gate | None,
-        hyper: Mapping[str, Any],
+        hyperparameters: FusionConfig,
         chosen: Mapping[str, Any],
     ) -> None:
         self.members, self.others = members, dict(others)
         self._cold = np.flatnonzero(np.diff(kin_VV.indptr))
         self._kin_VV, self._kin_cV = kin_VV, kin_VV[self._cold]
-        self._popularity_V, self._hyper, self._chosen = popularity_V, dict(hyper), dict(chosen)
+        self._popularity_V, self.hyperparameters, self._chosen = popularity_V, hyperparameters, dict(chosen)
         if not self.voices():
             raise SettingsError(f"fusion: no expert is left; let it have one of members, {', '.join(VOICES[1:])}")
         self.gate = gate or self.evenly()
 
     @classmethod
-    def dials(cls, sequences: Sequences, config: Mapping[str, Any]) -> dict[str, Any]:
-        return by_size(sequences, {**DEFAULTS, **config})
+    def resolved(cls, config: FusionConfig, sequences: Sequences) -> FusionConfig:
+        """As `by_size`."""
+        return by_size(sequences, config)
 
     @classmethod
     def fit(
@@ -137,61 +199,41 @@ class Fusion(ItemRanker):
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: FusionConfig,
         context: FitContext,
     ) -> Self:
-        hyper = cls.dials(sequences, config)
+        """As `ItemRanker.fit`. Warns where the budget pays for few epochs or no user has two events."""
+        wanted, config = config, cls.resolved(config, sequences)
         popularity_V = popularity(sequences)
         taken_V = popularity_V > 0
         half = 0.5 / max(len(sequences.items_T), 1)  # an event: no item is far below those that have one
         popularity_V[1:] += half
-        likes = {name: hyper[name] for name in ("text", "text_cache")}
-        kin_VV = kin(sequences.items, taken_V, {**content_rules.DEFAULTS, **likes})
-        if not hyper["members"] and int({**DEFAULTS, **config}["members"]):
-            warnings.warn("fusion: no user has two events to learn from; it does without transformers", stacklevel=2)
-        wanted, afforded = int(config.get("epochs") or EPOCHS), int(hyper["epochs"])
-        if afforded < min(FEW_EPOCHS, wanted):
-            size = f"{len(sequences.items_T):,} events and {sequences.items.num:,} items"
-            message = f"fusion: budget_tflop={hyper['budget_tflop']:g} pays for {afforded} of {wanted} epochs of {size}"
-            warnings.warn(f"{message}; more of it takes longer and ranks better", stacklevel=2)
-        members = []
-        stops = hyper.get("stop_at") or [None] * int(hyper["members"])
-        for number in range(int(hyper["members"])):
-            own = FitContext(
-                seed=seed_of(context.seed, "member", number) % 2**31,
-                device=context.device,
-                checkpoints=context.checkpoints and context.checkpoints / f"member-{number}",
-                checkpoint_every_s=context.checkpoint_every_s,
-                progress=context.progress,
-            )
-            dials = {name: hyper[name] for name in MEMBER_DIALS} | {"stop_at": stops[number]}
-            try:
-                members.append(SASRec.fit(sequences, held_out_U=held_out_U, config=dials, context=own))
-            except TrainingError as error:
-                raise TrainingError(f"fusion, transformer {number + 1}: {error}") from error
-        others: dict[str, Expert] = {}
-        for name, dials in {"rules": RULES, "broad": {}}.items():
-            if hyper[name]:
-                others[name] = Rules.fit(sequences, held_out_U=None, config=dials, context=context)
-        if hyper["latent"]:
-            others["latent"] = ALS.fit(sequences, held_out_U=None, config={}, context=context)
-        if hyper["trend"]:
-            others["trend"] = Trend.fit(sequences, spread=SPREAD, seed=seed_of(context.seed, "trend", 0))
-        if hyper["content"] and sequences.items.num_attributes:
-            others["content"] = Content.fit(sequences, held_out_U=None, config={"popularity": 0.0}, context=context)
-        made = cls(members, others, kin_VV, popularity_V, None, hyper, {})
+        likes = ContentRulesConfig(text=config.text, text_cache=config.text_cache)
+        kin_VV = nearest_warm_items(sequences.items, taken_V, likes)
+        _warn_of_less(sequences, wanted, config)
+        members = _fit_members(sequences, held_out_U, config, context)
+        others = _fit_others(sequences, config, context)
+        made = cls(members, others, kin_VV, popularity_V, None, config, {})
         if held_out_U is not None:
             with reproducible(context):
                 made.gate = fit_gate(made.experts, made.gate, sequences, held_out_U, seed=context.seed)
         if (
             held_out_U is not None and sequences.lengths_U.max(initial=0) > 1
         ):  # else it says nothing of a fit of more events
-            stop_at = [member.chosen().get("stop_at") for member in members]
-            made._chosen = {"stop_at": stop_at, "mix": made.gate.as_json(), "members": len(members)}
-            made._chosen |= {name: hyper[name] for name in ("dropout", "tokens", "rate", "epochs", "habit", "trend")}
-        elif hyper.get("mix") is not None:
-            made.gate = Gate.from_json(hyper["mix"])
+            made._chosen = made._choices()
+        elif config.mix is not None:
+            made.gate = Gate.from_json(config.mix)
         return made
+
+    def _choices(self) -> dict[str, Any]:
+        """What `chosen` returns after a fit with held-out items."""
+        config = self.hyperparameters
+        return {
+            "stop_at": [member.chosen().get("stop_at") for member in self.members],
+            "mix": self.gate.as_json(),
+            "members": len(self.members),
+            **config.model_dump(include={"dropout", "tokens", "rate", "epochs", "habit", "trend"}),
+        }
 
     def only(self, *, members: int | None = None, without: Collection[str] = ()) -> Self:
         """The first `members` transformers (None: all) and the other experts but for some, weighted evenly: for ablations. Needs a
@@ -199,17 +241,18 @@ class Fusion(ItemRanker):
         unknown = set(without) - set(VOICES[1:])
         if unknown:
             raise SettingsError(f"fusion: {', '.join(sorted(unknown))} is none of {', '.join(VOICES[1:])}")
-        hyper = {**self._hyper, **dict.fromkeys(without, False)}
+        config = self.hyperparameters.model_copy(update=dict.fromkeys(without, False))
         others = {name: one for name, one in self.others.items() if name not in without}
-        return type(self)(self.members[:members], others, self._kin_VV, self._popularity_V, None, hyper, self._chosen)
+        return type(self)(self.members[:members], others, self._kin_VV, self._popularity_V, None, config, self._chosen)
 
     @property
     def habit(self) -> bool:
-        return bool(self._hyper["habit"])
+        return bool(self.hyperparameters.habit)
 
     def voices(self) -> list[str]:
         """The experts by name, as `experts` lets them speak; popularity, if it does, is the last."""
-        there = {"transformers": bool(self.members), "habit": self.habit, "popularity": bool(self._hyper["popularity"])}
+        popular = self.hyperparameters.popularity
+        there = {"transformers": bool(self.members), "habit": self.habit, "popularity": popular}
         there |= dict.fromkeys(self.others, True)
         return [name for name in VOICES if there.get(name)]
 
@@ -288,7 +331,7 @@ class Fusion(ItemRanker):
 
     def config(self) -> dict[str, Any]:
         return {
-            "hyper": self._hyper,
+            "hyper": self._stored_hyperparameters(),
             "chosen": self._chosen,
             "gate": self.gate.as_json(),
             "members": [one.config() for one in self.members],
@@ -307,48 +350,101 @@ class Fusion(ItemRanker):
             unpacked("kin", tensors),
             np.asarray(tensors["popularity_V"]),
             Gate.from_json(config["gate"]),
-            config["hyper"],
+            cls._restored_hyperparameters(config["hyper"]),
             config["chosen"],
         )
 
 
-MEMBER_DIALS = (
-    *("width", "blocks", "heads", "length", "relative", "timed", "gated", "attributes", "wide", "dropout", "epochs"),
-    *("tokens", "rate", "weight_decay", "smoothing", "patience", "judge_every", "judged_users"),
-    *("accumulate", "precision", "torch_compile"),
-)
+def _warn_of_less(sequences: Sequences, wanted: FusionConfig, config: FusionConfig) -> None:
+    """Warn where the transformers that the resolved `config` has are fewer or hardly trained."""
+    if wanted.members and not config.members:
+        warnings.warn("fusion: no user has two events to learn from; it does without transformers", stacklevel=3)
+    epochs, afforded = wanted.epochs or EPOCHS, config.epochs or 0
+    if afforded < min(FEW_EPOCHS, epochs):
+        size = f"{len(sequences.items_T):,} events and {sequences.items.num:,} items"
+        message = f"fusion: budget_tflop={config.budget_tflop:g} pays for {afforded} of {epochs} epochs of {size}"
+        warnings.warn(f"{message}; more of it takes longer and ranks better", stacklevel=3)
 
 
-def by_size(sequences: Sequences, hyper: dict[str, Any]) -> dict[str, Any]:
-    """Fill the dials that are None from the number of events and items, and keep the work within `budget_tflop`.
+def _fit_members(
+    sequences: Sequences, held_out_U: NDArray[np.int32] | None, config: FusionConfig, context: FitContext
+) -> list[SASRec]:
+    members = []
+    for number in range(config.members):
+        own = FitContext(
+            seed=seed_of(context.seed, "member", number) % 2**31,
+            device=context.device,
+            checkpoints=context.checkpoints and context.checkpoints / f"member-{number}",
+            checkpoint_every_s=context.checkpoint_every_s,
+            progress=context.progress,
+        )
+        try:
+            members.append(SASRec.fit(sequences, held_out_U=held_out_U, config=config.member(number), context=own))
+        except TrainingError as error:
+            raise TrainingError(f"fusion, transformer {number + 1}: {error}") from error
+    return members
 
-    dropout falls from 0.5 (20 events an item, or fewer) to 0.2 (300 and more); a batch is a 64th of an epoch, 1,024 to 4,096 targets;
-    the rate grows with the root of the batch; epochs are EPOCHS, of few events more, so that there are STEPS. One transformer and one epoch are the least; none where no user has two events or none is asked for.
+
+def _fit_others(sequences: Sequences, config: FusionConfig, context: FitContext) -> dict[str, Expert]:
+    """The experts beside the transformers that are fitted."""
+    others: dict[str, Expert] = {}
+    if config.rules:
+        others["rules"] = Rules.fit(sequences, held_out_U=None, config=RULES, context=context)
+    if config.broad:
+        others["broad"] = Rules.fit(sequences, held_out_U=None, config=RulesConfig(), context=context)
+    if config.latent:
+        others["latent"] = ALS.fit(sequences, held_out_U=None, config=ALSConfig(), context=context)
+    if config.trend:
+        others["trend"] = Trend.fit(sequences, spread=SPREAD, seed=seed_of(context.seed, "trend", 0))
+    if config.content and sequences.items.num_attributes:
+        alone = ContentConfig(popularity=0.0)
+        others["content"] = Content.fit(sequences, held_out_U=None, config=alone, context=context)
+    return others
+
+
+def by_size(sequences: Sequences, config: FusionConfig) -> FusionConfig:
+    """Fill in what is None from the number of events and items, and keep the work within `budget_tflop`.
+
+    dropout falls from 0.5 (20 events an item, or fewer) to 0.2 (300 and more). A batch is a 64th of an epoch, 1,024 to 4,096
+    targets, and the rate grows with its root. Epochs are `EPOCHS`, of few events more, so that there are `STEPS`. There is at
+    least one transformer and one epoch, but no transformer where no user has two events or none is asked for.
     """
     num_items, events = sequences.items.num, len(sequences.items_T)
-    filled = dict(hyper)
-    if filled["dropout"] is None:
+    dropout, tokens, rate, epochs = config.dropout, config.tokens, config.rate, config.epochs
+    if dropout is None:
         share = np.clip(np.log(max(events, 1) / max(num_items, 1) / 20) / np.log(300 / 20), 0, 1)
-        filled["dropout"] = round(float(0.5 - 0.3 * share), 3)
-    if filled["habit"] is None:
-        filled["habit"] = has_habits(sequences)
-    for name in ("timed", "trend"):
-        filled[name] = bool(filled[name]) and sequences.has_clock
-    if filled["tokens"] is None:
-        filled["tokens"] = int(np.clip(events / 64, 1024, 4096))
-    if filled["rate"] is None:
-        filled["rate"] = round(0.001 * float(np.sqrt(filled["tokens"] / 1024)), 6)
-    if filled["epochs"] is None:
-        filled["epochs"] = max(EPOCHS, math.ceil(STEPS / max(events / int(filled["tokens"]), 1)))
-    if filled["judge_every"] is None:
-        filled["judge_every"] = max(2, math.ceil(int(filled["epochs"]) / 15))
-    if sequences.lengths_U.max(initial=0) < 2 or not int(filled["members"]):
-        return {**filled, "members": 0}
-    if filled.get("stop_at") is not None:  # chosen by an earlier fit, whose gate knows so many members
-        return {**filled, "members": len(filled["stop_at"])}
-    width, blocks = int(filled["width"]), int(filled["blocks"])
-    per_target = 6 * width * num_items + 6 * blocks * width * (8 + 2 * int(filled["wide"])) * width
-    affordable = float(filled["budget_tflop"]) * 1e12 / max(per_target * events, 1)
-    filled["members"] = int(np.clip(affordable // int(filled["epochs"]), 1, int(filled["members"])))
-    filled["epochs"] = int(np.clip(affordable // filled["members"], 1, int(filled["epochs"])))
-    return filled
+        dropout = round(float(0.5 - 0.3 * share), 3)
+    if tokens is None:
+        tokens = int(np.clip(events / 64, 1024, 4096))
+    if rate is None:
+        rate = round(0.001 * float(np.sqrt(tokens / 1024)), 6)
+    if epochs is None:
+        epochs = max(EPOCHS, math.ceil(STEPS / max(events / tokens, 1)))
+    judge_every = max(2, math.ceil(epochs / 15)) if config.judge_every is None else config.judge_every
+    members, epochs = _within_budget(sequences, config, epochs)
+    return config.model_copy(
+        update={
+            "dropout": dropout,
+            "tokens": tokens,
+            "rate": rate,
+            "epochs": epochs,
+            "judge_every": judge_every,
+            "members": members,
+            "habit": has_habits(sequences) if config.habit is None else config.habit,
+            "timed": config.timed and sequences.has_clock,
+            "trend": config.trend and sequences.has_clock,
+        }
+    )
+
+
+def _within_budget(sequences: Sequences, config: FusionConfig, epochs: int) -> tuple[int, int]:
+    """Transformers and epochs that the budget pays for."""
+    if sequences.lengths_U.max(initial=0) < 2 or not config.members:
+        return 0, epochs
+    if config.stop_at is not None:  # chosen by an earlier fit, whose gate knows so many members
+        return len(config.stop_at), epochs
+    width, blocks = config.width, config.blocks
+    per_target = 6 * width * sequences.items.num + 6 * blocks * width * (8 + 2 * config.wide) * width
+    affordable = config.budget_tflop * 1e12 / max(per_target * len(sequences.items_T), 1)
+    members = int(np.clip(affordable // epochs, 1, config.members))
+    return members, int(np.clip(affordable // members, 1, epochs))

@@ -7,50 +7,54 @@ Shapes: T tokens · B sequences of a group · L length of a group's longest · D
 no item · M targets · U users.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.engine.hyperparameters import Space
+from recommender.engine.hyperparameters import Choices
 from recommender.engine.loop import Sum
 from recommender.engine.softmax import linear_cross_entropy
-from recommender.models.next_item import neural
-from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size
+from recommender.models.next_item.fields import Dropout, Tokens, Width
+from recommender.models.next_item.network import Network, NeuralConfig, Size
+from recommender.models.next_item.neural import NeuralRanker
 from recommender.models.next_item.packing import Packed, batches_by_tokens, laid_out, last_windows, pack, windows
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {
-    **TRAINING,
-    "cell": "gru",
-    "width": 64,
-    "hidden": 128,
-    "layers": 1,
-    "length": 100,
-    "dropout": 0.4,
-    "tokens": 512,
-}
-"""cell: "gru" or "lstm" · hidden: width of the state · length: last items that are read · tokens: targets of a batch · the others:
-`neural.TRAINING`."""
-SEARCHED: Space = {**neural.SEARCHED, "cell": ("gru", "lstm"), "width": (32, 64, 128), "hidden": (64, 128, 256)}
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
-class Recurrent(Network):
+class GRU4RecConfig(NeuralConfig):
+    """Hyperparameters of GRU4Rec. The defaults are not tuned."""
+
+    dropout: Dropout = 0.4
+    cell: Annotated[Literal["gru", "lstm"], Choices("gru", "lstm")] = Field(
+        "gru", description="Kind of recurrent cell."
+    )
+    width: Annotated[Width, Choices(32, 64, 128)] = 64
+    hidden: Annotated[int, Choices(64, 128, 256)] = Field(128, ge=1, description="Width H of the recurrent state.")
+    layers: int = Field(1, ge=1, description="Recurrent layers.")
+    length: int = Field(
+        100, ge=2, description="Last items that are read. They are inputs and targets at once, so at least 2."
+    )
+    tokens: Tokens = 512
+
+
+class Recurrent(Network[GRU4RecConfig]):
     """Items so far -> a state whose product with an item's vector is that item's log-odds of being next."""
 
-    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
-        super().__init__(size, hyper)
-        width, hidden = int(hyper["width"]), int(hyper["hidden"])
-        self.length, self.tokens, self.dropout = int(hyper["length"]), int(hyper["tokens"]), float(hyper["dropout"])
+    def __init__(self, size: Size, config: GRU4RecConfig) -> None:
+        super().__init__(size, config)
+        width, hidden = config.width, config.hidden
+        self.length, self.tokens, self.dropout = config.length, config.tokens, config.dropout
         self.items = nn.Embedding(size.items + 1, width)
         nn.init.normal_(self.items.weight, std=width**-0.5)
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
-        self.cell = CELLS[hyper["cell"]](width, hidden, num_layers=int(hyper["layers"]), batch_first=True)
+        self.cell = CELLS[config.cell](width, hidden, num_layers=config.layers, batch_first=True)
         self.out = nn.Linear(hidden, width)
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -86,8 +90,9 @@ class Recurrent(Network):
         return functional.dropout(x, self.dropout, self.training)
 
 
-class GRU4Rec(NeuralRanker):
+class GRU4Rec(NeuralRanker[GRU4RecConfig]):
     """A recurrent network's log-odds."""
 
     name: ClassVar[str] = "gru4rec"
-    network: ClassVar[type[Network]] = Recurrent
+    Config: ClassVar[type[GRU4RecConfig]] = GRU4RecConfig
+    network: ClassVar[type[Recurrent]] = Recurrent

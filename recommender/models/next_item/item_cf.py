@@ -1,18 +1,21 @@
-"""Item-based collaborative filtering: the items most like those that a user had (Sarwar et al., WWW 2001), similarity the cosine of
-who had them, shrunk where few did.
+"""Item-based collaborative filtering: the items most like those that a user had (Sarwar et al., WWW 2001).
+
+Similarity is the cosine of the items' users, shrunk where two items share few users.
 
 Shapes: U users · V items, rows 1 … V.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recommender.engine.context import FitContext
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Hyperparameters, Range
+from recommender.models.next_item.fields import HalfLife
 from recommender.models.next_item.linear import (
+    TINY,
     MatrixRanker,
     largest_of_each_row,
     packed,
@@ -22,20 +25,27 @@ from recommender.models.next_item.linear import (
 )
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {"neighbours": 100, "shrink": 5.0, "half_life": 1.0}
-"""neighbours: similar items kept of each item · shrink: similarity is multiplied by together / (together + shrink) · half_life: of a
-user's events, in events."""
-SEARCHED: Space = {
-    "neighbours": Range(10, 1000, log=True),
-    "shrink": Range(0.1, 100.0, log=True),
-    "half_life": Range(0.2, 20.0, log=True),
-}
+POPULARITY_WEIGHT = np.float32(1e-4)
+"""Weight of popularity beside the similarities. It is too small to reorder similar items and ranks those without similarity."""
 
 
-class ItemCF(MatrixRanker):
-    """Cosine neighbours of a user's items."""
+class ItemCFConfig(Hyperparameters):
+    """Hyperparameters of item-based filtering. The defaults were chosen by validation items of Beauty and ML-1M at once."""
+
+    neighbours: Annotated[int, Range(10, 1000, log=True)] = Field(
+        100, ge=1, description="Most similar items kept for each item."
+    )
+    shrink: Annotated[float, Range(0.1, 100.0, log=True)] = Field(
+        5.0, ge=0, description="Similarity is multiplied by shared users / (shared users + shrink)."
+    )
+    half_life: HalfLife = 1.0
+
+
+class ItemCF(MatrixRanker[ItemCFConfig]):
+    """Similarity to the items in a user's history."""
 
     name: ClassVar[str] = "item_cf"
+    Config: ClassVar[type[ItemCFConfig]] = ItemCFConfig
 
     @classmethod
     def fit(
@@ -43,25 +53,25 @@ class ItemCF(MatrixRanker):
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: ItemCFConfig,
         context: FitContext,
     ) -> Self:
-        hyper = {**DEFAULTS, **config}
+        """As `ItemRanker.fit`."""
         had_UV = profiles(sequences)
         together_VV = had_UV.T.dot(had_UV).tocsr()
-        length_V = np.sqrt(np.maximum(together_VV.diagonal(), 1e-12))
+        length_V = np.sqrt(np.maximum(together_VV.diagonal(), TINY))
         together_VV.setdiag(0)
         together_VV.eliminate_zeros()
         alike_VV = together_VV.tocoo()
-        shrunk = alike_VV.data**2 / (alike_VV.data + float(hyper["shrink"]))
+        shrunk = alike_VV.data**2 / (alike_VV.data + config.shrink)
         alike_VV.data = (shrunk / (length_V[alike_VV.row] * length_V[alike_VV.col])).astype(np.float32)
-        nearest_VV = largest_of_each_row(alike_VV.tocsr(), int(hyper["neighbours"]))
-        return cls({**packed("nearest", nearest_VV), "popularity_V": popularity(sequences)}, hyper)
+        nearest_VV = largest_of_each_row(alike_VV.tocsr(), config.neighbours)
+        return cls({**packed("nearest", nearest_VV), "popularity_V": popularity(sequences)}, config)
 
     def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
-        asked_UV = profiles(sequences, half_life=float(self._hyper["half_life"]))
+        asked_UV = profiles(sequences, half_life=self.hyperparameters.half_life)
         scores_UV: NDArray[np.float32] = np.asarray(
             asked_UV.dot(unpacked("nearest", self.arrays)).todense(), dtype=np.float32
         )
-        scores_UV += np.float32(1e-4) * self.arrays["popularity_V"]
+        scores_UV += POPULARITY_WEIGHT * self.arrays["popularity_V"]
         return scores_UV

@@ -1,4 +1,4 @@
-"""What the rankers that are a few matrices share: profiles of users, a cold path, saving.
+"""Base of the rankers that consist of a few matrices: users' profiles, the cold-start ranking, saving and loading.
 
 Shapes: U users · V items, rows 1 … V · T events.
 """
@@ -13,17 +13,21 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recommender.errors import TrainingError
-from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
+from recommender.models.next_item.ranker import NEVER, C, ItemRanker, require_items
 from recommender.sequences import Sequences
 
+TINY = 1e-12
+"""Least divisor of a vector's length, so that an empty vector stays empty instead of becoming NaN."""
 
-class MatrixRanker(ItemRanker):
-    """A ranker whose `restore` needs named arrays and its dials, nothing else. Users without events get what is popular."""
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], hyper: Mapping[str, Any]) -> None:
-        self.arrays, self._hyper = dict(arrays), dict(hyper)
+class MatrixRanker(ItemRanker[C]):
+    """A ranker that is restored from named arrays and its hyperparameters. Users without events get the popular items."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], hyperparameters: C) -> None:
+        self.arrays, self.hyperparameters = dict(arrays), hyperparameters
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
+        """As `ItemRanker.score`."""
         require_items(sequences, len(self.arrays["popularity_V"]) - 1, self.name)
         scores_UV = np.array(self._warm(sequences), dtype=np.float32)
         scores_UV[sequences.lengths_U == 0] = self.arrays["popularity_V"]
@@ -32,28 +36,36 @@ class MatrixRanker(ItemRanker):
 
     @abstractmethod
     def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
-        """[U, V + 1] for users with events."""
+        """Scores of users with events, [U, V + 1]."""
 
     def tensors(self) -> dict[str, NDArray[Any]]:
+        """As `ItemRanker.tensors`."""
         return self.arrays
 
     def config(self) -> dict[str, Any]:
-        return {"hyper": self._hyper}
+        """As `ItemRanker.config`."""
+        return {"hyper": self._stored_hyperparameters()}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
-        return cls({name: np.asarray(value) for name, value in tensors.items()}, config["hyper"])
+        """As `ItemRanker.restore`."""
+        arrays = {name: np.asarray(value) for name, value in tensors.items()}
+        return cls(arrays, cls._restored_hyperparameters(config["hyper"]))
 
 
 @contextmanager
-def diverging(ranker: str, dial: str) -> Iterator[None]:
-    """A fit by `implicit` whose factors are no numbers is a TrainingError that names the dial to lower."""
+def diverging(ranker: str, hyperparameter: str) -> Iterator[None]:
+    """Turn a fit by `implicit` that diverged into an error that names the hyperparameter to lower.
+
+    Raises:
+        TrainingError: the factors are not finite.
+    """
     from implicit.recommender_base import ModelFitError
 
     try:
         yield
     except ModelFitError as error:
-        raise TrainingError(f"{ranker}: {error}. The fit diverged; a lower {dial} may hold it") from error
+        raise TrainingError(f"{ranker}: the fit diverged ({error}). Try a lower {hyperparameter}.") from error
 
 
 def popularity(sequences: Sequences) -> NDArray[np.float32]:
@@ -63,7 +75,7 @@ def popularity(sequences: Sequences) -> NDArray[np.float32]:
 
 
 def profiles(sequences: Sequences, *, half_life: float = 0.0) -> sparse.csr_matrix:
-    """What each user had, [U, V + 1]: 1, or with `half_life` (in events) 2 ** -(how many came after / half_life)."""
+    """What each user had, [U, V + 1]: 1, or with `half_life` (in events) 2 ** -(number of later events / half_life)."""
     weight_T = np.ones(len(sequences.items_T), dtype=np.float32)
     if half_life:
         after_T = np.repeat(sequences.lengths_U, sequences.lengths_U) - 1 - sequences.places_T()
@@ -75,9 +87,9 @@ def profiles(sequences: Sequences, *, half_life: float = 0.0) -> sparse.csr_matr
 
 
 def rows_of_unit_length(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Each row divided by its Euclidean length; empty rows stay empty."""
+    """Each row divided by its Euclidean length. Empty rows stay empty."""
     length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    return sparse.diags(1 / np.maximum(length, 1e-12)).dot(matrix).tocsr().astype(np.float32)
+    return sparse.diags(1 / np.maximum(length, TINY)).dot(matrix).tocsr().astype(np.float32)
 
 
 def largest_of_each_row(matrix: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
@@ -91,7 +103,7 @@ def largest_of_each_row(matrix: sparse.csr_matrix, most: int) -> sparse.csr_matr
 
 
 def packed(name: str, matrix: sparse.csr_matrix) -> dict[str, NDArray[Any]]:
-    """A sparse matrix as arrays; `unpacked` undoes it."""
+    """A sparse matrix as named arrays, for `unpacked`."""
     matrix = matrix.tocsr()
     return {
         f"{name}.indptr": matrix.indptr.astype(np.int64),
@@ -102,7 +114,7 @@ def packed(name: str, matrix: sparse.csr_matrix) -> dict[str, NDArray[Any]]:
 
 
 def unpacked(name: str, arrays: Mapping[str, NDArray[Any]]) -> sparse.csr_matrix:
-    """The matrix that `packed` took apart."""
+    """The sparse matrix that `packed` turned into arrays."""
     parts = [arrays[f"{name}.{one}"] for one in ("data", "indices", "indptr")]
     shape = (len(parts[2]) - 1, int(arrays[f"{name}.columns"][0]))
     return sparse.csr_matrix((parts[0], parts[1], parts[2]), shape=shape)

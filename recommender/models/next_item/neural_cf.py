@@ -7,52 +7,52 @@ Shapes: T events · M rows · N items of a row, its own first and then the sampl
 no item · U users.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Choices, Range
 from recommender.engine.loop import Sum
-from recommender.models.next_item import neural
-from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, Size, before, shuffled, users_of
+from recommender.models.next_item.fields import Batch, Dropout, NewUsers, WeightDecay
+from recommender.models.next_item.histories import before, shuffled, users_of
+from recommender.models.next_item.network import Network, NeuralConfig, Size
+from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {
-    **TRAINING,
-    "factors": 32,
-    "hidden": [32, 16],
-    "negatives": 8,
-    "new_users": 0.3,
-    "length": 50,
-    "dropout": 0.1,
-    "batch": 2048,
-    "weight_decay": 0.01,
-}
-"""factors: of both parts · hidden: widths of the network's layers · negatives: items sampled for each event · new_users: share of rows whose
-user is told by the history · length: last items that tell · the others: `neural.TRAINING`."""
-SEARCHED: Space = {
-    **neural.SEARCHED,
-    "factors": (16, 32, 64),
-    "negatives": Range(4, 32, log=True),
-    "new_users": Range(0.0, 1.0),
-}
 USERS_A_BLOCK = 16
 
 
-class NeuMF(Network):
+class NeuralCFConfig(NeuralConfig):
+    """Hyperparameters of NeuMF. The defaults are not tuned."""
+
+    weight_decay: WeightDecay = 0.01
+    dropout: Dropout = 0.1
+    factors: Annotated[int, Choices(16, 32, 64)] = Field(
+        32, ge=1, description="Width of a user's and an item's vector, in the product and in the network each."
+    )
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = Field(
+        (32, 16), min_length=1, description="Widths of the network's layers."
+    )
+    negatives: Annotated[int, Range(4, 32, log=True)] = Field(8, ge=1, description="Items sampled for each event.")
+    new_users: Annotated[NewUsers, Range(0.0, 1.0)] = 0.3
+    length: int = Field(50, ge=1, description="Last items that represent a user who is treated as unknown.")
+    batch: Batch = 2048
+
+
+class NeuMF(Network[NeuralCFConfig]):
     """User and item -> log-odds of an event."""
 
-    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
-        super().__init__(size, hyper)
-        factors, widths = int(hyper["factors"]), [int(width) for width in hyper["hidden"]]
-        self.length, self.batch, self.dropout = int(hyper["length"]), int(hyper["batch"]), float(hyper["dropout"])
-        self.negatives, self.new_users = int(hyper["negatives"]), float(hyper["new_users"])
+    def __init__(self, size: Size, config: NeuralCFConfig) -> None:
+        super().__init__(size, config)
+        factors, widths = config.factors, config.hidden
+        self.length, self.batch, self.dropout = config.length, config.batch, config.dropout
+        self.negatives, self.new_users = config.negatives, config.new_users
         self.items = nn.Embedding(size.items + 1, 2 * factors)
         self.users = nn.Embedding(size.users, 2 * factors)
         self.history = nn.Embedding(size.items + 1, 2 * factors, padding_idx=0)
@@ -122,9 +122,10 @@ class NeuMF(Network):
         return torch.cat(blocks)
 
 
-class NeuralCF(NeuralRanker):
+class NeuralCF(NeuralRanker[NeuralCFConfig]):
     """NeuMF's log-odds."""
 
     name: ClassVar[str] = "neural_cf"
+    Config: ClassVar[type[NeuralCFConfig]] = NeuralCFConfig
     scores_are_log_odds: ClassVar[bool] = False
-    network: ClassVar[type[Network]] = NeuMF
+    network: ClassVar[type[NeuMF]] = NeuMF

@@ -1,36 +1,42 @@
-"""The one interface of every next-item ranker: fit on sequences, score all items for users, give vectors, save and load.
+"""The interface of every next-item ranker: fit on sequences, score all items for users, give vectors, save and load.
 
-Shapes: U users · T events · V items, rows 1 … V (row 0 is no item) · D width of a vector.
+Shapes: U users · T events · V items, rows 1 … V (row 0 is padding) · D width of a vector.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Hyperparameters
 from recommender.errors import BundleError
 from recommender.sequences import Sequences
 
 NEVER = np.float32(-np.inf)
-"""The score of row 0, and of items that a ranker cannot say anything about."""
+"""The score of row 0, and of items that a ranker cannot rank."""
+
+C = TypeVar("C", bound=Hyperparameters)
+"""A ranker's own configuration."""
 
 
-class ItemRanker(ABC):
-    """A trained ranker of items for users. Construction is by `fit` or `restore`, never by hand."""
+class ItemRanker(ABC, Generic[C]):
+    """A trained ranker of items for users. It is built by `fit` or `restore`, never directly."""
 
     name: ClassVar[str]
+    Config: ClassVar[type[Hyperparameters]]
+    """The class of the ranker's hyperparameters, always `C`."""
     scores_are_log_odds: ClassVar[bool] = False
-    """True: softmax of a row of `score` is the probability of the next item."""
+    """True: the softmax of a row of `score` is the probability of the next item."""
     trains_on_gpu: ClassVar[bool] = False
+    hyperparameters: C
 
     @classmethod
-    def dials(cls, sequences: Sequences, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Every dial as a fit on these sequences takes it: the module's `DEFAULTS`, and `config` above them."""
-        return {**import_module(cls.__module__).DEFAULTS, **config}
+    def resolved(cls, config: C, sequences: Sequences) -> C:
+        """`config` as a fit on these sequences uses it: what is None and taken from the data has its value."""
+        return config
 
     @classmethod
     @abstractmethod
@@ -39,45 +45,52 @@ class ItemRanker(ABC):
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: C,
         context: FitContext,
     ) -> Self:
         """Train on the users' events.
 
-        `held_out_U`: each user's next item after `sequences` (0: none), int32 [U]; a ranker chooses by it what it would
-        otherwise guess (when to stop, how to mix) and never learns parameters of items or users from it. None: what
-        `chosen` of an earlier fit said comes with `config`, or the defaults hold.
+        Args:
+            sequences: the users' events.
+            held_out_U: each user's next item after `sequences` (0: none), int32 [U]. A ranker chooses by it what it would
+                otherwise have to guess (when to stop, how to weight experts) and never learns parameters of items or users
+                from it. None: `config` holds what `chosen` of an earlier fit returned, or the defaults apply.
+            config: the hyperparameters.
+            context: seed, device, checkpoints and progress.
 
         Raises:
-            TrainingError: the loss stopped being finite, or memory ran out.
-            DeviceError: the context's device is absent.
+            TrainingError: the loss is not finite, or memory ran out.
+            DeviceError: this machine does not have the context's device.
         """
 
     @classmethod
     def fits(
         cls, sequences: Sequences, *, held_out_U: NDArray[np.int32] | None, context: FitContext
-    ) -> Callable[[Mapping[str, Any]], Self]:
-        """`fit` for many configurations of one ranker on the same sequences: work that they share may be done once."""
+    ) -> Callable[[C], Self]:
+        """`fit` as a function of the configuration, for many fits on the same sequences. They may share work."""
         return lambda config: cls.fit(sequences, held_out_U=held_out_U, config=config, context=context)
 
     @abstractmethod
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Scores of all items as each user's next one, float32 [U, V + 1], higher is better; row 0 is -inf.
+        """Scores of all items as each user's next one, float32 [U, V + 1], higher is better.
 
-        Items already seen are scored like all others. A user without events gets the cold path. The same input gives the
-        same bits.
+        Row 0 is -inf. Items that a user already had are scored like all others. A user without events gets the cold-start
+        ranking. The same input gives the same bits.
+
+        Raises:
+            BundleError: the sequences have other items than those that the ranker was fitted on.
         """
 
     def chosen(self) -> dict[str, Any]:
-        """What `held_out_U` decided, as a config for another fit of the same ranker."""
+        """Hyperparameters that the fit chose by `held_out_U`, for another fit without held-out items."""
         return {}
 
     def item_vectors(self) -> NDArray[np.float32] | None:
-        """float32 [V + 1, D]; None where the ranker has none."""
+        """Vectors of the items, float32 [V + 1, D]. None where the ranker has none."""
         return None
 
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32] | None:
-        """float32 [U, D], in the space of `item_vectors`; None where the ranker has none."""
+        """Vectors of users in the space of `item_vectors`, float32 [U, D]. None where the ranker has none."""
         return None
 
     @abstractmethod
@@ -91,17 +104,32 @@ class ItemRanker(ABC):
     @classmethod
     @abstractmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
-        """The ranker that `tensors()` and `config()` came from, for scoring on CPU."""
+        """The ranker that `tensors()` and `config()` came from, for scoring on a CPU."""
+
+    def _stored_hyperparameters(self) -> dict[str, Any]:
+        """The hyperparameters as JSON values, for `config`."""
+        return self.hyperparameters.model_dump(mode="json")
+
+    @classmethod
+    def _restored_hyperparameters(cls, stored: Mapping[str, Any]) -> C:
+        """The hyperparameters that `_stored_hyperparameters` came from."""
+        return cast(C, cls.Config.model_validate(stored))
 
 
 def require_items(sequences: Sequences, num_items: int, name: str) -> None:
-    """Raises BundleError where `sequences` speak of other items than the `num_items` that the ranker `name` was fitted on."""
+    """Check that sequences have the items that a ranker was fitted on.
+
+    Raises:
+        BundleError: the vocabulary is of another size, or an event's item row is out of range.
+    """
     if sequences.items.num != num_items:
         raise BundleError(
-            f"{name}: the vocabulary has {sequences.items.num} items, the weights rank {num_items}. They are of different "
-            "fits; train again, or bring the events to the ranker's own vocabulary."
+            f"{name}: the vocabulary has {sequences.items.num} items, the weights rank {num_items}. They belong to different "
+            "fits: train again, or map the events to the ranker's own vocabulary."
         )
     items_T = sequences.items_T
     bad = np.flatnonzero((items_T < 1) | (items_T > num_items))
     if len(bad):
-        raise BundleError(f"{name}: event {int(bad[0])} has item row {int(items_T[bad[0]])}; rows are 1 … {num_items}.")
+        raise BundleError(
+            f"{name}: event {int(bad[0])} has item row {int(items_T[bad[0]])}; rows must be 1 … {num_items}."
+        )

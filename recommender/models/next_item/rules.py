@@ -1,52 +1,59 @@
-"""Sequential rules: what follows what, the weight of a pair decaying with its distance.
+"""Sequential rules: which item follows which, the weight of a pair decaying with its distance.
 
 Kamehkhosh, Jannach & Ludewig, "A comparison of frequent pattern techniques and a deep learning method for session-based
-recommendation", 2017 (rules of decayed co-occurrence); the score of an item is the sum over a user's last items, decayed the same way.
+recommendation", 2017 (rules of decayed co-occurrence). An item's score is the sum over a user's last items, decayed the same way.
 
 Shapes: U users · V items, rows 1 … V · T events · L last items.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 
 from recommender.engine.context import FitContext
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {
-    "window": 20,
-    "decay": 0.7,
-    "backward": 0.2,
-    "read": 20,
-    "read_decay": 1.3,
-    "popularity_power": 0.2,
-}
-"""window: how far apart a pair may be · decay, read_decay: weight is distance ** -decay · backward: weight of a pair read against
-the order · read: how many of the last items speak · popularity_power: counts are divided by the target's count to this power."""
-SEARCHED: Space = {
-    "window": Range(5, 50),
-    "decay": Range(0.0, 2.0),
-    "backward": Range(0.0, 1.0),
-    "read": Range(5, 200, log=True),
-    "read_decay": Range(0.0, 2.0),
-    "popularity_power": Range(0.0, 1.0),
-}
+POPULARITY_WEIGHT = 1e-6
+"""Weight of popularity beside the rules. It is too small to reorder items with rules and ranks those without."""
 
 
-class Rules(ItemRanker):
-    """Decayed co-occurrence, normalised, from the user's last items."""
+class RulesConfig(Hyperparameters):
+    """Hyperparameters of the rules. The defaults were chosen by validation items of Amazon Beauty and ML-1M at once."""
 
-    name: ClassVar[str] = "rules"
+    window: Annotated[int, Range(5, 50)] = Field(
+        20, ge=1, description="Largest distance between the two events of a pair."
+    )
+    decay: Annotated[float, Range(0.0, 2.0)] = Field(
+        0.7, ge=0, description="A pair counts distance ** -decay in the fit."
+    )
+    backward: Annotated[float, Range(0.0, 1.0)] = Field(
+        0.2, ge=0, description="Weight of a pair read against its order, relative to one in order."
+    )
+    read: Annotated[int, Range(5, 200, log=True)] = Field(
+        20, ge=1, description="Last items of a user whose rules are added up."
+    )
+    read_decay: Annotated[float, Range(0.0, 2.0)] = Field(
+        1.3, ge=0, description="The n-th item from the end counts n ** -read_decay in a score."
+    )
+    popularity_power: Annotated[float, Range(0.0, 1.0)] = Field(
+        0.2, ge=0, description="Counts are divided by the number of the target's events to this power."
+    )
 
-    def __init__(
-        self, follows_VV: sparse.csr_matrix, popularity_V: NDArray[np.float32], hyper: Mapping[str, Any]
-    ) -> None:
-        self.follows_VV, self.popularity_V, self._hyper = follows_VV, popularity_V, dict(hyper)
+
+R = TypeVar("R", bound=RulesConfig)
+
+
+class FollowingItems(ItemRanker[R]):
+    """A ranker by a matrix of rules: how strongly each item suggests each other one as the next."""
+
+    def __init__(self, follows_VV: sparse.csr_matrix, popularity_V: NDArray[np.float32], hyperparameters: R) -> None:
+        self.follows_VV, self.popularity_V, self.hyperparameters = follows_VV, popularity_V, hyperparameters
 
     @classmethod
     def fit(
@@ -54,27 +61,30 @@ class Rules(ItemRanker):
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: R,
         context: FitContext,
     ) -> Self:
-        hyper = {**DEFAULTS, **config}
-        counts_VV = pair_counts(sequences, window=int(hyper["window"]), decay=float(hyper["decay"]))
-        if hyper["backward"]:
-            counts_VV = (counts_VV + float(hyper["backward"]) * counts_VV.T).tocsr()
+        """As `ItemRanker.fit`."""
+        counts_VV = pair_counts(sequences, window=config.window, decay=config.decay)
+        if config.backward:
+            counts_VV = (counts_VV + config.backward * counts_VV.T).tocsr()
         seen_V = np.bincount(sequences.items_T, minlength=sequences.items.num + 1).astype(np.float32)
-        discount_V = np.maximum(seen_V, 1.0) ** -float(hyper["popularity_power"])
+        discount_V = np.maximum(seen_V, 1.0) ** -config.popularity_power
         follows_VV = (counts_VV @ sparse.diags(discount_V)).tocsr().astype(np.float32)
-        return cls(follows_VV, seen_V / max(float(seen_V.sum()), 1.0), hyper)
+        return cls(follows_VV, seen_V / max(float(seen_V.sum()), 1.0), config)
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
+        """As `ItemRanker.score`."""
         require_items(sequences, len(self.popularity_V) - 1, self.name)
-        weights_UV = last_weights(sequences, read=int(self._hyper["read"]), decay=float(self._hyper["read_decay"]))
+        config = self.hyperparameters
+        weights_UV = last_weights(sequences, read=config.read, decay=config.read_decay)
         scores_UV = np.asarray((weights_UV @ self.follows_VV).todense(), dtype=np.float32)
-        scores_UV += 1e-6 * self.popularity_V
+        scores_UV += POPULARITY_WEIGHT * self.popularity_V
         scores_UV[:, 0] = NEVER
         return scores_UV
 
     def tensors(self) -> dict[str, NDArray[Any]]:
+        """As `ItemRanker.tensors`."""
         matrix = self.follows_VV
         return {
             "indptr": matrix.indptr.astype(np.int64),
@@ -84,17 +94,26 @@ class Rules(ItemRanker):
         }
 
     def config(self) -> dict[str, Any]:
-        return {"hyper": self._hyper}
+        """As `ItemRanker.config`."""
+        return {"hyper": self._stored_hyperparameters()}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        """As `ItemRanker.restore`."""
         size = len(tensors["popularity_V"])
         matrix = sparse.csr_matrix((tensors["data"], tensors["indices"], tensors["indptr"]), shape=(size, size))
-        return cls(matrix, np.asarray(tensors["popularity_V"]), config["hyper"])
+        return cls(matrix, np.asarray(tensors["popularity_V"]), cls._restored_hyperparameters(config["hyper"]))
+
+
+class Rules(FollowingItems[RulesConfig]):
+    """Decayed co-occurrence, read from the user's last items."""
+
+    name: ClassVar[str] = "rules"
+    Config: ClassVar[type[RulesConfig]] = RulesConfig
 
 
 def pair_counts(sequences: Sequences, *, window: int, decay: float) -> sparse.csr_matrix:
-    """Sum over users of distance ** -decay for every (earlier, later) pair at most `window` apart: [V + 1, V + 1]."""
+    """Sum over users of distance ** -decay for each (earlier, later) pair at most `window` events apart: [V + 1, V + 1]."""
     size = sequences.items.num + 1
     rows_T, items_T = sequences.rows_T(), sequences.items_T
     total = sparse.csr_matrix((size, size), dtype=np.float32)
@@ -111,7 +130,7 @@ def pair_counts(sequences: Sequences, *, window: int, decay: float) -> sparse.cs
 
 
 def last_weights(sequences: Sequences, *, read: int, decay: float) -> sparse.csr_matrix:
-    """Each user's last `read` items, weighted by (1 + how many came after) ** -decay: [U, V + 1]."""
+    """Each user's last `read` items, the n-th from the end weighted by n ** -decay: [U, V + 1]."""
     items, num_U = sequences.last_LU(read)
     rows = np.repeat(np.arange(sequences.num_users), num_U)
     within = np.arange(int(num_U.sum())) - np.repeat(np.cumsum(num_U) - num_U, num_U)

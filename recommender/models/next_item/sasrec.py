@@ -1,68 +1,54 @@
 """SASRec: self-attention over a user's last items (Kang & McAuley, ICDM 2018), trained with the full softmax.
 
-Binary cross entropy with sampled negatives, as published, is overconfident (Petrov & Macdonald, RecSys 2023); the exact softmax over
-all items is what makes it strong (Klenitskiy & Vasilev, RecSys 2023).
-
-Shapes: U users · V items, rows 1 … V · D width.
+Binary cross entropy with sampled negatives, as published, is overconfident (Petrov & Macdonald, RecSys 2023). The exact softmax
+over all items is what makes SASRec strong (Klenitskiy & Vasilev, RecSys 2023).
 """
 
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from recommender.engine.hyperparameters import Range, Space
-from recommender.models.next_item import neural
-from recommender.models.next_item.causal import CausalEncoder
-from recommender.models.next_item.neural import TRAINING, Network, NeuralRanker, check
-from recommender.sequences import Sequences
-from recommender.sequences.ranks import USERS_A_BATCH
-
-DEFAULTS: dict[str, Any] = {
-    **TRAINING,
-    "epochs": 40,
-    "rate": 0.001,
-    "judge_every": 2,
-    "judged_users": 4000,
-    "width": 64,
-    "blocks": 2,
-    "heads": 2,
-    "length": 200,
-    "dropout": 0.3,
-    "tokens": 2048,
-    "smoothing": 0.0,
-    "torch_compile": False,
-}
-"""length: last items that are read · tokens: targets of a batch · smoothing: of labels · torch_compile: as
-`CausalEncoder.compiled` says · the others: `neural.TRAINING`."""
-SEARCHED: Space = {
-    **neural.SEARCHED,
-    "width": (32, 64, 128),
-    "blocks": Range(1, 3),
-    "tokens": Range(512, 8192, log=True),
-}
+from recommender.engine.hyperparameters import Choices, Range
+from recommender.models.next_item.causal import CausalConfig, CausalRanker
+from recommender.models.next_item.fields import (
+    Blocks,
+    Dropout,
+    Epochs,
+    JudgedUsers,
+    JudgeEvery,
+    Rate,
+    Smoothing,
+    Timed,
+    Tokens,
+    Width,
+)
 
 
-class SASRec(NeuralRanker):
+class SASRecConfig(CausalConfig):
+    """Hyperparameters of SASRec. The defaults are not tuned."""
+
+    epochs: Epochs = 40
+    rate: Rate = 0.001
+    judge_every: JudgeEvery = 2
+    judged_users: JudgedUsers = 4000
+    dropout: Dropout = 0.3
+    width: Annotated[Width, Choices(32, 64, 128)] = 64
+    blocks: Annotated[Blocks, Range(1, 3)] = 2
+    tokens: Annotated[Tokens, Range(512, 8192, log=True)] = 2048
+    timed: Timed = False
+    smoothing: Smoothing = 0.0
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether attention is biased by the time between events."""
+        return self.timed
+
+    @property
+    def label_smoothing(self) -> float:
+        """Share of a target's probability that is spread over all items."""
+        return self.smoothing
+
+
+class SASRec(CausalRanker[SASRecConfig]):
     """A causal transformer's log-odds."""
 
     name: ClassVar[str] = "sasrec"
-    network: ClassVar[type[Network]] = CausalEncoder
-    model: CausalEncoder
-
-    @torch.inference_mode()
-    def item_vectors(self) -> NDArray[np.float32]:
-        return np.asarray(self.model.table().numpy(), dtype=np.float32)
-
-    @torch.inference_mode()
-    def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
-        """float32 [U, D]; zeros for a user without events."""
-        check(sequences, self._size, self.name)
-        table_VD = self.model.table()
-        out_UD = np.zeros((sequences.num_users, table_VD.shape[1]), dtype=np.float32)
-        users = np.flatnonzero(sequences.lengths_U > 0)
-        for first in range(0, len(users), USERS_A_BATCH):
-            some = users[first : first + USERS_A_BATCH]
-            out_UD[some] = self.model.encode(sequences.take(some), table_VD).numpy()
-        return out_UD
+    Config: ClassVar[type[SASRecConfig]] = SASRecConfig

@@ -11,61 +11,90 @@ so that the softmax over all items stays the one of `training.softmax`, in its m
 Shapes: U users · T events · V items, rows 1 … V · M targets · D width · P places with a list · K items of a list.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, field_serializer
 from torch.nn import functional
 
 from recommender.engine.context import FitContext
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Choices, Range
 from recommender.engine.loop import Sum, seed_of
 from recommender.engine.softmax import linear_cross_entropy
-from recommender.models.next_item import neural
-from recommender.models.next_item.causal import CausalEncoder
-from recommender.models.next_item.fusion import Fusion
+from recommender.models.next_item.causal import CausalConfig, CausalEncoder, CausalRanker, Length
+from recommender.models.next_item.fields import (
+    Attributes,
+    Blocks,
+    Dropout,
+    Epochs,
+    Gated,
+    Heads,
+    JudgedUsers,
+    JudgeEvery,
+    Rate,
+    Relative,
+    Width,
+)
+from recommender.models.next_item.fusion import Fusion, FusionConfig
 from recommender.models.next_item.gate import LEAST, no_candidate
 from recommender.models.next_item.habit import has_habits
+from recommender.models.next_item.histories import targets, users_of
 from recommender.models.next_item.int8 import Int8Embedding, round_linear_layers
-from recommender.models.next_item.neural import TRAINING, Network, Size, targets, users_of
+from recommender.models.next_item.network import Size
 from recommender.models.next_item.ranker import ItemRanker
-from recommender.models.next_item.sasrec import SASRec
 from recommender.sequences import Sequences
 from recommender.storage.manifest import digest
 
-DEFAULTS: dict[str, Any] = {
-    **TRAINING,
-    "epochs": 30,
-    "rate": 0.002,
-    "judge_every": 2,
-    "judged_users": 4000,
-    "width": 32,
-    "blocks": 1,
-    "heads": 1,
-    "length": 100,
-    "dropout": 0.1,
-    "tokens": 2048,
-    "relative": True,
-    "gated": True,
-    "attributes": True,
-    "wide": 1,
-    "torch_compile": False,
-    "softness": 0.9,
-    "temperature": 0.5,
-    "lists": 150_000,
-    "listed": 64,
-    "int8": False,
-    "teacher": {},
-}
-"""softness: share of a target that is the teacher's where it gave a list · temperature: what the teacher's log-odds are
-divided by: below 1 its favourites count for more · lists: most places that the teacher is asked about · listed:
-items of a list · int8: round the weights after training · teacher: dials of the `fusion` that teaches. The rest: as in `sasrec`, `causal`."""
-SEARCHED: Space = {**neural.SEARCHED, "width": (16, 32, 64), "softness": Range(0.0, 1.0)}
 CELLS_AT_ONCE = 1 << 24
+E = TypeVar("E", bound=CausalEncoder[Any])
+
+
+class StudentConfig(CausalConfig):
+    """Hyperparameters of the student."""
+
+    epochs: Epochs = 30
+    rate: Rate = 0.002
+    judge_every: JudgeEvery = 2
+    judged_users: JudgedUsers = 4000
+    dropout: Dropout = 0.1
+    width: Annotated[Width, Choices(16, 32, 64)] = 32
+    blocks: Blocks = 1
+    heads: Heads = 1
+    length: Length = 100
+    relative: Relative = True
+    gated: Gated = True
+    attributes: Attributes = True
+    softness: Annotated[float, Range(0.0, 1.0)] = Field(
+        0.9, ge=0, le=1, description="Share of a target that is the teacher's list, where the teacher gave one."
+    )
+    temperature: float = Field(
+        0.5,
+        gt=0,
+        description="Divisor of the teacher's log-odds. Below 1 the best items of a list count for more.",
+    )
+    lists: int = Field(150_000, ge=1, description="Most events before which the teacher is asked for a list.")
+    listed: int = Field(64, ge=1, description="Items of a list.")
+    int8: bool = Field(False, description="Whether the weights are rounded to eight bits after training.")
+    teacher: FusionConfig = Field(
+        default_factory=FusionConfig,
+        description="Hyperparameters of the `fusion` that teaches. Without their own accumulate, precision and torch_compile it "
+        "has the student's.",
+    )
+
+    @field_serializer("teacher")
+    def _given(self, teacher: FusionConfig) -> dict[str, Any]:
+        """What was given of the teacher: the rest must not override the student's own values when it is read again."""
+        return teacher.model_dump(mode="json", exclude_unset=True)
+
+    def of_teacher(self) -> FusionConfig:
+        """The teacher's hyperparameters, completed by the student's own."""
+        shared = self.model_dump(include={"accumulate", "precision", "torch_compile"} - self.teacher.model_fields_set)
+        return self.teacher.model_copy(update=shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +108,21 @@ class Lists:
     """Probabilities of the items, they sum to 1."""
 
 
-class StudentEncoder(CausalEncoder):
+class StudentEncoder(CausalEncoder[StudentConfig]):
     """A causal encoder that can be laid out for weights in int8."""
 
-    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
-        super().__init__(size, hyper)
-        if hyper.get("int8"):
+    def __init__(self, size: Size, config: StudentConfig) -> None:
+        super().__init__(size, config)
+        if config.int8:
             rounded(self)
 
 
-class Student(SASRec):
+class Student(CausalRanker[StudentConfig]):
     """A small causal transformer, taught by `fusion`."""
 
     name: ClassVar[str] = "student"
-    network: ClassVar[type[Network]] = StudentEncoder
+    Config: ClassVar[type[StudentConfig]] = StudentConfig
+    network: ClassVar[type[StudentEncoder]] = StudentEncoder
 
     @classmethod
     def fit(
@@ -100,7 +130,7 @@ class Student(SASRec):
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: StudentConfig,
         context: FitContext,
     ) -> Self:
         return cls.fits(sequences, held_out_U=held_out_U, context=context)(config)
@@ -108,18 +138,18 @@ class Student(SASRec):
     @classmethod
     def fits(
         cls, sequences: Sequences, *, held_out_U: NDArray[np.int32] | None, context: FitContext
-    ) -> Callable[[Mapping[str, Any]], Self]:
+    ) -> Callable[[StudentConfig], Self]:
         """As of every ranker; the teacher is fitted and asked once for all students that want the same of it."""
         taught: dict[str, tuple[dict[str, Any], Lists]] = {}
 
-        def lesson(config: Mapping[str, Any]) -> tuple[dict[str, Any], Lists]:
-            dials = {**DEFAULTS, **config}
-            own = {name: dials[name] for name in ("accumulate", "precision", "torch_compile")} | dials["teacher"]
-            key = digest(own, dials["lists"], dials["listed"], dials["temperature"])
+        def lesson(config: StudentConfig) -> tuple[dict[str, Any], Lists]:
+            own = config.of_teacher()
+            given = own.model_dump(mode="json", exclude_unset=True)
+            key = digest(given, config.lists, config.listed, config.temperature)
             if key not in taught:
                 apart = replace(context, checkpoints=context.checkpoints and context.checkpoints / "teacher")
                 teacher = Fusion.fit(sequences, held_out_U=held_out_U, config=own, context=apart)
-                taught[key] = teacher.chosen(), ask(teacher, sequences, dials, seed=context.seed)
+                taught[key] = teacher.chosen(), ask(teacher, sequences, config, seed=context.seed)
             return taught[key]
 
         return lambda config: cls._learned(*lesson(config), sequences, held_out_U, config, context)
@@ -127,15 +157,15 @@ class Student(SASRec):
     @classmethod
     def taught(
         cls,
-        teacher: ItemRanker,
+        teacher: ItemRanker[Any],
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: StudentConfig,
         context: FitContext,
     ) -> Self:
         """A student of a teacher that is there already, fitted on the same sequences. Otherwise as `fit`."""
-        lists = ask(teacher, sequences, {**DEFAULTS, **config}, seed=context.seed)
+        lists = ask(teacher, sequences, config, seed=context.seed)
         return cls._learned(teacher.chosen(), lists, sequences, held_out_U, config, context)
 
     @classmethod
@@ -145,33 +175,35 @@ class Student(SASRec):
         lists: Lists,
         sequences: Sequences,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: StudentConfig,
         context: FitContext,
     ) -> Self:
         """A student of the `lists` of a teacher who had `chosen` so."""
-        hyper = {**cls.dials(sequences, config), "int8": False}
+        whole = cls.resolved(config, sequences).model_copy(update={"int8": False})
 
-        def loss(model: CausalEncoder, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
-            return softened(model, sequences, batch, lists, float(hyper["softness"]))
+        def loss(
+            model: StudentEncoder, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator
+        ) -> Sum:
+            return softened(model, sequences, batch, lists, config.softness)
 
-        made = cls._train(sequences, held_out_U, hyper, context, loss)
-        made._chosen["teacher"] = {**hyper["teacher"], **chosen}
-        return made.in_int8() if {**DEFAULTS, **config}["int8"] else made
+        made = cls._train(sequences, held_out_U, whole, context, loss)
+        made._chosen["teacher"] = {**config.teacher.model_dump(mode="json", exclude_unset=True), **chosen}
+        return made.in_int8() if config.int8 else made
 
     def in_int8(self) -> Self:
         """The same ranker, its weights rounded to eight bits; what attributes add to an item is folded into the table."""
-        hyper = {**self._hyper, "int8": True}
-        return type(self)(rounded(deepcopy(self.model)), self._size, self.popularity_V, hyper, self._chosen)
+        config = self.hyperparameters.model_copy(update={"int8": True})
+        return type(self)(rounded(deepcopy(self.model)), self._size, self.popularity_V, config, self._chosen)
 
 
-def ask(teacher: ItemRanker, sequences: Sequences, hyper: Mapping[str, Any], *, seed: int) -> Lists:
-    """The teacher's lists before at most `hyper["lists"]` of the events that have a history, drawn at random. What a user had is in a
+def ask(teacher: ItemRanker[Any], sequences: Sequences, config: StudentConfig, *, seed: int) -> Lists:
+    """The teacher's lists before at most `config.lists` of the events that have a history, drawn at random. What a user had is in a
     list only where users come back."""
     events = targets(sequences)
-    if len(events) > int(hyper["lists"]):
+    if len(events) > config.lists:
         rng = np.random.default_rng(seed_of(seed, "lists", 0))
-        events = np.sort(rng.choice(events, int(hyper["lists"]), replace=False))
-    listed, repeats = min(int(hyper["listed"]), sequences.items.num), has_habits(sequences)
+        events = np.sort(rng.choice(events, config.lists, replace=False))
+    listed, repeats = min(config.listed, sequences.items.num), has_habits(sequences)
     place_T = np.full(len(sequences.items_T), -1, dtype=np.int64)
     place_T[events] = np.arange(len(events))
     items_PK = np.empty((len(events), listed), dtype=np.int32)
@@ -183,7 +215,7 @@ def ask(teacher: ItemRanker, sequences: Sequences, hyper: Mapping[str, Any], *, 
         scores_UV = teacher.score(before)
         scores_UV[no_candidate(before, repeats=repeats)] = LEAST
         best_UK, items_UK = torch.from_numpy(scores_UV).topk(listed, dim=1)
-        items_PK[some], shares_PK[some] = items_UK.numpy(), (best_UK / hyper["temperature"]).softmax(dim=1).numpy()
+        items_PK[some], shares_PK[some] = items_UK.numpy(), (best_UK / config.temperature).softmax(dim=1).numpy()
     return Lists(place_T, items_PK, shares_PK)
 
 
@@ -197,7 +229,7 @@ def histories(sequences: Sequences, events_P: NDArray[np.int64]) -> Sequences:
 
 
 def softened(
-    model: CausalEncoder, sequences: Sequences, batch: NDArray[np.int64], lists: Lists, softness: float
+    model: StudentEncoder, sequences: Sequences, batch: NDArray[np.int64], lists: Lists, softness: float
 ) -> Sum:
     """Cross entropy to `softness` x the teacher's list + the rest x the item that came; to that item alone where there is no list."""
     states_MD, table_VD, events_M = model.states(sequences, batch)
@@ -215,7 +247,7 @@ def softened(
     return Sum(loss, float(len(targets_M)))
 
 
-def rounded(model: CausalEncoder) -> CausalEncoder:
+def rounded(model: E) -> E:
     """`model` itself, its weights in int8."""
     table_VD = model.table()
     if model.attributes is not None:

@@ -1,29 +1,41 @@
-"""Pure singular value decomposition: a user's profile projected on the leading right singular vectors of all profiles (Cremonesi,
-Koren & Turrin, RecSys 2010). A new user needs no training.
+"""Pure SVD: a user's profile projected on the leading right singular vectors of all profiles.
+
+Cremonesi, Koren & Turrin, RecSys 2010. A new user needs no training.
 
 Shapes: U users · V items, rows 1 … V · D width.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recommender.engine.context import FitContext
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Hyperparameters, Range
+from recommender.models.next_item.fields import HalfLife
 from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {"width": 128, "power": 0.2, "half_life": 2.0}
-"""width: singular vectors kept · power: profiles are divided by an item's users to this power · half_life: of a user's events, in events."""
-SEARCHED: Space = {"width": Range(16, 512, log=True), "power": Range(0.0, 1.0), "half_life": Range(0.2, 20.0, log=True)}
+POPULARITY_WEIGHT = np.float32(1e-6)
+"""Weight of popularity beside the projection. It is too small to reorder items and only breaks ties."""
 
 
-class SVD(MatrixRanker):
-    """Projection on what profiles have in common."""
+class SVDConfig(Hyperparameters):
+    """Hyperparameters of SVD. The defaults were chosen by validation items of Amazon Beauty and ML-1M at once."""
+
+    width: Annotated[int, Range(16, 512, log=True)] = Field(128, ge=1, description="Number of singular vectors kept.")
+    power: Annotated[float, Range(0.0, 1.0)] = Field(
+        0.2, ge=0, description="Profiles are divided by the number of an item's users to this power."
+    )
+    half_life: HalfLife = 2.0
+
+
+class SVD(MatrixRanker[SVDConfig]):
+    """Projection of a profile on the directions that profiles have in common."""
 
     name: ClassVar[str] = "svd"
+    Config: ClassVar[type[SVDConfig]] = SVDConfig
 
     @classmethod
     def fit(
@@ -31,35 +43,38 @@ class SVD(MatrixRanker):
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: SVDConfig,
         context: FitContext,
     ) -> Self:
-        hyper = {**DEFAULTS, **config}
+        """As `ItemRanker.fit`."""
         from scipy.sparse.linalg import svds
 
         had_UV = profiles(sequences)
         users_V = np.maximum(np.asarray(had_UV.sum(axis=0)).ravel(), 1.0)
-        weight_V = (users_V ** -float(hyper["power"])).astype(np.float32)
+        weight_V = (users_V**-config.power).astype(np.float32)
         weighted_UV = had_UV.multiply(weight_V).tocsr()
-        width, least = int(hyper["width"]), min(weighted_UV.shape)
-        if least < 2 or not weighted_UV.nnz:  # nothing to decompose: every user gets what is popular
+        least = min(weighted_UV.shape)
+        if least < 2 or not weighted_UV.nnz:  # nothing to decompose: every user gets the popular items
             right_DV = np.zeros((1, weighted_UV.shape[1]), dtype=np.float32)
         else:
             start = np.random.default_rng(context.seed).normal(size=least).astype(np.float32)
-            _, _, right_DV = svds(weighted_UV, k=min(width, least - 1), v0=start)
+            # svds finds fewer vectors than the smaller side of the matrix.
+            _, _, right_DV = svds(weighted_UV, k=min(config.width, least - 1), v0=start)
         factors_VD = np.ascontiguousarray(right_DV.T, dtype=np.float32)
-        nobodys_V = np.diff(had_UV.tocsc().indptr) == 0
-        factors_VD[nobodys_V] = 0.0  # the solver's rounding would give them an order
-        return cls({"factors_VD": factors_VD, "weight_V": weight_V, "popularity_V": popularity(sequences)}, hyper)
+        without_users_V = np.diff(had_UV.tocsc().indptr) == 0
+        factors_VD[without_users_V] = 0.0  # the solver's rounding errors would give these items an order
+        return cls({"factors_VD": factors_VD, "weight_V": weight_V, "popularity_V": popularity(sequences)}, config)
 
     def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
         scores_UV: NDArray[np.float32] = self.user_vectors(sequences) @ self.item_vectors().T
-        scores_UV += np.float32(1e-6) * self.arrays["popularity_V"]
+        scores_UV += POPULARITY_WEIGHT * self.arrays["popularity_V"]
         return scores_UV
 
     def item_vectors(self) -> NDArray[np.float32]:
+        """The right singular vectors, float32 [V + 1, D]."""
         return self.arrays["factors_VD"]
 
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
-        asked_UV = profiles(sequences, half_life=float(self._hyper["half_life"])).multiply(self.arrays["weight_V"])
+        """The users' profiles in the space of the singular vectors, float32 [U, D]."""
+        asked_UV = profiles(sequences, half_life=self.hyperparameters.half_life).multiply(self.arrays["weight_V"])
         return np.asarray(asked_UV.dot(self.arrays["factors_VD"]), dtype=np.float32)

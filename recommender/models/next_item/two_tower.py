@@ -8,51 +8,44 @@ of how often they are drawn (Yi et al., RecSys 2019).
 Shapes: T events · R rivals of a batch · M targets · L last items · D width · V items, row 0 is no item · P pairs of item and attribute · U users.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Choices, Range
 from recommender.engine.loop import Sum
 from recommender.engine.softmax import linear_cross_entropy
-from recommender.models.next_item import neural
 from recommender.models.next_item.attributes import AttributeMeans
-from recommender.models.next_item.neural import (
-    TRAINING,
-    Network,
-    NeuralRanker,
-    Size,
-    before,
-    check,
-    shuffled,
-    targets,
-    users_of,
-)
+from recommender.models.next_item.fields import Batch, Dropout, Width
+from recommender.models.next_item.histories import before, shuffled, targets, users_of
+from recommender.models.next_item.network import NeuralConfig, Size
+from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {
-    **TRAINING,
-    "width": 64,
-    "hidden": 128,
-    "length": 50,
-    "dropout": 0.3,
-    "item_dropout": 0.1,
-    "softmax": "full",
-    "batch": 512,
-}
-"""hidden: width inside the towers · length: last items that are read · item_dropout: share of items that a step knows by content
-alone · softmax: "full", or "in-batch" (for very many items) · the others: `neural.TRAINING`."""
-SEARCHED: Space = {
-    **neural.SEARCHED,
-    "width": (32, 64, 128),
-    "hidden": (64, 128, 256),
-    "length": Range(5, 100, log=True),
-}
+
+class TwoTowerConfig(NeuralConfig):
+    """Hyperparameters of the two towers. The defaults are not tuned."""
+
+    dropout: Dropout = 0.3
+    width: Annotated[Width, Choices(32, 64, 128)] = 64
+    hidden: Annotated[int, Choices(64, 128, 256)] = Field(128, ge=1, description="Width of the towers' hidden layer.")
+    length: Annotated[int, Range(5, 100, log=True)] = Field(50, ge=1, description="Last items that are read.")
+    item_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of items whose own vector a training step leaves out, content alone remaining.",
+    )
+    softmax: Literal["full", "in-batch"] = Field(
+        "full",
+        description="Items that a target competes with: all with events, or the batch's targets (for very many items).",
+    )
+    batch: Batch = 512
 
 
 class Tower(nn.Module):
@@ -69,23 +62,23 @@ class Tower(nn.Module):
         return out
 
 
-class Towers(AttributeMeans):
+class Towers(AttributeMeans[TwoTowerConfig]):
     """Products of user and item vectors: log-odds of being next."""
 
     count_V: Tensor
 
-    def __init__(self, size: Size, hyper: Mapping[str, Any]) -> None:
-        super().__init__(size, hyper)
-        width, self.length, self.batch = int(hyper["width"]), int(hyper["length"]), int(hyper["batch"])
-        self.dropout, self.item_dropout = float(hyper["dropout"]), float(hyper["item_dropout"])
-        self.in_batch = hyper["softmax"] == "in-batch"
+    def __init__(self, size: Size, config: TwoTowerConfig) -> None:
+        super().__init__(size, config)
+        width, self.length, self.batch = config.width, config.length, config.batch
+        self.dropout, self.item_dropout = config.dropout, config.item_dropout
+        self.in_batch = config.softmax == "in-batch"
         self.items = nn.Embedding(size.items + 1, width)
         self.attributes = nn.Embedding(size.attributes, width)
         for table in (self.items, self.attributes):
             nn.init.normal_(table.weight, std=width**-0.5)
         self.age_L = nn.Parameter(torch.zeros(self.length))
-        self.user_tower = Tower(width, int(hyper["hidden"]), self.dropout)
-        self.item_tower = Tower(width, int(hyper["hidden"]), 0.0)
+        self.user_tower = Tower(width, config.hidden, self.dropout)
+        self.item_tower = Tower(width, config.hidden, 0.0)
         self.hold_attributes(size)
         self.register_buffer("count_V", torch.zeros(size.items + 1))
 
@@ -144,11 +137,12 @@ class Towers(AttributeMeans):
         return scores_UV
 
 
-class TwoTower(NeuralRanker):
+class TwoTower(NeuralRanker[TwoTowerConfig]):
     """Products of a user tower's and an item tower's vectors."""
 
     name: ClassVar[str] = "two_tower"
-    network: ClassVar[type[Network]] = Towers
+    Config: ClassVar[type[TwoTowerConfig]] = TwoTowerConfig
+    network: ClassVar[type[Towers]] = Towers
     model: Towers
 
     @torch.inference_mode()
@@ -160,7 +154,7 @@ class TwoTower(NeuralRanker):
     @torch.inference_mode()
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
         """float32 [U, D]; zeros for a user without events."""
-        check(sequences, self._size, self.name)
+        self.require_known(sequences)
         out_UD = np.zeros((sequences.num_users, self.model.items.embedding_dim), dtype=np.float32)
         users, features_VD = np.flatnonzero(sequences.lengths_U > 0), self.model.features()
         out_UD[users] = self.model.user_vectors(sequences.take(users), features_VD).numpy()

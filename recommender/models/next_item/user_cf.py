@@ -1,17 +1,20 @@
-"""User-based collaborative filtering: what the most similar users had (Resnick et al., CSCW 1994), similarity the cosine of profiles
-in which rare items weigh more (Breese et al., UAI 1998). A new user is compared like all others.
+"""User-based collaborative filtering: what the most similar users had (Resnick et al., CSCW 1994).
 
-Shapes: U users · W users fitted on · V items, rows 1 … V.
+Similarity is the cosine of profiles in which rare items weigh more (Breese et al., UAI 1998). A new user is compared like all
+others.
+
+Shapes: U users · W users of the fit · V items, rows 1 … V.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recommender.engine.context import FitContext
-from recommender.engine.hyperparameters import Range, Space
+from recommender.engine.hyperparameters import Hyperparameters, Range
+from recommender.models.next_item.fields import HalfLife
 from recommender.models.next_item.linear import (
     MatrixRanker,
     largest_of_each_row,
@@ -23,19 +26,27 @@ from recommender.models.next_item.linear import (
 )
 from recommender.sequences import Sequences
 
-DEFAULTS: dict[str, Any] = {"neighbours": 50, "half_life": 1.5, "power": 1.0}
-"""neighbours: how many users speak · half_life: in events, 0 is no decay · power: of the similarity when votes are added."""
-SEARCHED: Space = {
-    "neighbours": Range(10, 500, log=True),
-    "half_life": Range(0.2, 20.0, log=True),
-    "power": Range(0.0, 2.0),
-}
+POPULARITY_WEIGHT = np.float32(1e-4)
+"""Weight of popularity beside the votes. It is too small to reorder items with votes and ranks those without."""
 
 
-class UserCF(MatrixRanker):
-    """The votes of a user's neighbours."""
+class UserCFConfig(Hyperparameters):
+    """Hyperparameters of user-based filtering. The defaults were chosen by validation items of Beauty and ML-1M at once."""
+
+    neighbours: Annotated[int, Range(10, 500, log=True)] = Field(
+        50, ge=1, description="Most similar users whose items are counted."
+    )
+    half_life: HalfLife = 1.5
+    power: Annotated[float, Range(0.0, 2.0)] = Field(
+        1.0, ge=0, description="Power of the similarity by which a neighbour's items are weighted."
+    )
+
+
+class UserCF(MatrixRanker[UserCFConfig]):
+    """Weighted counts of the most similar users' items."""
 
     name: ClassVar[str] = "user_cf"
+    Config: ClassVar[type[UserCFConfig]] = UserCFConfig
 
     @classmethod
     def fit(
@@ -43,26 +54,28 @@ class UserCF(MatrixRanker):
         sequences: Sequences,
         *,
         held_out_U: NDArray[np.int32] | None,
-        config: Mapping[str, Any],
+        config: UserCFConfig,
         context: FitContext,
     ) -> Self:
-        hyper = {**DEFAULTS, **config}
+        """As `ItemRanker.fit`."""
         had_WV = profiles(sequences)
         users_V = np.maximum(np.asarray((had_WV > 0).sum(axis=0)).ravel(), 1)
         arrays = {"rarity_V": np.log1p(sequences.num_users / users_V).astype(np.float32)}
-        return cls({**packed("had", had_WV), **arrays, "popularity_V": popularity(sequences)}, hyper)
+        return cls({**packed("had", had_WV), **arrays, "popularity_V": popularity(sequences)}, config)
 
     def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
+        config = self.hyperparameters
         had_WV, rarity_V = unpacked("had", self.arrays), self.arrays["rarity_V"]
         known_WV = rows_of_unit_length(had_WV.multiply(rarity_V).tocsr())
-        asked_UV = profiles(sequences, half_life=float(self._hyper["half_life"])).multiply(rarity_V).tocsr()
+        asked_UV = profiles(sequences, half_life=config.half_life).multiply(rarity_V).tocsr()
         alike_UW = rows_of_unit_length(asked_UV).dot(known_WV.T).tocsr()
         if sequences.users_U is not None:
+            # A user of the fit is not a neighbour of itself.
             own_UW = np.repeat(sequences.users_U, np.diff(alike_UW.indptr))
             alike_UW.data[alike_UW.indices == own_UW] = 0.0
             alike_UW.eliminate_zeros()
-        nearest_UW = largest_of_each_row(alike_UW, int(self._hyper["neighbours"]))
-        nearest_UW.data **= float(self._hyper["power"])
+        nearest_UW = largest_of_each_row(alike_UW, config.neighbours)
+        nearest_UW.data **= config.power
         votes_UV: NDArray[np.float32] = np.asarray(nearest_UW.dot(had_WV).todense(), dtype=np.float32)
-        votes_UV += np.float32(1e-4) * self.arrays["popularity_V"]
+        votes_UV += POPULARITY_WEIGHT * self.arrays["popularity_V"]
         return votes_UV

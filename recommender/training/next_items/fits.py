@@ -20,10 +20,11 @@ from recommender.engine import processes
 from recommender.engine.context import FitContext
 from recommender.engine.cost import Stopwatch
 from recommender.engine.guard import enough_memory
+from recommender.engine.hyperparameters import Hyperparameters
 from recommender.engine.precision import cpu_has_units
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
-from recommender.models.next_item import ItemRanker, item_ranker_class, item_ranker_module, require_dials
+from recommender.models.next_item import ItemRanker, item_ranker_class, item_ranker_module
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.code_identity import code_identity
 from recommender.storage.manifest import digest
@@ -45,21 +46,21 @@ class JudgedFit:
         facts: The request and its cost as JSON values: ranker, train_on, seed, config, chosen, seconds, memory.
     """
 
-    ranker: ItemRanker
+    ranker: ItemRanker[Any]
     validation: Ranks | None
     test: Ranks
     chosen: dict[str, Any]
     facts: dict[str, Any]
 
 
-def require_hyperparameters(ranker: str, given: Mapping[str, Any]) -> None:
-    """Check the hyperparameters that differ from the defaults of `ranker`.
+def hyperparameters_of(ranker: str, given: Mapping[str, Any]) -> Hyperparameters:
+    """The configuration of `ranker` with the values `given` and its defaults for the rest.
 
     Raises:
         BundleError: No ranker has this name.
         SettingsError: A hyperparameter is unknown, or its value is not allowed.
     """
-    require_dials(ranker, given)
+    return item_ranker_class(ranker).Config.parse(given, owner=ranker)
 
 
 def fit_ranker(
@@ -70,7 +71,7 @@ def fit_ranker(
     hyperparameters: Mapping[str, Any],
     context: FitContext,
     place: str = "",
-) -> ItemRanker:
+) -> ItemRanker[Any]:
     """Fit `ranker` on all events of `sequences`.
 
     Args:
@@ -88,10 +89,9 @@ def fit_ranker(
     """
     if context.checkpoints is not None:
         context = replace(context, checkpoints=context.checkpoints / place)
+    config = hyperparameters_of(ranker, hyperparameters)
     with enough_memory(ranker, context.device):
-        return item_ranker_class(ranker).fit(
-            sequences, held_out_U=held_out_U, config=dict(hyperparameters), context=context
-        )
+        return item_ranker_class(ranker).fit(sequences, held_out_U=held_out_U, config=config, context=context)
 
 
 def fit_and_judge(
@@ -113,7 +113,7 @@ def fit_and_judge(
         TrainingError, DeviceError: As `fit_ranker`; also where memory does not suffice to judge.
     """
     context, given = context or FitContext(), dict(hyperparameters or {})
-    require_hyperparameters(ranker, given)
+    hyperparameters_of(ranker, given)  # refused before anything is split or fitted
     split, stopwatch = LeaveOneOut.of(sequences), Stopwatch(context)
     context = replace(context, progress=stopwatch.on_progress)
     fitted = fit_ranker(split.train, ranker, held_out_U=split.validation_U, hyperparameters=given, context=context)
@@ -160,7 +160,7 @@ def judge_cold_items(
         SettingsError, TrainingError, DeviceError: As `fit_and_judge`.
     """
     context, given = context or FitContext(), dict(hyperparameters or {})
-    require_hyperparameters(ranker, given)
+    hyperparameters_of(ranker, given)  # refused before anything is split or fitted
     split = cold_split(sequences, seed=context.seed)
     fitted = fit_ranker(
         split.train, ranker, held_out_U=split.validation_U, hyperparameters=given, context=context, place="cold"

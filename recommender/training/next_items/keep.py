@@ -59,7 +59,7 @@ def fit_and_keep(
     return None if outputs.program is None else export_program(kept, sequences, outputs)
 
 
-def export_program(ranker: ItemRanker, sequences: Sequences, outputs: Outputs) -> float:
+def export_program(ranker: ItemRanker[Any], sequences: Sequences, outputs: Outputs) -> float:
     """Write `ranker` as a program, compare both on some users, and return the largest difference of a score."""
     assert outputs.program is not None
     some = sequences.take(np.arange(min(USERS_COMPARED, sequences.num_users)))

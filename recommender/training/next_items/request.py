@@ -13,7 +13,7 @@ from recommender.models.next_item import item_ranker_class
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.code_identity import HASH_DIGITS, code_identity
 from recommender.storage.manifest import digest, sha256
-from recommender.training.next_items.fits import checkpoint_folder, fitting_code, require_hyperparameters
+from recommender.training.next_items.fits import checkpoint_folder, fitting_code, hyperparameters_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class FitRequest:
             SettingsError: A hyperparameter or the seed is not allowed, or the ranker does not train on this device.
             DeviceError: The machine lacks the device.
         """
-        require_hyperparameters(self.ranker, self.hyperparameters)
+        hyperparameters_of(self.ranker, self.hyperparameters)
         if self.seed < 0:
             raise SettingsError(f"seed must be 0 or more (got {self.seed})")
         require_device(item_ranker_class(self.ranker), self.device)

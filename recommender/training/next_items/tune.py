@@ -11,10 +11,10 @@ from recommender.engine.guard import enough_memory
 from recommender.engine.search import COST, search, suggest, write_trials
 from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import judge
-from recommender.models.next_item import item_ranker_class, searched_of
+from recommender.models.next_item import item_ranker_class
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import digest, write_text
-from recommender.training.next_items.fits import fitting_code, require_hyperparameters
+from recommender.training.next_items.fits import fitting_code, hyperparameters_of
 from recommender.training.next_items.outputs import Outputs
 from recommender.training.next_items.request import FitRequest
 
@@ -97,28 +97,28 @@ def search_hyperparameters(
         TrainingError: No trial could be trained.
     """
     split, cls, given = LeaveOneOut.of(sequences), item_ranker_class(ranker), dict(hyperparameters)
-    space = {name: among for name, among in searched_of(ranker).items() if name not in given}
+    searched = cls.Config.search_space()
+    space = {name: among for name, among in searched.items() if name not in given}
     if not space:
         raise SettingsError(
             f"{ranker}: nothing is left to search, because every hyperparameter with a search space is set "
-            f"({', '.join(searched_of(ranker)) or 'it has none'})"
+            f"({', '.join(searched) or 'it has none'})"
         )
     without_checkpoints = replace(context, checkpoints=None)
     fit = cls.fits(split.train, held_out_U=split.validation_U, context=without_checkpoints)
 
     def objective(trial: Any) -> float:
-        tried = {**given, **suggest(trial, space)}
-        require_hyperparameters(ranker, tried)
+        tried = hyperparameters_of(ranker, {**given, **suggest(trial, space)})
         with enough_memory(ranker, context.device):
             return float(judge(fit(tried), split.train, split.validation_U).ndcg_U().mean())
 
-    defaults = cls.dials(split.train, given)
+    defaults = cls.resolved(hyperparameters_of(ranker, given), split.train)
     result = search(
         study,
         f"{ranker}-{digest(data, context.seed, given, fitting_code(ranker))[:12]}",
         objective,
         trials=trials,
-        start={name: defaults[name] for name in space},
+        start={name: getattr(defaults, name) for name in space},
         seed=context.seed,
         direction="maximize",
     )
