@@ -35,5 +35,5 @@ def note_reading(data: str, ranker: str, train_on: str, seed: int, *, readings: 
 
 
 def report_path(complete: Path, *, is_complete: bool) -> Path:
-    """Where a report goes: `complete`, or beside it NAME-part.json for a run of some rows, which leaves the full table."""
+    """Where a report goes: `complete`, or NAME-part.json beside it for a run of some rows, so the full table stays."""
     return complete if is_complete else complete.with_name(f"{complete.stem}-part{complete.suffix}")

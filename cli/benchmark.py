@@ -26,7 +26,8 @@ app = typer.Typer(
 WARNINGS = {
     "targets_seen_before": "users took an item last that they had before; "
     "next-items ask names such items with --seen only",
-    "targets_tied_in_time": "users' last two events have the same time; `pos`, or else the file's order, says which is last",
+    "targets_tied_in_time": "users' last two events have the same time; "
+    "`pos`, or else the file's order, says which is last",
     "items_without_events": "items are in the attributes only; they compete as well",
 }
 
@@ -108,7 +109,8 @@ def _show(report: dict[str, Any], output: Path, program: Path | None) -> None:
         else f" of {counts['users']:,} (the others have fewer than three events)"
     )
     print(
-        f"{report['ranker']}, trained on {report['train_on']}: NDCG@10 {report['ndcg@10']:.4f} [{low:.4f}, {high:.4f}], "
+        f"{report['ranker']}, trained on {report['train_on']}: "
+        f"NDCG@10 {report['ndcg@10']:.4f} [{low:.4f}, {high:.4f}], "
         f"recall@10 {report['recall@10']:.4f}, {report['users']:,} users{of_all}, {counts['items']:,} items; "
         f"fitted in {report['fit_cpu_seconds']:.1f} CPU-seconds\n{output}"
     )

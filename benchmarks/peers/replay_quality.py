@@ -1,8 +1,8 @@
-"""Row `replay` of the quality benchmark: RePlay's SasRec with its full cross-entropy, trained until validation stops it. Run by RePlay's own
-Python with -P.
+"""Row `replay` of the quality benchmark: RePlay's SasRec with full cross-entropy, stopped by validation.
 
-Argument: JSON with `train` and `asked` (CSV of user, item 1 … V, pos), `validation` (.npy, each user's held-out item, 0 for none), `scores`
-(the .npy to write: float32 [users of `asked`, V + 1]), `items`, `seed`, `dials`. Prints the chosen epoch and the validation curve as JSON.
+RePlay's own Python runs it with -P. The argument is JSON with `train` and `asked` (CSV of user, item 1 … V, pos),
+`validation` (.npy, each user's held-out item, 0 for none), `scores` (the .npy to write: float32 [users of `asked`,
+V + 1]), `items`, `seed` and `dials`, the hyperparameters. It prints the validation curve as JSON.
 """
 
 import copy
@@ -25,10 +25,11 @@ from replay.nn.sequential import SasRec
 from replay.nn.transform.template import make_default_sasrec_transforms
 
 USERS = 256
+"""Users scored at a time, as memory takes them. Chosen by hand."""
 
 
 def histories(path):
-    """Each user's items less one (RePlay counts from 0), by user."""
+    """Each user's items, minus one because RePlay counts from 0."""
     events = pd.read_csv(path).sort_values(["user", "pos"])
     return (events["item"] - 1).groupby(events["user"]).agg(list)
 
@@ -48,7 +49,7 @@ def scores_of(model, asked, length, items):
 
 
 def ndcg(model, asked, wanted, length, items):
-    """NDCG@10 of the held-out items among those not seen, ties against the model."""
+    """NDCG@10 of the held-out items among the unseen ones; ties count against the model."""
     total, first = 0.0, 0
     for block in scores_of(model, asked, length, items):
         for row, scores in enumerate(block):
@@ -63,13 +64,14 @@ def ndcg(model, asked, wanted, length, items):
 
 
 class Judge(lightning.Callback):
-    """NDCG@10 of validation every so many epochs; keeps the best weights; stops after some judgements without a gain."""
+    """Judges the model by validation NDCG@10 every few epochs, keeps the best weights, and stops without a gain."""
 
     def __init__(self, asked, wanted, dials, items):
         self.asked, self.wanted, self.dials, self.items = asked, wanted, dials, items
         self.curve, self.best = [], None
 
     def on_train_epoch_end(self, trainer, module):
+        """Judge the model where it is time."""
         if (trainer.current_epoch + 1) % self.dials["judge_every"]:
             return
         self.curve.append(ndcg(module.model, self.asked, self.wanted, self.dials["length"], self.items))
@@ -81,6 +83,7 @@ class Judge(lightning.Callback):
 
 
 def main():
+    """Train, then write the scores of all users."""
     request = json.loads(sys.argv[1])
     dials, items = request["dials"], request["items"]
     torch.set_num_threads(1)

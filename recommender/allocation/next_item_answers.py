@@ -101,7 +101,8 @@ def answer(request: AnswerRequest) -> AnswerReport:
     vectors_VD = ranker.item_vectors()
     if request.vectors is not None and vectors_VD is None:
         raise SettingsError(
-            f"{request.vectors}: {ranker.name} has no vectors; leave them out, or see docs/models.md for rankers with some"
+            f"{request.vectors}: {ranker.name} has no vectors; leave them out, or fit a ranker that has some "
+            "(docs/models.md lists them)"
         )
     users, histories, left_out = read_histories(request.interactions, items, skip_unknown=request.skip_unknown)
     _require_clock(ranker, histories, request.interactions)

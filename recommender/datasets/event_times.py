@@ -20,7 +20,8 @@ TIME_COLUMNS = ("timestamp", "time", "event_timestamp", "datetime", "date")
 MICROSECONDS_OF = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
 READ_AS = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17, "nanoseconds": np.inf}
 """A column's numbers are of the first unit whose bound lies above the largest of them. Each bound is the year 5138 in
-its unit and the year 1973 in the next finer one, so times from 1973 on are read in the unit in which they were written."""
+its unit and the year 1973 in the next finer one, so times from 1973 on are read in the unit in which they were
+written."""
 DIGITS = {"%Y%m%d": 1, "%Y%m%d%H": 10**2, "%Y%m%d%H%M": 10**4, "%Y%m%d%H%M%S": 10**6}
 """Times that are written as digits, and how far each format's numbers are shifted against those of whole days."""
 DAYS_FROM, DAYS_TO = 19000101, 21001232
@@ -40,8 +41,8 @@ def order_of(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None,
         times_T = times_of(frame, path)
         if times_T is None:
             raise SourceError(
-                f"{path}: neither 'pos' nor a timestamp ({', '.join(TIME_COLUMNS)}), so the order of events is unknown; "
-                "add one of these columns"
+                f"{path}: neither 'pos' nor a timestamp ({', '.join(TIME_COLUMNS)}), so the order of events is "
+                "unknown; add one of these columns"
             )
         return times_T, times_T
     require_column(frame, "pos", path)
@@ -84,7 +85,7 @@ def times_of(frame: pd.DataFrame, path: Path) -> NDArray[np.int64] | None:
 
 
 def _from_numbers(numbers: "pd.Series[Any]", values: "pd.Series[Any]", path: Path) -> NDArray[np.int64]:
-    """Numbers since 1970 in one unit, by their size, or times written as digits (20260131) where every number is one."""
+    """Numbers since 1970 in one unit, by their size, or times written as digits where every number is one."""
     refuse_rows(~np.isfinite(numbers.to_numpy(dtype=np.float64)), "is not finite; write the event's time", values, path)
     digits = _from_digits(numbers)
     if digits is not None:
@@ -105,7 +106,7 @@ def _from_numbers(numbers: "pd.Series[Any]", values: "pd.Series[Any]", path: Pat
 
 
 def _from_digits(numbers: "pd.Series[Any]") -> NDArray[np.int64] | None:
-    """Times written as digits, from 20260131 (a day) to 20260131235959 (a second); None where some number is not one."""
+    """Times written as digits, 20260131 (a day) to 20260131235959 (a second); None where some number is not one."""
     for written, shift in DIGITS.items():
         if numbers.between(DAYS_FROM * shift, DAYS_TO * shift).all():
             parsed = pd.to_datetime(numbers.astype(np.int64).astype(str), errors="coerce", format=written)

@@ -19,9 +19,9 @@ from recommender.sequences import LeaveOneOut, Sequences
 from recommender.sequences.ranks import full_ranks
 
 FEWEST_COLD_ITEMS = 20
-"""Among ten items or fewer every ranker's recall@10 is 1, so figures of few cold items say nothing. Twice that, by hand."""
+"""Twice ten, by hand: among ten items or fewer every ranker's recall@10 is 1, so figures of few say nothing."""
 COLD_SHARE = 0.05
-"""Share of the items that is held out: enough to judge by, and few enough to leave training as it is. Chosen by hand."""
+"""Share of items held out: enough to judge by, and few enough to leave training as it is. Chosen by hand."""
 SALT = 0xC01D
 """Keeps the draw of cold items apart from whatever else is drawn from the same seed."""
 

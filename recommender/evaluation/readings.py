@@ -1,4 +1,4 @@
-"""The log of test readings: one JSON object a line each time a ranker is judged on a test that must not choose anything."""
+"""The log of test readings: a line of JSON each time a ranker is judged on a test that must not choose anything."""
 
 import json
 from collections.abc import Mapping

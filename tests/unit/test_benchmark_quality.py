@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.ml_100k import MEMBER
-from benchmarks.quality import as_judged, difference
+from benchmarks.quality_differences import difference
+from benchmarks.sets import as_judged
 from recommender.errors import SettingsError, SourceError
 
 
@@ -43,7 +44,7 @@ def test_complete_journey_is_a_set_with_times_and_attributes(tmp_path: Path) -> 
     assert (np.diff(sequences.times_T)[same_user] >= 0).all()
     pairs = rows_T * (sequences.items.num + 1) + sequences.items_T
     assert len(np.unique(pairs)) == len(pairs)
-    with pytest.raises(SettingsError, match="'moon' is no set"):
+    with pytest.raises(SettingsError, match=r"'moon'.*reseller"):
         as_judged(tmp_path, "moon")
 
 
@@ -60,5 +61,5 @@ def test_movielens_100k_is_read_from_the_wheel_that_carries_it(tmp_path: Path, m
     assert [sequences.items.ids[row - 1] for row in sequences.items_T] == ["8", "7"]
     assert sequences.has_clock
     monkeypatch.setenv("PIP_ARGS", f"--no-index --find-links {tmp_path / 'nothing'}")
-    with pytest.raises(SourceError, match=r"ml-100k: recbole==1\.2\.1 cannot be fetched"):
+    with pytest.raises(SourceError, match=r"ml-100k: .*recbole==1\.2\.1"):
         as_judged(tmp_path, "ml-100k")

@@ -13,6 +13,7 @@ from next_item_benchmark import benchmark_file
 from benchmarks import ablation, compression, quality
 from benchmarks.ablation import left_out, parts, rows_of
 from benchmarks.compression import measure
+from benchmarks.sets import as_judged
 from recommender.engine.context import FitContext
 from recommender.errors import SettingsError
 from recommender.models.next_item.fusion import Fusion
@@ -222,7 +223,7 @@ def test_a_program_is_refused_before_anything_is_fitted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("data", "users", "clock"), [("fashions", 2000, True), ("reseller", 501, False)])
 def test_a_generated_set_is_always_the_same(data: str, users: int, clock: bool) -> None:
-    one, again = (quality.as_judged(Path(), data) for _ in range(2))
+    one, again = (as_judged(Path(), data) for _ in range(2))
     np.testing.assert_array_equal(one.items_T, again.items_T)
     assert one.num_users == users
     assert one.has_clock == clock

@@ -56,7 +56,8 @@ class Outputs:
             require_study(self.study)
             if processes.started() > 1:
                 raise SettingsError(
-                    "a search runs in one process: leave out torchrun, or set the hyperparameters and leave out the trials"
+                    "a search runs in one process: leave out torchrun, or set the hyperparameters and leave out "
+                    "the trials"
                 )
         require_apart((request.interactions, request.attributes), self._written(), replaced=self.bundle)
         if self.bundle is not None:
