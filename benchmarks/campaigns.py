@@ -106,7 +106,8 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
             ranker, seconds = bundle.load(place / "bundle"), float(bundle.lineage(place / "bundle")["fit_seconds"])
         except CorruptFileError:
             started = time.perf_counter()
-            fitted = fit_at(ranker_class(name), data, test.starts, hyperparameters, context)
+            cls = ranker_class(name)
+            fitted = fit_at(cls, data, test.starts, cls.Config.parse(hyperparameters, owner=name), context)
             seconds = time.perf_counter() - started
             bundle.save(fitted, place / "bundle", lineage={"fit_seconds": seconds, "data_hash": data.data_hash})
             ranker = bundle.load(place / "bundle")

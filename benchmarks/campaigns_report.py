@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.measured_on import measured_on
 from recommender.evaluation.document import Estimate
 from recommender.evaluation.intervals import Bootstrap, Resampled, resample
-from recommender.evaluation.metrics import Judged
+from recommender.evaluation.metrics import ScoredPairs
 from recommender.evaluation.pairs import PeriodPairs, column
 from recommender.features.training_set import TrainingSet
 
@@ -45,7 +45,7 @@ class Row:
 def report_of(rows: Sequence[Row], data: TrainingSet, test: PeriodPairs, *, seed: int) -> dict[str, Any]:
     """All rows with their intervals, overall and by campaign type: the content of campaigns.json."""
     redeemed_N = test.labels.redeemed_N.astype(np.float64)
-    judged = {row.ranker: Judged(redeemed_N, row.score_N, test.users_N) for row in rows if row.score_N is not None}
+    judged = {row.ranker: ScoredPairs(redeemed_N, row.score_N, test.users_N) for row in rows if row.score_N is not None}
     bootstrap = Bootstrap(seed=seed)
     overall = resample(judged, bootstrap, METRICS)
     types_N = np.array([str(value) for value in column(data, "campaign_type")[test.mask].tolist()], dtype=object)
@@ -53,7 +53,7 @@ def report_of(rows: Sequence[Row], data: TrainingSet, test: PeriodPairs, *, seed
     for kind in sorted(set(types_N.tolist())):
         mask_N = types_N == kind
         part = {
-            name: Judged(one.redeemed_N[mask_N], one.score_N[mask_N], one.users_N[mask_N])
+            name: ScoredPairs(one.redeemed_N[mask_N], one.score_N[mask_N], one.users_N[mask_N])
             for name, one in judged.items()
         }
         by_type[kind] = (resample(part, bootstrap, METRICS), int(mask_N.sum()), int(redeemed_N[mask_N].sum()))

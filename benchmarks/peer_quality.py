@@ -64,7 +64,7 @@ def run_peer(sequences: Sequences, peer: str, *, seed: int, config: dict[str, An
         _write(split.train_and_validation, asked, files["asked"])
         np.save(files["validation.npy"], split.validation_U)
         given = {name.removesuffix(".npy"): path for name, path in files.items()}
-        request = {**given, "items": sequences.items.num, "seed": seed, "dials": chosen}
+        request = {**given, "items": sequences.items.num, "seed": seed, "hyperparameters": chosen}
         facts = answer_of([str(python), "-P", str(SCRIPT.resolve()), json.dumps(request)], Path(folder))
         ranks = _ranks(np.load(files["scores.npy"], mmap_mode="r"), split, asked)
     seconds = round(_children_seconds() - before, 2)

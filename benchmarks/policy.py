@@ -49,7 +49,7 @@ def learned(world: BanditWorld, decisions: LoggedDecisions, seed: int, **hyperpa
         decisions.propensities_N,
         decisions.rewards_N,
         num_actions=world.num_actions,
-        config=hyperparameters,
+        config=PolicyHead.Config.parse(hyperparameters, owner=PolicyHead.name),
         context=FitContext(seed=seed),
     )
 
@@ -61,7 +61,7 @@ def supervised(world: BanditWorld, decisions: LoggedDecisions, seed: int) -> Rew
         decisions.actions_N,
         decisions.rewards_N > 0,
         num_actions=world.num_actions,
-        config={},
+        config=RewardModel.Config(),
         context=FitContext(seed=seed),
     )
 

@@ -22,8 +22,9 @@ from recommender.storage.home import Home
 from recommender.storage.manifest import write_text
 from serving import config
 from serving.archive import MODEL_NAME, write_archive
-from serving.deployer.deploy import serve
-from serving.deployer.torchserve import TorchServe, free_port
+from serving.deployer.endpoint import serve
+from serving.deployer.management import TorchServe
+from serving.deployer.torchserve import free_port
 
 NO_OP = b"""class NoOp:
     def initialize(self, context):

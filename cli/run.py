@@ -69,7 +69,7 @@ def _ended(number: int, frame: FrameType | None) -> None:
 
 def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Step:
     """Start the real endpoint, ask it for a heavy, a light and an unknown shopper, and stop what was started."""
-    from serving.deployer.deploy import serve
+    from serving.deployer.endpoint import serve
 
     title = "Serve and answer three shoppers"
     console.print(f"  … {title}", highlight=False)

@@ -13,7 +13,7 @@ def serve_until_stopped(settings: Settings) -> None:
     Raises:
         ServingError: a port is busy, there is no champion, or nothing can be loaded; nothing is left running.
     """
-    from serving.deployer.deploy import serve
+    from serving.deployer.endpoint import serve
 
     def ended(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -36,6 +36,6 @@ def serve_until_stopped(settings: Settings) -> None:
 
 def stop_running(settings: Settings) -> None:
     """Stop what `serve` started, from any shell."""
-    from serving.deployer.deploy import stop
+    from serving.deployer.endpoint import stop
 
     print("stopped" if stop(settings) else "nothing was running")

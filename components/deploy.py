@@ -11,9 +11,11 @@ def deploy(settings: str, version: str, reason: str, note: Output[Markdown]):
     """Start the canary in the registry; every serving replica follows the registry and swaps without losing a request."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.registry import Registry
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:deploy")
     chosen = settings_from_json(settings)
     share = chosen.serving.canary_share
     Registry(chosen.home).start_canary(version, share, verdict={"decision": "PROMOTE", "reason": reason})

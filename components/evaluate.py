@@ -21,9 +21,11 @@ def evaluate(
     """Measure every version on the gate's campaigns and on the final test, with intervals; the page shows all of it."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.promotion.versions import evaluate_versions
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:evaluate")
     chosen, outputs = settings_from_json(settings), {"output": Path(evaluation.path), "page": Path(page.path)}
     measured = evaluate_versions(
         Path(training_set.path), champion=champion, challenger=challenger, others=others, settings=chosen, **outputs

@@ -19,15 +19,13 @@ def publish_evaluation(
     """Publish what `recommender report` shows."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.settings import settings_from_json
     from recommender.storage.home import Home
     from recommender.storage.published import publish
 
+    logs.configure(process="step:publish_evaluation")
     names = Home.of(settings_from_json(settings)).published
-    sources = {
-        names.evaluation: Path(evaluation.path),
-        names.verdict: Path(verdict.path),
-        names.evaluation_page: Path(evaluation_page.path),
-        names.training_page: Path(training_page.path),
-    }
-    publish(names, sources, run=run, data_hash=data_hash)
+    sources = {names.evaluation: evaluation, names.verdict: verdict}
+    sources |= {names.evaluation_page: evaluation_page, names.training_page: training_page}
+    publish(names, {name: Path(one.path) for name, one in sources.items()}, run=run, data_hash=data_hash)

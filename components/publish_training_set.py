@@ -13,10 +13,12 @@ def publish_training_set(
     """Publish what `recommender tune` and people read, also where the steps that made it came from the cache."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.settings import settings_from_json
     from recommender.storage.home import Home
     from recommender.storage.published import publish
 
+    logs.configure(process="step:publish_training_set")
     names = Home.of(settings_from_json(settings)).published
     sources = {
         names.training_set: Path(training_set.path),

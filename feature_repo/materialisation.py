@@ -6,7 +6,6 @@ new ones are complete, and running the step again ends where an undisturbed run 
 
 import fcntl
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definit
 from feature_repo.environment import open_store, store_folder
 from feature_repo.online import forget_others, newest_rows, packed_rows, write_online
 from feature_repo.online_stores import writer_of
+from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
 
-logger = logging.getLogger(__name__)
+log = logs.get(__name__)
 OFFLINE_VARIABLE = "FEATURE_STORE_OFFLINE"
 KEPT_LAYOUTS = 2
 """The new layout and the one before it: while a run replaces the values, the online store holds both."""
@@ -87,9 +87,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         write_online(store, definitions, rows, packed)
         removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
         install_catalogue(features / "catalogue", Home.of(settings).catalogue, catalogue_hash)
-    logger.info(
-        "materialised %d users, %d portrait features; %d stale rows removed", rows.num_rows, len(names), removed
-    )
+    log.info("materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
     return folder
 
 
@@ -199,7 +197,7 @@ def _announce(schema: ServingSchema, folder: Path) -> None:
     try:
         known = ServingSchema.load(folder).layouts
     except FeatureStoreError as error:
-        logger.info("no earlier serving schema is kept: %s", error)
+        log.info("no earlier serving schema kept", problem=str(error))
     (names,) = schema.layouts
     layouts = (names, *(layout for layout in known if layout != names))[:KEPT_LAYOUTS]
     replace(schema, layouts=layouts).save(folder)
@@ -216,7 +214,6 @@ def _set_broken_registry_aside(registry: Path) -> None:
         Registry().ParseFromString(registry.read_bytes())
     except DecodeError:
         aside = registry.with_suffix(".broken")
-        logger.warning(
-            "%s is not a registry (a run was killed while writing it); moved to %s and made anew", registry, aside
-        )
+        # A run was killed while Feast wrote the file.
+        log.warning("Feast's registry is damaged and made anew", registry=str(registry), moved_to=str(aside))
         registry.replace(aside)

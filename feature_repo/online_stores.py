@@ -1,6 +1,6 @@
 """Online stores as the materialise step writes them: what Feast is told about each, and what Feast does not do itself.
 
-Adding a store takes three files: a class and a line of `WRITERS` here, what reads it (`serving.feature_client.READERS`), and its
+Adding a store takes three files: a class and a line of `WRITERS` here, what reads it (`serving.online_store.client.READERS`), and its
 name and address in `recommender.settings.StoreSettings`.
 """
 

@@ -1,5 +1,15 @@
 """Every error that the platform raises on purpose. A message says what was wrong, where, and what to do."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """End of a message about an unknown `name`: the nearest known one, or all where none is near."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
 
 class RecommenderError(Exception):
     """Base of all errors raised on purpose: the command line prints its message and exits with 2, without a traceback."""

@@ -28,7 +28,7 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 Milliseconds = Annotated[int, Field(ge=1, le=60_000)]
 """At most a minute: no shopper waits longer, and a larger number was most likely meant in another unit."""
 OnlineStoreName = Literal["sqlite", "redis"]
-"""The online stores. Each has a reader (`serving.feature_client.READERS`) and a writer (`feature_repo.online_stores.WRITERS`)."""
+"""The online stores. Each has a reader (`serving.online_store.client.READERS`) and a writer (`feature_repo.online_stores.WRITERS`)."""
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Keys from the outermost section to a value."""

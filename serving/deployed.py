@@ -1,4 +1,4 @@
-"""Which versions answer now: written by the deployer when they are ready, followed by the gateway."""
+"""Which versions answer now: the deployer writes this state when they are ready, and the gateway follows it."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -10,23 +10,27 @@ from recommender.storage.manifest import write_text
 
 @dataclass(frozen=True)
 class Deployed:
-    """Versions with live workers. `failed`: what the registry wants but could not be loaded, with the reason."""
+    """Versions with live workers."""
 
     champion: str | None = None
     canary: str | None = None
     canary_share: float = 0.0
+    """Share of the users that get the canary."""
     failed: dict[str, str] = field(default_factory=dict)
+    """Versions that the registry wants but that could not be loaded, each with the reason."""
 
     @property
     def versions(self) -> tuple[str, ...]:
+        """Champion and canary, as far as there are any."""
         return tuple(version for version in (self.champion, self.canary) if version is not None)
 
     def save(self, state: Path) -> None:
+        """Write the state into the folder `state`, whole or not at all."""
         write_text(ServingState(state).deployed, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def load(cls, state: Path) -> "Deployed":
-        """What is deployed; nothing where no deployer has written yet."""
+        """Read what is deployed, which is nothing as long as no deployer has written."""
         try:
             return cls(**json.loads(ServingState(state).deployed.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -34,7 +38,7 @@ class Deployed:
 
 
 class Follower:
-    """The deployed versions, read again when the file was replaced."""
+    """Follows the deployed versions of one state folder."""
 
     def __init__(self, state: Path) -> None:
         self._state, self._seen = state, (0, 0)
@@ -42,6 +46,7 @@ class Follower:
         self.refresh()
 
     def refresh(self) -> Deployed:
+        """Read the file again if it was replaced, and keep the last state if there is none."""
         try:
             stat = ServingState(self._state).deployed.stat()
         except FileNotFoundError:

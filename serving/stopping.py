@@ -1,8 +1,8 @@
 """Makes SIGTERM end a container's process, whatever the process is doing.
 
-A container's process is PID 1, and for PID 1 the kernel drops every signal that has no handler: without one the pod's stop
-waits for the whole grace period. This module imports the standard library only, so that an entry point can install the
-handler before its slow imports.
+A container's process is PID 1, and the kernel drops every signal for which PID 1 has no handler. Without a handler,
+stopping a pod takes its whole grace period. This module imports the standard library only, so that an entry point can
+install the handler before its slow imports.
 """
 
 import os
@@ -10,11 +10,11 @@ import signal
 from types import FrameType
 
 PATIENCE_S = 3
-"""How long cleaning up may take: well below the 30 s of grace that Kubernetes gives by default."""
+"""Seconds that cleaning up may take: well below the 30 s of grace that Kubernetes gives by default."""
 
 
 def end_at_sigterm() -> None:
-    """From now on SIGTERM raises SystemExit(0) in the main thread; after `PATIENCE_S` the process ends without more ado."""
+    """Let SIGTERM raise SystemExit(0) in the main thread; `PATIENCE_S` later the process ends in any case."""
     signal.signal(signal.SIGTERM, _end)
 
 

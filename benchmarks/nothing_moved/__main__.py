@@ -193,3 +193,6 @@ if __name__ == "__main__":
     except (RunFailed, TreeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

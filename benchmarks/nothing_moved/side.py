@@ -60,7 +60,8 @@ class Side:
                 try:
                     printed, _ = process.communicate()
                 except BaseException:
-                    process.terminate()  # and not killed: the command ends the processes that it has started itself
+                    process.terminate()  # and not killed: the command ends the processes that it has started
+                    process.wait()
                     raise
             said = file.read_text()
             if process.returncode == 0:

@@ -12,13 +12,12 @@ value from one fit to the next and is not offered to users.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from recommender.errors import SettingsError
+from recommender.errors import SettingsError, suggestion
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class SetByFit:
 
 
 SET_BY_FIT = SetByFit()
-Space = Mapping[str, Range | Choices | tuple[Any, ...]]
+Space = Mapping[str, Range | Choices]
 """Hyperparameter -> the values that a search may choose among."""
 
 
@@ -127,9 +126,7 @@ class Hyperparameters(BaseModel):
     @classmethod
     def _hint(cls, name: str) -> str:
         """The known hyperparameter nearest to `name`, or all of them where none is near."""
-        known = list(cls.user_fields())
-        near = get_close_matches(name, known, n=1, cutoff=0.5)
-        return f"did you mean {near[0]!r}?" if near else f"known ones: {', '.join(sorted(known))}"
+        return suggestion(name, cls.user_fields())
 
     @classmethod
     def user_fields(cls) -> dict[str, FieldInfo]:

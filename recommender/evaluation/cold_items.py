@@ -1,6 +1,7 @@
-"""Cold items: hold some items out of training altogether, and ask a ranker for them by their content alone.
+"""Evaluates next-item rankers on cold items: items that nobody touched in training, known by their content alone.
 
-Schein et al., "Methods and metrics for cold-start recommendations", 2002 (whole items are held out, not events).
+Whole items are held out, not events, as in Schein et al., "Methods and metrics for cold-start recommendations", SIGIR
+2002.
 
 Shapes: U users · V items, rows 1 … V · T events.
 """
@@ -18,12 +19,8 @@ from recommender.models.next_item.ranker import ItemRanker
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.sequences.ranks import full_ranks
 
-FEWEST_COLD_ITEMS = 20
-"""Twice ten, by hand: among ten items or fewer every ranker's recall@10 is 1, so figures of few say nothing."""
-COLD_SHARE = 0.05
-"""Share of items held out: enough to judge by, and few enough to leave training as it is. Chosen by hand."""
-SALT = 0xC01D
-"""Keeps the draw of cold items apart from whatever else is drawn from the same seed."""
+MIN_COLD_ITEMS = 20
+"""Among ten cold items or fewer recall@10 is 1 even for a constant score. Chosen by hand as twice that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,27 +28,27 @@ class ColdSplit:
     """Training data without the cold items, and the users whose last item is one of them."""
 
     train: Sequences
-    """What each user did before the last two events, without cold items. Of users with fewer than three events: all."""
+    """Each user's events but the last two (all events of users with fewer than three), without cold items."""
     validation_U: NDArray[np.int32]
-    """Each user's last item before the target and after `train`; 0: none, or it is a cold one, which stays unseen."""
+    """Each user's item after `train` and before the target, 0 for none. Never a cold item, since those stay unseen."""
     histories: Sequences
-    """What each user did before the target, without cold items."""
+    """Each user's events before the target, without cold items."""
     target_U: NDArray[np.int32]
-    """Each user's last item where it is a cold one, else 0."""
+    """The last item of users for whom it is a cold one, else 0."""
     cold_V: NDArray[np.bool_]
-    """[V + 1]: which rows are cold; row 0 is not."""
+    """[V + 1]: marks the rows of cold items. Row 0 is not one."""
 
 
 @dataclass(frozen=True, eq=False)
 class ColdRanks:
-    """Ranks of the cold targets among all unseen items, and among the cold ones only."""
+    """Ranks of the cold targets among all unseen items and among the cold items only."""
 
     among_all: Ranks
     among_cold: Ranks
     num_cold: int
 
     def summary(self) -> dict[str, Any]:
-        """ndcg@10, recall@10, mrr@10 of both, and how many users and cold items there were."""
+        """Return ndcg@10, recall@10 and mrr@10 of both, and the numbers of users and cold items."""
         return {
             "among_all": self.among_all.summary(),
             "among_cold": self.among_cold.summary(),
@@ -60,46 +57,54 @@ class ColdRanks:
         }
 
 
-def cold_split(sequences: Sequences, share: float = COLD_SHARE, seed: int = 17) -> ColdSplit:
-    """Hold a share of all items with events out of every history; the same seed holds out the same items.
+def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> ColdSplit:
+    """Hold a share of the items out of every history. The same seed holds out the same items.
 
-    Items are drawn with equal probability, whatever their popularity. Users keep their order; one who is left without
-    a history is still asked about.
+    Items are drawn uniformly from those that occur, whatever their popularity. Users are those of `sequences` in the
+    same order. A user who is left without a history is evaluated too.
+
+    Args:
+        sequences: the histories.
+        share: share of the items that is held out. Chosen by hand: few enough to leave the training data nearly whole.
+        seed: of the random choice.
 
     Raises:
-        PeriodError: `share` leaves fewer than `FEWEST_COLD_ITEMS` cold items or no other one, or nobody's last item is
+        PeriodError: `share` leaves fewer than `MIN_COLD_ITEMS` cold items or no warm one, or no user's last item is
             cold.
     """
-    taken = np.unique(sequences.items_T)
-    number = round(share * len(taken))
-    held_out = f"a share of {share} of {len(taken)} items holds out {number}"
-    if not 0 < number < len(taken):
-        raise PeriodError(f"{held_out}, which must leave some on both sides; bring events of more items")
-    if number < FEWEST_COLD_ITEMS:
+    occurring = np.unique(sequences.items_T)
+    number = round(share * len(occurring))
+    if not 0 < number < len(occurring):
         raise PeriodError(
-            f"{held_out}, but cold items are judged from {FEWEST_COLD_ITEMS} on, because of few items nearly each is "
-            "among the ten best; bring events of more items"
+            f"a share of {share} of {len(occurring)} items holds out {number}, but some must be cold and some warm; "
+            "choose a share between 0 and 1"
         )
-    cold = np.random.default_rng([seed, SALT]).choice(taken, size=number, replace=False)
+    if number < MIN_COLD_ITEMS:
+        raise PeriodError(
+            f"a share of {share} of {len(occurring)} items holds out {number}, but at least {MIN_COLD_ITEMS} are "
+            "needed, since among fewer nearly every item is one of the ten best; use data with more items"
+        )
+    # 0xC01D is arbitrary; it gives this choice a random stream of its own.
+    cold = np.random.default_rng([seed, 0xC01D]).choice(occurring, size=number, replace=False)
     cold_V = np.zeros(sequences.items.num + 1, dtype=np.bool_)
     cold_V[cold] = True
     split = LeaveOneOut.of(sequences)
     target_U = np.where(cold_V[split.test_U], split.test_U, 0).astype(np.int32)
     if not target_U.any():
-        raise PeriodError(f"no user's last item is among the {number} held-out items; bring events of more users")
+        raise PeriodError(f"no user's last item is among the {number} held out; use data with more users")
     validation_U = np.where(cold_V[split.validation_U], 0, split.validation_U).astype(np.int32)
     return ColdSplit(
-        train=without(split.train, cold_V),
+        train=_without_items(split.train, cold_V),
         validation_U=validation_U,
-        histories=without(split.train_and_validation, cold_V),
+        histories=_without_items(split.train_and_validation, cold_V),
         target_U=target_U,
         cold_V=cold_V,
     )
 
 
-def without(sequences: Sequences, gone_V: NDArray[np.bool_]) -> Sequences:
-    """The same users without the events of some items; the items stay in the catalogue with their content."""
-    kept_T = ~gone_V[sequences.items_T]
+def _without_items(sequences: Sequences, removed_V: NDArray[np.bool_]) -> Sequences:
+    """Remove the events with some items. The items themselves stay, because their content is known."""
+    kept_T = ~removed_V[sequences.items_T]
     lengths_U = np.bincount(sequences.rows_T()[kept_T], minlength=sequences.num_users)
     return replace(
         sequences,
@@ -110,20 +115,20 @@ def without(sequences: Sequences, gone_V: NDArray[np.bool_]) -> Sequences:
 
 
 def judge_cold(ranker: ItemRanker[Any], split: ColdSplit) -> ColdRanks:
-    """Rank every cold target; ties count against the ranker, and an item scored -inf ranks behind all others.
+    """Rank every cold target. Ties count against the ranker, and an item with score -inf gets the worst rank.
 
-    A ranker without an opinion on unseen items scores them all alike, and so earns nothing.
+    A ranker that gives all unseen items the same score earns nothing.
 
     Raises:
-        TrainingError: A score is NaN; names the ranker.
+        TrainingError: a score is NaN; names the ranker.
     """
     users = np.flatnonzero(split.target_U > 0)
     all_ranks, cold_ranks = (np.zeros(len(users), dtype=np.int64) for _ in range(2))
-    last = split.cold_V.size
-    for part, batch, scores_UV in scored_in_batches(ranker, split.histories, users):
-        targets = split.target_U[users[part]]
-        unscored = scores_UV[np.arange(len(targets)), targets] == -np.inf
-        all_ranks[part] = np.where(unscored, last, full_ranks(scores_UV, batch, targets))
+    worst_rank = split.cold_V.size
+    for rows, batch, scores_UV in scored_in_batches(ranker, split.histories, users):
+        targets = split.target_U[users[rows]]
+        excluded = scores_UV[np.arange(len(targets)), targets] == -np.inf
+        all_ranks[rows] = np.where(excluded, worst_rank, full_ranks(scores_UV, batch, targets))
         only_cold_UV = np.where(split.cold_V, scores_UV, -np.inf)
-        cold_ranks[part] = np.where(unscored, last, full_ranks(only_cold_UV, batch, targets))
+        cold_ranks[rows] = np.where(excluded, worst_rank, full_ranks(only_cold_UV, batch, targets))
     return ColdRanks(Ranks(users, all_ranks), Ranks(users, cold_ranks), int(split.cold_V.sum()))

@@ -1,4 +1,6 @@
-"""Full ranking of one held-out item per user: every unseen item competes, and ties count against the ranker.
+"""Full ranking of one held-out item for each user: every item that the user has not seen competes.
+
+Ties count against the ranker.
 
 Shapes: U users · V items, rows 1 … V.
 """
@@ -17,22 +19,22 @@ from recommender.sequences.ranks import full_ranks, ndcg
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Rank of each judged user's held-out item; 1 is best."""
+    """Rank of each evaluated user's held-out item. 1 is the best."""
 
     users: NDArray[np.int64]
-    """Rows of the judged users."""
+    """Rows of the evaluated users."""
     ranks: NDArray[np.int64]
 
     def ndcg_U(self, at: int = 10) -> NDArray[np.float64]:
-        """NDCG@`at` of each judged user: 1 / log2(1 + rank) within the first `at`, else 0."""
+        """Return NDCG@`at` of each evaluated user."""
         return ndcg(self.ranks, at)
 
     def recall_U(self, at: int = 10) -> NDArray[np.float64]:
-        """Recall@`at` of each judged user: 1 where the item is within the first `at`, else 0."""
+        """Return whether each evaluated user's item is among the first `at`, as 0 or 1."""
         return (self.ranks <= at).astype(np.float64)
 
     def summary(self) -> dict[str, Any]:
-        """Means over the judged users (ndcg@10, recall@10, mrr@10), and how many users there are."""
+        """Return ndcg@10, recall@10, mrr@10 and the number of evaluated users."""
         if not len(self.ranks):
             return {"ndcg@10": None, "recall@10": None, "mrr@10": None, "users": 0}
         reciprocal = np.where(self.ranks <= 10, 1.0 / self.ranks, 0.0)
@@ -45,18 +47,13 @@ class Ranks:
 
 
 def judge(ranker: ItemRanker[Any], histories: Sequences, target_U: NDArray[np.int32]) -> Ranks:
-    """Rank every user's held-out item by what came before it.
-
-    Args:
-        ranker: The fitted ranker.
-        histories: What each user did before the held-out item.
-        target_U: Row of each user's held-out item; 0: this user is not judged.
+    """Rank every user's held-out item, given the history before it. A target of 0 leaves the user out.
 
     Raises:
-        TrainingError: A score is NaN; names the ranker.
+        TrainingError: a score is NaN; names the ranker.
     """
     users = np.flatnonzero(target_U > 0)
     ranks = np.zeros(len(users), dtype=np.int64)
-    for part, batch, scores_UV in scored_in_batches(ranker, histories, users):
-        ranks[part] = full_ranks(scores_UV, batch, target_U[users[part]])
+    for rows, batch, scores_UV in scored_in_batches(ranker, histories, users):
+        ranks[rows] = full_ranks(scores_UV, batch, target_U[users[rows]])
     return Ranks(users, ranks)

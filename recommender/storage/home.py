@@ -108,8 +108,12 @@ class ServingState:
         return self.root / "logs"
 
     def log(self, process: str) -> Path:
-        """Log of `process`: gateway, torchserve, model_log (TorchServe's workers)."""
+        """Structured log of `process`: gateway or torchserve (with the lines of TorchServe's workers)."""
         return self.logs / f"{process}.log"
+
+    def output(self, process: str) -> Path:
+        """What `process` prints beside its log, such as the error that kept it from starting."""
+        return self.logs / f"{process}.out"
 
     def pid_file(self, process: str) -> Path:
         """File that names the running `process`: gateway or torchserve."""

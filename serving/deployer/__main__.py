@@ -2,8 +2,8 @@
 
 from serving.stopping import end_at_sigterm
 
-end_at_sigterm()  # before the imports below, which take a second: the first process of a container ignores SIGTERM by default
+end_at_sigterm()  # before the slow imports below: a container's first process ignores SIGTERM until it has a handler
 
-from serving.deployer.deploy import main  # noqa: E402
+from serving.deployer.sync import main  # noqa: E402
 
 main()

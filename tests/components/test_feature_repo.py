@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feature_sets import AS_OF, shop, users_table, write_feature_set
+from feature_sets import AS_OF, read_shopper, shop, users_table, write_feature_set
 
 from feature_repo import materialise, training_frame
 from feature_repo.definitions import SERVICE, portrait_names
@@ -25,7 +25,7 @@ from recommender.errors import ContractError, CorruptFileError, FeatureStoreErro
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
-from serving.feature_client import FeatureClient
+from serving.online_store.client import OnlineStoreClient
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[FeatureClient]:
-    client = FeatureClient.open(settings)
+def client(settings: Settings) -> Iterator[OnlineStoreClient]:
+    client = OnlineStoreClient.open(settings)
     yield client
     client.close()
 
@@ -60,7 +60,7 @@ def bits(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.slow
 def test_serving_reads_the_bits_of_the_offline_rows_and_of_feast_for_a_thousand_users(
-    tmp_path: Path, settings: Settings, client: FeatureClient
+    tmp_path: Path, settings: Settings, client: OnlineStoreClient
 ) -> None:
     features = shop(tmp_path / "features", num_users=1_000, features=20)
     materialise(features, settings)
@@ -75,7 +75,7 @@ def test_serving_reads_the_bits_of_the_offline_rows_and_of_feast_for_a_thousand_
     ).to_dict()
 
     for row, user_id in enumerate(ids):
-        shopper = client.read(user_id, timeout_s=5)
+        shopper = read_shopper(client, settings, user_id)
         assert shopper is not None
         assert shopper.portrait_names == names
         assert shopper.feature_time_us == AS_OF.timestamp() * 1_000_000
@@ -143,12 +143,12 @@ def test_rows_planted_after_the_decisions_change_nothing_that_training_reads(tmp
 
 
 def test_the_newest_row_that_is_not_after_as_of_is_served_in_whatever_order_rows_come(
-    tmp_path: Path, settings: Settings, client: FeatureClient
+    tmp_path: Path, settings: Settings, client: OnlineStoreClient
 ) -> None:
     moments = [AS_OF, AS_OF + timedelta(microseconds=1), AS_OF - timedelta(days=9), AS_OF + timedelta(days=1)]
     users = users_table(["a"] * 4, moments)
     materialise(write_feature_set(tmp_path / "features", users), settings)
-    shopper = client.read("a", timeout_s=5)
+    shopper = read_shopper(client, settings, "a")
     assert shopper is not None
     assert shopper.affinity == users["affinity"][0].as_py()
     assert shopper.feature_time_us == AS_OF.timestamp() * 1_000_000
@@ -171,13 +171,13 @@ def test_running_the_step_again_changes_nothing(tmp_path: Path, settings: Settin
 
 
 def test_corrected_features_of_the_same_moment_replace_the_old_ones_and_lost_users_and_columns_go(
-    tmp_path: Path, settings: Settings, client: FeatureClient
+    tmp_path: Path, settings: Settings, client: OnlineStoreClient
 ) -> None:
     materialise(shop(tmp_path / "old", num_users=30, features=14, seed=1), settings)
     assert client.read("user 29", timeout_s=5) is not None
     materialise(shop(tmp_path / "new", num_users=20, features=9, seed=2, version="v2"), settings)
     assert client.read("user 29", timeout_s=5) is None
-    shopper = client.read("user 3", timeout_s=5)
+    shopper = read_shopper(client, settings, "user 3")
     assert shopper is not None
     assert len(shopper.portrait_P) == 9
 
@@ -216,11 +216,11 @@ def test_a_view_without_a_single_value_replaces_the_values_of_an_earlier_run(
 
 @pytest.mark.slow
 def test_a_run_killed_half_way_is_healed_by_the_next_one_and_reads_never_stop(
-    tmp_path: Path, settings: Settings, client: FeatureClient
+    tmp_path: Path, settings: Settings, client: OnlineStoreClient
 ) -> None:
     old, new = tmp_path / "old", shop(tmp_path / "new", num_users=300, features=60, seed=2, version="v2")
     materialise(shop(old, num_users=300, features=60), settings)
-    before = client.read("user 7", timeout_s=5)
+    before = read_shopper(client, settings, "user 7")
     assert before is not None
     program = (
         "import sys; from pathlib import Path; from recommender.settings import Settings; from feature_repo import materialise;"
@@ -233,7 +233,7 @@ def test_a_run_killed_half_way_is_healed_by_the_next_one_and_reads_never_stop(
         try:
             while watcher.execute(half_way).fetchone()[0] == 0:
                 assert run.poll() is None, "the run ended before it could be killed"
-                shopper = client.read("user 7", timeout_s=5)
+                shopper = read_shopper(client, settings, "user 7")
                 assert shopper is not None
                 np.testing.assert_array_equal(bits(shopper.portrait_P), bits(before.portrait_P))
                 time.sleep(0.02)
@@ -260,7 +260,7 @@ def test_a_registry_that_a_kill_left_as_a_stump_is_made_anew(tmp_path: Path, set
 
 
 def test_a_corrupt_feature_set_changes_nothing_and_names_the_file(
-    tmp_path: Path, settings: Settings, client: FeatureClient
+    tmp_path: Path, settings: Settings, client: OnlineStoreClient
 ) -> None:
     materialise(shop(tmp_path / "good"), settings)
     rows = online_rows(settings.home)

@@ -16,7 +16,7 @@ from feature_repo.definitions import FILES
 from feature_repo.environment import open_store
 from recommender.errors import FeatureStoreError, SettingsError
 from recommender.settings import Settings, StoreSettings
-from serving.feature_client import FeatureClient
+from serving.online_store.client import OnlineStoreClient
 
 MATERIALISED = """
 import os, sys
@@ -95,7 +95,7 @@ def test_the_pipeline_extra_alone_writes_and_reads_every_store_of_production(
     for file in FILES.values():
         in_s3 = object_store.files.open_input_file(f"{bucket}/features/{file}").read()
         assert in_s3 == (home / "offline" / file).read_bytes(), file
-    client = FeatureClient.open(production)
+    client = OnlineStoreClient.open(production)
     assert all(client.read(f"user {index}", timeout_s=5) is not None for index in range(40))
     client.close()
     assert_same(pq.read_table(tmp_path / "frame.parquet"), on_one_machine(features, tmp_path / "local"))

@@ -1,6 +1,7 @@
 """The command line explains itself, and an error raised on purpose is words on stderr and exit code 2."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 
 from cli.main import app, settings_of
 from recommender.errors import SettingsError
+from recommender.models.campaign import RANKERS, ranker_class
+from recommender.models.next_item import ITEM_RANKERS
 
 VERBS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 BENCHMARK = ("benchmark", "sequences", "--interactions", "events.csv", "--output", "out.json")
@@ -29,7 +32,7 @@ def invoke(*arguments: str) -> tuple[int, str, str]:
 
 def test_there_is_a_verb_for_all_that_the_platform_does() -> None:
     needed = {"run", "serve", "stop", "recommend", "score", "audience", "status", "promote", "rollback", "report"}
-    assert needed | {"compile", "submit", "draft-mapping", "tune"} <= set(VERBS)
+    assert needed | {"compile", "submit", "draft-mapping", "tune", "rankers"} <= set(VERBS)
 
 
 def test_without_a_verb_the_command_says_what_there_is_and_where_to_start() -> None:
@@ -58,15 +61,56 @@ def test_the_command_starts_without_loading_a_framework() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_rankers_lists_every_ranker_with_its_hyperparameters_and_their_meaning() -> None:
+    code, shown, _ = invoke("rankers")
+    assert code == 0
+    for name in RANKERS:
+        assert f"{name}: ranks" in shown
+        for key in ranker_class(name).Config.user_fields():
+            assert key in shown, f"{name}: {key}"
+    code, one, _ = invoke("rankers", "logistic")
+    assert code == 0
+    assert "lightgbm" not in one
+    row = next(line for line in one.splitlines() if "strength" in line)
+    assert all(fact in row for fact in ("0.003", "above 0", "0.0001 … 0.1, log scale", "L2 penalty"))
+
+
+def test_rankers_as_json_tells_kind_default_bounds_search_and_meaning() -> None:
+    code, shown, _ = invoke("rankers", "--json")
+    assert code == 0
+    rankers = {ranker["name"]: ranker for ranker in json.loads(shown)}
+    assert set(rankers) == set(RANKERS)
+    assert {name for name, ranker in rankers.items() if ranker["kind"] == "both"} == set(ITEM_RANKERS)
+    (strength,) = (one for one in rankers["logistic"]["campaign"] if one["name"] == "strength")
+    assert (strength["default"], strength["allowed"]) == (0.003, {"exclusiveMinimum": 0, "type": "number"})
+    assert strength["searched"] == {"low": 0.0001, "high": 0.1, "log": True}
+    epochs = {
+        use: next(one["default"] for one in rankers["sasrec"][use] if one["name"] == "epochs")
+        for use in ("campaign", "next_item")
+    }
+    assert epochs["campaign"] == 1
+    assert epochs["next_item"] > 1
+    for ranker in rankers.values():
+        assert ranker["meaning"]
+        assert all(one["meaning"] for one in ranker["campaign"] + ranker["next_item"])
+
+
+def test_one_ranker_is_listed_without_loading_torch() -> None:
+    code = "import sys; from cli.main import app\ntry: app(['rankers', 'lightgbm'])\nexcept SystemExit: print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "False"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("rankers", "logistc"), "'logistic'"),
         (("run", "--settings", "nowhere.toml"), "nowhere.toml: no such settings file"),
         (("run", "--as-of", "yesterday"), "--as-of yesterday: neither a date"),
         (("run", "--data", "nowhere/mapping.toml"), "nowhere/mapping.toml"),
         (("recommend", "anyone", "--url", "http://127.0.0.1:9"), "Start the endpoint with: recommender serve"),
-        (("score",), "has no champion yet; start with: recommender run"),
-        (("rollback",), "there is no earlier champion to go back to"),
+        (("score",), "recommender run"),
+        (("rollback",), "earlier champion"),
         (("promote",), "no canary serves"),
         (("report",), "no run has been evaluated yet"),
         ((*BENCHMARK, "--compiled"), "--export"),

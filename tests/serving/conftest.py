@@ -21,7 +21,7 @@ from recommender.registry import Registry, bundle
 from recommender.settings import ServingSettings, Settings, TimeSettings
 from recommender.storage.home import Home
 from serving import config
-from serving.deployer.deploy import Deployment, serve
+from serving.deployer.endpoint import Deployment, serve
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,12 @@ def candidate(shop: Shop, folder: Path, *, ranker: str = "logistic", **hyper: An
 
     data = TrainingSet.open(shop.training_set)
     mask = data.decided_in(None, data.log_end)
-    fitted = ranker_class(ranker).fit(
+    cls = ranker_class(ranker)
+    fitted = cls.fit(
         data.examples(mask),
         data.labels_at(data.log_end, mask),
         corpus=data.corpus(data.log_end),
-        config=hyper,
+        config=cls.Config.parse(hyper, owner=ranker),
         context=FitContext(),
     )
     lineage = {

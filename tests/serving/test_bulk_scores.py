@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from conftest import Shop, candidate
+from feature_sets import read_shopper
 
 from recommender.allocation.scoring import SCHEMA, BulkScorer
 from recommender.datasets.periods import microseconds
@@ -16,8 +17,9 @@ from recommender.matching.examples import unpack_histories
 from recommender.registry import Registry, bundle
 from recommender.settings import Settings
 from serving import shop as serving_shop
-from serving.feature_client import FeatureClient
-from serving.worker.scoring import Question, answer
+from serving.online_store.client import OnlineStoreClient
+from serving.request import RecommendationRequest, ScoringRequest
+from serving.worker.scoring import score
 
 SMALL: dict[str, dict[str, Any]] = {
     "logistic": {},
@@ -46,18 +48,20 @@ def test_each_user_gets_the_scores_and_ranks_of_an_answer(
     assert set(scored["model_version"].to_pylist()) == {scorer.version}
     assert set(scored["as_of"].to_pylist()) == {shop.as_of}
 
-    store = FeatureClient.open(home)
+    store = OnlineStoreClient.open(home)
     served, alone = serving_shop.Shop(scorer.catalogue), bundle.load(Registry(home.home).bundle(scorer.version))
     # Batches of one and of hundreds round a transformer's sums differently.
     tolerance = 2e-5 if ranker == "transformer" else 1e-6
     num_without_purchases = 0
     for user_id in shop.users[:50]:
-        shopper = store.read(user_id)
+        shopper = read_shopper(store, home, user_id)
         assert shopper is not None
         bought = unpack_histories([shopper.history], np.zeros(1, dtype=np.int64), scorer.catalogue.taxonomy_version)
         num_without_purchases += len(bought.items_T) == 0
-        question = Question(user_id=user_id, as_of_us=microseconds(shop.as_of), num_items=0)
-        asked = answer(alone, served, shopper, question)["campaigns"]
+        request = ScoringRequest(
+            request=RecommendationRequest(user_id=user_id, num_items=0), as_of_us=microseconds(shop.as_of)
+        )
+        asked = score(alone, served, shopper, request).ranking.campaigns
         batch = scored.filter(pc.field("user_id") == user_id).to_pylist()
         assert [row["campaign_id"] for row in batch] == [one["campaign_id"] for one in asked], user_id
         assert [row["rank"] for row in batch] == list(range(1, len(campaigns_C) + 1)), user_id

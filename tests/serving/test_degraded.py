@@ -14,7 +14,7 @@ from servers import free_ports
 from recommender.decisions.log import find, read_decisions
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
-from serving.deployer.deploy import Deployment, start_gateway
+from serving.deployer.endpoint import Deployment, start_gateway
 from serving.deployer.processes import find as find_process
 
 

@@ -10,7 +10,7 @@ from recommender.decisions.log import find
 from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import Home
-from serving.deployer.deploy import serve
+from serving.deployer.endpoint import serve
 
 RATE = 0.4
 

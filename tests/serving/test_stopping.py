@@ -13,7 +13,7 @@ from pod import Container, Pod, wait_until
 
 from recommender.registry import Registry
 from recommender.settings import Settings
-from serving.deployer.torchserve import TorchServe
+from serving.deployer.management import TorchServe
 from serving.stopping import PATIENCE_S
 
 WITHIN_S = 5.0

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from bare_environment import bare_environment
-from random_examples import random_examples
+from random_examples import fit_ranker, random_examples
 
-from recommender.engine.context import FitContext
-from recommender.models.campaign import RANKERS, defaults_of, ranker_class
+from recommender.models.campaign import RANKERS, ranker_class
 from recommender.registry import bundle
 
 FITTED = {"num_pairs": 120, "num_users": 25}
@@ -27,8 +26,8 @@ from pathlib import Path
 assert not [name for name in ("pandas", "pyarrow", "sklearn", "implicit") if find_spec(name)]
 
 import numpy as np
-import serving.deployer.deploy, serving.gateway.app, serving.worker.handler
-from random_examples import random_examples
+import serving.deployer.endpoint, serving.gateway.server, serving.worker.handler
+from random_examples import fit_ranker, random_examples
 from recommender.registry import bundle
 
 examples, _ = random_examples(**json.loads(sys.argv[2]))
@@ -49,8 +48,8 @@ def test_every_ranker_loads_and_scores_with_what_the_serving_image_installs(tmp_
     expected = {}
     bundles = tmp_path / "bundles"
     for name in RANKERS:
-        dials = {dial: SMALL[dial] for dial in SMALL.keys() & defaults_of(name).keys()}
-        ranker = ranker_class(name).fit(examples, labels, corpus=examples.histories, config=dials, context=FitContext())
+        small = {key: SMALL[key] for key in SMALL.keys() & ranker_class(name).Config.model_fields.keys()}
+        ranker = fit_ranker(name, examples, labels, **small)
         bundle.save(ranker, bundles / name, lineage={})
         expected[name] = ranker.score(examples).redeem_N
     python = bare_environment(tmp_path / "bare", extra="serving", packages=("recommender", "serving"))

@@ -20,7 +20,7 @@ from recommender.settings import (
     settings_from_json,
 )
 from recommender.training.train import training_hash
-from serving.feature_client import READERS
+from serving.online_store.client import READERS
 
 ROOT = Path(__file__).parents[2]
 

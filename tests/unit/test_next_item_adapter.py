@@ -1,43 +1,36 @@
-"""Next-item rankers as rankers of campaigns: what they say of a campaign's items, by name, saved and loaded, never a crash."""
+"""Next-item rankers as campaign rankers: pooled scores of a campaign's items, saved and loaded, with unknown users and items."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from random_examples import random_catalogue, random_examples, random_histories, subset
+from random_examples import fit_ranker, random_catalogue, random_examples, random_histories, subset
 
-from recommender.engine.context import FitContext
 from recommender.errors import BundleError, LabelError
 from recommender.matching.affinity import AXES
 from recommender.matching.examples import Examples, Histories, Labels
-from recommender.models.campaign import RANKERS, defaults_of, ranker_class
-from recommender.models.campaign.campaign_items import CampaignItems, pool, weights_and_strengths
+from recommender.models.campaign import RANKERS, ranker_class
+from recommender.models.campaign.item_pooling import pool, weights_and_strengths
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
+from recommender.models.campaign.next_item_adapter import NextItemAdapter
 from recommender.models.campaign.ranker import Ranker
-from recommender.models.next_item import ITEM_RANKERS, item_ranker_class
+from recommender.models.next_item import ITEM_RANKERS
 from recommender.registry import bundle
 from recommender.storage.manifest import write_manifest
 
 
 def quick(name: str) -> dict[str, object]:
-    """Dials of a ranker that make it small: one epoch, every item that was bought."""
-    small = {
-        dial: 1 for dial in item_ranker_class(name).Config.user_fields() if "epoch" in dial or dial == "iterations"
-    }
-    return {"campaign_min_lines": 1, **small}
+    """Hyperparameters that make a ranker small: one epoch, every item that was bought."""
+    fields = ranker_class(name).Config.model_fields
+    return {"campaign_min_lines": 1, **dict.fromkeys(fields.keys() & {"epochs", "iterations"}, 1)}
 
 
-def fitted(name: str, examples: Examples, labels: Labels, **dials: object) -> CampaignItems:
-    ranker = ranker_class(name).fit(
-        examples,
-        labels,
-        corpus=examples.histories,
-        config={**quick(name), **dials},
-        context=FitContext(),
-    )
-    assert isinstance(ranker, CampaignItems)
+def fitted(name: str, examples: Examples, labels: Labels, **hyperparameters: object) -> NextItemAdapter:
+    ranker = fit_ranker(name, examples, labels, **{**quick(name), **hyperparameters})
+    assert isinstance(ranker, NextItemAdapter)
     return ranker
 
 
@@ -58,7 +51,7 @@ def two_tastes(seed: int = 0) -> tuple[Examples, Labels]:
 
 
 @pytest.fixture(scope="module")
-def rules() -> CampaignItems:
+def rules() -> NextItemAdapter:
     return fitted("rules", *two_tastes())
 
 
@@ -73,22 +66,21 @@ def test_every_next_item_ranker_scores_campaigns_and_its_bundle_to_the_same_bits
     assert np.array_equal(loaded.score(examples).redeem_N, p_N)
 
 
-def test_each_has_a_class_of_its_name_with_its_own_dials_and_the_adapters() -> None:
+def test_each_has_a_class_of_its_name_with_its_own_hyperparameters_and_the_adapters() -> None:
     assert set(ITEM_RANKERS) <= set(RANKERS)
     assert ranker_class("rules").name == "rules"
     assert ranker_class("rules") is ranker_class("rules")
-    dials = defaults_of("rules")
-    assert {"window", "campaign_min_lines"} <= set(dials)
+    assert {"window", "campaign_min_lines"} <= set(ranker_class("rules").Config.model_fields)
 
 
-def test_who_buys_a_campaigns_items_is_likelier_to_take_it_up(rules: CampaignItems) -> None:
+def test_who_buys_a_campaigns_items_is_likelier_to_take_it_up(rules: NextItemAdapter) -> None:
     examples, labels = two_tastes(1)
     p_N, redeemed_N = rules.score(examples).redeem_N, labels.redeemed_N > 0
     auc = (p_N[redeemed_N][:, None] > p_N[~redeemed_N]).mean()
     assert auc > 0.7
 
 
-def test_a_pair_scores_alike_alone_and_in_company(rules: CampaignItems) -> None:
+def test_a_pair_scores_alike_alone_and_in_company(rules: NextItemAdapter) -> None:
     examples, _ = two_tastes(1)
     whole, alone = rules.score(examples).redeem_N, rules.score(subset(examples, slice(7, 8))).redeem_N
     np.testing.assert_allclose(alone, whole[7:8], rtol=2e-5)
@@ -107,7 +99,7 @@ def test_the_item_ranker_may_choose_by_each_users_last_line() -> None:
     assert np.isfinite(ranker.score(examples).redeem_N).all()
 
 
-def test_a_catalogue_whose_rows_moved_changes_no_score(rules: CampaignItems) -> None:
+def test_a_catalogue_whose_rows_moved_changes_no_score(rules: NextItemAdapter) -> None:
     examples, _ = two_tastes(1)
     catalogue, histories = examples.catalogue, examples.histories
     size = len(catalogue.item_ids)
@@ -128,7 +120,7 @@ def test_a_catalogue_whose_rows_moved_changes_no_score(rules: CampaignItems) -> 
     np.testing.assert_allclose(after, before, rtol=1e-5)
 
 
-def test_a_shopper_without_history_and_a_campaign_of_unknown_items_are_scored(rules: CampaignItems) -> None:
+def test_a_shopper_without_history_and_a_campaign_of_unknown_items_are_scored(rules: NextItemAdapter) -> None:
     examples, _ = two_tastes(1)
     none = np.zeros(0, dtype=np.float32)
     nobody = Histories(np.array([0, 0]), np.array([0]), none.astype(np.int32), none, none)
@@ -193,7 +185,7 @@ def test_weights_sum_to_one_and_strengths_keep_the_order_of_scores(log_odds: boo
     assert np.isfinite(pool(weights_UV[:, 3:7], strengths_UV[:, 3:7])).all()
 
 
-def test_a_vocabulary_of_another_fit_is_refused_on_load(rules: CampaignItems, tmp_path: Path) -> None:
+def test_a_vocabulary_of_another_fit_is_refused_on_load(rules: NextItemAdapter, tmp_path: Path) -> None:
     folder = bundle.save(rules, tmp_path / "bundle", lineage={})
     path = folder / "vocabulary.json"
     words = json.loads(path.read_text())
@@ -203,7 +195,7 @@ def test_a_vocabulary_of_another_fit_is_refused_on_load(rules: CampaignItems, tm
         bundle.load(folder)
 
 
-def test_an_item_ranker_of_another_fit_is_refused_on_load(rules: CampaignItems) -> None:
+def test_an_item_ranker_of_another_fit_is_refused_on_load(rules: NextItemAdapter) -> None:
     examples, labels = two_tastes()
     other = fitted("rules", examples, labels, campaign_min_lines=8)
     mixed = {**rules.tensors(), **{name: v for name, v in other.tensors().items() if name.startswith("items.")}}
@@ -212,9 +204,9 @@ def test_an_item_ranker_of_another_fit_is_refused_on_load(rules: CampaignItems) 
 
 
 def test_a_bundle_whose_library_is_missing_says_what_to_install(
-    rules: CampaignItems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rules: NextItemAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(name: str) -> type[Ranker]:
+    def missing(name: str) -> type[Ranker[Any]]:
         raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
 
     folder = bundle.save(rules, tmp_path / "bundle", lineage={})

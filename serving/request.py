@@ -1,12 +1,23 @@
-"""The door's contract: what may be asked, what is answered, and how a refusal says which field was wrong."""
+"""What may be asked of the endpoint, in one type that carries a request from parsing to the decision record.
+
+`RecommendationRequest` is parsed once. The gateway adds what it decides (`ScoringRequest`), the wire format carries
+that to the worker, and the decision record keeps `RecommendationRequest.recorded`.
+"""
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from recommender.policies.exploration import Exploration
+
 MAX_CANDIDATES = 500
+"""Campaigns that one request may name. Chosen by hand: far above any number of campaigns live at once."""
 MAX_BODY_BYTES = 262_144
+"""256 KiB. The largest request in ASCII (500 candidates of 200 characters, 32 context entries) has about 120 KB."""
+MAX_PROBLEMS = 10
+"""A refusal names at most this many wrong fields, so that it stays short whatever was sent."""
 
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ContextKey = Annotated[str, Field(min_length=1, max_length=64)]
@@ -14,17 +25,19 @@ ContextText = Annotated[str, Field(max_length=500)]
 ContextNumber = Annotated[float, Field(allow_inf_nan=False)]
 
 
-def _of_64_bits(value: str | bool | int | float) -> str | bool | int | float:
-    # Behind the union: a bound on its `int` would let a larger integer through as a float.
+def _fits_64_bits(value: str | bool | int | float) -> str | bool | int | float:
+    # Checked after the union: a bound on the union's `int` would let a larger integer through as a float.
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError("an integer beyond 64 bits")
     return value
 
 
-ContextValue = Annotated[ContextText | bool | int | ContextNumber, AfterValidator(_of_64_bits)]
+ContextValue = Annotated[ContextText | bool | int | ContextNumber, AfterValidator(_fits_64_bits)]
 
 
 class Strict(BaseModel):
+    """A frozen model that converts no types and refuses unknown fields."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
@@ -54,6 +67,10 @@ class RecommendationRequest(Strict):
             raise ValueError("expected an object")
         return value
 
+    def recorded(self) -> dict[str, Any]:
+        """What the decision record keeps of the request."""
+        return {"user_id": self.user_id, "candidates": self.campaign_ids, "context": self.context}
+
 
 class DirectRequest(RecommendationRequest):
     """What TorchServe itself accepts at /predictions/campaign_ranker: no assignment, no decision record."""
@@ -67,6 +84,17 @@ class DirectRequest(RecommendationRequest):
     ] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoringRequest:
+    """A request with what the gateway decided about it: what the worker scores, and what the popular list answers."""
+
+    request: RecommendationRequest
+    as_of_us: int
+    """The moment of the decision, µs since 1970, UTC."""
+    exploration: Exploration | None = None
+    """None: the order is the ranker's alone."""
+
+
 class ExposureRequest(Strict):
     """This answer was shown."""
 
@@ -77,67 +105,14 @@ class ExposureRequest(Strict):
     ] = None
 
 
-class Item(BaseModel):
-    item_id: str
-    name: str
-    reason: str | None = None
-
-
-class Campaign(BaseModel):
-    campaign_id: str
-    name: str
-    kind: Annotated[str, Field(description="promotion, coupon, member_event or launch")]
-    score: Annotated[float, Field(description="Probability that this user takes the campaign up.")]
-    items: list[Item]
-    reasons: Annotated[list[str], Field(description="Why, in plain words, the strongest first.")]
-
-
-class Recommendations(BaseModel):
-    """Ranked campaigns, and where the ranking came from."""
-
-    request_id: Annotated[
-        str | None,
-        Field(
-            description="Names the decision record; confirm with it at /v1/exposures. null: no record could be written."
-        ),
-    ]
-    campaigns: list[Campaign]
-    model_version: Annotated[str, Field(description="The registry's version; `popular` where no model ranked.")]
-    variant: Literal["champion", "canary"]
-    as_of: Annotated[str, Field(description="The moment of the decision, UTC.")]
-    feature_age_s: Annotated[float | None, Field(description="Age of the user's features; null: none were used.")]
-    cold_start: Annotated[bool, Field(description="The user is unknown: these are popular campaigns.")]
-    degraded: Annotated[bool, Field(description="Something was late, away or old; `degraded_reasons` says what.")]
-    degraded_reasons: list[str]
-    dropped_campaign_ids: Annotated[list[str], Field(description="Candidates that are unknown or not live.")]
-
-
-class Exposure(BaseModel):
-    request_id: str
-    recorded: Literal[True] = True
-
-
 class Problem(BaseModel):
+    """One field that is wrong."""
+
     field: Annotated[str, Field(description="The field, dotted; `body` where the body as a whole is wrong.")]
     problem: str
 
 
-class Refusal(BaseModel):
-    """Why a request was not answered."""
-
-    error: Annotated[
-        str, Field(description="invalid_request, unauthorized, unknown_request, too_large, unavailable, …")
-    ]
-    message: str
-    fields: list[Problem] = []
-
-
-class Health(BaseModel):
-    status: str
-    details: dict[str, Any] = {}
-
-
-class Invalid(Exception):
+class InvalidRequest(Exception):
     """A body that breaks the contract; `problems` names every field that is wrong."""
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -148,14 +123,13 @@ class Invalid(Exception):
 _Request = TypeVar("_Request", bound=Strict)
 _KEY = re.compile(rb'"([^"\\]{1,64})"\s*:')
 _PLACE = re.compile(r"at line (\d+) column (\d+)")
-MAX_PROBLEMS = 10
 
 
 def parse(model: type[_Request], content: bytes) -> _Request:
-    """The request in a body.
+    """Parse a request body.
 
     Raises:
-        Invalid: with the fields that are wrong; nothing of a value is echoed.
+        InvalidRequest: Names the fields that are wrong, without repeating any value.
     """
     try:
         return model.model_validate_json(content)
@@ -169,13 +143,13 @@ def parse(model: type[_Request], content: bytes) -> _Request:
             problems.setdefault(_field(problem["loc"]), "should be a short text, a finite number, true or false")
         else:
             problems.setdefault(_field(problem["loc"]), problem["msg"])
-    raise Invalid([Problem(field=field, problem=text) for field, text in [*problems.items()][:MAX_PROBLEMS]])
+    raise InvalidRequest([Problem(field=field, problem=text) for field, text in [*problems.items()][:MAX_PROBLEMS]])
 
 
 def _field(place: tuple[int | str, ...]) -> str:
     if not place:
         return "body"
-    # Pydantic puts the branch of a union behind a value's place; what a client sent ends before it.
+    # Pydantic appends the branch of a union to a value's place; the part that the client sent ends before it.
     depth = 2 if place[0] in ("context", "campaign_ids") else len(place)
     return ".".join(str(part)[:64] for part in place[:depth])
 
