@@ -43,7 +43,7 @@ from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import write_text
-from recommender.training.next_items.fits import checkpoint_folder
+from recommender.training.next_items.fitting import checkpoint_folder
 
 OUTPUT = Path("reports/bench/ablation.json")
 WHOLE, ALONE = "the flagship", "one transformer alone"

@@ -36,7 +36,7 @@ from recommender.models.next_item.fusion import Fusion, FusionConfig
 from recommender.models.next_item.student import Student, StudentConfig
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import write_text
-from recommender.training.next_items.fits import checkpoint_folder
+from recommender.training.next_items.fitting import checkpoint_folder
 from recommender.training.next_items.keep import USERS_COMPARED
 
 OUTPUT = Path("reports/bench/compression.json")

@@ -30,7 +30,7 @@ from recommender.evaluation.sequence_counts import sequence_counts
 from recommender.models.next_item import item_ranker_class
 from recommender.sequences import Sequences
 from recommender.storage.manifest import write_text
-from recommender.training.next_items.fits import TrainOn, checkpoint_folder, fit_and_judge, judge_cold_items
+from recommender.training.next_items.fitting import TrainOn, checkpoint_folder, fit_and_judge, judge_cold_items
 
 GOALS = {("beauty", "train"): 0.064, ("beauty", "train+validation"): 0.069, ("ml-1m", "train"): 0.205}
 """Goals for NDCG@10 of `fusion`, as in the README."""

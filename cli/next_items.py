@@ -138,8 +138,7 @@ def tune(
 ) -> None:
     """Search a ranker's hyperparameters by the users' last but one items; the last ones are not read."""
     from cli.bars import fit_bars
-    from recommender.training.next_items import Outputs
-    from recommender.training.next_items import tune as tune_ranker
+    from recommender.training.next_items import Outputs, tune_ranker
 
     with fit_bars() as progress:
         request = request_of(interactions, attributes, ranker, given, seed, device, progress)

@@ -18,7 +18,7 @@ from recommender.engine.context import FitContext
 from recommender.errors import SettingsError
 from recommender.models.next_item.fusion import Fusion
 from recommender.sequences import Items, LeaveOneOut, Sequences
-from recommender.training.next_items.fits import fit_and_judge
+from recommender.training.next_items.fitting import fit_and_judge
 
 V = 30
 SMALL = {"members": 2, "width": 16, "blocks": 1, "heads": 1, "epochs": 3, "tokens": 128, "rate": 0.01, "length": 10}

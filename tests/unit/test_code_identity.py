@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from recommender.models.campaign import RANKERS
 from recommender.models.next_item import ITEM_RANKERS
 from recommender.settings import Settings
-from recommender.training.next_items.fits import fitting_code
+from recommender.training.next_items.fitting import fitting_code
 from recommender.training.train import checkpoint_folder, training_code
 from recommender.training.tune import study_code
 

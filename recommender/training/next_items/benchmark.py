@@ -13,7 +13,7 @@ from recommender.evaluation.readings import log_reading
 from recommender.evaluation.sequence_counts import sequence_counts
 from recommender.sequences import Sequences
 from recommender.storage.manifest import write_text
-from recommender.training.next_items.fits import (
+from recommender.training.next_items.fitting import (
     JudgedFit,
     TrainOn,
     fit_and_judge,

@@ -13,7 +13,7 @@ from recommender.models.next_item import ItemRanker
 from recommender.models.next_item.export import export
 from recommender.registry.bundle import save_items
 from recommender.sequences import Sequences
-from recommender.training.next_items.fits import fit_ranker
+from recommender.training.next_items.fitting import fit_ranker
 from recommender.training.next_items.outputs import Outputs
 
 USERS_COMPARED = 256

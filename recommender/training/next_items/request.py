@@ -13,7 +13,7 @@ from recommender.models.next_item import item_ranker_class
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.code_identity import HASH_DIGITS, code_identity
 from recommender.storage.manifest import digest, sha256
-from recommender.training.next_items.fits import checkpoint_folder, fitting_code, hyperparameters_of
+from recommender.training.next_items.fitting import checkpoint_folder, fitting_code, hyperparameters_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import item_ranker_class
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.manifest import digest, write_text
-from recommender.training.next_items.fits import fitting_code, hyperparameters_of
+from recommender.training.next_items.fitting import fitting_code, hyperparameters_of
 from recommender.training.next_items.outputs import Outputs
 from recommender.training.next_items.request import FitRequest
 
@@ -39,7 +39,7 @@ class Found:
     cpu_seconds: float
 
 
-def tune(request: FitRequest, outputs: Outputs, *, trials: int) -> Found:
+def tune_ranker(request: FitRequest, outputs: Outputs, *, trials: int) -> Found:
     """Search on the request's files, and write the best hyperparameters to `outputs.report` where it is given.
 
     Raises:

@@ -9,7 +9,7 @@ from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.evaluation.sequence_counts import sequence_counts
 from recommender.sequences import LeaveOneOut
-from recommender.training.next_items.fits import fit_ranker
+from recommender.training.next_items.fitting import fit_ranker
 from recommender.training.next_items.keep import fit_and_keep
 from recommender.training.next_items.outputs import Outputs
 from recommender.training.next_items.request import FitRequest

@@ -175,7 +175,7 @@ def fitting_code(ranker: str) -> str:
     Raises:
         BundleError: No ranker has this name.
     """
-    return code_identity("recommender.training.next_items.fits", item_ranker_module(ranker))
+    return code_identity("recommender.training.next_items.fitting", item_ranker_module(ranker))
 
 
 def checkpoint_folder(folder: Path, sequences: Sequences, ranker: str, *identity: Any, device: str = "cpu") -> Path:
