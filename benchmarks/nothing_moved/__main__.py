@@ -1,7 +1,7 @@
 """Compare what two commits make of the same inputs on this machine: `python -m benchmarks.nothing_moved BEFORE AFTER`.
 
-It prints a line for each thing compared and ends with 0 only if all are equal. With --cache the results of BEFORE are kept and
-taken again for the same commit, inputs and processor, so that a later run needs to run AFTER alone.
+It prints a line for each thing compared and ends with 0 only if all are equal. With --cache the results of BEFORE are
+kept and taken again for the same commit, inputs and processor, so that a later run needs to run AFTER alone.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass
 class Commit:
-    """One of the two commits, and where its checkout, its work and its results are. The checkout is made at the first use."""
+    """One of the two commits: its checkout, which is made at the first use, its work and its results."""
 
     name: str
     id: str
@@ -44,6 +44,7 @@ class Commit:
 
     @cached_property
     def side(self) -> Side:
+        """The commit's command line, in its checkout."""
         given: Path | None = getattr(self.options, f"{self.name}_tree")
         if given is None:
             tree = make_tree(self.id, self.made, self.options.pip_args)
@@ -60,7 +61,7 @@ class Commit:
 
     @property
     def cached(self) -> Path | None:
-        """Where the results of BEFORE are kept. Bits depend on the processor's units, so its model is part of the name."""
+        """Where the results of BEFORE are kept; bits depend on the processor, so its model is in the name."""
         if self.name == "after" or self.options.cache is None:
             return None
         return Path(self.options.cache) / f"{self.id[:12]}-{inputs.digest()}-{_processor()}"
