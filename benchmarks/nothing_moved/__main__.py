@@ -97,32 +97,45 @@ def main() -> int:
     """Run, compare, print; the exit code."""
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is then ended, as by Ctrl-C
-    before, after = (commit_of(getattr(options, name)) for name in ("before", "after"))
     work = Path(options.workdir or tempfile.mkdtemp(prefix="nothing-moved-")).resolve()
-    commits = [Commit("before", before, options, work), Commit("after", after, options, work)]
-    lines: list[Line] = []
-    costs: dict[str, str] = {}
+    commits = [Commit(name, commit_of(getattr(options, name)), options, work) for name in ("before", "after")]
     try:
-        for part in options.parts:
-            compared, costs[part] = _part(part, *commits)
-            lines += compared
-            for line in compared:
-                print(shown(line), flush=True)
+        lines, costs = _compared(options.parts, *commits)
+        equal = _summed_up(lines, costs, *commits)
     finally:
         if options.workdir is None:
             for commit in commits:
                 remove_tree(commit.made)
             shutil.rmtree(work, ignore_errors=True)
-    differing = [line for line in lines if line.difference is not None]
+    return 0 if equal else 1
+
+
+def _compared(parts: list[str], before: Commit, after: Commit) -> tuple[list[Line], dict[str, str]]:
+    """All lines, each printed when its part is done, and what each part took."""
+    lines: list[Line] = []
+    costs: dict[str, str] = {}
+    for part in parts:
+        compared, costs[part] = _part(part, before, after)
+        lines += compared
+        for line in compared:
+            print(shown(line), flush=True)
+    return lines, costs
+
+
+def _summed_up(lines: list[Line], costs: dict[str, str], before: Commit, after: Commit) -> bool:
+    """Print what was compared and write it as JSON if asked; returns whether all is equal."""
+    options, differing = after.options, [line for line in lines if line.difference is not None]
     dirty = " with uncommitted changes" if options.after_tree and changed(options.after_tree) else ""
-    print(f"\nbefore {before[:12]}, after {after[:12]}{dirty}; inputs {inputs.digest()}; {_processor(readable=True)}")
+    machine = _processor(readable=True)
+    print(f"\nbefore {before.id[:12]}, after {after.id[:12]}{dirty}; inputs {inputs.digest()}; {machine}")
     for part, cost in costs.items():
         print(f"  {part:<10}  {cost}")
-    print(f"{len(lines)} compared, {len(differing)} DIFFERENT" if differing else f"{len(lines)} compared, all equal")
+    count = f"{len(lines)} compared"
+    print(f"{count}, {len(differing)} DIFFERENT" if differing else f"{count}, all equal", flush=True)
     if options.json is not None:
-        found: dict[str, Any] = {"before": before, "after": after, "equal": not differing, "costs": costs}
+        found: dict[str, Any] = {"before": before.id, "after": after.id, "equal": not differing, "costs": costs}
         options.json.write_text(json.dumps({**found, "compared": [asdict(line) for line in lines]}, indent=1))
-    return 1 if differing else 0
+    return not differing
 
 
 def _part(part: str, before: Commit, after: Commit) -> tuple[list[Line], str]:
