@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from recommender.engine.machine import machine
 from recommender.errors import RecommenderError, SettingsError
 from recommender.evaluation.leave_one_out import judge, scored
 from recommender.models.next_item.fusion import MEMBER_FIELDS, Fusion, FusionConfig
-from recommender.models.next_item.gate import fit_gate
+from recommender.models.next_item.fusion.gate_fit import fit_gate
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import LeaveOneOut, Sequences
@@ -64,28 +65,32 @@ def own_parts(split: LeaveOneOut, config: FusionConfig, only: Collection[str]) -
 
 
 def remembered(fusion: Fusion, histories: Sequences) -> Fusion:
-    """A twin whose experts say again what each said of every history once: variants ask the same of them."""
+    """A copy whose experts score every history once and look the scores up from then on, as all variants ask for the same."""
 
-    def said(expert: Any) -> Any:
+    def looked_up(expert: Any) -> Any:
         everyone = np.arange(histories.num_users)
-        said_UV = np.concatenate([scores_UV for _, _, scores_UV in scored(expert, histories, everyone)])
+        known_UV = np.concatenate([scores_UV for _, _, scores_UV in scored(expert, histories, everyone)])
         twin = copy(expert)
-        twin.score = lambda asked: said_UV[asked.users_U]
+        twin.score = lambda asked: known_UV[asked.users_U]
         return twin
 
     fusion = fusion.only()
-    fusion.members = list(map(said, fusion.members))
-    fusion.others = {name: said(one) for name, one in fusion.others.items()}
+    fusion.experts = replace(
+        fusion.experts,
+        transformers=list(map(looked_up, fusion.experts.transformers)),
+        others={name: looked_up(one) for name, one in fusion.experts.others.items()},
+    )
     return fusion
 
 
 def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Each variant and its users' NDCG@10."""
     variants: dict[str, dict[str, Any]] = {WHOLE: {}}
-    voices = fusion.voices() if len(fusion.voices()) > 1 else []
-    variants |= {f"without {NAMES[voice]}": {"without": {voice}} for voice in voices if voice in NAMES}
-    for members in range(1, len(fusion.members)):
-        variants[f"transformers: {members} of {len(fusion.members)}"] = {"members": members}
+    names, transformers = fusion.experts.names(), len(fusion.experts.transformers)
+    if len(names) > 1:
+        variants |= {f"without {NAMES[name]}": {"without": {name}} for name in names if name in NAMES}
+    for number in range(1, transformers):
+        variants[f"transformers: {number} of {transformers}"] = {"transformers": number}
 
     learning, gates = remembered(fusion, split.train), {}
     for name, kept in variants.items():
@@ -143,11 +148,11 @@ def left_out(
     flagship = flagship_of(config)
     yield from parts(split, flagship, seed=seed)
     if without:
-        yield ALONE, gained(flagship.members[0])
+        yield ALONE, gained(flagship.experts.transformers[0])
     for name, changed in without.items():
         lesser = flagship_of(config | changed)
         yield name, gained(lesser)
-        yield f"{ALONE}: {name}", gained(lesser.members[0])
+        yield f"{ALONE}: {name}", gained(lesser.experts.transformers[0])
 
 
 def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any]) -> list[dict[str, Any]]:
