@@ -1,4 +1,4 @@
-"""Bars on the terminal while a ranker is fitted: step, loss, rate and time left."""
+"""Progress while a ranker is fitted: bars on a terminal, log events elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,18 +8,26 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from recommender.engine.processes import is_first
+from recommender.engine.progress import log_progress
 
 
 @contextmanager
 def fit_bars() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A `FitContext.progress`; of several processes the first one shows it, and it vanishes with the block."""
+    """A `FitContext.progress`, shown by the first of several processes until the block ends."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield log_progress()
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_first()) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not is_first()) as progress:
         yield bars(progress)
 
 
 def bars(progress: Progress) -> Callable[[dict[str, Any]], None]:
-    """What shows a fit's facts: a bar for each phase, from its start again for each fit that has the phase (members, trials, refits)."""
+    """What shows how far a fit is: one bar for each phase, begun anew by each fit that has the phase.
+
+    Members of an ensemble, trials of a search and refits repeat the phases of the fits before them.
+    """
     tasks: dict[str, TaskID] = {}
     reached: dict[str, tuple[int, int]] = {}
 

@@ -5,13 +5,12 @@ from datetime import datetime
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
+from recommender.storage.home import Home
 
 
 def now_is(as_of: datetime, settings: Settings) -> Settings:
     """The same settings with "now" fixed at `as_of`."""
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
-    values["time"] = settings.time.model_copy(update={"as_of": as_of})
-    return Settings.model_construct(**values)
+    return settings.updated(time={"as_of": as_of})
 
 
 def as_materialised(settings: Settings) -> Settings:
@@ -19,7 +18,7 @@ def as_materialised(settings: Settings) -> Settings:
     if settings.time.as_of is not None:
         return settings
     try:
-        as_of = datetime.fromisoformat(ServingSchema.load(settings.home / "feature_store").as_of)
+        as_of = datetime.fromisoformat(ServingSchema.load(Home.of(settings).feature_store.root).as_of)
     except FeatureStoreError:
         return settings  # nothing was materialised: the endpoint says so itself
     print(f'"now" is {as_of.isoformat()}, the moment of the features; --as-of says otherwise')

@@ -5,12 +5,13 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from pipelines.training_run import Reports, reports
 from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
 from recommender.evaluation.metrics import METRICS
 from recommender.evaluation.verdict import Verdict
+from recommender.report.last_run import LastRun
 from recommender.report.terminal import wide
 from recommender.settings import Settings
+from recommender.storage.home import Home
 
 SHOWN = ("auc", "ap", "log_loss", "ece")
 """What tells rankers apart on this task; the page shows the rest."""
@@ -23,7 +24,7 @@ def show_report(settings: Settings, console: Console | None = None) -> None:
         RegistryError: no run has been evaluated yet.
         CorruptFileError: its evaluation was altered.
     """
-    console, last = console or wide(), reports(settings)
+    console, last = console or wide(), LastRun(Home.of(settings))
     evaluation = last.evaluation()
     show_verdict(console, last.verdict())
     show_results(console, evaluation)
@@ -47,7 +48,7 @@ def show_results(console: Console, evaluation: Evaluation) -> None:
         console.print(_results(evaluation, evaluation.test, "Final test: reported, never used for a choice"))
 
 
-def show_pages(console: Console, last: Reports) -> None:
+def show_pages(console: Console, last: LastRun) -> None:
     """Where the HTML pages are."""
     for title, path in last.pages.items():
         console.print(f"{title} page: {path}", highlight=False, soft_wrap=True)

@@ -14,11 +14,13 @@ from cli.report import show_pages, show_results, show_verdict
 from pipelines.local import LocalRun
 from pipelines.memory import MemoryWatch
 from pipelines.progress import Step
-from pipelines.training_run import reports, run_training
+from pipelines.training_run import run_training
 from recommender.allocation.scoring import BulkScorer
 from recommender.errors import ServingError
+from recommender.report.last_run import LastRun
 from recommender.report.terminal import wide
 from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
 
 STRANGER = "never-seen-before"
 
@@ -32,7 +34,7 @@ def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
     with MemoryWatch() as memory:
         console.print(f"[bold]Training pipeline[/] on {settings.source.dataset} (home: {settings.home})")
         run = run_training(settings, console=console, memory=memory, caching=caching)
-        steps, last = list(run.steps), reports(settings)
+        steps, last = list(run.steps), LastRun(Home.of(settings))
         try:
             if ask_three:
                 steps.append(_ask_three(settings, console, memory))
@@ -52,7 +54,7 @@ def check_doors(settings: Settings) -> None:
     from serving.deployer.processes import find, require_free
 
     serving = settings.serving
-    if find(settings.serving_state / "gateway.pid") is not None:
+    if find(ServingState.of(settings).pid_file("gateway")) is not None:
         raise ServingError(
             "the endpoint runs already and will follow this run's verdict by itself: recommender run --no-ask"
         )
@@ -67,7 +69,7 @@ def _ended(number: int, frame: FrameType | None) -> None:
 
 def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Step:
     """Start the real endpoint, ask it for a heavy, a light and an unknown shopper, and stop what was started."""
-    from serving.deployer.deploy import serve
+    from serving.deployer.endpoint import serve
 
     title = "Serve and answer three shoppers"
     console.print(f"  … {title}", highlight=False)
@@ -92,7 +94,7 @@ def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Ste
         status="done",
         seconds=time.monotonic() - began,
         peak_mib=memory.step_peak(),
-        log=settings.serving_state,
+        log=ServingState.of(settings).root,
     )
     console.print(f"  [green]✔[/] {title:<44} {step.figures}\n", highlight=False)
     for who, answer in answers.items():

@@ -4,6 +4,7 @@ import signal
 from types import FrameType
 
 from recommender.settings import Settings
+from recommender.storage.home import ServingState
 
 
 def serve_until_stopped(settings: Settings) -> None:
@@ -12,14 +13,14 @@ def serve_until_stopped(settings: Settings) -> None:
     Raises:
         ServingError: a port is busy, there is no champion, or nothing can be loaded; nothing is left running.
     """
-    from serving.deployer.deploy import serve
+    from serving.deployer.endpoint import serve
 
     def ended(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, ended)
     with serve(settings) as deployment:
-        print(f"serving on {deployment.url} (logs: {deployment.settings.serving_state / 'logs'})")
+        print(f"serving on {deployment.url} (logs: {ServingState.of(deployment.settings).logs})")
         print(
             f"  curl -X POST {deployment.url}/v1/recommendations -H 'content-type: application/json' -d '{{\"user_id\": \"1\"}}'"
         )
@@ -35,6 +36,6 @@ def serve_until_stopped(settings: Settings) -> None:
 
 def stop_running(settings: Settings) -> None:
     """Stop what `serve` started, from any shell."""
-    from serving.deployer.deploy import stop
+    from serving.deployer.endpoint import stop
 
     print("stopped" if stop(settings) else "nothing was running")

@@ -2,8 +2,9 @@
 
 import json
 
-from pipelines.training_run import last_training_set
 from recommender.settings import Settings
+from recommender.storage.home import Home
+from recommender.storage.published import published_training_set
 
 
 def tune_ranker(settings: Settings, ranker: str, *, trials: int, folds: int = 1) -> None:
@@ -11,10 +12,12 @@ def tune_ranker(settings: Settings, ranker: str, *, trials: int, folds: int = 1)
     from cli.bars import fit_bars
     from recommender.training.tune import tune
 
-    study = settings.home / "tuning" / (f"{ranker}.db" if folds == 1 else f"{ranker}-{folds}-folds.db")
+    home = Home.of(settings)
+    study = home.study(ranker if folds == 1 else f"{ranker}-{folds}-folds")
+    training_set = published_training_set(home)
     study.parent.mkdir(parents=True, exist_ok=True)
     with fit_bars() as progress:
-        best = tune(last_training_set(settings), ranker, trials, settings, study, folds=folds, progress=progress)
+        best = tune(training_set, ranker, trials, settings, study, folds=folds, progress=progress)
     where = "on the gate period" if folds == 1 else f"on average over {folds} folds before the final test"
     print(f"the best of {len(best.trials)} trials: log loss {best.log_loss:.4f} {where}. In the settings file:\n")
     print(f"[training.rankers.{ranker}]")

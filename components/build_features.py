@@ -11,13 +11,14 @@ def build_features(settings: str, code_version: str, data_hash: str, tables: Inp
     """Build every feature from nothing later than its decision time."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.datasets.periods import resolve
     from recommender.datasets.tables import open_tables
     from recommender.features import build
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:build_features")
     chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
-    periods = resolve(
-        chosen, opened
-    )  # before anything that serves is touched: a shop whose periods cannot be judged stops here
-    build(opened, Path(features.path), as_of=periods.as_of, threads=chosen.training.threads)
+    # A shop whose periods cannot be judged stops here, before anything that serves is touched.
+    as_of = resolve(chosen, opened).as_of
+    build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads)

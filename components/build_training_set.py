@@ -19,6 +19,8 @@ def build_training_set(
     from pathlib import Path
 
     from feature_repo import build_training_set as build
+    from recommender import logs
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:build_training_set")
     build(Path(features.path), Path(tables.path), settings_from_json(settings), Path(training_set.path))

@@ -1,19 +1,21 @@
 """Step 11, after PROMOTE: the challenger serves a share of the users beside the champion."""
 
 from kfp import dsl
-from kfp.dsl import Input, Markdown, Model, Output
+from kfp.dsl import Markdown, Output
 
 from components.images import PIPELINE_IMAGE
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
-def deploy(settings: str, version: str, reason: str, archive: Input[Model], note: Output[Markdown]):
+def deploy(settings: str, version: str, reason: str, note: Output[Markdown]):
     """Start the canary in the registry; every serving replica follows the registry and swaps without losing a request."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.registry import Registry
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:deploy")
     chosen = settings_from_json(settings)
     share = chosen.serving.canary_share
     Registry(chosen.home).start_canary(version, share, verdict={"decision": "PROMOTE", "reason": reason})

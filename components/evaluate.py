@@ -21,11 +21,15 @@ def evaluate(
     """Measure every version on the gate's campaigns and on the final test, with intervals; the page shows all of it."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.promotion.versions import evaluate_versions
+    from recommender.settings import settings_from_json
 
-    versions = {"champion": champion, "challenger": challenger, "others": others}
-    outputs = {"output": Path(evaluation.path), "page": Path(page.path)}
-    measured = evaluate_versions(Path(training_set.path), **versions, settings_json=settings, **outputs)
+    logs.configure(process="step:evaluate")
+    chosen, outputs = settings_from_json(settings), {"output": Path(evaluation.path), "page": Path(page.path)}
+    measured = evaluate_versions(
+        Path(training_set.path), champion=champion, challenger=challenger, others=others, settings=chosen, **outputs
+    )
     for name, value in measured.metrics.items():
         metrics.log_metric(name, value)
     roc.log_roc_curve(*measured.roc_curve)

@@ -15,10 +15,12 @@ def gate(
     """PROMOTE or HOLD, with the reasons in words; the registry's history keeps it."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.promotion.gate import judge
     from recommender.report.evaluation import verdict_markdown
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:gate")
     judged = judge(Path(evaluation.path), settings=settings_from_json(settings), challenger=challenger)
     Path(note.path).write_text(verdict_markdown(judged), encoding="utf-8")
     Path(verdict.path).write_text(judged.model_dump_json(indent=1), encoding="utf-8")

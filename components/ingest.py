@@ -13,9 +13,11 @@ def ingest(
     """Read the configured source into canonical tables; returns their data hash. `source_identity`: for the cache's key."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.datasets import ingest as ingest_source
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:ingest")
     made = ingest_source(settings_from_json(settings).source, Path(tables.path))
     tables.metadata.update(data_hash=made.data_hash, source=made.manifest["source"], log_end=str(made.log_end))
     for name, rows in made.manifest["rows"].items():

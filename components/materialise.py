@@ -15,7 +15,9 @@ def materialise(settings: str, data_hash: str, features: Input[Dataset]) -> str:
     from pathlib import Path
 
     from feature_repo import materialise as materialise_features
+    from recommender import logs
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:materialise")
     materialise_features(Path(features.path), settings_from_json(settings))
     return data_hash

@@ -15,10 +15,12 @@ def register(settings: str, baselines: Input[list[Model]], challenger: Input[Mod
     """Give each candidate its version id, a hash of data, configuration, ranker and code; returns who meets whom."""
     from pathlib import Path
 
+    from recommender import logs
     from recommender.promotion.contest import enter
     from recommender.registry import Registry
     from recommender.settings import settings_from_json
 
+    logs.configure(process="step:register")
     registry = Registry(settings_from_json(settings).home)
     entry = enter(registry, baselines=[Path(model.path) for model in baselines], challenger=Path(challenger.path))
     return entry.champion, entry.challenger, list(entry.others)

@@ -18,16 +18,16 @@ def train_ranker(
     metrics: Output[Metrics],
 ):
     """Train one ranker and write its bundles. A killed step continues from its last checkpoint. The page draws its curves."""
-    from functools import partial
     from pathlib import Path
 
+    from recommender import logs
     from recommender.report.training import page_of_fits
     from recommender.settings import settings_from_json
     from recommender.training import train
 
+    logs.configure(process="step:train_ranker")
     chosen = settings_from_json(settings)
-    say = partial(print, flush=True)
-    result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path), say=say)
+    result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path))
     Path(page.path).write_text(page_of_fits(result.output, ranker=ranker), encoding="utf-8")
     fits.metadata.update(ranker=ranker, data_hash=data_hash)
     for name, value in result.metrics.items():

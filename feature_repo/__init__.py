@@ -1,8 +1,8 @@
-"""The feature store: what was computed for training is what serving reads. Feast over DuckDB (offline) and SQLite or Redis (online).
+"""The feature store: Feast over DuckDB (offline) and SQLite or Redis (online), so that serving reads what training read.
 
-materialise(features, settings)                        apply, offline Parquet, online values, catalogue
-training_frame(features, settings)                     users' features as they were at each decision
-build_training_set(features, tables, settings, output) the same, joined with pairs and labels
+materialise(features, settings)                          definitions, offline Parquet, online values, catalogue
+training_frame(features, settings)                       users' features as they were at each decision
+build_training_set(features, tables, settings, output)   the same, joined with pairs and labels
 """
 
 from feature_repo.materialisation import materialise

@@ -1,9 +1,9 @@
-"""What Feast knows: entities, sources, views and the service, made from the columns that a feature set really has.
+"""Feast's entities, sources, views and service, made from the columns that a feature set really has.
 
-user_base … user_consumption   one view a portrait kind that the source has (float32)
-user_affinity, user_history    the user's side of the cross with a campaign, and the last baskets (bytes)
-user_serving                   all of the above as one value: what serving reads
-campaign_features, item_features   offline only: serving holds campaigns and items in memory (the catalogue)
+user_base … user_consumption       one view for each portrait kind that the source has (float32)
+user_affinity, user_history        affinities that a campaign is joined with, and the last baskets (bytes)
+user_serving                       all of the above as one value: what serving reads
+campaign_features, item_features   offline only, because serving holds campaigns and items in memory (the catalogue)
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from recommender.errors import ContractError
 from recommender.matching.packed_user import PORTRAIT_KINDS
+from recommender.storage.home import PACKED_USERS_FILE, USERS_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,11 +25,12 @@ SERVING_FIELD = "packed"
 BLOBS = ("affinity", "history")
 TIMESTAMP = "event_timestamp"
 FILES = {
-    "user": "users.parquet",
+    "user": USERS_FILE,
     "campaign": "campaigns.parquet",
     "item": "items.parquet",
-    SERVING_VIEW: "serving.parquet",
+    SERVING_VIEW: PACKED_USERS_FILE,
 }
+"""Entity or view -> its Parquet file, in a feature set and in Feast's offline folder."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Definitions:
 
     @property
     def everything(self) -> list[Any]:
+        """All objects, as `FeatureStore.apply` takes them."""
         return [*self.entities, *self.sources, *self.online_views, *self.offline_views, self.service]
 
 
@@ -70,7 +73,11 @@ def portrait_names(schema: "pa.Schema") -> tuple[str, ...]:
     names = tuple(name for name in schema.names if name not in expected)
     for name in names:
         if name.partition("__")[0] not in PORTRAIT_KINDS or "__" not in name:
-            raise ContractError("users.parquet", f"not a portrait kind ({', '.join(PORTRAIT_KINDS)})", column=name)
+            raise ContractError(
+                "users.parquet",
+                f"its name must start with a portrait kind and two underscores ({', '.join(PORTRAIT_KINDS)})",
+                column=name,
+            )
         if schema.field(name).type != pa.float32():
             raise ContractError("users.parquet", f"is {schema.field(name).type}, must be float32", column=name)
     if not names:
@@ -79,9 +86,11 @@ def portrait_names(schema: "pa.Schema") -> tuple[str, ...]:
 
 
 def define(offline: str, read_schema: Path) -> Definitions:
-    """The definitions for the feature set whose Parquet schemas lie in the folder `read_schema`, read from `offline`.
+    """The definitions for one feature set.
 
-    `offline` is the folder or s3:// prefix that Feast reads; both are the same on one machine.
+    Args:
+        offline: folder or s3:// prefix of the Parquet files that Feast reads.
+        read_schema: folder of the same files on this machine, from which the columns are read.
     """
     import pyarrow.parquet as pq
     from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType

@@ -6,36 +6,47 @@ new ones are complete, and running the step again ends where an undisturbed run 
 
 import fcntl
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definitions, define, portrait_names
-from feature_repo.environment import open_store, store_home
-from feature_repo.online import forget_others, newest_rows, packed_rows, prepare_sqlite, write_online
+from feature_repo.environment import open_store, store_folder
+from feature_repo.online import forget_others, newest_rows, packed_rows, write_online
+from feature_repo.online_stores import writer_of
+from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
+from recommender.storage.home import FeatureStoreFolder, Home
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
 
-logger = logging.getLogger(__name__)
+log = logs.get(__name__)
+OFFLINE_VARIABLE = "FEATURE_STORE_OFFLINE"
+KEPT_LAYOUTS = 2
+"""The new layout and the one before it: while a run replaces the values, the online store holds both."""
 
 
-def materialise(features: Path, settings: Settings) -> Path:
-    """Apply the definitions, install the offline Parquet, write the online values, then install the catalogue.
+def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
+    """Install the offline Parquet, apply the definitions, write the online values, then install the catalogue.
 
-    Idempotent: running it again, also after a kill, ends in the same state; reads go on meanwhile.
+    Idempotent: running it again, also after a kill, ends in the same state. Reads go on meanwhile.
 
-    Returns the store's folder, `<home>/feature_store`.
+    Args:
+        features: folder of a feature set (`recommender.features.build`).
+        settings: name the home and the online store.
+
+    Returns:
+        The places of the store that was filled.
 
     Raises:
         CorruptFileError: a file of the feature set is not the one that its manifest names; nothing was changed.
@@ -50,31 +61,39 @@ def materialise(features: Path, settings: Settings) -> Path:
     names = portrait_names(pq.read_schema(features / FILES["user"]))
     rows = newest_rows(features / FILES["user"], as_of)
     packed = packed_rows(rows, names)
-    home = store_home(settings)
-    with _alone(home):
-        _install_offline(features, home / "offline", packed, content_hash=manifest["content_hash"])
-        elsewhere = os.environ.get("FEATURE_STORE_OFFLINE")
+    folder, writer = store_folder(settings), writer_of(settings)
+    schema = ServingSchema(
+        project=settings.store.project,
+        view=SERVING_VIEW,
+        field=SERVING_FIELD,
+        join_key="user_id",
+        entity_key_serialization_version=3,
+        layouts=(names,),
+        features_hash=manifest["content_hash"],
+        catalogue_hash=catalogue_hash,
+        as_of=as_of.isoformat(),
+    )
+    with _locked(folder):
+        _install_offline(features, folder.offline, packed, content_hash=manifest["content_hash"])
+        elsewhere = os.environ.get(OFFLINE_VARIABLE)
         if elsewhere:
-            _upload(home / "offline", elsewhere)
-        definitions = define(elsewhere or str(home / "offline"), home / "offline")
-        if settings.store.kind == "sqlite":
-            prepare_sqlite(home / "online.db")
-        _set_broken_registry_aside(home / "registry.db")
+            _upload(folder.offline, elsewhere)
+        definitions = define(elsewhere or str(folder.offline), folder.offline)
+        writer.prepare(settings)
+        _set_broken_registry_aside(folder.feast_registry)
         store = open_store(settings)
         apply(store, definitions)
-        _announce_layout(home, names, settings.store.project, manifest["content_hash"], catalogue_hash, as_of)
+        _announce(schema, folder.root)
         write_online(store, definitions, rows, packed)
-        forgotten = forget_others(store, definitions, rows["user_id"].to_pylist())
-        install_catalogue(features / "catalogue", settings.home / "catalogue", catalogue_hash)
-    logger.info(
-        "materialised %d users, %d portrait features; %d stale rows removed", rows.num_rows, len(names), forgotten
-    )
-    return home
+        removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
+        install_catalogue(features / "catalogue", Home.of(settings).catalogue, catalogue_hash)
+    log.info("materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
+    return folder
 
 
 def apply(store: "FeatureStore", definitions: Definitions) -> None:
     """Make Feast's registry hold these definitions and no other view: a source without reviews has no view of them."""
-    current = {one.name for one in (*definitions.online_views, *definitions.offline_views)}
+    current = {view.name for view in (*definitions.online_views, *definitions.offline_views)}
     gone = [view for view in store.list_feature_views() if view.name not in current]
     store.apply(definitions.everything, objects_to_delete=gone, partial=not gone)
 
@@ -83,7 +102,7 @@ def as_of_of(features: Path) -> datetime:
     """The moment for which a feature set was built.
 
     Raises:
-        FeatureStoreError: the feature set does not say.
+        FeatureStoreError: the feature set does not name it, or names it without a time zone.
     """
     stated = read_manifest(features, verify=False).get("as_of")
     schema = features / "schema.json"
@@ -98,11 +117,12 @@ def as_of_of(features: Path) -> datetime:
 
 
 def install_catalogue(source: Path, link: Path, content_hash: str) -> None:
-    """Make `link` (var/catalogue) point to a copy of `source`: readers see the old catalogue or the new one, never none.
+    """Make `link` point to a copy of `source`: readers see the old catalogue or the new one, never none.
 
-    Copies lie beside it in `<link>.versions/`; the current and the previous one are kept.
+    Copies lie beside it in `<link>.versions/`. The current one and the one before it are kept, for readers that have it open.
     """
     versions = link.with_name(f"{link.name}.versions")
+    # 16 hex digits of the hash are 64 bits: enough to tell the few versions of one shop apart.
     target = versions / content_hash[:16]
     if not _is_whole(target, content_hash):
         with whole_folder(target) as folder:
@@ -130,15 +150,15 @@ def _is_whole(folder: Path, content_hash: str) -> bool:
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _locked(store: FeatureStoreFolder) -> Iterator[None]:
     """Hold the store's lock: two runs at once would mix their rows. The kernel drops it when the process dies."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("w") as lock:
+    store.root.mkdir(parents=True, exist_ok=True)
+    with store.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FeatureStoreError(f"{home}: another materialisation is running; wait for it to end") from None
-        for draft in home.glob(".offline.*"):
+            raise FeatureStoreError(f"{store.root}: another materialisation is running; wait for it to end") from None
+        for draft in store.root.glob(f".{store.offline.name}.*"):
             shutil.rmtree(draft)  # what a killed run left
         yield
 
@@ -159,7 +179,7 @@ def _upload(offline: Path, address: str) -> None:
     """Copy the offline files to `address` (s3://bucket/prefix, file:///folder); credentials are the process's own (AWS_…).
 
     Raises:
-        FeatureStoreError: the address is none, or cannot be written.
+        FeatureStoreError: the address is not one that pyarrow knows, or cannot be written.
     """
     from pyarrow import fs
 
@@ -168,34 +188,23 @@ def _upload(offline: Path, address: str) -> None:
         there.create_dir(folder, recursive=True)
         fs.copy_files(str(offline), folder, source_filesystem=fs.LocalFileSystem(), destination_filesystem=there)
     except (OSError, ValueError) as error:
-        raise FeatureStoreError(f"FEATURE_STORE_OFFLINE={address}: cannot be written ({error})") from None
+        raise FeatureStoreError(f"{OFFLINE_VARIABLE}={address}: cannot be written ({error})") from None
 
 
-def _announce_layout(
-    home: Path, names: tuple[str, ...], project: str, features_hash: str, catalogue_hash: str, as_of: datetime
-) -> None:
-    """Say what the new values mean before the first of them is written; the previous layout stays readable."""
+def _announce(schema: ServingSchema, folder: Path) -> None:
+    """Write what the new values mean before the first of them is written; the layout before it stays readable."""
     known: tuple[tuple[str, ...], ...] = ()
     try:
-        known = ServingSchema.load(home).layouts
+        known = ServingSchema.load(folder).layouts
     except FeatureStoreError as error:
-        logger.info("no earlier serving schema is kept: %s", error)
-    layouts = (names, *(layout for layout in known if layout != names))[:2]
-    ServingSchema(
-        project=project,
-        view=SERVING_VIEW,
-        field=SERVING_FIELD,
-        join_key="user_id",
-        entity_key_serialization_version=3,
-        layouts=layouts,
-        features_hash=features_hash,
-        catalogue_hash=catalogue_hash,
-        as_of=as_of.isoformat(),
-    ).save(home)
+        log.info("no earlier serving schema kept", problem=str(error))
+    (names,) = schema.layouts
+    layouts = (names, *(layout for layout in known if layout != names))[:KEPT_LAYOUTS]
+    replace(schema, layouts=layouts).save(folder)
 
 
 def _set_broken_registry_aside(registry: Path) -> None:
-    """Feast writes its registry file in place; a kill in that moment leaves a stump. All it holds is defined in code."""
+    """Move away a registry file that a kill cut off: Feast writes it in place, and all it holds is defined in code."""
     from feast.protos.feast.core.Registry_pb2 import Registry
     from google.protobuf.message import DecodeError
 
@@ -205,7 +214,6 @@ def _set_broken_registry_aside(registry: Path) -> None:
         Registry().ParseFromString(registry.read_bytes())
     except DecodeError:
         aside = registry.with_suffix(".broken")
-        logger.warning(
-            "%s is no registry (a run was killed while writing it); moved to %s and made anew", registry, aside
-        )
+        # A run was killed while Feast wrote the file.
+        log.warning("Feast's registry is damaged and made anew", registry=str(registry), moved_to=str(aside))
         registry.replace(aside)

@@ -1,10 +1,10 @@
-"""Training's side: users' features as they were at each decision, read point-in-time from Feast."""
+"""The offline side: users' features as they were at each decision, read point-in-time from Feast."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_repo.definitions import FILES, SERVICE, TIMESTAMP, portrait_names
-from feature_repo.environment import open_store, store_home
+from feature_repo.environment import open_store, store_folder
 from feature_repo.materialisation import as_of_of
 from recommender.errors import FeatureStoreError
 from recommender.settings import Settings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def training_frame(features: Path, settings: Settings) -> "pa.Table":
     """One row for every (user, decision time) of the pairs: user_id, event_timestamp (µs UTC), portrait, affinity, history.
 
-    The join is Feast's: the newest row of the user that is not after the decision. A user without one has nulls.
+    Feast joins the newest row of the user that is not after the decision. A user without one has nulls.
 
     Raises:
         FeatureStoreError: the store holds another feature set; materialise this one first.
@@ -25,7 +25,7 @@ def training_frame(features: Path, settings: Settings) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    offline = store_home(settings) / "offline"
+    offline = store_folder(settings).offline
     stored = read_manifest(offline)["features_hash"]
     wanted = read_manifest(features)["content_hash"]
     if stored != wanted:
@@ -33,7 +33,7 @@ def training_frame(features: Path, settings: Settings) -> "pa.Table":
             f"{offline} holds the features {stored[:12]}, not {wanted[:12]} of {features}; materialise first"
         )
     pairs = pq.read_table(features / "pairs.parquet", columns=["user_id", "decided_at"])
-    # Two campaigns at one moment are one decision time: asked for twice, Feast would answer twice.
+    # Two campaigns at one moment are one decision time. Asked for it twice, Feast would answer twice.
     moments = pairs.group_by(["user_id", "decided_at"]).aggregate([]).rename_columns(["user_id", TIMESTAMP])
     moments = moments.sort_by([("user_id", "ascending"), (TIMESTAMP, "ascending")])
     store = open_store(settings)
@@ -42,12 +42,14 @@ def training_frame(features: Path, settings: Settings) -> "pa.Table":
     columns = ["user_id", TIMESTAMP, *portrait_names(schema), "affinity", "history"]
     frame = job.to_arrow().select(columns).cast(pa.schema([schema.field(name).remove_metadata() for name in columns]))
     if frame.num_rows != moments.num_rows:
-        raise FeatureStoreError(f"Feast answered {frame.num_rows} rows for {moments.num_rows} decisions")
+        raise FeatureStoreError(
+            f"Feast answered {frame.num_rows} rows for {moments.num_rows} decisions; materialise the features again"
+        )
     return frame.sort_by([("user_id", "ascending"), (TIMESTAMP, "ascending")])
 
 
 def build_training_set(features: Path, tables: Path, settings: Settings, output: Path) -> None:
-    """Write the training set: the pairs, their users' features as Feast remembers them, the catalogue and the histories.
+    """Write the training set to `output`: the pairs, their users' features at each decision, the catalogue, the histories.
 
     Raises:
         FeatureStoreError: the store holds another feature set; materialise this one first.

@@ -1,28 +1,41 @@
 """Write the pipeline as files: for the local runner, for a KFP endpoint, and as resources for GitOps."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from pipelines.cluster import Cluster
+from recommender.datasets.sources import source_of
 from recommender.errors import SettingsError
 from recommender.settings import ServingSettings, Settings, TrainingSettings
-from recommender.storage.code_identity import code_version
+from recommender.storage.code_identity import bare_code
+from recommender.storage.manifest import sha256
 
 PIPELINE_FILE = "training.yaml"
 RESOURCES_FILE = "training-resources.yaml"
-STEPS_RUN = ("recommender", "feature_repo", "serving", "components")
-"""The rooms whose code a step runs: a change in any of them makes cached results stale."""
+STEP_CODE = "from kfp.dsl import *"
+"""A line of the code that KFP generates around a step's function."""
 
 
-def compile_local(settings: Settings, file: Path, *, identified_source: bool) -> Path:
-    """The pipeline for this machine: no volume, no retries (a step fails for its inputs here, not for a lost pod)."""
+def compile_local(settings: Settings, file: Path, *, identified_source: bool, run: str) -> None:
+    """Write the pipeline for this machine to `file`: no volume, and no retries, because no pod can be lost here.
+
+    Args:
+        settings: name challenger, baselines and device.
+        file: the YAML to write.
+        identified_source: as in `training_pipeline_for`.
+        run: the id that published things name as their run.
+    """
     from kfp.compiler import Compiler
 
     from pipelines.training import training_pipeline_for
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    pipeline = training_pipeline_for(settings, identified_source=identified_source, retries=0)
+    pipeline = training_pipeline_for(settings, identified_source=identified_source, retries=0, run=run)
     Compiler().compile(pipeline, str(file))
-    return file
+    drop_comments_of_steps(file)
 
 
 def compile_cluster(
@@ -38,6 +51,7 @@ def compile_cluster(
 
     from pipelines.training import NAME, TITLE, training_pipeline_for
 
+    source_of(settings.source)
     if not settings.home.is_relative_to(cluster.home):
         raise SettingsError(
             f"home = {settings.home}: on a cluster it must lie on the volume at {cluster.home}; "
@@ -47,10 +61,11 @@ def compile_cluster(
     pipeline = training_pipeline_for(settings, cluster=cluster, identified_source=bool(source_identity))
     arguments = run_arguments(settings, source_identity)
     Compiler().compile(pipeline, str(folder / PIPELINE_FILE), pipeline_parameters=arguments)
+    drop_comments_of_steps(folder / PIPELINE_FILE)
     options = KubernetesManifestOptions(
         pipeline_name=NAME,
         pipeline_display_name=TITLE,
-        pipeline_version_name=f"{NAME}-{code_version(STEPS_RUN).replace('+', '-').replace('.', '-')}",
+        pipeline_version_name=f"{NAME}-{sha256(folder / PIPELINE_FILE)[:12]}",
         namespace=namespace,
         include_pipeline_manifest=True,
     )
@@ -61,7 +76,36 @@ def compile_cluster(
         kubernetes_manifest_format=True,
         kubernetes_manifest_options=options,
     )
+    drop_comments_of_steps(folder / RESOURCES_FILE)
     return folder / PIPELINE_FILE, folder / RESOURCES_FILE
+
+
+def drop_comments_of_steps(file: Path) -> None:
+    """Rewrite the steps' code in a compiled file without comments, docstrings and formatting.
+
+    KFP puts the source of each step's function into the step's command, and the command is part of the cache key: a comment in a
+    component would run the step again.
+    """
+    text = file.read_text(encoding="utf-8")
+    header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    documents = list(yaml.safe_load_all(text))
+    for document in documents:
+        for command in _commands_of_steps(document):
+            command[:] = [bare_code(word) if STEP_CODE in word else word for word in command]
+    file.write_text(header + yaml.safe_dump_all(documents, sort_keys=True, width=1000), encoding="utf-8")
+
+
+def _commands_of_steps(part: Any) -> Iterator[list[str]]:
+    """The command of every step's container, wherever it is nested."""
+    if isinstance(part, dict):
+        command = part.get("command")
+        if isinstance(command, list):
+            yield command
+        for inner in part.values():
+            yield from _commands_of_steps(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _commands_of_steps(inner)
 
 
 def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
@@ -70,16 +114,17 @@ def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
         "settings": settings.model_dump_json(),
         "data_settings": _for_data(settings).model_dump_json(),
         "source_identity": source_identity,
-        "code_version": code_version(STEPS_RUN),
     }
 
 
 def _for_data(settings: Settings) -> Settings:
-    """What the steps before training depend on: a new port or another ranker's dial makes no feature stale."""
-    values = {name: getattr(settings, name) for name in ("home", "source", "time", "store")}
-    return Settings.model_construct(
-        **values,
+    """What the steps before training depend on: another port or another ranker's hyperparameter makes no feature stale."""
+    return Settings(
+        home=settings.home,
         judgement=Path(),
+        source=settings.source,
+        time=settings.time,
         training=TrainingSettings(threads=settings.training.threads),
+        store=settings.store,
         serving=ServingSettings(),
     )

@@ -1,6 +1,6 @@
-"""Run one compiled pipeline with `kfp.local`, in a process of its own: `python -m pipelines.execute SPEC ARGUMENTS ROOT CACHE`.
+"""Run one compiled pipeline with `kfp.local`, in a process of its own: `python -m pipelines.execute SPEC ARGUMENTS ROOT [CACHE]`.
 
-Apart from `pipelines.local`, which watches it, because kfp.local prints everything to the process's own output.
+`pipelines.local` starts this process and reads its output.
 """
 
 import json
@@ -11,8 +11,14 @@ import warnings
 from pathlib import Path
 
 
-def execute(spec: Path, arguments: Path, *, root: Path, cache: Path | None) -> None:
-    """Run the pipeline of `spec` with `arguments` (JSON). `cache`: where finished steps are remembered; None: no caching.
+def execute(specification: Path, arguments: Path, *, root: Path, cache: Path | None) -> None:
+    """Run a compiled pipeline.
+
+    Args:
+        specification: the pipeline's YAML.
+        arguments: JSON file with its parameters.
+        root: folder for the artifacts of this run.
+        cache: folder in which finished steps are remembered; None: nothing is cached.
 
     Raises:
         RuntimeError: a step failed; its own output came before.
@@ -21,7 +27,7 @@ def execute(spec: Path, arguments: Path, *, root: Path, cache: Path | None) -> N
     warnings.filterwarnings("ignore", module="kfp.local")
     from kfp import components, local
 
-    # kfp.local logs steps it runs by itself, but a cache hit only where logging is on.
+    # kfp.local logs the steps that it runs by itself, but a cache hit only where logging is on.
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s - %(levelname)s - %(message)s")
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
@@ -29,13 +35,30 @@ def execute(spec: Path, arguments: Path, *, root: Path, cache: Path | None) -> N
         enable_caching=cache is not None,
         cache_root=None if cache is None else str(cache),
     )
-    pipeline = components.load_component_from_file(str(spec))
-    pipeline(**json.loads(arguments.read_text(encoding="utf-8")))
+    pipeline = components.load_component_from_file(str(specification))
+    try:
+        pipeline(**json.loads(arguments.read_text(encoding="utf-8")))
+    finally:
+        _give_every_artifact_a_file(root)
+
+
+def _give_every_artifact_a_file(root: Path) -> None:
+    """Touch the files that artifacts of this run name but lack, so that their steps can be cached.
+
+    Metrics live in an artifact's metadata only, and kfp.local runs a cached step again when an artifact of it has no file.
+    """
+    for written in root.glob("**/executor_output.json"):
+        output = json.loads(written.read_text(encoding="utf-8"))
+        for artifacts in output.get("artifacts", {}).values():
+            for artifact in artifacts["artifacts"]:
+                path = Path(artifact["uri"])
+                if path.is_relative_to(root) and not path.exists():
+                    path.touch()
 
 
 if __name__ == "__main__":
-    spec, arguments, root, *cache = map(Path, sys.argv[1:])
+    specification, arguments, root, *cache = map(Path, sys.argv[1:])
     try:
-        execute(spec, arguments, root=root, cache=cache[0] if cache else None)
+        execute(specification, arguments, root=root, cache=cache[0] if cache else None)
     except RuntimeError as error:
         sys.exit(str(error))

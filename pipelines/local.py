@@ -1,9 +1,13 @@
-"""Run a compiled pipeline on this machine and watch it: what runs, how long, how much memory, where its log is."""
+"""Run a compiled pipeline on this machine and watch it: which step runs, how long, how much memory, where its log is.
+
+The pipeline runs in a process of its own (`pipelines.execute`), because kfp.local prints everything to the process's own output.
+This module reads that output line by line.
+"""
 
 import json
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +23,7 @@ from rich.console import Console
 from pipelines.memory import MemoryWatch
 from pipelines.progress import Step, StepDisplay
 from recommender.errors import SettingsError, StepFailed
+from recommender.storage.home import Home, RunFolder
 from recommender.storage.manifest import write_text
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -26,31 +31,35 @@ STARTS = re.compile(r" - INFO - Executing task '(?P<name>[\w-]+)'")
 ENDS = re.compile(r" - (?:INFO|ERROR) - Task '(?P<name>[\w-]+)' finished with status (?P<status>\w+)")
 CACHED = re.compile(r" - INFO - Task (?P<name>[\w-]+) cache hit")
 RANKER = re.compile(r'^ {16}"ranker": "(?P<ranker>\w+)",?$')
+"""The step's parameter `ranker`, as kfp.local prints a step's input: JSON, indented by 16."""
 ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Exception|Interrupt|Exit)): (?P<message>.*)")
+"""The last line of a traceback."""
+KEPT_LINES = 20
+"""Lines of the runner's own output that are kept, for the case that it fails outside a step."""
+SHOWN_LINES, SHOWN_STEP_LINES = 6, 3
+"""Lines shown of the runner's output, and of a step that ended without an error message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRun:
-    """A finished run: its steps and the folder (`home/runs/<id>`) that holds their logs."""
+    """A finished run. Written as JSON beside its logs."""
 
     id: str
     folder: Path
-    root: Path
+    """Arguments, specification and step logs."""
+    artifacts: Path
+    """What the steps wrote, in kfp.local's own layout."""
     steps: list[Step]
     seconds: float
     peak_mib: float
 
-    def artifact(self, step: str, name: str) -> Path | None:
-        """Where a step of this run wrote an artifact; None when the step did not run."""
-        return next(iter(sorted(self.root.glob(f"*/{step}/{name}"))), None)
-
 
 @dataclass
 class _Watch:
-    """Reads kfp.local's output line by line and turns it into steps and one log file a step."""
+    """Reads kfp.local's output line by line and turns it into steps, each with a log of its own."""
 
     titles: Mapping[str, str]
-    folder: Path
+    folder: RunFolder
     display: StepDisplay
     memory: MemoryWatch
     steps: list[Step] = field(default_factory=list)
@@ -59,9 +68,9 @@ class _Watch:
     lines: list[str] = field(default_factory=list)
     _since: float = 0.0
     _log: TextIO | None = None
-    _failed: list[str] = field(default_factory=list)
 
     def read(self, line: str) -> None:
+        """Take one line of the runner's output."""
         text = COLOUR.sub("", line.rstrip("\n"))
         if found := STARTS.search(text):
             self._start(found["name"])
@@ -69,28 +78,27 @@ class _Watch:
             title = self.titles.get(found["name"], found["name"])
             self._add(Step(name=found["name"], title=title, status="cached", seconds=0, peak_mib=0, log=None))
         elif (found := ENDS.search(text)) and self._log is not None:
-            self._end(ok=found["status"] == "SUCCESS")
+            self._end(self._log, ok=found["status"] == "SUCCESS")
         elif self._log is not None:
             if found := RANKER.match(text):
                 self.title = f"{self.titles.get(self.name, self.name)}: {found['ranker']}"
                 self.display.renamed(self.title)
-            self._log.write(text.removeprefix("    ") + "\n")
+            own = text.removeprefix("    ")  # kfp.local indents what a step prints
+            self._log.write(own + "\n")
             self._log.flush()
-            self.lines.append(text.removeprefix("    "))
+            self.lines.append(own)
 
     def _start(self, name: str) -> None:
         self.name, self.title, self.lines = name, self.titles.get(name, name), []
         self._since = time.monotonic()
         self.memory.step_peak()
-        taken = sum(1 for step in self.steps if step.name == name)
-        path = self.folder / (f"{name}.log" if not taken else f"{name}-{taken}.log")
-        self._log = path.open("w", encoding="utf-8")
+        earlier = sum(1 for step in self.steps if step.name == name)
+        self._log = self.folder.log(name, earlier).open("w", encoding="utf-8")
         self.display.started(self.title)
 
-    def _end(self, *, ok: bool) -> None:
-        assert self._log is not None
-        self._log.close()
-        log, self._log = Path(self._log.name), None
+    def _end(self, log: TextIO, *, ok: bool) -> None:
+        log.close()
+        self._log = None
         self._add(
             Step(
                 name=self.name,
@@ -98,7 +106,7 @@ class _Watch:
                 status="done" if ok else "failed",
                 seconds=time.monotonic() - self._since,
                 peak_mib=self.memory.step_peak(),
-                log=log,
+                log=Path(log.name),
             )
         )
 
@@ -107,70 +115,59 @@ class _Watch:
         self.display.finished(step)
 
 
+def new_run_id() -> str:
+    """An id for a run: the moment in UTC, to the microsecond, so that ids sort by time."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
 def run_pipeline(
-    spec: Path, arguments: Mapping[str, Any], *, home: Path, console: Console, memory: MemoryWatch, caching: bool = True
+    run_id: str,
+    arguments: Mapping[str, Any],
+    *,
+    home: Home,
+    console: Console,
+    memory: MemoryWatch,
+    caching: bool = True,
 ) -> LocalRun:
-    """Run the compiled pipeline `spec`. Logs, arguments and figures go to `home/runs/<id>`, artifacts to `home/kfp`.
+    """Run the compiled pipeline that lies in `home.run(run_id)`, and write its logs, arguments and figures beside it.
 
     Raises:
         StepFailed: a step failed; holds its own message and names its log.
-        SettingsError: the folder's path has a part that kfp.local would rewrite.
+        SettingsError: the path of `home` has a part that kfp.local would rewrite.
     """
-    root = (home / "kfp").resolve()
-    if "python3" in str(root):
+    artifacts = home.pipeline_artifacts.resolve()
+    if "python3" in str(artifacts):
         raise SettingsError(
-            f"{root}: kfp.local rewrites 'python3' in paths; set `home` to a folder without it in its path"
+            f"home: {artifacts}: kfp.local rewrites 'python3' in paths; choose a folder without it in its path"
         )
-    run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder = home / "runs" / run_id
-    write_text(folder / "arguments.json", json.dumps(dict(arguments), indent=1, sort_keys=True))
-    shutil.copyfile(spec, folder / "pipeline.yaml")
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "pipelines.execute",
-        str(spec),
-        str(folder / "arguments.json"),
-        str(root / run_id),
-    ]
+    folder = home.run(run_id)
+    write_text(folder.arguments, json.dumps(dict(arguments), indent=1, sort_keys=True))
+    command = [sys.executable, "-u", "-m", "pipelines.execute"]
+    command += [str(folder.specification), str(folder.arguments), str(artifacts / run_id)]
     if caching:
-        command.append(str(root / "cache"))
+        command.append(str(home.pipeline_cache.resolve()))
     began = time.monotonic()
     with StepDisplay(console) as display:
-        watch = _Watch(titles=titles(spec), folder=folder, display=display, memory=memory)
+        watch = _Watch(titles=titles(folder.specification), folder=folder, display=display, memory=memory)
         code, output = _follow(command, watch, memory)
-    _keep_cacheable(root / run_id)
     run = LocalRun(
         id=run_id,
-        folder=folder,
-        root=root / run_id,
+        folder=folder.root,
+        artifacts=artifacts / run_id,
         steps=watch.steps,
         seconds=time.monotonic() - began,
         peak_mib=memory.peak,
     )
-    write_text(folder / "run.json", json.dumps(asdict(run), indent=1, default=str))
+    write_text(folder.figures, json.dumps(asdict(run), indent=1, default=str))
     if code != 0:
-        raise StepFailed(_why(watch, output, folder), root=run.root)
+        raise StepFailed(_why(watch, output))
     return run
 
 
-def _keep_cacheable(root: Path) -> None:
-    """Give every artifact of this run a file: metrics live in an artifact's metadata, and kfp.local takes a cached step whose
-    artifact has no file for lost."""
-    for written in root.glob("**/executor_output.json"):
-        said = json.loads(written.read_text(encoding="utf-8"))
-        for artifacts in said.get("artifacts", {}).values():
-            for artifact in artifacts["artifacts"]:
-                path = Path(artifact["uri"])
-                if path.is_relative_to(root) and not path.exists():
-                    path.touch()
-
-
-def titles(spec: Path) -> dict[str, str]:
-    """Display name by component and by task (kfp.local names the one when a step runs, the other on a cache hit)."""
+def titles(specification: Path) -> dict[str, str]:
+    """Display name by component and by task: kfp.local names the first when a step runs, the second on a cache hit."""
     found: dict[str, str] = {}
-    document = next(iter(yaml.safe_load_all(spec.read_text(encoding="utf-8"))))
+    document = next(iter(yaml.safe_load_all(specification.read_text(encoding="utf-8"))))
     dags = [document["root"], *document["components"].values()]
     for dag in dags:
         for name, task in dag.get("dag", {}).get("tasks", {}).items():
@@ -180,7 +177,10 @@ def titles(spec: Path) -> dict[str, str]:
 
 
 def _follow(command: list[str], watch: _Watch, memory: MemoryWatch) -> tuple[int, list[str]]:
-    """Run `command`, feeding its output to `watch`; ended with its children when this process is interrupted."""
+    """Run `command` and feed its output to `watch`; returns its exit code and last lines.
+
+    When this process is interrupted, the command is ended together with its children.
+    """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     last: list[str] = []
     with subprocess.Popen(
@@ -196,27 +196,27 @@ def _follow(command: list[str], watch: _Watch, memory: MemoryWatch) -> tuple[int
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                last = [*last[-20:], line.rstrip("\n")]
+                last = [*last[-KEPT_LINES:], line.rstrip("\n")]
                 watch.read(line)
         except BaseException:
-            os.killpg(process.pid, 15)
+            os.killpg(process.pid, signal.SIGTERM)
             raise
         finally:
             memory.runner = None
     return process.returncode, last
 
 
-def _why(watch: _Watch, output: list[str], folder: Path) -> str:
-    """The failed step's own words: from its last error line on."""
+def _why(watch: _Watch, output: list[str]) -> str:
+    """The failed step's own message: its output from the last error line on."""
     failed = next((step for step in watch.steps if step.status == "failed"), None)
     if failed is None:
-        return "\n".join(["the local runner itself failed:", *output[-6:], f"Logs: {folder}"])
+        shown = output[-SHOWN_LINES:]
+        return "\n".join(["the local runner itself failed:", *shown, f"Logs: {watch.folder.root}"])
     lines = [line for line in watch.lines if line.strip()]
-    last = max((number for number, line in enumerate(lines) if ERROR.match(line)), default=None)
-    if last is None:
-        said = ["it ended without an error message (killed, or out of memory?)", *lines[-3:]]
+    errors = [(number, found["message"]) for number, line in enumerate(lines) if (found := ERROR.match(line))]
+    if errors:
+        number, message = errors[-1]
+        shown = [message, *lines[number + 1 :]]
     else:
-        found = ERROR.match(lines[last])
-        assert found is not None
-        said = [found["message"], *lines[last + 1 :]]
-    return "\n".join([f"{failed.title}: {said[0]}", *said[1:], f"Log: {failed.log}"])
+        shown = ["it ended without an error message (killed, or out of memory?)", *lines[-SHOWN_STEP_LINES:]]
+    return "\n".join([f"{failed.title}: {shown[0]}", *shown[1:], f"Log: {failed.log}"])

@@ -1,43 +1,43 @@
-"""What can be known to be wrong before the first step runs: a mistake in the settings costs seconds, not a training."""
+"""Checks of the settings before the first step runs, so that a mistake costs seconds and not a training."""
 
 from pathlib import Path
 
-from recommender.errors import SettingsError
+from recommender.datasets.sources import source_of
+from recommender.errors import SettingsError, suggestion
 from recommender.evaluation.judgement import read_judgement
-from recommender.models.campaign import RANKERS, defaults_of, ranker_class
-from recommender.models.dials import check_dials
+from recommender.models.campaign import RANKERS, ranker_class
 from recommender.settings import Settings
 
 
 def check_before_run(settings: Settings) -> None:
-    """Refuse settings that some later step would refuse.
+    """Refuse settings that a later step would refuse.
 
     Raises:
-        SettingsError: an unknown ranker or dial, a dial's value that cannot be, a GPU for a challenger that has no use for it, no
-            baseline, no mapping, or a judgement file that is missing or wrong; names it.
+        SettingsError: A ranker or hyperparameter is unknown (names the nearest one), a value is not allowed, the
+            challenger has no use for the GPU, a baseline or the mapping is missing, or the judgement file is missing or
+            wrong.
     """
     training = settings.training
     if not training.baselines:
         raise SettingsError(
-            "training.baselines is empty: the last baseline is the first champion, so name at least one"
+            "training.baselines is empty, but the last baseline is the first champion: name at least one ranker"
         )
-    for key, names in (("challenger", (training.challenger,)), ("baselines", training.baselines)):
+    for key, names in (
+        ("challenger", (training.challenger,)),
+        ("baselines", training.baselines),
+        ("rankers", training.rankers),
+    ):
         for name in names:
             if name not in RANKERS:
-                raise SettingsError(f"training.{key}: no ranker is called {name!r}; there are {', '.join(RANKERS)}")
-    for name, dials in training.rankers.items():
-        if name not in RANKERS:
-            raise SettingsError(f"training.rankers.{name}: no ranker is called that; there are {', '.join(RANKERS)}")
+                raise SettingsError(f"training.{key}: unknown ranker {name!r}; {suggestion(name, RANKERS)}")
+    for name, given in training.rankers.items():
         try:
-            check_dials(name, defaults_of(name), dials)
+            ranker_class(name).Config.parse(given, owner=name)
         except SettingsError as error:
             raise SettingsError(f"training.rankers.{name}: {error}") from None
     if training.device == "cuda" and not ranker_class(training.challenger).trains_on_gpu:
         raise SettingsError(
-            f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU; say 'cpu'"
+            f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU: set 'cpu'"
         )
-    if settings.source.dataset == "files" and not settings.source.mapping:
-        raise SettingsError(
-            "source.dataset is 'files' but source.mapping names no mapping file; draft one: recommender draft-mapping"
-        )
+    source_of(settings.source)
     read_judgement(Path(settings.judgement))

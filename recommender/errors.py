@@ -1,6 +1,14 @@
 """Every error that the platform raises on purpose. A message says what was wrong, where, and what to do."""
 
-from pathlib import Path
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """End of a message about an unknown `name`: the nearest known one, or all where none is near."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 
 
 class RecommenderError(Exception):
@@ -66,11 +74,7 @@ class ServingError(RecommenderError):
 
 
 class StepFailed(RecommenderError):
-    """A step of a pipeline failed; holds the step's own message and names its log. `root`: the folder of the run's artifacts."""
-
-    def __init__(self, message: str, *, root: Path | None = None) -> None:
-        self.root = root
-        super().__init__(message)
+    """A step of a pipeline failed; holds the step's own message and names its log."""
 
 
 class FeatureStoreError(RecommenderError):

@@ -1,185 +1,375 @@
-"""Settings: frozen models, one TOML file (`recommender.toml`), environment overrides (`RECOMMENDER__SERVING__PORT=9000`).
+"""Settings of the platform: frozen, validated models, read from one TOML file and the environment.
 
-A pipeline receives them as one JSON string (`Settings.model_dump_json()`), so that the cluster's cache key holds every dial.
+`load_settings` reads `recommender.toml` and variables such as `RECOMMENDER__SERVING__PORT=9000`. A pipeline step receives the
+settings as JSON instead (`settings_from_json`), so that the cluster's cache key holds every value and the step's own environment
+changes nothing. Nothing else reads settings, and `Settings.updated` is the only way to change them: it validates again.
 """
 
+import json
 import os
+import tomllib
+from collections.abc import Mapping
 from datetime import date, datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from recommender.errors import SettingsError
 
+PREFIX, DELIMITER = "RECOMMENDER__", "__"
+FILE_VARIABLE = "RECOMMENDER_SETTINGS"
+LONGEST_VALUE = 80
+"""Characters of a refused value that an error message shows: enough to recognise it in the file."""
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Milliseconds = Annotated[int, Field(ge=1, le=60_000)]
+"""At most a minute: no shopper waits longer, and a larger number was most likely meant in another unit."""
+OnlineStoreName = Literal["sqlite", "redis"]
+"""The online stores. Each has a reader (`serving.online_store.client.READERS`) and a writer (`feature_repo.online_stores.WRITERS`)."""
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Keys from the outermost section to a value."""
+Choice = TypeVar("Choice")
+
 
 class Section(BaseModel):
+    """Base of every part of the settings: frozen, and an unknown key is refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SourceSettings(Section):
     """Where the tables come from."""
 
-    dataset: Literal["complete_journey", "files", "synthetic"] = "complete_journey"
-    mapping: str = ""
-    """`files`: path of the mapping TOML."""
-    synthetic: dict[str, Any] = Field(default_factory=dict)
-    """`synthetic`: keyword arguments of `datasets.synthetic.World`."""
+    dataset: str = Field(
+        "complete_journey",
+        description="Name of a data source (`recommender.datasets.sources.SOURCES`): complete_journey, files or synthetic.",
+    )
+    mapping: str = Field("", description="`files`: path of the mapping TOML.")
+    synthetic: dict[str, Any] = Field(
+        default_factory=dict, description="`synthetic`: fields of `recommender.datasets.synthetic.World`."
+    )
 
 
 class TimeSettings(Section):
-    """`as_of` is "now". Campaigns that start in [gate_from, test_from) decide; those in [test_from, …) are the final test."""
+    """What "now" is, and the periods. Dates and times without a zone are meant in the shop's own time zone."""
 
-    as_of: datetime | date | None = None
-    """None: the moment of the last event."""
-    gate_from: datetime | date | None = None
-    test_from: datetime | date | None = None
-    """None: chosen from the data (`evaluation.periods`)."""
+    as_of: datetime | date | None = Field(None, description='"Now". None: the moment of the last event.')
+    gate_from: datetime | date | None = Field(
+        None,
+        description="Campaigns that start in [gate_from, test_from) decide between challenger and champion. None: chosen from the data.",
+    )
+    test_from: datetime | date | None = Field(
+        None,
+        description="Campaigns that start on or after it are the final test: reported, never used for a choice. None: chosen from the data.",
+    )
 
 
 class TrainingSettings(Section):
-    """What is trained and where. `rankers.<name>` holds a ranker's own hyper-parameters."""
+    """Which rankers are trained, and where."""
 
-    challenger: str = "transformer"
-    baselines: tuple[str, ...] = ("popularity", "rate_rule", "logistic")
-    """The last one is the first champion."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    threads: Annotated[int, Field(ge=1, le=128)] = 2
-    """Of DuckDB, which builds the features. Torch trains with one on the CPU, so that weights do not depend on the machine's cores."""
-    seed: int = 17
-    checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
-    rankers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    challenger: str = Field("transformer", description="The ranker that is measured against the champion.")
+    baselines: tuple[str, ...] = Field(
+        ("popularity", "rate_rule", "logistic"), description="Trained beside it; the last one is the first champion."
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the challenger is trained.")
+    threads: int = Field(
+        2,
+        ge=1,
+        le=128,
+        description="Threads of DuckDB, which builds the features. Torch trains with one thread on the CPU, so that weights do "
+        "not depend on the number of cores.",
+    )
+    seed: int = Field(17, description="Seed of everything random in training. The default has no meaning of its own.")
+    checkpoint_every_s: float = Field(
+        30.0, gt=0, description="Seconds between checkpoints, which is the most work that a killed training loses."
+    )
+    rankers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="`rankers.<name>`: hyperparameters of a ranker (`recommender rankers`)."
+    )
 
 
 class ServingSettings(Section):
-    """The door. Ports listen on loopback unless `host` says otherwise; the token is read from the environment only."""
+    """The gateway and the model server. Secrets (token, Redis password) are never among the settings."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    inference_host: str = "127.0.0.1"
-    """Where TorchServe itself answers, without a token. In a pod: 0.0.0.0, behind a NetworkPolicy."""
-    inference_port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    management_port: Annotated[int, Field(ge=1, le=65535)] = 8081
-    metrics_port: Annotated[int, Field(ge=1, le=65535)] = 8082
-    workers: Annotated[int, Field(ge=1, le=64)] = 1
-    deadline_ms: Annotated[int, Field(ge=5, le=60_000)] = 250
-    store_deadline_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
-    canary_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of users that a promoted challenger gets."""
-    assignment_salt: str = "campaign-ranker"
-    state: Path | None = None
-    """What one replica keeps for itself: model store, TorchServe's logs, pid files. None: `home`/serving."""
-    max_feature_age_s: Annotated[float, Field(gt=0)] = 8 * 86_400
-    """Older features are still used; the answer is marked `degraded`."""
-    exploration: Literal["none", "epsilon", "thompson"] = "none"
-    """Whether chance takes part in the order of campaigns (`experiments.exploration`); the record then holds the propensities."""
-    exploration_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """Probability with which the first campaign is drawn uniformly from all candidates."""
-    exploration_spread: Annotated[float, Field(gt=0, le=10)] = 0.3
-    """`thompson`: scale of the noise on the log-odds."""
+    host: str = Field("127.0.0.1", description="Address on which the gateway listens; loopback unless told otherwise.")
+    port: Port = Field(8000, description="The gateway's port.")
+    inference_host: str = Field(
+        "127.0.0.1",
+        description="Address on which TorchServe itself answers, without a token. In a pod: 0.0.0.0, behind a NetworkPolicy.",
+    )
+    inference_port: Port = Field(8080, description="TorchServe's inference API.")
+    management_port: Port = Field(8081, description="TorchServe's management API; always on loopback.")
+    metrics_port: Port = Field(8082, description="TorchServe's metrics API.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes for each version; one takes at least 220 MB.")
+    deadline_ms: Annotated[Milliseconds, Field(ge=5)] = Field(
+        250, description="Time for the features and the model together, from a request's arrival."
+    )
+    store_deadline_ms: Milliseconds = Field(
+        50, description="Time for the read of the online store; a later answer is not waited for."
+    )
+    canary_share: float = Field(0.1, gt=0, lt=1, description="Share of users that a promoted challenger gets.")
+    assignment_salt: str = Field(
+        "campaign-ranker", description="Part of the hash that assigns users to variants; another salt draws them anew."
+    )
+    state: Path | None = Field(
+        None,
+        description="What one replica keeps for itself: model store, TorchServe's logs, pid files. None: below `home`.",
+    )
+    max_feature_age_s: float = Field(
+        8 * 86_400,
+        gt=0,
+        description="Older features are still used, but the answer is marked `degraded`. Eight days: a weekly run may be a day late.",
+    )
+    exploration: Literal["none", "epsilon", "thompson"] = Field(
+        "none",
+        description="Whether chance takes part in the order of campaigns (`recommender.policies.exploration`); decision records "
+        "then hold the propensities.",
+    )
+    exploration_rate: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Probability with which the first campaign is drawn uniformly from all candidates.",
+    )
+    exploration_spread: float = Field(
+        0.3, gt=0, le=10, description="`thompson`: scale of the Gumbel noise on the log-odds."
+    )
 
 
 class StoreSettings(Section):
-    """The online store that serving reads: what `feature_repo` materialised."""
+    """The online store: the materialise step writes it, serving reads it."""
 
-    kind: Literal["sqlite", "redis"] = "sqlite"
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    """redis:// or rediss://, user@ before the host where there is one; never a password, which is the secret `redis_password`."""
-    project: str = "campaigns"
+    kind: OnlineStoreName = Field("sqlite", description="Which online store.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        repr=False,
+        description="redis:// or rediss://, user@ before the host where there is one. Never a password: that is the secret "
+        "`redis_password`.",
+    )
+    project: str = Field("campaigns", description="Feast's project; part of every key in the store.")
 
     @field_validator("redis_url")
     @classmethod
     def _is_redis_url(cls, url: str) -> str:
-        form = "expected redis://host:port/db or rediss://host:port/db"
+        # No message repeats the URL: it may hold a password.
+        form = "must be redis://host:port/db or rediss://host:port/db"
         try:
             parts = urlsplit(url)
-            named = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
-        except ValueError as error:
-            raise ValueError(f"{error}; {form}") from None
+            has_address = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+        except ValueError:
+            raise ValueError(f"{form}; the port is a number from 1 to 65535") from None
         if parts.password is not None:
-            raise ValueError("it holds a password; give it as the secret redis_password")
-        if not named:
+            raise ValueError("must not hold a password; give it as the secret redis_password")
+        if not has_address:
             raise ValueError(form)
         if not (parts.path.strip("/") or "0").isdecimal():
-            raise ValueError(f"the database {parts.path.strip('/')!r} is no number; {form}")
+            raise ValueError(f"{form}; the database must be a number (got {parts.path.strip('/')!r})")
         return url
 
 
-class Settings(BaseSettings):
-    """All dials of the platform. `home` is the folder (a volume on a cluster) that outlives a run."""
+class Settings(Section):
+    """All settings of the platform."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="RECOMMENDER__", env_nested_delimiter="__", toml_file=None
+    home: Path = Field(
+        Path("var"),
+        description="The folder (on a cluster a mounted volume) that outlives a run; `storage.home.Home` knows what lies in it.",
     )
-
-    home: Path = Path("var")
-    judgement: Path = Path("judgement.toml")
+    judgement: Path = Field(Path("judgement.toml"), description="TOML file with the rules of the gate.")
     source: SourceSettings = SourceSettings()
     time: TimeSettings = TimeSettings()
     training: TrainingSettings = TrainingSettings()
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+    def updated(self, **changes: Any) -> Self:
+        """These settings with `changes`, validated: a mapping changes some keys of a section, a section replaces it whole.
 
-    @property
-    def serving_state(self) -> Path:
-        return self.serving.state or self.home / "serving"
+        Raises:
+            SettingsError: an unknown key or a value that is not allowed; names the key.
+        """
+        try:
+            return type(self).model_validate(_merged(self.model_dump(), changes))
+        except ValidationError as error:
+            raise _refusal(error, "settings") from None
 
 
 def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
-    """Read settings from `file` (TOML), then the environment, then `overrides` (the last one wins).
+    """Read settings from `file` (TOML), then the environment, then `overrides`; the last one wins.
 
-    Without `file`: the one that the environment variable RECOMMENDER_SETTINGS names, if any; else the defaults.
+    Without `file` it is the one that the environment variable RECOMMENDER_SETTINGS names, if any.
 
     Raises:
-        SettingsError: the file is missing, is no TOML, or has an unknown key or a wrong type; names the key.
+        SettingsError: the file is missing or not TOML, or a key is unknown or its value not allowed. Names the key, and the file or
+            the environment variable that holds it; suggests the nearest key.
     """
-    if file is None and (named := os.environ.get("RECOMMENDER_SETTINGS")):
+    if file is None and (named := os.environ.get(FILE_VARIABLE)):
         file = Path(named)
-    if file is not None and not file.is_file():
-        raise SettingsError(f"{file}: no such settings file")
-
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=file, title="Settings")
-
+    variables: dict[KeyPath, str] = {
+        tuple(name[len(PREFIX) :].lower().split(DELIMITER)): name
+        for name in os.environ
+        if name.upper().startswith(PREFIX)
+    }
+    environment = _from_environment(variables)
+    values = _merged({} if file is None else _from_file(file), environment)
     try:
-        loaded = FromFile(**overrides)
+        return Settings.model_validate(_merged(values, overrides))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"{file or 'settings'}: {problems}") from None
-    except ValueError as error:
-        raise SettingsError(f"{file or 'settings'}: {error}") from None
-    return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
+        raise _refusal(error, str(file or "settings"), environment, variables) from None
 
 
 def settings_from_json(text: str) -> Settings:
-    """The settings that a pipeline step received."""
+    """The settings that a pipeline step or a process of serving received from its parent.
+
+    Raises:
+        SettingsError: the text is not JSON, a key is missing or unknown, or its value is not allowed; names the key.
+    """
     try:
-        values = BaseModelView.model_validate_json(text)
+        settings = Settings.model_validate_json(text)
     except ValidationError as error:
-        raise SettingsError(f"settings: {error}") from None
-    return Settings.model_construct(**{name: getattr(values, name) for name in Settings.model_fields})
+        raise _refusal(error, "settings") from None
+    # A default in the place of a missing section would run something else than was asked for.
+    missing = [name for name in Settings.model_fields if name not in settings.model_fields_set]
+    if missing:
+        raise SettingsError(
+            f"settings: {', '.join(missing)}: missing; a step needs all of `Settings.model_dump_json()`"
+        )
+    return settings
 
 
-class BaseModelView(Section):
-    """`Settings` without its sources: the environment of a pipeline step changes nothing."""
+def choose(table: Mapping[str, Choice], name: str, key: str) -> Choice:
+    """The entry of `table` that the settings' `key` names.
 
-    home: Path
-    judgement: Path
-    source: SourceSettings
-    time: TimeSettings
-    training: TrainingSettings
-    store: StoreSettings
-    serving: ServingSettings
+    Raises:
+        SettingsError: there is no such entry; names the key and every entry there is.
+    """
+    if name in table:
+        return table[name]
+    near = get_close_matches(name, table, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise SettingsError(f"{key}: unknown name {name!r}; {hint}there are {', '.join(table)}")
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{file}: no such settings file") from None
+    except OSError as error:
+        raise SettingsError(f"{file}: the settings file cannot be read ({error.strerror or error})") from None
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise SettingsError(f"{file}: not TOML: {error}") from None
+
+
+def _from_environment(variables: Mapping[KeyPath, str]) -> dict[str, Any]:
+    """The values of RECOMMENDER__SECTION__KEY variables (`variables`: their names by path), nested."""
+    given: dict[Any, Any] = {}
+    # Shorter paths first: a variable of one key overrides the JSON of its whole section.
+    for path in sorted(variables, key=len):
+        place = given
+        for part in path[:-1]:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise SettingsError(
+                    f"environment variable {variables[path]}: {_key(path[:-1])} is one value, without keys"
+                )
+        place[path[-1]] = _from_text(variables[path], path)
+    return given
+
+
+def _from_text(variable: str, path: KeyPath) -> Any:
+    """A variable's value: JSON where the key holds a list, a table or a whole section, else the text itself."""
+    text, kind = os.environ[variable], _kind_at(path)
+    if not _has_parts(kind) and kind is not Any:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if kind is Any:
+            return text
+        raise SettingsError(f"environment variable {variable}: {_key(path)} must be JSON ({error})") from None
+
+
+def _kind_at(path: KeyPath) -> Any:
+    """The annotation of the value at `path` in the settings; None where there is no such key."""
+    kind: Any = Settings
+    for part in path:
+        if _is_model(kind):
+            field = kind.model_fields.get(part)
+            kind = None if field is None else field.annotation
+        elif _has_parts(kind):
+            kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
+        elif kind is not Any:
+            return None
+    return kind
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _has_parts(kind: Any) -> bool:
+    return _is_model(kind) or get_origin(kind) in (dict, tuple)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _refusal(
+    error: ValidationError,
+    origin: str,
+    environment: Mapping[str, Any] | None = None,
+    variables: Mapping[KeyPath, str] | None = None,
+) -> SettingsError:
+    """The error of settings that are not valid: where they came from, which key, what is wrong, the value."""
+    problems: dict[str, str] = {}
+    for one in error.errors(include_url=False):
+        path = _key_part(one["loc"])
+        place = f"{_variable_of(path, environment or {}, variables or {}) or origin}: {_key(path)}".removesuffix(": ")
+        # A union has one message for each of its members: the first says what is wrong with the value.
+        problems.setdefault(place, _problem(path, one["type"], one["msg"].removeprefix("Value error, "), one["input"]))
+    return SettingsError("; ".join(f"{place}: {problem}" for place, problem in problems.items()))
+
+
+def _key_part(loc: KeyPath) -> KeyPath:
+    """The keys of pydantic's location `loc`, without the name of a union's member at its end."""
+    return next(loc[:end] for end in range(len(loc), -1, -1) if end == 0 or _has_parts(_kind_at(loc[: end - 1])))
+
+
+def _key(path: KeyPath) -> str:
+    return ".".join(map(str, path))
+
+
+def _variable_of(path: KeyPath, environment: Mapping[str, Any], variables: Mapping[KeyPath, str]) -> str:
+    """The environment variable that holds the value at `path`; empty if the environment does not."""
+    value: Any = environment
+    for part in path:
+        if not isinstance(value, Mapping) or part not in value:
+            return ""
+        value = value[part]
+    names = (name for own, name in variables.items() if all(a == b for a, b in zip(own, path, strict=False)))
+    return f"environment variable {next(names)}" if path else ""
+
+
+def _problem(path: KeyPath, error: str, message: str, value: Any) -> str:
+    if error == "extra_forbidden":
+        known = list(_kind_at(path[:-1]).model_fields)
+        near = get_close_matches(str(path[-1]), known, n=1)
+        return f"unknown key; {f'did you mean {near[0]!r}?' if near else 'known keys: ' + ', '.join(known)}"
+    if not isinstance(value, (str, int, float)) or _may_hold_a_secret(path):
+        return message
+    return f"{message} (got {repr(value)[:LONGEST_VALUE]})"
+
+
+def _may_hold_a_secret(path: KeyPath) -> bool:
+    """Whether no message may repeat the value at `path`: a whole section given as text, or a field without `repr`."""
+    above = _kind_at(path[:-1])
+    return _is_model(_kind_at(path)) or (_is_model(above) and not above.model_fields[path[-1]].repr)

@@ -1,8 +1,8 @@
-"""The TorchServe archive (.mar) of one version: its verified bundle and a manifest that names our handler.
+"""The TorchServe archive (.mar) of one version: its verified bundle and a manifest that names the handler.
 
-The archive holds no code: the handler is the installed `serving.worker.handler`, so that code has one identity (the image) and a
-model archive cannot bring its own. torch-model-archiver is not used because it stamps the time into the zip: the same bundle
-gives the same bytes here.
+An archive holds no code. Its handler is the installed `serving.worker.handler`, so the image alone decides which code
+runs and a model archive cannot bring its own. The same bundle gives the same bytes; torch-model-archiver stamps the
+time into the zip.
 """
 
 import json
@@ -16,6 +16,10 @@ MODEL_NAME = "campaign_ranker"
 HANDLER = "serving.worker.handler"
 BUNDLE = "bundle"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip can hold."""
+_MODE = 0o644
+_MODE_SHIFT = 16
+"""A zip entry keeps the Unix mode in the upper half of its external attributes."""
 
 
 def archive_name(version: str) -> str:
@@ -24,16 +28,14 @@ def archive_name(version: str) -> str:
 
 
 def build_archive(bundle: Path, output: Path, *, version: str, handler: str = HANDLER) -> Path:
-    """Write the archive of `bundle` (verified first) to the file `output`, whole or not at all; returns `output`.
+    """Verify `bundle`, write its archive to the file `output` (whole or not at all), and return `output`.
 
     Raises:
-        CorruptFileError: a file of the bundle is missing, truncated or altered.
-        ServingError: the version cannot stand in a URL.
+        CorruptFileError: A file of the bundle is missing, truncated or altered; names it.
+        ServingError: The version contains characters that TorchServe's URLs cannot hold.
     """
     if not version or not all(character.isalnum() or character in "-_." for character in version):
-        raise ServingError(
-            f"version {version!r}: only letters, digits, '-', '_' and '.' can stand in TorchServe's URLs"
-        )
+        raise ServingError(f"version {version!r}: TorchServe's URLs can hold only letters, digits, '-', '_' and '.'")
     names = [*sorted(read_manifest(bundle)["files"]), MANIFEST]
     members = {f"{BUNDLE}/{name}": (bundle / name).read_bytes() for name in names}
     return write_archive(members, output, version=version, handler=handler)
@@ -42,7 +44,7 @@ def build_archive(bundle: Path, output: Path, *, version: str, handler: str = HA
 def write_archive(
     members: dict[str, bytes], output: Path, *, version: str, handler: str, name: str = MODEL_NAME
 ) -> Path:
-    """Write a .mar of `members`: a zip with fixed times, stored and not deflated (weights do not shrink)."""
+    """Write a .mar of `members`: a zip with fixed times, not deflated because weights do not shrink."""
     manifest = {
         "createdOn": "01/01/1980 00:00:00",
         "runtime": "python",
@@ -56,7 +58,7 @@ def write_archive(
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for member in sorted(everything):
                 entry = zipfile.ZipInfo(member, date_time=_EPOCH)
-                entry.external_attr = 0o644 << 16
+                entry.external_attr = _MODE << _MODE_SHIFT
                 archive.writestr(entry, everything[member])
         write_bytes(output, temporary.read_bytes())
     finally:

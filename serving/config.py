@@ -1,4 +1,4 @@
-"""Settings of serving's own processes: the parent writes them to one file, its children read that file and nothing else.
+"""Settings of serving's processes: a parent writes them to a file, and its children read only that file.
 
 In a pod there is no parent: every container reads the mounted settings file (RECOMMENDER_SETTINGS).
 """
@@ -8,23 +8,22 @@ from pathlib import Path
 
 from recommender.errors import SettingsError
 from recommender.settings import Settings, load_settings, settings_from_json
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
 
 VARIABLE = "RECOMMENDER_SETTINGS_JSON"
 
 
 def absolute(settings: Settings) -> Settings:
-    """The same settings with paths that hold in any working directory (a TorchServe worker starts in its archive)."""
-    state = settings.serving_state.resolve()
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
-    values.update(home=settings.home.resolve(), judgement=settings.judgement.resolve())
-    values.update(serving=settings.serving.model_copy(update={"state": state}))
-    return Settings.model_construct(**values)
+    """The same settings with absolute paths, because a TorchServe worker starts in the folder of its archive."""
+    state = ServingState.of(settings).root.resolve()
+    home, judgement = settings.home.resolve(), settings.judgement.resolve()
+    return settings.updated(home=home, judgement=judgement, serving={"state": state})
 
 
 def export(settings: Settings) -> dict[str, str]:
-    """Write the settings for child processes; returns the variable that names the file."""
-    file = settings.serving_state / "settings.json"
+    """Write the settings for child processes, and return the environment variable that names the file."""
+    file = ServingState.of(settings).settings_file
     write_text(file, settings.model_dump_json())
     return {VARIABLE: str(file)}
 
@@ -33,7 +32,7 @@ def of_environment() -> Settings:
     """The settings of this process.
 
     Raises:
-        SettingsError: the file that the environment names cannot be read.
+        SettingsError: The file that the environment names cannot be read; names it.
     """
     file = os.environ.get(VARIABLE)
     if file is None:
@@ -42,3 +41,8 @@ def of_environment() -> Settings:
         return settings_from_json(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{VARIABLE}={file}: not readable ({error})") from None
+
+
+def log_file(settings: Settings, process: str) -> Path | None:
+    """The rotated log file of a child of `recommender serve`, or None in a pod, which collects what is printed."""
+    return ServingState.of(settings).log(process) if VARIABLE in os.environ else None

@@ -1,41 +1,44 @@
-"""Which versions answer now: written by the deployer when they are ready, followed by the gateway."""
+"""Which versions answer now: the deployer writes this state when they are ready, and the gateway follows it."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
-
-FILE = "deployed.json"
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """Versions with live workers. `failed`: what the registry wants but could not be loaded, with the reason."""
+    """Versions with live workers."""
 
     champion: str | None = None
     canary: str | None = None
     canary_share: float = 0.0
+    """Share of the users that get the canary."""
     failed: dict[str, str] = field(default_factory=dict)
+    """Versions that the registry wants but that could not be loaded, each with the reason."""
 
     @property
     def versions(self) -> tuple[str, ...]:
+        """Champion and canary, as far as there are any."""
         return tuple(version for version in (self.champion, self.canary) if version is not None)
 
     def save(self, state: Path) -> None:
-        write_text(state / FILE, json.dumps(asdict(self), indent=1))
+        """Write the state into the folder `state`, whole or not at all."""
+        write_text(ServingState(state).deployed, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def load(cls, state: Path) -> "Deployed":
-        """What is deployed; nothing where no deployer has written yet."""
+        """Read what is deployed, which is nothing as long as no deployer has written."""
         try:
-            return cls(**json.loads((state / FILE).read_text(encoding="utf-8")))
+            return cls(**json.loads(ServingState(state).deployed.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return cls()
 
 
 class Follower:
-    """The deployed versions, read again when the file was replaced."""
+    """Follows the deployed versions of one state folder."""
 
     def __init__(self, state: Path) -> None:
         self._state, self._seen = state, (0, 0)
@@ -43,8 +46,9 @@ class Follower:
         self.refresh()
 
     def refresh(self) -> Deployed:
+        """Read the file again if it was replaced, and keep the last state if there is none."""
         try:
-            stat = (self._state / FILE).stat()
+            stat = ServingState(self._state).deployed.stat()
         except FileNotFoundError:
             return self.current
         if (stat.st_ino, stat.st_mtime_ns) != self._seen:

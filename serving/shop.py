@@ -1,23 +1,30 @@
-"""What a serving process holds in memory of the shop: the catalogue and "now", replaced when the materialise step replaces them."""
+"""What gateway and worker hold in memory of the shop: the catalogue, and the popular list that comes from it alone.
+
+Both follow the folder that the materialise step replaces.
+"""
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender import logs
 from recommender.errors import RecommenderError
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.item_choice import popular_items
 from recommender.matching.reasons import popularity_reason
-from recommender.policies.exploration import Exploration, explore
+from recommender.policies.exploration import explore
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import MANIFEST
+from serving.answer import Campaign, Item, Ranking
 from serving.clock import decision_time_us
+from serving.request import ScoringRequest
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +45,33 @@ class Shop:
             popular_items(self.catalogue, 0)
         return self
 
-    def candidates(self, as_of_us: int, campaign_ids: Sequence[str] | None) -> tuple[NDArray[np.int32], list[str]]:
+    def candidates(self, asked: ScoringRequest) -> tuple[NDArray[np.int32], list[str]]:
         """Rows of the live candidates, most popular first, and the identifiers that are unknown or not live."""
-        live = self.catalogue.popular(self.catalogue.live(as_of_us))
-        if campaign_ids is None:
+        live = self.catalogue.popular(self.catalogue.live(asked.as_of_us))
+        if asked.request.campaign_ids is None:
             return live, []
-        wanted, unknown = self.catalogue.rows(campaign_ids)
+        wanted, unknown = self.catalogue.rows(asked.request.campaign_ids)
         chosen = live[np.isin(live, wanted)]
         is_live = set(chosen.tolist())
         ended = [self.catalogue.campaign_ids[row] for row in wanted.tolist() if row not in is_live]
         return chosen, [*unknown, *ended]
 
-    def item(self, row: int, reason: str | None) -> dict[str, Any]:
+    def popular(self, asked: ScoringRequest) -> Ranking:
+        """The popular list: what an unknown user gets, and every user while store or model is away."""
+        rows, dropped = self.candidates(asked)
+        if asked.exploration is None or len(rows) == 0:
+            return Ranking(self._listed(rows[: asked.request.num_campaigns], asked.request.num_items), dropped)
+        popularity_N = self.catalogue.campaign_popularity_C[rows]
+        explored = explore(popularity_N, asked.request.user_id, asked.exploration)
+        chosen = rows[explored.order_N[: asked.request.num_campaigns]]
+        return Ranking(self._listed(chosen, asked.request.num_items), dropped, explored.record(len(chosen)))
+
+    def item(self, row: int, reason: str | None) -> Item:
+        """One item as it is answered."""
         return {"item_id": self.catalogue.item_ids[row], "name": self._names[row], "reason": reason}
 
-    def campaign(self, row: int, score: float, items: list[dict[str, Any]], reasons: list[str]) -> dict[str, Any]:
+    def campaign(self, row: int, score: float, items: list[Item], reasons: list[str]) -> Campaign:
+        """One campaign as it is answered, called by its identifier where it has no name."""
         catalogue = self.catalogue
         return {
             "campaign_id": catalogue.campaign_ids[row],
@@ -63,32 +82,7 @@ class Shop:
             "reasons": reasons,
         }
 
-    def popular(
-        self, as_of_us: int, campaign_ids: Sequence[str] | None, num_campaigns: int, num_items: int
-    ) -> tuple[list[dict[str, Any]], list[str]]:
-        """The popular list: what an unknown user gets, and everyone while store or model is away."""
-        rows, dropped = self.candidates(as_of_us, campaign_ids)
-        return self._listed(rows[:num_campaigns], num_items), dropped
-
-    def explored(
-        self,
-        as_of_us: int,
-        campaign_ids: Sequence[str] | None,
-        num_campaigns: int,
-        num_items: int,
-        *,
-        user_id: str,
-        exploration: Exploration,
-    ) -> tuple[list[dict[str, Any]], list[str], dict[str, Any] | None]:
-        """The popular list in an order that chance took part in, and its propensities (None: no campaign is live)."""
-        rows, dropped = self.candidates(as_of_us, campaign_ids)
-        if len(rows) == 0:
-            return [], dropped, None
-        found = explore(self.catalogue.campaign_popularity_C[rows], user_id, exploration)
-        chosen = rows[found.order_N[:num_campaigns]]
-        return self._listed(chosen, num_items), dropped, found.record(len(chosen))
-
-    def _listed(self, rows: NDArray[np.int32], num_items: int) -> list[dict[str, Any]]:
+    def _listed(self, rows: NDArray[np.int32], num_items: int) -> list[Campaign]:
         answer = []
         for row in rows.tolist():
             items = [self.item(item, None) for item in popular_items(self.catalogue, row)[:num_items].tolist()]
@@ -98,11 +92,11 @@ class Shop:
 
 
 class ShopFollower:
-    """The present shop of `home`; a damaged or half-written catalogue leaves the one before it in place."""
+    """Follows the catalogue below `home`, and keeps the previous one while the new one is damaged or half-written."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder: Path = settings.home / "catalogue"
+        self._folder: Path = Home.of(settings).catalogue
         self._seen: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self.current: Shop | None = None
@@ -111,11 +105,11 @@ class ShopFollower:
         self.refresh()
 
     def now_us(self) -> int:
-        """The moment of a decision made now."""
+        """The moment of a decision made now, µs since 1970, UTC."""
         return self._fixed_us if self._fixed_us is not None else decision_time_us(self._settings)
 
     def refresh(self) -> Shop | None:
-        """Read the catalogue again if its folder was replaced; never raises for what lies in it."""
+        """Read the catalogue again if its folder was replaced, without raising for whatever lies in it."""
         with self._lock:
             if self._settings.time.as_of is not None:
                 self._fixed_us = decision_time_us(self._settings)
@@ -128,6 +122,8 @@ class ShopFollower:
                 self._seen = seen
                 try:
                     self.current, self.problem = Shop(Catalogue.load(self._folder)).warm(), None
+                    log.info("catalogue loaded", catalogue_version=self.current.catalogue.version)
                 except (RecommenderError, OSError, ValueError, KeyError, TypeError) as error:
                     self.problem = f"{type(error).__name__}: {error}"
+                    log.warning("catalogue cannot be read", folder=str(self._folder), problem=self.problem)
             return self.current

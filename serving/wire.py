@@ -1,37 +1,42 @@
-"""What the gateway sends to the handler: a few words of JSON and the user's packed features, untouched, behind them.
+"""Wire format to the worker: the request as JSON, then the user's packed features as the online store holds them.
 
-    "F" · length of the JSON, 4 bytes · JSON · packed features (`recommender.matching.packed_user.pack`)
+    "F", length of the JSON (4 bytes, little-endian), JSON of a `ScoringRequest`, packed features
 
-A body of JSON begins with "{" or white space, so the two kinds of body cannot be mistaken for one another.
+A body of JSON begins with "{" or white space, so the worker can tell the two kinds of body apart by their first byte.
 """
 
 import struct
-from typing import Any
 
-import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from serving.request import ScoringRequest
 
 CONTENT_TYPE = b"application/octet-stream"
-_HEAD = struct.Struct("<cI")
 MAGIC = b"F"
+_HEAD = struct.Struct("<cI")
+_REQUEST = TypeAdapter(ScoringRequest)
 
 
-def encode(words: dict[str, Any], features: bytes) -> bytes:
+def encode(request: ScoringRequest, features: bytes) -> bytes:
     """The body that `decode` takes apart."""
-    head = orjson.dumps(words)
-    return _HEAD.pack(MAGIC, len(head)) + head + features
+    head = _REQUEST.dump_json(request)
+    return b"".join((_HEAD.pack(MAGIC, len(head)), head, features))
 
 
-def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Words and packed features of a body.
+def decode(body: bytes) -> tuple[ScoringRequest, bytes]:
+    """The request and the packed features of a body.
 
     Raises:
-        ValueError: it is no such body.
+        ValueError: The bytes are not such a body; says what is wrong.
     """
     if len(body) < _HEAD.size or body[:1] != MAGIC:
         raise ValueError("not a body of the gateway")
     start = _HEAD.size
     end = start + _HEAD.unpack_from(body)[1]
     if end > len(body):
-        raise ValueError("a body of the gateway that was cut off")
-    words: dict[str, Any] = orjson.loads(body[start:end])
-    return words, body[end:]
+        raise ValueError(f"the body ends after {len(body)} bytes, but its request alone ends at {end}")
+    try:
+        return _REQUEST.validate_json(body[start:end], strict=True), body[end:]
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, wrong['loc'])) or 'request'}: {wrong['msg']}") from None

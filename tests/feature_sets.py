@@ -11,7 +11,12 @@ import pyarrow.parquet as pq
 
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_user import ServingSchema, unpack
+from recommender.settings import Settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import whole_folder, write_manifest
+from serving.online_store.client import OnlineStoreClient
 
 AS_OF = datetime(2017, 12, 31, 5, tzinfo=UTC)
 TIME = pa.timestamp("us", tz="UTC")
@@ -93,3 +98,10 @@ def shop(folder: Path, *, num_users: int = 40, features: int = 12, seed: int = 1
     decisions = [(user, campaign, moments[0]) for user in ids[::2] for campaign in ("c1", "c2")]
     decisions += [(user, "c2", moments[1] + timedelta(days=1, microseconds=123_457)) for user in ids[::3]]
     return write_feature_set(folder, users, decisions=decisions, version=version)
+
+
+def read_shopper(client: OnlineStoreClient, settings: Settings, user_id: str) -> Shopper | None:
+    """A user as the worker unpacks what the client read."""
+    packed = client.read(user_id, timeout_s=5)
+    schema = ServingSchema.load(Home.of(settings).feature_store.root)
+    return None if packed is None else unpack(user_id, packed.content, schema.by_layout())

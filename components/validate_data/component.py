@@ -24,8 +24,12 @@ def validate_data(
     from pathlib import Path
 
     from components.validate_data.validation import validate_step
+    from recommender import logs
+    from recommender.settings import settings_from_json
 
-    verdict = validate_step(Path(raw.path), Path(tables.path), html=Path(page.path), settings_json=settings)
+    logs.configure(process="step:validate_data")
+    chosen = settings_from_json(settings)
+    verdict = validate_step(Path(raw.path), Path(tables.path), html=Path(page.path), settings=chosen)
     for name, value in verdict.metrics.items():
         metrics.log_metric(name, value)
     return verdict.data_hash

@@ -1,7 +1,5 @@
 """Row-level rules: rows that break the contract are set aside with number and reason; the rest is the cleaned table."""
 
-import os
-import shutil
 from pathlib import Path
 
 import duckdb
@@ -11,6 +9,7 @@ import pyarrow.parquet as pq
 
 from recommender.datasets.contract import row_problems
 from recommender.datasets.tables import CONTRACT, Tables
+from recommender.storage.manifest import link_or_copy
 
 PARENTS_FIRST = ("users", "items", "campaigns", "campaign_items", "targets", "events", "participations")
 
@@ -91,7 +90,4 @@ def _quarantine(rows: pa.Table, path: Path) -> None:
 
 def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
+    link_or_copy(source, target)

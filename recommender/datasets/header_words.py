@@ -1,4 +1,8 @@
-"""Words by which `draft` knows files, columns, kinds and times: what such exports usually call them."""
+"""Words by which `draft` recognises files, columns, kinds and time formats.
+
+The lists are collected by hand from the usual exports of shop systems, from Complete Journey and from the example in
+docs/.
+"""
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "user_id": (
@@ -55,6 +59,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "marital_status": ("marital", "married"),
     "region": ("city", "state", "country", "zip", "postcode", "area"),
 }
+"""Canonical column -> names that exports give it, the likeliest first."""
 FILE_WORDS: dict[str, tuple[str, ...]] = {
     "events": ("event", "order", "transaction", "purchase", "click", "log", "receipt", "sale"),
     "campaigns": ("campaigns", "promotions", "offers", "campaign_descriptions"),
@@ -67,7 +72,8 @@ FILE_WORDS: dict[str, tuple[str, ...]] = {
     "users": ("user", "customer", "member", "household", "demographic", "shopper", "client"),
     "items": ("item", "product", "article", "catalog"),
 }
-MARKS = {
+"""Canonical table -> words in the names of files that hold it."""
+MARKER_COLUMNS = {
     "events": ("event_time", "basket_id", "amount", "quantity", "kind"),
     "campaigns": ("starts_at", "ends_at"),
     "campaign_items": ("campaign_id", "item_id"),
@@ -76,11 +82,14 @@ MARKS = {
     "users": ("user_id", "age_band", "gender", "joined_at"),
     "items": ("item_id", "category", "brand", "price", "name"),
 }
+"""Canonical table -> columns that tell it apart from the other tables."""
 TIME_FORMATS = (
     *("%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S"),
     *("%d/%m/%Y", "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%Y%m%d"),
 )
-GUESSED_KINDS = {"events": "purchase", "campaigns": "promotion"}
+"""Formats for DuckDB's `strptime`, in the order in which they are tried. A date that fits both reads month first."""
+DEFAULT_KINDS = {"events": "purchase", "campaigns": "promotion"}
+"""Canonical table -> the kind to write as a constant where the file has no column for it."""
 KIND_WORDS = {
     "purchase": ("purchase", "order", "buy", "bought", "sale", "transaction", "checkout"),
     "view": ("view", "visit", "impression", "pv"),
@@ -94,4 +103,5 @@ KIND_WORDS = {
     "member_event": ("member", "loyalty"),
     "launch": ("launch", "new"),
 }
-"""Words in a source's own kinds that hint at the contract's; `draft` tries them in this order."""
+"""The contract's kind -> parts of words that hint at it in a source's own kinds, in the order in which they are
+tried."""

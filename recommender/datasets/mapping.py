@@ -1,16 +1,16 @@
-"""The mapping TOML: which of one's own files and columns stand for which canonical table and column.
+"""Reads the mapping TOML, which says which of a user's own files and columns hold which canonical table and column.
 
 [source]
 time_zone = "Europe/Berlin"            # times without a zone are local to it
 
 [tables.events]                        # or [[tables.events]], once for each file
 file = "orders.csv"                    # .csv, .csv.gz, .tsv or .parquet, relative to this file
-columns = { user_id = "customer", event_time = "ordered_at" }   # columns named as in the contract need no entry
+columns = { user_id = "customer", event_time = "ordered_at" }   # not needed where the names are the contract's
 constants = { kind = "purchase" }      # the same value in every row
 formats = { event_time = "%d.%m.%Y %H:%M" }   # where a time is not ISO 8601; or unix_s, unix_ms, unix_us
 values = { kind = { order = "purchase" } }    # the source's word = the contract's word
-delimiter = ";"                        # else found by looking
-decimal = ","                          # decimal separator, else a point
+delimiter = ";"                        # default: the commonest of , ; tab | in the header
+decimal = ","                          # decimal separator; default: a point
 """
 
 import tomllib
@@ -19,17 +19,22 @@ from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
-from recommender.datasets.contract import renamed
+from recommender.datasets.contract import hint_at_name
 from recommender.datasets.tables import CONTRACT
 from recommender.errors import SourceError
 
 
-class Part(BaseModel):
+class _Section(BaseModel):
+    """A part of the mapping. An unknown key in it is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SourceMapping(Part):
+class SourceMapping(_Section):
+    """What holds for all files: the source's name in the manifest, and the time zone of the shops."""
+
     name: str = "files"
     time_zone: str
 
@@ -39,11 +44,11 @@ class SourceMapping(Part):
         try:
             ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{zone!r} is no IANA time zone, such as Europe/Berlin") from None
+            raise ValueError(f"must be an IANA time zone such as Europe/Berlin (got {zone!r})") from None
         return zone
 
 
-class FileMapping(Part):
+class FileMapping(_Section):
     """One file of one table."""
 
     file: str
@@ -58,41 +63,50 @@ class FileMapping(Part):
     @classmethod
     def _one_character(cls, delimiter: str | None) -> str | None:
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-            raise ValueError(f"{delimiter!r} is not one character other than a quote or a line's end")
+            raise ValueError(f"must be one character, neither a quote nor a line break (got {delimiter!r})")
         return delimiter
 
 
-def _listed(value: object) -> object:
+def _as_list(value: object) -> object:
+    """Let `[tables.events]` stand for a list of one file."""
     return value if isinstance(value, list) else [value]
 
 
-class Mapping(Part):
+class Mapping(_Section):
+    """The whole file: its source, and the files of each canonical table."""
+
     source: SourceMapping
-    tables: dict[str, Annotated[list[FileMapping], BeforeValidator(_listed), Field(min_length=1)]]
+    tables: dict[str, Annotated[list[FileMapping], BeforeValidator(_as_list), Field(min_length=1)]]
 
 
 def read_mapping(path: Path) -> Mapping:
-    """The mapping in a TOML file.
+    """Read and check a mapping TOML.
 
     Raises:
-        SourceError: the file is missing, is no TOML, or names a key, table or column that there is not; says which.
+        SourceError: the file is missing or not TOML, or names an unknown key, table or column; says which.
     """
     try:
         mapping = Mapping.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise SourceError(f"{path}: no such mapping file") from None
+        raise SourceError(f"{path}: no such mapping file; draft one with: recommender draft-mapping FILES") from None
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(_problem(one) for one in error.errors(include_url=False))
         raise SourceError(f"{path}: {problems}") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"{path}: cannot be read as TOML ({error})") from None
     for table, files in mapping.tables.items():
         if table not in CONTRACT:
-            raise SourceError(f"{path}: tables.{table}: no such table{renamed(table, list(CONTRACT))}")
+            raise SourceError(f"{path}: tables.{table}: no such table{hint_at_name(table, list(CONTRACT))}")
         for file in files:
             for group in ("columns", "constants", "formats", "values"):
                 for column in getattr(file, group):
                     if column not in CONTRACT[table].columns:
-                        hint = renamed(column, list(CONTRACT[table].columns))
+                        hint = hint_at_name(column, list(CONTRACT[table].columns))
                         raise SourceError(f"{path}: tables.{table}.{group}.{column}: no such column{hint}")
     return mapping
+
+
+def _problem(error: ErrorDetails) -> str:
+    place = ".".join(map(str, error["loc"]))
+    message = "unknown key" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}"

@@ -1,4 +1,4 @@
-"""Moments of a run: settings say dates, everything else wants exact UTC times."""
+"""Converts the dates and times of settings to exact UTC times."""
 
 from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
@@ -8,7 +8,7 @@ from recommender.settings import TimeSettings
 
 
 def moment(value: datetime | date, zone: str) -> datetime:
-    """A date is midnight in `zone` (IANA name), a time without a zone is local to it; in UTC."""
+    """Convert a setting to UTC: a date is midnight in `zone` (IANA name), a time without a zone is local to it."""
     if not isinstance(value, datetime):
         value = datetime.combine(value, time())
     local = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone))
@@ -16,5 +16,5 @@ def moment(value: datetime | date, zone: str) -> datetime:
 
 
 def as_of(time: TimeSettings, tables: Tables) -> datetime:
-    """What "now" means for these tables, UTC: the setting, or the moment of the last event where it is not set."""
+    """Return what counts as "now" for these tables, UTC: the setting, or else the time of the last event."""
     return moment(time.as_of, tables.time_zone) if time.as_of is not None else tables.log_end.astimezone(UTC)

@@ -1,7 +1,10 @@
-"""One of a user's own files, read as rows of a canonical table: text becomes text, numbers and times, and what cannot is kept apart.
+"""Parses one of a user's own files into rows of a canonical table, and sets rows aside that cannot be parsed.
 
-A time without a zone is local to the shops. A day without an hour in `event_time` or `participated_at` counts as the day's last
-microsecond, so that nothing is known before it could be; in `ends_at` it includes that day; elsewhere it is the midnight that begins it.
+A time without a zone is local to the shops. What a day without an hour means depends on the column:
+
+- `event_time`, `participated_at`: the last microsecond of the day, so that no feature sees the row too early.
+- `ends_at`: the midnight that ends the day, so that the day belongs to the window.
+- all others: the midnight that begins the day.
 """
 
 import csv
@@ -14,22 +17,26 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from recommender.datasets.contract import MAY_BE_EMPTY, renamed
+from recommender.datasets.contract import MAY_BE_EMPTY, hint_at_name
 from recommender.datasets.mapping import FileMapping
 from recommender.datasets.tables import CONTRACT
 from recommender.errors import ContractError, SourceError
 
 MAX_UNREADABLE_SHARE = 0.01
-"""Where more of a column's values cannot be read, its format or dtype is wrong: an error, not bad rows."""
+"""Chosen by hand: above one row in a hundred the column's format or dtype is wrong, so reading fails. Below, rows are
+bad."""
 KNOWN_AT_DAYS_END = ("event_time", "participated_at")
 EPOCHS = {"unix_s": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
+"""Name of a format -> microseconds in its unit."""
 ZONE_PATTERN = r"\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
+"""A time of day followed by Z or an offset such as +02:00, +0200 or +02."""
 DAY_PATTERN = r"^\d{4}-\d{1,2}-\d{1,2}$"
+"""A date without a time of day."""
 
 
 @dataclass(frozen=True)
 class ParsedFile:
-    """Names of two DuckDB tables: rows with the contract's columns, and rows that could not be read."""
+    """Names of two DuckDB tables: `rows` have the contract's `columns`, `rejected` could not be parsed."""
 
     rows: str
     columns: tuple[str, ...]
@@ -39,22 +46,22 @@ class ParsedFile:
 def open_file(
     connection: duckdb.DuckDBPyConnection, path: Path, *, delimiter: str | None = None
 ) -> duckdb.DuckDBPyRelation:
-    """The file's own columns (text, if it is CSV) behind `_row`, which counts from 1.
+    """Open a CSV or Parquet file with its own columns (text, if it is CSV) after `_row`, which counts from 1.
 
     Raises:
         SourceError: the file is missing or cannot be read; names it.
     """
     if not path.is_file():
-        raise SourceError(f"{path}: no such file")
+        raise SourceError(f"{path}: no such file; correct `file` in the mapping")
     quoted = str(path).replace("'", "''")
     if path.suffix in (".parquet", ".pq"):
         reader = f"read_parquet('{quoted}', hive_partitioning = false)"
     else:
-        header, found = _header(path, delimiter)
+        header, delimiter = _header(path, delimiter)
         names = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
         reader = (
             f"read_csv('{quoted}', auto_detect = false, columns = {{{names}}}, header = true, strict_mode = true, "
-            f"delim = {_literal(found)}, quote = '\"', escape = '\"')"
+            f"delim = {_literal(delimiter)}, quote = '\"', escape = '\"')"
         )
     try:
         return connection.sql(f"SELECT row_number() OVER () AS _row, * FROM {reader}")
@@ -63,9 +70,10 @@ def open_file(
 
 
 def _header(path: Path, delimiter: str | None) -> tuple[list[str], str]:
-    """A CSV file's column names and its delimiter: the given one, or the commonest of comma, semicolon, tab and bar in the header.
+    """Return a CSV file's column names and delimiter.
 
-    DuckDB's own guess turns a file with one short row into a single column; with these two given it names that row.
+    Where none is given, the delimiter is the commonest of comma, semicolon, tab and bar in the header. DuckDB's own
+    detection reads a file with one short row as a single column. Given both, it names that row in its error.
     """
     try:
         with (
@@ -74,15 +82,18 @@ def _header(path: Path, delimiter: str | None) -> tuple[list[str], str]:
             else path.open(encoding="utf-8-sig") as file
         ):
             line = file.readline()
-            found = delimiter or max(",;\t|", key=line.count)
-            names = next(csv.reader(itertools.chain([line], file), delimiter=found), [])
+            delimiter = delimiter or max(",;\t|", key=line.count)
+            names = next(csv.reader(itertools.chain([line], file), delimiter=delimiter), [])
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path}: cannot be read ({error})") from None
     if not names or not all(names):
-        raise SourceError(f"{path}: its first line has an empty column name; it must be a header")
-    if len({name.lower() for name in names}) < len(names):
-        raise SourceError(f"{path}: two columns of its header have the same name")
-    return names, found
+        raise SourceError(f"{path}: column {names.index('') + 1 if names else 1} of the header has no name; name it")
+    # DuckDB compares column names without regard to case.
+    lower = [name.lower() for name in names]
+    repeated = next((name for place, name in enumerate(names) if name.lower() in lower[:place]), None)
+    if repeated is not None:
+        raise SourceError(f"{path}: column {repeated!r} occurs twice in the header; rename one of the two")
+    return names, delimiter
 
 
 def parse_file(
@@ -90,17 +101,26 @@ def parse_file(
 ) -> ParsedFile:
     """Read one file of `table` into DuckDB.
 
+    Args:
+        connection: where the tables are created.
+        path: the file.
+        mapping: how its columns are to be read.
+        table: the canonical table that it holds.
+        time_zone: IANA zone of times without one.
+        number: which of the table's files this is; part of the names of the tables created.
+
     Raises:
         SourceError: the file is missing or corrupt; names it.
-        ContractError: a mapped column is not in the file, or its values cannot be read; names file, column and first row.
+        ContractError: a mapped column is not in the file, or its values cannot be read; names file, column and first
+            row.
     """
     raw = open_file(connection, path, delimiter=mapping.delimiter)
     types = dict(zip(raw.columns, map(str, raw.types), strict=True))
-    chosen = _columns(path, mapping, table, raw.columns)
+    chosen = _choose_columns(path, mapping, table, raw.columns)
     parsed, reasons = [], []
     for column, source in chosen.items():
-        text = _text(mapping, column, source)
-        value = _value(mapping, table, column, source, text, types, time_zone)
+        text = _text_sql(mapping, column, source)
+        value = _value_sql(mapping, table, column, source, text, types, time_zone)
         parsed.append(f"{value} AS {column}")
         if not pa.types.is_string(CONTRACT[table].columns[column].dtype):
             reasons.append(
@@ -115,7 +135,7 @@ def parse_file(
         )
     except duckdb.Error as error:
         raise SourceError(f"{path}: cannot be read ({_first_line(error)})") from None
-    _refuse_wrong_columns(connection, f"{name}_all", path, table, list(chosen))
+    _check_unreadable_share(connection, f"{name}_all", path, table)
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE _reason = ''")
     connection.execute(
         f"CREATE VIEW {rejected} AS SELECT a._reason, {_literal(path.name)} AS _file, r.* FROM {name}_raw r "
@@ -124,14 +144,14 @@ def parse_file(
     return ParsedFile(name, tuple(chosen), rejected)
 
 
-def _columns(path: Path, mapping: FileMapping, table: str, found: list[str]) -> dict[str, str | None]:
-    """Canonical column -> column of the file; None: a constant."""
+def _choose_columns(path: Path, mapping: FileMapping, table: str, found: list[str]) -> dict[str, str | None]:
+    """Map canonical columns to columns of the file, or to None for a constant."""
     chosen: dict[str, str | None] = {}
     for column in CONTRACT[table].columns:
         source = mapping.columns.get(column)
         if source is not None and source not in found:
-            problem = f"{path} has no column {source}{renamed(source, [name for name in found if name != '_row'])}"
-            raise ContractError(table, problem, column=column)
+            hint = hint_at_name(source, [name for name in found if name != "_row"])
+            raise ContractError(table, f"{path} has no column {source!r}{hint}", column=column)
         if source is not None or column in found:
             chosen[column] = source or column
         elif column in mapping.constants:
@@ -139,8 +159,8 @@ def _columns(path: Path, mapping: FileMapping, table: str, found: list[str]) -> 
     return chosen
 
 
-def _text(mapping: FileMapping, column: str, source: str | None) -> str:
-    """SQL of the value as text; an empty one is missing."""
+def _text_sql(mapping: FileMapping, column: str, source: str | None) -> str:
+    """Return SQL for the value as text, null where it is empty."""
     if source is None:
         return _literal(str(mapping.constants[column]))
     text = f"nullif(trim({_quoted(source)}::VARCHAR), '')"
@@ -151,39 +171,48 @@ def _text(mapping: FileMapping, column: str, source: str | None) -> str:
     return text
 
 
-def _value(
+def _value_sql(
     mapping: FileMapping, table: str, column: str, source: str | None, text: str, types: dict[str, str], time_zone: str
 ) -> str:
+    """Return SQL for the value in the contract's dtype, null where `text` cannot be read as one."""
     dtype = CONTRACT[table].columns[column].dtype
     if pa.types.is_string(dtype):
         return text
     if pa.types.is_floating(dtype):
-        return f"TRY_CAST({text if mapping.decimal == '.' else f'replace({text}, {_literal(mapping.decimal)}, {_literal(chr(46))})'} AS DOUBLE)"
+        number = text if mapping.decimal == "." else f"replace({text}, {_literal(mapping.decimal)}, '.')"
+        return f"TRY_CAST({number} AS DOUBLE)"
     zone = _literal(time_zone)
-    known = mapping.formats.get(column)
-    if known in EPOCHS:
-        return f"make_timestamptz(TRY_CAST({text} AS BIGINT) * {EPOCHS[known]})"
-    if known:
-        local = f"try_strptime({text}, {_literal(known)})"
-        if "%z" in known or "%Z" in known:
-            return f"TRY_CAST({local} AS TIMESTAMPTZ)"
-        return (
-            _day(column, f"{local}::TIMESTAMP", zone) if not set("HIcfs") & set(known) else f"timezone({zone}, {local})"
-        )
-    kind = types.get(source, "VARCHAR") if source is not None else "VARCHAR"
-    if kind == "TIMESTAMP WITH TIME ZONE":
+    time_format = mapping.formats.get(column)
+    if time_format:
+        return _formatted_time_sql(column, text, time_format, zone)
+    source_type = types.get(source, "VARCHAR") if source is not None else "VARCHAR"
+    if source_type == "TIMESTAMP WITH TIME ZONE":
         return _quoted(source or "")
-    if kind.startswith("TIMESTAMP"):
+    if source_type.startswith("TIMESTAMP"):
         return f"timezone({zone}, {_quoted(source or '')}::TIMESTAMP)"
     local = f"TRY_CAST({text} AS TIMESTAMP)"
     return (
         f"CASE WHEN regexp_matches({text}, '{ZONE_PATTERN}') THEN TRY_CAST({text} AS TIMESTAMPTZ) "
-        f"WHEN regexp_matches({text}, '{DAY_PATTERN}') THEN {_day(column, local, zone)} ELSE timezone({zone}, {local}) END"
+        f"WHEN regexp_matches({text}, '{DAY_PATTERN}') THEN {_day_sql(column, local, zone)} "
+        f"ELSE timezone({zone}, {local}) END"
     )
 
 
-def _day(column: str, day: str, zone: str) -> str:
-    """SQL of a day without an hour as a moment."""
+def _formatted_time_sql(column: str, text: str, time_format: str, zone: str) -> str:
+    """Return SQL for a time that is written in a format of the mapping."""
+    if time_format in EPOCHS:
+        return f"make_timestamptz(TRY_CAST({text} AS BIGINT) * {EPOCHS[time_format]})"
+    local = f"try_strptime({text}, {_literal(time_format)})"
+    if "%z" in time_format or "%Z" in time_format:
+        return f"TRY_CAST({local} AS TIMESTAMPTZ)"
+    # Letters of strptime codes that hold a time of day: %H, %I (hours), %c, %f, %s; a format without them is a day.
+    if not set("HIcfs") & set(time_format):
+        return _day_sql(column, f"{local}::TIMESTAMP", zone)
+    return f"timezone({zone}, {local})"
+
+
+def _day_sql(column: str, day: str, zone: str) -> str:
+    """Return SQL for a day without an hour as a time."""
     if column == "ends_at":
         return f"timezone({zone}, {day} + INTERVAL 1 DAY)"
     if column in KNOWN_AT_DAYS_END:
@@ -191,19 +220,22 @@ def _day(column: str, day: str, zone: str) -> str:
     return f"timezone({zone}, {day})"
 
 
-def _refuse_wrong_columns(
-    connection: duckdb.DuckDBPyConnection, rows: str, path: Path, table: str, columns: list[str]
-) -> None:
-    counted = connection.execute(f"SELECT count(*), count(*) FILTER (_reason <> '') FROM {rows}").fetchone() or (0, 0)
-    if counted[0] == 0 and table not in MAY_BE_EMPTY:
+def _check_unreadable_share(connection: duckdb.DuckDBPyConnection, rows: str, path: Path, table: str) -> None:
+    """Raise if the file has no rows, or too many that cannot be read."""
+    query = f"SELECT count(*), count(*) FILTER (_reason <> '') FROM {rows}"
+    num_rows, num_unreadable = connection.execute(query).fetchone() or (0, 0)
+    if num_rows == 0 and table not in MAY_BE_EMPTY:
         raise ContractError(table, f"{path} has no rows")
-    if counted[1] > MAX_UNREADABLE_SHARE * counted[0]:
+    if num_unreadable > MAX_UNREADABLE_SHARE * num_rows:
         row, reason = connection.execute(
             f"SELECT _row, _reason FROM {rows} WHERE _reason <> '' ORDER BY _row"
         ).fetchone() or (0, "")
         column, _, problem = str(reason).partition(": ")
         wanted = CONTRACT[table].columns[column].dtype
-        problem = f"{problem} as {wanted}; {counted[1]:,} of {counted[0]:,} rows of {path} are unreadable, see `formats` in the mapping"
+        problem = (
+            f"{problem} as {wanted}; {num_unreadable:,} of {num_rows:,} rows of {path} cannot be read. "
+            "Set `formats`, `decimal` or `values` in the mapping"
+        )
         raise ContractError(table, problem, column=column, row=f"row {row} of {path.name}")
 
 

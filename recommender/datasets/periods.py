@@ -1,9 +1,11 @@
-"""The three moments of a run: what trains, what decides, what is only reported.
+"""Splits the data of a run into three periods: training, gate (decides on promotion) and final test (only reported).
 
     … training ─► gate_from ─ campaigns that decide ─► test_from ─ final test ─► as_of
 
-A pair belongs to the gate (or the final test) when its campaign starts in the period *and* its decision falls in it, so no
-campaign that is judged was seen in training.
+A pair belongs to the gate (or the final test) when its campaign starts in the period and its decision falls in it, so
+that no evaluated campaign was seen in training.
+
+Shapes: N pairs of user and campaign.
 """
 
 from dataclasses import dataclass
@@ -22,11 +24,18 @@ from recommender.errors import PeriodError
 from recommender.settings import Settings
 
 MIN_PAIRS, MIN_OF_EACH_CLASS = 100, 10
+"""The smallest period that is chosen; chosen by hand. With fewer than ten of a class AUC and its interval mean
+little."""
 GATE_SHARE, TEST_SHARE = 0.2, 0.35
-"""Of all pairs; about what a shop's year affords. The final test is larger: its figures are what people read."""
-MOMENTS_TRIED = 60
+"""Wanted shares of all pairs; chosen by hand for a year of one shop. The final test is larger: people read its
+figures."""
+MAX_START_TIMES = 60
+"""Start times of campaigns that are tried as bounds: 60 give 1,770 combinations of two. Chosen by hand."""
 
 Times = NDArray[np.int64]
+"""Microseconds since 1970, UTC."""
+NEVER = np.iinfo(np.int64).max
+"""Stands for the time of a redemption that never happened."""
 
 
 @dataclass(frozen=True)
@@ -38,31 +47,33 @@ class Periods:
     as_of: datetime
 
     def gate_mask(self, starts_N: Times, decided_N: Times) -> NDArray[np.bool_]:
-        """Which of N pairs decide. Times are microseconds since 1970, UTC."""
+        """Mark the pairs that decide on promotion, bool [N]. Times are microseconds since 1970, UTC."""
         return _inside(starts_N, decided_N, microseconds(self.gate_from), microseconds(self.test_from))
 
     def test_mask(self, starts_N: Times, decided_N: Times) -> NDArray[np.bool_]:
-        """Which of N pairs are the final test."""
+        """Mark the pairs of the final test, bool [N]. Times are microseconds since 1970, UTC."""
         return _inside(starts_N, decided_N, microseconds(self.test_from), microseconds(self.as_of))
 
 
 class TimedPairs(Protocol):
-    """N pairs with their times, microseconds since 1970, UTC; `redeemed_us_N` is NEVER where nothing was redeemed."""
+    """Pairs with their times, int64 [N], in microseconds since 1970, UTC."""
 
     @property
-    def starts_us_N(self) -> Times: ...
-    @property
-    def decided_us_N(self) -> Times: ...
-    @property
-    def redeemed_us_N(self) -> Times: ...
+    def starts_us_N(self) -> Times:
+        """Starts of the pairs' campaigns."""
 
+    @property
+    def decided_us_N(self) -> Times:
+        """Times of the decisions."""
 
-NEVER = np.iinfo(np.int64).max
+    @property
+    def redeemed_us_N(self) -> Times:
+        """Times of the first redemptions, NEVER where there was none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Plain arrays of `TimedPairs`."""
+    """`TimedPairs` as plain arrays."""
 
     starts_us_N: Times
     decided_us_N: Times
@@ -70,7 +81,9 @@ class Pairs:
 
 
 def resolve(settings: Settings, tables: Tables) -> Periods:
-    """The periods of a run: dates of the settings as midnights in the tables' time zone; what is unset is chosen from the data.
+    """Find the periods of a run.
+
+    Dates in the settings are midnights in the tables' time zone. What the settings leave out is chosen from the data.
 
     Raises:
         PeriodError: the moments are out of order, or no choice gives every period enough pairs of both classes.
@@ -82,8 +95,9 @@ def resolve(settings: Settings, tables: Tables) -> Periods:
         gate_from, test_from = choose(read_pairs(tables), now, gate_from=gate_from, test_from=test_from)
     if not gate_from < test_from <= now:
         raise PeriodError(
-            f"periods out of order: gate_from {gate_from.isoformat()}, test_from {test_from.isoformat()}, as_of "
-            f"{now.isoformat()}. They must follow one another; change `time` in the settings or leave gate_from and test_from out."
+            "the periods must satisfy gate_from < test_from <= as_of (got "
+            f"gate_from {gate_from.isoformat()}, test_from {test_from.isoformat()}, as_of {now.isoformat()}). "
+            "Change `time` in the settings or leave gate_from and test_from out."
         )
     return Periods(gate_from, test_from, now)
 
@@ -91,38 +105,39 @@ def resolve(settings: Settings, tables: Tables) -> Periods:
 def choose(
     pairs: TimedPairs, as_of: datetime, *, gate_from: datetime | None = None, test_from: datetime | None = None
 ) -> tuple[datetime, datetime]:
-    """The starts of the gate period and of the final test, from the data; a moment that is given stays.
+    """Choose the starts of the gate period and of the final test from the data. One that is given is kept.
 
-    Both are moments at which campaigns start. Among the choices that leave training, gate and test at least 100 pairs and ten
-    of each class, known in time, the one nearest to 45 %, 20 % and 35 % of the pairs.
+    Both are times at which campaigns start. Every period gets at least `MIN_PAIRS` pairs and `MIN_OF_EACH_CLASS` of
+    each class whose labels are known in time. Of these choices, the one nearest to `GATE_SHARE` and `TEST_SHARE` wins.
 
     Raises:
         PeriodError: there is no such choice; says what was found.
     """
     now = microseconds(as_of)
     starts_N, decided_N = pairs.starts_us_N, pairs.decided_us_N
-    moments = _thinned(np.unique(starts_N[(starts_N < now) & (decided_N < now)]))
-    gates = moments if gate_from is None else np.array([microseconds(gate_from)])
-    tests = moments if test_from is None else np.array([microseconds(test_from)])
-    grid = (
-        combinations(moments, 2) if gate_from is None and test_from is None else ((g, t) for g in gates for t in tests)
-    )
+    start_times = _thinned(np.unique(starts_N[(starts_N < now) & (decided_N < now)]))
+    gates = start_times if gate_from is None else np.array([microseconds(gate_from)])
+    tests = start_times if test_from is None else np.array([microseconds(test_from)])
+    both_free = gate_from is None and test_from is None
+    candidates = combinations(start_times, 2) if both_free else ((g, t) for g in gates for t in tests)
     best: tuple[float, int, int] | None = None
-    for gate, test in grid:
+    for gate, test in candidates:
         if gate < test <= now and (distance := _distance(pairs, int(gate), int(test), now)) is not None:
             best = min(best or (np.inf, 0, 0), (distance, int(gate), int(test)))
     if best is None:
         redeemed = int((pairs.redeemed_us_N != NEVER).sum())
         raise PeriodError(
-            f"no choice of periods gives training, gate and final test at least {MIN_PAIRS} pairs and {MIN_OF_EACH_CLASS} of each "
-            f"class: {len(starts_N)} pairs, {redeemed} with a participation, {len(np.unique(starts_N))} different starts of "
-            "campaigns. More campaigns over a longer time are needed, or set `time.gate_from` and `time.test_from`."
+            f"training, gate and final test need at least {MIN_PAIRS} pairs and {MIN_OF_EACH_CLASS} of each class, and "
+            f"no choice of periods gives them that: there are {len(starts_N)} pairs, {redeemed} with a participation, "
+            f"and {len(np.unique(starts_N))} different starts of campaigns. "
+            "Add campaigns over a longer time, or set `time.gate_from` and `time.test_from`."
         )
     return from_microseconds(best[1]), from_microseconds(best[2])
 
 
 def read_pairs(tables: Tables) -> Pairs:
-    """The times of all targeted pairs of `tables`; a participation counts from the pair's decision on."""
+    """Read the times of all targeted pairs. Participations before a pair's decision do not count."""
+    # Imported here: what serves imports this module for `microseconds` and must start without DuckDB.
     import duckdb
 
     with duckdb.connect() as connection:
@@ -141,11 +156,12 @@ def read_pairs(tables: Tables) -> Pairs:
 
 
 def microseconds(value: datetime) -> int:
-    """Microseconds since 1970, UTC, exactly."""
+    """Convert a time to microseconds since 1970, UTC, exactly."""
     return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def from_microseconds(value: int) -> datetime:
+    """Convert microseconds since 1970 to a time, UTC."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(value))
 
 
@@ -155,6 +171,7 @@ def _inside(starts_N: Times, decided_N: Times, low: int, high: int) -> NDArray[n
 
 
 def _distance(pairs: TimedPairs, gate: int, test: int, now: int) -> float | None:
+    """Measure how far two bounds are from the wanted shares. None if a period is too small."""
     starts_N, decided_N = pairs.starts_us_N, pairs.decided_us_N
     parts = (
         (decided_N < gate, gate),
@@ -170,8 +187,9 @@ def _distance(pairs: TimedPairs, gate: int, test: int, now: int) -> float | None
     return abs(shares[1] - GATE_SHARE) + abs(shares[2] - TEST_SHARE)
 
 
-def _thinned(moments: Times) -> Times:
-    if len(moments) <= MOMENTS_TRIED:
-        return moments
-    thinned: Times = moments[np.linspace(0, len(moments) - 1, MOMENTS_TRIED).round().astype(int)]
+def _thinned(start_times: Times) -> Times:
+    """Keep at most `MAX_START_TIMES`, evenly spread."""
+    if len(start_times) <= MAX_START_TIMES:
+        return start_times
+    thinned: Times = start_times[np.linspace(0, len(start_times) - 1, MAX_START_TIMES).round().astype(int)]
     return thinned

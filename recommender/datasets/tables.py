@@ -1,10 +1,11 @@
-"""The contract: canonical tables, their columns, dtypes, units, keys and foreign keys.
+"""The data contract: seven canonical tables with their columns, dtypes, units, keys and foreign keys.
 
-Every source becomes these seven tables; everything after ingestion reads nothing else. All times are UTC with microseconds,
-identifiers are strings, money is in the source's currency, and a column that a source lacks is absent, never invented.
+Ingestion turns every source into these tables, and everything after it reads nothing else. All times are UTC with
+microseconds, identifiers are strings, and money is in the source's currency. A column that a source lacks is absent; it
+is never made up.
 
-On disk a `Tables` folder holds one folder a table (`events` partitioned by month of `event_time`), Parquet inside, and a
-manifest with the SHA-256 of every file.
+On disk, a folder of tables holds one folder for each table with Parquet files (`events` by month of `event_time`), and
+a manifest with the SHA-256 of every file.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One canonical table. `foreign_keys` maps a column to the table whose key it must name (nulls are free)."""
+    """One canonical table. `foreign_keys` maps a column to the table whose key it refers to. Nulls are allowed there."""
 
     meaning: str
     columns: dict[str, Column]
@@ -111,7 +112,7 @@ CAMPAIGN_ITEMS = Table(
     foreign_keys={"campaign_id": "campaigns", "item_id": "items"},
 )
 TARGETS = Table(
-    meaning="Who was put before which campaign: the pairs that a ranker learns from.",
+    meaning="Which users were targeted by which campaign: the pairs that a ranker learns from.",
     key=("campaign_id", "user_id"),
     columns={
         "campaign_id": Column(dtype=TEXT, meaning="campaign"),
@@ -167,17 +168,18 @@ CONTRACT: dict[str, Table] = {
 
 @dataclass(frozen=True)
 class Tables:
-    """A folder of canonical tables. Opening verifies nothing; `open_tables` does."""
+    """A folder of canonical tables. Creating one verifies nothing, `open_tables` does."""
 
     folder: Path
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
+        """Content of the folder's manifest, read without verifying the files."""
         return read_manifest(self.folder, verify=False)
 
     @property
     def data_hash(self) -> str:
-        """Identity of the tables' contents (not of their folder or of when they were written)."""
+        """Hash of the tables' contents. Neither the folder nor the time of writing changes it."""
         return str(self.manifest["content_hash"])
 
     @property
@@ -187,15 +189,20 @@ class Tables:
 
     @property
     def log_end(self) -> datetime:
-        """Moment of the last event: outcomes after it are unknown."""
+        """Time of the last event. Outcomes after it are unknown."""
         return datetime.fromisoformat(self.manifest["log_end"])
 
     def has(self, table: str, column: str | None = None) -> bool:
+        """Return whether the folder has the table, and the column in it if one is given."""
         columns = self.manifest["columns"].get(table)
         return columns is not None and (column is None or column in columns)
 
     def glob(self, table: str) -> str:
-        """A Parquet glob that DuckDB, Ibis and Spark read."""
+        """Return a Parquet glob of the table's files that DuckDB, Ibis and Spark read.
+
+        Raises:
+            ContractError: the contract has no such table.
+        """
         if table not in CONTRACT:
             raise ContractError(table, f"no such table; the contract has {', '.join(CONTRACT)}")
         return str(self.folder / table / "**" / "*.parquet")
@@ -205,7 +212,7 @@ def open_tables(folder: Path) -> Tables:
     """Open a folder of tables after verifying every file's SHA-256.
 
     Raises:
-        CorruptFileError: naming the first file that is missing, truncated or altered.
+        CorruptFileError: a file is missing, truncated or altered; names the first one.
     """
     read_manifest(folder, verify=True)
     return Tables(folder)

@@ -1,6 +1,6 @@
-"""Canonical tables on disk: sorted, typed, one folder a table, `events` by month, a SHA-256 for every file.
+"""Writes canonical tables to disk: sorted and typed Parquet, events by month, with a SHA-256 for every file.
 
-The same rows give the same bytes whatever order they came in, so the manifest's `content_hash` is the data's identity.
+The same rows give the same bytes in whatever order they come, so the manifest's `content_hash` identifies the data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,9 @@ from recommender.errors import ContractError
 from recommender.storage.manifest import whole_folder, write_manifest
 
 Frame: TypeAlias = duckdb.DuckDBPyRelation | pa.Table
+"""Rows of one table; both kinds can be written."""
 ROW_GROUP = 200_000
+"""Rows in a Parquet row group, the unit that readers skip or load; DuckDB's own default is 122,880. Chosen by hand."""
 
 
 def write_tables(
@@ -30,27 +32,38 @@ def write_tables(
     quarantined: Mapping[str, Frame] | None = None,
     beside: Mapping[str, pa.Table] | None = None,
 ) -> Tables:
-    """Write `frames` (canonical name -> rows, columns of the contract) as a folder of tables; whole or not at all.
+    """Write a folder of tables completely or not at all.
 
-    `decisions` are sentences: what was decided about the source's peculiarities. `quarantined` holds the rows that were left
-    out, in their source's own columns beside `_reason` (text) and `_row` (number of the row in its source). `beside`
-    holds further Parquet files by their path in the folder. Decisions and numbers of quarantined rows end in the manifest, with `contract_version`, `source`, `time_zone`, `log_end`, `columns` and `rows` by table.
+    The manifest records `contract_version`, `source`, `time_zone`, `log_end`, `columns` and `rows` of each table,
+    `decisions`, and the number of quarantined rows of each table.
+
+    Args:
+        frames: canonical name of a table -> its rows, with columns of the contract.
+        output: the folder to write.
+        source: name of the source.
+        time_zone: IANA zone of the shops.
+        decisions: sentences that say how open questions about the source were decided.
+        quarantined: canonical name of a table -> rows that were left out, in the columns of their source beside
+            `_reason` (text) and `_row` (number of the row in its source).
+        beside: path in the folder -> a further Parquet file to write there.
 
     Raises:
-        ContractError: a table or column that the contract lacks, a required one that is absent, a dtype that cannot be cast.
+        ContractError: the contract has no such table or column, a required one is absent, or a dtype cannot be cast.
     """
     for name, table in CONTRACT.items():
         if table.required and name not in frames:
-            raise ContractError(name, f"the table is missing; the source gave {', '.join(frames) or 'none'}")
+            raise ContractError(
+                name, f"the table is required, but the source provides only {', '.join(frames) or 'none'}"
+            )
     columns: dict[str, list[str]] = {}
     rows: dict[str, int] = {}
     with whole_folder(output) as folder:
         for name, frame in frames.items():
             columns[name], rows[name] = _write_table(name, frame, folder / name)
-        left_out = {}
+        num_quarantined = {}
         for name, frame in (quarantined or {}).items():
             rejected = _arrow(frame)
-            left_out[name] = rejected.num_rows
+            num_quarantined[name] = rejected.num_rows
             if rejected.num_rows:
                 (folder / "quarantine").mkdir(exist_ok=True)
                 _write_parquet(rejected, folder / "quarantine" / f"{name}.parquet")
@@ -66,22 +79,25 @@ def write_tables(
             columns=columns,
             rows=rows,
             decisions=list(decisions),
-            quarantined=left_out,
+            quarantined=num_quarantined,
         )
     return Tables(output)
 
 
 def _write_table(name: str, frame: Frame, folder: Path) -> tuple[list[str], int]:
+    """Write one table and return its columns and its number of rows."""
     if name not in CONTRACT:
         raise ContractError(name, f"no such table; the contract has {', '.join(CONTRACT)}")
     contract = CONTRACT[name].columns
     names = frame.column_names if isinstance(frame, pa.Table) else frame.columns
     for column in names:
         if column not in contract:
-            raise ContractError(name, f"no such column; the contract has {', '.join(contract)}", column=column)
+            problem = f"the contract has no such column; it has {', '.join(contract)}"
+            raise ContractError(name, problem, column=column)
     for column, wanted in contract.items():
         if wanted.required and column not in names:
-            raise ContractError(name, f"the column is missing; the table has {', '.join(names)}", column=column)
+            problem = f"the column is required, but the table has only {', '.join(names)}"
+            raise ContractError(name, problem, column=column)
     kept = [column for column in contract if column in names]
     folder.mkdir(parents=True)
     if name != "events":
@@ -89,18 +105,21 @@ def _write_table(name: str, frame: Frame, folder: Path) -> tuple[list[str], int]
         _write_parquet(table, folder / "part.parquet")
         return kept, table.num_rows
     count = 0
-    for month, part in _months(name, frame, kept):
+    for month, part in _split_by_month(name, frame, kept):
         (folder / month).mkdir()
         _write_parquet(_sorted(part, ("event_time", "event_id")), folder / month / "part.parquet")
         count += part.num_rows
-    if count == 0:  # an empty log is still a table: `contract.check` says that it is empty
+    if count == 0:  # An empty log is written as a table too, so that `contract.check` can report that it is empty.
         empty = pa.schema([(column, contract[column].dtype) for column in kept]).empty_table()
         _write_parquet(empty, folder / "part.parquet")
     return kept, count
 
 
-def _months(name: str, frame: Frame, kept: list[str]) -> list[tuple[str, pa.Table]]:
-    """The events of each UTC month, `2017-03` … (no `month=`: readers would see one column more); rows without a time are in the month `unknown`."""
+def _split_by_month(name: str, frame: Frame, kept: list[str]) -> list[tuple[str, pa.Table]]:
+    """Split events by UTC month, named `2017-03` and so on, or `unknown` for rows without a time.
+
+    The name is not `month=2017-03`, because readers would then see one more column.
+    """
     table = _cast(name, _arrow(frame), kept)
     month_of_row = pc.fill_null(pc.strftime(pc.cast(table["event_time"], pa.timestamp("us")), "%Y-%m"), "unknown")
     months = sorted(pc.unique(month_of_row).to_pylist())
@@ -120,14 +139,16 @@ def _cast_column(table: str, column: str, values: pa.ChunkedArray, wanted: Colum
     try:
         if pa.types.is_timestamp(wanted.dtype) and not pa.types.is_null(values.type):
             if not pa.types.is_timestamp(values.type) or values.type.tz is None:
-                raise ContractError(table, f"{values.type} instead of a time with a zone", column=column)
+                raise ContractError(table, f"dtype must be a time with a zone (got {values.type})", column=column)
             return pc.cast(values, pa.timestamp("us", tz=values.type.tz), safe=False).cast(wanted.dtype)
         return values.cast(wanted.dtype)
     except pa.ArrowInvalid as error:
-        raise ContractError(table, f"{values.type} cannot be read as {wanted.dtype} ({error})", column=column) from None
+        problem = f"{values.type} cannot be converted to {wanted.dtype} ({error})"
+        raise ContractError(table, problem, column=column) from None
 
 
 def _sorted(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
+    """Sort by the key and then by all other columns, so that the order of equal keys is fixed too."""
     first = [column for column in key if column in table.column_names]
     rest = [column for column in table.column_names if column not in first]
     return table.sort_by([(column, "ascending") for column in first + rest]).combine_chunks()
@@ -138,7 +159,7 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def _log_end(events: Path) -> str:
-    """ISO time of the last event, UTC; a log without events ended at the beginning of time."""
+    """Return the ISO time of the last event, UTC, or 1970 for a log without events."""
     ends = [
         pc.max(pq.ParquetFile(path).read(columns=["event_time"])["event_time"]).as_py()
         for path in sorted(events.rglob("*.parquet"))

@@ -1,1 +1,1 @@
-"""Assignment of users to variants, and the decision log. Small enough for the gateway to import."""
+"""Assignment of users to variants, and the decision log, small enough for the gateway to import."""

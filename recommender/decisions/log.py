@@ -1,12 +1,12 @@
-"""The decision log: what was answered to whom, on disk before the answer leaves, and which answers were really shown.
+"""Decision log: what was answered to whom, written before the answer leaves, and which answers were really shown.
 
-    decisions/<day>-<writer>-<n>.jsonl     one line an answer
-    decisions/exposures-<day>-<writer>-<n>.jsonl   one line a confirmation
+    decisions/<day>-<writer>-<n>.jsonl             one line per answer
+    decisions/exposures-<day>-<writer>-<n>.jsonl   one line per confirmation that an answer was shown
 
-Every line is one write() to a file that has this one writer, so a line is in the kernel's hands before its answer leaves and
-no kill -9 of any process loses it or mixes it with another's; only a line torn by a full disk or a lost machine can end a file,
-and readers leave it out. A request id names file and place of its record, so finding it takes one read, in any process that
-sees the folder, however large the log.
+Every line is one write() to a file that has only this writer. So a line is in the kernel's hands before its answer
+leaves, and no kill -9 of any process can lose it or mix it with another line. Only a full disk or a lost machine can
+tear the last line of a file, and readers leave a torn line out. A request id holds the file and the place of its
+record, so any process that sees the folder finds a record with one read, however large the log is.
 """
 
 import json
@@ -24,26 +24,34 @@ import orjson
 from recommender.errors import RecommenderError
 
 MAX_BYTES = 256 * 2**20
+"""256 MiB, about half a million decisions: then a new file begins, so that files can be copied and read."""
 EXPOSURES = "exposures-"
+_WRITER_BYTES = 6
+"""48 random bits name a writer: among a thousand writers of one day, two are equal with a probability of 2e-9."""
+_TOKEN_BYTES = 8
+"""64 random bits end a request id, so that nobody can guess the id of another user's decision."""
 _REQUEST_ID = re.compile(r"(\d{8}-[0-9a-f]{12}-\d{1,6})\.([0-9a-f]{1,12})\.([0-9a-f]{16})")
 
 
 class UnknownRequest(RecommenderError):
-    """No decision has this request id."""
+    """No decision has this request id, or the decision does not hold a campaign that was named."""
 
 
 def new_token() -> str:
-    """The end of a request id, by chance: 16 hexadecimal digits."""
-    return secrets.token_hex(8)
+    """A random end for a request id: 16 hexadecimal digits."""
+    return secrets.token_hex(_TOKEN_BYTES)
 
 
 class _Log:
-    """Append-only files of one writer: a new one each UTC day, past `max_bytes`, and after a write that failed."""
+    """Append-only files of one writer.
+
+    A new one begins each UTC day, past `max_bytes`, and after a failed write.
+    """
 
     def __init__(self, folder: Path, prefix: str, *, max_bytes: int, clock: Callable[[], datetime]) -> None:
         self.folder, self.prefix, self.max_bytes, self.clock = folder, prefix, max_bytes, clock
-        # By chance, not by host and process: a pod's clone or a reused process id is another writer.
-        self.writer = secrets.token_hex(6)
+        # Random, not made of host and process: a pod's clone or a reused process id must be another writer.
+        self.writer = secrets.token_hex(_WRITER_BYTES)
         self.number = 0
         self._descriptor = -1
         self._day = ""
@@ -51,7 +59,7 @@ class _Log:
         self.stem = ""
 
     def place(self) -> int:
-        """Open the file that takes the next line, and say at which byte of it that line will start."""
+        """Open the file that takes the next line, and return the byte at which that line will start."""
         day = self.clock().strftime("%Y%m%d")
         if self._descriptor < 0 or day != self._day or self._size >= self.max_bytes:
             self.close()
@@ -64,7 +72,7 @@ class _Log:
         return self._size
 
     def append(self, line: bytes) -> None:
-        """Write one whole line, or raise OSError and never touch this file again."""
+        """Write one whole line, or raise OSError and begin a new file with the next line."""
         try:
             written = os.write(self._descriptor, line)
             if written != len(line):
@@ -75,13 +83,17 @@ class _Log:
         self._size += written
 
     def close(self) -> None:
+        """Close the present file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 class DecisionLog:
-    """Writes decisions and exposures of one process. Any number of processes may share the folder."""
+    """Writes the decisions and exposures of one process.
+
+    Any number of processes may share the folder.
+    """
 
     def __init__(
         self,
@@ -95,12 +107,15 @@ class DecisionLog:
         self._exposures = _Log(folder, EXPOSURES, max_bytes=max_bytes, clock=clock)
 
     def record(self, decision: Mapping[str, Any], *, token: str | None = None) -> str:
-        """Write one decision and return its request id. When this returns, no kill of this process can lose it.
+        """Write one decision and return its request id.
 
-        `token`: the end of the id (`new_token()`), where the decision's chance was drawn from it; None: a new one.
+        Once this returns, no kill of this process can lose the record.
+
+        `token`: the end of the id (`new_token()`), for a decision whose exploration was seeded with it; None: a new
+        one.
 
         Raises:
-            OSError: the disk is full or away; nothing was promised.
+            OSError: The disk is full or away; there is no record.
         """
         offset = self._decisions.place()
         request_id = f"{self._decisions.stem}.{offset:x}.{token or new_token()}"
@@ -109,21 +124,24 @@ class DecisionLog:
         return request_id
 
     def expose(self, request_id: str, campaign_ids: tuple[str, ...] | None = None) -> None:
-        """Write that the decision was shown; `campaign_ids`: those of its campaigns that were, None for all.
+        """Write that a decision was shown.
+
+        `campaign_ids` are those of its campaigns that were shown, or None for all of them.
 
         Raises:
-            UnknownRequest: there is no such decision, or it holds none of a campaign that is named.
-            OSError: the disk is full or away.
+            UnknownRequest: There is no such decision, or it does not hold one of these campaigns; names it.
+            OSError: The disk is full or away.
         """
         answered = [campaign["campaign_id"] for campaign in find(self.folder, request_id)["campaigns"]]
         shown = answered if campaign_ids is None else list(campaign_ids)
         if foreign := [campaign for campaign in shown if campaign not in set(answered)]:
-            raise UnknownRequest(f"decision {request_id} holds no campaign {foreign[0]!r}")
+            raise UnknownRequest(f"decision {request_id} does not hold campaign {foreign[0]!r}")
         self._exposures.place()
         at = self.clock().isoformat()
         self._exposures.append(orjson.dumps({"request_id": request_id, "at": at, "campaign_ids": shown}) + b"\n")
 
     def close(self) -> None:
+        """Close the files."""
         self._decisions.close()
         self._exposures.close()
 
@@ -137,10 +155,10 @@ class DecisionLog:
 
 
 def find(folder: Path, request_id: str) -> dict[str, Any]:
-    """The decision with this id.
+    """Read the decision with this id.
 
     Raises:
-        UnknownRequest: there is none.
+        UnknownRequest: There is none; names the id.
     """
     unknown = UnknownRequest(f"no decision has the request id {request_id[:80]!r}")
     parts = _REQUEST_ID.fullmatch(request_id)
@@ -159,12 +177,12 @@ def find(folder: Path, request_id: str) -> dict[str, Any]:
 
 
 def read_decisions(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every decision, by day and writer, each writer's in the order of its answers; a torn last line is left out."""
+    """Every whole decision, by day and writer, and each writer's in the order of its answers."""
     return _read(path for path in sorted(folder.glob("*.jsonl")) if not path.name.startswith(EXPOSURES))
 
 
 def read_exposures(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every confirmation: `request_id`, `at`, `campaign_ids`. One decision may be confirmed more than once."""
+    """Every confirmation (`request_id`, `at`, `campaign_ids`), of which a decision may have more than one."""
     return _read(sorted(folder.glob(f"{EXPOSURES}*.jsonl")))
 
 

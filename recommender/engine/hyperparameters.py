@@ -13,13 +13,12 @@ A field with a `Range` or `Choices` belongs to the search space; one without is 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from recommender.errors import SettingsError
+from recommender.errors import SettingsError, suggestion
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class SetByFit:
 
 
 SET_BY_FIT = SetByFit()
-Space = Mapping[str, Range | Choices | tuple[Any, ...]]
+Space = Mapping[str, Range | Choices]
 """Hyperparameter -> the values that a search may choose among."""
 
 
@@ -132,9 +131,7 @@ class Hyperparameters(BaseModel):
     @classmethod
     def _hint(cls, name: str) -> str:
         """The known hyperparameter nearest to `name`, or all of them where none is near."""
-        known = list(cls.user_fields())
-        near = get_close_matches(name, known, n=1, cutoff=0.5)
-        return f"did you mean {near[0]!r}?" if near else f"known ones: {', '.join(sorted(known))}"
+        return suggestion(name, cls.user_fields())
 
     @classmethod
     def user_fields(cls) -> dict[str, FieldInfo]:

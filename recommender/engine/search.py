@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from recommender.engine.hyperparameters import Choices, Range, Space
+from recommender.engine.hyperparameters import Choices, Space
 from recommender.errors import SettingsError, TrainingError
 from recommender.storage.manifest import require_writable, write_text
 
@@ -26,8 +26,8 @@ def suggest(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
     """One value of every dial."""
     out: dict[str, Any] = {}
     for name, among in space.items():
-        if not isinstance(among, Range):
-            out[name] = trial.suggest_categorical(name, among.values if isinstance(among, Choices) else among)
+        if isinstance(among, Choices):
+            out[name] = trial.suggest_categorical(name, among.values)
         elif isinstance(among.low, int) and isinstance(among.high, int):
             out[name] = trial.suggest_int(name, among.low, among.high, log=among.log)
         else:

@@ -1,4 +1,4 @@
-"""How good rankers are on what they have not seen: metrics, intervals, slices, the offline verdict."""
+"""Measures how good rankers are on later data: metrics, intervals, slices and the offline verdict."""
 
 from recommender.evaluation.document import Evaluation
 from recommender.evaluation.evaluate import evaluate

@@ -1,6 +1,7 @@
-"""Items that nobody in training ever touched: hold some out, and ask a ranker for them by their content alone.
+"""Evaluates next-item rankers on cold items: items that nobody touched in training, known by their content alone.
 
-Schein et al., "Methods and metrics for cold-start recommendations", 2002 (whole items are held out, not events).
+Whole items are held out, not events, as in Schein et al., "Methods and metrics for cold-start recommendations", SIGIR
+2002.
 
 Shapes: U users · V items, rows 1 … V · T events.
 """
@@ -11,42 +12,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.allocation.next_item_scores import scored_in_batches
 from recommender.errors import PeriodError
-from recommender.evaluation.leave_one_out import Ranks, scored
+from recommender.evaluation.leave_one_out import Ranks
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.sequences.ranks import full_ranks
 
-FEWEST = 20
-"""Cold items that are judged: among ten and fewer everyone's recall@10 is 1, whoever has no opinion on them too."""
+MIN_COLD_ITEMS = 20
+"""Among ten cold items or fewer recall@10 is 1 even for a constant score. Chosen by hand as twice that."""
 
 
 @dataclass(frozen=True, eq=False)
 class ColdSplit:
-    """Training without the cold items, and the users who took one of them up in the end."""
+    """Training data without the cold items, and the users whose last item is one of them."""
 
     train: Sequences
-    """What each user did before their last two events (all events of users with fewer than three), without any cold item."""
+    """Each user's events but the last two (all events of users with fewer than three), without cold items."""
     validation_U: NDArray[np.int32]
-    """Each user's last warm item before the target, after `train`; 0: none. Never a cold item: they stay unseen."""
+    """Each user's item after `train` and before the target, 0 for none. Never a cold item, since those stay unseen."""
     histories: Sequences
-    """What each user did before the target, without any cold item."""
+    """Each user's events before the target, without cold items."""
     target_U: NDArray[np.int32]
     """The last item of users for whom it is a cold one, else 0."""
     cold_V: NDArray[np.bool_]
-    """[V + 1]: which rows are cold; row 0 is not."""
+    """[V + 1]: marks the rows of cold items. Row 0 is not one."""
 
 
 @dataclass(frozen=True, eq=False)
 class ColdRanks:
-    """Ranks of the cold targets among all unseen items, and among the cold ones only."""
+    """Ranks of the cold targets among all unseen items and among the cold items only."""
 
     among_all: Ranks
     among_cold: Ranks
     num_cold: int
 
     def summary(self) -> dict[str, Any]:
-        """ndcg@10, recall@10, mrr@10 of both, and how many users and cold items there were."""
+        """Return ndcg@10, recall@10 and mrr@10 of both, and the numbers of users and cold items."""
         return {
             "among_all": self.among_all.summary(),
             "among_cold": self.among_cold.summary(),
@@ -56,45 +58,53 @@ class ColdRanks:
 
 
 def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> ColdSplit:
-    """Hold a share of all items that were ever taken out of every history; the same seed holds out the same items.
+    """Hold a share of the items out of every history. The same seed holds out the same items.
 
-    Items are drawn evenly, whatever their popularity. Users are those of `sequences`, in their order; who is left without a
-    history is still asked about, by the cold path.
+    Items are drawn uniformly from those that occur, whatever their popularity. Users are those of `sequences` in the
+    same order. A user who is left without a history is evaluated too.
+
+    Args:
+        sequences: the histories.
+        share: share of the items that is held out. Chosen by hand: few enough to leave the training data nearly whole.
+        seed: of the random choice.
 
     Raises:
-        PeriodError: `share` leaves fewer than `FEWEST` cold items or no warm one, or nobody's last item is cold.
+        PeriodError: `share` leaves fewer than `MIN_COLD_ITEMS` cold items or no warm one, or no user's last item is
+            cold.
     """
-    taken = np.unique(sequences.items_T)
-    number = round(share * len(taken))
-    if not 0 < number < len(taken):
+    occurring = np.unique(sequences.items_T)
+    number = round(share * len(occurring))
+    if not 0 < number < len(occurring):
         raise PeriodError(
-            f"a share of {share} of {len(taken)} items holds out {number}; it must leave some on both sides"
+            f"a share of {share} of {len(occurring)} items holds out {number}, but some must be cold and some warm; "
+            "choose a share between 0 and 1"
         )
-    if number < FEWEST:
+    if number < MIN_COLD_ITEMS:
         raise PeriodError(
-            f"a share of {share} of {len(taken)} items holds out {number}, among which nearly every item is one of the ten best; "
-            f"cold items are judged from {FEWEST} on. It takes a set with more items"
+            f"a share of {share} of {len(occurring)} items holds out {number}, but at least {MIN_COLD_ITEMS} are "
+            "needed, since among fewer nearly every item is one of the ten best; use data with more items"
         )
-    cold = np.random.default_rng([seed, 0xC01D]).choice(taken, size=number, replace=False)
+    # 0xC01D is arbitrary; it gives this choice a random stream of its own.
+    cold = np.random.default_rng([seed, 0xC01D]).choice(occurring, size=number, replace=False)
     cold_V = np.zeros(sequences.items.num + 1, dtype=np.bool_)
     cold_V[cold] = True
     split = LeaveOneOut.of(sequences)
     target_U = np.where(cold_V[split.test_U], split.test_U, 0).astype(np.int32)
     if not target_U.any():
-        raise PeriodError(f"nobody's last item is among the {number} held out; it takes a set with more users")
+        raise PeriodError(f"no user's last item is among the {number} held out; use data with more users")
     validation_U = np.where(cold_V[split.validation_U], 0, split.validation_U).astype(np.int32)
     return ColdSplit(
-        train=without(split.train, cold_V),
+        train=_without_items(split.train, cold_V),
         validation_U=validation_U,
-        histories=without(split.train_and_validation, cold_V),
+        histories=_without_items(split.train_and_validation, cold_V),
         target_U=target_U,
         cold_V=cold_V,
     )
 
 
-def without(sequences: Sequences, gone_V: NDArray[np.bool_]) -> Sequences:
-    """The same users without the events of some items. The items stay in the catalogue: their content is known."""
-    kept_T = ~gone_V[sequences.items_T]
+def _without_items(sequences: Sequences, removed_V: NDArray[np.bool_]) -> Sequences:
+    """Remove the events with some items. The items themselves stay, because their content is known."""
+    kept_T = ~removed_V[sequences.items_T]
     lengths_U = np.bincount(sequences.rows_T()[kept_T], minlength=sequences.num_users)
     return replace(
         sequences,
@@ -105,20 +115,20 @@ def without(sequences: Sequences, gone_V: NDArray[np.bool_]) -> Sequences:
 
 
 def judge_cold(ranker: ItemRanker[Any], split: ColdSplit) -> ColdRanks:
-    """Rank every cold target; ties count against the ranker, and an item scored -inf is never found.
+    """Rank every cold target. Ties count against the ranker, and an item with score -inf gets the worst rank.
 
-    A ranker that has no opinion on unseen items gives them all the same score, and so earns nothing.
+    A ranker that gives all unseen items the same score earns nothing.
 
     Raises:
         TrainingError: a score is NaN; names the ranker.
     """
     users = np.flatnonzero(split.target_U > 0)
     all_ranks, cold_ranks = (np.zeros(len(users), dtype=np.int64) for _ in range(2))
-    never = split.cold_V.size
-    for some, batch, scores_UV in scored(ranker, split.histories, users):
-        targets = split.target_U[users[some]]
-        unsaid = scores_UV[np.arange(len(targets)), targets] == -np.inf
-        all_ranks[some] = np.where(unsaid, never, full_ranks(scores_UV, batch, targets))
+    worst_rank = split.cold_V.size
+    for rows, batch, scores_UV in scored_in_batches(ranker, split.histories, users):
+        targets = split.target_U[users[rows]]
+        excluded = scores_UV[np.arange(len(targets)), targets] == -np.inf
+        all_ranks[rows] = np.where(excluded, worst_rank, full_ranks(scores_UV, batch, targets))
         only_cold_UV = np.where(split.cold_V, scores_UV, -np.inf)
-        cold_ranks[some] = np.where(unsaid, never, full_ranks(only_cold_UV, batch, targets))
+        cold_ranks[rows] = np.where(excluded, worst_rank, full_ranks(only_cold_UV, batch, targets))
     return ColdRanks(Ranks(users, all_ranks), Ranks(users, cold_ranks), int(split.cold_V.sum()))

@@ -1,4 +1,4 @@
-"""What an evaluation says, as a versioned JSON document (`evaluation.json`): the gate and every report read nothing else."""
+"""The result of an evaluation as a versioned JSON document, `evaluation.json`, which the gate and the reports read."""
 
 import math
 from datetime import datetime
@@ -12,6 +12,7 @@ from recommender.evaluation import intervals
 from recommender.storage.manifest import read_manifest
 
 SCHEMA_VERSION = 1
+"""Raise it when a field changes its meaning or goes."""
 FILE = "evaluation.json"
 
 
@@ -20,7 +21,7 @@ class _Part(BaseModel):
 
 
 class Estimate(_Part):
-    """A value and its user-clustered interval; None where the pairs do not define it."""
+    """A value with its user-clustered interval. None where the pairs leave it undefined."""
 
     value: float | None
     low: float | None
@@ -28,12 +29,13 @@ class Estimate(_Part):
 
     @classmethod
     def of(cls, estimate: intervals.Estimate) -> Self:
-        known = (float(v) if math.isfinite(v) else None for v in (estimate.value, estimate.low, estimate.high))
-        return cls(**dict(zip(("value", "low", "high"), known, strict=True)))
+        """Replace NaN, which JSON does not have, by None."""
+        numbers = (float(v) if math.isfinite(v) else None for v in (estimate.value, estimate.low, estimate.high))
+        return cls(**dict(zip(("value", "low", "high"), numbers, strict=True)))
 
 
 class CalibrationBin(_Part):
-    """Pairs of similar score: mean prediction, observed share with its Wilson interval."""
+    """Pairs with similar scores: mean prediction, and the observed share with its Wilson interval."""
 
     predicted: float
     observed: float
@@ -43,19 +45,23 @@ class CalibrationBin(_Part):
 
 
 class Head(_Part):
-    """A head for amounts, where the amount is known. `mae_of_mean`: the error of saying the mean to everyone."""
+    """Quality of a head for amounts, over the pairs whose amount is known."""
 
     num_pairs: int
     mae: float
+    """Mean absolute error, currency units."""
     mae_of_mean: float
+    """Mean absolute error of predicting the mean for every pair."""
     rank_correlation: float | None
 
 
 class RankerResult(_Part):
-    """One ranker in one period. `fit`: which of its fits scored; `boundary`: the moment up to which that has seen the world."""
+    """One ranker in one period."""
 
     fit: str
+    """Which of the ranker's fits computed the scores."""
     boundary: datetime
+    """Time up to which that fit has seen data."""
     metrics: dict[str, Estimate]
     ece_floor: float
     calibration: list[CalibrationBin]
@@ -67,35 +73,36 @@ class RankerResult(_Part):
 
     @property
     def excess_ece(self) -> float:
-        """Calibration error beyond what chance explains on so few pairs."""
+        """Calibration error beyond the one that a calibrated ranker has by chance on as few pairs."""
         return max(0.0, (self.metrics["ece"].value or 0.0) - self.ece_floor)
 
 
 class SliceResult(_Part):
-    """A part of a period's pairs. `judged`: large enough for the guardrail."""
+    """A slice of a period's pairs."""
 
     axis: str
     value: str
     num_pairs: int
     num_positives: int
     judged: bool
+    """Whether the slice is large enough for the guardrail."""
     auc: dict[str, Estimate]
-    """{ranker: …} for challenger and champion; empty when not judged."""
+    """Challenger and champion -> AUC. Empty if the slice is not judged."""
     auc_gain: Estimate | None
     log_loss_gain: Estimate | None
     mean_score: dict[str, float]
-    """{ranker: mean probability}: beside the observed share it shows calibration in the slice."""
+    """Ranker -> mean probability. Compared with the observed share it shows calibration in the slice."""
     lift: dict[str, float | None]
-    """{ranker: participation among the slice's best-scored tenth over the slice's own}."""
+    """Ranker -> participation rate among the slice's best-scored tenth, divided by the slice's own."""
 
 
 class PeriodResult(_Part):
-    """All rankers on the same pairs. Gains are challenger minus champion, turned so that more is better."""
+    """All rankers on the same pairs. Gains are challenger minus champion, with the sign such that more is better."""
 
     starts: datetime
     ends: datetime
     labels_known_at: datetime | None
-    """None: to the end of the log."""
+    """Time at which labels were read. None stands for the end of the log."""
     num_pairs: int
     num_positives: int
     num_users: int
@@ -108,7 +115,7 @@ class PeriodResult(_Part):
 
 
 class Latency(_Part):
-    """Milliseconds to build the examples of one user and score all live campaigns, in process."""
+    """CPU milliseconds for building the examples of one user and scoring all live campaigns, in process."""
 
     p50_ms: float
     p95_ms: float
@@ -116,7 +123,7 @@ class Latency(_Part):
 
 
 class Candidate(_Part):
-    """A ranker that was measured."""
+    """An evaluated ranker."""
 
     version: str
     ranker: str
@@ -126,13 +133,13 @@ class Candidate(_Part):
 
 
 class Evaluation(_Part):
-    """The whole document. `test` is reported and never used for a choice."""
+    """The whole document. `test` is reported, and nothing is chosen by it."""
 
     schema_version: int = SCHEMA_VERSION
     judgement_sha256: str
     data_hash: str
     first_decision: datetime
-    """The earliest pair that any fit may learn from."""
+    """Time of the earliest pair that any fit may learn from."""
     gate_from: datetime
     test_from: datetime
     as_of: datetime
@@ -145,19 +152,21 @@ class Evaluation(_Part):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The evaluation in `folder` (or the JSON file itself), after its SHA-256 was checked.
+        """Read the evaluation in `folder` (or the JSON file itself) after verifying its SHA-256.
 
         Raises:
-            CorruptFileError: missing, altered, or of another schema version.
+            CorruptFileError: the file is missing, altered, or of another schema version.
         """
         path = folder / FILE if folder.is_dir() else folder
         read_manifest(path.parent)
         try:
-            read = cls.model_validate_json(path.read_text(encoding="utf-8"))
+            evaluation = cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValidationError) as error:
-            raise CorruptFileError(f"{path}: no evaluation of this release ({error}); evaluate again") from None
-        if read.schema_version != SCHEMA_VERSION:
             raise CorruptFileError(
-                f"{path}: schema version {read.schema_version}, this release reads {SCHEMA_VERSION}; evaluate again"
+                f"{path}: this release cannot read the evaluation ({error}); evaluate again"
+            ) from None
+        if evaluation.schema_version != SCHEMA_VERSION:
+            raise CorruptFileError(
+                f"{path}: schema_version must be {SCHEMA_VERSION} (got {evaluation.schema_version}); evaluate again"
             )
-        return read
+        return evaluation

@@ -1,7 +1,7 @@
-"""Challenger, champion and baselines on the same later campaigns and the same users.
+"""Evaluates challenger, champion and baselines on the same later campaigns and the same users.
 
-Each ranker scores a period with the newest of its fits that has seen nothing of it. The gate period reads the labels that were
-known at its end; the final test reads them to the end of the log, and nothing chooses by it.
+Each ranker scores a period with the newest of its fits that has seen nothing of it. The gate period reads the labels
+that were known at its end. The final test reads them to the end of the log, and nothing is chosen by it.
 
 Shapes: N pairs.
 """
@@ -21,7 +21,7 @@ from recommender.evaluation.heads import head_quality
 from recommender.evaluation.intervals import Bootstrap, Resampled, resample
 from recommender.evaluation.judgement import Judgement, read_judgement
 from recommender.evaluation.latency import measure
-from recommender.evaluation.metrics import METRICS, Judged, ece_floor
+from recommender.evaluation.metrics import METRICS, ScoredPairs, ece_floor
 from recommender.evaluation.pairs import PairSet, PeriodPairs, column, final_test_pairs, gate_pairs, times
 from recommender.evaluation.slices import CLOSED, OPEN, WINDOW, slices
 from recommender.matching.examples import Labels
@@ -32,6 +32,7 @@ from recommender.settings import Settings
 from recommender.storage.manifest import whole_folder, write_manifest, write_text
 
 REQUESTS = 20
+"""Users whose requests are timed. Chosen by hand: users differ in the length of their history, the rest is the same."""
 
 
 def evaluate(
@@ -44,15 +45,25 @@ def evaluate(
     settings: Settings,
     output: Path,
 ) -> Evaluation:
-    """Measure all `candidates` (name -> folder with fits/) and write `output`/evaluation.json; returns its content.
+    """Evaluate all candidates, write `evaluation.json` into the folder `output`, and return its content.
+
+    Args:
+        training_set: folder of the training set.
+        candidates: name -> folder with `fits/`.
+        challenger: name of the challenger among them.
+        champion: name of the champion among them.
+        judgement: TOML file with the rules of the gate.
+        settings: of the run; its seed draws the bootstrap.
+        output: the folder to write.
 
     Raises:
         PeriodError: the gate period has no pairs.
-        LabelError: it has participations only, or none.
-        RegistryError: a candidate has no fit that ends before the gate period.
-        BundleError: a candidate was trained on other features than the training set holds.
-        CorruptFileError: a damaged bundle or training set.
-        SettingsError: the judgement file is none.
+        LabelError: all its pairs have the same outcome.
+        RegistryError: challenger or champion is not among the candidates, or one has no fit that ends before the gate
+            period.
+        BundleError: a candidate was trained on other features than the training set has.
+        CorruptFileError: a bundle or the training set is damaged.
+        SettingsError: the judgement file is not valid.
     """
     from recommender.features.training_set import TrainingSet
 
@@ -80,14 +91,14 @@ def compare(
     rules: Judgement,
     seed: int = 17,
 ) -> Evaluation:
-    """`evaluate` on pairs in memory, writing nothing."""
+    """Evaluate like `evaluate`, on pairs in memory and without writing."""
     for name in (challenger, champion):
         if name not in candidates:
-            raise RegistryError(f"{name} is not among the candidates: {', '.join(candidates)}")
+            raise RegistryError(f"{name!r} is not among the candidates {', '.join(map(repr, candidates))}")
     periods = _periods(candidates[challenger])
     gate, test = gate_pairs(data, periods), final_test_pairs(data, periods)
     bootstrap = Bootstrap(samples=rules.gate.bootstrap_samples, confidence=rules.gate.confidence, seed=seed)
-    contest = _Contest(candidates, challenger, champion, rules, bootstrap, data)
+    comparison = _Comparison(candidates, challenger, champion, rules, bootstrap, data)
     return Evaluation(
         judgement_sha256=rules.sha256,
         data_hash=str(lineage(candidates[challenger])["data_hash"]),
@@ -99,14 +110,14 @@ def compare(
         challenger=challenger,
         champion=champion,
         candidates=_candidates(candidates, data, periods.as_of, timed=(challenger, champion)),
-        gate=contest.judge(gate),
-        test=None if test is None else contest.judge(test),
+        gate=comparison.on(gate),
+        test=None if test is None else comparison.on(test),
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _Contest:
-    """Who is measured against whom, and how."""
+class _Comparison:
+    """What is compared, and how."""
 
     candidates: Mapping[str, Path]
     challenger: str
@@ -115,15 +126,16 @@ class _Contest:
     bootstrap: Bootstrap
     data: PairSet
 
-    def judge(self, period: PeriodPairs) -> PeriodResult:
+    def on(self, period: PeriodPairs) -> PeriodResult:
+        """Score the pairs of a period with every candidate and compute all figures."""
         fits = {name: fit_before(folder, period.starts) for name, folder in self.candidates.items()}
-        known = period.examples.feature_names
-        scores = {name: bundle.load(fit, feature_names=known).score(period.examples) for name, fit in fits.items()}
+        names = period.examples.feature_names
+        scores = {name: bundle.load(fit, feature_names=names).score(period.examples) for name, fit in fits.items()}
         redeemed_N = period.labels.redeemed_N.astype(np.float64)
-        judged = {
-            name: Judged(redeemed_N, said.redeem_N.astype(np.float64), period.users_N) for name, said in scores.items()
+        scored = {
+            name: ScoredPairs(redeemed_N, of.redeem_N.astype(np.float64), period.users_N) for name, of in scores.items()
         }
-        drawn = resample(judged, self.bootstrap)
+        resampled = resample(scored, self.bootstrap)
         return PeriodResult(
             starts=period.starts,
             ends=period.ends,
@@ -134,11 +146,12 @@ class _Contest:
             num_campaigns=len(np.unique(period.examples.campaigns_N)),
             num_open=int(period.open_N.sum()),
             rankers={
-                name: self._result(name, fits[name], judged[name], scores[name], period.labels, drawn) for name in fits
+                name: self._result(name, fits[name], scored[name], scores[name], period.labels, resampled)
+                for name in fits
             },
-            gains={name: Estimate.of(drawn.gain(self.challenger, self.champion, name)) for name in METRICS},
+            gains={name: Estimate.of(resampled.gain(self.challenger, self.champion, name)) for name in METRICS},
             slices=slices(
-                judged,
+                scored,
                 self._axes(period),
                 challenger=self.challenger,
                 champion=self.champion,
@@ -148,7 +161,7 @@ class _Contest:
         )
 
     def _result(
-        self, name: str, fit: Path, judged: Judged, scores: Scores, labels: Labels, drawn: Resampled
+        self, name: str, fit: Path, scored: ScoredPairs, scores: Scores, labels: Labels, resampled: Resampled
     ) -> RankerResult:
         heads = {
             "spend": head_quality(labels.spend_N, scores.spend_N),
@@ -157,15 +170,16 @@ class _Contest:
         return RankerResult(
             fit=fit.name,
             boundary=boundaries(self.candidates[name])[fit.name],
-            metrics={metric: Estimate.of(drawn.estimate(name, metric)) for metric in METRICS},
-            ece_floor=ece_floor(judged),
-            calibration=calibration_bins(judged),
-            roc=roc_points(judged),
-            precision_recall=precision_recall_points(judged),
+            metrics={metric: Estimate.of(resampled.estimate(name, metric)) for metric in METRICS},
+            ece_floor=ece_floor(scored),
+            calibration=calibration_bins(scored),
+            roc=roc_points(scored),
+            precision_recall=precision_recall_points(scored),
             heads={head: quality for head, quality in heads.items() if quality is not None},
         )
 
     def _axes(self, period: PeriodPairs) -> dict[str, Sequence[str | None]]:
+        """Return name of an axis -> the value of each pair, by which the period is cut into slices."""
         axes: dict[str, Sequence[str | None]] = {}
         for name in ("campaign_type", *self.data.segments):
             axes[name] = [None if v is None else str(v) for v in column(self.data, name)[period.mask].tolist()]
@@ -175,29 +189,32 @@ class _Contest:
 
 
 def _periods(challenger: Path) -> Periods:
-    """The moments at which the challenger was fitted: gate, test and live."""
-    known = boundaries(challenger)
-    missing = [fit for fit in ("gate", "test", "live") if fit not in known]
+    """Return the periods between the times at which the challenger was fitted."""
+    fitted_at = boundaries(challenger)
+    missing = [fit for fit in ("gate", "test", "live") if fit not in fitted_at]
     if missing:
-        raise RegistryError(f"{challenger}: its lineage lacks the boundary of {', '.join(missing)}; train it again")
-    return Periods(known["gate"], known["test"], known["live"])
+        raise RegistryError(
+            f"{challenger / 'lineage.json'}: boundaries lacks {', '.join(missing)}; train the ranker again"
+        )
+    return Periods(fitted_at["gate"], fitted_at["test"], fitted_at["live"])
 
 
 def _candidates(
     folders: Mapping[str, Path], data: PairSet, as_of: datetime, *, timed: Sequence[str]
 ) -> dict[str, Candidate]:
+    """Describe all candidates, and measure the latency of those in `timed`."""
     requests, num_campaigns = data.requests(as_of, REQUESTS)
-    found = {}
+    described = {}
     for name, folder in folders.items():
-        known = lineage(folder)
+        facts = lineage(folder)
         live = folder / "fits" / "live"
         size = sum(file.stat().st_size for file in live.rglob("*") if file.is_file())
         latency = measure(bundle.load(live), requests, num_campaigns) if name in timed else None
-        found[name] = Candidate(
+        described[name] = Candidate(
             version=version_of(folder),
-            ranker=str(known["ranker"]),
-            lineage=known,
+            ranker=str(facts["ranker"]),
+            lineage=facts,
             bundle_mib=size / 2**20,
             latency=latency,
         )
-    return found
+    return described

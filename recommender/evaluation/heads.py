@@ -1,4 +1,4 @@
-"""The heads for amounts: expected spend, and its excess over the user's own usual rate.
+"""Quality of the heads that predict amounts: spend, and its excess over the user's own usual spend.
 
 Shapes: N pairs.
 """
@@ -9,23 +9,24 @@ from numpy.typing import NDArray
 from recommender.evaluation.document import Head
 
 
-def head_quality(known_N: NDArray[np.floating], said_N: NDArray[np.floating] | None) -> Head | None:
-    """Mean absolute error and rank correlation over the pairs whose amount is known; None where there are too few or no head.
+def head_quality(actual_N: NDArray[np.floating], predicted_N: NDArray[np.floating] | None) -> Head | None:
+    """Compute mean absolute error and rank correlation over the pairs whose amount is known.
 
-    Rank correlation is Spearman's, ties sharing their mean rank (Kendall & Gibbons, 1990).
+    Returns None for a ranker without such a head, and for fewer than two pairs, which have no correlation. The rank
+    correlation is Spearman's; ties share their mean rank (Kendall & Gibbons, Rank Correlation Methods, 1990).
     """
-    if said_N is None:
+    if predicted_N is None:
         return None
-    mask = np.isfinite(known_N) & np.isfinite(said_N)
+    mask = np.isfinite(actual_N) & np.isfinite(predicted_N)
     if int(mask.sum()) < 2:
         return None
-    known, said = known_N[mask].astype(np.float64), said_N[mask].astype(np.float64)
-    ranks = _ranks(known), _ranks(said)
+    actual, predicted = actual_N[mask].astype(np.float64), predicted_N[mask].astype(np.float64)
+    ranks = _ranks(actual), _ranks(predicted)
     varies = ranks[0].std() > 0 and ranks[1].std() > 0
     return Head(
-        num_pairs=len(known),
-        mae=float(np.abs(known - said).mean()),
-        mae_of_mean=float(np.abs(known - known.mean()).mean()),
+        num_pairs=len(actual),
+        mae=float(np.abs(actual - predicted).mean()),
+        mae_of_mean=float(np.abs(actual - actual.mean()).mean()),
         rank_correlation=float(np.corrcoef(*ranks)[0, 1]) if varies else None,
     )
 

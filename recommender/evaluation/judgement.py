@@ -1,4 +1,4 @@
-"""What the gate judges by: one TOML file, whose SHA-256 every verdict names."""
+"""The rules of the gate, read from one TOML file. Every verdict records the file's SHA-256."""
 
 import tomllib
 from pathlib import Path
@@ -15,30 +15,37 @@ class _Frozen(BaseModel):
 
 
 class GateRule(_Frozen):
-    """The primary metric's rule. A gain is challenger minus champion, turned so that more is better."""
+    """The rule for the primary metric. A gain is challenger minus champion, with the sign such that more is better."""
 
     primary_metric: Literal["auc", "ap", "log_loss"] = "log_loss"
+    """The metrics that tell rankers apart on this task. Log loss depends on order and calibration at once."""
     margin: Annotated[float, Field(ge=0)] = 0.0
-    """The lower end of the gain's interval must lie above minus this: 0 means that it must be better."""
+    """The lower end of the gain's interval must lie above minus this. With 0 the challenger must be better."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     bootstrap_samples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     min_positives: Annotated[int, Field(ge=1)] = 30
+    """With fewer participations the challenger is held. Chosen by hand."""
 
 
 class Guardrails(_Frozen):
-    """Limits that a challenger must keep, however good its primary metric."""
+    """Limits that a challenger must keep, however good its primary metric is. The defaults are chosen by hand."""
 
     max_ece: Annotated[float, Field(gt=0)] = 0.05
+    """Calibration error beyond chance, see `RankerResult.excess_ece`."""
     max_ece_increase: Annotated[float, Field(ge=0)] = 0.015
+    """The same, minus the champion's."""
     max_slice_auc_drop: Annotated[float, Field(ge=0)] = 0.05
+    """Loss of AUC against the champion in any slice. It counts if its interval excludes zero."""
     min_slice_pairs: Annotated[int, Field(ge=10)] = 100
     min_slice_positives: Annotated[int, Field(ge=1)] = 10
+    """Smaller slices are shown but not judged."""
     max_latency_ms: Annotated[float, Field(gt=0)] = 25.0
+    """95th percentile of the CPU time of scoring one user, see `evaluation.latency`."""
     max_bundle_mib: Annotated[float, Field(gt=0)] = 64.0
 
 
 class Judgement(_Frozen):
-    """The whole file; `sha256` is that of its bytes."""
+    """The whole file. `sha256` is the hash of its bytes."""
 
     gate: GateRule = GateRule()
     guardrails: Guardrails = Guardrails()
@@ -46,21 +53,25 @@ class Judgement(_Frozen):
 
 
 def read_judgement(path: Path) -> Judgement:
-    """The judgement of a TOML file.
+    """Read the rules from a TOML file.
 
     Raises:
-        SettingsError: no such file, no TOML, an unknown key or a value out of range; names the key.
+        SettingsError: the file is missing or not TOML, or has an unknown key or a value out of range; names the key.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SettingsError(f"{path}: no such judgement file; `judgement` in the settings names it") from None
+        raise SettingsError(f"{path}: no such judgement file; correct `judgement` in the settings") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: no TOML ({error})") from None
+        raise SettingsError(f"{path}: cannot be read as TOML ({error})") from None
     if "sha256" in values:
         raise SettingsError(f"{path}: sha256: unknown key")
     try:
         return Judgement.model_validate({**values, "sha256": sha256(path)})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"{path}: {problems}") from None
+        problems = (
+            f"{'.'.join(map(str, e['loc']))}: {'unknown key' if e['type'] == 'extra_forbidden' else e['msg']} "
+            f"(got {e['input']!r})"
+            for e in error.errors(include_url=False)
+        )
+        raise SettingsError(f"{path}: {'; '.join(problems)}") from None

@@ -1,4 +1,4 @@
-"""The pairs that a period judges, with what came of them.
+"""Selects the pairs on which a period is evaluated, with their labels.
 
 Shapes: N pairs.
 """
@@ -17,14 +17,15 @@ from recommender.errors import LabelError, PeriodError
 from recommender.matching.examples import Examples, Labels
 
 END_OF_LOG = datetime(9999, 1, 1, tzinfo=UTC)
+"""A boundary after every log: all labels that the log has are known then."""
 
 
 class PairSet(Protocol):
-    """The pairs that are judged: what `training.sets.TrainingSet` offers."""
+    """The pairs to evaluate on, in the form of `features.training_set.TrainingSet`."""
 
     @property
     def pairs(self) -> pa.Table:
-        """user_id, starts_at, ends_at, decided_at, campaign_type and the segments' columns."""
+        """Columns user_id, starts_at, ends_at, decided_at, campaign_type and those of the segments."""
 
     @property
     def segments(self) -> Sequence[str]:
@@ -32,34 +33,41 @@ class PairSet(Protocol):
 
     @property
     def log_end(self) -> datetime:
-        """Outcomes after it are unknown."""
+        """Time of the last event. Outcomes after it are unknown."""
 
     def examples(self, mask: NDArray[np.bool_]) -> Examples:
-        """The picked pairs, in their order."""
+        """Select pairs, in their order."""
 
     def labels_at(self, boundary: datetime, mask: NDArray[np.bool_]) -> Labels:
-        """What was known of the picked pairs at `boundary`."""
+        """Return the labels of selected pairs as known at `boundary`."""
 
     def requests(self, moment: datetime, count: int) -> tuple[list[Callable[[], Examples]], int]:
-        """Functions that build the examples of one user and all campaigns live at `moment`, for `count` users; how many campaigns."""
+        """Return functions that build the examples of one user and all campaigns live at `moment`, for `count` users.
+
+        The second value is the number of these campaigns.
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class PeriodPairs:
-    """The pairs of one period with what came of them; `mask` picks them from the training set."""
+    """The pairs of one period with their labels."""
 
     starts: datetime
     ends: datetime
     known_at: datetime | None
+    """Time at which labels were read. None stands for the end of the log."""
     mask: NDArray[np.bool_]
+    """Marks the period's pairs among all pairs."""
     labels: Labels
     users_N: NDArray[np.int64]
+    """Number of the pair's user, from 0."""
     open_N: NDArray[np.bool_]
+    """Whether the pair's window was still open when labels were read."""
     examples: Examples
 
 
 def gate_pairs(data: PairSet, periods: Periods) -> PeriodPairs:
-    """The pairs that decide, with the labels that were known when their period ended.
+    """Select the pairs of the gate period, with the labels known at its end.
 
     Raises:
         PeriodError: there are none.
@@ -68,28 +76,30 @@ def gate_pairs(data: PairSet, periods: Periods) -> PeriodPairs:
     mask = periods.gate_mask(times(data, "starts_at"), times(data, "decided_at"))
     if not mask.any():
         raise PeriodError(
-            f"the gate period from {periods.gate_from.isoformat()} to {periods.test_from.isoformat()} holds no pair. Change "
-            "`time.gate_from` and `time.test_from` in the settings, or leave them out."
+            f"the gate period from {periods.gate_from.isoformat()} to {periods.test_from.isoformat()} has no pairs. "
+            "Change `time.gate_from` and `time.test_from` in the settings, or leave them out."
         )
-    period = _pick(data, mask, periods.gate_from, periods.test_from, periods.test_from)
-    found, total = int(period.labels.redeemed_N.sum()), len(period.labels.redeemed_N)
-    if found in (0, total):
+    period = _select(data, mask, periods.gate_from, periods.test_from, periods.test_from)
+    positives, total = int(period.labels.redeemed_N.sum()), len(period.labels.redeemed_N)
+    if positives in (0, total):
         raise LabelError(
-            f"the gate period from {periods.gate_from.isoformat()} to {periods.test_from.isoformat()} has {found} participations "
-            f"among {total} pairs; both outcomes are needed. Change `time.gate_from` and `time.test_from`."
+            f"the gate period from {periods.gate_from.isoformat()} to {periods.test_from.isoformat()} has {positives} "
+            f"participations among {total} pairs, but both outcomes are needed. "
+            "Change `time.gate_from` and `time.test_from` in the settings, or leave them out."
         )
     return period
 
 
 def final_test_pairs(data: PairSet, periods: Periods) -> PeriodPairs | None:
-    """The pairs of the final test, with labels to the end of the log; None where nothing was decided since `test_from`."""
+    """Select the pairs of the final test, with all labels of the log. None if nothing was decided since `test_from`."""
     mask = periods.test_mask(times(data, "starts_at"), times(data, "decided_at"))
-    return _pick(data, mask, periods.test_from, periods.as_of, None) if mask.any() else None
+    return _select(data, mask, periods.test_from, periods.as_of, None) if mask.any() else None
 
 
-def _pick(
+def _select(
     data: PairSet, mask: NDArray[np.bool_], starts: datetime, ends: datetime, known_at: datetime | None
 ) -> PeriodPairs:
+    """Select the pairs of a mask whose label is known. Amounts of pairs with an open window become unknown."""
     labels = data.labels_at(known_at or END_OF_LOG, mask)
     known_N = np.isfinite(labels.redeemed_N)
     if not known_N.all():
@@ -104,11 +114,11 @@ def _pick(
 
 
 def column(data: PairSet, name: str) -> NDArray[np.object_]:
-    """A column of the pairs as Python values, [all pairs]."""
+    """Return a column of all pairs as Python values."""
     return np.array(data.pairs.column(name).to_pylist(), dtype=object)
 
 
 def times(data: PairSet, name: str) -> NDArray[np.int64]:
-    """A column of moments as microseconds since 1970, UTC, [all pairs]."""
+    """Return a column of times of all pairs, microseconds since 1970, UTC."""
     column = data.pairs.column(name).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     return np.asarray(column.to_numpy(), dtype=np.int64)

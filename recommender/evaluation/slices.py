@@ -1,4 +1,4 @@
-"""Parts of a period: campaign types, portrait segments, and pairs that were still open when the labels were read.
+"""Evaluates slices of a period: campaign types, portrait segments, and pairs with a window that was still open.
 
 Shapes: N pairs.
 """
@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from recommender.evaluation.document import Estimate, SliceResult
 from recommender.evaluation.intervals import Bootstrap, resample
 from recommender.evaluation.judgement import Guardrails
-from recommender.evaluation.metrics import Judged, lift
+from recommender.evaluation.metrics import ScoredPairs, lift
 
 WINDOW = "window"
+"""Axis of slices: was the campaign's window open when labels were read?"""
 OPEN, CLOSED = "still open", "closed"
-"""When the labels were read."""
+"""Its values."""
 UNKNOWN = "not known"
+"""Value of a slice of pairs without a value on the axis."""
 
 
 def slices(
-    rankers: Mapping[str, Judged],
+    rankers: Mapping[str, ScoredPairs],
     axes: Mapping[str, Sequence[str | None]],
     *,
     challenger: str,
@@ -28,20 +30,28 @@ def slices(
     limits: Guardrails,
     bootstrap: Bootstrap,
 ) -> list[SliceResult]:
-    """Challenger and champion on each value of each axis (N values an axis), on the same pairs.
+    """Compare challenger and champion on the pairs of each value of each axis.
 
-    Slices below the judgement's sizes are listed with their counts only.
+    Slices smaller than `limits` demands are listed without AUC and gains.
+
+    Args:
+        rankers: name -> its scores of all pairs.
+        axes: name of an axis -> the value of each pair, [N].
+        challenger: name of the challenger.
+        champion: name of the champion.
+        limits: sizes from which a slice is judged.
+        bootstrap: how intervals are computed.
     """
-    found = []
+    results = []
     for axis, values in axes.items():
         values_N = np.array([UNKNOWN if value in (None, "") else str(value) for value in values], dtype=object)
         for value in sorted(set(values_N.tolist())):
-            found.append(_slice(rankers, axis, value, values_N == value, challenger, champion, limits, bootstrap))
-    return found
+            results.append(_slice(rankers, axis, value, values_N == value, challenger, champion, limits, bootstrap))
+    return results
 
 
 def _slice(
-    rankers: Mapping[str, Judged],
+    rankers: Mapping[str, ScoredPairs],
     axis: str,
     value: str,
     mask_N: NDArray[np.bool_],
@@ -56,7 +66,7 @@ def _slice(
     judged = len(redeemed) >= limits.min_slice_pairs and (
         min(positives, len(redeemed) - positives) >= limits.min_slice_positives
     )
-    drawn = resample(both, bootstrap, ("auc", "log_loss")) if judged else None
+    resampled = resample(both, bootstrap, ("auc", "log_loss")) if judged else None
     lifts = {name: float(lift(part, part.ones)[0]) for name, part in both.items()}
     return SliceResult(
         axis=axis,
@@ -64,13 +74,13 @@ def _slice(
         num_pairs=len(redeemed),
         num_positives=positives,
         judged=judged,
-        auc={name: Estimate.of(drawn.estimate(name, "auc")) for name in both} if drawn else {},
-        auc_gain=Estimate.of(drawn.gain(challenger, champion, "auc")) if drawn else None,
-        log_loss_gain=Estimate.of(drawn.gain(challenger, champion, "log_loss")) if drawn else None,
+        auc={name: Estimate.of(resampled.estimate(name, "auc")) for name in both} if resampled else {},
+        auc_gain=Estimate.of(resampled.gain(challenger, champion, "auc")) if resampled else None,
+        log_loss_gain=Estimate.of(resampled.gain(challenger, champion, "log_loss")) if resampled else None,
         mean_score={name: float(part.score_N.mean()) for name, part in both.items()},
         lift={name: value if np.isfinite(value) else None for name, value in lifts.items()},
     )
 
 
-def _part(judged: Judged, mask_N: NDArray[np.bool_]) -> Judged:
-    return Judged(judged.redeemed_N[mask_N], judged.score_N[mask_N], judged.users_N[mask_N])
+def _part(pairs: ScoredPairs, mask_N: NDArray[np.bool_]) -> ScoredPairs:
+    return ScoredPairs(pairs.redeemed_N[mask_N], pairs.score_N[mask_N], pairs.users_N[mask_N])

@@ -1,8 +1,9 @@
-"""The gate's verdict: PROMOTE to canary, or HOLD, with the reason in words.
+"""The verdict of the gate: PROMOTE the challenger to canary, or HOLD it, with the reasons in words.
 
-A challenger is promoted only when the interval of the primary metric's gain excludes a loss beyond the margin (a
-non-inferiority test: Wellek, Testing Statistical Hypotheses of Equivalence and Noninferiority, 2010; with margin 0 it must be
-better) and no guardrail fails. The verdict reads the gate period alone; the final test is not an input.
+A challenger is promoted only if the interval of its gain in the primary metric excludes a loss beyond the margin, and
+no guardrail fails. That is a non-inferiority test (Wellek, Testing Statistical Hypotheses of Equivalence and
+Noninferiority, 2010). With margin 0 the challenger must be better. The verdict reads the gate period alone, never the
+final test.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ HOLD: Literal["HOLD"] = "HOLD"
 
 
 class Check(BaseModel):
-    """One thing that was judged: what was measured, its limit, and whether it was kept. `words`: the whole in a sentence."""
+    """One condition of the gate: what was measured, its limit, and whether it holds. `words` is the whole in words."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +35,7 @@ class Check(BaseModel):
 
 
 class Verdict(BaseModel):
-    """What the gate decided and why. `subject` identifies what was judged: the same subject is never judged twice."""
+    """What the gate decided and why. `subject` is a hash of what was judged, which is judged only once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,42 +45,48 @@ class Verdict(BaseModel):
     checks: list[Check]
     challenger: str
     champion: str
-    """Versions."""
+    """Challenger and champion are versions of the registry."""
     primary_metric: str
     gain: Estimate
     margin: float
     judgement_sha256: str
     subject: str
     new: bool = True
-    """False: the challenger is the champion, or this was judged before."""
+    """False if the challenger is the champion, or was judged before."""
 
     @property
     def promotes(self) -> bool:
+        """Whether the challenger becomes the canary."""
         return self.decision == PROMOTE
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The verdict of a JSON file.
+        """Read a verdict from a JSON file.
 
         Raises:
-            CorruptFileError: it is none.
+            CorruptFileError: the file is missing or holds no verdict.
         """
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValidationError) as error:
-            raise CorruptFileError(f"{path}: not a verdict ({error}); run the gate again") from None
+            raise CorruptFileError(f"{path}: cannot be read as a verdict ({error}); run the gate again") from None
 
 
 def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Mapping[str, Any]] = ()) -> Verdict:
-    """Judge a challenger by its evaluation. `earlier`: what was said of it before (`Registry.settled(version)`).
+    """Decide on a challenger by its evaluation.
+
+    Args:
+        evaluation: challenger and champion on the same pairs.
+        judgement: the rules.
+        earlier: earlier verdicts on the challenger (`Registry.settled(version)`).
 
     Raises:
-        SettingsError: the evaluation was made under another judgement file.
+        SettingsError: the evaluation was made under other rules.
     """
     if evaluation.judgement_sha256 != judgement.sha256:
         raise SettingsError(
-            f"the evaluation was made under another judgement file (SHA-256 {evaluation.judgement_sha256[:12]}, now "
-            f"{judgement.sha256[:12]}); evaluate again"
+            f"the evaluation was made under the rules with SHA-256 {evaluation.judgement_sha256[:12]}, but the "
+            f"judgement file now has {judgement.sha256[:12]}; evaluate again"
         )
     challenger = evaluation.candidates[evaluation.challenger]
     champion = evaluation.candidates[evaluation.champion]
@@ -87,24 +94,24 @@ def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Ma
     checks = [_positives(evaluation, judgement), _primary(evaluation, judgement)]
     checks += _guardrails(evaluation, judgement.guardrails)
     subject = digest(challenger.version, champion.version, evaluation.data_hash, judgement.sha256)
-    before = [verdict for verdict in earlier if verdict.get("subject") == subject]
-    known = [str(verdict["decision"]) for verdict in before]
+    same_subject = [verdict for verdict in earlier if verdict.get("subject") == subject]
     failed = [check.words for check in checks if not check.passed]
     decision: Literal["PROMOTE", "HOLD"] = HOLD
-    nothing_new = _nothing_new(challenger.version == champion.version, known)
+    nothing_new = _nothing_new(challenger.version == champion.version, same_subject)
     if nothing_new:
         headline = nothing_new
+        reasons = [nothing_new, *_reasons_of_last(same_subject)]
     elif failed:
         headline = _sentence(failed[0])
+        reasons = [_sentence(words) for words in failed]
     else:
         decision = PROMOTE
         headline = f"{evaluation.challenger} becomes the canary beside {evaluation.champion}: {checks[1].words}."
+        reasons = [_sentence(check.words) for check in checks]
     return Verdict(
         decision=decision,
         headline=headline,
-        reasons=[nothing_new, *_reasons(before)]
-        if nothing_new
-        else [_sentence(words) for words in failed or [c.words for c in checks]],
+        reasons=reasons,
         checks=checks,
         challenger=challenger.version,
         champion=champion.version,
@@ -117,23 +124,27 @@ def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Ma
     )
 
 
-def _reasons(before: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why the last verdict on the same subject was what it was."""
-    return [str(reason) for reason in before[-1].get("reasons", [])] if before else []
+def _reasons_of_last(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(reason) for reason in verdicts[-1].get("reasons", [])] if verdicts else []
 
 
-def _nothing_new(same: bool, known: list[str]) -> str:
-    if same:
+def _nothing_new(is_champion: bool, same_subject: Sequence[Mapping[str, Any]]) -> str:
+    """Say why there is nothing to judge, or return an empty text."""
+    if is_champion:
         return "Nothing new: the challenger is the champion (same data, configuration, ranker and code)."
-    if known:
-        return f"Nothing new: this challenger was judged against this champion on the same data before ({known[-1]})."
+    if same_subject:
+        decision = same_subject[-1]["decision"]
+        return f"Nothing new: this challenger was judged against this champion on the same data before ({decision})."
     return ""
 
 
 def _positives(evaluation: Evaluation, judgement: Judgement) -> Check:
-    found, least = evaluation.gate.num_positives, judgement.gate.min_positives
-    words = f"the gate period holds {found} participations among {evaluation.gate.num_pairs:,} pairs; at least {least} are needed"
-    return Check(name="participations", passed=found >= least, measured=found, limit=least, words=words)
+    positives, least = evaluation.gate.num_positives, judgement.gate.min_positives
+    words = (
+        f"the gate period has {positives} participations among {evaluation.gate.num_pairs:,} pairs, "
+        f"and at least {least} are needed"
+    )
+    return Check(name="participations", passed=positives >= least, measured=positives, limit=least, words=words)
 
 
 def _primary(evaluation: Evaluation, judgement: Judgement) -> Check:
@@ -150,8 +161,8 @@ def _primary(evaluation: Evaluation, judgement: Judgement) -> Check:
     if rule.margin == 0:
         rule_words = "lies above zero" if passed else "does not lie above zero, so it is not shown to be better"
     else:
-        excludes = "excludes" if passed else "does not exclude"
-        rule_words = f"{excludes} a loss beyond the margin of {rule.margin:g}"
+        verb = "excludes" if passed else "does not exclude"
+        rule_words = f"{verb} a loss beyond the margin of {rule.margin:g}"
     words = f"the gain in {title} is {shown} and its {rule.confidence:.0%} interval {rule_words}"
     return Check(name=name, passed=passed, measured=gain.low, limit=-rule.margin, words=words)
 
@@ -182,36 +193,32 @@ def _guardrails(evaluation: Evaluation, limits: Guardrails) -> list[Check]:
 
 
 def _slice_checks(evaluation: Evaluation, limits: Guardrails) -> list[Check]:
-    """One check a slice that lost too much, or one for all of them together."""
+    """Return one failed check for each slice that lost too much AUC, or else one passed check for all slices."""
     judged = [part for part in evaluation.gate.slices if part.judged and part.auc_gain is not None]
-    failed, worst = [], 0.0
+    limit = limits.max_slice_auc_drop
+    failed, largest_drop = [], 0.0
     for part in judged:
         gain = part.auc_gain
         if gain is None or gain.value is None or gain.high is None:
             continue
-        worst = max(worst, -gain.value)
-        if -gain.value > limits.max_slice_auc_drop and gain.high < 0:
+        drop = -gain.value
+        largest_drop = max(largest_drop, drop)
+        if drop > limit and gain.high < 0:
             words = (
-                f"where {part.axis} is {part.value} ({part.num_pairs:,} pairs) AUC drops by {-gain.value:.3f} and the interval "
-                f"excludes zero, limit {limits.max_slice_auc_drop:g}"
+                f"where {part.axis} is {part.value} ({part.num_pairs:,} pairs), AUC drops by {drop:.3f} "
+                f"and the interval excludes zero, limit {limit:g}"
             )
-            failed.append(
-                Check(
-                    name=f"slice {part.axis} = {part.value}",
-                    passed=False,
-                    measured=-gain.value,
-                    limit=limits.max_slice_auc_drop,
-                    words=words,
-                )
-            )
+            name = f"slice {part.axis} = {part.value}"
+            failed.append(Check(name=name, passed=False, measured=drop, limit=limit, words=words))
     if failed:
         return failed
     words = (
-        f"in none of {len(judged)} slices does AUC drop beyond {limits.max_slice_auc_drop:g} for sure (largest drop {worst:.3f})"
+        f"in none of {len(judged)} slices does AUC drop by more than {limit:g} with an interval that excludes zero "
+        f"(largest drop {largest_drop:.3f})"
         if judged
         else "no slice is large enough to be judged"
     )
-    return [Check(name="slices", passed=True, measured=worst, limit=limits.max_slice_auc_drop, words=words)]
+    return [Check(name="slices", passed=True, measured=largest_drop, limit=limit, words=words)]
 
 
 def _limit(name: str, measured: float, limit: float, words: str) -> Check:

@@ -1,4 +1,4 @@
-"""Tables -> features, as Ibis expressions that know nothing later than each decision. DuckDB here, Spark on a cluster."""
+"""Computes features from canonical tables with Ibis expressions that read nothing later than each decision."""
 
 from recommender.features.build import build
 

@@ -1,13 +1,13 @@
-"""Tables -> a feature set: portraits, vectors, campaign and item features, pairs with labels, and the catalogue.
+"""Builds a feature set from tables: portraits, vectors, campaign and item features, labelled pairs, and the catalogue.
 
     users.parquet      user_id, event_timestamp, float32 `<kind>__<name>`, binary `affinity` and `history`
     campaigns.parquet  campaign_id, event_timestamp, float32 features
     items.parquet      item_id, event_timestamp, float32 features
-    pairs.parquet      who was put before which campaign, labels, segments
+    pairs.parquet      which users were targeted by which campaign, labels, segments
     catalogue/         what serving holds in memory
     schema.json        names of all features and segments
 
-Shapes: D decisions · P portrait features.
+Shapes: D decisions · V items, the unknown one first · C campaigns · G campaign features.
 """
 
 import json
@@ -29,15 +29,19 @@ from recommender.matching.affinity import CROSS_NAMES
 from recommender.storage.manifest import whole_folder, write_manifest
 
 FORMAT = 1
-ZERO_WHEN_ABSENT = ("campaigns_", "coupons_redeemed", "open_", "_targeted", "_redeemed")
-"""Endings and beginnings of the features that are 0, not unknown, for a user whom no campaign was put before."""
+"""Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
+one."""
+ZERO_PREFIXES = ("campaigns_", "coupons_redeemed", "open_")
+ZERO_SUFFIXES = ("_targeted", "_redeemed")
+"""Behaviour features whose names start or end like this are 0, not unknown, for a user whom no campaign ever
+targeted."""
 
 
 def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) -> Path:
-    """Write the feature set of `tables` as known at `as_of` into the folder `output`, whole or not at all.
+    """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
     Raises:
-        ContractError: a table or column that features need is missing, or no purchase lies before `as_of`.
+        ContractError: a required table or column is missing, or there is no purchase before `as_of`.
         PeriodError: nobody was targeted before `as_of`.
     """
     with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
@@ -48,22 +52,22 @@ def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) ->
 
 def _build(source: Source, output: Path) -> None:
     decided = decisions.decisions(source)
-    of_campaigns = campaigns.campaign_features(source)
+    campaign_features = campaigns.campaign_features(source)
     popularity_V = campaigns.item_popularity(source)
-    catalogue = campaigns.catalogue(source, of_campaigns, popularity_V)
-    users = _users(source, decided, catalogue.taxonomy_version)
-    found = _pairs(source, users)
+    catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
+    users = _user_table(source, decided, catalogue.taxonomy_version)
+    pair_table = _pair_table(source, users)
     with whole_folder(output) as folder:
         catalogue.save(folder / "catalogue")
         _write(users, folder / "users.parquet")
-        _write(_campaign_table(source, of_campaigns), folder / "campaigns.parquet")
+        _write(_campaign_table(source, campaign_features), folder / "campaigns.parquet")
         _write(_item_table(source, popularity_V), folder / "items.parquet")
-        _write(found, folder / "pairs.parquet")
+        _write(pair_table, folder / "pairs.parquet")
         schema = {
-            "portrait": _portrait_names(users),
-            "campaign": list(of_campaigns.names),
+            "portrait": [name for name in users.column_names if "__" in name],
+            "campaign": list(campaign_features.names),
             "cross": list(CROSS_NAMES),
-            "segments": pairs.segment_columns(found),
+            "segments": pairs.segment_columns(pair_table),
         }
         (folder / "schema.json").write_text(json.dumps(schema, indent=1))
         write_manifest(
@@ -77,29 +81,30 @@ def _build(source: Source, output: Path) -> None:
         )
 
 
-def _users(source: Source, decided: pa.Table, taxonomy_version: str) -> pa.Table:
+def _user_table(source: Source, decided: pa.Table, taxonomy_version: str) -> pa.Table:
+    """Build one row for each decision: the user's portrait and packed vectors as known then."""
     num_decisions = decided.num_rows
     decided_us_D = decided["decided_at"].cast(pa.int64()).to_numpy()
     baskets = purchases.baskets(source, decided)
-    met = campaign_habits.encounters(source, decided)
+    past_targets = campaign_habits.past_targets(source, decided)
     behaviour = _aligned(purchases.behaviour(baskets).to_pyarrow(), num_decisions)
-    habits = _aligned(campaign_habits.habits(met, source).to_pyarrow(), num_decisions)
+    habits = _aligned(campaign_habits.habits(past_targets, source).to_pyarrow(), num_decisions)
     habits = {name: np.nan_to_num(column) if _is_count(name) else column for name, column in habits.items()}
     columns = {**_base(source, decided, decided_us_D), **behaviour, **habits}
     activity = people.activity(source, decided)
     if activity is not None:
-        done = _aligned(activity.to_pyarrow(), num_decisions)
+        counts = _aligned(activity.to_pyarrow(), num_decisions)
         columns |= {
             name: np.nan_to_num(values) if "recency" not in name and "rating" not in name else values
-            for name, values in done.items()
+            for name, values in counts.items()
         }
-    touched = vectors.touched(source, decided)
-    columns |= vectors.interest(touched, source.taxonomy, num_decisions)
+    bought_by_axis = vectors.purchases_by_axis(source, decided)
+    columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions)
     columns |= _aligned(purchases.consumption(baskets, source).to_pyarrow(), num_decisions)
     months_D = np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / 30)
-    types = campaign_habits.habits_by_type(met)
+    types = campaign_habits.habits_by_type(past_targets)
     columns = {name: values.astype(np.float32) for name, values in columns.items()}
-    affinities = vectors.pack_affinities(touched, types, months_D, taxonomy_version)
+    affinities = vectors.pack_affinities(bought_by_axis, types, months_D, taxonomy_version)
     histories = vectors.pack_histories(source, decided, baskets, taxonomy_version)
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
     for kind in ("base", "behaviour", "interest", "social", "consumption"):
@@ -117,11 +122,11 @@ def _base(source: Source, decided: pa.Table, decided_us_D: NDArray[np.int64]) ->
 
 def _is_count(name: str) -> bool:
     short = name.removeprefix("behaviour__")
-    return ("recency" not in short and short.startswith(ZERO_WHEN_ABSENT[:3])) or short.endswith(ZERO_WHEN_ABSENT[3:])
+    return ("recency" not in short and short.startswith(ZERO_PREFIXES)) or short.endswith(ZERO_SUFFIXES)
 
 
 def _aligned(table: pa.Table, num_decisions: int) -> dict[str, NDArray[np.float32]]:
-    """The columns of a table with one row for some decisions, as float32 [D]; NaN where a decision has no row."""
+    """Return a table's columns as float32 [D], NaN for decisions that the table has no row of."""
     rows = table["decision"].to_numpy()
     columns = {}
     for name in table.column_names:
@@ -132,32 +137,29 @@ def _aligned(table: pa.Table, num_decisions: int) -> dict[str, NDArray[np.float3
     return columns
 
 
-def _pairs(source: Source, users: pa.Table) -> pa.Table:
-    found = pairs.pairs(source)
+def _pair_table(source: Source, users: pa.Table) -> pa.Table:
+    """Build the pairs with the segment `activity` of each pair's user at its decision."""
+    table = pairs.pairs(source)
     keys = zip(users["user_id"].to_pylist(), users["event_timestamp"].cast(pa.int64()).to_pylist(), strict=True)
     row_of = {key: row for row, key in enumerate(keys)}
-    decided = found["decided_at"].cast(pa.int64()).to_pylist()
-    rows = [row_of[key] for key in zip(found["user_id"].to_pylist(), decided, strict=True)]
-    return pairs.with_activity(found, users["behaviour__baskets_per_month"].to_numpy()[rows])
+    decided = table["decided_at"].cast(pa.int64()).to_pylist()
+    rows = [row_of[key] for key in zip(table["user_id"].to_pylist(), decided, strict=True)]
+    return pairs.with_activity(table, users["behaviour__baskets_per_month"].to_numpy()[rows])
 
 
-def _portrait_names(users: pa.Table) -> list[str]:
-    return [name for name in users.column_names if "__" in name]
-
-
-def _campaign_table(source: Source, of: campaigns.CampaignFeatures) -> pa.Table:
-    times = pa.array(of.reference_us_C).cast(pa.timestamp("us")).cast(TIME)
-    columns = {name: pa.array(of.features_CG[:, g]) for g, name in enumerate(of.names)}
+def _campaign_table(source: Source, features: campaigns.CampaignFeatures) -> pa.Table:
+    times = pa.array(features.reference_us_C).cast(pa.timestamp("us")).cast(TIME)
+    columns = {name: pa.array(features.features_CG[:, g]) for g, name in enumerate(features.names)}
     return pa.table({"campaign_id": source.campaigns["campaign_id"], "event_timestamp": times, **columns})
 
 
 def _item_table(source: Source, popularity_V: NDArray[np.float32]) -> pa.Table:
     taxonomy = source.taxonomy
-    held = len(taxonomy.item_ids) - 1
+    num_items = len(taxonomy.item_ids) - 1  # without the unknown one
     return pa.table(
         {
             "item_id": pa.array(taxonomy.item_ids[1:], pa.string()),
-            "event_timestamp": pa.array([source.as_of] * held, TIME),
+            "event_timestamp": pa.array([source.as_of] * num_items, TIME),
             "item__popularity": pa.array(popularity_V[1:]),
         }
     )

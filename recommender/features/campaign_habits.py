@@ -1,6 +1,7 @@
-"""The user's past with campaigns, as behaviour: how often targeted, taken up, of which type, how long ago.
+"""Features of a user's past with campaigns: how often targeted, how often taken up, of which type, how long ago.
 
-A campaign counts as past when the user was targeted strictly before the decision, a participation when it was known by then.
+A campaign counts as past if the user was targeted strictly before the decision. A participation counts if it was known
+by then.
 """
 
 import re
@@ -14,22 +15,25 @@ from recommender.features.source import DAY_S, Source
 from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE
 
 MAX_TYPES = 8
+"""Campaign types with features of their own, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
 
 
-def encounters(source: Source, decided: pa.Table) -> ir.Table:
-    """Every pair of a decision and a campaign that its user was targeted with before; kept in the backend.
+def past_targets(source: Source, decided: pa.Table) -> ir.Table:
+    """List every campaign that a decision's user was targeted by before the decision, kept in the backend.
 
-    `redeemed`: 1 if a participation was known before the decision, `coupons`: how many, `redeemed_s`: when the last one was.
+    Columns: `redeemed`, 1 if a participation was known before the decision; `coupons`, the number of participations;
+    `redeemed_days`, days since the last one; `targeted_days`, days since the targeting; `open`, 1 if the window is
+    open.
     """
     campaigns = ibis.memtable(source.campaigns.select(["campaign_id", "campaign_type", "ends_at"]))
     moments = ibis.memtable(decided)
     targets = source.table("targets").select("campaign_id", "user_id", "targeted_at")
-    met = targets.inner_join(moments, "user_id").inner_join(campaigns, "campaign_id")
-    met = met.filter(met.targeted_at < met.decided_at)
+    targeted = targets.inner_join(moments, "user_id").inner_join(campaigns, "campaign_id")
+    targeted = targeted.filter(targeted.targeted_at < targeted.decided_at)
     known = source.participations.inner_join(moments, "user_id")
     known = known.filter(known.participated_at < known.decided_at)
-    taken = known.group_by("decision", "campaign_id").agg(coupons=known.count(), last=known.participated_at.max())
-    joined = met.left_join(taken, ["decision", "campaign_id"])
+    redeemed = known.group_by("decision", "campaign_id").agg(coupons=known.count(), last=known.participated_at.max())
+    joined = targeted.left_join(redeemed, ["decision", "campaign_id"])
     decided_s = joined.decided_at.epoch_seconds()
     return joined.select(
         "decision",
@@ -43,43 +47,46 @@ def encounters(source: Source, decided: pa.Table) -> ir.Table:
     ).cache()
 
 
-def habits(met: ir.Table, source: Source) -> ir.Table:
-    """One row a decision whose user was targeted before."""
-    targeted, redeemed = met.count(), met.redeemed.sum()
+def habits(past: ir.Table, source: Source) -> ir.Table:
+    """Compute `behaviour__*` from `past_targets`, one row for each decision whose user was targeted before."""
+    targeted, redeemed = past.count(), past.redeemed.sum()
     columns: dict[str, Any] = {
         "campaigns_targeted": targeted,
         "campaigns_redeemed": redeemed,
         "campaign_rate": (redeemed + PRIOR_PAIRS * PRIOR_RATE) / (targeted + PRIOR_PAIRS),
-        "coupons_redeemed": met.coupons.sum(),
-        "coupons_per_campaign": met.coupons.sum() / targeted,
-        "open_campaigns": met.open.sum(),
-        "open_campaigns_redeemed": (met.open * met.redeemed).sum(),
-        "redeemed_recency_days": met.redeemed_days.min(),
-        "targeted_recency_days": met.targeted_days.min(),
-        "campaigns_redeemed_90d": (met.redeemed_days <= 90).fill_null(False).cast("int64").sum(),
-        "campaigns_redeemed_180d": (met.redeemed_days <= 180).fill_null(False).cast("int64").sum(),
+        "coupons_redeemed": past.coupons.sum(),
+        "coupons_per_campaign": past.coupons.sum() / targeted,
+        "open_campaigns": past.open.sum(),
+        "open_campaigns_redeemed": (past.open * past.redeemed).sum(),
+        "redeemed_recency_days": past.redeemed_days.min(),
+        "targeted_recency_days": past.targeted_days.min(),
+        "campaigns_redeemed_90d": (past.redeemed_days <= 90).fill_null(False).cast("int64").sum(),
+        "campaigns_redeemed_180d": (past.redeemed_days <= 180).fill_null(False).cast("int64").sum(),
     }
     for name in campaign_types(source)[:MAX_TYPES]:
-        same = (met.campaign_type == name).cast("int64")
+        same = (past.campaign_type == name).cast("int64")
         columns[f"{slug(name)}_targeted"] = same.sum()
-        columns[f"{slug(name)}_redeemed"] = (same * met.redeemed).sum()
-        columns[f"{slug(name)}_rate"] = ((same * met.redeemed).sum() + PRIOR_PAIRS * PRIOR_RATE) / (
+        columns[f"{slug(name)}_redeemed"] = (same * past.redeemed).sum()
+        columns[f"{slug(name)}_rate"] = ((same * past.redeemed).sum() + PRIOR_PAIRS * PRIOR_RATE) / (
             same.sum() + PRIOR_PAIRS
         )
-    return met.group_by("decision").agg(**{f"behaviour__{name}": value for name, value in columns.items()})
+    return past.group_by("decision").agg(**{f"behaviour__{name}": value for name, value in columns.items()})
 
 
-def habits_by_type(met: ir.Table) -> pa.Table:
-    """(decision, campaign_type, targeted, redeemed) in order: what a user's vector holds for the cross."""
-    counted = met.group_by("decision", "campaign_type").agg(targeted=met.count(), redeemed=met.redeemed.sum())
+def habits_by_type(past: ir.Table) -> pa.Table:
+    """Count `past_targets` by campaign type: (decision, campaign_type, targeted, redeemed), sorted.
+
+    These counts go into a user's packed vector, from which the cross features of a request are computed.
+    """
+    counted = past.group_by("decision", "campaign_type").agg(targeted=past.count(), redeemed=past.redeemed.sum())
     return counted.order_by("decision", "campaign_type").to_pyarrow()
 
 
 def campaign_types(source: Source) -> list[str]:
-    """All types that the campaigns have, in alphabetical order."""
+    """List all types that the campaigns have, in alphabetical order."""
     return sorted(set(source.campaigns["campaign_type"].to_pylist()))
 
 
 def slug(name: str) -> str:
-    """A value as part of a column's name."""
+    """Turn a value into a part of a column's name."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "none"

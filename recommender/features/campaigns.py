@@ -1,9 +1,9 @@
-"""Campaign and item features: what a campaign is made of, and what was known of its items and its type when it was decided.
+"""Features of campaigns and items: a campaign's composition, demand for its items, and participation in its type.
 
-A campaign's features are those of its reference moment: its first targeting or its start, whichever is earlier, and never
+A campaign's features are those of its reference time: its first targeting or its start, whichever is earlier, and never
 later than `as_of`. So a pair of the past and a request of today see a campaign by the same rule.
 
-Shapes: C campaigns · V items, the unknown one first · A axes · G campaign features.
+Shapes: C campaigns · V items, the unknown one first · A axes of the taxonomy · G campaign features · N pairs.
 """
 
 import itertools
@@ -23,41 +23,48 @@ from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
 
 POPULARITY_DAYS = 90
+"""Days of purchases that count for demand and popularity: a season. Chosen by hand."""
 PRIOR_PAIRS = 50.0
-"""A type's rate is shrunk to the overall rate by this many pairs (posterior mean of a beta-binomial)."""
-FIRST_RATE = 0.1
-"""The overall rate before any participation could be known, itself worth `PRIOR_PAIRS` pairs."""
+"""A type's rate is shrunk to the overall rate by this many pairs (posterior mean of a beta-binomial). Chosen by
+hand."""
+PRIOR_RATE = 0.1
+"""The overall rate before any participation is known, worth `PRIOR_PAIRS` pairs. Complete Journey's whole year has
+0.12."""
 MAX_TYPES = 12
+"""Campaign types with an indicator, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
 
 
 @dataclass(frozen=True, eq=False)
 class CampaignFeatures:
-    """C campaigns in order of their identifiers."""
+    """Features of all campaigns in order of their identifiers."""
 
     reference_us_C: NDArray[np.int64]
+    """Time up to which each campaign's features know, microseconds since 1970, UTC."""
     names: tuple[str, ...]
     features_CG: NDArray[np.float32]
     rate_now_C: NDArray[np.float32]
     """Participation rate of an unknown user as known at `as_of`."""
     offsets: NDArray[np.int64]
+    """[C + 1]: campaign c has the items `items[offsets[c] : offsets[c + 1]]`."""
     items: NDArray[np.int32]
+    """Rows of items in the taxonomy."""
 
 
 def campaign_features(source: Source) -> CampaignFeatures:
-    """Features of all campaigns, each as known at its reference moment."""
+    """Compute the features of all campaigns, each as known at its reference time."""
     campaigns = source.campaigns
     offsets, items = _item_rows(source)
-    reference_us = _reference(source)
+    reference_us = _reference_times(source)
     starts, ends = (campaigns[name].cast(pa.int64()).to_numpy() for name in ("starts_at", "ends_at"))
     types = campaigns["campaign_type"].to_pylist()
     columns: dict[str, NDArray[Any]] = {"duration_days": (ends - starts) / 86_400e6, "num_items": np.diff(offsets)}
-    columns["num_coupons"] = _coupons(source)
+    columns["num_coupons"] = _num_coupons(source)
     columns["items_per_coupon"] = columns["num_items"] / np.maximum(columns["num_coupons"], 1)
-    kinds = campaigns["kind"].to_pylist()
+    kinds = np.array(campaigns["kind"].to_pylist(), dtype=object)
     if len(set(kinds)) > 1:
-        columns |= {f"kind_{kind}": np.array([one == kind for one in kinds]) for kind in sorted(set(kinds))}
+        columns |= {f"kind_{kind}": kinds == kind for kind in sorted(set(kinds))}
     for name in campaign_types(source)[:MAX_TYPES]:
-        columns[f"type_{slug(name)}"] = np.array([one == name for one in types])
+        columns[f"type_{slug(name)}"] = np.array(types, dtype=object) == name
     columns |= _composition(source, offsets, items)
     columns |= _demand(source, reference_us)
     columns["type_rate"], columns["num_targeted"] = _type_rates(source, reference_us)
@@ -73,7 +80,7 @@ def campaign_features(source: Source) -> CampaignFeatures:
 
 
 def item_popularity(source: Source) -> NDArray[np.float32]:
-    """Purchase lines per 30 days of every item in the last days before `as_of`, float32 [V]."""
+    """Count every item's purchase lines per 30 days over the last `POPULARITY_DAYS` before `as_of`, float32 [V]."""
     lines = source.lines
     age_days = (int(source.as_of.timestamp()) - lines.time_s) / DAY_S
     recent = lines.filter(lines.event_time < source.as_of, age_days <= POPULARITY_DAYS, lines.item_row > 0)
@@ -84,7 +91,7 @@ def item_popularity(source: Source) -> NDArray[np.float32]:
 
 
 def catalogue(source: Source, features: CampaignFeatures, popularity_V: NDArray[np.float32]) -> Catalogue:
-    """Everything above as serving holds it."""
+    """Put items, taxonomy, campaigns and their features together as serving holds them in memory."""
     campaigns, taxonomy = source.campaigns, source.taxonomy
     ids = campaigns["campaign_id"].to_pylist()
     names = campaigns["name"].to_pylist() if "name" in campaigns.column_names else ids
@@ -109,11 +116,12 @@ def catalogue(source: Source, features: CampaignFeatures, popularity_V: NDArray[
 
 
 def _item_rows(source: Source) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return offsets [C + 1] and the item rows of all campaigns, ascending within a campaign."""
     pairs = source.campaign_items.order_by("campaign_id", "item_row").to_pyarrow()
     ids = source.campaigns["campaign_id"].to_pylist()
-    of_row = {campaign_id: row for row, campaign_id in enumerate(ids)}
+    row_of = {campaign_id: row for row, campaign_id in enumerate(ids)}
     campaign = pairs["campaign_id"].combine_chunks().dictionary_encode()
-    rows = np.array([of_row.get(name, -1) for name in campaign.dictionary.to_pylist()], dtype=np.int64)
+    rows = np.array([row_of.get(name, -1) for name in campaign.dictionary.to_pylist()], dtype=np.int64)
     rows = rows[campaign.indices.to_numpy()] if len(pairs) else np.zeros(0, dtype=np.int64)
     items = pairs["item_row"].to_numpy().astype(np.int32)[rows >= 0]
     order = np.lexsort((items, rows[rows >= 0]))
@@ -121,7 +129,8 @@ def _item_rows(source: Source) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items[order]
 
 
-def _reference(source: Source) -> NDArray[np.int64]:
+def _reference_times(source: Source) -> NDArray[np.int64]:
+    """Return each campaign's reference time, microseconds since 1970, UTC, int64 [C]."""
     campaigns = source.campaigns
     targets = source.table("targets")
     known = targets.filter(targets.targeted_at < source.as_of)
@@ -133,35 +142,38 @@ def _reference(source: Source) -> NDArray[np.int64]:
     starts = campaigns["starts_at"].cast(pa.int64()).to_pylist()
     ids = campaigns["campaign_id"].to_pylist()
     return np.array(
-        [min(start, targeted.get(one, start), now) for one, start in zip(ids, starts, strict=True)], dtype=np.int64
+        [min(start, targeted.get(campaign_id, start), now) for campaign_id, start in zip(ids, starts, strict=True)],
+        dtype=np.int64,
     )
 
 
-def _coupons(source: Source) -> NDArray[np.float64]:
+def _num_coupons(source: Source) -> NDArray[np.float64]:
+    """Count the coupons of each campaign, float64 [C]."""
     table = source.table("campaign_items")
     if "coupon_id" not in table.columns:
         return np.zeros(source.campaigns.num_rows)
     counted = table.group_by("campaign_id").agg(coupons=table.coupon_id.nunique()).to_pyarrow()
-    found = dict(zip(counted["campaign_id"].to_pylist(), counted["coupons"].to_pylist(), strict=True))
-    return np.array([found.get(one, 0) for one in source.campaigns["campaign_id"].to_pylist()], dtype=np.float64)
+    by_campaign = dict(zip(counted["campaign_id"].to_pylist(), counted["coupons"].to_pylist(), strict=True))
+    ids = source.campaigns["campaign_id"].to_pylist()
+    return np.array([by_campaign.get(campaign_id, 0) for campaign_id in ids], dtype=np.float64)
 
 
 def _composition(source: Source, offsets: NDArray[np.int64], items: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
-    """How many values of each axis a campaign has, and the share of its items in the largest departments."""
+    """Count how many values of each axis a campaign has, and the share of its items in the largest departments."""
     taxonomy, columns = source.taxonomy, {}
-    mine = [taxonomy.axes_VA[items[start:end]] for start, end in itertools.pairwise(offsets)]
+    axes_by_campaign = [taxonomy.axes_VA[items[start:end]] for start, end in itertools.pairwise(offsets)]
     for axis, name in enumerate(AXES[1:], start=1):
         if len(taxonomy.axis_values[axis]) > 1:
-            columns[f"{name}_breadth"] = np.array([len(np.unique(of_axis[:, axis])) for of_axis in mine])
+            columns[f"{name}_breadth"] = np.array([len(np.unique(axes[:, axis])) for axes in axes_by_campaign])
     axis = AXES.index("department")
     for index in largest_departments(taxonomy):
-        shares = [np.mean(of_axis[:, axis] == index) if len(of_axis) else 0.0 for of_axis in mine]
+        shares = [np.mean(axes[:, axis] == index) if len(axes) else 0.0 for axes in axes_by_campaign]
         columns[f"department_{slug(taxonomy.axis_values[axis][index])}"] = np.array(shares)
     return columns
 
 
 def _demand(source: Source, reference_us: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """What all users bought of a campaign's items in the days before its reference moment."""
+    """Count what all users bought of a campaign's items in the `POPULARITY_DAYS` before its reference time."""
     ids = source.campaigns["campaign_id"]
     moments = ibis.memtable(pa.table({"campaign_id": ids, "reference_s": reference_us // 1_000_000}))
     lines = source.lines
@@ -177,36 +189,44 @@ def _demand(source: Source, reference_us: NDArray[np.int64]) -> dict[str, NDArra
     )
     rows = {row["campaign_id"]: row for row in found.to_pyarrow().to_pylist()}
     values = {
-        name: np.array([rows.get(one, {}).get(name, 0) for one in ids.to_pylist()], dtype=np.float64)
+        name: np.array([rows.get(campaign_id, {}).get(name, 0) for campaign_id in ids.to_pylist()], dtype=np.float64)
         for name in ("lines", "cents", "discounted", "coupon", "buyers", "items")
     }
-    sold_C = np.maximum(values["lines"], 1)
+    lines_C = np.maximum(values["lines"], 1)
     return {
         "lines_90d": values["lines"],
         "buyers_90d": values["buyers"],
         "items_sold_90d": values["items"],
-        "mean_price": np.where(values["lines"] > 0, values["cents"] / 100 / sold_C, np.nan),
-        "discounted_share": values["discounted"] / sold_C,
-        "coupon_share": values["coupon"] / sold_C,
+        "mean_price": np.where(values["lines"] > 0, values["cents"] / 100 / lines_C, np.nan),
+        "discounted_share": values["discounted"] / lines_C,
+        "coupon_share": values["coupon"] / lines_C,
     }
 
 
 def _type_rates(source: Source, moments_us: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Participation rate of each campaign's type as known before a moment, shrunk, and how many users the campaign targets then.
+    """Compute the shrunk participation rate of each campaign's type before a time, and the campaign's targeted users.
 
-    Only other pairs count, those targeted before the moment; being targeted at the moment itself is known.
+    For the rate only pairs count that were targeted before the time. For the number of users those at the time itself
+    count too, because they are known when the decision is made.
+
+    Args:
+        source: the tables.
+        moments_us: a time for each campaign, microseconds since 1970, UTC, int64 [C].
+
+    Returns:
+        Rates and numbers of users, float64 [C] each.
     """
     campaigns = source.campaigns
     table = source.table("targets").select("campaign_id", "user_id", "targeted_at")
-    parts = source.participations
-    firsts = parts.group_by("campaign_id", "user_id").agg(redeemed_at=parts.participated_at.min())
+    participations = source.participations
+    firsts = participations.group_by("campaign_id", "user_id").agg(redeemed_at=participations.participated_at.min())
     joined = table.left_join(firsts, ["campaign_id", "user_id"])
     pairs = joined.select("campaign_id", "targeted_at", "redeemed_at").to_pyarrow()
-    row_of = {one: row for row, one in enumerate(campaigns["campaign_id"].to_pylist())}
-    _kinds, type_of_C = np.unique(
+    row_of = {campaign_id: row for row, campaign_id in enumerate(campaigns["campaign_id"].to_pylist())}
+    _, type_of_C = np.unique(
         np.array(campaigns["campaign_type"].to_pylist(), dtype=object).astype(str), return_inverse=True
     )
-    campaign_N = np.array([row_of.get(one, -1) for one in pairs["campaign_id"].to_pylist()], dtype=np.int64)
+    campaign_N = np.array([row_of.get(name, -1) for name in pairs["campaign_id"].to_pylist()], dtype=np.int64)
     targeted_N = pairs["targeted_at"].cast(TIME).cast(pa.int64()).to_numpy()
     redeemed_at = pairs["redeemed_at"].cast(TIME).cast(pa.int64()).fill_null(np.iinfo(np.int64).max)
     redeemed_N = redeemed_at.to_numpy()
@@ -214,9 +234,10 @@ def _type_rates(source: Source, moments_us: NDArray[np.int64]) -> tuple[NDArray[
     rates, sizes = np.zeros(len(moments_us)), np.zeros(len(moments_us))
     for row, moment in enumerate(moments_us.tolist()):
         known_N = (targeted_N < moment) & (campaign_N >= 0)
-        taken_N = known_N & (redeemed_N < moment)
-        overall = (taken_N.sum() + PRIOR_PAIRS * FIRST_RATE) / (known_N.sum() + PRIOR_PAIRS)
+        participated_N = known_N & (redeemed_N < moment)
+        overall = (participated_N.sum() + PRIOR_PAIRS * PRIOR_RATE) / (known_N.sum() + PRIOR_PAIRS)
         same_N = type_of_C[campaign_N] == type_of_C[row]
-        rates[row] = ((taken_N & same_N).sum() + PRIOR_PAIRS * overall) / ((known_N & same_N).sum() + PRIOR_PAIRS)
+        num_known, num_participated = (known_N & same_N).sum(), (participated_N & same_N).sum()
+        rates[row] = (num_participated + PRIOR_PAIRS * overall) / (num_known + PRIOR_PAIRS)
         sizes[row] = ((campaign_N == row) & (targeted_N <= moment) & (targeted_N < now_us)).sum()
     return rates, sizes

@@ -1,10 +1,8 @@
-"""Decision times: when whose features are made, and what each of them may know.
+"""Lists the decisions that features are computed for, and restricts what each of them may read.
 
-A decision is a user at a moment. Everything joined to it happened strictly before the moment: `past` is the only door
-through which features reach events, so none of them can look ahead.
+A decision is a user at a moment. Features read events only through `past`, which keeps those strictly before the
+decision, so that no feature can look ahead.
 """
-
-from datetime import datetime
 
 import ibis
 import ibis.expr.types as ir
@@ -18,9 +16,9 @@ TIME = pa.timestamp("us", tz="UTC")
 
 
 def decisions(source: Source) -> pa.Table:
-    """(decision, user_id, decided_at), numbered in the order of user and time.
+    """List all decisions as (decision, user_id, decided_at), numbered in the order of user and time.
 
-    Each targeted user at each moment of being targeted before `as_of`, and every user at `as_of`.
+    A decision is each targeted user at each time of being targeted before `as_of`, and every user at `as_of`.
 
     Raises:
         PeriodError: nobody was targeted before `as_of`.
@@ -29,10 +27,10 @@ def decisions(source: Source) -> pa.Table:
     targets = source.table("targets").select("user_id", "targeted_at").to_pyarrow()
     targets = targets.filter(pc.less(targets["targeted_at"], pa.scalar(source.as_of, TIME)))
     if not targets.num_rows:
-        raise PeriodError(f"targets: nobody was targeted before {source.as_of.isoformat()}; move `as_of` later")
+        raise PeriodError(f"targets: no user was targeted before {source.as_of.isoformat()}; move `as_of` later")
     users = source.table("users").select("user_id").to_pyarrow()
     if not users.num_rows:
-        raise ContractError("users", "the table is empty; a campaign needs somebody to be shown to")
+        raise ContractError("users", "the table is empty; check the source's mapping")
     now = pa.array([source.as_of] * users.num_rows, TIME)
     everyone = pa.table({"user_id": users["user_id"], "decided_at": now})
     both = pa.concat_tables([targets.rename_columns(["user_id", "decided_at"]).cast(everyone.schema), everyone])
@@ -46,14 +44,14 @@ def decisions(source: Source) -> pa.Table:
 
 
 def past(events: ir.Table, decided: pa.Table) -> ir.Table:
-    """The `events` (with user_id, event_time, time_s) strictly before each decision, with their age in days."""
+    """Join each decision with its user's events strictly before it, and add their age as `age_days`.
+
+    Args:
+        events: has user_id, event_time and time_s.
+        decided: what `decisions` returned.
+    """
     moments = ibis.memtable(decided)
     joined = events.inner_join(moments, "user_id")
     joined = joined.filter(joined.event_time < joined.decided_at)
     age_days = (joined.decided_at.epoch_seconds() - joined.time_s) / DAY_S
     return joined.mutate(age_days=age_days)
-
-
-def microseconds(moment: datetime) -> int:
-    """µs since 1970, UTC."""
-    return round(moment.timestamp() * 1_000_000)

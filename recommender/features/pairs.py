@@ -1,11 +1,11 @@
-"""Pairs of user and campaign with what came of them: the labels of three tasks.
+"""Pairs of user and campaign with their outcomes, which are the labels of three tasks.
 
-    redeemed_at   the first recorded participation of the user in the campaign from the decision on
+    redeemed_at   the user's first recorded participation in the campaign, at or after the decision
     spend         money paid for the campaign's items from the decision to the window's end (or the log's)
-    excess        that spend minus the user's own usual spend on these items in a time of that length
+    excess        that spend minus the user's own usual spend on these items in a period of the same length
 
-Labels look ahead, that is what they are for; `TrainingSet.labels_at` hides what a boundary could not know. Pairs decided at or
-after `as_of` are left out.
+Labels look ahead of the decision on purpose. `TrainingSet.labels_at` hides what a boundary could not know. Pairs
+decided at or after `as_of` are left out.
 """
 
 from typing import Any
@@ -16,16 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recommender.features.decisions import TIME
-from recommender.features.source import DAY_S, Source, either
+from recommender.features.source import DAY_S, Source, if_else
 
 SEGMENTS = ("age_band", "income_band", "gender", "region", "household_size")
-"""Columns of `users` that are segments where the source has them; `activity` comes from the events."""
-USUAL_DAYS = 30.0
-"""A usual rate is taken over at least this many days."""
+"""Columns of `users` that are segments where the source has them. `activity` is computed from the events."""
+MIN_USUAL_DAYS = 30.0
+"""A usual rate of spend is taken over at least this many days, so that a new user's first basket is not
+extrapolated."""
 
 
 def pairs(source: Source) -> pa.Table:
-    """One row a target decided before `as_of`, in order of decision, campaign and user; segments are text, '' is unknown."""
+    """List the targets decided before `as_of` with labels and segments, sorted by decision, campaign and user."""
     targets = source.table("targets")
     targets = targets.filter(targets.targeted_at < source.as_of)
     propensity = targets.propensity if "propensity" in targets.columns else ibis.null().cast("float64")
@@ -38,8 +39,8 @@ def pairs(source: Source) -> pa.Table:
     table = table.select(*_PAIR_COLUMNS)
     table = table.left_join(spends, ["user_id", "campaign_id"])
     table = table.select(*_PAIR_COLUMNS, "window_cents", "before_cents", "known_days")
-    found = table.order_by("decided_at", "campaign_id", "user_id").to_pyarrow()
-    return _with_segments(source, _with_labels(source, found))
+    result = table.order_by("decided_at", "campaign_id", "user_id").to_pyarrow()
+    return _with_segments(source, _with_labels(source, result))
 
 
 _PAIR_COLUMNS = (
@@ -55,13 +56,17 @@ _PAIR_COLUMNS = (
 
 
 def _first_participation(source: Source, targets: Any) -> Any:
-    taken = source.participations.inner_join(targets, ["user_id", "campaign_id"])
-    taken = taken.filter(taken.participated_at >= taken.decided_at)
-    return taken.group_by("user_id", "campaign_id").agg(redeemed_at=taken.participated_at.min())
+    joined = source.participations.inner_join(targets, ["user_id", "campaign_id"])
+    joined = joined.filter(joined.participated_at >= joined.decided_at)
+    return joined.group_by("user_id", "campaign_id").agg(redeemed_at=joined.participated_at.min())
 
 
 def _spend(source: Source, pairs: Any) -> Any:
-    """Cents that a pair's user paid for the campaign's items inside the window and before it, and days known before it."""
+    """Sum what a pair's user paid for the campaign's items inside the window and before the decision.
+
+    Columns: `window_cents` (from the decision to the window's end), `before_cents`, and `known_days`, the days from the
+    user's first purchase to the decision.
+    """
     lines = source.lines.select("user_id", "event_time", "time_s", "item_row", "cents")
     first = lines.group_by("user_id").agg(first_s=lines.time_s.min())
     moments = pairs.select("user_id", "campaign_id", "decided_at", "ends_at")
@@ -69,7 +74,7 @@ def _spend(source: Source, pairs: Any) -> Any:
     inside = (bought.event_time >= bought.decided_at) & (bought.event_time < bought.ends_at)
     before = bought.event_time < bought.decided_at
     summed = bought.group_by("user_id", "campaign_id").agg(
-        window_cents=either(inside, bought.cents, 0).sum(), before_cents=either(before, bought.cents, 0).sum()
+        window_cents=if_else(inside, bought.cents, 0).sum(), before_cents=if_else(before, bought.cents, 0).sum()
     )
     known = moments.inner_join(first, "user_id")
     known = known.select(
@@ -79,46 +84,46 @@ def _spend(source: Source, pairs: Any) -> Any:
     return joined.select("user_id", "campaign_id", "window_cents", "before_cents", "known_days")
 
 
-def _with_labels(source: Source, found: pa.Table) -> pa.Table:
+def _with_labels(source: Source, table: pa.Table) -> pa.Table:
     def numbers(name: str) -> Any:
-        return pc.fill_null(found[name].cast(pa.float64()), 0.0).to_numpy()
+        return pc.fill_null(table[name].cast(pa.float64()), 0.0).to_numpy()
 
     log_end = pa.scalar(source.tables.log_end, TIME)
-    ends_at = found["ends_at"].cast(TIME)
+    ends_at = table["ends_at"].cast(TIME)
     until = pc.if_else(pc.greater(ends_at, log_end), log_end, ends_at)
-    observed_us = until.cast(pa.int64()).to_numpy() - found["decided_at"].cast(TIME).cast(pa.int64()).to_numpy()
+    observed_us = until.cast(pa.int64()).to_numpy() - table["decided_at"].cast(TIME).cast(pa.int64()).to_numpy()
     spend = numbers("window_cents") / 100
-    known_days = np.maximum(numbers("known_days"), USUAL_DAYS)
+    known_days = np.maximum(numbers("known_days"), MIN_USUAL_DAYS)
     usual = numbers("before_cents") / 100 / known_days * np.maximum(observed_us, 0) / 86_400e6
-    columns = {name: found[name] for name in _PAIR_COLUMNS}
+    columns = {name: table[name] for name in _PAIR_COLUMNS}
     for name in ("decided_at", "starts_at", "ends_at", "redeemed_at"):
         columns[name] = columns[name].cast(TIME)
     columns["spend"] = pa.array(spend)
     columns["excess"] = pa.array(spend - usual)
     columns["observed_until"] = until
-    columns["outlasts_log"] = pc.greater(found["ends_at"].cast(TIME), log_end)
+    columns["outlasts_log"] = pc.greater(table["ends_at"].cast(TIME), log_end)
     return pa.table(columns)
 
 
-def _with_segments(source: Source, found: pa.Table) -> pa.Table:
+def _with_segments(source: Source, table: pa.Table) -> pa.Table:
     users = source.table("users").to_pyarrow()
     row_of = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
-    rows = pa.array([row_of.get(user_id) for user_id in found["user_id"].to_pylist()], pa.int64())
+    rows = pa.array([row_of.get(user_id) for user_id in table["user_id"].to_pylist()], pa.int64())
     for name in SEGMENTS:
         if name in users.column_names and users[name].null_count < len(users):
-            found = found.append_column(name, pc.fill_null(users[name].take(rows), "unknown"))
-    return found
+            table = table.append_column(name, pc.fill_null(users[name].take(rows), "unknown"))
+    return table
 
 
-def with_activity(found: pa.Table, baskets_per_month: Any) -> pa.Table:
-    """Add the segment `activity`: terciles of the baskets a month as known at the decision; NaN is `new`."""
+def with_activity(table: pa.Table, baskets_per_month: Any) -> pa.Table:
+    """Add the segment `activity`: terciles of baskets a month as known at the decision, or `new` where that is NaN."""
     rate = np.asarray(baskets_per_month, dtype=np.float64)
     known = np.isfinite(rate)
     cuts = np.quantile(rate[known], [1 / 3, 2 / 3]) if known.any() else np.zeros(2)
     names = np.array(["light", "medium", "heavy"])[np.searchsorted(cuts, np.nan_to_num(rate), side="right")]
-    return found.append_column("activity", pa.array(np.where(known, names, "new").tolist(), pa.string()))
+    return table.append_column("activity", pa.array(np.where(known, names, "new").tolist(), pa.string()))
 
 
-def segment_columns(found: pa.Table) -> list[str]:
-    """The segment columns that `found` has."""
-    return [name for name in (*SEGMENTS, "activity") if name in found.column_names]
+def segment_columns(table: pa.Table) -> list[str]:
+    """List the segment columns of a table of pairs."""
+    return [name for name in (*SEGMENTS, "activity") if name in table.column_names]

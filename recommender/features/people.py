@@ -1,7 +1,10 @@
-"""Base and social features: what the source says of the user, and what the user says to others.
+"""Base features (attributes of a user in the source) and social and interest features (events other than purchases).
 
-Bands that hold numbers become their rank; other values become one indicator each. Unknown stays unknown: NaN for a rank, an
-indicator of its own for the rest. A column or event kind that the source lacks gives no feature at all.
+Bands that start with numbers become their rank. Other values become one indicator each. An unknown value stays unknown:
+NaN for a rank, an indicator of its own for the rest. A column or event kind that the source lacks gives no feature at
+all.
+
+Shapes: D decisions.
 """
 
 import re
@@ -17,15 +20,23 @@ from numpy.typing import NDArray
 from recommender.datasets.tables import USERS
 from recommender.features.campaign_habits import slug
 from recommender.features.decisions import past
-from recommender.features.source import Source, either
+from recommender.features.source import Source, if_else
 
 MAX_VALUES = 12
+"""Values of an attribute with an indicator, the commonest ones. Chosen by hand: enough for every attribute of the
+contract."""
 INTEREST_KINDS = ("view", "click", "cart", "search")
 SOCIAL_KINDS = ("share", "review")
 
 
 def base(users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-    """Columns `base__*` for D decisions; `rows_D` is each decision's row in `users`."""
+    """Compute the columns `base__*`, float32 [D].
+
+    Args:
+        users: the canonical table.
+        decided_us_D: times of the decisions, microseconds since 1970, UTC.
+        rows_D: each decision's row in `users`.
+    """
     columns: dict[str, NDArray[Any]] = {}
     if "joined_at" in users.column_names:
         joined_us = (
@@ -47,6 +58,7 @@ def base(users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.in
 
 
 def _encode(name: str, values: Sequence[str | None]) -> dict[str, NDArray[np.float64]]:
+    """Encode an attribute as one rank or as several indicators: feature name -> a value for each user."""
     distinct = sorted({value for value in values if value is not None})
     if not distinct:
         return {}
@@ -57,36 +69,42 @@ def _encode(name: str, values: Sequence[str | None]) -> dict[str, NDArray[np.flo
         }
         return {name: np.array([rank[value] if value is not None else np.nan for value in values])}
     counted = sorted(distinct, key=lambda value: (-values.count(value), value))[:MAX_VALUES]
-    columns = {f"{name}_{slug(one)}": np.array([float(value == one) for value in values]) for one in counted}
+    columns = {f"{name}_{slug(common)}": np.array([float(value == common) for value in values]) for common in counted}
     if any(value is None for value in values):
         columns[f"{name}_unknown"] = np.array([float(value is None) for value in values])
     return columns
 
 
 def _leading_number(band: str) -> float | None:
-    """What a band starts from: 45 of `45-54`, just below 15 of `Under 15K`; None of a word."""
+    """Return the number that a band starts from, or None for a word.
+
+    That is 45 for `45-54`, and 14.5 for `Under 15K`, which sorts it before the band that starts at 15.
+    """
     found = re.match(r"\s*(under|below|<|less than)?\s*\D{0,2}(\d+(?:\.\d+)?)\s*(?:[-–+k]|to\b|$)", band, re.IGNORECASE)
     return None if found is None else float(found[2]) - (0.5 if found[1] else 0.0)
 
 
 def activity(source: Source, decided: pa.Table) -> ir.Table | None:
-    """Views, clicks, carts and searches (interest) and shares and reviews (social) before each decision; None without any."""
+    """Count views, clicks, carts, searches (`interest__*`), shares and reviews (`social__*`) before each decision.
+
+    Returns None if the source has no such event before `as_of`.
+    """
     events = source.events
     seen = events.filter(events.event_time < source.as_of).select("kind").distinct().to_pyarrow()["kind"].to_pylist()
     kinds = [kind for kind in (*INTEREST_KINDS, *SOCIAL_KINDS) if kind in seen]
     if not kinds:
         return None
-    done = past(events.filter(events.kind.isin(kinds)), decided)
+    before = past(events.filter(events.kind.isin(kinds)), decided)
     columns: dict[str, Any] = {}
     for kind in kinds:
         portrait = "interest" if kind in INTEREST_KINDS else "social"
-        same = (done.kind == kind).cast("int64")
-        for days in (7, 30, 90):
-            columns[f"{portrait}__{kind}s_{days}d"] = (same * (done.age_days <= days).cast("int64")).sum()
+        same = (before.kind == kind).cast("int64")
+        for days in (7, 30, 90):  # A week, a month, a season; chosen by hand.
+            columns[f"{portrait}__{kind}s_{days}d"] = (same * (before.age_days <= days).cast("int64")).sum()
         columns[f"{portrait}__{kind}s"] = same.sum()
-        columns[f"{portrait}__{kind}_recency_days"] = either(done.kind == kind, done.age_days, ibis.null()).min()
+        columns[f"{portrait}__{kind}_recency_days"] = if_else(before.kind == kind, before.age_days, ibis.null()).min()
     if "review" in kinds and source.tables.has("events", "rating"):
-        rated = (done.kind == "review") & done.rating_cents.notnull()
-        total = either(rated, done.rating_cents, ibis.null()).sum()
+        rated = (before.kind == "review") & before.rating_cents.notnull()
+        total = if_else(rated, before.rating_cents, ibis.null()).sum()
         columns["social__mean_rating"] = total / 100.0 / rated.cast("int64").sum().nullif(0)
-    return done.group_by("decision").agg(**columns)
+    return before.group_by("decision").agg(**columns)

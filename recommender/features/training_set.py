@@ -1,82 +1,90 @@
-"""The training set: pairs as rankers see them, what came of them, and everybody's purchases, in one verified folder.
+"""The training set: pairs as rankers see them, their outcomes, and all purchases, in one verified folder.
 
-    pairs.parquet         who was put before which campaign, labels, segments
+    pairs.parquet         which users were targeted by which campaign, labels, segments
     examples.safetensors  features and histories of the pairs, made by the function that serving calls
     corpus.safetensors    every user's purchases with their absolute times, for pretraining
-    shoppers.parquet      the users who were decided on last, as the feature store holds them: for measuring a request
+    shoppers.parquet      the users decided on last, as the feature store holds them, for measuring latency
     catalogue/            items and campaigns
 
 Shapes: N pairs · F features · U users · B baskets · T basket lines · P portrait features · C campaigns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
+from recommender.datasets.periods import microseconds
 from recommender.datasets.tables import Tables
 from recommender.errors import ContractError, CorruptFileError, PeriodError
+from recommender.features.histories import corpus_arrays, histories_before, take_users
+from recommender.features.shoppers import distinct_users, microsecond_column, shoppers_of
 from recommender.matching import examples
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import DAY_US, Examples, Histories, Labels, Shopper
+from recommender.matching.examples import Examples, Histories, Labels, Shopper
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 FORMAT = 1
+"""Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
+one."""
 KEPT_SHOPPERS = 64
-_KEYS = ("user_id", "event_timestamp", "affinity", "history")
+"""Users kept for measuring latency; chosen by hand. `evaluation.evaluate` measures with fewer."""
+NUM_FALLBACK_CAMPAIGNS = 5
+"""Campaigns of a measured request when none is live, the last ones that started. About as many as a shop has live."""
 
 
 def write_training_set(
-    users: "pa.Table",
-    pairs: "pa.Table",
+    users: pa.Table,
+    pairs: pa.Table,
     catalogue: Catalogue,
     tables: Tables,
     output: Path,
     *,
     as_of: datetime | None = None,
 ) -> Path:
-    """Write the training set of `pairs` into the folder `output`, whole or not at all.
+    """Write a training set into the folder `output`, completely or not at all.
 
-    `users` holds each pair's user at its decision, as read point-in-time from the feature store: user_id, event_timestamp (the
-    decision), the portrait's float32 columns, `affinity`, `history`; rows that repeat a user and moment are read once. Purchases
-    up to `as_of` (None: the log's end) make the corpus.
+    Args:
+        users: each pair's user at its decision, as read point-in-time from the feature store: user_id, event_timestamp
+            (the decision), the portrait's float32 columns, `affinity`, `history`. Rows that repeat a user and time are
+            read once.
+        pairs: the pairs with labels and segments, as `features.build` writes them.
+        catalogue: items and campaigns.
+        tables: where the corpus of purchases is read from.
+        output: the folder to write.
+        as_of: purchases before it make the corpus; by default all of them.
 
     Raises:
         ContractError: a pair's user has no row at the decision, or a pair's campaign is not in the catalogue.
-        FeatureStoreError: vectors speak of another taxonomy than the catalogue's.
+        FeatureStoreError: the users' vectors belong to another taxonomy than the catalogue's.
         PeriodError: there are no pairs.
     """
-    import pyarrow.parquet as pq
-    from safetensors.numpy import save_file
-
     if not pairs.num_rows:
-        raise PeriodError("pairs: there are none; nothing can be learned. Check `targets` and `as_of`.")
+        raise PeriodError("pairs: there are none, so nothing can be learned; check `targets` and `as_of`")
     shoppers = shoppers_of(users)
-    row_of = {(one.user_id, one.feature_time_us): row for row, one in enumerate(shoppers)}
-    decided_us_N = _microseconds(pairs, "decided_at")
+    row_of = {(shopper.user_id, shopper.feature_time_us): row for row, shopper in enumerate(shoppers)}
+    decided_us_N = microsecond_column(pairs, "decided_at")
     keys = list(zip(pairs["user_id"].to_pylist(), decided_us_N.tolist(), strict=True))
     campaigns = pairs["campaign_id"].to_pylist()
-    for number, (key, campaign) in enumerate(zip(keys, campaigns, strict=True)):
-        if key not in row_of:
-            raise ContractError(
-                "users", f"user {key[0]} has no features at the decision", column="user_id", row=f"pair {number}"
-            )
-        if campaign not in catalogue.campaign_rows:
-            raise ContractError(
-                "pairs", f"campaign {campaign} is not in the catalogue", column="campaign_id", row=number
-            )
+    for number, ((user_id, _), campaign_id) in enumerate(zip(keys, campaigns, strict=True)):
+        if keys[number] not in row_of:
+            problem = f"user {user_id!r} has no features at the decision; materialise the features of these tables"
+            raise ContractError("users", problem, column="user_id", row=f"pair {number}")
+        if campaign_id not in catalogue.campaign_rows:
+            problem = f"campaign {campaign_id!r} is not in the catalogue; build both from the same tables"
+            raise ContractError("pairs", problem, column="campaign_id", row=f"pair {number}")
     users_N = np.array([row_of[key] for key in keys], dtype=np.int32)
-    campaigns_N = np.array([catalogue.campaign_rows[one] for one in campaigns], dtype=np.int32)
+    campaigns_N = np.array([catalogue.campaign_rows[campaign_id] for campaign_id in campaigns], dtype=np.int32)
     as_of = as_of or tables.log_end + timedelta(microseconds=1)
-    made = examples.build(shoppers, users_N, campaigns_N, catalogue, decided_us_N)
+    built = examples.build(shoppers, users_N, campaigns_N, catalogue, decided_us_N)
     facts = {
         "kind": "training_set",
         "format": FORMAT,
@@ -84,16 +92,16 @@ def write_training_set(
         "time_zone": tables.time_zone,
         "log_end": tables.log_end.isoformat(),
         "as_of": as_of.isoformat(),
-        "feature_names": list(made.feature_names),
+        "feature_names": list(built.feature_names),
         "segments": [name for name in pairs.column_names if name not in _PAIR_COLUMNS],
     }
     with whole_folder(output) as folder:
         pq.write_table(pairs, folder / "pairs.parquet", compression="zstd", write_page_checksum=True)
-        arrays = {"campaigns_N": made.campaigns_N, "users_N": made.users_N, "features_NF": made.features_NF}
-        save_file({**arrays, **_arrays(made.histories)}, folder / "examples.safetensors")
-        save_file(_corpus(tables, catalogue, as_of), folder / "corpus.safetensors")
-        last = np.argsort([-one.feature_time_us for one in shoppers], kind="stable")[:KEPT_SHOPPERS]
-        pq.write_table(_distinct(users).take(last), folder / "shoppers.parquet")
+        arrays = {"campaigns_N": built.campaigns_N, "users_N": built.users_N, "features_NF": built.features_NF}
+        save_file({**arrays, **_arrays(built.histories)}, folder / "examples.safetensors")
+        save_file(corpus_arrays(tables, catalogue, as_of), folder / "corpus.safetensors")
+        last = np.argsort([-shopper.feature_time_us for shopper in shoppers], kind="stable")[:KEPT_SHOPPERS]
+        pq.write_table(distinct_users(users).take(last), folder / "shoppers.parquet")
         catalogue.save(folder / "catalogue")
         write_manifest(folder, **facts)
     return output
@@ -105,43 +113,17 @@ _PAIR_COLUMNS = (
 )
 
 
-def shoppers_of(users: "pa.Table") -> list[Shopper]:
-    """The rows of `users` as shoppers, each user and moment once."""
-    table = _distinct(users)
-    names = tuple(name for name in table.column_names if name not in _KEYS and "__" in name)
-    portrait_UP = np.stack([table[name].to_numpy(zero_copy_only=False).astype(np.float32) for name in names], axis=1)
-    return [
-        Shopper(user_id, portrait_P, names, affinity, history, moment_us)
-        for user_id, portrait_P, affinity, history, moment_us in zip(
-            table["user_id"].to_pylist(),
-            portrait_UP,
-            table["affinity"].to_pylist(),
-            table["history"].to_pylist(),
-            _microseconds(table, "event_timestamp").tolist(),
-            strict=True,
-        )
-    ]
-
-
-def _distinct(users: "pa.Table") -> "pa.Table":
-    keys = zip(users["user_id"].to_pylist(), _microseconds(users, "event_timestamp").tolist(), strict=True)
-    first: dict[tuple[str, int], int] = {}
-    for row, key in enumerate(keys):
-        first.setdefault(key, row)
-    return users if len(first) == users.num_rows else users.take(list(first.values()))
-
-
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """A training set that was opened: everything rankers are trained on and judged by."""
+    """An opened training set: everything that rankers are trained and evaluated on."""
 
     folder: Path
     manifest: dict[str, Any]
-    pairs: "pa.Table"
-    """user_id, campaign_id, decided_at, starts_at, ends_at, redeemed_at, labels, segments: one row a pair."""
+    pairs: pa.Table
+    """[N]: user_id, campaign_id, decided_at, starts_at, ends_at, redeemed_at, labels, segments."""
     catalogue: Catalogue
     all: Examples
-    """All N pairs."""
+    """All pairs as rankers see them."""
 
     @classmethod
     def open(cls, folder: Path) -> "TrainingSet":
@@ -150,15 +132,15 @@ class TrainingSet:
         Raises:
             CorruptFileError: a file is missing, truncated or altered, or the folder holds something else.
         """
-        import pyarrow.parquet as pq
-        from safetensors.numpy import load_file
-
         manifest = read_manifest(folder)
         if manifest.get("kind") != "training_set" or manifest.get("format") != FORMAT:
-            raise CorruptFileError(f"{folder}: not a training set of format {FORMAT}; build it again")
+            raise CorruptFileError(
+                f"{folder}: must be a training set of format {FORMAT} (got {manifest.get('kind')} of format "
+                f"{manifest.get('format')}); build it again"
+            )
         catalogue = Catalogue.load(folder / "catalogue")
         arrays = load_file(folder / "examples.safetensors")
-        made = Examples(
+        all_examples = Examples(
             catalogue=catalogue,
             campaigns_N=arrays["campaigns_N"],
             users_N=arrays["users_N"],
@@ -166,24 +148,26 @@ class TrainingSet:
             feature_names=tuple(manifest["feature_names"]),
             histories=Histories(**{field.name: arrays[field.name] for field in fields(Histories)}),
         )
-        return cls(folder, manifest, pq.ParquetFile(folder / "pairs.parquet").read(), catalogue, made)
+        return cls(folder, manifest, pq.ParquetFile(folder / "pairs.parquet").read(), catalogue, all_examples)
 
     @property
     def data_hash(self) -> str:
-        """Identity of the tables that the set was made from."""
+        """Hash of the contents of the tables that the set was built from."""
         return str(self.manifest["data_hash"])
 
     @property
     def time_zone(self) -> str:
+        """IANA zone of the shops."""
         return str(self.manifest["time_zone"])
 
     @property
     def log_end(self) -> datetime:
-        """Outcomes after it are unknown."""
+        """Time of the last event. Outcomes after it are unknown."""
         return datetime.fromisoformat(self.manifest["log_end"])
 
     @property
     def as_of(self) -> datetime:
+        """Time up to which decisions and purchases are in the set."""
         return datetime.fromisoformat(self.manifest["as_of"])
 
     @property
@@ -192,16 +176,16 @@ class TrainingSet:
         return tuple(self.manifest["segments"])
 
     def decided_in(self, start: datetime | None, end: datetime | None) -> NDArray[np.bool_]:
-        """Which pairs were decided in [start, end); None is no limit."""
+        """Mark the pairs decided at or after `start` and before `end`, bool [N]. None is no limit."""
         mask = np.ones(self.pairs.num_rows, dtype=bool)
         if start is not None:
-            mask &= self._decided_us_N >= _us(start)
+            mask &= self._decided_us_N >= microseconds(start)
         if end is not None:
-            mask &= self._decided_us_N < _us(end)
+            mask &= self._decided_us_N < microseconds(end)
         return mask
 
     def examples(self, mask: NDArray[np.bool_]) -> Examples:
-        """The pairs that `mask` [N] picks, with the histories of their users only."""
+        """Select the pairs of a mask, bool [N], with the histories of their users only."""
         users_N, campaigns_N = self.all.users_N[mask], self.all.campaigns_N[mask]
         kept, renumbered_N = np.unique(users_N, return_inverse=True)
         return Examples(
@@ -214,168 +198,63 @@ class TrainingSet:
         )
 
     def labels_at(self, boundary: datetime, mask: NDArray[np.bool_]) -> Labels:
-        """What was known at `boundary` of the pairs that `mask` picks.
+        """Return the labels of the pairs of a mask, bool [N], as known at `boundary`.
 
-        A participation counts when it was known before the boundary; without one the pair is 0, also while its window is open.
-        Spend and excess are NaN until the window has closed, and for ever where it outlasts the log. A pair decided at or after
-        the boundary is NaN throughout.
+        A participation counts if it was known before the boundary. Without one the pair is 0, even while its window is
+        open. Spend and excess are NaN until the window has closed, and always where it ends after the log. A pair
+        decided at or after the boundary has only NaN.
         """
-        boundary_us, log_end_us = _us(boundary), _us(self.log_end)
+        boundary_us, log_end_us = microseconds(boundary), microseconds(self.log_end)
         redeemed_us_N = self._redeemed_us_N[mask]
         undecided_N = self._decided_us_N[mask] >= boundary_us
         redeemed_N = (redeemed_us_N < boundary_us).astype(np.float32)
-        open_N = _microseconds(self.pairs, "ends_at")[mask] > min(boundary_us, log_end_us)
+        open_N = microsecond_column(self.pairs, "ends_at")[mask] > min(boundary_us, log_end_us)
         return Labels(
             redeemed_N=np.where(undecided_N, np.nan, redeemed_N).astype(np.float32),
-            spend_N=np.where(open_N | undecided_N, np.nan, self._numbers("spend")[mask]).astype(np.float32),
-            excess_N=np.where(open_N | undecided_N, np.nan, self._numbers("excess")[mask]).astype(np.float32),
+            spend_N=np.where(open_N | undecided_N, np.nan, self._float_column("spend")[mask]).astype(np.float32),
+            excess_N=np.where(open_N | undecided_N, np.nan, self._float_column("excess")[mask]).astype(np.float32),
         )
 
     def corpus(self, boundary: datetime) -> Histories:
-        """Every user's purchases before `boundary`, whole; ages are days up to the boundary. Users without any are left out."""
-        from safetensors.numpy import load_file
-
-        arrays = load_file(self.folder / "corpus.safetensors")
-        times_us_B = arrays["times_us_B"]
-        known_B = times_us_B < _us(boundary)
-        lines_B = np.diff(arrays["line_offsets"])
-        users_B = np.repeat(np.arange(len(arrays["basket_offsets"]) - 1), np.diff(arrays["basket_offsets"]))[known_B]
-        _, baskets_U = np.unique(users_B, return_counts=True)
-        return Histories(
-            basket_offsets=np.concatenate([[0], np.cumsum(baskets_U)]).astype(np.int64),
-            line_offsets=np.concatenate([[0], np.cumsum(lines_B[known_B])]).astype(np.int64),
-            items_T=arrays["items_T"][np.repeat(known_B, lines_B)],
-            age_days_B=((_us(boundary) - times_us_B[known_B]) / DAY_US).astype(np.float32),
-            spend_B=arrays["spend_B"][known_B],
-        )
+        """Return the whole histories of all users before `boundary`, as `histories_before` cuts them."""
+        return histories_before(load_file(self.folder / "corpus.safetensors"), boundary)
 
     def requests(self, moment: datetime, count: int) -> tuple[list[Callable[[], Examples]], int]:
-        """What a server does for `count` users at `moment`: functions that build one user's examples with all live campaigns.
+        """Build the requests of `count` users at `moment`, as a server would see them, for measuring latency.
 
-        Returned beside them is how many campaigns are live; when none is, the last ones that started stand in.
+        Returns:
+            Functions that build one user's examples with all live campaigns, and the number of these campaigns. If none
+            is live, the last ones that started are taken.
         """
-        import pyarrow.parquet as pq
-
         shoppers = shoppers_of(pq.ParquetFile(self.folder / "shoppers.parquet").read())[:count]
-        moment_us = _us(moment)
+        moment_us = microseconds(moment)
         rows = self.catalogue.live(moment_us)
         if not len(rows):
-            rows = np.argsort(-self.catalogue.campaign_starts_C, kind="stable")[:5].astype(np.int32)
-        decided_us_N = np.full(len(rows), max(moment_us, *(one.feature_time_us for one in shoppers)))
-        nobody_N = np.zeros(len(rows), dtype=np.int32)
+            by_start = np.argsort(-self.catalogue.campaign_starts_C, kind="stable")
+            rows = by_start[:NUM_FALLBACK_CAMPAIGNS].astype(np.int32)
+        decided_us_N = np.full(len(rows), max(moment_us, *(shopper.feature_time_us for shopper in shoppers)))
+        users_N = np.zeros(len(rows), dtype=np.int32)
 
         def request(shopper: Shopper) -> Callable[[], Examples]:
-            return lambda: examples.build([shopper], nobody_N, rows, self.catalogue, decided_us_N)
+            return lambda: examples.build([shopper], users_N, rows, self.catalogue, decided_us_N)
 
         return [request(shopper) for shopper in shoppers], len(rows)
 
     @cached_property
     def _decided_us_N(self) -> NDArray[np.int64]:
-        return _microseconds(self.pairs, "decided_at")
+        return microsecond_column(self.pairs, "decided_at")
 
     @cached_property
     def _redeemed_us_N(self) -> NDArray[np.int64]:
-        return _microseconds(self.pairs, "redeemed_at")
+        return microsecond_column(self.pairs, "redeemed_at")
 
     def times_us(self, name: str) -> NDArray[np.int64]:
-        """A column of times of `pairs`, µs since 1970, UTC; what never happened is later than everything."""
-        return _microseconds(self.pairs, name)
+        """Return a column of times of `pairs` in microseconds since 1970, UTC, NEVER where it is missing, int64 [N]."""
+        return microsecond_column(self.pairs, name)
 
-    def _numbers(self, name: str) -> NDArray[np.float64]:
+    def _float_column(self, name: str) -> NDArray[np.float64]:
         return np.asarray(self.pairs[name].to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def last_training_set(home: Path) -> Path | None:
-    """The training set that the newest run under `home` built; None where no run has built one."""
-    made = (home / "kfp").glob("*/*/build-training-set/training_set/manifest.json")
-    newest = max(made, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else newest.parent
-
-
-def take_users(histories: Histories, users: Sequence[int] | NDArray[Any]) -> Histories:
-    """The histories of some users, in the order asked for."""
-    users = np.asarray(users, dtype=np.int64)
-    baskets = _ranges(histories.basket_offsets, users)
-    lines = _ranges(histories.line_offsets, baskets)
-    baskets_U = np.diff(histories.basket_offsets)[users]
-    return Histories(
-        basket_offsets=np.concatenate([[0], np.cumsum(baskets_U)]).astype(np.int64),
-        line_offsets=np.concatenate([[0], np.cumsum(np.diff(histories.line_offsets)[baskets])]).astype(np.int64),
-        items_T=histories.items_T[lines],
-        age_days_B=histories.age_days_B[baskets],
-        spend_B=histories.spend_B[baskets],
-    )
-
-
-def _ranges(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """offsets[r] … offsets[r + 1] for each row, one after the other."""
-    lengths = np.diff(offsets)[rows]
-    starts = offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(rows) else offsets[:0]
-    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts, lengths), dtype=np.int64)
 
 
 def _arrays(histories: Histories) -> dict[str, NDArray[Any]]:
     return {field.name: np.ascontiguousarray(getattr(histories, field.name)) for field in fields(Histories)}
-
-
-def _corpus(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict[str, NDArray[Any]]:
-    """All purchases before `as_of` as ragged arrays: users in order of their identifiers, baskets in order of time."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.dataset as ds
-
-    wanted = ["user_id", "kind", "event_time", "item_id", "basket_id", "amount"]
-    wanted = [name for name in wanted if tables.has("events", name)]
-    data = ds.dataset(tables.folder / "events", format="parquet", partitioning=None)
-    moment = pa.scalar(as_of, pa.timestamp("us", tz="UTC"))
-    bought = data.to_table(columns=wanted, filter=(ds.field("kind") == "purchase") & (ds.field("event_time") < moment))
-    time = bought["event_time"].cast(pa.int64())
-    basket = pc.cast(time, pa.string())
-    if "basket_id" in wanted:
-        basket = pc.coalesce(bought["basket_id"], basket)
-    user_T, basket_T = _codes(bought["user_id"]), _codes(basket)
-    time_T = time.to_numpy()
-    item_T = np.zeros(len(time_T), dtype=np.int32)
-    if "item_id" in wanted:
-        position = pc.index_in(bought["item_id"], value_set=pa.array(catalogue.item_ids[1:], pa.string()))
-        item_T = (pc.fill_null(position, -1).to_numpy() + 1).astype(np.int32)
-    amount_T = pc.fill_null(bought["amount"], 0.0).to_numpy() if "amount" in wanted else np.zeros(len(time_T))
-    del bought
-    order = np.lexsort((item_T, basket_T, user_T))
-    user_T, basket_T, time_T, item_T = user_T[order], basket_T[order], time_T[order], item_T[order]
-    starts = np.flatnonzero(np.concatenate([[True], (np.diff(user_T) != 0) | (np.diff(basket_T) != 0)]))
-    times_us_B = np.maximum.reduceat(time_T, starts)
-    spend_B = np.add.reduceat(amount_T[order], starts)
-    users_B, lines_B = user_T[starts], np.diff(np.append(starts, len(time_T)))
-    by_time = np.lexsort((times_us_B, users_B))
-    line_order = _ranges(np.append(starts, len(time_T)).astype(np.int64), by_time.astype(np.int64))
-    _, baskets_U = np.unique(users_B, return_counts=True)
-    return {
-        "basket_offsets": np.concatenate([[0], np.cumsum(baskets_U)]).astype(np.int64),
-        "line_offsets": np.concatenate([[0], np.cumsum(lines_B[by_time])]).astype(np.int64),
-        "items_T": np.ascontiguousarray(item_T[line_order]),
-        "times_us_B": np.ascontiguousarray(times_us_B[by_time]),
-        "spend_B": spend_B[by_time].astype(np.float32),
-    }
-
-
-def _codes(values: Any) -> NDArray[np.int64]:
-    """Rank of each text among the distinct ones, in alphabetical order."""
-    encoded = values.combine_chunks().dictionary_encode()
-    distinct = np.array(encoded.dictionary.to_pylist(), dtype=object)
-    rank = np.empty(len(distinct), dtype=np.int64)
-    rank[np.argsort(distinct, kind="stable")] = np.arange(len(distinct))
-    return np.asarray(rank[encoded.indices.to_numpy()], dtype=np.int64)
-
-
-def _microseconds(table: Any, name: str) -> NDArray[np.int64]:
-    """µs since 1970 of a column of times; a missing one is later than everything."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    whole = pc.cast(table[name], pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    return np.asarray(pc.fill_null(whole, np.iinfo(np.int64).max).to_numpy(), dtype=np.int64)
-
-
-def _us(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000)

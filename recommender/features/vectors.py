@@ -1,6 +1,6 @@
-"""A user's vectors: what was bought on every axis of the taxonomy, the last baskets, and the interest that both show.
+"""Vectors of a user: what was bought on every axis of the taxonomy, the last baskets, and the interest that both show.
 
-Shapes: D decisions · A axes · n values of an axis that a decision's user touched.
+Shapes: D decisions · A axes of the taxonomy · n values of an axis that a decision's user has bought.
 """
 
 from typing import Any
@@ -18,12 +18,19 @@ from recommender.matching import examples
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
 
 MAX_DEPARTMENTS = 12
+"""Departments with a feature of their own, those with the most items. Chosen by hand."""
 PRIVATE_BRANDS = ("private", "private label", "own brand")
+"""Brand names, in lower case, that stand for a shop's own brand; `private` is Complete Journey's."""
 _COUNTED = (*MEASURES, "cents")
 
 
-def touched(source: Source, decided: pa.Table) -> list[pa.Table]:
-    """A tables (decision, value, lines, …, cents), sorted: what each decision's user had bought on every axis."""
+def purchases_by_axis(source: Source, decided: pa.Table) -> list[pa.Table]:
+    """Sum what each decision's user bought before, by the values of each axis.
+
+    Returns:
+        A table for each axis with decision, value (its index), the counts `MEASURES` and cents, sorted by decision and
+        value.
+    """
     lines = past(source.lines.filter(source.lines.item_row > 0), decided)
     discounted, coupon = lines.discount_cents > 0, lines.coupon_cents > 0
     within_90, within_30 = lines.age_days <= 90, lines.age_days <= 30
@@ -45,31 +52,45 @@ def touched(source: Source, decided: pa.Table) -> list[pa.Table]:
 def pack_affinities(
     tables: list[pa.Table], types: pa.Table, months_D: NDArray[np.float64], taxonomy_version: str
 ) -> list[bytes]:
-    """The `affinity` value of D decisions; `types` is `campaign_habits.habits_by_type`, `months_D` the known history."""
+    """Pack the `affinity` value of each decision.
+
+    Args:
+        tables: what `purchases_by_axis` returned.
+        types: what `campaign_habits.habits_by_type` returned.
+        months_D: length of each user's known history in months of 30 days.
+        taxonomy_version: version of the taxonomy whose indices the tables hold.
+    """
     num_decisions = len(months_D)
     axes = [(_bounds(table, num_decisions), *_arrays(table)) for table in tables]
     type_bounds = _bounds(types, num_decisions)
     codes = np.array([type_code(name) for name in types["campaign_type"].to_pylist()], dtype=np.uint32)
-    targeted, redeemed = _whole(types, "targeted"), _whole(types, "redeemed")
+    targeted, redeemed = _uint16_column(types, "targeted"), _uint16_column(types, "redeemed")
     packed = []
     for d in range(num_decisions):
         cuts = [slice(bounds[d], bounds[d + 1]) for bounds, *_ in axes]
-        met = slice(type_bounds[d], type_bounds[d + 1])
+        type_cut = slice(type_bounds[d], type_bounds[d + 1])
         user = UserAffinity(
             months=float(months_D[d]),
             values=tuple(values[cut] for cut, (_, values, _, _) in zip(cuts, axes, strict=True)),
             counts=tuple(counts[:, cut] for cut, (_, _, counts, _) in zip(cuts, axes, strict=True)),
             cents=tuple(cents[cut] for cut, (_, _, _, cents) in zip(cuts, axes, strict=True)),
-            types=codes[met],
-            targeted=targeted[met],
-            redeemed=redeemed[met],
+            types=codes[type_cut],
+            targeted=targeted[type_cut],
+            redeemed=redeemed[type_cut],
         )
         packed.append(pack_user(user, taxonomy_version))
     return packed
 
 
 def pack_histories(source: Source, decided: pa.Table, baskets: ir.Table, taxonomy_version: str) -> list[bytes]:
-    """The `history` value of every decision: the last baskets before it, as far as they were filled by then."""
+    """Pack the `history` value of each decision: its user's last baskets, with the lines bought before the decision.
+
+    Args:
+        source: the tables.
+        decided: what `decisions.decisions` returned.
+        baskets: what `purchases.baskets` returned.
+        taxonomy_version: version of the taxonomy whose item rows the value holds.
+    """
     latest_first = [baskets.time.desc(), baskets.basket.desc()]
     ranked = baskets.select(
         "decision",
@@ -92,16 +113,16 @@ def pack_histories(source: Source, decided: pa.Table, baskets: ir.Table, taxonom
     counts = _run_lengths(items, heads.num_rows)
     packed = []
     for d in range(decided.num_rows):
-        mine = slice(basket_bounds[d], basket_bounds[d + 1])
-        lines_of = items_T[line_bounds[d] : line_bounds[d + 1]]
-        packed.append(examples.pack_history(times[mine], spend[mine], counts[mine], lines_of, taxonomy_version))
+        cut = slice(basket_bounds[d], basket_bounds[d + 1])
+        user_items = items_T[line_bounds[d] : line_bounds[d + 1]]
+        packed.append(examples.pack_history(times[cut], spend[cut], counts[cut], user_items, taxonomy_version))
     return packed
 
 
 def interest(tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float32]]:
-    """Columns `interest__*` and `consumption__*` that the vectors show: breadth, concentration, novelty, departments.
+    """Compute breadth, concentration, novelty, departments and private label from `purchases_by_axis`, float32 [D].
 
-    A user who bought nothing is NaN.
+    The names start with `interest__` or `consumption__`. A user who bought nothing has NaN.
     """
     columns: dict[str, NDArray[np.float64]] = {}
     for axis, name in enumerate(AXES):
@@ -116,8 +137,8 @@ def interest(tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int) -> 
         columns[f"interest__{name}_top_share"] = _maxima(share, bounds)
     product, bounds = tables[0], _bounds(tables[0], num_decisions)
     recent = product["lines_30"].to_numpy()
-    first = (recent == product["lines"].to_numpy()) & (recent > 0)
-    columns["interest__novelty_30d"] = _sums(first, bounds) / np.maximum(_sums(recent > 0, bounds), 1)
+    bought_first = (recent == product["lines"].to_numpy()) & (recent > 0)
+    columns["interest__novelty_30d"] = _sums(bought_first, bounds) / np.maximum(_sums(recent > 0, bounds), 1)
     columns["interest__repeated_share"] = _sums(product["lines"].to_numpy() > 1, bounds) / np.maximum(
         np.diff(bounds), 1
     )
@@ -128,7 +149,7 @@ def interest(tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int) -> 
 
 
 def largest_departments(taxonomy: Taxonomy) -> list[int]:
-    """Indices of the departments with the most items, largest first."""
+    """Return the indices of the departments with the most items, largest first."""
     axis = AXES.index("department")
     items = np.bincount(taxonomy.axes_VA[1:, axis], minlength=len(taxonomy.axis_values[axis]))
     items[0] = 0
@@ -137,6 +158,7 @@ def largest_departments(taxonomy: Taxonomy) -> list[int]:
 
 
 def _department_shares(table: pa.Table, taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float64]]:
+    """Compute the share of each user's spend in each of the largest departments."""
     bounds = _bounds(table, num_decisions)
     values, cents = table["value"].to_numpy(), table["cents"].to_numpy().astype(np.float64)
     total_D = np.maximum(_sums(cents, bounds), 1)
@@ -148,6 +170,7 @@ def _department_shares(table: pa.Table, taxonomy: Taxonomy, num_decisions: int) 
 
 
 def _private_label(table: pa.Table, taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float64]]:
+    """Compute the share of private label in each user's lines, if the source has such a brand."""
     brands = taxonomy.axis_values[AXES.index("brand")]
     private = [index for index, brand in enumerate(brands) if brand.lower() in PRIVATE_BRANDS]
     if not private:
@@ -158,33 +181,35 @@ def _private_label(table: pa.Table, taxonomy: Taxonomy, num_decisions: int) -> d
 
 
 def _bounds(table: pa.Table, num_decisions: int) -> NDArray[np.int64]:
-    """[D + 1]: decision d has the rows bounds[d] … bounds[d + 1] of a table sorted by decision."""
+    """Return bounds [D + 1]: decision d has the rows bounds[d] to bounds[d + 1] of a table sorted by decision."""
     return np.searchsorted(table["decision"].to_numpy(), np.arange(num_decisions + 1)).astype(np.int64)
 
 
 def _arrays(table: pa.Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    counts = np.stack([_whole(table, name) for name in MEASURES])
+    """Return values [n], counts [M, n] and cents [n] of one axis, in the dtypes of `UserAffinity`."""
+    counts = np.stack([_uint16_column(table, name) for name in MEASURES])
     return table["value"].to_numpy().astype(np.int32), counts, table["cents"].to_numpy().astype(np.uint32)
 
 
-def _whole(table: pa.Table, name: str) -> NDArray[np.uint16]:
+def _uint16_column(table: pa.Table, name: str) -> NDArray[np.uint16]:
+    """Return a column of counts. More than 65,535 count as that many."""
     return np.asarray(np.minimum(table[name].to_numpy(), np.iinfo(np.uint16).max), dtype=np.uint16)
 
 
 def _run_lengths(items: pa.Table, num_baskets: int) -> NDArray[np.int32]:
-    """Lines of each basket, from rows that are sorted by basket."""
+    """Count the lines of each basket, from rows that are sorted by basket."""
     decision = items["decision"].to_numpy()
     basket = items["basket"].combine_chunks().dictionary_encode().indices.to_numpy()
     changes = (np.diff(decision) != 0) | (np.diff(basket) != 0)
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1]) if len(decision) else np.zeros(0, dtype=np.int64)
     lengths = np.diff(np.append(starts, len(decision)))
     if len(lengths) != num_baskets:
-        raise AssertionError(f"{len(lengths)} baskets of lines for {num_baskets} baskets")
+        raise AssertionError(f"lines of {len(lengths)} baskets, but {num_baskets} baskets")
     return lengths.astype(np.int32)
 
 
 def _sums(values: NDArray[Any], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sum of each decision's rows; reads nothing of the others'."""
+    """Sum each decision's rows, float64 [D]. The bits do not depend on the other decisions' rows."""
     out = np.zeros(len(bounds) - 1)
     filled = np.flatnonzero(np.diff(bounds))
     if len(filled):

@@ -1,13 +1,13 @@
-"""The cross of user and campaign: one function for the training set and for every request.
+"""Cross features of user and campaign, computed by one function for the training set and for every request.
 
-A user's row holds, for each axis of the taxonomy, a sparse vector of what the user bought there; a campaign holds the sparse
-vector of its items over the same axes. Their join is the user's affinity to *this* campaign. It needs neither a pair table
-nor a trained model, so a campaign created a minute ago works at once.
+A user's row holds, for each axis of the taxonomy, a sparse vector of what the user bought there. A campaign holds the
+sparse vector of its items over the same axes. Their join is the user's affinity to this campaign. It needs neither a
+table of pairs nor a trained model, so it works for a campaign that was created a minute ago.
 
-All sums run over whole numbers (lines, cents, weights in 1/4096) held in float64, so they are exact in any order: one request
-and the batch of a training set give the same bits.
+All sums run over whole numbers (lines, cents, weights in 1/4096) held in float64. They are exact in any order, so one
+request and the batch of a training set give the same bits.
 
-Shapes: A axes · n values of an axis that the user touched · C campaigns · M measures · K cross features.
+Shapes: A axes · n values of an axis that the user bought · C campaigns · M measures · K cross features.
 """
 
 import struct
@@ -21,11 +21,18 @@ from numpy.typing import NDArray
 from recommender.errors import FeatureStoreError
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
+"""Axes of the taxonomy. Product is the item itself; the others are columns of the canonical table `items`."""
 MEASURES = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90")
-"""Purchase lines of the user: all, with the shop's discount, with a coupon, and the same in the last days."""
+"""Counts of the user's purchase lines: all, with the shop's discount, with a coupon, in the last 90 and 30 days, and
+with a coupon in the last 90 days."""
 WEIGHT_UNIT = 4096
+"""Weights are whole multiples of 1/4096. A power of two keeps the division exact, and 12 bits fit into 16."""
 PRIOR_PAIRS, PRIOR_RATE = 4.0, 0.1
-"""A user's rate in a campaign type is shrunk to `PRIOR_RATE` by this many pairs."""
+"""A user's rate in a campaign type is shrunk to `PRIOR_RATE` by `PRIOR_PAIRS` pairs. Chosen by hand: 0.1 is near
+Complete Journey's 0.12."""
+PRIOR_LINES = 10.0
+"""Lines without a coupon added to the coupon rate, so that a single line with a coupon is no rate of 1. Chosen by
+hand."""
 
 _SUMMED = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90", "spend")
 _AXIS_NAMES = (
@@ -41,6 +48,7 @@ CROSS_NAMES: tuple[str, ...] = (
 
 _MAGIC = b"AFF1"
 _HEADER = struct.Struct("<4s8sfI6I")
+"""Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,26 +56,31 @@ class UserAffinity:
     """What one user bought on every axis, as known at one moment."""
 
     months: float
-    """Length of the user's known history in 30 days; 0: none."""
+    """Length of the user's known history in units of 30 days, 0 without one."""
     values: tuple[NDArray[np.int32], ...]
-    """A arrays [n]: indices into the catalogue's `axis_values`, ascending, never 0."""
+    """For each axis [n]: indices into the catalogue's `axis_values`, ascending, never 0."""
     counts: tuple[NDArray[np.uint16], ...]
-    """A arrays [M, n] of purchase lines."""
+    """For each axis [M, n]: counts of purchase lines."""
     cents: tuple[NDArray[np.uint32], ...]
-    """A arrays [n]: money paid, in hundredths of the currency unit."""
+    """For each axis [n]: money paid, in hundredths of the currency unit."""
     types: NDArray[np.uint32]
-    """CRC-32 of the names of the campaign types that the user was targeted with."""
+    """Codes of the campaign types that the user was targeted with, see `type_code`."""
     targeted: NDArray[np.uint16]
+    """How often for each type."""
     redeemed: NDArray[np.uint16]
+    """How many of these campaigns the user took up."""
 
 
 def type_code(campaign_type: str) -> int:
-    """What stands for a campaign type in a user's vector: it needs no vocabulary, so a new type invalidates nothing."""
+    """Return the CRC-32 that stands for a campaign type in a user's vector.
+
+    It needs no vocabulary, so a new type invalidates no stored vector.
+    """
     return zlib.crc32(campaign_type.encode())
 
 
 def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
-    """The `affinity` value of a user's row; `taxonomy_version` says which indices it speaks of."""
+    """Pack the `affinity` value of a user's row. `taxonomy_version` names the taxonomy that the indices belong to."""
     sizes = [len(values) for values in user.values]
     parts = [_HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
     for values, cents, counts in zip(user.values, user.cents, user.counts, strict=True):
@@ -81,27 +94,37 @@ def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
 
 
 def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
-    """The user that `pack_user` packed, without copying.
+    """Unpack what `pack_user` packed, without copying.
 
     Raises:
-        FeatureStoreError: it is no packed affinity, is truncated, or speaks of another taxonomy.
+        FeatureStoreError: the value is not a packed affinity, is truncated, or belongs to another taxonomy.
     """
     if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
-        raise FeatureStoreError("affinity: not a packed user; build and materialise the features again")
+        raise FeatureStoreError(
+            f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
+            "build and materialise the features again"
+        )
     _, version, months, num_types, *sizes = _HEADER.unpack_from(packed)
     if version.hex() != taxonomy_version:
         raise FeatureStoreError(
-            f"affinity: speaks of taxonomy {version.hex()}, the catalogue has {taxonomy_version}; materialise them together"
+            f"affinity: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
+            "materialise both from the same features"
         )
-    if len(packed) != _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types:
-        raise FeatureStoreError("affinity: contradicts its own lengths; build and materialise the features again")
-    place = _HEADER.size
+    # Each bought value takes an int32 index, uint32 cents and a uint16 for each measure; each type a code and two
+    # uint16.
+    expected = _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types
+    if len(packed) != expected:
+        raise FeatureStoreError(
+            f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
+            "build and materialise the features again"
+        )
+    offset = _HEADER.size
     values, cents, counts = [], [], []
 
     def take(dtype: str, count: int) -> NDArray[Any]:
-        nonlocal place
-        array = np.frombuffer(packed, dtype, count, place)
-        place += array.nbytes
+        nonlocal offset
+        array = np.frombuffer(packed, dtype, count, offset)
+        offset += array.nbytes
         return array
 
     for size in sizes:
@@ -121,27 +144,29 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
 
 @dataclass(frozen=True, eq=False)
 class Incidence:
-    """The item vectors of some campaigns over every axis, laid out for the join: made once, joined with many users."""
+    """Item vectors of some campaigns over every axis, prepared once to be joined with many users."""
 
     present: tuple[NDArray[np.uint8], ...]
-    """A arrays [values of the axis, C]: 1 where the campaign has an item with this value."""
+    """For each axis [values of the axis, C]: 1 where the campaign has an item with this value."""
     weights: tuple[NDArray[np.uint16], ...]
-    """A - 1 arrays like `present`, without the product axis: share of the value's items that the campaign has, in 1/4096."""
+    """For each axis but the product, like `present`: share of the value's items that the campaign has, in 1/4096."""
     num_values: NDArray[np.float64]
     """[A, C]: how many values of the axis the campaign has."""
     types: NDArray[np.uint32]
-    """[C] codes of the campaigns' types."""
+    """[C]: codes of the campaigns' types."""
 
 
 def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
-    """The user's affinity to campaigns that are laid out: float32 [C, K], columns `CROSS_NAMES`, money in currency units."""
+    """Compute a user's affinity to campaigns: float32 [C, K], columns `CROSS_NAMES`, money in currency units."""
     num_campaigns = len(campaigns.types)
     width = len(_AXIS_NAMES)
     out = np.zeros((len(CROSS_NAMES), num_campaigns))
+    # Amounts become amounts a month: of the known history, or of the last three months or month where a measure covers
+    # these. Cents become currency units. A history under a month counts as one, so that it is not extrapolated.
     months = max(user.months, 1.0)
-    per = np.array([months, months, months, min(months, 3.0), 1.0, min(months, 3.0), months * 100.0])[:, None]
+    divisor = np.array([months, months, months, min(months, 3.0), 1.0, min(months, 3.0), months * 100.0])[:, None]
     totals = user.counts[0].sum(axis=1, dtype=np.float64)
-    place = width * len(AXES)
+    next_weighted = width * len(AXES)
     for axis in range(len(AXES)):
         values = user.values[axis]
         measured = np.empty((len(_SUMMED) + 1, len(values)))
@@ -150,23 +175,23 @@ def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
         measured[-1] = 1.0
         sums = measured @ campaigns.present[axis][values].astype(np.float64)
         block = out[axis * width : (axis + 1) * width]
-        block[: len(_SUMMED)] = sums[:-1] / per
-        block[-5] = sums[0] / max(totals[0], 1.0)
-        block[-4] = sums[2] / max(totals[2], 1.0)
-        block[-3] = sums[-1] / np.maximum(campaigns.num_values[axis], 1.0)
-        block[-2] = sums[-1] / max(len(values), 1)
-        block[-1] = sums[2] / (sums[0] + 10.0)
+        block[: len(_SUMMED)] = sums[:-1] / divisor
+        block[-5] = sums[0] / max(totals[0], 1.0)  # lines_share
+        block[-4] = sums[2] / max(totals[2], 1.0)  # coupon_share
+        block[-3] = sums[-1] / np.maximum(campaigns.num_values[axis], 1.0)  # campaign_coverage
+        block[-2] = sums[-1] / max(len(values), 1)  # user_coverage
+        block[-1] = sums[2] / (sums[0] + PRIOR_LINES)  # coupon_rate
         if axis:
             weights = campaigns.weights[axis - 1][values].astype(np.float64)
             weighted = (measured[[0, 2, 3]] @ weights) / WEIGHT_UNIT
-            out[place : place + len(_WEIGHTED_NAMES)] = weighted / per[[0, 2, 3]]
-            place += len(_WEIGHTED_NAMES)
-    _same_type(user, campaigns, out[-3:])
+            out[next_weighted : next_weighted + len(_WEIGHTED_NAMES)] = weighted / divisor[[0, 2, 3]]
+            next_weighted += len(_WEIGHTED_NAMES)
+    _fill_same_type(user, campaigns, out[-3:])
     return np.ascontiguousarray(out.T, dtype=np.float32)
 
 
-def _same_type(user: UserAffinity, campaigns: Incidence, out: NDArray[np.float64]) -> None:
-    """The user's past with campaigns of the same type: targeted, redeemed, and the shrunk rate."""
+def _fill_same_type(user: UserAffinity, campaigns: Incidence, out: NDArray[np.float64]) -> None:
+    """Fill [3, C]: the user's past with campaigns of the same type, as targeted, redeemed and the shrunk rate."""
     same = (user.types[:, None] == campaigns.types).astype(np.float64)
     out[0] = user.targeted.astype(np.float64) @ same
     out[1] = user.redeemed.astype(np.float64) @ same

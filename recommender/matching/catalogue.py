@@ -1,8 +1,9 @@
-"""What serving knows of items and campaigns, in memory: names, taxonomy, windows, item vectors, features.
+"""The catalogue: all that serving knows of items and campaigns, held in memory.
 
-Written by the materialise step as one verified folder; read by the training set, the handler and the gateway.
+The materialise step writes it as one verified folder. The training set, the model server's worker and the gateway read
+it.
 
-Shapes: V items (row 0 is the unknown item) · C campaigns · A axes · G campaign features.
+Shapes: V items (row 0 is the unknown item) · C campaigns · A axes of the taxonomy · G campaign features.
 """
 
 import hashlib
@@ -21,22 +22,25 @@ from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_cod
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
+"""Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
+one."""
 ARRAYS, NAMES = "arrays.safetensors", "names.json"
 KEPT_COLUMNS = 256
-"""How many campaigns are kept laid out, over all sets asked for: requests ask for the same live ones over and over."""
+"""Campaigns kept prepared for the join, over all sets asked for. Requests ask for the same live ones again and again.
+Chosen by hand: several sets of a shop's live campaigns; a campaign takes a byte or two for each value of each axis."""
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """All items and campaigns of one data state. `version` is the identity of its content."""
+    """All items and campaigns of one state of the data. `version` is a hash of its content."""
 
     version: str
     item_ids: tuple[str, ...]
     item_names: tuple[str, ...]
     item_axes_VA: NDArray[np.int32]
-    """Index of each item's value on each axis of `affinity.AXES`; 0: none."""
+    """Index of each item's value on each axis of `affinity.AXES`, 0 for none."""
     axis_values: tuple[tuple[str, ...], ...]
-    """A tuples: the values that the indices of an axis stand for; index 0 is ''."""
+    """For each axis the values that its indices stand for. Index 0 is ''."""
     item_popularity_V: NDArray[np.float32]
     """Purchases per 30 days over the last 90 days."""
     campaign_ids: tuple[str, ...]
@@ -54,11 +58,11 @@ class Catalogue:
     campaign_features_CG: NDArray[np.float32]
     campaign_feature_names: tuple[str, ...]
     campaign_popularity_C: NDArray[np.float32]
-    """Participation rate expected of an unknown user, shrunk: the popular list is sorted by it."""
+    """Shrunk participation rate of an unknown user. The popular list is sorted by it."""
 
     @classmethod
     def versioned(cls, **content: Any) -> "Catalogue":
-        """The catalogue of this content, with the version that its content has."""
+        """Create a catalogue and compute its version from its content."""
         hasher = hashlib.sha256()
         for field in fields(cls)[1:]:
             value = content[field.name]
@@ -68,9 +72,9 @@ class Catalogue:
 
     @cached_property
     def taxonomy_version(self) -> str:
-        """Identity of items and axes alone, 16 hex digits: what the indices in users' vectors and histories refer to.
+        """Hash of items and axes, 16 hex digits. The indices in users' vectors and histories refer to it.
 
-        A new campaign leaves it as it is.
+        A new campaign does not change it.
         """
         hasher = hashlib.sha256("\0".join(self.item_ids).encode())
         for values in self.axis_values:
@@ -80,16 +84,11 @@ class Catalogue:
 
     @cached_property
     def axis_sizes(self) -> tuple[NDArray[np.int64], ...]:
-        """A arrays: how many items have each value of the axis."""
+        """For each axis, how many items have each of its values."""
         return tuple(
             np.bincount(self.item_axes_VA[1:, axis], minlength=len(values))
             for axis, values in enumerate(self.axis_values)
         )
-
-    @cached_property
-    def item_rows(self) -> dict[str, int]:
-        """Row of each item by its identifier, without the unknown item."""
-        return {item_id: row for row, item_id in enumerate(self.item_ids) if row}
 
     @cached_property
     def campaign_rows(self) -> dict[str, int]:
@@ -101,59 +100,64 @@ class Catalogue:
         return {}
 
     def incidence(self, rows: Sequence[int] | NDArray[np.int32]) -> Incidence:
-        """The campaigns at `rows` laid out for `affinity.join`; the last few sets asked for are kept."""
+        """Prepare the campaigns at `rows` for `affinity.join`. The last few sets asked for are cached."""
         key = np.asarray(rows, dtype=np.int32).tobytes()
-        kept = self._incidences.get(key)
-        if kept is None:
-            kept = self._incidences[key] = self._laid_out(rows)
-            columns = sum(len(one.types) for one in list(self._incidences.values()))
+        cached = self._incidences.get(key)
+        if cached is None:
+            cached = self._incidences[key] = self._build_incidence(rows)
+            # Copies and defaults: another thread may add or remove sets at the same time.
+            columns = sum(len(incidence.types) for incidence in list(self._incidences.values()))
             for oldest in list(self._incidences)[:-1]:
                 if columns <= KEPT_COLUMNS:
                     break
                 dropped = self._incidences.pop(oldest, None)
                 columns -= 0 if dropped is None else len(dropped.types)
-        return kept
+        return cached
 
-    def _laid_out(self, rows: Sequence[int] | NDArray[np.int32]) -> Incidence:
+    def _build_incidence(self, rows: Sequence[int] | NDArray[np.int32]) -> Incidence:
         present, weights, num_values = [], [], []
         for axis in range(len(AXES)):
             size = len(self.axis_values[axis])
-            held = np.zeros((size, len(rows)), dtype=np.int64)
+            counts = np.zeros((size, len(rows)), dtype=np.int64)
             for column, row in enumerate(rows):
-                held[:, column] = np.bincount(self.item_axes_VA[self.items_of(int(row)), axis], minlength=size)
-            held[0] = 0
-            present.append((held > 0).astype(np.uint8))
-            num_values.append((held > 0).sum(axis=0))
+                counts[:, column] = np.bincount(self.item_axes_VA[self.items_of(int(row)), axis], minlength=size)
+            counts[0] = 0
+            present.append((counts > 0).astype(np.uint8))
+            num_values.append((counts > 0).sum(axis=0))
             if axis:
-                whole = np.maximum(self.axis_sizes[axis], 1)
-                weights.append(np.ceil(held * WEIGHT_UNIT / whole[:, None]).astype(np.uint16))
+                in_all = np.maximum(self.axis_sizes[axis], 1)
+                weights.append(np.ceil(counts * WEIGHT_UNIT / in_all[:, None]).astype(np.uint16))
         types = [type_code(self.campaign_types[int(row)]) for row in rows]
         return Incidence(
             tuple(present), tuple(weights), np.array(num_values, dtype=np.float64), np.array(types, dtype=np.uint32)
         )
 
     def items_of(self, row: int) -> NDArray[np.int32]:
-        """Rows of the items of one campaign, ascending."""
+        """Return the rows of the items of one campaign, ascending."""
         return self.campaign_items[self.campaign_item_offsets[row] : self.campaign_item_offsets[row + 1]]
 
     def live(self, moment_us: int) -> NDArray[np.int32]:
-        """Rows of the campaigns whose window holds the moment (µs since 1970, UTC)."""
+        """Return the rows of the campaigns whose window contains a time (microseconds since 1970, UTC)."""
         is_live_C = (self.campaign_starts_C <= moment_us) & (moment_us < self.campaign_ends_C)
         return np.flatnonzero(is_live_C).astype(np.int32)
 
     def rows(self, campaign_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
-        """Rows of the named campaigns, each once, in the order of their first mention, and the names that are unknown."""
+        """Look up campaigns by identifier.
+
+        Returns:
+            The rows of the known ones, each once, in the order of their first mention, and the unknown identifiers.
+        """
         found = {name: self.campaign_rows.get(name) for name in campaign_ids}
-        known = np.array([row for row in found.values() if row is not None], dtype=np.int32)
-        return known, [name for name, row in found.items() if row is None]
+        rows = np.array([row for row in found.values() if row is not None], dtype=np.int32)
+        return rows, [name for name, row in found.items() if row is None]
 
     def popular(self, rows: Sequence[int] | NDArray[np.int32], count: int | None = None) -> NDArray[np.int32]:
-        """`rows` by the participation rate of an unknown user, highest first; ties keep the order of the catalogue."""
+        """Sort `rows` by the participation rate of an unknown user, highest first. Ties keep the catalogue's order."""
         chosen = np.sort(np.asarray(rows, dtype=np.int32))
         return chosen[np.argsort(-self.campaign_popularity_C[chosen], kind="stable")][:count]
 
     def save(self, folder: Path) -> None:
-        """Write the catalogue as one folder, whole or not at all, with its manifest."""
+        """Write the catalogue as one folder with a manifest, completely or not at all."""
         from safetensors.numpy import save_file
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -177,7 +181,10 @@ class Catalogue:
 
         manifest = read_manifest(folder)
         if manifest.get("kind") != "catalogue" or manifest.get("format") != FORMAT:
-            raise CorruptFileError(f"{folder}: not a catalogue of format {FORMAT}; build the features again")
+            raise CorruptFileError(
+                f"{folder}: must be a catalogue of format {FORMAT} (got {manifest.get('kind')} of format "
+                f"{manifest.get('format')}); build the features again"
+            )
         names: dict[str, Any] = json.loads((folder / NAMES).read_text(encoding="utf-8"))
         names["axis_values"] = tuple(tuple(values) for values in names["axis_values"])
         names = {name: tuple(value) if isinstance(value, list) else value for name, value in names.items()}

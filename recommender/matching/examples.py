@@ -1,6 +1,7 @@
-"""What a ranker sees: N pairs of user and campaign, from the training set or from one request, through one function.
+"""What a ranker sees: pairs of user and campaign, built by one function for the training set and for a request.
 
-Shapes: N pairs · F features · U distinct users among the pairs · B baskets in all · T basket lines in all · P portrait features.
+Shapes: N pairs · F features · U distinct users among the pairs · B baskets in all · T basket lines in all · P portrait
+features · K cross features.
 """
 
 import struct
@@ -16,22 +17,23 @@ from recommender.matching import affinity
 from recommender.matching.catalogue import Catalogue
 
 MAX_BASKETS = 64
-"""A user's row holds at most this many baskets, the last ones."""
+"""A user's row holds at most this many baskets, the last ones. Chosen by hand: over a year of a weekly shopper."""
 DAY_US = 86_400_000_000
 _MAGIC = b"HIS1"
 _HEADER = struct.Struct("<4s8sII")
+"""Magic number, taxonomy version, number of baskets, number of lines."""
 
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """U users' last baskets, ragged, each user's oldest first. Lines of one basket have no order."""
+    """The last baskets of users as ragged arrays, each user's oldest first. Lines of one basket have no order."""
 
     basket_offsets: NDArray[np.int64]
-    """[U + 1]: user u has the baskets basket_offsets[u] … basket_offsets[u + 1]."""
+    """[U + 1]: user u has the baskets basket_offsets[u] to basket_offsets[u + 1], excluded."""
     line_offsets: NDArray[np.int64]
-    """[B + 1]: basket b has the lines line_offsets[b] … line_offsets[b + 1]."""
+    """[B + 1]: basket b has the lines line_offsets[b] to line_offsets[b + 1], excluded."""
     items_T: NDArray[np.int32]
-    """Row of the item in the catalogue; 0 is an unknown item."""
+    """Row of the item in the catalogue, 0 for an unknown item."""
     age_days_B: NDArray[np.float32]
     """Days from the basket to the decision, > 0."""
     spend_B: NDArray[np.float32]
@@ -40,27 +42,27 @@ class Histories:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What happened to N pairs, as known at a boundary. NaN: not known (yet)."""
+    """Outcomes of pairs as known at a boundary. NaN means not known (yet)."""
 
     redeemed_N: NDArray[np.float32]
-    """1 took the campaign up, 0 did not."""
+    """1 if the user took the campaign up, else 0."""
     spend_N: NDArray[np.float32]
     """Currency units spent on the campaign's items in its window."""
     excess_N: NDArray[np.float32]
-    """`spend_N` minus the user's own usual spend on these items in a window of that length."""
+    """`spend_N` minus the user's own usual spend on these items in a window of the same length."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """N pairs, ready to be scored."""
+    """Pairs of user and campaign, ready to be scored."""
 
     catalogue: Catalogue
     campaigns_N: NDArray[np.int32]
     """Row of the campaign in the catalogue."""
     users_N: NDArray[np.int32]
-    """Row of the user in `histories`: pairs of one user share it."""
+    """Row of the user in `histories`. Pairs of one user share it."""
     features_NF: NDArray[np.float32]
-    """Portrait of the user, features of the campaign, their affinity. NaN: the source does not say."""
+    """Portrait of the user, features of the campaign, their affinity. NaN means unknown."""
     feature_names: tuple[str, ...]
     histories: Histories
 
@@ -75,7 +77,7 @@ class Shopper:
     affinity: bytes
     history: bytes
     feature_time_us: int
-    """The moment up to which the features know the user, µs since 1970, UTC."""
+    """Time up to which the features know the user, microseconds since 1970, UTC."""
 
 
 def build(
@@ -85,16 +87,32 @@ def build(
     catalogue: Catalogue,
     decided_us_N: NDArray[np.int64],
 ) -> Examples:
-    """Pair shoppers (rows `users_N`) with campaigns (rows `campaigns_N`) at their decisions (µs since 1970, UTC).
+    """Build examples from pairs of shoppers and campaigns.
+
+    Args:
+        shoppers: the users.
+        users_N: row in `shoppers` of each pair.
+        campaigns_N: row in the catalogue of each pair.
+        catalogue: items and campaigns.
+        decided_us_N: time of each pair's decision, microseconds since 1970, UTC. Pairs of one shopper share it.
 
     Raises:
-        FeatureStoreError: a shopper's vectors are damaged or speak of another taxonomy than the catalogue, shoppers have
-            different portraits, or one shopper has pairs at different moments.
+        FeatureStoreError: a shopper's vectors are damaged or belong to another taxonomy than the catalogue's, shoppers
+            have different portraits, or one shopper has pairs at different times.
+        ValueError: `users_N`, `campaigns_N` and `decided_us_N` have different lengths.
     """
+    if not len(users_N) == len(campaigns_N) == len(decided_us_N):
+        # A single moment would be spread over all pairs in silence, and one moment a user only fits with one campaign.
+        lengths = f"{len(users_N)} users, {len(campaigns_N)} campaigns and {len(decided_us_N)} moments"
+        raise ValueError(f"a pair is one user, one campaign and one moment (got {lengths})")
     portrait_names = shoppers[0].portrait_names if shoppers else ()
     for shopper in shoppers:
         if shopper.portrait_names is not portrait_names and shopper.portrait_names != portrait_names:
-            raise FeatureStoreError(f"user {shopper.user_id}: another portrait than user {shoppers[0].user_id}")
+            difference = sorted(set(shopper.portrait_names) ^ set(portrait_names))
+            raise FeatureStoreError(
+                f"user {shopper.user_id}: portrait differs from that of user {shoppers[0].user_id} "
+                f"({', '.join(difference[:3]) or 'order of the features'}); materialise all users together"
+            )
     campaigns_N, users_N = campaigns_N.astype(np.int32), users_N.astype(np.int32)
     names = (*portrait_names, *catalogue.campaign_feature_names, *affinity.CROSS_NAMES)
     num_portrait, num_campaign = len(portrait_names), len(catalogue.campaign_feature_names)
@@ -103,7 +121,7 @@ def build(
         features_NF[:, :num_portrait] = np.stack([shopper.portrait_P for shopper in shoppers])[users_N]
     features_NF[:, num_portrait : num_portrait + num_campaign] = catalogue.campaign_features_CG[campaigns_N]
     _fill_cross(features_NF[:, num_portrait + num_campaign :], shoppers, users_N, campaigns_N, catalogue)
-    decided_us_U = _decisions(shoppers, users_N, decided_us_N)
+    decided_us_U = _decision_times(shoppers, users_N, decided_us_N)
     histories = unpack_histories([shopper.history for shopper in shoppers], decided_us_U, catalogue.taxonomy_version)
     return Examples(
         catalogue=catalogue,
@@ -122,6 +140,7 @@ def _fill_cross(
     campaigns_N: NDArray[np.int32],
     catalogue: Catalogue,
 ) -> None:
+    """Fill the cross features of all pairs, unpacking each user once."""
     if not len(users_N):
         return
     rows, columns_N = np.unique(campaigns_N, return_inverse=True)
@@ -136,15 +155,16 @@ def _fill_cross(
         start = end
 
 
-def _decisions(
+def _decision_times(
     shoppers: Sequence[Shopper], users_N: NDArray[np.int32], decided_us_N: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """The moment of each shopper's pairs; a shopper without a pair is seen at the features' own time."""
+    """Return the decision time of each shopper's pairs, int64 [U], or the features' own time for one without a pair."""
     decided_us_U = np.array([shopper.feature_time_us for shopper in shoppers], dtype=np.int64)
     decided_us_U[users_N] = decided_us_N
-    if (decided_us_U[users_N] != decided_us_N).any():
-        worst = shoppers[int(users_N[np.flatnonzero(decided_us_U[users_N] != decided_us_N)[0]])]
-        raise FeatureStoreError(f"user {worst.user_id}: pairs at different moments need one shopper each")
+    conflicts = np.flatnonzero(decided_us_U[users_N] != decided_us_N)
+    if len(conflicts):
+        user_id = shoppers[int(users_N[conflicts[0]])].user_id
+        raise FeatureStoreError(f"user {user_id}: pairs decided at different times need a shopper for each time")
     return decided_us_U
 
 
@@ -155,7 +175,7 @@ def pack_history(
     items_T: NDArray[np.int32],
     taxonomy_version: str,
 ) -> bytes:
-    """The `history` value of a user's row: the last `MAX_BASKETS` baskets, oldest first, `lines_B` lines each."""
+    """Pack the `history` value of a user: the last `MAX_BASKETS` baskets, oldest first, with `lines_B` lines each."""
     if len(times_us_B) > MAX_BASKETS:
         items_T = items_T[int(lines_B[:-MAX_BASKETS].sum()) :]
         times_us_B, spend_B, lines_B = times_us_B[-MAX_BASKETS:], spend_B[-MAX_BASKETS:], lines_B[-MAX_BASKETS:]
@@ -165,39 +185,48 @@ def pack_history(
 
 
 def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64], taxonomy_version: str) -> Histories:
-    """The baskets of U users, with their ages at the users' decisions (µs since 1970, UTC).
+    """Unpack the baskets of users, with ages at the users' decisions (microseconds since 1970, UTC).
 
     Raises:
-        FeatureStoreError: a value is damaged or speaks of another taxonomy.
+        FeatureStoreError: a value is damaged or belongs to another taxonomy.
     """
     taxonomy = bytes.fromhex(taxonomy_version)
     num_baskets, times, spend, lines, items = [], [], [], [], []
     for packed in packed_U:
         if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
-            raise FeatureStoreError("history: not a packed history; build and materialise the features again")
+            raise FeatureStoreError(
+                f"history: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
+                "build and materialise the features again"
+            )
         _, version, baskets, num_lines = _HEADER.unpack_from(packed)
         if version != taxonomy:
             raise FeatureStoreError(
-                f"history: speaks of taxonomy {version.hex()}, the catalogue has {taxonomy_version}; materialise them together"
+                f"history: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
+                "materialise both from the same features"
             )
-        if len(packed) != _HEADER.size + 16 * baskets + 4 * num_lines:
-            raise FeatureStoreError("history: contradicts its own lengths; build and materialise the features again")
+        # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
+        expected = _HEADER.size + 16 * baskets + 4 * num_lines
+        if len(packed) != expected:
+            raise FeatureStoreError(
+                f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
+                "build and materialise the features again"
+            )
         num_baskets.append(baskets)
-        place = _HEADER.size
-        times.append(np.frombuffer(packed, "<i8", baskets, place))
-        spend.append(np.frombuffer(packed, "<f4", baskets, place + 8 * baskets))
-        lines.append(np.frombuffer(packed, "<i4", baskets, place + 12 * baskets))
-        items.append(np.frombuffer(packed, "<i4", num_lines, place + 16 * baskets))
+        offset = _HEADER.size
+        times.append(np.frombuffer(packed, "<i8", baskets, offset))
+        spend.append(np.frombuffer(packed, "<f4", baskets, offset + 8 * baskets))
+        lines.append(np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets))
+        items.append(np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets))
     baskets_U = np.array(num_baskets, dtype=np.int64)
-    age_us_B = np.repeat(decided_us_U, baskets_U) - _joined(times, np.int64)
+    age_us_B = np.repeat(decided_us_U, baskets_U) - _concatenate(times, np.int64)
     return Histories(
         basket_offsets=np.concatenate([[0], np.cumsum(baskets_U)]).astype(np.int64),
-        line_offsets=np.concatenate([[0], np.cumsum(_joined(lines, np.int64))]).astype(np.int64),
-        items_T=_joined(items, np.int32),
+        line_offsets=np.concatenate([[0], np.cumsum(_concatenate(lines, np.int64))]).astype(np.int64),
+        items_T=_concatenate(items, np.int32),
         age_days_B=(age_us_B / DAY_US).astype(np.float32),
-        spend_B=_joined(spend, np.float32),
+        spend_B=_concatenate(spend, np.float32),
     )
 
 
-def _joined(arrays: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+def _concatenate(arrays: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
     return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)

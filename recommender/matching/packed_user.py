@@ -1,12 +1,14 @@
-"""One user's features as one value: what the online store holds, and what serving reads with a single look-up.
+"""One user's features as a single binary value: what the online store holds and serving reads with one look-up.
 
-A portrait of 150 numbers is 150 rows in SQLite and 150 hash fields in Redis; most of a read would go into taking them apart.
-So the materialise step writes, from the same rows, one packed value a user beside them:
+A portrait of 150 numbers is 150 rows in SQLite and 150 hash fields in Redis, and taking them apart would be most of a
+read. The materialise step therefore also writes one packed value per user, made from the same rows:
 
-    magic · CRC-32 of all that follows · feature time (µs) · layout · P · bytes of affinity · bytes of history
-    P float32, little-endian, in the layout's order · affinity · history
+    magic, CRC-32 of all that follows, feature time (µs), layout, P, bytes of affinity, bytes of history,
+    P float32 (little-endian, in the order of the layout), affinity, history
 
-The layout is the identity of the portrait's names; `ServingSchema` says which names it stands for.
+A layout is an 8-byte identity of the portrait's feature names in their order; `ServingSchema` maps a layout to its
+names. The gateway only checks the header (`PackedUser.check`) and sends the bytes on as they are; the worker unpacks
+them (`unpack`).
 
 Shapes: P portrait features.
 """
@@ -28,21 +30,32 @@ PORTRAIT_KINDS = ("base", "behaviour", "interest", "social", "consumption")
 SCHEMA_FILE = "serving_schema.json"
 SCHEMA_FORMAT = 1
 _MAGIC = b"USR1"
-_CHECKED = struct.Struct("<4sI")
+_CHECKSUM = struct.Struct("<4sI")
+"""Magic, CRC-32 of all that follows."""
 _HEADER = struct.Struct("<q8sIII")
+"""Feature time (µs), layout, number of portrait features, bytes of affinity, bytes of history."""
+_PORTRAIT_AT = _CHECKSUM.size + _HEADER.size
+_FLOAT32_BYTES = 4
+_REPAIR = "materialise the features again"
 
 
 def layout_of(names: tuple[str, ...]) -> bytes:
-    """Eight bytes that stand for these portrait names in this order."""
+    """Eight bytes that identify these portrait names in this order."""
     return bytes.fromhex(digest(names)[:16])
 
 
 def pack(shopper: Shopper) -> bytes:
-    """The online value of one user. A missing number is the one canonical NaN, so equal portraits are equal bytes."""
+    """Pack one user.
+
+    Every missing number becomes the one canonical NaN, so that equal portraits are equal bytes.
+
+    Raises:
+        FeatureStoreError: The user does not have one number per portrait name.
+    """
     portrait_P = np.asarray(shopper.portrait_P, dtype="<f4")
     if portrait_P.shape != (len(shopper.portrait_names),):
         raise FeatureStoreError(
-            f"user {shopper.user_id}: {portrait_P.shape} numbers for {len(shopper.portrait_names)} portrait names"
+            f"user {shopper.user_id}: the portrait has shape {portrait_P.shape} for {len(shopper.portrait_names)} names"
         )
     portrait_P = np.where(np.isnan(portrait_P), np.float32(np.nan), portrait_P).astype("<f4")
     body = b"".join(
@@ -59,46 +72,63 @@ def pack(shopper: Shopper) -> bytes:
             shopper.history,
         )
     )
-    return _CHECKED.pack(_MAGIC, zlib.crc32(body)) + body
+    return _CHECKSUM.pack(_MAGIC, zlib.crc32(body)) + body
 
 
-def layout_in(value: bytes) -> bytes:
-    """The layout that a packed value names.
+@dataclass(frozen=True)
+class PackedUser:
+    """A packed value whose header, checksum and lengths were checked."""
+
+    content: bytes
+    """Exactly the bytes that were packed."""
+    layout: bytes
+    feature_time_us: int
+    """The moment up to which the features know the user, µs since 1970, UTC."""
+
+    @classmethod
+    def check(cls, content: bytes) -> "PackedUser":
+        """Read the header of a packed value without unpacking the features.
+
+        Raises:
+            FeatureStoreError: The bytes are not a packed user, are truncated, or a bit of them has flipped.
+        """
+        if len(content) < _PORTRAIT_AT or content[: len(_MAGIC)] != _MAGIC:
+            raise FeatureStoreError(f"the online store's value is not a packed user; {_REPAIR}")
+        if zlib.crc32(memoryview(content)[_CHECKSUM.size :]) != _CHECKSUM.unpack_from(content)[1]:
+            raise FeatureStoreError(f"the online store's value is corrupt (CRC-32); {_REPAIR}")
+        feature_time_us, layout, *lengths = _HEADER.unpack_from(content, _CHECKSUM.size)
+        num_features, affinity_bytes, history_bytes = lengths
+        if _PORTRAIT_AT + _FLOAT32_BYTES * num_features + affinity_bytes + history_bytes != len(content):
+            raise FeatureStoreError(f"the online store's value contradicts its own lengths; {_REPAIR}")
+        return cls(content, layout, feature_time_us)
+
+
+def unpack(user_id: str, content: bytes, layouts: Mapping[bytes, tuple[str, ...]]) -> Shopper:
+    """Unpack what `pack` packed; `layouts` maps a layout to its portrait names (`ServingSchema.by_layout`).
 
     Raises:
-        FeatureStoreError: it is no packed value, is truncated, or a bit of it has flipped.
+        FeatureStoreError: The value is corrupt, or its layout is not among `layouts`.
     """
-    if len(value) < _CHECKED.size + _HEADER.size or value[:4] != _MAGIC:
-        raise FeatureStoreError("the online store's value is not a packed user; materialise the features again")
-    if zlib.crc32(memoryview(value)[_CHECKED.size :]) != _CHECKED.unpack_from(value)[1]:
-        raise FeatureStoreError("the online store's value is corrupt (CRC-32); materialise the features again")
-    return bytes(_HEADER.unpack_from(value, _CHECKED.size)[1])
-
-
-def unpack(user_id: str, value: bytes, layouts: Mapping[bytes, tuple[str, ...]]) -> Shopper:
-    """The user that `pack` packed; `layouts` says which names a layout stands for.
-
-    Raises:
-        FeatureStoreError: the value is corrupt, or its layout is not among `layouts`.
-    """
-    names = layouts.get(layout_in(value))
+    packed = PackedUser.check(content)
+    names = layouts.get(packed.layout)
     if names is None:
         raise FeatureStoreError(
-            "the online store holds a portrait of another layout than its schema; materialise the features again"
+            f"the online store's value has layout {packed.layout.hex()}, which its schema does not list; {_REPAIR}"
         )
-    feature_time_us, _, num_features, affinity_bytes, history_bytes = _HEADER.unpack_from(value, _CHECKED.size)
-    start = _CHECKED.size + _HEADER.size
-    affinity_at = start + 4 * num_features
+    _, _, num_features, affinity_bytes, _ = _HEADER.unpack_from(content, _CHECKSUM.size)
+    if num_features != len(names):
+        raise FeatureStoreError(
+            f"the online store's value has {num_features} portrait numbers for {len(names)} names; {_REPAIR}"
+        )
+    affinity_at = _PORTRAIT_AT + _FLOAT32_BYTES * num_features
     history_at = affinity_at + affinity_bytes
-    if num_features != len(names) or history_at + history_bytes != len(value):
-        raise FeatureStoreError("the online store's value contradicts its own lengths; materialise the features again")
     return Shopper(
         user_id=user_id,
-        portrait_P=np.frombuffer(value, dtype="<f4", count=num_features, offset=start),
+        portrait_P=np.frombuffer(content, dtype="<f4", count=num_features, offset=_PORTRAIT_AT),
         portrait_names=names,
-        affinity=value[affinity_at:history_at],
-        history=value[history_at:],
-        feature_time_us=feature_time_us,
+        affinity=content[affinity_at:history_at],
+        history=content[history_at:],
+        feature_time_us=packed.feature_time_us,
     )
 
 
@@ -112,16 +142,18 @@ class ServingSchema:
     join_key: str
     entity_key_serialization_version: int
     layouts: tuple[tuple[str, ...], ...]
-    """Portrait names by layout, the newest first: while a run replaces the values, both are in the store."""
+    """Portrait names of each layout, newest first: while a run replaces the values, the store holds two layouts."""
     features_hash: str
     """Content hash of the feature set that was materialised last."""
     catalogue_hash: str
     as_of: str
 
     def by_layout(self) -> dict[bytes, tuple[str, ...]]:
+        """Portrait names by the layout that identifies them."""
         return {layout_of(names): names for names in self.layouts}
 
     def save(self, folder: Path) -> None:
+        """Write the schema into `folder`, whole or not at all."""
         write_text(folder / SCHEMA_FILE, json.dumps({"format": SCHEMA_FORMAT, **asdict(self)}, indent=1))
 
     @classmethod
@@ -129,16 +161,18 @@ class ServingSchema:
         """Read the schema that the materialise step left in `folder`.
 
         Raises:
-            FeatureStoreError: it is missing, no JSON, or of another format; names the file.
+            FeatureStoreError: The file is missing, is not JSON, or has another format; names the file.
         """
         path = folder / SCHEMA_FILE
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            if fields.pop("format") != SCHEMA_FORMAT:
-                raise FeatureStoreError(f"{path}: a format that this version does not know; materialise again")
+            if (found := fields.pop("format")) != SCHEMA_FORMAT:
+                raise FeatureStoreError(
+                    f"{path}: format {found!r}, but this version reads format {SCHEMA_FORMAT}; {_REPAIR}"
+                )
             fields["layouts"] = tuple(tuple(names) for names in fields["layouts"])
             return cls(**fields)
         except FileNotFoundError:
             raise FeatureStoreError(f"{path}: missing; nothing was materialised yet") from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise FeatureStoreError(f"{path}: not a serving schema ({error}); materialise the features again") from None
+            raise FeatureStoreError(f"{path}: not a serving schema ({error}); {_REPAIR}") from None

@@ -1,10 +1,10 @@
-"""Why this campaign for this user: true facts in plain words, ordered by what the ranker made of them.
+"""Reasons why a campaign is shown to a user: true facts in plain words, ordered by the ranker's contributions.
 
-A fact is read from the user's affinity to the campaign; the ranker's additive contributions to the log-odds say how much each
-group of features weighed. A fact whose group spoke against the campaign is not a reason. A ranker without contributions leaves
-the facts in their own order.
+A fact is read from the user's affinity to the campaign. The ranker's additive contributions to the log-odds say how
+much each group of features weighed. A fact whose group lowered the score is not a reason. For a ranker without
+contributions the facts keep their own order.
 
-Shapes: N pairs · F features · M measures of the affinity.
+Shapes: F features · M measures of the affinity · n values of an axis that the user bought.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,18 @@ from recommender.matching.affinity import AXES, MEASURES, Incidence, UserAffinit
 from recommender.matching.catalogue import Catalogue
 
 GROUPS = ("products", "product_types", "coupons", "brands", "campaigns")
+"""Kinds of facts, in the order in which they are given without contributions: the most concrete first."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureGroups:
-    """Which features each kind of fact speaks for."""
+    """The columns of the features that belong to each kind of fact."""
 
     members: dict[str, NDArray[np.intp]]
 
     @classmethod
     def of(cls, feature_names: Sequence[str]) -> "FeatureGroups":
+        """Assign features to groups by their names. A feature may belong to none."""
         found: dict[str, list[int]] = {group: [] for group in GROUPS}
         for column, name in enumerate(feature_names):
             group = _group(name)
@@ -35,7 +37,7 @@ class FeatureGroups:
         return cls({group: np.array(columns, dtype=np.intp) for group, columns in found.items()})
 
     def weights(self, contributions_F: NDArray[np.float32]) -> dict[str, float]:
-        """What each group added to one pair's log-odds."""
+        """Sum what each group contributed to one pair's log-odds."""
         return {group: float(contributions_F[columns].sum()) for group, columns in self.members.items()}
 
 
@@ -61,58 +63,68 @@ def reasons(
     weights: dict[str, float] | None,
     most: int = 3,
 ) -> list[str]:
-    """At most `most` reasons for the campaign laid out at `column`, the strongest first; none where no fact speaks for it."""
+    """List at most `most` reasons for a campaign, the strongest first.
+
+    Args:
+        user: what the user bought.
+        campaigns: the prepared campaigns.
+        column: the campaign's column in `campaigns`.
+        weights: what `FeatureGroups.weights` returned, or None for a ranker without contributions.
+        most: the limit, chosen by hand.
+    """
     facts = _facts(user, campaigns, column)
     order = [group for group in GROUPS if group in facts]
     if weights is not None:
-        order = sorted((g for g in order if weights[g] > 0), key=lambda group: -weights[group])
+        order = sorted((group for group in order if weights[group] > 0), key=lambda group: -weights[group])
     return [facts[group] for group in order[:most]]
 
 
 def popularity_reason(catalogue: Catalogue, campaign: int) -> str:
-    """What is said of a campaign to a user of whom nothing speaks for it."""
+    """Return the reason for a campaign that no fact about the user supports."""
     rate = float(catalogue.campaign_popularity_C[campaign])
     return f"About {max(rate * 100, 1):.0f} in 100 shoppers take up campaigns like this one"
 
 
 def _facts(user: UserAffinity, campaigns: Incidence, column: int) -> dict[str, str]:
+    """Write one sentence for each group that has a fact."""
     facts: dict[str, str] = {}
     if num := int(_matched(user, campaigns, column, "product").sum()):
         facts["products"] = f"You have bought {num} of its items before"
-    typed = _lines(user, campaigns, column, "product_type")
+    lines_of_types = _lines(user, campaigns, column, "product_type")
     for measure, when in (
         ("lines_30", "in the last 30 days"),
         ("lines_90", "in the last 90 days"),
         ("lines", "so far"),
     ):
-        if num := typed[measure]:
+        if num := lines_of_types[measure]:
             facts["product_types"] = f"You bought {_counted(num, 'thing', 'things')} of these product types {when}"
             break
-    if num := typed["coupon"]:
+    if num := lines_of_types["coupon"]:
         facts["coupons"] = f"You used a coupon for {_counted(num, 'thing', 'things')} of these product types"
     if num := _lines(user, campaigns, column, "manufacturer")["lines_90"]:
         facts["brands"] = f"You bought {_counted(num, 'thing', 'things')} of these makers in the last 90 days"
     same = user.types == campaigns.types[column]
-    targeted, taken = int(user.targeted[same].sum()), int(user.redeemed[same].sum())
-    if taken:
+    targeted, redeemed = int(user.targeted[same].sum()), int(user.redeemed[same].sum())
+    if redeemed:
         facts["campaigns"] = (
-            f"You took up {taken} of your last {_counted(targeted, 'campaign', 'campaigns')} of this type"
+            f"You took up {redeemed} of your last {_counted(targeted, 'campaign', 'campaigns')} of this type"
         )
     return facts
 
 
 def _lines(user: UserAffinity, campaigns: Incidence, column: int, axis: str) -> dict[str, int]:
-    """The user's purchase lines whose value on the axis is among the campaign's, by measure."""
+    """Count the user's purchase lines whose value on the axis is among the campaign's, by measure."""
     matched_n = _matched(user, campaigns, column, axis)
     sums_M = user.counts[AXES.index(axis)][:, matched_n].sum(axis=1, dtype=np.int64)
     return dict(zip(MEASURES, sums_M.tolist(), strict=True))
 
 
 def _matched(user: UserAffinity, campaigns: Incidence, column: int, axis: str) -> NDArray[np.bool_]:
+    """Mark the user's values of the axis that the campaign has too, bool [n]."""
     place = AXES.index(axis)
     matched_n: NDArray[np.bool_] = campaigns.present[place][user.values[place], column] > 0
     return matched_n
 
 
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+def _counted(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"

@@ -1,14 +1,14 @@
-"""Exploration: now and then another campaign comes first, with a probability that is known exactly and goes into the record.
+"""Exploration: sometimes another campaign than the ranker's best comes first, with an exactly known probability.
 
-- `epsilon` (Sutton & Barto, 2018, section 2.4): with probability `rate` a campaign drawn uniformly from all candidates comes first
-  and the rest keep their order. First place has propensity rate / n, and 1 - rate more for the ranker's best; the list has the
-  propensity of its first.
-- `thompson`: each campaign's log-odds are drawn around the ranker's and the draws are ranked (Thompson, Biometrika 1933; Chapelle &
-  Li, NeurIPS 2011). A ranker has no posterior of its own; its uncertainty is taken as a Gumbel of scale `spread`, because the order
-  of Gumbel draws is Plackett-Luce (Yellott, 1977) and so every list has an exact propensity. With probability `rate` the first
-  place is drawn uniformly instead, so that no campaign falls below rate / n.
+- `epsilon` (Sutton & Barto, 2018, section 2.4): with probability `rate` a campaign drawn uniformly from all candidates
+  comes first and the rest keep their order. So each campaign has propensity rate / n for the first place, and the
+  ranker's best has 1 - rate more. The list has the propensity of its first place.
+- `thompson`: each campaign's log-odds are drawn around the ranker's, and the draws are ranked (Thompson, Biometrika
+  1933; Chapelle & Li, NeurIPS 2011). A ranker has no posterior of its own, so its uncertainty is modelled as a Gumbel
+  of scale `spread`. The order of Gumbel draws is Plackett-Luce (Yellott, 1977), so every list has an exact propensity.
+  With probability `rate` the first place is drawn uniformly instead, so that no campaign falls below rate / n.
 
-All draws come from the decision's seed: the same scores, user and seed give the same order, in every process.
+All draws come from the decision's seed: the same scores, user and seed give the same order in every process.
 
 Shapes: N candidates.
 """
@@ -23,31 +23,35 @@ from numpy.typing import NDArray
 Kind = Literal["epsilon", "thompson"]
 Floats = NDArray[np.float64]
 FARTHEST = 30.0
-"""Log-odds are clipped here, as scores may be 0 or 1."""
+"""Log-odds are clipped here, because scores may be 0 or 1."""
+SMALLEST = 1e-12
+"""Scores are clipped this far from 0 and 1 before their log-odds, which are then at most 28."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exploration:
-    """How to explore. `seed`: the decision's own text; the end of its request id."""
+    """How to explore."""
 
     kind: Kind
     rate: float
     """Probability with which the first place is drawn uniformly, in (0, 1]."""
     spread: float = 0.3
-    """`thompson`: scale of the Gumbel on the log-odds; 0.3 is a standard deviation of 0.38."""
+    """`thompson`: scale of the Gumbel on the log-odds. 0.3 is a standard deviation of 0.38 (scale · π / √6). Chosen by
+    hand."""
     seed: str
+    """Text of the decision's own: the end of its request id."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explored:
-    """An order of the candidates, and how likely it was."""
+    """An order of the candidates, and its probability."""
 
     order_N: NDArray[np.int64]
-    """Rows of the scores, the first to be shown first."""
+    """Rows of the scores in the order to show them."""
     first_propensities_N: Floats
-    """Probability of each candidate (in the order of the scores) to come first."""
+    """Probability of each candidate to come first, in the order of the scores."""
     step_propensities_N: Floats
-    """Along `order_N`: probability of each place's candidate, given those before it."""
+    """Probability of each place's candidate given those before it, in the order of `order_N`."""
 
     @property
     def first_propensity(self) -> float:
@@ -59,7 +63,7 @@ class Explored:
         return float(np.exp(np.log(self.step_propensities_N[:length]).sum()))
 
     def record(self, length: int) -> dict[str, Any]:
-        """What the decision record says of a list of the first `length` places."""
+        """Fields of the decision record for a list of the first `length` places."""
         return {
             "first_propensity": self.first_propensity,
             "list_propensity": self.list_propensity(length),
@@ -68,13 +72,16 @@ class Explored:
 
 
 def explore(scores_N: NDArray[np.float32], user_id: str, exploration: Exploration) -> Explored:
-    """Order N >= 1 candidates by their scores (probabilities) and by chance; equal scores keep their order.
+    """Order N >= 1 candidates by their scores (probabilities) and by chance. Equal scores keep their order.
 
     Raises:
-        ValueError: no candidates, or a rate outside (0, 1] or a spread of 0 or less.
+        ValueError: There are no candidates, `rate` is outside (0, 1], or `spread` is not above 0.
     """
     if len(scores_N) == 0 or not 0 < exploration.rate <= 1 or exploration.spread <= 0:
-        raise ValueError(f"nothing to explore: {len(scores_N)} candidates, {exploration}")
+        raise ValueError(
+            "exploration needs a candidate, a rate in (0, 1] and a spread above 0 "
+            f"(got {len(scores_N)} candidates, {exploration})"
+        )
     random = _random(user_id, exploration.seed)
     best_N = np.argsort(-scores_N, kind="stable")
     if exploration.kind == "epsilon":
@@ -95,17 +102,17 @@ def _epsilon(best_N: NDArray[np.int64], rate: float, random: np.random.Generator
 
 def _thompson(scores_N: NDArray[np.float32], rate: float, spread: float, random: np.random.Generator) -> Explored:
     num = len(scores_N)
-    p_N = np.clip(scores_N.astype(np.float64), 1e-12, 1 - 1e-12)
+    p_N = np.clip(scores_N.astype(np.float64), SMALLEST, 1 - SMALLEST)
     strength_N = np.clip(np.log(p_N) - np.log1p(-p_N), -FARTHEST, FARTHEST) / spread
     share_N = np.exp(strength_N - strength_N.max())
     first_N = rate / num + (1 - rate) * share_N / share_N.sum()
     explores, drawn = random.random() < rate, int(random.integers(num))
     order_N = np.argsort(-(strength_N + random.gumbel(size=num)), kind="stable")
     if explores:
-        # The others' draws do not depend on who was put first: without it they are Plackett-Luce among themselves.
+        # The other draws do not depend on the one put first, so without it they stay Plackett-Luce among themselves.
         order_N = np.concatenate([[drawn], order_N[order_N != drawn]])
     along_N = strength_N[order_N]
-    # log Σ exp of this place and those after it
+    # log Σ exp over this place and those after it
     left_N = np.logaddexp.accumulate(along_N[::-1])[::-1]
     steps_N = np.exp(along_N - left_N)
     steps_N[0] = first_N[order_N[0]]

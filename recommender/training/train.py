@@ -1,8 +1,8 @@
-"""One ranker, fitted at three boundaries: what decides (gate), what is reported (test) and what serves (live).
+"""Train one campaign ranker at three boundaries: one fit decides (gate), one is reported (test), one serves (live).
 
-A fit at boundary b sees the pairs decided before b, their labels as known at b, and purchases before b; nothing else. Work in
-progress lies under `home`/checkpoints/<hash of data, configuration, code and boundary>, so a step that was killed and started
-again in a new folder continues where it was, and finished fits are not made twice.
+A fit at boundary b sees only the pairs decided before b, their labels as known at b, and purchases before b. Work in
+progress lies under `home`/checkpoints/<ranker>-<hash of data, configuration, code and boundary>. So a step that was
+killed and started again in a new folder continues where it was, and finished fits are not repeated.
 """
 
 import json
@@ -10,35 +10,41 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recommender import logs
 from recommender.engine.checkpoints import PROGRESS, STEPS
 from recommender.engine.context import FitContext
-from recommender.engine.progress import lines
+from recommender.engine.hyperparameters import Hyperparameters
+from recommender.engine.progress import log_progress
 from recommender.errors import CorruptFileError, PeriodError
-from recommender.models.campaign import ranker_class
+from recommender.models.campaign import ranker_class, ranker_modules
 from recommender.models.campaign.ranker import Ranker
-from recommender.models.dials import check_dials
 from recommender.registry import bundle
 from recommender.settings import Settings
-from recommender.storage.code_identity import code_version
+from recommender.storage.code_identity import code_identity
+from recommender.storage.home import Home
 from recommender.storage.manifest import digest, read_manifest, whole_folder, write_text
 
 if TYPE_CHECKING:
     from recommender.features.training_set import TrainingSet
 
+log = logs.get(__name__)
+
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training says of itself; `metrics` are plain numbers for a dashboard."""
+    """Where the result of a training lies, and what it is made of."""
 
     output: Path
     lineage: dict[str, Any]
+    """Data, configuration, code, boundaries, durations and library versions, as in lineage.json."""
     metrics: dict[str, float] = field(default_factory=dict)
+    """Plain numbers for a dashboard."""
 
 
 def train(
@@ -47,31 +53,40 @@ def train(
     ranker: str,
     settings: Settings,
     output: Path,
-    say: Callable[[str], None] | None = None,
 ) -> TrainResult:
-    """Fit `ranker` at gate_from, test_from and as_of; write `output`/fits/{gate,test,live}, `output`/lineage.json, and the curves of
-    what is trained in steps below `output`/progress: gate.jsonl, …; of a fit of several networks gate/member-0.jsonl, …. `say` is told
-    how far a fit is.
+    """Fit `ranker` at gate_from, test_from and as_of, and write the bundles and their lineage.
 
-    A finished `output` of the same data, configuration and code is returned as it is.
+    Writes `output`/fits/{gate,test,live} (bundles), `output`/lineage.json, and the curves of what is trained in steps
+    below `output`/progress: gate.jsonl, or gate/member-0.jsonl and so on where a fit trains several networks. A
+    finished `output` of the same data, configuration and code is returned as it is.
+
+    Args:
+        training_set: Folder of the training set.
+        ranker: Name of a campaign ranker.
+        settings: Boundaries, seed, device and the ranker's hyperparameters.
+        output: Folder to write.
 
     Raises:
-        PeriodError: no pair was decided before a boundary, or the boundaries are out of order.
-        LabelError: a boundary knows one class only.
-        DeviceError, TrainingError: the device is absent, memory ran out, or a loss was not finite.
-        CorruptFileError: the training set is damaged.
-        BundleError: no ranker is called that.
+        BundleError: There is no such ranker.
+        SettingsError: A hyperparameter is unknown or its value not allowed.
+        PeriodError: No pair was decided before a boundary, or the boundaries are out of order.
+        LabelError: All outcomes known at a boundary are the same.
+        DeviceError: This machine lacks the device.
+        TrainingError: Memory ran out, or a loss was not finite.
+        CorruptFileError: The training set is damaged.
     """
     from recommender.features.training_set import TrainingSet
 
     cls = ranker_class(ranker)
+    given = settings.training.rankers.get(ranker, {})
+    config = cls.Config.parse(given, owner=ranker)
     data = TrainingSet.open(training_set)
     moments = boundaries(data, settings)
     identity = {
         "data_hash": data.data_hash,
         "training_hash": training_hash(settings, ranker),
         "ranker": ranker,
-        "code_version": code_version(),
+        "code_version": training_code(ranker),
         "boundaries": {fit: moment.isoformat() for fit, moment in moments.items()},
     }
     finished = _finished(output, identity)
@@ -81,7 +96,7 @@ def train(
     places: dict[str, Path] = {}
     seconds: dict[str, float] = {}
     pairs: dict[str, int] = {}
-    earlier: Ranker | None = None
+    earlier: Ranker[Any] | None = None
     for fit, moment in moments.items():
         place = checkpoint_folder(settings.home, ranker, data, settings, moment, earlier=bool(earlier))
         fit_started = time.perf_counter()
@@ -92,61 +107,79 @@ def train(
                 device=settings.training.device,
                 checkpoints=place,
                 checkpoint_every_s=settings.training.checkpoint_every_s,
-                progress=say and lines(say),
+                progress=log_progress(ranker=ranker, fit=fit),
             )
-            made = fit_at(cls, data, moment, settings.training.rankers.get(ranker, {}), context, earlier=earlier)
+            made = fit_at(cls, data, moment, config, context, earlier=earlier)
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
             for steps in list(place.rglob(STEPS)):
                 shutil.rmtree(steps, ignore_errors=True)
         earlier = bundle.load(place / "bundle")
         seconds[fit] = round(time.perf_counter() - fit_started, 3)
         places[fit] = place
-        if say is not None:
-            say(f"{ranker}: fit {fit} on {pairs[fit]:,} pairs before {moment.isoformat()} in {seconds[fit]:.1f} s")
+        log.info(
+            "fit finished",
+            ranker=ranker,
+            fit=fit,
+            pairs=pairs[fit],
+            boundary=moment.isoformat(),
+            seconds=seconds[fit],
+        )
     known = {
         **identity,
         "seed": settings.training.seed,
         "device": settings.training.device,
-        "config": settings.training.rankers.get(ranker, {}),
+        "config": given,
         "seconds": {**seconds, "all": round(time.perf_counter() - started, 3)},
         "pairs": pairs,
         "versions": _versions(),
     }
-    with whole_folder(output) as folder:
-        for fit, place in places.items():
-            shutil.copytree(place / "bundle", folder / "fits" / fit)
-            for log in place.rglob(PROGRESS):
-                part = log.parent.relative_to(place)
-                copied = (folder / "progress" / fit / part).with_suffix(".jsonl")
-                copied.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(log, copied)
-        write_text(folder / "lineage.json", json.dumps(known, indent=1, sort_keys=True))
+    _write_output(output, places, known)
     return TrainResult(output, known, _metrics(known))
 
 
+def _write_output(output: Path, places: Mapping[str, Path], lineage: Mapping[str, Any]) -> None:
+    """Copy each fit's bundle and curves from where it was made, and write the lineage beside them."""
+    with whole_folder(output) as folder:
+        for fit, place in places.items():
+            shutil.copytree(place / "bundle", folder / "fits" / fit)
+            for curve in place.rglob(PROGRESS):
+                part = curve.parent.relative_to(place)
+                copied = (folder / "progress" / fit / part).with_suffix(".jsonl")
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(curve, copied)
+        write_text(folder / "lineage.json", json.dumps(lineage, indent=1, sort_keys=True))
+
+
 def fit_at(
-    cls: type[Ranker],
+    cls: type[Ranker[Any]],
     data: "TrainingSet",
     moment: datetime,
-    config: dict[str, Any],
+    config: Hyperparameters,
     context: FitContext,
     *,
-    earlier: Ranker | None = None,
-) -> Ranker:
-    """Fit on what was known at `moment`. `earlier`: the same ranker fitted at an earlier boundary.
+    earlier: Ranker[Any] | None = None,
+) -> Ranker[Any]:
+    """Fit on what was known at `moment`.
+
+    Args:
+        cls: Class of the ranker.
+        data: The training set.
+        moment: Boundary of the fit.
+        config: Instance of `cls.Config`.
+        context: Seed, device, checkpoints and progress.
+        earlier: The same ranker fitted at an earlier boundary.
 
     Raises:
-        SettingsError: a dial in `config` is none of the ranker's, or cannot have that value.
-        PeriodError: no pair was decided before it.
-        TrainingError: as the ranker's fit, or memory did not suffice.
+        PeriodError: No pair was decided before `moment`.
+        LabelError, DeviceError: As `Ranker.fit`.
+        TrainingError: As `Ranker.fit`, or memory ran out.
     """
     from recommender.engine.guard import enough_memory
 
-    check_dials(cls.name, cls.defaults(), config)
     mask = data.decided_in(None, moment)
     if not mask.any():
         raise PeriodError(
-            f"no pair was decided before {moment.isoformat()}: nothing to train on. Move the boundary later."
+            f"no pair was decided before {moment.isoformat()}, so nothing can be trained on. Move the boundary later."
         )
     with enough_memory(cls.name, context.device):
         return cls.fit(
@@ -159,18 +192,31 @@ def fit_at(
         )
 
 
+CODE_OF_TRAINING = ("recommender.training.train", "recommender.features.build", "recommender.features.training_set")
+"""Modules from which everything is reached that turns tables into a training set and a training set into a bundle."""
+
+
+def training_code(ranker: str) -> str:
+    """Identity of the code that can change a trained `ranker`: features, training set, engine, its own modules."""
+    return code_identity(*CODE_OF_TRAINING, *ranker_modules(ranker))
+
+
 def training_hash(settings: Settings, ranker: str) -> str:
-    """Identity of every setting that changes a trained `ranker`: not paths, ports, threads or other rankers' hyperparameters."""
+    """Hash of the settings that change a trained `ranker`: its hyperparameters as configured, seed, device and time.
+
+    Defaults that are left out are not part of it, and neither are paths, ports, threads or other rankers'
+    hyperparameters.
+    """
     training = settings.training
     own = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
     return digest(own, settings.time.model_dump(mode="json"))
 
 
 def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
-    """The moments of the fits, UTC, in order: what the settings say, or chosen from the pairs as the evaluation does.
+    """Moments of the fits, UTC and in order, from the settings or chosen from the pairs as the evaluation does.
 
     Raises:
-        PeriodError: they are out of order, or the pairs do not afford a choice.
+        PeriodError: They are out of order, or there are too few pairs to choose from.
     """
     from recommender.datasets.moments import moment
     from recommender.datasets.periods import Pairs, choose
@@ -185,7 +231,7 @@ def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
     if not gate_from < test_from <= now:
         raise PeriodError(
             f"periods out of order: gate_from {gate_from.isoformat()}, test_from {test_from.isoformat()}, as_of "
-            f"{now.isoformat()}. Change `time` in the settings or leave gate_from and test_from out."
+            f"{now.isoformat()}. Change [time] in the settings, or leave out gate_from and test_from."
         )
     return {"gate": gate_from, "test": test_from, "live": now}
 
@@ -193,13 +239,14 @@ def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
 def checkpoint_folder(
     home: Path, ranker: str, data: "TrainingSet", settings: Settings, moment: datetime, *, earlier: bool
 ) -> Path:
-    """Where a fit's work lies: named by everything that decides its weights, never by the step that does it."""
+    """Folder of a fit's work, named by everything that decides its weights and never by the step that runs it."""
     from recommender.engine.precision import cpu_has_units
 
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
-    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, code_version())
+    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
-    return home / "checkpoints" / f"{ranker}-{digest(inputs, moments)[:16]}"
+    # 16 hexadecimal digits (64 bits): no two fits of one home will share a name.
+    return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:16]}")
 
 
 def _is_finished(folder: Path) -> bool:
@@ -231,7 +278,7 @@ def _finished(output: Path, identity: dict[str, Any]) -> TrainResult | None:
 def _metrics(known: dict[str, Any]) -> dict[str, float]:
     seconds = {f"seconds_{fit}": float(value) for fit, value in known["seconds"].items()}
     pairs = {f"pairs_{fit}": float(value) for fit, value in known["pairs"].items()}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts it in KiB
     return {**seconds, **pairs, "peak_memory_mb": round(peak, 1)}
 
 

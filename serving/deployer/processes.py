@@ -1,4 +1,4 @@
-"""Processes that serving starts: each leads a group of its own, has a pid file, and leaves nothing behind when it is stopped."""
+"""Background processes of `recommender serve`: each leads its own process group and has a pid file."""
 
 import json
 import os
@@ -11,11 +11,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recommender.errors import ServingError
+from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
+
+PATIENCE_S = 10.0
+"""Seconds between SIGTERM and SIGKILL, unless a caller knows better."""
+STRAGGLERS_S = 2.0
+"""Seconds that workers get to end by themselves once their leader has ended."""
+POLL_S = 0.02
+"""Seconds between looks at processes that are about to end."""
+_STATE_FIELD, _GROUP_FIELD, _START_FIELD = 0, 2, 19
+"""Places in /proc/<pid>/stat behind the command's name: state, process group, start time in clock ticks (proc(5))."""
 
 
 def require_free(host: str, port: int, what: str, key: str) -> None:
-    """Raise a ServingError that names the port if something listens there already."""
+    """Check that nothing listens at an address yet.
+
+    Args:
+        host: The address.
+        port: The port.
+        what: What is to listen there, for the message.
+        key: The setting of `serving` that chooses the port.
+
+    Raises:
+        ServingError: The port is in use; names it and the setting.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -24,47 +44,59 @@ def require_free(host: str, port: int, what: str, key: str) -> None:
         except OSError as error:
             raise ServingError(
                 f"{what} cannot listen on {host}:{port}: {error.strerror or error}. Stop what uses the port "
-                f"(`recommender stop` if it is ours) or choose another: RECOMMENDER__SERVING__{key.upper()}=…"
+                f"(`recommender stop` if it is this endpoint) or choose another: RECOMMENDER__SERVING__{key.upper()}=…"
             ) from None
 
 
 @dataclass(frozen=True)
 class Running:
-    """A process group by its leader. `started`: the kernel's start time, so that a reused pid is never ours."""
+    """A process group, by its leader."""
 
     pid: int
     started: int
+    """The leader's start time as the kernel tells it, so that another process with a reused pid is not taken for it."""
     pid_file: Path
 
+    @property
+    def name(self) -> str:
+        """What runs: "gateway" or "torchserve"."""
+        return self.pid_file.stem
+
     def alive(self) -> bool:
+        """Whether the leader still runs."""
         return _started(self.pid) == self.started
 
-    def stop(self, *, patience_s: float = 10.0) -> None:
-        """End the whole group: SIGTERM, and SIGKILL for what is left after `patience_s`."""
+    def stop(self, *, patience_s: float = PATIENCE_S) -> None:
+        """End the whole group: SIGTERM, and after `patience_s` SIGKILL for what is left."""
         if self.alive():
             _signal(self.pid, signal.SIGTERM)
             deadline = time.monotonic() + patience_s
             while self.alive() and time.monotonic() < deadline:
                 _reap(self.pid)
-                time.sleep(0.02)
-        # A worker that outlived its leader is still in the group; a group of this number without it is no one else's:
-        # the kernel does not reuse a pid while it names a group.
-        deadline = time.monotonic() + 2
+                time.sleep(POLL_S)
+        # Workers that outlive their leader stay in its group. The kernel does not reuse a pid while a group has it as
+        # its number, so the group cannot be anyone else's.
+        deadline = time.monotonic() + STRAGGLERS_S
         while _members(self.pid) and time.monotonic() < deadline and not self.alive():
-            time.sleep(0.02)
-        _signal(self.pid, signal.SIGKILL) if _members(self.pid) else None
+            time.sleep(POLL_S)
+        if _members(self.pid):
+            _signal(self.pid, signal.SIGKILL)
         while _members(self.pid):
             _reap(self.pid)
-            time.sleep(0.02)
+            time.sleep(POLL_S)
         self.pid_file.unlink(missing_ok=True)
 
 
 def start(
-    command: Sequence[str], *, environment: Mapping[str, str], log: Path, pid_file: Path, folder: Path
+    command: Sequence[str], *, name: str, state: ServingState, environment: Mapping[str, str], folder: Path
 ) -> Running:
-    """Start a process as leader of its own session, its output appended to `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    """Start a process as leader of its own session.
+
+    What it prints is appended to `state.output(name)`. Its structured log, which it writes itself, is `state.log(name)`.
+    """
+    output_file, pid_file = state.output(name), state.pid_file(name)
+    output_file.parent.mkdir(parents=True, exist_ok=True)
+    with output_file.open("ab") as output:
         process = subprocess.Popen(
             command,
             env=dict(environment),
@@ -74,7 +106,8 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    process.returncode = 0  # its exit is read by `stop`, in whichever process that happens; no warning at collection
+    # `stop`, perhaps in another process, waits for it; without this, collecting `process` would warn.
+    process.returncode = 0
     started = _started(process.pid)
     write_text(pid_file, json.dumps({"pid": process.pid, "started": started}))
     return Running(process.pid, started or 0, pid_file)
@@ -87,22 +120,34 @@ def find(pid_file: Path) -> Running | None:
 
 
 def known(pid_file: Path) -> Running | None:
-    """The process that a pid file names, whether it runs or ended by itself; None: it was stopped, or never started."""
+    """The process that a pid file names, even if it ended by itself, or None if it was stopped or never started.
+
+    Raises:
+        ServingError: The file does not hold a process; names it.
+    """
     try:
         named = json.loads(pid_file.read_text(encoding="utf-8"))
         return Running(int(named["pid"]), int(named["started"]), pid_file)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        raise ServingError(f"{pid_file}: not a pid file; find the process yourself and delete the file") from None
+        raise ServingError(f"{pid_file}: not a pid file; stop the process by hand and delete the file") from None
 
 
-def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, for an error message."""
+def last_lines(state: ServingState, name: str, lines: int = 15) -> str:
+    """The end of a process's log and of what else it printed, with the files' names, for an error message."""
+    files = (state.log(name), state.output(name))
+    ends = {file: end for file in files if (end := _tail(file, lines))}
+    if not ends:
+        return f"{files[0]} is empty"
+    return "\n".join(f"{file} ends with:\n{end}" for file, end in ends.items())
+
+
+def _tail(log: Path, lines: int) -> str:
     try:
         return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
     except OSError:
-        return f"({log} is empty)"
+        return ""
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -110,12 +155,14 @@ def _stat(pid: int) -> list[str] | None:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+    # The command's name stands in parentheses and may itself hold spaces and parentheses.
     return text.rpartition(")")[2].split()
 
 
 def _started(pid: int) -> int | None:
+    """The start time of a process, or None if it ended, also when nothing has waited for it yet (a zombie)."""
     fields = _stat(pid)
-    return None if fields is None or fields[0] == "Z" else int(fields[19])
+    return None if fields is None or fields[_STATE_FIELD] == "Z" else int(fields[_START_FIELD])
 
 
 def _members(group: int) -> list[int]:
@@ -123,7 +170,7 @@ def _members(group: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             fields = _stat(int(entry.name))
-            if fields is not None and fields[0] != "Z" and int(fields[2]) == group:
+            if fields is not None and fields[_STATE_FIELD] != "Z" and int(fields[_GROUP_FIELD]) == group:
                 found.append(int(entry.name))
     return found
 

@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client for one TorchServe: kept connections, one write a request, no copies of the answer.
+"""A small HTTP/1.1 client for one TorchServe: kept connections, one write per request, no copies of the answer.
 
-General clients spend more on a request than TorchServe spends on a no-op; this one knows that it posts a body and gets one
-back with a Content-Length.
+General clients spend more on a request than TorchServe spends on a no-op. This one only posts a body and reads an
+answer that has a Content-Length.
 """
 
 import asyncio
@@ -10,9 +10,19 @@ from typing import cast
 
 import httptools
 
+MAX_IDLE = 64
+"""Connections kept for the next request. Chosen by hand, well above the requests that one gateway has in flight."""
+
 
 class InferenceError(Exception):
-    """TorchServe is away, or what it says is no answer."""
+    """TorchServe is away, or its answer is not HTTP."""
+
+
+class Stale(InferenceError):
+    """A kept connection had been closed by the other side before it took the request."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection was closed before an answer began")
 
 
 class _Connection(asyncio.Protocol):
@@ -27,7 +37,7 @@ class _Connection(asyncio.Protocol):
         self._begun = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def data_received(self, data: bytes) -> None:
         self._begun = True
@@ -66,26 +76,22 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(error)
 
 
-class Stale(InferenceError):
-    """A kept connection had been closed by the other side before it took the request."""
-
-    def __init__(self) -> None:
-        super().__init__("the connection was closed before an answer began")
-
-
 class InferenceClient:
-    """Posts to `host:port` over kept connections. Cancelling a call closes its connection, so no answer is ever mixed up."""
+    """Posts to `host:port` over kept connections.
 
-    def __init__(self, host: str, port: int, *, max_idle: int = 64) -> None:
-        self._host, self._port, self._max_idle = host, port, max_idle
+    Cancelling a call closes its connection, so that no later request reads its answer.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
         self._idle: deque[_Connection] = deque()
         self._fixed = f" HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: ".encode()
 
     async def post(self, path: str, body: bytes, *, content_type: bytes = b"application/json") -> tuple[int, bytes]:
-        """Status and body of the answer. The caller gives the time-out.
+        """Post a body and return status and body of the answer, for as long as the caller lets it take.
 
         Raises:
-            InferenceError: no connection, or it broke.
+            InferenceError: There is no connection, or it broke; names host and port or what happened.
         """
         head = b"POST %b%b%b\r\nContent-Length: %d\r\n\r\n" % (path.encode(), self._fixed, content_type, len(body))
         while self._idle:
@@ -94,7 +100,7 @@ class InferenceClient:
                 try:
                     return await self._ask(connection, head, body)
                 except Stale:
-                    continue  # a prediction changes nothing, so it may be asked again
+                    continue  # a prediction changes nothing, so it may be asked for again
         return await self._ask(await self._connect(), head, body)
 
     async def _connect(self) -> _Connection:
@@ -110,12 +116,13 @@ class InferenceClient:
         except BaseException:
             connection.close()
             raise
-        if connection.closed or len(self._idle) >= self._max_idle:
+        if connection.closed or len(self._idle) >= MAX_IDLE:
             connection.close()
         else:
             self._idle.append(connection)
         return answer
 
     def close(self) -> None:
+        """Close the kept connections."""
         while self._idle:
             self._idle.pop().close()

@@ -1,64 +1,73 @@
-"""The TorchServe handler: one user's campaigns a request, from the gateway's words and features or from plain JSON.
+"""TorchServe handler: one user's campaigns per request, from the gateway's body (`serving.wire`) or from plain JSON.
 
-Duck-typed: TorchServe wants a module with one class that has `initialize` and `handle`; nothing here imports it. A request that
-cannot be answered gets a status of its own and never touches its neighbours in the batch.
+TorchServe wants a module with one class that has `initialize` and `handle`; nothing here imports TorchServe. A request
+that cannot be answered gets a status of its own and does not affect the other requests of its batch.
 """
 
 import gc
 import json
 import logging
+import sys
 import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
+from recommender import logs
 from recommender.errors import FeatureStoreError, RecommenderError
-from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user
-from recommender.matching.examples import Shopper, pack_history
+from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.models.campaign.ranker import Ranker
-from recommender.policies.exploration import Exploration
 from recommender.registry import bundle
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from serving import config, wire
-from serving.api import DirectRequest, Invalid, Problem, parse
+from serving.answer import POPULAR, Ranking
 from serving.archive import BUNDLE
 from serving.clock import iso, to_us
-from serving.feature_client import FeatureClient
+from serving.online_store.client import OnlineStoreClient
+from serving.request import DirectRequest, InvalidRequest, Problem, ScoringRequest, parse
 from serving.shop import Shop, ShopFollower
-from serving.worker.scoring import Question, answer
+from serving.worker.probe import user_without_features
+from serving.worker.scoring import features_document, score
 
-logger = logging.getLogger(__name__)
+log = logs.get(__name__)
 FOLLOW_S = 0.5
+"""Seconds between looks at the catalogue's folder. A look is one `stat`."""
+METRICS_MARK = "[METRICS]"
+"""TorchServe parses the lines of its workers that begin with this, so they are not written as JSON."""
 
 
 class CampaignRankerHandler:
     """Serves one version: the bundle of its archive, over the shop's present catalogue."""
 
     def initialize(self, context: Any) -> None:
-        """Load and verify the bundle; a damaged one keeps the worker from becoming READY.
+        """Verify and load the bundle, where an error keeps the worker from becoming READY.
 
         Raises:
-            CorruptFileError, BundleError: naming what is wrong with the bundle.
+            CorruptFileError: A file of the bundle is missing, truncated or altered; names it.
+            BundleError: This version cannot load the bundle; says why.
         """
+        # TorchServe writes what a worker prints to its log file.
+        logs.configure(process="worker", stream=sys.stdout, verbatim=METRICS_MARK)
+        logging.getLogger("ts").setLevel(logging.INFO)  # the level at which it writes its metrics
         folder = Path(context.system_properties["model_dir"]) / BUNDLE
         self.settings: Settings = config.of_environment()
         self.version = str(context.manifest["model"]["modelVersion"])
-        self.ranker: Ranker = bundle.load(folder)
+        self.ranker: Ranker[Any] = bundle.load(folder)
         self.shops = ShopFollower(self.settings)
-        self.features = FeatureClient.open(self.settings)
+        self.online_store = OnlineStoreClient.open(self.settings)
         self.layouts: dict[bytes, tuple[str, ...]] = {}
         threading.Thread(target=self._follow, name="catalogue", daemon=True).start()
-        # What was loaded stays for good: the collector need not walk over it in the middle of a request.
+        # What was loaded stays for good, so the collector need not walk over it in the middle of a request.
         gc.collect()
         gc.freeze()
-        logger.info("%s serves %s", type(self.ranker).__name__, self.version)
+        log.info("worker ready", ranker=type(self.ranker).__name__, model_version=self.version)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answer a batch: one JSON document and one HTTP status an item."""
+        """Answer a batch: one JSON document and one HTTP status per item."""
         answers = []
         for place, item in enumerate(data):
             status, document = self._one(item)
@@ -72,61 +81,68 @@ class CampaignRankerHandler:
             body = item.get("body", item.get("data", b""))
             content = bytes(body) if isinstance(body, bytes | bytearray) else _encoded(body)
             if content[:1] == wire.MAGIC:
-                question, packed = _decoded(content)
-                return 200, self._answer(question, self._unpacked(question.user_id, packed))
-            status, document = self._direct(parse(DirectRequest, content))
-            return status, {**document, "decision_recorded": False}
-        except Invalid as error:
+                asked, packed = _decoded(content)
+                return 200, self._ranked(asked, self._unpacked(asked.request.user_id, packed))
+            return 200, {**self._direct(parse(DirectRequest, content)), "decision_recorded": False}
+        except InvalidRequest as error:
             fields = [problem.model_dump() for problem in error.problems]
             return 400, {"error": "invalid_request", "message": str(error), "fields": fields}
         except RecommenderError as error:
+            log.warning("request not answered", problem=f"{type(error).__name__}: {error}")
             return 503, {"error": "unavailable", "message": f"{type(error).__name__}: {error}"}
-        except Exception as error:  # whatever it is, it is this item's and not its neighbours'
-            logger.exception("a request failed")
+        except Exception as error:  # whatever it is, it must not fail the other requests of the batch
+            log.exception("request failed")
             return 500, {"error": "internal", "message": type(error).__name__}
 
-    def _direct(self, request: DirectRequest) -> tuple[int, dict[str, Any]]:
-        question = Question(
-            user_id=request.user_id,
-            as_of_us=self._moment(request.as_of),
-            campaign_ids=request.campaign_ids,
-            num_campaigns=request.num_campaigns,
-            num_items=request.num_items,
-            return_features=request.return_features,
-        )
+    def _direct(self, request: DirectRequest) -> dict[str, Any]:
+        asked = ScoringRequest(request=request, as_of_us=self._moment(request.as_of))
         if request.probe:
-            return 200, self._answer(question, self._nobody(question))
+            return self._ranked(asked, self._user_without_features(asked), return_features=request.return_features)
         try:
-            shopper = self.features.read(request.user_id)
+            packed = self.online_store.read(request.user_id)
+            shopper = None if packed is None else self._unpacked(request.user_id, packed.content)
         except FeatureStoreError as error:
-            logger.warning("%s", error)
-            return 200, self._popular(question, degraded_reasons=["feature_store"])
+            log.warning("online store not read", problem=str(error))
+            return self._popular(asked, degraded_reasons=["feature_store"])
         if shopper is None:
-            return 200, self._popular(question, cold_start=True)
-        return 200, self._answer(question, shopper)
+            return self._popular(asked, cold_start=True)
+        return self._ranked(asked, shopper, return_features=request.return_features)
 
-    def _answer(self, question: Question, shopper: Shopper) -> dict[str, Any]:
-        found = answer(self.ranker, self._shop(), shopper, question)
-        return self._signed(question, found, feature_age_s=(question.as_of_us - shopper.feature_time_us) / 1e6)
+    def _ranked(self, asked: ScoringRequest, shopper: Shopper, *, return_features: bool = False) -> dict[str, Any]:
+        scored = score(self.ranker, self._shop(), shopper, asked)
+        age_s = (asked.as_of_us - shopper.feature_time_us) / 1e6
+        document = self._document(asked, scored.ranking, feature_age_s=age_s)
+        if return_features and scored.examples is not None:
+            document["features"] = features_document(scored.examples)
+        return document
 
-    def _popular(self, question: Question, **marks: Any) -> dict[str, Any]:
-        campaigns, dropped = self._shop().popular(
-            question.as_of_us, question.campaign_ids, question.num_campaigns, question.num_items
-        )
-        found = {"campaigns": campaigns, "dropped_campaign_ids": dropped, "model_version": "popular"}
-        return self._signed(question, found, feature_age_s=None, **marks)
+    def _popular(
+        self, asked: ScoringRequest, *, cold_start: bool = False, degraded_reasons: list[str] | None = None
+    ) -> dict[str, Any]:
+        found = self._shop().popular(asked)
+        document = self._document(asked, found, cold_start=cold_start, degraded_reasons=degraded_reasons)
+        return {**document, "model_version": POPULAR}
 
-    def _signed(self, question: Question, found: dict[str, Any], **marks: Any) -> dict[str, Any]:
-        reasons = marks.pop("degraded_reasons", [])
-        return {
+    def _document(
+        self,
+        asked: ScoringRequest,
+        ranking: Ranking,
+        *,
+        feature_age_s: float | None = None,
+        cold_start: bool = False,
+        degraded_reasons: list[str] | None = None,
+    ) -> dict[str, Any]:
+        document = {
             "model_version": self.version,
-            "as_of": iso(question.as_of_us),
-            "cold_start": False,
-            "degraded": bool(reasons),
-            "degraded_reasons": reasons,
-            **marks,
-            **found,
+            "as_of": iso(asked.as_of_us),
+            "cold_start": cold_start,
+            "degraded": bool(degraded_reasons),
+            "degraded_reasons": degraded_reasons or [],
+            "feature_age_s": feature_age_s,
+            "campaigns": ranking.campaigns,
+            "dropped_campaign_ids": ranking.dropped_campaign_ids,
         }
+        return document if ranking.exploration is None else {**document, "exploration": ranking.exploration}
 
     def _shop(self) -> Shop:
         shop = self.shops.current or self.shops.refresh()
@@ -134,17 +150,18 @@ class CampaignRankerHandler:
             raise FeatureStoreError(f"no catalogue: {self.shops.problem}")
         return shop
 
-    def _unpacked(self, user_id: str, packed: bytes) -> Shopper:
+    def _unpacked(self, user_id: str, content: bytes) -> Shopper:
         try:
-            return unpack(user_id, packed, self.layouts)
+            return unpack(user_id, content, self.layouts)
         except FeatureStoreError:
-            self.layouts = ServingSchema.load(self.settings.home / "feature_store").by_layout()
-            return unpack(user_id, packed, self.layouts)
+            # Perhaps a layout that a run has begun to write since the schema was read.
+            self.layouts = ServingSchema.load(Home.of(self.settings).feature_store.root).by_layout()
+            return unpack(user_id, content, self.layouts)
 
-    def _nobody(self, question: Question) -> Shopper:
-        """A user of whom nothing is known, in the layout that the store holds now."""
-        names = ServingSchema.load(self.settings.home / "feature_store").layouts[0]
-        return nobody(names, self._shop().catalogue.taxonomy_version, question.as_of_us)
+    def _user_without_features(self, asked: ScoringRequest) -> Shopper:
+        """A user without features, in the layout that the store holds now."""
+        names = ServingSchema.load(Home.of(self.settings).feature_store.root).layouts[0]
+        return user_without_features(names, self._shop().catalogue.taxonomy_version, asked.as_of_us)
 
     def _moment(self, as_of: str | None) -> int:
         if as_of is None:
@@ -152,14 +169,14 @@ class CampaignRankerHandler:
         try:
             moment = datetime.fromisoformat(as_of)
         except ValueError:
-            raise Invalid([Problem(field="as_of", problem="not a moment in ISO 8601")]) from None
+            raise _invalid("as_of", "not a moment in ISO 8601") from None
         if moment.tzinfo is None:
-            raise Invalid([Problem(field="as_of", problem="a moment needs a zone: 2017-12-31T00:00:00-05:00")])
+            raise _invalid("as_of", "a moment needs a zone: 2017-12-31T00:00:00-05:00")
         us = to_us(moment)
         try:
             iso(us)
         except (ValueError, OverflowError):
-            raise Invalid([Problem(field="as_of", problem="not a moment of the years 1 to 9999, UTC")]) from None
+            raise _invalid("as_of", "not a moment of the years 1 to 9999, UTC") from None
         return us
 
     def _follow(self) -> None:
@@ -168,41 +185,21 @@ class CampaignRankerHandler:
             self.shops.refresh()
 
 
-def _decoded(content: bytes) -> tuple[Question, bytes]:
-    """The question and the packed features of a body of the gateway."""
+def _decoded(content: bytes) -> tuple[ScoringRequest, bytes]:
+    """The request and the packed features of a body of the gateway."""
     try:
-        words, packed = wire.decode(content)
-        explores = words.pop("exploration", None)
-        return Question(**words, exploration=None if explores is None else Exploration(**explores)), packed
-    except (ValueError, TypeError) as error:
-        raise Invalid([Problem(field="body", problem=str(error))]) from None
+        return wire.decode(content)
+    except ValueError as error:
+        raise _invalid("body", str(error)) from None
 
 
 def _encoded(body: object) -> bytes:
-    """The bytes of a body that someone decoded before us (TorchServe does, unless its configuration says no)."""
+    """The bytes of a body that was decoded before us (TorchServe does that unless its configuration forbids it)."""
     try:
         return json.dumps(body).encode("utf-8", "surrogatepass")
     except (TypeError, ValueError) as error:
-        raise Invalid([Problem(field="body", problem=str(error))]) from None
+        raise _invalid("body", str(error)) from None
 
 
-def nobody(names: tuple[str, ...], taxonomy: str, moment_us: int) -> Shopper:
-    """A user without a portrait, a purchase or a campaign: what a probe is scored with."""
-    none, axes = np.zeros(0, dtype=np.int32), range(len(AXES))
-    user = UserAffinity(
-        months=0.0,
-        values=tuple(none for _ in axes),
-        counts=tuple(np.zeros((len(MEASURES), 0), dtype=np.uint16) for _ in axes),
-        cents=tuple(none.astype(np.uint32) for _ in axes),
-        types=none.astype(np.uint32),
-        targeted=none.astype(np.uint16),
-        redeemed=none.astype(np.uint16),
-    )
-    return Shopper(
-        user_id="",
-        portrait_P=np.full(len(names), np.nan, dtype=np.float32),
-        portrait_names=names,
-        affinity=pack_user(user, taxonomy),
-        history=pack_history(none.astype(np.int64), none.astype(np.float32), none, none, taxonomy),
-        feature_time_us=moment_us,
-    )
+def _invalid(field: str, problem: str) -> InvalidRequest:
+    return InvalidRequest([Problem(field=field, problem=problem)])

@@ -1,15 +1,15 @@
-"""From one user's features to ranked, explained campaigns: build, score, rank, explain. Knows no TorchServe.
+"""From one user's features to ranked, explained campaigns, without knowing TorchServe.
 
-Shapes: N candidates · F features.
+Shapes: N candidates, F features.
 """
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recommender.errors import ServingError
 from recommender.matching.affinity import AXES, unpack_user
@@ -17,88 +17,102 @@ from recommender.matching.examples import Examples, Shopper, build
 from recommender.matching.item_choice import rank_items
 from recommender.matching.reasons import FeatureGroups, popularity_reason, reasons
 from recommender.models.campaign.ranker import Ranker
-from recommender.policies.exploration import Exploration, explore
+from recommender.policies.exploration import explore
+from serving.answer import Campaign, Ranking
+from serving.request import ScoringRequest
 from serving.shop import Shop
 
 _PRODUCT = AXES.index("product")
+_FEATURE_SETS = 8
+"""How many sets of feature names keep their grouping. A worker serves one ranker, so one is in use at a time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A validated request for one user."""
+@dataclass(frozen=True)
+class Scored:
+    """A model's ranking, and the examples that the ranker received (None: no campaign was a candidate)."""
 
-    user_id: str
-    as_of_us: int
-    campaign_ids: Sequence[str] | None = None
-    num_campaigns: int = 10
-    num_items: int = 5
-    return_features: bool = False
-    exploration: Exploration | None = None
-    """None: the order is the ranker's alone."""
+    ranking: Ranking
+    examples: Examples | None
 
 
-def answer(ranker: Ranker, shop: Shop, shopper: Shopper, question: Question) -> dict[str, Any]:
-    """The ranked campaigns of one user.
+def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringRequest) -> Scored:
+    """Rank the candidates of one request for one user.
 
     Raises:
-        FeatureStoreError: the user's features are damaged or speak of another taxonomy than `shop`'s.
-        BundleError: they are not the features that the ranker was trained on.
-        ServingError: the ranker gave a score that is no number.
+        FeatureStoreError: The user's features are damaged or refer to another taxonomy than the shop's catalogue.
+        BundleError: They are not the features that the ranker was trained on.
+        ServingError: The ranker returned NaN or Inf; names the campaign.
     """
-    rows, dropped = shop.candidates(question.as_of_us, question.campaign_ids)
-    found: dict[str, Any] = {"campaigns": [], "dropped_campaign_ids": dropped}
+    rows, dropped = shop.candidates(asked)
     if len(rows) == 0:
-        return found
+        return Scored(Ranking([], dropped), None)
     users = np.zeros(len(rows), dtype=np.int32)
-    examples = build([shopper], users, rows, shop.catalogue, np.full(len(rows), question.as_of_us, dtype=np.int64))
+    examples = build([shopper], users, rows, shop.catalogue, np.full(len(rows), asked.as_of_us, dtype=np.int64))
     score_N = ranker.score(examples).redeem_N
     if not np.isfinite(score_N).all():
         row = int(rows[~np.isfinite(score_N)][0])
-        raise ServingError(f"the ranker's score of {shop.catalogue.campaign_ids[row]} is no number")
-    # `rows` come most popular first, so equal scores (a ranker that knows only types) keep the popular order.
-    top = np.argsort(-score_N, kind="stable")[: question.num_campaigns]
-    if question.exploration is not None:
-        explored = explore(score_N, question.user_id, question.exploration)
-        top = explored.order_N[: question.num_campaigns]
-        found["exploration"] = explored.record(len(top))
+        raise ServingError(
+            f"{type(ranker).__name__} returned NaN or Inf for campaign {shop.catalogue.campaign_ids[row]};"
+            " check its bundle"
+        )
+    # `rows` come most popular first, so equal scores (a ranker that knows only campaign types) keep the popular order.
+    top = np.argsort(-score_N, kind="stable")[: asked.request.num_campaigns]
+    exploration = None
+    if asked.exploration is not None:
+        explored = explore(score_N, asked.request.user_id, asked.exploration)
+        top = explored.order_N[: asked.request.num_campaigns]
+        exploration = explored.record(len(top))
+    campaigns = _explained(ranker, shop, shopper, asked, examples, score_N, top.tolist())
+    return Scored(Ranking(campaigns, dropped, exploration), examples)
+
+
+def _explained(
+    ranker: Ranker[Any],
+    shop: Shop,
+    shopper: Shopper,
+    asked: ScoringRequest,
+    examples: Examples,
+    score_N: NDArray[np.float32],
+    top: list[int],
+) -> list[Campaign]:
+    """The campaigns at `top` (places among the candidates), with the items to show and the reasons."""
     user = unpack_user(shopper.affinity, shop.catalogue.taxonomy_version)
+    rows = examples.campaigns_N
+    # In ascending order, as `build` lays them out: both then use the same incidence that the catalogue keeps.
     laid_out = np.sort(rows)
     incidence, columns_N = shop.catalogue.incidence(laid_out), np.searchsorted(laid_out, rows)
-    for pair, weights in zip(top.tolist(), _weights(ranker, examples, top.tolist()), strict=True):
-        row = int(rows[pair])
-        column = int(columns_N[pair])
-        ranked = rank_items(
-            user, shop.catalogue, row, question.num_items, present_v=incidence.present[_PRODUCT][:, column]
-        )
+    campaigns = []
+    for place, weights in zip(top, _weights(ranker, examples, top), strict=True):
+        row, column = int(rows[place]), int(columns_N[place])
+        present_v = incidence.present[_PRODUCT][:, column]
+        ranked = rank_items(user, shop.catalogue, row, asked.request.num_items, present_v=present_v)
         items = [shop.item(item, why) for item, why in ranked]
-        why = reasons(user, incidence, column, weights=weights)
-        why = why or [popularity_reason(shop.catalogue, row)]
-        found["campaigns"].append(shop.campaign(row, float(score_N[pair]), items, why))
-    if question.return_features:
-        found["features"] = _features(examples)
-    return found
+        why = reasons(user, incidence, column, weights=weights) or [popularity_reason(shop.catalogue, row)]
+        campaigns.append(shop.campaign(row, float(score_N[place]), items, why))
+    return campaigns
 
 
-def _weights(ranker: Ranker, examples: Examples, pairs: list[int]) -> list[dict[str, float] | None]:
+def _weights(ranker: Ranker[Any], examples: Examples, places: list[int]) -> list[dict[str, float] | None]:
+    """What each group of features contributed to each pair's score, or None where the ranker cannot tell."""
     chosen = replace(
         examples,
-        campaigns_N=examples.campaigns_N[pairs],
-        users_N=examples.users_N[pairs],
-        features_NF=examples.features_NF[pairs],
+        campaigns_N=examples.campaigns_N[places],
+        users_N=examples.users_N[places],
+        features_NF=examples.features_NF[places],
     )
     contributions_NF = ranker.contributions(chosen)
     if contributions_NF is None:
-        return [None] * len(pairs)
+        return [None] * len(places)
     groups = _groups(examples.feature_names)
     return [groups.weights(contributions_F) for contributions_F in contributions_NF]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=_FEATURE_SETS)
 def _groups(feature_names: tuple[str, ...]) -> FeatureGroups:
     return FeatureGroups.of(feature_names)
 
 
-def _features(examples: Examples) -> dict[str, Any]:
+def features_document(examples: Examples) -> dict[str, Any]:
     """The features as the ranker received them, bit for bit: float32, little-endian, row by row."""
     return {
         "campaign_ids": [examples.catalogue.campaign_ids[row] for row in examples.campaigns_N.tolist()],

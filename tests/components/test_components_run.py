@@ -18,13 +18,19 @@ from components.gate import gate
 from components.hold import hold
 from components.ingest import ingest
 from components.materialise import materialise
-from components.package import package
+from components.publish_evaluation import publish_evaluation
+from components.publish_training_set import publish_training_set
 from components.register import register
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
 from recommender.datasets.tables import open_tables
+from recommender.evaluation.document import Evaluation
+from recommender.features.training_set import TrainingSet
 from recommender.registry import Registry
+from recommender.report.last_run import LastRun
 from recommender.settings import Settings, SourceSettings, TrainingSettings
+from recommender.storage.home import Home
+from recommender.storage.published import origin_of, published_training_set
 
 CODE = "test"
 SMALL = {"num_users": 400, "num_items": 120, "num_campaigns": 20, "num_categories": 8, "days": 240}
@@ -75,6 +81,8 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     build_features.python_func(**key, tables=tables, features=features)
     stored = materialise.python_func(settings=text, data_hash=clean_hash, features=features)
     build_training_set.python_func(**key, features=features, tables=tables, training_set=training_set)
+    from_run = {"settings": text, "run": "run-1", "data_hash": clean_hash}
+    publish_training_set.python_func(**from_run, training_set=training_set, validation_page=page)
     fits = {}
     for ranker in ("popularity", "logistic"):
         model, metrics = made(dsl.Model, f"fits-{ranker}"), made(dsl.Metrics, f"trained-{ranker}")
@@ -97,6 +105,13 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     judged = gate.python_func(
         settings=text, challenger=challenger, evaluation=outputs["evaluation"], note=note, verdict=verdict
     )
+    publish_evaluation.python_func(
+        **from_run,
+        evaluation=outputs["evaluation"],
+        verdict=verdict,
+        evaluation_page=outputs["page"],
+        training_page=curves,
+    )
     return SimpleNamespace(**locals())
 
 
@@ -117,7 +132,7 @@ def test_validate_data_writes_clean_tables_and_a_page_that_loads_nothing(way: Si
 def test_build_features_and_materialise_fill_the_home(way: SimpleNamespace) -> None:
     assert (Path(way.features.path) / "users.parquet").is_file()
     assert way.stored == way.clean_hash
-    assert (way.shop.settings.home / "catalogue" / "manifest.json").is_file()
+    assert (Home.of(way.shop.settings).catalogue / "manifest.json").is_file()
 
 
 def test_train_ranker_writes_fits_and_logs_its_figures(way: SimpleNamespace) -> None:
@@ -149,16 +164,28 @@ def test_gate_returns_its_decision_and_the_reason_in_words(way: SimpleNamespace)
     assert json.loads(Path(way.verdict.path).read_text())["decision"] == decision
 
 
-def test_package_and_deploy_make_the_challenger_the_canary(way: SimpleNamespace) -> None:
-    archive, note = way.made(dsl.Model, "archive"), way.made(dsl.Markdown, "deployed")
-    package.python_func(settings=way.text, version=way.challenger, archive=archive)
-    deploy.python_func(settings=way.text, version=way.challenger, reason="better", archive=archive, note=note)
+def test_what_later_commands_read_is_published_with_the_run_and_the_data_it_came_from(way: SimpleNamespace) -> None:
+    home = Home.of(way.shop.settings)
+    assert TrainingSet.open(published_training_set(home)).data_hash == way.clean_hash
+    last = LastRun(home)
+    assert last.evaluation() == Evaluation.read(Path(way.outputs["evaluation"].path))
+    assert last.verdict().decision == way.judged[0]
+    assert {page.name for page in last.pages.values()} == {"validation.html", "training.html", "evaluation.html"}
+    names = home.published
+    for name in (names.training_set, names.evaluation, names.verdict, *last.pages.values()):
+        origin = origin_of(names, name)
+        assert origin is not None
+        assert (origin.run, origin.data_hash) == ("run-1", way.clean_hash)
+
+
+def test_deploy_makes_the_challenger_the_canary(way: SimpleNamespace) -> None:
+    note = way.made(dsl.Markdown, "deployed")
+    deploy.python_func(settings=way.text, version=way.challenger, reason="better", note=note)
     canary = Registry(way.shop.settings.home).canary()
     assert canary is not None
     assert canary.version == way.challenger
     assert canary.share == way.shop.settings.serving.canary_share
     assert way.challenger in Path(note.path).read_text()
-    assert Path(archive.path).read_bytes()[:2] == b"PK"
 
 
 def test_hold_says_who_stays_and_why(way: SimpleNamespace) -> None:

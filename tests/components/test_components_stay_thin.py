@@ -34,7 +34,7 @@ def top_level_modules(path: Path) -> set[str]:
 def test_every_step_of_the_pipeline_is_a_component_file() -> None:
     names = {component_function(path).name for path in component_files()}
     assert {"ingest", "validate_data", "build_features", "materialise", "build_training_set", "train_ranker"} < names
-    assert {"evaluate", "gate", "package", "deploy"} < names
+    assert {"evaluate", "gate", "deploy", "publish_training_set", "publish_evaluation"} < names
 
 
 @pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -54,6 +54,13 @@ def test_a_component_body_is_at_most_fifteen_lines_after_its_docstring(path: Pat
     first, last = function.body[1].lineno, function.body[-1].end_lineno
     assert last is not None
     assert last - first + 1 <= MAX_BODY_LINES, f"{path.name}: a longer body is logic; it belongs to a room below"
+
+
+@pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_component_configures_its_logs_first_and_under_its_own_name(path: Path) -> None:
+    function = component_function(path)
+    statements = [node for node in function.body[1:] if not isinstance(node, ast.Import | ast.ImportFrom)]
+    assert ast.unparse(statements[0]) == f"logs.configure(process='step:{function.name}')"
 
 
 @pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -2,30 +2,20 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from servers import free_ports
 
 from recommender.registry import Registry
+from recommender.storage.home import Home
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own-data"
 COMMAND = Path(sys.executable).with_name("recommender")
 
 pytestmark = pytest.mark.slow
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +63,7 @@ def test_the_example_runs_from_its_files_to_three_shoppers_answers(
     assert "HOLD" in ran.stdout or "PROMOTE" in ran.stdout
     assert "everything together" in ran.stdout
     for page in ("validation.html", "evaluation.html"):
-        assert (home_of(folder) / "reports" / page).is_file()
+        assert (Home(home_of(folder)).published.root / page).is_file()
         assert page in ran.stdout
 
 
@@ -125,8 +115,8 @@ def test_a_shop_whose_periods_cannot_be_judged_stops_before_anything_that_serves
     ran: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
     home = home_of(folder)
-    before = (home / "catalogue").resolve()
-    shutil.rmtree(home / "validated")  # else so few redemptions are refused for their volume already
+    before = Home(home).catalogue.resolve()
+    shutil.rmtree(Home(home).validated("any").parent)  # else so few redemptions are refused for their volume already
     redemptions = folder / "shop" / "redemptions.csv"
     whole = redemptions.read_text()
     redemptions.write_text("".join(whole.splitlines(keepends=True)[:2]))
@@ -135,6 +125,6 @@ def test_a_shop_whose_periods_cannot_be_judged_stops_before_anything_that_serves
     finally:
         redemptions.write_text(whole)
     assert failed.returncode == 2, failed.stdout + failed.stderr
-    assert "no choice of periods" in failed.stderr
-    assert (home / "catalogue").resolve() == before
+    assert "time.gate_from" in failed.stderr
+    assert Home(home).catalogue.resolve() == before
     assert recommender(folder, "score", "--output", "again.parquet").returncode == 0

@@ -1,4 +1,4 @@
-"""On a GPU (`make test-gpu`): training gives what the CPU gives. Without one every test says so and is skipped."""
+"""On a GPU (`make test-gpu`): training gives what the CPU gives. Without one the module says so and is skipped."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 DEVICE = "cuda"
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine shows no GPU to torch")
+if not torch.cuda.is_available():
+    pytest.skip("this machine shows no GPU to torch", allow_module_level=True)
 
 V = 30
 SMALL: dict[str, Any] = {"width": 32, "blocks": 1, "heads": 2, "epochs": 12, "tokens": 128, "rate": 0.01, "length": 10}

@@ -21,7 +21,8 @@ SIDE_EFFECTS = {
     "comp-register",
     "comp-evaluate",
     "comp-gate",
-    "comp-package",
+    "comp-publish-training-set",
+    "comp-publish-evaluation",
     "comp-deploy",
     "comp-hold",
 }
@@ -139,7 +140,8 @@ def test_compiling_for_a_cluster_refuses_a_home_outside_its_volume(tmp_path: Pat
 
 
 def test_the_local_pipeline_has_no_retries_and_no_cluster_parts(tmp_path: Path) -> None:
-    file = compile_local(Settings(), tmp_path / "local.yaml", identified_source=False)
+    file = tmp_path / "local.yaml"
+    compile_local(Settings(), file, identified_source=False, run="run-1")
     (spec,) = yaml.safe_load_all(file.read_text())
     assert not [step for step in steps(spec) if "retryPolicy" in step]
 

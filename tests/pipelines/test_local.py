@@ -10,9 +10,10 @@ from kfp.compiler import Compiler
 from rich.console import Console
 
 from components.images import PIPELINE_IMAGE
-from pipelines.local import LocalRun, run_pipeline
+from pipelines.local import LocalRun, new_run_id, run_pipeline
 from pipelines.memory import MemoryWatch
 from recommender.errors import SettingsError, StepFailed
+from recommender.storage.home import Home
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
@@ -51,15 +52,16 @@ def broken(megabytes: int, code_version: str) -> None:
 
 
 def run(home: Path, pipeline: object = small, *, caching: bool = True, megabytes: int = 120) -> tuple[LocalRun, str]:
-    spec = home / "spec.yaml"
-    home.mkdir(parents=True, exist_ok=True)
-    Compiler().compile(pipeline, str(spec))
+    run_id = new_run_id()
+    specification = Home(home).run(run_id).specification
+    specification.parent.mkdir(parents=True)
+    Compiler().compile(pipeline, str(specification))
     shown = io.StringIO()
     with MemoryWatch(interval_s=0.05) as memory:
         made = run_pipeline(
-            spec,
+            run_id,
             {"megabytes": megabytes, "code_version": "1"},
-            home=home,
+            home=Home(home),
             console=Console(file=shown, width=120),
             memory=memory,
             caching=caching,
@@ -78,8 +80,7 @@ def test_a_run_reports_each_step_s_time_memory_and_log(tmp_path: Path) -> None:
     assert "filled the block" in step.log.read_text()
     assert "✔ Fill a block" in shown
     assert json.loads((made.folder / "run.json").read_text())["steps"][0]["name"] == "fill"
-    artifact = made.artifact("fill", "made")
-    assert artifact is not None
+    (artifact,) = made.artifacts.glob("*/fill/made")
     assert artifact.read_text() == str(120 * 2**20)
 
 

@@ -1,21 +1,40 @@
-"""The whole compiled pipeline, with real training, decides rightly where the truth is known."""
+"""The whole compiled pipeline, with real training, decides rightly where the truth is known; the commands read what it leaves."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from worlds import run, world
 
-from pipelines.training_run import reports
+from pipelines.local import LocalRun
+from recommender.matching.catalogue import Catalogue
 from recommender.registry import Registry
+from recommender.report.last_run import LastRun
 from recommender.settings import TrainingSettings
+from recommender.storage.home import Home
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_challenger_that_sees_what_the_champion_cannot_is_promoted_to_canary(tmp_path: Path) -> None:
-    settings = world(tmp_path / "home", preference="sequence")
-    made, _ = run(settings)
-    verdict = reports(settings).verdict()
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LocalRun]:
+    """A world in which only a model of sequences sees the truth, run once; several campaigns are live at its end."""
+    home = tmp_path_factory.mktemp("sequence") / "home"
+    made, _ = run(world(home, preference="sequence", window_days=30))
+    return home, made
+
+
+def test_a_challenger_that_sees_what_the_champion_cannot_is_promoted_to_canary(promoted: tuple[Path, LocalRun]) -> None:
+    home, made = promoted
+    settings = world(home, preference="sequence", window_days=30)
+    verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.decision == "PROMOTE", verdict.reasons
     status = Registry(settings.home).status()
     assert status.champion is not None
@@ -23,10 +42,125 @@ def test_a_challenger_that_sees_what_the_champion_cannot_is_promoted_to_canary(t
     assert status.canary is not None
     assert status.canary.ranker == "transformer"
     assert status.canary.share == settings.serving.canary_share
-    assert [step.name for step in made.steps][-2:] == ["package", "deploy"]
-    archive = made.artifact("package", "archive")
-    assert archive is not None
-    assert archive.stat().st_size > 1000
+    assert made.steps[-1].name == "deploy"
+    origin = LastRun(Home.of(settings)).origin()
+    assert origin is not None
+    assert origin.run == made.id
+
+
+def recommender(home: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The installed command on a home, as its user runs it in `folder`."""
+    (folder / "recommender.toml").write_text(f'home = "{home}"\n[training]\nthreads = 1\n')
+    command = [str(Path(sys.executable).with_name("recommender")), *arguments]
+    environment = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def succeeds(home: Path, folder: Path, *arguments: str) -> str:
+    done = recommender(home, folder, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_score_writes_every_user_with_every_live_campaign_best_first(
+    promoted: tuple[Path, LocalRun], tmp_path: Path
+) -> None:
+    home, _ = promoted
+    said = succeeds(home, tmp_path, "score", "--output", "scores.parquet")
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    catalogue = Catalogue.load(home / "catalogue")
+    as_of = scores["as_of"][0].as_py()
+    live = {catalogue.campaign_ids[row] for row in catalogue.live(round(as_of.timestamp() * 1e6))}
+    assert len(live) > 1
+    assert f"{scores.num_rows:,} pairs, {len(live)} live campaigns" in said
+    by_user: dict[str, list[dict[str, object]]] = {}
+    for row in scores.to_pylist():
+        by_user.setdefault(row["user_id"], []).append(row)
+    assert len(by_user) == 800
+    for user_id, rows in by_user.items():
+        assert {row["campaign_id"] for row in rows} == live, user_id
+        assert [row["rank"] for row in rows] == list(range(1, len(live) + 1)), user_id
+        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True), user_id
+    assert pc.min(scores["score"]).as_py() >= 0
+    assert pc.max(scores["score"]).as_py() <= 1
+    assert set(scores["model_version"].to_pylist()) == {Registry(home).champion()}
+
+
+def test_an_audience_is_one_campaign_s_users_with_the_scores_that_score_gives_them(
+    promoted: tuple[Path, LocalRun], tmp_path: Path
+) -> None:
+    home, _ = promoted
+    succeeds(home, tmp_path, "score", "--output", "scores.parquet")
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    for campaign_id in sorted(set(scores["campaign_id"].to_pylist())):
+        said = succeeds(home, tmp_path, "audience", campaign_id, "--top", "3", "--output", "audience.parquet")
+        audience = pq.read_table(tmp_path / "audience.parquet")
+        expected = scores.filter(pc.field("campaign_id") == campaign_id)
+        expected = expected.sort_by([("score", "descending"), ("user_id", "ascending")])
+        assert audience.select(["user_id", "score"]) == expected.select(["user_id", "score"])
+        shown = [user_id for user_id in audience["user_id"].to_pylist() if user_id in said]
+        assert shown == audience["user_id"].to_pylist()[:3]
+    unknown = recommender(home, tmp_path, "audience", "no-such-campaign")
+    assert unknown.returncode == 2
+    assert "no-such-campaign" in unknown.stderr
+    assert campaign_id in unknown.stderr
+
+
+def test_report_shows_the_verdict_and_each_ranker_over_all_campaigns(
+    promoted: tuple[Path, LocalRun], tmp_path: Path
+) -> None:
+    home, _ = promoted
+    said = succeeds(home, tmp_path, "report")
+    last = LastRun(Home(home))
+    verdict, evaluation = last.verdict(), last.evaluation()
+    assert evaluation.test is not None
+    assert {verdict.decision, verdict.challenger, verdict.champion} <= set(said.split())
+    for period in (evaluation.gate, evaluation.test):
+        assert period.num_campaigns > 1
+        assert f"{period.num_campaigns} campaigns" in said
+        assert all(ranker in said for ranker in period.rankers)
+    assert all(str(page) in said for page in last.pages.values())
+
+
+def test_tune_prints_the_best_configuration_as_it_goes_into_the_settings_file(
+    promoted: tuple[Path, LocalRun], tmp_path: Path
+) -> None:
+    home, _ = promoted
+    said = succeeds(home, tmp_path, "tune", "logistic", "--trials", "2")
+    tuned = json.loads((home / "tuning" / "logistic.json").read_text())
+    assert len(tuned["trials"]) == 2
+    assert tuned["log_loss"] == min(trial["log_loss"] for trial in tuned["trials"])
+    lines = said.splitlines()
+    start = lines.index("[training.rankers.logistic]")
+    block = "\n".join(lines[start : lines.index("", start)])
+    assert tomllib.loads(block)["training"]["rankers"]["logistic"] == tuned["best"]
+
+
+def test_rollback_ends_a_canary_first_and_then_brings_the_previous_champion_back(
+    promoted: tuple[Path, LocalRun], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    for name in ("registry", "catalogue", "feature_store"):
+        shutil.copytree(promoted[0] / name, home / name)
+    registry = Registry(home)
+    champion, canary = registry.champion(), registry.canary()
+    assert champion is not None
+    assert canary is not None
+    succeeds(home, tmp_path, "rollback", "--reason", "too many complaints")
+    assert (registry.champion(), registry.canary()) == (champion, None)
+    assert registry.history()[-1]["reason"] == "too many complaints"
+
+    registry.start_canary(canary.version, 0.5)
+    succeeds(home, tmp_path, "promote")
+    succeeds(home, tmp_path, "score")
+    assert set(pq.read_table(tmp_path / "scores.parquet")["model_version"].to_pylist()) == {canary.version}
+    succeeds(home, tmp_path, "rollback")
+    assert (registry.champion(), registry.canary()) == (champion, None)
+    nothing_left = recommender(home, tmp_path, "rollback")
+    assert nothing_left.returncode == 2
+    assert registry.champion() == champion
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +173,21 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_challenger_that_is_not_better_is_held_and_the_champion_stays(held: Path) -> None:
     settings = world(held, preference="affinity")
-    verdict = reports(settings).verdict()
+    verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.decision == "HOLD"
     assert verdict.new
     status = Registry(held).status()
     assert status.canary is None
     assert status.champion is not None
     assert status.champion.ranker == "logistic"
-    assert set(reports(settings).pages) == {"data validation", "evaluation"}
+    assert set(LastRun(Home.of(settings)).pages) == {"data validation", "training", "evaluation"}
 
 
 def test_a_second_run_on_unchanged_inputs_says_nothing_new_and_trains_nothing(held: Path) -> None:
     settings = world(held, preference="affinity")
     champion = Registry(held).champion()
     made, _ = run(settings)
-    verdict = reports(settings).verdict()
+    verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.decision == "HOLD"
     assert verdict.headline.startswith("Nothing new")
     assert {step.status for step in made.steps if step.name.startswith("train-ranker")} == {"cached"}
@@ -66,7 +200,7 @@ def test_a_changed_configuration_is_a_new_challenger_against_the_same_champion(h
     training = TrainingSettings(threads=1, challenger="rate_rule", baselines=("logistic",))
     settings = world(held, preference="affinity", training=training)
     run(settings)
-    verdict = reports(settings).verdict()
+    verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.champion == champion
     assert verdict.challenger.startswith("rate_rule-")
     assert verdict.new

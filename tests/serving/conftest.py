@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from servers import free_ports
 
 from recommender.decisions.log import find
 from recommender.engine.context import FitContext
@@ -19,8 +19,9 @@ from recommender.matching.catalogue import Catalogue
 from recommender.models.campaign import ranker_class
 from recommender.registry import Registry, bundle
 from recommender.settings import ServingSettings, Settings, TimeSettings
+from recommender.storage.home import Home
 from serving import config
-from serving.deployer.deploy import Deployment, serve
+from serving.deployer.endpoint import Deployment, serve
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,11 @@ class Shop:
 
     @property
     def catalogue(self) -> Catalogue:
-        return Catalogue.load(self.settings.home / "catalogue")
+        return Catalogue.load(Home.of(self.settings).catalogue)
 
     def live(self) -> list[str]:
         rows = self.catalogue.live(round(self.as_of.timestamp() * 1e6))
         return [self.catalogue.campaign_ids[row] for row in rows]
-
-
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def serving_settings(**dials: Any) -> ServingSettings:
@@ -64,8 +55,7 @@ def serving_settings(**dials: Any) -> ServingSettings:
 
 
 def with_serving(settings: Settings, **dials: Any) -> Settings:
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
-    return Settings.model_construct(**{**values, **dials})
+    return settings.updated(**dials)
 
 
 def busiest_moment(catalogue: Catalogue, last: datetime) -> datetime:
@@ -101,11 +91,12 @@ def candidate(shop: Shop, folder: Path, *, ranker: str = "logistic", **hyper: An
 
     data = TrainingSet.open(shop.training_set)
     mask = data.decided_in(None, data.log_end)
-    fitted = ranker_class(ranker).fit(
+    cls = ranker_class(ranker)
+    fitted = cls.fit(
         data.examples(mask),
         data.labels_at(data.log_end, mask),
         corpus=data.corpus(data.log_end),
-        config=hyper,
+        config=cls.Config.parse(hyper, owner=ranker),
         context=FitContext(),
     )
     lineage = {
@@ -136,7 +127,7 @@ class Endpoint:
         return self.client.post(path, content=body, headers={"Content-Type": "application/json"})
 
     def decision(self, request_id: str) -> dict[str, Any]:
-        return find(self.settings.home / "decisions", request_id)
+        return find(Home.of(self.settings).decisions, request_id)
 
     def predict(self, request: dict[str, Any]) -> httpx.Response:
         url = f"http://127.0.0.1:{self.settings.serving.inference_port}/predictions/campaign_ranker"
@@ -160,8 +151,9 @@ def home(shop: Shop, tmp_path: Path) -> Settings:
     """A copy of the shop's home that a test may damage, with ports of its own and no registry yet."""
     target = tmp_path / "home"
     target.mkdir()
-    for name in ("feature_store", "catalogue"):
-        shutil.copytree(shop.settings.home / name, target / name)
+    theirs, ours = Home.of(shop.settings), Home(target)
+    shutil.copytree(theirs.feature_store.root, ours.feature_store.root)
+    shutil.copytree(theirs.catalogue, ours.catalogue)
     serving = serving_settings()
     return config.absolute(with_serving(shop.settings, home=target, serving=serving))
 

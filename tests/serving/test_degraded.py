@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from conftest import Endpoint, Shop, free_ports, serving_settings, with_serving
+from conftest import Endpoint, Shop, serving_settings, with_serving
+from servers import free_ports
 
 from recommender.decisions.log import find, read_decisions
 from recommender.settings import Settings
-from serving.deployer.deploy import Deployment, start_gateway
+from recommender.storage.home import Home, ServingState
+from serving.deployer.endpoint import Deployment, start_gateway
 from serving.deployer.processes import find as find_process
 
 
@@ -49,13 +51,13 @@ def test_without_a_model_everyone_gets_the_popular_list_degraded(
     answer = response.json()
     assert (answer["degraded"], answer["degraded_reasons"]) == (True, ["no_model"])
     assert {campaign["campaign_id"] for campaign in answer["campaigns"]} == set(shop.live())
-    assert find(settings.home / "decisions", answer["request_id"])["degraded_reasons"] == ["no_model"]
+    assert find(Home.of(settings).decisions, answer["request_id"])["degraded_reasons"] == ["no_model"]
     assert client.get("/readyz").status_code == 503
 
 
 def test_a_store_that_is_away_degrades_and_comes_back(alone: tuple[Settings, httpx.Client], shop: Shop) -> None:
     settings, client = alone
-    store = settings.home / "feature_store"
+    store = Home.of(settings).feature_store.root
     shutil.move(store, store.with_name("away"))
     answer = client.post("/v1/recommendations", json={"user_id": shop.users[0]}).json()
     assert (answer["degraded"], answer["degraded_reasons"]) == (True, ["feature_store"])
@@ -69,7 +71,7 @@ def test_a_full_decision_log_gives_an_answer_without_a_request_id(
     alone: tuple[Settings, httpx.Client], shop: Shop
 ) -> None:
     settings, client = alone
-    log = settings.home / "decisions"
+    log = Home.of(settings).decisions
     log.write_text("a file where the folder should be", encoding="utf-8")
     answer = client.post("/v1/recommendations", json={"user_id": "never seen"}).json()
     assert answer["request_id"] is None
@@ -79,7 +81,7 @@ def test_a_full_decision_log_gives_an_answer_without_a_request_id(
 
 
 def test_before_any_popular_list_the_answer_is_503_with_retry_after(shop: Shop, home: Settings) -> None:
-    catalogue = home.home / "catalogue"
+    catalogue = Home.of(home).catalogue
     shutil.move(catalogue, home.home / "later")
     running = start_gateway(home)
     try:
@@ -106,10 +108,10 @@ def test_kill_9_under_load_loses_no_acknowledged_decision(alone: tuple[Settings,
     acknowledged = [
         client.post("/v1/recommendations", json={"user_id": user}).json()["request_id"] for user in shop.users[:150]
     ]
-    gateway = find_process(settings.serving_state / "gateway.pid")
+    gateway = find_process(ServingState.of(settings).pid_file("gateway"))
     assert gateway is not None
     os.kill(gateway.pid, signal.SIGKILL)
-    logged = {decision["request_id"] for decision in read_decisions(settings.home / "decisions")}
+    logged = {decision["request_id"] for decision in read_decisions(Home.of(settings).decisions)}
     assert set(acknowledged) <= logged
 
 
@@ -141,10 +143,10 @@ def test_a_model_that_is_late_is_answered_for_by_the_deadline(endpoint: Endpoint
             port=free_ports(1)[0],
         ),
     )
-    gateway_settings.serving_state.mkdir(parents=True, exist_ok=True)
-    shutil.copy(endpoint.settings.serving_state / "deployed.json", gateway_settings.serving_state)
+    ServingState.of(gateway_settings).root.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ServingState.of(endpoint.settings).deployed, ServingState.of(gateway_settings).root)
     running = start_gateway(gateway_settings)
-    server = find_process(endpoint.settings.serving_state / "torchserve.pid")
+    server = find_process(ServingState.of(endpoint.settings).pid_file("torchserve"))
     assert server is not None
     try:
         with httpx.Client(base_url=Deployment(gateway_settings).url, timeout=20) as client:

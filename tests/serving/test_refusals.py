@@ -9,7 +9,7 @@ from conftest import Endpoint
 
 from recommender.settings import Settings
 from serving.gateway import app as gateway
-from serving.gateway.recommending import Recommending
+from serving.gateway.recommendations import Recommender
 
 BODIES = {
     "an empty list": (b'{"user_id": "1", "campaign_ids": []}', "campaign_ids"),
@@ -108,7 +108,7 @@ def test_what_nobody_foresaw_is_a_500_of_json(home: Settings, monkeypatch: pytes
     async def fails(*_: object) -> bytes:
         raise RuntimeError("a secret of ours")
 
-    monkeypatch.setattr(Recommending, "recommend", fails)
+    monkeypatch.setattr(Recommender, "recommend", fails)
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(gateway.create(home), raise_app_exceptions=False)

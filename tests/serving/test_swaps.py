@@ -16,12 +16,16 @@ from conftest import Endpoint, Shop, candidate, with_serving
 from recommender.errors import ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
+from recommender.storage.home import ServingState
 from serving.archive import build_archive
 from serving.deployed import Deployed
-from serving.deployer import deploy
-from serving.deployer.deploy import Deployer, Deployment, serve
+from serving.deployer import endpoint as running_endpoint
+from serving.deployer import sync
+from serving.deployer.endpoint import Deployment, serve
+from serving.deployer.management import TorchServe
 from serving.deployer.processes import Running, find, start
-from serving.deployer.torchserve import TorchServe, start_torchserve
+from serving.deployer.sync import Deployer
+from serving.deployer.torchserve import start_torchserve
 
 
 def processes_of(group: int) -> list[str]:
@@ -86,7 +90,7 @@ def test_no_request_is_lost_over_two_swaps_and_a_version_that_does_not_load(
             stopping.set()
             for thread in threads:
                 thread.join()
-        group = find(home.serving_state / "torchserve.pid")
+        group = find(ServingState.of(home).pid_file("torchserve"))
     assert group is not None
     assert processes_of(group.pid) == []
     assert len(answers) > 50
@@ -100,9 +104,9 @@ def test_a_killed_gateway_and_java_leave_no_orphan_and_stop_works_from_another_s
     assert processes_of(running.pid)
     os.kill(running.pid, signal.SIGTERM)
     deadline = time.monotonic() + 15
-    while find(home.serving_state / "torchserve.pid") is not None and time.monotonic() < deadline:
+    while find(ServingState.of(home).pid_file("torchserve")) is not None and time.monotonic() < deadline:
         time.sleep(0.05)
-    deploy.stop(home)
+    running_endpoint.stop(home)
     assert processes_of(running.pid) == []
 
 
@@ -117,7 +121,7 @@ def test_a_busy_port_is_named(shop: Shop, home: Settings, tmp_path: Path) -> Non
             busy = with_serving(home, serving=home.serving.model_copy(update={key: port}))
             with pytest.raises(ServingError, match=f"{port}.*{key.upper()}"):
                 serve(busy)
-            assert find(home.serving_state / "torchserve.pid") is None
+            assert find(ServingState.of(home).pid_file("torchserve")) is None
 
 
 def test_nothing_starts_without_a_champion(home: Settings) -> None:
@@ -127,7 +131,7 @@ def test_nothing_starts_without_a_champion(home: Settings) -> None:
 
 def test_set_default_refuses_a_version_without_live_workers(endpoint: Endpoint) -> None:
     server = TorchServe(endpoint.settings)
-    with pytest.raises(ServingError, match="no live worker"):
+    with pytest.raises(ServingError, match="no-such-version"):
         server.set_default("no-such-version")
 
 
@@ -164,33 +168,33 @@ def test_a_flipped_bit_of_a_manifest_ends_nothing_and_a_killed_java_ends_the_end
         content = bytearray(manifest.read_bytes())
         content[len(content) // 2] ^= 0x80
         manifest.write_bytes(content)
-        java = find(home.serving_state / "torchserve.pid")
+        java = find(ServingState.of(home).pid_file("torchserve"))
         assert java is not None
         killing = threading.Timer(5, os.kill, (java.pid, signal.SIGKILL))
         killing.start()
-        with pytest.raises(ServingError, match="torchserve ended"):
+        with pytest.raises(ServingError, match="torchserve"):
             deployment.follow()
-        now = Deployed.load(home.serving_state)
+        now = Deployed.load(ServingState.of(home).root)
         assert (now.champion, list(now.failed)) == (first, [second])
         assert "manifest.json" in now.failed[second]
         assert processes_of(java.pid) == []
-    assert find(home.serving_state / "gateway.pid") is None
+    assert find(ServingState.of(home).pid_file("gateway")) is None
 
 
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Deployment, dict[str, Running]]]:
     """A deployment whose gateway and TorchServe only sleep, each with a worker."""
     deployment = Deployment(Settings(home=tmp_path))
-    state = deployment.settings.serving_state
-    state.mkdir(parents=True)
+    state = ServingState.of(deployment.settings)
+    state.root.mkdir(parents=True)
     monkeypatch.setattr(Deployer, "refresh", lambda _: None)
-    monkeypatch.setattr(deploy, "FOLLOW_S", 0.05)
+    monkeypatch.setattr(sync, "FOLLOW_S", 0.05)
     running = {
         name: start(
             ["sh", "-c", "sleep 60 & sleep 60"],
+            name=name,
+            state=state,
             environment=os.environ,
-            log=state / "logs" / f"{name}.log",
-            pid_file=state / f"{name}.pid",
             folder=tmp_path,
         )
         for name in ("gateway", "torchserve")
@@ -205,7 +209,7 @@ def test_a_process_that_is_killed_ends_the_endpoint_and_is_named(
 ) -> None:
     deployment, running = two
     os.kill(running[name].pid, signal.SIGKILL)
-    with pytest.raises(ServingError, match=f"{name} ended"), deployment:
+    with pytest.raises(ServingError, match=name), deployment:
         deployment.follow()
     assert [processes_of(one.pid) for one in running.values()] == [[], []]
 

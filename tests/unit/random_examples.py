@@ -1,10 +1,14 @@
-"""Small random pairs for the rankers' tests: a taxonomy, campaigns, ragged histories and features with gaps."""
+"""Small random pairs for the rankers' tests: a taxonomy, campaigns, ragged histories and features with gaps. And a fit of them."""
+
+from typing import Any
 
 import numpy as np
 
+from recommender.engine.context import FitContext
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Histories, Labels
+from recommender.models.campaign import Ranker, ranker_class
 
 DAY_US = 86_400_000_000
 
@@ -88,4 +92,24 @@ def subset(examples: Examples, rows: slice) -> Examples:
         features_NF=examples.features_NF[rows],
         feature_names=examples.feature_names,
         histories=examples.histories,
+    )
+
+
+def fit_ranker(
+    name: str,
+    examples: Examples,
+    labels: Labels,
+    *,
+    corpus: Histories | None = None,
+    context: FitContext | None = None,
+    **hyperparameters: Any,
+) -> Ranker[Any]:
+    """Fit the campaign ranker `name`; without a corpus on the histories of the examples."""
+    cls = ranker_class(name)
+    return cls.fit(
+        examples,
+        labels,
+        corpus=examples.histories if corpus is None else corpus,
+        config=cls.Config.parse(hyperparameters, owner=name),
+        context=context or FitContext(),
     )

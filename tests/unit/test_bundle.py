@@ -1,15 +1,14 @@
 """A bundle is loaded as it was saved, or refused with the reason."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from random_examples import random_examples
+from random_examples import fit_ranker, random_examples
 
-from recommender.engine.context import FitContext
 from recommender.errors import BundleError, CorruptFileError
-from recommender.models.campaign import ranker_class
 from recommender.registry import bundle
 from recommender.storage.manifest import write_manifest
 
@@ -17,7 +16,7 @@ from recommender.storage.manifest import write_manifest
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     examples, labels = random_examples()
-    ranker = ranker_class("logistic").fit(examples, labels, corpus=examples.histories, config={}, context=FitContext())
+    ranker = fit_ranker("logistic", examples, labels)
     return bundle.save(ranker, tmp_path / "bundle", lineage={"data_hash": "d"})
 
 
@@ -30,7 +29,7 @@ def _edit_config(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize("name", ["popularity", "logistic"])
 def test_a_loaded_ranker_scores_to_the_same_bits_as_the_saved_one(name: str, tmp_path: Path) -> None:
     examples, labels = random_examples()
-    ranker = ranker_class(name).fit(examples, labels, corpus=examples.histories, config={}, context=FitContext())
+    ranker = fit_ranker(name, examples, labels)
     loaded = bundle.load(bundle.save(ranker, tmp_path / "bundle", lineage={}))
     assert np.array_equal(ranker.score(examples).redeem_N, loaded.score(examples).redeem_N)
 
@@ -75,7 +74,7 @@ def test_an_unknown_ranker_is_refused_with_the_known_ones(saved: Path) -> None:
 
 def test_a_newer_format_is_refused(saved: Path) -> None:
     _edit_config(saved, format=bundle.FORMAT + 1)
-    with pytest.raises(BundleError, match="format"):
+    with pytest.raises(BundleError, match=rf"config\.json.*\b{bundle.FORMAT + 1}\b"):
         bundle.load(saved)
 
 
@@ -84,7 +83,7 @@ def test_another_feature_schema_is_refused_with_the_difference(saved: Path) -> N
     assert bundle.load(saved, feature_names=names).name == "logistic"
     with pytest.raises(BundleError, match="behaviour__z"):
         bundle.load(saved, feature_names=[*names[:-1], "behaviour__z"])
-    with pytest.raises(BundleError, match="another order"):
+    with pytest.raises(BundleError, match=re.escape(str(saved))):
         bundle.load(saved, feature_names=names[::-1])
 
 

@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-from test_campaign_items import two_tastes
+from random_examples import fit_ranker
+from test_next_item_adapter import two_tastes
 
-from recommender.engine.context import FitContext
 from recommender.matching.affinity import AXES
 from recommender.matching.examples import Examples, Labels
-from recommender.models.campaign import ranker_class
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
 
 COLD = (7, 8)
@@ -42,8 +41,7 @@ def auc_of_cold_campaigns(name: str) -> float:
     examples, labels = named_shop()
     cold_N = np.isin(examples.campaigns_N, COLD)
     known = replace(labels, redeemed_N=np.where(cold_N, np.nan, labels.redeemed_N).astype(np.float32))
-    config = {"campaign_min_lines": 0}
-    ranker = ranker_class(name).fit(examples, known, corpus=examples.histories, config=config, context=FitContext())
+    ranker = fit_ranker(name, examples, known, campaign_min_lines=0)
     p_N = ranker.score(examples).redeem_N
     found = []
     for row in COLD:

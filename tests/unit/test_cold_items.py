@@ -102,14 +102,14 @@ def test_content_finds_cold_items():
 
 
 def test_a_share_that_holds_out_nothing_or_all_is_refused():
-    with pytest.raises(PeriodError, match="must leave some on both sides"):
+    with pytest.raises(PeriodError, match=r"holds out (0|60)\b"):
         cold_split(shop(), 0.0, seed=1)
-    with pytest.raises(PeriodError, match="must leave some on both sides"):
+    with pytest.raises(PeriodError, match=r"holds out (0|60)\b"):
         cold_split(shop(), 1.0, seed=1)
 
 
 def test_so_few_cold_items_that_nearly_all_are_among_the_ten_best_are_refused():
-    with pytest.raises(PeriodError, match=r"share of 0.05 of 60 items holds out 3, .* from 20 on"):
+    with pytest.raises(PeriodError, match=r"0\.05 of 60 items holds out 3\b.*\b20\b"):
         cold_split(shop(), seed=1)
     assert cold_split(shop(items=396), seed=1).cold_V.sum() == 20
 

@@ -10,7 +10,7 @@ import pytest
 
 from recommender.datasets.contract import check, check_shape, open_views, row_problems
 from recommender.datasets.synthetic import World, generate
-from recommender.datasets.tables import CONTRACT, Tables, open_tables
+from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables, open_tables
 from recommender.datasets.write import write_tables
 from recommender.errors import ContractError, CorruptFileError, SourceError
 
@@ -62,23 +62,23 @@ def test_keys_that_share_a_missing_part_are_duplicates_too(frames: Frames, tmp_p
     without_coupon = frames["campaign_items"].filter(pc.is_null(frames["campaign_items"]["coupon_id"])).slice(0, 1)
     frames["campaign_items"] = pa.concat_tables([frames["campaign_items"], without_coupon])
     error = refused(frames, tmp_path)
-    assert error.table == "campaign_items"
-    assert "duplicate key" in str(error)
+    assert (error.table, error.column) == ("campaign_items", "campaign_id")
+    assert without_coupon["item_id"][0].as_py() in str(error.row)
 
 
 def test_an_orphan_foreign_key_is_named_with_its_row(frames: Frames, tmp_path: Path) -> None:
     frames["targets"] = with_value(frames["targets"], "user_id", 0, "nobody")
     error = refused(frames, tmp_path)
     assert (error.table, error.column) == ("targets", "user_id")
-    assert "users has no nobody" in str(error)
-    assert "row " in str(error.row)
+    assert "users" in str(error)
+    assert "nobody" in str(error.row)
 
 
 def test_a_null_in_a_key_is_named(frames: Frames, tmp_path: Path) -> None:
     frames["items"] = with_value(frames["items"], "item_id", 2, None)
     error = refused(frames, tmp_path)
     assert (error.table, error.column) == ("items", "item_id")
-    assert "null" in str(error)
+    assert "row" in str(error.row)
 
 
 def test_a_window_that_ends_before_it_starts_is_named(frames: Frames, tmp_path: Path) -> None:
@@ -90,14 +90,19 @@ def test_a_window_that_ends_before_it_starts_is_named(frames: Frames, tmp_path: 
 
 def test_an_unknown_kind_is_named(frames: Frames, tmp_path: Path) -> None:
     frames["events"] = with_value(frames["events"], "kind", 7, "stare")
-    assert "unknown value stare; one of view, click" in str(refused(frames, tmp_path))
+    error = refused(frames, tmp_path)
+    assert (error.table, error.column) == ("events", "kind")
+    assert all(fact in str(error) for fact in ("stare", *EVENT_KINDS))
 
 
 def test_an_impossible_propensity_and_a_number_that_is_none_are_named(frames: Frames, tmp_path: Path) -> None:
     impossible = {**frames, "targets": with_value(frames["targets"], "propensity", 0, 1.5)}
-    assert "(0, 1]" in str(refused(impossible, tmp_path / "propensity"))
+    error = refused(impossible, tmp_path / "propensity")
+    assert (error.table, error.column) == ("targets", "propensity")
+    assert "1.5" in str(error)
     endless = {**frames, "items": with_value(frames["items"], "price", 0, float("inf"))}
-    assert "not a finite number" in str(refused(endless, tmp_path / "price"))
+    error = refused(endless, tmp_path / "price")
+    assert (error.table, error.column) == ("items", "price")
 
 
 def test_all_bad_rows_of_a_table_are_listed_with_their_reasons(frames: Frames, tmp_path: Path) -> None:
@@ -118,16 +123,18 @@ def test_all_bad_rows_of_a_table_are_listed_with_their_reasons(frames: Frames, t
 def test_an_empty_table_is_refused(frames: Frames, tmp_path: Path) -> None:
     for name in ("users", "events"):
         tables = written({**frames, name: frames[name].slice(0, 0)}, tmp_path / name)
-        with pytest.raises(ContractError, match=f"{name}: the table is empty"):
+        with pytest.raises(ContractError) as caught:
             check_shape(tables)
+        assert (caught.value.table, caught.value.column) == (name, None)
 
 
 def test_a_renamed_column_is_refused_with_the_name_that_was_meant(shop: Tables, tmp_path: Path) -> None:
     shutil.copytree(shop.folder, tmp_path / "tables")
     file = tmp_path / "tables" / "users" / "part.parquet"
     pq.write_table(pq.read_table(file).rename_columns({"user_id": "userid"}), file)
-    with pytest.raises(ContractError, match=r"users\.user_id: the column is missing; is it userid\?"):
+    with pytest.raises(ContractError, match="'userid'") as caught:
         check_shape(Tables(tmp_path / "tables"))
+    assert (caught.value.table, caught.value.column) == ("users", "user_id")
 
 
 def test_another_dtype_is_refused(shop: Tables, tmp_path: Path) -> None:
@@ -135,21 +142,24 @@ def test_another_dtype_is_refused(shop: Tables, tmp_path: Path) -> None:
     file = tmp_path / "tables" / "items" / "part.parquet"
     table = pq.read_table(file)
     pq.write_table(table.set_column(table.column_names.index("price"), "price", table["price"].cast(pa.string())), file)
-    with pytest.raises(ContractError, match=r"items\.price: string instead of double"):
+    with pytest.raises(ContractError, match=r"double.*string") as caught:
         check_shape(Tables(tmp_path / "tables"))
+    assert (caught.value.table, caught.value.column) == ("items", "price")
 
 
 def test_a_missing_table_is_refused(frames: Frames, tmp_path: Path) -> None:
     del frames["campaigns"]
-    with pytest.raises(ContractError, match="campaigns: the table is missing"):
+    with pytest.raises(ContractError) as caught:
         written(frames, tmp_path)
+    assert (caught.value.table, caught.value.column) == ("campaigns", None)
     assert not (tmp_path / "tables").exists()
 
 
 def test_a_column_that_the_contract_lacks_is_refused(frames: Frames, tmp_path: Path) -> None:
     frames["users"] = frames["users"].append_column("shoe_size", pa.array([40] * frames["users"].num_rows))
-    with pytest.raises(ContractError, match=r"users\.shoe_size: no such column"):
+    with pytest.raises(ContractError) as caught:
         written(frames, tmp_path)
+    assert (caught.value.table, caught.value.column) == ("users", "shoe_size")
 
 
 def test_a_time_without_a_zone_is_refused(frames: Frames, tmp_path: Path) -> None:
@@ -157,8 +167,9 @@ def test_a_time_without_a_zone_is_refused(frames: Frames, tmp_path: Path) -> Non
     frames["campaigns"] = frames["campaigns"].set_column(
         frames["campaigns"].column_names.index("starts_at"), "starts_at", naive
     )
-    with pytest.raises(ContractError, match=r"campaigns\.starts_at: .* instead of a time with a zone"):
+    with pytest.raises(ContractError, match=r"timestamp\[us\]") as caught:
         written(frames, tmp_path)
+    assert (caught.value.table, caught.value.column) == ("campaigns", "starts_at")
 
 
 def test_the_order_of_rows_and_columns_changes_no_byte(shop: Tables, frames: Frames, tmp_path: Path) -> None:
@@ -193,5 +204,5 @@ def test_a_truncated_file_is_named(shop: Tables, tmp_path: Path) -> None:
     shutil.copytree(shop.folder, tmp_path / "tables")
     file = tmp_path / "tables" / "users" / "part.parquet"
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(SourceError, match=r"users/part\.parquet: cannot be read as Parquet"):
+    with pytest.raises(SourceError, match=r"users/part\.parquet"):
         check_shape(Tables(tmp_path / "tables"))

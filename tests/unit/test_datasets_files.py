@@ -1,6 +1,7 @@
 """One's own files become canonical tables by a mapping; what is wrong with them is named by file, column and row."""
 
 import gzip
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_who_participated_is_enough_where_nobody_kept_the_targets(read: Read) ->
     )
     tables = read({"mailings.csv": "offer,customer,when\nspring,8,2024-04-03\n"}, mapping=mapping)
     assert rows(tables, "SELECT user_id FROM targets ORDER BY 1") == [("007",), ("8",)]
-    assert "participant, counts as put before it" in " ".join(tables.manifest["decisions"])
+    assert "targets: no file" in " ".join(tables.manifest["decisions"])
 
 
 PARTICIPATIONS = """[tables.participations]
@@ -181,9 +182,9 @@ def test_two_redemptions_of_a_day_are_one_participation_and_the_manifest_says_so
 
 def test_files_without_a_mapping_are_refused_by_key(tmp_path: Path) -> None:
     source = SourceSettings(dataset="files")
-    with pytest.raises(SettingsError, match=r"source\.mapping: dataset .files. needs"):
+    with pytest.raises(SettingsError, match=r"source\.mapping"):
         ingest(source, tmp_path / "tables")
-    with pytest.raises(SettingsError, match=r"source\.mapping: dataset .files. needs"):
+    with pytest.raises(SettingsError, match=r"source\.mapping"):
         source_identity(source)
 
 
@@ -198,32 +199,38 @@ def test_a_few_unreadable_rows_are_set_aside_with_number_and_reason(read: Read) 
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "message"),
+    ("file", "content", "facts"),
     [
-        ("orders.csv", "customer,bougt,sku,paid\n8,2024-04-02,b,3\n", r"events\.event_time: .*orders\.csv has no column bought; is it bougt\?"),
-        ("orders.csv", "customer,bought,sku,paid\n8,2024-04-02,b,3\n8,2024-04-02,b,dear\n", r"events\.amount: cannot read dear as double.*row 2 of orders\.csv"),
-        ("orders.csv", "customer,bought,sku,paid\n8,2.4.2024,b,3\n", r"events\.event_time: cannot read 2\.4\.2024.*row 1 of orders\.csv"),
-        ("orders.csv", "customer,bought,sku,paid\n", r"events: .*orders\.csv has no rows"),
-        ("orders.csv", b"customer,bought,sku,paid\n8,2024-04-02,\xff\xfe,3\n", r"orders\.csv: cannot be read"),
-        ("orders.csv", "customer,bought,sku,paid\n8,2024-04-02,b,3\n8,2024-04\n", r"orders\.csv: cannot be read"),
+        ("orders.csv", "customer,bougt,sku,paid\n8,2024-04-02,b,3\n", ("events.event_time", "'bought'", "'bougt'")),
+        ("orders.csv", "customer,bought,sku,paid\n8,2024-04-02,b,3\n8,2024-04-02,b,dear\n", ("events.amount", "dear", "double", "row 2 of orders.csv")),
+        ("orders.csv", "customer,bought,sku,paid\n8,2.4.2024,b,3\n", ("events.event_time", "2.4.2024", "row 1 of orders.csv")),
+        ("orders.csv", "customer,bought,sku,paid\n", ("events",)),
+        ("orders.csv", "customer,bought,,paid\n8,2024-04-02,b,3\n", ("column 3",)),
+        ("orders.csv", "customer,bought,sku,SKU\n8,2024-04-02,b,3\n", ("'SKU'",)),
+        ("orders.csv", b"customer,bought,sku,paid\n8,2024-04-02,\xff\xfe,3\n", ()),
+        ("orders.csv", "customer,bought,sku,paid\n8,2024-04-02,b,3\n8,2024-04\n", ()),
     ],
 )  # fmt: skip
-def test_a_wrong_file_is_refused_by_name_column_and_row(read: Read, file: str, content: str, message: str) -> None:
-    with pytest.raises(RecommenderError, match=message):
+def test_a_wrong_file_is_refused_by_name_column_and_row(
+    read: Read, file: str, content: str, facts: tuple[str, ...]
+) -> None:
+    with pytest.raises(RecommenderError, match=re.escape(file)) as caught:
         read({file: content})
+    for fact in facts:
+        assert fact in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
-        ('"orders.csv"', '"sales.csv"', SourceError, r"sales\.csv: no such file"),
-        ("Europe/Berlin", "Berlin time", SourceError, "is no IANA time zone"),
-        ("[tables.campaign_items]", "[tables.campaign_item]", SourceError, r"no such table; is it campaign_items\?"),
-        ("user_id =", "userid =", SourceError, r"tables\.events\.columns\.userid: no such column; is it user_id\?"),
-        ('constants = { kind = "purchase" }', "", ContractError, r"events\.kind: no file gives this column"),
-        (MAPPING[MAPPING.index("[tables.targets]") :], "", ContractError, "targets: .*one of them is needed"),
-        ("[source]", "[source", SourceError, "cannot be read as TOML"),
-        ('file = "orders.csv"', 'file = "orders.csv"\ndelimiter = "::::::"', SourceError, r"tables\.events\.0\.delimiter: .*'::::::' is not one character"),
+        ('"orders.csv"', '"sales.csv"', SourceError, r"sales\.csv"),
+        ("Europe/Berlin", "Berlin time", SourceError, r"source\.time_zone: .*'Berlin time'"),
+        ("[tables.campaign_items]", "[tables.campaign_item]", SourceError, r"tables\.campaign_item: .*'campaign_items'"),
+        ("user_id =", "userid =", SourceError, r"tables\.events\.columns\.userid: .*'user_id'"),
+        ('constants = { kind = "purchase" }', "", ContractError, r"events\.kind: "),
+        (MAPPING[MAPPING.index("[tables.targets]") :], "", ContractError, r"targets: .*participations"),
+        ("[source]", "[source", SourceError, r"mapping\.toml"),
+        ('file = "orders.csv"', 'file = "orders.csv"\ndelimiter = "::::::"', SourceError, r"tables\.events\.0\.delimiter: .*'::::::'"),
         ("[source]", "[source]\nzone = 1", SourceError, r"source\.zone: "),
     ],
 )  # fmt: skip
@@ -242,24 +249,24 @@ def test_a_file_name_may_hold_a_quote(read: Read) -> None:
 def test_a_corrupt_gzip_file_is_named(read: Read) -> None:
     content = bytearray(gzip.compress(FILES["orders.csv"].encode(), mtime=0))
     content[10:] = b"\xff" * (len(content) - 10)  # after the header: no deflate block
-    with pytest.raises(SourceError, match=r"orders\.csv\.gz: cannot be read"):
+    with pytest.raises(SourceError, match=r"orders\.csv\.gz"):
         read({"orders.csv.gz": bytes(content)}, old='"orders.csv"', new='"orders.csv.gz"')
 
 
 def test_participations_are_not_derived_from_events_without_items(read: Read) -> None:
-    with pytest.raises(ContractError, match=r"events\.item_id: no file gives this column.*participations"):
+    with pytest.raises(ContractError, match=r"events\.item_id: .*participations"):
         read(old=', item_id = "sku", amount', new=", amount")
 
 
 def test_a_truncated_parquet_file_is_named(read: Read, tmp_path: Path) -> None:
     (tmp_path / "orders.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(SourceError, match=r"orders\.parquet: cannot be read"):
+    with pytest.raises(SourceError, match=r"orders\.parquet"):
         read(old='"orders.csv"', new='"orders.parquet"')
 
 
 def test_an_orphan_or_duplicate_reaches_validation_which_can_say_its_row(read: Read) -> None:
     tables = read({"mailings.csv": "offer,customer\nspring,8\nautumn,8\n"})
-    with pytest.raises(ContractError, match=r"targets\.campaign_id: .*campaigns has no autumn"):
+    with pytest.raises(ContractError, match=r"targets\.campaign_id: .*autumn"):
         check(tables)
 
 
@@ -299,7 +306,7 @@ def test_a_draft_says_what_it_could_not_find(tmp_path: Path) -> None:
 
 
 def test_a_draft_of_nothing_or_of_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no file is given"):
+    with pytest.raises(SourceError):
         draft_mapping([])
-    with pytest.raises(SourceError, match=r"gone\.csv: no such file"):
+    with pytest.raises(SourceError, match=r"gone\.csv"):
         draft_mapping([tmp_path / "gone.csv"])

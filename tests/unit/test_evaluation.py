@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from random_examples import fit_ranker
 
 from recommender import features
 from recommender.datasets.periods import Periods, resolve
 from recommender.datasets.synthetic import World, generate
-from recommender.engine.context import FitContext
 from recommender.errors import CorruptFileError, RegistryError
 from recommender.evaluation import Evaluation, evaluate
 from recommender.features.training_set import TrainingSet, write_training_set
 from recommender.matching.catalogue import Catalogue
-from recommender.models.campaign import ranker_class
 from recommender.promotion.gate import judge
 from recommender.promotion.versions import evaluate_versions
 from recommender.registry import Registry, bundle
@@ -37,12 +36,12 @@ class Shop:
         moments = {"gate": self.periods.gate_from, "test": self.periods.test_from, "live": self.periods.as_of}
         for fit, boundary in moments.items():
             mask = data.decided_in(None, boundary)
-            ranker = ranker_class("popularity").fit(
+            ranker = fit_ranker(
+                "popularity",
                 data.examples(mask),
                 data.labels_at(boundary, mask),
                 corpus=data.corpus(boundary),
-                config={"prior_pairs": prior_pairs},
-                context=FitContext(),
+                prior_pairs=prior_pairs,
             )
             bundle.save(ranker, folder / "fits" / fit, lineage={"boundary": boundary.isoformat()})
         lineage = {
@@ -135,7 +134,7 @@ def test_every_judged_pair_belongs_to_a_campaign_that_no_fit_has_seen(
 def test_versions_meet_through_the_registry_and_the_second_time_is_nothing_new(
     shop: Shop, candidates: dict[str, Path], tmp_path: Path
 ) -> None:
-    settings = shop.settings.model_copy(update={"home": tmp_path / "var"})
+    settings = shop.settings.updated(home=tmp_path / "var")
     registry = Registry(settings.home)
     challenger, champion = registry.add(candidates["new"]), registry.add(candidates["old"])
     registry.promote(champion)
@@ -147,11 +146,12 @@ def test_versions_meet_through_the_registry_and_the_second_time_is_nothing_new(
     assert verdict.new
     assert verdict.decision in page.read_text()
     assert measured.metrics["gate_challenger_log_loss"] > 0
-    assert [kept["decision"] for kept in registry.verdicts(challenger)] == [verdict.decision]
+    judged = [event for event in registry.history() if event["what"] == "judged"]
+    assert [(event["version"], event["verdict"]["decision"]) for event in judged] == [(challenger, verdict.decision)]
     if verdict.promotes:
         assert judge(output, settings=settings).new, "a verdict that nobody acted upon is given again"
         registry.start_canary(challenger, 0.1)
     again = judge(output, settings=settings)
     assert (again.decision, again.new) == ("HOLD", False)
-    with pytest.raises(RegistryError, match="evaluate again"):
+    with pytest.raises(RegistryError, match=rf"{champion}.*{challenger}"):
         judge(output, settings=settings, challenger=champion)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from recommender.evaluation.intervals import Bootstrap, resample
-from recommender.evaluation.metrics import Judged
+from recommender.evaluation.metrics import ScoredPairs
 
 
-def world(seed: int, users: int = 150, pairs_a_user: int = 4) -> tuple[Judged, Judged, float]:
+def world(seed: int, users: int = 150, pairs_a_user: int = 4) -> tuple[ScoredPairs, ScoredPairs, float]:
     """Users whose pairs share a strong effect; a good and a poor ranker of them, and the true mean rate of this world's draws."""
     random = np.random.default_rng(seed)
     users_N = np.repeat(np.arange(users), pairs_a_user)
@@ -17,7 +17,7 @@ def world(seed: int, users: int = 150, pairs_a_user: int = 4) -> tuple[Judged, J
     truth_N = 1 / (1 + np.exp(-effect_N))
     redeemed_N = (random.random(len(users_N)) < truth_N).astype(float)
     poor_N = 1 / (1 + np.exp(-(0.3 * effect_N + random.normal(-0.7, 1.0, len(users_N)))))
-    return Judged(redeemed_N, truth_N, users_N), Judged(redeemed_N, poor_N, users_N), float(truth_N.mean())
+    return ScoredPairs(redeemed_N, truth_N, users_N), ScoredPairs(redeemed_N, poor_N, users_N), float(truth_N.mean())
 
 
 def test_the_interval_of_a_clustered_metric_covers_its_truth_as_often_as_it_says() -> None:
@@ -35,7 +35,7 @@ def test_the_interval_of_a_clustered_metric_covers_its_truth_as_often_as_it_says
 def test_no_calibration_error_is_said_to_be_below_zero() -> None:
     rng, found = np.random.default_rng(3), []
     for _ in range(20):
-        calibrated = Judged((rng.random(40) < 0.3).astype(float), np.full(40, 0.3), np.arange(40))
+        calibrated = ScoredPairs((rng.random(40) < 0.3).astype(float), np.full(40, 0.3), np.arange(40))
         found.append(resample({"t": calibrated}, Bootstrap(200, seed=1), ["ece"]))
     estimates = [one.estimate("t", "ece") for one in found]
     assert min(one.low for one in estimates) == 0
@@ -54,7 +54,7 @@ def test_a_difference_of_equally_good_rankers_includes_zero_about_as_often_as_it
     included = []
     for seed in range(120):
         _, poor, _ = world(seed)
-        other = Judged(poor.redeemed_N, world_of_equal_quality(seed), poor.users_N)
+        other = ScoredPairs(poor.redeemed_N, world_of_equal_quality(seed), poor.users_N)
         gain = resample({"a": poor, "b": other}, Bootstrap(300, seed=seed), ["log_loss"]).gain("a", "b", "log_loss")
         included.append(gain.low <= 0 <= gain.high)
     assert 0.88 <= np.mean(included) <= 1.0
@@ -71,7 +71,7 @@ def world_of_equal_quality(seed: int) -> np.ndarray:
 
 def test_pairing_makes_the_difference_of_similar_rankers_far_surer_than_either() -> None:
     good, _, _ = world(9)
-    similar = Judged(good.redeemed_N, np.clip(good.score_N + 0.01, 0, 0.999), good.users_N)
+    similar = ScoredPairs(good.redeemed_N, np.clip(good.score_N + 0.01, 0, 0.999), good.users_N)
     drawn = resample({"a": good, "b": similar}, Bootstrap(300), ["log_loss"])
     alone, paired = drawn.estimate("a", "log_loss"), drawn.gain("a", "b", "log_loss")
     assert paired.high - paired.low < 0.2 * (alone.high - alone.low)
@@ -102,7 +102,7 @@ def test_a_thousand_resamples_of_the_real_final_tests_size_for_six_rankers_take_
     random = np.random.default_rng(0)
     redeemed_N = (random.random(2421) < 0.123).astype(float)
     users_N = random.integers(0, 1239, 2421)
-    rankers = {str(k): Judged(redeemed_N, random.random(2421), users_N) for k in range(6)}
+    rankers = {str(k): ScoredPairs(redeemed_N, random.random(2421), users_N) for k in range(6)}
     start = time.process_time()
     resample(rankers, Bootstrap(1000))
     assert time.process_time() - start < 10

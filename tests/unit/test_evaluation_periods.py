@@ -37,12 +37,12 @@ def test_a_given_moment_stays_and_the_other_is_chosen() -> None:
 
 
 def test_too_few_participations_are_an_error_that_says_what_was_found() -> None:
-    with pytest.raises(PeriodError, match=r"1440 pairs, \d+ with a participation, 24 different starts"):
+    with pytest.raises(PeriodError, match=r"\b1440 pairs.*\b24 different"):
         choose(pairs(rate=0.005), AS_OF)
 
 
 def test_one_campaign_cannot_be_split() -> None:
-    with pytest.raises(PeriodError, match="1 different starts"):
+    with pytest.raises(PeriodError, match=r"\b1 different"):
         choose(pairs(num_campaigns=1, pairs_a_campaign=5000), AS_OF)
 
 

@@ -216,11 +216,11 @@ def test_spend_and_excess_are_counted_on_the_campaigns_own_items(shop: Shop, fea
 
 
 def test_a_moment_before_every_purchase_is_refused(shop: Shop, tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"events\.kind: no purchase before 2020"):
+    with pytest.raises(ContractError, match=r"events\.kind: .*2020"):
         build(shop.write(tmp_path / "tables"), tmp_path / "features", as_of=datetime(2020, 1, 1, tzinfo=UTC))
 
 
 def test_a_moment_before_every_campaign_is_refused(shop: Shop, tmp_path: Path) -> None:
-    with pytest.raises(PeriodError, match="nobody was targeted before"):
+    with pytest.raises(PeriodError, match=r"targets.*2024-01-20"):
         build(shop.write(tmp_path / "tables"), tmp_path / "features", as_of=datetime(2024, 1, 20, tzinfo=UTC))
     assert not (tmp_path / "features").exists()

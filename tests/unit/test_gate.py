@@ -1,10 +1,11 @@
 """The gate promotes what is shown to be better, and holds for every single reason not to."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from judged_pairs import TEST, World, candidate, world
+from judged_pairs import GATE, TEST, World, candidate, world
 
 from recommender.datasets.periods import microseconds
 from recommender.errors import CorruptFileError, LabelError, PeriodError, RegistryError, SettingsError
@@ -59,7 +60,8 @@ def test_a_better_challenger_is_promoted_with_the_figures_in_words(better: Evalu
 def test_a_worse_challenger_is_held(small: World, tmp_path: Path) -> None:
     verdict = decide(contest(small, tmp_path, challenger={"column": RUMOUR}, champion={"column": TRUTH}), RULES)
     assert verdict.decision == "HOLD"
-    assert "not shown to be better" in verdict.headline
+    assert verdict.gain.low is not None
+    assert f"{verdict.gain.low:+.4f}" in verdict.headline
     assert "gain in log loss, lower end" in failed(verdict)
 
 
@@ -73,14 +75,14 @@ def test_an_equal_challenger_is_held_without_a_margin_and_promoted_within_one(sm
     allowed = RULES.model_copy(update={"gate": GateRule(margin=0.002)})
     verdict = decide(found, allowed)
     assert verdict.decision == "PROMOTE"
-    assert "excludes a loss beyond the margin of 0.002" in verdict.headline
+    assert "0.002" in verdict.headline
 
 
 def test_the_champion_itself_is_nothing_new(small: World, tmp_path: Path) -> None:
     same = {"column": TRUTH}
     verdict = decide(contest(small, tmp_path, challenger=same, champion=same), RULES)
     assert (verdict.decision, verdict.new) == ("HOLD", False)
-    assert verdict.headline.startswith("Nothing new: the challenger is the champion")
+    assert verdict.challenger == verdict.champion
     assert verdict.reasons == [verdict.headline]
 
 
@@ -96,7 +98,8 @@ def test_too_few_participations_hold_whatever_the_figures_say(better: Evaluation
     rules = RULES.model_copy(update={"gate": GateRule(min_positives=10_000)})
     verdict = decide(better, rules)
     assert failed(verdict) == ["participations"]
-    assert "10000 are needed" in verdict.headline
+    assert "10000" in verdict.headline
+    assert str(better.gate.num_positives) in verdict.headline
 
 
 def test_bad_calibration_alone_holds(small: World, tmp_path: Path) -> None:
@@ -180,25 +183,25 @@ def test_each_ranker_scores_with_the_newest_fit_that_has_seen_nothing_of_the_per
 
 
 def test_a_champion_whose_fits_have_all_seen_the_gate_period_cannot_be_judged(small: World, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="no fit ends by"):
+    with pytest.raises(RegistryError, match=r"old.*live"):
         contest(small, tmp_path, challenger={"column": TRUTH}, champion={"column": RUMOUR, "fits": ("live",)})
 
 
 def test_a_gate_period_with_one_outcome_is_an_error_that_says_so(small: World, tmp_path: Path) -> None:
     nobody = small.with_outcomes(np.zeros_like(small.redeemed_N))
-    with pytest.raises(LabelError, match="0 participations among 900 pairs"):
+    with pytest.raises(LabelError, match=r"\b0\b.*\b900\b"):
         contest(nobody, tmp_path, challenger={"column": TRUTH}, champion={"column": RUMOUR})
 
 
 def test_a_gate_period_without_pairs_is_an_error(small: World, tmp_path: Path) -> None:
     early = small.pairs.column("starts_at").to_pylist()[0]
     frozen = small.pairs.set_column(2, "starts_at", [[early] * small.pairs.num_rows])
-    with pytest.raises(PeriodError, match="holds no pair"):
+    with pytest.raises(PeriodError, match=re.escape(f"{GATE.isoformat()} to {TEST.isoformat()}")):
         contest(World(small.all, frozen, small.redeemed_N), tmp_path, challenger={"column": 0}, champion={"column": 1})
 
 
 def test_an_evaluation_under_another_judgement_is_refused(better: Evaluation) -> None:
-    with pytest.raises(SettingsError, match="evaluate again"):
+    with pytest.raises(SettingsError, match=r"aaaaaaaaaaaa.*bbbbbbbbbbbb"):
         decide(better, RULES.model_copy(update={"sha256": "b" * 64}))
 
 
@@ -216,7 +219,7 @@ def test_the_shipped_judgement_is_valid_and_demands_a_better_challenger() -> Non
         ("[gate]\nmargin = nan", "margin"),
         ("[gate]\nmargin = -1", "margin"),
         ("[guards]", "guards"),
-        ("gate = [", "no TOML"),
+        ("gate = [", r"judgement\.toml"),
         ("sha256 = 'x'", "sha256"),
     ],
 )

@@ -3,36 +3,37 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from random_examples import random_catalogue, random_examples, random_histories, subset
+from random_examples import fit_ranker, random_catalogue, random_examples, random_histories, subset
 
 from recommender.engine.context import FitContext
 from recommender.errors import DeviceError, LabelError, TrainingError
 from recommender.matching.examples import Labels
-from recommender.models.campaign import RANKERS, ranker_class
+from recommender.models.campaign import OWN_RANKERS
 from recommender.models.campaign.ranker import Ranker
-from recommender.models.next_item import ITEM_RANKERS
 
-QUICK = {"transformer": {"pretrain_epochs": 2, "pretrain_min_steps": 1, "tune_epochs": 1, "width": 16, "hidden": 8}}
-OWN = [name for name in RANKERS if name not in ITEM_RANKERS]
-"""Rankers of campaigns by nature; those that are next-item rankers underneath have tests of their own."""
+QUICK: dict[str, dict[str, Any]] = {
+    "transformer": {"pretrain_epochs": 2, "pretrain_min_steps": 1, "tune_epochs": 1, "width": 16, "hidden": 8},
+    "rate_rule": {"rate_feature": "behaviour__a"},
+}
+OWN = list(OWN_RANKERS)
+"""Next-item rankers, which are campaign rankers too, have tests of their own."""
 LEARNING = [name for name in OWN if name != "rate_rule"]
 
 
-def fitted(name: str) -> Ranker:
-    examples, labels = random_examples()
-    config = {"rate_feature": "behaviour__a"} if name == "rate_rule" else QUICK.get(name, {})
-    return ranker_class(name).fit(examples, labels, corpus=examples.histories, config=config, context=FitContext())
+def fitted(name: str) -> Ranker[Any]:
+    return fit_ranker(name, *random_examples(), **QUICK.get(name, {}))
 
 
 @pytest.fixture(scope="module", params=OWN)
-def ranker(request: pytest.FixtureRequest) -> Ranker:
+def ranker(request: pytest.FixtureRequest) -> Ranker[Any]:
     return fitted(request.param)
 
 
-def test_scores_are_probabilities_and_money_is_finite(ranker: Ranker) -> None:
+def test_scores_are_probabilities_and_money_is_finite(ranker: Ranker[Any]) -> None:
     examples, _ = random_examples(1)
     scores = ranker.score(examples)
     assert scores.redeem_N.dtype == np.float32
@@ -42,19 +43,19 @@ def test_scores_are_probabilities_and_money_is_finite(ranker: Ranker) -> None:
         assert (scores.spend_N >= 0).all()
 
 
-def test_the_same_pairs_get_the_same_bits(ranker: Ranker) -> None:
+def test_the_same_pairs_get_the_same_bits(ranker: Ranker[Any]) -> None:
     examples, _ = random_examples(1)
     first, second = ranker.score(examples), ranker.score(examples)
     assert np.array_equal(first.redeem_N, second.redeem_N)
 
 
-def test_a_pair_scores_alike_alone_and_in_company(ranker: Ranker) -> None:
+def test_a_pair_scores_alike_alone_and_in_company(ranker: Ranker[Any]) -> None:
     examples, _ = random_examples(1)
     whole, alone = ranker.score(examples).redeem_N, ranker.score(subset(examples, slice(7, 8))).redeem_N
     np.testing.assert_allclose(alone, whole[7:8], rtol=2e-5)
 
 
-def test_a_restored_ranker_scores_to_the_same_bits(ranker: Ranker) -> None:
+def test_a_restored_ranker_scores_to_the_same_bits(ranker: Ranker[Any]) -> None:
     examples, _ = random_examples(1)
     again = type(ranker).restore(ranker.tensors(), ranker.config())
     assert np.array_equal(again.score(examples).redeem_N, ranker.score(examples).redeem_N)
@@ -66,7 +67,7 @@ def test_labels_of_one_class_are_refused(name: str, outcome: float) -> None:
     examples, labels = random_examples()
     alike = replace(labels, redeemed_N=np.full_like(labels.redeemed_N, outcome))
     with pytest.raises(LabelError, match="redeemed"):
-        ranker_class(name).fit(examples, alike, corpus=examples.histories, config={}, context=FitContext())
+        fit_ranker(name, examples, alike)
 
 
 @pytest.mark.parametrize("name", ["logistic", "lightgbm", "transformer"])
@@ -104,7 +105,7 @@ def test_money_that_is_never_known_is_not_predicted() -> None:
     examples, labels = random_examples()
     nothing = np.full_like(labels.spend_N, np.nan)
     unknown = Labels(redeemed_N=labels.redeemed_N, spend_N=nothing, excess_N=nothing)
-    ranker = ranker_class("logistic").fit(examples, unknown, corpus=examples.histories, config={}, context=FitContext())
+    ranker = fit_ranker("logistic", examples, unknown)
     assert ranker.score(examples).spend_N is None
 
 
@@ -177,9 +178,7 @@ def test_a_basket_whose_spend_is_no_number_stops_training_and_is_named() -> None
     spend_B[5] = np.nan
     corpus = replace(examples.histories, spend_B=spend_B)
     with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+: .*Column 'spend' holds nan"):
-        ranker_class("transformer").fit(
-            examples, labels, corpus=corpus, config=QUICK["transformer"], context=FitContext()
-        )
+        fit_ranker("transformer", examples, labels, corpus=corpus, **QUICK["transformer"])
 
 
 def test_an_absent_gpu_is_a_device_error() -> None:
@@ -189,9 +188,7 @@ def test_an_absent_gpu_is_a_device_error() -> None:
         pytest.skip("this machine has a GPU")
     examples, labels = random_examples()
     with pytest.raises(DeviceError, match="GPU"):
-        ranker_class("transformer").fit(
-            examples, labels, corpus=examples.histories, config={}, context=FitContext(device="cuda")
-        )
+        fit_ranker("transformer", examples, labels, context=FitContext(device="cuda"))
 
 
 def test_the_logistic_ranker_is_loaded_without_torch_sklearn_or_pandas() -> None:

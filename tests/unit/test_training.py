@@ -1,6 +1,7 @@
 """Training: three fits of what was known then, resumable to the same bits, with a lineage."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -13,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_examples import random_examples
+from random_examples import fit_ranker, random_examples
 
 from recommender.datasets.synthetic import World, generate
 from recommender.engine.checkpoints import Checkpoints
 from recommender.engine.context import FitContext
-from recommender.engine.progress import lines
 from recommender.errors import DeviceError, PeriodError, SettingsError, TrainingError
 from recommender.features.training_set import TrainingSet, write_training_set
 from recommender.models.campaign import ranker_class
@@ -28,7 +28,7 @@ from recommender.registry.candidates import version_of
 from recommender.report.training import page_of_fits
 from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
-from recommender.training.train import boundaries, fit_at
+from recommender.training.train import boundaries, fit_at, training_hash
 
 CONFIG = {
     "pretrain_epochs": 3,
@@ -43,13 +43,12 @@ FIT = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from random_examples import random_examples
+from random_examples import fit_ranker, random_examples
 from recommender.registry import bundle
 from recommender.engine.context import FitContext
-from recommender.models.campaign import ranker_class
 examples, labels = random_examples()
 context = FitContext(checkpoints=Path(sys.argv[1]), checkpoint_every_s=0.05)
-ranker = ranker_class("transformer").fit(examples, labels, corpus=examples.histories, config=json.loads(sys.argv[2]), context=context)
+ranker = fit_ranker("transformer", examples, labels, context=context, **json.loads(sys.argv[2]))
 bundle.save(ranker, Path(sys.argv[1]) / "bundle", lineage={{}})
 """
 
@@ -136,13 +135,7 @@ def test_a_resumed_phase_cuts_its_curve_back_and_leaves_out_what_is_no_line_of_a
 def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_step() -> None:
     examples, labels = random_examples()
     with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+"):
-        ranker_class("transformer").fit(
-            examples,
-            labels,
-            corpus=examples.histories,
-            config={**CONFIG, "pretrain_rate": 1e30, "pretrain_epochs": 2},
-            context=FitContext(),
-        )
+        fit_ranker("transformer", examples, labels, **{**CONFIG, "pretrain_rate": 1e30, "pretrain_epochs": 2})
 
 
 def test_a_training_leaves_three_verified_bundles_and_their_lineage(shop: Path, tmp_path: Path) -> None:
@@ -161,12 +154,19 @@ def test_a_training_leaves_three_verified_bundles_and_their_lineage(shop: Path, 
     assert version_of(tmp_path / "out").startswith("logistic-")
 
 
-def test_a_training_of_several_networks_leaves_the_curves_of_each_and_no_checkpoint(shop: Path, tmp_path: Path) -> None:
+def test_a_training_of_several_networks_leaves_the_curves_of_each_and_no_checkpoint(
+    shop: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     small = {"members": 2, "width": 8, "blocks": 1, "heads": 1, "length": 10, "tokens": 2048, "campaign_events": 20}
     chosen = settings(tmp_path / "var", rankers={"fusion": {**small, "epochs": 1}})
-    said: list[str] = []
-    train(shop, ranker="fusion", settings=chosen, output=tmp_path / "out", say=said.append)
-    assert sum(line.startswith("sasrec: step ") for line in said) == 6, "one line at the end of each of six networks"
+    caplog.set_level(logging.INFO, "recommender")
+    train(shop, ranker="fusion", settings=chosen, output=tmp_path / "out")
+    events = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    ends = [one for one in events if one["event"] == "training progress" and one["step"] == one["of"]]
+    assert [(one["ranker"], one["fit"], one["phase"]) for one in ends] == [
+        ("fusion", fit, "sasrec") for fit in ("gate", "gate", "test", "test", "live", "live")
+    ]
+    assert [one["fit"] for one in events if one["event"] == "fit finished"] == ["gate", "test", "live"]
     names = [f"{fit}/member-{member}" for fit in ("gate", "test", "live") for member in (0, 1)]
     logs = (tmp_path / "out/progress").rglob("*.jsonl")
     assert {path.relative_to(tmp_path / "out/progress").as_posix() for path in logs} == {f"{n}.jsonl" for n in names}
@@ -202,6 +202,21 @@ def test_another_seed_is_another_version(shop: Path, tmp_path: Path) -> None:
     assert version_of(tmp_path / "1") != version_of(tmp_path / "2")
 
 
+def test_the_identity_of_a_training_is_what_was_configured_for_that_ranker(tmp_path: Path) -> None:
+    default = training_hash(settings(tmp_path), "logistic")
+    assert training_hash(settings(tmp_path / "elsewhere", threads=7), "logistic") == default
+    assert training_hash(settings(tmp_path, rankers={"lightgbm": {"rounds": 5}}), "logistic") == default
+    assert training_hash(settings(tmp_path, rankers={"logistic": {"strength": 0.05}}), "logistic") != default
+    assert training_hash(settings(tmp_path, seed=3), "logistic") != default
+
+
+def test_a_misspelt_hyperparameter_is_refused_before_anything_is_read_or_trained(tmp_path: Path) -> None:
+    wrong = settings(tmp_path / "var", rankers={"logistic": {"stregth": 0.05}})
+    with pytest.raises(SettingsError, match=r"'stregth'.*'strength'"):
+        train(tmp_path / "no-training-set", ranker="logistic", settings=wrong, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_periods_out_of_order_are_refused(shop: Path, tmp_path: Path) -> None:
     moments = TimeSettings(gate_from=datetime(2024, 10, 1), test_from=datetime(2024, 9, 1))
     with pytest.raises(PeriodError, match="out of order"):
@@ -212,7 +227,7 @@ def test_a_ranker_too_large_for_memory_is_an_error_that_names_it(shop: Path, mon
     data, cls = TrainingSet.open(shop), ranker_class("logistic")
     monkeypatch.setattr(cls, "fit", lambda *_, **__: np.empty(10**15))
     with pytest.raises(TrainingError, match="logistic: memory did not suffice on cpu"):
-        fit_at(cls, data, data.as_of, {}, FitContext())
+        fit_at(cls, data, data.as_of, cls.Config(), FitContext())
 
 
 def test_a_boundary_before_every_pair_is_refused(shop: Path, tmp_path: Path) -> None:
@@ -223,11 +238,11 @@ def test_a_boundary_before_every_pair_is_refused(shop: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_transformer_wins_where_the_order_of_baskets_decides(shop: Path, tmp_path: Path) -> None:
-    dials = {"transformer": {"pretrain_epochs": 8, "continue_epochs": 1, "tune_epochs": 0}}
+    rankers = {"transformer": {"pretrain_epochs": 8, "continue_epochs": 1, "tune_epochs": 0}}
     data = TrainingSet.open(shop)
     loss = {}
     for name in ("logistic", "transformer"):
-        train(shop, ranker=name, settings=settings(tmp_path / "var", rankers=dials), output=tmp_path / name)
+        train(shop, ranker=name, settings=settings(tmp_path / "var", rankers=rankers), output=tmp_path / name)
         lineage = json.loads((tmp_path / name / "lineage.json").read_text())
         after = datetime.fromisoformat(lineage["boundaries"]["test"])
         mask = data.decided_in(after, None)
@@ -255,6 +270,14 @@ def test_tuning_reads_the_gate_period_and_continues_its_study(shop: Path, tmp_pa
     assert json.loads(study.with_suffix(".json").read_text())["judged_on"] == "gate period"
 
 
+def test_tuning_a_ranker_without_a_search_space_names_those_with_one(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from recommender.training.tune import tune
+
+    with pytest.raises(SettingsError, match=r"popularity.*logistic.*sasrec"):
+        tune(tmp_path / "no-training-set", "popularity", 1, settings(tmp_path), tmp_path / "a.db")
+
+
 def test_tuning_refuses_a_gpu_that_has_nothing_to_do_or_is_not_there(shop: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     from recommender.training.tune import tune
@@ -266,14 +289,3 @@ def test_tuning_refuses_a_gpu_that_has_nothing_to_do_or_is_not_there(shop: Path,
         with pytest.raises(DeviceError, match="no GPU"):
             tune(shop, "transformer", 1, on_gpu, tmp_path / "a.db")
     assert not (tmp_path / "a.db").exists()
-
-
-def test_progress_is_a_line_now_and_then_and_one_at_the_end() -> None:
-    said: list[str] = []
-    show = lines(said.append, every_s=1000.0)
-    facts = {"phase": "pretrain", "of": 1200, "loss": 3.25, "steps_a_second": 4.0}
-    for step in (400, 800, 1200):
-        show({**facts, "step": step})
-    assert said == ["pretrain: step 1,200 of 1,200, loss 3.2500, 4.0 steps/s"]
-    lines(said.append, every_s=0.0)({**facts, "step": 400})
-    assert said[1] == "pretrain: step 400 of 1,200, loss 3.2500, 4.0 steps/s, 200 s left"

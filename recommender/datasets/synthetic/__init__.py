@@ -1,4 +1,4 @@
-"""Seeded synthetic shops of any scale whose truth is known."""
+"""Generates seeded synthetic shops of any size whose true probabilities are known."""
 
 from recommender.datasets.synthetic.generate import generate
 from recommender.datasets.synthetic.world import World, from_settings

@@ -1,6 +1,10 @@
-"""The campaigns of a synthetic world: whom they target, who participates, and the known probabilities of both.
+"""Draws the campaigns of a synthetic world: whom they target, who participates, and the true probabilities of both.
 
-Shapes: U users · C campaigns · K categories · R participations with a purchase · E purchase lines.
+Numbers without a stated reason are chosen by hand so that the world looks like a plausible shop; changing one changes
+the bytes of every generated world.
+
+Shapes: U users · C campaigns · K categories · R participations with a purchase · E purchase lines · T baskets of one
+user.
 """
 
 from dataclasses import dataclass
@@ -17,28 +21,39 @@ from recommender.datasets.tables import CAMPAIGN_KINDS, TIME
 DAY_US = 86_400_000_000
 TYPES = ("A", "B", "C")
 TYPE_FACTORS = (1.4, 1.0, 0.6)
-"""`affinity`: a type's mean probability, as a multiple of the world's."""
+"""`affinity`: a type's mean probability as a multiple of the world's. The types must differ, as they do in real
+shops."""
+MIN_PROPENSITY, MAX_PROPENSITY = 0.05, 0.95
+"""Every user may be targeted or not: off-policy estimates need propensities away from 0 and 1."""
+PRIOR_PARTICIPATIONS, PRIOR_TARGETS = 1, 8
+"""Smoothing of a user's past participation rate: new users start at 1/8, near the default `participation_rate`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
+    """All campaigns with their outcomes. Times are microseconds since 1970, UTC. Rows refer to a `Shop`'s arrays."""
+
     campaign_ids: tuple[str, ...]
     category_C: NDArray[np.int64]
     days_C: NDArray[np.int64]
+    """Day of the world on which each campaign starts."""
     starts_C: NDArray[np.int64]
     ends_C: NDArray[np.int64]
     items_C: tuple[NDArray[np.int64], ...]
+    """Rows of each campaign's items, ascending."""
     propensity_CU: NDArray[np.float64]
+    """Probability that the user is targeted."""
     probability_CU: NDArray[np.float64]
+    """Probability that the user participates if targeted."""
     targeted_CU: NDArray[np.bool_]
     participated_us_CU: NDArray[np.int64]
-    """-1: not before the log's end."""
+    """Time of the participation; -1 if there was none before the log's end."""
     coupon_basket_R: NDArray[np.int64]
     coupon_item_R: NDArray[np.int64]
     coupon_campaign_R: NDArray[np.int64]
 
-    def campaign_views(self, shop: Shop, log_end: int, rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
-        """Half of the targeted look at the campaign within two days of the decision."""
+    def campaign_views(self, log_end: int, rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+        """Draw views of campaigns: half of the targeted users look at it within two days of the decision."""
         campaign, user = np.nonzero(self.targeted_CU & (rng.random(self.targeted_CU.shape) < 0.5))
         when = self.starts_C[campaign] + rng.integers(1, 2 * DAY_US, size=len(user))
         campaign, user, when = (values[when < log_end] for values in (campaign, user, when))
@@ -47,15 +62,16 @@ class Outcomes:
 
 
 def draw_outcomes(world: World, shop: Shop, rng: np.random.Generator) -> Outcomes:
-    """Campaigns one after another: each one's probabilities may depend on what was known when it started."""
+    """Draw campaigns in order of time. A campaign's probabilities depend only on what was known when it started."""
     C, U = world.num_campaigns, world.num_users
+    # The last campaign starts three days before the log's end, so that some outcomes are unknown, as in a real log.
     days_C = np.linspace(world.first_campaign_day, world.days - 3, C).astype(int)
     starts_C = np.array([world.day_us(int(day)) for day in days_C])
     ends_C = np.array([world.day_us(int(day) + world.window_days) for day in days_C])
     category_C = np.concatenate([rng.permutation(world.num_categories) for _ in range(C // world.num_categories + 1)])[
         :C
     ]
-    items_C = tuple(_items(world, shop, int(category), rng) for category in category_C)
+    items_C = tuple(_draw_items(world, shop, int(category), rng) for category in category_C)
     propensity_CU, probability_CU = np.empty((C, U)), np.empty((C, U))
     targeted_CU = np.zeros((C, U), dtype=np.bool_)
     participated_CU = np.full((C, U), -1)
@@ -72,15 +88,15 @@ def draw_outcomes(world: World, shop: Shop, rng: np.random.Generator) -> Outcome
         np.add.at(counts_UK, (line_user_E[new], shop.category_I[shop.line_item_E[new]]), 1)
         read = until
         monthly_U = counts_UK[:, category_C[campaign]] / (days_C[campaign] / 30)
-        known_CU = (participated_CU >= 0) & (participated_CU < start)
-        rate_U = (known_CU.sum(0) + 1) / (targeted_CU.sum(0) + 8)
+        past_CU = (participated_CU >= 0) & (participated_CU < start)
+        rate_U = (past_CU.sum(0) + PRIOR_PARTICIPATIONS) / (targeted_CU.sum(0) + PRIOR_TARGETS)
         propensity_CU[campaign] = _propensity(world, monthly_U, rng)
         probability_CU[campaign] = _probability(
             world, shop, campaign, int(category_C[campaign]), start, monthly_U, rate_U
         )
         targeted_CU[campaign] = rng.random(U) < propensity_CU[campaign]
-        takes_U = targeted_CU[campaign] & (rng.random(U) < probability_CU[campaign])
-        for user in np.flatnonzero(takes_U).tolist():
+        participates_U = targeted_CU[campaign] & (rng.random(U) < probability_CU[campaign])
+        for user in np.flatnonzero(participates_U).tolist():
             when, basket = _redeem(world, shop, user, int(category_C[campaign]), start, int(ends_C[campaign]), rng)
             if when < world.day_us(world.days):
                 participated_CU[campaign, user] = when
@@ -106,9 +122,9 @@ def draw_outcomes(world: World, shop: Shop, rng: np.random.Generator) -> Outcome
     )
 
 
-def _items(world: World, shop: Shop, category: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    own = np.flatnonzero(shop.category_I == category)
-    return np.sort(rng.choice(own, size=min(world.items_a_campaign, len(own)), replace=False))
+def _draw_items(world: World, shop: Shop, category: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    in_category = np.flatnonzero(shop.category_I == category)
+    return np.sort(rng.choice(in_category, size=min(world.items_a_campaign, len(in_category)), replace=False))
 
 
 def _standardised(monthly_U: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,11 +133,16 @@ def _standardised(monthly_U: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _propensity(world: World, monthly_U: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """`affinity`: the shop prefers those who buy there (0.6 of the standardised affinity). `sequence`: it knows nothing."""
-    pull_U = rng.normal(0, 0.3, size=len(monthly_U))
+    """Compute each user's probability of being targeted.
+
+    In an `affinity` world the shop prefers those who buy in the category, but less sharply than users themselves do
+    (0.6 of the standardised affinity). In a `sequence` world it prefers nobody. Noise makes propensities differ in
+    both.
+    """
+    log_odds_U = rng.normal(0, 0.3, size=len(monthly_U))
     if world.preference == "affinity":
-        pull_U = pull_U + 0.6 * _standardised(monthly_U)
-    return np.clip(_calibrated(pull_U, world.mean_propensity), 0.05, 0.95)
+        log_odds_U = log_odds_U + 0.6 * _standardised(monthly_U)
+    return np.clip(_calibrated(log_odds_U, world.mean_propensity), MIN_PROPENSITY, MAX_PROPENSITY)
 
 
 def _probability(
@@ -133,60 +154,70 @@ def _probability(
     monthly_U: NDArray[np.float64],
     rate_U: NDArray[np.float64],
 ) -> NDArray[np.float64]:
+    """Compute each user's probability of participating if targeted, as the docstring of `world` defines it."""
     if world.preference == "sequence":
         last_U = _last_categories(shop, start, world.num_users)
         hit_U = np.where(last_U >= 0, shop.successor_K[np.maximum(last_U, 0)] == category, False)
         return np.where(hit_U, world.high_probability, world.low_probability)
     mean = min(world.participation_rate * TYPE_FACTORS[campaign % len(TYPES)], 0.9)
+    # The weight 4 of the past participation rate is chosen by hand.
     return _calibrated(world.strength * _standardised(monthly_U) + 4 * (rate_U - rate_U.mean()), mean)
 
 
 def _last_categories(shop: Shop, before: int, num_users: int) -> NDArray[np.int64]:
-    """Category of each user's last basket before a moment; -1: none."""
+    """Return the category of each user's last basket before a time, or -1 without one, int64 [U]."""
     past_U = np.bincount(shop.basket_user_B[shop.basket_time_B < before], minlength=num_users)
     first_U = np.searchsorted(shop.basket_user_B, np.arange(num_users))
     last_U = np.minimum(first_U + np.maximum(past_U, 1) - 1, len(shop.basket_category_B) - 1)
     return np.where(past_U > 0, shop.basket_category_B[last_U], -1)
 
 
-def _calibrated(odds_U: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
-    """Logistic of `odds_U` shifted so that its mean is `mean` (bisection)."""
+def _calibrated(log_odds_U: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+    """Turn log-odds into probabilities after shifting them so that the mean probability is `mean`."""
+    # Bisection over all shifts that matter: at 40 a logistic rounds to 1. Sixty halvings reach float64's precision.
     low, high = -40.0, 40.0
     for _ in range(60):
         shift = (low + high) / 2
-        low, high = (shift, high) if (1 / (1 + np.exp(-(odds_U + shift)))).mean() < mean else (low, shift)
-    return np.asarray(1 / (1 + np.exp(-(odds_U + low))))
+        low, high = (shift, high) if (1 / (1 + np.exp(-(log_odds_U + shift)))).mean() < mean else (low, shift)
+    return np.asarray(1 / (1 + np.exp(-(log_odds_U + low))))
 
 
 def _redeem(
     world: World, shop: Shop, user: int, category: int, start: int, end: int, rng: np.random.Generator
 ) -> tuple[int, int]:
-    """When, and with which basket (-1: without one): the first in the window; `sequence`: the first of the campaign's category."""
+    """Return when a user participates, and with which basket: the first one in the window, or -1 without one.
+
+    In a `sequence` world the basket must be of the campaign's category.
+    """
     first, last = np.searchsorted(shop.basket_user_B, [user, user + 1])
     times_T = shop.basket_time_B[first:last]
-    fits_T = (times_T >= start) & (times_T < end)
+    eligible_T = (times_T >= start) & (times_T < end)
     if world.preference == "sequence":
-        fits_T &= shop.basket_category_B[first:last] == category
-    if fits_T.any():
-        basket = int(first + np.argmax(fits_T))
+        eligible_T &= shop.basket_category_B[first:last] == category
+    if eligible_T.any():
+        basket = int(first + np.argmax(eligible_T))
         return int(shop.basket_time_B[basket]), basket
+    # Without a basket the time is drawn; beta(1, 2) makes early participations likelier than late ones.
     return int(start + (end - start) * rng.beta(1, 2)), -1
 
 
 def _new_item(shop: Shop, basket: int, items: NDArray[np.int64], rng: np.random.Generator) -> int:
-    """A campaign item that the basket does not hold yet; -1: it holds them all."""
+    """Draw a campaign item that the basket does not contain yet, or -1 if it contains them all."""
     first, last = np.searchsorted(shop.line_basket_E, [basket, basket + 1])
-    free = np.setdiff1d(items, shop.line_item_E[first:last])
-    return int(rng.choice(free)) if len(free) else -1
+    missing = np.setdiff1d(items, shop.line_item_E[first:last])
+    return int(rng.choice(missing)) if len(missing) else -1
 
 
 def campaign_frames(world: World, shop: Shop, outcomes: Outcomes) -> dict[str, pa.Table]:
-    """campaigns, campaign_items, targets, participations. Kinds go round; those of kind `coupon` have two coupons each."""
+    """Build the tables campaigns, campaign_items, targets and participations.
+
+    Campaigns take the contract's kinds in turn. A campaign of kind `coupon` has two coupons.
+    """
     C = len(outcomes.campaign_ids)
     kinds = [CAMPAIGN_KINDS[row % len(CAMPAIGN_KINDS)] for row in range(C)]
-    words = ("Weekly promotion", "Coupon booklet", "Members' days", "New on the shelf")
+    titles = ("Weekly promotion", "Coupon booklet", "Members' days", "New on the shelf")  # one for each kind
     names = [
-        f"{words[row % 4]}, {world.first_day + timedelta(days=int(day))}" for row, day in enumerate(outcomes.days_C)
+        f"{titles[row % 4]}, {world.first_day + timedelta(days=int(day))}" for row, day in enumerate(outcomes.days_C)
     ]
     items = [
         (campaign, shop.item_ids[item], f"{campaign}-coupon-{place % 2}" if kind == "coupon" else None)
@@ -194,17 +225,18 @@ def campaign_frames(world: World, shop: Shop, outcomes: Outcomes) -> dict[str, p
         for place, item in enumerate(rows.tolist())
     ]
     chosen_C, chosen_U = np.nonzero(outcomes.targeted_CU)
-    took_C, took_U = np.nonzero(outcomes.participated_us_CU >= 0)
+    participant_C, participant_U = np.nonzero(outcomes.participated_us_CU >= 0)
     ids, users = np.array(outcomes.campaign_ids, dtype=object), np.array(shop.user_ids, dtype=object)
-    coupon_of = {
-        (c, int(b)): int(i)
-        for b, i, c in zip(
-            outcomes.coupon_basket_R, outcomes.coupon_item_R, outcomes.coupon_campaign_R.tolist(), strict=True
-        )
-    }
-    item_of = {(c, int(shop.basket_user_B[b])): i for (c, b), i in coupon_of.items()}
+    redemptions = zip(
+        outcomes.coupon_campaign_R.tolist(),
+        shop.basket_user_B[outcomes.coupon_basket_R].tolist(),
+        outcomes.coupon_item_R.tolist(),
+        strict=True,
+    )
+    item_of = {(campaign, user): item for campaign, user, item in redemptions}
     coupons = [
-        _coupon(outcomes, kinds, c, item_of.get((c, u))) for c, u in zip(took_C.tolist(), took_U.tolist(), strict=True)
+        _coupon_id(outcomes, kinds, campaign, item_of.get((campaign, user)))
+        for campaign, user in zip(participant_C.tolist(), participant_U.tolist(), strict=True)
     ]
     return {
         "campaigns": pa.table(
@@ -233,17 +265,17 @@ def campaign_frames(world: World, shop: Shop, outcomes: Outcomes) -> dict[str, p
         ),
         "participations": pa.table(
             {
-                "campaign_id": pa.array(ids[took_C], pa.string()),
-                "user_id": pa.array(users[took_U], pa.string()),
-                "participated_at": pa.array(outcomes.participated_us_CU[took_C, took_U], TIME),
+                "campaign_id": pa.array(ids[participant_C], pa.string()),
+                "user_id": pa.array(users[participant_U], pa.string()),
+                "participated_at": pa.array(outcomes.participated_us_CU[participant_C, participant_U], TIME),
                 "coupon_id": pa.array(coupons, pa.string()),
             }
         ),
     }
 
 
-def _coupon(outcomes: Outcomes, kinds: list[str], campaign: int, item: int | None) -> str | None:
-    """The coupon of the item that was bought with it; the campaign's first one without a purchase."""
+def _coupon_id(outcomes: Outcomes, kinds: list[str], campaign: int, item: int | None) -> str | None:
+    """Return the coupon that covers the item bought, or the campaign's first coupon without a purchase."""
     if kinds[campaign] != "coupon":
         return None
     place = 0 if item is None else int(np.searchsorted(outcomes.items_C[campaign], item))

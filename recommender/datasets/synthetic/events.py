@@ -1,4 +1,6 @@
-"""The events of a synthetic world: purchases, and what happens around them.
+"""Draws the events of a synthetic world: purchases, and views, clicks, carts, searches, reviews and shares around them.
+
+Prices, discounts and shares are chosen by hand so that the log looks like a plausible shop's.
 
 Shapes: B baskets · E purchase lines.
 """
@@ -8,13 +10,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.synthetic.campaigns import Outcomes
-from recommender.datasets.synthetic.shop import HOUR_US, SIDE_EVENTS, TYPE_WORDS, Shop, _word
+from recommender.datasets.synthetic.shop import HOUR_US, SIDE_EVENTS, TYPE_WORDS, Shop, category_name
 from recommender.datasets.synthetic.world import World
 from recommender.datasets.tables import TIME
 
 
 def event_frame(world: World, shop: Shop, outcomes: Outcomes, rng: np.random.Generator) -> pa.Table:
-    """Purchases (with the coupon lines of participations), the events around them, and views of campaigns by the targeted."""
+    """Build the table of events, without order.
+
+    It has purchases (including the coupon lines of participations), the events around them, and views of campaigns by
+    targeted users.
+    """
     log_end = world.day_us(world.days)
     basket_E = np.concatenate([shop.line_basket_E, outcomes.coupon_basket_R])
     item_E = np.concatenate([shop.line_item_E, outcomes.coupon_item_R])
@@ -42,27 +48,30 @@ def event_frame(world: World, shop: Shop, outcomes: Outcomes, rng: np.random.Gen
     frames = [purchases.append_column("store_id", pa.array(store_E, pa.string()))]
     if world.views:
         for kind, probability, hours in SIDE_EVENTS:
-            at = np.flatnonzero(~with_coupon_E & (rng.random(len(basket_E)) < probability))
-            some = {name: values[at] for name, values in lines.items()}
-            some["time"] = some["time"] + (hours * HOUR_US * rng.uniform(0.3, 1.0, size=len(at))).astype(np.int64)
-            inside = np.flatnonzero((some["time"] < log_end) & (some["time"] >= world.day_us(0)))
-            frames.append(_side_events(shop, outcomes, kind, {n: v[inside] for n, v in some.items()}, rng))
-        frames.append(_events(shop, outcomes, "view", outcomes.campaign_views(shop, log_end, rng)))
+            drawn = np.flatnonzero(~with_coupon_E & (rng.random(len(basket_E)) < probability))
+            rows = {name: values[drawn] for name, values in lines.items()}
+            rows["time"] = rows["time"] + (hours * HOUR_US * rng.uniform(0.3, 1.0, size=len(drawn))).astype(np.int64)
+            inside = np.flatnonzero((rows["time"] < log_end) & (rows["time"] >= world.day_us(0)))
+            frames.append(_side_events(shop, outcomes, kind, {n: v[inside] for n, v in rows.items()}, rng))
+        frames.append(_events(shop, outcomes, "view", outcomes.campaign_views(log_end, rng)))
     events = pa.concat_tables(frames, promote_options="default")
     return events.append_column("event_id", pa.array([f"event-{row:08d}" for row in range(events.num_rows)]))
 
 
 def _side_events(
-    shop: Shop, outcomes: Outcomes, kind: str, some: dict[str, NDArray[np.int64]], rng: np.random.Generator
+    shop: Shop, outcomes: Outcomes, kind: str, rows: dict[str, NDArray[np.int64]], rng: np.random.Generator
 ) -> pa.Table:
-    events = _events(shop, outcomes, kind, some)
+    """Build the events of one kind around purchases: reviews get a rating, searches get words instead of an item."""
+    events = _events(shop, outcomes, kind, rows)
     if kind == "review":
-        liked = shop.taste_UK[some["user"], shop.category_I[some["item"]]]
-        rating = np.clip(np.round(2.5 + 3 * np.sqrt(liked) + rng.normal(0, 0.8, size=len(liked))), 1, 5)
+        # Users rate the categories that they like higher, on a scale of 1 to 5.
+        taste = shop.taste_UK[rows["user"], shop.category_I[rows["item"]]]
+        rating = np.clip(np.round(2.5 + 3 * np.sqrt(taste) + rng.normal(0, 0.8, size=len(taste))), 1, 5)
         return events.append_column("rating", pa.array(rating))
     if kind == "search":
         words = [
-            f"{TYPE_WORDS[item % 3]} {_word(int(shop.category_I[item])).lower()}" for item in some["item"].tolist()
+            f"{TYPE_WORDS[item % 3]} {category_name(int(shop.category_I[item])).lower()}"
+            for item in rows["item"].tolist()
         ]
         position = events.column_names.index("item_id")
         return events.remove_column(position).append_column("query", pa.array(words, pa.string()))
@@ -70,14 +79,14 @@ def _side_events(
 
 
 def _events(shop: Shop, outcomes: Outcomes, kind: str, rows: dict[str, NDArray[np.int64]]) -> pa.Table:
-    """Columns that every event has. A negative number stands for none."""
+    """Build the columns that every event has. A negative row number becomes null."""
     return pa.table(
         {
-            "user_id": _named(shop.user_ids, rows["user"]),
+            "user_id": _take(shop.user_ids, rows["user"]),
             "kind": pa.repeat(pa.scalar(kind), len(rows["user"])),
             "event_time": pa.array(rows["time"], TIME),
-            "item_id": _named(shop.item_ids, rows["item"]),
-            "campaign_id": _named(outcomes.campaign_ids, rows["campaign"]),
+            "item_id": _take(shop.item_ids, rows["item"]),
+            "campaign_id": _take(outcomes.campaign_ids, rows["campaign"]),
             "basket_id": pa.array(
                 [None if row < 0 else f"basket-{row:07d}" for row in rows["basket"].tolist()], pa.string()
             ),
@@ -85,5 +94,5 @@ def _events(shop: Shop, outcomes: Outcomes, kind: str, rows: dict[str, NDArray[n
     )
 
 
-def _named(names: tuple[str, ...], rows: NDArray[np.int64]) -> pa.Array:
+def _take(names: tuple[str, ...], rows: NDArray[np.int64]) -> pa.Array:
     return pa.array(names, pa.string()).take(pa.array(rows, mask=rows < 0))

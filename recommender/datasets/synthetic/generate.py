@@ -1,4 +1,4 @@
-"""Draws a synthetic world and writes it as canonical tables, with its truth beside them.
+"""Draws a synthetic world and writes it as canonical tables, with the true probabilities beside them.
 
 Shapes: U users · C campaigns.
 """
@@ -19,12 +19,15 @@ from recommender.datasets.write import write_tables
 
 
 def generate(world: World, output: Path) -> Tables:
-    """Write this world as canonical tables, with its truth beside them."""
-    rng = np.random.default_rng([world.seed, 20])
+    """Write a world as canonical tables, with the true probabilities in `truth/pairs.parquet` beside them.
+
+    The same world gives the same bytes.
+    """
+    rng = np.random.default_rng([world.seed, 20])  # 20 has no meaning; another number would give other worlds.
     shop = draw_shop(world, rng)
     outcomes = draw_outcomes(world, shop, rng)
     frames = {
-        "users": user_frame(world, shop),
+        "users": user_frame(shop),
         "items": item_frame(shop),
         "events": event_frame(world, shop, outcomes, rng),
         **campaign_frames(world, shop, outcomes),
@@ -38,15 +41,15 @@ def generate(world: World, output: Path) -> Tables:
             "A synthetic world: "
             + ", ".join(f"{field.name} {getattr(world, field.name)}" for field in fields(world))
             + ".",
-            "Targets are drawn independently by the propensities that they carry.",
+            "Targets are drawn independently with the propensities in the table.",
             "Participations after the log's end are not recorded.",
         ],
-        beside={"truth/pairs.parquet": truth_frame(shop, outcomes)},
+        beside={"truth/pairs.parquet": _truth_frame(shop, outcomes)},
     )
 
 
-def truth_frame(shop: Shop, outcomes: Outcomes) -> pa.Table:
-    """Every user and campaign: `propensity`, `participation` (probability if targeted), `targeted`."""
+def _truth_frame(shop: Shop, outcomes: Outcomes) -> pa.Table:
+    """Build a row for every user and campaign: `propensity`, `participation` (probability if targeted), `targeted`."""
     num_campaigns, num_users = outcomes.propensity_CU.shape
     user_U: NDArray[np.object_] = np.array(shop.user_ids, dtype=object)
     return pa.table(

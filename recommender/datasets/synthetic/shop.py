@@ -1,6 +1,9 @@
-"""The shop of a synthetic world: users, items, baskets, and the events around them.
+"""Draws the shop of a synthetic world: users, items and baskets.
 
-Shapes: U users · I items · K categories · T baskets a user at most · B baskets · E purchase lines.
+Numbers without a stated reason are chosen by hand so that the shop looks plausible; changing one changes the bytes of
+every generated world.
+
+Shapes: U users · I items · K categories · T baskets of one user at most · B baskets · E purchase lines.
 """
 
 from dataclasses import dataclass
@@ -38,53 +41,62 @@ SIDE_EVENTS = (
     ("review", 0.05, 72.0),
     ("share", 0.02, 30.0),
 )
-"""Kind, probability a purchase line, hours from the purchase."""
+"""Kind of event, its probability for each purchase line, and hours from the purchase (negative: before it)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shop:
+    """Users, items, baskets and purchase lines. They refer to each other by row number."""
+
     user_ids: tuple[str, ...]
     attributes: dict[str, NDArray[np.object_]]
     joined_us_U: NDArray[np.int64]
     item_ids: tuple[str, ...]
     category_I: NDArray[np.int64]
     price_I: NDArray[np.float64]
+    """Currency units."""
     successor_K: NDArray[np.int64]
+    """`sequence`: the category that usually follows each category."""
     taste_UK: NDArray[np.float64]
+    """`affinity`: share of a user's lines in each category, summing to 1."""
     basket_user_B: NDArray[np.int64]
     basket_time_B: NDArray[np.int64]
     """Ascending within a user; users ascending. Microseconds since 1970, UTC."""
     basket_category_B: NDArray[np.int64]
-    """The walk's category (`sequence`), or that of the first line (`affinity`)."""
+    """Category of the basket (`sequence`), or of its first line (`affinity`)."""
     line_basket_E: NDArray[np.int64]
     line_item_E: NDArray[np.int64]
 
 
 def draw_shop(world: World, rng: np.random.Generator) -> Shop:
-    """Users with tastes and attributes, items with prices, and every basket of the log."""
+    """Draw users with tastes and attributes, items with prices, and every basket of the log."""
     U, I, K = world.num_users, world.num_items, world.num_categories  # noqa: E741
     category_I = np.arange(I) * K // I
+    # A Dirichlet parameter below 1 gives each user a few favourite categories.
     taste_UK = rng.dirichlet(np.full(K, 0.7), size=U)
+    # Gaps of shape 2 are more regular than random arrivals. Twice the expected number of baskets and ten more are
+    # enough for nearly every user to reach the log's end.
     gaps_UT = rng.gamma(
         2.0, world.days_between_baskets / 2, size=(U, int(world.days / world.days_between_baskets * 2) + 10)
     )
     days_UT = np.cumsum(gaps_UT, axis=1) - rng.uniform(0, world.days_between_baskets, size=(U, 1))
-    successor_K = _permutation(K, rng)
-    state_UT = _walk(world, successor_K, days_UT.shape, rng)
+    successor_K = _draw_successors(K, rng)
+    category_UT = _walk(world, successor_K, days_UT.shape, rng)
     kept_UT = (days_UT >= 0) & (days_UT < world.days)
     user_B, turn_B = np.nonzero(kept_UT)
     time_B = world.day_us(0) + (days_UT[kept_UT] * DAY_US).astype(np.int64)
     lines_B = 1 + rng.poisson(max(world.lines_a_basket - 1, 0), size=len(user_B))
     basket_E = np.repeat(np.arange(len(user_B)), lines_B)
     if world.preference == "sequence":
-        category_E = state_UT[user_B, turn_B][basket_E]
+        category_E = category_UT[user_B, turn_B][basket_E]
     else:
         category_E = _draw_categories(taste_UK, user_B[basket_E], rng)
     first_E = np.searchsorted(category_I, np.arange(K))
     size_K = np.bincount(category_I, minlength=K)
+    # The power 1.5 makes the first items of a category more popular than the last ones.
     item_E = first_E[category_E] + (size_K[category_E] * rng.random(len(category_E)) ** 1.5).astype(np.int64)
-    once = np.unique(basket_E * I + item_E)  # an item is one line of a basket
-    basket_E, item_E = once // I, once % I
+    distinct = np.unique(basket_E * I + item_E)  # An item is at most one line of a basket.
+    basket_E, item_E = distinct // I, distinct % I
     starts_B = np.searchsorted(basket_E, np.arange(len(user_B)))
     return Shop(
         user_ids=tuple(f"user-{row:05d}" for row in range(U)),
@@ -103,8 +115,12 @@ def draw_shop(world: World, rng: np.random.Generator) -> Shop:
     )
 
 
-def _permutation(K: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Cycles of two and longer ones in turn, so that the successor is neither the latest nor the longest-missed category."""
+def _draw_successors(K: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw a permutation of two cycles of length two and one of the rest.
+
+    With cycles of several lengths, the successor is in general neither the category bought most recently nor the one
+    not bought for longest, so that no simple rule on recency predicts it.
+    """
     order_K = rng.permutation(K)
     successor_K = np.empty(K, dtype=np.int64)
     start, lengths = 0, [2, 2, max(K - 4, 1)] if K >= 6 else [K]
@@ -118,16 +134,19 @@ def _permutation(K: int, rng: np.random.Generator) -> NDArray[np.int64]:
 def _walk(
     world: World, successor_K: NDArray[np.int64], shape: tuple[int, int], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    state_UT = rng.integers(0, len(successor_K), size=shape)
+    """Draw the category of each basket: the successor of the last one, or any with probability `walk_noise`, [U, T]."""
+    category_UT = rng.integers(0, len(successor_K), size=shape)
     follows_UT = rng.random(shape) >= world.walk_noise
     for turn in range(1, shape[1]):
-        state_UT[:, turn] = np.where(follows_UT[:, turn], successor_K[state_UT[:, turn - 1]], state_UT[:, turn])
-    return state_UT
+        successor_U = successor_K[category_UT[:, turn - 1]]
+        category_UT[:, turn] = np.where(follows_UT[:, turn], successor_U, category_UT[:, turn])
+    return category_UT
 
 
 def _draw_categories(
     taste_UK: NDArray[np.float64], user_E: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
+    """Draw a category for each line from its user's tastes, int64 [E]."""
     edges_UK = np.cumsum(taste_UK, axis=1)
     edges_UK[:, -1] = 1.0
     draws_E = rng.random(len(user_E))
@@ -136,26 +155,28 @@ def _draw_categories(
 
 
 def _attribute(values: tuple[str, ...], count: int, rng: np.random.Generator) -> NDArray[np.object_]:
-    """A tenth of the users do not say."""
-    known: NDArray[np.object_] = np.array([*values, None], dtype=object)
+    """Draw an attribute of each user, missing for a tenth of them."""
+    choices: NDArray[np.object_] = np.array([*values, None], dtype=object)
     picked = rng.integers(0, len(values), size=count)
-    return known[np.where(rng.random(count) < 0.1, len(values), picked)]
+    return choices[np.where(rng.random(count) < 0.1, len(values), picked)]
 
 
-def _word(category: int) -> str:
+def category_name(category: int) -> str:
+    """Return a category's name. Beyond the last of `CATEGORY_WORDS` they repeat with a number."""
     lap, word = divmod(category, len(CATEGORY_WORDS))
     return CATEGORY_WORDS[word] + (f" {lap + 1}" if lap else "")
 
 
-def user_frame(world: World, shop: Shop) -> pa.Table:
+def user_frame(shop: Shop) -> pa.Table:
+    """Build the table of users."""
     columns = {name: pa.array(values, pa.string()) for name, values in shop.attributes.items()}
     return pa.table({"user_id": pa.array(shop.user_ids), "joined_at": pa.array(shop.joined_us_U, TIME), **columns})
 
 
 def item_frame(shop: Shop) -> pa.Table:
-    """Items with a place on every axis of the taxonomy; brand and size go round with the item's number."""
+    """Build the table of items with every level of the taxonomy. Brands and sizes repeat with the item's number."""
     rows = range(len(shop.item_ids))
-    words = [_word(int(category)) for category in shop.category_I]
+    words = [category_name(int(category)) for category in shop.category_I]
     types = [f"{words[row]}, {TYPE_WORDS[row % len(TYPE_WORDS)]}" for row in rows]
     return pa.table(
         {

@@ -1,43 +1,49 @@
-"""The table of rankers. Each is imported only when it is asked for: a server of the logistic ranker never loads torch."""
+"""The table of campaign rankers. Each is imported when asked for, so serving the logistic one never loads torch."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from recommender.errors import BundleError
+from recommender.errors import BundleError, suggestion
 from recommender.models.campaign.ranker import Ranker, Scores
-from recommender.models.next_item import ITEM_RANKERS
+from recommender.models.next_item import ITEM_RANKERS, item_ranker_module
 
-RANKERS = {
+OWN_RANKERS: Mapping[str, str] = {
     "popularity": "recommender.models.campaign.popularity:PopularityRanker",
     "rate_rule": "recommender.models.campaign.rate_rule:RateRuleRanker",
     "logistic": "recommender.models.campaign.logistic:LogisticRanker",
     "lightgbm": "recommender.models.campaign.lightgbm:LightGBMRanker",
     "transformer": "recommender.models.campaign.transformer:TransformerRanker",
-    **{name: f"recommender.models.campaign.campaign_items:{name}" for name in ITEM_RANKERS},
 }
-"""Name -> where its class is. Every next-item ranker is one of campaigns too, by what it says of their items."""
+"""Name -> module and class of each ranker that is made for campaigns. A new one is its file and a line here."""
+RANKERS = (*OWN_RANKERS, *ITEM_RANKERS)
+"""Names of all campaign rankers. Every next-item ranker is one, through `next_item_adapter`."""
 
-__all__ = ["RANKERS", "Ranker", "Scores", "defaults_of", "ranker_class"]
-
-
-def ranker_class(name: str) -> type[Ranker]:
-    """The class of the ranker called `name`.
-
-    Raises:
-        BundleError: there is none; the message lists those there are.
-    """
-    try:
-        module, attribute = RANKERS[name].split(":")
-    except KeyError:
-        raise BundleError(f"no ranker is called {name!r}; there are {', '.join(RANKERS)}") from None
-    found: type[Ranker] = getattr(import_module(module), attribute)
-    return found
+__all__ = ["OWN_RANKERS", "RANKERS", "Ranker", "Scores", "ranker_class", "ranker_modules"]
 
 
-def defaults_of(name: str) -> dict[str, Any]:
-    """The dials of a ranker with their defaults.
+def ranker_class(name: str) -> type[Ranker[Any]]:
+    """Import the class of the campaign ranker called `name`.
 
     Raises:
-        BundleError: there is no such ranker.
+        BundleError: There is no such ranker. The message names the nearest one.
     """
-    return ranker_class(name).defaults()
+    if name in OWN_RANKERS:
+        module, attribute = OWN_RANKERS[name].split(":")
+        found: type[Ranker[Any]] = getattr(import_module(module), attribute)
+        return found
+    if name in ITEM_RANKERS:
+        from recommender.models.campaign.next_item_adapter import adapted
+
+        return adapted(name)
+    raise BundleError(f"unknown ranker {name!r}; {suggestion(name, RANKERS)}")
+
+
+def ranker_modules(name: str) -> tuple[str, ...]:
+    """List the modules that define the campaign ranker called `name`, for its code identity.
+
+    Raises:
+        BundleError: There is no such ranker. The message names the nearest one.
+    """
+    own = ranker_class(name).__module__
+    return (own, item_ranker_module(name)) if name in ITEM_RANKERS else (own,)

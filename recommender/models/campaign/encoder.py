@@ -1,11 +1,12 @@
-"""A causal transformer over baskets, pretrained to say what the next basket holds.
+"""A causal transformer over baskets, pretrained to predict the next basket.
 
-A basket is a set: the mean of its items, each the sum of embeddings of its taxonomy values, plus what is known of the basket
-itself (money, size, days since the one before). Attention is causal as in SASRec (Kang & McAuley, ICDM 2018); the objective is
-the cross entropy of the next basket's lines over the finest taxonomy axis of manageable size, softmax over all of its values.
+A basket is a set. Its vector is the mean of its items' vectors, each the sum of the embeddings of the item's taxonomy
+values, plus facts about the basket (money, size, days since the one before). Attention is causal as in SASRec (Kang &
+McAuley, ICDM 2018). The objective is the cross entropy of the next basket's lines over the finest taxonomy axis of
+manageable size, with a softmax over all of its values.
 
-Shapes: B sequences · L baskets, 1 + L positions (the first stands for "no basket yet") · D width · V values predicted · n items ·
-T lines · A axes.
+Shapes: B sequences · b baskets of all sequences · L baskets of the longest, 1 + L positions (the first stands for "no
+basket yet") · X facts · D width · V values predicted · n distinct items · T lines · A axes.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,16 @@ from torch.nn import functional
 from recommender.matching.examples import Histories
 
 BASKET_FACTS = 3
+"""Days since the basket before, money, number of lines."""
+GAP_SCALE, SPEND_SCALE, LINES_SCALE = 2, 4, 3
+"""Divide the logarithms of these facts, so that each is about 1 for an everyday basket. Chosen by hand."""
 POOLED_SCALE = 4.0
+"""Factor of a basket's mean item. It brings embeddings that start at `EMBEDDING_STD` to the scale of the facts. Chosen
+by hand."""
+EMBEDDING_STD = 0.08
+"""Standard deviation of new embeddings. Chosen by hand."""
+NEVER = -30.0
+"""Log-odds of a value that must not be predicted: its probability (1e-13) is 0 beside any other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,24 +40,32 @@ class Batch:
     """B sequences of baskets, left-aligned."""
 
     items_n: NDArray[np.int64]
-    """Distinct rows of the catalogue."""
+    """Distinct rows of the catalogue, int64 [n]."""
     line_items_T: Tensor
-    """Index of each line's item in `items_n`."""
+    """Index of each line's item in `items_n`, int64 [T]."""
     line_starts: Tensor
-    """First line of each basket."""
+    """First line of each basket, int64 [b]."""
     places: Tensor
-    """Flat place, in [B, L], of each basket."""
+    """Flat place in [B, L] of each basket, int64 [b]."""
     facts_BLX: Tensor
     lengths_B: Tensor
+    """Baskets of each sequence."""
     basket_of_line_T: Tensor
     num_lines: Tensor
-    """Lines of each basket."""
+    """Lines of each basket, int64 [b]."""
 
 
 def batch_of(
     histories: Histories, starts_B: NDArray[np.int64], ends_B: NDArray[np.int64], whole: bool = False
 ) -> Batch:
-    """The baskets [start, end) of each sequence. `whole`: line items are catalogue rows themselves, nothing is made distinct."""
+    """Lay out the baskets [start, end) of each sequence.
+
+    Args:
+        histories: All baskets.
+        starts_B: First basket of each sequence.
+        ends_B: One past the last basket of each sequence.
+        whole: Index lines by rows of the catalogue instead of by the batch's distinct items, and leave `items_n` empty.
+    """
     lengths_B = ends_B - starts_B
     num_baskets, width = int(lengths_B.sum()), max(int(lengths_B.max(initial=0)), 1)
     first_B = np.cumsum(lengths_B) - lengths_B
@@ -64,7 +82,12 @@ def batch_of(
     spend_b = np.maximum(histories.spend_B[baskets_b].astype(np.float64), 0.0)
     facts = np.zeros((len(starts_B), width, BASKET_FACTS), dtype=np.float32)
     facts[rows_b, within_b] = np.stack(
-        [np.log1p(np.maximum(gap_b, 0)) / 2, np.log1p(spend_b) / 4, np.log1p(lines_b) / 3], axis=1
+        [
+            np.log1p(np.maximum(gap_b, 0)) / GAP_SCALE,
+            np.log1p(spend_b) / SPEND_SCALE,
+            np.log1p(lines_b) / LINES_SCALE,
+        ],
+        axis=1,
     )
     return Batch(
         items_n=items_n,
@@ -79,16 +102,18 @@ def batch_of(
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward."""
+    """Attention and feed-forward, each with a layer norm before it."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        # A feed-forward layer of twice the width, where four times is usual: fewer weights. Chosen by hand.
         self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        """Let each position read those before it: [B, L, D] -> [B, L, D]."""
         size, length, width = x_BLD.shape
         q, k, v = self.qkv(self.norm_attention(x_BLD)).view(size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
@@ -101,7 +126,7 @@ class Block(nn.Module):
 
 
 class BasketEncoder(nn.Module):
-    """Baskets -> states; a state says what the next basket holds."""
+    """Baskets -> states. A state predicts the next basket."""
 
     def __init__(
         self, sizes_A: Sequence[int], target: int, *, width: int, blocks: int, heads: int, baskets: int, dropout: float
@@ -116,19 +141,19 @@ class BasketEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.bias_V = nn.Parameter(torch.zeros(sizes_A[target]))
         for axis in self.axes:
-            nn.init.normal_(axis.weight, std=0.08)  # type: ignore[arg-type]
+            nn.init.normal_(axis.weight, std=EMBEDDING_STD)  # type: ignore[arg-type]
             with torch.no_grad():
                 axis.weight[0] = 0.0  # type: ignore[operator]
 
     def item_vectors(self, axes_nA: Tensor) -> Tensor:
-        """Sum of the embeddings of each item's values: int64 [n, A] -> [n, D]."""
+        """Sum the embeddings of each item's values: int64 [n, A] -> [n, D]."""
         vectors_nD: Tensor = self.axes[0](axes_nA[:, 0])
         for axis in range(1, len(self.axes)):
             vectors_nD = vectors_nD + self.axes[axis](axes_nA[:, axis])
         return vectors_nD
 
     def pooled(self, vectors_nD: Tensor, batch: Batch) -> Tensor:
-        """Each basket's mean item, laid out as [B, L, D]; zeros beyond a sequence's end."""
+        """Average each basket's items: [B, L, D], zeros beyond a sequence's end."""
         size, width = batch.facts_BLX.shape[:2]
         depth = vectors_nD.shape[1]
         out = vectors_nD.new_zeros(size * width, depth)
@@ -138,7 +163,7 @@ class BasketEncoder(nn.Module):
         return out.view(size, width, depth)
 
     def forward(self, pooled_BLD: Tensor, facts_BLX: Tensor) -> Tensor:
-        """States after 0 … L baskets: [B, 1 + L, D]."""
+        """Compute the states after 0 … L baskets: [B, 1 + L, D]."""
         x_BLD = functional.dropout(pooled_BLD, self.dropout, self.training) + self.facts(facts_BLX)
         start = self.start.expand(len(x_BLD), 1, -1)
         x_BLD = torch.cat([start, x_BLD], dim=1) + self.position[: x_BLD.shape[1] + 1]
@@ -148,14 +173,18 @@ class BasketEncoder(nn.Module):
         return out
 
     def next_log_odds(self, states_MD: Tensor) -> Tensor:
-        """Unnormalised log-probabilities of the next basket's lines over the predicted axis: [M, V]; value 0 never."""
+        """Unnormalised log-probabilities of the next basket's lines: [M, V]. Value 0 is excluded."""
         logits = states_MD @ self.axes[self.target].weight.T + self.bias_V  # type: ignore[operator]
-        return torch.cat([torch.full_like(logits[:, :1], -30.0), logits[:, 1:]], dim=1)
+        return torch.cat([torch.full_like(logits[:, :1], NEVER), logits[:, 1:]], dim=1)
 
 
 def next_basket_loss(encoder: BasketEncoder, batch: Batch, axes_VA: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over baskets of the mean cross entropy of their lines, each predicted from the baskets before it, and how many baskets
-    (a basket with lines of unknown value counts in part)."""
+    """Cross entropy of each basket's lines, predicted from the baskets before it.
+
+    Returns:
+        The sum over baskets of the mean over their lines, and the number of baskets. A basket counts only by its share
+        of lines whose value on the predicted axis is known.
+    """
     axes_nA = axes_VA[torch.from_numpy(batch.items_n)]
     pooled_BLD = encoder.pooled(encoder.item_vectors(axes_nA), batch)
     states_BLD = encoder(pooled_BLD, batch.facts_BLX)
@@ -169,7 +198,11 @@ def next_basket_loss(encoder: BasketEncoder, batch: Batch, axes_VA: Tensor) -> t
 
 
 def chunks(histories: Histories, length: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Cut every history into sequences of at most `length` baskets at a random phase: starts and ends of those with any basket."""
+    """Cut every history into sequences of at most `length` baskets, the first cut at random.
+
+    Returns:
+        Starts and ends of the sequences that hold a basket, int64 each.
+    """
     starts, ends = [], []
     for first, last in zip(histories.basket_offsets[:-1].tolist(), histories.basket_offsets[1:].tolist(), strict=True):
         cuts = [first, *range(first + int(rng.integers(1, length + 1)), last, length), last]
@@ -179,7 +212,7 @@ def chunks(histories: Histories, length: int, rng: np.random.Generator) -> tuple
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch's tensors on `device`."""
+    """Move the batch's tensors to `device`."""
     if device.type == "cpu":
         return batch
     moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, Tensor)}

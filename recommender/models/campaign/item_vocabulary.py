@@ -1,6 +1,7 @@
-"""A campaign ranker's own vocabulary of items, by identifier: it outlives the catalogue that it was counted on.
+"""A campaign ranker's own vocabulary of items, by identifier, so that it stays valid for later catalogues.
 
-Shapes: V items of the vocabulary, rows 1 … V (row 0 is no item) · R rows of a catalogue · P pairs of item and attribute · T events.
+Shapes: V items of the vocabulary, rows 1 … V (row 0 is no item) · R rows of a catalogue · P pairs of item and attribute
+· T events, which are purchase lines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,22 +18,29 @@ from recommender.matching.examples import DAY_US, Histories
 from recommender.sequences import Items, Sequences
 
 ATTRIBUTES = tuple(axis for axis, name in enumerate(AXES) if name != "product")
-"""Axes whose values are attributes of an item; its product is the item itself."""
+"""Columns of the axes whose values are attributes of an item. Its product is the item itself."""
 STAND_INS = ("product_type", "category", "department")
-"""Where items stand in for a campaign of which none is known: the finest axis that has any."""
+"""Axes by which known items stand in for a campaign's unknown ones, the finest first."""
 DECISION_US = 30 * 365 * DAY_US
-"""Histories know ages, not times: every decision is laid at this one moment."""
+"""Histories hold ages, not times. All decisions are placed at this one moment, 30 years after the epoch (1999), because
+`Sequences` takes times from 1990 to 2100 for those of a clock."""
 
 
 @dataclass(frozen=True, eq=False)
 class ItemVocabulary:
-    """Items that were bought often enough to be ranked, with their attributes."""
+    """The items that were bought often enough to be ranked, with their attributes."""
 
     items: Items
 
     @classmethod
     def of(cls, catalogue: Catalogue, bought_T: NDArray[np.int32], *, min_lines: int) -> Self:
-        """Items of at least `min_lines` lines (0: also those that nobody bought); where there is none, all that were ever bought."""
+        """Keep the items with enough purchase lines, or, where there are none, all items that were ever bought.
+
+        Args:
+            catalogue: The items and their taxonomy.
+            bought_T: Row in the catalogue of each purchase line's item.
+            min_lines: Lines that an item needs. 0: all items are kept, also those that nobody bought.
+        """
         lines_R = np.bincount(bought_T, minlength=len(catalogue.item_ids))
         lines_R[0] = 0
         kept = 1 + np.flatnonzero(lines_R[1:] >= min_lines)
@@ -40,26 +48,29 @@ class ItemVocabulary:
             kept = np.flatnonzero(lines_R)
         axes = catalogue.item_axes_VA[kept][:, ATTRIBUTES]
         shift = np.concatenate([[0], np.cumsum([len(catalogue.axis_values[axis]) for axis in ATTRIBUTES])])
-        told = axes > 0
-        counts = told.sum(axis=1)
+        named = axes > 0
+        counts = named.sum(axis=1)
         items = Items(
             ids=tuple(catalogue.item_ids[row] for row in kept.tolist()),
             attribute_offsets=np.concatenate([[0, 0], np.cumsum(counts)]).astype(np.int64),
-            attributes_P=(axes + shift[:-1])[told].astype(np.int32),
+            attributes_P=(axes + shift[:-1])[named].astype(np.int32),
             num_attributes=int(shift[-1]),
             texts=tuple(catalogue.item_names[row] for row in kept.tolist()),
         )
         return cls(items)
 
     def rows_R(self, catalogue: Catalogue) -> NDArray[np.int32]:
-        """Row in the vocabulary of each row of a catalogue, 0 where it is unknown: int32 [R]."""
+        """Map each row of a catalogue to its row in the vocabulary, 0 where it is unknown: int32 [R]."""
         own = {item_id: row + 1 for row, item_id in enumerate(self.items.ids)}
         rows_R = np.array([own.get(item_id, 0) for item_id in catalogue.item_ids], dtype=np.int32)
         rows_R[0] = 0
         return rows_R
 
     def sequences(self, histories: Histories, rows_R: NDArray[np.int32], *, most_events: int) -> Sequences:
-        """Every user's last `most_events` known lines: basket after basket, the lines of one as the history has them."""
+        """Turn histories into sequences of each user's last `most_events` lines of known items.
+
+        Baskets come in order of time, the lines of one basket in the order of the history.
+        """
         lines_B = np.diff(histories.line_offsets)
         baskets_U = np.diff(histories.basket_offsets)
         users_T = np.repeat(np.repeat(np.arange(len(baskets_U)), baskets_U), lines_B)
@@ -78,7 +89,11 @@ class ItemVocabulary:
         )
 
     def campaign(self, catalogue: Catalogue, row: int, rows_R: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Rows of a campaign's items, ascending; where none is known, of the items nearest to them in the taxonomy; maybe none."""
+        """Find the rows of a campaign's items, ascending: int64 [items].
+
+        Where none of them is known, the known items that share their product type, category or department stand in.
+        There may be none of these either.
+        """
         promoted = catalogue.items_of(row)
         known = np.unique(rows_R[promoted])
         if known.any():
@@ -92,6 +107,7 @@ class ItemVocabulary:
         return np.zeros(0, dtype=np.int64)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
+        """The items' attributes. The identifiers are JSON and lie elsewhere in a bundle."""
         offsets, attributes_P = self.items.attribute_offsets, self.items.attributes_P
         return {
             "vocabulary.attribute_offsets": np.zeros(0, dtype=np.int64) if offsets is None else offsets,
@@ -100,14 +116,15 @@ class ItemVocabulary:
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], ids: Sequence[str], num_attributes: int) -> Self:
-        """The vocabulary of a bundle; texts are not kept.
+        """Rebuild the vocabulary of a bundle, without the items' texts, which only a fit reads.
 
         Raises:
-            BundleError: attributes and identifiers are of different numbers of items.
+            BundleError: Attributes and identifiers are of different numbers of items.
         """
         offsets = tensors["vocabulary.attribute_offsets"]
         if len(offsets) != len(ids) + 2:
             raise BundleError(
-                f"vocabulary: {len(ids)} items, but the weights know {len(offsets) - 2}. They are of different fits; train again."
+                f"vocabulary: {len(ids)} items, but the weights have {len(offsets) - 2}. "
+                "They come from different fits. Train again."
             )
         return cls(Items(tuple(ids), offsets, tensors["vocabulary.attributes_P"], num_attributes))

@@ -1,35 +1,56 @@
-"""Logistic regression on portrait, campaign and affinity features, with ridge heads for spend and excess.
+"""Logistic regression on portrait, campaign and affinity features, with ridge regressions for spend and excess.
 
-Scoring is numpy only: one standardisation, three products. The penalty is L2 (`strength`, the inverse of its weight), the optimum is
-the global one (L-BFGS to convergence). Money has heavy tails, so the heads learn it folded (asinh) and are unfolded with one
-factor that makes the training total right (the smearing of Duan, 1983, in its simplest form).
+Scoring needs numpy only: one standardisation and three products. The penalty is L2 and L-BFGS runs to convergence, so
+the weights are the global optimum. Money has heavy tails, so the ridge regressions learn its asinh. Their answers are
+transformed back and multiplied by one factor that makes the total over the training pairs right (a simple form of the
+smearing of Duan, JASA 1983).
 
-Shapes: N pairs · F features · E inputs.
+Shapes: N pairs · F features · E inputs after preprocessing.
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.preprocessing import Preprocessing
-from recommender.models.campaign.ranker import Ranker, Scores
+from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
 from recommender.models.campaign.schema import require_features
 
-DEFAULTS: dict[str, Any] = {"strength": 0.003, "ridge": 300.0, "clip": 4.0}
 MIN_MONEY_PAIRS = 20
+"""Spend and excess are predicted only where this many pairs have a known value. Chosen by hand: fewer tell nothing."""
 FARTHEST = 30.0
-"""Log-odds are clipped here: the score stays inside (0, 1)."""
+"""Log-odds are clipped here, so that exp stays finite. The probability is clipped at log-odds of 14 to 16 anyway."""
+MAX_ITERATIONS, TOLERANCE = 2_000, 1e-6
+"""Of L-BFGS. scikit-learn's defaults (100, 1e-4) may stop short of the optimum."""
+MAX_FACTOR = 10.0
+"""The factor for money stays between 1/10 and 10, so that a poor fit cannot predict absurd sums. Chosen by hand."""
 
 
-class LogisticRanker(Ranker):
-    """L2 logistic regression; contributions are exact."""
+class LogisticConfig(Hyperparameters):
+    """Hyperparameters of `logistic`. `strength` and `clip` were the best of 8 trials (reports/tuning/logistic.json)."""
+
+    strength: Annotated[float, Range(1e-4, 0.1, log=True)] = Field(
+        0.003, gt=0, description="Inverse of the weight of the L2 penalty of the regression for participation."
+    )
+    # Chosen by hand. Above 0: the features that never vary leave a singular matrix without a penalty.
+    ridge: float = Field(300.0, gt=0, description="Weight of the L2 penalty of the regressions for spend and excess.")
+    clip: Annotated[float, Range(2.0, 8.0)] = Field(
+        4.0, gt=0, description="Standard deviations at which each standardised input is clipped."
+    )
+
+
+class LogisticRanker(Ranker[LogisticConfig]):
+    """L2-penalised logistic regression on all features. Its contributions are exact."""
 
     name = "logistic"
+    Config = LogisticConfig
 
     def __init__(
         self,
@@ -38,10 +59,10 @@ class LogisticRanker(Ranker):
         redeem_bias: float,
         money: Mapping[str, NDArray[np.float32]],
         names: tuple[str, ...],
-        hyper: Mapping[str, Any],
+        config: LogisticConfig,
     ) -> None:
         self._preprocessing, self._redeem_E, self._redeem_bias = preprocessing, redeem_E, redeem_bias
-        self._money, self._names, self._hyper = dict(money), names, dict(hyper)
+        self._money, self._names, self._hyperparameters = dict(money), names, config
 
     @classmethod
     def fit(
@@ -50,23 +71,24 @@ class LogisticRanker(Ranker):
         labels: Labels,
         *,
         corpus: Histories,
-        config: Mapping[str, Any],
+        config: LogisticConfig,
         context: FitContext,
-        earlier: Ranker | None = None,
+        earlier: Ranker[Any] | None = None,
     ) -> Self:
-        hyper = {**DEFAULTS, **config}
+        """Fit the preprocessing and the regressions. Raises LabelError as `Ranker.fit`."""
         known_N = known_redemptions(labels)
-        preprocessing = Preprocessing.fit(examples.features_NF[known_N], clip=float(hyper["clip"]))
+        preprocessing = Preprocessing.fit(examples.features_NF[known_N], clip=config.clip)
         z_NE = preprocessing(examples.features_NF)
-        redeem_E, bias = fit_logistic(z_NE[known_N], labels.redeemed_N[known_N], strength=float(hyper["strength"]))
+        redeem_E, bias = fit_logistic(z_NE[known_N], labels.redeemed_N[known_N], strength=config.strength)
         money = {}
         for head, target_N in (("spend", labels.spend_N), ("excess", labels.excess_N)):
             paid_N = np.isfinite(target_N)
             if paid_N.sum() >= MIN_MONEY_PAIRS:
-                money[head] = fit_money(z_NE[paid_N], target_N[paid_N], ridge=float(hyper["ridge"]))
-        return cls(preprocessing, redeem_E, bias, money, examples.feature_names, hyper)
+                money[head] = fit_money(z_NE[paid_N], target_N[paid_N], ridge=config.ridge)
+        return cls(preprocessing, redeem_E, bias, money, examples.feature_names, config)
 
     def score(self, examples: Examples) -> Scores:
+        """Predict participation, and spend (at least 0) and excess where the training pairs had enough of them."""
         require_features(self._names, examples)
         z_NE = self._preprocessing(examples.features_NF)
         money = {head: unfold_money(z_NE, weights) for head, weights in self._money.items()}
@@ -79,23 +101,13 @@ class LogisticRanker(Ranker):
         )
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
+        """Weight times input of each feature, float32 [N, F]. With the bias they add up to the log-odds."""
         require_features(self._names, examples)
-        return self.contributions_of(self._preprocessing(examples.features_NF))
-
-    def contributions_of(self, z_NE: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Weight times input, with each indicator's added to its feature: float32 [N, F]."""
-        added_NE = z_NE * self._redeem_E
-        num_features = len(self._names)
-        added_NF = np.ascontiguousarray(added_NE[:, :num_features])
-        added_NF[:, self._preprocessing.missing_M] += added_NE[:, num_features:]
-        return added_NF
-
-    @property
-    def bias(self) -> float:
-        """Log-odds of a pair whose every input is average."""
-        return self._redeem_bias
+        added_NE = self._preprocessing(examples.features_NF) * self._redeem_E
+        return self._preprocessing.by_feature(added_NE)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
+        """Preprocessing and weights."""
         return {
             **self._preprocessing.tensors(),
             "redeem_E": self._redeem_E,
@@ -104,10 +116,16 @@ class LogisticRanker(Ranker):
         }
 
     def config(self) -> dict[str, Any]:
-        return {"hyper": self._hyper, "feature_names": list(self._names), "clip": self._preprocessing.clip}
+        """Hyperparameters, feature names and the clipping of the preprocessing."""
+        return {
+            "hyper": self._hyperparameters.model_dump(),
+            "feature_names": list(self._names),
+            "clip": self._preprocessing.clip,
+        }
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        """Rebuild the ranker from `tensors()` and `config()`."""
         money = {head: tensors[f"{head}_money"] for head in ("spend", "excess") if f"{head}_money" in tensors}
         return cls(
             Preprocessing.restore(tensors, clip=float(config["clip"])),
@@ -115,23 +133,27 @@ class LogisticRanker(Ranker):
             float(tensors["redeem_bias"][0]),
             money,
             tuple(config["feature_names"]),
-            config["hyper"],
+            LogisticConfig.model_validate(config["hyper"]),
         )
 
 
 def fit_logistic(
     z_NE: NDArray[np.float32], redeemed_N: NDArray[np.float32], *, strength: float
 ) -> tuple[NDArray[np.float32], float]:
-    """Weights [E] and bias of an L2-penalised logistic regression, at its optimum."""
+    """Weights [E] and bias of an L2-penalised logistic regression at its optimum."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=strength, max_iter=2_000, tol=1e-6)
+    model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
     model.fit(z_NE.astype(np.float64), redeemed_N.astype(np.int64))
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])
 
 
 def fit_money(z_NE: NDArray[np.float32], target_N: NDArray[np.float32], *, ridge: float) -> NDArray[np.float32]:
-    """Ridge on the folded target: E weights, a bias, and the factor and limits of unfolding, float32 [E + 4]."""
+    """Ridge regression on asinh of the target.
+
+    Returns:
+        float32 [E + 4]: weights [E], bias, factor for the way back, lowest and highest asinh of the training targets.
+    """
     folded_N = np.arcsinh(target_N.astype(np.float64))
     z_NE = z_NE.astype(np.float64)
     mean_E, mean = z_NE.mean(axis=0), folded_N.mean()
@@ -142,23 +164,24 @@ def fit_money(z_NE: NDArray[np.float32], target_N: NDArray[np.float32], *, ridge
     low, high = folded_N.min(), folded_N.max()
     raw_N = np.sinh(np.clip(z_NE @ weights_E + bias, low, high))
     magnitude = np.abs(raw_N).sum()
-    factor = float(np.clip(np.abs(target_N).sum() / magnitude, 0.1, 10.0)) if magnitude > 0 else 1.0
+    ratio = np.abs(target_N).sum() / magnitude if magnitude > 0 else 1.0
+    factor = float(np.clip(ratio, 1 / MAX_FACTOR, MAX_FACTOR))
     return np.concatenate([weights_E, [bias, factor, low, high]]).astype(np.float32)
 
 
 def unfold_money(z_NE: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What `fit_money` learned, in currency units: float32 [N]."""
+    """Prediction of the regression that `fit_money` returned, in currency units: float32 [N]."""
     bias, factor, low, high = weights[-4:]
     unfolded_N = factor * np.sinh(np.clip(_rowwise(z_NE, weights[:-4]) + bias, low, high))
     return np.asarray(unfolded_N, dtype=np.float32)
 
 
 def sigmoid(log_odds_N: NDArray[Any]) -> NDArray[np.float32]:
-    """Probability, inside (0, 1) also in float32."""
+    """Probability of N log-odds, inside (0, 1) also in float32."""
     p_N = 1.0 / (1.0 + np.exp(-np.clip(log_odds_N.astype(np.float64), -FARTHEST, FARTHEST)))
-    return np.clip(p_N, 1e-7, 1 - 1e-6).astype(np.float32)
+    return np.clip(p_N, LOWEST_PROBABILITY, HIGHEST_PROBABILITY).astype(np.float32)
 
 
 def _rowwise(z_NE: NDArray[np.float32], weights_E: NDArray[np.float32]) -> NDArray[np.float32]:
-    """z @ w by rows: a pair gets the same bits alone and in a batch, which a matrix product does not promise."""
+    """Multiply z @ w row by row, so that a pair gets the same bits alone and in a batch."""
     return np.asarray((z_NE * weights_E).sum(axis=1, dtype=np.float64), dtype=np.float32)

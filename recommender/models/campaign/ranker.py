@@ -1,4 +1,4 @@
-"""The one interface of every ranker, and the table of those there are.
+"""The interface of every campaign ranker: fit on labelled pairs, score pairs, explain, save and restore.
 
 Shapes: N pairs of user and campaign · F features.
 """
@@ -6,38 +6,46 @@ Shapes: N pairs of user and campaign · F features.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Hyperparameters
 from recommender.matching.examples import Examples, Histories, Labels
+
+C = TypeVar("C", bound=Hyperparameters)
+
+LOWEST_PROBABILITY, HIGHEST_PROBABILITY = 1e-7, 1 - 1e-6
+"""Scores are clipped to these, so that log-odds stay finite. 1 - 1e-6 stays below 1 in float32, whose spacing there is
+6e-8."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a ranker says of N pairs. Campaigns are ranked by `redeem_N`."""
+    """Predictions for N pairs. Campaigns are ranked by `redeem_N`."""
 
     redeem_N: NDArray[np.float32]
-    """Probability of participation, (0, 1)."""
+    """Probability of participation, inside (0, 1)."""
     spend_N: NDArray[np.float32] | None = None
-    """Expected spend, currency units; None where a ranker has no such head."""
+    """Expected spend in currency units; None where the ranker does not predict it."""
     excess_N: NDArray[np.float32] | None = None
+    """Expected spend above the user's usual spend, in currency units; None where the ranker does not predict it."""
 
 
-class Ranker(ABC):
-    """A trained ranker of (user, campaign) pairs. Construction is by `fit` or `restore`, never by hand."""
+class Ranker(ABC, Generic[C]):
+    """A trained ranker of (user, campaign) pairs, made by `fit` or `restore`, never by its constructor.
+
+    A new ranker is a file with a subclass and its `Config`, and one line in the table of `recommender.models.campaign`.
+    """
 
     name: ClassVar[str]
+    """Name in settings, bundles and reports."""
+    Config: ClassVar[type[Hyperparameters]]
+    """Hyperparameters of this ranker: defaults, bounds, meaning and search space. `fit` takes an instance of it."""
     trains_on_gpu: ClassVar[bool] = False
-    """Whether `fit` uses the context's device."""
-
-    @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        """The dials with their values where a configuration does not say otherwise: `DEFAULTS` of the ranker's module."""
-        return dict(import_module(cls.__module__).DEFAULTS)
+    """Whether `fit` uses the context's device. Scoring always runs on the CPU."""
 
     @classmethod
     @abstractmethod
@@ -47,36 +55,44 @@ class Ranker(ABC):
         labels: Labels,
         *,
         corpus: Histories,
-        config: Mapping[str, Any],
+        config: C,
         context: FitContext,
-        earlier: "Ranker | None" = None,
+        earlier: "Ranker[Any] | None" = None,
     ) -> Self:
-        """Train on N labelled pairs. `corpus`: every user's purchase history up to the boundary, for pretraining. `earlier`: the
-        same ranker fitted at an earlier boundary with the same configuration; a fit may start from its weights.
+        """Train on N labelled pairs.
+
+        Args:
+            examples: The pairs with their features, as known at the boundary of the fit.
+            labels: Outcomes of the pairs; NaN where an outcome is not known.
+            corpus: Purchase history of every user up to the boundary, for pretraining.
+            config: Hyperparameters, an instance of `Config`.
+            context: Seed, device, checkpoints and progress.
+            earlier: The same ranker with the same configuration, fitted at an earlier boundary. A fit may start from
+                its weights.
 
         Raises:
-            LabelError: only one class is known.
-            TrainingError: the loss stopped being finite, or memory ran out.
-            DeviceError: the context's device is absent.
+            LabelError: All known outcomes are the same, or none is known.
+            TrainingError: The loss stopped being finite, or memory ran out.
+            DeviceError: This machine lacks the context's device.
         """
 
     @abstractmethod
     def score(self, examples: Examples) -> Scores:
-        """Score N pairs; the same input gives the same bits."""
+        """Score N pairs. The same input gives the same bits."""
 
     @abstractmethod
     def contributions(self, examples: Examples) -> NDArray[np.float32] | None:
-        """Additive contributions of the F features to the log-odds, float32 [N, F]; None where there are none."""
+        """Additive contributions of the F features to the log-odds, float32 [N, F]; None where the ranker has none."""
 
     @abstractmethod
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Everything numeric that `restore` needs."""
+        """All arrays that `restore` needs."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Everything else that `restore` needs, as JSON values (feature names included)."""
+        """Everything else that `restore` needs, as JSON values. `hyper` holds the hyperparameters."""
 
     @classmethod
     @abstractmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
-        """The ranker that `tensors()` and `config()` came from, for scoring on CPU."""
+        """Rebuild the ranker that `tensors()` and `config()` came from, for scoring on the CPU."""

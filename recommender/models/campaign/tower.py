@@ -1,9 +1,10 @@
-"""The campaign tower: a campaign is its content, and a user's state meets it.
+"""The campaign tower: compares a user's state with a campaign's content.
 
-The content is the mean of the items' embeddings and the set of values that the campaign covers on the predicted axis, so what
-the next basket holds of a campaign is a plain sum of probabilities. Everything here is new for a new campaign and needs no training.
+A campaign's content is the mean of its items' embeddings and the values that it covers on the predicted axis. So the
+predicted share of the next basket that falls on a campaign is a plain sum of probabilities. A new campaign needs no
+training for this.
 
-Shapes: N pairs · C campaigns · D width · V predicted values · E inputs of the linear part · S sequence features · H heads (redeem, spend, excess).
+Shapes: N pairs · C campaigns · D width · V predicted values · S sequence features · H heads.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.examples import DAY_US
 from recommender.models.campaign.encoder import BasketEncoder
 
+HEADS = ("redeem", "spend", "excess")
+"""What is predicted of a pair, in the order of the network's outputs."""
 SEQUENCE_FEATURES = (
     "log_mass",
     "log_lift",
@@ -25,8 +29,14 @@ SEQUENCE_FEATURES = (
     "log_recency",
     "log_baskets",
 )
-NUM_HEADS = 3
+"""Inputs of the linear part that come from the encoder: log of the campaign's predicted share of the next basket, the
+same over the share of all users, log of its likeliest value, log of the probability averaged over its items, likeness
+of state and content, and log of how lately and often the user bought."""
 SMALLEST = 1e-6
+"""Added to a probability before its logarithm. Chosen by hand, far below the share of any value that has an
+embedding."""
+DAYS_SCALE = 4.0
+"""Divides log(1 + days) of a campaign's length, so that a month (3.4) is about 1. Chosen by hand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +44,13 @@ class CampaignContent:
     """What C campaigns promote."""
 
     vectors_CD: Tensor
+    """Mean of the items' vectors; 0 where a campaign has no items."""
     present_CV: Tensor
     """1 where the campaign has an item with this value."""
     share_CV: Tensor
     """Share of the campaign's items with this value."""
     log_days_C: Tensor
+    """Scaled logarithm of the campaign's length in days."""
 
     @classmethod
     def of(
@@ -54,12 +66,13 @@ class CampaignContent:
             vectors.append(vectors_VD[items].mean(dim=0) if len(items) else vectors_VD.new_zeros(vectors_VD.shape[1]))
             present.append((counts_V > 0).float())
             share.append(counts_V / counts_V.sum().clamp(min=1.0))
-        days_C = (catalogue.campaign_ends_C[rows] - catalogue.campaign_starts_C[rows]) / 86_400e6
+        days_C = (catalogue.campaign_ends_C[rows] - catalogue.campaign_starts_C[rows]) / DAY_US
+        log_days_C = torch.from_numpy(np.log1p(np.maximum(days_C, 0)).astype(np.float32)).to(axes_VA.device)
         return cls(
             vectors_CD=torch.stack(vectors),
             present_CV=torch.stack(present),
             share_CV=torch.stack(share),
-            log_days_C=torch.from_numpy(np.log1p(np.maximum(days_C, 0)).astype(np.float32)).to(axes_VA.device) / 4,
+            log_days_C=log_days_C / DAYS_SCALE,
         )
 
 
@@ -72,7 +85,17 @@ def sequence_features(
     recency_N: Tensor,
     baskets_N: Tensor,
 ) -> Tensor:
-    """What the next basket holds of the campaign, and how it compares with everybody's: [N, S]. `base_V`: shares of all lines."""
+    """Compute `SEQUENCE_FEATURES` of N pairs: [N, S].
+
+    Args:
+        encoder: Predicts the next basket from a state.
+        states_ND: State of each pair's user.
+        campaigns_N: Column of each pair's campaign in `content`.
+        content: The campaigns.
+        base_V: Share of each value among all purchase lines.
+        recency_N: Days since each user's last basket.
+        baskets_N: Number of each user's known baskets.
+    """
     p_NV = encoder.next_log_odds(states_ND).float().softmax(dim=1)
     present_NV = content.present_CV[campaigns_N]
     mass_N = (p_NV * present_NV).sum(dim=1)
@@ -96,15 +119,17 @@ def sequence_features(
 
 
 class Tower(nn.Module):
-    """State x content -> what the linear part missed: a few small networks whose mean is added to its log-odds."""
+    """Learns what the linear part misses: a few small networks, each of which adds a correction to its answers."""
 
     def __init__(self, width: int, hidden: int, members: int, dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
+        # State, content, their product, the sequence features, the linear part's log-odds and the campaign's length.
         inputs = 3 * width + len(SEQUENCE_FEATURES) + 2
         self.norm = nn.LayerNorm(inputs)
         self.hidden = nn.ModuleList(nn.Linear(inputs, hidden) for _ in range(members))
-        self.out = nn.ModuleList(nn.Linear(hidden, NUM_HEADS) for _ in range(members))
+        self.out = nn.ModuleList(nn.Linear(hidden, len(HEADS)) for _ in range(members))
+        # Zero at first: before fine-tuning the answer is the linear part's.
         for layer in self.out:
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -112,7 +137,7 @@ class Tower(nn.Module):
     def forward(
         self, states_ND: Tensor, content_ND: Tensor, sequence_NS: Tensor, linear_N: Tensor, days_N: Tensor
     ) -> Tensor:
-        """Corrections, one a member: [members, N, H]."""
+        """Compute the corrections of each member: [members, N, H]."""
         inputs = [states_ND, content_ND, states_ND * content_ND, sequence_NS, linear_N[:, None], days_N[:, None]]
         x = self.norm(torch.cat(inputs, dim=1))
         out = []

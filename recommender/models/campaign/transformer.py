@@ -1,12 +1,14 @@
-"""The first transformer: a linear part that reads portrait and affinity, and a sequence encoder that reads what came in which order.
+"""The campaign transformer: a linear part on portrait and affinity, and an encoder of purchases in their order.
 
-1. `encoder`: pretrained on every user's purchases before the boundary to say what the next basket holds.
-2. Its answer about a campaign's content (`tower.sequence_features`) joins the features of the logistic baseline in one L2-penalised
-   logistic regression at its optimum (wide, as in Cheng et al., Wide & Deep, DLRS 2016), with ridge heads for the money.
-3. A small tower and the encoder's blocks learn the rest from the labels; how many epochs that is worth, if any, is told by the
-   last campaigns of the training pairs.
+1. The encoder is pretrained on every user's purchases before the boundary to predict the next basket.
+2. Its prediction for a campaign's items (`tower.sequence_features`) joins the features of the logistic baseline in one
+   L2-penalised logistic regression at its optimum (the wide part of Cheng et al., "Wide & Deep", DLRS 2016), with ridge
+   regressions for spend and excess.
+3. A small tower and the encoder's blocks learn the rest from the labels. The latest campaigns of the training pairs
+   choose how many passes help, possibly none.
 
-Shapes: N pairs · U histories · L baskets · D width · F features · E linear inputs · S sequence features.
+Shapes: N pairs · U histories · L baskets · D width · F features · E inputs of the linear part · S sequence features · H
+heads.
 """
 
 from collections.abc import Mapping
@@ -25,42 +27,21 @@ from recommender.models.campaign.logistic import sigmoid
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import Ranker, Scores
 from recommender.models.campaign.schema import require_features
-from recommender.models.campaign.tower import CampaignContent
-from recommender.models.campaign.transformer_network import HEADS, USERS_A_BATCH, Network, encode, recency
+from recommender.models.campaign.tower import HEADS, CampaignContent
+from recommender.models.campaign.transformer_config import TransformerConfig
+from recommender.models.campaign.transformer_network import USERS_A_BATCH, Network, encode, recency
 from recommender.models.campaign.vocabulary import Vocabulary
 
-DEFAULTS: dict[str, Any] = {
-    "width": 64,
-    "blocks": 2,
-    "heads": 2,
-    "baskets": 64,
-    "hidden": 32,
-    "members": 3,
-    "min_lines": 5,
-    "min_product_lines": 50,
-    "pretrain_epochs": 2,
-    "pretrain_min_steps": 300,
-    "continue_epochs": 1,
-    "pretrain_rate": 2e-3,
-    "pretrain_batch": 32,
-    "pretrain_dropout": 0.1,
-    "tune_epochs": 1,
-    "tune_rate": 9e-4,
-    "tune_batch": 256,
-    "tune_dropout": 0.3,
-    "tune_weight_decay": 0.05,
-    "money_weight": 0.05,
-    "held_out": 0.2,
-    "strength": 0.0028,
-    "ridge": 300.0,
-    "clip": 3.7,
-}
+MAX_KEPT_CAMPAIGNS = 256
+"""Laid-out campaigns that are kept between calls. Beyond this only those of the present call are, which bounds the
+memory."""
 
 
-class TransformerRanker(Ranker):
-    """Portrait and affinity, and the order in which things were bought."""
+class TransformerRanker(Ranker[TransformerConfig]):
+    """Portrait, affinity and the order of purchases together."""
 
     name = "transformer"
+    Config = TransformerConfig
     trains_on_gpu = True
 
     def __init__(
@@ -69,12 +50,12 @@ class TransformerRanker(Ranker):
         preprocessing: Preprocessing,
         vocabulary: Vocabulary,
         names: tuple[str, ...],
-        hyper: Mapping[str, Any],
+        config: TransformerConfig,
         notes: Mapping[str, Any],
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self._preprocessing, self.vocabulary, self._names = preprocessing, vocabulary, names
-        self._hyper, self.notes = dict(hyper), dict(notes)
+        self._hyperparameters, self.notes = config, dict(notes)
         self._catalogue: Catalogue | None = None
         self._rows: tuple[int, ...] = ()
 
@@ -85,25 +66,32 @@ class TransformerRanker(Ranker):
         labels: Labels,
         *,
         corpus: Histories,
-        config: Mapping[str, Any],
+        config: TransformerConfig,
         context: FitContext,
-        earlier: Ranker | None = None,
+        earlier: Ranker[Any] | None = None,
     ) -> Self:
+        """Pretrain, fit the linear part, fine-tune. Raises as `Ranker.fit`.
+
+        With `earlier`, pretraining starts from that fit's encoder.
+        """
         from recommender.models.campaign.transformer_fit import fit
 
         started_from = earlier if isinstance(earlier, TransformerRanker) else None
-        parts = fit(
+        fitted = fit(
             examples,
             labels,
             corpus,
-            {**DEFAULTS, **config},
+            config,
             context,
             earlier=None if started_from is None else (started_from.network, started_from.vocabulary),
         )
-        return cls(*parts)
+        return cls(
+            fitted.network, fitted.preprocessing, fitted.vocabulary, examples.feature_names, config, fitted.notes
+        )
 
     @torch.inference_mode()
     def score(self, examples: Examples) -> Scores:
+        """Predict participation, spend (at least 0) and excess of N pairs."""
         require_features(self._names, examples)
         num_pairs = len(examples.users_N)
         self._lay_out(examples)
@@ -121,15 +109,16 @@ class TransformerRanker(Ranker):
                 z_NE[some], states_UD[who], columns_N[some], self._content, recency_U[who], baskets_U[who]
             )
             out_NH[some] = out.mean(dim=0)
-        money = [self._unfolded(out_NH[:, head + 1], head) for head in range(2)]
-        return Scores(redeem_N=sigmoid(out_NH[:, 0].numpy()), spend_N=np.maximum(money[0], 0), excess_N=money[1])
+        spend_N, excess_N = (self._unfolded(out_NH[:, head + 1], head) for head in range(2))
+        return Scores(redeem_N=sigmoid(out_NH[:, 0].numpy()), spend_N=np.maximum(spend_N, 0), excess_N=excess_N)
 
     def _unfolded(self, folded_N: Tensor, head: int) -> NDArray[np.float32]:
+        """Asinh of money -> currency units."""
         factor, low, high = self.network.money_range[head].tolist()
         return np.asarray((factor * torch.sinh(folded_N.clamp(low, high))).numpy(), dtype=np.float32)
 
     def _lay_out(self, examples: Examples) -> None:
-        """Keep the catalogue's item vectors and the asked campaigns' content until another catalogue or campaign comes."""
+        """Keep the catalogue's item vectors and the campaigns' content between calls, as long as they are the same."""
         catalogue = examples.catalogue
         if self._catalogue is not catalogue and (
             self._catalogue is None or self._catalogue.version != catalogue.version
@@ -139,26 +128,25 @@ class TransformerRanker(Ranker):
             self._catalogue, self._rows = catalogue, ()
         asked = set(examples.campaigns_N.tolist())
         if not asked <= set(self._rows):
-            rows = sorted(asked | set(self._rows)) if len(self._rows) < 256 else sorted(asked)
+            rows = sorted(asked | set(self._rows)) if len(self._rows) < MAX_KEPT_CAMPAIGNS else sorted(asked)
             self._content = CampaignContent.of(catalogue, rows, self._axes_VA, self._vectors_VD, self.network.encoder)
             self._rows = tuple(rows)
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
-        """Those of the linear part, exact; what the encoder and the tower add is not divided among the features."""
+        """Contributions of the linear part, float32 [N, F]. Those of encoder and tower belong to no feature."""
         require_features(self._names, examples)
         z_NE = self._preprocessing(examples.features_NF)
-        added_NE = z_NE * self.network.linear_HE[0, : z_NE.shape[1]].numpy()
-        added_NF = np.ascontiguousarray(added_NE[:, : len(self._names)])
-        added_NF[:, self._preprocessing.missing_M] += added_NE[:, len(self._names) :]
-        return added_NF
+        return self._preprocessing.by_feature(z_NE * self.network.linear_HE[0, : z_NE.shape[1]].numpy())
 
     def tensors(self) -> dict[str, NDArray[Any]]:
+        """Preprocessing and the network's state."""
         network = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
         return {**self._preprocessing.tensors(), **network}
 
     def config(self) -> dict[str, Any]:
+        """Hyperparameters, feature names, vocabulary, and notes on the fit."""
         return {
-            "hyper": self._hyper,
+            "hyper": self._hyperparameters.model_dump(),
             "feature_names": list(self._names),
             "clip": self._preprocessing.clip,
             "vocabulary": self.vocabulary.as_json(),
@@ -168,9 +156,11 @@ class TransformerRanker(Ranker):
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        """Rebuild the ranker from `tensors()` and `config()`."""
+        hyperparameters = TransformerConfig.model_validate(config["hyper"])
         vocabulary = Vocabulary.from_json(config["vocabulary"])
         preprocessing = Preprocessing.restore(tensors, clip=float(config["clip"]))
-        network = Network(vocabulary, len(preprocessing.feature_of_E), config["hyper"])
+        network = Network(vocabulary, preprocessing.num_inputs, hyperparameters)
         prefix = "network."
         state = {
             name.removeprefix(prefix): torch.from_numpy(np.array(value))
@@ -178,5 +168,4 @@ class TransformerRanker(Ranker):
             if name.startswith(prefix)
         }
         network.load_state_dict(state)
-        names = tuple(config["feature_names"])
-        return cls(network, preprocessing, vocabulary, names, config["hyper"], config["notes"])
+        return cls(network, preprocessing, vocabulary, tuple(config["feature_names"]), hyperparameters, config["notes"])

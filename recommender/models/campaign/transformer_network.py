@@ -1,10 +1,7 @@
-"""The transformer's network: basket encoder, tower, and the linear part's weights.
+"""The transformer's network: basket encoder, tower, and the weights of the linear part.
 
 Shapes: as in `transformer`.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,30 +10,33 @@ from torch import Tensor, nn
 
 from recommender.matching.examples import Histories
 from recommender.models.campaign.encoder import BasketEncoder, batch_of
-from recommender.models.campaign.tower import SEQUENCE_FEATURES, CampaignContent, Tower, sequence_features
+from recommender.models.campaign.tower import HEADS, SEQUENCE_FEATURES, CampaignContent, Tower, sequence_features
+from recommender.models.campaign.transformer_config import TransformerConfig
 from recommender.models.campaign.vocabulary import Vocabulary
 
 USERS_A_BATCH = 256
-HEADS = ("redeem", "spend", "excess")
+"""Users (or pairs) that are scored together: enough to fill the matrix products, little memory. Chosen by hand."""
+FARTHEST_SEQUENCE = 5.0
+"""Standard deviations at which sequence features are clipped. Chosen by hand."""
+UNKNOWN_RECENCY_DAYS = 365.0
+"""Stands for the days since the last basket of a user without one: a year. Chosen by hand."""
 
 
 class Network(nn.Module):
-    """Encoder, tower and the linear part's weights: all that a score is made of, beside the preprocessing."""
+    """Encoder, tower and weights of the linear part: everything that a score needs beside the preprocessing."""
 
-    def __init__(self, vocabulary: Vocabulary, num_inputs: int, hyper: Mapping[str, Any]) -> None:
+    def __init__(self, vocabulary: Vocabulary, num_inputs: int, config: TransformerConfig) -> None:
         super().__init__()
         self.encoder = BasketEncoder(
             vocabulary.sizes,
             vocabulary.target,
-            width=int(hyper["width"]),
-            blocks=int(hyper["blocks"]),
-            heads=int(hyper["heads"]),
-            baskets=int(hyper["baskets"]),
-            dropout=float(hyper["pretrain_dropout"]),
+            width=config.width,
+            blocks=config.blocks,
+            heads=config.heads,
+            baskets=config.baskets,
+            dropout=config.pretrain_dropout,
         )
-        self.tower = Tower(
-            int(hyper["width"]), int(hyper["hidden"]), int(hyper["members"]), float(hyper["tune_dropout"])
-        )
+        self.tower = Tower(config.width, config.hidden, config.members, config.tune_dropout)
         num_sequence = len(SEQUENCE_FEATURES)
         self.base_V: Tensor
         self.sequence_mean_S: Tensor
@@ -49,8 +49,8 @@ class Network(nn.Module):
         self.register_buffer("sequence_inverse_S", torch.ones(num_sequence))
         self.register_buffer("linear_HE", torch.zeros(len(HEADS), num_inputs + num_sequence))
         self.register_buffer("linear_bias_H", torch.zeros(len(HEADS)))
+        # Of spend and excess: factor after sinh, lowest and highest asinh. Until fitted: about nothing.
         self.register_buffer("money_range", torch.tensor([[1.0, -1.0, 1.0], [1.0, -1.0, 1.0]]))
-        """For spend and excess: factor of unfolding, lowest and highest folded value."""
 
     def sequence(
         self,
@@ -62,7 +62,8 @@ class Network(nn.Module):
     ) -> Tensor:
         """Standardised sequence features: [N, S]."""
         raw_NS = sequence_features(self.encoder, states_ND, campaigns_N, content, self.base_V, recency_N, baskets_N)
-        return ((raw_NS - self.sequence_mean_S) * self.sequence_inverse_S).clamp(-5.0, 5.0)
+        z_NS = (raw_NS - self.sequence_mean_S) * self.sequence_inverse_S
+        return z_NS.clamp(-FARTHEST_SEQUENCE, FARTHEST_SEQUENCE)
 
     def forward(
         self,
@@ -73,7 +74,7 @@ class Network(nn.Module):
         recency_N: Tensor,
         baskets_N: Tensor,
     ) -> Tensor:
-        """Log-odds of participation, folded spend, folded excess, by each member: [members, N, H]."""
+        """Predict log-odds of participation, asinh of spend and of excess, one answer a member: [members, N, H]."""
         sequence_NS = self.sequence(states_ND, campaigns_N, content, recency_N, baskets_N)
         linear_NH = torch.cat([z_NE, sequence_NS], dim=1) @ self.linear_HE.T + self.linear_bias_H
         corrections = self.tower(
@@ -90,8 +91,9 @@ def last_baskets(histories: Histories, most: int) -> tuple[NDArray[np.int64], ND
 
 
 def encode(encoder: BasketEncoder, vectors_VD: Tensor, histories: Histories) -> Tensor:
-    """Each user's state after the last basket: [U, D]. `vectors_VD`: the vectors of the catalogue's items."""
+    """Encode each user's state after the last basket: [U, D]. `vectors_VD`: vectors of the catalogue's items."""
     starts_U, ends_U = last_baskets(histories, encoder.baskets)
+    # Users of about equal length share a batch, which wastes little on padding.
     order = np.argsort(ends_U - starts_U, kind="stable")
     out_UD = vectors_VD.new_empty(len(starts_U), vectors_VD.shape[1])
     for first in range(0, len(order), USERS_A_BATCH):
@@ -103,9 +105,9 @@ def encode(encoder: BasketEncoder, vectors_VD: Tensor, histories: Histories) -> 
 
 
 def recency(histories: Histories) -> tuple[Tensor, Tensor]:
-    """Days since each user's last basket (a year without one) and how many baskets are known: float32 [U] each."""
+    """Days since each user's last basket, and how many baskets are known: float32 [U] each."""
     num_U = np.diff(histories.basket_offsets)
-    days_U = np.full(len(num_U), 365.0, dtype=np.float32)
+    days_U = np.full(len(num_U), UNKNOWN_RECENCY_DAYS, dtype=np.float32)
     bought_U = num_U > 0
     days_U[bought_U] = histories.age_days_B[histories.basket_offsets[1:][bought_U] - 1]
     return torch.from_numpy(np.maximum(days_U, 0)), torch.from_numpy(num_U.astype(np.float32))

@@ -1,10 +1,9 @@
 """The table of next-item rankers: one ranker a file, imported only when it is asked for."""
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from recommender.errors import BundleError
+from recommender.errors import BundleError, suggestion
 from recommender.models.next_item.ranker import ItemRanker
 
 ITEM_RANKERS = {
@@ -29,19 +28,26 @@ ITEM_RANKERS = {
 }
 """Name -> module and class of the ranker."""
 
-__all__ = ["ITEM_RANKERS", "ItemRanker", "item_ranker_class"]
+__all__ = ["ITEM_RANKERS", "ItemRanker", "item_ranker_class", "item_ranker_module"]
 
 
 def item_ranker_class(name: str) -> type[ItemRanker[Any]]:
     """The class of the next-item ranker called `name`.
 
     Raises:
-        BundleError: there is none; the message names the nearest one and lists all.
+        BundleError: there is none; the message names the nearest one, or lists all.
     """
     if name not in ITEM_RANKERS:
-        near = get_close_matches(name, ITEM_RANKERS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise BundleError(f"unknown next-item ranker {name!r}; {hint}There are: {', '.join(ITEM_RANKERS)}")
+        raise BundleError(f"unknown next-item ranker {name!r}; {suggestion(name, ITEM_RANKERS)}")
     module, attribute = ITEM_RANKERS[name].split(":")
     found: type[ItemRanker[Any]] = getattr(import_module(module), attribute)
     return found
+
+
+def item_ranker_module(name: str) -> str:
+    """The module that defines the next-item ranker called `name`, for its code identity.
+
+    Raises:
+        BundleError: there is none; the message names the nearest one and lists all.
+    """
+    return item_ranker_class(name).__module__

@@ -1,0 +1,27 @@
+"""Step 6: the training set and the validation page get their fixed names below `home`."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Dataset, Input
+
+from components.images import PIPELINE_IMAGE
+
+
+@dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
+def publish_training_set(
+    settings: str, run: str, data_hash: str, training_set: Input[Dataset], validation_page: Input[HTML]
+):
+    """Publish what `recommender tune` and people read, also where the steps that made it came from the cache."""
+    from pathlib import Path
+
+    from recommender import logs
+    from recommender.settings import settings_from_json
+    from recommender.storage.home import Home
+    from recommender.storage.published import publish
+
+    logs.configure(process="step:publish_training_set")
+    names = Home.of(settings_from_json(settings)).published
+    sources = {
+        names.training_set: Path(training_set.path),
+        names.validation_page: Path(validation_page.path),
+    }
+    publish(names, sources, run=run, data_hash=data_hash)

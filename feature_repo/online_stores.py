@@ -1,0 +1,152 @@
+"""Online stores as the materialise step writes them: what Feast is told about each, and what Feast does not do itself.
+
+Adding a store takes three files: a class and a line of `WRITERS` here, what reads it (`serving.online_store.client.READERS`), and its
+name and address in `recommender.settings.StoreSettings`.
+"""
+
+import sqlite3
+import struct
+from collections.abc import Set
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from feature_repo.definitions import Definitions
+from recommender.errors import SettingsError
+from recommender.secrets import secret
+from recommender.settings import Settings, choose
+from recommender.storage.home import Home
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+LOCK_WAIT_S = 30
+"""How long SQLite waits for another writer's lock. Chosen by hand; the writes here are short transactions."""
+SCAN_COUNT = 1_000
+"""Keys that Redis looks at in each round of SCAN. Chosen by hand: few round trips, without blocking other clients for long."""
+
+
+class OnlineWriter(Protocol):
+    """What the materialise step needs of an online store beside Feast's own writing."""
+
+    environments: tuple[str, ...]
+    """The folders of feature_repo/environments that go with this store; the first one is the default."""
+
+    def config(self, settings: Settings) -> dict[str, Any]:
+        """Feast's `online_store` block."""
+
+    def prepare(self, settings: Settings) -> None:
+        """Make the store ready before a run writes to it."""
+
+    def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
+        """Remove the users whose entity keys are not among `kept`; returns how many rows or users went."""
+
+
+def writer_of(settings: Settings) -> OnlineWriter:
+    """The writer of the store that `store.kind` names."""
+    return choose(WRITERS, settings.store.kind, "store.kind")
+
+
+class SqliteWriter:
+    """One SQLite file below `home`."""
+
+    environments: tuple[str, ...] = ("local",)
+
+    def config(self, settings: Settings) -> dict[str, Any]:
+        """Feast's `online_store` block."""
+        return {"type": "sqlite", "path": str(Home(settings.home.absolute()).feature_store.online_database)}
+
+    def prepare(self, settings: Settings) -> None:
+        """Switch the file to write-ahead logging, so that readers read while a run writes. The file itself remembers this."""
+        path = Home.of(settings).feature_store.online_database
+        with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+
+    def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
+        """Remove the rows of other users, and of features that no view has any more; returns the number of rows."""
+        _close_feast_connection(store)
+        path, removed = Path(store.config.online_store.path), 0
+        with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection, connection:
+            connection.execute("CREATE TEMP TABLE kept (entity_key BLOB PRIMARY KEY)")
+            connection.executemany("INSERT INTO kept VALUES (?)", ((key,) for key in kept))
+            for view in definitions.online_views:
+                fields = [field.name for field in view.features]
+                marks = ", ".join("?" * len(fields))
+                removed += connection.execute(
+                    f'DELETE FROM "{store.project}_{view.name}"'
+                    f" WHERE entity_key NOT IN (SELECT entity_key FROM kept) OR feature_name NOT IN ({marks})",
+                    fields,
+                ).rowcount
+        with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return removed
+
+
+class RedisWriter:
+    """A Redis server, shared with whoever else uses it."""
+
+    environments: tuple[str, ...] = ("staging", "production")
+
+    def config(self, settings: Settings) -> dict[str, Any]:
+        """Feast's `online_store` block.
+
+        Raises:
+            SettingsError: the secret `redis_password` cannot be expressed in Feast's connection string.
+        """
+        # Without skip_dedup Redis would ignore corrected rows of the same moment. The step itself sorts and de-duplicates first.
+        return {"type": "redis", "connection_string": redis_connection(settings.store.redis_url), "skip_dedup": True}
+
+    def prepare(self, settings: Settings) -> None:
+        """Nothing to do: Redis needs no preparation."""
+
+    def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
+        """Remove other users of this project; returns the number of users. Redis keeps one hash for all views of a user."""
+        from feast.infra.key_encoding_utils import serialize_entity_key_prefix
+
+        client: Any = store.provider.online_store._get_client(store.config.online_store)
+        prefix, project = serialize_entity_key_prefix(["user_id"]), store.project.encode()
+        removed = 0
+        for found in client.scan_iter(match=prefix + b"*" + project, count=SCAN_COUNT):
+            value = found[len(prefix) :]
+            # A value is its type, its length (bytes 4 to 7) and the text itself; the project's name follows.
+            (length,) = struct.unpack_from("<I", value, 4)
+            # Another project's name may end like ours: only a key that is ours to the last byte counts.
+            ours = value[8 + length :] == project
+            if ours and found[: len(found) - len(project)] not in kept:
+                removed += client.delete(found)
+        return removed
+
+
+WRITERS: dict[str, OnlineWriter] = {"sqlite": SqliteWriter(), "redis": RedisWriter()}
+"""Online store (`store.kind`) -> what writes it."""
+
+
+def redis_connection(url: str) -> str:
+    """Feast's connection string for `store.redis_url`; the password is the secret `redis_password`.
+
+    Raises:
+        SettingsError: the password holds a comma, which separates the parts of such a string.
+    """
+    parts = urlsplit(url)
+    options = [f"{parts.hostname}:{parts.port or 6379}", f"db={parts.path.strip('/') or '0'}"]
+    if parts.scheme == "rediss":
+        options.append("ssl=true")
+    if parts.username:
+        options.append(f"username={unquote(parts.username)}")
+    if password := secret("redis_password"):
+        if "," in password:
+            raise SettingsError(
+                "the secret redis_password holds a comma, which Feast's connection string cannot express; choose another password"
+            )
+        # Feast reads each part as JSON where it can: digits alone would become a number.
+        options.append(f'password="{password}"' if password.isdigit() else f"password={password}")
+    return ",".join(options)
+
+
+def _close_feast_connection(store: "FeatureStore") -> None:
+    """Close Feast's own SQLite connection: as long as it is open, the write-ahead log stays beside the file."""
+    online: Any = store.provider.online_store
+    if online._conn is not None:
+        online._conn.close()
+        online._conn = None

@@ -1,0 +1,111 @@
+"""Purchase histories of all users as ragged arrays: the corpus of a training set, and selections from it.
+
+Shapes: U users · B baskets · T basket lines.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from recommender.datasets.periods import microseconds
+from recommender.datasets.tables import Tables
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.examples import DAY_US, Histories
+
+
+def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict[str, NDArray[Any]]:
+    """Read all purchases before `as_of` as ragged arrays.
+
+    The arrays are those of `Histories`, with the baskets' absolute times `times_us_B` instead of their ages. Users are
+    in order of their identifiers, baskets in order of time.
+    """
+    wanted = ["user_id", "kind", "event_time", "item_id", "basket_id", "amount"]
+    wanted = [name for name in wanted if tables.has("events", name)]
+    data = ds.dataset(tables.folder / "events", format="parquet", partitioning=None)
+    moment = pa.scalar(as_of, pa.timestamp("us", tz="UTC"))
+    bought = data.to_table(columns=wanted, filter=(ds.field("kind") == "purchase") & (ds.field("event_time") < moment))
+    time = bought["event_time"].cast(pa.int64())
+    # Without a basket identifier, what was bought at the same time is one basket.
+    basket = pc.cast(time, pa.string())
+    if "basket_id" in wanted:
+        basket = pc.coalesce(bought["basket_id"], basket)
+    user_T, basket_T = _codes(bought["user_id"]), _codes(basket)
+    time_T = time.to_numpy()
+    item_T = np.zeros(len(time_T), dtype=np.int32)
+    if "item_id" in wanted:
+        position = pc.index_in(bought["item_id"], value_set=pa.array(catalogue.item_ids[1:], pa.string()))
+        item_T = (pc.fill_null(position, -1).to_numpy() + 1).astype(np.int32)
+    amount_T = pc.fill_null(bought["amount"], 0.0).to_numpy() if "amount" in wanted else np.zeros(len(time_T))
+    del bought  # The largest table here; what follows needs the memory.
+    order = np.lexsort((item_T, basket_T, user_T))
+    user_T, basket_T, time_T, item_T = user_T[order], basket_T[order], time_T[order], item_T[order]
+    starts = np.flatnonzero(np.concatenate([[True], (np.diff(user_T) != 0) | (np.diff(basket_T) != 0)]))
+    times_us_B = np.maximum.reduceat(time_T, starts)
+    spend_B = np.add.reduceat(amount_T[order], starts)
+    users_B, lines_B = user_T[starts], np.diff(np.append(starts, len(time_T)))
+    by_time = np.lexsort((times_us_B, users_B))
+    line_order = _concatenated_ranges(np.append(starts, len(time_T)).astype(np.int64), by_time.astype(np.int64))
+    _, baskets_U = np.unique(users_B, return_counts=True)
+    return {
+        "basket_offsets": _offsets(baskets_U),
+        "line_offsets": _offsets(lines_B[by_time]),
+        "items_T": np.ascontiguousarray(item_T[line_order]),
+        "times_us_B": np.ascontiguousarray(times_us_B[by_time]),
+        "spend_B": spend_B[by_time].astype(np.float32),
+    }
+
+
+def histories_before(arrays: Mapping[str, NDArray[Any]], boundary: datetime) -> Histories:
+    """Cut `corpus_arrays` at a boundary. Ages are days up to it. Users without a purchase before it are left out."""
+    boundary_us, times_us_B = microseconds(boundary), arrays["times_us_B"]
+    known_B = times_us_B < boundary_us
+    lines_B = np.diff(arrays["line_offsets"])
+    users_B = np.repeat(np.arange(len(arrays["basket_offsets"]) - 1), np.diff(arrays["basket_offsets"]))[known_B]
+    _, baskets_U = np.unique(users_B, return_counts=True)
+    return Histories(
+        basket_offsets=_offsets(baskets_U),
+        line_offsets=_offsets(lines_B[known_B]),
+        items_T=arrays["items_T"][np.repeat(known_B, lines_B)],
+        age_days_B=((boundary_us - times_us_B[known_B]) / DAY_US).astype(np.float32),
+        spend_B=arrays["spend_B"][known_B],
+    )
+
+
+def take_users(histories: Histories, users: Sequence[int] | NDArray[Any]) -> Histories:
+    """Select the histories of some users (rows), in the order asked for."""
+    users = np.asarray(users, dtype=np.int64)
+    baskets = _concatenated_ranges(histories.basket_offsets, users)
+    lines = _concatenated_ranges(histories.line_offsets, baskets)
+    return Histories(
+        basket_offsets=_offsets(np.diff(histories.basket_offsets)[users]),
+        line_offsets=_offsets(np.diff(histories.line_offsets)[baskets]),
+        items_T=histories.items_T[lines],
+        age_days_B=histories.age_days_B[baskets],
+        spend_B=histories.spend_B[baskets],
+    )
+
+
+def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _concatenated_ranges(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return offsets[r] to offsets[r + 1] (excluded) of each row r, one range after the other."""
+    lengths = np.diff(offsets)[rows]
+    starts = offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(rows) else offsets[:0]
+    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts, lengths), dtype=np.int64)
+
+
+def _codes(values: Any) -> NDArray[np.int64]:
+    """Return the rank of each text among the distinct ones, in alphabetical order."""
+    encoded = values.combine_chunks().dictionary_encode()
+    distinct = np.array(encoded.dictionary.to_pylist(), dtype=object)
+    rank = np.empty(len(distinct), dtype=np.int64)
+    rank[np.argsort(distinct, kind="stable")] = np.arange(len(distinct))
+    return np.asarray(rank[encoded.indices.to_numpy()], dtype=np.int64)

@@ -1,0 +1,258 @@
+"""Where everything lies that outlives a run: the only module that spells a path below `home`.
+
+    home/
+      registry/           versions of trained rankers; what serves (`recommender.registry`)
+      checkpoints/        unfinished and finished fits, by what decides their weights
+      feature_store/      Feast's registry, offline Parquet, the SQLite online store, the serving schema
+      catalogue           link to the catalogue that serving reads; its versions lie in catalogue.versions/
+      decisions/          decision log and exposures
+      serving/            what one replica of serving keeps for itself, unless `serving.state` names another folder
+      published/          what runs leave under fixed names for people and for later commands
+      validated/          figures of the last valid tables of each source, which the next run is compared with
+      runs/               arguments, specification and step logs of each local run
+      kfp/                artifacts and step cache of the local pipeline runner; nothing else reads them
+      tuning/             studies of `recommender tune`
+      own/                a home for each mapping that was given with --data
+      bench/              what `make bench-…` keeps
+
+These classes name places and neither read nor write. What a folder holds inside is the business of the module that owns its
+format: `recommender.registry` for registry/, `recommender.decisions.log` for decisions/, and so on.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from recommender.settings import Settings
+
+USERS_FILE = "users.parquet"
+PACKED_USERS_FILE = "serving.parquet"
+
+
+@dataclass(frozen=True)
+class FeatureStoreFolder:
+    """The feature store; `root` also holds the serving schema (`recommender.matching.packed_user.ServingSchema`)."""
+
+    root: Path
+
+    @property
+    def offline(self) -> Path:
+        """Folder of Parquet files that Feast reads for training."""
+        return self.root / "offline"
+
+    @property
+    def users(self) -> Path:
+        """Every user's features at each moment for which they were built."""
+        return self.offline / USERS_FILE
+
+    @property
+    def packed_users(self) -> Path:
+        """Each user's newest features as the one packed value that serving reads."""
+        return self.offline / PACKED_USERS_FILE
+
+    @property
+    def online_database(self) -> Path:
+        """SQLite file of the online store, where the online store is SQLite."""
+        return self.root / "online.db"
+
+    @property
+    def feast_registry(self) -> Path:
+        """Feast's own registry file."""
+        return self.root / "registry.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a materialisation runs."""
+        return self.root / ".lock"
+
+
+@dataclass(frozen=True)
+class ServingState:
+    """What one replica of serving keeps for itself."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The state folder of these settings: `serving.state`, or the one below `home`."""
+        return cls(settings.serving.state or Home.of(settings).root / "serving")
+
+    @property
+    def settings_file(self) -> Path:
+        """Settings as the parent process hands them to its children."""
+        return self.root / "settings.json"
+
+    @property
+    def deployed(self) -> Path:
+        """Which versions answer now; written by the deployer, followed by the gateway."""
+        return self.root / "deployed.json"
+
+    @property
+    def deployer_alive(self) -> Path:
+        """Touched by the deployer at every round; Kubernetes' liveness probe looks at its age."""
+        return self.root / "deployer.alive"
+
+    @property
+    def model_store(self) -> Path:
+        """Archives that TorchServe loads."""
+        return self.root / "model_store"
+
+    @property
+    def torchserve_properties(self) -> Path:
+        """TorchServe's configuration file."""
+        return self.root / "torchserve.properties"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the processes' logs."""
+        return self.root / "logs"
+
+    def log(self, process: str) -> Path:
+        """Structured log of `process`: gateway or torchserve (with the lines of TorchServe's workers)."""
+        return self.logs / f"{process}.log"
+
+    def output(self, process: str) -> Path:
+        """What `process` prints beside its log, such as the error that kept it from starting."""
+        return self.logs / f"{process}.out"
+
+    def pid_file(self, process: str) -> Path:
+        """File that names the running `process`: gateway or torchserve."""
+        return self.root / f"{process}.pid"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What one local run of a pipeline leaves; `root.name` is the run's id."""
+
+    root: Path
+
+    @property
+    def specification(self) -> Path:
+        """The compiled pipeline."""
+        return self.root / "pipeline.yaml"
+
+    @property
+    def arguments(self) -> Path:
+        """The run's parameters, as JSON."""
+        return self.root / "arguments.json"
+
+    @property
+    def figures(self) -> Path:
+        """Steps with time and memory, as JSON."""
+        return self.root / "run.json"
+
+    def log(self, step: str, number: int) -> Path:
+        """Log of a step; `number`: how many steps of this name the run had before."""
+        return self.root / (f"{step}-{number}.log" if number else f"{step}.log")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What runs leave under fixed names; written whole by `recommender.storage.published`."""
+
+    root: Path
+
+    @property
+    def training_set(self) -> Path:
+        """Folder of the last run's training set."""
+        return self.root / "training-set"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of the last run's evaluation document."""
+        return self.root / "evaluation"
+
+    @property
+    def verdict(self) -> Path:
+        """The gate's last verdict, as JSON."""
+        return self.root / "verdict.json"
+
+    @property
+    def validation_page(self) -> Path:
+        """HTML: whether the last run's tables were valid, and what failed."""
+        return self.root / "validation.html"
+
+    @property
+    def training_page(self) -> Path:
+        """HTML: the curves of the last run's challenger."""
+        return self.root / "training.html"
+
+    @property
+    def evaluation_page(self) -> Path:
+        """HTML: the last run's evaluation."""
+        return self.root / "evaluation.html"
+
+    def origin(self, published: Path) -> Path:
+        """JSON file that says which run and data `published`, one of the above, came from."""
+        return self.root / "origins" / f"{published.name}.json"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that outlives a run; on a cluster a mounted volume."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The home that the settings name."""
+        return cls(settings.home)
+
+    @property
+    def registry(self) -> Path:
+        """Folder of the registry of trained versions."""
+        return self.root / "registry"
+
+    @property
+    def catalogue(self) -> Path:
+        """Link to the folder of the catalogue in use."""
+        return self.root / "catalogue"
+
+    @property
+    def decisions(self) -> Path:
+        """Folder of the decision log."""
+        return self.root / "decisions"
+
+    @property
+    def feature_store(self) -> FeatureStoreFolder:
+        """The feature store."""
+        return FeatureStoreFolder(self.root / "feature_store")
+
+    @property
+    def published(self) -> Published:
+        """What runs leave for people and for later commands."""
+        return Published(self.root / "published")
+
+    def run(self, run_id: str) -> RunFolder:
+        """What one local run of a pipeline leaves."""
+        return RunFolder(self.root / "runs" / run_id)
+
+    @property
+    def pipeline_artifacts(self) -> Path:
+        """Folder in which the local pipeline runner keeps its artifacts."""
+        return self.root / "kfp"
+
+    @property
+    def pipeline_cache(self) -> Path:
+        """Folder in which the local pipeline runner remembers finished steps."""
+        return self.pipeline_artifacts / "cache"
+
+    def checkpoint(self, name: str) -> Path:
+        """Folder of one fit's checkpoints and bundle."""
+        return self.root / "checkpoints" / name
+
+    def validated(self, source: str) -> Path:
+        """Folder with the figures of the last valid tables of a source; `source`: a hash of its settings."""
+        return self.root / "validated" / source
+
+    def study(self, name: str) -> Path:
+        """SQLite file of a search for hyperparameters."""
+        return self.root / "tuning" / f"{name}.db"
+
+    def own(self, name: str) -> "Home":
+        """The home of a shop's own data."""
+        return Home(self.root / "own" / name)
+
+    def benchmark(self, name: str) -> Path:
+        """Folder that one benchmark keeps between its runs."""
+        return self.root / "bench" / name

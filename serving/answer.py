@@ -1,0 +1,86 @@
+"""What the endpoint answers: recommendations, exposures, refusals and health."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
+
+from serving.request import Problem
+
+POPULAR = "popular"
+"""The `model_version` of an answer that is the popular list and not a model's."""
+
+
+class Item(TypedDict):
+    """One item of a campaign."""
+
+    item_id: str
+    name: str
+    reason: str | None
+
+
+class Campaign(TypedDict):
+    """One ranked campaign, with the items to show of it."""
+
+    campaign_id: str
+    name: str
+    kind: Annotated[str, Field(description="promotion, coupon, member_event or launch")]
+    score: Annotated[float, Field(description="Probability that this user takes the campaign up.")]
+    items: list[Item]
+    reasons: Annotated[list[str], Field(description="Why, in plain words, the strongest first.")]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranked campaigns for one request, by a model or by popularity."""
+
+    campaigns: list[Campaign]
+    dropped_campaign_ids: list[str]
+    """Candidates of the request that are unknown or not live."""
+    exploration: dict[str, Any] | None = None
+    """Propensities of the order (`Explored.record`), where chance took part in it."""
+
+
+class Recommendations(BaseModel):
+    """Ranked campaigns, and where the ranking came from."""
+
+    request_id: Annotated[
+        str | None,
+        Field(
+            description="Names the decision record; confirm with it at /v1/exposures. null: no record could be written."
+        ),
+    ]
+    campaigns: list[Campaign]
+    model_version: Annotated[str, Field(description="The registry's version; `popular` where no model ranked.")]
+    variant: Literal["champion", "canary"]
+    as_of: Annotated[str, Field(description="The moment of the decision, UTC.")]
+    feature_age_s: Annotated[float | None, Field(description="Age of the user's features; null: none were used.")]
+    cold_start: Annotated[bool, Field(description="The user is unknown: these are popular campaigns.")]
+    degraded: Annotated[bool, Field(description="Something was late, away or old; `degraded_reasons` says what.")]
+    degraded_reasons: list[str]
+    dropped_campaign_ids: Annotated[list[str], Field(description="Candidates that are unknown or not live.")]
+
+
+class Exposure(BaseModel):
+    """An exposure that was recorded."""
+
+    request_id: str
+    recorded: Literal[True] = True
+
+
+class Refusal(BaseModel):
+    """Why a request was not answered."""
+
+    error: Annotated[
+        str, Field(description="invalid_request, unauthorized, unknown_request, too_large, unavailable, …")
+    ]
+    message: str
+    fields: list[Problem] = []
+
+
+class Health(BaseModel):
+    """Whether a process is alive or ready."""
+
+    status: str
+    details: dict[str, Any] = {}

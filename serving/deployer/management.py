@@ -1,0 +1,179 @@
+"""Client of one TorchServe: registers, probes and unregisters versions through its management and inference APIs."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from recommender.errors import ServingError
+from recommender.settings import Settings
+from recommender.storage.home import ServingState
+from serving.archive import MODEL_NAME
+from serving.deployer.processes import Running, last_lines
+
+LOOPBACK = "127.0.0.1"
+NO_LOOPBACK_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens addresses of this machine without the proxy that the environment may name."""
+READY_S = 90.0
+"""Seconds for Java to start or a worker to load. Both took 2 to 5 s on two cores. A busy machine needs more."""
+CALL_S = 30.0
+"""Seconds for one call. Longer than TorchServe itself needs to give up on a worker."""
+RESPONSE_S = 30
+"""Seconds after which TorchServe takes a worker for dead. The gateway's deadline ends a request long before."""
+POLL_S = 0.05
+UNREGISTER_ATTEMPTS, UNREGISTER_PAUSE_S = 5, 0.3
+"""Repeated calls with growing pauses, 3 s in all. Enough for a worker that does not end at once. Chosen by hand."""
+_LOG_LINES = 25
+"""A worker's traceback has about twenty lines."""
+
+
+@dataclass(frozen=True)
+class TorchServe:
+    """One running TorchServe, by its addresses."""
+
+    settings: Settings
+
+    @property
+    def model_store(self) -> Path:
+        """The folder from which TorchServe loads archives."""
+        return ServingState.of(self.settings).model_store
+
+    @property
+    def inference_port(self) -> int:
+        """The port of predictions and /ping."""
+        return self.settings.serving.inference_port
+
+    def is_up(self) -> bool:
+        """Whether Java answers, which says nothing about models (see `wait_ready`)."""
+        try:
+            return self._call("GET", "/ping", port=self.inference_port)[0] == 200
+        except ServingError:
+            return False
+
+    def wait_up(self, running: Running | None = None, *, seconds: float = READY_S) -> None:
+        """Wait until Java answers.
+
+        Raises:
+            ServingError: It exited, or did not answer in time; holds the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.is_up():
+            if running is not None and not running.alive():
+                raise ServingError(f"TorchServe exited while it started. {self._last_lines()}")
+            if time.monotonic() > deadline:
+                raise ServingError(f"TorchServe did not answer within {seconds:.0f} s. {self._last_lines()}")
+            time.sleep(POLL_S)
+
+    def versions(self, name: str = MODEL_NAME) -> dict[str, list[str]]:
+        """Registered versions of a model, each with the states of its workers."""
+        status, body = self._call("GET", f"/models/{name}/all")
+        if status == 404:
+            return {}
+        described = json.loads(body)
+        return {str(one["modelVersion"]): [worker["status"] for worker in one.get("workers", ())] for one in described}
+
+    def register(self, archive: str, *, name: str = MODEL_NAME, workers: int | None = None) -> None:
+        """Begin to load an archive of the model store, without waiting: a synchronous call would stall inference.
+
+        Raises:
+            ServingError: TorchServe refuses the archive; holds its answer.
+        """
+        options = {
+            "url": archive,
+            "model_name": name,
+            "initial_workers": workers or self.settings.serving.workers,
+            "synchronous": "false",
+            "batch_size": 1,
+            "response_timeout": RESPONSE_S,
+            "startup_timeout": int(READY_S),
+        }
+        status, body = self._call("POST", f"/models?{urlencode(options)}")
+        if status not in (200, 202):
+            raise ServingError(f"TorchServe refuses {archive}: {_described(status, body)}")
+
+    def wait_ready(
+        self, version: str, *, name: str = MODEL_NAME, workers: int | None = None, seconds: float = READY_S
+    ) -> None:
+        """Wait until every worker of a version is READY.
+
+        Raises:
+            ServingError: A worker failed to load, or time ran out; holds the end of the workers' log.
+        """
+        wanted, deadline = workers or self.settings.serving.workers, time.monotonic() + seconds
+        while (states := self.versions(name).get(version, [])).count("READY") < wanted:
+            stopped = any(state in ("UNLOADED", "ERROR") for state in states)
+            hopeful = any(state in ("READY", "UNLOADING") for state in states)
+            if time.monotonic() > deadline or (stopped and not hopeful):
+                raise ServingError(f"{name} {version}: workers are {states}, not READY. {self._last_lines(_LOG_LINES)}")
+            time.sleep(POLL_S)
+
+    def set_default(self, version: str, *, name: str = MODEL_NAME) -> None:
+        """Let `/predictions/<name>` answer from `version`.
+
+        Raises:
+            ServingError: The version has no READY worker. TorchServe would accept it and then fail every request.
+        """
+        states = self.versions(name).get(version, [])
+        if "READY" not in states:
+            raise ServingError(f"{name} {version} has no READY worker ({states}); the default stays as it is")
+        status, body = self._call("PUT", f"/models/{name}/{version}/set-default")
+        if status != 200:
+            raise ServingError(f"{name} {version} cannot be the default: {_described(status, body)}")
+
+    def unregister(self, version: str, *, name: str = MODEL_NAME) -> None:
+        """Unload a version.
+
+        The default version cannot be unloaded before another one is made the default. TorchServe answers 500 and keeps
+        the version when a worker does not end at once, so the call is repeated.
+
+        Raises:
+            ServingError: TorchServe keeps the version; holds its answer.
+        """
+        for attempt in range(UNREGISTER_ATTEMPTS):
+            time.sleep(attempt * UNREGISTER_PAUSE_S)
+            status, body = self._call("DELETE", f"/models/{name}/{version}")
+            if status in (200, 404):
+                return
+            if status != 500:
+                break
+        raise ServingError(f"{name} {version} cannot be unregistered: {_described(status, body)}")
+
+    def predict(self, request: Mapping[str, Any], version: str, *, name: str = MODEL_NAME) -> dict[str, Any]:
+        """One prediction of one version.
+
+        Raises:
+            ServingError: The answer is not 200; holds it.
+        """
+        path = f"/predictions/{name}/{version}"
+        status, body = self._call("POST", path, port=self.inference_port, content=json.dumps(request).encode())
+        if status != 200:
+            raise ServingError(f"{name} {version} answers {_described(status, body)}")
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+    def _last_lines(self, lines: int = 15) -> str:
+        return last_lines(ServingState.of(self.settings), "torchserve", lines)
+
+    def _call(
+        self, method: str, path: str, *, port: int | None = None, content: bytes | None = None
+    ) -> tuple[int, bytes]:
+        url = f"http://{LOOPBACK}:{port or self.settings.serving.management_port}{path}"
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        request = urllib.request.Request(url, data=content, method=method, headers=headers)
+        try:
+            with NO_LOOPBACK_PROXY.open(request, timeout=CALL_S) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except OSError as error:
+            raise ServingError(f"{method} {url}: no answer ({error})") from None
+
+
+def _described(status: int, body: bytes) -> str:
+    return f"{status}: {body[:500].decode(errors='replace')}"

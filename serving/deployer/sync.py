@@ -1,0 +1,195 @@
+"""Deployer: keeps TorchServe in sync with the registry, swapping versions without losing a request.
+
+A swap: build the archive from the verified bundle, register it asynchronously, wait until its workers are READY, ask it
+for a real prediction, make it TorchServe's default and name it in `deployed.json` (which the gateway follows), let
+requests in flight finish, unregister the old version. A version that does not get that far changes nothing for anyone.
+
+`python -m serving.deployer` is the container's command: it follows the registry until SIGTERM.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recommender import logs
+from recommender.errors import RecommenderError, ServingError
+from recommender.registry import Registry
+from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
+from serving import config
+from serving.archive import archive_name, build_archive
+from serving.deployed import Deployed
+from serving.deployer.management import TorchServe
+from serving.deployer.processes import Running, last_lines
+
+log = logs.get(__name__)
+FOLLOW_S = 2.0
+"""Seconds between looks at the registry: promotions are rare, and a look asks TorchServe for its versions."""
+GRACE_S = 1.0
+"""The gateway reads `deployed.json` five times a second. After this only requests in flight ask the old version."""
+PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
+STOPPING_S = 4.0
+"""A stopped process is dead for at most this long before its pid file goes. One that died by itself keeps it."""
+MAX_REASON = 2_000
+"""Characters of the reason why a version failed, which /readyz shows: enough for the end of a worker's log."""
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """Brings TorchServe to the versions that the registry wants."""
+
+    settings: Settings
+
+    @property
+    def torchserve(self) -> TorchServe:
+        """The TorchServe of these settings."""
+        return TorchServe(self.settings)
+
+    @property
+    def state(self) -> ServingState:
+        """What this replica keeps for itself."""
+        return ServingState.of(self.settings)
+
+    def refresh(self) -> Deployed:
+        """Serve the registry's champion and canary.
+
+        A version that cannot be loaded is left out and named in `failed`.
+
+        When the champion itself cannot be loaded, the one that serves now stays. When none serves, the newest earlier
+        champion that loads takes its place.
+
+        Raises:
+            ServingError: TorchServe is away, or no version at all can be loaded.
+            RegistryError: The registry has no champion.
+        """
+        began_s = time.monotonic()
+        status, before = Registry(self.settings.home).status(), Deployed.load(self.state.root)
+        if status.champion is None:
+            raise ServingError(f"{Home.of(self.settings).registry}: no champion yet; train one: recommender run")
+        wanted = (status.champion.version, status.canary.version if status.canary else None)
+        share = status.canary.share if status.canary else 0.0
+        if self._is_deployed(wanted, share, before):
+            return before
+        failed: dict[str, str] = {}
+        live = self.torchserve.versions()
+        serving = [before.champion] if before.champion in live else []
+        candidates = [wanted[0], *serving, *reversed(status.previous)]
+        champion = self._first_that_loads(list(dict.fromkeys(c for c in candidates if c)), before, failed)
+        canary = wanted[1]
+        if canary is not None and (canary == champion or not self._load(canary, before, failed)):
+            canary = None
+        after = Deployed(champion, canary, share if canary else 0.0, failed)
+        self.torchserve.set_default(champion)
+        after.save(self.state.root)
+        log.info(
+            "deployed",
+            champion=champion,
+            canary=canary,
+            canary_share=after.canary_share,
+            failed=list(failed),
+            seconds=round(time.monotonic() - began_s, 3),
+        )
+        self._unload_others(after)
+        return after
+
+    def follow(self, running: Sequence[Running] = ()) -> None:
+        """Refresh again and again until one of `running` is stopped.
+
+        A failure is logged and tried again. Without any `running` this does not end by itself.
+
+        Raises:
+            ServingError: One of `running` exited by itself; names it. What was left of it is gone.
+        """
+        while all(one.alive() for one in running):
+            try:
+                self.refresh()
+            except RecommenderError as error:
+                log.error("refresh failed", problem=f"{type(error).__name__}: {error}")
+            self.state.deployer_alive.touch()
+            time.sleep(FOLLOW_S)
+        deadline = time.monotonic() + STOPPING_S
+        while time.monotonic() < deadline:
+            if not all(one.pid_file.exists() for one in running):
+                return
+            time.sleep(0.05)
+        ended = [one for one in running if not one.alive()]
+        for one in ended:
+            one.stop()
+        names = " and ".join(one.name for one in ended)
+        raise ServingError(
+            f"{names} exited unexpectedly; shutting the endpoint down. {last_lines(self.state, ended[0].name)}"
+        )
+
+    def _is_deployed(self, wanted: tuple[str, str | None], share: float, before: Deployed) -> bool:
+        """Whether nothing is to be done.
+
+        A version that failed is not tried again before the registry wants another one.
+        """
+        asked = {version for version in wanted if version is not None}
+        if not asked <= {*before.versions, *before.failed} or before.champion is None:
+            return False
+        if (before.champion != wanted[0] and wanted[0] not in before.failed) or set(before.failed) - asked:
+            return False
+        if before.canary != wanted[1] and wanted[1] not in before.failed and wanted[1] != before.champion:
+            return False
+        if before.canary is not None and before.canary_share != share:
+            return False
+        live = self.torchserve.versions()
+        return all("READY" in live.get(version, []) for version in before.versions)
+
+    def _first_that_loads(self, candidates: list[str], before: Deployed, failed: dict[str, str]) -> str:
+        for version in candidates:
+            if self._load(version, before, failed):
+                return version
+        reasons = "; ".join(f"{version}: {reason}" for version, reason in failed.items())
+        raise ServingError(f"no version can be loaded: {reasons}")
+
+    def _load(self, version: str, before: Deployed, failed: dict[str, str]) -> bool:
+        """Load a version and tell whether it answers a real prediction, with the reason in `failed` if it does not."""
+        if version in failed:
+            return False
+        server = self.torchserve
+        try:
+            states = server.versions().get(version)
+            if states is not None and "READY" not in states and version not in before.versions:
+                self._unload(version)  # left behind by an attempt that was killed
+                states = None
+            if states is None:
+                archive = server.model_store / archive_name(version)
+                build_archive(Registry(self.settings.home).bundle(version), archive, version=version)
+                server.register(archive.name)
+            server.wait_ready(version)
+            server.predict(PROBE, version)
+        except RecommenderError as error:
+            if not server.is_up():
+                raise
+            log.error("version cannot serve", model_version=version, problem=f"{type(error).__name__}: {error}")
+            failed[version] = f"{type(error).__name__}: {error}"[:MAX_REASON]
+            if version not in before.versions:
+                self._unload(version)
+            return False
+        return True
+
+    def _unload(self, version: str) -> None:
+        try:
+            self.torchserve.unregister(version)
+        except ServingError as error:
+            log.warning("version not unregistered", model_version=version, problem=str(error))
+        (self.torchserve.model_store / archive_name(version)).unlink(missing_ok=True)
+
+    def _unload_others(self, after: Deployed) -> None:
+        gone = [version for version in self.torchserve.versions() if version not in after.versions]
+        if gone:
+            time.sleep(GRACE_S + self.settings.serving.deadline_ms / 1e3)
+        for version in gone:
+            self._unload(version)
+
+
+def main() -> None:
+    """Follow the registry until SIGTERM (the deployer container of a serving pod)."""
+    logs.configure(process="deployer")
+    settings = config.absolute(config.of_environment())
+    state = ServingState.of(settings)
+    state.root.mkdir(parents=True, exist_ok=True)
+    state.deployer_alive.touch()
+    Deployer(settings).follow()

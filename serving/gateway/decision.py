@@ -1,0 +1,70 @@
+"""What the gateway decides about a request before anyone is asked, and what it answers in the end."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from recommender.decisions.assignment import Assignment
+from serving.answer import POPULAR, Ranking
+from serving.clock import iso
+from serving.request import ScoringRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assigned:
+    """A request with the moment, the variant and the version that were decided for it."""
+
+    asked: ScoringRequest
+    assignment: Assignment
+    version: str | None
+    """The deployed version of the variant. None: none is deployed."""
+    token: str
+    """End of the request id. It is drawn first, because it seeds the exploration."""
+    began_s: float
+    """When the request arrived, on the clock of `time.perf_counter`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What is answered to an assigned request."""
+
+    ranking: Ranking
+    model_version: str = POPULAR
+    feature_age_s: float | None = None
+    cold_start: bool = False
+    degraded_reasons: list[str] = field(default_factory=list)
+
+    def record(self, assigned: Assigned) -> dict[str, Any]:
+        """The decision record, without the request id and the time that the log adds."""
+        record = {
+            **self._known(assigned),
+            **assigned.asked.request.recorded(),
+            "campaigns": [{"campaign_id": c["campaign_id"], "score": c["score"]} for c in self.ranking.campaigns],
+            "propensity": assigned.assignment.propensity,
+            "assigned_version": assigned.version,
+            "degraded_reasons": self.degraded_reasons,
+        }
+        if (explores := assigned.asked.exploration) is not None:
+            propensities = self.ranking.exploration or {"num_candidates": 0}
+            described = {"kind": explores.kind, "rate": explores.rate, "spread": explores.spread}
+            record["exploration"] = {**described, **propensities}
+        return record
+
+    def document(self, assigned: Assigned, request_id: str | None) -> dict[str, Any]:
+        """The answer as the caller gets it (`serving.answer.Recommendations`), not validated again to save time."""
+        return {
+            "request_id": request_id,
+            "campaigns": self.ranking.campaigns,
+            **self._known(assigned),
+            "degraded": bool(self.degraded_reasons),
+            "degraded_reasons": self.degraded_reasons,
+            "dropped_campaign_ids": self.ranking.dropped_campaign_ids,
+        }
+
+    def _known(self, assigned: Assigned) -> dict[str, Any]:
+        return {
+            "model_version": self.model_version,
+            "variant": assigned.assignment.variant,
+            "as_of": iso(assigned.asked.as_of_us),
+            "feature_age_s": self.feature_age_s,
+            "cold_start": self.cold_start,
+        }

@@ -1,0 +1,34 @@
+"""Prometheus metrics of the gateway, whose labels hold nothing of a user."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Dense from 1 to 10 ms, where an answer with a model normally lies, up to ten default deadlines (250 ms)."""
+
+
+class Metrics:
+    """The metrics of one gateway process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.answers = Counter(
+            "recommender_answers", "Answers to /v1/recommendations", ["variant", "model_version"], registry=registry
+        )
+        self.refusals = Counter("recommender_refusals", "Requests that were refused", ["status"], registry=registry)
+        self.degraded = Counter("recommender_degraded", "Degraded answers", ["reason"], registry=registry)
+        self.cold_starts = Counter("recommender_cold_starts", "Answers to unknown users", registry=registry)
+        self.exposures = Counter("recommender_exposures", "Confirmed exposures", registry=registry)
+        self.seconds = Histogram(
+            "recommender_request_seconds", "Whole request", ["variant"], buckets=BUCKETS_S, registry=registry
+        )
+        self.store_seconds = Histogram(
+            "recommender_store_seconds", "Online store read", buckets=BUCKETS_S, registry=registry
+        )
+        self.model_seconds = Histogram(
+            "recommender_model_seconds", "TorchServe", ["variant"], buckets=BUCKETS_S, registry=registry
+        )
+        self.feature_age = Gauge("recommender_feature_age_seconds", "Age of the features last used", registry=registry)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

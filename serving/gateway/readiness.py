@@ -1,0 +1,52 @@
+"""Readiness: whether every deployed version answers a real prediction."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import orjson
+
+from serving.deployed import Follower
+from serving.gateway.inference import InferenceError
+from serving.gateway.model import Model
+from serving.shop import ShopFollower
+
+KEPT_S = 1.0
+"""A result stands this long, so that frequent probes do not load the model."""
+TIMEOUT_S = 2.5
+"""Within the 3 s that the readiness probe of k8s/base/serving.yaml waits."""
+PROBE = orjson.dumps({"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1})
+
+
+@dataclass
+class Readiness:
+    """Asks the deployed versions at most once a second."""
+
+    shops: ShopFollower
+    deployed: Follower
+    model: Model
+    _at_s: float = float("-inf")
+    _problem: str | None = None
+
+    async def problem(self) -> str | None:
+        """What keeps the gateway from being ready, or None."""
+        if time.monotonic() - self._at_s > KEPT_S:
+            self._problem = await self._look()
+            self._at_s = time.monotonic()
+        return self._problem
+
+    async def _look(self) -> str | None:
+        if self.shops.current is None:
+            return self.shops.problem
+        deployed = self.deployed.current
+        if deployed.champion is None:
+            return "no version is deployed"
+        for version in deployed.versions:
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    status = await self.model.probe(version, PROBE)
+            except (TimeoutError, InferenceError) as error:
+                return f"{version}: {error or 'no answer in time'}"
+            if status != 200:
+                return f"{version} answers {status}"
+        return None

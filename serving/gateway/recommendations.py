@@ -1,0 +1,125 @@
+"""How the gateway answers one request: assign a variant, read the features, ask the model, fall back, record.
+
+What fails behind the gateway is never an error for the shopper: when the store or the model is away or late, the answer
+is the popular list and says so.
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+import orjson
+
+from recommender import logs
+from recommender.decisions.assignment import assign
+from recommender.decisions.log import DecisionLog, new_token
+from recommender.errors import FeatureStoreError
+from recommender.matching.packed_user import PackedUser
+from recommender.policies.exploration import Exploration
+from recommender.settings import Settings
+from serving.deployed import Follower
+from serving.gateway.decision import Answer, Assigned
+from serving.gateway.metrics import Metrics
+from serving.gateway.model import Model, ModelAway
+from serving.online_store.client import OnlineStoreClient
+from serving.request import RecommendationRequest, ScoringRequest
+from serving.shop import Shop, ShopFollower
+
+
+class Unavailable(Exception):
+    """No popular list was ever loaded: there is nothing to answer with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommender:
+    """Answers requests, with everything that an answer needs, one for each gateway process."""
+
+    settings: Settings
+    shops: ShopFollower
+    deployed: Follower
+    online_store: OnlineStoreClient
+    model: Model
+    decisions: DecisionLog
+    metrics: Metrics
+
+    async def recommend(self, request: RecommendationRequest) -> bytes:
+        """The answer as JSON, after its decision record was written.
+
+        Raises:
+            Unavailable: There is no popular list yet.
+        """
+        began_s = time.perf_counter()
+        shop = self.shops.current
+        if shop is None:
+            raise Unavailable
+        assigned = self._assign(request, began_s)
+        answer = await self._answer(assigned, shop)
+        request_id, answer = self._record(assigned, answer)
+        logs.bind(request_id=request_id)
+        content = orjson.dumps(answer.document(assigned, request_id))
+        self._observe(assigned, answer)
+        return content
+
+    def _assign(self, request: RecommendationRequest, began_s: float) -> Assigned:
+        deployed, token = self.deployed.current, new_token()
+        share = deployed.canary_share if deployed.canary else 0.0
+        assignment = assign(request.user_id, salt=self.settings.serving.assignment_salt, canary_share=share)
+        version = deployed.canary if assignment.variant == "canary" else deployed.champion
+        exploration = self._exploration(token)
+        asked = ScoringRequest(request=request, as_of_us=self.shops.now_us(), exploration=exploration)
+        return Assigned(asked=asked, assignment=assignment, version=version, token=token, began_s=began_s)
+
+    def _exploration(self, token: str) -> Exploration | None:
+        serving = self.settings.serving
+        if serving.exploration == "none":
+            return None
+        return Exploration(
+            kind=serving.exploration, rate=serving.exploration_rate, spread=serving.exploration_spread, seed=token
+        )
+
+    async def _answer(self, assigned: Assigned, shop: Shop) -> Answer:
+        asked = assigned.asked
+        try:
+            packed = await self._read(asked.request.user_id)
+        except FeatureStoreError as error:
+            logs.bind(problem=str(error))
+            return Answer(ranking=shop.popular(asked), degraded_reasons=["feature_store"])
+        if packed is None:
+            return Answer(ranking=shop.popular(asked), cold_start=True)
+        try:
+            ranking, model_version = await self.model.rank(assigned, packed.content)
+        except ModelAway as error:
+            logs.bind(problem=error.problem or error.reason)
+            return Answer(ranking=shop.popular(asked), degraded_reasons=[error.reason])
+        age_s = (asked.as_of_us - packed.feature_time_us) / 1e6
+        reasons = ["features_old"] if age_s > self.settings.serving.max_feature_age_s else []
+        return Answer(ranking=ranking, model_version=model_version, feature_age_s=age_s, degraded_reasons=reasons)
+
+    async def _read(self, user_id: str) -> PackedUser | None:
+        began_s = time.perf_counter()
+        try:
+            return await self.online_store.read_async(user_id)
+        finally:
+            self.metrics.store_seconds.observe(time.perf_counter() - began_s)
+
+    def _record(self, assigned: Assigned, answer: Answer) -> tuple[str | None, Answer]:
+        """Write the decision record, and return its request id and the answer as it can be given now."""
+        try:
+            return self.decisions.record(answer.record(assigned), token=assigned.token), answer
+        except OSError as error:
+            # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.
+            logs.bind(problem=f"no decision record: {error}")
+            return None, replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
+
+    def _observe(self, assigned: Assigned, answer: Answer) -> None:
+        variant = assigned.assignment.variant
+        self.metrics.answers.labels(variant, answer.model_version).inc()
+        self.metrics.seconds.labels(variant).observe(time.perf_counter() - assigned.began_s)
+        for reason in answer.degraded_reasons:
+            self.metrics.degraded.labels(reason).inc()
+        if answer.cold_start:
+            self.metrics.cold_starts.inc()
+        if answer.feature_age_s is not None:
+            self.metrics.feature_age.set(answer.feature_age_s)
+        logs.bind(variant=variant, model_version=answer.model_version, cold_start=answer.cold_start)
+        if answer.degraded_reasons:
+            logs.bind(degraded_reasons=answer.degraded_reasons)

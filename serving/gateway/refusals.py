@@ -1,0 +1,48 @@
+"""Refusals: requests that get a 4xx or 503, each in the one form that the contract has for them."""
+
+from fastapi import Response
+
+from recommender.decisions.log import UnknownRequest
+from serving.answer import Refusal
+from serving.request import InvalidRequest
+
+RETRY = {"Retry-After": "2"}
+"""Seconds. The gateway looks for a new catalogue five times a second, so two seconds later there may be one."""
+MEANINGS = {
+    401: "A bearer token is needed",
+    404: "Unknown request id or campaign",
+    408: "The body did not arrive in time",
+    413: "The body is too large",
+    415: "The body is no application/json",
+    422: "Which fields are wrong, and why",
+    503: "Nothing to answer with yet; see Retry-After",
+}
+
+
+class Refused(Exception):
+    """A request that is refused, with status, body and headers."""
+
+    def __init__(self, status: int, refusal: Refusal, headers: dict[str, str] | None = None) -> None:
+        super().__init__(refusal.message)
+        self.status, self.refusal, self.headers = status, refusal, headers or {}
+
+    def response(self) -> Response:
+        """The response that tells the client."""
+        return json_response(self.refusal.model_dump_json(), self.status, self.headers)
+
+
+def unavailable(message: str) -> Refused:
+    """A 503 that asks the client to come back."""
+    return Refused(503, Refusal(error="unavailable", message=message), RETRY)
+
+
+def refusal_of(error: InvalidRequest | UnknownRequest) -> Refused:
+    """The refusal of a body that breaks the contract, or of a request id that names no decision."""
+    if isinstance(error, InvalidRequest):
+        return Refused(422, Refusal(error="invalid_request", message=str(error), fields=error.problems))
+    return Refused(404, Refusal(error="unknown_request", message=str(error)))
+
+
+def json_response(content: str | bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A response whose body is JSON already."""
+    return Response(content, status_code=status, headers=headers, media_type="application/json")

@@ -1,0 +1,115 @@
+"""Feast's Redis online store.
+
+HGET <entity key><project> murmur3_32("<view>:<field>")
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from recommender.errors import FeatureStoreError
+from recommender.matching.packed_user import ServingSchema
+from recommender.secrets import secret
+from recommender.settings import Settings
+from serving.online_store.feast_format import entity_key, hash_field
+
+if TYPE_CHECKING:
+    import redis
+
+DEFAULT_PORT = 6379
+"""Redis' registered port, for a URL that names none."""
+
+
+class RedisStore:
+    """Reads the hashes with one connection per thread, reconnected after a failure.
+
+    A read is never retried.
+
+    A socket's time-out starts anew with every byte that arrives. Each read therefore also has a deadline, after which
+    `abandon_late` shuts its connection.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        # Imported here and not in the first read, because importing takes longer than a read may.
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self._timeout_s = timeout_s
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or DEFAULT_PORT
+        self._where = f"{host}:{port}"
+        self._connect: Callable[[], redis.Connection] = partial(
+            redis.SSLConnection if parts.scheme == "rediss" else redis.Connection,
+            host=host,
+            port=port,
+            db=int(parts.path.strip("/") or 0),
+            username=unquote(parts.username) if parts.username else None,
+            password=secret("redis_password"),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        # The parser raises ValueError or AttributeError when another thread shuts its connection during a read.
+        self._failures = (redis.RedisError, OSError, ValueError, AttributeError)
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._deadlines: dict[redis.Connection, float] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> "RedisStore":
+        """The store of these settings, which connects with its first read."""
+        return cls(settings.store.redis_url, settings.serving.store_deadline_ms / 1_000)
+
+    def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
+        """Feast's serialised value of the user, or None when the store does not know the user.
+
+        Raises:
+            FeatureStoreError: Redis cannot be reached, is late, or answers something else; names host and port.
+        """
+        connection = self._connection()
+        key = entity_key(schema.join_key, user_id) + schema.project.encode()
+        with self._lock:
+            self._deadlines[connection] = time.monotonic() + self._timeout_s
+        try:
+            connection.send_command("HGET", key, hash_field(schema.view, schema.field))  # type: ignore[no-untyped-call]
+            value = connection.read_response()  # type: ignore[no-untyped-call]
+        except self._failures as error:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise FeatureStoreError(f"Redis at {self._where}: the online store cannot be read ({error})") from None
+        finally:
+            with self._lock:
+                del self._deadlines[connection]
+        if value is not None and not isinstance(value, bytes):
+            raise FeatureStoreError(f"Redis at {self._where}: answered {type(value).__name__} where Feast keeps bytes")
+        return value
+
+    def abandon_late(self, now: float) -> None:
+        """Shut the connections whose read had to end before `now` (monotonic seconds), which frees their threads."""
+        with self._lock:
+            for connection, deadline in self._deadlines.items():
+                if deadline < now:
+                    _shut(connection)
+
+    def close(self) -> None:
+        """Do nothing: each thread's connection is closed when the thread ends."""
+
+    def _connection(self) -> "redis.Connection":
+        connection: redis.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+        return connection
+
+
+def _shut(connection: "redis.Connection") -> None:
+    """Wake the thread that waits for this connection's socket, so that it closes the connection."""
+    sock = connection._sock
+    if sock is not None:
+        with contextlib.suppress(OSError):  # already closed by the other end
+            sock.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,165 @@
+"""What may be asked of the endpoint, in one type that carries a request from parsing to the decision record.
+
+`RecommendationRequest` is parsed once. The gateway adds what it decides (`ScoringRequest`), the wire format carries
+that to the worker, and the decision record keeps `RecommendationRequest.recorded`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recommender.policies.exploration import Exploration
+
+MAX_CANDIDATES = 500
+"""Campaigns that one request may name. Chosen by hand: far above any number of campaigns live at once."""
+MAX_BODY_BYTES = 262_144
+"""256 KiB. The largest request in ASCII (500 candidates of 200 characters, 32 context entries) has about 120 KB."""
+MAX_PROBLEMS = 10
+"""A refusal names at most this many wrong fields, so that it stays short whatever was sent."""
+
+Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ContextKey = Annotated[str, Field(min_length=1, max_length=64)]
+ContextText = Annotated[str, Field(max_length=500)]
+ContextNumber = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _fits_64_bits(value: str | bool | int | float) -> str | bool | int | float:
+    # Checked after the union: a bound on the union's `int` would let a larger integer through as a float.
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("an integer beyond 64 bits")
+    return value
+
+
+ContextValue = Annotated[ContextText | bool | int | ContextNumber, AfterValidator(_fits_64_bits)]
+
+
+class Strict(BaseModel):
+    """A frozen model that converts no types and refuses unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class RecommendationRequest(Strict):
+    """Which campaigns to put before this user?"""
+
+    user_id: Identifier
+    campaign_ids: Annotated[
+        list[Identifier] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_CANDIDATES,
+            description="Only these campaigns are candidates. Left out: every campaign that is live.",
+        ),
+    ] = None
+    num_campaigns: Annotated[int, Field(ge=1, le=100, description="How many campaigns to answer with, at most.")] = 10
+    num_items: Annotated[int, Field(ge=0, le=50, description="How many items of each campaign to show, at most.")] = 5
+    context: Annotated[
+        dict[ContextKey, ContextValue],
+        Field(max_length=32, description="Where and how the answer will be shown; kept in the decision record."),
+    ] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_an_object(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("expected an object")
+        return value
+
+    def recorded(self) -> dict[str, Any]:
+        """What the decision record keeps of the request."""
+        return {"user_id": self.user_id, "candidates": self.campaign_ids, "context": self.context}
+
+
+class DirectRequest(RecommendationRequest):
+    """What TorchServe itself accepts at /predictions/campaign_ranker: no assignment, no decision record."""
+
+    as_of: Annotated[str | None, Field(max_length=40, description="Moment of the decision, ISO 8601 with a zone.")] = (
+        None
+    )
+    return_features: bool = False
+    probe: Annotated[
+        bool, Field(description="Score a user without any features, past the store: is a model there?")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringRequest:
+    """A request with what the gateway decided about it: what the worker scores, and what the popular list answers."""
+
+    request: RecommendationRequest
+    as_of_us: int
+    """The moment of the decision, µs since 1970, UTC."""
+    exploration: Exploration | None = None
+    """None: the order is the ranker's alone."""
+
+
+class ExposureRequest(Strict):
+    """This answer was shown."""
+
+    request_id: Annotated[str, Field(min_length=1, max_length=100)]
+    campaign_ids: Annotated[
+        list[Identifier] | None,
+        Field(min_length=1, max_length=100, description="Those of its campaigns that were shown. Left out: all."),
+    ] = None
+
+
+class Problem(BaseModel):
+    """One field that is wrong."""
+
+    field: Annotated[str, Field(description="The field, dotted; `body` where the body as a whole is wrong.")]
+    problem: str
+
+
+class InvalidRequest(Exception):
+    """A body that breaks the contract; `problems` names every field that is wrong."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.problem}" for problem in problems))
+        self.problems = problems
+
+
+_Request = TypeVar("_Request", bound=Strict)
+_KEY = re.compile(rb'"([^"\\]{1,64})"\s*:')
+_PLACE = re.compile(r"at line (\d+) column (\d+)")
+
+
+def parse(model: type[_Request], content: bytes) -> _Request:
+    """Parse a request body.
+
+    Raises:
+        InvalidRequest: Names the fields that are wrong, without repeating any value.
+    """
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+    problems: dict[str, str] = {}
+    for problem in found:
+        if problem["type"] == "json_invalid":
+            problems[_field_at(content, problem["msg"])] = problem["msg"]
+        elif problem["loc"][:1] == ("context",) and len(problem["loc"]) > 2:
+            problems.setdefault(_field(problem["loc"]), "should be a short text, a finite number, true or false")
+        else:
+            problems.setdefault(_field(problem["loc"]), problem["msg"])
+    raise InvalidRequest([Problem(field=field, problem=text) for field, text in [*problems.items()][:MAX_PROBLEMS]])
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    if not place:
+        return "body"
+    # Pydantic appends the branch of a union to a value's place; the part that the client sent ends before it.
+    depth = 2 if place[0] in ("context", "campaign_ids") else len(place)
+    return ".".join(str(part)[:64] for part in place[:depth])
+
+
+def _field_at(content: bytes, message: str) -> str:
+    """The last key before the place where the body stops being JSON."""
+    place = _PLACE.search(message)
+    end = len(content)
+    if place is not None:
+        lines = content.split(b"\n")
+        end = sum(len(line) + 1 for line in lines[: int(place[1]) - 1]) + int(place[2])
+    keys = _KEY.findall(content, 0, end)
+    return keys[-1].decode(errors="replace") if keys else "body"

@@ -1,0 +1,62 @@
+"""One server of a kind within a test process, started by the first test that asks; every test finds it empty."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import servers
+
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a Valkey that several tests fill; ask for `redis_url`."""
+    with servers.valkey(tmp_path_factory.mktemp("valkey")) as port:
+        yield port
+
+
+@pytest.fixture
+def redis_url(shared_valkey: int) -> str:
+    """The `store.redis_url` of an empty database."""
+    import redis
+
+    with redis.Redis(port=shared_valkey) as client:
+        client.flushall()
+    return f"redis://127.0.0.1:{shared_valkey}/1"
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[Path]:
+    """The socket folder of a PostgreSQL in which several tests have databases; ask for `database_url`."""
+    with servers.postgres() as folder:
+        yield folder
+
+
+@pytest.fixture
+def database_url(shared_postgres: Path) -> str:
+    """The SQLAlchemy URL of an empty database."""
+    import psycopg
+
+    name = f"test_{next(numbers)}"
+    with psycopg.connect(host=str(shared_postgres), user="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql+psycopg://postgres@/{name}?host={shared_postgres}"
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.ObjectStore]:
+    """A SeaweedFS in which several tests have buckets; ask for `bucket`."""
+    with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(object_store: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an empty bucket; `s3://<bucket>` is reached with what the environment says."""
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    name = f"test-{next(numbers)}"
+    object_store.files.create_dir(name)
+    return name

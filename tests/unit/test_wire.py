@@ -1,0 +1,59 @@
+"""The body that the gateway sends to the worker: request and features come out as they went in."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recommender.policies.exploration import Exploration
+from serving import wire
+from serving.request import RecommendationRequest, ScoringRequest
+
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+VALUES = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+REQUESTS = st.builds(
+    RecommendationRequest,
+    user_id=TEXT,
+    campaign_ids=st.none() | st.lists(TEXT, min_size=1, max_size=5),
+    num_campaigns=st.integers(1, 100),
+    num_items=st.integers(0, 50),
+    context=st.dictionaries(TEXT, VALUES, max_size=5),
+)
+EXPLORATIONS = st.builds(Exploration, kind=st.sampled_from(["epsilon", "thompson"]), rate=st.floats(0.01, 1), seed=TEXT)
+SCORING = st.builds(
+    ScoringRequest, request=REQUESTS, as_of_us=st.integers(0, 2**52), exploration=st.none() | EXPLORATIONS
+)
+
+
+@given(SCORING, st.binary(max_size=300))
+def test_a_request_and_its_features_come_out_as_they_went_in(asked: ScoringRequest, features: bytes) -> None:
+    assert wire.decode(wire.encode(asked, features)) == (asked, features)
+
+
+REQUEST = ScoringRequest(request=RecommendationRequest(user_id="u"), as_of_us=1)
+
+
+@pytest.mark.parametrize("length", range(len(wire.encode(REQUEST, b""))))
+def test_a_body_that_was_cut_off_is_an_error(length: int) -> None:
+    with pytest.raises(ValueError, match="body"):
+        wire.decode(wire.encode(REQUEST, b"")[:length])
+
+
+@pytest.mark.parametrize(
+    ("request_json", "field"),
+    [
+        (b'{"request": {"user_id": 3}, "as_of_us": 1}', "request.user_id"),
+        (b'{"request": {"user_id": "u", "colour": 1}, "as_of_us": 1}', "request.colour"),
+        (b'{"request": {"user_id": "u"}, "as_of_us": "1"}', "as_of_us"),
+        (b'{"request": {"user_id": "u"}, "as_of_us": 1, "exploration": {"kind": "never"}}', "exploration.kind"),
+    ],
+)
+def test_a_request_of_the_wrong_shape_names_its_field(request_json: bytes, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        wire.decode(struct.pack("<cI", wire.MAGIC, len(request_json)) + request_json)
