@@ -36,8 +36,9 @@ from recommender.settings import Settings, load_settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import digest, write_text
 from recommender.storage.published import published_training_set
+from recommender.training.identity import training_code
 from recommender.training.next_items import log_reading
-from recommender.training.train import boundaries, fit_at, training_code
+from recommender.training.train import boundaries, fit_at
 
 if TYPE_CHECKING:
     from rich.table import Table
