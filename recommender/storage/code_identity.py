@@ -19,7 +19,12 @@ OWN_PACKAGES = ("recommender", "feature_repo", "components", "pipelines", "servi
 WITHOUT_EFFECT = (
     *("serving", "console", "cli", "benchmarks", "pipelines"),
     *("recommender.report", "recommender.errors", "recommender.logs", "recommender.secrets", "recommender.settings"),
-    *("recommender.engine.progress", "recommender.storage.code_identity", "recommender.storage.home"),
+    *(
+        "recommender.engine.progress",
+        "recommender.engine.cost",
+        "recommender.storage.code_identity",
+        "recommender.storage.home",
+    ),
     *("recommender.storage.published", "components.images"),
 )
 """Packages and modules that a step may import but that change no trained weight and no table: they show, log, raise or name things.

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_outside_a_terminal_every_event_is_one_json_line_with_its_process_and_re
     assert [*line][:6] == ["timestamp", "level", "process", "version", "logger", "event"]
     assert (line["level"], line["process"], line["logger"]) == ("info", "worker", "serving.some.module")
     assert (line["event"], line["model_version"], line["seconds"]) == ("bundle loaded", "logistic-1", 0.25)
-    assert str(line["timestamp"]).endswith("Z")
+    assert datetime.fromisoformat(str(line["timestamp"])).utcoffset() == timedelta(0)
 
 
 def test_on_a_terminal_an_event_is_a_readable_line() -> None:
@@ -121,7 +122,7 @@ def test_a_log_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.Monke
     logs.configure(process="gateway", stream=io.StringIO())
     files = sorted((tmp_path / "logs").iterdir())
     assert len(files) == 1 + logs.OLD_FILES
-    assert all(file.stat().st_size <= 2_000 for file in files)
+    assert all(file.stat().st_size < 2_400 for file in files), "full, and one line more"
     last = (tmp_path / "logs" / "gateway.log").read_text().splitlines()[-1]
     assert json.loads(last)["number"] == 99
 
