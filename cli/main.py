@@ -1,11 +1,11 @@
-"""The `recommender` command: verbs only, each one call into a room below."""
+"""The `recommender` command: its verbs and options. Each verb makes one call into a package below."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli import benchmark, next_items
 from cli.verbs import Verbs
 from recommender import logs
 from recommender.errors import SettingsError
@@ -19,35 +19,37 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
-    help="Decide which campaign to put before which shopper, and prove that the decision is better than the last one.\n\n"
-    "Start with [bold]recommender run[/]: it trains on a real year of a grocer and shows what it would recommend.",
+    help="Train, judge and serve rankers that choose which marketing campaign to show each shopper.\n\n"
+    "Start with [bold]recommender run[/]: it trains on one year of a real grocer and shows what it recommends.",
 )
 
-benchmarks = typer.Typer(
-    cls=Verbs, no_args_is_help=True, help="Measure rankers on your own data, with the protocol of docs/benchmarks.md."
-)
 reports = typer.Typer(cls=Verbs, invoke_without_command=True)
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", "-s", help="Settings file (TOML). Without it: recommender.toml where there is one."),
+    typer.Option("--settings", "-s", help="Settings file (TOML). Default: recommender.toml, if it exists."),
+]
+ClusterSettingsFile = Annotated[
+    Path | None, typer.Option("--settings", "-s", help="Settings file (TOML) of the cluster.")
 ]
 DataFile = Annotated[
     Path | None,
-    typer.Option("--data", help="Your own data: a mapping file, as `recommender draft-mapping` drafts it."),
+    typer.Option("--data", help="Your own data: a mapping file, as `recommender draft-mapping` writes it."),
 ]
-Url = Annotated[str, typer.Option("--url", help="The gateway's address. Without it: the one of the settings.")]
-AsOf = Annotated[str | None, typer.Option(help='What "now" is: 2017-12-31, or 2017-12-31T18:00.')]
-FIRST, LATER, CLUSTER = "First", "With a trained ranker", "On a cluster"
-app.add_typer(benchmarks, name="benchmark", rich_help_panel=LATER)
+Url = Annotated[str, typer.Option("--url", help="The gateway's address. Default: the one in the settings.")]
+AsOf = Annotated[str | None, typer.Option(help='The moment that counts as "now": 2017-12-31, or 2017-12-31T18:00.')]
+FIRST, LATER, CLUSTER = "Start here", "With a trained ranker", "On a cluster"
+app.add_typer(next_items.app, name="next-items", rich_help_panel=LATER)
+app.add_typer(benchmark.app, name="benchmark", rich_help_panel=LATER)
 app.add_typer(reports, name="report", rich_help_panel=LATER)
 
 
 def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:
-    """Settings from the file and the options. Own data has a home of its own (`home`/own/<mapping>-<hash of its path>) and its
-    own time.
+    """Read the settings from the file, the environment and the options.
+
+    Own data has its own home folder, `home`/own/<mapping>-<hash of its path>, and its own periods.
 
     Raises:
-        SettingsError: the settings file, the environment or an option is wrong; says what.
+        SettingsError: The settings file, the environment or an option is wrong. Names the key and the value.
     """
     default = Path("recommender.toml")
     chosen = load_settings(file if file is not None or not default.is_file() else default)
@@ -80,13 +82,13 @@ def run(
     data: DataFile = None,
     as_of: AsOf = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run every step again, even where its inputs are unchanged.")
+        bool, typer.Option("--fresh", help="Run every step again, also where its inputs are unchanged.")
     ] = False,
     ask: Annotated[
-        bool, typer.Option(help="Start the endpoint afterwards, ask it for three shoppers, and stop it.")
+        bool, typer.Option(help="Afterwards start the endpoint, ask it for three shoppers, and stop it.")
     ] = True,
 ) -> None:
-    """The whole way once: read the data, validate, build features, train, compare with the champion, serve, recommend."""
+    """Run the full pipeline once: ingest, validate, build features, train, judge, and answer three shoppers."""
     from cli.run import run_once
 
     run_once(settings_of(settings, data, as_of), caching=not fresh, ask_three=ask)
@@ -95,9 +97,9 @@ def run(
 @app.command(rich_help_panel=FIRST)
 def draft_mapping(
     files: Annotated[list[Path], typer.Argument(help="Your CSV or Parquet files.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the draft goes.")] = Path("mapping.toml"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The mapping file to write.")] = Path("mapping.toml"),
 ) -> None:
-    """Draft a mapping from your own files' headers; correct it, then: recommender run --data mapping.toml"""
+    """Draft a mapping from your own files' headers. Correct it, then run: recommender run --data mapping.toml"""
     from recommender.datasets import draft_mapping as draft
     from recommender.errors import SourceError
     from recommender.storage.manifest import write_text
@@ -110,7 +112,7 @@ def draft_mapping(
 
 @app.command(rich_help_panel=FIRST)
 def serve(settings: SettingsFile = None, data: DataFile = None, as_of: AsOf = None) -> None:
-    """Start the endpoint (gateway and TorchServe) for the registry's champion and canary, and stay until Ctrl-C."""
+    """Start the endpoint (gateway and TorchServe) for the champion and the canary, and keep it running until Ctrl-C."""
     from cli.now import as_materialised
     from cli.serve import serve_until_stopped
 
@@ -127,14 +129,14 @@ def stop(settings: SettingsFile = None, data: DataFile = None) -> None:
 
 @app.command(rich_help_panel=LATER)
 def recommend(
-    user: Annotated[str, typer.Argument(help="The shopper's user_id; an unknown one gets what is popular.")],
+    user: Annotated[str, typer.Argument(help="The shopper's user_id. An unknown one gets the popular campaigns.")],
     settings: SettingsFile = None,
     data: DataFile = None,
     url: Url = "",
-    campaigns: Annotated[int, typer.Option(min=1, help="How many campaigns to answer with.")] = 3,
-    items: Annotated[int, typer.Option(min=0, help="How many items of each campaign to show.")] = 3,
+    campaigns: Annotated[int, typer.Option(min=1, help="Number of campaigns.")] = 3,
+    items: Annotated[int, typer.Option(min=0, help="Number of items of each campaign.")] = 3,
 ) -> None:
-    """Ask the running endpoint which campaigns to put before one shopper, and why."""
+    """Ask the running endpoint which campaigns to show one shopper, and why."""
     from cli.answers import ask_and_show
 
     ask_and_show(settings_of(settings, data), [user], url=url, num_campaigns=campaigns, num_items=items)
@@ -146,7 +148,7 @@ def score(
     settings: SettingsFile = None,
     data: DataFile = None,
 ) -> None:
-    """Score every user against every live campaign with the champion, into one Parquet file."""
+    """Score every user for every live campaign with the champion, and write one Parquet file."""
     from cli.batch import score_to_file
 
     score_to_file(settings_of(settings, data), output)
@@ -157,12 +159,12 @@ def audience(
     campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
     settings: SettingsFile = None,
     data: DataFile = None,
-    top: Annotated[int, typer.Option(min=1, help="How many shoppers to show.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Number of shoppers to show.")] = 20,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write all of them to this Parquet file.")
+        Path | None, typer.Option("--output", "-o", help="Also write all shoppers to this Parquet file.")
     ] = None,
 ) -> None:
-    """Which shoppers to choose for one campaign, the most likely first."""
+    """Rank all shoppers for one campaign, the most likely first."""
     from cli.batch import show_audience
 
     show_audience(settings_of(settings, data), campaign, top=top, output=output)
@@ -170,7 +172,7 @@ def audience(
 
 @app.command(rich_help_panel=LATER)
 def status(settings: SettingsFile = None, data: DataFile = None) -> None:
-    """What serves, since when, from which data and configuration, and what happened before."""
+    """Show which versions serve, since when, from which data and configuration, and the latest changes."""
     from cli.registry import show_status
 
     show_status(settings_of(settings, data))
@@ -180,9 +182,9 @@ def status(settings: SettingsFile = None, data: DataFile = None) -> None:
 def promote(
     settings: SettingsFile = None,
     data: DataFile = None,
-    reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "promoted by hand",
+    reason: Annotated[str, typer.Option(help="The reason, for the registry's history.")] = "promoted by hand",
 ) -> None:
-    """Make the canary the champion."""
+    """Make the canary the champion: it then serves all users."""
     from cli.registry import promote_canary
 
     promote_canary(settings_of(settings, data), reason)
@@ -192,9 +194,9 @@ def promote(
 def rollback(
     settings: SettingsFile = None,
     data: DataFile = None,
-    reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "rolled back by hand",
+    reason: Annotated[str, typer.Option(help="The reason, for the registry's history.")] = "rolled back by hand",
 ) -> None:
-    """The way back: end the canary, or, without one, let the previous champion serve again."""
+    """Undo the latest change: stop the canary or, without one, make the previous champion serve again."""
     from cli.registry import roll_back
 
     roll_back(settings_of(settings, data), reason)
@@ -202,7 +204,7 @@ def rollback(
 
 @reports.callback()
 def report(context: typer.Context, settings: SettingsFile = None, data: DataFile = None) -> None:
-    """The verdict and the results of the last run, and where its pages are; or the curves of a training."""
+    """Show verdict, figures and pages of the last run; or draw the curves of a training."""
     from cli.report import show_report
 
     if context.invoked_subcommand is None:
@@ -212,11 +214,11 @@ def report(context: typer.Context, settings: SettingsFile = None, data: DataFile
 @reports.command(name="training")
 def report_training(
     place: Annotated[
-        Path, typer.Argument(help="A progress.jsonl, or a folder with some below: --checkpoints of a fit.")
+        Path, typer.Argument(help="A progress.jsonl file, or a folder with some, such as the --checkpoints of a fit.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("training.html"),
 ) -> None:
-    """Draw the loss and the validation figure of each phase of a training over its steps, while it runs or afterwards."""
+    """Draw loss and validation figure of each phase of a training as a page, during or after the training."""
     from cli.training import write_training_page
 
     write_training_page(place, output)
@@ -224,16 +226,16 @@ def report_training(
 
 @app.command(rich_help_panel=LATER)
 def tune(
-    ranker: Annotated[str, typer.Argument(help="The ranker to tune: logistic, lightgbm, transformer, …")],
+    ranker: Annotated[str, typer.Argument(help="The campaign ranker to tune: logistic, lightgbm, transformer, …")],
     settings: SettingsFile = None,
     data: DataFile = None,
-    trials: Annotated[int, typer.Option(min=1, help="How many configurations to try.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 20,
     folds: Annotated[
         int,
-        typer.Option(min=1, help="Judge by the mean over so many successive periods, not by the gate period alone."),
+        typer.Option(min=1, help="Judge by the mean over so many successive periods instead of the gate period."),
     ] = 1,
 ) -> None:
-    """Search a ranker's hyper-parameters on the training set of the last run; never looks at the final test."""
+    """Search a campaign ranker's hyperparameters on the last run's training set. The final test is never read."""
     from cli.tuning import tune_ranker
 
     tune_ranker(settings_of(settings, data), ranker, trials=trials, folds=folds)
@@ -250,40 +252,20 @@ def rankers(
     show_rankers(name, as_json=as_json)
 
 
-@app.command(rich_help_panel=LATER, name="next-items")
-def next_items(
-    interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
-    bundle: Annotated[Path, typer.Option(help="The folder that `benchmark sequences --save` wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
-    top: Annotated[int, typer.Option(min=1, help="How many items a user gets.")] = 10,
-    seen: Annotated[
-        bool, typer.Option("--seen", help="Name items that the user has had too: for goods that are bought again.")
-    ] = False,
-    skip_unknown: Annotated[
-        bool, typer.Option("--skip-unknown", help="Leave out events with items that the ranker was not fitted on.")
-    ] = False,
-    vectors: Annotated[
-        Path | None, typer.Option(help="A folder for the vectors of items and users, where the ranker has them.")
-    ] = None,
-) -> None:
-    """What each user of a file is likely to want next: a next-item ranker's best items that the user has not had."""
-    from cli.next_items import write_next_items
-
-    write_next_items(bundle, interactions, output, top=top, seen=seen, skip_unknown=skip_unknown, vectors=vectors)
-
-
 @app.command(rich_help_panel=CLUSTER, name="compile")
 def compile_pipeline(
-    settings: SettingsFile = Path("k8s/base/recommender.toml"),
+    settings: ClusterSettingsFile = Path("k8s/base/recommender.toml"),
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("dist"),
     namespace: Annotated[str, typer.Option(help="Namespace of the Pipeline resources.")] = "campaigns",
     registry: Annotated[str, typer.Option(help="Container registry that holds the images.")] = "",
-    feature_store: Annotated[str, typer.Option(help="Environment of feature_repo/environments.")] = "staging",
+    feature_store: Annotated[
+        str, typer.Option(help="Feast environment: a folder of feature_repo/environments.")
+    ] = "staging",
     source_identity: Annotated[
-        str, typer.Option(help="Names the source's content; an unchanged one is not read again.")
+        str, typer.Option(help="Names the content of the source. A source with the same name is not read again.")
     ] = "",
 ) -> None:
-    """Write the pipeline's YAML for a cluster, and Pipeline and PipelineVersion resources for GitOps."""
+    """Write the pipeline's YAML for a cluster, and the Pipeline and PipelineVersion resources for GitOps."""
     from cli.cluster import compile_to
 
     compile_to(
@@ -298,20 +280,22 @@ def compile_pipeline(
 
 @app.command(rich_help_panel=CLUSTER)
 def submit(
-    host: Annotated[str, typer.Option(help="Address of the KFP endpoint, e.g. http://127.0.0.1:8888")],
-    settings: SettingsFile = Path("k8s/base/recommender.toml"),
+    host: Annotated[str, typer.Option(help="Address of the KFP endpoint, such as http://127.0.0.1:8888")],
+    settings: ClusterSettingsFile = Path("k8s/base/recommender.toml"),
     namespace: Annotated[str, typer.Option(help="Namespace of the run.")] = "campaigns",
     experiment: Annotated[str, typer.Option(help="KFP experiment of the run.")] = "campaign-training",
     registry: Annotated[str, typer.Option(help="Container registry that holds the images.")] = "",
-    feature_store: Annotated[str, typer.Option(help="Environment of feature_repo/environments.")] = "staging",
+    feature_store: Annotated[
+        str, typer.Option(help="Feast environment: a folder of feature_repo/environments.")
+    ] = "staging",
     service_account: Annotated[
-        str, typer.Option(help="Kubernetes account of the steps; empty: the endpoint's own default.")
+        str, typer.Option(help="Kubernetes service account of the steps. Empty: the default of the KFP endpoint.")
     ] = "campaign-pipeline",
     source_identity: Annotated[
-        str, typer.Option(help="Names the source's content; an unchanged one is not read again.")
+        str, typer.Option(help="Names the content of the source. A source with the same name is not read again.")
     ] = "",
 ) -> None:
-    """Run the pipeline on a KFP endpoint. A bearer token is read from the environment: KFP_TOKEN."""
+    """Run the pipeline on a KFP endpoint. The environment variable KFP_TOKEN is sent as bearer token, if set."""
     from cli.cluster import submit_to
 
     submit_to(
@@ -323,87 +307,4 @@ def submit(
         feature_store=feature_store,
         service_account=service_account,
         source_identity=source_identity,
-    )
-
-
-class TrainOnChoice(StrEnum):
-    """What a benchmark's last fit learns from."""
-
-    TRAIN = "train"
-    BOTH = "train+validation"
-
-
-@benchmarks.command()
-def sequences(
-    interactions: Annotated[
-        Path,
-        typer.Option(
-            help="Parquet or CSV (commas, semicolons, tabs or bars) with `user`, `item`, and `pos` or a timestamp. `pos` orders, where there are both; "
-            "the file's order, where times are equal."
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The JSON file to write.")],
-    attributes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Parquet or CSV with `item` and `attributes` (a list, or values with | between). Items that only this file "
-            "names compete, too."
-        ),
-    ] = None,
-    ranker: Annotated[str, typer.Option(help="A next-item ranker; a wrong name lists them all.")] = "fusion",
-    train_on: Annotated[
-        TrainOnChoice, typer.Option(help="May the last fit learn from the validation item?")
-    ] = TrainOnChoice.TRAIN,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 17,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dials: Annotated[
-        list[str] | None, typer.Option("--set", help="A dial of the ranker: width=128. May be repeated.")
-    ] = None,
-    checkpoints: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints and the curve; a killed run goes on from there.")
-    ] = None,
-    readings: Annotated[
-        Path | None, typer.Option(help="A log that notes, one JSON object a line, that the test was read.")
-    ] = None,
-    cold: Annotated[
-        bool,
-        typer.Option("--cold", help="Also hold 5 % of the items out of training and ask for them by content alone."),
-    ] = False,
-    program: Annotated[
-        Path | None,
-        typer.Option("--export", help="Also write the ranker (student, sasrec) as a torch.export program, FILE.pt2."),
-    ] = None,
-    compiled: Annotated[
-        bool, typer.Option("--compiled", help="The program is machine code by AOTInductor; needs a C++ compiler.")
-    ] = False,
-    trials: Annotated[
-        int, typer.Option(min=0, help="First search the dials that --set does not name, by the validation items.")
-    ] = 0,
-    study: Annotated[
-        Path | None, typer.Option(help="The search's SQLite file; a stopped one goes on. [default: beside --output]")
-    ] = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Also write the ranker as a bundle, a folder that `next-items` reads.")
-    ] = None,
-) -> None:
-    """Leave-one-out, full ranking: NDCG@10 and recall@10 of one ranker on one set of sequences."""
-    from cli.benchmark import benchmark_sequences
-
-    benchmark_sequences(
-        interactions,
-        attributes,
-        ranker=ranker,
-        train_on=train_on.value,
-        seed=seed,
-        output=output,
-        device=device,
-        dials=dials or [],
-        checkpoints=checkpoints,
-        readings=readings,
-        cold=cold,
-        program=program,
-        compiled=compiled,
-        trials=trials,
-        study=study,
-        bundle=save,
     )

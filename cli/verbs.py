@@ -1,4 +1,4 @@
-"""What every verb of the command does with an error."""
+"""Turns errors into messages: the base class of every group of verbs."""
 
 import errno
 from typing import Any
@@ -14,11 +14,11 @@ REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
 }
-"""What the system refuses: no right, a full disk, a name that cannot be. It names the file."""
+"""Errors of the operating system that the user can fix: no permission, a full disk, an impossible file name."""
 
 
 class Verbs(TyperGroup):
-    """An error raised on purpose, and what the system refuses, is a message and exit code 2, never a traceback."""
+    """A group of verbs that prints expected errors as one message, with exit code 2 and no traceback."""
 
     def invoke(self, ctx: Any) -> object:
         """Run the verb, and turn an expected error into a message and exit code 2."""

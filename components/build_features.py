@@ -19,7 +19,7 @@ def build_features(
     from recommender.features import build
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:build-features")
+    logs.configure(process="step:build_features")
     chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
     # A shop whose periods cannot be judged stops here, before anything that serves is touched.
     as_of = resolve(chosen, opened).as_of

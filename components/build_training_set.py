@@ -22,5 +22,5 @@ def build_training_set(
     from recommender import logs
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:build-training-set")
+    logs.configure(process="step:build_training_set")
     build(Path(features.path), Path(tables.path), settings_from_json(settings), Path(training_set.path))

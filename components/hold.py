@@ -11,5 +11,8 @@ def hold(champion: str, challenger: str, reason: str, note: Output[Markdown]) ->
     """Write who stays champion and why."""
     from pathlib import Path
 
+    from recommender import logs
+
+    logs.configure(process="step:hold")
     text = f"**{champion}** stays champion; **{challenger}** does not serve. {reason}\n"
     Path(note.path).write_text(text, encoding="utf-8")

@@ -24,7 +24,7 @@ def publish_evaluation(
     from recommender.storage.home import Home
     from recommender.storage.published import publish
 
-    logs.configure(process="step:publish-evaluation")
+    logs.configure(process="step:publish_evaluation")
     results = {"evaluation": Path(evaluation.path), "verdict": Path(verdict.path)}
     pages = {"evaluation_page": Path(evaluation_page.path), "training_page": Path(training_page.path)}
     publish(Home.of(settings_from_json(settings)), run=run, data_hash=data_hash, **results, **pages)

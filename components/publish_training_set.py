@@ -18,6 +18,6 @@ def publish_training_set(
     from recommender.storage.home import Home
     from recommender.storage.published import publish
 
-    logs.configure(process="step:publish-training-set")
+    logs.configure(process="step:publish_training_set")
     results = {"training_set": Path(training_set.path), "validation_page": Path(validation_page.path)}
     publish(Home.of(settings_from_json(settings)), run=run, data_hash=data_hash, **results)

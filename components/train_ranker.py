@@ -25,7 +25,7 @@ def train_ranker(
     from recommender.settings import settings_from_json
     from recommender.training import train
 
-    logs.configure(process="step:train-ranker")
+    logs.configure(process="step:train_ranker")
     chosen = settings_from_json(settings)
     result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path))
     Path(page.path).write_text(page_of_fits(result.output, ranker=ranker), encoding="utf-8")

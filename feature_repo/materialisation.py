@@ -87,7 +87,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         write_online(store, definitions, rows, packed)
         removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
         install_catalogue(features / "catalogue", Home.of(settings).catalogue, catalogue_hash)
-    log.info("features materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
+    log.info("materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
     return folder
 
 
@@ -198,7 +198,7 @@ def _announce(schema: ServingSchema, folder: Path) -> None:
     try:
         known = ServingSchema.load(folder).layouts
     except FeatureStoreError as error:
-        log.info("no earlier serving schema to keep", reason=str(error))
+        log.info("no earlier serving schema kept", problem=str(error))
     (names,) = schema.layouts
     layouts = (names, *(layout for layout in known if layout != names))[:KEPT_LAYOUTS]
     replace(schema, layouts=layouts).save(folder)
@@ -215,5 +215,6 @@ def _set_broken_registry_aside(registry: Path) -> None:
         Registry().ParseFromString(registry.read_bytes())
     except DecodeError:
         aside = registry.with_suffix(".broken")
-        log.warning("Feast's registry was cut off by a kill and is made anew", file=str(registry), moved_to=str(aside))
+        # A run was killed while Feast wrote the file.
+        log.warning("Feast's registry is damaged and made anew", registry=str(registry), moved_to=str(aside))
         registry.replace(aside)

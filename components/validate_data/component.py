@@ -27,7 +27,7 @@ def validate_data(
     from recommender import logs
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:validate-data")
+    logs.configure(process="step:validate_data")
     chosen = settings_from_json(settings)
     verdict = validate_step(Path(raw.path), Path(tables.path), html=Path(page.path), settings=chosen)
     for name, value in verdict.metrics.items():

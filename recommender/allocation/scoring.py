@@ -1,4 +1,4 @@
-"""Scoring in bulk: every user of the last materialisation against campaigns, by the same functions that answer a request.
+"""Scores in bulk: all users of the last materialisation and some campaigns, with the functions that answer a request.
 
 Shapes: U users of a batch · C campaigns · N = U x C pairs.
 """
@@ -25,6 +25,8 @@ from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
 
 USERS_A_BATCH = 512
+"""Users read and scored at once. Chosen by hand: with twenty campaigns a batch has some 10,000 pairs of 300
+features."""
 SCHEMA = pa.schema(
     {
         "user_id": pa.string(),
@@ -35,12 +37,12 @@ SCHEMA = pa.schema(
         "as_of": pa.timestamp("us", tz="UTC"),
     }
 )
-"""`score`: probability of participation; `rank`: 1 is the user's best campaign among those scored."""
+"""`score` is the probability of participation. `rank` 1 is the user's best campaign among those scored."""
 
 
 @dataclass(frozen=True, eq=False)
 class BulkScorer:
-    """The champion with the features and the catalogue that it scores."""
+    """The champion, with the features and the catalogue that it scores."""
 
     version: str
     ranker: Ranker[Any]
@@ -50,18 +52,18 @@ class BulkScorer:
 
     @classmethod
     def open(cls, home: Path) -> "BulkScorer":
-        """The champion of the registry below `home`, and the features of the last materialisation.
+        """Open the champion of the registry below `home` and the features of the last materialisation.
 
         Raises:
             RegistryError: there is no champion yet.
             FeatureStoreError: nothing was materialised yet.
-            CorruptFileError: a bundle, the catalogue or the features are damaged.
+            CorruptFileError: the bundle, the catalogue or the features are damaged.
         """
         registry = Registry(home)
         version = registry.champion()
         if version is None:
             raise RegistryError(
-                f"{registry.folder} has no champion yet; start with: recommender run, or say --data where the run did"
+                f"{registry.folder} has no champion yet; start with: recommender run, or give the --data of that run"
             )
         store = Home(home).feature_store
         schema = ServingSchema.load(store.root)
@@ -71,37 +73,46 @@ class BulkScorer:
 
     @property
     def as_of(self) -> datetime:
-        """The moment for which the features were built."""
+        """Time for which the features were built."""
         return datetime.fromisoformat(self.schema.as_of)
 
     def live_campaigns(self) -> NDArray[np.int32]:
-        """Rows of the campaigns that are live at `as_of`, most popular first: equal scores keep that order, as in an answer."""
+        """Return the rows of the campaigns that are live at `as_of`, most popular first: equal scores keep that order."""
         return self.catalogue.popular(self.catalogue.live(microseconds(self.as_of)))
 
     def campaigns(self, campaign_ids: Sequence[str]) -> NDArray[np.int32]:
-        """Rows of these campaigns.
+        """Return the rows of campaigns.
 
         Raises:
-            SourceError: one of them is unknown; names it and those that are live.
+            SourceError: a campaign is unknown; names it and those that are live.
         """
         rows, unknown = self.catalogue.rows(campaign_ids)
         if unknown:
             live = ", ".join(self.catalogue.campaign_ids[row] for row in self.live_campaigns())
-            raise SourceError(f"no campaign is called {unknown[0]!r}; live now: {live or 'none'}")
+            raise SourceError(f"unknown campaign {unknown[0]!r}; live campaigns are {live or 'none'}")
         return rows
 
     def score(self, campaigns_C: NDArray[np.int32]) -> Iterator[pa.RecordBatch]:
-        """Batches of `SCHEMA`: every user against `campaigns_C`, users in the order of the store, best campaign first."""
+        """Score every user for `campaigns_C`.
+
+        Yields:
+            Batches of `SCHEMA`, users in the order of the store, each user's best campaign first.
+        """
         for shoppers in self._shoppers():
             yield self._batch(shoppers, campaigns_C)
 
     def heaviest_and_lightest(self) -> tuple[str, str]:
-        """The users with the longest and the shortest history of purchases, ties by name; nobody without any."""
+        """Return the users with the longest and the shortest purchase history, ties by name.
+
+        Users without purchases do not count, unless all are.
+        """
         sizes = sorted((len(shopper.history), shopper.user_id) for batch in self._shoppers() for shopper in batch)
-        bought = [user_id for size, user_id in sizes if size > sizes[0][0]] or [user_id for _, user_id in sizes]
-        return bought[-1], bought[0]
+        # Packed histories of users without purchases have the smallest size, that of the header.
+        buyers = [user_id for size, user_id in sizes if size > sizes[0][0]] or [user_id for _, user_id in sizes]
+        return buyers[-1], buyers[0]
 
     def _shoppers(self) -> Iterator[list[Shopper]]:
+        """Read the users in batches."""
         layouts = self.schema.by_layout()
         for batch in pq.ParquetFile(self.users).iter_batches(USERS_A_BATCH, columns=["user_id", self.schema.field]):
             packed = zip(batch["user_id"].to_pylist(), batch[self.schema.field].to_pylist(), strict=True)

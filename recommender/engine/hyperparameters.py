@@ -1,12 +1,13 @@
 """Hyperparameters as frozen pydantic models: types, bounds, meaning and search space stand on the fields.
 
     class SASRecConfig(Hyperparameters):
-        width: Annotated[int, Choices(64, 128)] = Field(64, ge=1, description="Embedding size D.")
-        dropout: Annotated[float, Range(0.0, 0.6)] = Field(0.2, ge=0, lt=1, description="Share of values set to zero in training.")
-        stop_at: Annotated[float | None, SET_BY_FIT] = Field(None, gt=0, le=1, description="Set by an earlier fit: ...")
+        width: Annotated[int, Choices(64, 128)] = Field(64, ge=1, description="Embedding size D.") dropout:
+        Annotated[float, Range(0.0, 0.6)] = Field(0.2, ge=0, lt=1, description="Share of values set to zero in
+        training.") stop_at: Annotated[float | None, SET_BY_FIT] = Field(None, gt=0, le=1, description="Set by an
+        earlier fit: ...")
 
-A field with a `Range` or `Choices` belongs to the search space; one without is never searched. A field with `SET_BY_FIT` carries a
-value from one fit to the next and is not offered to users.
+A field with a `Range` or `Choices` belongs to the search space; one without is never searched. A field with
+`SET_BY_FIT` carries a value from one fit to the next and is not offered to users.
 """
 
 import re
@@ -22,7 +23,10 @@ from recommender.errors import SettingsError, suggestion
 
 @dataclass(frozen=True)
 class Range:
-    """Search space of a number: from `low` to `high`, both included. Whole numbers where both ends are; `log`: even in the logarithm."""
+    """Search space of a number: from `low` to `high`, both included.
+
+    It holds whole numbers only where both ends are whole. With `log` it is searched evenly in the logarithm.
+    """
 
     low: float
     high: float
@@ -72,7 +76,8 @@ class Hyperparameters(BaseModel):
         """The configuration of `owner` (a ranker's name) with the values `given` and defaults for the rest.
 
         Raises:
-            SettingsError: a hyperparameter is unknown (names the nearest known one) or its value is not allowed (names the
+            SettingsError: a hyperparameter is unknown (names the nearest known one) or its value is not allowed (names
+            the
                 hyperparameter, the value and what is allowed).
         """
         try:
@@ -85,14 +90,14 @@ class Hyperparameters(BaseModel):
         """One sentence for each hyperparameter that is wrong."""
         found: dict[str, list[str]] = {}
         values: dict[str, Any] = {}
-        for one in error.errors(include_url=False):
-            model, names = cls._located(one["loc"])
+        for problem in error.errors(include_url=False):
+            model, names = cls._located(problem["loc"])
             place = ".".join(names)
-            if one["type"] == "extra_forbidden":
+            if problem["type"] == "extra_forbidden":
                 found[f"unknown hyperparameter {place!r} for {owner}; {model._hint(names[-1])}"] = []
                 continue
-            found.setdefault(place, []).append(_plain(one["msg"]))
-            values[place] = one["input"]
+            found.setdefault(place, []).append(_plain(problem["msg"]))
+            values[place] = problem["input"]
         sentences = []
         for place, messages in found.items():
             if not messages:
@@ -107,7 +112,7 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _located(cls, loc: tuple[int | str, ...]) -> tuple[type["Hyperparameters"], list[str]]:
-        """The model that an error's location leads to, and the names on the way without pydantic's names of union members."""
+        """The model that an error's location leads to, and the names on the way (those of union members left out)."""
         model: type[Hyperparameters] = cls
         names: list[str] = []
         inside = True
@@ -151,7 +156,7 @@ def _holds_integers(annotation: Any) -> bool:
 
 def _as_integer(value: Any) -> Any:
     if isinstance(value, list):
-        return [_as_integer(one) for one in value]
+        return [_as_integer(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

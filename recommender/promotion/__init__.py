@@ -1,1 +1,1 @@
-"""Challenger against champion: contest, evaluation of registered versions, gate."""
+"""Challenger against champion: registration, evaluation of registered versions, and the gate."""

@@ -1,4 +1,4 @@
-"""Who meets whom: trained candidates enter the registry, and each run has a champion to be measured against from the first day."""
+"""Registers the trained candidates of a run and chooses the champion that the challenger is compared with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from recommender.registry.candidates import features
 
 @dataclass(frozen=True)
 class Entry:
-    """Version ids of one run's contest. `others`: baselines that are neither champion nor challenger."""
+    """Version ids of one run. `others` are baselines that are neither champion nor challenger."""
 
     champion: str
     challenger: str
@@ -18,36 +18,40 @@ class Entry:
 
 
 def enter(registry: Registry, *, baselines: Sequence[Path], challenger: Path) -> Entry:
-    """Add the trained candidates to the registry; where there is no champion yet, the last baseline becomes it.
+    """Add the trained candidates of a run to the registry. If there is no champion yet, the last baseline becomes it.
 
-    A champion that was trained on other features than those of today (another release of the code, a new type of campaign) can
-    neither be judged nor serve with them: the baseline of the same ranker, trained anew, takes its place, or the last baseline.
+    A champion that was trained on other features than the run's (another release of the code, a new type of campaign)
+    can neither be evaluated nor serve with them. It is replaced by the run's baseline of the same ranker, or by the
+    last baseline.
 
     Raises:
         CorruptFileError: a candidate's bundle is damaged.
-        RegistryError: a candidate's lineage does not identify it.
+        RegistryError: a candidate's lineage is incomplete.
     """
-    entered = [registry.add(baseline) for baseline in baselines]
-    challenging = registry.add(challenger)
+    baseline_versions = [registry.add(baseline) for baseline in baselines]
+    challenger_version = registry.add(challenger)
     champion = registry.champion()
     if champion is None:
-        champion = entered[-1]
-        registry.promote(champion, reason="the first champion: the last baseline stands until it is beaten")
-    elif not _fits(registry, champion, challenging):
-        retired, champion = champion, _stand_in(registry, champion, entered)
+        champion = baseline_versions[-1]
+        registry.promote(champion, reason="first champion: the last baseline serves until a challenger is better")
+    elif not _same_features(registry, champion, challenger_version):
+        retired, champion = champion, _replacement(registry, champion, baseline_versions)
         registry.promote(
-            champion, reason=f"{retired} was trained on other features than today's; trained anew, this one stands in"
+            champion, reason=f"replaces {retired}, which was trained on other features than the current ones"
         )
-    others = tuple(version for version in dict.fromkeys(entered) if version not in (champion, challenging))
-    return Entry(champion, challenging, others)
+    others = tuple(
+        version for version in dict.fromkeys(baseline_versions) if version not in (champion, challenger_version)
+    )
+    return Entry(champion, challenger_version, others)
 
 
-def _fits(registry: Registry, champion: str, challenger: str) -> bool:
-    trained, today = (features(registry.path(version)) for version in (champion, challenger))
-    return not trained or not today or trained == today
+def _same_features(registry: Registry, champion: str, challenger: str) -> bool:
+    """Whether both can score the same examples. A ranker that reads no features can score all."""
+    of_champion, of_challenger = (features(registry.path(version)) for version in (champion, challenger))
+    return not of_champion or not of_challenger or of_champion == of_challenger
 
 
-def _stand_in(registry: Registry, champion: str, baselines: Sequence[str]) -> str:
+def _replacement(registry: Registry, champion: str, baselines: Sequence[str]) -> str:
     ranker = registry.lineage(champion)["ranker"]
     same = [version for version in baselines if registry.lineage(version)["ranker"] == ranker]
     return (same or list(baselines))[-1]

@@ -1,4 +1,4 @@
-"""The gate: judges an evaluation and keeps the verdict in the registry's history."""
+"""The gate: decides on an evaluation and records the verdict in the registry's history."""
 
 from pathlib import Path
 
@@ -11,20 +11,23 @@ from recommender.settings import Settings
 
 
 def judge(evaluation: Path, *, settings: Settings, challenger: str = "") -> Verdict:
-    """Judge an evaluation's folder by the settings' judgement file and keep the verdict in the registry's history.
+    """Decide on an evaluation by the rules of the settings' judgement file, and record the verdict in the registry.
 
-    `challenger`: the version that the evaluation must be about.
+    Args:
+        evaluation: folder of the evaluation.
+        settings: of the run.
+        challenger: version that the evaluation must be about; by default any.
 
     Raises:
         CorruptFileError: the evaluation is damaged.
-        SettingsError: the judgement file is none, or another one than the evaluation's.
-        RegistryError: the evaluation is about another challenger, or the registry does not know it.
+        SettingsError: the judgement file is not valid, or not the one that the evaluation was made under.
+        RegistryError: the evaluation is about another challenger, or the registry does not have it.
     """
-    found = Evaluation.read(evaluation)
-    version = found.candidates[found.challenger].version
+    document = Evaluation.read(evaluation)
+    version = document.candidates[document.challenger].version
     if challenger and challenger != version:
-        raise RegistryError(f"{evaluation}: about {version}, not about {challenger}; evaluate again")
+        raise RegistryError(f"{evaluation}: must be about {challenger} (got {version}); evaluate again")
     registry = Registry(settings.home)
-    verdict = decide(found, read_judgement(settings.judgement), earlier=registry.settled(version))
+    verdict = decide(document, read_judgement(settings.judgement), earlier=registry.settled(version))
     registry.record_verdict(version, verdict.model_dump(mode="json"))
     return verdict

@@ -1,4 +1,4 @@
-"""The evaluation of versions in the registry, with its page: what the pipeline's step calls."""
+"""Evaluates versions of the registry and writes the page about it, for a pipeline step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from recommender.storage.manifest import write_text
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation with what a pipeline's UI draws of it."""
+    """An evaluation with the figures that a pipeline's UI shows."""
 
     evaluation: Evaluation
 
     @property
     def metrics(self) -> dict[str, float]:
-        """`<period>_<role>_<metric>` and `<period>_gain_<metric>`; what is undefined is left out."""
-        found: dict[str, float] = {}
+        """Figures named `<period>_<role>_<metric>` and `<period>_gain_<metric>`, without undefined ones."""
+        figures: dict[str, float] = {}
         for period, result in (("gate", self.evaluation.gate), ("test", self.evaluation.test)):
             if result is not None:
-                found |= {f"{period}_{name}": value for name, value in self._of(result).items()}
-        return found
+                figures |= {f"{period}_{name}": value for name, value in self._of(result).items()}
+        return figures
 
     @property
     def roc_curve(self) -> tuple[list[float], list[float], list[float]]:
-        """The challenger's (false positive rates, true positive rates, thresholds) in the gate period; all finite."""
+        """The challenger's false positive rates, true positive rates and thresholds in the gate period, all finite."""
         points = self.evaluation.gate.rankers[self.evaluation.challenger].roc
-        wrong, found, thresholds = (list(part) for part in zip(*points, strict=True))
-        return wrong, found, thresholds
+        false_positive, true_positive, thresholds = (list(part) for part in zip(*points, strict=True))
+        return false_positive, true_positive, thresholds
 
     def _of(self, result: PeriodResult) -> dict[str, float]:
         roles = {"challenger": self.evaluation.challenger, "champion": self.evaluation.champion}
@@ -56,9 +56,25 @@ def evaluate_versions(
     output: Path,
     page: Path | None = None,
 ) -> Measured:
-    """Evaluate versions of the registry against one another, into `output`/evaluation.json and, as HTML, `page`.
+    """Evaluate versions of the registry on the same pairs and write `evaluation.json`, and a page if one is asked for.
 
-    Raises as `evaluate`, and RegistryError for an unknown version.
+    Args:
+        training_set: folder of the training set.
+        champion: version of the champion.
+        challenger: version of the challenger.
+        others: further versions that are shown beside them.
+        settings_json: settings as JSON, if `settings` is not given.
+        settings: of the run.
+        output: folder to write the evaluation to.
+        page: HTML file to write.
+
+    Raises:
+        RegistryError: a version is unknown, or has no fit that ends before the gate period.
+        PeriodError: the gate period has no pairs.
+        LabelError: all pairs of the gate period have the same outcome.
+        BundleError: a version was trained on other features than the training set has.
+        CorruptFileError: a bundle or the training set is damaged.
+        SettingsError: the judgement file is not valid.
     """
     from recommender.evaluation.verdict import decide
     from recommender.report.evaluation import evaluation_page
@@ -82,7 +98,7 @@ def evaluate_versions(
 
 
 def _names(registry: Registry, versions: Sequence[str]) -> dict[str, str]:
-    """A version is called by its ranker's name where that is unambiguous, else by its id."""
+    """Return a name for each version: its ranker's where that is unique, else its id."""
     rankers = [str(registry.lineage(version)["ranker"]) for version in versions]
     return {
         version: ranker if rankers.count(ranker) == 1 else version

@@ -1,9 +1,9 @@
-"""Bundles: a trained ranker with everything that serving needs, written whole, verified before it is loaded.
+"""Bundles: a trained ranker with everything that serving needs, written completely and verified before it is loaded.
 
-weights.safetensors   every tensor; no pickle anywhere
-config.json           format, the ranker's name, its hyper-parameters
-schema.json           the features it was trained on, in order
-vocabulary.json       the values (strings) that its embeddings stand for, a next-item ranker's items; {} where it has none
+weights.safetensors   every tensor; there are no pickles
+config.json           format, the ranker's name, its hyperparameters
+schema.json           the features that it was trained on, in order
+vocabulary.json       the values that its embeddings stand for, or a next-item ranker's items; {} if it has none
 lineage.json          data hash, configuration, code version, boundary
 manifest.json         SHA-256 and size of all of these
 """
@@ -34,15 +34,17 @@ from recommender.storage.manifest import (
 )
 
 FORMAT = 1
+"""Version of the bundle's layout. Raise it when a reader of the old layout would misread the new one."""
 WEIGHTS = "weights.safetensors"
 ITEM_BUNDLE = "next-item bundle"
 UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-MISFITS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, SafetensorError)
-"""What comes of weights beside a configuration or a vocabulary that is not theirs."""
+"""With this environment variable torch loads pickles, which run code. Bundles are refused then."""
+MISMATCH_ERRORS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, SafetensorError)
+"""Errors that restoring raises if weights do not belong to the configuration or vocabulary beside them."""
 
 
 def save(ranker: Ranker[Any], folder: Path, *, lineage: Mapping[str, Any]) -> Path:
-    """Write `ranker` as a bundle that takes the place of `folder` in one rename; returns `folder`.
+    """Write `ranker` as a bundle that replaces `folder` in one rename, and return `folder`.
 
     The same ranker and lineage give the same bytes.
     """
@@ -52,14 +54,18 @@ def save(ranker: Ranker[Any], folder: Path, *, lineage: Mapping[str, Any]) -> Pa
 
 
 def save_items(ranker: ItemRanker[Any], items: Items, folder: Path, *, lineage: Mapping[str, Any]) -> Path:
-    """Write a next-item ranker with the names of its items, as `save`."""
+    """Write a next-item ranker with the names of its items, like `save`."""
     return _write(folder, ITEM_BUNDLE, ranker, ranker.config(), [], {"items": list(items.ids)}, lineage)
 
 
 def require_replaceable(folder: Path) -> None:
-    """Raises SettingsError where `save_items` would destroy something that is not a bundle, or cannot write."""
+    """Check that `save_items` can write to `folder` and would overwrite nothing but a bundle.
+
+    Raises:
+        SettingsError: it could not write, or would overwrite something else; names the path.
+    """
     if not folder.name or not folder.absolute().parent.is_dir():
-        raise SettingsError(f"{folder}: a bundle needs a folder of its own, in a folder that is there")
+        raise SettingsError(f"{folder}: the folder that shall hold the bundle's folder does not exist; create it")
     require_short_name(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         kind, own = "file", set()
@@ -68,56 +74,67 @@ def require_replaceable(folder: Path) -> None:
                 manifest = read_manifest(folder, verify=False)
                 kind, own = str(manifest.get("kind")), {MANIFEST, *manifest["files"]}
             except CorruptFileError:
-                kind = "folder of something else"
+                kind = "folder without a manifest"
         if kind != ITEM_BUNDLE:
-            raise SettingsError(f"{folder}: this is a {kind}, which a {ITEM_BUNDLE} would destroy; name another folder")
-        strange = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - own)
-        if strange:
             raise SettingsError(
-                f"{folder / strange[0]}: this is none of the bundle's files, and a new bundle would destroy it"
+                f"{folder}: this is a {kind}, which a {ITEM_BUNDLE} would overwrite; name another folder"
+            )
+        foreign = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - own)
+        if foreign:
+            raise SettingsError(
+                f"{folder / foreign[0]}: this file is not part of the bundle, and a new bundle would delete it; "
+                "move it, or name another folder"
             )
     require_folder_takes_files(folder.absolute().parent)
 
 
 def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker[Any]:
-    """The ranker of a bundle, on CPU, after every file's SHA-256 was checked.
+    """Load the ranker of a bundle on the CPU after verifying every file's SHA-256.
 
-    `feature_names`: the features that this process will give it; another schema is refused here and not at the first request.
+    Args:
+        folder: the bundle.
+        feature_names: the features that it will be given. Others than those it was trained on are refused here instead
+            of at the first request.
 
     Raises:
         CorruptFileError: a file is missing, truncated or altered; names it.
-        BundleError: a newer format, an unknown ranker or one whose library is missing, another feature schema, tensors that do
-            not fit the configuration, a bundle of a next-item ranker alone, or an environment that allows pickled weights.
+        BundleError: the bundle has another format or another kind, its ranker is unknown or needs a package that is not
+            installed, it was trained on other features, its tensors do not fit its configuration, or the environment
+            allows pickled weights.
     """
-    stored = _verified(folder, "bundle")
+    stored = _read_config(folder, "bundle")
     trained_on = tuple(_json(folder / "schema.json")["features"])
     if feature_names is not None and trained_on and tuple(feature_names) != trained_on:
-        raise BundleError(f"{folder}: trained on other features: {_difference(trained_on, tuple(feature_names))}")
+        raise BundleError(
+            f"{folder}: the ranker was trained on other features: {_difference(trained_on, tuple(feature_names))}"
+        )
     config = {
         **stored["config"],
         "feature_names": list(trained_on),
         "vocabulary": _json(folder / "vocabulary.json"),
     }
-    ranker: Ranker[Any] = _restored(folder, str(stored.get("ranker")), ranker_class, config)
+    ranker: Ranker[Any] = _restore(folder, str(stored.get("ranker")), ranker_class, config)
     return ranker
 
 
 def load_items(folder: Path) -> tuple[ItemRanker[Any], Items]:
-    """The next-item ranker that `save_items` wrote, on CPU, and its items by name.
+    """Load the next-item ranker that `save_items` wrote, on the CPU, and the names of its items.
 
     Raises:
-        CorruptFileError, BundleError: as `load`, or the vocabulary is not of as many items as the weights.
+        CorruptFileError: a file is missing, truncated or altered; names it.
+        BundleError: as `load`, or the vocabulary has another number of items than the weights.
     """
-    stored, vocabulary = _verified(folder, ITEM_BUNDLE), folder / "vocabulary.json"
+    stored, vocabulary = _read_config(folder, ITEM_BUNDLE), folder / "vocabulary.json"
     ids = _json(vocabulary).get("items")
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids) or len(set(ids)) < len(ids):
-        raise BundleError(f"{vocabulary}: `items` is not a list of names that all differ. Train again.")
-    ranker: ItemRanker[Any] = _restored(folder, str(stored.get("ranker")), item_ranker_class, stored["config"])
+        raise BundleError(f"{vocabulary}: items must be a list of different names; train again")
+    ranker: ItemRanker[Any] = _restore(folder, str(stored.get("ranker")), item_ranker_class, stored["config"])
     items = Items(ids=tuple(ids))
     try:
+        # A user without events: scoring one fails if weights and vocabulary have different sizes.
         ranker.score(Sequences(items, offsets=np.zeros(2, dtype=np.int64), items_T=np.zeros(0, dtype=np.int32)))
-    except (BundleError, *MISFITS) as error:
-        raise BundleError(f"{folder}: weights and vocabulary do not fit together ({error}). Train again.") from error
+    except (BundleError, *MISMATCH_ERRORS) as error:
+        raise BundleError(f"{folder}: weights and vocabulary do not belong together ({error}); train again") from error
     return ranker, items
 
 
@@ -139,43 +156,46 @@ def _write(
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(ranker.tensors().items())}
     with whole_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS)
-        (temporary / WEIGHTS).chmod(temporary.stat().st_mode & 0o666)  # safetensors lets nobody else read
+        # safetensors creates files that only their owner may read; give them the permissions of the others.
+        (temporary / WEIGHTS).chmod(temporary.stat().st_mode & 0o666)
         for name, content in parts.items():
             write_text(temporary / f"{name}.json", json.dumps(content, indent=1, sort_keys=True, default=str))
         write_manifest(temporary, kind=kind, format=FORMAT, ranker=ranker.name)
     return folder
 
 
-def _verified(folder: Path, kind: str) -> dict[str, Any]:
-    """A bundle's config.json, its files verified."""
+def _read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """Verify a bundle's files and return its config.json."""
     if os.environ.get(UNSAFE_LOAD, "0") not in ("", "0"):
-        raise BundleError(f"{UNSAFE_LOAD} is set: it lets files of weights run code. Unset it and start again.")
-    found = read_manifest(folder, verify=True)
-    if found.get("kind") != kind:
-        raise BundleError(f"{folder}: this is a {found.get('kind')}, not a {kind}.")
+        raise BundleError(f"{UNSAFE_LOAD} is set, which lets files of weights run code; unset it and start again")
+    manifest = read_manifest(folder, verify=True)
+    if manifest.get("kind") != kind:
+        raise BundleError(f"{folder}: must be a {kind} (got a {manifest.get('kind')}); name another folder")
     stored = _json(folder / "config.json")
     if stored.get("format") != FORMAT:
         raise BundleError(
-            f"{folder / 'config.json'}: bundle format {stored.get('format')!r}, this code reads {FORMAT}. "
-            "Install the release that wrote it, or train again."
+            f"{folder / 'config.json'}: format must be {FORMAT} (got {stored.get('format')!r}); "
+            "install the release that wrote it, or train again"
         )
     return stored
 
 
-def _restored(folder: Path, name: str, class_of: Callable[[str], Any], config: Mapping[str, Any]) -> Any:
+def _restore(folder: Path, name: str, class_of: Callable[[str], Any], config: Mapping[str, Any]) -> Any:
     try:
         return class_of(name).restore(load_file(folder / WEIGHTS), config)
     except ImportError as error:
         raise BundleError(
-            f"{folder}: the ranker {name!r} needs a package that is not installed here ({error}). "
-            f"Install it: pip install {error.name}"
+            f"{folder}: the ranker {name!r} needs a package that is not installed here ({error}); "
+            f"install it: pip install {error.name}"
         ) from error
-    except MISFITS as error:
-        raise BundleError(f"{folder}: weights and configuration do not fit together ({error}). Train again.") from error
+    except MISMATCH_ERRORS as error:
+        raise BundleError(
+            f"{folder}: weights and configuration do not belong together ({error}); train again"
+        ) from error
 
 
 def lineage(folder: Path) -> dict[str, Any]:
-    """Where a bundle came from: what `save` was given."""
+    """Return where a bundle came from, as given to `save`."""
     read_manifest(folder, verify=False)
     return _json(folder / "lineage.json")
 
@@ -184,15 +204,19 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: not readable as JSON ({error}). Train again.") from None
+        raise BundleError(f"{path}: cannot be read as JSON ({error}); train again") from None
     if not isinstance(content, dict):
-        raise BundleError(f"{path}: expected an object, found {type(content).__name__}. Train again.")
+        raise BundleError(f"{path}: must be a JSON object (got {type(content).__name__}); train again")
     return content
 
 
 def _difference(trained: tuple[str, ...], given: tuple[str, ...]) -> str:
+    """Say how two lists of features differ, with five names at most, which are enough to recognise the cause."""
     missing = [name for name in trained if name not in set(given)]
     extra = [name for name in given if name not in set(trained)]
     if not missing and not extra:
         return "the same names in another order"
-    return f"missing {missing[:5] or 'none'}, unknown {extra[:5] or 'none'}. Build the features with the code it was trained with."
+    return (
+        f"missing {missing[:5] or 'none'}, unknown {extra[:5] or 'none'}; "
+        "train again, or build the features with the code that it was trained with"
+    )

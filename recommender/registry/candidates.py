@@ -1,6 +1,6 @@
-"""A trained candidate as a folder: its lineage, and its fits at the boundaries of gate, test and now.
+"""A trained candidate as a folder: its lineage, and its fits at the boundaries gate, test and live.
 
-lineage.json        data hash, training hash, ranker, code version, boundaries
+lineage.json             data hash, training hash, ranker, code version, boundaries
 fits/{gate,test,live}/   one bundle each
 """
 
@@ -15,74 +15,83 @@ from recommender.storage.manifest import digest, read_manifest
 FITS = ("gate", "test", "live")
 LINEAGE = "lineage.json"
 IDENTITY = ("data_hash", "training_hash", "ranker", "code_version")
+VERSION_DIGITS = 10
+"""Hex digits of a version's hash: 40 bits, so among a thousand versions a collision has a probability below 1e-6."""
 
 
 def version_of(candidate: Path) -> str:
-    """The id of a trained candidate: its ranker's name and a hash of data, configuration, ranker and code.
+    """Return the id of a trained candidate: its ranker's name and a hash of data, configuration, ranker and code.
 
     Raises:
-        RegistryError: its lineage lacks one of these.
+        RegistryError: its lineage lacks one of these, or it has no live fit.
     """
-    known = lineage(candidate)
-    missing = [name for name in IDENTITY if not known.get(name)]
+    facts = lineage(candidate)
+    missing = [name for name in IDENTITY if not facts.get(name)]
     if missing:
-        raise RegistryError(f"{candidate / LINEAGE}: lacks {', '.join(missing)}; train it again")
+        raise RegistryError(f"{candidate / LINEAGE}: lacks {', '.join(missing)}; train the candidate again")
     if "live" not in fits(candidate):
-        raise RegistryError(f"{candidate}: has no fits/live bundle, so it could never serve; train it again")
-    return f"{known['ranker']}-{digest(*(known[name] for name in IDENTITY))[:10]}"
+        raise RegistryError(f"{candidate}: has no fits/live bundle, so it cannot serve; train the candidate again")
+    return f"{facts['ranker']}-{digest(*(facts[name] for name in IDENTITY))[:VERSION_DIGITS]}"
 
 
 def lineage(candidate: Path) -> dict[str, Any]:
-    """Where a candidate or version came from.
+    """Return where a candidate or version came from.
 
     Raises:
-        CorruptFileError: lineage.json is missing or is no JSON object.
+        CorruptFileError: lineage.json is missing or is not a JSON object.
     """
     path = candidate / LINEAGE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CorruptFileError(f"{path}: not readable ({error}); train the candidate again") from None
+        raise CorruptFileError(f"{path}: cannot be read as JSON ({error}); train the candidate again") from None
     if not isinstance(content, dict):
-        raise CorruptFileError(f"{path}: expected an object, found {type(content).__name__}; train it again")
+        raise CorruptFileError(
+            f"{path}: must be a JSON object (got {type(content).__name__}); train the candidate again"
+        )
     return content
 
 
 def fits(candidate: Path) -> dict[str, Path]:
-    """The fits that a candidate has, by name."""
+    """Return the folders of a candidate's fits by name."""
     return {fit: candidate / "fits" / fit for fit in FITS if (candidate / "fits" / fit).is_dir()}
 
 
 def features(candidate: Path) -> tuple[str, ...]:
-    """The features that its live fit was trained on; () where the ranker reads none."""
+    """Return the features that the live fit was trained on, empty for a ranker that reads none.
+
+    Raises:
+        CorruptFileError: the bundle's schema.json cannot be read.
+    """
     path = candidate / "fits" / "live" / "schema.json"
     if not path.is_file():
         return ()
     try:
         return tuple(json.loads(path.read_text(encoding="utf-8"))["features"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFileError(f"{path}: not readable ({error}); train the candidate again") from None
+        raise CorruptFileError(f"{path}: cannot be read ({error}); train the candidate again") from None
 
 
 def boundaries(candidate: Path) -> dict[str, datetime]:
-    """The moment up to which each fit has seen the world, UTC."""
-    known = lineage(candidate).get("boundaries", {})
-    found = {fit: datetime.fromisoformat(str(known[fit])) for fit in fits(candidate) if fit in known}
-    return {fit: moment if moment.tzinfo else moment.replace(tzinfo=UTC) for fit, moment in found.items()}
+    """Return the time up to which each fit has seen data, UTC, by the fit's name."""
+    recorded = lineage(candidate).get("boundaries", {})
+    times = {fit: datetime.fromisoformat(str(recorded[fit])) for fit in fits(candidate) if fit in recorded}
+    return {fit: time if time.tzinfo else time.replace(tzinfo=UTC) for fit, time in times.items()}
 
 
 def fit_before(candidate: Path, moment: datetime) -> Path:
-    """The newest verified fit whose boundary is not after `moment`.
+    """Return the newest fit whose boundary is not after `moment`, verified.
 
     Raises:
-        RegistryError: every fit has seen something later; scoring with one would be a leak.
+        RegistryError: every fit has seen later data, so evaluating one on it would be a leak.
+        CorruptFileError: a file of the fit is missing, truncated or altered.
     """
     allowed = {fit: boundary for fit, boundary in boundaries(candidate).items() if boundary <= moment}
     if not allowed:
-        known = ", ".join(f"{fit} {boundary.isoformat()}" for fit, boundary in boundaries(candidate).items())
+        listed = ", ".join(f"{fit} {boundary.isoformat()}" for fit, boundary in boundaries(candidate).items())
         raise RegistryError(
-            f"{candidate.name}: no fit ends by {moment.isoformat()} (it has {known or 'none'}), so it cannot be judged on "
-            "what follows without having seen it. Train it again with an earlier `time.gate_from`."
+            f"{candidate.name}: every fit has seen data after {moment.isoformat()} (boundaries: {listed or 'none'}), "
+            "so it cannot be evaluated on what follows; train it again with an earlier `time.gate_from`"
         )
     newest = max(allowed, key=lambda fit: allowed[fit])
     read_manifest(candidate / "fits" / newest)

@@ -1,11 +1,11 @@
-"""Champions and challengers: which version serves, where it came from, and the way back.
+"""The registry: which versions exist, which one serves, where each came from, and how to roll back.
 
     registry/
-      versions/<id>/     a trained candidate: fits/{gate,test,live}/ (bundles) + lineage.json, copied and verified
-      state.json         champion, canary, previous champions: replaced by one rename
+      versions/<id>/     a trained candidate: fits/{gate,test,live}/ (bundles) and lineage.json, copied and verified
+      state.json         champion, canary and previous champions, replaced by one rename
       history.jsonl      every change, append-only
 
-A version's id is a hash of data, configuration, ranker and code: the same inputs give the same version.
+A version's id is a hash of data, configuration, ranker and code, so the same inputs give the same version.
 """
 
 import shutil
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from recommender.errors import CorruptFileError, RegistryError
-from recommender.registry import candidates
 from recommender.registry.candidates import fits, lineage, version_of
 from recommender.storage.home import Home
 from recommender.storage.journal import Journal
@@ -25,21 +24,23 @@ from recommender.storage.manifest import read_manifest, whole_folder, write_mani
 
 @dataclass(frozen=True)
 class Serving:
-    """A version that answers requests: since when, for which share of users, and what it was made from."""
+    """A version that answers requests."""
 
     version: str
     since: datetime
     share: float
+    """Share of users that it serves."""
     lineage: Mapping[str, Any]
 
     @property
     def ranker(self) -> str:
+        """Name of its ranker."""
         return str(self.lineage["ranker"])
 
 
 @dataclass(frozen=True)
 class Status:
-    """What serves. `previous`: earlier champions, the latest last; `rollback` goes back along it."""
+    """What serves. `previous` are earlier champions, the latest last, to which `rollback` goes back one by one."""
 
     champion: Serving | None
     canary: Serving | None
@@ -48,13 +49,14 @@ class Status:
 
 @dataclass(frozen=True)
 class Registry:
-    """The versions below `home`/registry. Reading needs no lock; every change takes it."""
+    """The versions below `home`/registry. Reading needs no lock, every change takes one."""
 
     home: Path
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def folder(self) -> Path:
+        """Where the registry lies."""
         return Home(self.home).registry
 
     @property
@@ -62,11 +64,11 @@ class Registry:
         return Journal(self.folder)
 
     def add(self, candidate: Path) -> str:
-        """Copy a trained candidate in, whole and verified, and return its version id. A second call changes nothing.
+        """Copy and verify a trained candidate, and return its version id. A second call changes nothing.
 
         Raises:
-            CorruptFileError: a bundle's file does not have the SHA-256 that its manifest names.
-            RegistryError: the candidate has no live fit, or its lineage lacks a part of its identity.
+            CorruptFileError: a file of a bundle does not have the SHA-256 in its manifest.
+            RegistryError: the candidate has no live fit, or its lineage is incomplete.
         """
         version = version_of(candidate)
         with self._journal.locked():
@@ -82,16 +84,16 @@ class Registry:
         return version
 
     def champion(self) -> str | None:
-        """The version that serves everyone whom no canary serves; None before the first promotion."""
+        """Return the version that serves all users whom no canary serves, or None before the first promotion."""
         entry = self._journal.state().get("champion")
         return None if entry is None else str(entry["version"])
 
     def canary(self) -> Serving | None:
-        """The version that serves a share of the users beside the champion, if there is one."""
+        """Return the version that serves a share of the users beside the champion, if there is one."""
         return self._serving(self._journal.state().get("canary"))
 
     def versions(self) -> tuple[str, ...]:
-        """Every version there is, by name."""
+        """List all versions, by name."""
         folder = self.folder / "versions"
         return tuple(sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))) if folder.is_dir() else ()
 
@@ -99,41 +101,44 @@ class Registry:
         """Let `version` serve `share` of the users beside the champion, in place of any canary before it.
 
         Raises:
-            RegistryError: no champion yet, an unknown version, the champion itself, or a share outside (0, 1).
+            RegistryError: there is no champion yet, the version is unknown or the champion itself, or the share is not
+                between 0 and 1.
             CorruptFileError: the version's live bundle is damaged.
         """
         if not 0 < share < 1:
-            raise RegistryError(f"a canary's share of users must lie between 0 and 1, not {share}")
+            raise RegistryError(f"share of a canary must be between 0 and 1, both excluded (got {share})")
         self.bundle(version)
         with self._journal.locked():
             state = self._journal.state()
             if state.get("champion") is None:
-                raise RegistryError("there is no champion for a canary to stand beside; promote a version first")
+                raise RegistryError(
+                    f"{self.folder} has no champion beside which {version} could serve; promote one first"
+                )
             if state["champion"]["version"] == version:
-                raise RegistryError(f"{version} is the champion: it serves already")
+                raise RegistryError(f"{version} is the champion already, so it cannot be a canary")
             entry = {"version": version, "since": self.clock().isoformat(), "share": share}
             self._journal.commit(
                 {**state, "canary": entry}, **self._event("canary started", version, share=share, verdict=verdict)
             )
 
     def stop_canary(self, reason: str = "") -> None:
-        """The champion serves everyone again.
+        """Stop the canary, so that the champion serves all users again.
 
         Raises:
-            RegistryError: no canary serves.
+            RegistryError: there is no canary.
         """
         with self._journal.locked():
             state = self._journal.state()
             if state.get("canary") is None:
-                raise RegistryError("no canary serves, so there is none to stop")
+                raise RegistryError(f"{self.folder} has no canary to stop")
             event = self._event("canary stopped", state["canary"]["version"], reason=reason)
             self._journal.commit({**state, "canary": None}, **event)
 
     def promote(self, version: str, reason: str = "") -> None:
-        """Make `version` the champion. The champion before it is kept for `rollback`; a canary that is another version stops.
+        """Make `version` the champion and stop any canary. The champion before it is kept for `rollback`.
 
         Raises:
-            RegistryError: an unknown version.
+            RegistryError: the version is unknown.
             CorruptFileError: its live bundle is damaged; the champion stays.
         """
         self.bundle(version)
@@ -148,13 +153,11 @@ class Registry:
             self._journal.commit(after, **self._event("promoted", version, reason=reason))
 
     def rollback(self, reason: str = "") -> str:
-        """Undo the latest change of what serves: stop the canary if there is one, else bring the previous champion back.
-
-        Returns the version that serves everyone now.
+        """Stop the canary if there is one, else bring the previous champion back. Returns the version that serves now.
 
         Raises:
             RegistryError: there is nothing to go back to.
-            CorruptFileError: the previous champion's live bundle is damaged; the present one stays.
+            CorruptFileError: the previous champion's live bundle is damaged; the current one stays.
         """
         if self.canary() is not None:
             self.stop_canary(reason or "rolled back")
@@ -162,7 +165,7 @@ class Registry:
         with self._journal.locked():
             state = self._journal.state()
             if not state.get("previous"):
-                raise RegistryError("there is no earlier champion to go back to")
+                raise RegistryError(f"{self.folder} has no earlier champion to go back to")
             *earlier, version = state["previous"]
             self.bundle(version)
             entry = {"version": version, "since": self.clock().isoformat()}
@@ -171,7 +174,7 @@ class Registry:
         return str(version)
 
     def status(self) -> Status:
-        """What serves, since when, from which data and configuration."""
+        """Return what serves, since when, and from which data and configuration."""
         state = self._journal.state()
         return Status(
             champion=self._serving(state.get("champion")),
@@ -180,78 +183,71 @@ class Registry:
         )
 
     def history(self) -> list[dict[str, Any]]:
-        """Every change, oldest first: `seq`, `at`, `what`, `version` and its particulars."""
+        """List all changes, the oldest first, each with `seq`, `at`, `what`, `version` and facts of its kind."""
         return self._journal.history()
 
     def path(self, version: str) -> Path:
-        """The folder of a version.
+        """Return the folder of a version.
 
         Raises:
-            RegistryError: there is no such version; the message lists those there are.
+            RegistryError: there is no such version; the message lists those that exist.
         """
         folder = self._path(version)
         if "/" in version or version.startswith(".") or not folder.is_dir():
-            raise RegistryError(f"no version is called {version!r}; there are {', '.join(self.versions()) or 'none'}")
+            raise RegistryError(
+                f"{self.folder} has no version {version!r}; it has {', '.join(self.versions()) or 'none'}"
+            )
         return folder
 
     def bundle(self, version: str, fit: str = "live") -> Path:
-        """The verified bundle of one fit of a version.
+        """Return the bundle of one fit of a version, verified.
 
         Raises:
-            RegistryError: no such version or fit.
+            RegistryError: there is no such version or fit.
             CorruptFileError: a file of the bundle is missing, truncated or altered.
         """
-        found = fits(self.path(version))
-        if fit not in found:
-            raise RegistryError(f"version {version} has no {fit} fit; it has {', '.join(found)}")
-        read_manifest(found[fit])
-        return found[fit]
+        folders = fits(self.path(version))
+        if fit not in folders:
+            raise RegistryError(f"version {version} has no fit {fit!r}; it has {', '.join(folders)}")
+        read_manifest(folders[fit])
+        return folders[fit]
 
     def lineage(self, version: str) -> dict[str, Any]:
-        """Where a version came from."""
+        """Return where a version came from."""
         return lineage(self.path(version))
 
-    def fit_before(self, version: str, moment: datetime) -> Path:
-        """The newest fit of a version whose boundary is not after `moment`: it has seen nothing later."""
-        return candidates.fit_before(self.path(version), moment)
-
     def record_verdict(self, version: str, verdict: Mapping[str, Any]) -> None:
-        """Keep what the gate said of a version, as an event of the history."""
+        """Record the gate's verdict on a version in the history."""
         self.path(version)
         with self._journal.locked():
             self._journal.commit(self._journal.state(), **self._event("judged", version, verdict=dict(verdict)))
 
-    def verdicts(self, version: str) -> list[dict[str, Any]]:
-        """Everything that the gate has said of a version, oldest first."""
-        events = self.history()
-        return [e["verdict"] for e in events if e["what"] == "judged" and e["version"] == version]
-
     def settled(self, version: str) -> list[dict[str, Any]]:
-        """The verdicts that need no second look: every HOLD for what was learnt, and a PROMOTE that was acted upon.
+        """List the verdicts on a version that need no repetition: HOLD, and PROMOTE if it was carried out.
 
-        A run killed between its verdict and the canary's start judges again and goes on. A HOLD for latency alone is of that
-        moment and that machine: it is measured again.
+        A run that was killed between its verdict and the canary's start decides again. So does a run after a HOLD for
+        latency alone, because latency depends on the moment and the machine.
         """
         settled: list[dict[str, Any]] = []
-        promised: list[dict[str, Any]] = []
+        not_carried_out: list[dict[str, Any]] = []
         for event in self.history():
             if event["version"] != version:
                 continue
             if event["what"] == "judged" and event["verdict"].get("new", True):
                 if event["verdict"].get("decision") == "PROMOTE":
-                    promised.append(event["verdict"])
+                    not_carried_out.append(event["verdict"])
                 elif failed_checks(event["verdict"]) != ["latency"]:
                     settled.append(event["verdict"])
             elif event["what"] in ("canary started", "promoted"):
-                settled += promised
-                promised = []
+                settled += not_carried_out
+                not_carried_out = []
         return settled
 
     def _path(self, version: str) -> Path:
         return self.folder / "versions" / version
 
-    def _event(self, what: str, version: str, **particulars: Any) -> dict[str, Any]:
-        return {"at": self.clock().isoformat(), "what": what, "version": version, **particulars}
+    def _event(self, what: str, version: str, **facts: Any) -> dict[str, Any]:
+        return {"at": self.clock().isoformat(), "what": what, "version": version, **facts}
 
     def _serving(self, entry: Mapping[str, Any] | None) -> Serving | None:
         if entry is None:
@@ -271,5 +267,5 @@ def _is_whole(version: Path) -> bool:
 
 
 def failed_checks(verdict: Mapping[str, Any]) -> list[str]:
-    """Names of the checks that a recorded verdict found broken."""
+    """List the names of the checks that failed in a recorded verdict."""
     return [str(check.get("name")) for check in verdict.get("checks", []) if not check.get("passed", True)]

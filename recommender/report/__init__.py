@@ -1,4 +1,4 @@
-"""Self-contained HTML reports: pictures before numbers."""
+"""Self-contained HTML reports, with the verdict first, then charts, then numbers."""
 
 from recommender.report.axes import Html, metric, number, percent
 from recommender.report.bars import bar_chart

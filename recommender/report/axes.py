@@ -1,7 +1,10 @@
-"""Scales, ticks and marks that the charts share.
+"""Scales, ticks, marks and number formats that the charts share.
 
-Charts are inline SVG: no script and no library, a few kilobytes each, coloured by the page's style sheet (light and dark),
-a mark's exact value as its tooltip, and a sentence for readers who do not see them.
+Charts are inline SVG without scripts or libraries, a few kilobytes each. The page's style sheet colours them for light
+and dark themes. Each mark has its exact value as a tooltip, and each chart has a sentence for readers who do not see
+it.
+
+Numbers without a stated reason are pixels, chosen by eye.
 """
 
 import math
@@ -11,19 +14,22 @@ from datetime import UTC, datetime
 from html import escape
 
 WIDTH, WIDE = 540.0, 1104.0
+"""Widths of a chart that takes half the page's column, and of one that takes all of it."""
 NUM_COLOURS = 6
+"""Colours of series in the style sheet (c0 … c5). Further series start over."""
 CHARACTER_PX = 6.4
+"""Mean width of a character at the charts' font size."""
 
 
 class Html(str):
-    """Markup that is already escaped; every other string is escaped before it enters a page."""
+    """Markup that is already escaped. Every other string is escaped before it enters a page."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear scale from data units [low, high] to pixels [start, end]; values outside are held at the edge."""
+    """A linear scale from data units [low, high] to pixels [start, end]. Values outside are drawn at the edge."""
 
     low: float
     high: float
@@ -31,24 +37,26 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
+        """Return the pixel of a value."""
         span = self.high - self.low or 1.0
         share = min(1.0, max(0.0, (value - self.low) / span))
         return self.start + share * (self.end - self.start)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2, 2.5 or 5 times a power of ten) inside [low, high]."""
+    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
     rough = (high - low) / max(1, count)
     power = 10.0 ** math.floor(math.log10(rough))
+    # The factor 1.0001 and the 1e-9 below absorb rounding errors, so that a tick on the edge is kept.
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if rough <= power * factor * 1.0001)
     first = math.ceil(low / step - 1e-9)
     return [round(step * k, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def month_ticks(low: float, high: float, count: int = 7) -> list[float]:
-    """The first moments of months (UTC epoch seconds) inside [low, high], thinned to at most about `count`."""
+    """List the beginnings of months (UTC epoch seconds) in [low, high], thinned to at most about `count`."""
     start, months = datetime.fromtimestamp(low, UTC), []
     year, month = start.year, start.month
     while (moment := datetime(year, month, 1, tzinfo=UTC).timestamp()) <= high:
@@ -59,7 +67,7 @@ def month_ticks(low: float, high: float, count: int = 7) -> list[float]:
 
 
 def number(value: object) -> str:
-    """A number as people read it: 1,469,307 · 0.849 · 12.3 · 4.1e-07; `–` for what is missing."""
+    """Write a number as people read it: 1,469,307 · 0.849 · 12.3 · 4.1e-07, and `–` for a missing one."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -75,64 +83,72 @@ def number(value: object) -> str:
 
 
 def metric(value: object) -> str:
-    """A metric with three decimals, so that a column of them can be compared: 0.85 -> 0.850."""
+    """Write a metric with three decimals, so that a column of them can be compared: 0.85 -> 0.850."""
     return f"{value:,.3f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
 
 
 def percent(value: object) -> str:
-    """A share as per cent: 0.123 -> 12.3 %."""
+    """Write a share as per cent: 0.123 -> 12.3 %."""
     if not isinstance(value, int | float) or math.isnan(value):
         return "–"
-    shown = f"{100 * value:.2f}" if 0 < abs(value) < 0.01 else f"{100 * value:.1f}"
-    return f"{shown.removesuffix('.0')} %"
+    rounded = f"{100 * value:.2f}" if 0 < abs(value) < 0.01 else f"{100 * value:.1f}"
+    return f"{rounded.removesuffix('.0')} %"
 
 
 def month(epoch_s: object) -> str:
-    """`Mar 2017` for UTC epoch seconds."""
+    """Write UTC epoch seconds as `Mar 2017`."""
     return datetime.fromtimestamp(float(str(epoch_s)), UTC).strftime("%b %Y")
 
 
-def short(label: str, width_px: float) -> str:
-    """`label`, cut with an ellipsis so that it takes at most `width_px` at the charts' font size."""
-    room = max(3, int(width_px / CHARACTER_PX))
-    return label if len(label) <= room else label[: room - 1].rstrip() + "…"
+def shortened(label: str, width_px: float) -> str:
+    """Cut a label with an ellipsis so that it takes at most `width_px` at the charts' font size."""
+    max_length = max(3, int(width_px / CHARACTER_PX))
+    return label if len(label) <= max_length else label[: max_length - 1].rstrip() + "…"
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    """Draw a line. `kind` is a class of the style sheet, here and below."""
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
 def text(x: float, y: float, content: str, *, anchor: str = "start", kind: str = "label") -> str:
+    """Draw text."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(content)}</text>'
 
 
-def tooltip(content: str) -> str:
-    return f"<title>{escape(content)}</title>"
-
-
 def polyline(points: Iterable[tuple[float, float]], kind: str) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{path}" class="{kind}"/>'
+    """Draw a line through points."""
+    return f'<polyline points="{_path(points)}" class="{kind}"/>'
 
 
 def polygon(points: Iterable[tuple[float, float]], kind: str) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polygon points="{path}" class="{kind}"/>'
+    """Draw a filled area."""
+    return f'<polygon points="{_path(points)}" class="{kind}"/>'
 
 
-def circle(x: float, y: float, radius: float, kind: str, content: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="{kind}">{tooltip(content)}</circle>'
+def circle(x: float, y: float, radius: float, kind: str, tooltip: str) -> str:
+    """Draw a dot."""
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="{kind}">{_title(tooltip)}</circle>'
 
 
-def rectangle(x: float, y: float, width: float, height: float, kind: str, content: str) -> str:
+def rectangle(x: float, y: float, width: float, height: float, kind: str, tooltip: str) -> str:
+    """Draw a bar. A negative size counts as 0."""
     size = f'width="{max(0.0, width):.1f}" height="{max(0.0, height):.1f}"'
-    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="1.5" class="{kind}">{tooltip(content)}</rect>'
+    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="1.5" class="{kind}">{_title(tooltip)}</rect>'
+
+
+def _title(tooltip: str) -> str:
+    return f"<title>{escape(tooltip)}</title>"
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def horizontal_axis(
     scale: Scale, values: Sequence[float], top: float, bottom: float, form: Callable[[float], str], label: str = ""
 ) -> str:
-    """Vertical grid lines with their values below, and what is measured."""
+    """Draw vertical grid lines with their values below, and the axis label."""
     parts = [line(scale(v), top, scale(v), bottom, "grid") for v in values]
     parts += [text(scale(v), bottom + 16, form(v), anchor="middle", kind="tick") for v in values]
     if label:
@@ -143,7 +159,7 @@ def horizontal_axis(
 def vertical_axis(
     scale: Scale, values: Sequence[float], left: float, right: float, form: Callable[[float], str], label: str = ""
 ) -> str:
-    """Horizontal grid lines with their values to the left, and what is measured above them."""
+    """Draw horizontal grid lines with their values to the left, and the axis label above them."""
     parts = [line(left, scale(v), right, scale(v), "grid") for v in values]
     parts += [text(left - 7, scale(v) + 4, form(v), anchor="end", kind="tick") for v in values]
     if label:
@@ -152,7 +168,7 @@ def vertical_axis(
 
 
 def legend(names: Sequence[str]) -> str:
-    """The colours' meanings, as HTML so that they wrap; nothing for one series."""
+    """Explain the colours, in HTML so that it wraps. One series needs no legend."""
     if len(names) < 2:
         return ""
     entries = "".join(
@@ -162,7 +178,7 @@ def legend(names: Sequence[str]) -> str:
 
 
 def figure(title: str, body: str, *, width: float, height: float, alt: str, note: str = "", key: str = "") -> Html:
-    """One `<figure>`: heading, legend, picture (whose `alt` says what it shows), and a note."""
+    """Put heading, legend (`key`), chart and note into a `<figure>`. `alt` describes the chart for screen readers."""
     caption = f"<figcaption>{escape(title)}</figcaption>"
     below = f'<p class="note">{escape(note)}</p>' if note else ""
     svg = (

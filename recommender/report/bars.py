@@ -1,4 +1,4 @@
-"""Bars: amounts and shares, from zero."""
+"""Bar charts for amounts and shares, from zero. Numbers without a stated reason are pixels, chosen by eye."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from recommender.report.axes import (
     line,
     number,
     rectangle,
-    short,
+    shortened,
     text,
     ticks,
     vertical_axis,
@@ -34,10 +34,18 @@ def bar_chart(
     wide: bool = False,
     top: float | None = None,
 ) -> Html:
-    """Bars from zero: `{label: value}`, or `{series: {label: value}}` for several bars a label.
+    """Draw bars from zero.
 
-    Horizontal by default (labels stay readable); `columns=True` stands them up, for months and bins. `stacked` puts the
-    series of a label on one another instead of beside one another. `top` fixes the axis' upper end.
+    Args:
+        title: heading.
+        values: label -> value, or series -> label -> value for several bars at each label.
+        form: how values are written.
+        axis: label of the value axis.
+        note: text below the chart.
+        columns: vertical bars, for months and bins. Horizontal ones keep long labels readable.
+        stacked: puts the series of a label on one another instead of beside one another.
+        wide: takes the whole column of the page.
+        top: upper end of the value axis; by default the largest value.
     """
     series = _series(values)
     labels = list(dict.fromkeys(label for bars in series.values() for label in bars))
@@ -47,8 +55,8 @@ def bar_chart(
     high = top if top is not None else max(heights, default=0.0) or 1.0
     draw = _columns if columns else _rows
     body, width, height = draw(series, labels, high, form, axis, stacked, WIDE if wide else WIDTH)
-    best = max(range(len(labels)), key=heights.__getitem__, default=None)
-    alt = f"{title}: {len(labels)} bars" + (f", the largest {labels[best]}" if best is not None else "") + "."
+    largest = max(range(len(labels)), key=heights.__getitem__, default=None)
+    alt = f"{title}: {len(labels)} bars" + (f", the largest is {labels[largest]}" if largest is not None else "") + "."
     return figure(title, body, width=width, height=height, alt=alt, note=note, key=legend(list(series)))
 
 
@@ -76,17 +84,16 @@ def _rows(
     parts = [horizontal_axis(x, ticks(0.0, high, 4), 0, bottom, form, axis)]
     for row, label in enumerate(labels):
         y = 6 + row * pitch
-        parts.append(text(left - 8, y + thick * bars_a_row / 2 + 4, short(label, left - 8), anchor="end"))
+        parts.append(text(left - 8, y + thick * bars_a_row / 2 + 4, shortened(label, left - 8), anchor="end"))
         base = 0.0
         for k, (name, bars) in enumerate(series.items()):
             value = bars.get(label)
             if value is None or math.isnan(value):
                 continue
             start, place = (base, y) if stacked else (0.0, y + k * thick)
-            said = f"{label} · {name}: {form(value)}" if name else f"{label}: {form(value)}"
-            parts.append(
-                rectangle(x(start), place, x(start + value) - x(start), thick - 1, f"c{k % NUM_COLOURS}", said)
-            )
+            tooltip = f"{label} · {name}: {form(value)}" if name else f"{label}: {form(value)}"
+            bar_width = x(start + value) - x(start)
+            parts.append(rectangle(x(start), place, bar_width, thick - 1, f"c{k % NUM_COLOURS}", tooltip))
             if not stacked:
                 parts.append(text(x(value) + 6, place + thick / 2 + 3.5, form(value), kind="value"))
             base += value
@@ -119,10 +126,10 @@ def _columns(
             if value is None or math.isnan(value):
                 continue
             start = base if stacked else 0.0
-            said = f"{label} · {name}: {form(value)}" if name else f"{label}: {form(value)}"
+            tooltip = f"{label} · {name}: {form(value)}" if name else f"{label}: {form(value)}"
             height = y(start) - y(start + value)
-            at = x if stacked else x + k * thick
-            parts.append(rectangle(at, y(start + value), thick - 0.5, height, f"c{k % NUM_COLOURS}", said))
+            left_edge = x if stacked else x + k * thick
+            parts.append(rectangle(left_edge, y(start + value), thick - 0.5, height, f"c{k % NUM_COLOURS}", tooltip))
             base += value
         if place % every == 0:
             parts.append(text(left + (place + 0.5) * pitch, bottom + 16, label, anchor="middle", kind="tick"))

@@ -1,4 +1,4 @@
-"""Lines: curves and what happened over time."""
+"""Line charts for curves and time series. Numbers without a stated reason are pixels, chosen by eye."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,9 @@ from recommender.report.axes import (
     vertical_axis,
 )
 
+MAX_DOTS = 30
+"""A line of more points has no dots, which would touch each other."""
+
 
 def line_chart(
     title: str,
@@ -39,17 +42,29 @@ def line_chart(
     note: str = "",
     wide: bool = False,
 ) -> Html:
-    """Lines through (x, y) points, in their order: `{name: [(x, y), …]}`; a y that is NaN breaks the line.
+    """Draw lines through points.
 
-    `bands` shades (x, low, high) around a series of the same name; `reference` is a dashed line (chance, the diagonal).
-    With `months`, x is UTC epoch seconds and its axis shows months.
+    Args:
+        title: heading.
+        series: name -> points (x, y) in their order. A y that is NaN breaks the line.
+        x_axis: label of the x axis.
+        y_axis: label of the y axis.
+        x_form: how x is written.
+        y_form: how y is written.
+        x_range: ends of the x axis; by default those of the data.
+        y_range: ends of the y axis; by default those of the data with some space.
+        bands: name of a series -> (x, low, high), shaded around it.
+        reference: points of a dashed line.
+        months: x is in UTC epoch seconds, and its axis shows months.
+        note: text below the chart.
+        wide: takes the whole column of the page.
     """
     bands = bands or {}
     width, top, bottom = (WIDE if wide else WIDTH), (28.0 if y_axis else 10.0), 226.0
-    known = [(x, y) for points in series.values() for x, y in points if math.isfinite(y)] or [(0.0, 0.0), (1.0, 1.0)]
+    finite = [(x, y) for points in series.values() for x, y in points if math.isfinite(y)] or [(0.0, 0.0), (1.0, 1.0)]
     edges = [y for band in bands.values() for _, low, high in band for y in (low, high) if math.isfinite(y)]
-    x_low, x_high = x_range or (min(x for x, _ in known), max(x for x, _ in known))
-    y_low, y_high = y_range or _padded([y for _, y in known] + edges)
+    x_low, x_high = x_range or (min(x for x, _ in finite), max(x for x, _ in finite))
+    y_low, y_high = y_range or _padded([y for _, y in finite] + edges)
     y_values = ticks(y_low, y_high, 4)
     left = 14 + 6.6 * max(len(y_form(v)) for v in y_values)
     x, y = Scale(x_low, x_high, left, width - 18), Scale(y_low, y_high, bottom, top)
@@ -66,9 +81,9 @@ def line_chart(
             parts.append(polygon(outline, f"band c{k % NUM_COLOURS}"))
         for run in _runs(points):
             parts.append(polyline([(x(a), y(b)) for a, b in run], f"line c{k % NUM_COLOURS}"))
-        if len(points) <= 30:
-            said = [(a, b, f"{name}: {y_form(b)} at {x_text(a)}") for a, b in points if math.isfinite(b)]
-            parts += [circle(x(a), y(b), 3.0, f"dot c{k % NUM_COLOURS}", words) for a, b, words in said]
+        if len(points) <= MAX_DOTS:
+            dots = [(a, b, f"{name}: {y_form(b)} at {x_text(a)}") for a, b in points if math.isfinite(b)]
+            parts += [circle(x(a), y(b), 3.0, f"dot c{k % NUM_COLOURS}", tooltip) for a, b, tooltip in dots]
     ends = "; ".join(f"{name} ends at {y_form(points[-1][1])}" for name, points in series.items() if points)
     height = bottom + (42 if x_axis else 24)
     return figure(
@@ -77,6 +92,7 @@ def line_chart(
 
 
 def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """Cut a line where y is NaN."""
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
         if math.isfinite(y):
@@ -87,6 +103,7 @@ def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float
 
 
 def _padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:
+    """Return the range of values with some space, from zero if they begin near it, so that heights can be compared."""
     low, high = min(values), max(values)
-    room = (high - low) * share or abs(high) * share or 1.0
-    return (0.0 if 0 <= low < 0.25 * high else low - room), high + room
+    padding = (high - low) * share or abs(high) * share or 1.0
+    return (0.0 if 0 <= low < 0.25 * high else low - padding), high + padding

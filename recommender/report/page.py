@@ -1,9 +1,10 @@
-"""The shell of every report: one self-contained HTML page. Verdict first, then pictures, then numbers.
+"""The frame of every report: one self-contained HTML page with the verdict first, then charts, then numbers.
 
-A page loads nothing: no script, no font, no host, and its content policy forbids the rest, so it looks the same as a file, as an
-artifact in the Kubeflow UI's sandboxed frame, and in ten years. It follows the reader's light or dark theme and prints.
+A page loads nothing, neither scripts nor fonts nor anything from another host, and its content policy forbids the rest.
+So it looks the same as a file and as an artifact in the Kubeflow UI's sandboxed frame. It follows the reader's light or
+dark theme and prints.
 
-    page("Evaluation", Banner("HOLD", "no better than the champion", tone="warn"), [Section("Curves", figures=[line_chart(…)])])
+    page("Evaluation", Banner("HOLD", "no better", tone="warn"), [Section("Curves", figures=[line_chart(…)])])
 """
 
 import math
@@ -16,13 +17,15 @@ from typing import Literal
 from recommender.report.axes import Html, metric, number
 
 Tone = Literal["good", "warn", "bad", "neutral"]
+"""A colour with a meaning."""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""Content security policy: the browser loads nothing but the style sheet inside the page."""
 
 
 @dataclass(frozen=True)
 class Banner:
-    """What the page found, in one word (`verdict`), one sentence (`headline`) and, if need be, a list of `reasons`."""
+    """The result of the page: one word (`verdict`), one sentence (`headline`) and optional `reasons`."""
 
     verdict: str
     headline: str
@@ -32,28 +35,28 @@ class Banner:
 
 @dataclass(frozen=True)
 class Section:
-    """One chapter. However it is filled, the page shows `lead`, then `figures`, then `blocks` (tables, lists, folds)."""
+    """One chapter, shown as `lead`, `facts`, `figures` and `blocks` (tables, lists, folds), in this order."""
 
     title: str
     lead: str = ""
     figures: Sequence[Html] = ()
     blocks: Sequence[Html] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
-    """A few key numbers, shown large: {what: value}."""
+    """A few key numbers, shown large: name -> value."""
 
 
 def page(title: str, banner: Banner, sections: Sequence[Section], *, subtitle: str = "", footer: str = "") -> str:
-    """The whole page as HTML text. Everything that is not `Html` is escaped."""
+    """Return the whole page as HTML. Everything that is not `Html` is escaped."""
     style = files("recommender.report").joinpath("style.css").read_text(encoding="utf-8")
     links = "".join(f'<a href="#s{k}">{escape(section.title)}</a>' for k, section in enumerate(sections))
     body = "".join(_section(section, k) for k, section in enumerate(sections))
-    under = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
+    subtitle_line = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{style}</style></head>'
-        f"<body><header><h1>{escape(title)}</h1>{under}</header><main>{_banner(banner)}"
+        f"<body><header><h1>{escape(title)}</h1>{subtitle_line}</header><main>{_banner(banner)}"
         f'<nav aria-label="Sections">{links}</nav>{body}</main><footer>{escape(footer)}</footer></body></html>\n'
     )
 
@@ -70,11 +73,12 @@ def _banner(banner: Banner) -> str:
 def _section(section: Section, place: int) -> str:
     lead = f"<p>{escape(section.lead)}</p>" if section.lead else ""
     tiles = "".join(
-        f"<div><dd>{escape(number(value))}</dd><dt>{escape(what)}</dt></div>" for what, value in section.facts.items()
+        f"<div><dd>{escape(number(value))}</dd><dt>{escape(name)}</dt></div>" for name, value in section.facts.items()
     )
     facts = f'<dl class="facts">{tiles}</dl>' if tiles else ""
-    pictures = f'<div class="figures">{"".join(section.figures)}</div>' if section.figures else ""
-    return f'<section id="s{place}"><h2>{escape(section.title)}</h2>{lead}{facts}{pictures}{"".join(section.blocks)}</section>'
+    figures = f'<div class="figures">{"".join(section.figures)}</div>' if section.figures else ""
+    content = f"{lead}{facts}{figures}{''.join(section.blocks)}"
+    return f'<section id="s{place}"><h2>{escape(section.title)}</h2>{content}</section>'
 
 
 def table(
@@ -85,9 +89,14 @@ def table(
     tones: Sequence[Tone | None] | None = None,
     empty: str = "nothing to show",
 ) -> Html:
-    """A table. Numbers stand to the right and are written for people; `tones` colours the rows' left edge.
+    """Build a table, with numbers aligned right and written for people.
 
-    A cell may be `Html` (a `badge`), any other value is escaped; None and NaN are shown as a dash.
+    Args:
+        columns: headings.
+        rows: their cells. `Html`, such as a `badge`, is kept; any other value is escaped. None and NaN become a dash.
+        caption: heading of the table.
+        tones: colour of each row's left edge.
+        empty: text instead of a table without rows.
     """
     if not rows:
         return paragraph(f"{caption + ': ' if caption else ''}{empty}.")
@@ -117,30 +126,32 @@ def _is_number(value: object) -> bool:
 
 
 def _form(values: Sequence[object]) -> Callable[[object], str]:
-    """One way of writing for a whole column: three decimals where its numbers are small fractions."""
+    """Choose how a whole column is written: with three decimals if its numbers are fractions that these can show."""
     numbers = [abs(value) for value in values if isinstance(value, float) and math.isfinite(value)]
     fractions = any(not value.is_integer() for value in numbers) and all(0.0005 <= v < 10 or v == 0 for v in numbers)
     return metric if fractions and all(_is_number(value) for value in values) else number
 
 
 def badge(words: str, tone: Tone = "neutral") -> Html:
-    """A small coloured word inside a table: passed, failed, critical."""
+    """Build a small coloured word for a table, such as passed, failed or critical."""
     return Html(f'<span class="badge {tone}">{escape(words)}</span>')
 
 
 def paragraph(words: str) -> Html:
+    """Build a paragraph."""
     return Html(f"<p>{escape(words)}</p>")
 
 
 def bullets(lines: Sequence[str]) -> Html:
+    """Build a bullet list."""
     return Html(f"<ul>{''.join(f'<li>{escape(words)}</li>' for words in lines)}</ul>")
 
 
 def fold(summary: str, *blocks: Html, opened: bool = False) -> Html:
-    """Blocks that the reader may unfold: long tables, failing rows, configurations."""
+    """Hide blocks that the reader may unfold: long tables, failing rows, configurations."""
     return Html(f"<details{' open' if opened else ''}><summary>{escape(summary)}</summary>{''.join(blocks)}</details>")
 
 
 def code(words: str) -> Html:
-    """Text as it is: a configuration, a message, a query."""
+    """Show text as it is, such as a configuration, a message or a query."""
     return Html(f"<pre>{escape(words)}</pre>")

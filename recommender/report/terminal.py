@@ -1,11 +1,12 @@
-"""Where people's tables print: as wide as the terminal, and wide enough for the tables where there is none (a log, a pipe)."""
+"""The console that tables for people are printed to."""
 
 from rich.console import Console
 
-WITHOUT_TERMINAL = 150
+WIDTH_WITHOUT_TERMINAL = 150
+"""Columns in a log or a pipe, where the width is not known. Chosen by hand."""
 
 
 def wide() -> Console:
-    """Standard output with Rich."""
+    """Return a Rich console on standard output, as wide as the terminal, or wide enough for all tables without one."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, WITHOUT_TERMINAL))
+    return console if console.is_terminal else Console(width=max(console.width, WIDTH_WITHOUT_TERMINAL))

@@ -57,6 +57,13 @@ def test_a_component_body_is_at_most_fifteen_lines_after_its_docstring(path: Pat
 
 
 @pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_component_configures_its_logs_first_and_under_its_own_name(path: Path) -> None:
+    function = component_function(path)
+    statements = [node for node in function.body[1:] if not isinstance(node, ast.Import | ast.ImportFrom)]
+    assert ast.unparse(statements[0]) == f"logs.configure(process='step:{function.name}')"
+
+
+@pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_component_runs_from_the_one_pipeline_image(path: Path) -> None:
     module = import_module(".".join(path.relative_to(ROOT.parent).with_suffix("").parts))
     component = getattr(module, component_function(path).name)

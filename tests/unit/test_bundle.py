@@ -1,6 +1,7 @@
 """A bundle is loaded as it was saved, or refused with the reason."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_an_unknown_ranker_is_refused_with_the_known_ones(saved: Path) -> None:
 
 def test_a_newer_format_is_refused(saved: Path) -> None:
     _edit_config(saved, format=bundle.FORMAT + 1)
-    with pytest.raises(BundleError, match="format"):
+    with pytest.raises(BundleError, match=rf"config\.json.*\b{bundle.FORMAT + 1}\b"):
         bundle.load(saved)
 
 
@@ -82,7 +83,7 @@ def test_another_feature_schema_is_refused_with_the_difference(saved: Path) -> N
     assert bundle.load(saved, feature_names=names).name == "logistic"
     with pytest.raises(BundleError, match="behaviour__z"):
         bundle.load(saved, feature_names=[*names[:-1], "behaviour__z"])
-    with pytest.raises(BundleError, match="another order"):
+    with pytest.raises(BundleError, match=re.escape(str(saved))):
         bundle.load(saved, feature_names=names[::-1])
 
 

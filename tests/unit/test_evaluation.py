@@ -146,11 +146,12 @@ def test_versions_meet_through_the_registry_and_the_second_time_is_nothing_new(
     assert verdict.new
     assert verdict.decision in page.read_text()
     assert measured.metrics["gate_challenger_log_loss"] > 0
-    assert [kept["decision"] for kept in registry.verdicts(challenger)] == [verdict.decision]
+    judged = [event for event in registry.history() if event["what"] == "judged"]
+    assert [(event["version"], event["verdict"]["decision"]) for event in judged] == [(challenger, verdict.decision)]
     if verdict.promotes:
         assert judge(output, settings=settings).new, "a verdict that nobody acted upon is given again"
         registry.start_canary(challenger, 0.1)
     again = judge(output, settings=settings)
     assert (again.decision, again.new) == ("HOLD", False)
-    with pytest.raises(RegistryError, match="evaluate again"):
+    with pytest.raises(RegistryError, match=rf"{champion}.*{challenger}"):
         judge(output, settings=settings, challenger=champion)

@@ -84,7 +84,7 @@ def test_the_campaign_ranker_of_the_page_is_trained_kept_and_listed(project: Pat
     campaign = {name for name in changed if "/campaign/" in name}
     assert campaign == {"recommender/models/campaign/one_feature.py", "recommender/models/campaign/__init__.py"}
     assert run(project, sys.executable, "-c", CAMPAIGN_RANKER).split() == ["200"]
-    listed = run(project, *RECOMMENDER, "rankers", "one_feature")
+    listed = run(project, *RECOMMENDER, "rankers", "one_feature", "--json")
     assert "strength" in listed
     assert "affinity__product_type__coupon_per_month" in listed
 

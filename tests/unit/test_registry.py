@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_a_candidate_without_an_identity_is_refused_with_what_it_lacks(registry:
 def test_nothing_serves_before_the_first_promotion(registry: Registry, logistic: str) -> None:
     assert registry.champion() is None
     assert registry.status().champion is None
-    with pytest.raises(RegistryError, match="no champion"):
+    with pytest.raises(RegistryError, match=logistic):
         registry.start_canary(logistic, 0.1)
 
 
@@ -98,7 +99,7 @@ def test_rollback_stops_the_canary_first_and_then_walks_back_the_champions(
     assert registry.rollback() == transformer
     assert registry.canary() is None
     assert registry.rollback() == logistic
-    with pytest.raises(RegistryError, match="no earlier champion"):
+    with pytest.raises(RegistryError, match=re.escape(str(registry.folder))):
         registry.rollback()
     assert registry.champion() == logistic
 
@@ -115,7 +116,7 @@ def test_a_share_outside_zero_and_one_is_refused(
 def test_an_unknown_version_is_refused_and_those_there_are_listed(registry: Registry, logistic: str) -> None:
     with pytest.raises(RegistryError, match=logistic):
         registry.promote("logistic-0000000000")
-    with pytest.raises(RegistryError, match="no version"):
+    with pytest.raises(RegistryError, match=r"'\.\./versions'"):
         registry.path("../versions")
 
 
@@ -144,18 +145,24 @@ def test_a_damaged_candidate_never_becomes_a_version(registry: Registry, tmp_pat
 
 
 def test_the_newest_fit_that_has_seen_nothing_later_is_found(registry: Registry, logistic: str) -> None:
-    assert registry.fit_before(logistic, BOUNDARIES["gate"]).name == "gate"
-    assert registry.fit_before(logistic, BOUNDARIES["test"] + timedelta(days=3)).name == "test"
-    assert registry.fit_before(logistic, BOUNDARIES["live"]).name == "live"
-    with pytest.raises(RegistryError, match="no fit ends by"):
-        fit_before(registry.path(logistic), START - timedelta(seconds=1))
+    version = registry.path(logistic)
+    assert fit_before(version, BOUNDARIES["gate"]).name == "gate"
+    assert fit_before(version, BOUNDARIES["test"] + timedelta(days=3)).name == "test"
+    assert fit_before(version, BOUNDARIES["live"]).name == "live"
+    with pytest.raises(RegistryError, match=re.escape(f"gate {BOUNDARIES['gate'].isoformat()}")):
+        fit_before(version, START - timedelta(seconds=1))
 
 
 def test_verdicts_are_kept_in_order(registry: Registry, logistic: str, transformer: str) -> None:
     for decision in ("HOLD", "PROMOTE"):
         registry.record_verdict(transformer, {"decision": decision})
     registry.record_verdict(logistic, {"decision": "HOLD"})
-    assert [verdict["decision"] for verdict in registry.verdicts(transformer)] == ["HOLD", "PROMOTE"]
+    judged = [event for event in registry.history() if event["what"] == "judged"]
+    assert [(event["version"], event["verdict"]["decision"]) for event in judged] == [
+        (transformer, "HOLD"),
+        (transformer, "PROMOTE"),
+        (logistic, "HOLD"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["state.json", "history.jsonl"])
@@ -169,7 +176,7 @@ def test_an_altered_file_is_named(registry: Registry, logistic: str, name: str) 
 
 def test_a_lost_state_is_an_error_and_not_an_empty_registry(registry: Registry, logistic: str) -> None:
     (registry.folder / "state.json").unlink()
-    with pytest.raises(CorruptFileError, match=r"state\.json: missing"):
+    with pytest.raises(CorruptFileError, match=r"state\.json"):
         registry.champion()
 
 
@@ -211,7 +218,7 @@ def test_writers_at_once_lose_no_event(registry: Registry, logistic: str) -> Non
         writer.start()
     for writer in writers:
         writer.join()
-    assert len(registry.verdicts(logistic)) == 40
+    assert [event["what"] for event in registry.history()].count("judged") == 40
     assert [event["seq"] for event in registry.history()] == list(range(1, 42))
 
 

@@ -56,9 +56,9 @@ def test_the_page_of_a_fit_has_a_panel_for_each_phase_with_its_loss_and_what_val
     assert invoke(str(tmp_path / "run"), "--output", str(tmp_path / "t.html"))[0] == 0
     html = (tmp_path / "t.html").read_text()
     assert re.findall(r"<h2>(.*?)</h2>", html) == ["member-0: pretrain", "member-0: tune", "member-1: tune"]
-    assert html.count("<figcaption>Loss in training") == html.count("<figcaption>Figure on validation data") == 3
-    assert "figure on validation data: 0.25 at 24" in html
-    assert "90 steps were taken" in html
+    assert html.count("<figcaption>Training loss") == html.count("<figcaption>Validation metric") == 3
+    assert "validation metric: 0.25 at 24" in html
+    assert "90 of at most 90 steps" in html
     assert not re.search(r"<script|<link|<img|@import|url\(|https?://", html)
 
 
@@ -83,17 +83,17 @@ def test_a_damaged_log_is_named_with_its_line(damaged: str, tmp_path: Path) -> N
     path = written(tmp_path / "progress.jsonl", line(10, 5.0), damaged, line(30, 4.0))
     code, said = invoke(str(tmp_path), "--output", str(tmp_path / "t.html"))
     assert code == 2
-    assert f"{path}, line 2: not a line of a training's log" in said
+    assert f"{path}, line 2:" in said
     assert not (tmp_path / "t.html").exists()
 
 
 def test_an_empty_log_and_a_folder_without_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no progress.jsonl lies below"):
+    with pytest.raises(SourceError, match=re.escape(str(tmp_path))):
         logs_below(tmp_path)
-    with pytest.raises(SourceError, match="nowhere: no such file or folder"):
+    with pytest.raises(SourceError, match="nowhere"):
         logs_below(tmp_path / "nowhere")
     path = written(tmp_path / "progress.jsonl")
-    with pytest.raises(CorruptFileError, match=r"progress.jsonl: the log holds no line"):
+    with pytest.raises(CorruptFileError, match=r"progress\.jsonl"):
         read_log(path)
 
 
@@ -116,4 +116,4 @@ def test_the_page_of_a_training_step_shows_its_fits_in_order_and_no_damage_costs
     names = ["gate: fit", "test: fit", "test/teacher/member-0: fit", "test/teacher/member-1: fit", "live: fit"]
     assert re.findall(r"<h2>(.*?)</h2>", html) == names
     written(tmp_path / "progress/test.jsonl", "damaged\n")
-    assert "test.jsonl, line 1: not a line" in page_of_fits(tmp_path, ranker="transformer")
+    assert "test.jsonl, line 1:" in page_of_fits(tmp_path, ranker="transformer")

@@ -28,7 +28,8 @@ from recommender.registry.candidates import version_of
 from recommender.report.training import page_of_fits
 from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
-from recommender.training.train import boundaries, fit_at, training_hash
+from recommender.training.identity import training_hash
+from recommender.training.train import boundaries, fit_at
 
 CONFIG = {
     "pretrain_epochs": 3,
@@ -238,11 +239,11 @@ def test_a_boundary_before_every_pair_is_refused(shop: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_transformer_wins_where_the_order_of_baskets_decides(shop: Path, tmp_path: Path) -> None:
-    dials = {"transformer": {"pretrain_epochs": 8, "continue_epochs": 1, "tune_epochs": 0}}
+    rankers = {"transformer": {"pretrain_epochs": 8, "continue_epochs": 1, "tune_epochs": 0}}
     data = TrainingSet.open(shop)
     loss = {}
     for name in ("logistic", "transformer"):
-        train(shop, ranker=name, settings=settings(tmp_path / "var", rankers=dials), output=tmp_path / name)
+        train(shop, ranker=name, settings=settings(tmp_path / "var", rankers=rankers), output=tmp_path / name)
         lineage = json.loads((tmp_path / name / "lineage.json").read_text())
         after = datetime.fromisoformat(lineage["boundaries"]["test"])
         mask = data.decided_in(after, None)

@@ -109,6 +109,7 @@ class Block(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        # A feed-forward layer of twice the width, where four times is usual: fewer weights. Chosen by hand.
         self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ ATTRIBUTES = tuple(axis for axis, name in enumerate(AXES) if name != "product")
 STAND_INS = ("product_type", "category", "department")
 """Axes by which known items stand in for a campaign's unknown ones, the finest first."""
 DECISION_US = 30 * 365 * DAY_US
-"""Histories hold ages, not times. All decisions are placed at this one moment, 30 years after the epoch: any late
-enough one does, as only differences of times are read and none may fall before the epoch."""
+"""Histories hold ages, not times. All decisions are placed at this one moment, 30 years after the epoch (1999), because
+`Sequences` takes times from 1990 to 2100 for those of a clock."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,11 +79,11 @@ class LightGBMRanker(Ranker[LightGBMConfig]):
             "min_data_in_leaf": config.min_pairs_a_leaf,
             "feature_fraction": config.feature_share,
             "bagging_fraction": config.pair_share,
-            "bagging_freq": 1,
+            "bagging_freq": 1,  # draw pairs anew for every tree
             "lambda_l2": config.penalty,
             "seed": context.seed,
             "deterministic": True,
-            "force_row_wise": True,
+            "force_row_wise": True,  # as LightGBM's documentation advises beside `deterministic`
             "num_threads": 1,
             "verbosity": -1,
         }
