@@ -7,8 +7,10 @@ An expectation's `meta.on` names the batch that it looks at:
     figures   one row with the table's figures (`figures.py`)
     rows      the cleaned table, only the columns that are asked for
 
-`meta.sentence` is the expectation in words. The suite's `meta.parameters` derives what depends on the run: from
-`as_of`, or from a figure of the previous run.
+The bounds (5 % of rows set aside, 1 % of orphans, a shrinking by a fifth, threefold growth, half to twice of a share)
+are chosen by hand: they let a shop's ordinary days pass and catch a broken export. `meta.sentence` is the expectation
+in words. The suite's `meta.parameters` derives what depends on the run: from `as_of`, or from a figure of the
+previous run.
 """
 
 import json

@@ -15,7 +15,7 @@ Shapes: N candidates.
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,9 +84,13 @@ def explore(scores_N: NDArray[np.float32], user_id: str, exploration: Exploratio
         )
     random = _random(user_id, exploration.seed)
     best_N = np.argsort(-scores_N, kind="stable")
-    if exploration.kind == "epsilon":
-        return _epsilon(best_N, exploration.rate, random)
-    return _thompson(scores_N, exploration.rate, exploration.spread, random)
+    match exploration.kind:
+        case "epsilon":
+            return _epsilon(best_N, exploration.rate, random)
+        case "thompson":
+            return _thompson(scores_N, exploration.rate, exploration.spread, random)
+        case other:
+            assert_never(other)
 
 
 def _epsilon(best_N: NDArray[np.int64], rate: float, random: np.random.Generator) -> Explored:

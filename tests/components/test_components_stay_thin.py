@@ -1,4 +1,4 @@
-"""A component is a name, its artifacts and one call into a room: nothing else may grow there."""
+"""A component is a name, its artifacts and one call into a package below: no logic may grow there."""
 
 import ast
 import sys
@@ -53,7 +53,7 @@ def test_a_component_body_is_at_most_fifteen_lines_after_its_docstring(path: Pat
     assert ast.get_docstring(function), f"{path.name}: a component says in a docstring what it does"
     first, last = function.body[1].lineno, function.body[-1].end_lineno
     assert last is not None
-    assert last - first + 1 <= MAX_BODY_LINES, f"{path.name}: a longer body is logic; it belongs to a room below"
+    assert last - first + 1 <= MAX_BODY_LINES, f"{path.name}: a longer body is logic and belongs to a package below"
 
 
 @pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -74,11 +74,11 @@ def test_a_component_runs_from_the_one_pipeline_image(path: Path) -> None:
 
 def test_only_one_file_of_the_python_code_names_an_image() -> None:
     repository = ROOT.parent
-    rooms = ("cli", "components", "feature_repo", "pipelines", "recommender", "serving")
+    packages = ("cli", "components", "feature_repo", "pipelines", "recommender", "serving")
     naming = [
         path.relative_to(repository).as_posix()
-        for room in rooms
-        for path in (repository / room).rglob("*.py")
+        for package in packages
+        for path in (repository / package).rglob("*.py")
         if "campaign-recommender-" in path.read_text(encoding="utf-8")
     ]
     assert naming == ["components/images.py"]
