@@ -77,8 +77,7 @@ class Hyperparameters(BaseModel):
 
         Raises:
             SettingsError: a hyperparameter is unknown (names the nearest known one) or its value is not allowed (names
-            the
-                hyperparameter, the value and what is allowed).
+                the hyperparameter, the value and what is allowed).
         """
         try:
             return cls.model_validate(given)
