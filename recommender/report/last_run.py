@@ -46,7 +46,7 @@ class LastRun:
         return Evaluation.read(self._existing(self.home.published.evaluation))
 
     def origin(self) -> Origin | None:
-        """Run and data of verdict and evaluation; None where a run that was killed left the two of different runs."""
+        """Run and data of verdict and evaluation. None where a killed run left the two of different runs."""
         names = self.home.published
         evaluation, verdict = origin_of(names, names.evaluation), origin_of(names, names.verdict)
         same = evaluation is not None and verdict is not None and evaluation.run == verdict.run

@@ -149,7 +149,7 @@ def test_the_flagship_does_without_transformers_only_while_they_have_nothing_to_
 
 def test_a_folder_that_is_not_there_and_a_device_that_is_none_are_refused(tmp_path: Path) -> None:
     path = events(tmp_path / "e.csv")
-    with pytest.raises(SettingsError, match="the folder is not there"):
+    with pytest.raises(SettingsError, match="does not exist"):
         benchmark(path, output=tmp_path / "no" / "out.json")
     with pytest.raises(DeviceError, match="'gpu'; it is 'cpu' or 'cuda'"):
         benchmark(path, device="gpu")
