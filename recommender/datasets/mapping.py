@@ -21,9 +21,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-from recommender.datasets.contract import hint_at_name
 from recommender.datasets.tables import CONTRACT
-from recommender.errors import SourceError
+from recommender.errors import SourceError, suggestion
 
 
 class _Section(BaseModel):
@@ -96,13 +95,13 @@ def read_mapping(path: Path) -> Mapping:
         raise SourceError(f"{path}: cannot be read as TOML ({error})") from None
     for table, files in mapping.tables.items():
         if table not in CONTRACT:
-            raise SourceError(f"{path}: tables.{table}: no such table{hint_at_name(table, list(CONTRACT))}")
+            raise SourceError(f"{path}: tables.{table}: no such table; {suggestion(table, CONTRACT)}")
         for file in files:
             for group in ("columns", "constants", "formats", "values"):
                 for column in getattr(file, group):
                     if column not in CONTRACT[table].columns:
-                        hint = hint_at_name(column, list(CONTRACT[table].columns))
-                        raise SourceError(f"{path}: tables.{table}.{group}.{column}: no such column{hint}")
+                        hint = suggestion(column, CONTRACT[table].columns)
+                        raise SourceError(f"{path}: tables.{table}.{group}.{column}: no such column; {hint}")
     return mapping
 
 

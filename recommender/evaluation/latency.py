@@ -2,7 +2,8 @@
 
 It is CPU time, not the clock's. The load of other programs on a shared machine says nothing about the ranker, and a
 verdict must not depend on it.
-One thread, as in a worker: threads that wait for each other spin, and on a busy machine their spinning is most of the CPU time.
+One thread, as in a worker: threads that wait for each other spin, and on a busy machine their spinning is most of the
+CPU time.
 """
 
 import sys

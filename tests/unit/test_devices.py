@@ -103,8 +103,8 @@ def test_without_a_compiler_compiled_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("CC", "my-cc")
-    with pytest.raises(SettingsError, match=r"x needs a C compiler, and my-cc is not here\. .* name one in CC"):
+    with pytest.raises(SettingsError, match=r"^x .*\bC\b.*my-cc.*\bCC\b"):
         require_compiler("x", "cuda")
     config = SASRecConfig(torch_compile=True)
-    with pytest.raises(SettingsError, match="torch_compile=true needs a C\\+\\+ compiler, and g\\+\\+ is not here"):
+    with pytest.raises(SettingsError, match=r"^torch_compile=true .*C\+\+.*g\+\+.*CXX"):
         SASRec.fit(walks(), held_out_U=None, config=config, context=FitContext())
