@@ -1,4 +1,4 @@
-# Everything a person does here, by one word. Needs Python 3.11 and make; no system Java, no containers (`make images` alone wants an engine).
+# The commands of this repository. They need Python 3.11 and make, but no system Java and no containers (only `make images` needs an engine).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -23,9 +23,9 @@ ENGINE ?= $(shell command -v docker || command -v podman)
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
-	@echo "  PIP_ARGS=…  more words for pip (the CPU build of torch: see README)   ·   RUN_ARGS=…  words for 'recommender run'"
+	@echo "  PIP_ARGS=…  more arguments for pip (for the CPU build of torch see README)   ·   RUN_ARGS=…  arguments for 'recommender run'"
 
-install: $(INSTALLED) ## create .venv with everything pinned (constraints.txt); instant when nothing changed
+install: $(INSTALLED) ## create .venv with the pinned packages of constraints.txt; does nothing if it is up to date
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
@@ -36,28 +36,28 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  -e '.[serving,pipeline,text,data,cli,dev]'
 	@touch $@
 
-run: $(INSTALLED) ## the whole way once: data, training, verdict, a live endpoint asked for three shoppers; then all stops
+run: $(INSTALLED) ## run the full pipeline once: data, training, verdict, answers of the real endpoint for three shoppers
 	$(BIN)/recommender run $(RUN_ARGS)
 
-serve: $(INSTALLED) ## start the endpoint (gateway on 127.0.0.1:8000) and stay; Ctrl-C or `make stop` ends it
+serve: $(INSTALLED) ## start the endpoint (gateway on 127.0.0.1:8000); Ctrl-C or `make stop` stops it
 	$(BIN)/recommender serve
 
-stop: $(INSTALLED) ## stop what `make serve` started
+stop: $(INSTALLED) ## stop the endpoint that `make serve` started
 	$(BIN)/recommender stop
 
-status: $(INSTALLED) ## what serves, since when, from which data and configuration
+status: $(INSTALLED) ## show which versions serve, since when, from which data and configuration
 	$(BIN)/recommender status
 
-compile: $(INSTALLED) ## write the pipeline for a cluster into dist/
+compile: $(INSTALLED) ## write the pipeline for a cluster to dist/
 	$(BIN)/recommender compile
 
-test: $(INSTALLED) ## all tests, on two processes of one thread each; starts the servers that they need
+test: $(INSTALLED) ## run all tests in two processes of one thread each; starts the servers that they need
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_ARGS)
 
-test-gpu: $(INSTALLED) ## the tests that need a GPU; where there is none they are skipped as one, which says so
+test-gpu: $(INSTALLED) ## run the tests that need a GPU; without one they are one skip with that reason
 	$(BIN)/python -m pytest -rs tests/gpu || [ $$? -eq 5 ]
 
-check: lint types imports dead-code docs manifests ## format, lint, types, import contracts, dead code, documentation, manifests
+check: lint types imports dead-code docs manifests ## check format, lint, types, import contracts, dead code, documentation and manifests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -85,7 +85,7 @@ $(TOOLS)/.installed: k8s/tools.txt
 manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)
 	$(if $(SHARED),CRDS="$(SHARED)/crds") $(BIN)/python -m pytest tests/manifests
 
-bench-serving: $(INSTALLED) ## latency of the whole way of a request against a no-op TorchServe handler
+bench-serving: $(INSTALLED) ## latency of a request through gateway and TorchServe, against a no-op TorchServe handler
 	$(BIN)/python -m benchmarks.serving
 
 bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
@@ -94,19 +94,19 @@ bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHA
 bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task; BENCH_ARGS="--rankers a,b" for some of them
 	$(BIN)/python -m benchmarks.campaigns $(BENCH_ARGS)
 
-bench-training: $(INSTALLED) ## full-softmax targets per CPU-second beside the reference, RePlay, RecTools and RecBole: SHARED=… with data/ml-1m
+bench-training: $(INSTALLED) ## training speed: full-softmax targets per CPU-second, against a reference, RePlay, RecTools and RecBole: SHARED=… with data/ml-1m
 	$(BIN)/python -m benchmarks.training $(if $(SHARED),"$(SHARED)/data")
 
-bench-policy: $(INSTALLED) ## the policy head where the true value is known, and how often its estimates' intervals hold the truth
+bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them
 	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)
 
-bench-ablation: $(INSTALLED) ## what each part of the flagship is worth: SHARED=… with data/; BENCH_ARGS=--members for parts of its transformers
+bench-ablation: $(INSTALLED) ## ablation of the flagship: what each part adds; SHARED=… with data/; BENCH_ARGS=--members for parts of its transformers
 	$(BIN)/python -m benchmarks.ablation $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
 bench-compression: $(INSTALLED) ## size, latency and quality of the flagship, its student, int8 and exported programs: SHARED=… with data/
 	$(BIN)/python -m benchmarks.compression $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
-bench-gpu: $(INSTALLED) ## tokens a second and MFU of training on a GPU beside attention and a product alone; BENCH_ARGS="--lengths 256,4096"
+bench-gpu: $(INSTALLED) ## tokens a second and MFU of training on a GPU, beside attention alone and one matrix product; BENCH_ARGS="--lengths 256,4096"
 	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
 prove-unchanged: $(INSTALLED) ## run two commits on the same inputs; compare weights, answers, figures: BEFORE=15228d7 AFTER=HEAD; BENCH_ARGS="--cache DIR --parts weights"
@@ -119,10 +119,10 @@ images: ## build the images: make images REGISTRY=registry.example.com (needs do
 	@"$(PYTHON)" -m components.images "$(REGISTRY)" | while read -r image dockerfile target; do \
 	  echo "building $$image"; "$(ENGINE)" build -t "$$image" -f "$$dockerfile" $${target:+--target "$$target"} . ; done
 
-clean: ## stop what runs and delete all that runs made (var/, dist/, caches); .venv stays
+clean: ## stop the endpoint and delete what runs made (var/, dist/, caches); keeps .venv
 	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop
 	rm -rf var dist logs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 
-distclean: clean ## `clean`, and .venv too
+distclean: clean ## `clean`, and delete .venv too
 	rm -rf $(VENV) $(TOOLS)

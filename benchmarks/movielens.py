@@ -1,4 +1,7 @@
-"""MovieLens' titles and genres as an `--attributes` file: its films are numbered anew in the sequences, so the two are joined first."""
+"""MovieLens' titles and genres as a file of attributes.
+
+The sequences number the films anew, so both are joined by MovieLens' own numbers.
+"""
 
 from pathlib import Path
 
@@ -8,12 +11,14 @@ from recommender.errors import SourceError
 
 
 def movielens_attributes(folder: Path, output: Path) -> Path:
-    """Write `output` (Parquet: item, attributes (genres with | between them), text (title)) from `folder`; returns `output`.
+    """Write `output` (Parquet: item; attributes, the genres with | between; text, the title), and return it.
 
-    `folder` holds sequences.parquet (item, movieID) and movies.parquet (movieID, title, genres).
+    Args:
+        folder: Has sequences.parquet (item, movieID) and movies.parquet (movieID, title, genres).
+        output: The file to write.
 
     Raises:
-        SourceError: a file is missing or lacks a column; names both.
+        SourceError: A file is missing or lacks a column; names both.
     """
     sequences = _read(folder / "sequences.parquet", ["item", "movieID"])
     movies = _read(folder / "movies.parquet", ["movieID", "title", "genres"])

@@ -1,4 +1,4 @@
-"""Row `ours` of the training benchmark: the very loop, batches and loss that SASRec is trained with, timed over some of its steps.
+"""Row `ours` of the training benchmark: the loop, batches and loss that `sasrec` is trained with.
 
 Shapes: T events · S windows.
 """
@@ -15,17 +15,22 @@ from benchmarks.training_data import Request, as_sequences, read_events
 from recommender.engine.context import FitContext
 from recommender.engine.loop import Divisible, Part, Schedule, Sum, reproducible, run_phase
 from recommender.models.next_item.causal import CausalEncoder, items_of
+from recommender.models.next_item.epochs import BETAS, CLIP, WARM_UP
 from recommender.models.next_item.network import Size
 from recommender.models.next_item.packing import last_windows, pack
 from recommender.models.next_item.sasrec import SASRecConfig
 from recommender.sequences import Sequences
 
 EPOCHS = 2
-"""Enough batches for what is asked."""
+"""Two epochs of the measured users have 323,766 targets, more than any row asks for (`training_rows.ROWS`)."""
+
+
+BATCHES_COMPARED = 8
+"""So many batches are compared with the plain formula, which takes each user alone and is slow. Chosen by hand."""
 
 
 def config_of(shape: Shape, *, tokens: int, precision: str) -> SASRecConfig:
-    """The hyperparameters of SASRec for the benchmark's shape; `tokens`: targets of a batch."""
+    """The hyperparameters of `sasrec` in the benchmark's shape; `tokens` is the number of targets of a batch."""
     given = {
         "width": shape.dimension,
         "blocks": shape.blocks,
@@ -48,7 +53,7 @@ def encoder_of(
 
 
 def measure(request: Request) -> dict[str, Any]:
-    """Targets and CPU seconds of the steps after the warm-up; the share of drawing the epoch's windows is in them."""
+    """Targets and CPU-seconds of the steps after the warm-up, including their share of drawing the epoch's windows."""
     sequences = as_sequences(read_events(request.events), request.shape.num_items)
     context = FitContext(seed=request.seed)
     with reproducible(context):
@@ -72,9 +77,9 @@ def measure(request: Request) -> dict[str, Any]:
         steps=len(num_S),
         rate=request.shape.learning_rate,
         weight_decay=0.0,
-        warm_up=100,
-        clip=5.0,
-        betas=(0.9, 0.98),
+        warm_up=WARM_UP,
+        clip=CLIP,
+        betas=BETAS,
         end=request.warm_up + steps,
     )
     with reproducible(context):
@@ -107,16 +112,17 @@ def loss_difference(
     users: int = 16,
     scale: float = 8.0,
 ) -> float:
-    """Largest |our training loss - the plain formula| over batches of `users` users: the same weights, dropout off.
+    """Largest |our training loss - the plain formula| over batches of users, with the same weights, dropout off.
 
-    Fresh weights say little (every loss is near log V), so items and states are spread by `scale` as training spreads them.
+    With fresh weights every loss is near log V and a wrong one would hardly show. So the items, and with them the
+    states, are spread by `scale`, chosen by hand, as training spreads them.
     """
     torch.manual_seed(0)
     encoder = encoder_of(shape, sequences, precision=precision).eval()
     encoder.items.weight.mul_(scale)
     table_VD, differences = encoder.table(), []
     usable = np.flatnonzero(sequences.lengths_U > 1)
-    for first in range(0, min(len(usable), 8 * users), users):
+    for first in range(0, min(len(usable), BATCHES_COMPARED * users), users):
         some = sequences.take(usable[first : first + users])
         ours = encoder.loss(some, np.stack(last_windows(some, shape.length + 1), axis=1), np.random.default_rng(0))
         differences.append(abs(float(ours.loss) / ours.weight - plain_loss(encoder, some, table_VD)))

@@ -1,7 +1,7 @@
-"""A peer's ranker on our files, by our protocol: it trains in its own environment and answers with scores; the ranks are made here.
+"""Another library's ranker on our data, judged by our protocol.
 
-`replay`: RePlay's SasRec with its full cross-entropy, dials as in `DIALS`: those of our own SASRec where both have them, stopped by the
-same validation items.
+The peer trains in its own environment and returns scores; the ranks are computed here. `replay` is RePlay's SasRec with
+its full cross-entropy, stopped by the same validation items as ours.
 """
 
 import json
@@ -22,7 +22,7 @@ from recommender.sequences.ranks import USERS_A_BATCH, full_ranks
 CACHE = Path("var/peers")
 SCRIPT = Path(__file__).parent / "peers" / "replay_quality.py"
 PEERS = ("replay",)
-DIALS: dict[str, Any] = {
+HYPERPARAMETERS: dict[str, Any] = {
     "width": 64,
     "blocks": 2,
     "heads": 2,
@@ -35,19 +35,27 @@ DIALS: dict[str, Any] = {
     "judged_users": 4000,
     "patience": 5,
 }
+"""Those of our own `sasrec`, except that `epochs` is only an upper bound: validation stops the training before."""
 
 
 def run_peer(sequences: Sequences, peer: str, *, seed: int, config: dict[str, Any]) -> tuple[Ranks, dict[str, Any]]:
-    """The ranks of the test items, and facts: dials, CPU seconds of the peer's process, the validation curve.
+    """The ranks of the test items, and facts: hyperparameters, CPU-seconds of the peer's process, validation curve.
+
+    Args:
+        sequences: The events; validation items stop the peer, test items judge it.
+        peer: One of `PEERS`.
+        seed: Seed of the peer.
+        config: Hyperparameters that differ from `HYPERPARAMETERS`.
 
     Raises:
-        SettingsError: a dial is none of the peer's.
-        RecommenderError: the environment cannot be made, or the peer failed; the message is its last line.
+        SettingsError: A hyperparameter is unknown.
+        RecommenderError: The environment cannot be made, or the peer failed; the message is its last line.
     """
-    unknown = sorted(set(config) - set(DIALS))
+    unknown = sorted(set(config) - set(HYPERPARAMETERS))
     if unknown:
-        raise SettingsError(f"{peer} has no dial {', '.join(map(repr, unknown))}; it has {', '.join(DIALS)}")
-    split, dials = LeaveOneOut.of(sequences), {**DIALS, **config}
+        names = ", ".join(map(repr, unknown))
+        raise SettingsError(f"unknown hyperparameter {names} for {peer}; known ones: {', '.join(HYPERPARAMETERS)}")
+    split, chosen = LeaveOneOut.of(sequences), {**HYPERPARAMETERS, **config}
     python, before = python_of(peer, CACHE.resolve()), _children_seconds()
     with tempfile.TemporaryDirectory() as folder:
         files = {name: str(Path(folder) / name) for name in ("train", "asked", "validation.npy", "scores.npy")}
@@ -56,11 +64,11 @@ def run_peer(sequences: Sequences, peer: str, *, seed: int, config: dict[str, An
         _write(split.train_and_validation, asked, files["asked"])
         np.save(files["validation.npy"], split.validation_U)
         given = {name.removesuffix(".npy"): path for name, path in files.items()}
-        request = {**given, "items": sequences.items.num, "seed": seed, "dials": dials}
+        request = {**given, "items": sequences.items.num, "seed": seed, "hyperparameters": chosen}
         facts = answer_of([str(python), "-P", str(SCRIPT.resolve()), json.dumps(request)], Path(folder))
         ranks = _ranks(np.load(files["scores.npy"], mmap_mode="r"), split, asked)
     seconds = round(_children_seconds() - before, 2)
-    return Ranks(asked, ranks), {**facts, "dials": dials, "fit_cpu_seconds": seconds}
+    return Ranks(asked, ranks), {**facts, "dials": chosen, "fit_cpu_seconds": seconds}
 
 
 def _ranks(scores_UV: NDArray[np.float32], split: LeaveOneOut, asked: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -74,7 +82,7 @@ def _ranks(scores_UV: NDArray[np.float32], split: LeaveOneOut, asked: NDArray[np
 
 
 def _write(sequences: Sequences, users: NDArray[np.int64], path: str) -> None:
-    """CSV of user, item, pos, users in ascending order."""
+    """Write a CSV of user, item, pos; `users` are in ascending order."""
     some = sequences.take(users)
     rows_T = some.rows_T()
     pos_T = np.arange(len(rows_T)) - some.offsets[rows_T]

@@ -1,7 +1,8 @@
-"""`make bench-policy`: the policy head in worlds whose truth is known, and how often its estimates' intervals hold the truth.
+"""`make bench-policy`: the policy head in worlds whose truth is known, and the coverage of its estimates' intervals.
 
-Each world is drawn from several seeds. On each, a policy and a supervised ranker of the same capacity learn from the same log, and
-their true values are computed, not estimated. Then one policy is judged on many fresh logs of one world.
+Each world is drawn from several seeds. On each, a policy and a supervised ranker of the same capacity learn from the
+same log, and their true values are computed, not estimated. Then one policy is judged on many fresh logs of one world,
+which shows how often the 95 % interval of each estimator holds the true value.
 
 Shapes: N decisions · A actions · S seeds.
 """
@@ -16,26 +17,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measured_on import measured_on
 from recommender.datasets.synthetic.policy import BanditWorld, LoggedDecisions
 from recommender.engine.context import FitContext
-from recommender.engine.machine import machine
 from recommender.policies.head import PolicyHead, top_of
 from recommender.policies.off_policy import PolicyValue, doubly_robust, ips, snips
 from recommender.policies.reward_model import RewardModel
 from recommender.storage.manifest import write_text
 
 SEEDS = (11, 12, 13, 14, 15, 16)
+"""Others than the tests of the policy head use. Six are few, but enough for a t interval. Chosen by hand."""
 LOGGED, JUDGED, CONTEXTS = 20_000, 2_000, 20_000
+"""Decisions to learn from and to judge by, and contexts over which true values are averaged. Chosen by hand."""
+COVERAGE_CONTEXTS = 400_000
+"""More contexts for the truth of the coverage: its error must be small beside an interval's width."""
 REPLICATIONS = 300
+"""Fresh logs: a coverage of 95 % is then known to 2.5 points."""
 K = 3
+"""Length of the lists."""
 WORLDS = {"curved": 1.5, "linear": 0.0}
-"""How far log-odds bend beyond what the models can say; `linear` is the world in which the supervised model is right."""
+"""How far log-odds bend beyond what the models can express. In `linear` the supervised model is right."""
 POLICIES = ("logging", "supervised", "supervised x value", "policy", "policy, best only", "possible")
 LISTS = ("supervised x value", "policy", "policy, corrected", "possible")
 
 
 def learned(world: BanditWorld, decisions: LoggedDecisions, seed: int, **hyperparameters: Any) -> PolicyHead:
-    """The policy head on one log."""
+    """The policy head, trained on one log with these hyperparameters."""
     return PolicyHead.fit(
         decisions.contexts_NX,
         decisions.actions_N,
@@ -48,7 +55,7 @@ def learned(world: BanditWorld, decisions: LoggedDecisions, seed: int, **hyperpa
 
 
 def supervised(world: BanditWorld, decisions: LoggedDecisions, seed: int) -> RewardModel:
-    """The model of take-up on the same log, of the same capacity."""
+    """A supervised model of the reward, of the same capacity, trained on the same log."""
     return RewardModel.fit(
         decisions.contexts_NX,
         decisions.actions_N,
@@ -60,12 +67,12 @@ def supervised(world: BanditWorld, decisions: LoggedDecisions, seed: int) -> Rew
 
 
 def best_only(scores_NA: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """The policy that always shows the highest score, [N, A]."""
+    """Probabilities [N, A] of the policy that always shows the action with the highest score."""
     return np.eye(scores_NA.shape[1])[top_of(scores_NA, 1)[:, 0]]
 
 
 def true_values(world: BanditWorld, seed: int) -> tuple[dict[str, float], dict[str, float]]:
-    """True values of `POLICIES`, and of `LISTS` of K actions, learned from the same log."""
+    """True values of `POLICIES`, and of `LISTS` of K actions, all learned from the same log."""
     decisions, (contexts_NX, _) = world.log(LOGGED, seed=seed), world.contexts(CONTEXTS, seed=seed + 1_000)
     policy, corrected = learned(world, decisions, seed), learned(world, decisions, seed, top_k=K)
     taken_NA = supervised(world, decisions, seed).take_up(contexts_NX)
@@ -93,7 +100,7 @@ def true_values(world: BanditWorld, seed: int) -> tuple[dict[str, float], dict[s
 def estimates(
     decisions: LoggedDecisions, probabilities_NA: NDArray[np.float64], predicted_NA: NDArray[np.float64]
 ) -> dict[str, PolicyValue]:
-    """A policy judged on one log in three ways, clustered by user."""
+    """A policy's value by three estimators on one log, clustered by user."""
     target_N = probabilities_NA[np.arange(len(decisions.actions_N)), decisions.actions_N]
     rewards_N, propensities_N, users_N = decisions.rewards_N, decisions.propensities_N, decisions.users_N
     return {
@@ -106,10 +113,10 @@ def estimates(
 
 
 def coverage(world: BanditWorld, *, replications: int, seed: int = 1) -> dict[str, dict[str, float]]:
-    """How often each estimate's 95 % interval holds the true value of a learned policy, over fresh logs of JUDGED decisions."""
+    """How often each estimator's 95 % interval holds a learned policy's true value, over logs of JUDGED decisions."""
     decisions = world.log(LOGGED, seed=seed)
     policy, model = learned(world, decisions, seed), supervised(world, decisions, seed)
-    contexts_NX, _ = world.contexts(400_000, seed=seed + 1_000)
+    contexts_NX, _ = world.contexts(COVERAGE_CONTEXTS, seed=seed + 1_000)
     truth = world.value(policy.probabilities(contexts_NX), contexts_NX)
     found: dict[str, list[PolicyValue]] = {}
     for replication in range(replications):
@@ -134,7 +141,7 @@ def coverage(world: BanditWorld, *, replications: int, seed: int = 1) -> dict[st
 
 
 def difference(ours_S: Sequence[float], theirs_S: Sequence[float]) -> dict[str, float]:
-    """Mean of the paired differences over seeds with its 95 % t interval."""
+    """Mean of the paired differences over seeds, with its 95 % t interval."""
     from scipy.stats import t
 
     gain_S = np.array(ours_S) - np.array(theirs_S)
@@ -143,8 +150,8 @@ def difference(ours_S: Sequence[float], theirs_S: Sequence[float]) -> dict[str, 
 
 
 def bench(*, seeds: Sequence[int], replications: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """All figures; `say` hears of each step."""
-    content: dict[str, Any] = {**machine(), "logged": LOGGED, "seeds": list(seeds), "worlds": {}}
+    """All figures. `say` is called with a line for each step."""
+    content: dict[str, Any] = {**measured_on(), "logged": LOGGED, "seeds": list(seeds), "worlds": {}}
     for name, curved in WORLDS.items():
         alone: dict[str, list[float]] = {policy: [] for policy in POLICIES}
         listed: dict[str, list[float]] = {policy: [] for policy in LISTS}
@@ -169,7 +176,7 @@ def bench(*, seeds: Sequence[int], replications: int, say: Callable[[str], None]
 
 
 def tables(content: dict[str, Any]) -> list[Any]:
-    """The figures for people."""
+    """The figures as tables to print."""
     from rich.table import Table
 
     made = []
@@ -200,11 +207,12 @@ def tables(content: dict[str, Any]) -> list[Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write the report."""
     from recommender.report.terminal import wide
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.policy", description=__doc__.split("\n")[0])
-    parser.add_argument("--replications", type=int, default=REPLICATIONS)
-    parser.add_argument("--output", type=Path, default=Path("reports/bench/policy.json"))
+    parser = argparse.ArgumentParser(prog="make bench-policy", description=__doc__.split("\n")[0])
+    parser.add_argument("--replications", type=int, default=REPLICATIONS, help="fresh logs for the coverage")
+    parser.add_argument("--output", type=Path, default=Path("reports/bench/policy.json"), help="the report (JSON)")
     chosen = parser.parse_args(arguments)
     console = wide()
 
@@ -215,9 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_text(chosen.output, json.dumps(content, indent=1))
     for table in tables(content):
         console.print(table)
-    say(
-        f"{content['hardware']}, {content['date']}, commit {content['commit'] or 'unknown'}; all figures: {chosen.output}"
-    )
+    where = f"{content['hardware']}, {content['date']}, commit {content['commit'] or 'unknown'}"
+    say(f"{where}; all figures: {chosen.output}")
     return 0
 
 

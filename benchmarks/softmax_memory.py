@@ -1,12 +1,14 @@
-"""Peak memory of the full-softmax loss, forward and backward, above weights and inputs, each way in a process of its own.
+"""Peak memory of the full-softmax loss, forward and backward, above weights and inputs; each method in its own process.
 
-What is measured: the process allocates and touches the item table [V, D], the states [M, D] and the targets, runs the way once on a
-few targets and items (so that libraries, threads and their pools are there), and resets the kernel's peak (`5` into
-/proc/self/clear_refs). The peak (VmHWM) after one forward and backward minus the resident memory (VmRSS) before it is the answer;
-where the peak cannot be reset it is the life's peak that is read, which can only say more. What any way must hold is the
-gradients of both, (V + M) x D floats: the ratio is to these.
+The process allocates and touches the item table [V, D], the states [M, D] and the targets, and runs the method once on
+a few targets and items, so that libraries, threads and their pools exist. It then resets the kernel's peak (`5` into
+/proc/self/clear_refs). The result is the peak (VmHWM) after one forward and backward pass minus the resident memory
+(VmRSS) before it. Where the peak cannot be reset, the process' whole life counts, which can only be more. Any method
+must hold the gradients of table and states, (V + M) x D floats, so the result is compared with these.
 
-`python -m benchmarks.softmax_memory WAY TARGETS ITEMS` prints one line of JSON (Linux).
+`python -m benchmarks.softmax_memory METHOD TARGETS ITEMS` prints one line of JSON (Linux).
+
+Shapes: V items · M targets · D width.
 """
 
 import json
@@ -25,39 +27,48 @@ from recommender.engine.softmax import linear_cross_entropy
 from recommender.errors import RecommenderError
 
 DIMENSION, TARGETS, ITEMS = 64, 4096, 1_000_000
+"""A large catalogue with an ordinary width and batch."""
 PLAIN_TARGETS = 256
-"""As many as PyTorch's own way is given: three tensors of targets x items, 1 GB each."""
+"""PyTorch's own loss gets fewer: it holds three tensors of targets x items, 1 GB each with so many."""
+WARM_UP_TARGETS, WARM_UP_ITEMS = 64, 4096
+"""Enough to load libraries and start threads, in a few MiB."""
+TABLE_STD = 0.1
+"""Standard deviation of the item table. The memory does not depend on it; it keeps the loss finite."""
 GOAL = 1.1
+"""At most a tenth above the gradients. The goal of the task that the loss was written for."""
 
 
 def ours(states_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
+    """Our chunked loss in float32."""
     return linear_cross_entropy(states_MD, weight_VD, targets_M)
 
 
 def ours_bf16(states_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
+    """Our chunked loss with products in bfloat16."""
     return linear_cross_entropy(states_MD, weight_VD, targets_M, half=True)
 
 
 def plain(states_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
+    """PyTorch's cross-entropy of all logits."""
     return functional.cross_entropy(functional.linear(states_MD, weight_VD), targets_M, reduction="sum")
 
 
-WAYS = {"ours": ours, "ours_bf16": ours_bf16, "plain": plain}
+METHODS = {"ours": ours, "ours_bf16": ours_bf16, "plain": plain}
 
 
-def measure(way: str, targets: int, items: int) -> dict[str, Any]:
-    """In this process: MiB above weights and inputs, MiB of the gradients, their ratio, CPU seconds."""
+def measure(method: str, targets: int, items: int) -> dict[str, Any]:
+    """Measure in this process: MiB above weights and inputs, MiB of the gradients, their ratio, CPU-seconds."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    _step(way, *_inputs(64, 4096))
+    _step(method, *_inputs(WARM_UP_TARGETS, WARM_UP_ITEMS))
     states_MD, weight_VD, targets_M = _inputs(targets, items)
     reset = _reset_peak()
     before, began = _status("VmRSS"), process_time()
-    loss = _step(way, states_MD, weight_VD, targets_M)
+    loss = _step(method, states_MD, weight_VD, targets_M)
     seconds, above = process_time() - began, _status("VmHWM") - before
     gradients = sum(one.numel() * one.element_size() for one in (states_MD, weight_VD))
     return {
-        "way": way,
+        "way": method,
         "targets": targets,
         "items": items,
         "dimension": DIMENSION,
@@ -70,25 +81,25 @@ def measure(way: str, targets: int, items: int) -> dict[str, Any]:
     }
 
 
-def in_fresh_process(way: str, targets: int, items: int) -> dict[str, Any]:
+def in_fresh_process(method: str, targets: int, items: int) -> dict[str, Any]:
     """`measure` in a new process with one thread.
 
     Raises:
-        RecommenderError: it failed; the message is its last line.
+        RecommenderError: It failed; the message has the last line of its error output.
     """
-    command = [sys.executable, "-m", "benchmarks.softmax_memory", way, str(targets), str(items)]
+    command = [sys.executable, "-m", "benchmarks.softmax_memory", method, str(targets), str(items)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if answer.returncode:
-        said = answer.stderr.strip().splitlines() or [f"ended with {answer.returncode}; memory did not suffice?"]
-        raise RecommenderError(f"{way}, {targets} targets, {items} items: {said[-1]}")
+        lines = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}; is there enough memory?"]
+        raise RecommenderError(f"{method}, {targets} targets, {items} items: {lines[-1]}")
     row: dict[str, Any] = json.loads(answer.stdout)
     return row
 
 
 def table(*, targets: int = TARGETS, items: int = ITEMS, plain_targets: int = PLAIN_TARGETS) -> dict[str, Any]:
-    """Our way at the goal's size, and PyTorch's at a size that it can hold with what it would be at the goal's."""
-    own, half = (in_fresh_process(way, targets, items) for way in ("ours", "ours_bf16"))
+    """Our methods at the goal's size, and PyTorch's at a size that it can hold, scaled to the goal's."""
+    own, half = (in_fresh_process(method, targets, items) for method in ("ours", "ours_bf16"))
     theirs = in_fresh_process("plain", plain_targets, items)
     beyond = (theirs["peak_mib"] - theirs["gradients_mib"]) * targets / plain_targets
     theirs["scaled_peak_mib"] = own["gradients_mib"] + max(beyond, 0.0)
@@ -99,12 +110,12 @@ def table(*, targets: int = TARGETS, items: int = ITEMS, plain_targets: int = PL
 
 def _inputs(targets: int, items: int) -> tuple[Tensor, Tensor, Tensor]:
     states_MD = torch.randn(targets, DIMENSION, requires_grad=True)
-    weight_VD = torch.empty(items, DIMENSION).normal_(std=0.1).requires_grad_()
+    weight_VD = torch.empty(items, DIMENSION).normal_(std=TABLE_STD).requires_grad_()
     return states_MD, weight_VD, torch.randint(items, (targets,))
 
 
-def _step(way: str, states_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> float:
-    loss = WAYS[way](states_MD, weight_VD, targets_M)
+def _step(method: str, states_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> float:
+    loss = METHODS[method](states_MD, weight_VD, targets_M)
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 
@@ -114,7 +125,7 @@ def _status(key: str) -> int:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
-    raise RecommenderError(f"/proc/self/status has no {key}; peak memory is read on Linux only")
+    raise RecommenderError(f"/proc/self/status has no {key}; peak memory can be read on Linux only")
 
 
 def _reset_peak() -> bool:

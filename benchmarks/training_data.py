@@ -1,4 +1,4 @@
-"""What every row of the training benchmark trains on: the same users of MovieLens-1M, the same targets, one small request a row.
+"""What every row of the training benchmark trains on: the same users of MovieLens-1M and the same targets.
 
 Shapes: U users · T events.
 """
@@ -19,40 +19,42 @@ from recommender.sequences import Items, LeaveOneOut, Sequences
 
 SETS = {"ml-1m": "ml-1m/sequences.parquet"}
 EVERY = 4
-"""One user of this many, the users ordered by how many events they have: the lengths are those of the whole set."""
+"""One user of so many, by number of events: the lengths are those of the whole set, and a row takes minutes."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One timing of one row, as JSON the argument of the process that does it."""
+    """One timing of one row. As JSON it is the argument of the process that does it."""
 
     row: str
     events: str
-    """A CSV of `user`, `item` (1 … V) and `pos`: what is trained on, nothing held out of it."""
+    """A CSV of `user`, `item` (1 … V) and `pos`; all of it is trained on."""
     shape: Shape
     batch_size: int
     precision: str = "fp32"
     option: str = ""
-    """A way of the row of its own, e.g. length buckets."""
+    """A variant of the row itself, such as "buckets"."""
     targets: int = 60_000
-    """The clock stops after the first step that reaches so many, or when the epoch ends."""
+    """The clock stops after the step that reaches so many targets, or when the epoch ends."""
     warm_up: int = 2
     """Steps before the clock starts."""
     seed: int = 0
 
     def json(self) -> dict[str, Any]:
+        """The request as JSON values."""
         return asdict(self)
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "Request":
+        """The request that `json` came from."""
         return cls(**{**fields, "shape": Shape(**fields["shape"])})
 
 
 def measured_users(folder: Path, *, every: int = EVERY) -> Sequences:
-    """Training events (test and validation item left out) of one user in `every`.
+    """Training events of one user in `every`, without the test and the validation item.
 
     Raises:
-        SourceError: `folder` lacks the set.
+        SourceError: `folder` has no MovieLens-1M.
     """
     train = LeaveOneOut.of(read_interactions(folder / SETS["ml-1m"])).train
     by_length = np.argsort(train.lengths_U, kind="stable")
@@ -60,12 +62,12 @@ def measured_users(folder: Path, *, every: int = EVERY) -> Sequences:
 
 
 def num_targets(sequences: Sequences, *, length: int) -> int:
-    """Targets of one epoch: each user's last `length`, the first event of a user being none."""
+    """Targets of one epoch: each user's last `length` events, except that the first event of a user is never one."""
     return int(np.minimum(np.maximum(sequences.lengths_U - 1, 0), length).sum())
 
 
 def write_events(sequences: Sequences, path: Path, *, length: int) -> None:
-    """Each user's last `length` + 1 events as the CSV of a `Request`: `length` targets and the history of each."""
+    """Write each user's last `length` + 1 events, `length` targets and their histories, as the CSV of a `Request`."""
     items_UL, num_U = sequences.last_LU(length + 1)
     users, places = np.nonzero(items_UL)
     frame = pd.DataFrame({"user": users, "item": items_UL[users, places].astype(np.int64), "pos": places})
@@ -73,7 +75,7 @@ def write_events(sequences: Sequences, path: Path, *, length: int) -> None:
 
 
 def read_events(path: str) -> list[NDArray[np.int64]]:
-    """Each user's items, oldest first."""
+    """Each user's items, oldest first, from the CSV of a `Request`."""
     frame = pd.read_csv(path).sort_values(["user", "pos"], kind="stable")
     items_T = frame["item"].to_numpy(dtype=np.int64)
     return np.split(items_T, np.flatnonzero(np.diff(frame["user"].to_numpy())) + 1)
@@ -87,7 +89,10 @@ def as_sequences(events: list[NDArray[np.int64]], num_items: int) -> Sequences:
 
 
 def timed(steps: Iterator[int], *, warm_up: int, targets: int) -> dict[str, Any]:
-    """Run steps that say how many targets they trained; CPU seconds of this process (all threads) after `warm_up` of them."""
+    """Time steps that yield how many targets they trained: targets, CPU-seconds and steps after the warm-up.
+
+    CPU-seconds are those of this process, all threads included.
+    """
     for _ in range(warm_up):
         next(steps)
     done, count, began = 0, 0, process_time()

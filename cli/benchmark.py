@@ -1,88 +1,129 @@
-"""`benchmark sequences`: any next-item ranker on any set of sequences."""
+"""`benchmark sequences`: any next-item ranker on any file of events."""
 
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any
 
-from cli.bars import fit_bars
-from recommender.engine.processes import is_first
-from recommender.errors import SettingsError
-from recommender.training.next_items import TrainOn, benchmark_file, dial
+import typer
+
+from cli.next_items import (
+    Attributes,
+    CheckpointFolder,
+    Compiled,
+    Device,
+    Given,
+    Interactions,
+    RankerName,
+    Seed,
+    request_of,
+    require_program,
+)
+from cli.verbs import Verbs
+
+app = typer.Typer(
+    cls=Verbs, no_args_is_help=True, help="Measure rankers on your own data, with the protocol of docs/benchmarks.md."
+)
+WARNINGS = {
+    "targets_seen_before": "users took an item last that they had before; "
+    "next-items ask names such items with --seen only",
+    "targets_tied_in_time": "users' last two events have the same time; "
+    "`pos`, or else the file's order, says which is last",
+    "items_without_events": "items are in the attributes only; they compete as well",
+}
 
 
-def benchmark_sequences(
-    interactions: Path,
-    attributes: Path | None,
-    *,
-    ranker: str,
-    train_on: TrainOn,
-    seed: int,
-    output: Path,
-    device: str,
-    dials: list[str],
-    checkpoints: Path | None,
-    readings: Path | None,
-    cold: bool,
-    program: Path | None,
-    compiled: bool,
-    trials: int,
-    study: Path | None,
-    bundle: Path | None,
+class TrainOnChoice(StrEnum):
+    """What a benchmark's last fit learns from."""
+
+    TRAIN = "train"
+    BOTH = "train+validation"
+
+
+@app.command()
+def sequences(
+    interactions: Interactions,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The JSON file to write.")],
+    attributes: Attributes = None,
+    ranker: RankerName = "fusion",
+    train_on: Annotated[
+        TrainOnChoice, typer.Option(help="Whether the last fit may learn from the validation item.")
+    ] = TrainOnChoice.TRAIN,
+    seed: Seed = 17,
+    device: Device = "cpu",
+    given: Given = None,
+    checkpoints: CheckpointFolder = None,
+    readings: Annotated[
+        Path | None, typer.Option(help="A log that notes, one JSON object a line, that the test was read.")
+    ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Also hold 5 % of the items out of training and ask for them by content alone."),
+    ] = False,
+    program: Annotated[
+        Path | None,
+        typer.Option("--export", help="Also write the ranker (student, sasrec) as a torch.export program, FILE.pt2."),
+    ] = None,
+    compiled: Compiled = False,
+    trials: Annotated[
+        int,
+        typer.Option(min=0, help="First search the hyperparameters that --set does not name, by the validation items."),
+    ] = 0,
+    study: Annotated[
+        Path | None,
+        typer.Option(help="The search's SQLite file; a stopped search goes on. [default: beside --output]"),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Also fit on every event and write a bundle, which `next-items ask` reads.")
+    ] = None,
 ) -> None:
-    """Fit, judge, write `output`, and show the figures; of several processes the first one speaks.
+    """Judge one ranker on one file of events by leave-one-out and full ranking: NDCG@10 and recall@10."""
+    from cli.bars import fit_bars
+    from recommender.engine.processes import is_first
+    from recommender.errors import SettingsError
+    from recommender.training.next_items import Benchmark, Outputs
 
-    Raises:
-        SettingsError: an option is of no use without another one.
-    """
-    if compiled and program is None:
-        raise SettingsError("--compiled: there is no program to compile; name its file with --export")
+    require_program(compiled, program, "--export")
     if study is not None and not trials:
-        raise SettingsError(f"--study {study}: nothing is searched; say how often to try with --trials")
+        raise SettingsError(f"--study {study}: nothing is searched; say how many trials with --trials")
+    outputs = Outputs(
+        report=output,
+        readings=readings,
+        checkpoints=checkpoints,
+        study=study,
+        bundle=save,
+        program=program,
+        compiled=compiled,
+    )
     with fit_bars() as progress:
-        content = benchmark_file(
-            interactions,
-            attributes,
-            ranker=ranker,
-            train_on=train_on,
-            seed=seed,
-            output=output,
-            device=device,
-            config=dict(map(dial, dials)),
-            readings=readings,
-            checkpoints=checkpoints,
-            progress=progress,
-            with_cold=cold,
-            program=program,
-            compiled=compiled,
-            trials=trials,
-            study=study,
-            bundle_folder=bundle,
-        )
-    if not is_first():
-        return
-    (low, high), known = content["interval95"]["ndcg@10"], content["counts"]
-    few = (
+        request = request_of(interactions, attributes, ranker, given, seed, device, progress)
+        report = Benchmark(request=request, outputs=outputs, train_on=train_on.value, trials=trials, cold=cold).run()
+    if is_first():
+        _show(report, output, program)
+
+
+def _show(report: dict[str, Any], output: Path, program: Path | None) -> None:
+    (low, high), counts = report["interval95"]["ndcg@10"], report["counts"]
+    of_all = (
         ""
-        if known["users"] == known["users_judged"]
-        else f" of {known['users']:,} (the others have fewer than three events)"
+        if counts["users"] == counts["users_judged"]
+        else f" of {counts['users']:,} (the others have fewer than three events)"
     )
     print(
-        f"{ranker}, trained on {train_on}: NDCG@10 {content['ndcg@10']:.4f} [{low:.4f}, {high:.4f}], "
-        f"recall@10 {content['recall@10']:.4f}, {content['users']:,} users{few}, {known['items']:,} items; "
-        f"fitted in {content['fit_cpu_seconds']:.1f} CPU-seconds\n{output}"
+        f"{report['ranker']}, trained on {report['train_on']}: "
+        f"NDCG@10 {report['ndcg@10']:.4f} [{low:.4f}, {high:.4f}], "
+        f"recall@10 {report['recall@10']:.4f}, {report['users']:,} users{of_all}, {counts['items']:,} items; "
+        f"fitted in {report['fit_cpu_seconds']:.1f} CPU-seconds\n{output}"
     )
-    remarks = {
-        "targets_seen_before": "users took an item last that they had before; next-items names such items with --seen only",
-        "targets_tied_in_time": "users' last two events bear one time; `pos`, or else the file's order, says which is the last",
-        "items_without_events": "items are in the attributes only; they compete, too",
-    }
-    for name, remark in remarks.items():
-        if known[name]:
-            print(f"{known[name]:,} {remark}")
-    if (found := content["search"]) is not None:
-        print(f"{found['trials']} trials took {found['cpu_seconds']:.1f} CPU-seconds and chose {found['dials']}")
-    if content["cold"] is not None:
-        among = {name: content["cold"][f"among_{name}"]["ndcg@10"] for name in ("all", "cold")}
+    for name, text in WARNINGS.items():
+        if counts[name]:
+            print(f"{counts[name]:,} {text}")
+    if (search := report["search"]) is not None:
+        print(f"{search['trials']} trials took {search['cpu_seconds']:.1f} CPU-seconds and chose {search['dials']}")
+    if (cold := report["cold"]) is not None:
+        among = {name: cold[f"among_{name}"]["ndcg@10"] for name in ("all", "cold")}
         print(
-            f"cold items, {content['cold']['users']:,} users: {among['cold']:.4f} among themselves, {among['all']:.4f} among all"
+            f"cold items, {cold['users']:,} users: {among['cold']:.4f} among themselves, {among['all']:.4f} among all"
         )
     if program is not None:
-        print(f"{program}: the program's scores differ by {content['export']['largest_difference']:.1e} of the largest")
+        difference = report["export"]["largest_difference"]
+        print(f"{program}: the program's scores differ by {difference:.1e} of the largest")

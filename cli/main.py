@@ -1,11 +1,11 @@
 """The `recommender` command: its verbs and options. Each verb makes one call into a package below."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli import benchmark, next_items
 from cli.verbs import Verbs
 from recommender import logs
 from recommender.errors import SettingsError
@@ -23,9 +23,6 @@ app = typer.Typer(
     "Start with [bold]recommender run[/]: it trains on one year of a real grocer and shows what it recommends.",
 )
 
-benchmarks = typer.Typer(
-    cls=Verbs, no_args_is_help=True, help="Measure rankers on your own data, with the protocol of docs/benchmarks.md."
-)
 reports = typer.Typer(cls=Verbs, invoke_without_command=True)
 SettingsFile = Annotated[
     Path | None,
@@ -41,7 +38,8 @@ DataFile = Annotated[
 Url = Annotated[str, typer.Option("--url", help="The gateway's address. Default: the one in the settings.")]
 AsOf = Annotated[str | None, typer.Option(help='The moment that counts as "now": 2017-12-31, or 2017-12-31T18:00.')]
 FIRST, LATER, CLUSTER = "Start here", "With a trained ranker", "On a cluster"
-app.add_typer(benchmarks, name="benchmark", rich_help_panel=LATER)
+app.add_typer(next_items.app, name="next-items", rich_help_panel=LATER)
+app.add_typer(benchmark.app, name="benchmark", rich_help_panel=LATER)
 app.add_typer(reports, name="report", rich_help_panel=LATER)
 
 
@@ -254,28 +252,6 @@ def rankers(
     show_rankers(name, as_json=as_json)
 
 
-@app.command(rich_help_panel=LATER, name="next-items")
-def next_items(
-    interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
-    bundle: Annotated[Path, typer.Option(help="The folder that `benchmark sequences --save` wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
-    top: Annotated[int, typer.Option(min=1, help="How many items a user gets.")] = 10,
-    seen: Annotated[
-        bool, typer.Option("--seen", help="Name items that the user has had too: for goods that are bought again.")
-    ] = False,
-    skip_unknown: Annotated[
-        bool, typer.Option("--skip-unknown", help="Leave out events with items that the ranker was not fitted on.")
-    ] = False,
-    vectors: Annotated[
-        Path | None, typer.Option(help="A folder for the vectors of items and users, where the ranker has them.")
-    ] = None,
-) -> None:
-    """What each user of a file is likely to want next: a next-item ranker's best items that the user has not had."""
-    from cli.next_items import write_next_items
-
-    write_next_items(bundle, interactions, output, top=top, seen=seen, skip_unknown=skip_unknown, vectors=vectors)
-
-
 @app.command(rich_help_panel=CLUSTER, name="compile")
 def compile_pipeline(
     settings: ClusterSettingsFile = Path("k8s/base/recommender.toml"),
@@ -331,87 +307,4 @@ def submit(
         feature_store=feature_store,
         service_account=service_account,
         source_identity=source_identity,
-    )
-
-
-class TrainOnChoice(StrEnum):
-    """What a benchmark's last fit learns from."""
-
-    TRAIN = "train"
-    BOTH = "train+validation"
-
-
-@benchmarks.command()
-def sequences(
-    interactions: Annotated[
-        Path,
-        typer.Option(
-            help="Parquet or CSV (commas, semicolons, tabs or bars) with `user`, `item`, and `pos` or a timestamp. `pos` orders, where there are both; "
-            "the file's order, where times are equal."
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The JSON file to write.")],
-    attributes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Parquet or CSV with `item` and `attributes` (a list, or values with | between). Items that only this file "
-            "names compete, too."
-        ),
-    ] = None,
-    ranker: Annotated[str, typer.Option(help="A next-item ranker; a wrong name lists them all.")] = "fusion",
-    train_on: Annotated[
-        TrainOnChoice, typer.Option(help="May the last fit learn from the validation item?")
-    ] = TrainOnChoice.TRAIN,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 17,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dials: Annotated[
-        list[str] | None, typer.Option("--set", help="A dial of the ranker: width=128. May be repeated.")
-    ] = None,
-    checkpoints: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints and the curve; a killed run goes on from there.")
-    ] = None,
-    readings: Annotated[
-        Path | None, typer.Option(help="A log that notes, one JSON object a line, that the test was read.")
-    ] = None,
-    cold: Annotated[
-        bool,
-        typer.Option("--cold", help="Also hold 5 % of the items out of training and ask for them by content alone."),
-    ] = False,
-    program: Annotated[
-        Path | None,
-        typer.Option("--export", help="Also write the ranker (student, sasrec) as a torch.export program, FILE.pt2."),
-    ] = None,
-    compiled: Annotated[
-        bool, typer.Option("--compiled", help="The program is machine code by AOTInductor; needs a C++ compiler.")
-    ] = False,
-    trials: Annotated[
-        int, typer.Option(min=0, help="First search the dials that --set does not name, by the validation items.")
-    ] = 0,
-    study: Annotated[
-        Path | None, typer.Option(help="The search's SQLite file; a stopped one goes on. [default: beside --output]")
-    ] = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Also write the ranker as a bundle, a folder that `next-items` reads.")
-    ] = None,
-) -> None:
-    """Leave-one-out, full ranking: NDCG@10 and recall@10 of one ranker on one set of sequences."""
-    from cli.benchmark import benchmark_sequences
-
-    benchmark_sequences(
-        interactions,
-        attributes,
-        ranker=ranker,
-        train_on=train_on.value,
-        seed=seed,
-        output=output,
-        device=device,
-        dials=dials or [],
-        checkpoints=checkpoints,
-        readings=readings,
-        cold=cold,
-        program=program,
-        compiled=compiled,
-        trials=trials,
-        study=study,
-        bundle=save,
     )

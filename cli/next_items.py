@@ -1,93 +1,237 @@
-"""`next-items`: what each user of a file is likely to want next, by a next-item ranker that `benchmark sequences --save` wrote."""
+"""`next-items`: fit a next-item ranker on a file of events, ask it, and search its hyperparameters."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-from numpy.typing import NDArray
+import typer
 
-from recommender.datasets.interactions import read_histories
-from recommender.errors import ContractError, SettingsError
-from recommender.evaluation.leave_one_out import best_items
-from recommender.registry.bundle import load_items
-from recommender.storage.manifest import require_apart, require_writable, write_bytes
+from cli.verbs import Verbs
+
+if TYPE_CHECKING:
+    from recommender.allocation.next_item_answers import AnswerReport
+    from recommender.training.next_items import FitReport, FitRequest, Found
+
+Interactions = Annotated[
+    Path,
+    typer.Option(
+        help="Events: Parquet or CSV (commas, semicolons, tabs or bars) with `user`, `item`, and `pos` or a timestamp. "
+        "`pos` orders the events where there are both, and the file's order where times are equal."
+    ),
+]
+Attributes = Annotated[
+    Path | None,
+    typer.Option(
+        help="Parquet or CSV with `item` and `attributes` (a list, or values with | between), or a text. "
+        "Items that only this file names compete as well."
+    ),
+]
+RankerName = Annotated[str, typer.Option("--ranker", help="A next-item ranker; a wrong name lists them all.")]
+Given = Annotated[
+    list[str] | None, typer.Option("--set", help="A hyperparameter of the ranker, as in width=128. May be repeated.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+CheckpointFolder = Annotated[
+    Path | None, typer.Option(help="Folder for checkpoints and the training curve; a killed run resumes from there.")
+]
+Compiled = Annotated[
+    bool, typer.Option("--compiled", help="Make the program machine code by AOTInductor; needs a C++ compiler.")
+]
 
 
-def write_next_items(
-    bundle: Path,
-    interactions: Path,
-    output: Path,
-    *,
-    top: int,
-    seen: bool = False,
-    skip_unknown: bool = False,
-    vectors: Path | None = None,
+class NextItemVerbs(Verbs):
+    """Also takes the options of `next-items ask` without the verb, as before there were others, and says so."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Insert the verb `ask` where options come first, unless they ask for help."""
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            print("`recommender next-items` is now `recommender next-items ask`: use that name.", file=sys.stderr)
+            args = ["ask", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=NextItemVerbs,
+    no_args_is_help=True,
+    help="Fit a next-item ranker on a file of events, ask it for each user's next items, search its hyperparameters.",
+)
+
+
+@app.command()
+def fit(
+    interactions: Interactions,
+    save: Annotated[Path, typer.Option(help="The folder for the bundle, which `next-items ask` reads.")],
+    attributes: Attributes = None,
+    ranker: RankerName = "fusion",
+    given: Given = None,
+    seed: Seed = 17,
+    device: Device = "cpu",
+    checkpoints: CheckpointFolder = None,
+    program: Annotated[
+        Path | None,
+        typer.Option(help="Also write the ranker (student, sasrec) as a torch.export program, FILE.pt2."),
+    ] = None,
+    compiled: Compiled = False,
 ) -> None:
-    """Write the `top` items that each user has not had (with `seen`: of all), best first: user, rank, item, score
-    (Parquet or CSV, by the file's ending).
+    """Fit a ranker for use: once without each user's last item to choose and to judge, then on every event."""
+    from cli.bars import fit_bars
+    from recommender.engine.processes import is_first
+    from recommender.training.next_items import Outputs, fit_for_use
 
-    `vectors`: a folder for items.parquet and users.parquet, a float32 `vector` each, whose inner product ranks as the ranker does but
-    for what an item's bias adds.
+    require_program(compiled, program, "--program")
+    outputs = Outputs(checkpoints=checkpoints, bundle=save, program=program, compiled=compiled)
+    with fit_bars() as progress:
+        request = request_of(interactions, attributes, ranker, given, seed, device, progress)
+        report = fit_for_use(request, outputs)
+    if is_first():
+        _show_fit(report, request, outputs.bundle, program)
+
+
+@app.command()
+def ask(
+    interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
+    bundle: Annotated[Path, typer.Option(help="The folder that `next-items fit --save` wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
+    top: Annotated[int, typer.Option(min=1, help="How many items a user gets.")] = 10,
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Name items that the user has had as well: for goods that are bought again.")
+    ] = False,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out events with items that the ranker was not fitted on.")
+    ] = False,
+    vectors: Annotated[
+        Path | None, typer.Option(help="A folder for the vectors of items and users, where the ranker has them.")
+    ] = None,
+) -> None:
+    """Write each user's best next items by a fitted ranker: items that the user has not had."""
+    from recommender.allocation.next_item_answers import AnswerRequest, answer
+
+    request = AnswerRequest(
+        bundle=bundle,
+        interactions=interactions,
+        output=output,
+        top=top,
+        seen=seen,
+        skip_unknown=skip_unknown,
+        vectors=vectors,
+    )
+    _show_answer(answer(request), output, vectors)
+
+
+@app.command()
+def tune(
+    interactions: Interactions,
+    study: Annotated[Path, typer.Option(help="SQLite file of the search; a stopped search goes on from there.")],
+    attributes: Attributes = None,
+    ranker: RankerName = "fusion",
+    trials: Annotated[int, typer.Option(min=1, help="How many trials in all, those of earlier calls included.")] = 20,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="A hyperparameter that is not searched, as in epochs=20.")
+    ] = None,
+    seed: Seed = 17,
+    device: Device = "cpu",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the best hyperparameters: .toml or .json.")
+    ] = None,
+) -> None:
+    """Search a ranker's hyperparameters by each user's last item but one. The last items are not read."""
+    from cli.bars import fit_bars
+    from recommender.training.next_items import Outputs, tune_ranker
+
+    with fit_bars() as progress:
+        request = request_of(interactions, attributes, ranker, given, seed, device, progress)
+        found = tune_ranker(request, Outputs(study=study, report=output), trials=trials)
+    _show_search(found, ranker, output)
+
+
+def request_of(
+    interactions: Path,
+    attributes: Path | None,
+    ranker: str,
+    given: list[str] | None,
+    seed: int,
+    device: str,
+    progress: Callable[[dict[str, Any]], None],
+) -> "FitRequest":
+    """The request that the options describe.
 
     Raises:
-        SettingsError: the file's ending is of neither, a place cannot be written to, or the ranker has no vectors.
-        ContractError: the ranker sees the time between events, and the file has counters or years instead.
+        SettingsError: A word of `--set` has no "=".
     """
-    if output.suffix.lower() not in (".parquet", ".pq", ".csv"):
-        raise SettingsError(f"--output {output}: neither Parquet nor CSV; end the name in .parquet or .csv")
-    require_writable(output)
-    beside = (vectors / "items.parquet", vectors / "users.parquet") if vectors is not None else ()
-    require_apart((interactions, bundle), (output, *beside))
-    if vectors is not None and vectors.exists() and not vectors.is_dir():
-        raise SettingsError(f"--vectors {vectors}: this is a file; name a folder")
-    ranker, items = load_items(bundle)
-    vectors_VD = ranker.item_vectors()
-    if vectors is not None and vectors_VD is None:
-        raise SettingsError(f"--vectors: {ranker.name} has none; docs/models.md says which rankers do")
-    users, histories, left_out = read_histories(interactions, items, skip_unknown=skip_unknown)
-    hyper = ranker.config().get("hyper", {})
-    if (hyper.get("timed") or hyper.get("trend")) and histories.times_T is not None and not histories.has_clock:
-        raise ContractError(
-            interactions.name,
-            "these times are no clock's (none lies from 1990 to 2100), and the ranker was fitted on a clock's times",
-        )
-    rows_UN, scores_UN = best_items(ranker, histories, top, seen=seen)
-    held_UN = rows_UN > 0
-    places_R, ranks_R = held_UN.nonzero()
-    table = pa.table(
-        {
-            "user": users[places_R],
-            "rank": (ranks_R + 1).astype("int32"),
-            "item": [items.ids[row - 1] for row in rows_UN[held_UN].tolist()],
-            "score": scores_UN[held_UN],
-        }
+    from recommender.engine.assignments import parse_assignments
+    from recommender.training.next_items import FitRequest
+
+    return FitRequest(
+        interactions=interactions,
+        attributes=attributes,
+        ranker=ranker,
+        hyperparameters=parse_assignments(given or []),
+        seed=seed,
+        device=device,
+        progress=progress,
     )
-    _write(table, output)
-    print(f"{output}: {table.num_rows:,} rows, {len(users):,} users, by {ranker.name}")
-    if left_out:
-        none_left = int((histories.lengths_U == 0).sum())
+
+
+def require_program(compiled: bool, program: Path | None, option: str) -> None:
+    """Refuse `--compiled` without a program's file.
+
+    Raises:
+        SettingsError: There is nothing to compile.
+    """
+    from recommender.errors import SettingsError
+
+    if compiled and program is None:
+        raise SettingsError(f"--compiled: there is no program to compile; name its file with {option}")
+
+
+def _show_fit(report: "FitReport", request: "FitRequest", bundle: Path | None, program: Path | None) -> None:
+    from recommender.evaluation.means import mean_interval95
+
+    held_out, counts = report.held_out.summary(), report.counts
+    low, high = mean_interval95(report.held_out.ndcg_U())
+    print(
+        f"{request.ranker}: {counts['events']:,} events, {counts['users']:,} users, {counts['items']:,} items; "
+        f"fitted in {report.cost['fit_cpu_seconds']:.1f} CPU-seconds"
+    )
+    print(
+        f"judged by the last item of {held_out['users']:,} users, which the first fit did not learn from: "
+        f"NDCG@10 {held_out['ndcg@10']:.4f} [{max(low, 0.0):.4f}, {min(high, 1.0):.4f}], "
+        f"recall@10 {held_out['recall@10']:.4f}"
+    )
+    if report.chosen:
+        print(f"these items also chose {', '.join(report.chosen)}, so new users would see a little less")
+    print(f"{bundle}: the ranker, fitted once more on every event; ask it with: recommender next-items ask")
+    if program is not None:
+        print(f"{program}: the program's scores differ by {report.largest_difference:.1e} of the largest")
+
+
+def _show_answer(report: "AnswerReport", output: Path, vectors: Path | None) -> None:
+    print(f"{output}: {report.rows:,} rows, {report.users:,} users, by {report.ranker}")
+    if report.events_left_out:
         print(
-            f"{left_out:,} events with unknown items were left out; {none_left:,} users have none left and get the popular items"
+            f"{report.events_left_out:,} events with unknown items were left out; "
+            f"{report.users_without_events:,} users have no others and get the popular items"
         )
-    if done := int((~held_UN.any(axis=1)).sum()):
-        print(f"{done:,} users have had every item and get no row")
-    if vectors is not None and vectors_VD is not None:
-        user_vectors_UD = ranker.user_vectors(histories)
-        assert user_vectors_UD is not None
-        _write(_vectors("item", list(items.ids), vectors_VD[1:]), vectors / "items.parquet")
-        _write(_vectors("user", users, user_vectors_UD), vectors / "users.parquet")
-        print(f"{vectors}: {len(items.ids):,} items and {len(users):,} users, {vectors_VD.shape[1]} numbers each")
+    if report.users_without_answer:
+        print(f"{report.users_without_answer:,} users have had every item and get no row")
+    if vectors is not None:
+        print(f"{vectors}: {report.items:,} items and {report.users:,} users, {report.vector_width} numbers each")
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    sink = pa.BufferOutputStream()
-    write = pyarrow.csv.write_csv if path.suffix.lower() == ".csv" else pyarrow.parquet.write_table
-    write(table, sink)
-    write_bytes(path, sink.getvalue().to_pybytes())
+def _show_search(found: "Found", ranker: str, output: Path | None) -> None:
+    import json
+    import shlex
 
+    from recommender.training.next_items.tune import as_toml
 
-def _vectors(name: str, ids: object, vectors_ND: NDArray[np.float32]) -> pa.Table:
-    flat = pa.array(np.ascontiguousarray(vectors_ND, dtype=np.float32).ravel())
-    return pa.table({name: ids, "vector": pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1])})
+    print(
+        f"the best of {found.trials} trials: NDCG@10 {found.ndcg:.4f} on the validation items; "
+        f"{found.cpu_seconds:.1f} CPU-seconds. In the settings file:\n\n{as_toml(ranker, found.best)}"
+    )
+    words = (f"--set {shlex.quote(f'{name}={json.dumps(value)}')}" for name, value in found.best.items())
+    print(f"On the command line: recommender next-items fit --ranker {ranker} {' '.join(words)} …")
+    print(f"all trials: {found.study.with_suffix('.json')}")
+    if output is not None:
+        print(output)

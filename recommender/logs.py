@@ -1,7 +1,7 @@
 """Structured logs of every process: readable lines on a terminal, one JSON object per line otherwise.
 
-A program calls `configure` once at its start; modules ask for a logger with `get`. Each line has timestamp, level,
-process, version (this software's release), logger and event; lines of a request also have request_id and seconds. Of a
+A program calls `configure` once at its start, and modules ask for a logger with `get`. Each line has timestamp, level,
+process, version (this software's release), logger and event. Lines of a request also have request_id and seconds. Of a
 user, nothing but an id is ever logged.
 
     log = logs.get(__name__)
@@ -11,7 +11,8 @@ user, nothing but an id is ever logged.
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -24,16 +25,8 @@ from structlog.typing import EventDict, Processor
 DISTRIBUTION = "campaign-recommender"
 OURS = ("recommender", "serving", "feature_repo", "components", "pipelines", "cli", "benchmarks")
 """Packages whose lines are written from the chosen level on. Of all libraries only warnings and errors are."""
-FIRST_KEYS = ("timestamp", "level", "process", "version", "logger", "event")
 FILE_BYTES, OLD_FILES = 50 * 2**20, 3
-"""A log file is renamed at 50 MiB and three old ones are kept, so that a log takes at most 200 MiB. Chosen by hand."""
-
-_SHARED: list[Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
+"""A log file is renamed at 50 MiB and three old ones are kept, so that a log takes about 200 MiB. Chosen by hand."""
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
@@ -41,7 +34,7 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
     # Wrapped here, not by structlog's global configuration: an unconfigured structlog would print to stdout.
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
     ).bind()
     return logger
@@ -70,7 +63,7 @@ def configure(
     A second call replaces the first.
 
     Args:
-        process: What runs, such as "gateway", "worker", "deployer", "step:train" or "cli".
+        process: What runs, such as "gateway", "worker", "deployer", "step:train_ranker" or "cli".
         level: The least severe level that is written of this software; of libraries it is WARNING.
         stream: Where lines go; None: whatever `sys.stderr` is when a line is written.
         file: A file in place of a stream; it is rotated by size.
@@ -79,22 +72,15 @@ def configure(
     handler: logging.Handler
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(file, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8")
+        handler = _RotatedFile(file, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8")
     else:
         handler = _Stderr() if stream is None else logging.StreamHandler(stream)
     terminal = file is None and (sys.stderr if stream is None else stream).isatty()
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_SHARED,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _complete({"process": process, "version": _release()}),
-            *(_for_people() if terminal else _for_machines()),
-        ],
-    )
-    handler.setFormatter(formatter if verbatim is None else _Verbatim(formatter, verbatim))
+    facts = {"process": process, "version": _release()}
+    handler.setFormatter(_Formatter(facts, _for_people() if terminal else _for_machines(), verbatim))
     root = logging.getLogger()
     for previous in root.handlers:
-        if isinstance(previous, RotatingFileHandler):
+        if isinstance(previous, _RotatedFile):
             previous.close()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -113,27 +99,38 @@ class _Stderr(logging.StreamHandler[Any]):
         return sys.stderr
 
 
-class _Verbatim(logging.Formatter):
-    """Leaves messages with a certain beginning as they are and formats all others."""
+class _RotatedFile(RotatingFileHandler):
+    """Begins a new file once the present one is full, instead of formatting every line twice to know its length."""
 
-    def __init__(self, formatter: logging.Formatter, beginning: str) -> None:
+    def shouldRollover(self, record: logging.LogRecord) -> bool:
+        return self.stream is not None and self.stream.tell() >= self.maxBytes
+
+
+class _Formatter(logging.Formatter):
+    """Completes an event, or a message of a library, with the facts that every line has, and renders it."""
+
+    def __init__(self, facts: dict[str, str], renderers: Sequence[Processor], verbatim: str | None) -> None:
         super().__init__()
-        self._formatter, self._beginning = formatter, beginning
+        self._facts, self._renderers, self._verbatim = facts, renderers, verbatim
 
     def format(self, record: logging.LogRecord) -> str:
-        if isinstance(record.msg, str) and record.msg.startswith(self._beginning):
-            return record.getMessage()
-        return self._formatter.format(record)
-
-
-def _complete(facts: dict[str, str]) -> Processor:
-    """Add the facts of the process, and put the keys that every line has first."""
-
-    def add(_logger: Any, _method: str, event: EventDict) -> EventDict:
-        known = {**facts, **event}
-        return {**{key: known[key] for key in FIRST_KEYS if key in known}, **known}
-
-    return add
+        event = record.msg if isinstance(record.msg, dict) else {"event": record.getMessage()}
+        if self._verbatim is not None and str(event["event"]).startswith(self._verbatim):
+            return str(event["event"])
+        line: Any = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+            "level": record.levelname.lower(),
+            **self._facts,
+            "logger": record.name,
+            "event": event["event"],
+            **structlog.contextvars.get_contextvars(),
+            **event,
+        }
+        if record.exc_info:
+            line["exc_info"] = record.exc_info
+        for renderer in self._renderers:
+            line = renderer(None, record.levelname.lower(), line)
+        return str(line)
 
 
 def _for_people() -> list[Processor]:

@@ -8,6 +8,7 @@ runs.py          the parts: what is run in a checkout, and the facts that are re
 differences.py   the first difference between the facts of two commits
 __main__.py      the command
 
-Nothing here imports the project. Both commits are driven only through what a refactoring keeps: the command line, the settings
-file, the HTTP API, and the bundles and logs below the home folder, which are found by their contents and not by their place.
+Nothing here imports the project. Both commits are driven only through what a refactoring keeps: the command line, the
+settings file, the HTTP API, and the bundles and logs below the home folder, which are found by their contents and not
+by their place.
 """

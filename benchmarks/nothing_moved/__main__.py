@@ -1,7 +1,7 @@
 """Compare what two commits make of the same inputs on this machine: `python -m benchmarks.nothing_moved BEFORE AFTER`.
 
-It prints a line for each thing compared and ends with 0 only if all are equal. With --cache the results of BEFORE are kept and
-taken again for the same commit, inputs and processor, so that a later run needs to run AFTER alone.
+It prints a line for each thing compared and ends with 0 only if all are equal. With --cache the results of BEFORE are
+kept and taken again for the same commit, inputs and processor, so that a later run needs to run AFTER alone.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass
 class Commit:
-    """One of the two commits, and where its checkout, its work and its results are. The checkout is made at the first use."""
+    """One of the two commits: its checkout, which is made at the first use, its work and its results."""
 
     name: str
     id: str
@@ -44,6 +44,7 @@ class Commit:
 
     @cached_property
     def side(self) -> Side:
+        """The commit's command line, in its checkout."""
         given: Path | None = getattr(self.options, f"{self.name}_tree")
         if given is None:
             tree = make_tree(self.id, self.made, self.options.pip_args)
@@ -60,7 +61,7 @@ class Commit:
 
     @property
     def cached(self) -> Path | None:
-        """Where the results of BEFORE are kept. Bits depend on the processor's units, so its model is part of the name."""
+        """Where the results of BEFORE are kept; bits depend on the processor, so its model is in the name."""
         if self.name == "after" or self.options.cache is None:
             return None
         return Path(self.options.cache) / f"{self.id[:12]}-{inputs.digest()}-{_processor()}"
@@ -96,32 +97,45 @@ def main() -> int:
     """Run, compare, print; the exit code."""
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is then ended, as by Ctrl-C
-    before, after = (commit_of(getattr(options, name)) for name in ("before", "after"))
     work = Path(options.workdir or tempfile.mkdtemp(prefix="nothing-moved-")).resolve()
-    commits = [Commit("before", before, options, work), Commit("after", after, options, work)]
-    lines: list[Line] = []
-    costs: dict[str, str] = {}
+    commits = [Commit(name, commit_of(getattr(options, name)), options, work) for name in ("before", "after")]
     try:
-        for part in options.parts:
-            compared, costs[part] = _part(part, *commits)
-            lines += compared
-            for line in compared:
-                print(shown(line), flush=True)
+        lines, costs = _compared(options.parts, *commits)
+        equal = _summed_up(lines, costs, *commits)
     finally:
         if options.workdir is None:
             for commit in commits:
                 remove_tree(commit.made)
             shutil.rmtree(work, ignore_errors=True)
-    differing = [line for line in lines if line.difference is not None]
+    return 0 if equal else 1
+
+
+def _compared(parts: list[str], before: Commit, after: Commit) -> tuple[list[Line], dict[str, str]]:
+    """All lines, each printed when its part is done, and what each part took."""
+    lines: list[Line] = []
+    costs: dict[str, str] = {}
+    for part in parts:
+        compared, costs[part] = _part(part, before, after)
+        lines += compared
+        for line in compared:
+            print(shown(line), flush=True)
+    return lines, costs
+
+
+def _summed_up(lines: list[Line], costs: dict[str, str], before: Commit, after: Commit) -> bool:
+    """Print what was compared and write it as JSON if asked; returns whether all is equal."""
+    options, differing = after.options, [line for line in lines if line.difference is not None]
     dirty = " with uncommitted changes" if options.after_tree and changed(options.after_tree) else ""
-    print(f"\nbefore {before[:12]}, after {after[:12]}{dirty}; inputs {inputs.digest()}; {_processor(readable=True)}")
+    machine = _processor(readable=True)
+    print(f"\nbefore {before.id[:12]}, after {after.id[:12]}{dirty}; inputs {inputs.digest()}; {machine}")
     for part, cost in costs.items():
         print(f"  {part:<10}  {cost}")
-    print(f"{len(lines)} compared, {len(differing)} DIFFERENT" if differing else f"{len(lines)} compared, all equal")
+    count = f"{len(lines)} compared"
+    print(f"{count}, {len(differing)} DIFFERENT" if differing else f"{count}, all equal", flush=True)
     if options.json is not None:
-        found: dict[str, Any] = {"before": before, "after": after, "equal": not differing, "costs": costs}
+        found: dict[str, Any] = {"before": before.id, "after": after.id, "equal": not differing, "costs": costs}
         options.json.write_text(json.dumps({**found, "compared": [asdict(line) for line in lines]}, indent=1))
-    return 1 if differing else 0
+    return not differing
 
 
 def _part(part: str, before: Commit, after: Commit) -> tuple[list[Line], str]:

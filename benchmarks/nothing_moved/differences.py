@@ -53,7 +53,8 @@ def _short(value: Any) -> str:
 def tensors_in(file: Path) -> dict[str, tuple[str, list[int], bytes]]:
     """dtype, shape and bytes of every tensor in a safetensors file, by name.
 
-    Read here and not by the library, which reads into arrays and has none for bfloat16: what is compared are the file's bytes.
+    Read here and not by the library, which reads into arrays and has none for bfloat16: what is compared are the
+    file's bytes.
     """
     content = file.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")

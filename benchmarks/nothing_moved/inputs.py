@@ -1,6 +1,7 @@
 """What both commits are given: a synthetic shop, a file of events for next-item rankers, and requests to the gateway.
 
-All of it is fixed by `SEED`, and `digest()` names it, so that results kept in a cache are used only for the same inputs.
+All of it is fixed by `SEED`, and `digest()` names it, so that results kept in a cache are used only for the same
+inputs.
 """
 
 import hashlib
@@ -23,8 +24,9 @@ BASELINES = ("popularity", "rate_rule", "lightgbm", *NEXT_ITEM_RANKERS, "logisti
 """Every campaign ranker but the challenger. The last one is the first champion."""
 
 NUM_USERS, NUM_CAMPAIGNS = 400, 30
-# Small enough that 23 rankers are trained at three boundaries in four minutes. Windows of five weeks keep three campaigns live at
-# the end of the log, so that an answer is a ranking. Who shops in a sequence can be foretold, so that scores differ between users.
+# Small enough that 23 rankers are trained at three boundaries in four minutes. Windows of five weeks keep three
+# campaigns live at the end of the log, so that an answer is a ranking. Who shops in a sequence can be foretold, so
+# that scores differ between users.
 SHOP = f"""
 [source]
 dataset = "synthetic"
@@ -59,15 +61,16 @@ epochs = 1
 lists = 500
 teacher = {{ members = 1, epochs = 1, width = 16 }}
 """
-# Half of the users get the canary, so that two models answer. Deadlines leave room for a busy machine: an answer that came late
-# would differ for a reason that has nothing to do with the code.
+# Half of the users get the canary, so that two models answer. Deadlines leave room for a busy machine: an answer that
+# came late would differ for a reason that has nothing to do with the code.
 SERVING = """
 [serving]
 deadline_ms = 20000
 store_deadline_ms = 10000
 canary_share = 0.5
 """
-# Limits that any challenger keeps. The gate then promotes the transformer whatever the machine's speed, and there is a canary.
+# Limits that any challenger keeps. The gate then promotes the transformer whatever the machine's speed, and there is
+# a canary.
 JUDGEMENT = """
 [gate]
 margin = 1.0
@@ -101,7 +104,7 @@ def shop_settings(home: Path, judgement: Path, ports: Mapping[str, int]) -> str:
 
 
 def events() -> str:
-    """A CSV of users who walk through the categories in order, have favourites, and sometimes buy again what they had."""
+    """A CSV of users who walk through categories in order, have favourites, and sometimes buy an item again."""
     chance, lines = random.Random(SEED), ["user,item,timestamp"]
     for user in range(600):
         time_s = 1_600_000_000 + chance.randrange(90 * 86_400)
@@ -129,7 +132,7 @@ def attributes() -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """A POST to the gateway. `shown`: confirm the answer to an earlier request, its number and which campaigns to name."""
+    """A POST to the gateway. `shown` confirms an earlier answer: its number and the campaigns to name."""
 
     kind: str
     body: str = ""
@@ -139,7 +142,7 @@ class Request:
 
 
 def requests() -> list[Request]:
-    """200 questions of known and unknown users, then exposures of some of the answers, then requests that are refused."""
+    """200 questions of known and unknown users, exposures of some answers, and requests that are refused."""
     asked = [Request("answers", json.dumps(question)) for question in _questions()]
     shown = [
         Request("exposures", path="/v1/exposures", shown=(number, which))

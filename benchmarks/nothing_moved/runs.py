@@ -1,7 +1,8 @@
 """The parts: what is run in a checkout, and the facts that are read from what it made.
 
-A fact is one thing to compare: `says` is what it holds, in words, and `value` is JSON in which equal means equal. Ids of requests
-and of versions are by design of one run or one code, so they are masked: a version is replaced by its ranker's name.
+A fact is one thing to compare: `says` is what it holds, in words, and `value` is JSON in which equal means equal. Ids
+of requests and of versions are by design of one run or one code, so they are masked: a version is replaced by its
+ranker's name.
 """
 
 import json
@@ -23,7 +24,7 @@ FITS = ("gate", "test", "live")
 FIGURES = ("ndcg@10", "recall@10", "mrr@10", "users", "interval95", "validation", "counts", "chosen")
 """What is compared of the JSON that `benchmark sequences` writes; the rest is cost, date, commit and machine."""
 IDS = ("request_id", "at")
-"""What is left out of an answer and of a record in the log. `at` is the wall clock; the decision's own `as_of` is compared."""
+"""Left out of answers and of records in the log. `at` is the wall clock; the decision's own `as_of` is compared."""
 WORDING = ("message", "problem")
 """What is left out of a refusal: its status, error code and fields are the contract, its sentences are not."""
 VERSION = re.compile(r"\b([a-z][a-z0-9_]*)-[0-9a-f]{8,64}\b")

@@ -31,7 +31,7 @@ class RunFailed(Exception):
 
 @dataclass
 class Side:
-    """One commit: its checkout, the folder where it works, and the folder that keeps what a difference is explained with."""
+    """One commit: its checkout, the folder where it works, and the folder of what explains a difference."""
 
     tree: Path
     folder: Path
@@ -75,20 +75,24 @@ class Side:
 
     @property
     def command(self) -> list[str]:
+        """The first words of a call of the checkout's `recommender`."""
         bin_folder = self.tree / ".venv" / "bin"
         return [str(bin_folder / "python"), str(bin_folder / "recommender")]
 
     def environment(self, **more: str) -> dict[str, str]:
+        """The environment of a call: one thread, no colours, a temporary folder of its own, and `more`."""
         temporary = self.folder / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
         return clean(**ONE_THREAD, COLUMNS="200", NO_COLOR="1", TMPDIR=str(temporary), **more)
 
     @property
     def shop_home(self) -> Path:
+        """Home folder of the synthetic shop."""
         return self.folder / "shop"
 
     @property
     def shop_settings(self) -> Path:
+        """Settings file of the synthetic shop."""
         return self.folder / "shop.toml"
 
     def write_shop_settings(self) -> dict[str, int]:

@@ -48,7 +48,7 @@ def changed(tree: Path) -> bool:
 
 
 def make_tree(commit: str, folder: Path, pip_args: str) -> Path:
-    """A new git worktree of `commit` in `folder`, installed by its own Makefile (about two minutes); one that is there is taken.
+    """A git worktree of `commit` in `folder`, installed by its own Makefile (two minutes), or the one that is there.
 
     Raises:
         TreeError: the installation failed; names its log.
@@ -58,7 +58,8 @@ def make_tree(commit: str, folder: Path, pip_args: str) -> Path:
         git("worktree", "add", "--detach", str(tree), commit)
     log = tree.with_name(f"{tree.name}-install.log")
     print(f"installing {commit[:12]} in {tree} …", flush=True)
-    # The python that runs this script is of the right version; a virtual environment's own is as good for making another.
+    # The python that runs this script is of the right version; a virtual environment's own is as good for making
+    # another.
     command = ["make", "install", f"PIP_ARGS={pip_args}", f"PYTHON={sys.executable}"]
     with log.open("w") as output:
         done = subprocess.run(command, cwd=tree, stdout=output, stderr=subprocess.STDOUT, env=clean(), check=False)
@@ -74,13 +75,13 @@ def remove_tree(folder: Path) -> None:
 
 
 def clean(**more: str) -> dict[str, str]:
-    """This process's environment without what would reach into a checkout: settings, import paths, an active environment."""
+    """This process's environment without settings, import paths and an active environment."""
     foreign = ("RECOMMENDER", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MAKE", "MFLAGS")
     return {**{name: value for name, value in os.environ.items() if not name.startswith(foreign)}, **more}
 
 
 def _require_own_environment(tree: Path) -> None:
-    """Raise TreeError if `tree`/.venv is missing, or was copied and still imports the packages of the tree that it came from."""
+    """Raise TreeError if `tree`/.venv is missing, or was copied and still imports the other tree's packages."""
     python = tree / ".venv" / "bin" / "python"
     if not python.exists():
         raise TreeError(f"{tree} has no .venv; run `make install` there")

@@ -1,8 +1,9 @@
-"""Row `recbole` of the training benchmark: RecBole's SASRec with full cross-entropy. Run by RecBole's own Python with -P.
+"""Row `recbole` of the training benchmark: RecBole's SASRec with full cross-entropy.
 
-Argument: a Request as JSON; the last line printed is the result as JSON. RecBole makes one training example of every prefix of a
-user's events, so an example of up to `length` positions carries one target: that is how it trains, and what is counted. The clock
-runs from the end of the last warm-up batch to the end of a batch, over everything in RecBole's own epoch loop.
+RecBole's own Python runs it with -P. The argument is a Request as JSON; the last line printed is the result as JSON.
+RecBole makes one training example of every prefix of a user's events, so an example of up to `length` positions has
+one target: that is how it trains, and what is counted. The clock runs from the end of the last warm-up batch to the
+end of a batch, over everything in RecBole's own epoch loop.
 """
 
 import json
@@ -25,7 +26,7 @@ NAME = "measured"
 
 
 class Clock:
-    """The training batches, with the process ended once enough targets were trained after the warm-up."""
+    """Passes the training batches on, and ends the process once enough targets are trained after the warm-up."""
 
     def __init__(self, batches, request, classes):
         self.batches, self.request, self.classes, self.shuffle = batches, request, classes, False
@@ -49,13 +50,14 @@ class Clock:
 
 
 def main():
+    """Train until the clock ends the process."""
     request = json.loads(sys.argv[1])
     shape = request["shape"]
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     events = pd.read_csv(request["events"]).sort_values(["user", "pos"])
     last = events.groupby("user").tail(1)
-    # Two events more for each user: RecBole holds the last two out, and all that was given is to be trained on.
+    # RecBole holds each user's last two events out, but all given events are training data: add two more.
     more = [last.assign(pos=last["pos"] + extra) for extra in (1, 2)]
     events = pd.concat([events, *more]).sort_values(["user", "pos"])
     with tempfile.TemporaryDirectory() as folder:

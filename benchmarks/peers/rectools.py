@@ -1,7 +1,8 @@
-"""Row `rectools` of the training benchmark: SASRecModel of RecTools with its softmax loss. Run by RecTools' own Python with -P.
+"""Row `rectools` of the training benchmark: SASRecModel of RecTools with its softmax loss.
 
-Argument: a Request as JSON; the last line printed is the result as JSON. The clock runs from the end of the last warm-up batch to
-the end of a batch, over everything that RecTools does between them (loader, collation, Lightning's loop, optimiser).
+RecTools' own Python runs it with -P. The argument is a Request as JSON; the last line printed is the result as JSON.
+The clock runs from the end of the last warm-up batch to the end of a batch, over everything that RecTools does in
+between: loader, collation, Lightning's loop, optimiser.
 """
 
 import json
@@ -18,15 +19,17 @@ from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
 MEASURED = 0
+"""Exit code of a process that ends itself because it has measured enough."""
 
 
 class Clock(lightning.Callback):
-    """Counts the targets of every batch after the warm-up, and ends the process when there are enough."""
+    """Counts the targets of every batch after the warm-up, and ends the process once there are enough."""
 
     def __init__(self, request):
         self.request, self.batches, self.targets, self.began = request, 0, 0, 0.0
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        """Count this batch."""
         self.batches += 1
         if self.batches > self.request["warm_up"]:
             self.targets += int(((batch["y"] > 0) & (batch["yw"] > 0)).sum())
@@ -35,7 +38,7 @@ class Clock(lightning.Callback):
         if self.targets >= self.request["targets"]:
             seconds = process_time() - self.began
             steps = self.batches - self.request["warm_up"]
-            # The table has the items and the padding.
+            # The table has a row for each item and one for padding.
             classes = module.torch_model.item_model.get_all_embeddings().shape[0]
             result = {"targets": self.targets, "cpu_seconds": seconds, "steps": steps, "classes": classes}
             print(json.dumps({**result, "versions": {"rectools": version("rectools"), "torch": torch.__version__}}))
@@ -43,6 +46,7 @@ class Clock(lightning.Callback):
 
 
 def main():
+    """Train until the clock ends the process."""
     request = json.loads(sys.argv[1])
     shape = request["shape"]
     torch.set_num_threads(1)
@@ -59,6 +63,7 @@ def main():
     )
 
     def trainer():
+        # More epochs than any measurement takes.
         return lightning.Trainer(
             max_epochs=1000,
             accelerator="cpu",

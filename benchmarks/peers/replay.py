@@ -1,8 +1,9 @@
-"""Row `replay` of the training benchmark: RePlay's SasRec with its full cross-entropy, CE. Run by RePlay's own Python with -P.
+"""Row `replay` of the training benchmark: RePlay's SasRec with its full cross-entropy, CE.
 
-Argument: a Request as JSON; the last line printed is the result as JSON. The clock runs from the end of the last warm-up batch to
-the end of a batch, over everything that RePlay does between them (Parquet loader, transforms, Lightning's loop, optimiser).
-`option` "buckets" wraps the encoder in RePlay's own LengthBucketedQueryEncoder.
+RePlay's own Python runs it with -P. The argument is a Request as JSON; the last line printed is the result as JSON. The
+clock runs from the end of the last warm-up batch to the end of a batch, over everything that RePlay does in between:
+Parquet loader, transforms, Lightning's loop, optimiser. The option "buckets" wraps the encoder in RePlay's own
+LengthBucketedQueryEncoder.
 """
 
 import json
@@ -25,19 +26,22 @@ from replay.nn.sequential.length_bucket import LengthBucketedQueryEncoder
 from replay.nn.transform.template import make_default_sasrec_transforms
 
 MEASURED = 0
+"""Exit code of a process that ends itself because it has measured enough."""
 BUCKET = 16
+"""Rows of a length bucket. Chosen by hand."""
 
 
 class Clock(lightning.Callback):
-    """Counts the targets of every batch after the warm-up, and ends the process when there are enough."""
+    """Counts the targets of every batch after the warm-up, and ends the process once there are enough."""
 
     def __init__(self, request, classes):
         self.request, self.classes, self.batches, self.targets, self.began = request, classes, 0, 0, 0.0
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        """Count this batch."""
         self.batches += 1
         if self.batches > self.request["warm_up"]:
-            # The first real target of a user follows its first real input.
+            # A position is a target where its input is real too: the first real input of a user has none before it.
             real = batch["target_padding_mask"][..., 0] & batch["padding_mask"]
             self.targets += int(real.sum())
         elif self.batches == self.request["warm_up"]:
@@ -51,6 +55,7 @@ class Clock(lightning.Callback):
 
 
 def main():
+    """Train until the clock ends the process."""
     request = json.loads(sys.argv[1])
     shape = request["shape"]
     torch.set_num_threads(1)
@@ -59,7 +64,7 @@ def main():
     events = pd.read_csv(request["events"]).sort_values(["user", "pos"])
     codes, names = pd.factorize(events["item"], sort=True)
     sequences = events.assign(item_id=codes).groupby("user")["item_id"].agg(list)
-    # The loader takes a list's first events: cut to the last ones here.
+    # The loader takes a list's first events, so keep only the last ones.
     sequences = sequences[sequences.map(len) > 1].map(lambda items: items[-(shape["length"] + 1) :])
     schema = TensorSchema(
         [
@@ -95,7 +100,7 @@ def main():
             train_path=path,
         )
         trainer = lightning.Trainer(
-            max_epochs=1000,
+            max_epochs=1000,  # more than any measurement takes
             accelerator="cpu",
             devices=1,
             precision="bf16-mixed" if request["precision"] == "bf16" else "32-true",

@@ -1,4 +1,4 @@
-"""What a fit costs, CPU-seconds and seconds, kills on the way included."""
+"""What a fit costs in CPU-seconds and seconds, including the time of processes that were killed on the way."""
 
 import json
 import resource
@@ -10,47 +10,51 @@ from recommender.engine import processes
 from recommender.engine.context import FitContext
 from recommender.storage.manifest import write_text
 
-NOTED_EVERY_S = 5.0
+SAVE_EVERY_S = 5.0
+"""Chosen by hand: a killed fit loses at most so many seconds from its account, and the file costs next to nothing."""
 COST = ("fit_cpu_seconds", "fit_seconds")
 
 
-class Spent:
-    """What a fit costs, over all the processes that were killed on the way: noted beside its checkpoints every few seconds. One that
-    had finished costs what it cost then."""
+class Stopwatch:
+    """Measures one fit. With checkpoints it keeps its account in spent.json beside them, so a resumed fit adds to it.
+
+    A fit that had already finished costs what it cost then.
+    """
 
     def __init__(self, context: FitContext) -> None:
         self._file = context.checkpoints and context.checkpoints / "spent.json"
         earlier: dict[str, Any] = {}
         if self._file is not None and self._file.is_file():
-            with suppress(ValueError):  # cut short by a full disk: what was spent is not known
+            with suppress(ValueError):  # a full disk cut the file short: the earlier cost is lost
                 earlier = json.loads(self._file.read_text(encoding="utf-8"))
-        self._whole = {name: earlier[name] for name in COST} if earlier.pop("finished", False) else None
-        self._cpu = _cpu_seconds() - earlier.get("fit_cpu_seconds", 0.0)
-        self._wall = self._noted = time.perf_counter()
-        self._wall -= earlier.get("fit_seconds", 0.0)
-        self._tell = context.progress
+        self._finished = {name: earlier[name] for name in COST} if earlier.pop("finished", False) else None
+        now = time.perf_counter()
+        self._cpu_start = _cpu_seconds() - earlier.get("fit_cpu_seconds", 0.0)
+        self._start = now - earlier.get("fit_seconds", 0.0)
+        self._saved_at = now
+        self._progress = context.progress
 
     def seconds(self, *, finished: bool = True) -> dict[str, float]:
-        """`COST` so far."""
-        if self._whole is not None:
-            return self._whole
-        values = _cpu_seconds() - self._cpu, time.perf_counter() - self._wall
+        """`fit_cpu_seconds` and `fit_seconds` so far; also written beside the checkpoints."""
+        if self._finished is not None:
+            return self._finished
+        values = _cpu_seconds() - self._cpu_start, time.perf_counter() - self._start
         cost = {name: round(value, 2) for name, value in zip(COST, values, strict=True)}
         if self._file is not None and processes.is_first():
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._file, json.dumps({**cost, "finished": finished}))
         return cost
 
-    def told(self, facts: dict[str, Any]) -> None:
-        """In the place of the context's progress."""
-        if self._file is not None and time.perf_counter() - self._noted >= NOTED_EVERY_S:
-            self._noted = time.perf_counter()
+    def on_progress(self, facts: dict[str, Any]) -> None:
+        """Use as the context's `progress`: saves the account every few seconds and passes the facts on."""
+        if self._file is not None and time.perf_counter() - self._saved_at >= SAVE_EVERY_S:
+            self._saved_at = time.perf_counter()
             self.seconds(finished=False)
-        if self._tell is not None:
-            self._tell(facts)
+        if self._progress is not None:
+            self._progress(facts)
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of those that it called and waited for: a compiler."""
+    """CPU-seconds of this process and of the finished ones that it started, such as a compiler."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)

@@ -1,13 +1,12 @@
-"""Hyperparameters as frozen pydantic models: types, bounds, meaning and search space stand on the fields.
+"""Hyperparameters as frozen pydantic models: types, bounds, meaning and search space are declared on the fields.
 
     class SASRecConfig(Hyperparameters):
         width: Annotated[int, Choices(64, 128)] = Field(64, ge=1, description="Embedding size D.")
-        dropout: Annotated[float, Range(0.0, 0.6)] = Field(0.2, ge=0, lt=1, description="Share of values set to zero in
-        training.") stop_at: Annotated[float | None, SET_BY_FIT] = Field(None, gt=0, le=1, description="Set by an
-        earlier fit: ...")
+        dropout: Annotated[float, Range(0.0, 0.6)] = Field(0.2, ge=0, lt=1, description="Share of values set to 0.")
+        stop_at: Annotated[float | None, SET_BY_FIT] = Field(None, gt=0, le=1, description="Set by an earlier fit: …")
 
-A field with a `Range` or `Choices` belongs to the search space; one without is never searched. A field with
-`SET_BY_FIT` carries a value from one fit to the next and is not offered to users.
+A field with a `Range` or `Choices` belongs to the search space. One without is never searched. A field with `SET_BY_FIT`
+carries a value from one fit to the next and is not offered to users.
 """
 
 import re
@@ -23,9 +22,9 @@ from recommender.errors import SettingsError, suggestion
 
 @dataclass(frozen=True)
 class Range:
-    """Search space of a number from `low` to `high`, both included.
+    """Search space of a number: from `low` to `high`, both included.
 
-    Only whole numbers are tried if both ends are whole. With `log` they are spread evenly over the logarithm.
+    It holds whole numbers only where both ends are whole. With `log` it is searched evenly in the logarithm.
     """
 
     low: float
@@ -89,14 +88,14 @@ class Hyperparameters(BaseModel):
         """Write one sentence for each hyperparameter that is wrong."""
         found: dict[str, list[str]] = {}
         values: dict[str, Any] = {}
-        for one in error.errors(include_url=False):
-            model, names = cls._located(one["loc"])
+        for problem in error.errors(include_url=False):
+            model, names = cls._located(problem["loc"])
             place = ".".join(names)
-            if one["type"] == "extra_forbidden":
+            if problem["type"] == "extra_forbidden":
                 found[f"unknown hyperparameter {place!r} for {owner}; {model._hint(names[-1])}"] = []
                 continue
-            found.setdefault(place, []).append(_plain(one["msg"]))
-            values[place] = one["input"]
+            found.setdefault(place, []).append(_plain(problem["msg"]))
+            values[place] = problem["input"]
         sentences = []
         for place, messages in found.items():
             if not messages:
@@ -111,10 +110,7 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _located(cls, loc: tuple[int | str, ...]) -> tuple[type["Hyperparameters"], list[str]]:
-        """Return the model that an error's location leads to, and the names on the path to it.
-
-        Pydantic's names of union members are left out.
-        """
+        """Return the model that an error's location leads to, and the names on the path, without union members."""
         model: type[Hyperparameters] = cls
         names: list[str] = []
         inside = True
@@ -132,17 +128,17 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _hint(cls, name: str) -> str:
-        """Name the known hyperparameter nearest to `name`, or all of them if none is near."""
+        """The known hyperparameter nearest to `name`, or all of them where none is near."""
         return suggestion(name, cls.user_fields())
 
     @classmethod
     def user_fields(cls) -> dict[str, FieldInfo]:
-        """Return name -> field of the hyperparameters that a user may choose: all that no earlier fit sets."""
+        """Hyperparameter -> its field, for those that a user may choose: all but the ones that an earlier fit sets."""
         return {name: field for name, field in cls.model_fields.items() if SET_BY_FIT not in field.metadata}
 
     @classmethod
     def search_space(cls) -> Space:
-        """Return hyperparameter -> the values that a search may choose among."""
+        """Hyperparameter -> the values that a search may choose among."""
         return {
             name: among
             for name, field in cls.model_fields.items()
@@ -152,17 +148,17 @@ class Hyperparameters(BaseModel):
 
 
 def _holds_integers(annotation: Any) -> bool:
-    """Return whether a type is int, or a union or tuple with it."""
+    """Whether a type is int, or None or a tuple beside it."""
     return annotation is int or any(_holds_integers(part) for part in get_args(annotation))
 
 
 def _as_integer(value: Any) -> Any:
     if isinstance(value, list):
-        return [_as_integer(one) for one in value]
+        return [_as_integer(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _plain(message: str) -> str:
-    """Turn a message of pydantic into the end of a sentence that begins with the hyperparameter's name."""
+    """A message of pydantic as the end of a sentence that begins with the hyperparameter's name."""
     message = message.removeprefix("Value error, ")
     return re.sub(r"^(Input|Tuple|List|Dictionary|String|Value) should ", "must ", message)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.allocation.next_item_scores import scored_in_batches
 from recommender.errors import PeriodError
-from recommender.evaluation.leave_one_out import Ranks, scored
+from recommender.evaluation.leave_one_out import Ranks
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.sequences.ranks import full_ranks
@@ -124,7 +125,7 @@ def judge_cold(ranker: ItemRanker[Any], split: ColdSplit) -> ColdRanks:
     users = np.flatnonzero(split.target_U > 0)
     all_ranks, cold_ranks = (np.zeros(len(users), dtype=np.int64) for _ in range(2))
     worst_rank = split.cold_V.size
-    for rows, batch, scores_UV in scored(ranker, split.histories, users):
+    for rows, batch, scores_UV in scored_in_batches(ranker, split.histories, users):
         targets = split.target_U[users[rows]]
         excluded = scores_UV[np.arange(len(targets)), targets] == -np.inf
         all_ranks[rows] = np.where(excluded, worst_rank, full_ranks(scores_UV, batch, targets))

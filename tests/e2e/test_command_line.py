@@ -18,7 +18,9 @@ from recommender.models.next_item import ITEM_RANKERS
 
 VERBS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 BENCHMARK = ("benchmark", "sequences", "--interactions", "events.csv", "--output", "out.json")
-NEXT_ITEMS = ("next-items", "--interactions", "events.csv", "--bundle", "kept")
+NEXT_ITEMS = ("next-items", "ask", "--interactions", "events.csv", "--bundle", "kept")
+FIT = ("next-items", "fit", "--interactions", "events.csv", "--save", "kept")
+TUNE = ("next-items", "tune", "--interactions", "events.csv", "--study", "s.db")
 
 
 def invoke(*arguments: str) -> tuple[int, str, str]:
@@ -39,12 +41,17 @@ def test_without_a_verb_the_command_says_what_there_is_and_where_to_start() -> N
     assert all(verb in shown for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_and_every_option_is_explained(verb: str) -> None:
-    code, shown, _ = invoke(verb, "--help")
+@pytest.mark.parametrize(
+    "verb", [(verb,) for verb in VERBS] + [("next-items", verb) for verb in ("fit", "ask", "tune")]
+)
+def test_every_verb_and_every_option_is_explained(verb: tuple[str, ...]) -> None:
+    code, shown, _ = invoke(*verb, "--help")
     assert code == 0
-    for parameter in get_command(app).commands[verb].params:  # type: ignore[attr-defined]
-        assert parameter.name == "help" or parameter.help, f"{verb}: {parameter.name} is not explained"
+    command = get_command(app)
+    for word in verb:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    for parameter in command.params:
+        assert parameter.name == "help" or parameter.help, f"{verb}: {parameter.name} is not explained"  # type: ignore[attr-defined]
     assert "Usage" in shown
 
 
@@ -106,9 +113,13 @@ def test_one_ranker_is_listed_without_loading_torch() -> None:
         (("rollback",), "earlier champion"),
         (("promote",), "no canary serves"),
         (("report",), "no run has been evaluated yet"),
-        ((*BENCHMARK, "--compiled"), "--compiled: there is no program to compile; name its file with --export"),
-        ((*BENCHMARK, "--study", "s.db"), "--study s.db: nothing is searched; say how often to try with --trials"),
-        ((*NEXT_ITEMS, "--output", "x.json"), "--output x.json: neither Parquet nor CSV"),
+        ((*BENCHMARK, "--compiled"), "--export"),
+        ((*BENCHMARK, "--study", "s.db"), "--study s.db"),
+        ((*BENCHMARK, "--set", "width"), "--set width"),
+        ((*NEXT_ITEMS, "--output", "x.json"), "x.json: neither Parquet nor CSV"),
+        ((*FIT, "--compiled"), "--program"),
+        ((*FIT, "--ranker", "rulez"), "'rulez'"),
+        ((*TUNE, "--output", "best.yaml"), "best.yaml"),
     ],
 )
 def test_an_error_raised_on_purpose_is_a_message_and_exit_code_2(
@@ -146,7 +157,7 @@ def test_what_the_system_refuses_is_a_message_that_names_the_file(
     def refused(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), "out.json")
 
-    monkeypatch.setattr("cli.benchmark.benchmark_sequences", refused)
+    monkeypatch.setattr("recommender.training.next_items.Benchmark.run", refused)
     result = CliRunner().invoke(app, list(BENCHMARK))
     assert result.exit_code == ends
     assert ("out.json" in result.stderr) == (ends == 2)

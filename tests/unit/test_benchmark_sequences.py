@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from next_item_benchmark import benchmark_file as benchmark
 from rich.progress import Progress
 
 from cli.bars import bars
 from recommender.datasets.interactions import read_histories, read_interactions
 from recommender.errors import ContractError, DeviceError, PeriodError, SettingsError, SourceError, TrainingError
+from recommender.evaluation.sequence_counts import sequence_counts
 from recommender.models.next_item.fusion import Fusion, FusionConfig
 from recommender.models.next_item.item_popularity import ItemPopularity
 from recommender.sequences import Items, Sequences
 from recommender.storage.manifest import read_manifest
-from recommender.training.next_items import benchmark_file, checkpoints_of, counts, run
+from recommender.training.next_items.fitting import checkpoint_folder, fit_and_judge
 
 MORE_THAN_AN_ADDRESS_SPACE = 10**13
 """Numbers; so many are refused on every machine at once."""
@@ -33,12 +35,6 @@ def events(path: Path, users: int = 20, each: int = 4, item: Any = lambda number
     frame = pd.DataFrame(rows, columns=["user", "item", "pos"])
     frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
     return path
-
-
-def benchmark(interactions: Path, **more: Any) -> dict[str, Any]:
-    given = {"attributes": None, "ranker": "rules", "train_on": "train", "seed": 1, **more}
-    attributes, output = given.pop("attributes"), interactions.with_name("out.json")
-    return benchmark_file(interactions, attributes, output=given.pop("output", output), **given)
 
 
 def test_another_seed_in_the_same_checkpoints_folder_is_another_run(tmp_path: Path) -> None:
@@ -54,16 +50,16 @@ def test_another_seed_in_the_same_checkpoints_folder_is_another_run(tmp_path: Pa
 def test_other_data_in_the_same_checkpoints_folder_are_another_run(tmp_path: Path) -> None:
     some = read_interactions(events(tmp_path / "e.csv"))
     other = read_interactions(events(tmp_path / "f.csv", item=lambda number: f"i{number * 2 % 9}"))
-    assert checkpoints_of(tmp_path, some, "sasrec", 1) == checkpoints_of(tmp_path, some, "sasrec", 1)
-    assert checkpoints_of(tmp_path, some, "sasrec", 1) != checkpoints_of(tmp_path, other, "sasrec", 1)
+    assert checkpoint_folder(tmp_path, some, "sasrec", 1) == checkpoint_folder(tmp_path, some, "sasrec", 1)
+    assert checkpoint_folder(tmp_path, some, "sasrec", 1) != checkpoint_folder(tmp_path, other, "sasrec", 1)
     named = replace(some, items=replace(some.items, ids=tuple(f"{name}!" for name in some.items.ids)))
-    assert checkpoints_of(tmp_path, some, "sasrec", 1) != checkpoints_of(tmp_path, named, "sasrec", 1)
+    assert checkpoint_folder(tmp_path, some, "sasrec", 1) != checkpoint_folder(tmp_path, named, "sasrec", 1)
 
 
 def test_another_device_in_the_same_checkpoints_folder_is_another_run(tmp_path: Path) -> None:
     some = read_interactions(events(tmp_path / "e.csv"))
-    on_cpu, on_gpu = (checkpoints_of(tmp_path, some, "sasrec", 1, device=device) for device in ("cpu", "cuda"))
-    assert on_cpu == checkpoints_of(tmp_path, some, "sasrec", 1)
+    on_cpu, on_gpu = (checkpoint_folder(tmp_path, some, "sasrec", 1, device=device) for device in ("cpu", "cuda"))
+    assert on_cpu == checkpoint_folder(tmp_path, some, "sasrec", 1)
     assert on_cpu != on_gpu
 
 
@@ -161,14 +157,14 @@ def test_a_folder_that_is_not_there_and_a_device_that_is_none_are_refused(tmp_pa
 
 def test_too_few_items_to_be_cold_are_said_before_anything_is_fitted(tmp_path: Path) -> None:
     path = events(tmp_path / "e.csv", users=3, item=lambda number: "the one")
-    with pytest.raises(PeriodError, match="must leave some on both sides"):
-        benchmark(path, with_cold=True)
+    with pytest.raises(PeriodError, match=r"0\.05 of 1 items"):
+        benchmark(path, cold=True)
     assert not (tmp_path / "out.json").exists()
 
 
 def test_a_reading_is_logged_for_the_test_and_for_the_cold_items(tmp_path: Path) -> None:
     path = events(tmp_path / "e.csv", users=420, item=lambda number: number)
-    benchmark(path, with_cold=True, readings=tmp_path / "log.jsonl")
+    benchmark(path, cold=True, readings=tmp_path / "log.jsonl")
     sets = [json.loads(line)["data"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert sets == ["e.csv", "e.csv, cold items"]
     assert json.loads((tmp_path / "out.json").read_text())["cold"]["cold_items"] >= 20
@@ -202,7 +198,7 @@ def test_the_second_of_two_processes_writes_nothing(tmp_path: Path, monkeypatch:
     path, program = events(tmp_path / "e.csv"), tmp_path / "p.pt2"
     there = set(tmp_path.iterdir())
     monkeypatch.setenv("RANK", "1")
-    more = {"readings": tmp_path / "log.jsonl", "bundle_folder": tmp_path / "bundle", "checkpoints": tmp_path / "c"}
+    more = {"readings": tmp_path / "log.jsonl", "bundle": tmp_path / "bundle", "checkpoints": tmp_path / "c"}
     found = benchmark(path, ranker="sasrec", config=QUICK, program=program, **more)
     assert found["ndcg@10"] >= 0
     assert set(tmp_path.iterdir()) == there
@@ -233,7 +229,7 @@ def test_a_program_and_the_result_of_one_name_do_not_overwrite_each_other(tmp_pa
 def test_a_value_that_a_hyperparameter_cannot_have_is_refused(given: dict[str, Any], facts: str) -> None:
     nobody = Sequences(Items(("a",)), np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32))
     with pytest.raises(SettingsError, match=f"fusion: .*{facts}"):
-        run(nobody, "fusion", config=given)
+        fit_and_judge(nobody, "fusion", hyperparameters=given)
 
 
 def test_targets_that_were_had_before_are_counted(tmp_path: Path) -> None:
@@ -267,7 +263,7 @@ def test_copies_of_an_event_are_counted_aloud(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         read_interactions(path)
     path.write_text("\n".join(["user,item,timestamp", *rows, *rows[:5]]))
-    with pytest.warns(UserWarning, match="5 rows have the user, the item and the time of an earlier row"):
+    with pytest.warns(UserWarning, match="e.csv: 5 "):
         items = read_interactions(path).items
     path.write_text("\n".join(["user,item,timestamp", *rows, "u1,new,2024-03-09", "u1,newer,2024-03-09"]))
     with warnings.catch_warnings():
@@ -283,7 +279,7 @@ def test_numbers_that_a_gap_made_floats_are_the_same_items(tmp_path: Path) -> No
 
 def test_attributes_of_other_items_are_refused(tmp_path: Path) -> None:
     pd.DataFrame({"item": ["x"], "attributes": ["a"]}).to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(ContractError, match=r"a.csv.item: none of its items occurs in e.csv"):
+    with pytest.raises(ContractError, match=r"a\.csv\.item: .*e\.csv.*'x'"):
         read_interactions(events(tmp_path / "e.csv"), tmp_path / "a.csv")
 
 
@@ -314,9 +310,7 @@ def test_lists_within_a_list_are_refused(tmp_path: Path) -> None:
     pd.DataFrame({"item": ["i0", "i1"], "attributes": [[["a"]], [["b", "c"], ["d"]]]}).to_parquet(
         tmp_path / "a.parquet"
     )
-    with pytest.raises(
-        ContractError, match=r"a\.parquet\.attributes: holds lists or structs within a list \(first at row 0\)"
-    ):
+    with pytest.raises(ContractError, match=r"a\.parquet\.attributes: .*row 0"):
         read_interactions(events(tmp_path / "e.csv"), tmp_path / "a.parquet")
 
 
@@ -330,18 +324,16 @@ def test_a_name_is_the_same_whatever_wrote_it(tmp_path: Path) -> None:
     assert read == [("7", "8", "9")] * 4
 
 
-@pytest.mark.parametrize(
-    ("item", "message"), [(float(2**60), "too large to tell one name from the next"), ("x" * 1001, "longer than 1000")]
-)
-def test_names_that_cannot_be_held_are_refused(item: Any, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("item", "named"), [(float(2**60), r"1\.15\d+e\+18"), ("x" * 1001, r"1000.*'xxx")])
+def test_names_that_cannot_be_held_are_refused(item: Any, named: str, tmp_path: Path) -> None:
     pd.DataFrame({"user": ["u", "u"], "item": [item, item], "pos": [0, 1]}).to_parquet(tmp_path / "e.parquet")
-    with pytest.raises(ContractError, match=rf"e\.parquet\.item: .*{message}.* \(first at row 0\)"):
+    with pytest.raises(ContractError, match=rf"e\.parquet\.item: .*{named}.*row 0"):
         read_interactions(tmp_path / "e.parquet")
 
 
 def test_a_day_and_a_time_of_day_apart_are_refused(tmp_path: Path) -> None:
     pd.DataFrame({"user": ["u"], "item": ["i"], "date": ["2024-01-01"], "time": [1453]}).to_csv(tmp_path / "e.csv")
-    with pytest.raises(SourceError, match="both `date` and `time`; join them in one column, `timestamp`"):
+    with pytest.raises(SourceError, match=r"e\.csv: .*'date'.*'time'.*'timestamp'"):
         read_interactions(tmp_path / "e.csv")
 
 
@@ -349,7 +341,7 @@ def test_what_makes_a_figure_mean_less_is_counted(tmp_path: Path) -> None:
     rows = [("a", "x", 1), ("a", "y", 2), ("a", "x", 3), ("b", "x", 1), ("b", "y", 2), ("b", "z", 2), ("c", "x", 1)]
     pd.DataFrame(rows, columns=["user", "item", "timestamp"]).to_csv(tmp_path / "e.csv", index=False)
     (tmp_path / "a.csv").write_text("item,attributes\nx,red\nnever,red\n")
-    found = counts(read_interactions(tmp_path / "e.csv", tmp_path / "a.csv"))
+    found = sequence_counts(read_interactions(tmp_path / "e.csv", tmp_path / "a.csv"))
     wanted = {"users": 3, "users_judged": 2, "targets_seen_before": 1, "targets_tied_in_time": 1}
     assert {name: found[name] for name in wanted} == wanted
     assert found["items_without_events"] == 1
@@ -385,7 +377,9 @@ def test_numbers_that_are_all_days_are_days(times: list[int], gap: int, tmp_path
     assert np.diff(read.times_T).tolist() == [gap]
 
 
-@pytest.mark.parametrize(("times", "message"), [(["05/01/2024"] * 3, "ISO 8601"), ([1.0, "inf", 2.0], "not finite")])
+@pytest.mark.parametrize(
+    ("times", "message"), [(["05/01/2024"] * 3, "05/01/2024.*row 0"), ([1.0, "inf", 2.0], "inf.*row 1")]
+)
 def test_times_that_could_mean_something_else_are_refused(times: list[Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=message):
         read_interactions(timed(tmp_path / "e.csv", times))
@@ -394,12 +388,12 @@ def test_times_that_could_mean_something_else_are_refused(times: list[Any], mess
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        ([1600511136, 1600511137000], r"is in milliseconds where others are in seconds \(first at row 1\)"),
-        ([1600511136, 1e30], r"is no time: .*1e\+30.* \(first at row 1\)"),
-        ([1600511136.0, 1600511137.0, None], r"e\.csv\.time: is empty \(first at row 2\)"),
-        (["2024-01-01", "", "2024-01-02"], r"is empty \(first at row 1\)"),
-        ([1600511136, 1600511137, "soon"], r"ISO 8601 time .*: 'soon' \(first at row 2\)"),
-        (["2024-01-01", "2024-01-02", 1600511136], r"a number among ISO 8601 times: '1600511136' \(first at row 2\)"),
+        ([1600511136, 1600511137000], r"milliseconds .*seconds.*1600511137000.*row 1"),
+        ([1600511136, 1e30], r"1e\+30.*row 1"),
+        ([1600511136.0, 1600511137.0, None], r"e\.csv\.time: .*row 2"),
+        (["2024-01-01", "", "2024-01-02"], r"e\.csv\.time: .*row 1"),
+        ([1600511136, 1600511137, "soon"], r"'soon'.*row 2"),
+        (["2024-01-01", "2024-01-02", 1600511136], r"number .*'1600511136'.*row 2"),
     ],
 )
 def test_the_time_that_is_missing_or_wrong_is_named_and_not_a_good_one(
@@ -412,5 +406,5 @@ def test_the_time_that_is_missing_or_wrong_is_named_and_not_a_good_one(
 def test_a_missing_time_of_a_parquet_file_is_named(tmp_path: Path) -> None:
     frame = pd.DataFrame({"user": "u", "item": ["a", "b"], "time": pd.to_datetime(["2024-01-01", None])})
     frame.to_parquet(tmp_path / "e.parquet")
-    with pytest.raises(ContractError, match=r"e\.parquet\.time: is empty \(first at row 1\)"):
+    with pytest.raises(ContractError, match=r"e\.parquet\.time: .*row 1"):
         read_interactions(tmp_path / "e.parquet")

@@ -1,11 +1,15 @@
+"""The training benchmark times the same targets for every row, and its rows train on the plain formula."""
+
 import json
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import ours, reference, softmax_memory, training
+from benchmarks import ours, reference, softmax_memory, training, training_rows
 from benchmarks.environments import PEERS
 from benchmarks.reference import Reference, Shape
 from benchmarks.training_data import (
@@ -17,6 +21,7 @@ from benchmarks.training_data import (
     timed,
     write_events,
 )
+from recommender.errors import RecommenderError
 
 ITEMS = 30
 SHAPE = Shape(num_items=ITEMS, dimension=8, blocks=2, heads=2, length=6, dropout=0.2)
@@ -70,7 +75,9 @@ def test_our_training_loss_is_the_plain_formula(events: list[np.ndarray]) -> Non
 
 def test_in_bfloat16_it_is_as_near_as_the_rounding_lets_it(events: list[np.ndarray]) -> None:
     sequences = as_sequences(events, ITEMS)
-    exact, rounded = (ours.loss_difference(SHAPE, sequences, precision=one, users=3) for one in training.OURS.values())
+    exact, rounded = (
+        ours.loss_difference(SHAPE, sequences, precision=one, users=3) for one in training_rows.OURS.values()
+    )
     assert exact < 1e-5 < rounded < 1e-2
 
 
@@ -95,7 +102,7 @@ def test_ours_and_the_reference_are_timed_on_the_file_that_peers_get(events: lis
     assert [one.tolist() for one in again] == [one[-7:].tolist() for one in events if len(one) > 1]
     for row, size in (("ours", 8), ("reference", 2)):
         request = Request(row, str(path), SHAPE, batch_size=size, targets=10**6, warm_up=1)
-        result = training.measure(Request.of(json.loads(json.dumps(request.json()))))
+        result = training_rows.measure(Request.of(json.loads(json.dumps(request.json()))))
         assert 0 < result["targets"] < 2 * num_targets(as_sequences(events, ITEMS), length=6)
         assert result["cpu_seconds"] > 0
         assert result["classes"] == ITEMS
@@ -115,12 +122,12 @@ def test_the_measured_users_are_one_in_four_and_as_long_as_all(tmp_path) -> None
 
 def test_a_peer_that_cannot_be_measured_is_a_row_that_says_why(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str, folder) -> None:
-        raise training.RecommenderError("ERROR: No matching distribution found")
+        raise RecommenderError("ERROR: No matching distribution found")
 
-    monkeypatch.setattr(training, "python_of", missing)
-    found = training.rows(SHAPE, tmp_path / "events.csv", ["recbole"], repeats=1, say=lambda text: None)
+    monkeypatch.setattr(training_rows, "python_of", missing)
+    found = training_rows.measure_rows(SHAPE, tmp_path / "events.csv", ["recbole"], repeats=1, say=lambda text: None)
     assert found == {"recbole": {"error": "ERROR: No matching distribution found", "tried": []}}
-    assert set(PEERS) < set(training.ROWS)
+    assert set(PEERS) < set(training_rows.ROWS)
 
 
 def test_our_softmax_holds_little_beside_its_gradients() -> None:
@@ -129,3 +136,15 @@ def test_our_softmax_holds_little_beside_its_gradients() -> None:
     assert own["peak_mib"] <= own["gradients_mib"] + 10  # the workspace is a few MiB at any size
     assert theirs["peak_mib"] > 4 * own["peak_mib"]
     assert own["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+
+
+def test_our_row_is_timed_in_a_process_of_its_own_from_any_folder(
+    events: list[np.ndarray], tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.csv"
+    write_events(as_sequences(events, ITEMS), path, length=6)
+    monkeypatch.chdir(tmp_path)
+    request = Request("reference", str(path), SHAPE, batch_size=2, targets=10, warm_up=1)
+    result = training_rows.measure_in_child(request, Path(sys.executable))
+    assert result["targets"] >= 10
+    assert result["rate"] == pytest.approx(result["targets"] / result["cpu_seconds"])

@@ -1,4 +1,4 @@
-"""Hyperparameters of campaign rankers: described, bounded, refused by name where they are wrong, searched within their bounds."""
+"""Hyperparameters of campaign rankers: described, bounded, refused by name where wrong, searched within their bounds."""
 
 import math
 from typing import Any

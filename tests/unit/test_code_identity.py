@@ -24,8 +24,8 @@ from types import SimpleNamespace
 from recommender.models.campaign import RANKERS
 from recommender.models.next_item import ITEM_RANKERS
 from recommender.settings import Settings
-from recommender.training.next_items import ranker_code
-from recommender.training.train import checkpoint_folder, training_code
+from recommender.training.identity import checkpoint_folder, training_code
+from recommender.training.next_items.fitting import fitting_code
 from recommender.training.tune import study_code
 
 data, moment = SimpleNamespace(manifest={"content_hash": "1"}), datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +35,7 @@ found = {
         name: str(checkpoint_folder(Path(), name, data, Settings(), moment, earlier=False)) for name in RANKERS
     },
     "studies": {name: study_code(name) for name in RANKERS},
-    "next-item studies": {name: ranker_code(name) for name in ITEM_RANKERS},
+    "next-item studies": {name: fitting_code(name) for name in ITEM_RANKERS},
 }
 if sys.argv[2:] == ["compile"]:
     from pipelines.compile import compile_local

@@ -9,7 +9,7 @@ from recommender.engine.compiler import has_compiler, require_compiler
 from recommender.engine.context import FitContext
 from recommender.engine.guard import out_of_memory
 from recommender.errors import SettingsError
-from recommender.models.next_item.causal import BUCKETS, _embedded, distances, drop, looked_up
+from recommender.models.next_item.attention import BUCKETS, _embedded, distances, drop, looked_up
 from recommender.models.next_item.packing import GAPS
 from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import Items, Sequences

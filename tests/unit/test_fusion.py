@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from recommender.engine.context import FitContext
 from recommender.errors import SettingsError, TrainingError
 from recommender.evaluation.leave_one_out import judge
-from recommender.models.next_item import fusion
-from recommender.models.next_item.fusion import Fusion, FusionConfig
-from recommender.models.next_item.gate import Gate, fit_gate
-from recommender.models.next_item.habit import habits, has_habits
+from recommender.models.next_item.fusion import Fusion, FusionConfig, fusion
+from recommender.models.next_item.fusion.gate import Gate, GateState
+from recommender.models.next_item.fusion.gate_fit import fit_gate
+from recommender.models.next_item.fusion.habit import habits, has_habits
 from recommender.models.next_item.rules import Rules, RulesConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 from recommender.sequences.ranks import full_ranks, ndcg
@@ -165,8 +165,8 @@ def test_a_score_that_is_no_number_ends_the_fit_with_a_message() -> None:
         return logs_KUV, np.zeros((histories.num_users, 1), dtype=np.float32)
 
     start = Gate.even(np.array([0.5, 0.5], dtype=np.float32), facts=1)
-    with pytest.raises(TrainingError, match="gate"):
-        fit_gate(broken, start, users(100), np.full(100, 2, dtype=np.int32), seed=1)
+    with pytest.raises(TrainingError, match=r"gate.*'rules'"):
+        fit_gate(broken, start, users(100), np.full(100, 2, dtype=np.int32), seed=1, names=("rules", "latent"))
 
 
 def test_habits_fade_and_never_name_what_a_user_had_not() -> None:
@@ -187,7 +187,7 @@ def test_where_users_come_back_to_what_they_had_the_flagship_does_too() -> None:
     sequences = Sequences(NOBODY, np.arange(201) * 12, np.concatenate(rows).astype(np.int32))
     split = LeaveOneOut.of(sequences)
     ranker = fit(split, SMALL)
-    assert ranker.habit
+    assert ranker.experts.habit
     assert ranker.chosen()["habit"]
     scores_UV = ranker.score(split.train_and_validation)
     own_U = own_UF[np.arange(200), :, None] == np.argsort(-scores_UV, axis=1)[:, None, :4]
@@ -206,8 +206,8 @@ def test_one_expert_alone_is_heard_where_a_mixture_ranks_worse() -> None:
     items = Items(tuple(f"i{row}" for row in range(1, 330 * 6 + 1)))
     split = LeaveOneOut.of(Sequences(items, np.arange(501) * 8, np.concatenate(rows).astype(np.int32)))
     ranker = fit(split, {"members": 0}, seed=17)
-    assert not ranker.members
-    both = (judge(one, split.train_and_validation, split.test_U) for one in (ranker, ranker.others["latent"]))
+    assert not ranker.experts.transformers
+    both = (judge(one, split.train_and_validation, split.test_U) for one in (ranker, ranker.experts.others["latent"]))
     whole, alone = (judged.ndcg_U().mean() for judged in both)
     assert alone > 0.2
     assert whole > alone - 0.005
@@ -258,7 +258,7 @@ def test_a_flagship_without_any_expert_is_refused() -> None:
 
 def test_a_gate_survives_json_bit_for_bit() -> None:
     gate = fitted("both agree")
-    again = Gate.from_json(gate.as_json())
+    again = Gate.restore(GateState.model_validate_json(gate.state().model_dump_json()))
     logs_KUV, facts_UX, _ = opinions("both agree")
     scores = [one(logs_KUV.copy(), facts_UX, users(U)) for one in (gate, again)]
     np.testing.assert_array_equal(*scores)
@@ -321,7 +321,7 @@ def test_the_gate_is_fitted_with_one_thread_as_the_members_are(monkeypatch: pyte
 def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> None:
     split = LeaveOneOut.of(likes())
     ranker = fit(split, {**SMALL, "epochs": 2, without: False})
-    assert without not in ranker.others
+    assert without not in ranker.experts.names()
     again = Fusion.restore(ranker.tensors(), ranker.config())
     np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))
     assert judge(again, split.train_and_validation, split.test_U).summary()["users"] == 200

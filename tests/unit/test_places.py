@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from next_item_benchmark import ask, benchmark_file
 
 from recommender.errors import CorruptFileError, SettingsError
 from recommender.registry import bundle
-from recommender.training.next_items import benchmark_file
 
 
 def events(path: Path) -> Path:
@@ -19,20 +19,17 @@ def events(path: Path) -> Path:
 
 
 def benchmark(folder: Path, **more: Any) -> dict[str, Any]:
-    words = {"ranker": "rules", "train_on": "train", "seed": 1, "output": folder / "out.json", **more}
-    return benchmark_file(events(folder / "events.parquet"), None, **words)
+    return benchmark_file(events(folder / "events.parquet"), **{"output": folder / "out.json", **more})
 
 
 def test_nothing_is_written_over_what_is_read_or_over_another_output(tmp_path: Path) -> None:
-    from cli.next_items import write_next_items
-
-    benchmark(tmp_path, bundle_folder=tmp_path / "kept")
+    benchmark(tmp_path, bundle=tmp_path / "kept")
     asked = events(tmp_path / "events.parquet")
     before = asked.read_bytes()
     with pytest.raises(SettingsError, match=r"events\.parquet: this place is named twice"):
-        write_next_items(tmp_path / "kept", asked, tmp_path / "kept" / ".." / "events.parquet", top=1)
+        ask(tmp_path / "kept", asked, tmp_path / "kept" / ".." / "events.parquet", top=1)
     with pytest.raises(SettingsError, match=r"users\.parquet: this place is named twice"):
-        write_next_items(tmp_path / "kept", asked, tmp_path / "users.parquet", top=1, vectors=tmp_path)
+        ask(tmp_path / "kept", asked, tmp_path / "users.parquet", top=1, vectors=tmp_path)
     words: dict[str, Any] = {"ranker": "rules", "train_on": "train", "seed": 1}
     with pytest.raises(SettingsError, match=r"events\.parquet: this place is named twice"):
         benchmark_file(asked, None, output=asked, **words)
@@ -49,17 +46,15 @@ def test_what_lies_in_the_bundles_folder_is_not_replaced_with_it(inside: dict[st
     kept.mkdir()
     placed = {name: kept / value if isinstance(value, str) else value for name, value in inside.items()}
     with pytest.raises(SettingsError, match=r"kept/.*: this lies in .*kept, which is written anew as a whole"):
-        benchmark(tmp_path, bundle_folder=kept, **placed)
-    benchmark(tmp_path, bundle_folder=kept)
+        benchmark(tmp_path, bundle=kept, **placed)
+    benchmark(tmp_path, bundle=kept)
     (kept / "empty").mkdir()
-    benchmark(tmp_path, bundle_folder=kept)
+    benchmark(tmp_path, bundle=kept)
     asked = events(kept / "events.parquet")
     with pytest.raises(SettingsError, match=r"events\.parquet: this lies in"):
-        benchmark_file(
-            asked, None, ranker="rules", train_on="train", seed=1, output=tmp_path / "o.json", bundle_folder=kept
-        )
+        benchmark_file(asked, None, ranker="rules", train_on="train", seed=1, output=tmp_path / "o.json", bundle=kept)
     with pytest.raises(SettingsError, match=r"kept/events\.parquet"):
-        benchmark(tmp_path, bundle_folder=kept)
+        benchmark(tmp_path, bundle=kept)
     assert asked.is_file()
 
 
@@ -70,7 +65,7 @@ def test_a_study_lies_where_it_was_named(name: str, tmp_path: Path) -> None:
     assert found == {"events.parquet", "out.json", name, name.removesuffix(".db") + ".json"}
 
 
-@pytest.mark.parametrize("place", ["output", "checkpoints", "bundle_folder", "program"])
+@pytest.mark.parametrize("place", ["output", "checkpoints", "bundle", "program"])
 def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: str, tmp_path: Path) -> None:
     nowhere = Path("/proc") / "found"  # takes no file, not even root's
     with pytest.raises(SettingsError, match=r"/proc.*: nothing can be written there"):
@@ -81,9 +76,9 @@ def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"bundle_folder": Path("papers")}, "papers: .*next-item bundle"),
-        ({"bundle_folder": Path("paper.txt")}, r"paper\.txt: .*next-item bundle"),
-        ({"bundle_folder": Path("nowhere/kept")}, "nowhere/kept: "),
+        ({"bundle": Path("papers")}, "papers: .*next-item bundle"),
+        ({"bundle": Path("paper.txt")}, r"paper\.txt: .*next-item bundle"),
+        ({"bundle": Path("nowhere/kept")}, "nowhere/kept: "),
         ({"output": Path("papers")}, "this is a folder"),
         ({"readings": Path("papers")}, "this is a folder"),
         ({"ranker": "sasrec", "program": Path("papers")}, "this is a folder"),
@@ -93,7 +88,7 @@ def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: 
         ({"trials": 2, "study": Path("out.db")}, "this place is named twice"),
         ({"trials": 2, "study": Path("letter.db")}, r"letter\.json: this is not of a study"),
         ({"output": Path("o" * 245)}, "longer than 244 bytes"),
-        ({"bundle_folder": Path("o" * 245)}, "longer than 244 bytes"),
+        ({"bundle": Path("o" * 245)}, "longer than 244 bytes"),
         ({"ranker": "sasrec", "program": Path("o" * 240)}, "json: the name is longer than 244 bytes"),
         ({"ranker": "content_rules", "config": {"text_cache": "pyproject.toml"}}, "text_cache .* this is a file"),
     ],

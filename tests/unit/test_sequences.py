@@ -67,7 +67,7 @@ def test_where_pos_orders_times_that_cannot_be_read_are_left_out_with_a_warning(
     times: dict[str, object], tmp_path: Path
 ) -> None:
     pd.DataFrame({"user": ["u"] * 3, "item": ["a", "b", "c"], "pos": [3, 1, 2], **times}).to_csv(tmp_path / "x.csv")
-    with pytest.warns(UserWarning, match="x.csv.*`pos` orders the events"):
+    with pytest.warns(UserWarning, match="x.csv.*`pos`"):
         read = read_interactions(tmp_path / "x.csv")
     assert [read.items.ids[row - 1] for row in read.items_T] == ["b", "c", "a"]
     assert read.times_T is None
@@ -88,21 +88,21 @@ def test_columns_of_attributes_that_are_not_read_are_named(tmp_path: Path) -> No
     _frame().to_parquet(tmp_path / "x.parquet")
     listed = pd.DataFrame({"item": ["item 00"], "title": ["a red one"], "name": ["x"], "brand": ["y"]})
     listed.to_csv(tmp_path / "a.csv", index=False)
-    with pytest.warns(UserWarning, match=r"a\.csv: name, brand are not read; .* `attributes`"):
+    with pytest.warns(UserWarning, match=r"a\.csv: .*name, brand.*attributes"):
         read_interactions(tmp_path / "x.parquet", tmp_path / "a.csv")
 
 
 def test_attributes_in_columns_of_their_own_are_refused_with_the_form_that_is_read(tmp_path: Path) -> None:
     _frame().to_parquet(tmp_path / "x.parquet")
     pd.DataFrame({"item": ["item 00"], "brand": ["y"], "color": ["red"]}).to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(SourceError, match=r"a\.csv: neither 'attributes' .*but brand, color; .*joined by \|"):
+    with pytest.raises(SourceError, match=r"a\.csv: .*'attributes'.*brand, color"):
         read_interactions(tmp_path / "x.parquet", tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("rows", ["u0,i1,5.0,7\nu0,i2,5.0,8\n", "u0,i1,7,\nu0,i2,8,\n"])
 def test_rows_with_more_fields_than_the_header_are_refused(rows: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("user,item,time\n" + rows)
-    with pytest.raises(SourceError, match=r"x\.csv: its rows have more fields than its header"):
+    with pytest.raises(SourceError, match=r"x\.csv: .*user, item, time"):
         read_interactions(tmp_path / "x.csv")
 
 
@@ -143,24 +143,36 @@ def test_attributes_bring_items_that_were_never_met(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        (lambda frame: frame.drop(columns="item"), SourceError, "no column 'item'"),
-        (lambda frame: frame.drop(columns="pos"), SourceError, "neither `pos` nor a timestamp"),
+        (lambda frame: frame.drop(columns="item"), SourceError, "x.csv: .*'item'"),
+        (lambda frame: frame.drop(columns="pos"), SourceError, "x.csv: .*'pos'.*timestamp"),
         (lambda frame: frame.assign(item=frame["item"].where(frame.index != 7)), ContractError, "x.csv.item: .*row 7"),
-        (lambda frame: frame.assign(pos=frame["pos"].where(frame.index != 3, "soon")), ContractError, "pos: .*row 3"),
+        (
+            lambda frame: frame.assign(pos=frame["pos"].where(frame.index != 3, "soon")),
+            ContractError,
+            "x.csv.pos: .*soon.*row 3",
+        ),
         (
             lambda frame: frame.assign(pos=frame["pos"].astype(float).where(frame.index != 3, np.inf)),
             ContractError,
-            "not finite.*row 3",
+            "x.csv.pos: .*inf.*row 3",
         ),
-        (lambda frame: frame.assign(item=frame["item"].where(frame.index != 7, " ")), ContractError, "item: .*row 7"),
-        (lambda frame: frame.assign(user=frame["user"].where(frame.index != 7, "")), ContractError, "user: .*row 7"),
-        (lambda frame: pd.concat([frame, frame.tail(1)]), ContractError, "two events at one pos"),
+        (
+            lambda frame: frame.assign(item=frame["item"].where(frame.index != 7, " ")),
+            ContractError,
+            "x.csv.item: .*row 7",
+        ),
+        (
+            lambda frame: frame.assign(user=frame["user"].where(frame.index != 7, "")),
+            ContractError,
+            "x.csv.user: .*row 7",
+        ),
+        (lambda frame: pd.concat([frame, frame.tail(1)]), ContractError, "x.csv.pos: .*row"),
         (
             lambda frame: frame.assign(pos=[10**25 + row for row in range(len(frame))]),
             ContractError,
-            "too large.*row 0",
+            "x.csv.pos: .*row 0",
         ),
-        (lambda frame: frame.head(0), SourceError, "no rows"),
+        (lambda frame: frame.head(0), SourceError, "x.csv"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_its_column_and_row(
@@ -178,7 +190,7 @@ def test_a_name_that_is_empty_in_a_parquet_file_is_refused(column: str, name: st
     frame = _frame().astype({"user": str})
     frame.loc[7, column] = name
     frame.to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(ContractError, match=rf"x\.parquet\.{column}: is empty \(first at row 7\)"):
+    with pytest.raises(ContractError, match=rf"x\.parquet\.{column}: .*row 7"):
         read_interactions(tmp_path / "x.parquet")
 
 

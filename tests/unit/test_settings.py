@@ -19,7 +19,7 @@ from recommender.settings import (
     load_settings,
     settings_from_json,
 )
-from recommender.training.train import training_hash
+from recommender.training.identity import training_hash
 from serving.online_store.client import READERS
 
 ROOT = Path(__file__).parents[2]

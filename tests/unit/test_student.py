@@ -19,12 +19,13 @@ from recommender.engine.context import FitContext
 from recommender.errors import BundleError, SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import export as exporting
+from recommender.models.next_item.distillation import histories_before, teacher_lists
 from recommender.models.next_item.export import TOLERANCE, export, inputs_of, require_exportable
 from recommender.models.next_item.fusion import Fusion, FusionConfig
 from recommender.models.next_item.int8 import rounded
 from recommender.models.next_item.rules import Rules, RulesConfig
 from recommender.models.next_item.sasrec import SASRec, SASRecConfig
-from recommender.models.next_item.student import Student, StudentConfig, ask, histories
+from recommender.models.next_item.student import Student, StudentConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 V, U = 24, 120
@@ -91,7 +92,7 @@ def test_a_student_believes_its_teacher_as_far_as_it_is_told_to() -> None:
 def test_the_teacher_is_asked_about_the_past_of_an_event_alone() -> None:
     train = split().train
     events = np.array([1, int(train.offsets[3]) + 2])
-    asked = histories(train, events)
+    asked = histories_before(train, events)
     assert asked.lengths_U.tolist() == [1, 2]
     assert asked.items_T[1:].tolist() == train.items_T[train.offsets[3] : train.offsets[3] + 2].tolist()
     assert asked.users_U is None
@@ -100,12 +101,12 @@ def test_the_teacher_is_asked_about_the_past_of_an_event_alone() -> None:
 def test_lists_are_probabilities_of_the_teachers_best_items_at_no_more_places_than_allowed() -> None:
     config = FusionConfig.parse(TEACHER, owner="fusion")
     teacher = Fusion.fit(split().train, held_out_U=split().validation_U, config=config, context=ONE)
-    lists = ask(teacher, split().train, StudentConfig(lists=50, listed=5, temperature=1.0), seed=1)
+    lists = teacher_lists(teacher, split().train, lists=50, listed=5, temperature=1.0, seed=1)
     assert (lists.place_T >= 0).sum() == 50
     assert not (lists.place_T[split().train.offsets[:-1]] >= 0).any()
     np.testing.assert_allclose(lists.shares_PK.sum(axis=1), 1, atol=1e-6)
     event = int(np.flatnonzero(lists.place_T == 10)[0])
-    before = histories(split().train, np.array([event]))
+    before = histories_before(split().train, np.array([event]))
     scores_V = teacher.score(before)[0]
     open_V = np.setdiff1d(np.argsort(-scores_V), before.items_T)
     assert set(lists.items_PK[10].tolist()) == set(sorted(open_V, key=lambda item: -scores_V[item])[:5])
@@ -114,12 +115,8 @@ def test_lists_are_probabilities_of_the_teachers_best_items_at_no_more_places_th
 @pytest.mark.parametrize("back", [False, True])
 def test_what_a_user_had_is_taught_only_where_users_come_back(back: bool) -> None:
     offsets, items_T = np.array([0, 4, 8]), np.array([7, 1, 2, 7 if back else 3, 4, 5, 6, 8], dtype=np.int32)
-    lists = ask(
-        opinionated(),
-        Sequences(split().train.items, offsets, items_T),
-        StudentConfig(lists=50, listed=1, temperature=1.0),
-        seed=1,
-    )
+    asked = Sequences(split().train.items, offsets, items_T)
+    lists = teacher_lists(opinionated(), asked, lists=50, listed=1, temperature=1.0, seed=1)
     asked_of_first_K = lists.items_PK[lists.place_T[1:4], 0]
     assert (asked_of_first_K == 7).tolist() == [back] * 3
 

@@ -28,7 +28,8 @@ from recommender.registry.candidates import version_of
 from recommender.report.training import page_of_fits
 from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
-from recommender.training.train import boundaries, fit_at, training_hash
+from recommender.training.identity import training_hash
+from recommender.training.train import boundaries, fit_at
 
 CONFIG = {
     "pretrain_epochs": 3,

@@ -12,8 +12,9 @@ from recommender.datasets.interactions import read_interactions
 from recommender.engine.context import FitContext
 from recommender.errors import BundleError, SettingsError
 from recommender.evaluation.leave_one_out import judge
-from recommender.models.next_item.fusion import SPREAD, Fusion, FusionConfig
-from recommender.models.next_item.trend import Trend
+from recommender.models.next_item.fusion import Fusion, FusionConfig
+from recommender.models.next_item.fusion.experts import SPREAD
+from recommender.models.next_item.fusion.trend import Trend
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
 V, FIRST, HOUR = 60, 1_600_000_000_000_000, 3_600_000_000
@@ -116,15 +117,15 @@ def test_the_flagship_follows_fashions_and_its_bundle_keeps_them(tmp_path: Path)
         )
         for there in (True, False)
     )
-    assert "trend" in with_it.others
-    assert "trend" not in without.others
+    assert "trend" in with_it.experts.others
+    assert "trend" not in without.experts.others
     gains = [judge(one, split.train_and_validation, split.test_U).ndcg_U().mean() for one in (with_it, without)]
     assert gains[0] > gains[1] + 0.01
     assert with_it.chosen()["trend"]
     again = Fusion.restore(with_it.tensors(), with_it.config())
     np.testing.assert_array_equal(again.score(split.train), with_it.score(split.train))
     less = with_it.only(without={"trend"})
-    assert "trend" not in less.others
+    assert "trend" not in less.experts.others
     assert len(less.gate.bias_K) == len(with_it.gate.bias_K) - 1
     with pytest.raises(SettingsError, match="trnd"):
         with_it.only(without={"trnd"})
@@ -135,4 +136,4 @@ def test_without_a_clock_there_is_no_trend(times: NDArray[np.int64] | None) -> N
     log = shop(5.0)
     timeless = Sequences(log.items, log.offsets, log.items_T, times)
     made = Fusion.fit(timeless, held_out_U=None, config=FusionConfig(members=0), context=FitContext(seed=3))
-    assert "trend" not in made.others
+    assert "trend" not in made.experts.others

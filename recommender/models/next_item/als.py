@@ -1,6 +1,7 @@
-"""ALS: factors of implicit feedback by alternating least squares (Hu, Koren & Volinsky, ICDM 2008), fitted by `implicit`.
+"""ALS: factors of implicit feedback by alternating least squares (Hu, Koren & Volinsky, ICDM 2008).
 
-A user's vector is solved from the events at hand, so new users and new events need no training.
+The library `implicit` fits them. A user's vector is solved from the events at hand, so new users and new events need no
+training.
 
 Shapes: U users · V items, rows 1 … V · D width · I items that a user had.
 """
@@ -84,9 +85,9 @@ class ALS(MatrixRanker[ALSConfig]):
         alone_DD = factors_VD.T @ factors_VD + config.regularization * np.eye(factors_VD.shape[1])
         out_UD, confidence = np.zeros((sequences.num_users, factors_VD.shape[1])), config.confidence
         for user in range(sequences.num_users):
-            some = slice(asked_UV.indptr[user], asked_UV.indptr[user + 1])
-            had_ID = factors_VD[asked_UV.indices[some]]
-            weight_I = asked_UV.data[some]
+            own = slice(asked_UV.indptr[user], asked_UV.indptr[user + 1])
+            had_ID = factors_VD[asked_UV.indices[own]]
+            weight_I = asked_UV.data[own]
             left_DD = alone_DD + (confidence - 1.0) * (had_ID * weight_I[:, None]).T @ had_ID
             out_UD[user] = np.linalg.solve(left_DD, confidence * had_ID.T @ weight_I)
         return out_UD.astype(np.float32)

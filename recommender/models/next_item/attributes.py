@@ -21,11 +21,11 @@ class AttributeMeans(Network[N]):
     attributes_P: Tensor
 
     def hold_attributes(self, size: Size) -> None:
-        """Register the buffers that `know` fills."""
+        """Register the buffers that `observe` fills."""
         self.register_buffer("attribute_offsets", torch.zeros(size.items + 2, dtype=torch.int64))
         self.register_buffer("attributes_P", torch.zeros(size.pairs, dtype=torch.int64))
 
-    def know(self, sequences: Sequences) -> None:
+    def observe(self, sequences: Sequences) -> None:
         """Take the items' attributes from the training sequences."""
         if self.attributes is None:
             return

@@ -1,10 +1,11 @@
 """BERT4Rec: bidirectional self-attention that fills in masked items (Sun et al., CIKM 2019).
 
-Exact softmax over all items at masked places only. Places are counted from a window's end, so that the mask which is appended for
-scoring stands where a masked last item stood in training; some windows mask nothing but their last item, as in the paper.
+The loss is the exact softmax over all items at the masked places. Places are counted from a window's end, so the mask
+that is appended for scoring stands where a masked last item stood in training. Some windows mask only their last item,
+as in the paper.
 
-Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · V items, row 0 is no item · M masked places ·
-U users.
+Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · V items, row 0 is padding · M
+masked places · U users.
 """
 
 from typing import Annotated, ClassVar
@@ -31,12 +32,18 @@ from recommender.models.next_item.fields import (
 )
 from recommender.models.next_item.network import Network, NeuralConfig, Size
 from recommender.models.next_item.neural import NeuralRanker
-from recommender.models.next_item.packing import Packed, batches_by_tokens, laid_out, last_windows, pack, windows
+from recommender.models.next_item.packing import Packed, batches_by_tokens, last_windows, pack, padded, windows
 from recommender.sequences import Sequences
+
+DEVIATION = 0.02
+"""Standard deviation of fresh embeddings, as in BERT (Devlin et al., NAACL 2019)."""
 
 
 class BERT4RecConfig(NeuralConfig):
-    """Hyperparameters of BERT4Rec, not tuned. A masked epoch has fewer targets than a causal one, so there are more epochs."""
+    """Hyperparameters of BERT4Rec, not tuned.
+
+    A masked epoch has fewer targets than a causal one, so there are more epochs.
+    """
 
     epochs: Epochs = 100
     judge_every: JudgeEvery = 4
@@ -56,8 +63,8 @@ class BERT4RecConfig(NeuralConfig):
     _heads = model_validator(mode="after")(require_heads_divide_width)
 
 
-class Block(nn.Module):
-    """Attention in both directions, and feed-forward."""
+class BidirectionalBlock(nn.Module):
+    """Attention in both directions, and a feed-forward layer of four times the width, as in the paper."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -67,6 +74,7 @@ class Block(nn.Module):
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x_BLD: Tensor, real_BL: Tensor) -> Tensor:
+        """States after the block, [B, L, D]; `real_BL` is false where there is padding."""
         size, length, _ = x_BLD.shape
         q, k, v = self.qkv(self.norm_attention(x_BLD)).view(size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=real_BL[:, None, None, :])
@@ -78,7 +86,7 @@ class Block(nn.Module):
 
 
 class Bidirectional(Network[BERT4RecConfig]):
-    """Items with masks -> states whose product with an item's vector is its log-odds of standing there."""
+    """Items with masks -> states whose product with an item's vector is its log-odds of being the masked item."""
 
     def __init__(self, size: Size, config: BERT4RecConfig) -> None:
         super().__init__(size, config)
@@ -87,20 +95,21 @@ class Bidirectional(Network[BERT4RecConfig]):
         self.mask, self.last = config.mask, config.last
         self.items = nn.Embedding(size.items + 1, width)
         self.places = nn.Embedding(self.length, width)
-        self.mask_D = nn.Parameter(torch.empty(width).normal_(std=0.02))
+        self.mask_D = nn.Parameter(torch.empty(width).normal_(std=DEVIATION))
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
         for table in (self.items, self.places):
-            nn.init.normal_(table.weight, std=0.02)
+            nn.init.normal_(table.weight, std=DEVIATION)
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(width, config.heads, self.dropout) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(BidirectionalBlock(width, config.heads, self.dropout) for _ in range(config.blocks))
         self.out = nn.Linear(width, width)
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Windows, [B, 2] each: start and length."""
+        """Windows of events in batches, int64 [windows, 2] each: start and length."""
         starts, lengths = windows(sequences, self.length - 1, rng)
-        return [np.stack([starts[one], lengths[one]], 1) for one in batches_by_tokens(lengths, self.tokens, rng)]
+        return [np.stack([starts[rows], lengths[rows]], 1) for rows in batches_by_tokens(lengths, self.tokens, rng)]
 
     def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        """Cross entropy of the masked items, summed, and their number."""
         packed = pack(batch[:, 0], batch[:, 1])
         items_T = sequences.items_T[packed.events_T].astype(np.int64)
         masked_T = masks(packed.places_T.numpy(), rng, mask=self.mask, last=self.last)
@@ -113,12 +122,12 @@ class Bidirectional(Network[BERT4RecConfig]):
         return Sum(loss, float(len(targets_M)))
 
     def forward(self, items_T: Tensor, packed: Packed) -> Tensor:
-        """States at each token, [T, D]; item 0 is the mask."""
+        """States at each token, [T, D]. Item 0 is the mask."""
         ends_T = torch.from_numpy(from_end(packed.places_T.cpu().numpy())).to(self.device)
         x_TD = torch.where((items_T == 0)[:, None], self.mask_D, self.items(items_T)) + self.places(ends_T)
         x_TD = functional.dropout(self.norm_in(x_TD), self.dropout, self.training)
         states = []
-        for x_BLD, group in zip(laid_out(x_TD, packed.groups), packed.groups, strict=True):
+        for x_BLD, group in zip(padded(x_TD, packed.groups), packed.groups, strict=True):
             real_BL = torch.zeros(group.tokens_BL.numel(), dtype=torch.bool, device=self.device)
             real_BL[group.real] = True
             real_BL = real_BL.view_as(group.tokens_BL)
@@ -129,6 +138,7 @@ class Bidirectional(Network[BERT4RecConfig]):
         return out
 
     def scores(self, sequences: Sequences) -> Tensor:
+        """As `Network.scores`: a mask is appended to each user's last items, and its state is scored."""
         starts, lengths = last_windows(sequences, self.length - 1)
         packed = pack(np.zeros_like(starts), lengths + 1)
         items_T = np.zeros(len(packed.events_T), dtype=np.int64)
@@ -142,14 +152,17 @@ class Bidirectional(Network[BERT4RecConfig]):
 
 
 def from_end(places_T: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many tokens follow each one in its window, from each one's place in it."""
+    """Number of later tokens in each token's window, from the tokens' places in their windows."""
     starts = np.flatnonzero(places_T == 0)
     lengths = np.diff(np.append(starts, len(places_T)))
     return np.asarray(np.repeat(lengths, lengths) - 1 - places_T)
 
 
 def masks(places_T: NDArray[np.int64], rng: np.random.Generator, *, mask: float, last: float) -> NDArray[np.bool_]:
-    """Tokens to mask: a share of each window's, or its last one only; at least one a window and never all of two and more."""
+    """Tokens to mask, bool [T]: a share `mask` of each window's, or with probability `last` its last one only.
+
+    At least one token of a window is masked, and never all of a window of two and more.
+    """
     starts = np.flatnonzero(places_T == 0)
     lengths = np.diff(np.append(starts, len(places_T)))
     ends = starts + lengths - 1

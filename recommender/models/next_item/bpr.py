@@ -1,7 +1,7 @@
 """BPR: matrix factorisation by Bayesian personalised ranking (Rendle et al., UAI 2009), fitted by `implicit`.
 
-A user that was in the fit keeps its vector. A new user gets the mean, over the items in the history, of the mean vector of each
-item's users.
+A user that was in the fit keeps its vector. A new user gets the mean, over the items in the history, of the mean vector
+of each item's users.
 
 Shapes: U users · W users of the fit · V items, rows 1 … V · D width (the last one is the item's bias).
 """

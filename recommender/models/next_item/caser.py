@@ -1,10 +1,14 @@
-"""Caser: convolutions over the last items seen as an image (Tang & Wang, WSDM 2018).
+"""Caser: convolutions over the last items, read as an image of length x width (Tang & Wang, WSDM 2018).
 
-Horizontal filters span some items and the whole width and keep their maximum over time; vertical ones weigh each width over time.
-Unlike the paper: every event with a past is a target (sliding windows) under the exact softmax over all items, the items' table
-serves input and output, and a user's own vector is dropped now and then, so that a new user has a place.
+Horizontal filters span some items and the whole width, and keep their maximum over time. Vertical filters weigh the
+last items for each column of the width. Unlike the paper:
 
-Shapes: T events · M targets · L last items · D width · F filters of all heights · V items, row 0 is no item · U users, row 0 is a new one.
+- every event with an earlier one is a target (sliding windows), under the exact softmax over all items;
+- the items' table serves input and output;
+- a user's own vector is dropped at random, so that the network learns to rank for new users.
+
+Shapes: T events · M targets · L last items · D width · F outputs of all filters · V items, row 0 is padding · U users,
+row 0 is a new one.
 """
 
 from typing import Annotated, ClassVar
@@ -25,6 +29,9 @@ from recommender.models.next_item.network import Network, NeuralConfig, Size
 from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
+USER_DEVIATION = 0.02
+"""Standard deviation of fresh user vectors. Small, so that users start alike; chosen by hand."""
+
 
 class CaserConfig(NeuralConfig):
     """Hyperparameters of Caser. The defaults are not tuned."""
@@ -40,7 +47,7 @@ class CaserConfig(NeuralConfig):
 
 
 class Convolutions(Network[CaserConfig]):
-    """The last items and the user -> a state whose product with an item's vector is that item's log-odds of being next."""
+    """Last items and user -> a state whose product with an item's vector is that item's log-odds of being next."""
 
     def __init__(self, size: Size, config: CaserConfig) -> None:
         super().__init__(size, config)
@@ -52,7 +59,7 @@ class Convolutions(Network[CaserConfig]):
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
         self.users = nn.Embedding(size.users + 1, own, padding_idx=0) if own else None
         if self.users is not None:
-            nn.init.normal_(self.users.weight, std=0.02)
+            nn.init.normal_(self.users.weight, std=USER_DEVIATION)
         heights = range(1, self.length + 1)
         self.horizontal = nn.ModuleList(nn.Conv1d(width, config.horizontal, height) for height in heights)
         self.vertical = nn.Linear(self.length, config.vertical, bias=False)
@@ -60,10 +67,11 @@ class Convolutions(Network[CaserConfig]):
         self.mix, self.out = nn.Linear(filters, width), nn.Linear(width + own, width)
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Events to be foretold, [M] each."""
+        """Events that are targets, int64 [M] each."""
         return shuffled(targets(sequences), self.batch, rng)
 
     def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        """Cross entropy of the targets' items, summed, and their number. A share of the users is treated as new."""
         users_M = users_of(sequences, batch)
         rows_M = users_M if sequences.users_U is None else sequences.users_U[users_M]
         known_M = np.where(rng.random(len(batch)) < self.new_users, -1, rows_M)
@@ -76,7 +84,7 @@ class Convolutions(Network[CaserConfig]):
         return Sum(loss, float(len(batch)))
 
     def forward(self, items_ML: Tensor, users_M: Tensor) -> Tensor:
-        """States [M, D]; `users_M`: row of the user + 1, 0 a new one."""
+        """States, [M, D]. `users_M` is the user's row plus 1, and 0 for a new user."""
         x_MDL = functional.dropout(self.items(items_ML), self.dropout, self.training).transpose(1, 2)
         highest = [functional.relu(filters(x_MDL)).amax(dim=2) for filters in self.horizontal]
         seen_MF = torch.cat([*highest, self.vertical(x_MDL).flatten(1)], dim=1)
@@ -87,6 +95,7 @@ class Convolutions(Network[CaserConfig]):
         return out
 
     def scores(self, sequences: Sequences) -> Tensor:
+        """As `Network.scores`."""
         users = np.arange(sequences.num_users)
         items_UL = torch.from_numpy(before(sequences, sequences.offsets[1:], users, self.length)).to(self.device)
         rows_U = np.full(len(users), -1) if sequences.users_U is None else sequences.users_U

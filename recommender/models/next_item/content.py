@@ -31,7 +31,10 @@ LEAST_POPULARITY = 1e-9
 
 
 class ContentConfig(Hyperparameters):
-    """Hyperparameters of content-based filtering. The defaults were chosen by validation items of Beauty and ML-1M at once."""
+    """Hyperparameters of content-based filtering.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    """
 
     half_life: HalfLife = 1.0
     popularity: Annotated[float, Range(0.001, 1.0, log=True)] = Field(
@@ -71,7 +74,10 @@ class Content(MatrixRanker[ContentConfig]):
 
 
 def content_vectors(items: Items) -> sparse.csr_matrix:
-    """Attributes of each item, weighted by log(1 + items / items that have it), rows of unit length: [V + 1, K], K at least 1."""
+    """Attributes of each item, weighted by their rarity, rows of unit length: [V + 1, K], K at least 1.
+
+    The weight of an attribute is log(1 + items / items that have it).
+    """
     rows_P, attributes_P = items.attribute_rows()
     shape = (items.num + 1, max(items.num_attributes, 1))
     have_VK = sparse.csr_matrix((np.ones(len(rows_P), dtype=np.float32), (rows_P, attributes_P)), shape=shape)

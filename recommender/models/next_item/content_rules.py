@@ -1,8 +1,8 @@
-"""Sequential rules that reach items without events: a cold item borrows the rules of the warm items with the most similar content.
+"""Sequential rules that reach items without events: a cold item borrows the rules of the most similar warm items.
 
-Content is the attributes (weighted by how rare they are) and the text's vector by a pretrained encoder. Borrowed rules are kept
-in the weights, so scoring needs no encoder. Gantner et al., "Learning attribute-to-feature mappings for cold-start
-recommendations", 2010 (k-nearest-neighbour mapping); the rules are those of `rules`.
+Content is the attributes (weighted by how rare they are) and the text's vector by a pretrained encoder. Borrowed rules
+are kept in the weights, so scoring needs no encoder. Gantner et al., "Learning attribute-to-feature mappings for
+cold-start recommendations", 2010 (k-nearest-neighbour mapping); the rules are those of `rules`.
 
 Shapes: U users · V items, rows 1 … V · c cold items · w warm items · K attribute values · D width of a text's vector.
 """
@@ -94,14 +94,14 @@ def nearest_warm_items(items: Items, warm_V: NDArray[np.bool_], config: ContentR
     warm_Kw, warm_Dw = attributes_VK[warm].T.tocsr(), texts_VD[warm].T
     rows, columns, weights = [], [], []
     for first in range(0, len(cold), COLD_AT_ONCE):
-        some = cold[first : first + COLD_AT_ONCE]
-        alike_cw = np.asarray((attributes_VK[some] @ warm_Kw).todense()) + texts_VD[some] @ warm_Dw
+        batch = cold[first : first + COLD_AT_ONCE]
+        alike_cw = np.asarray((attributes_VK[batch] @ warm_Kw).todense()) + texts_VD[batch] @ warm_Dw
         best = np.argsort(-alike_cw, axis=1, kind="stable")[:, :number]
         weight = np.maximum(np.take_along_axis(alike_cw, best, axis=1), 0.0)
         total = weight.sum(axis=1, keepdims=True)
         weights.append((weight / np.where(total > 0, total, 1.0)).ravel())
         columns.append(warm[best].ravel())
-        rows.append(np.repeat(some, number))
+        rows.append(np.repeat(batch, number))
     matrix = sparse.csr_matrix(
         (np.concatenate(weights).astype(np.float32), (np.concatenate(rows), np.concatenate(columns))),
         shape=(size, size),
@@ -111,7 +111,7 @@ def nearest_warm_items(items: Items, warm_V: NDArray[np.bool_], config: ContentR
 
 
 def item_text_vectors(items: Items, text: bool | str, cache: str) -> NDArray[np.float32]:
-    """Vectors of the items' texts, of length 1 (0 without a text): float32 [V + 1, D]. D is 0 where there are no texts."""
+    """Vectors of the items' texts, of length 1 (0 without a text): float32 [V + 1, D], D = 0 without any text."""
     if not text or items.texts is None or not any(items.texts):
         return np.zeros((items.num + 1, 0), dtype=np.float32)
     encoder = text if isinstance(text, str) else ""

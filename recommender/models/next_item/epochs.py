@@ -28,7 +28,7 @@ BETAS = (0.9, 0.98)
 
 
 class _Epochs:
-    """Batches by step, those of an epoch made when the first one is asked for. All epochs take as many steps as the first."""
+    """Batches by step, made an epoch at a time. All epochs take as many steps as the first."""
 
     def __init__(self, make: Callable[[np.random.Generator], list[NDArray[np.int64]]], seed: int, phase: str) -> None:
         self._make, self._seed, self._phase = make, seed, phase
@@ -59,8 +59,8 @@ def fit_epochs(
 ) -> dict[str, Any]:
     """Train `model` for at most `config.epochs`, or for the more that `config.min_steps` needs.
 
-    With `held_out_U` the fit stops by NDCG over all ranks (cut at 10 it would be too noisy on small sets) and keeps the best
-    weights.
+    With `held_out_U` the fit stops by NDCG over all ranks (cut at 10 it would be too noisy on small sets) and keeps the
+    best weights.
 
     Returns:
         {"stop_at": share of all steps} where it was chosen or given, for a fit that has nothing held out.
@@ -122,9 +122,9 @@ def _judge(
     def judge() -> float:
         ranks, size = [], users_at_once(histories.items.num)
         for first in range(0, len(target_U), size):
-            some = np.arange(first, min(first + size, len(target_U)))
-            batch = histories.take(some)
-            ranks.append(full_ranks(score(batch).float().cpu().numpy(), batch, target_U[some]))
+            rows = np.arange(first, min(first + size, len(target_U)))
+            batch = histories.take(rows)
+            ranks.append(full_ranks(score(batch).float().cpu().numpy(), batch, target_U[rows]))
         return float(ndcg(np.concatenate(ranks), at=histories.items.num).mean())
 
     return judge

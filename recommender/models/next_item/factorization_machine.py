@@ -1,7 +1,8 @@
-"""A factorisation machine (Rendle, ICDM 2010) of: the items that a user had, the last one, the candidate, and the candidate's attributes.
+"""Factorisation machine (Rendle, ICDM 2010) over a user's items, the last one, the candidate and its attributes.
 
-Second-order weights are products of factors, so a score is a sum of one term of the user's features and the candidate's and of the
-candidate's own weight; terms of the user's features alone change no order and are left out. Trained with the softmax over all items.
+Second-order weights are products of factors. So a score is the product of the user's summed factors and the
+candidate's, plus the candidate's own weight. Terms of the user's features alone change no order and are left out. The
+loss is the softmax over all items.
 
 Shapes: T events · M targets · U users · L last items · V items, rows 1 … V · D width.
 """
@@ -25,6 +26,9 @@ from recommender.models.next_item.network import NeuralConfig, Size
 from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
+DEVIATION = 0.1
+"""Standard deviation of fresh factors. Chosen by hand."""
+
 
 class FactorizationMachineConfig(NeuralConfig):
     """Hyperparameters of the factorisation machine. The defaults are not tuned."""
@@ -46,7 +50,7 @@ class Machine(AttributeMeans[FactorizationMachineConfig]):
         self.had, self.last = nn.Embedding(size.items + 1, width), nn.Embedding(size.items + 1, width)
         self.candidate, self.attributes = nn.Embedding(size.items + 1, width), nn.Embedding(size.attributes, width)
         for table in (self.had, self.last, self.candidate, self.attributes):
-            nn.init.normal_(table.weight, std=0.1)
+            nn.init.normal_(table.weight, std=DEVIATION)
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
         self.hold_attributes(size)
 
@@ -55,16 +59,18 @@ class Machine(AttributeMeans[FactorizationMachineConfig]):
         return self.with_attributes(self.candidate.weight)
 
     def users(self, items_ML: Tensor) -> Tensor:
-        """Sum of the factors of a user's features: [M, D]; `items_ML` ends with the latest."""
+        """Sum of the factors of a user's features, [M, D]. `items_ML` ends with the latest item."""
         real_ML1 = (items_ML > 0).unsqueeze(2)
         mean_MD = (self.had(items_ML) * real_ML1).sum(dim=1) / real_ML1.sum(dim=1).clamp(min=1)
         out: Tensor = functional.dropout(mean_MD + self.last(items_ML[:, -1]), self.dropout, self.training)
         return out
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Events that are targets, int64 [M] each."""
         return shuffled(targets(sequences), self.batch, rng)
 
     def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        """Cross entropy of the targets' items, summed, and their number."""
         items_ML = torch.from_numpy(before(sequences, batch, users_of(sequences, batch), self.length)).to(self.device)
         targets_M = torch.from_numpy(sequences.items_T[batch].astype(np.int64)).to(self.device)
         loss = linear_cross_entropy(
@@ -73,6 +79,7 @@ class Machine(AttributeMeans[FactorizationMachineConfig]):
         return Sum(loss, float(len(batch)))
 
     def scores(self, sequences: Sequences) -> Tensor:
+        """As `Network.scores`."""
         ends, users = sequences.offsets[1:], np.arange(sequences.num_users)
         items_UL = torch.from_numpy(before(sequences, ends, users, self.length)).to(self.device)
         scores_UV: Tensor = self.users(items_UL) @ self.candidates().T + self.bias_V

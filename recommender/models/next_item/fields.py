@@ -23,8 +23,8 @@ MinSteps = Annotated[
     int | None,
     Field(
         ge=0,
-        description="Fewest steps: where the epochs have fewer, there are more epochs, judged as often. None: 1900, or 0 where "
-        "epochs are given.",
+        description="Fewest steps: where the epochs have fewer, there are more epochs, judged as often. None: 1900, or "
+        "0 where epochs are given.",
     ),
 ]
 WeightDecay = Annotated[float, Field(ge=0, description="Weight decay of AdamW.")]
@@ -35,15 +35,14 @@ Accumulate = Annotated[
     int,
     Field(
         ge=1,
-        description="Parts that a batch is taken in, one after the other, to save memory. The step stays that of the whole batch "
-        "up to rounding, except that dropout, masks, sampled items and in-batch competitors are drawn for each part.",
+        description="Parts that a batch is taken in, one after the other, to save memory. The step stays that of the "
+        "whole batch up to rounding, except that dropout, masks, sampled items and in-batch competitors are drawn for "
+        "each part.",
     ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"],
-    Field(
-        description="Numbers of the softmax's matrix products in training. auto: bf16 where the device has units for it."
-    ),
+    Field(description="Numbers of the softmax's matrix products in training; auto is bf16 where the device has it."),
 ]
 StopAt = Annotated[
     float | None,
@@ -85,7 +84,7 @@ def _folder_or_new(cache: str) -> str:
 Text = Annotated[
     bool | str,
     Field(
-        description="Encoder of the items' texts: true is the packaged MiniLM, a folder holds another one, false is none."
+        description="Encoder of the items' texts: true is the packaged MiniLM, a folder holds another, false is none."
     ),
 ]
 TextCache = Annotated[

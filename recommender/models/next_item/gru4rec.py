@@ -1,10 +1,10 @@
 """GRU4Rec: a recurrent network over a user's last items (Hidasi, Karatzoglou, Baltrunas & Tikk, ICLR 2016).
 
-The published ranking losses over sampled items are replaced by the exact softmax at every position, which is what their
+The published ranking losses over sampled items are replaced by the exact softmax at every position, which their
 successors approximate (Hidasi & Karatzoglou, CIKM 2018). One table of items serves input and output.
 
-Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · H width of the state · V items, row 0 is
-no item · M targets · U users.
+Shapes: T tokens · B sequences of a group · L length of a group's longest · D width · H width of the state · V items,
+row 0 is padding · M targets · U users.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -22,7 +22,7 @@ from recommender.engine.softmax import linear_cross_entropy
 from recommender.models.next_item.fields import Dropout, Tokens, Width
 from recommender.models.next_item.network import Network, NeuralConfig, Size
 from recommender.models.next_item.neural import NeuralRanker
-from recommender.models.next_item.packing import Packed, batches_by_tokens, laid_out, last_windows, pack, windows
+from recommender.models.next_item.packing import Packed, batches_by_tokens, last_windows, pack, padded, windows
 from recommender.sequences import Sequences
 
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
@@ -58,11 +58,12 @@ class Recurrent(Network[GRU4RecConfig]):
         self.out = nn.Linear(hidden, width)
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Windows, [B, 2] each: start and length."""
+        """Windows of events in batches, int64 [windows, 2] each: start and length."""
         starts, lengths = windows(sequences, self.length, rng)
-        return [np.stack([starts[one], lengths[one]], 1) for one in batches_by_tokens(lengths, self.tokens, rng)]
+        return [np.stack([starts[rows], lengths[rows]], 1) for rows in batches_by_tokens(lengths, self.tokens, rng)]
 
     def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        """Cross entropy of every next item in the windows, summed, and the number of targets."""
         packed = pack(batch[:, 0], batch[:, 1] - 1).to(self.device)
         targets_M = torch.from_numpy(sequences.items_T[packed.events_T + 1].astype(np.int64)).to(self.device)
         with self.products():
@@ -76,13 +77,14 @@ class Recurrent(Network[GRU4RecConfig]):
         items_T = torch.from_numpy(sequences.items_T[packed.events_T].astype(np.int64)).to(self.device)
         x_TD = self._drop(self.items(items_T))
         states = []
-        for x_BLD, group in zip(laid_out(x_TD, packed.groups), packed.groups, strict=True):
+        for x_BLD, group in zip(padded(x_TD, packed.groups), packed.groups, strict=True):
             out_BLH, _ = self.cell(x_BLD)
             states.append(out_BLH.flatten(0, 1)[group.real])
         out: Tensor = self.out(self._drop(torch.cat(states)))
         return out
 
     def scores(self, sequences: Sequences) -> Tensor:
+        """As `Network.scores`."""
         packed = pack(*last_windows(sequences, self.length)).to(self.device)
         return torch.addmm(self.bias_V, self(sequences, packed)[packed.last], self.items.weight.T)
 

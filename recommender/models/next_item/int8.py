@@ -1,7 +1,7 @@
-"""Weights in eight bits: a fourth of the size, rounded by row, multiplied in float32.
+"""Weights in eight bits: a quarter of the size, rounded by row, multiplied in float32.
 
-Each row of a matrix has one scale, its largest magnitude over 127, so that a weight is off by at most half of that. Only weights are
-rounded; states stay float32, and no calibration data is needed.
+Each row of a matrix has one scale, its largest magnitude over 127, so a weight is off by at most half a scale. Only
+weights are rounded; states stay float32, and no calibration data is needed.
 
 Shapes: O outputs · I inputs · V items · D width.
 """
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LEVELS = 127
+"""Largest int8 whose negative is an int8 too."""
 
 
 def rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,7 +21,7 @@ def rounded(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Int8Linear(nn.Module):
-    """As nn.Linear."""
+    """An nn.Linear with rounded weights."""
 
     weight_OI: Tensor
     scale_O: Tensor
@@ -34,11 +35,12 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias_O", layer.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        """As nn.Linear, [..., I] -> [..., O]."""
         return functional.linear(x, self.weight_OI.float()) * self.scale_O + self.bias_O
 
 
 class Int8Embedding(nn.Module):
-    """A table of vectors; `weight` is what it stands for, float32 [V, D]."""
+    """A rounded table of vectors."""
 
     weight_VD: Tensor
     scale_V1: Tensor
@@ -51,11 +53,12 @@ class Int8Embedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
+        """The table as float32, [V, D]."""
         return self.weight_VD.float() * self.scale_V1
 
 
 def round_linear_layers(module: nn.Module) -> None:
-    """Every nn.Linear within `module` becomes an Int8Linear, in place."""
+    """Replace every nn.Linear within `module` by an Int8Linear, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, Int8Linear(child))

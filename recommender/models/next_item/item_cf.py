@@ -26,11 +26,15 @@ from recommender.models.next_item.linear import (
 from recommender.sequences import Sequences
 
 POPULARITY_WEIGHT = np.float32(1e-4)
-"""Weight of popularity beside the similarities. It is too small to reorder similar items and ranks those without similarity."""
+"""Weight of popularity beside the similarities. It is too small to reorder similar items and ranks those without
+similarity."""
 
 
 class ItemCFConfig(Hyperparameters):
-    """Hyperparameters of item-based filtering. The defaults were chosen by validation items of Beauty and ML-1M at once."""
+    """Hyperparameters of item-based filtering.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    """
 
     neighbours: Annotated[int, Range(10, 1000, log=True)] = Field(
         100, ge=1, description="Most similar items kept for each item."

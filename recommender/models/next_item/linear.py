@@ -21,7 +21,7 @@ TINY = 1e-12
 
 
 class MatrixRanker(ItemRanker[C]):
-    """A ranker that is restored from named arrays and its hyperparameters. Users without events get the popular items."""
+    """A ranker of named arrays and hyperparameters only. Users without events get the popular items."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], hyperparameters: C) -> None:
         self.arrays, self.hyperparameters = dict(arrays), hyperparameters
@@ -115,6 +115,6 @@ def packed(name: str, matrix: sparse.csr_matrix) -> dict[str, NDArray[Any]]:
 
 def unpacked(name: str, arrays: Mapping[str, NDArray[Any]]) -> sparse.csr_matrix:
     """The sparse matrix that `packed` turned into arrays."""
-    parts = [arrays[f"{name}.{one}"] for one in ("data", "indices", "indptr")]
+    parts = [arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr")]
     shape = (len(parts[2]) - 1, int(arrays[f"{name}.columns"][0]))
     return sparse.csr_matrix((parts[0], parts[1], parts[2]), shape=shape)

@@ -78,7 +78,7 @@ class Network(nn.Module, ABC, Generic[N]):
         super().__init__()
         self.precision = config.precision
 
-    def know(self, sequences: Sequences) -> None:
+    def observe(self, sequences: Sequences) -> None:
         """Take from the training sequences what is not learned: counts and attributes."""
 
     @abstractmethod
@@ -91,14 +91,14 @@ class Network(nn.Module, ABC, Generic[N]):
 
     @abstractmethod
     def scores(self, sequences: Sequences) -> Tensor:
-        """Scores of all items, [U, V + 1]; every user is one for whom `can_tell` is true."""
+        """Scores of all items, [U, V + 1]; every user is one for whom `can_score` is true."""
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
         """A context in which parts of the network run as machine code where the hyperparameters ask for it."""
         yield
 
-    def can_tell(self, sequences: Sequences) -> NDArray[np.bool_]:
+    def can_score(self, sequences: Sequences) -> NDArray[np.bool_]:
         """Users that the network can score, bool [U]; the others get the popular items."""
         return sequences.lengths_U > 0
 

@@ -23,8 +23,8 @@ from recommender.sequences.ranks import USERS_A_BATCH
 MIN_STEPS = 1900
 """Fewest steps of a fit whose epochs are not given.
 
-It lies just below 30 x 64 = 1,920: the steps of the flagship's 30 epochs where its batch is a 64th of an epoch. So a small set is
-trained on for about as many steps as a large one."""
+It lies just below 30 x 64 = 1,920: the steps of the flagship's 30 epochs where its batch is a 64th of an epoch. So a
+small set is trained on for about as many steps as a large one."""
 PREFIX = "model."
 """Of the network's tensors in a bundle."""
 
@@ -86,7 +86,7 @@ class NeuralRanker(ItemRanker[N]):
         with reproducible(context) as device:
             torch.manual_seed(seed_of(context.seed, "weights", 0))
             model = cls.network(size, config)
-            model.know(sequences)
+            model.observe(sequences)
             model = model.to(device)
             with model.compiled():
                 chosen = fit_epochs(
@@ -114,12 +114,12 @@ class NeuralRanker(ItemRanker[N]):
         """
         self.require_known(sequences)
         scores_UV = np.empty((sequences.num_users, self._size.items + 1), dtype=np.float32)
-        told_U = self.model.can_tell(sequences)
-        scores_UV[~told_U] = np.log1p(self.popularity_V)
-        users = np.flatnonzero(told_U)
+        scored_U = self.model.can_score(sequences)
+        scores_UV[~scored_U] = np.log1p(self.popularity_V)
+        users = np.flatnonzero(scored_U)
         for first in range(0, len(users), USERS_A_BATCH):
-            some = users[first : first + USERS_A_BATCH]
-            scores_UV[some] = self.model.scores(sequences.take(some)).float().numpy()
+            batch = users[first : first + USERS_A_BATCH]
+            scores_UV[batch] = self.model.scores(sequences.take(batch)).float().numpy()
         scores_UV[:, 0] = NEVER
         return scores_UV
 
@@ -133,8 +133,8 @@ class NeuralRanker(ItemRanker[N]):
         users_U = sequences.users_U
         if users_U is not None and len(users_U) and int(users_U.max()) >= self._size.users:
             raise BundleError(
-                f"{self.name}: user row {int(users_U.max())} is none of the {self._size.users} users of the fit. Give a new "
-                "user row -1."
+                f"{self.name}: user row {int(users_U.max())} is none of the {self._size.users} users of the fit. "
+                "Give a new user row -1."
             )
 
     def tensors(self) -> dict[str, NDArray[Any]]:

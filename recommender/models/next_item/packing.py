@@ -1,4 +1,4 @@
-"""Packed batches: sequences of any length end to end, no padding in anything but attention, which works on groups of like length.
+"""Packed batches: sequences of any length end to end. Only attention needs padding; it works on groups of like length.
 
 Shapes: T tokens of a batch · B sequences of a group · L length of its longest · D width · U users.
 """
@@ -14,9 +14,11 @@ from torch import Tensor
 from recommender.sequences import Sequences
 
 STRETCH, SLACK = 1.25, 2
-"""A group's longest sequence is at most STRETCH x its shortest + SLACK."""
+"""A group's longest sequence has at most STRETCH x the length of its shortest + SLACK. Chosen by hand: closer groups
+waste less padding but are more and smaller."""
 GAPS = 32
-"""Classes of time between two events; the last one begins at 34 years."""
+"""Classes of time between two events: 0 seconds, then one for each doubling. The last one begins at 2 ** 30 seconds, 34
+years."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +26,17 @@ class Group:
     """Sequences of like length."""
 
     tokens_BL: Tensor
-    """Token at each place; behind a sequence's end its last one again, which causal attention never lets others see."""
+    """Token at each place. After a sequence's end its last one is repeated, which causal attention never shows to
+    others."""
     real: Tensor
     """Places of [B x L] that are tokens, in the tokens' order."""
     first: int = 0
-    """The group's first token: it has the batch's tokens from there on."""
+    """The group's first token in the batch; it has the tokens from there on."""
     gaps_BLL: Tensor | None = None
-    """Class of the time from each place back to each other (`gap_classes`), int64; None where there are no times."""
+    """Class of the time from each place back to each other (`gap_classes`), int64. None where times are not read."""
 
     def to(self, device: torch.device) -> "Group":
+        """A copy on the device."""
         gaps_BLL = None if self.gaps_BLL is None else self.gaps_BLL.to(device)
         return Group(self.tokens_BL.to(device), self.real.to(device), self.first, gaps_BLL)
 
@@ -47,17 +51,21 @@ class Packed:
     """Place of each token within its window, from 0."""
     groups: tuple[Group, ...]
     last: Tensor
-    """Last token of each sequence, in the order that they were given in."""
+    """Last token of each sequence, in the order in which `pack` was given them."""
 
     def to(self, device: torch.device) -> "Packed":
+        """The same on the device."""
         if device.type == "cpu":
             return self
-        groups = tuple(one.to(device) for one in self.groups)
+        groups = tuple(group.to(device) for group in self.groups)
         return Packed(self.events_T, self.places_T.to(device), groups, self.last.to(device))
 
 
 def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64], times_T: NDArray[np.int64] | None = None) -> Packed:
-    """Pack the windows [start, start + length) of events; every length at least 1. `times_T`: of all events, µs."""
+    """Pack the windows [start, start + length) of events, every length at least 1.
+
+    `times_T`: times of all events in microseconds, where they are read.
+    """
     order = np.argsort(lengths, kind="stable")
     starts, lengths = starts[order], lengths[order]
     first = np.cumsum(lengths) - lengths
@@ -66,10 +74,14 @@ def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64], times_T: NDArray
     while begin < len(lengths):
         end = int(np.searchsorted(lengths, lengths[begin] * STRETCH + SLACK, side="right"))
         within = np.arange(int(lengths[end - 1]))
-        some = lengths[begin:end, None]
-        tokens = first[begin:end, None] + np.minimum(within, some - 1)
-        real = np.flatnonzero((within < some).ravel())
-        gaps = None if times_T is None else gap_classes(times_T[starts[begin:end, None] + np.minimum(within, some - 1)])
+        lengths_B1 = lengths[begin:end, None]
+        tokens = first[begin:end, None] + np.minimum(within, lengths_B1 - 1)
+        real = np.flatnonzero((within < lengths_B1).ravel())
+        gaps = (
+            None
+            if times_T is None
+            else gap_classes(times_T[starts[begin:end, None] + np.minimum(within, lengths_B1 - 1)])
+        )
         groups.append(Group(torch.from_numpy(tokens), torch.from_numpy(real), int(first[begin]), gaps))
         begin = end
     last = np.empty(len(order), dtype=np.int64)
@@ -79,17 +91,21 @@ def pack(starts: NDArray[np.int64], lengths: NDArray[np.int64], times_T: NDArray
     )
 
 
-def laid_out(x_TD: Tensor, groups: tuple[Group, ...]) -> Iterator[Tensor]:
-    """Each group's tokens at their places: [B, L, D]. Parts of a split: a group's gradient is as large as the group."""
+def padded(x_TD: Tensor, groups: tuple[Group, ...]) -> Iterator[Tensor]:
+    """Each group's tokens at their places: [B, L, D].
+
+    The tokens are split by group first, so that a group's gradient is as large as the group and not as the batch.
+    """
     parts = torch.split(x_TD, [len(group.real) for group in groups]) if len(groups) > 1 else (x_TD,)
     for part, group in zip(parts, groups, strict=True):
         yield part.index_select(0, (group.tokens_BL - group.first).reshape(-1)).view(*group.tokens_BL.shape, -1)
 
 
 def gap_classes(times_BL: NDArray[np.int64]) -> Tensor:
-    """0 for the same second (times are cut to whole ones), then one class for each doubling: int64 [B, L, L], from each place (row) back to each other.
+    """Class of the time from each place (row) back to each other: int64 [B, L, L].
 
-    The future is class 0; causal attention masks it.
+    0 is the same second (times are cut to whole ones), then there is one class for each doubling. The future is class
+    0; causal attention masks it.
     """
     seconds_BL = torch.from_numpy(times_BL // 1_000_000)
     gaps_BLL = (seconds_BL[:, :, None] - seconds_BL[:, None, :]).clamp_(min=0).float()
@@ -97,10 +113,13 @@ def gap_classes(times_BL: NDArray[np.int64]) -> Tensor:
 
 
 def windows(sequences: Sequences, length: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cut every user's events into windows of at most `length` + 1 events, so that every event but the first is a target.
+    """Cut every user's events into windows of at most `length` + 1, so that every event but the first is a target.
 
-    Where a cut falls is drawn anew at each call; a window reaches back over the cut, so that its first targets have a history too.
-    Starts and lengths (2 and more).
+    Where a cut falls is drawn at each call. A window reaches back over the cut, so that its first targets have a
+    history too.
+
+    Returns:
+        The windows' starts and lengths; lengths are at least 2.
     """
     starts, lengths = sequences.offsets[:-1], sequences.lengths_U
     short = (lengths <= length + 1) & (lengths >= 2)
@@ -115,7 +134,7 @@ def windows(sequences: Sequences, length: int, rng: np.random.Generator) -> tupl
 
 
 def last_windows(sequences: Sequences, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each user's last `length` events: starts and lengths (0 where there are none)."""
+    """Starts and lengths of each user's last `length` events; the length is 0 where there are none."""
     lengths = np.minimum(sequences.lengths_U, length)
     return sequences.offsets[1:] - lengths, lengths
 
@@ -126,4 +145,4 @@ def batches_by_tokens(lengths: NDArray[np.int64], tokens: int, rng: np.random.Ge
     targets = np.cumsum(lengths[order] - 1)
     num = max(int(np.ceil(targets[-1] / tokens)), 1) if len(order) else 0
     cuts = np.searchsorted(targets, np.arange(1, num) * (targets[-1] / num)) if num else []
-    return [one for one in np.split(order, cuts) if len(one)]
+    return [batch for batch in np.split(order, cuts) if len(batch)]

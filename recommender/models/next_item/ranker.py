@@ -52,9 +52,9 @@ class ItemRanker(ABC, Generic[C]):
 
         Args:
             sequences: the users' events.
-            held_out_U: each user's next item after `sequences` (0: none), int32 [U]. A ranker chooses by it what it would
-                otherwise have to guess (when to stop, how to weight experts) and never learns parameters of items or users
-                from it. None: `config` holds what `chosen` of an earlier fit returned, or the defaults apply.
+            held_out_U: each user's next item after `sequences` (0: none), int32 [U]. A ranker chooses by it what it
+                would otherwise have to guess (when to stop, how to weight experts) and never learns parameters of items
+                or users from it. None: `config` holds what `chosen` of an earlier fit returned, or the defaults apply.
             config: the hyperparameters.
             context: seed, device, checkpoints and progress.
 
@@ -74,8 +74,8 @@ class ItemRanker(ABC, Generic[C]):
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
         """Scores of all items as each user's next one, float32 [U, V + 1], higher is better.
 
-        Row 0 is -inf. Items that a user already had are scored like all others. A user without events gets the cold-start
-        ranking. The same input gives the same bits.
+        Row 0 is -inf. Items that a user already had are scored like all others. A user without events gets the
+        cold-start ranking. The same input gives the same bits.
 
         Raises:
             BundleError: the sequences have other items than those that the ranker was fitted on.
@@ -124,8 +124,8 @@ def require_items(sequences: Sequences, num_items: int, name: str) -> None:
     """
     if sequences.items.num != num_items:
         raise BundleError(
-            f"{name}: the vocabulary has {sequences.items.num} items, the weights rank {num_items}. They belong to different "
-            "fits: train again, or map the events to the ranker's own vocabulary."
+            f"{name}: the vocabulary has {sequences.items.num} items, the weights rank {num_items}. They belong to "
+            "different fits: train again, or map the events to the ranker's own vocabulary."
         )
     items_T = sequences.items_T
     bad = np.flatnonzero((items_T < 1) | (items_T > num_items))

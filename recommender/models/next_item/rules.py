@@ -1,7 +1,8 @@
 """Sequential rules: which item follows which, the weight of a pair decaying with its distance.
 
 Kamehkhosh, Jannach & Ludewig, "A comparison of frequent pattern techniques and a deep learning method for session-based
-recommendation", 2017 (rules of decayed co-occurrence). An item's score is the sum over a user's last items, decayed the same way.
+recommendation", 2017 (rules of decayed co-occurrence). An item's score is the sum over a user's last items, decayed the
+same way.
 
 Shapes: U users · V items, rows 1 … V · T events · L last items.
 """
@@ -113,7 +114,7 @@ class Rules(FollowingItems[RulesConfig]):
 
 
 def pair_counts(sequences: Sequences, *, window: int, decay: float) -> sparse.csr_matrix:
-    """Sum over users of distance ** -decay for each (earlier, later) pair at most `window` events apart: [V + 1, V + 1]."""
+    """Sum of distance ** -decay over all (earlier, later) pairs at most `window` events apart: [V + 1, V + 1]."""
     size = sequences.items.num + 1
     rows_T, items_T = sequences.rows_T(), sequences.items_T
     total = sparse.csr_matrix((size, size), dtype=np.float32)

@@ -1,7 +1,7 @@
 """SASRec: self-attention over a user's last items (Kang & McAuley, ICDM 2018), trained with the full softmax.
 
-Binary cross entropy with sampled negatives, as published, is overconfident (Petrov & Macdonald, RecSys 2023). The exact softmax
-over all items is what makes SASRec strong (Klenitskiy & Vasilev, RecSys 2023).
+Binary cross entropy with sampled negatives, as published, is overconfident (Petrov & Macdonald, RecSys 2023). The exact
+softmax over all items is what makes SASRec strong (Klenitskiy & Vasilev, RecSys 2023).
 """
 
 from typing import Annotated, ClassVar

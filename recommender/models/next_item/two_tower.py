@@ -1,11 +1,14 @@
-"""Two towers: a user's history and an item's content, each through a network into one space (Covington et al., RecSys 2016).
+"""Two towers: networks that map a user's history and an item's content into one space.
 
-The user tower reads the mean of the last items' features, weighted by how long ago each was; the item tower reads an item's own
-vector and the mean of its attributes'. Own vectors are dropped now and then and are zero for items without events: such items are
-told by content alone. Exact softmax over the items with events, or over a batch's targets, corrected by the logarithm
-of how often they are drawn (Yi et al., RecSys 2019).
+Covington et al., RecSys 2016.
 
-Shapes: T events · R rivals of a batch · M targets · L last items · D width · V items, row 0 is no item · P pairs of item and attribute · U users.
+The user tower reads the mean of the last items' features, weighted by their place from the end. The item tower reads an
+item's own vector and the mean of its attributes' vectors. Own vectors are dropped at random and are zero for items
+without events, which are then represented by content alone. The loss is the exact softmax over the items with events,
+or a softmax over a batch's targets, corrected by the logarithm of how often they are drawn (Yi et al., RecSys 2019).
+
+Shapes: T events · R competing items · M targets · L last items · D width · V items, row 0 is padding · P pairs of item
+and attribute · U users.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -49,7 +52,7 @@ class TwoTowerConfig(NeuralConfig):
 
 
 class Tower(nn.Module):
-    """A residual step."""
+    """A residual layer: the input plus what a hidden layer adds to it."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -57,6 +60,7 @@ class Tower(nn.Module):
         self.dropout = dropout
 
     def forward(self, x_MD: Tensor) -> Tensor:
+        """Vectors in the common space, [M, D]."""
         inner = functional.dropout(functional.relu(self.wide(self.norm(x_MD))), self.dropout, self.training)
         out: Tensor = x_MD + self.narrow(inner)
         return out
@@ -82,21 +86,21 @@ class Towers(AttributeMeans[TwoTowerConfig]):
         self.hold_attributes(size)
         self.register_buffer("count_V", torch.zeros(size.items + 1))
 
-    def know(self, sequences: Sequences) -> None:
-        """Take the items' attributes and counts."""
-        super().know(sequences)
+    def observe(self, sequences: Sequences) -> None:
+        """Take the items' attributes and numbers of events from the training sequences."""
+        super().observe(sequences)
         counts_V = np.bincount(sequences.items_T, minlength=len(self.count_V))
         self.count_V.copy_(torch.from_numpy(counts_V.astype(np.float32)))
 
     def features(self, rng: np.random.Generator | None = None) -> Tensor:
-        """What is known of each item, [V + 1, D]; `rng`: leave out some items' own vectors."""
+        """Each item's own vector plus its attributes', [V + 1, D]. With `rng` some own vectors are left out."""
         kept_V = self.count_V > 0
         if rng is not None and self.item_dropout:
             kept_V = kept_V & torch.from_numpy(rng.random(len(kept_V)) >= self.item_dropout).to(self.device)
         return self.with_attributes(self.items.weight * kept_V[:, None])
 
     def users(self, items_ML: Tensor, features_VD: Tensor) -> Tensor:
-        """Vectors of users by their last items, the latest last: [M, D]."""
+        """Vectors of users by their last items, the latest one last: [M, D]."""
         x_MLD = functional.dropout(features_VD, self.dropout, self.training)[items_ML]
         weight_ML = self.age_L.expand(items_ML.shape).masked_fill(items_ML == 0, -torch.inf).softmax(dim=1)
         mean_MD = torch.bmm(weight_ML[:, None, :].to(x_MLD.dtype), x_MLD)[:, 0]
@@ -104,34 +108,38 @@ class Towers(AttributeMeans[TwoTowerConfig]):
         return out
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Events to be foretold, [M] each."""
+        """Events that are targets, int64 [M] each."""
         return shuffled(targets(sequences), self.batch, rng)
 
     def loss(self, sequences: Sequences, batch: NDArray[np.int64], rng: np.random.Generator) -> Sum:
+        """Cross entropy of the targets' items, summed, and their number."""
         items_ML = torch.from_numpy(before(sequences, batch, users_of(sequences, batch), self.length)).to(self.device)
         targets_M = torch.from_numpy(sequences.items_T[batch].astype(np.int64)).to(self.device)
-        rivals = targets_M if self.in_batch else torch.nonzero(self.count_V)[:, 0]
+        competing_R = targets_M if self.in_batch else torch.nonzero(self.count_V)[:, 0]
         with self.products():
             features_VD = self.features(rng)
-            users_MD, rivals_RD = self.users(items_ML, features_VD), self.item_tower(features_VD[rivals])
-        users_MD, rivals_RD = users_MD.float(), rivals_RD.float()
+            users_MD, items_RD = self.users(items_ML, features_VD), self.item_tower(features_VD[competing_R])
+        users_MD, items_RD = users_MD.float(), items_RD.float()
         if self.in_batch:
-            return Sum(self._in_batch(users_MD, rivals_RD, targets_M), float(len(batch)))
-        loss = linear_cross_entropy(users_MD, rivals_RD, torch.searchsorted(rivals, targets_M), half=self.bf16)
+            return Sum(self._in_batch(users_MD, items_RD, targets_M), float(len(batch)))
+        loss = linear_cross_entropy(users_MD, items_RD, torch.searchsorted(competing_R, targets_M), half=self.bf16)
         return Sum(loss, float(len(batch)))
 
     def _in_batch(self, users_MD: Tensor, targets_MD: Tensor, targets_M: Tensor) -> Tensor:
+        """Cross entropy among a batch's targets; further copies of a row's own target do not compete with it."""
         logits_MM = users_MD @ targets_MD.T - torch.log(self.count_V[targets_M] / self.count_V.sum())
         same_MM = (targets_M[:, None] == targets_M[None, :]).fill_diagonal_(False)
         places = torch.arange(len(targets_M), device=self.device)
         return functional.cross_entropy(logits_MM.masked_fill(same_MM, -torch.inf), places, reduction="sum")
 
     def user_vectors(self, sequences: Sequences, features_VD: Tensor) -> Tensor:
+        """Vectors of users after their last events: [U, D]."""
         ends, users = sequences.offsets[1:], np.arange(sequences.num_users)
         items_UL = torch.from_numpy(before(sequences, ends, users, self.length)).to(self.device)
         return self.users(items_UL, features_VD)
 
     def scores(self, sequences: Sequences) -> Tensor:
+        """As `Network.scores`."""
         features_VD = self.features()
         scores_UV: Tensor = self.user_vectors(sequences, features_VD) @ self.item_tower(features_VD).T
         return scores_UV
@@ -147,13 +155,14 @@ class TwoTower(NeuralRanker[TwoTowerConfig]):
 
     @torch.inference_mode()
     def item_vectors(self) -> NDArray[np.float32]:
+        """As `ItemRanker.item_vectors`."""
         vectors_VD: NDArray[np.float32] = self.model.item_tower(self.model.features()).numpy()
         vectors_VD[0] = 0
         return vectors_VD
 
     @torch.inference_mode()
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
-        """float32 [U, D]; zeros for a user without events."""
+        """As `ItemRanker.user_vectors`; zeros for a user without events."""
         self.require_known(sequences)
         out_UD = np.zeros((sequences.num_users, self.model.items.embedding_dim), dtype=np.float32)
         users, features_VD = np.flatnonzero(sequences.lengths_U > 0), self.model.features()

@@ -1,7 +1,7 @@
 """User-based collaborative filtering: what the most similar users had (Resnick et al., CSCW 1994).
 
-Similarity is the cosine of profiles in which rare items weigh more (Breese et al., UAI 1998). A new user is compared like all
-others.
+Similarity is the cosine of profiles in which rare items weigh more (Breese et al., UAI 1998). A new user is compared
+like all others.
 
 Shapes: U users · W users of the fit · V items, rows 1 … V.
 """
@@ -31,7 +31,10 @@ POPULARITY_WEIGHT = np.float32(1e-4)
 
 
 class UserCFConfig(Hyperparameters):
-    """Hyperparameters of user-based filtering. The defaults were chosen by validation items of Beauty and ML-1M at once."""
+    """Hyperparameters of user-based filtering.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    """
 
     neighbours: Annotated[int, Range(10, 500, log=True)] = Field(
         50, ge=1, description="Most similar users whose items are counted."

@@ -1,7 +1,7 @@
-"""What everybody takes at the moment: counts of events up to a user's own last one, whose weight halves with their age.
+"""The trend: what all users take at the moment, counted up to a user's own last event with weights that halve with age.
 
-Nothing later than that last event is read. The half-life is the one, of some shares of the log's length, under which the items that came
-next were likeliest.
+Nothing later than that last event is read. Of a few half-lives, each a share of the log's length, the fit takes the one
+under which the items that came next were likeliest.
 
 Shapes: U users · V items, rows 1 … V · T events, in the order of their times.
 """
@@ -18,48 +18,60 @@ from recommender.models.next_item.linear import popularity
 from recommender.sequences import Sequences
 
 SHARES = tuple(4.0**-power for power in range(1, 7))
+"""Half-lives that are tried, as shares of the log's length: a quarter to 1/4096. Of a year that is 91 days to two
+hours."""
 ASKED = 2000
-"""Events, drawn at random, whose likelihood decides on the half-life."""
-OVER, NOTHING = 60, 2.0**-30
-"""Half-lives after which an event need not be counted; a sum of weights that is as good as none."""
+"""Most events, drawn at random, whose likelihood decides on the half-life. Enough to tell factors of four apart, and
+fast."""
+OVER = 60
+"""Half-lives after which an event is left out of the count: its weight is below 1e-18."""
+NOTHING = 2.0**-30
+"""A sum of weights below this is treated as no event at all: the latest event lies more than 30 half-lives back."""
 
 
 @dataclass(eq=False)
 class Trend:
-    """The log, and how fast it is forgotten."""
+    """A log of events in the order of their times, and its half-life."""
 
     items_T: NDArray[np.int32]
     times_T: NDArray[np.int64]
-    """µs, ascending."""
+    """Microseconds, ascending."""
     half_life: float
-    """µs."""
+    """Microseconds."""
 
     @classmethod
     def fit(cls, sequences: Sequences, *, spread: float, seed: int) -> Self:
-        """Of events that have times. `spread`: share of the probability that goes to popularity."""
+        """Choose the half-life by the events themselves, which must have times.
+
+        Args:
+            sequences: the users' events.
+            spread: share of the probability that goes to popularity over all time.
+            seed: draws the events whose likelihood decides.
+        """
         assert sequences.times_T is not None
         order_T = np.argsort(sequences.times_T, kind="stable")
         log = sequences.items_T[order_T], sequences.times_T[order_T]
         span = max(int(log[1][-1] - log[1][0]), 1)
         later = np.flatnonzero(sequences.places_T())
-        later = later[
-            sequences.times_T[later] > sequences.times_T[later - 1]
-        ]  # else the count up to then has the answer in it
-        some = np.random.default_rng(seed).permutation(later)[:ASKED]
-        now, wanted = sequences.times_T[some - 1], sequences.items_T[some]
+        # Where an event has the time of the one before it, the count up to then would include the answer.
+        later = later[sequences.times_T[later] > sequences.times_T[later - 1]]
+        drawn = np.random.default_rng(seed).permutation(later)[:ASKED]
+        now, wanted = sequences.times_T[drawn - 1], sequences.items_T[drawn]
         popularity_V = popularity(sequences)
 
         def likelihood(trend: Self) -> float:
-            said = np.empty(len(some))
+            share = np.empty(len(drawn))
             for users, shares_V in trend._moments(now, len(popularity_V)):
-                said[users] = shares_V[wanted[users]]
-            return float(np.log((1 - spread) * said + spread * popularity_V[wanted]).sum())
+                share[users] = shares_V[wanted[users]]
+            return float(np.log((1 - spread) * share + spread * popularity_V[wanted]).sum())
 
         return max((cls(*log, share * span) for share in SHARES), key=likelihood)
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Each item's share of what was taken up to the user's last event, or to the log's end where that is earlier or there is none:
-        float32 [U, V + 1]; all 0 where nothing was taken up to then.
+        """Each item's share of what was taken up to the user's last event: float32 [U, V + 1].
+
+        Where the log ends earlier, or the user has no event, it is what was taken up to the log's end. All 0 where
+        nothing was taken lately.
 
         Raises:
             BundleError: the events have no times.
@@ -69,7 +81,8 @@ class Trend:
         if some_U.any():
             if sequences.times_T is None:
                 raise BundleError(
-                    "the ranker was fitted on events with times, and these have none: give a timestamp, or fit with trend=false."
+                    "the ranker was fitted on events with times, and these events have none. "
+                    "Give a timestamp, or fit with trend=false."
                 )
             now_U[some_U] = np.minimum(sequences.times_T[sequences.offsets[1:][some_U] - 1], self.times_T[-1])
         shares_UV = np.empty((len(now_U), sequences.items.num + 1), dtype=np.float32)
@@ -78,7 +91,7 @@ class Trend:
         return shares_UV
 
     def _moments(self, now_U: NDArray[np.int64], columns: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Users, the earliest moment first, and the shares [V + 1] at theirs."""
+        """Users, the earliest moment first, and the items' shares [V + 1] at each one's moment."""
         counts_V, first, then = np.zeros(columns), 0, int(self.times_T[0])
         for user in np.argsort(now_U, kind="stable"):
             now = int(now_U[user])
@@ -96,11 +109,14 @@ class Trend:
             yield int(user), counts_V / total if total > NOTHING else np.zeros(columns)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
+        """As `ItemRanker.tensors`."""
         return {"items_T": self.items_T, "times_T": self.times_T}
 
     def config(self) -> dict[str, Any]:
+        """As `ItemRanker.config`."""
         return {"half_life": self.half_life}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        """As `ItemRanker.restore`."""
         return cls(np.asarray(tensors["items_T"]), np.asarray(tensors["times_T"]), float(config["half_life"]))

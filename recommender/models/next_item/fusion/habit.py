@@ -1,7 +1,7 @@
-"""What a user comes back to: an item counts for each time that the user had it, the longer ago the less.
+"""Habits: what a user had counts once for each time that the user had it, less the longer ago that was.
 
-The base-level activation of ACT-R (Anderson & Schooler, Psychological Science 1991): the sum of age ** -0.5, an event's age being how many
-came after it, and itself.
+The base-level activation of ACT-R (Anderson & Schooler, Psychological Science 1991): the sum of age ** -0.5 over an
+item's events. An event's age is the number of later events plus one.
 
 Shapes: U users · T events · V items, rows 1 … V.
 """
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from recommender.sequences import Sequences
 
 FADING = 0.5
+"""Power of an event's age, the usual value in ACT-R."""
 OFTEN = 0.05
-"""Where fewer events than this share are of an item that the user had before, there are no habits."""
+"""Least share of events whose item the user had before; below it users have no habits. Chosen by hand."""
 
 
 def has_habits(sequences: Sequences) -> bool:
@@ -23,7 +24,7 @@ def has_habits(sequences: Sequences) -> bool:
 
 
 def habits(sequences: Sequences) -> NDArray[np.float32]:
-    """Each user's share of activation of each item: float32 [U, V + 1]; 0 of what the user never had."""
+    """Each user's share of activation of each item: float32 [U, V + 1], 0 for what the user never had."""
     age_T = np.repeat(sequences.lengths_U, sequences.lengths_U) - sequences.places_T()
     active_UV = np.zeros((sequences.num_users, sequences.items.num + 1), dtype=np.float32)
     np.add.at(active_UV, (sequences.rows_T(), sequences.items_T), age_T**-FADING)
