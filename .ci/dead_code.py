@@ -27,6 +27,7 @@ HOOKS = (
     "code_version",  # a parameter of KFP components, which is part of the cache key
     "trace",  # third argument of __exit__
     *("connection_made", "data_received", "connection_lost"),  # asyncio.Protocol
+    "shouldRollover",  # logging
     *("on_body", "on_message_complete"),  # httptools
     *("CampaignRankerHandler", "initialize", "handle"),  # TorchServe
     *("S3DuckDBOfflineStore", "S3DuckDBOfflineStoreConfig"),  # Feast, by the name in feature_store.yaml

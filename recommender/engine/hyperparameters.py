@@ -5,8 +5,8 @@
         dropout: Annotated[float, Range(0.0, 0.6)] = Field(0.2, ge=0, lt=1, description="Share of values set to 0.")
         stop_at: Annotated[float | None, SET_BY_FIT] = Field(None, gt=0, le=1, description="Set by an earlier fit: …")
 
-A field with a `Range` or `Choices` belongs to the search space. One without is never searched. A field with `SET_BY_FIT`
-carries a value from one fit to the next and is not offered to users.
+A field with a `Range` or `Choices` belongs to the search space. One without is never searched. A field with
+`SET_BY_FIT` carries a value from one fit to the next and is not offered to users.
 """
 
 import re
@@ -128,17 +128,17 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _hint(cls, name: str) -> str:
-        """The known hyperparameter nearest to `name`, or all of them where none is near."""
+        """Name the known hyperparameter nearest to `name`, or all of them if none is near."""
         return suggestion(name, cls.user_fields())
 
     @classmethod
     def user_fields(cls) -> dict[str, FieldInfo]:
-        """Hyperparameter -> its field, for those that a user may choose: all but the ones that an earlier fit sets."""
+        """Return name -> field of the hyperparameters that a user may choose: all that no earlier fit sets."""
         return {name: field for name, field in cls.model_fields.items() if SET_BY_FIT not in field.metadata}
 
     @classmethod
     def search_space(cls) -> Space:
-        """Hyperparameter -> the values that a search may choose among."""
+        """Return hyperparameter -> the values that a search may choose among."""
         return {
             name: among
             for name, field in cls.model_fields.items()
@@ -148,7 +148,7 @@ class Hyperparameters(BaseModel):
 
 
 def _holds_integers(annotation: Any) -> bool:
-    """Whether a type is int, or None or a tuple beside it."""
+    """Return whether a type is int, or a union or tuple with it."""
     return annotation is int or any(_holds_integers(part) for part in get_args(annotation))
 
 
@@ -159,6 +159,6 @@ def _as_integer(value: Any) -> Any:
 
 
 def _plain(message: str) -> str:
-    """A message of pydantic as the end of a sentence that begins with the hyperparameter's name."""
+    """Turn a message of pydantic into the end of a sentence that begins with the hyperparameter's name."""
     message = message.removeprefix("Value error, ")
     return re.sub(r"^(Input|Tuple|List|Dictionary|String|Value) should ", "must ", message)

@@ -14,7 +14,7 @@ from recommender.errors import SettingsError
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
-def half(precision: str, device: torch.device) -> bool:
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Return whether products are computed in bfloat16. "auto" chooses it on a machine that has units for it.
 
     Raises:

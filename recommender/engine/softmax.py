@@ -38,7 +38,7 @@ def linear_cross_entropy(
     *,
     first: int = 0,
     smoothing: float = 0.0,
-    half: bool = False,
+    bfloat16: bool = False,
     buffer: int | None = None,
 ) -> Tensor:
     """Sum -log softmax(states @ weight.T + bias)[target] over targets.
@@ -52,12 +52,12 @@ def linear_cross_entropy(
         bias_V: a bias for each row.
         first: rows of `weight_VD` before it are not items and do not compete (row 0 of an embedding).
         smoothing: share of each target's probability that is spread evenly over all items (Szegedy et al., CVPR 2016).
-        half: computes matrix products and probabilities of a block in bfloat16, with sums over blocks in float32. With
-            8 bits a logit is right to about 1 in 400, and a target whose probability rounds to 1 gets no gradient.
+        bfloat16: computes matrix products and probabilities of a block in bfloat16, with sums over blocks in float32.
+            With 8 bits a logit is right to about 1 in 400, and a target whose probability rounds to 1 gets no gradient.
         buffer: logits of a block; by default `BUFFER` or `BUFFER_GPU`.
     """
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_MD, weight_VD, targets_M, bias_V, first, smoothing, half, buffer
+        states_MD, weight_VD, targets_M, bias_V, first, smoothing, bfloat16, buffer
     )
     return loss
 
@@ -72,14 +72,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         bias_V: Tensor | None,
         first: int,
         smoothing: float,
-        half: bool,
+        bfloat16: bool,
         buffer: int | None,
     ) -> Tensor:
         items_VD = weight_VD.detach()[first:]
         size = buffer or (BUFFER_GPU if states_MD.is_cuda else BUFFER)
         by_rows = size >= MIN_ROWS * len(items_VD) or len(states_MD) * len(items_VD) <= size
         if buffer is None and by_rows and not states_MD.is_cuda:
-            size = max(size, (MIN_ROWS_BFLOAT16 if half else MIN_ROWS_FLOAT32) * len(items_VD))
+            size = max(size, (MIN_ROWS_BFLOAT16 if bfloat16 else MIN_ROWS_FLOAT32) * len(items_VD))
         targets_M = targets_M - first
         bias = None if bias_V is None else bias_V.detach()[first:]
         states = states_MD.detach().contiguous()
@@ -88,7 +88,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
         item_gradients = grad_weight[first:], None if grad_bias is None else grad_bias[first:]
         compute = _by_rows if by_rows else _by_items
-        dtype = torch.bfloat16 if half else states.dtype
+        dtype = torch.bfloat16 if bfloat16 else states.dtype
         loss = compute(states.to(dtype), items_VD, bias, targets_M, smoothing, size, grad_states, *item_gradients)
         ctx.save_for_backward(grad_states, grad_weight, grad_bias)  # type: ignore[arg-type]
         return loss

@@ -70,9 +70,9 @@ def test_auto_is_bfloat16_where_there_are_units_for_it(
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_units", lambda: units)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: units or including_emulation)
-    assert precision.half("auto", torch.device(device)) is units
-    assert precision.half("bf16", torch.device(device))
-    assert not precision.half("fp32", torch.device(device))
+    assert precision.uses_bfloat16("auto", torch.device(device)) is units
+    assert precision.uses_bfloat16("bf16", torch.device(device))
+    assert not precision.uses_bfloat16("fp32", torch.device(device))
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
