@@ -1,16 +1,18 @@
 """Reads the mapping TOML, which says which of a user's own files and columns hold which canonical table and column.
 
-[source]
-time_zone = "Europe/Berlin"            # times without a zone are local to it
+An example with every key:
 
-[tables.events]                        # or [[tables.events]], once for each file
-file = "orders.csv"                    # .csv, .csv.gz, .tsv or .parquet, relative to this file
-columns = { user_id = "customer", event_time = "ordered_at" }   # not needed where the names are the contract's
-constants = { kind = "purchase" }      # the same value in every row
-formats = { event_time = "%d.%m.%Y %H:%M" }   # where a time is not ISO 8601; or unix_s, unix_ms, unix_us
-values = { kind = { order = "purchase" } }    # the source's word = the contract's word
-delimiter = ";"                        # default: the commonest of , ; tab | in the header
-decimal = ","                          # decimal separator; default: a point
+    [source]
+    time_zone = "Europe/Berlin"            # times without a zone are local to it
+
+    [tables.events]                        # or [[tables.events]], once for each file
+    file = "orders.csv"                    # .csv, .csv.gz, .tsv or .parquet, relative to this file
+    columns = { user_id = "customer", event_time = "ordered_at" }   # not needed where the names are the contract's
+    constants = { kind = "purchase" }      # the same value in every row
+    formats = { event_time = "%d.%m.%Y %H:%M" }   # where a time is not ISO 8601; or unix_s, unix_ms, unix_us
+    values = { kind = { order = "purchase" } }    # the source's word = the contract's word
+    delimiter = ";"                        # default: the commonest of , ; tab | in the header
+    decimal = ","                          # decimal separator; default: a point
 """
 
 import tomllib
