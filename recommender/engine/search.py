@@ -1,6 +1,6 @@
-"""A search of hyper-parameters: one Optuna study in SQLite, so that a search that was stopped goes on where it was.
+"""Searches hyperparameters with an Optuna study in SQLite, which continues where a stopped search was.
 
-What may be searched stands on the fields of a ranker's configuration: `Hyperparameters.search_space`.
+What may be searched is declared on the fields of a ranker's configuration (`Hyperparameters.search_space`).
 """
 
 import json
@@ -15,15 +15,16 @@ from recommender.errors import SettingsError, TrainingError
 from recommender.storage.manifest import require_writable, write_text
 
 SQLITE = b"SQLite format 3\0"
+"""First bytes of an SQLite file (www.sqlite.org/fileformat.html)."""
 COST = "cpu_seconds"
-"""What each trial took, among its attributes."""
+"""Attribute of a trial: the CPU time that it took."""
 
 if TYPE_CHECKING:
     import optuna
 
 
 def suggest(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
-    """One value of every dial."""
+    """Let a trial choose a value for every hyperparameter of a search space."""
     out: dict[str, Any] = {}
     for name, among in space.items():
         if isinstance(among, Choices):
@@ -36,7 +37,11 @@ def suggest(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
 
 
 def require_study(file: Path) -> None:
-    """Raises SettingsError where no study can be kept in `file`: it cannot be written, or something else is there or at its JSON's place."""
+    """Check that a study can be kept in `file`, and its trials as JSON beside it.
+
+    Raises:
+        SettingsError: one of them cannot be written, or is a file of something else.
+    """
     beside = file.with_suffix(".json")
     for one in (file, beside):
         require_writable(one)
@@ -67,12 +72,23 @@ def search(
     seed: int,
     direction: Literal["minimize", "maximize"],
 ) -> "optuna.Study":
-    """`trials` trials in all (finished ones of an earlier call included) of the study named so in `file` (SQLite); the first one is
-    `start`, so the best is never worse than that. A trial that fails, or whose dials cannot stand together, is not chosen.
+    """Run a study until it has `trials` finished trials, those of earlier calls included.
+
+    The first trial is `start`, so the best one is never worse than that. A trial whose training fails, or whose
+    hyperparameters do not go together, counts as failed and is not chosen.
+
+    Args:
+        file: SQLite file of the study.
+        study: its name in the file.
+        objective: computes the value of a trial.
+        trials: finished trials that there shall be.
+        start: hyperparameters of the first trial.
+        seed: of the sampler. With the number of earlier trials it gives a new one for each call.
+        direction: whether a smaller or a larger value is better.
 
     Raises:
-        TrainingError: every trial's training failed.
-        SettingsError: `file` is something else.
+        TrainingError: the training of every trial failed.
+        SettingsError: `file` is not a study.
     """
     import optuna
     from sqlalchemy.exc import DatabaseError
@@ -114,5 +130,5 @@ def search(
 
 
 def write_trials(file: Path, content: Mapping[str, Any], listed: list[dict[str, Any]]) -> None:
-    """The study's trials beside it, as JSON."""
+    """Write the study's trials as JSON beside it."""
     write_text(file.with_suffix(".json"), json.dumps({**content, "trials": listed}, indent=1))

@@ -111,7 +111,7 @@ def test_a_model_too_large_for_memory_is_an_error_that_says_what_to_lower(
     ranker: str, config: dict[str, Any], tmp_path: Path
 ) -> None:
     path = events(tmp_path / "e.csv")
-    with pytest.raises(TrainingError, match=r"memory did not suffice on cpu .* Lower .*width"):
+    with pytest.raises(TrainingError, match=r"\bcpu\b.*\bwidth\b"):
         benchmark(path, ranker=ranker, config=config)
     with pytest.raises(TrainingError, match="training of all 1 trials failed"):
         benchmark(path, ranker=ranker, config=config, trials=1)
@@ -121,7 +121,7 @@ def test_scores_too_large_for_memory_are_an_error_that_names_the_ranker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ItemPopularity, "score", lambda self, histories: np.empty((MORE_THAN_AN_ADDRESS_SPACE, 4)))
-    with pytest.raises(TrainingError, match="item_popularity: memory did not suffice on cpu"):
+    with pytest.raises(TrainingError, match=r"^item_popularity: .*\bcpu\b"):
         benchmark(events(tmp_path / "e.csv"), ranker="item_popularity")
 
 
