@@ -14,39 +14,45 @@ parts (or of those that `--parts` names).
 A user's gain is the mean over the seeds. With `--checkpoints` a killed fit resumes. The rows of a set are written when
 all its seeds are done, so a killed run leaves the rows of the run before.
 
-Shapes: U users · V items.
+Shapes: U users.
 """
 
 import argparse
 import json
 import sys
+<<<<<<< HEAD
 from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
+=======
+from collections.abc import Mapping
+>>>>>>> refs/heads/next-items
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.ablation_variants import OWN_PARTS, left_out
 from benchmarks.measured_on import measured_on
 from benchmarks.options import whole_numbers
 from benchmarks.sets import PACKAGED, SETS, as_judged
-from recommender.allocation.next_item_scores import scored_in_batches
 from recommender.engine.assignments import parse_assignments
-from recommender.engine.context import FitContext
 from recommender.errors import RecommenderError, SettingsError
-from recommender.evaluation.leave_one_out import judge
 from recommender.evaluation.means import paired_difference
+<<<<<<< HEAD
 from recommender.models.next_item.fusion import MEMBER_FIELDS, Fusion, FusionConfig
 from recommender.models.next_item.fusion.gate_fit import fit_gate
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import LeaveOneOut, Sequences
+=======
+from recommender.models.next_item.fusion import FusionConfig
+>>>>>>> refs/heads/next-items
 from recommender.storage.manifest import write_text
-from recommender.training.next_items.fitting import checkpoint_folder
 
 OUTPUT = Path("reports/bench/ablation.json")
+<<<<<<< HEAD
 WHOLE, ALONE = "the flagship", "one transformer alone"
 """Names of the rows that others are compared with, in the report and in docs/benchmarks.md."""
 NAMES = {"rules": "rules", "broad": "broad rules", "latent": "latent factors", "trend": "the trend"}
@@ -185,6 +191,8 @@ def left_out(
         lesser = flagship_of(config | changed)
         yield name, ndcg_of(lesser)
         yield f"{ALONE}: {name}", ndcg_of(lesser.experts.transformers[0])
+=======
+>>>>>>> refs/heads/next-items
 
 
 def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ import pytest
 from next_item_benchmark import benchmark_file
 
 from benchmarks import ablation, compression, quality
-from benchmarks.ablation import left_out, parts, rows_of
+from benchmarks.ablation import rows_of
+from benchmarks.ablation_variants import left_out, parts
 from benchmarks.compression import measure
 from benchmarks.sets import as_judged
 from recommender.engine.context import FitContext
