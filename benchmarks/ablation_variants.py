@@ -5,18 +5,19 @@ Shapes: U users · V items.
 
 from collections.abc import Collection, Iterator
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recommender.models.next_item.gate import fit_gate
 
 from recommender.allocation.next_item_scores import scored_in_batches
 from recommender.engine.context import FitContext
 from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item.fusion import MEMBER_FIELDS, Fusion, FusionConfig
+from recommender.models.next_item.fusion.gate_fit import fit_gate
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import LeaveOneOut, Sequences
@@ -73,18 +74,22 @@ def with_cached_scores(fusion: Fusion, histories: Sequences) -> Fusion:
         return twin
 
     fusion = fusion.only()
-    fusion.members = list(map(cached, fusion.members))
-    fusion.others = {name: cached(one) for name, one in fusion.others.items()}
+    fusion.experts = replace(
+        fusion.experts,
+        transformers=list(map(cached, fusion.experts.transformers)),
+        others={name: cached(expert) for name, expert in fusion.experts.others.items()},
+    )
     return fusion
 
 
 def parts(split: LeaveOneOut, fusion: Fusion, *, seed: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """`fusion` and its variants without an expert, with fewer transformers or a simpler gate, and users' NDCG@10."""
     variants: dict[str, dict[str, Any]] = {WHOLE: {}}
-    experts = fusion.voices() if len(fusion.voices()) > 1 else []
-    variants |= {f"without {NAMES[name]}": {"without": {name}} for name in experts if name in NAMES}
-    for members in range(1, len(fusion.members)):
-        variants[f"transformers: {members} of {len(fusion.members)}"] = {"members": members}
+    names, transformers = fusion.experts.names(), len(fusion.experts.transformers)
+    if len(names) > 1:
+        variants |= {f"without {NAMES[name]}": {"without": {name}} for name in names if name in NAMES}
+    for number in range(1, transformers):
+        variants[f"transformers: {number} of {transformers}"] = {"transformers": number}
 
     learning, gates = with_cached_scores(fusion, split.train), {}
     for name, kept in variants.items():
@@ -151,8 +156,8 @@ def left_out(
     flagship = flagship_of(config)
     yield from parts(split, flagship, seed=seed)
     if without:
-        yield ALONE, ndcg_of(flagship.members[0])
+        yield ALONE, ndcg_of(flagship.experts.transformers[0])
     for name, changed in without.items():
         lesser = flagship_of(config | changed)
         yield name, ndcg_of(lesser)
-        yield f"{ALONE}: {name}", ndcg_of(lesser.members[0])
+        yield f"{ALONE}: {name}", ndcg_of(lesser.experts.transformers[0])
