@@ -1,6 +1,8 @@
-"""Run one compiled pipeline with `kfp.local`, in a process of its own that `pipelines.local` starts and reads.
+"""Run one compiled pipeline with `kfp.local`.
 
-python -m pipelines.execute SPECIFICATION ARGUMENTS ROOT [CACHE]
+    python -m pipelines.execute SPECIFICATION ARGUMENTS ROOT [CACHE]
+
+It has a process of its own, which `pipelines.local` starts and whose output it reads.
 """
 
 import json
