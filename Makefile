@@ -18,7 +18,7 @@ BEFORE ?=
 AFTER ?= HEAD
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports docs manifests bench-serving bench-quality bench-training bench-campaigns bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-quality bench-training bench-campaigns bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -57,7 +57,7 @@ test: $(INSTALLED) ## run all tests in two processes of one thread each; starts 
 test-gpu: $(INSTALLED) ## run the tests that need a GPU; without one they are one skip with that reason
 	$(BIN)/python -m pytest -rs tests/gpu || [ $$? -eq 5 ]
 
-check: lint types imports docs manifests ## check format, lint, types, import contracts, documentation and manifests
+check: lint types imports dead-code docs manifests ## check format, lint, types, import contracts, dead code, documentation and manifests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -68,6 +68,9 @@ types: $(INSTALLED)
 
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
+
+dead-code: $(INSTALLED)
+	$(BIN)/python .ci/dead_code.py
 
 # checkov wants other versions than ours, so it gets an environment of its own.
 docs: $(INSTALLED) ## build the documentation site into dist/site; a broken link is an error
@@ -83,7 +86,7 @@ manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../
 	$(if $(SHARED),CRDS="$(SHARED)/crds") $(BIN)/python -m pytest tests/manifests
 
 bench-serving: $(INSTALLED) ## latency of a request through gateway and TorchServe, against a no-op TorchServe handler
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
 
 bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
 	$(BIN)/python -m benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
@@ -92,7 +95,7 @@ bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task;
 	$(BIN)/python -m benchmarks.campaigns $(BENCH_ARGS)
 
 bench-training: $(INSTALLED) ## training speed: full-softmax targets per CPU-second, against a reference, RePlay, RecTools and RecBole: SHARED=… with data/ml-1m
-	$(BIN)/python -m benchmarks.training $(if $(SHARED),"$(SHARED)/data")
+	$(BIN)/python -m benchmarks.training $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
 bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them
 	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)

@@ -31,7 +31,8 @@ from recommender.settings import Settings, load_settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import digest, write_text
 from recommender.storage.published import published_training_set
-from recommender.training.train import boundaries, fit_at, training_code
+from recommender.training.identity import training_code
+from recommender.training.train import boundaries, fit_at
 
 REPORT = Path("reports/bench/campaigns.json")
 

@@ -45,7 +45,7 @@ def ours(states_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
 
 def ours_bf16(states_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
     """Our chunked loss with products in bfloat16."""
-    return linear_cross_entropy(states_MD, weight_VD, targets_M, half=True)
+    return linear_cross_entropy(states_MD, weight_VD, targets_M, bfloat16=True)
 
 
 def plain(states_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:

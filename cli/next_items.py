@@ -55,7 +55,7 @@ class NextItemVerbs(Verbs):
 app = typer.Typer(
     cls=NextItemVerbs,
     no_args_is_help=True,
-    help="What each user of a file is likely to want next: fit a ranker, ask it, search its hyperparameters.",
+    help="Fit a next-item ranker on a file of events, ask it for each user's next items, search its hyperparameters.",
 )
 
 
@@ -105,7 +105,7 @@ def ask(
         Path | None, typer.Option(help="A folder for the vectors of items and users, where the ranker has them.")
     ] = None,
 ) -> None:
-    """Write each user's likeliest next items: those of a fitted ranker that the user has not had."""
+    """Write each user's best next items by a fitted ranker: items that the user has not had."""
     from recommender.allocation.next_item_answers import AnswerRequest, answer
 
     request = AnswerRequest(
@@ -136,7 +136,7 @@ def tune(
         Path | None, typer.Option("--output", "-o", help="Also write the best hyperparameters: .toml or .json.")
     ] = None,
 ) -> None:
-    """Search a ranker's hyperparameters by the users' last but one items; the last ones are not read."""
+    """Search a ranker's hyperparameters by each user's last item but one. The last items are not read."""
     from cli.bars import fit_bars
     from recommender.training.next_items import Outputs, tune_ranker
 

@@ -27,7 +27,7 @@ def archive_name(version: str) -> str:
     return f"{MODEL_NAME}-{version}.mar"
 
 
-def build_archive(bundle: Path, output: Path, *, version: str, handler: str = HANDLER) -> Path:
+def build_archive(bundle: Path, output: Path, *, version: str) -> Path:
     """Verify `bundle`, write its archive to the file `output` (whole or not at all), and return `output`.
 
     Raises:
@@ -38,7 +38,7 @@ def build_archive(bundle: Path, output: Path, *, version: str, handler: str = HA
         raise ServingError(f"version {version!r}: TorchServe's URLs can hold only letters, digits, '-', '_' and '.'")
     names = [*sorted(read_manifest(bundle)["files"]), MANIFEST]
     members = {f"{BUNDLE}/{name}": (bundle / name).read_bytes() for name in names}
-    return write_archive(members, output, version=version, handler=handler)
+    return write_archive(members, output, version=version, handler=HANDLER)
 
 
 def write_archive(

@@ -77,7 +77,10 @@ class BulkScorer:
         return datetime.fromisoformat(self.schema.as_of)
 
     def live_campaigns(self) -> NDArray[np.int32]:
-        """Return the rows of the campaigns that are live at `as_of`, most popular first: equal scores keep that order."""
+        """Return the rows of the campaigns that are live at `as_of`, the most popular first.
+
+        Campaigns with equal scores keep that order.
+        """
         return self.catalogue.popular(self.catalogue.live(microseconds(self.as_of)))
 
     def campaigns(self, campaign_ids: Sequence[str]) -> NDArray[np.int32]:

@@ -7,7 +7,6 @@
 """
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
 import duckdb
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recommender.datasets.tables import CONTRACT, Table, Tables
-from recommender.errors import ContractError, SourceError
+from recommender.errors import ContractError, SourceError, suggestion
 
 MAY_BE_EMPTY = ("participations",)
 """A shop may have had no participation yet. Without rows in any other table nothing can be computed."""
@@ -80,24 +79,16 @@ def _check_columns(name: str, contract: Table, schema: pa.Schema) -> None:
         if column not in schema.names:
             if wanted.required:
                 others = [other for other in schema.names if other not in contract.columns]
-                raise ContractError(name, f"the column is missing{hint_at_name(column, others)}", column=column)
+                hint = f"; {suggestion(column, others)}" if others else ""
+                raise ContractError(name, f"the column is missing{hint}", column=column)
             continue
         found = schema.field(column).type
         if found != wanted.dtype and not pa.types.is_null(found):
             raise ContractError(name, f"dtype must be {wanted.dtype} (got {found})", column=column, row="row 0")
     for column in schema.names:
         if column not in contract.columns:
-            hint = hint_at_name(column, list(contract.columns))
-            raise ContractError(name, f"the contract has no such column{hint}", column=column)
-
-
-def hint_at_name(name: str, others: list[str]) -> str:
-    """End an error message with the most similar of `others`, or with all of them if none is similar."""
-    # The default cutoff of difflib: it matches a plural or a swapped letter, but not an unrelated word.
-    close = get_close_matches(name, others, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known names are {', '.join(others)}" if others else ""
+            problem = f"the contract has no such column; {suggestion(column, contract.columns)}"
+            raise ContractError(name, problem, column=column)
 
 
 def open_views(tables: Tables, *, threads: int = 2) -> duckdb.DuckDBPyConnection:

@@ -1,16 +1,18 @@
 """Reads the mapping TOML, which says which of a user's own files and columns hold which canonical table and column.
 
-[source]
-time_zone = "Europe/Berlin"            # times without a zone are local to it
+An example with every key:
 
-[tables.events]                        # or [[tables.events]], once for each file
-file = "orders.csv"                    # .csv, .csv.gz, .tsv or .parquet, relative to this file
-columns = { user_id = "customer", event_time = "ordered_at" }   # not needed where the names are the contract's
-constants = { kind = "purchase" }      # the same value in every row
-formats = { event_time = "%d.%m.%Y %H:%M" }   # where a time is not ISO 8601; or unix_s, unix_ms, unix_us
-values = { kind = { order = "purchase" } }    # the source's word = the contract's word
-delimiter = ";"                        # default: the commonest of , ; tab | in the header
-decimal = ","                          # decimal separator; default: a point
+    [source]
+    time_zone = "Europe/Berlin"            # times without a zone are local to it
+
+    [tables.events]                        # or [[tables.events]], once for each file
+    file = "orders.csv"                    # .csv, .csv.gz, .tsv or .parquet, relative to this file
+    columns = { user_id = "customer", event_time = "ordered_at" }   # not needed where the names are the contract's
+    constants = { kind = "purchase" }      # the same value in every row
+    formats = { event_time = "%d.%m.%Y %H:%M" }   # where a time is not ISO 8601; or unix_s, unix_ms, unix_us
+    values = { kind = { order = "purchase" } }    # the source's word = the contract's word
+    delimiter = ";"                        # default: the commonest of , ; tab | in the header
+    decimal = ","                          # decimal separator; default: a point
 """
 
 import tomllib
@@ -21,9 +23,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-from recommender.datasets.contract import hint_at_name
 from recommender.datasets.tables import CONTRACT
-from recommender.errors import SourceError
+from recommender.errors import SourceError, suggestion
 
 
 class _Section(BaseModel):
@@ -96,13 +97,13 @@ def read_mapping(path: Path) -> Mapping:
         raise SourceError(f"{path}: cannot be read as TOML ({error})") from None
     for table, files in mapping.tables.items():
         if table not in CONTRACT:
-            raise SourceError(f"{path}: tables.{table}: no such table{hint_at_name(table, list(CONTRACT))}")
+            raise SourceError(f"{path}: tables.{table}: no such table; {suggestion(table, CONTRACT)}")
         for file in files:
             for group in ("columns", "constants", "formats", "values"):
                 for column in getattr(file, group):
                     if column not in CONTRACT[table].columns:
-                        hint = hint_at_name(column, list(CONTRACT[table].columns))
-                        raise SourceError(f"{path}: tables.{table}.{group}.{column}: no such column{hint}")
+                        hint = suggestion(column, CONTRACT[table].columns)
+                        raise SourceError(f"{path}: tables.{table}.{group}.{column}: no such column; {hint}")
     return mapping
 
 

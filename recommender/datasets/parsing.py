@@ -17,10 +17,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from recommender.datasets.contract import MAY_BE_EMPTY, hint_at_name
+from recommender.datasets.contract import MAY_BE_EMPTY
 from recommender.datasets.mapping import FileMapping
 from recommender.datasets.tables import CONTRACT
-from recommender.errors import ContractError, SourceError
+from recommender.errors import ContractError, SourceError, suggestion
 
 MAX_UNREADABLE_SHARE = 0.01
 """Chosen by hand: above one row in a hundred the column's format or dtype is wrong, so reading fails. Below, rows are
@@ -150,8 +150,8 @@ def _choose_columns(path: Path, mapping: FileMapping, table: str, found: list[st
     for column in CONTRACT[table].columns:
         source = mapping.columns.get(column)
         if source is not None and source not in found:
-            hint = hint_at_name(source, [name for name in found if name != "_row"])
-            raise ContractError(table, f"{path} has no column {source!r}{hint}", column=column)
+            hint = suggestion(source, [name for name in found if name != "_row"])
+            raise ContractError(table, f"{path} has no column {source!r}; {hint}", column=column)
         if source is not None or column in found:
             chosen[column] = source or column
         elif column in mapping.constants:

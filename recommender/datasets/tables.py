@@ -42,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One canonical table. `foreign_keys` maps a column to the table whose key it refers to. Nulls are allowed there."""
+    """One canonical table. `foreign_keys` maps a column to the table whose key it refers to. Nulls are allowed."""
 
     meaning: str
     columns: dict[str, Column]

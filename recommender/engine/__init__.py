@@ -1,1 +1,1 @@
-"""Training engine for any network: loop, softmax losses, checkpoints, precision, processes, search. It knows no ranker."""
+"""Trains any network: loop, softmax losses, checkpoints, precision, processes, search. It knows no ranker."""

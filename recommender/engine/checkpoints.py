@@ -1,7 +1,8 @@
-"""Checkpoints: all that a stopped phase of training needs to go on to the same weights, bit for bit.
+"""Checkpoints: all that a stopped phase of training needs to continue to the same weights, bit for bit.
 
-A phase's folder holds the model's and the optimiser's tensors and a few numbers, written whole beside a manifest; the curve
-(`progress.jsonl`) lies beside the phases; a resumed phase cuts its part back to the checkpoint's step.
+A phase's folder holds the tensors of model and optimiser and a few numbers, with a manifest, written completely or not
+at all. The curve (`progress.jsonl`) lies beside the phases. A phase that resumes cuts its part of it back to the
+checkpoint's step.
 """
 
 import json
@@ -24,7 +25,7 @@ PROGRESS, STEPS = "progress.jsonl", "steps"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One phase at one step."""
+    """State of one phase after a step."""
 
     tensors: dict[str, NDArray[Any]]
     numbers: dict[str, Any]
@@ -32,24 +33,24 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one fit, one folder a phase."""
+    """The checkpoints of one fit, one folder for each phase."""
 
     folder: Path
 
     @property
     def progress(self) -> Path:
-        """The curve of all phases: one JSON object a line."""
+        """The curve of all phases, one JSON object for each line."""
         return self.folder / PROGRESS
 
     def save(self, phase: str, tensors: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
-        """Write a phase's state; a kill at any moment leaves this one or the one before."""
+        """Write a phase's state. A kill at any moment leaves this state or the one before."""
         with whole_folder(self.folder / STEPS / phase) as folder:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / TENSORS)
             write_text(folder / NUMBERS, json.dumps(dict(numbers)))
             write_manifest(folder, kind="checkpoint")
 
     def load(self, phase: str) -> Checkpoint | None:
-        """The phase's last whole state; None where there is none. A damaged one counts as none: the phase starts again."""
+        """Read the phase's last state, or return None without one. A damaged one counts as none."""
         folder = self.folder / STEPS / phase
         put_back(folder)
         if not folder.is_dir():
@@ -68,7 +69,7 @@ class Checkpoints:
             file.write(json.dumps(facts) + "\n")
 
     def rewind(self, phase: str, step: int) -> None:
-        """Cut the phase's curve back to `step`; other phases stay, and what is no whole line of a log does not."""
+        """Cut the phase's curve back to `step` and drop damaged lines. Other phases' lines stay."""
         if not self.progress.is_file():
             return
         kept = []

@@ -1,4 +1,4 @@
-"""The compilers with which torch makes machine code: C++ for a CPU (torch.compile, AOTInductor), C for what starts a GPU's kernels."""
+"""Finds the compilers that torch needs: C++ for CPU code (torch.compile, AOTInductor), C to launch GPU kernels."""
 
 import os
 import shutil
@@ -6,21 +6,29 @@ import shutil
 from recommender.errors import SettingsError
 
 COMPILERS = {"cpu": ("C++", "CXX", ("g++",)), "cuda": ("C", "CC", ("gcc", "clang"))}
-"""For each device: the language, the variable that names a compiler, and what is taken without it (by Triton: the first that is there)."""
+"""Device -> language, environment variable that names a compiler, and the ones that torch looks for without it.
+
+For CUDA it is Triton that looks, and it takes the first that is installed.
+"""
 
 
 def has_compiler(device: str = "cpu") -> bool:
-    """Is one there?"""
-    _, variable, usual = COMPILERS[device]
+    """Return whether the compiler for a device is installed."""
+    _, variable, defaults = COMPILERS[device]
     named = os.environ.get(variable)
-    return any(shutil.which(one) for one in ([named] if named else usual))
+    return any(shutil.which(command) for command in ([named] if named else defaults))
 
 
 def require_compiler(what: str, device: str = "cpu") -> None:
-    """Raises SettingsError, naming what is wanted, where there is none."""
+    """Check that the compiler for a device is installed. `what` needs it and begins the message.
+
+    Raises:
+        SettingsError: it is not; names the compiler and the variable.
+    """
     if not has_compiler(device):
-        language, variable, usual = COMPILERS[device]
-        missing = os.environ.get(variable) or " or ".join(usual)
+        language, variable, defaults = COMPILERS[device]
+        missing = os.environ.get(variable) or " or ".join(defaults)
         raise SettingsError(
-            f"{what} needs a {language} compiler, and {missing} is not here. Install {usual[0]}, or name one in {variable}."
+            f"{what} needs a {language} compiler, but {missing} is not installed; "
+            f"install {defaults[0]}, or name a compiler in {variable}"
         )

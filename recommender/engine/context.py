@@ -8,11 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class FitContext:
-    """Where and how a fit runs. `checkpoints`: folder for resuming, named by data and configuration; None: no checkpoints."""
+    """Where and how a fit runs."""
 
     seed: int = 17
+    """Chosen by hand, like every default seed here; it has no meaning."""
     device: str = "cpu"
+    """cpu or cuda."""
     checkpoints: Path | None = None
+    """Folder for resuming, which only a fit with the same data and configuration may use. None writes no
+    checkpoints."""
     checkpoint_every_s: float = 30.0
+    """A kill costs at most so many seconds of training. Chosen by hand."""
     progress: Callable[[dict[str, Any]], None] | None = None
-    """Told every few steps: phase, step, of, loss, rate, steps_a_second."""
+    """Called every few steps with phase, step, of, loss, rate and steps_a_second."""

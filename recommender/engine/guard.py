@@ -1,4 +1,4 @@
-"""What stops a training that went wrong, and says which batch did it."""
+"""Stops a training that went wrong and names the batch and input that caused it."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -12,69 +12,74 @@ from torch import nn
 
 from recommender.errors import TrainingError
 
-REMEMBERED = 50
-EXPLODED = 10.0
-"""A loss this many times the mean of the last ones, and that much above it, is an explosion."""
+WINDOW = 50
+"""Losses that the usual loss is the mean of. Chosen by hand."""
+MIN_LOSSES = 10
+"""Losses to see before one can count as an explosion, since the first ones of a phase vary much. Chosen by hand."""
+EXPLOSION = 10.0
+"""A loss this many times the usual one, and by this much above it, is an explosion. Chosen by hand."""
+MEMORY_MESSAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
+"""Parts of messages of errors without a class of their own: of the CPU's allocator, of CUDA, and of cuBLAS and
+cuDNN."""
 
 
 class Guard:
-    """Looks at every step's loss and gradient."""
+    """Checks the loss and the gradient of every step."""
 
     def __init__(
         self, phase: str, steps: int, inputs_at: Callable[[int], Mapping[str, NDArray[Any]]] | None = None
     ) -> None:
         self._phase, self._steps, self._inputs_at = phase, steps, inputs_at
-        self._losses: deque[float] = deque(maxlen=REMEMBERED)
+        self._losses: deque[float] = deque(maxlen=WINDOW)
 
     def check(self, step: int, loss: float, norm: float, trained: Mapping[str, nn.Parameter]) -> None:
-        """Raises:
-        TrainingError: loss or gradient norm is not finite, or the loss exploded; names the step, and the input or the
-            parameter that is not finite.
+        """Check one step.
+
+        Raises:
+            TrainingError: loss or gradient norm is not finite, or the loss exploded; names the step, and the input or
+                the parameter that is not finite.
         """
         usual = float(np.mean(self._losses)) if self._losses else loss
         self._losses.append(loss)
         finite = np.isfinite(loss) and np.isfinite(norm)
-        exploded = finite and len(self._losses) > LEAST and loss > max(usual * EXPLODED, usual + EXPLODED)
+        exploded = finite and len(self._losses) > MIN_LOSSES and loss > max(usual * EXPLOSION, usual + EXPLOSION)
         if finite and not exploded:
             return
-        what = f"loss {loss:.6g}, gradient norm {norm:.6g}"
+        figures = f"loss {loss:.6g}, gradient norm {norm:.6g}"
         if exploded:
-            what += f" after a usual {usual:.6g}: it exploded"
+            figures += f", while the usual loss is {usual:.6g}: the loss exploded"
         raise TrainingError(
-            f"{self._phase}, step {step + 1} of {self._steps}: {what}. {self._culprit(step, trained)}"
-            "Lower the rate, or mend that batch."
+            f"{self._phase}, step {step + 1} of {self._steps}: {figures}. {self._cause(step, trained)}"
+            "Lower the rate, or correct that batch's data."
         )
 
-    def _culprit(self, step: int, trained: Mapping[str, nn.Parameter]) -> str:
+    def _cause(self, step: int, trained: Mapping[str, nn.Parameter]) -> str:
+        """Name the first input, or else the first gradient, that is not finite."""
         if self._inputs_at is not None:
             for name, values in self._inputs_at(step).items():
                 bad = np.argwhere(~np.isfinite(values))
                 if len(bad):
-                    return f"Column {name!r} holds {values[tuple(bad[0])]} at row {int(bad[0][0])} of the batch. "
+                    return f"Column {name!r} has {values[tuple(bad[0])]} in row {int(bad[0][0])} of the batch. "
         for name, parameter in trained.items():
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                inputs = "" if self._inputs_at is None else "; all inputs are"
+                inputs = "" if self._inputs_at is None else ", though all inputs are"
                 return f"The gradient of {name!r} is not finite{inputs}. "
         return ""
 
 
-NO_MEMORY = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
-"""What is said where the error has no class of its own: by the CPU's allocator; by CUDA, cuBLAS and cuDNN."""
-LEAST = 10
-"""Losses to know before one can be called an explosion."""
-
-
 def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(one in str(error) for one in NO_MEMORY)
+    """Return whether an error means that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        message in str(error) for message in MEMORY_MESSAGES
+    )
 
 
 @contextmanager
 def enough_memory(what: str, device: str) -> Iterator[None]:
-    """Around what takes memory outside the loop's steps: the building of a model, a fit without steps, a judgement.
+    """Turn memory errors into a clear one, around what takes memory outside the loop's steps.
 
     Raises:
-        TrainingError: memory did not suffice; says for `what` and what to lower.
+        TrainingError: memory ran out; names `what` and what to lower.
     """
     try:
         yield
@@ -82,6 +87,6 @@ def enough_memory(what: str, device: str) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise TrainingError(
-            f"{what}: memory did not suffice on {device} ({str(error) or type(error).__name__}). Lower what makes it large "
-            "(width, length, factors, batch, tokens) or use a larger machine."
+            f"{what}: memory ran out on {device} ({str(error) or type(error).__name__}); lower what makes it large "
+            "(width, length, factors, batch, tokens) or use a larger machine"
         ) from None

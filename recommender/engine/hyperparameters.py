@@ -1,12 +1,11 @@
-"""Hyperparameters as frozen pydantic models: types, bounds, meaning and search space stand on the fields.
+"""Hyperparameters as frozen pydantic models: types, bounds, meaning and search space are declared on the fields.
 
     class SASRecConfig(Hyperparameters):
-        width: Annotated[int, Choices(64, 128)] = Field(64, ge=1, description="Embedding size D.") dropout:
-        Annotated[float, Range(0.0, 0.6)] = Field(0.2, ge=0, lt=1, description="Share of values set to zero in
-        training.") stop_at: Annotated[float | None, SET_BY_FIT] = Field(None, gt=0, le=1, description="Set by an
-        earlier fit: ...")
+        width: Annotated[int, Choices(64, 128)] = Field(64, ge=1, description="Embedding size D.")
+        dropout: Annotated[float, Range(0.0, 0.6)] = Field(0.2, ge=0, lt=1, description="Share of values set to 0.")
+        stop_at: Annotated[float | None, SET_BY_FIT] = Field(None, gt=0, le=1, description="Set by an earlier fit: …")
 
-A field with a `Range` or `Choices` belongs to the search space; one without is never searched. A field with
+A field with a `Range` or `Choices` belongs to the search space. One without is never searched. A field with
 `SET_BY_FIT` carries a value from one fit to the next and is not offered to users.
 """
 
@@ -54,7 +53,7 @@ Space = Mapping[str, Range | Choices]
 
 
 class Hyperparameters(BaseModel):
-    """Base of every ranker's configuration. Frozen; an unknown name or a value of another type is refused."""
+    """Base of every ranker's configuration. It is frozen and refuses unknown names and values of another type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
@@ -73,12 +72,11 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def parse(cls, given: Mapping[str, Any], *, owner: str) -> Self:
-        """The configuration of `owner` (a ranker's name) with the values `given` and defaults for the rest.
+        """Return the configuration of `owner` (a ranker's name) with the values `given` and defaults for the rest.
 
         Raises:
             SettingsError: a hyperparameter is unknown (names the nearest known one) or its value is not allowed (names
-            the
-                hyperparameter, the value and what is allowed).
+                the hyperparameter, the value and what is allowed).
         """
         try:
             return cls.model_validate(given)
@@ -87,7 +85,7 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _problems(cls, owner: str, error: ValidationError) -> list[str]:
-        """One sentence for each hyperparameter that is wrong."""
+        """Write one sentence for each hyperparameter that is wrong."""
         found: dict[str, list[str]] = {}
         values: dict[str, Any] = {}
         for problem in error.errors(include_url=False):
@@ -112,7 +110,7 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _located(cls, loc: tuple[int | str, ...]) -> tuple[type["Hyperparameters"], list[str]]:
-        """The model that an error's location leads to, and the names on the way (those of union members left out)."""
+        """Return the model that an error's location leads to, and the names on the path, without union members."""
         model: type[Hyperparameters] = cls
         names: list[str] = []
         inside = True
@@ -130,17 +128,17 @@ class Hyperparameters(BaseModel):
 
     @classmethod
     def _hint(cls, name: str) -> str:
-        """The known hyperparameter nearest to `name`, or all of them where none is near."""
+        """Name the known hyperparameter nearest to `name`, or all of them if none is near."""
         return suggestion(name, cls.user_fields())
 
     @classmethod
     def user_fields(cls) -> dict[str, FieldInfo]:
-        """Hyperparameter -> its field, for those that a user may choose: all but the ones that an earlier fit sets."""
+        """Return name -> field of the hyperparameters that a user may choose: all that no earlier fit sets."""
         return {name: field for name, field in cls.model_fields.items() if SET_BY_FIT not in field.metadata}
 
     @classmethod
     def search_space(cls) -> Space:
-        """Hyperparameter -> the values that a search may choose among."""
+        """Return hyperparameter -> the values that a search may choose among."""
         return {
             name: among
             for name, field in cls.model_fields.items()
@@ -150,7 +148,7 @@ class Hyperparameters(BaseModel):
 
 
 def _holds_integers(annotation: Any) -> bool:
-    """Whether a type is int, or None or a tuple beside it."""
+    """Return whether a type is int, or a union or tuple with it."""
     return annotation is int or any(_holds_integers(part) for part in get_args(annotation))
 
 
@@ -161,6 +159,6 @@ def _as_integer(value: Any) -> Any:
 
 
 def _plain(message: str) -> str:
-    """A message of pydantic as the end of a sentence that begins with the hyperparameter's name."""
+    """Turn a message of pydantic into the end of a sentence that begins with the hyperparameter's name."""
     message = message.removeprefix("Value error, ")
     return re.sub(r"^(Input|Tuple|List|Dictionary|String|Value) should ", "must ", message)

@@ -1,8 +1,8 @@
-"""Several processes that train one model, as `torchrun` starts them: each takes its part of every batch, gradients are added up.
+"""Data-parallel training by several processes: each takes its part of every batch, and gradients are added up.
 
     torchrun --nproc-per-node 2 .venv/bin/recommender benchmark sequences …
 
-gloo on CPUs, NCCL on GPUs. One process alone needs none of this and none of it runs.
+They communicate by gloo on CPUs and NCCL on GPUs. A single process runs none of this.
 """
 
 import atexit
@@ -15,45 +15,52 @@ from torch import Tensor, distributed, nn
 
 
 def join(device: torch.device) -> None:
-    """Join the processes that `torchrun` started, if it did, until this one ends: who left and joined again could read the address
-    that another one had before, and wait for it for ever."""
+    """Join the processes that `torchrun` started, until this one ends. Without `torchrun` nothing happens.
+
+    A process never leaves and joins again. It could read the address that another process had before, and wait for it
+    for ever.
+    """
     if started() == 1 or distributed.is_initialized():
         return
-    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else None
-    if own is not None:
-        torch.cuda.set_device(own)
-    distributed.init_process_group("gloo" if own is None else "nccl", device_id=own)
+    gpu = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else None
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+    distributed.init_process_group("gloo" if gpu is None else "nccl", device_id=gpu)
     atexit.register(distributed.destroy_process_group)
 
 
 def started() -> int:
-    """How many processes `torchrun` started; 1 without it."""
+    """Return how many processes `torchrun` started, 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def place() -> tuple[int, int]:
-    """This process' number and how many there are."""
+def rank_and_world_size() -> tuple[int, int]:
+    """Return this process's number and how many there are."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
 def is_first() -> bool:
-    """Whether this process writes files."""
+    """Return whether this is the process that writes files and logs."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def add_up(parameters: Sequence[nn.Parameter], loss: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Add gradients, losses and weights of all processes, in one message; alone: what was given."""
-    if place()[1] == 1:
+def sum_over_processes(parameters: Sequence[nn.Parameter], loss: Tensor, weight: float) -> tuple[Tensor, float]:
+    """Add up the gradients (in place), losses and weights of all processes in one message.
+
+    A single process gets back what it gave.
+    """
+    if rank_and_world_size()[1] == 1:
         return loss, weight
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    flat = torch.cat([one.grad.reshape(-1) for one in parameters if one.grad is not None])
+    flat = torch.cat([parameter.grad.reshape(-1) for parameter in parameters if parameter.grad is not None])
     message = torch.cat([flat, loss.reshape(1).to(flat), flat.new_tensor([weight])])
     distributed.all_reduce(message)
-    # gloo's thread lets go a moment later; were it the last that holds a tensor of Python's when Python ends, it would abort the process
+    # gloo's thread drops its reference a moment later. If it were the last one to hold a tensor when Python ends, it
+    # would abort the process.
     while message.device.type == "cpu" and message._use_count() > 1:  # type: ignore[attr-defined]
         time.sleep(0)
     start = 0

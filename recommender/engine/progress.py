@@ -1,4 +1,4 @@
-"""How far a fit is, as log events `training progress` with phase, step, of, loss, steps_a_second and seconds_left."""
+"""Logs how far a fit is, as events `training progress` with phase, step, of, loss, steps_a_second and seconds_left."""
 
 import time
 from collections.abc import Callable
@@ -12,29 +12,30 @@ EVERY_S = 30.0
 
 
 def log_progress(*, every_s: float = EVERY_S, **facts: object) -> Callable[[dict[str, Any]], None]:
-    """A `FitContext.progress` that logs at most every `every_s` seconds, and once more where a phase ends.
+    """Make a `FitContext.progress` that logs at most every `every_s` seconds, and once more when a phase ends.
 
-    Of several processes the first one logs. `facts` (the ranker, the fit) are on each event.
+    Of several processes the first one logs. `facts`, such as ranker and fit, are added to each event.
     """
     logged_s = time.monotonic()
 
-    def show(told: dict[str, Any]) -> None:
-        from recommender.engine.processes import is_first  # imports torch, which a fit that tells progress has imported
+    def show(progress: dict[str, Any]) -> None:
+        # Imported here because it imports torch, which a fit that reports progress has imported anyway.
+        from recommender.engine.processes import is_first
 
         nonlocal logged_s
-        step, of, now_s = told["step"], told["of"], time.monotonic()
+        step, of, now_s = progress["step"], progress["of"], time.monotonic()
         if not is_first() or (step < of and now_s - logged_s < every_s):
             return
         logged_s = now_s
         log.info(
             "training progress",
             **facts,
-            phase=told["phase"],
+            phase=progress["phase"],
             step=step,
             of=of,
-            loss=told["loss"],
-            steps_a_second=told["steps_a_second"],
-            seconds_left=round((of - step) / max(told["steps_a_second"], 1e-9), 1),
+            loss=progress["loss"],
+            steps_a_second=progress["steps_a_second"],
+            seconds_left=round((of - step) / max(progress["steps_a_second"], 1e-9), 1),
         )
 
     return show

@@ -1,9 +1,9 @@
-"""Exact cross entropy over all items in memory that does not grow with targets x items.
+"""Exact softmax cross entropy over all items, in memory that does not grow with targets times items.
 
-The gradient is made while the loss is: a block of logits lives in a small buffer, becomes its softmax in place, gives its share
-of both gradients and is overwritten by the next block, as in Liger's and Apple's cut cross entropy (Hsu et al. 2024;
-Wijmans et al., ICLR 2025). Where one row of logits is larger than the buffer, the items are walked in blocks twice: first for
-the normaliser, then for the gradients.
+The gradient is computed with the loss. A block of logits lives in a small buffer, becomes its softmax in place, adds
+its share to both gradients and is overwritten by the next block, as in Liger Kernel (Hsu et al., 2024) and Cut
+Cross-Entropy (Wijmans et al., ICLR 2025). Where one row of logits is larger than the buffer, the items are processed in
+blocks twice: first for the normaliser, then for the gradients.
 
 Shapes: M targets · V items · D width · R rows and C items of a block.
 """
@@ -13,13 +13,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BUFFER = 1 << 19
-"""Elements of a block of logits on a CPU, if these are `ROWS` rows: 2 MiB, which stays in its cache; 8 MiB at the most."""
+"""Logits of a block on a CPU. 2 MiB of float32 stay in a core's cache."""
 BUFFER_GPU = 1 << 27
+"""Logits of a block on a GPU: 512 MiB of float32. Chosen by hand: large products, but a small part of the memory."""
 MIN_ROWS = 32
-"""Fewer rows than this in a block waste the matrix units: then the items are cut as well."""
-ROWS, ROWS_HALF = 128, 256
-"""Whole rows of logits are taken so many at a time at least: each block reads and writes the whole table and its gradient."""
-TINY = 1e-30
+"""Fewer rows than this in a block do not fill the matrix units, so the items are cut into blocks as well."""
+MIN_ROWS_FLOAT32, MIN_ROWS_BFLOAT16 = 128, 256
+"""Least rows of a block of whole rows, even if it exceeds the buffer: each block reads and writes the whole table and
+its gradient, so few rows make these the slowest part."""
+MAX_ROWS_BY_ITEMS = 1024
+"""Rows of a block when the items are cut too. Chosen by hand."""
+MIN_PROBABILITY = 1e-30
+"""Smaller probabilities count as this, so that their logarithm is finite."""
+MAX_LOSS = 60.0
+"""Above it (a probability of 1e-26) the loss is computed from the logits, because the probability has lost its
+precision."""
 
 
 def linear_cross_entropy(
@@ -30,18 +38,26 @@ def linear_cross_entropy(
     *,
     first: int = 0,
     smoothing: float = 0.0,
-    half: bool = False,
+    bfloat16: bool = False,
     buffer: int | None = None,
 ) -> Tensor:
-    """Sum over targets of -log softmax(states @ weight.T + bias)[target].
+    """Sum -log softmax(states @ weight.T + bias)[target] over targets.
 
-    `first`: rows of `weight_VD` before it are no item and never compete (row 0 of an embedding). `smoothing`: this share of each
-    target's mass is spread evenly over all items. Gradients reach `states_MD`, `weight_VD` and `bias_V`. `half`: the matrix products
-    and the probabilities of a block are of bfloat16 (8 bits: a logit is right to about 1 in 400, and a target whose probability rounds to
-    1 has no gradient left); sums over blocks stay float32.
+    Gradients reach `states_MD`, `weight_VD` and `bias_V`.
+
+    Args:
+        states_MD: one state for each target.
+        weight_VD: the item table.
+        targets_M: rows of the targets in `weight_VD`.
+        bias_V: a bias for each row.
+        first: rows of `weight_VD` before it are not items and do not compete (row 0 of an embedding).
+        smoothing: share of each target's probability that is spread evenly over all items (Szegedy et al., CVPR 2016).
+        bfloat16: computes matrix products and probabilities of a block in bfloat16, with sums over blocks in float32.
+            With 8 bits a logit is right to about 1 in 400, and a target whose probability rounds to 1 gets no gradient.
+        buffer: logits of a block; by default `BUFFER` or `BUFFER_GPU`.
     """
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_MD, weight_VD, targets_M, bias_V, first, smoothing, half, buffer
+        states_MD, weight_VD, targets_M, bias_V, first, smoothing, bfloat16, buffer
     )
     return loss
 
@@ -56,24 +72,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         bias_V: Tensor | None,
         first: int,
         smoothing: float,
-        half: bool,
+        bfloat16: bool,
         buffer: int | None,
     ) -> Tensor:
         items_VD = weight_VD.detach()[first:]
         size = buffer or (BUFFER_GPU if states_MD.is_cuda else BUFFER)
         by_rows = size >= MIN_ROWS * len(items_VD) or len(states_MD) * len(items_VD) <= size
         if buffer is None and by_rows and not states_MD.is_cuda:
-            size = max(size, (ROWS_HALF if half else ROWS) * len(items_VD))
+            size = max(size, (MIN_ROWS_BFLOAT16 if bfloat16 else MIN_ROWS_FLOAT32) * len(items_VD))
         targets_M = targets_M - first
         bias = None if bias_V is None else bias_V.detach()[first:]
         states = states_MD.detach().contiguous()
         grad_states = torch.zeros_like(states)
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
-        into = grad_weight[first:], None if grad_bias is None else grad_bias[first:]
-        walk = _by_rows if by_rows else _by_items
-        kind = torch.bfloat16 if half else states.dtype
-        loss = walk(states.to(kind), items_VD, bias, targets_M, smoothing, size, grad_states, *into)
+        item_gradients = grad_weight[first:], None if grad_bias is None else grad_bias[first:]
+        compute = _by_rows if by_rows else _by_items
+        dtype = torch.bfloat16 if bfloat16 else states.dtype
+        loss = compute(states.to(dtype), items_VD, bias, targets_M, smoothing, size, grad_states, *item_gradients)
         ctx.save_for_backward(grad_states, grad_weight, grad_bias)  # type: ignore[arg-type]
         return loss
 
@@ -81,9 +97,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_states, grad_weight, grad_bias = ctx.saved_tensors  # type: ignore[attr-defined]
-        for one in (grad_states, grad_weight, grad_bias):
-            if one is not None:
-                one.mul_(grad)
+        for gradient in (grad_states, grad_weight, grad_bias):
+            if gradient is not None:
+                gradient.mul_(grad)
         return grad_states, grad_weight, None, grad_bias, None, None, None, None
 
 
@@ -98,7 +114,7 @@ def _by_rows(
     grad_items: Tensor,
     grad_bias: Tensor | None,
 ) -> Tensor:
-    """Blocks of whole rows: one pass."""
+    """Compute loss and gradients in blocks of whole rows, in one pass."""
     num_items = len(items)
     rows = max(min(size // num_items, len(states)), 1)
     logits, items = states.new_empty(rows, num_items), items.to(states.dtype)
@@ -116,11 +132,11 @@ def _by_rows(
         at_target = block[place, t].float()
         mean = block.mean(dim=1, dtype=torch.float32) if smoothing else None
         torch.softmax(block, dim=1, out=block)
-        losses = -block[place, t].float().clamp_(min=TINY).log_()
-        lost = losses > 60.0  # below what a probability can hold: from the logits instead
-        if bool(lost.any()):
-            exact = h[lost] @ transposed if bias is None else torch.addmm(bias, h[lost], transposed)
-            losses[lost] = exact.float().logsumexp(dim=1) - at_target[lost]
+        losses = -block[place, t].float().clamp_(min=MIN_PROBABILITY).log_()
+        imprecise = losses > MAX_LOSS
+        if bool(imprecise.any()):
+            exact = h[imprecise] @ transposed if bias is None else torch.addmm(bias, h[imprecise], transposed)
+            losses[imprecise] = exact.float().logsumexp(dim=1) - at_target[imprecise]
         block[place, t] -= 1.0 - smoothing
         if mean is not None:
             losses += smoothing * (at_target - mean)
@@ -144,9 +160,9 @@ def _by_items(
     grad_items: Tensor,
     grad_bias: Tensor | None,
 ) -> Tensor:
-    """Blocks of rows x items: one pass for the normalisers, one for the gradients."""
+    """Compute loss and gradients in blocks of rows and items: one pass for the normalisers, one for the gradients."""
     num_items = len(items)
-    rows = min(len(states), 1024)
+    rows = min(len(states), MAX_ROWS_BY_ITEMS)
     columns = max(size // rows, 1)
     logits = states.new_empty(rows * columns)
     total = torch.zeros((), dtype=torch.float32, device=states.device)
@@ -169,9 +185,9 @@ def _by_items(
             block[inside, t[inside] - low] -= 1.0 - smoothing
             if smoothing:
                 block -= smoothing / num_items
-            kept = block.to(h.dtype)
-            _add_product(grad_states[start : start + rows], kept, items[low : low + columns].to(h.dtype))
-            _add_product(grad_items[low : low + columns], kept.T, h)
+            rounded = block.to(h.dtype)
+            _add_product(grad_states[start : start + rows], rounded, items[low : low + columns].to(h.dtype))
+            _add_product(grad_items[low : low + columns], rounded.T, h)
             if grad_bias is not None:
                 grad_bias[low : low + columns] += block.sum(dim=0)
         total += (normaliser - (1 - smoothing) * at_target - smoothing * mean).sum()
@@ -179,16 +195,16 @@ def _by_items(
 
 
 def _block(logits: Tensor, h: Tensor, items: Tensor, bias: Tensor | None, low: int, columns: int) -> Tensor:
-    """Logits of some items, float32."""
-    some = items[low : low + columns].to(h.dtype)
-    block = logits[: len(h) * len(some)].view(len(h), len(some))
-    torch.mm(h, some.T, out=block)
+    """Compute the logits of the items from `low` on, float32, in the buffer `logits` where its dtype allows."""
+    block_items = items[low : low + columns].to(h.dtype)
+    block = logits[: len(h) * len(block_items)].view(len(h), len(block_items))
+    torch.mm(h, block_items.T, out=block)
     block = block.float()
     return block if bias is None else block.add_(bias[low : low + columns])
 
 
 def _add_product(sums: Tensor, left: Tensor, right: Tensor) -> None:
-    """sums += left @ right, where these may be of fewer bits."""
+    """Add left @ right to `sums`, where the factors may have fewer bits."""
     if sums.dtype == left.dtype:
         sums.addmm_(left, right)
     else:

@@ -2,7 +2,9 @@
 
 It is CPU time, not the clock's. The load of other programs on a shared machine says nothing about the ranker, and a
 verdict must not depend on it.
-One thread, as in a worker: threads that wait for each other spin, and on a busy machine their spinning is most of the CPU time.
+
+It runs in one thread, as in a worker of the model server. Threads that wait for each other spin, and on a busy machine
+spinning would be most of the CPU time.
 """
 
 import sys
@@ -50,7 +52,7 @@ def measure(ranker: Ranker[Any], requests: Sequence[Callable[[], Examples]], num
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limit BLAS, OpenMP and, where it is imported, torch to one thread, and restore their previous numbers afterwards."""
+    """Limit BLAS, OpenMP and torch, where it is imported, to one thread, and restore their limits afterwards."""
     # Importing torch takes over a second and 200 MB, so it is only looked up: a ranker without torch does not need it.
     torch = sys.modules.get("torch")
     threads = None if torch is None else torch.get_num_threads()

@@ -25,6 +25,8 @@ FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
 ARRAYS, NAMES = "arrays.safetensors", "names.json"
+VERSION_DIGITS = 16
+"""Hex digits of a version: 64 bits, the 8 bytes that users' packed vectors have for it."""
 KEPT_COLUMNS = 256
 """Campaigns kept prepared for the join, over all sets asked for. Requests ask for the same live ones again and again.
 Chosen by hand: several sets of a shop's live campaigns; a campaign takes a byte or two for each value of each axis."""
@@ -68,7 +70,7 @@ class Catalogue:
             value = content[field.name]
             hasher.update(value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value).encode())
             hasher.update(b"\0")
-        return cls(version=hasher.hexdigest()[:16], **content)
+        return cls(version=hasher.hexdigest()[:VERSION_DIGITS], **content)
 
     @cached_property
     def taxonomy_version(self) -> str:
@@ -80,7 +82,7 @@ class Catalogue:
         for values in self.axis_values:
             hasher.update("\1".join(values).encode() + b"\0")
         hasher.update(np.ascontiguousarray(self.item_axes_VA, dtype="<i4").tobytes())
-        return hasher.hexdigest()[:16]
+        return hasher.hexdigest()[:VERSION_DIGITS]
 
     @cached_property
     def axis_sizes(self) -> tuple[NDArray[np.int64], ...]:

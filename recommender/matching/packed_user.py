@@ -98,8 +98,11 @@ class PackedUser:
             raise FeatureStoreError(f"the online store's value is corrupt (CRC-32); {_REPAIR}")
         feature_time_us, layout, *lengths = _HEADER.unpack_from(content, _CHECKSUM.size)
         num_features, affinity_bytes, history_bytes = lengths
-        if _PORTRAIT_AT + _FLOAT32_BYTES * num_features + affinity_bytes + history_bytes != len(content):
-            raise FeatureStoreError(f"the online store's value contradicts its own lengths; {_REPAIR}")
+        expected = _PORTRAIT_AT + _FLOAT32_BYTES * num_features + affinity_bytes + history_bytes
+        if len(content) != expected:
+            raise FeatureStoreError(
+                f"the online store's value has {len(content)} bytes, but its header adds up to {expected}; {_REPAIR}"
+            )
         return cls(content, layout, feature_time_us)
 
 

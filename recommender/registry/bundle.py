@@ -1,11 +1,13 @@
 """Bundles: a trained ranker with everything that serving needs, written completely and verified before it is loaded.
 
-weights.safetensors   every tensor; there are no pickles
-config.json           format, the ranker's name, its hyperparameters
-schema.json           the features that it was trained on, in order
-vocabulary.json       the values that its embeddings stand for, or a next-item ranker's items; {} if it has none
-lineage.json          data hash, configuration, code version, boundary
-manifest.json         SHA-256 and size of all of these
+Its files:
+
+    weights.safetensors   every tensor; there are no pickles
+    config.json           format, the ranker's name, its hyperparameters
+    schema.json           the features that it was trained on, in order
+    vocabulary.json       the values that its embeddings stand for, or a next-item ranker's items; {} if it has none
+    lineage.json          data hash, configuration, code version, boundary
+    manifest.json         SHA-256 and size of all of these
 """
 
 import json

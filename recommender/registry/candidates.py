@@ -1,7 +1,9 @@
 """A trained candidate as a folder: its lineage, and its fits at the boundaries gate, test and live.
 
-lineage.json             data hash, training hash, ranker, code version, boundaries
-fits/{gate,test,live}/   one bundle each
+Its files:
+
+    lineage.json             data hash, training hash, ranker, code version, boundaries
+    fits/{gate,test,live}/   one bundle each
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What the last run published for people: evaluation, verdict and pages, below `home`/published."""
+"""Reads what the last run published for people below `home`/published: evaluation, verdict and pages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class LastRun:
 
     @property
     def pages(self) -> dict[str, Path]:
-        """The HTML pages that exist, by what they show. A run that failed has published those of the steps before."""
+        """HTML pages that exist, by their subject. A failed run has published those of the steps before its failure."""
         names = self.home.published
         named = {
             "data validation": names.validation_page,
@@ -28,7 +28,7 @@ class LastRun:
         return {title: path for title, path in named.items() if path.is_file()}
 
     def verdict(self) -> Verdict:
-        """The gate's verdict.
+        """Read the gate's verdict.
 
         Raises:
             RegistryError: no run has published one yet; says which command does.
@@ -37,7 +37,7 @@ class LastRun:
         return Verdict.read(self._existing(self.home.published.verdict))
 
     def evaluation(self) -> Evaluation:
-        """The evaluation of challenger, champion and baselines.
+        """Read the evaluation of challenger, champion and baselines.
 
         Raises:
             RegistryError: no run has published one yet; says which command does.
@@ -46,7 +46,7 @@ class LastRun:
         return Evaluation.read(self._existing(self.home.published.evaluation))
 
     def origin(self) -> Origin | None:
-        """Run and data of verdict and evaluation; None where a run that was killed left the two of different runs."""
+        """Return the run and data of verdict and evaluation, or None if a killed run left those of two runs."""
         names = self.home.published
         evaluation, verdict = origin_of(names, names.evaluation), origin_of(names, names.verdict)
         same = evaluation is not None and verdict is not None and evaluation.run == verdict.run

@@ -28,7 +28,7 @@ WITHOUT_EFFECT = (
     *("recommender.storage.published", "components.images"),
 )
 """Packages and modules that a step may import but that change no trained weight and no table: they show, log, raise or name things.
-The values of settings are part of every identity by themselves (`training.train.training_hash`, a step's parameters)."""
+The values of settings are part of every identity by themselves (`training.identity.training_hash`, a step's parameters)."""
 TABLES_OF_NAMES = ("recommender.models.campaign", "recommender.models.next_item")
 """Packages whose `__init__` only looks up a ranker by name: a new ranker in the table changes none of the others."""
 DATA_SUFFIXES = (".json", ".yaml", ".toml")

@@ -22,13 +22,12 @@ from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
 from recommender.engine.progress import log_progress
 from recommender.errors import CorruptFileError, PeriodError
-from recommender.models.campaign import ranker_class, ranker_modules
+from recommender.models.campaign import ranker_class
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import bundle
 from recommender.settings import Settings
-from recommender.storage.code_identity import code_identity
-from recommender.storage.home import Home
-from recommender.storage.manifest import digest, read_manifest, whole_folder, write_text
+from recommender.storage.manifest import read_manifest, whole_folder, write_text
+from recommender.training.identity import checkpoint_folder, training_code, training_hash
 
 if TYPE_CHECKING:
     from recommender.features.training_set import TrainingSet
@@ -192,26 +191,6 @@ def fit_at(
         )
 
 
-CODE_OF_TRAINING = ("recommender.training.train", "recommender.features.build", "recommender.features.training_set")
-"""Modules from which everything is reached that turns tables into a training set and a training set into a bundle."""
-
-
-def training_code(ranker: str) -> str:
-    """Identity of the code that can change a trained `ranker`: features, training set, engine, its own modules."""
-    return code_identity(*CODE_OF_TRAINING, *ranker_modules(ranker))
-
-
-def training_hash(settings: Settings, ranker: str) -> str:
-    """Hash of the settings that change a trained `ranker`: its hyperparameters as configured, seed, device and time.
-
-    Defaults that are left out are not part of it, and neither are paths, ports, threads or other rankers'
-    hyperparameters.
-    """
-    training = settings.training
-    own = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
-    return digest(own, settings.time.model_dump(mode="json"))
-
-
 def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
     """Moments of the fits, UTC and in order, from the settings or chosen from the pairs as the evaluation does.
 
@@ -234,19 +213,6 @@ def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
             f"{now.isoformat()}. Change [time] in the settings, or leave out gate_from and test_from."
         )
     return {"gate": gate_from, "test": test_from, "live": now}
-
-
-def checkpoint_folder(
-    home: Path, ranker: str, data: "TrainingSet", settings: Settings, moment: datetime, *, earlier: bool
-) -> Path:
-    """Folder of a fit's work, named by everything that decides its weights and never by the step that runs it."""
-    from recommender.engine.precision import cpu_has_units
-
-    config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
-    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
-    moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
-    # 16 hexadecimal digits (64 bits): no two fits of one home will share a name.
-    return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:16]}")
 
 
 def _is_finished(folder: Path) -> bool:

@@ -26,7 +26,8 @@ from recommender.models.campaign import RANKERS, Ranker, ranker_class, ranker_mo
 from recommender.settings import Settings
 from recommender.storage.code_identity import code_identity
 from recommender.storage.manifest import digest
-from recommender.training.train import CODE_OF_TRAINING, boundaries, fit_at
+from recommender.training.identity import CODE_OF_TRAINING
+from recommender.training.train import boundaries, fit_at
 
 if TYPE_CHECKING:
     import optuna

@@ -77,7 +77,7 @@ class TorchServe:
         described = json.loads(body)
         return {str(one["modelVersion"]): [worker["status"] for worker in one.get("workers", ())] for one in described}
 
-    def register(self, archive: str, *, name: str = MODEL_NAME, workers: int | None = None) -> None:
+    def register(self, archive: str, *, name: str = MODEL_NAME) -> None:
         """Begin to load an archive of the model store, without waiting: a synchronous call would stall inference.
 
         Raises:
@@ -86,7 +86,7 @@ class TorchServe:
         options = {
             "url": archive,
             "model_name": name,
-            "initial_workers": workers or self.settings.serving.workers,
+            "initial_workers": self.settings.serving.workers,
             "synchronous": "false",
             "batch_size": 1,
             "response_timeout": RESPONSE_S,
@@ -96,15 +96,13 @@ class TorchServe:
         if status not in (200, 202):
             raise ServingError(f"TorchServe refuses {archive}: {_described(status, body)}")
 
-    def wait_ready(
-        self, version: str, *, name: str = MODEL_NAME, workers: int | None = None, seconds: float = READY_S
-    ) -> None:
+    def wait_ready(self, version: str, *, name: str = MODEL_NAME, seconds: float = READY_S) -> None:
         """Wait until every worker of a version is READY.
 
         Raises:
             ServingError: A worker failed to load, or time ran out; holds the end of the workers' log.
         """
-        wanted, deadline = workers or self.settings.serving.workers, time.monotonic() + seconds
+        wanted, deadline = self.settings.serving.workers, time.monotonic() + seconds
         while (states := self.versions(name).get(version, [])).count("READY") < wanted:
             stopped = any(state in ("UNLOADED", "ERROR") for state in states)
             hopeful = any(state in ("READY", "UNLOADING") for state in states)

@@ -1,5 +1,6 @@
 """The processes of a serving pod end soon after SIGTERM, whatever they are doing, though each is the init of its container."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pod import Container, Pod, wait_until
 
 from recommender.registry import Registry
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from serving.deployer.management import TorchServe
 from serving.stopping import PATIENCE_S
 
@@ -35,6 +37,11 @@ time.sleep(60)
 def refuses(container: Container, words: str) -> None:
     """Wait until a container says why it can do nothing yet."""
     wait_until(lambda: words in container.said(), f"{container.name} says {words!r}")
+
+
+def events(container: Container) -> list[str]:
+    """The events that a container has printed as JSON lines."""
+    return [json.loads(line)["event"] for line in container.said().splitlines() if line.startswith('{"timestamp"')]
 
 
 def client_of(home: Settings) -> httpx.Client:
@@ -61,13 +68,13 @@ def test_both_end_while_they_wait_for_a_champion_and_for_torchserve(shop: Shop, 
     registry = Registry(home.home)
     with Pod(tmp_path / "pod", home) as pod, client_of(home) as client:
         without_champion, gateway = pod.start("deployer"), pod.start("gateway")
-        refuses(without_champion, "no champion yet")
+        refuses(without_champion, str(Home.of(home).registry))
         wait_until(lambda: status(client) == 503, "the gateway says that it is not ready")
         assert without_champion.stop(within_s=WITHIN_S) == 0
         assert gateway.stop(within_s=WITHIN_S) == 0
         registry.promote(registry.add(candidate(shop, tmp_path / "champion", ranker="popularity")))
         without_torchserve = pod.start("deployer")
-        refuses(without_torchserve, "no answer")
+        refuses(without_torchserve, str(home.serving.management_port))
         assert without_torchserve.stop(within_s=WITHIN_S) == 0
 
 
@@ -88,6 +95,9 @@ def test_all_end_while_a_version_loads_and_while_it_serves(shop: Shop, home: Set
         following = pod.start("deployer")
         wait_until(lambda: status(client) == 200, "the gateway is ready")
         assert client.post("/v1/recommendations", json={"user_id": shop.users[0]}).json()["model_version"] == champion
+        assert {"request", "catalogue loaded"} <= set(events(gateway))
+        assert "worker ready" in events(torchserve)
+        assert "deployed" in events(following)
         assert following.stop(within_s=WITHIN_S) == 0
         assert status(client) == 200, "the endpoint does not need the deployer to answer"
         with socket.create_connection(

@@ -16,7 +16,7 @@ from conftest import Endpoint, Shop, candidate, with_serving
 from recommender.errors import ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
-from recommender.storage.home import ServingState
+from recommender.storage.home import Home, ServingState
 from serving.archive import build_archive
 from serving.deployed import Deployed
 from serving.deployer import endpoint as running_endpoint
@@ -125,7 +125,7 @@ def test_a_busy_port_is_named(shop: Shop, home: Settings, tmp_path: Path) -> Non
 
 
 def test_nothing_starts_without_a_champion(home: Settings) -> None:
-    with pytest.raises(ServingError, match="no champion"):
+    with pytest.raises(ServingError, match=str(Home.of(home).registry)):
         serve(home)
 
 

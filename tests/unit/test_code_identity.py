@@ -24,8 +24,8 @@ from types import SimpleNamespace
 from recommender.models.campaign import RANKERS
 from recommender.models.next_item import ITEM_RANKERS
 from recommender.settings import Settings
+from recommender.training.identity import checkpoint_folder, training_code
 from recommender.training.next_items.fitting import fitting_code
-from recommender.training.train import checkpoint_folder, training_code
 from recommender.training.tune import study_code
 
 data, moment = SimpleNamespace(manifest={"content_hash": "1"}), datetime(2026, 1, 1, tzinfo=UTC)

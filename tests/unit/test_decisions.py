@@ -1,6 +1,7 @@
 """The decision log: what it acknowledged is there, whatever was killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_a_decision_is_found_by_its_request_id_in_another_process_s_file(tmp_pat
 def test_an_unknown_request_id_is_named(tmp_path: Path, request_id: str) -> None:
     with DecisionLog(tmp_path) as log:
         log.record(DECISION)
-        with pytest.raises(UnknownRequest, match="request id"):
+        with pytest.raises(UnknownRequest, match=re.escape(repr(request_id))):
             log.expose(request_id)
 
 
@@ -66,7 +67,7 @@ def test_a_guessed_id_or_a_foreign_campaign_confirms_nothing(tmp_path: Path) -> 
         request_id = log.record(DECISION)
         with pytest.raises(UnknownRequest):
             log.expose(request_id[:-1] + ("0" if request_id[-1] != "0" else "1"))
-        with pytest.raises(UnknownRequest, match="campaign 'z'"):
+        with pytest.raises(UnknownRequest, match="'z'"):
             log.expose(request_id, ("z",))
     assert list(read_exposures(tmp_path)) == []
 

@@ -70,9 +70,9 @@ def test_auto_is_bfloat16_where_there_are_units_for_it(
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_units", lambda: units)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: units or including_emulation)
-    assert precision.half("auto", torch.device(device)) is units
-    assert precision.half("bf16", torch.device(device))
-    assert not precision.half("fp32", torch.device(device))
+    assert precision.uses_bfloat16("auto", torch.device(device)) is units
+    assert precision.uses_bfloat16("bf16", torch.device(device))
+    assert not precision.uses_bfloat16("fp32", torch.device(device))
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -103,8 +103,8 @@ def test_without_a_compiler_compiled_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("CC", "my-cc")
-    with pytest.raises(SettingsError, match=r"x needs a C compiler, and my-cc is not here\. .* name one in CC"):
+    with pytest.raises(SettingsError, match=r"^x .*\bC\b.*my-cc.*\bCC\b"):
         require_compiler("x", "cuda")
     config = SASRecConfig(torch_compile=True)
-    with pytest.raises(SettingsError, match="torch_compile=true needs a C\\+\\+ compiler, and g\\+\\+ is not here"):
+    with pytest.raises(SettingsError, match=r"^torch_compile=true .*C\+\+.*g\+\+.*CXX"):
         SASRec.fit(walks(), held_out_U=None, config=config, context=FitContext())

@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from recommender import logs
 
 
@@ -144,6 +146,15 @@ def test_the_level_is_that_of_our_lines_and_libraries_are_heard_from_warnings_on
     logging.getLogger("httpx").warning("seen")
     logs.get("recommender.one").debug("seen")
     assert [line["event"] for line in lines(stream)] == ["seen", "seen"]
+
+
+@pytest.mark.parametrize(("options", "level"), [([], logging.WARNING), (["-v"], logging.INFO)])
+def test_a_command_logs_from_warnings_on_and_with_verbose_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], level: int
+) -> None:
+    monkeypatch.setenv("RECOMMENDER__HOME", str(tmp_path))
+    assert CliRunner().invoke(app, [*options, "stop"]).exit_code == 0
+    assert logging.getLogger("recommender").getEffectiveLevel() == level
 
 
 def test_a_program_that_configures_no_logs_finds_its_stdout_clean() -> None:

@@ -74,7 +74,7 @@ def test_half_a_batch_that_is_still_too_large_is_a_clear_error() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(TrainingError, match="step 1: memory did not suffice for half a batch"):
+        with pytest.raises(TrainingError, match=r"fit, step 1: .*half a batch.*cpu"):
             run_phase("fit", model, Divisible(loss_at), Schedule(steps=3, rate=0.01), FitContext())
 
 
@@ -88,7 +88,7 @@ def test_a_batch_with_nan_is_stopped_by_the_guard_which_names_the_column() -> No
         return Sum(model(torch.from_numpy(rows)).sum(), 3.0)
 
     batches = Divisible(loss_at, lambda step: {name: values[step] for name, values in columns.items()})
-    with pytest.raises(TrainingError, match=r"step 4 of 5: .*Column 'age' holds nan at row 1"):
+    with pytest.raises(TrainingError, match=r"step 4 of 5: .*'age'.*\bnan\b.*\brow 1\b"):
         run_phase("fit", model, batches, Schedule(steps=5, rate=0.01), FitContext())
 
 
@@ -98,7 +98,7 @@ def test_a_loss_that_explodes_is_stopped_before_it_reaches_the_weights() -> None
     def loss_at(step: int) -> Tensor:
         return model(torch.ones(1, 1)).sum() * 0 + (1e6 if step == 20 else 1.0)
 
-    with pytest.raises(TrainingError, match=r"step 21 of 30: .*exploded"):
+    with pytest.raises(TrainingError, match=r"step 21 of 30: .*\b1e\+06\b"):
         run_phase("fit", model, loss_at, Schedule(steps=30, rate=0.01), FitContext())
 
 
@@ -150,7 +150,7 @@ processes.join(torch.device("cpu"))
 messages, reduce, late = [], distributed.all_reduce, 0
 distributed.all_reduce = lambda message: messages.append(message) or reduce(message)
 for _ in range(1000):
-    processes.add_up([nn.Parameter(torch.zeros(1))], torch.zeros(1), 1.0)
+    processes.sum_over_processes([nn.Parameter(torch.zeros(1))], torch.zeros(1), 1.0)
     late += messages.pop()._use_count() > 1
 assert late == 0, f"{late} of 1000"
 """

@@ -45,9 +45,7 @@ def test_a_vocabulary_of_another_number_of_items_is_refused(ranker: str, tmp_pat
     names = list(bundle.load_items(tmp_path / "kept")[1].ids)
     for ids in (names[:-1], [*names, "one more"]):
         rewritten(tmp_path / "kept", {"items": ids})
-        with pytest.raises(
-            BundleError, match=rf"kept: .*vocabulary has {len(ids)} items, the weights rank {len(names)}"
-        ):
+        with pytest.raises(BundleError, match=rf"kept: .*\b{len(ids)}\b.*\b{len(names)}\b"):
             bundle.load_items(tmp_path / "kept")
 
 
@@ -55,7 +53,7 @@ def test_a_vocabulary_of_another_number_of_items_is_refused(ranker: str, tmp_pat
 def test_a_vocabulary_that_is_no_list_of_names_is_refused(vocabulary: dict[str, Any], tmp_path: Path) -> None:
     benchmark(tmp_path, bundle=tmp_path / "kept")
     rewritten(tmp_path / "kept", vocabulary)
-    with pytest.raises(BundleError, match=r"vocabulary\.json: `items` is not a list of names that all differ"):
+    with pytest.raises(BundleError, match=r"vocabulary\.json: .*items"):
         bundle.load_items(tmp_path / "kept")
 
 

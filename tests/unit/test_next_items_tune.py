@@ -58,7 +58,7 @@ def test_a_seed_of_more_than_32_bits_searches(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "out-study.json").read_text())["trials"]) == 2
 
 
-def test_a_dial_that_was_given_is_not_searched(tmp_path: Path) -> None:
+def test_a_hyperparameter_that_was_given_is_not_searched(tmp_path: Path) -> None:
     assert benchmark(tmp_path, trials=2, config={"window": 3})["config"]["window"] == 3
     with pytest.raises(SettingsError, match="nothing is left to search"):
         benchmark(tmp_path, trials=2, config=RulesConfig().model_dump())
@@ -86,7 +86,7 @@ def test_going_on_does_not_try_the_same_again(tmp_path: Path) -> None:
     assert len({one["decay"] for one in trials}) == 8
 
 
-def test_a_searched_run_resumes_no_checkpoint_of_other_dials(tmp_path: Path) -> None:
+def test_a_searched_run_resumes_no_checkpoint_of_other_hyperparameters(tmp_path: Path) -> None:
     words: dict[str, Any] = {"ranker": "sasrec", "config": {"epochs": 2, "width": 32, "heads": 1}, "seed": 3}
     benchmark(tmp_path, **words, checkpoints=tmp_path / "checkpoints")
     searched = benchmark(tmp_path, **words, trials=4, checkpoints=tmp_path / "checkpoints")
@@ -94,6 +94,6 @@ def test_a_searched_run_resumes_no_checkpoint_of_other_dials(tmp_path: Path) -> 
     assert benchmark(tmp_path, **words, trials=4)["ndcg@10"] == searched["ndcg@10"]
 
 
-def test_dials_that_cannot_stand_together_are_not_chosen(tmp_path: Path) -> None:
+def test_hyperparameters_that_exclude_each_other_are_not_chosen(tmp_path: Path) -> None:
     found = benchmark(tmp_path, ranker="sasrec", config={"epochs": 1, "heads": 64}, trials=6)
     assert found["config"]["width"] in (64, 128)

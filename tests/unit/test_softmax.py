@@ -45,12 +45,12 @@ def test_products_of_half_the_bits_change_loss_and_gradients_by_what_a_rounded_n
 ) -> None:
     states, weight, bias, wanted = _inputs(300, 1000)
     found = {}
-    for half in (False, True):
+    for bfloat16 in (False, True):
         loss = linear_cross_entropy(
-            states, weight, wanted, bias, first=1, smoothing=smoothing, half=half, buffer=buffer
+            states, weight, wanted, bias, first=1, smoothing=smoothing, bfloat16=bfloat16, buffer=buffer
         )
         loss.backward()
-        found[half] = [loss.detach(), *(one.grad for one in (states, weight, bias) if one.grad is not None)]
+        found[bfloat16] = [loss.detach(), *(one.grad for one in (states, weight, bias) if one.grad is not None)]
         for one in (states, weight, bias):
             one.grad = None
     assert all(one.dtype == torch.float32 for one in found[True])

@@ -28,7 +28,8 @@ from recommender.registry.candidates import version_of
 from recommender.report.training import page_of_fits
 from recommender.settings import Settings, TimeSettings, TrainingSettings
 from recommender.training import train
-from recommender.training.train import boundaries, fit_at, training_hash
+from recommender.training.identity import training_hash
+from recommender.training.train import boundaries, fit_at
 
 CONFIG = {
     "pretrain_epochs": 3,
@@ -219,14 +220,14 @@ def test_a_misspelt_hyperparameter_is_refused_before_anything_is_read_or_trained
 
 def test_periods_out_of_order_are_refused(shop: Path, tmp_path: Path) -> None:
     moments = TimeSettings(gate_from=datetime(2024, 10, 1), test_from=datetime(2024, 9, 1))
-    with pytest.raises(PeriodError, match="out of order"):
+    with pytest.raises(PeriodError, match=r"gate_from.*test_from.*as_of"):
         train(shop, ranker="popularity", settings=Settings(home=tmp_path, time=moments), output=tmp_path / "out")
 
 
 def test_a_ranker_too_large_for_memory_is_an_error_that_names_it(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, cls = TrainingSet.open(shop), ranker_class("logistic")
     monkeypatch.setattr(cls, "fit", lambda *_, **__: np.empty(10**15))
-    with pytest.raises(TrainingError, match="logistic: memory did not suffice on cpu"):
+    with pytest.raises(TrainingError, match=r"^logistic: .*\bcpu\b"):
         fit_at(cls, data, data.as_of, cls.Config(), FitContext())
 
 
@@ -283,7 +284,7 @@ def test_tuning_refuses_a_gpu_that_has_nothing_to_do_or_is_not_there(shop: Path,
     from recommender.training.tune import tune
 
     on_gpu = settings(tmp_path / "var", device="cuda")
-    with pytest.raises(SettingsError, match="logistic is fitted on the CPU; there is nothing for cuda to do"):
+    with pytest.raises(SettingsError, match=r"^logistic .*'cuda'"):
         tune(shop, "logistic", 1, on_gpu, tmp_path / "a.db")
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="no GPU"):

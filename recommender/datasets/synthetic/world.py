@@ -20,8 +20,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal, Self, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from recommender.datasets.contract import hint_at_name
-from recommender.errors import SettingsError
+from recommender.errors import SettingsError, suggestion
 
 COUNTS = (
     "num_users",
@@ -114,7 +113,7 @@ def from_settings(parameters: dict[str, Any]) -> World:
     names = [field.name for field in fields(World)]
     for name in parameters:
         if name not in names:
-            raise SettingsError(f"source.synthetic.{name}: no such parameter{hint_at_name(name, names)}")
+            raise SettingsError(f"source.synthetic.{name}: no such parameter; {suggestion(name, names)}")
     day = parameters.get("first_day")
     try:
         first_day = {"first_day": date.fromisoformat(day)} if isinstance(day, str) else {}

@@ -118,7 +118,9 @@ class Bidirectional(Network[BERT4RecConfig]):
             states_TD = self(torch.from_numpy(np.where(masked_T, 0, items_T)).to(self.device), packed.to(self.device))
             states_MD = self.out(states_TD[where_M])
         weight, targets_M = self.items.weight, torch.from_numpy(items_T[masked_T]).to(self.device)
-        loss = linear_cross_entropy(states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1, half=self.bf16)
+        loss = linear_cross_entropy(
+            states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1, bfloat16=self.bf16
+        )
         return Sum(loss, float(len(targets_M)))
 
     def forward(self, items_T: Tensor, packed: Packed) -> Tensor:

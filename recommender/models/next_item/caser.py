@@ -80,7 +80,9 @@ class Convolutions(Network[CaserConfig]):
             states_MD = self(items_ML, torch.from_numpy(known_M + 1).to(self.device))
         weight, targets_M = self.items.weight, torch.from_numpy(sequences.items_T[batch].astype(np.int64))
         states_MD = states_MD.to(weight.dtype)
-        loss = linear_cross_entropy(states_MD, weight, targets_M.to(self.device), self.bias_V, first=1, half=self.bf16)
+        loss = linear_cross_entropy(
+            states_MD, weight, targets_M.to(self.device), self.bias_V, first=1, bfloat16=self.bf16
+        )
         return Sum(loss, float(len(batch)))
 
     def forward(self, items_ML: Tensor, users_M: Tensor) -> Tensor:

@@ -148,7 +148,9 @@ class CausalEncoder(AttributeMeans[K]):
         """Cross entropy of every next item in the windows, summed, and the number of targets."""
         states_MD, table_VD, events_M = self.states(sequences, batch)
         targets_M = torch.from_numpy(sequences.items_T[events_M].astype(np.int64)).to(self.device)
-        loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1, smoothing=self.smoothing, half=self.bf16)
+        loss = linear_cross_entropy(
+            states_MD, table_VD, targets_M, first=1, smoothing=self.smoothing, bfloat16=self.bf16
+        )
         return Sum(loss, float(len(targets_M)))
 
     def states(self, sequences: Sequences, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:

@@ -99,7 +99,7 @@ def distillation_loss(
     """
     states_MD, table_VD, events_M = model.states(sequences, batch)
     targets_M = torch.from_numpy(sequences.items_T[events_M].astype(np.int64)).to(model.device)
-    loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1, half=model.bf16)
+    loss = linear_cross_entropy(states_MD, table_VD, targets_M, first=1, bfloat16=model.bf16)
     place_M = lists.place_T[events_M]
     with_list = np.flatnonzero(place_M >= 0)
     if len(with_list):

@@ -74,7 +74,7 @@ class Machine(AttributeMeans[FactorizationMachineConfig]):
         items_ML = torch.from_numpy(before(sequences, batch, users_of(sequences, batch), self.length)).to(self.device)
         targets_M = torch.from_numpy(sequences.items_T[batch].astype(np.int64)).to(self.device)
         loss = linear_cross_entropy(
-            self.users(items_ML), self.candidates(), targets_M, self.bias_V, first=1, half=self.bf16
+            self.users(items_ML), self.candidates(), targets_M, self.bias_V, first=1, bfloat16=self.bf16
         )
         return Sum(loss, float(len(batch)))
 

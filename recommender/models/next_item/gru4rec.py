@@ -69,7 +69,9 @@ class Recurrent(Network[GRU4RecConfig]):
         with self.products():
             states_MD = self(sequences, packed)
         weight = self.items.weight
-        loss = linear_cross_entropy(states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1, half=self.bf16)
+        loss = linear_cross_entropy(
+            states_MD.to(weight.dtype), weight, targets_M, self.bias_V, first=1, bfloat16=self.bf16
+        )
         return Sum(loss, float(len(targets_M)))
 
     def forward(self, sequences: Sequences, packed: Packed) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recommender.engine.hyperparameters import Hyperparameters
 from recommender.engine.loop import Sum
-from recommender.engine.precision import half
+from recommender.engine.precision import uses_bfloat16
 from recommender.models.next_item.fields import (
     Accumulate,
     Dropout,
@@ -110,7 +110,7 @@ class Network(nn.Module, ABC, Generic[N]):
     @property
     def bf16(self) -> bool:
         """Whether the matrix products of a softmax over all items are of bfloat16 in training."""
-        return half(self.precision, self.device)
+        return uses_bfloat16(self.precision, self.device)
 
     def products(self) -> torch.autocast:
         """A context in which the network's own matrix products are of bfloat16, on a GPU only.

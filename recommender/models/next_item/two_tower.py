@@ -122,7 +122,7 @@ class Towers(AttributeMeans[TwoTowerConfig]):
         users_MD, items_RD = users_MD.float(), items_RD.float()
         if self.in_batch:
             return Sum(self._in_batch(users_MD, items_RD, targets_M), float(len(batch)))
-        loss = linear_cross_entropy(users_MD, items_RD, torch.searchsorted(competing_R, targets_M), half=self.bf16)
+        loss = linear_cross_entropy(users_MD, items_RD, torch.searchsorted(competing_R, targets_M), bfloat16=self.bf16)
         return Sum(loss, float(len(batch)))
 
     def _in_batch(self, users_MD: Tensor, targets_MD: Tensor, targets_M: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""Lists code that nothing calls, by vulture, and exits with 1 if there is any. Code that only tests call counts.
+
+Vulture looks for names that occur nowhere but in their definition. What a framework calls, or what is found by a name in a
+table, is listed here.
+"""
+
+import sys
+
+from vulture import Vulture
+
+from recommender.models.campaign import OWN_RANKERS
+from recommender.models.next_item import ITEM_RANKERS
+
+PATHS = ("recommender", "components", "pipelines", "serving", "feature_repo", "cli", "benchmarks")
+# The peers' scripts run in environments of their own, whose frameworks call them.
+EXCLUDED = ("benchmarks/peers",)
+MIN_CONFIDENCE = 60
+"""The confidence that vulture gives to unused functions, classes and variables; below it there is nothing."""
+
+DECORATORS = (
+    *("@*.command", "@*.callback"),  # Typer
+    *("@*.get", "@*.post", "@*.exception_handler", "@*.middleware"),  # FastAPI
+    *("@field_validator", "@model_validator", "@field_serializer"),  # pydantic
+)
+HOOKS = (
+    "model_config",  # pydantic
+    "code_version",  # a parameter of KFP components, which is part of the cache key
+    "trace",  # third argument of __exit__
+    *("connection_made", "data_received", "connection_lost"),  # asyncio.Protocol
+    "shouldRollover",  # logging
+    *("on_body", "on_message_complete"),  # httptools
+    *("CampaignRankerHandler", "initialize", "handle"),  # TorchServe
+    *("S3DuckDBOfflineStore", "S3DuckDBOfflineStoreConfig"),  # Feast, by the name in feature_store.yaml
+    *("DataSource", "RetrievalJob", "BaseRegistry"),  # in annotations that are text
+    *("sampler", "progress_bars", "external_attr"),  # attributes of Optuna, Great Expectations, zipfile
+    "BOTH",  # a choice of the command line
+)
+FIELDS = ("labels_known_at", "features_hash", "num_clusters")
+"""Fields of JSON documents and results that people read and no code does."""
+DOCUMENTED = ("read_decisions", "read_exposures", "INPUTS")
+"""Readers of the decision log that docs/serving.md offers to users, and the legend of a ranker's inputs."""
+
+
+def main() -> int:
+    """Print what is unused and return how the process should exit."""
+    rankers = [place.split(":")[1] for place in (*OWN_RANKERS.values(), *ITEM_RANKERS.values())]
+    finder = Vulture(ignore_names=[*HOOKS, *FIELDS, *DOCUMENTED, *rankers], ignore_decorators=list(DECORATORS))
+    finder.scavenge(PATHS, exclude=[f"*/{path}/*" for path in EXCLUDED])
+    unused = finder.get_unused_code(min_confidence=MIN_CONFIDENCE)
+    for item in unused:
+        print(item.get_report())
+    return 1 if unused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

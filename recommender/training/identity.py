@@ -1,0 +1,46 @@
+"""What makes a trained ranker what it is: the settings and the code that can change it, and the folder named by them."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recommender.models.campaign import ranker_modules
+from recommender.settings import Settings
+from recommender.storage.code_identity import code_identity
+from recommender.storage.home import Home
+from recommender.storage.manifest import digest
+
+if TYPE_CHECKING:
+    from recommender.features.training_set import TrainingSet
+
+CODE_OF_TRAINING = ("recommender.training.train", "recommender.features.build", "recommender.features.training_set")
+"""Modules from which everything is reached that turns tables into a training set and a training set into a bundle."""
+
+
+def training_code(ranker: str) -> str:
+    """Identity of the code that can change a trained `ranker`: features, training set, engine, its own modules."""
+    return code_identity(*CODE_OF_TRAINING, *ranker_modules(ranker))
+
+
+def training_hash(settings: Settings, ranker: str) -> str:
+    """Hash of the settings that change a trained `ranker`: its hyperparameters as configured, seed, device and time.
+
+    Defaults that are left out are not part of it, and neither are paths, ports, threads or other rankers'
+    hyperparameters.
+    """
+    training = settings.training
+    own = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
+    return digest(own, settings.time.model_dump(mode="json"))
+
+
+def checkpoint_folder(
+    home: Path, ranker: str, data: "TrainingSet", settings: Settings, moment: datetime, *, earlier: bool
+) -> Path:
+    """Folder of a fit's work, named by everything that decides its weights and never by the step that runs it."""
+    from recommender.engine.precision import cpu_has_units
+
+    config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
+    inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
+    moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
+    # 16 hexadecimal digits (64 bits): no two fits of one home will share a name.
+    return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:16]}")
