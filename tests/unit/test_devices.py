@@ -1,4 +1,4 @@
-"""What differs from one machine to the next: units for bfloat16, compilers, and the forms that a GPU is given instead of a CPU's."""
+"""What differs between machines: units for bfloat16, compilers, and operations that a GPU does in another way."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def walks() -> Sequences:
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_attentions_bias_and_its_gradient_are_the_same_in_a_gpus_form(timed: bool) -> None:
+def test_attention_s_bias_and_its_gradient_are_the_same_by_the_gpu_s_way(timed: bool) -> None:
     torch.manual_seed(5)
     classes = torch.randint(0, GAPS, (3, 40, 40)) if timed else distances(90, torch.device("cpu"))
     table = torch.randn(4, GAPS if timed else BUCKETS, requires_grad=True)

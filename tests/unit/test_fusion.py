@@ -1,4 +1,4 @@
-"""The flagship's gate learns whom to believe about which item, and items that nobody took borrow from those most like them."""
+"""The flagship's gate learns how much each expert counts for whom; cold items borrow from similar ones."""
 
 from dataclasses import replace
 from functools import cache
@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
     "rate": 0.01,
     "length": 10,
 }
-NOBODY = Items(tuple(f"i{row}" for row in range(1, V + 1)))
+ITEMS = Items(tuple(f"i{row}" for row in range(1, V + 1)))
 Logs = NDArray[np.float32]
 
 
@@ -42,19 +42,19 @@ def fit(split: LeaveOneOut, given: dict[str, Any], *, seed: int = 3) -> Fusion:
 
 
 def users(number: int) -> Sequences:
-    """Each had item 1, and nothing else is known of them; `users_U` tells the experts below who is asked about."""
+    """Users who had item 1 and nothing else; `users_U` tells the experts below which users are scored."""
     offsets = np.arange(number + 1, dtype=np.int64)
-    return Sequences(NOBODY, offsets, np.ones(number, dtype=np.int32), users_U=np.arange(number))
+    return Sequences(ITEMS, offsets, np.ones(number, dtype=np.int32), users_U=np.arange(number))
 
 
 @cache
-def opinions(kind: str) -> tuple[Logs, Logs, NDArray[np.int32]]:
-    """Two experts of U users, facts about those, and what came: `kind` says how it depends on the experts."""
+def rated(kind: str) -> tuple[Logs, Logs, NDArray[np.int32]]:
+    """Log-probabilities of two experts, facts, and next items, which depend on the experts as `kind` says."""
     rng = np.random.default_rng(8)
     logs_KUV = rng.normal(size=(2, U, V + 1)).astype(np.float32)
     facts_UX = rng.normal(size=(U, 2)).astype(np.float32)
     first, second = logs_KUV
-    if kind == "both agree":  # neither a weight of one nor of the other says it
+    if kind == "both agree":  # no weights of the two can express it
         liking_UV = -6 * np.abs(first - second)
     elif kind == "by user":
         liking_UV = 6 * np.where(facts_UX[:, :1] > 0, first, second)
@@ -66,7 +66,7 @@ def opinions(kind: str) -> tuple[Logs, Logs, NDArray[np.int32]]:
 
 
 def fitted(kind: str, number: int = 400) -> Gate:
-    logs_KUV, facts_UX, target_U = opinions(kind)
+    logs_KUV, facts_UX, target_U = rated(kind)
     start = Gate.even(np.array([0.5, 0.5], dtype=np.float32), facts=2)
 
     def experts(histories: Sequences) -> tuple[Logs, Logs]:
@@ -78,13 +78,13 @@ def fitted(kind: str, number: int = 400) -> Gate:
 
 def quality(gate: Gate, kind: str) -> float:
     """NDCG@10 of the users that no gate was fitted on."""
-    logs_KUV, facts_UX, target_U = opinions(kind)
+    logs_KUV, facts_UX, target_U = rated(kind)
     asked = users(U).take(np.arange(400, U))
     scores_UV = gate(logs_KUV[:, 400:].copy(), facts_UX[400:], asked)
     return float(ndcg(full_ranks(scores_UV, asked, target_U[400:])).mean())
 
 
-def test_a_hidden_layer_learns_what_no_weights_can_say() -> None:
+def test_a_hidden_layer_learns_what_no_weights_can_express() -> None:
     gate = fitted("both agree")
     assert gate.deep is not None
     assert quality(gate, "both agree") > quality(replace(gate, deep=None), "both agree") + 0.1
@@ -97,7 +97,7 @@ def test_weights_depend_on_the_user() -> None:
 
 
 def test_beyond_the_facts_that_a_fit_saw_nothing_changes() -> None:
-    logs_KUV, facts_UX, target_U = opinions("both agree")
+    logs_KUV, facts_UX, target_U = rated("both agree")
     alike_UX = facts_UX.copy()
     alike_UX[:, 1] = np.log(8)
 
@@ -139,7 +139,7 @@ def best(gate: Gate, logs_KUV: Logs, number: int) -> NDArray[np.int64]:
     return np.argsort(-scores_UV[:, 2:], axis=1)[:, :number] + 2
 
 
-def test_an_expert_that_the_first_weights_do_not_hear_is_heard() -> None:
+def test_an_expert_whose_first_weight_is_0_can_gain_weight() -> None:
     rng = np.random.default_rng(4)
     target_U = rng.integers(2, 2000, 200).astype(np.int32)
     logs_KUV = (rng.normal(size=(2, 200, 2001)) * [[[1.0]], [[0.01]]]).astype(np.float32)
@@ -147,7 +147,7 @@ def test_an_expert_that_the_first_weights_do_not_hear_is_heard() -> None:
     assert np.mean(best(asked_about(logs_KUV, target_U), logs_KUV, 1)[:, 0] == target_U) > 0.95
 
 
-def test_what_nobody_takes_is_not_lifted_by_an_expert_that_is_read_upside_down() -> None:
+def test_items_that_no_user_takes_are_not_lifted_by_an_expert_of_negative_weight() -> None:
     rng = np.random.default_rng(4)
     logs_KUV = rng.normal(size=(2, 300, 2001)).astype(np.float32)
     liking_UV = 3 * logs_KUV[0] - 1.5 * logs_KUV[1] + rng.gumbel(size=logs_KUV.shape[1:])
@@ -158,7 +158,7 @@ def test_what_nobody_takes_is_not_lifted_by_an_expert_that_is_read_upside_down()
     assert np.mean(best(gate, logs_KUV, 10) > 1980) < 0.05
 
 
-def test_a_score_that_is_no_number_ends_the_fit_with_a_message() -> None:
+def test_a_nan_score_ends_the_fit_with_the_expert_s_name() -> None:
     def broken(histories: Sequences) -> tuple[Logs, Logs]:
         logs_KUV = np.zeros((2, histories.num_users, V + 1), dtype=np.float32)
         logs_KUV[0, 0, 5] = np.nan
@@ -169,22 +169,22 @@ def test_a_score_that_is_no_number_ends_the_fit_with_a_message() -> None:
         fit_gate(broken, start, users(100), np.full(100, 2, dtype=np.int32), seed=1, names=("rules", "latent"))
 
 
-def test_habits_fade_and_never_name_what_a_user_had_not() -> None:
+def test_habits_fade_and_give_0_to_what_a_user_never_had() -> None:
     offsets = np.array([0, 4, 5, 5], dtype=np.int64)
-    sequences = Sequences(NOBODY, offsets, np.array([3, 2, 3, 2, 7], dtype=np.int32))
+    sequences = Sequences(ITEMS, offsets, np.array([3, 2, 3, 2, 7], dtype=np.int32))
     active_UV = habits(sequences)
     assert active_UV[0, 2] > active_UV[0, 3] > 0
     np.testing.assert_allclose(active_UV.sum(axis=1), [1, 1, 0], rtol=1e-6)
     assert active_UV[0, [2, 3]].sum() == pytest.approx(1)
     assert has_habits(sequences)
-    assert not has_habits(Sequences(NOBODY, offsets, np.array([3, 2, 4, 5, 7], dtype=np.int32)))
+    assert not has_habits(Sequences(ITEMS, offsets, np.array([3, 2, 4, 5, 7], dtype=np.int32)))
 
 
-def test_where_users_come_back_to_what_they_had_the_flagship_does_too() -> None:
+def test_where_users_come_back_to_items_the_flagship_recommends_them_again() -> None:
     rng = np.random.default_rng(6)
     own_UF = rng.permuted(np.tile(np.arange(1, V + 1), (200, 1)), axis=1)[:, :4]
     rows = [np.where(rng.random(12) < 0.8, rng.choice(own, 12), rng.integers(1, V + 1, 12)) for own in own_UF]
-    sequences = Sequences(NOBODY, np.arange(201) * 12, np.concatenate(rows).astype(np.int32))
+    sequences = Sequences(ITEMS, np.arange(201) * 12, np.concatenate(rows).astype(np.int32))
     split = LeaveOneOut.of(sequences)
     ranker = fit(split, SMALL)
     assert ranker.experts.habit
@@ -196,8 +196,8 @@ def test_where_users_come_back_to_what_they_had_the_flagship_does_too() -> None:
     np.testing.assert_array_equal(again.score(split.train), ranker.score(split.train))
 
 
-def test_one_expert_alone_is_heard_where_a_mixture_ranks_worse() -> None:
-    """Users take eight items of two bags in any order: the factors see the bags, and rules of what follows what add noise."""
+def test_one_expert_alone_counts_where_a_mixture_ranks_worse() -> None:
+    """Users take eight items of two bags in any order: factors learn the bags, rules of order add noise."""
     rng = np.random.default_rng(1)
     rows = []
     for _ in range(500):
@@ -213,8 +213,8 @@ def test_one_expert_alone_is_heard_where_a_mixture_ranks_worse() -> None:
     assert whole > alone - 0.005
 
 
-def test_what_one_expert_alone_cannot_tell_apart_all_of_them_do() -> None:
-    """The only good expert knows no more than an item's group of four, which it whispers; the other one is noise."""
+def test_ties_of_one_expert_alone_are_broken_by_all_experts() -> None:
+    """The only good expert tells no more than an item's group of four, by small differences; the other one is noise."""
     rng = np.random.default_rng(4)
     target_U = rng.integers(2, V + 1, U).astype(np.int32)
     group_V = np.arange(V + 1) // 4
@@ -232,10 +232,10 @@ def test_what_one_expert_alone_cannot_tell_apart_all_of_them_do() -> None:
     scores_UV = gate(logs_KUV.copy(), facts_UX, users(U))
     assert len(np.unique(scores_UV[0, 2:])) == V - 1
     assert ndcg(full_ranks(scores_UV, users(U), target_U)).mean() > 0.6
-    assert gate.bias_K[1] > 1.5  # loud enough for what the held-out items say, not only for their order
+    assert gate.bias_K[1] > 1.5  # so that the held-out items are likely, and not only in the right order
 
 
-def test_rules_of_what_stands_near_are_heard_where_the_order_is_noise() -> None:
+def test_broad_rules_count_where_the_order_is_noise() -> None:
     """Users walk along a chain of items, and which step came when is lost."""
     rng = np.random.default_rng(3)
     number = 240
@@ -259,14 +259,14 @@ def test_a_flagship_without_any_expert_is_refused() -> None:
 def test_a_gate_survives_json_bit_for_bit() -> None:
     gate = fitted("both agree")
     again = Gate.restore(GateState.model_validate_json(gate.state().model_dump_json()))
-    logs_KUV, facts_UX, _ = opinions("both agree")
+    logs_KUV, facts_UX, _ = rated("both agree")
     scores = [one(logs_KUV.copy(), facts_UX, users(U)) for one in (gate, again)]
     np.testing.assert_array_equal(*scores)
 
 
-def test_the_hidden_layer_moves_candidates_within_their_mass_and_nothing_else() -> None:
+def test_the_hidden_layer_reorders_the_candidates_and_keeps_their_total_probability() -> None:
     gate = fitted("both agree")
-    logs_KUV, facts_UX, _ = opinions("both agree")
+    logs_KUV, facts_UX, _ = rated("both agree")
     deep_UV = gate(logs_KUV.copy(), facts_UX, users(U))
     linear_UV = replace(gate, deep=None)(logs_KUV.copy(), facts_UX, users(U))
     np.testing.assert_array_equal(deep_UV[:, :2], linear_UV[:, :2])  # no item, and the one that each had
@@ -274,13 +274,13 @@ def test_the_hidden_layer_moves_candidates_within_their_mass_and_nothing_else() 
     np.testing.assert_allclose(np.exp(deep_UV[:, 2:]).sum(axis=1), np.exp(linear_UV[:, 2:]).sum(axis=1), rtol=1e-4)
 
 
-def likes() -> Sequences:
-    """Items come in pairs with an attribute of their own; users walk over the odd ones, the even ones are never taken."""
+def pairs_of_items() -> Sequences:
+    """Items come in pairs of one attribute; users walk over the odd ones, the even ones are never taken."""
     rng = np.random.default_rng(2)
     lengths = rng.integers(4, 8, 200)
     walks = [(rng.integers(V // 2) + np.arange(num)) % (V // 2) * 2 + 1 for num in lengths]
     items = replace(
-        NOBODY,
+        ITEMS,
         attribute_offsets=np.arange(V + 2).clip(1) - 1,
         attributes_P=np.arange(V, dtype=np.int32) // 2,
         num_attributes=V // 2,
@@ -289,8 +289,8 @@ def likes() -> Sequences:
     return Sequences(items, offsets, np.concatenate(walks).astype(np.int32))
 
 
-def test_an_item_that_nobody_took_stands_beside_the_one_most_like_it() -> None:
-    split = LeaveOneOut.of(likes())
+def test_an_item_without_events_ranks_beside_the_most_similar_item() -> None:
+    split = LeaveOneOut.of(pairs_of_items())
     ranker = fit(split, SMALL)
     scores_UV = ranker.score(split.train_and_validation)
     next_U = split.test_U
@@ -307,7 +307,7 @@ def test_the_gate_is_fitted_with_one_thread_as_the_members_are(monkeypatch: pyte
         return fit_gate(*given, **more)
 
     monkeypatch.setattr(fusion, "fit_gate", noted)
-    split, before = LeaveOneOut.of(likes()), torch.get_num_threads()
+    split, before = LeaveOneOut.of(pairs_of_items()), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         fit(split, {**SMALL, "epochs": 1})
@@ -319,7 +319,7 @@ def test_the_gate_is_fitted_with_one_thread_as_the_members_are(monkeypatch: pyte
 
 @pytest.mark.parametrize("without", ["rules", "broad", "latent", "content"])
 def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> None:
-    split = LeaveOneOut.of(likes())
+    split = LeaveOneOut.of(pairs_of_items())
     ranker = fit(split, {**SMALL, "epochs": 2, without: False})
     assert without not in ranker.experts.names()
     again = Fusion.restore(ranker.tensors(), ranker.config())
@@ -328,12 +328,12 @@ def test_an_expert_can_be_left_out_and_the_bundle_remembers_it(without: str) -> 
 
 
 def test_without_a_single_event_the_hyperparameters_are_those_of_few() -> None:
-    nothing = Sequences(NOBODY, np.zeros(3, dtype=np.int64), np.zeros(0, dtype=np.int32))
+    nothing = Sequences(ITEMS, np.zeros(3, dtype=np.int64), np.zeros(0, dtype=np.int32))
     assert Fusion.resolved(FusionConfig(), nothing).dropout == 0.5
 
 
 def test_a_budget_that_pays_for_few_epochs_is_named() -> None:
-    walks = Sequences(NOBODY, np.arange(21) * 4, np.tile(np.arange(1, 5, dtype=np.int32), 20))
+    walks = Sequences(ITEMS, np.arange(21) * 4, np.tile(np.arange(1, 5, dtype=np.int32), 20))
     config = FusionConfig.parse({**SMALL, "budget_tflop": 1e-7}, owner="fusion")
     with pytest.warns(UserWarning, match=r"budget_tflop=1e-07 .*\b1 of 6 epochs.*\b80 events.*\b40 items"):
         Fusion.fit(walks, held_out_U=None, config=config, context=FitContext())

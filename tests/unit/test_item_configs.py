@@ -1,4 +1,4 @@
-"""Hyperparameters of the next-item rankers: every field is described and bounded, and what is not allowed is refused by name."""
+"""Configurations of the next-item rankers: fields have meaning and bounds, and what is not allowed is refused by name."""
 
 import json
 from math import inf

@@ -1,4 +1,4 @@
-"""The student learns the flagship's order, keeps it in eight bits, and goes on as a program of its own."""
+"""The student learns the flagship's order, keeps it in eight bits, and is exported as a program of its own."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def student() -> Student:
     return Student.fit(split().train, held_out_U=split().validation_U, config=config, context=ONE)
 
 
-class Opinionated(Rules):
+class Sure(Rules):
     """A teacher who is sure that item 7 comes next, whatever came before."""
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
@@ -69,21 +69,21 @@ class Opinionated(Rules):
         return scores_UV
 
 
-def opinionated() -> Rules:
+def sure_teacher() -> Rules:
     rules = Rules.fit(split().train, held_out_U=None, config=RulesConfig(), context=ONE)
-    return Opinionated.restore(rules.tensors(), rules.config())
+    return Sure.restore(rules.tensors(), rules.config())
 
 
 def test_a_student_learns_the_order() -> None:
     assert judge(student(), split().train_and_validation, split().test_U).summary()["ndcg@10"] > 0.9
 
 
-def test_a_student_believes_its_teacher_as_far_as_it_is_told_to() -> None:
+def test_softness_is_how_far_a_student_follows_its_teacher() -> None:
     likings = []
     without = split().train.take(np.flatnonzero(np.bincount(split().train.rows_T(), split().train.items_T == 7) == 0))
     for softness in (0.0, 1.0):
         config = wanted(softness=softness)
-        made = Student.taught(opinionated(), split().train, held_out_U=None, config=config, context=ONE)
+        made = Student.taught(sure_teacher(), split().train, held_out_U=None, config=config, context=ONE)
         likings.append(np.mean(made.score(without)[:, 1:].argmax(axis=1) + 1 == 7))
     assert likings[0] < 0.2
     assert likings[1] > 0.95
@@ -116,7 +116,7 @@ def test_lists_are_probabilities_of_the_teachers_best_items_at_no_more_places_th
 def test_what_a_user_had_is_taught_only_where_users_come_back(back: bool) -> None:
     offsets, items_T = np.array([0, 4, 8]), np.array([7, 1, 2, 7 if back else 3, 4, 5, 6, 8], dtype=np.int32)
     asked = Sequences(split().train.items, offsets, items_T)
-    lists = teacher_lists(opinionated(), asked, lists=50, listed=1, temperature=1.0, seed=1)
+    lists = teacher_lists(sure_teacher(), asked, lists=50, listed=1, temperature=1.0, seed=1)
     asked_of_first_K = lists.items_PK[lists.place_T[1:4], 0]
     assert (asked_of_first_K == 7).tolist() == [back] * 3
 
@@ -167,7 +167,7 @@ def test_int8_keeps_the_order_in_half_of_the_bytes_or_less_and_survives_a_bundle
 
 def test_a_student_may_be_asked_for_in_int8() -> None:
     config = wanted(epochs=1, int8=True)
-    made = Student.taught(opinionated(), split().train, held_out_U=None, config=config, context=ONE)
+    made = Student.taught(sure_teacher(), split().train, held_out_U=None, config=config, context=ONE)
     assert made.tensors()["model.items.weight_VD"].dtype == np.int8
 
 
@@ -235,7 +235,7 @@ def test_scores_that_differ_are_refused_and_leave_no_file(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_flagship_itself_is_no_program() -> None:
+def test_the_flagship_itself_cannot_be_exported() -> None:
     with pytest.raises(SettingsError, match=r"fusion.*sasrec.*student"):
         require_exportable(Fusion, compiled=False)
 

@@ -29,8 +29,8 @@ SMALL: dict[str, Any] = {
 
 
 def haste() -> Sequences:
-    """After a minute the next item is the one after, after days the one ten on: only the times tell which (the gap before the last
-    event holds for the next one too)."""
+    """After a minute the next item is the one after, after days the one ten on: only the times tell which (the gap
+    before the last event holds for the next one too)."""
     rng = np.random.default_rng(8)
     items, times = [], []
     for _ in range(400):
@@ -51,7 +51,7 @@ def test_a_class_of_time_is_a_doubling_of_seconds() -> None:
     assert gap_classes(seconds[None] * 1_000_000)[0, 2].tolist() == [1, 1, 0, 0, 0, 0, 0]
 
 
-def test_where_only_the_times_tell_the_timed_one_alone_knows() -> None:
+def test_only_timed_attention_learns_what_times_alone_determine() -> None:
     sequences = haste()
     train, asked = sequences.take(np.arange(300)), sequences.take(np.arange(300, 400))
     target_U, asked = asked.last_U(), asked.without_last()
@@ -86,7 +86,7 @@ def test_neither_the_future_nor_the_targets_time_is_seen() -> None:
     assert not torch.equal(states, moved)
 
 
-def test_the_flagship_is_timed_where_there_are_times_and_says_so_when_they_are_gone() -> None:
+def test_the_flagship_is_timed_where_there_are_times_and_refuses_events_without() -> None:
     short = haste()
     assert short.times_T is not None
     offsets, later = np.arange(201, dtype=np.int64) * 6, np.arange(1200) % 6 // 3 * 10 * DAY

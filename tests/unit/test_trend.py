@@ -1,4 +1,4 @@
-"""What everybody takes at the moment: counted up to a user's last event and no further, forgotten as fast as the log says."""
+"""The trend counts events up to a user's last one and no further, with a half-life that the log itself determines."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -48,6 +48,6 @@ def item_ranker_module(name: str) -> str:
     """The module that defines the next-item ranker called `name`, for its code identity.
 
     Raises:
-        BundleError: there is none; the message names the nearest one and lists all.
+        BundleError: there is none; the message names the nearest one, or lists all.
     """
     return item_ranker_class(name).__module__
