@@ -86,7 +86,7 @@ manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../
 	$(if $(SHARED),CRDS="$(SHARED)/crds") $(BIN)/python -m pytest tests/manifests
 
 bench-serving: $(INSTALLED) ## latency of a request through gateway and TorchServe, against a no-op TorchServe handler
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
 
 bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
 	$(BIN)/python -m benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
@@ -95,7 +95,7 @@ bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task;
 	$(BIN)/python -m benchmarks.campaigns $(BENCH_ARGS)
 
 bench-training: $(INSTALLED) ## training speed: full-softmax targets per CPU-second, against a reference, RePlay, RecTools and RecBole: SHARED=… with data/ml-1m
-	$(BIN)/python -m benchmarks.training $(if $(SHARED),"$(SHARED)/data")
+	$(BIN)/python -m benchmarks.training $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
 bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them
 	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)

@@ -14,17 +14,18 @@ from recommender.settings import Settings
 
 
 def score_to_file(settings: Settings, output: Path) -> None:
-    """Score every user against every live campaign into one Parquet file, whole or not at all."""
+    """Score every user against every live campaign into one Parquet file, written whole or not at all."""
     scorer = BulkScorer.open(settings.home)
     campaigns = scorer.live_campaigns()
     rows = _write(scorer, campaigns, output)
     print(
-        f"{output}: {rows:,} pairs, {len(campaigns)} live campaigns as of {scorer.as_of.isoformat()}, by {scorer.version}"
+        f"{output}: {rows:,} pairs, {len(campaigns)} live campaigns as of {scorer.as_of.isoformat()}, "
+        f"by {scorer.version}"
     )
 
 
 def show_audience(settings: Settings, campaign: str, *, top: int, output: Path | None) -> None:
-    """Print the likeliest shoppers of one campaign; `output` gets all of them."""
+    """Print the `top` most likely shoppers of one campaign, and write all of them to `output`."""
     scorer = BulkScorer.open(settings.home)
     scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign])), SCHEMA)
     ranked = scored.sort_by([("score", "descending"), ("user_id", "ascending")])

@@ -1,4 +1,4 @@
-"""`compile` and `submit`: the pipeline leaves for a cluster."""
+"""`compile` and `submit`: the pipeline for a cluster."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ def _cluster(registry: str, feature_store: str) -> Cluster:
 def compile_to(
     settings: Settings, folder: Path, *, namespace: str, registry: str, feature_store: str, source_identity: str
 ) -> None:
-    """Write the pipeline's files and say where they are."""
+    """Write the pipeline's files, and print where they are."""
     files = compile_cluster(
         settings,
         folder,
@@ -38,7 +38,7 @@ def submit_to(
     service_account: str,
     source_identity: str,
 ) -> None:
-    """Compile, start a run at `host`, and say where to watch it."""
+    """Compile, start a run at `host`, and print where to watch it."""
     from pipelines.submit import submit
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What "now" is for an endpoint that is started by hand."""
+"""The moment that counts as "now" for an endpoint that is started by hand."""
 
 from datetime import datetime
 
@@ -9,17 +9,17 @@ from recommender.storage.home import Home
 
 
 def now_is(as_of: datetime, settings: Settings) -> Settings:
-    """The same settings with "now" fixed at `as_of`."""
+    """These settings with "now" fixed at `as_of`."""
     return settings.updated(time={"as_of": as_of})
 
 
 def as_materialised(settings: Settings) -> Settings:
-    """Where the settings leave `as_of` open: "now" is the moment for which the features were built, and that is said."""
+    """These settings, with "now" fixed at the moment of the features unless they fix it themselves."""
     if settings.time.as_of is not None:
         return settings
     try:
         as_of = datetime.fromisoformat(ServingSchema.load(Home.of(settings).feature_store.root).as_of)
     except FeatureStoreError:
-        return settings  # nothing was materialised: the endpoint says so itself
-    print(f'"now" is {as_of.isoformat()}, the moment of the features; --as-of says otherwise')
+        return settings  # nothing was materialised yet; the endpoint reports it
+    print(f'"now" is {as_of.isoformat()}, the moment of the features; choose another with --as-of')
     return now_is(as_of, settings)

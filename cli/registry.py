@@ -1,4 +1,4 @@
-"""`status`, `promote`, `rollback`: what serves, since when, from which data and configuration, and the way back."""
+"""`status`, `promote`, `rollback`: show what serves and where it came from, and change it by hand."""
 
 from rich.table import Table
 
@@ -8,6 +8,7 @@ from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 SHOWN_EVENTS = 8
+"""Latest changes that `status` shows: a screen's worth. The registry's history.jsonl has all."""
 
 
 def show_status(settings: Settings) -> None:
@@ -23,7 +24,7 @@ def show_status(settings: Settings) -> None:
             table.add_row(role, *_row(serving))
     console.print(table)
     if status.previous:
-        console.print(f"The way back: recommender rollback (to {status.previous[-1]})")
+        console.print(f"To go back to {status.previous[-1]}: recommender rollback")
     events = Table("when (UTC)", "what", "version", "", title="The latest changes")
     for event in registry.history()[-SHOWN_EVENTS:]:
         verdict = event.get("verdict") or {}
@@ -42,13 +43,17 @@ def promote_canary(settings: Settings, reason: str) -> None:
     registry = Registry(settings.home)
     canary = registry.canary()
     if canary is None:
-        raise RegistryError("no canary serves, so there is none to promote; `recommender status` shows what serves")
+        raise RegistryError("no canary serves, so there is nothing to promote; `recommender status` shows what serves")
     registry.promote(canary.version, reason=reason)
     print(f"{canary.version} ({canary.ranker}) is the champion now; a running endpoint follows by itself")
 
 
 def roll_back(settings: Settings, reason: str) -> None:
-    """End the canary, or bring the previous champion back."""
+    """End the canary or, without one, let the previous champion serve again.
+
+    Raises:
+        RegistryError: there is no canary and no previous champion.
+    """
     print(f"{Registry(settings.home).rollback(reason)} serves everyone now; a running endpoint follows by itself")
 
 

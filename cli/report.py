@@ -1,4 +1,4 @@
-"""The last run in words and figures: verdict, results with intervals, where the pages are."""
+"""`report`: the last run in words and figures: verdict, results with intervals, where the pages are."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,11 +14,11 @@ from recommender.settings import Settings
 from recommender.storage.home import Home
 
 SHOWN = ("auc", "ap", "log_loss", "ece")
-"""What tells rankers apart on this task; the page shows the rest."""
+"""The metrics that tell rankers apart on this task. The page shows all."""
 
 
 def show_report(settings: Settings, console: Console | None = None) -> None:
-    """Print verdict, results and pages of the last run.
+    """Print verdict, results and pages of the last run, and which run and data they came from.
 
     Raises:
         RegistryError: no run has been evaluated yet.
@@ -26,13 +26,23 @@ def show_report(settings: Settings, console: Console | None = None) -> None:
     """
     console, last = console or wide(), LastRun(Home.of(settings))
     evaluation = last.evaluation()
+    show_origin(console, last)
     show_verdict(console, last.verdict())
     show_results(console, evaluation)
     show_pages(console, last)
 
 
+def show_origin(console: Console, last: LastRun) -> None:
+    """Which run and data the results came from."""
+    origin = last.origin()
+    if origin is None:
+        console.print("[yellow]verdict and evaluation are not of one run; make both anew: recommender run[/]")
+    else:
+        console.print(f"run {origin.run} · data {origin.data_hash[:12]}", highlight=False)
+
+
 def show_verdict(console: Console, verdict: Verdict) -> None:
-    """The gate's decision in words."""
+    """Print the gate's decision in words."""
     colour = "green" if verdict.promotes else "yellow"
     lines = [verdict.headline, *(f"· {reason}" for reason in verdict.reasons if reason != verdict.headline)]
     lines.append(
@@ -42,14 +52,14 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
 
 
 def show_results(console: Console, evaluation: Evaluation) -> None:
-    """Every ranker's figures on the gate's campaigns and on the final test."""
+    """Print every ranker's figures on the gate's campaigns and on the final test."""
     console.print(_results(evaluation, evaluation.gate, "Gate: the campaigns that decide"))
     if evaluation.test is not None:
         console.print(_results(evaluation, evaluation.test, "Final test: reported, never used for a choice"))
 
 
 def show_pages(console: Console, last: LastRun) -> None:
-    """Where the HTML pages are."""
+    """Print where the HTML pages are."""
     for title, path in last.pages.items():
         console.print(f"{title} page: {path}", highlight=False, soft_wrap=True)
 
@@ -57,7 +67,8 @@ def show_pages(console: Console, last: LastRun) -> None:
 def _results(evaluation: Evaluation, period: PeriodResult, title: str) -> Table:
     counts = (
         f"{period.num_pairs:,} pairs · {period.num_users:,} users · {period.num_campaigns} campaigns · "
-        f"{period.num_positives / period.num_pairs:.1%} took part · {evaluation.confidence:.0%} intervals, users drawn whole"
+        f"{period.num_positives / period.num_pairs:.1%} took part · "
+        f"{evaluation.confidence:.0%} intervals, users drawn whole"
     )
     table = Table("ranker", *(METRICS[name].title for name in SHOWN), title=title, title_justify="left", caption=counts)
     for name, ranker in sorted(period.rankers.items(), key=lambda entry: _order(entry[1].metrics["log_loss"])):

@@ -1,4 +1,4 @@
-"""`run`: the whole way once, with everything a newcomer wants to see at the end."""
+"""`run`: the full pipeline once, three answers of the real endpoint, and a summary of what came of it."""
 
 import os
 import signal
@@ -23,14 +23,15 @@ from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 
 STRANGER = "never-seen-before"
+"""A user_id that no shop has, to show what an unknown shopper is answered."""
 
 
 def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
-    """Run the pipeline, ask the endpoint for three shoppers, stop it, and print what came of it all."""
+    """Run the pipeline, ask the endpoint for three shoppers, stop it, and print the results."""
     console = wide()
     signal.signal(signal.SIGTERM, _ended)
     if ask_three:
-        check_doors(settings)
+        check_ports(settings)
     with MemoryWatch() as memory:
         console.print(f"[bold]Training pipeline[/] on {settings.source.dataset} (home: {settings.home})")
         run = run_training(settings, console=console, memory=memory, caching=caching)
@@ -38,25 +39,26 @@ def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
         try:
             if ask_three:
                 steps.append(_ask_three(settings, console, memory))
-        finally:  # an endpoint that does not start takes nothing away from what the run found
+        finally:  # an endpoint that does not start must not hide what the run found
             show_verdict(console, last.verdict())
             show_results(console, last.evaluation())
             _show_steps(console, run, steps, memory.peak)
             show_pages(console, last)
 
 
-def check_doors(settings: Settings) -> None:
-    """Refuse before the first step what would keep the endpoint from starting after the last one.
+def check_ports(settings: Settings) -> None:
+    """Check before the first step that the endpoint can start after the last one.
 
     Raises:
-        ServingError: a port is busy, or an endpoint of this home runs already; names it.
+        ServingError: a port is busy (named), or an endpoint of this home runs already.
     """
     from serving.deployer.processes import find, require_free
 
     serving = settings.serving
     if find(ServingState.of(settings).pid_file("gateway")) is not None:
         raise ServingError(
-            "the endpoint runs already and will follow this run's verdict by itself: recommender run --no-ask"
+            "an endpoint of this home runs already and will follow this run's verdict by itself; "
+            "leave the questions out: recommender run --no-ask"
         )
     require_free(serving.host, serving.port, "the gateway", "port")
     for key in ("inference_port", "management_port", "metrics_port"):

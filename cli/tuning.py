@@ -1,4 +1,4 @@
-"""`tune`: search a ranker's hyper-parameters on the training set of the last run."""
+"""`tune`: search a ranker's hyperparameters on the training set of the last run."""
 
 import json
 
@@ -8,7 +8,7 @@ from recommender.storage.published import published_training_set
 
 
 def tune_ranker(settings: Settings, ranker: str, *, trials: int, folds: int = 1) -> None:
-    """Search, and print the best configuration as it goes into the settings file. A stopped search goes on where it was."""
+    """Search, and print the best configuration as it goes into the settings file. A stopped search is continued."""
     from cli.bars import fit_bars
     from recommender.training.tune import tune
 
@@ -19,7 +19,7 @@ def tune_ranker(settings: Settings, ranker: str, *, trials: int, folds: int = 1)
     with fit_bars() as progress:
         best = tune(training_set, ranker, trials, settings, study, folds=folds, progress=progress)
     where = "on the gate period" if folds == 1 else f"on average over {folds} folds before the final test"
-    print(f"the best of {len(best.trials)} trials: log loss {best.log_loss:.4f} {where}. In the settings file:\n")
+    print(f"best of {len(best.trials)} trials: log loss {best.log_loss:.4f} {where}. In the settings file:\n")
     print(f"[training.rankers.{ranker}]")
     for name, value in best.config.items():
         print(f"{name} = {json.dumps(value)}")

@@ -1,6 +1,7 @@
 """Turns errors into messages: the base class of every group of verbs."""
 
 import errno
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -19,7 +20,8 @@ REFUSALS = {
 class Verbs(TyperGroup):
     """A group of verbs that prints expected errors as one message, with exit code 2 and no traceback."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> object:
+        """Run the verb, and turn an expected error into a message and exit code 2."""
         try:
             return super().invoke(ctx)
         except (RecommenderError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Step 3: portraits, item and campaign features, affinities, histories and labels, each as of its decision."""
+"""Pipeline step: portraits, item and campaign features, affinities, histories and labels, each as of its decision."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Output
@@ -7,7 +7,9 @@ from components.images import PIPELINE_IMAGE
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
-def build_features(settings: str, code_version: str, data_hash: str, tables: Input[Dataset], features: Output[Dataset]):
+def build_features(
+    settings: str, code_version: str, data_hash: str, tables: Input[Dataset], features: Output[Dataset]
+) -> None:
     """Build every feature from nothing later than its decision time."""
     from pathlib import Path
 

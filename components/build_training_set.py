@@ -1,4 +1,4 @@
-"""Step 5: the pairs of user and campaign with the user's features as they stood at each decision."""
+"""Pipeline step: the pairs of user and campaign, with the user's features as they stood at each decision."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Output
@@ -14,7 +14,7 @@ def build_training_set(
     features: Input[Dataset],
     tables: Input[Dataset],
     training_set: Output[Dataset],
-):
+) -> None:
     """Read users point-in-time from Feast and join them to campaigns by the function that serving calls."""
     from pathlib import Path
 

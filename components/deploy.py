@@ -1,4 +1,4 @@
-"""Step 11, after PROMOTE: the challenger serves a share of the users beside the champion."""
+"""Pipeline step, after PROMOTE: the challenger serves a share of the users beside the champion."""
 
 from kfp import dsl
 from kfp.dsl import Markdown, Output
@@ -7,8 +7,8 @@ from components.images import PIPELINE_IMAGE
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
-def deploy(settings: str, version: str, reason: str, note: Output[Markdown]):
-    """Start the canary in the registry; every serving replica follows the registry and swaps without losing a request."""
+def deploy(settings: str, version: str, reason: str, note: Output[Markdown]) -> None:
+    """Start the canary in the registry, which every serving replica follows without losing a request."""
     from pathlib import Path
 
     from recommender import logs

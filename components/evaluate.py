@@ -1,4 +1,4 @@
-"""Step 8: challenger, champion and baselines on the same later campaigns and the same users."""
+"""Pipeline step: challenger, champion and baselines on the same later campaigns and the same users."""
 
 from kfp import dsl
 from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Metrics, Output
@@ -11,14 +11,14 @@ def evaluate(
     settings: str,
     champion: str,
     challenger: str,
-    others: list,
+    others: list[str],
     training_set: Input[Dataset],
     evaluation: Output[Dataset],
     page: Output[HTML],
     metrics: Output[Metrics],
     roc: Output[ClassificationMetrics],
-):
-    """Measure every version on the gate's campaigns and on the final test, with intervals; the page shows all of it."""
+) -> None:
+    """Measure every version on the gate's campaigns and on the final test, with intervals and a page."""
     from pathlib import Path
 
     from recommender import logs

@@ -1,4 +1,4 @@
-"""Step 9: the verdict, by the rules of the judgement file."""
+"""Pipeline step: the verdict, by the rules of the judgement file."""
 
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ from components.images import PIPELINE_IMAGE
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
 def gate(
     settings: str, challenger: str, evaluation: Input[Dataset], note: Output[Markdown], verdict: Output[Dataset]
-) -> NamedTuple("Judged", [("decision", str), ("reason", str)]):
-    """PROMOTE or HOLD, with the reasons in words; the registry's history keeps it."""
+) -> NamedTuple("Judged", [("decision", str), ("reason", str)]):  # type: ignore[valid-type]
+    """Decide PROMOTE or HOLD, with the reasons in words, and keep the verdict in the registry's history."""
     from pathlib import Path
 
     from recommender import logs

@@ -1,4 +1,4 @@
-"""The other branch: nothing changes, and the reason stays in view."""
+"""Pipeline step, after HOLD: nothing changes, and the run shows why."""
 
 from kfp import dsl
 from kfp.dsl import Markdown, Output
@@ -7,8 +7,8 @@ from components.images import PIPELINE_IMAGE
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
-def hold(champion: str, challenger: str, reason: str, note: Output[Markdown]):
-    """The champion stays; says why."""
+def hold(champion: str, challenger: str, reason: str, note: Output[Markdown]) -> None:
+    """Write who stays champion and why."""
     from pathlib import Path
 
     from recommender import logs

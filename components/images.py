@@ -1,6 +1,6 @@
-"""The one file that names the images: components, the compiler, `make images` and the manifests' tests read it.
+"""Names of the images, which components, the compiler, `make images` and the manifests' tests read here only.
 
-A tag never moves: it names a release. It is part of a cluster's cache key, so changed code needs a new VERSION.
+A tag never moves, because it names a release. It is part of a cluster's cache key, so changed code needs a new VERSION.
 """
 
 import sys
@@ -17,11 +17,11 @@ BUILDS: dict[str, tuple[str, str]] = {
     PIPELINE_GPU_IMAGE: ("components/Dockerfile", "gpu"),
     SERVING_IMAGE: ("serving/Dockerfile", ""),
 }
-"""Image -> the Dockerfile and the target that make it ('': its last stage)."""
+"""Image -> the Dockerfile and the target that make it; an empty target is the last stage."""
 
 
 def in_registry(image: str, registry: str) -> str:
-    """The same image under another registry: what `make images REGISTRY=…` builds and `compile --registry` names."""
+    """The image's name under another registry: `make images REGISTRY=…` builds it, `compile --registry` uses it."""
     return image.replace(REGISTRY, registry.rstrip("/"), 1)
 
 

@@ -1,4 +1,4 @@
-"""Step 1: a source becomes the canonical tables."""
+"""Pipeline step: a source becomes the canonical tables."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
@@ -10,7 +10,10 @@ from components.images import PIPELINE_IMAGE
 def ingest(
     settings: str, source_identity: str, code_version: str, tables: Output[Dataset], metrics: Output[Metrics]
 ) -> str:
-    """Read the configured source into canonical tables; returns their data hash. `source_identity`: for the cache's key."""
+    """Read the configured source into canonical tables, and return their data hash.
+
+    `source_identity` only serves the cache's key: it names the source's content, which KFP cannot see.
+    """
     from pathlib import Path
 
     from recommender import logs

@@ -1,4 +1,4 @@
-"""Step 4: features go to Feast's offline and online store, and the catalogue to where serving reads it."""
+"""Pipeline step: features go to Feast's offline and online store, and the catalogue to where serving reads it."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input
@@ -8,9 +8,9 @@ from components.images import PIPELINE_IMAGE
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
 def materialise(settings: str, data_hash: str, features: Input[Dataset]) -> str:
-    """Make the features readable in training (offline) and in serving (online); running it again converges.
+    """Make the features readable in training (offline) and in serving (online). Running it again changes nothing.
 
-    Returns the data hash, so that what reads the store runs after this.
+    Returns the data hash, so that the steps that read the store depend on this one.
     """
     from pathlib import Path
 

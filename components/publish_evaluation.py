@@ -1,4 +1,4 @@
-"""Step 11: evaluation, verdict and pages get their fixed names below `home`, all of them from the same run."""
+"""Pipeline step: evaluation, verdict and pages get their fixed names below `home`, all from the same run."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input
@@ -15,7 +15,7 @@ def publish_evaluation(
     verdict: Input[Dataset],
     evaluation_page: Input[HTML],
     training_page: Input[HTML],
-):
+) -> None:
     """Publish what `recommender report` shows."""
     from pathlib import Path
 
@@ -25,7 +25,6 @@ def publish_evaluation(
     from recommender.storage.published import publish
 
     logs.configure(process="step:publish_evaluation")
-    names = Home.of(settings_from_json(settings)).published
-    sources = {names.evaluation: evaluation, names.verdict: verdict}
-    sources |= {names.evaluation_page: evaluation_page, names.training_page: training_page}
-    publish(names, {name: Path(one.path) for name, one in sources.items()}, run=run, data_hash=data_hash)
+    results = {"evaluation": Path(evaluation.path), "verdict": Path(verdict.path)}
+    pages = {"evaluation_page": Path(evaluation_page.path), "training_page": Path(training_page.path)}
+    publish(Home.of(settings_from_json(settings)), run=run, data_hash=data_hash, **results, **pages)

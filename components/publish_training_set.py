@@ -1,4 +1,4 @@
-"""Step 6: the training set and the validation page get their fixed names below `home`."""
+"""Pipeline step: the training set and the validation page get their fixed names below `home`."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input
@@ -9,8 +9,8 @@ from components.images import PIPELINE_IMAGE
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
 def publish_training_set(
     settings: str, run: str, data_hash: str, training_set: Input[Dataset], validation_page: Input[HTML]
-):
-    """Publish what `recommender tune` and people read, also where the steps that made it came from the cache."""
+) -> None:
+    """Publish what people and `recommender tune` read, also where the steps that made it came from the cache."""
     from pathlib import Path
 
     from recommender import logs
@@ -19,9 +19,5 @@ def publish_training_set(
     from recommender.storage.published import publish
 
     logs.configure(process="step:publish_training_set")
-    names = Home.of(settings_from_json(settings)).published
-    sources = {
-        names.training_set: Path(training_set.path),
-        names.validation_page: Path(validation_page.path),
-    }
-    publish(names, sources, run=run, data_hash=data_hash)
+    results = {"training_set": Path(training_set.path), "validation_page": Path(validation_page.path)}
+    publish(Home.of(settings_from_json(settings)), run=run, data_hash=data_hash, **results)

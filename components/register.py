@@ -1,4 +1,4 @@
-"""Step 7: what was trained enters the registry; on the first run the last baseline becomes the champion."""
+"""Pipeline step: what was trained enters the registry. On the first run the last baseline becomes the champion."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,12 @@ from components.images import PIPELINE_IMAGE
 
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
-def register(settings: str, baselines: Input[list[Model]], challenger: Input[Model]) -> NamedTuple(
-    "Entered", [("champion", str), ("challenger", str), ("others", list)]
-):
-    """Give each candidate its version id, a hash of data, configuration, ranker and code; returns who meets whom."""
+def register(
+    settings: str,
+    baselines: Input[list[Model]],
+    challenger: Input[Model],
+) -> NamedTuple("Entered", [("champion", str), ("challenger", str), ("others", list[str])]):  # type: ignore[valid-type]
+    """Give each candidate its version id, a hash of data, configuration, ranker and code, and return who meets whom."""
     from pathlib import Path
 
     from recommender import logs

@@ -1,4 +1,4 @@
-"""Step 6: one ranker, fitted at the boundaries of gate, test and now."""
+"""Pipeline step: one ranker, fitted at the boundaries of gate, final test and now."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output
@@ -16,8 +16,8 @@ def train_ranker(
     fits: Output[Model],
     page: Output[HTML],
     metrics: Output[Metrics],
-):
-    """Train one ranker and write its bundles. A killed step continues from its last checkpoint. The page draws its curves."""
+) -> None:
+    """Train one ranker, and write its bundles and its curves. A killed step resumes from its last checkpoint."""
     from pathlib import Path
 
     from recommender import logs

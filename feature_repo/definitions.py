@@ -47,7 +47,7 @@ class Definitions:
 
     @property
     def online_views(self) -> list["FeatureView"]:
-        """The views that are written to the online store; the one that serving reads comes last."""
+        """The views that are written to the online store. The one that serving reads comes last."""
         return [*self.user_views, self.serving_view]
 
     @property
@@ -141,5 +141,5 @@ def define(offline: str, read_schema: Path) -> Definitions:
         user_views=user_views,
         serving_view=view(SERVING_VIEW, "user", [Field(name=SERVING_FIELD, dtype=Bytes)], source=SERVING_VIEW),
         offline_views=offline_views,
-        service=FeatureService(name=SERVICE, features=user_views),
+        service=FeatureService(name=SERVICE, features=[*user_views]),
     )

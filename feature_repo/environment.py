@@ -1,4 +1,4 @@
-"""Which Feast store: an environment's `feature_store.yaml`, filled from settings, secrets and the process environment."""
+"""Which Feast store: an environment's `feature_store.yaml`, filled from settings, secrets and the environment."""
 
 import os
 import string
@@ -25,7 +25,7 @@ def store_folder(settings: Settings) -> FeatureStoreFolder:
 
 
 def environment_file(settings: Settings) -> Path:
-    """The `feature_store.yaml` of the environment that FEATURE_STORE_ENVIRONMENT names; without it, the online store's own.
+    """The `feature_store.yaml` of FEATURE_STORE_ENVIRONMENT or, without it, of the online store's own environment.
 
     Raises:
         SettingsError: there is no such environment, or it does not go with `store.kind`; names those that do.
@@ -38,7 +38,8 @@ def environment_file(settings: Settings) -> Path:
         raise SettingsError(f"{VARIABLE}={environment}: no such environment; there are {known}")
     if environment not in fitting:
         raise SettingsError(
-            f"{VARIABLE}={environment} does not go with store.kind = {settings.store.kind!r}; choose {' or '.join(fitting)}"
+            f"{VARIABLE}={environment} does not go with store.kind = {settings.store.kind!r}; "
+            f"choose {' or '.join(fitting)}"
         )
     return file
 

@@ -1,7 +1,7 @@
 """The materialise step: a feature set becomes what Feast and serving read.
 
-The order makes a kill at any moment harmless: serving's old rows, old layout and old catalogue stay valid together until the
-new ones are complete, and running the step again ends where an undisturbed run ends.
+The order makes a kill at any moment harmless: serving's old rows, old layout and old catalogue stay valid together
+until the new ones are complete, and running the step again ends where an undisturbed run ends.
 """
 
 import fcntl
@@ -95,7 +95,7 @@ def apply(store: "FeatureStore", definitions: Definitions) -> None:
     """Make Feast's registry hold these definitions and no other view: a source without reviews has no view of them."""
     current = {view.name for view in (*definitions.online_views, *definitions.offline_views)}
     gone = [view for view in store.list_feature_views() if view.name not in current]
-    store.apply(definitions.everything, objects_to_delete=gone, partial=not gone)
+    store.apply(definitions.everything, objects_to_delete=[*gone], partial=not gone)
 
 
 def as_of_of(features: Path) -> datetime:
@@ -119,7 +119,8 @@ def as_of_of(features: Path) -> datetime:
 def install_catalogue(source: Path, link: Path, content_hash: str) -> None:
     """Make `link` point to a copy of `source`: readers see the old catalogue or the new one, never none.
 
-    Copies lie beside it in `<link>.versions/`. The current one and the one before it are kept, for readers that have it open.
+    Copies lie beside it in `<link>.versions/`. The current one and the one before it are kept, for readers that have
+    it open.
     """
     versions = link.with_name(f"{link.name}.versions")
     # 16 hex digits of the hash are 64 bits: enough to tell the few versions of one shop apart.
@@ -176,7 +177,7 @@ def _install_offline(features: Path, offline: Path, packed: "pa.Table", *, conte
 
 
 def _upload(offline: Path, address: str) -> None:
-    """Copy the offline files to `address` (s3://bucket/prefix, file:///folder); credentials are the process's own (AWS_…).
+    """Copy the offline files to `address` (s3://bucket/prefix, file:///folder) with the process's own credentials.
 
     Raises:
         FeatureStoreError: the address is not one that pyarrow knows, or cannot be written.
@@ -192,7 +193,7 @@ def _upload(offline: Path, address: str) -> None:
 
 
 def _announce(schema: ServingSchema, folder: Path) -> None:
-    """Write what the new values mean before the first of them is written; the layout before it stays readable."""
+    """Write what the new values mean before the first of them is written. The layout before it stays readable."""
     known: tuple[tuple[str, ...], ...] = ()
     try:
         known = ServingSchema.load(folder).layouts

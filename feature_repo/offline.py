@@ -1,7 +1,7 @@
 """Feast's DuckDB offline store, which `feature_store.yaml` names, able to read files in an object store.
 
-DuckDB's own reader of s3:// is an extension that it downloads at first use; a closed cluster refuses that. So pyarrow reads
-those files, at the endpoint and with the credentials that the materialise step writes them with.
+DuckDB's own reader of s3:// is an extension that it downloads at first use; a closed cluster refuses that. So pyarrow
+reads those files, at the endpoint and with the credentials that the materialise step writes them with.
 """
 
 from typing import TYPE_CHECKING, Any

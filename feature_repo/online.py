@@ -1,7 +1,7 @@
 """The online side of a materialisation: the newest row of every user goes into the store, and everyone else is removed.
 
-Feast's stores disagree about late and repeated rows, so the rows are settled before they are written: one for each user, the
-newest that is not after `as_of`.
+Feast's stores disagree about late and repeated rows, so the rows are settled before they are written: one for each
+user, the newest that is not after `as_of`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 USERS_PER_BATCH = 5_000
-"""Users written at once. Chosen by hand, to bound memory: Feast turns every value of a batch into a protobuf message."""
+"""Users written at once. Chosen by hand to bound memory: Feast turns each value of a batch into a protobuf message."""
 
 
 def newest_rows(users: Path, as_of: datetime) -> "pa.Table":
-    """Each user's newest row that is not after `as_of`, sorted by user; all columns of the file `users`.
+    """Each user's newest row that is not after `as_of`, sorted by user, with all columns of the file `users`.
 
     Raises:
         ContractError: a user has two rows of one moment, so which of them holds cannot be known; names user and moment.
@@ -50,7 +50,7 @@ def newest_rows(users: Path, as_of: datetime) -> "pa.Table":
 
 
 def shoppers_of(rows: "pa.Table", names: tuple[str, ...]) -> Iterator[Shopper]:
-    """The rows of a users table as shoppers with the portrait columns `names`; a null number is NaN."""
+    """The rows of a users table as shoppers with the portrait columns `names`. A null number is NaN."""
     portrait_NP = np.column_stack([rows[name].to_numpy().astype(np.float32, copy=False) for name in names])
     times_N = rows[TIMESTAMP].to_numpy().astype("datetime64[us]").astype(np.int64)
     columns = zip(rows["user_id"].to_pylist(), rows["affinity"].to_pylist(), rows["history"].to_pylist(), strict=True)
@@ -68,9 +68,10 @@ def packed_rows(rows: "pa.Table", names: tuple[str, ...]) -> "pa.Table":
 
 
 def write_online(store: "FeatureStore", definitions: Definitions, rows: "pa.Table", packed: "pa.Table") -> None:
-    """Write every user's row into every online view; the view that serving reads comes last.
+    """Write every user's row into every online view, and into the view that serving reads last.
 
-    `FeatureStore.write_to_online_store` would leave out a view whose values are all missing, and so keep an older run's values.
+    `FeatureStore.write_to_online_store` would leave out a view whose values are all missing, and so keep an older
+    run's values.
     """
     for view in definitions.online_views:
         source = packed if view is definitions.serving_view else rows
@@ -82,7 +83,7 @@ def write_online(store: "FeatureStore", definitions: Definitions, rows: "pa.Tabl
 def forget_others(
     store: "FeatureStore", writer: OnlineWriter, definitions: Definitions, user_ids: Iterable[str]
 ) -> int:
-    """Remove everyone who is not among `user_ids` from the online store; returns how many rows or users went."""
+    """Remove everyone who is not among `user_ids` from the online store, and return how many rows or users went."""
     return writer.forget_others(store, definitions, {_entity_key(user_id) for user_id in user_ids})
 
 

@@ -1,7 +1,7 @@
 """Online stores as the materialise step writes them: what Feast is told about each, and what Feast does not do itself.
 
-Adding a store takes three files: a class and a line of `WRITERS` here, what reads it (`serving.online_store.client.READERS`), and its
-name and address in `recommender.settings.StoreSettings`.
+Adding a store takes three files: a class and a line of `WRITERS` here, what reads it
+(`serving.online_store.client.READERS`), and its name and address in `recommender.settings.StoreSettings`.
 """
 
 import sqlite3
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 LOCK_WAIT_S = 30
-"""How long SQLite waits for another writer's lock. Chosen by hand; the writes here are short transactions."""
+"""How long SQLite waits for another writer's lock. Chosen by hand: the writes here are short transactions."""
 SCAN_COUNT = 1_000
-"""Keys that Redis looks at in each round of SCAN. Chosen by hand: few round trips, without blocking other clients for long."""
+"""Keys that Redis looks at in each round of SCAN. Chosen by hand: few rounds, each short for other clients."""
 
 
 class OnlineWriter(Protocol):
@@ -40,7 +40,7 @@ class OnlineWriter(Protocol):
         """Make the store ready before a run writes to it."""
 
     def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
-        """Remove the users whose entity keys are not among `kept`; returns how many rows or users went."""
+        """Remove the users whose entity keys are not among `kept`, and return how many rows or users went."""
 
 
 def writer_of(settings: Settings) -> OnlineWriter:
@@ -58,13 +58,13 @@ class SqliteWriter:
         return {"type": "sqlite", "path": str(Home(settings.home.absolute()).feature_store.online_database)}
 
     def prepare(self, settings: Settings) -> None:
-        """Switch the file to write-ahead logging, so that readers read while a run writes. The file itself remembers this."""
+        """Switch the file to write-ahead logging for good, so that readers read while a run writes."""
         path = Home.of(settings).feature_store.online_database
         with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
 
     def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
-        """Remove the rows of other users, and of features that no view has any more; returns the number of rows."""
+        """Remove the rows of other users and of features that no view has any more, and return their number."""
         _close_feast_connection(store)
         path, removed = Path(store.config.online_store.path), 0
         with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection, connection:
@@ -94,17 +94,19 @@ class RedisWriter:
         Raises:
             SettingsError: the secret `redis_password` cannot be expressed in Feast's connection string.
         """
-        # Without skip_dedup Redis would ignore corrected rows of the same moment. The step itself sorts and de-duplicates first.
+        # Without skip_dedup Redis would ignore corrected rows of the same moment. The step itself sorts and
+        # de-duplicates first.
         return {"type": "redis", "connection_string": redis_connection(settings.store.redis_url), "skip_dedup": True}
 
     def prepare(self, settings: Settings) -> None:
         """Nothing to do: Redis needs no preparation."""
 
     def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
-        """Remove other users of this project; returns the number of users. Redis keeps one hash for all views of a user."""
+        """Remove other users of this project, each one hash for all views, and return their number."""
         from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 
-        client: Any = store.provider.online_store._get_client(store.config.online_store)
+        online: Any = store.provider.online_store
+        client = online._get_client(store.config.online_store)
         prefix, project = serialize_entity_key_prefix(["user_id"]), store.project.encode()
         removed = 0
         for found in client.scan_iter(match=prefix + b"*" + project, count=SCAN_COUNT):
@@ -123,7 +125,7 @@ WRITERS: dict[str, OnlineWriter] = {"sqlite": SqliteWriter(), "redis": RedisWrit
 
 
 def redis_connection(url: str) -> str:
-    """Feast's connection string for `store.redis_url`; the password is the secret `redis_password`.
+    """Feast's connection string for `store.redis_url`, with the secret `redis_password`.
 
     Raises:
         SettingsError: the password holds a comma, which separates the parts of such a string.
@@ -137,7 +139,8 @@ def redis_connection(url: str) -> str:
     if password := secret("redis_password"):
         if "," in password:
             raise SettingsError(
-                "the secret redis_password holds a comma, which Feast's connection string cannot express; choose another password"
+                "the secret redis_password holds a comma, which Feast's connection string cannot express; "
+                "choose another password"
             )
         # Feast reads each part as JSON where it can: digits alone would become a number.
         options.append(f'password="{password}"' if password.isdigit() else f"password={password}")

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def training_frame(features: Path, settings: Settings) -> "pa.Table":
-    """One row for every (user, decision time) of the pairs: user_id, event_timestamp (µs UTC), portrait, affinity, history.
+    """Users' features at each decision: user_id, event_timestamp (µs UTC), portrait, affinity, history.
+
+    One row for every user and decision time of the pairs.
 
     Feast joins the newest row of the user that is not after the decision. A user without one has nulls.
 
@@ -49,7 +51,7 @@ def training_frame(features: Path, settings: Settings) -> "pa.Table":
 
 
 def build_training_set(features: Path, tables: Path, settings: Settings, output: Path) -> None:
-    """Write the training set to `output`: the pairs, their users' features at each decision, the catalogue, the histories.
+    """Write the training set to `output`: pairs, their users' features at each decision, catalogue, histories.
 
     Raises:
         FeatureStoreError: the store holds another feature set; materialise this one first.

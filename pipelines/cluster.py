@@ -1,4 +1,4 @@
-"""What a step needs around it on a cluster: resources, the volume that outlives runs, secrets as files, an unprivileged user.
+"""What a step needs around it on a cluster: resources, volume, secrets as files, an unprivileged user.
 
 `kfp.local` ignores all of it, so the pipeline that runs on a laptop is the one that runs on a cluster.
 """
@@ -11,13 +11,15 @@ from kfp.dsl import PipelineTask
 from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry
 
 USER = 10001
+"""User and group of the images (components/Dockerfile), above the range of system users."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Names that k8s/base gives. `home`: where the volume claim is mounted, in every step and every serving pod."""
+    """Names that k8s/base gives."""
 
     home: str = "/var/recommender"
+    """Where the volume claim is mounted, in every step and every serving pod."""
     claim: str = "recommender-home"
     store_secret: str = "campaign-store"
     secrets: str = "/run/secrets/recommender"
@@ -29,22 +31,25 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """CPU cores and memory of a step: what it is promised and what it may take; `hours`: after which it is given up."""
+    """CPU cores and memory that a step is promised and may take, in Kubernetes' notation."""
 
     cpu: str
     cpu_limit: str
     memory: str
     memory_limit: str
     hours: float = 1.0
+    """After this time the step is given up."""
 
 
+# Chosen by hand. A whole run on the default data takes 2.6 GiB on a laptop, so a promise of 2 GiB (4 for training)
+# fits the larger steps there; the limits leave room for a larger shop, and the hours for its slowest step.
 SMALL = Size(cpu="250m", cpu_limit="1", memory="512Mi", memory_limit="2Gi")
 DATA = Size(cpu="1", cpu_limit="4", memory="2Gi", memory_limit="8Gi", hours=3)
 TRAINING = Size(cpu="2", cpu_limit="8", memory="4Gi", memory_limit="16Gi", hours=12)
 
 
 def place(task: PipelineTask, size: Size, cluster: Cluster | None, *, gpu: bool = False) -> PipelineTask:
-    """Give `task` its resources, and on a cluster its volume, secrets, user, time limit and image."""
+    """Give `task` its resources and, on a cluster, its volume, secrets, user, time limit and image."""
     task.set_cpu_request(size.cpu).set_cpu_limit(size.cpu_limit)
     task.set_memory_request(size.memory).set_memory_limit(size.memory_limit)
     image = PIPELINE_GPU_IMAGE if gpu else PIPELINE_IMAGE

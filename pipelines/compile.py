@@ -1,4 +1,4 @@
-"""Write the pipeline as files: for the local runner, for a KFP endpoint, and as resources for GitOps."""
+"""Write the pipeline as files: for the local runner, for a KFP endpoint, and as Kubernetes resources for GitOps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,10 +41,22 @@ def compile_local(settings: Settings, file: Path, *, identified_source: bool, ru
 def compile_cluster(
     settings: Settings, folder: Path, *, cluster: Cluster, namespace: str, source_identity: str = ""
 ) -> tuple[Path, Path]:
-    """The pipeline for a cluster: its YAML for `kfp`, and Pipeline and PipelineVersion resources; returns both files.
+    """Write the pipeline for a cluster: its YAML for `kfp`, and Pipeline and PipelineVersion resources.
+
+    Args:
+        settings: what runs of the pipeline use.
+        folder: where both files go.
+        cluster: what surrounds a step there.
+        namespace: of the resources.
+        source_identity: names the source's content, so that an unchanged source is not read again. Empty: it is
+            always read.
+
+    Returns:
+        The two files.
 
     Raises:
-        SettingsError: `home` is not below the volume that outlives a run.
+        SettingsError: `home` is not on the volume that outlives a run, or the source's settings are wrong; names the
+            key.
     """
     from kfp.compiler import Compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
@@ -83,8 +95,8 @@ def compile_cluster(
 def drop_comments_of_steps(file: Path) -> None:
     """Rewrite the steps' code in a compiled file without comments, docstrings and formatting.
 
-    KFP puts the source of each step's function into the step's command, and the command is part of the cache key: a comment in a
-    component would run the step again.
+    KFP puts the source of each step's function into the step's command, and the command is part of the cache key: a
+    comment in a component would run the step again.
     """
     text = file.read_text(encoding="utf-8")
     header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
@@ -109,7 +121,7 @@ def _commands_of_steps(part: Any) -> Iterator[list[str]]:
 
 
 def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
-    """The parameters of a run: together they name everything that a step's result depends on."""
+    """The parameters of a run. Together they name everything that a step's result depends on."""
     return {
         "settings": settings.model_dump_json(),
         "data_settings": _for_data(settings).model_dump_json(),
@@ -118,7 +130,7 @@ def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
 
 
 def _for_data(settings: Settings) -> Settings:
-    """What the steps before training depend on: another port or another ranker's hyperparameter makes no feature stale."""
+    """The settings that the steps before training depend on: another port makes no feature stale."""
     return Settings(
         home=settings.home,
         judgement=Path(),

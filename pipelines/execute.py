@@ -1,6 +1,6 @@
-"""Run one compiled pipeline with `kfp.local`, in a process of its own: `python -m pipelines.execute SPEC ARGUMENTS ROOT [CACHE]`.
+"""Run one compiled pipeline with `kfp.local`, in a process of its own that `pipelines.local` starts and reads.
 
-`pipelines.local` starts this process and reads its output.
+python -m pipelines.execute SPECIFICATION ARGUMENTS ROOT [CACHE]
 """
 
 import json
@@ -45,7 +45,8 @@ def execute(specification: Path, arguments: Path, *, root: Path, cache: Path | N
 def _give_every_artifact_a_file(root: Path) -> None:
     """Touch the files that artifacts of this run name but lack, so that their steps can be cached.
 
-    Metrics live in an artifact's metadata only, and kfp.local runs a cached step again when an artifact of it has no file.
+    Metrics live in an artifact's metadata only, and kfp.local runs a cached step again when an artifact of it has no
+    file.
     """
     for written in root.glob("**/executor_output.json"):
         output = json.loads(written.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Run a compiled pipeline on this machine and watch it: which step runs, how long, how much memory, where its log is.
 
-The pipeline runs in a process of its own (`pipelines.execute`), because kfp.local prints everything to the process's own output.
-This module reads that output line by line.
+The pipeline runs in a process of its own (`pipelines.execute`), because kfp.local prints everything to the process's
+own output. This module reads that output line by line.
 """
 
 import json
@@ -177,7 +177,7 @@ def titles(specification: Path) -> dict[str, str]:
 
 
 def _follow(command: list[str], watch: _Watch, memory: MemoryWatch) -> tuple[int, list[str]]:
-    """Run `command` and feed its output to `watch`; returns its exit code and last lines.
+    """Run `command`, feed its output to `watch`, and return its exit code and last lines.
 
     When this process is interrupted, the command is ended together with its children.
     """

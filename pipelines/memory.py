@@ -1,4 +1,4 @@
-"""How much memory a run takes: this process and all its descendants together, and the running step's share of it."""
+"""How much memory a run takes: this process with all its descendants, and the running step's share of it."""
 
 import os
 import threading
@@ -8,18 +8,21 @@ from typing import Self
 import psutil
 
 MIB = 2**20
+SAMPLE_S = 0.25
+"""Seconds between samples. Chosen by hand: shorter peaks are missed, and more samples cost the run CPU time."""
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    """All living processes below `pid`; none once it has ended."""
+    """All living processes below `pid`. None once it has ended."""
     try:
-        return psutil.Process(pid).children(recursive=True)
+        children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+    return children
 
 
 def proportional_bytes(process: psutil.Process) -> int:
-    """A process's memory, pages shared with others counted in proportion (resident size where the kernel does not say)."""
+    """Memory of a process, with shared pages counted in proportion. Its resident size where the kernel does not say."""
     try:
         return int(process.memory_full_info().pss)
     except psutil.NoSuchProcess:
@@ -29,12 +32,14 @@ def proportional_bytes(process: psutil.Process) -> int:
 
 
 class MemoryWatch:
-    """Samples this process's tree while the block runs. `peak` is of everything; `step_peak()` of what runs below `runner`.
+    """Samples the memory of this process and its descendants while the block runs. All figures are in MiB.
 
-    All figures in MiB.
+    Attributes:
+        runner: process below which the steps run; None while none does.
+        peak: the highest memory of everything together.
     """
 
-    def __init__(self, *, interval_s: float = 0.25) -> None:
+    def __init__(self, *, interval_s: float = SAMPLE_S) -> None:
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="memory-watch", daemon=True)
@@ -53,7 +58,7 @@ class MemoryWatch:
         self._thread.join()
 
     def step_peak(self) -> float:
-        """The peak of the steps' processes since this was last asked."""
+        """The highest memory of what runs below `runner` since this was last called."""
         peak, self._step_peak = self._step_peak, 0.0
         return peak
 

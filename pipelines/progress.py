@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line per step on a terminal, plain lines elsewhere."""
+"""What a person sees while a run goes on: a live line for each step on a terminal, plain lines elsewhere."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,14 @@ MARKS = {"done": "[green]✔[/]", "cached": "[green]✔[/]", "failed": "[red]✘
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One finished step of a run. `peak_mib`: of the step's own processes together."""
+    """One finished step of a run."""
 
     name: str
     title: str
     status: Literal["done", "cached", "failed"]
     seconds: float
     peak_mib: float
+    """Highest memory of the step's own processes together."""
     log: Path | None
 
     @property
@@ -56,17 +57,19 @@ class StepDisplay:
             self._live.stop()
 
     def started(self, title: str) -> None:
+        """Show that a step runs."""
         if self._live:
             self._task = self._live.add_task(title, total=None)
         else:
             self._console.print(f"  … {title}", highlight=False)
 
     def renamed(self, title: str) -> None:
-        """The running step turned out to be a particular one."""
+        """Give the running step a title that says more."""
         if self._live and self._task is not None:
             self._live.update(self._task, description=title)
 
     def finished(self, step: Step) -> None:
+        """Show a step's outcome, time and memory."""
         if self._live and self._task is not None:
             self._live.remove_task(self._task)
             self._task = None

@@ -18,7 +18,19 @@ def submit(
     service_account: str | None = None,
     caching: bool = True,
 ) -> str:
-    """Start a run of a compiled pipeline at `host`; returns the run's page. A bearer token is read from KFP_TOKEN.
+    """Start a run of a compiled pipeline on a KFP endpoint. A bearer token is read from the environment: KFP_TOKEN.
+
+    Args:
+        pipeline: the pipeline's YAML.
+        arguments: its parameters.
+        host: address of the endpoint.
+        namespace: of the run, where the endpoint has several.
+        experiment: KFP experiment that the run belongs to.
+        service_account: Kubernetes account of the steps; None: the endpoint's default.
+        caching: False: every step runs, whatever its own setting says.
+
+    Returns:
+        Address of the run's page.
 
     Raises:
         EndpointError: the endpoint cannot be reached, or refuses the run.
@@ -28,7 +40,7 @@ def submit(
     from kfp import Client
 
     try:
-        # The client says at every start that it talks to version 2 only.
+        # At every start the client warns that it talks to version 2 only.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
             client = Client(host=host, namespace=namespace, existing_token=os.environ.get("KFP_TOKEN"))

@@ -1,12 +1,12 @@
 """The training pipeline: from a source to a verdict, and to a canary where the verdict is PROMOTE.
 
     ingest -> validate -> features -> materialise -> training set -> publish
-                                                                  -> baselines, challenger -> register -> evaluate -> gate
-                                                                  gate -> publish, and PROMOTE -> deploy | HOLD
+    training set -> baselines, challenger -> register -> evaluate -> gate -> publish
+                                                                     gate -> PROMOTE: deploy | HOLD
 
-Steps that only turn inputs into outputs are cached. Their keys hold what changes the result and KFP cannot see: the data's
-hash, the settings, the identity of the code that the step runs. Steps that change anything outside their outputs (the feature store, the registry, what is
-published) are never cached.
+Steps that only turn inputs into outputs are cached. Their keys hold what changes the result and KFP cannot see: the
+data's hash, the settings, the identity of the code that the step runs. Steps that change anything outside their
+outputs (the feature store, the registry, what is published) are never cached.
 """
 
 from typing import Any
@@ -47,14 +47,15 @@ def training_pipeline_for(
     retries: int = RETRIES,
     run: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
 ) -> BaseComponent:
-    """The pipeline for these settings: which baselines, CPU or GPU. Everything else travels as the parameter `settings`.
+    """The pipeline for these settings: which rankers, CPU or GPU. All else travels as the parameter `settings`.
 
     Args:
         settings: name challenger, baselines and device.
-        cluster: what surrounds a step on a cluster; None on this machine.
-        identified_source: the run's `source_identity` names the source's content, so that an unchanged source is not read again.
+        cluster: what surrounds a step on a cluster. None on this machine.
+        identified_source: the run's `source_identity` names the source's content, so that an unchanged source is not
+            read again.
         retries: attempts of each step after the first.
-        run: what published things name as their run; on a cluster KFP's own id of the run.
+        run: what published things name as their run. On a cluster KFP's own id of the run.
     """
 
     def placed(task: dsl.PipelineTask, title: str, size: Size, *, cached: bool, gpu: bool = False) -> dsl.PipelineTask:

@@ -1,4 +1,29 @@
-"""Every error that the platform raises on purpose. A message says what was wrong, where, and what to do."""
+"""Every error that the platform raises on purpose.
+
+    RecommenderError                 base: the command line prints its message and exits with 2, without a traceback
+    ├── SettingsError                a setting, judgement rule, environment variable, secret or option is wrong
+    ├── data
+    │   ├── SourceError              a source file is missing, unreadable or incomplete
+    │   ├── ContractError            a table breaks its contract
+    │   ├── ValidationFailed         critical expectations about the tables failed
+    │   ├── PeriodError              a period holds no pairs, or periods are out of order
+    │   ├── LabelError               a period's labels cannot train or judge a ranker
+    │   └── PropensityError          a logged decision cannot be learned from
+    ├── stored things
+    │   ├── CorruptFileError         a file is not the one that its manifest names
+    │   ├── BundleError              a bundle cannot be used here
+    │   ├── RegistryError            the registry lacks what was asked for
+    │   └── FeatureStoreError        the feature store is away, late, or unreadable
+    └── running
+        ├── DeviceError              this machine lacks the device that was asked for
+        ├── TrainingError            training stopped
+        ├── StepFailed               a step of a pipeline failed
+        ├── EndpointError            a pipeline endpoint cannot be reached or refuses
+        └── ServingError             an endpoint could not be started or stopped
+
+All of them derive from `RecommenderError` directly; the groups only order this picture. A message says what was
+wrong, where (file, column, row, key), the value, and what to do.
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -12,19 +37,19 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 class RecommenderError(Exception):
-    """Base of all errors raised on purpose: the command line prints its message and exits with 2, without a traceback."""
+    """Base of all errors raised on purpose."""
 
 
 class SettingsError(RecommenderError):
-    """A settings or judgement file has an unknown key, a wrong type or an impossible combination."""
+    """A setting, judgement rule, secret or option is unknown, of a wrong type, or impossible beside the others."""
 
 
 class SourceError(RecommenderError):
-    """A source file is missing, unreadable, or lacks what the adapter needs. Names the file."""
+    """A source file is missing, unreadable, or lacks what is read from it. Names the file."""
 
 
 class ContractError(RecommenderError):
-    """A canonical table breaks its contract. Names table, column and, where there is one, the row."""
+    """A table breaks its contract. Names table, column and, where there is one, the row."""
 
     def __init__(self, table: str, problem: str, *, column: str | None = None, row: object = None) -> None:
         self.table, self.column, self.row = table, column, row
@@ -34,19 +59,19 @@ class ContractError(RecommenderError):
 
 
 class ValidationFailed(RecommenderError):
-    """Critical expectations failed; the page and the failing rows are named in the message."""
+    """Critical expectations about the tables failed. Names the page, the expectations and their first failing rows."""
 
 
 class PeriodError(RecommenderError):
-    """A period (training, gate, test) holds no pairs, or periods overlap or are out of order."""
+    """A period (training, gate, final test) holds no pairs, or periods overlap or are out of order."""
 
 
 class LabelError(RecommenderError):
-    """A period's labels cannot train or judge a ranker: one class only, or none known."""
+    """The labels of a period cannot train or judge a ranker: they are of one class only, or none is known."""
 
 
 class CorruptFileError(RecommenderError):
-    """A file does not have the SHA-256 that its manifest names, or is missing or truncated. Names the file."""
+    """A file is missing or truncated, or does not have the SHA-256 that its manifest names. Names the file."""
 
 
 class BundleError(RecommenderError):
@@ -54,19 +79,19 @@ class BundleError(RecommenderError):
 
 
 class DeviceError(RecommenderError):
-    """A device was asked for that this machine does not have."""
+    """This machine does not have the device that was asked for."""
 
 
 class TrainingError(RecommenderError):
-    """Training stopped: a loss or gradient that is not finite, or memory that does not suffice. Names step and batch."""
+    """A loss or gradient was not finite, or memory did not suffice. Names step and batch."""
 
 
 class PropensityError(RecommenderError):
-    """A logged decision cannot be judged or learned from: its propensity is missing, zero, too small or above one. Names the row."""
+    """The propensity of a logged decision is missing, zero, too small or above one. Names the row."""
 
 
 class RegistryError(RecommenderError):
-    """The registry lacks what was asked for, or an operation is not possible from its present state."""
+    """The registry lacks what was asked for, or its present state does not allow the operation."""
 
 
 class ServingError(RecommenderError):
@@ -74,11 +99,11 @@ class ServingError(RecommenderError):
 
 
 class StepFailed(RecommenderError):
-    """A step of a pipeline failed; holds the step's own message and names its log."""
+    """A step of a pipeline failed. Holds the step's own message and names its log."""
 
 
 class FeatureStoreError(RecommenderError):
-    """The feature store is away, late, or holds what this version cannot read. Says which store and what to do."""
+    """The feature store is away, late, or holds what this version cannot read. Names the store and what to do."""
 
 
 class EndpointError(RecommenderError):

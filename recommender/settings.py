@@ -1,8 +1,9 @@
 """Settings of the platform: frozen, validated models, read from one TOML file and the environment.
 
-`load_settings` reads `recommender.toml` and variables such as `RECOMMENDER__SERVING__PORT=9000`. A pipeline step receives the
-settings as JSON instead (`settings_from_json`), so that the cluster's cache key holds every value and the step's own environment
-changes nothing. Nothing else reads settings, and `Settings.updated` is the only way to change them: it validates again.
+`load_settings` reads `recommender.toml` and variables such as `RECOMMENDER__SERVING__PORT=9000`. A pipeline step
+receives the settings as JSON instead (`settings_from_json`), so that the cluster's cache key holds every value and
+the step's own environment changes nothing. Nothing else reads settings, and `Settings.updated` is the only way to
+change them: it validates again.
 """
 
 import json
@@ -10,14 +11,13 @@ import os
 import tomllib
 from collections.abc import Mapping
 from datetime import date, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from recommender.errors import SettingsError
+from recommender.errors import SettingsError, suggestion
 
 PREFIX, DELIMITER = "RECOMMENDER__", "__"
 FILE_VARIABLE = "RECOMMENDER_SETTINGS"
@@ -28,7 +28,7 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 Milliseconds = Annotated[int, Field(ge=1, le=60_000)]
 """At most a minute: no shopper waits longer, and a larger number was most likely meant in another unit."""
 OnlineStoreName = Literal["sqlite", "redis"]
-"""The online stores. Each has a reader (`serving.online_store.client.READERS`) and a writer (`feature_repo.online_stores.WRITERS`)."""
+"""Read by `serving.online_store.client.READERS`, written by `feature_repo.online_stores.WRITERS`."""
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Keys from the outermost section to a value."""
@@ -46,7 +46,7 @@ class SourceSettings(Section):
 
     dataset: str = Field(
         "complete_journey",
-        description="Name of a data source (`recommender.datasets.sources.SOURCES`): complete_journey, files or synthetic.",
+        description="A data source of `recommender.datasets.sources.SOURCES`: complete_journey, files or synthetic.",
     )
     mapping: str = Field("", description="`files`: path of the mapping TOML.")
     synthetic: dict[str, Any] = Field(
@@ -60,11 +60,13 @@ class TimeSettings(Section):
     as_of: datetime | date | None = Field(None, description='"Now". None: the moment of the last event.')
     gate_from: datetime | date | None = Field(
         None,
-        description="Campaigns that start in [gate_from, test_from) decide between challenger and champion. None: chosen from the data.",
+        description="Campaigns that start in [gate_from, test_from) decide between challenger and champion. "
+        "None: chosen from the data.",
     )
     test_from: datetime | date | None = Field(
         None,
-        description="Campaigns that start on or after it are the final test: reported, never used for a choice. None: chosen from the data.",
+        description="Campaigns that start on or after it are the final test: reported, never used for a choice. "
+        "None: chosen from the data.",
     )
 
 
@@ -80,8 +82,8 @@ class TrainingSettings(Section):
         2,
         ge=1,
         le=128,
-        description="Threads of DuckDB, which builds the features. Torch trains with one thread on the CPU, so that weights do "
-        "not depend on the number of cores.",
+        description="Threads of DuckDB, which builds the features. Torch trains with one thread on the CPU, so that "
+        "weights do not depend on the number of cores.",
     )
     seed: int = Field(17, description="Seed of everything random in training. The default has no meaning of its own.")
     checkpoint_every_s: float = Field(
@@ -93,13 +95,17 @@ class TrainingSettings(Section):
 
 
 class ServingSettings(Section):
-    """The gateway and the model server. Secrets (token, Redis password) are never among the settings."""
+    """The gateway and the model server. Secrets (token, Redis password) are never among the settings.
+
+    The defaults of deadlines, shares and exploration are chosen by hand.
+    """
 
     host: str = Field("127.0.0.1", description="Address on which the gateway listens; loopback unless told otherwise.")
     port: Port = Field(8000, description="The gateway's port.")
     inference_host: str = Field(
         "127.0.0.1",
-        description="Address on which TorchServe itself answers, without a token. In a pod: 0.0.0.0, behind a NetworkPolicy.",
+        description="Address on which TorchServe itself answers, without a token. In a pod: 0.0.0.0, behind a "
+        "NetworkPolicy.",
     )
     inference_port: Port = Field(8080, description="TorchServe's inference API.")
     management_port: Port = Field(8081, description="TorchServe's management API; always on loopback.")
@@ -122,12 +128,13 @@ class ServingSettings(Section):
     max_feature_age_s: float = Field(
         8 * 86_400,
         gt=0,
-        description="Older features are still used, but the answer is marked `degraded`. Eight days: a weekly run may be a day late.",
+        description="Older features are still used, but the answer is marked `degraded`. Eight days: a weekly run may "
+        "be a day late.",
     )
     exploration: Literal["none", "epsilon", "thompson"] = Field(
         "none",
-        description="Whether chance takes part in the order of campaigns (`recommender.policies.exploration`); decision records "
-        "then hold the propensities.",
+        description="Whether chance takes part in the order of campaigns (`recommender.policies.exploration`). "
+        "Decision records then hold the propensities.",
     )
     exploration_rate: float = Field(
         0.05,
@@ -147,8 +154,8 @@ class StoreSettings(Section):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,
-        description="redis:// or rediss://, user@ before the host where there is one. Never a password: that is the secret "
-        "`redis_password`.",
+        description="redis:// or rediss://, user@ before the host where there is one. Never a password: that is the "
+        "secret `redis_password`.",
     )
     project: str = Field("campaigns", description="Feast's project; part of every key in the store.")
 
@@ -176,7 +183,7 @@ class Settings(Section):
 
     home: Path = Field(
         Path("var"),
-        description="The folder (on a cluster a mounted volume) that outlives a run; `storage.home.Home` knows what lies in it.",
+        description="The folder that outlives a run, on a cluster a mounted volume. See `storage.home.Home`.",
     )
     judgement: Path = Field(Path("judgement.toml"), description="TOML file with the rules of the gate.")
     source: SourceSettings = SourceSettings()
@@ -186,7 +193,9 @@ class Settings(Section):
     serving: ServingSettings = ServingSettings()
 
     def updated(self, **changes: Any) -> Self:
-        """These settings with `changes`, validated: a mapping changes some keys of a section, a section replaces it whole.
+        """These settings with `changes`, validated again.
+
+        A mapping changes some keys of a section, a section replaces it whole.
 
         Raises:
             SettingsError: an unknown key or a value that is not allowed; names the key.
@@ -198,12 +207,13 @@ class Settings(Section):
 
 
 def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
-    """Read settings from `file` (TOML), then the environment, then `overrides`; the last one wins.
+    """Read settings from `file` (TOML), then the environment, then `overrides`: the last one wins.
 
     Without `file` it is the one that the environment variable RECOMMENDER_SETTINGS names, if any.
 
     Raises:
-        SettingsError: the file is missing or not TOML, or a key is unknown or its value not allowed. Names the key, and the file or
+        SettingsError: the file is missing or not TOML, or a key is unknown or its value not allowed. Names the key,
+            and the file or
             the environment variable that holds it; suggests the nearest key.
     """
     if file is None and (named := os.environ.get(FILE_VARIABLE)):
@@ -248,9 +258,7 @@ def choose(table: Mapping[str, Choice], name: str, key: str) -> Choice:
     """
     if name in table:
         return table[name]
-    near = get_close_matches(name, table, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise SettingsError(f"{key}: unknown name {name!r}; {hint}there are {', '.join(table)}")
+    raise SettingsError(f"{key}: unknown name {name!r}; choose one of {', '.join(table)}")
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -294,7 +302,7 @@ def _from_text(variable: str, path: KeyPath) -> Any:
 
 
 def _kind_at(path: KeyPath) -> Any:
-    """The annotation of the value at `path` in the settings; None where there is no such key."""
+    """The annotation of the value at `path` in the settings. None where there is no such key."""
     kind: Any = Settings
     for part in path:
         if _is_model(kind):
@@ -349,7 +357,7 @@ def _key(path: KeyPath) -> str:
 
 
 def _variable_of(path: KeyPath, environment: Mapping[str, Any], variables: Mapping[KeyPath, str]) -> str:
-    """The environment variable that holds the value at `path`; empty if the environment does not."""
+    """The environment variable that holds the value at `path`. Empty if the environment does not."""
     value: Any = environment
     for part in path:
         if not isinstance(value, Mapping) or part not in value:
@@ -361,9 +369,7 @@ def _variable_of(path: KeyPath, environment: Mapping[str, Any], variables: Mappi
 
 def _problem(path: KeyPath, error: str, message: str, value: Any) -> str:
     if error == "extra_forbidden":
-        known = list(_kind_at(path[:-1]).model_fields)
-        near = get_close_matches(str(path[-1]), known, n=1)
-        return f"unknown key; {f'did you mean {near[0]!r}?' if near else 'known keys: ' + ', '.join(known)}"
+        return f"unknown key; {suggestion(str(path[-1]), _kind_at(path[:-1]).model_fields)}"
     if not isinstance(value, (str, int, float)) or _may_hold_a_secret(path):
         return message
     return f"{message} (got {repr(value)[:LONGEST_VALUE]})"

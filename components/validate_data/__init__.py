@@ -1,1 +1,1 @@
-"""Step 2 of the pipeline: judging the tables before anything is learnt from them."""
+"""Pipeline step that judges the tables with Great Expectations before anything is learnt from them."""

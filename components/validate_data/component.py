@@ -1,4 +1,4 @@
-"""Step 2: expectations on every table; a critical failure stops the run, bad rows go to quarantine with a reason."""
+"""Pipeline step: expectations about every table. A critical failure stops the run, bad rows go to quarantine."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output
@@ -16,7 +16,7 @@ def validate_data(
     page: Output[HTML],
     metrics: Output[Metrics],
 ) -> str:
-    """Judge the tables and write those that passed; returns their data hash.
+    """Judge the tables, write the rows that passed, and return their data hash.
 
     Raises:
         ValidationFailed: critical expectations failed; the message shows them with the failing rows.

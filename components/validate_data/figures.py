@@ -1,4 +1,7 @@
-"""A table's figures: volume, freshness, shares. One number each, computed in DuckDB, judged by the suites and kept for the next run."""
+"""Figures of a table (volume, freshness, shares), computed in DuckDB for the suites to judge.
+
+Each is one number. The next run of the same source is compared with them.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -9,14 +12,24 @@ import pyarrow as pa
 from recommender.datasets.tables import CONTRACT, Tables
 
 COVERED = "EXISTS (SELECT 1 FROM {other} o WHERE {condition})"
+"""SQL: whether a row has a partner in the table `other`."""
 
 
 def figures(
     connection: duckdb.DuckDBPyConnection, tables: Tables, name: str, bad: pa.Table, as_of: datetime
 ) -> dict[str, float | None]:
-    """Figures of the cleaned table `name`; None where there is nothing to count. Shares are of rows before cleaning or after, as named.
+    """Figures of one cleaned table, by name. None where there is nothing to count.
 
-    `rows` (kept), `quarantined`, `quarantined_share` and `orphan_share_<column>` for every table; what else depends on the table and its columns.
+    Every table has `rows` (those kept), `quarantined`, `quarantined_share` and `orphan_share_<column>` for each
+    foreign key. The shares of quarantined and orphan rows are of all rows before cleaning, all other shares of the
+    rows kept.
+
+    Args:
+        connection: has a view of each cleaned table (`rows.set_aside`).
+        tables: the tables as they were read.
+        name: which table.
+        bad: the rows of this table that were set aside, with `_reason`.
+        as_of: the moment of decision, which the count of live campaigns needs.
     """
     rows = connection.sql(f"SELECT count(*) FROM {name}").fetchall()[0][0]
     found: dict[str, float | None] = {"rows": rows, "quarantined": bad.num_rows}

@@ -1,4 +1,4 @@
-"""The page of a validation: the verdict, what failed with its rows, the tables in pictures, every expectation, the quarantine."""
+"""HTML page of a validation: verdict, failures with their rows, tables in pictures, all expectations, quarantine."""
 
 import re
 from collections import Counter
@@ -9,15 +9,30 @@ from typing import Any
 import pyarrow as pa
 
 from components.validate_data.suites import Outcome
+from components.validate_data.verdict import Verdict
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, fold, page, paragraph, percent, table
 from recommender.report.page import Tone
 
 SHOWN = 8
+"""Reasons, and rows of each reason, that the page shows: enough to see a pattern. Chosen by hand."""
+PARTICULARS = re.compile(r"(has no|unknown value|ends before it starts:|\(0, 1\], not) [^;]*")
+"""The part of a reason that differs between rows of one kind: a value or an identifier."""
 
 
-def validation_page(source: Tables, verdict: Any, bad: Mapping[str, pa.Table], connection: Any, as_of: datetime) -> str:
-    """HTML of the page. Without a `connection` (the schema failed) there are no pictures of the rows."""
+def validation_page(
+    source: Tables, verdict: Verdict, bad: Mapping[str, pa.Table], connection: Any, as_of: datetime
+) -> str:
+    """The page's HTML.
+
+    Args:
+        source: the tables as they were read.
+        verdict: what was found.
+        bad: the rows set aside, by table.
+        connection: has a view of each cleaned table. None where the schema failed, and the page then has no pictures
+            of rows.
+        as_of: the moment of decision.
+    """
     failed = [one for one in verdict.outcomes if one.status == "failed"]
     sections = [_failures(failed)] if failed else []
     if connection is not None:
@@ -27,7 +42,7 @@ def validation_page(source: Tables, verdict: Any, bad: Mapping[str, pa.Table], c
         sections.append(_quarantine(source, bad))
     decisions = source.manifest.get("decisions", [])
     if decisions:
-        lead = "What was decided about the peculiarities of the source when it was read."
+        lead = "How peculiarities of the source were handled when it was read."
         sections.append(Section("Decisions", lead, blocks=[bullets(decisions)]))
     return page(
         "Data validation",
@@ -38,18 +53,18 @@ def validation_page(source: Tables, verdict: Any, bad: Mapping[str, pa.Table], c
     )
 
 
-def _banner(verdict: Any, failed: list[Outcome]) -> Banner:
+def _banner(verdict: Verdict, failed: list[Outcome]) -> Banner:
     judged = sum(one.status != "not applicable" for one in verdict.outcomes)
     if verdict.critical:
         headline = (
-            f"{len(verdict.critical)} critical expectation(s) failed: the run stopped, what serves stays as it is."
+            f"{len(verdict.critical)} critical expectation(s) failed: the run stopped, and what serves stays as it is."
         )
-        return Banner("FAILED", headline, "bad", [one.sentence() for one in verdict.critical[:SHOWN]])
+        return Banner("FAILED", headline, "bad", [one.describe() for one in verdict.critical[:SHOWN]])
     if failed:
         headline = (
             f"{judged - len(failed)} of {judged} expectations hold; {len(failed)} warning(s), none of them critical."
         )
-        reasons = [f"{one.table}: not so that {one.says} ({one.observed})" for one in failed[:SHOWN]]
+        reasons = [f"{one.table}: failed: {one.sentence} ({one.observed})" for one in failed[:SHOWN]]
         return Banner("PASSED WITH WARNINGS", headline, "warn", reasons)
     return Banner("PASSED", f"All {judged} expectations hold.", "good")
 
@@ -57,9 +72,8 @@ def _banner(verdict: Any, failed: list[Outcome]) -> Banner:
 def _failures(failed: list[Outcome]) -> Section:
     blocks: list[Html] = []
     for one in sorted(failed, key=lambda o: not o.critical):
-        title = (
-            f"{one.table}{'.' + one.column if one.column else ''} ({one.severity}): {one.says}; observed {one.observed}"
-        )
+        place = f"{one.table}.{one.column}" if one.column else one.table
+        title = f"{place} ({one.severity}): {one.sentence}; observed {one.observed}"
         if one.rows:
             columns = list(dict.fromkeys(name for row in one.rows for name in row))
             cells = [[_shown(row.get(name)) for name in columns] for row in one.rows]
@@ -73,21 +87,22 @@ def _shown(value: object) -> object:
     return None if value is None else str(value)
 
 
-def _tables(source: Tables, verdict: Any, connection: Any) -> Section:
+def _tables(source: Tables, verdict: Verdict, connection: Any) -> Section:
     rows = {name: float(found["rows"] or 0) for name, found in verdict.figures.items()}
     months = connection.sql(
-        "SELECT strftime(event_time, '%Y-%m') AS month, count(*) FROM events WHERE event_time IS NOT NULL GROUP BY 1 ORDER BY 1"
+        "SELECT strftime(event_time, '%Y-%m') AS month, count(*) FROM events"
+        " WHERE event_time IS NOT NULL GROUP BY 1 ORDER BY 1"
     ).fetchall()
     starts = connection.sql(
         "SELECT strftime(starts_at, '%Y-%m'), count(*) FROM campaigns GROUP BY 1 ORDER BY 1"
     ).fetchall()
-    gone: dict[str, float] = {}
+    missing: dict[str, float] = {}
     for name in rows:
         optional = [c for c, column in CONTRACT[name].columns.items() if column.nullable and source.has(name, c)]
         if optional and rows[name]:
             shares = ", ".join(f"avg(({column} IS NULL)::INT)" for column in optional)
             values = connection.sql(f"SELECT {shares} FROM {name}").fetchall()[0]
-            gone |= {f"{name}.{c}": float(v) for c, v in zip(optional, values, strict=True) if v}
+            missing |= {f"{name}.{c}": float(v) for c, v in zip(optional, values, strict=True) if v}
     figures = [
         bar_chart("Events by month", {m: float(n) for m, n in months}, columns=True, wide=True, axis="events"),
         bar_chart("Rows kept by table", rows),
@@ -95,8 +110,8 @@ def _tables(source: Tables, verdict: Any, connection: Any) -> Section:
             "Campaigns by month of their start", {m: float(n) for m, n in starts}, columns=True, axis="campaigns"
         ),
     ]
-    if gone:
-        figures.append(bar_chart("Share of values missing (only columns with any)", gone, form=percent, top=1.0))
+    if missing:
+        figures.append(bar_chart("Share of values missing (only columns with any)", missing, form=percent, top=1.0))
     lines = [
         [name, what, value]
         for name, found in verdict.figures.items()
@@ -122,10 +137,12 @@ def _expectations(outcomes: tuple[Outcome, ...]) -> Section:
         if one.status == "failed":
             tone = "bad" if one.critical else "warn"
         tones.append(tone if one.status == "failed" else None)
-        rows.append([badge(one.status, tone), one.severity, one.table, one.column, one.says, one.wanted, one.observed])
+        rows.append(
+            [badge(one.status, tone), one.severity, one.table, one.column, one.sentence, one.wanted, one.observed]
+        )
     columns = ["outcome", "severity", "table", "column", "what is expected", "bounds", "observed"]
-    shown = [bar_chart("Expectations by table", counts, stacked=True)]
-    return Section("Expectations", figures=shown, blocks=[table(columns, rows, tones=tones)])
+    figures = [bar_chart("Expectations by table", counts, stacked=True)]
+    return Section("Expectations", figures=figures, blocks=[table(columns, rows, tones=tones)])
 
 
 def _quarantine(source: Tables, bad: Mapping[str, pa.Table]) -> Section:
@@ -133,7 +150,7 @@ def _quarantine(source: Tables, bad: Mapping[str, pa.Table]) -> Section:
     examples: list[list[object]] = []
     for name, rows in bad.items():
         for row in rows.to_pylist():
-            kind = re.sub(r"(has no|unknown value|ends before it starts:|\(0, 1\], not) [^;]*", r"\1 …", row["_reason"])
+            kind = PARTICULARS.sub(r"\1 …", row["_reason"])
             reasons[f"{name}.{kind}"] += 1
             if reasons[f"{name}.{kind}"] <= SHOWN:
                 key = ", ".join(f"{k} {row[k]}" for k in CONTRACT[name].key if k in row)
@@ -145,5 +162,7 @@ def _quarantine(source: Tables, bad: Mapping[str, pa.Table]) -> Section:
         blocks.append(table(["table", "row", "key", "reason"], examples, caption="The first rows of each reason"))
     if read:
         figures.append(bar_chart("Rows already set aside when the source was read", read))
-    lead = "Rows that break a rule of the contract are kept in quarantine/, with row number and reason; nothing is dropped."
+    lead = (
+        "Rows that break a rule of the contract are kept in quarantine/ with row number and reason. Nothing is dropped."
+    )
     return Section("Quarantine", lead if reasons or read else "No row was set aside.", figures=figures, blocks=blocks)

@@ -1,4 +1,4 @@
-"""Row-level rules: rows that break the contract are set aside with number and reason; the rest is the cleaned table."""
+"""Row-level rules: rows that break the contract are set aside with number and reason, the rest is kept."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ import pyarrow.parquet as pq
 
 from recommender.datasets.contract import row_problems
 from recommender.datasets.tables import CONTRACT, Tables
-from recommender.storage.manifest import link_or_copy
+from recommender.storage.manifest import MANIFEST, link_or_copy
 
 PARENTS_FIRST = ("users", "items", "campaigns", "campaign_items", "targets", "events", "participations")
 
 
 def set_aside(connection: duckdb.DuckDBPyConnection, tables: Tables) -> dict[str, pa.Table]:
-    """Narrow each view of `connection` (`contract.open_views`) to its sound rows and return the others by table.
+    """Narrow each view of `connection` (`contract.open_views`) to its sound rows, and return the others by table.
 
-    A returned table has the table's own columns, `_row` (int64, from 0), `_column` and `_reason`. Parents are cleaned first, so that a row
-    that names a row set aside is set aside too. Duplicate keys stay: which of them is right is nobody's guess, so they are
-    left for the expectations, which stop the run.
+    A returned table has the table's own columns, `_row` (int64, from 0), `_column` and `_reason`. Parents are cleaned
+    first, so that a row that names a row set aside is set aside too. Duplicate keys stay, because nothing says which
+    of them is right. The expectations find them and stop the run.
     """
     bad: dict[str, pa.Table] = {}
     for name in PARENTS_FIRST:
@@ -46,13 +46,13 @@ def set_aside(connection: duckdb.DuckDBPyConnection, tables: Tables) -> dict[str
 
 
 def write_clean(tables: Tables, bad: dict[str, pa.Table], folder: Path) -> dict[str, int]:
-    """Write the sound rows of every table below `folder`, and the others to `quarantine/`; returns rows kept by table.
+    """Write the sound rows of every table below `folder`, the others to `quarantine/`, and return the counts kept.
 
-    Files without a bad row are linked, not rewritten, so that unchanged tables keep their bytes and their data hash.
+    Files without a bad row are linked and not rewritten, so that unchanged tables keep their bytes and their data hash.
     """
     for source in sorted(tables.folder.rglob("*")):
         relative = source.relative_to(tables.folder)
-        if source.is_file() and relative.parts[0] not in CONTRACT and source.name != "manifest.json":
+        if source.is_file() and relative.parts[0] not in CONTRACT and source.name != MANIFEST:
             _link(source, folder / relative)
     kept: dict[str, int] = {}
     for name in CONTRACT:
@@ -79,7 +79,7 @@ def write_clean(tables: Tables, bad: dict[str, pa.Table], folder: Path) -> dict[
 
 
 def _quarantine(rows: pa.Table, path: Path) -> None:
-    """Add `rows` to what ingestion has already set aside."""
+    """Add `rows` to what ingestion set aside already."""
     if path.exists():
         earlier = pq.ParquetFile(path).read()
         path.unlink()  # a link to the source's file, which stays as it is

@@ -1,8 +1,14 @@
-"""The suites (`expectations/*.json`) and their run through Great Expectations: one suite a table, four batches a suite.
+"""The suites of expectations (`expectations/*.json`), one for each table, and their run through Great Expectations.
 
-An expectation's `meta.on` names its batch: `columns` (an empty frame with the file's columns), `dtypes` (one row a column: found, wanted),
-`figures` (one row: `figures.py`) or `rows` (the cleaned table, only the columns that are asked for). `meta.says` is its sentence. The
-suite's `meta.parameters` derives what depends on the run: from `as_of`, or from a figure of the previous run.
+An expectation's `meta.on` names the batch that it looks at:
+
+    columns   an empty frame with the file's columns
+    dtypes    one row for each column: found, wanted
+    figures   one row with the table's figures (`figures.py`)
+    rows      the cleaned table, only the columns that are asked for
+
+`meta.sentence` is the expectation in words. The suite's `meta.parameters` derives what depends on the run: from
+`as_of`, or from a figure of the previous run.
 """
 
 import json
@@ -16,18 +22,22 @@ from typing import Any
 from recommender.datasets.tables import CONTRACT
 
 SHOWN_ROWS = 5
+"""Failing rows of an expectation that are shown: enough to see what is wrong. Chosen by hand."""
+LONGEST_EXCEPTION = 300
+"""Characters of an exception inside Great Expectations that are shown; the rest is traceback."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one expectation. `status`: passed, failed, or `not applicable` where the table lacks the column."""
+    """The result of one expectation."""
 
     table: str
     column: str
     expectation: str
-    says: str
+    sentence: str
     severity: str
     status: str
+    """passed, failed, or `not applicable`: the table lacks the column, or there is no earlier run to compare with."""
     wanted: str
     observed: str
     rows: tuple[dict[str, Any], ...] = ()
@@ -35,13 +45,15 @@ class Outcome:
 
     @property
     def critical(self) -> bool:
+        """Whether it stops the run."""
         return self.status == "failed" and self.severity == "critical"
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
+        """Place, expectation, observation and first failing rows, in one line."""
         first = "; ".join(", ".join(f"{k} {v}" for k, v in row.items()) for row in self.rows)
         place = f"{self.table}.{self.column}" if self.column else self.table
         shown = f"; first rows: {first}" if first else ""
-        return f"{place}: expected that {self.says} ({self.expectation}); observed {self.observed}{shown}"
+        return f"{place}: expected that {self.sentence} ({self.expectation}); observed {self.observed}{shown}"
 
 
 def load_suite(table: str) -> dict[str, Any]:
@@ -52,7 +64,13 @@ def load_suite(table: str) -> dict[str, Any]:
 
 
 def parameters(suite: Mapping[str, Any], as_of: datetime, previous: Mapping[str, float | None]) -> dict[str, Any]:
-    """Values of the suite's `$PARAMETER`s for this run; `previous`: the table's figures in the run before, {} without one."""
+    """Values of the suite's `$PARAMETER`s for this run. None for a bound that only an earlier run could give.
+
+    Args:
+        suite: the JSON of the suite.
+        as_of: the moment of decision.
+        previous: the table's figures in the run before; empty without one.
+    """
     values: dict[str, Any] = {}
     for name, rule in suite["meta"]["parameters"].items():
         if "as_of_days" in rule:
@@ -79,7 +97,7 @@ def new_context() -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 
-    context = gx.get_context(mode="ephemeral")
+    context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
 
@@ -91,9 +109,17 @@ def judge(
     values: Mapping[str, Any],
     quarantine: Sequence[Mapping[str, Any]],
 ) -> list[Outcome]:
-    """Run the suite of `table` on its `batches` (name -> pandas frame), in the suite's order. A batch that is not given is not judged.
+    """Run the suite of one table on its batches.
 
-    `quarantine`: rows set aside, shown where a figure about them fails.
+    Args:
+        context: from `new_context`.
+        table: which table.
+        batches: batch -> pandas frame. Expectations about a batch that is not given are not judged.
+        values: from `parameters`.
+        quarantine: rows set aside, which are shown where a figure about them fails.
+
+    Returns:
+        The outcomes, batch by batch.
     """
     import great_expectations as gx
 
@@ -128,7 +154,7 @@ def judge(
 
 
 def _given(expectation: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The expectation without bounds that this run does not set; None if no bound is left."""
+    """The expectation without the bounds that this run does not set. None if no bound is left."""
     unset = {
         name
         for name, value in expectation["kwargs"].items()
@@ -153,7 +179,7 @@ def _outcome(
         table=table,
         column=column,
         expectation=config["type"],
-        says=config["meta"]["says"],
+        sentence=config["meta"]["sentence"],
         severity=config["severity"],
         status=status,
         wanted=" and ".join(ends or bounds),
@@ -178,7 +204,7 @@ def _read(
     elif "unexpected_count" in result:
         observed = f"{result['unexpected_count']:,} of {result['element_count']:,} rows"
     else:
-        observed = f"the expectation could not be judged: {one['exception_info']}"[:300]
+        observed = f"the expectation could not be judged: {one['exception_info']}"[:LONGEST_EXCEPTION]
     if on == "figures" and config["kwargs"].get("column") in figures:
         observed, rows = f"{figures[config['kwargs']['column']]:,.6g}", []
         column = str(config["kwargs"]["column"])

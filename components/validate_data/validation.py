@@ -1,7 +1,6 @@
-"""Validation as one call: schema, rows, expectations, page; what passes is a new folder of tables."""
+"""Validation of tables as one call: schema, rows, expectations, page. What passes is a new folder of tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from components.validate_data.figures import figures
 from components.validate_data.rows import set_aside, write_clean
 from components.validate_data.suites import Outcome, columns_read, judge, load_suite, new_context, parameters
+from components.validate_data.verdict import Verdict
 from recommender.datasets.contract import open_views
 from recommender.datasets.moments import as_of as moment_of
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
@@ -22,38 +22,27 @@ from recommender.storage.manifest import MANIFEST, digest, read_manifest, whole_
 from recommender.storage.published import publish
 
 DERIVED = ("content_hash", "files")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What validation found; it exists only for tables that passed, but for the page."""
-
-    outcomes: tuple[Outcome, ...]
-    figures: Mapping[str, Mapping[str, float | None]]
-    data_hash: str = ""
-
-    @property
-    def critical(self) -> list[Outcome]:
-        return [one for one in self.outcomes if one.critical]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Figures for the run's record: expectations by outcome, rows kept and quarantined."""
-        counts = {status: sum(o.status == status for o in self.outcomes) for status in ("passed", "failed")}
-        rows = {f"{name}_rows": float(found["rows"] or 0) for name, found in self.figures.items()}
-        aside = sum(found["quarantined"] or 0 for found in self.figures.values())
-        return {"expectations_passed": counts["passed"], "warnings": counts["failed"], "quarantined": aside, **rows}
+"""Facts of a manifest that are computed anew for the cleaned tables."""
+SHOWN = 8
+"""Failed expectations that the error message shows; the page shows all."""
+QUARANTINE_EXAMPLES = 50
+"""Rows set aside among which an expectation about them finds its examples."""
 
 
 def validate(tables: Path, output: Path, html: Path, *, as_of: datetime, previous: Path | None = None) -> Verdict:
-    """Judge the tables in `tables`, write the sound rows to `output` and the page to `html`.
+    """Judge tables, and write their sound rows and a page.
 
-    `previous`: a folder whose manifest holds the figures of the run before (a validated folder of tables).
+    Args:
+        tables: folder of canonical tables.
+        output: folder for the sound rows; not written when a critical expectation fails.
+        html: file of the page; written in any case.
+        as_of: the moment of decision.
+        previous: folder whose manifest holds the figures of the run before; None without one.
 
     Raises:
         CorruptFileError: a file is not the one that its manifest names.
-        SourceError: a file that cannot be read as Parquet.
-        ValidationFailed: critical expectations failed; the message shows them with the first failing rows. The page is written, `output` is not.
+        SourceError: a file cannot be read as Parquet; names it.
+        ValidationFailed: critical expectations failed; the message shows them with their first failing rows.
     """
     from components.validate_data.page import validation_page
 
@@ -90,7 +79,12 @@ def validate(tables: Path, output: Path, html: Path, *, as_of: datetime, previou
 
 
 def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings) -> Verdict:
-    """`validate` as a pipeline's step: `as_of` from the settings, compared with the last good run of the same source."""
+    """`validate` as a pipeline's step: `as_of` from the settings, compared with the source's last good run.
+
+    Raises:
+        CorruptFileError, SourceError: as `validate`.
+        ValidationFailed: as `validate`; the page is published, because no later step of the run does.
+    """
     home = Home.of(settings)
     memory = home.validated(digest(settings.source.model_dump(mode="json"))[:16])
     previous = memory if (memory / MANIFEST).is_file() else None
@@ -99,7 +93,7 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
         verdict = validate(tables, output, html, as_of=moment_of(settings.time, source), previous=previous)
     except ValidationFailed:
         # No later step runs, so nothing else would publish the page that shows why.
-        publish(home.published, {home.published.validation_page: html}, run="", data_hash=source.data_hash)
+        publish(home, run="", data_hash=source.data_hash, validation_page=html)
         raise
     with whole_folder(memory) as folder:
         write_manifest(folder, figures=verdict.figures, data_hash=verdict.data_hash)
@@ -108,7 +102,7 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
 
 def _failure(outcomes: list[Outcome], html: Path) -> ValidationFailed:
     critical = [one for one in outcomes if one.critical]
-    lines = "\n".join(f"  {one.sentence()}" for one in critical[:8])
+    lines = "\n".join(f"  {one.describe()}" for one in critical[:SHOWN])
     return ValidationFailed(f"{len(critical)} critical expectation(s) failed; the page is {html}\n{lines}")
 
 
@@ -152,7 +146,7 @@ def _one_row(found: Mapping[str, float | None]) -> Any:
 
 
 def _frame(connection: Any, source: Tables, name: str) -> Any:
-    """The cleaned rows in the columns that the suite reads; texts that repeat as categories, to save memory."""
+    """The cleaned rows in the columns that the suite reads, with repeating texts as categories to save memory."""
     asked = columns_read(load_suite(name)) | set(CONTRACT[name].key)
     columns = [c for c in CONTRACT[name].columns if c in asked and source.has(name, c)]
     table = connection.sql(f"SELECT {', '.join(columns)} FROM {name}").to_arrow_table()
@@ -165,4 +159,7 @@ def _frame(connection: Any, source: Tables, name: str) -> Any:
 
 def _examples(rows: pa.Table) -> list[dict[str, Any]]:
     wanted = [c for c in rows.column_names if c != "_column"]
-    return [{k: v for k, v in row.items() if v is not None} for row in rows.select(wanted).slice(0, 50).to_pylist()]
+    return [
+        {k: v for k, v in row.items() if v is not None}
+        for row in rows.select(wanted).slice(0, QUARANTINE_EXAMPLES).to_pylist()
+    ]

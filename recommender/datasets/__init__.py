@@ -1,4 +1,4 @@
-"""Sources become canonical tables: Complete Journey (the default), one's own files, or a generated shop whose truth is known."""
+"""Sources become canonical tables: Complete Journey (the default), one's own files, or a generated shop."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,9 @@ __all__ = ["draft_mapping", "ingest"]
 
 
 def ingest(source: SourceSettings, output: Path) -> "Tables":
-    """Read the configured source into a folder of canonical tables: whole or not at all, the same bytes for the same source.
+    """Read the configured source into a folder of canonical tables, whole or not at all.
+
+    The same source gives the same bytes.
 
     Raises:
         SettingsError: no source has this name, or the settings of the source are wrong; names the key.

@@ -17,7 +17,7 @@ class Source(Protocol):
         """Raise a SettingsError that names the key where `source` lacks what this kind needs."""
 
     def files(self, source: SourceSettings) -> Sequence[Path]:
-        """Every file that `ingest` would read; their content identifies the source."""
+        """Every file that `ingest` would read: their content identifies the source."""
 
     def ingest(self, source: SourceSettings, output: Path) -> Tables:
         """Read the source into a folder of canonical tables."""
@@ -45,7 +45,8 @@ class OwnFiles:
         """Raise a SettingsError where no mapping is named."""
         if not source.mapping:
             raise SettingsError(
-                'source.mapping: empty, but source.dataset is "files"; name a mapping file, or draft one: recommender draft-mapping'
+                'source.mapping: empty, but source.dataset is "files"; name a mapping file, or draft one: '
+                "recommender draft-mapping"
             )
 
     def files(self, source: SourceSettings) -> Sequence[Path]:

@@ -1,6 +1,6 @@
-"""Searches hyperparameters with an Optuna study in SQLite, which continues where a stopped search was.
+"""Search for hyperparameters: an Optuna study in an SQLite file, so that a search that was stopped can continue.
 
-What may be searched is declared on the fields of a ranker's configuration (`Hyperparameters.search_space`).
+What may be searched stands on the fields of a ranker's configuration (`Hyperparameters.search_space`).
 """
 
 import json
@@ -15,16 +15,16 @@ from recommender.errors import SettingsError, TrainingError
 from recommender.storage.manifest import require_writable, write_text
 
 SQLITE = b"SQLite format 3\0"
-"""First bytes of an SQLite file (www.sqlite.org/fileformat.html)."""
+"""First bytes of every SQLite file."""
 COST = "cpu_seconds"
-"""Attribute of a trial: the CPU time that it took."""
+"""Name of the trial's attribute that holds what it took."""
 
 if TYPE_CHECKING:
     import optuna
 
 
 def suggest(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
-    """Let a trial choose a value for every hyperparameter of a search space."""
+    """One value for each hyperparameter of `space`."""
     out: dict[str, Any] = {}
     for name, among in space.items():
         if isinstance(among, Choices):
@@ -37,27 +37,28 @@ def suggest(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
 
 
 def require_study(file: Path) -> None:
-    """Check that a study can be kept in `file`, and its trials as JSON beside it.
+    """Check that a study can be kept in `file`, and its trials in the JSON file beside it.
 
     Raises:
-        SettingsError: one of them cannot be written, or is a file of something else.
+        SettingsError: one of the two cannot be written, or holds something else.
     """
-    beside = file.with_suffix(".json")
-    for one in (file, beside):
-        require_writable(one)
-    if beside.exists() and not _of_a_study(beside):
+    trials = file.with_suffix(".json")
+    for path in (file, trials):
+        require_writable(path)
+    if trials.exists() and not _lists_trials(trials):
         raise SettingsError(
-            f"{beside}: this is not of a study, and that of {file.name} would overwrite it; name another one"
+            f"{trials}: this is not a list of trials, and the search in {file.name} would overwrite it. "
+            "Name another study."
         )
     if file.exists():
         with file.open("rb") as opened:
             if opened.read(len(SQLITE)) not in (b"", SQLITE):
-                raise SettingsError(f"{file}: this is no study; name a file that is not there yet, or an earlier study")
+                raise SettingsError(f"{file}: this is not a study (SQLite). Name a new file, or an earlier study.")
 
 
-def _of_a_study(beside: Path) -> bool:
+def _lists_trials(path: Path) -> bool:
     try:
-        return "trials" in json.loads(beside.read_text(encoding="utf-8"))
+        return "trials" in json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, TypeError):
         return False
 
@@ -72,23 +73,23 @@ def search(
     seed: int,
     direction: Literal["minimize", "maximize"],
 ) -> "optuna.Study":
-    """Run a study until it has `trials` finished trials, those of earlier calls included.
+    """Run trials of a study, `trials` in all; finished ones of an earlier call count.
 
-    The first trial is `start`, so the best one is never worse than that. A trial whose training fails, or whose
-    hyperparameters do not go together, counts as failed and is not chosen.
+    The first trial is `start`, so the best is never worse than that. A trial whose training fails, or whose
+    hyperparameters are not allowed together, counts but is not chosen.
 
     Args:
-        file: SQLite file of the study.
-        study: its name in the file.
-        objective: computes the value of a trial.
-        trials: finished trials that there shall be.
+        file: the SQLite file of the study; it may hold several.
+        study: the study's name; finished trials of an earlier call under this name count.
+        objective: a trial's value. It takes its hyperparameters by `suggest`.
+        trials: number of trials, with the finished ones of an earlier call.
         start: hyperparameters of the first trial.
-        seed: of the sampler. With the number of earlier trials it gives a new one for each call.
-        direction: whether a smaller or a larger value is better.
+        seed: draws the hyperparameters of the others.
+        direction: whether the best value is the least or the largest.
 
     Raises:
-        TrainingError: the training of every trial failed.
-        SettingsError: `file` is not a study.
+        TrainingError: every trial's training failed.
+        SettingsError: `file` holds something else or is damaged.
     """
     import optuna
     from sqlalchemy.exc import DatabaseError
@@ -105,9 +106,10 @@ def search(
         )
     except DatabaseError as error:
         raise SettingsError(f"{file}: this study cannot be read ({error.__cause__ or error})") from None
-    own_seed = (seed + len(found.trials)) % 2**32  # going on must not draw the same again
+    # A search that continues must not draw the trials of its first run again. Optuna takes seeds of 32 bits.
+    own_seed = (seed + len(found.trials)) % 2**32
     found.sampler = optuna.samplers.TPESampler(seed=own_seed)
-    finished = [one for one in found.trials if one.state == optuna.trial.TrialState.COMPLETE]
+    finished = _finished(found)
     if not finished:
         found.enqueue_trial(dict(start))
     failed: list[Exception] = []
@@ -123,12 +125,18 @@ def search(
             trial.set_user_attr(COST, round(time.process_time() - began, 2))
 
     found.optimize(tried, n_trials=max(trials - len(finished), 0), catch=(TrainingError, SettingsError))
-    if not any(one.state == optuna.trial.TrialState.COMPLETE for one in found.trials):
+    if not _finished(found):
         last = f" The last one: {failed[-1]}" if failed else ""
         raise TrainingError(f"{study}: the training of all {len(found.trials)} trials failed; see {file}.{last}")
     return found
 
 
+def _finished(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    import optuna
+
+    return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+
+
 def write_trials(file: Path, content: Mapping[str, Any], listed: list[dict[str, Any]]) -> None:
-    """Write the study's trials as JSON beside it."""
+    """Write the trials to the JSON file beside the study."""
     write_text(file.with_suffix(".json"), json.dumps({**content, "trials": listed}, indent=1))

@@ -63,7 +63,6 @@ def evaluate_versions(
         champion: version of the champion.
         challenger: version of the challenger.
         others: further versions that are shown beside them.
-        settings_json: settings as JSON, if `settings` is not given.
         settings: of the run.
         output: folder to write the evaluation to.
         page: HTML file to write.

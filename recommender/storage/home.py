@@ -15,8 +15,8 @@
       own/                a home for each mapping that was given with --data
       bench/              what `make bench-…` keeps
 
-These classes name places and neither read nor write. What a folder holds inside is the business of the module that owns its
-format: `recommender.registry` for registry/, `recommender.decisions.log` for decisions/, and so on.
+These classes name places and neither read nor write. What a folder holds inside is the business of the module that
+owns its format: `recommender.registry` for registry/, `recommender.decisions.log` for decisions/, and so on.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ PACKED_USERS_FILE = "serving.parquet"
 
 @dataclass(frozen=True)
 class FeatureStoreFolder:
-    """The feature store; `root` also holds the serving schema (`recommender.matching.packed_user.ServingSchema`)."""
+    """The feature store. `root` also holds the serving schema (`recommender.matching.packed_user.ServingSchema`)."""
 
     root: Path
 
@@ -84,12 +84,12 @@ class ServingState:
 
     @property
     def deployed(self) -> Path:
-        """Which versions answer now; written by the deployer, followed by the gateway."""
+        """Which versions answer now: written by the deployer, followed by the gateway."""
         return self.root / "deployed.json"
 
     @property
     def deployer_alive(self) -> Path:
-        """Touched by the deployer at every round; Kubernetes' liveness probe looks at its age."""
+        """Touched by the deployer at every round. Kubernetes' liveness probe looks at its age."""
         return self.root / "deployer.alive"
 
     @property
@@ -122,7 +122,7 @@ class ServingState:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What one local run of a pipeline leaves; `root.name` is the run's id."""
+    """What one local run of a pipeline leaves. `root.name` is the run's id."""
 
     root: Path
 
@@ -142,13 +142,13 @@ class RunFolder:
         return self.root / "run.json"
 
     def log(self, step: str, number: int) -> Path:
-        """Log of a step; `number`: how many steps of this name the run had before."""
+        """Log of a step. `number`: how many steps of this name the run had before."""
         return self.root / (f"{step}-{number}.log" if number else f"{step}.log")
 
 
 @dataclass(frozen=True)
 class Published:
-    """What runs leave under fixed names; written whole by `recommender.storage.published`."""
+    """What runs leave under fixed names, written whole by `recommender.storage.published`."""
 
     root: Path
 
@@ -189,7 +189,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that outlives a run; on a cluster a mounted volume."""
+    """The folder that outlives a run, on a cluster a mounted volume."""
 
     root: Path
 
@@ -242,7 +242,7 @@ class Home:
         return self.root / "checkpoints" / name
 
     def validated(self, source: str) -> Path:
-        """Folder with the figures of the last valid tables of a source; `source`: a hash of its settings."""
+        """Folder with the figures of the last valid tables of a source. `source`: a hash of its settings."""
         return self.root / "validated" / source
 
     def study(self, name: str) -> Path:

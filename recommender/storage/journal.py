@@ -1,8 +1,8 @@
-"""An append-only journal beside one small state file: a process killed at any moment leaves the old state or the new one.
+"""An append-only journal beside one small state file: a kill at any moment leaves the old state or the new one.
 
-A change is committed by one rename (`state.json`, which holds its own event) and then appended to `history.jsonl`. Killed
-between the two, the next change finds the event in the state and appends it first. Every line and the state carry a SHA-256
-of their own content, so a flipped bit is found and named.
+A change is committed by one rename of `state.json`, which also holds the event that made it, and is then appended to
+`history.jsonl`. After a kill between the two, the next change finds the event in the state and appends it first. The
+state and every line carry a SHA-256 of their own content, so a flipped bit is found and named.
 """
 
 import fcntl
@@ -29,14 +29,14 @@ class Journal:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one writer at a time, in any process of this machine or volume; the lock ends with its process."""
+        """Hold the folder's only write lock, across all processes that see the folder. It ends with its process."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / LOCK).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def state(self) -> dict[str, Any]:
-        """The present state; {} before the first change.
+        """The present state, empty before the first change.
 
         Raises:
             CorruptFileError: the file was altered or truncated.
@@ -46,7 +46,7 @@ class Journal:
             if (self.folder / HISTORY).is_file():
                 raise CorruptFileError(f"{path}: missing, though {HISTORY} lies beside it. Restore it from a backup.")
             return {}
-        return _opened(path.read_text(encoding="utf-8", errors="replace"), str(path))
+        return _unsealed(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
     def history(self) -> list[dict[str, Any]]:
         """Every event, oldest first: the journal's lines, and the state's own event if a kill kept it from the journal.
@@ -65,13 +65,13 @@ class Journal:
         """Make `state` the present one because of `event`. Call it inside `locked()`."""
         self._complete()
         seq = int(self.state().get("event", {}).get("seq", 0)) + 1
-        sealed_event = {"seq": seq, **event}
-        write_text(self.folder / STATE, _sealed({**state, "event": sealed_event}, indent=1))
+        numbered = {"seq": seq, **event}
+        write_text(self.folder / STATE, _sealed({**state, "event": numbered}, indent=1))
         self._sync()
-        self._append(sealed_event)
+        self._append(numbered)
 
     def _complete(self) -> None:
-        """Drop a line torn by a kill and append the event that the kill kept out."""
+        """Drop a line that a kill cut off, and append the event that a kill kept from the journal."""
         path = self.folder / HISTORY
         if path.is_file():
             content = path.read_bytes()
@@ -96,10 +96,11 @@ class Journal:
         if not path.is_file():
             return []
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        # What follows the last line end was torn by a kill before it was whole; its event stands in the state.
-        return [_opened(line, f"{path}:{number}") for number, line in enumerate(lines[:-1], start=1)]
+        # What follows the last line end was cut off by a kill. Its event stands in the state.
+        return [_unsealed(line, f"{path}:{number}") for number, line in enumerate(lines[:-1], start=1)]
 
     def _sync(self) -> None:
+        """Have the rename itself on disk: only a sync of the folder does that."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -112,7 +113,7 @@ def _sealed(content: dict[str, Any], indent: int | None = None) -> str:
     return json.dumps({**plain, SEAL: digest(plain)}, indent=indent, sort_keys=True)
 
 
-def _opened(text: str, where: str) -> dict[str, Any]:
+def _unsealed(text: str, where: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
         seal = content.pop(SEAL)
@@ -120,5 +121,5 @@ def _opened(text: str, where: str) -> dict[str, Any]:
         raise CorruptFileError(f"{where}: not readable ({error}). Restore it from a backup.") from None
     if digest(content) != seal:
         raise CorruptFileError(f"{where}: its content does not have the SHA-256 it names. Restore it from a backup.")
-    opened: dict[str, Any] = content
-    return opened
+    unsealed: dict[str, Any] = content
+    return unsealed

@@ -1,7 +1,7 @@
-"""SHA-256 manifests: what is written atomically and verified before it is read.
+"""Files and folders that are written whole or not at all, and manifests by which readers verify them first.
 
-One flipped bit loads silently from safetensors, Parquet and torch files alike, so every folder that is handed from one
-step to the next (tables, features, catalogue, bundle) carries `manifest.json`, and readers verify it first.
+One flipped bit loads silently from safetensors, Parquet and torch files alike, so every folder that is handed from
+one step to the next (tables, features, catalogue, bundle) carries `manifest.json` with a SHA-256 of each file.
 """
 
 import ctypes
@@ -23,9 +23,11 @@ from recommender.errors import CorruptFileError, SettingsError
 
 MANIFEST = "manifest.json"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Constants of Linux's renameat2 (linux/fcntl.h, linux/fs.h): paths as they are, and exchange the two names."""
 YOUNG_S = 60.0
+"""Younger leftovers stay: their writer may not have locked them yet. That takes milliseconds, so this is ample."""
 LONGEST_NAME = 244
-"""Bytes: a name may have 255, and what is written atomically has one of 10 or 11 more for a while."""
+"""Bytes. Linux allows 255, and while a file is written its name is 10 or 11 bytes longer."""
 
 
 def sha256(path: Path) -> str:
@@ -40,7 +42,7 @@ def digest(*parts: object) -> str:
 
 
 def write_manifest(folder: Path, **facts: Any) -> dict[str, Any]:
-    """Record every file below `folder` with its SHA-256 and size, beside `facts`; returns what was written.
+    """Record every file below `folder` with its SHA-256 and size, beside `facts`, and return what was written.
 
     `content_hash` identifies the files' names and bytes, not the facts.
     """
@@ -55,10 +57,10 @@ def write_manifest(folder: Path, **facts: Any) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
-    """The manifest of `folder`; with `verify`, after checking that every file has the bytes it names.
+    """The manifest of `folder`, with `verify` after checking that every file is the one that it names.
 
     Raises:
-        CorruptFileError: naming the file that is missing, truncated or altered.
+        CorruptFileError: a file is missing, truncated or altered; names it.
     """
     path = folder / MANIFEST
     try:
@@ -89,45 +91,64 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
 
 
 def require_writable(path: Path) -> None:
-    """Raises SettingsError where a file cannot be written at `path`: a folder is there, or its folder is not, or takes no file."""
+    """Check that a file can be written at `path`, before work is spent on its content.
+
+    Raises:
+        SettingsError: there is a folder at `path`, the folder around it is missing or not writable, or the name is
+            too long.
+    """
     require_short_name(path)
     if path.is_dir():
         raise SettingsError(f"{path}: this is a folder, not a file that can be written")
     if not path.parent.is_dir():
-        raise SettingsError(f"{path}: the folder is not there")
+        raise SettingsError(f"{path}: its folder does not exist; make it first or name another place")
     require_folder_takes_files(path.parent)
 
 
 def require_short_name(path: Path) -> None:
-    """Raises SettingsError where the name is too long for a file that is written whole or not at all."""
-    if len(os.fsencode(path.name)) > LONGEST_NAME:
-        raise SettingsError(f"{path}: the name is longer than {LONGEST_NAME} bytes")
+    """Check that `path` leaves room in its name for the temporary name under which it is written.
+
+    Raises:
+        SettingsError: the name is too long.
+    """
+    if (length := len(os.fsencode(path.name))) > LONGEST_NAME:
+        raise SettingsError(f"{path}: the name must not be longer than {LONGEST_NAME} bytes (got {length})")
 
 
 def require_folder_takes_files(folder: Path) -> None:
-    """Raises SettingsError where no file can be written in `folder`, or in the nearest folder above it that is there."""
-    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    """Check that files can be written in `folder` or, where it does not exist yet, in the nearest folder above.
+
+    Raises:
+        SettingsError: nothing can be written there; holds the system's reason.
+    """
+    existing = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     try:
-        with TemporaryFile(dir=there):
+        with TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise SettingsError(f"{folder}: nothing can be written there ({error.strerror or error})") from None
 
 
 def require_apart(read: Iterable[Path | None], written: Iterable[Path | None], *, replaced: Path | None = None) -> None:
-    """Raises SettingsError where something would be written over what is read, or two things to one place, or anything that is named
-    lies in `replaced`, a folder that is written anew as a whole."""
+    """Check that nothing is written over what is read, and no two things to one place.
+
+    Args:
+        read: places that are read.
+        written: places that are written.
+        replaced: a folder that is replaced as a whole, so that none of the others may lie in it.
+
+    Raises:
+        SettingsError: two of them are one place, or one lies in `replaced`; names the place.
+    """
     taken = {_real(path): path for path in read if path is not None}
     for path in written:
         if path is not None:
             if _real(path) in taken:
-                raise SettingsError(f"{path}: this place is named twice, so one thing would be written over another")
+                raise SettingsError(f"{path}: this place is named twice, so one thing would be written over the other")
             taken[_real(path)] = path
     for real, path in taken.items():
         if replaced is not None and real.is_relative_to(_real(replaced)):
-            raise SettingsError(
-                f"{path}: this lies in {replaced}, which is written anew as a whole; name another place"
-            )
+            raise SettingsError(f"{path}: this lies in {replaced}, which is replaced as a whole; name another place")
 
 
 def _real(path: Path) -> Path:
@@ -151,7 +172,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file that is never changed in place a second name; copy it where the two lie on different file systems."""
+    """Give a file that is never changed in place a second name. Copy it where that is on another file system."""
     try:
         os.link(source, target)
     except OSError:
@@ -160,11 +181,12 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its place when the block ends well, and vanishes otherwise.
+    """A temporary folder beside `target` that takes its place when the block ends well and vanishes otherwise.
 
-    A step killed at any moment leaves `target` as it was (absent, or the previous whole one) or as it should become. What it
-    leaves beside that, a later writer of `target` removes. Where the file system cannot exchange two folders there is a moment
-    without `target`; `put_back` and the next writer mend that.
+    A step that is killed at any moment leaves `target` as it was (absent, or the previous whole one) or as it should
+    become. What it leaves beside that is removed by a later writer of `target`. Where the file system cannot exchange
+    two folders there is a moment without `target`, and a kill in that moment is mended by `put_back` or the next
+    writer.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     put_back(target)
@@ -189,7 +211,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def put_back(target: Path) -> None:
-    """Give `target` its name again where a kill came between the two renames of a file system that cannot exchange."""
+    """Restore `target` where a kill came between the two renames of a file system that cannot exchange."""
     for previous in [] if os.path.lexists(target) else _left(target):
         if previous.suffix == ".old":
             with suppress(OSError):  # another process was faster
@@ -197,7 +219,7 @@ def put_back(target: Path) -> None:
 
 
 def _left(target: Path) -> list[Path]:
-    """What writers of `target`, living or dead, have beside it."""
+    """The temporary folders that writers of `target`, living or dead, have beside it."""
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}(\.old)?")
     with suppress(FileNotFoundError):
         return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
@@ -205,7 +227,7 @@ def _left(target: Path) -> list[Path]:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed writers of `target` have left: nobody holds it, and it is not so young that its writer is about to."""
+    """Remove what killed writers of `target` left: nobody has locked it, and it is older than `YOUNG_S`."""
     for path in _left(target):
         with suppress(OSError):
             if time.time() - path.lstat().st_mtime > YOUNG_S:
@@ -216,7 +238,7 @@ def _sweep(target: Path) -> None:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[bool]:
-    """A lock on `folder` that ends with this process; False where another has it or the file system has none."""
+    """A lock on `folder` that ends with this process. False where another process has it or there are no locks."""
     file, held = os.open(folder, os.O_RDONLY), False
     try:
         with suppress(OSError):
@@ -228,7 +250,7 @@ def _held(folder: Path) -> Iterator[bool]:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Whether the two have each other's name now: one step of Linux, which not every file system has (NFS)."""
+    """Exchange the names of two folders in one step, and say whether that worked: NFS, for one, cannot do it."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     return rename is not None and not rename(
         AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), ctypes.c_uint(RENAME_EXCHANGE)

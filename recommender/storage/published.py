@@ -1,14 +1,14 @@
-"""Publishing: a run leaves its results under fixed names, each written whole, with the run and the data it came from.
+"""Publishing: a run leaves its results under fixed names, each written whole, with the run and the data they came from.
 
 Later commands (`report`, `tune`) read these and never search the pipeline runner's own folders.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from recommender import logs
 from recommender.errors import CorruptFileError, RegistryError
 from recommender.storage.home import Home, Published
 from recommender.storage.manifest import (
@@ -21,6 +21,8 @@ from recommender.storage.manifest import (
     write_text,
 )
 
+log = logs.get(__name__)
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -32,27 +34,55 @@ class Origin:
     content: str
 
 
-def publish(published: Published, sources: Mapping[Path, Path], *, run: str, data_hash: str) -> None:
-    """Copy each source to its published name (`sources`: name -> file or folder with a manifest), whole or not at all.
+def publish(
+    home: Home,
+    *,
+    run: str,
+    data_hash: str,
+    training_set: Path | None = None,
+    validation_page: Path | None = None,
+    training_page: Path | None = None,
+    evaluation: Path | None = None,
+    evaluation_page: Path | None = None,
+    verdict: Path | None = None,
+) -> None:
+    """Copy what is given to its published name, each whole or not at all.
 
-    A name keeps what it held before until the new content is complete. What is published already is not copied again.
+    What is published already is not copied again.
+
+    Args:
+        home: where it is published.
+        run: the run that publishes.
+        data_hash: of the tables that it came from.
+        training_set: folder of a training set.
+        validation_page: HTML of a validation.
+        training_page: HTML of the challenger's training.
+        evaluation: folder of an evaluation document.
+        evaluation_page: HTML of an evaluation.
+        verdict: JSON of the gate's verdict.
 
     Raises:
         CorruptFileError: a folder is not what its manifest says; names the file.
     """
+    names = home.published
+    sources = {
+        names.training_set: training_set,
+        names.validation_page: validation_page,
+        names.training_page: training_page,
+        names.evaluation: evaluation,
+        names.evaluation_page: evaluation_page,
+        names.verdict: verdict,
+    }
     for target, source in sources.items():
-        content = _content(source)
-        if not (target.exists() and _is(target, content)):
-            if source.is_dir():
-                with whole_folder(target) as folder:
-                    shutil.copytree(source, folder, copy_function=link_or_copy, dirs_exist_ok=True)
-            else:
-                write_bytes(target, source.read_bytes())
-        write_text(published.origin(target), json.dumps(asdict(Origin(run, data_hash, content)), indent=1))
+        if source is not None:
+            content = _content(source)
+            _place(source, target, content)
+            write_text(names.origin(target), json.dumps(asdict(Origin(run, data_hash, content)), indent=1))
+            log.info("published", path=str(target), run=run, data_hash=data_hash)
 
 
 def origin_of(published: Published, target: Path) -> Origin | None:
-    """Where `target` came from; None where nobody recorded it, or where its record is about other content.
+    """Where `target` came from. None where that is not recorded, or where the record is about other content.
 
     Raises:
         CorruptFileError: `target` is missing or damaged.
@@ -74,6 +104,17 @@ def published_training_set(home: Home) -> Path:
     if not folder.is_dir():
         raise RegistryError(f"{folder}: no run has published a training set yet; make one with: recommender run")
     return folder
+
+
+def _place(source: Path, target: Path, content: str) -> None:
+    """Give `target` the content of `source`, of which `content` is the hash."""
+    if target.exists() and _is(target, content):
+        return
+    if source.is_dir():
+        with whole_folder(target) as folder:
+            shutil.copytree(source, folder, copy_function=link_or_copy, dirs_exist_ok=True)
+    else:
+        write_bytes(target, source.read_bytes())
 
 
 def _content(path: Path) -> str:

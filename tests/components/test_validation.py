@@ -72,7 +72,7 @@ def replaced(column: str, values: Callable[[list], list]) -> Change:
 def test_the_suites_hold_at_least_thirty_expectations_each_with_a_severity_and_a_sentence() -> None:
     expectations = [one for table in CONTRACT for one in load_suite(table)["expectations"]]
     assert len(expectations) >= 30
-    assert all(one["severity"] in ("critical", "warning") and one["meta"]["says"] for one in expectations)
+    assert all(one["severity"] in ("critical", "warning") and one["meta"]["sentence"] for one in expectations)
     assert json.loads(json.dumps(expectations)) == expectations
 
 

@@ -137,11 +137,11 @@ def test_what_was_held_out_is_named_where_nothing_is_left_to_learn_from(tmp_path
 
 def test_the_flagship_does_without_transformers_only_while_they_have_nothing_to_learn_from(tmp_path: Path) -> None:
     path = events(tmp_path / "e.csv", users=60, each=3)
-    with pytest.warns(UserWarning, match="it does without transformers"):
+    with pytest.warns(UserWarning, match="no transformers"):
         found = benchmark(path, ranker="fusion", config={"epochs": 2})
     assert found["ndcg@10"] > 0.3
     assert found["chosen"] == {}
-    with pytest.warns(UserWarning, match="it does without transformers"):
+    with pytest.warns(UserWarning, match="no transformers"):
         again = benchmark(path, ranker="fusion", config={"epochs": 2}, train_on="train+validation")
     rules = benchmark(path, ranker="rules", train_on="train+validation")
     assert again["ndcg@10"] >= rules["ndcg@10"] > 0.5, "two events a user say what follows what"
@@ -149,9 +149,9 @@ def test_the_flagship_does_without_transformers_only_while_they_have_nothing_to_
 
 def test_a_folder_that_is_not_there_and_a_device_that_is_none_are_refused(tmp_path: Path) -> None:
     path = events(tmp_path / "e.csv")
-    with pytest.raises(SettingsError, match="the folder is not there"):
+    with pytest.raises(SettingsError, match="does not exist"):
         benchmark(path, output=tmp_path / "no" / "out.json")
-    with pytest.raises(DeviceError, match="'gpu'; it is 'cpu' or 'cuda'"):
+    with pytest.raises(DeviceError, match=r"'cpu' or 'cuda'.*'gpu'"):
         benchmark(path, device="gpu")
 
 

@@ -13,7 +13,7 @@ from recommender.evaluation.document import Evaluation, Latency
 from recommender.evaluation.evaluate import compare
 from recommender.evaluation.judgement import GateRule, Guardrails, Judgement, read_judgement
 from recommender.evaluation.verdict import Verdict, decide
-from recommender.models.campaign import RANKERS
+from recommender.models.campaign import OWN_RANKERS
 
 RULES = Judgement(gate=GateRule(bootstrap_samples=300), guardrails=Guardrails(max_latency_ms=1000), sha256="a" * 64)
 TRUTH, RUMOUR, NOISE = 0, 1, 2
@@ -21,7 +21,7 @@ TRUTH, RUMOUR, NOISE = 0, 1, 2
 
 @pytest.fixture(autouse=True)
 def _reading_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RANKERS, "reading", "judged_pairs:ReadingRanker")
+    monkeypatch.setitem(OWN_RANKERS, "reading", "judged_pairs:ReadingRanker")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def contest(
 @pytest.fixture(scope="module")
 def better(small: World, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RANKERS, "reading", "judged_pairs:ReadingRanker")
+        patch.setitem(OWN_RANKERS, "reading", "judged_pairs:ReadingRanker")
         folder = tmp_path_factory.mktemp("better")
         return contest(small, folder, challenger={"column": TRUTH}, champion={"column": RUMOUR})
 

@@ -8,6 +8,7 @@ import yaml
 
 from feature_repo.environment import ENVIRONMENTS, store_config
 from recommender.errors import CorruptFileError, RegistryError
+from recommender.report.last_run import LastRun
 from recommender.settings import ServingSettings, Settings
 from recommender.storage.home import Home, ServingState
 from recommender.storage.manifest import write_manifest
@@ -64,7 +65,7 @@ def test_the_last_run_s_training_set_and_page_lie_under_their_names_with_their_o
         made = training_set(tmp_path / run, run)
         page = tmp_path / f"{run}.html"
         page.write_text(run)
-        publish(names, {names.training_set: made, names.validation_page: page}, run=run, data_hash=f"data-{run}")
+        publish(home, run=run, data_hash=f"data-{run}", training_set=made, validation_page=page)
         assert (published_training_set(home) / "inner" / "pairs.parquet").read_text() == run
         assert names.validation_page.read_text() == run
         for name in (names.training_set, names.validation_page):
@@ -74,11 +75,12 @@ def test_the_last_run_s_training_set_and_page_lie_under_their_names_with_their_o
 
 
 def test_publishing_what_is_published_already_names_the_new_run(tmp_path: Path) -> None:
-    names = Home(tmp_path / "home").published
+    home = Home(tmp_path / "home")
+    names = home.published
     made = training_set(tmp_path / "made", "same")
-    publish(names, {names.training_set: made}, run="one", data_hash="data")
+    publish(home, run="one", data_hash="data", training_set=made)
     before = names.training_set.stat().st_ino
-    publish(names, {names.training_set: made}, run="two", data_hash="data")
+    publish(home, run="two", data_hash="data", training_set=made)
     origin = origin_of(names, names.training_set)
     assert origin is not None
     assert origin.run == "two"
@@ -86,12 +88,13 @@ def test_publishing_what_is_published_already_names_the_new_run(tmp_path: Path) 
 
 
 def test_a_damaged_source_is_not_published_and_what_was_there_stays(tmp_path: Path) -> None:
-    names = Home(tmp_path / "home").published
-    publish(names, {names.training_set: training_set(tmp_path / "good", "good")}, run="one", data_hash="data")
+    home = Home(tmp_path / "home")
+    names = home.published
+    publish(home, run="one", data_hash="data", training_set=training_set(tmp_path / "good", "good"))
     bad = training_set(tmp_path / "bad", "bad")
     (bad / "inner" / "pairs.parquet").write_text("dab")
     with pytest.raises(CorruptFileError, match=r"pairs\.parquet"):
-        publish(names, {names.training_set: bad}, run="two", data_hash="data")
+        publish(home, run="two", data_hash="data", training_set=bad)
     assert (names.training_set / "inner" / "pairs.parquet").read_text() == "good"
     origin = origin_of(names, names.training_set)
     assert origin is not None
@@ -99,12 +102,25 @@ def test_a_damaged_source_is_not_published_and_what_was_there_stays(tmp_path: Pa
 
 
 def test_an_origin_that_is_about_other_content_is_not_believed(tmp_path: Path) -> None:
-    names = Home(tmp_path / "home").published
+    home = Home(tmp_path / "home")
+    names = home.published
     page = tmp_path / "page.html"
     page.write_text("one")
-    publish(names, {names.validation_page: page}, run="one", data_hash="data")
+    publish(home, run="one", data_hash="data", validation_page=page)
     names.validation_page.write_text("another")
     assert origin_of(names, names.validation_page) is None
+
+
+def test_results_of_two_runs_are_not_taken_for_one(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (tmp_path / "verdict.json").write_text("{}")
+    evaluation = training_set(tmp_path / "evaluation", "any")
+    publish(home, run="one", data_hash="data", evaluation=evaluation, verdict=tmp_path / "verdict.json")
+    origin = LastRun(home).origin()
+    assert origin is not None
+    assert origin.run == "one"
+    publish(home, run="two", data_hash="data", evaluation=evaluation)
+    assert LastRun(home).origin() is None
 
 
 def test_without_a_published_training_set_the_error_names_the_command_that_makes_one(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_basket_whose_spend_is_no_number_stops_training_and_is_named() -> None
     spend_B = examples.histories.spend_B.copy()
     spend_B[5] = np.nan
     corpus = replace(examples.histories, spend_B=spend_B)
-    with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+: .*Column 'spend' holds nan"):
+    with pytest.raises(TrainingError, match=r"pretrain, step \d+ of \d+: .*Column 'spend' has nan"):
         fit_ranker("transformer", examples, labels, corpus=corpus, **QUICK["transformer"])
 
 

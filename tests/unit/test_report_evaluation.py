@@ -11,7 +11,7 @@ from recommender.evaluation.document import Evaluation
 from recommender.evaluation.evaluate import compare
 from recommender.evaluation.judgement import GateRule, Guardrails, Judgement
 from recommender.evaluation.verdict import Verdict, decide
-from recommender.models.campaign import RANKERS
+from recommender.models.campaign import OWN_RANKERS
 from recommender.promotion.versions import Measured
 from recommender.report.evaluation import evaluation_page, verdict_markdown
 
@@ -27,7 +27,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
         "popularity": candidate(folder / "floor", column=2, scale=0.1),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RANKERS, "reading", "judged_pairs:ReadingRanker")
+        patch.setitem(OWN_RANKERS, "reading", "judged_pairs:ReadingRanker")
         return compare(world(), folders, challenger="transformer", champion="logistic", rules=RULES)
 
 

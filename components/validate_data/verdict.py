@@ -1,0 +1,29 @@
+"""What a validation found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from components.validate_data.suites import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What validation found."""
+
+    outcomes: tuple[Outcome, ...]
+    figures: Mapping[str, Mapping[str, float | None]]
+    data_hash: str = ""
+    """Of the cleaned tables; empty while the page is drawn, before they are written."""
+
+    @property
+    def critical(self) -> list[Outcome]:
+        """The failed expectations that stop the run."""
+        return [one for one in self.outcomes if one.critical]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures for the run's record: expectations by outcome, rows kept and rows set aside."""
+        counts = {status: sum(o.status == status for o in self.outcomes) for status in ("passed", "failed")}
+        rows = {f"{name}_rows": float(found["rows"] or 0) for name, found in self.figures.items()}
+        aside = sum(found["quarantined"] or 0 for found in self.figures.values())
+        return {"expectations_passed": counts["passed"], "warnings": counts["failed"], "quarantined": aside, **rows}
