@@ -30,7 +30,10 @@ from recommender.engine.context import FitContext
 from recommender.models.campaign import ranker_class
 
 examples, labels = random_examples(num_pairs=60, num_users=10)
-ranker = ranker_class("popularity").fit(examples, labels, corpus=examples.histories, config={}, context=FitContext())
+popularity = ranker_class("popularity")
+ranker = popularity.fit(
+    examples, labels, corpus=examples.histories, config=popularity.Config(), context=FitContext()
+)
 assert measure(ranker, [lambda: examples], 9) is not None
 assert "torch" not in sys.modules
 """
@@ -39,7 +42,9 @@ assert "torch" not in sys.modules
 def fitted(name: str) -> tuple[Ranker, Examples]:
     examples, labels = random_examples(num_pairs=120, num_users=25)
     context = FitContext()
-    ranker = ranker_class(name).fit(examples, labels, corpus=examples.histories, config=SMALL[name], context=context)
+    kind = ranker_class(name)
+    config = kind.Config.parse(SMALL[name], owner=name)
+    ranker = kind.fit(examples, labels, corpus=examples.histories, config=config, context=context)
     one = examples.users_N == 0
     request = replace(
         examples,
