@@ -10,7 +10,7 @@ from components.images import PIPELINE_IMAGE
 def train_ranker(
     settings: str,
     code_version: str,
-    data_hash: str,
+    data_hash: str,  # For the cache key alone: in a ParallelFor, kfp.local 2.17 passes the loop's item instead.
     ranker: str,
     training_set: Input[Dataset],
     fits: Output[Model],
@@ -29,6 +29,6 @@ def train_ranker(
     chosen = settings_from_json(settings)
     result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path))
     Path(page.path).write_text(page_of_fits(result.output, ranker=ranker), encoding="utf-8")
-    fits.metadata.update(ranker=ranker, data_hash=data_hash)
+    fits.metadata.update(ranker=ranker, data_hash=result.lineage["data_hash"])
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)

@@ -84,11 +84,17 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     from_run = {"settings": text, "run": "run-1", "data_hash": clean_hash}
     publish_training_set.python_func(**from_run, training_set=training_set, validation_page=page)
     fits = {}
-    for ranker in ("popularity", "logistic"):
+    # In a ParallelFor, kfp.local passes the loop's item as data_hash.
+    for ranker, data_hash in (("popularity", "popularity"), ("logistic", key["data_hash"])):
         model, metrics = made(dsl.Model, f"fits-{ranker}"), made(dsl.Metrics, f"trained-{ranker}")
         curves = made(dsl.HTML, f"curves-{ranker}")
         train_ranker.python_func(
-            **key, ranker=ranker, training_set=training_set, fits=model, page=curves, metrics=metrics
+            **key | {"data_hash": data_hash},
+            ranker=ranker,
+            training_set=training_set,
+            fits=model,
+            page=curves,
+            metrics=metrics,
         )
         fits[ranker] = (model, metrics)
     entered = register.python_func(settings=text, baselines=[fits["popularity"][0]], challenger=fits["logistic"][0])
@@ -138,6 +144,7 @@ def test_build_features_and_materialise_fill_the_home(way: SimpleNamespace) -> N
 def test_train_ranker_writes_fits_and_logs_its_figures(way: SimpleNamespace) -> None:
     for model, metrics in way.fits.values():
         assert {path.name for path in (Path(model.path) / "fits").iterdir()} == {"gate", "test", "live"}
+        assert model.metadata["data_hash"] == way.clean_hash
         assert metrics.metadata
     assert "logistic is not trained in steps" in Path(way.curves.path).read_text()
 
