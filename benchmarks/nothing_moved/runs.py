@@ -164,7 +164,9 @@ def _fit_of(bundle: Path) -> str:
 
 def _evaluation(home: Path) -> dict[str, Any]:
     """The newest evaluation below `home`, without ids of versions."""
-    files = sorted(home.rglob("evaluation.json"), key=lambda file: file.stat().st_mtime)
+    # Before the change it lies in the run's own folder only. After it, a note of its origin has the same file name.
+    found = (file for file in home.rglob("evaluation.json") if file.parent.name == "evaluation")
+    files = sorted(found, key=lambda file: file.stat().st_mtime)
     if not files:
         raise RunFailed(f"no evaluation.json below {home}")
     evaluation: dict[str, Any] = without_ids(_json(files[-1]), ())
