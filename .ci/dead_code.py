@@ -1,7 +1,7 @@
-"""Lists code that nothing calls, by vulture, and exits with 1 if there is any. Code that only tests call counts.
+"""List unused code with vulture and exit with 1 if there is any. Code that only tests call counts as unused.
 
-Vulture looks for names that occur nowhere but in their definition. What a framework calls, or what is found by a name in a
-table, is listed here.
+Vulture reports names that occur nowhere but in their definition. Names that a framework calls, or that the project
+looks up in a table, are listed here as exceptions.
 """
 
 import sys

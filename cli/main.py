@@ -99,7 +99,7 @@ def draft_mapping(
     files: Annotated[list[Path], typer.Argument(help="Your CSV or Parquet files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The mapping file to write.")] = Path("mapping.toml"),
 ) -> None:
-    """Draft a mapping from your own files' headers. Correct it, then run: recommender run --data mapping.toml"""
+    """Draft a mapping from your own files' headers. Correct it, then pass it to `recommender run --data`."""
     from recommender.datasets import draft_mapping as draft
     from recommender.errors import SourceError
     from recommender.storage.manifest import write_text

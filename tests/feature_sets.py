@@ -91,7 +91,7 @@ def write_feature_set(
 
 
 def shop(folder: Path, *, num_users: int = 40, features: int = 12, seed: int = 1, version: str = "v1") -> Path:
-    """Users with a row 60 days before `AS_OF`, one 30 days before and one at `AS_OF`; some targeted at those moments."""
+    """Users with rows 60 days before, 30 days before and at `AS_OF`, some of them targeted at those moments."""
     ids = [f"user {index}" for index in range(num_users)]
     moments = [AS_OF - timedelta(days=days) for days in (60, 30, 0)]
     users = users_table(ids * 3, [moment for moment in moments for _ in ids], features=features, seed=seed)

@@ -92,7 +92,8 @@ def start(
 ) -> Running:
     """Start a process as leader of its own session.
 
-    What it prints is appended to `state.output(name)`. Its structured log, which it writes itself, is `state.log(name)`.
+    Its stdout and stderr are appended to `state.output(name)`. The process itself writes its structured log, to
+    `state.log(name)`.
     """
     output_file, pid_file = state.output(name), state.pid_file(name)
     output_file.parent.mkdir(parents=True, exist_ok=True)

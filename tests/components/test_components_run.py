@@ -1,4 +1,4 @@
-"""Every component, called as the runner calls it but without a runner, on one small shop: what it writes, logs and returns."""
+"""Every component writes, logs and returns what it should when it is called without a runner on one small shop."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""kubectl and hadolint come with the `dev` extra; checkov lives in an environment of its own, which `make manifests` makes."""
+"""Fixtures that run kubectl and hadolint from the `dev` extra, and checkov from the environment of `make manifests`."""
 
 import shutil
 import subprocess

@@ -1,4 +1,7 @@
-"""The whole compiled pipeline, with real training, decides rightly where the truth is known; the commands read what it leaves."""
+"""The compiled pipeline, with real training, decides correctly on synthetic worlds whose truth is known.
+
+The commands then read what the runs left behind.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""One small shop, trained and registered, behind a real TorchServe and a real gateway; started once for all tests here."""
+"""One small trained and registered shop behind a real TorchServe and gateway, started once for all tests here."""
 
 import json
 import shutil

@@ -1,6 +1,7 @@
-"""The containers of k8s/base/serving.yaml as processes of this machine, each the init of a pid namespace where that is allowed.
+"""The containers of k8s/base/serving.yaml as local processes.
 
-The kernel treats an init in a special way: a signal that it has no handler for does nothing.
+Where the machine allows it, each is the init of a pid namespace. The kernel treats an init in a special way: a signal
+for which it has no handler does nothing.
 """
 
 import os
@@ -44,8 +45,8 @@ class Container:
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
     def stop(self, *, within_s: float) -> int:
-        """Send SIGTERM as a kubelet does; returns the exit code. Fails if the process is still there after `within_s`."""
-        # Said for machines that allow no pid namespace: there the signal would end a process without a handler, too.
+        """Send SIGTERM as a kubelet does, and return the exit code. Fail if it still runs after `within_s`."""
+        # For machines that allow no pid namespace: there the signal would end a process without a handler, too.
         assert self.catches_sigterm(), f"{self.name} has no handler for SIGTERM, so a container's init would ignore it"
         os.kill(self.pid, signal.SIGTERM)
         try:
@@ -58,7 +59,7 @@ class Container:
 
 @dataclass
 class Pod:
-    """One replica: settings, state and secrets in `folder`, started by `python`. Leaving its block kills what still runs."""
+    """One replica, with settings, state and secrets in `folder`. Leaving its block kills what still runs."""
 
     folder: Path
     settings: Settings

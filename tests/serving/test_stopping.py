@@ -1,4 +1,7 @@
-"""The processes of a serving pod end soon after SIGTERM, whatever they are doing, though each is the init of its container."""
+"""The processes of a serving pod end soon after SIGTERM, whatever they are doing.
+
+Each is the init of its container, which ignores signals that it has no handler for.
+"""
 
 import json
 import signal

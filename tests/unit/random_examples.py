@@ -1,4 +1,4 @@
-"""Small random pairs for the rankers' tests: a taxonomy, campaigns, ragged histories and features with gaps. And a fit of them."""
+"""Small random pairs for the rankers' tests (taxonomy, campaigns, ragged histories, features with gaps), and a fit."""
 
 from typing import Any
 

@@ -14,7 +14,8 @@ from recommender.storage.code_identity import OWN_PACKAGES
 ROOT = Path(__file__).parents[2]
 RECOMMENDER = (sys.executable, "-c", "from cli.main import app; app()")
 BLOCK = re.compile(
-    r'^```python title="(?P<file>[^" ]+)(?: \(one (?:line in (?P<table>\w+)|(?P<import>import))\))?"\n(?P<code>.*?)^```$',
+    r'^```python title="(?P<file>[^" ]+)(?: \(one (?:line in (?P<table>\w+)|(?P<import>import))\))?"\n'
+    r"(?P<code>.*?)^```$",
     re.M | re.S,
 )
 

@@ -1,4 +1,4 @@
-"""Where the commands for next items may write: nothing that lies there is lost, and a place that cannot be is said before a fit."""
+"""The next-item commands overwrite no existing file, and refuse an impossible output path before they fit."""
 
 from pathlib import Path
 from typing import Any
