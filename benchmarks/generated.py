@@ -1,4 +1,4 @@
-"""Two generated sets of events that show what MovieLens and Beauty do not; always the same events.
+"""Two generated, reproducible sets of events with patterns that MovieLens and Beauty lack.
 
 - `fashions`: a shop whose items are launched, sell for a day and are forgotten. What everybody takes at the moment
   predicts more than what sold best over time.
@@ -39,7 +39,7 @@ FOLLOWS = 0.5
 
 
 def fashions(folder: Path) -> tuple[Path, None]:
-    """Write the events (user, item, timestamp) of 2,000 users into `folder`, 3 to 7 each; there are no attributes."""
+    """Write the events (user, item, timestamp) of 2,000 users, 3 to 7 each, into `folder`. There are no attributes."""
     rng = np.random.default_rng(SEED)
     launch_V, kind_V, quality_V = (
         np.sort(rng.uniform(0, DAYS, ITEMS)),

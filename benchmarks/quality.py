@@ -132,7 +132,7 @@ def show(rows: list[Row], differences: list[Row], colds: list[Row]) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure, write the report with the rows of earlier calls, and print it; exit code 2 on an error."""
+    """Measure, write the report with the rows of earlier calls, and print it. The exit code is 2 on an error."""
     given = _options().parse_args(words)
     if given.data is None and not set(given.sets.split(",")) <= set(PACKAGED):
         print("bench-quality: nothing was measured, because no data folder was given: make bench-quality SHARED=…")

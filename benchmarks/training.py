@@ -42,7 +42,7 @@ SYNTHETIC = reference.Shape(num_items=3416)
 
 
 def main() -> int:
-    """Measure, print, write the report; exit code 1 when a goal is missed, 2 when nothing could be measured."""
+    """Measure, print, write the report. The exit code is 1 when a goal is missed, 2 when nothing could be measured."""
     parser = argparse.ArgumentParser(prog="make bench-training", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder with ml-1m/sequences.parquet")
     parser.add_argument("--rows", default=",".join(ROWS), help="only these rows, with commas between")
@@ -102,7 +102,7 @@ def report_of(data: Path | None, names: list[str], repeats: int, console: Consol
 
 
 def _speed_goals(found: dict[str, dict[str, Any]], report: dict[str, Any]) -> dict[str, bool]:
-    """Which goals of speed are reached; the ratios go into the report."""
+    """Which goals of speed are reached. The ratios go into the report."""
     speed = {name: row["targets_per_cpu_second"] for name, row in found.items() if "targets_per_cpu_second" in row}
     peers = {name: value for name, value in speed.items() if name in PEERS}
     reached = {}

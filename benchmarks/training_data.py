@@ -28,7 +28,7 @@ class Request:
 
     row: str
     events: str
-    """A CSV of `user`, `item` (1 … V) and `pos`; all of it is trained on."""
+    """A CSV of `user`, `item` (1 … V) and `pos`. All of it is trained on."""
     shape: Shape
     batch_size: int
     precision: str = "fp32"

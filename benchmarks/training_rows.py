@@ -30,7 +30,7 @@ class Variant:
     """One variant of a row: batch size, precision, and an option of its own."""
 
     batch_size: int
-    """Sequences of a batch; of `ours`, which packs sequences, targets."""
+    """Sequences of a batch. For `ours`, which packs sequences, targets of a batch."""
     precision: str = "fp32"
     option: str = ""
 

@@ -204,7 +204,7 @@ def rollback(
 
 @reports.callback()
 def report(context: typer.Context, settings: SettingsFile = None, data: DataFile = None) -> None:
-    """Show verdict, figures and pages of the last run; or draw the curves of a training."""
+    """Show verdict, figures and pages of the last run, or draw the curves of a training."""
     from cli.report import show_report
 
     if context.invoked_subcommand is None:

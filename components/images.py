@@ -17,7 +17,7 @@ BUILDS: dict[str, tuple[str, str]] = {
     PIPELINE_GPU_IMAGE: ("components/Dockerfile", "gpu"),
     SERVING_IMAGE: ("serving/Dockerfile", ""),
 }
-"""Image -> the Dockerfile and the target that make it; an empty target is the last stage."""
+"""Image -> the Dockerfile and the target that build it. An empty target is the last stage."""
 
 
 def in_registry(image: str, registry: str) -> str:

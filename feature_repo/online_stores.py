@@ -31,7 +31,7 @@ class OnlineWriter(Protocol):
     """What the materialise step needs of an online store beside Feast's own writing."""
 
     environments: tuple[str, ...]
-    """The folders of feature_repo/environments that go with this store; the first one is the default."""
+    """The folders of feature_repo/environments that go with this store. The first one is the default."""
 
     def config(self, settings: Settings) -> dict[str, Any]:
         """Feast's `online_store` block."""

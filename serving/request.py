@@ -113,7 +113,7 @@ class Problem(BaseModel):
 
 
 class InvalidRequest(Exception):
-    """A body that breaks the contract; `problems` names every field that is wrong."""
+    """A body that breaks the contract. `problems` names every field that is wrong."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(f"{problem.field}: {problem.problem}" for problem in problems))

@@ -19,7 +19,7 @@ PROJECT = "campaign-recommender"
 
 
 def bare_environment(folder: Path, *, extra: str, packages: tuple[str, ...]) -> Path:
-    """Make the environment in `folder`; returns its interpreter.
+    """Make the environment in `folder`, and return its interpreter.
 
     `packages`: our own packages that the wheel holds, as the image copies them.
     """

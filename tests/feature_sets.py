@@ -30,7 +30,7 @@ def times(moments: Sequence[datetime]) -> pa.Array:
 
 
 def users_table(user_ids: Sequence[str], moments: Sequence[datetime], *, features: int = 12, seed: int = 1) -> pa.Table:
-    """One row for each (user, moment) given; every seventh column has missing values, as NaN and as null."""
+    """One row for each (user, moment) given. Every seventh column has missing values, as NaN and as null."""
     rng = np.random.default_rng(seed)
     columns: dict[str, pa.Array] = {"user_id": pa.array(user_ids, pa.string()), "event_timestamp": times(moments)}
     for index in range(features):
@@ -71,7 +71,7 @@ def catalogue(*, version: str = "v1") -> Catalogue:
 def write_feature_set(
     folder: Path, users: pa.Table, *, decisions: Sequence[tuple[str, str, datetime]] = (), version: str = "v1"
 ) -> Path:
-    """A whole feature set around `users`; `decisions` are (user, campaign, decided at) of `pairs.parquet`."""
+    """A whole feature set around `users`. `decisions` are (user, campaign, decided at) of `pairs.parquet`."""
     one = pa.array([1.0, 2.0], pa.float32())
     with whole_folder(folder) as draft:
         pq.write_table(users, draft / "users.parquet")

@@ -33,7 +33,7 @@ NOBODY = 65534
 
 
 class ServerError(Exception):
-    """A server did not start; the message ends with its log."""
+    """A server did not start. The message ends with its log."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -69,7 +69,7 @@ def valkey(folder: Path, *options: str, port: int | None = None) -> Iterator[int
 
 @contextmanager
 def postgres() -> Iterator[Path]:
-    """A PostgreSQL whose superuser is `postgres`, without a password; yields the folder of its Unix socket."""
+    """Run a PostgreSQL whose superuser is `postgres`, without a password, and yield the folder of its Unix socket."""
     # Not below TMPDIR: the path of a socket has at most 107 bytes, and the account `nobody` must reach the folder.
     with TemporaryDirectory(prefix="postgres-", dir="/tmp") as name:
         folder = Path(name)
@@ -110,7 +110,7 @@ class ObjectStore:
 
     @property
     def files(self) -> "S3FileSystem":
-        """Its buckets as folders, which may be made; tries everything once."""
+        """Its buckets as folders, which may be created. Every call is tried once."""
         from pyarrow import fs
 
         return fs.S3FileSystem(
@@ -234,7 +234,7 @@ def running(
 
 @contextmanager
 def on_free_ports(count: int, serve: Callable[[list[int]], AbstractContextManager[None]]) -> Iterator[list[int]]:
-    """What `serve` starts on free ports; yields them. A start that fails is tried again on other ports."""
+    """Start what `serve` starts on free ports, and yield them. A start that fails is tried again on other ports."""
     with ExitStack() as stack:
         for left in reversed(range(ATTEMPTS)):
             ports = free_ports(count)

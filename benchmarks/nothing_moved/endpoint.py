@@ -20,7 +20,7 @@ Reply = tuple[Request, int, Any]
 
 @contextmanager
 def running(side: Side) -> Iterator[int]:
-    """The running endpoint of the shop; yields the gateway's port, and stops everything in the end."""
+    """Start the endpoint of the shop, yield the gateway's port, and stop everything in the end."""
     port, settings = side.write_shop_settings()["port"], ["--settings", str(side.shop_settings)]
     log = side.folder / "serve.log"
     (spelling,) = SPELLINGS["serve"]

@@ -22,9 +22,9 @@ Facts = dict[str, Fact]
 
 FITS = ("gate", "test", "live")
 FIGURES = ("ndcg@10", "recall@10", "mrr@10", "users", "interval95", "validation", "counts", "chosen")
-"""What is compared of the JSON that `benchmark sequences` writes; the rest is cost, date, commit and machine."""
+"""The compared part of the JSON that `benchmark sequences` writes. The rest is cost, date, commit and machine."""
 IDS = ("request_id", "at")
-"""Left out of answers and of records in the log. `at` is the wall clock; the decision's own `as_of` is compared."""
+"""Left out of answers and of records in the log. `at` is the wall clock. The decision's own `as_of` is compared."""
 WORDING = ("message", "problem")
 """What is left out of a refusal: its status, error code and fields are the contract, its sentences are not."""
 VERSION = re.compile(r"\b([a-z][a-z0-9_]*)-[0-9a-f]{8,64}\b")

@@ -26,7 +26,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 class RunFailed(Exception):
-    """A step failed in a checkout; holds its last lines and names its log."""
+    """A step failed in a checkout. Holds its last lines and names its log."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Side:
         return self.folder / "shop.toml"
 
     def write_shop_settings(self) -> dict[str, int]:
-        """Write the shop's settings with ports that are free now; returns the ports."""
+        """Write the shop's settings with ports that are free now, and return the ports."""
         judgement = self.folder / "judgement.toml"
         judgement.write_text(inputs.JUDGEMENT)
         ports = _free_ports("port", "inference_port", "management_port", "metrics_port")
@@ -105,7 +105,7 @@ class Side:
 
     @cached_property
     def trained_shop(self) -> Path:
-        """The home folder of the shop after one run of the training pipeline; run at the first use."""
+        """The home folder of the shop after one run of the training pipeline, which happens at the first use."""
         shutil.rmtree(self.shop_home, ignore_errors=True)
         self.write_shop_settings()
         self.recommender("run", "--settings", str(self.shop_settings), log="shop-run")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class TreeError(Exception):
-    """A commit or a checkout cannot be used; says why."""
+    """A commit or a checkout cannot be used. States the reason."""
 
 
 def git(*words: str, at: Path | None = None) -> str:

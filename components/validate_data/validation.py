@@ -24,7 +24,7 @@ from recommender.storage.published import publish
 DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
-"""Failed expectations that the error message shows; the page shows all."""
+"""Failed expectations that the error message shows. The page shows all."""
 QUARANTINE_EXAMPLES = 50
 """Rows set aside among which an expectation about them finds its examples."""
 

@@ -13,7 +13,7 @@ class Verdict:
     outcomes: tuple[Outcome, ...]
     figures: Mapping[str, Mapping[str, float | None]]
     data_hash: str = ""
-    """Of the cleaned tables; empty while the page is drawn, before they are written."""
+    """Hash of the cleaned tables. Empty while the page is drawn, before they are written."""
 
     @property
     def critical(self) -> list[Outcome]:

@@ -40,7 +40,7 @@ class _Guess:
     formats: dict[str, str]
     """Canonical column -> time format of its texts."""
     kinds: dict[str, str | None]
-    """The source's word -> the contract's kind; None where a person must decide."""
+    """The source's word -> the contract's kind. None where a person must decide."""
     unused: tuple[str, ...]
 
 

@@ -111,7 +111,7 @@ def _by_user(
     items: Items,
     path: Path,
 ) -> tuple[NDArray[np.str_], Sequences]:
-    """The users' names and their events in order; row 0 of an item stands for an unknown one."""
+    """The users' names and their events in order. Item row 0 stands for an unknown item."""
     users, user_T = np.unique(names_of(frame["user"], path), return_inverse=True)
     by_user = np.lexsort((np.arange(len(frame)), order_T, user_T))
     if "pos" in frame.columns:

@@ -17,9 +17,9 @@ from recommender.errors import ContractError
 from recommender.storage.manifest import whole_folder, write_manifest
 
 Frame: TypeAlias = duckdb.DuckDBPyRelation | pa.Table
-"""Rows of one table; both kinds can be written."""
+"""Rows of one table, of either kind."""
 ROW_GROUP = 200_000
-"""Rows in a Parquet row group, the unit that readers skip or load; DuckDB's own default is 122,880. Chosen by hand."""
+"""Rows in a Parquet row group, the unit that readers skip or load. Chosen by hand (DuckDB's default is 122,880)."""
 
 
 def write_tables(

@@ -11,7 +11,7 @@ class FitContext:
     """Where and how a fit runs."""
 
     seed: int = 17
-    """Chosen by hand, like every default seed here; it has no meaning."""
+    """Chosen by hand, like every default seed here, and without a meaning."""
     device: str = "cpu"
     """cpu or cuda."""
     checkpoints: Path | None = None

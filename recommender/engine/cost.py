@@ -35,7 +35,7 @@ class Stopwatch:
         self._progress = context.progress
 
     def seconds(self, *, finished: bool = True) -> dict[str, float]:
-        """`fit_cpu_seconds` and `fit_seconds` so far; also written beside the checkpoints."""
+        """`fit_cpu_seconds` and `fit_seconds` so far, which are also written beside the checkpoints."""
         if self._finished is not None:
             return self._finished
         values = _cpu_seconds() - self._cpu_start, time.perf_counter() - self._start

@@ -73,7 +73,7 @@ def search(
     seed: int,
     direction: Literal["minimize", "maximize"],
 ) -> "optuna.Study":
-    """Run trials of a study, `trials` in all; finished ones of an earlier call count.
+    """Run trials of a study, `trials` in all. Finished ones of an earlier call count.
 
     The first trial is `start`, so the best is never worse than that. A trial whose training fails, or whose
     hyperparameters are not allowed together, counts but is not chosen.

@@ -24,7 +24,7 @@ from recommender.matching.affinity import AXES
 DAY_S = 86_400
 REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MEMORY_LIMIT = "2GB"
-"""For DuckDB's data; chosen by hand. What does not fit goes to disk, which is slower, not wrong."""
+"""Memory for DuckDB's data, chosen by hand. What does not fit goes to disk, which is slower, not wrong."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
 KEPT_SHOPPERS = 64
-"""Users kept for measuring latency; chosen by hand. `evaluation.evaluate` measures with fewer."""
+"""Users kept for measuring latency, chosen by hand. `evaluation.evaluate` measures with fewer."""
 NUM_FALLBACK_CAMPAIGNS = 5
 """Campaigns of a measured request when none is live, the last ones that started. About as many as a shop has live."""
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recommender.errors import FeatureStoreError
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
-"""Axes of the taxonomy. Product is the item itself; the others are columns of the canonical table `items`."""
+"""Axes of the taxonomy. Product is the item itself. The others are columns of the canonical table `items`."""
 MEASURES = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90")
 """Counts of the user's purchase lines: all, with the shop's discount, with a coupon, in the last 90 and 30 days, and
 with a coupon in the last 90 days."""

@@ -107,7 +107,7 @@ class PackedUser:
 
 
 def unpack(user_id: str, content: bytes, layouts: Mapping[bytes, tuple[str, ...]]) -> Shopper:
-    """Unpack what `pack` packed; `layouts` maps a layout to its portrait names (`ServingSchema.by_layout`).
+    """Unpack what `pack` packed. `layouts` maps a layout to its portrait names (`ServingSchema.by_layout`).
 
     Raises:
         FeatureStoreError: The value is corrupt, or its layout is not among `layouts`.

@@ -81,7 +81,7 @@ def _without_effect(name: str) -> bool:
 
 @cache
 def _file_of(name: str) -> Path | None:
-    """The source file of a module of this project; None for anything else, such as a class in a module."""
+    """The source file of a module of this project. None for anything else, such as a class in a module."""
     package, *rest = name.split(".")
     folder = _folder_of(package) if package in OWN_PACKAGES else None
     if folder is None:

@@ -29,7 +29,7 @@ class Origin:
     """Where something published came from. `content`: SHA-256 of the file, or of the folder's manifest."""
 
     run: str
-    """The pipeline run's id; empty where a failed step published and did not know it."""
+    """The pipeline run's id. Empty if a failed step published, because it does not know the id."""
     data_hash: str
     content: str
 

@@ -16,7 +16,7 @@ MAX_DRAINED_BYTES = 4 * 2**20
 
 
 def authorise(request: Request, expected: bytes | None) -> None:
-    """Check the bearer token; `expected` is the whole header value, None where no token is configured.
+    """Check the bearer token. `expected` is the whole header value, or None where no token is configured.
 
     Raises:
         Refused: Another token or none was given.

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def promoted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LocalRun]:
-    """A world in which only a model of sequences sees the truth, run once; several campaigns are live at its end."""
+    """A world that only a model of sequences can learn, run once. Several campaigns are live at its end."""
     home = tmp_path_factory.mktemp("sequence") / "home"
     made, _ = run(world(home, preference="sequence", window_days=30))
     return home, made

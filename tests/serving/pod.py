@@ -28,7 +28,7 @@ MANIFEST = ROOT / "k8s" / "base" / "serving.yaml"
 
 @dataclass(frozen=True)
 class Container:
-    """A container's process. `pid` is the init; `launcher` is what started it, or the init itself."""
+    """A container's process. `pid` is the init. `launcher` is the process that started it, or the init itself."""
 
     name: str
     pid: int
@@ -129,7 +129,7 @@ class Pod:
 
 
 def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 180.0) -> None:
-    """Wait until `true()`; fails with `what` when it does not become true in time."""
+    """Wait until `true()`, and fail with `what` when it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
@@ -145,7 +145,7 @@ def _containers() -> tuple[dict[str, Any], ...]:
 
 @cache
 def _as_init() -> tuple[str, ...]:
-    """What makes a command the init of a pid namespace; nothing where the machine does not allow that."""
+    """Words that make a command the init of a pid namespace. Empty where the machine does not allow that."""
     for user in ((), ("--user", "--map-root-user")):
         prefix = ("unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc")
         if (

@@ -52,7 +52,7 @@ def client_of(home: Settings) -> httpx.Client:
 
 
 def status(client: httpx.Client) -> int | None:
-    """What /readyz answers; None while nothing listens."""
+    """The status that /readyz answers. None while nothing listens."""
     try:
         return client.get("/readyz").status_code
     except httpx.TransportError:

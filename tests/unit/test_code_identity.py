@@ -75,7 +75,7 @@ def identities(project: Path, *words: str) -> dict[str, Any]:
 
 
 def after(project: Path, file: str, change: Callable[[str], str], *words: str) -> dict[str, Any]:
-    """The identities after one file was changed; the file is put back."""
+    """The identities while one file is changed. The file is put back."""
     path = project / file
     original = path.read_text(encoding="utf-8")
     changed = change(original)

@@ -1,4 +1,4 @@
-"""One's own files become canonical tables by a mapping; what is wrong with them is named by file, column and row."""
+"""A mapping turns a user's own files into canonical tables, and errors name file, column and row."""
 
 import gzip
 import re

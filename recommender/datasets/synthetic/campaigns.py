@@ -47,7 +47,7 @@ class Outcomes:
     """Probability that the user participates if targeted."""
     targeted_CU: NDArray[np.bool_]
     participated_us_CU: NDArray[np.int64]
-    """Time of the participation; -1 if there was none before the log's end."""
+    """Time of the participation. -1 if there was none before the log's end."""
     coupon_basket_R: NDArray[np.int64]
     coupon_item_R: NDArray[np.int64]
     coupon_campaign_R: NDArray[np.int64]

@@ -44,7 +44,7 @@ class CampaignContent:
     """What C campaigns promote."""
 
     vectors_CD: Tensor
-    """Mean of the items' vectors; 0 where a campaign has no items."""
+    """Mean of the items' vectors. 0 where a campaign has no items."""
     present_CV: Tensor
     """1 where the campaign has an item with this value."""
     share_CV: Tensor

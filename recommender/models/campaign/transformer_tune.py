@@ -209,7 +209,7 @@ def _tune(
     *,
     judge: Callable[[], float] | None = None,
 ) -> list[float]:
-    """Train tower and encoder blocks for some passes over some pairs; returns what `judge` answered after each pass."""
+    """Train tower and encoder blocks for some passes over some pairs, and return `judge`'s value after each pass."""
     size = config.tune_batch
     plan: list[NDArray[np.int64]] = []
     for epoch in range(epochs):

@@ -18,7 +18,7 @@ from torch.nn import functional
 from recommender.models.next_item.packing import GAPS, Group, padded
 
 BUCKETS, EXACT, FARTHEST = 64, 32, 256
-"""Distances below EXACT have a bucket each. Longer ones share the other buckets by their logarithm, up to FARTHEST;
+"""Distances below EXACT have a bucket each. Longer ones share the other buckets by their logarithm, up to FARTHEST,
 from there on all have the last bucket. Half of the buckets exact, as in T5 (Raffel et al.); the numbers were chosen for
 histories of 200."""
 DROPOUT_BITS = 16

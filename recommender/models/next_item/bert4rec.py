@@ -74,7 +74,7 @@ class BidirectionalBlock(nn.Module):
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x_BLD: Tensor, real_BL: Tensor) -> Tensor:
-        """States after the block, [B, L, D]; `real_BL` is false where there is padding."""
+        """States after the block, [B, L, D]. `real_BL` is false where there is padding."""
         size, length, _ = x_BLD.shape
         q, k, v = self.qkv(self.norm_attention(x_BLD)).view(size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=real_BL[:, None, None, :])

@@ -30,7 +30,7 @@ from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
 USER_DEVIATION = 0.02
-"""Standard deviation of fresh user vectors. Small, so that users start alike; chosen by hand."""
+"""Standard deviation of fresh user vectors, chosen by hand: small, so that users start alike."""
 
 
 class CaserConfig(NeuralConfig):

@@ -35,10 +35,10 @@ class TeacherLists:
     """Probabilities of the teacher's best next items, before some of the training events."""
 
     place_T: NDArray[np.int64]
-    """The list of each training event, [T]; -1 where the teacher was not asked."""
+    """The list of each training event, [T]. -1 where the teacher was not asked."""
     items_PK: NDArray[np.int32]
     shares_PK: NDArray[np.float32]
-    """Probabilities of the items; each list's sum to 1."""
+    """Probabilities of the items. Each list sums to 1."""
 
 
 def teacher_lists(

@@ -12,7 +12,7 @@ from recommender.engine.hyperparameters import SET_BY_FIT, Range
 
 RATES = Range(3e-4, 1e-2, log=True)
 DROPOUTS = Range(0.0, 0.6)
-"""Searched in every network; both intervals hold the defaults of all networks and were chosen by hand."""
+"""Searched in every network. Both intervals contain the defaults of all networks and were chosen by hand."""
 
 Rate = Annotated[float, RATES, Field(gt=0, description="Highest learning rate of AdamW, reached after the warm-up.")]
 Dropout = Annotated[float, DROPOUTS, Field(ge=0, lt=1, description="Share of values set to zero in training.")]

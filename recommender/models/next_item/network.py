@@ -91,7 +91,7 @@ class Network(nn.Module, ABC, Generic[N]):
 
     @abstractmethod
     def scores(self, sequences: Sequences) -> Tensor:
-        """Scores of all items, [U, V + 1]; every user is one for whom `can_score` is true."""
+        """Scores of all items, [U, V + 1], for users for whom `can_score` is true."""
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
@@ -99,7 +99,7 @@ class Network(nn.Module, ABC, Generic[N]):
         yield
 
     def can_score(self, sequences: Sequences) -> NDArray[np.bool_]:
-        """Users that the network can score, bool [U]; the others get the popular items."""
+        """Users that the network can score, bool [U]. The others get the popular items."""
         return sequences.lengths_U > 0
 
     @property

@@ -81,7 +81,7 @@ class NeuralRanker(ItemRanker[N]):
         context: FitContext,
         loss: LossOfBatch,
     ) -> Self:
-        """A ranker whose network is trained with this loss; `config` is resolved."""
+        """A ranker whose network is trained with this loss. `config` must be resolved."""
         size = Size.of(sequences)
         with reproducible(context) as device:
             torch.manual_seed(seed_of(context.seed, "weights", 0))

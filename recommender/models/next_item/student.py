@@ -121,7 +121,7 @@ class Student(CausalRanker[StudentConfig]):
         config: StudentConfig,
         context: FitContext,
     ) -> Self:
-        """Fit a teacher, then a student of it; otherwise as `ItemRanker.fit`."""
+        """Fit a teacher, then a student of it. Otherwise as `ItemRanker.fit`."""
         return cls.fits(sequences, held_out_U=held_out_U, context=context)(config)
 
     @classmethod
@@ -153,7 +153,7 @@ class Student(CausalRanker[StudentConfig]):
         config: StudentConfig,
         context: FitContext,
     ) -> Self:
-        """A student of a teacher that was already fitted on the same sequences; otherwise as `fit`."""
+        """A student of a teacher that was already fitted on the same sequences. Otherwise as `fit`."""
         lists = _lists_for(config, teacher, sequences, context)
         return cls._learned(teacher.chosen(), lists, sequences, held_out_U, config, context)
 
@@ -167,7 +167,7 @@ class Student(CausalRanker[StudentConfig]):
         config: StudentConfig,
         context: FitContext,
     ) -> Self:
-        """A student of these lists; `of_teacher` is what the teacher's fit chose."""
+        """A student trained on these lists. `of_teacher` is what the teacher's fit chose."""
         # Training is in float32. The rounded student is made of the trained one.
         whole = cls.resolved(config, sequences).model_copy(update={"int8": False})
 

@@ -96,7 +96,7 @@ class Benchmark:
         return report
 
     def _checked_outputs(self) -> Outputs:
-        """The outputs after all checks; with trials they name a study, without trials none."""
+        """The outputs after all checks. They name a study if there are trials, and none otherwise."""
         outputs, report = self.outputs, self.outputs.report
         if report is None:
             raise SettingsError("a benchmark needs a file for its report")

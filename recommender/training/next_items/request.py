@@ -81,7 +81,7 @@ class FitRequest:
         return digest(fitting_code(self.ranker), code_identity("recommender.datasets.interactions"))[:HASH_DIGITS]
 
     def checkpoints(self, folder: Path | None, sequences: Sequences, purpose: str) -> Path | None:
-        """The folder below `folder` for the checkpoints of this request's fits; None without `folder`."""
+        """The folder below `folder` for the checkpoints of this request's fits. None without `folder`."""
         if folder is None:
             return None
         identity = (purpose, self.seed, dict(self.hyperparameters))

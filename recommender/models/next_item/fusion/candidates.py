@@ -25,12 +25,12 @@ ExpertLogs = Callable[[Sequences], tuple[NDArray[np.float32], NDArray[np.float32
 
 
 class Candidates(NamedTuple):
-    """Some users' candidates as the experts rate them; the first one is the held-out item."""
+    """Some users' candidates as the experts rate them. The first one is the held-out item."""
 
     logs_UCK: NDArray[np.float32]
     facts_UX: NDArray[np.float32]
     stands_for_UC: NDArray[np.float32]
-    """The logarithm of how many items a candidate stands for; `EXCLUDED`: it is no candidate."""
+    """The logarithm of how many items a candidate stands for. `EXCLUDED` if it is no candidate."""
 
     def of(self, users: NDArray[Any]) -> "Candidates":
         """Those of some users."""

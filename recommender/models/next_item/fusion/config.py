@@ -37,7 +37,7 @@ from recommender.models.next_item.sasrec import SASRecConfig
 from recommender.sequences import Sequences
 
 EPOCHS = 30
-"""Epochs where none are given; on few events more, so that there are `MIN_STEPS` steps. Chosen by hand."""
+"""Epochs where none are given, chosen by hand. On few events there are more, enough for `MIN_STEPS` steps."""
 DROPOUT_MOST, DROPOUT_LEAST = 0.5, 0.2
 FEW_EVENTS, MANY_EVENTS = 20, 300
 """Dropout falls from the most at FEW_EVENTS an item to the least at MANY_EVENTS, evenly in the logarithm. Chosen by
@@ -46,7 +46,7 @@ BATCHES_AN_EPOCH = 64
 TOKENS_LEAST, TOKENS_MOST = 1024, 4096
 """A batch is a 64th of the events, within these bounds. Chosen by hand."""
 RATE = 0.001
-"""Learning rate of a batch of TOKENS_LEAST; it grows with the root of the batch, as the gradient's noise falls with
+"""Learning rate of a batch of TOKENS_LEAST. It grows with the root of the batch, as the gradient's noise falls with
 it."""
 JUDGEMENTS = 15
 """Judgements of a fit, about, where `judge_every` is not given. Chosen by hand: each costs a ranking of
@@ -54,7 +54,7 @@ JUDGEMENTS = 15
 
 
 class FusionConfig(Hyperparameters):
-    """Hyperparameters of the flagship. What is None is taken from the number of events; `resolved` says how."""
+    """Hyperparameters of the flagship. `resolved` replaces each None by a value for the number of events."""
 
     members: int = Field(
         3, ge=0, description="Most transformers; `budget_tflop` may pay for fewer. 0: none. Their mean is one expert."
@@ -128,7 +128,7 @@ class FusionConfig(Hyperparameters):
     _heads = model_validator(mode="after")(require_heads_divide_width)
 
     def member(self, number: int) -> SASRecConfig:
-        """Hyperparameters of the transformer `number`; the configuration is resolved."""
+        """Hyperparameters of the transformer `number`. The configuration must be resolved."""
         own = self.model_dump(include=MEMBER_FIELDS)
         return SASRecConfig.model_validate({**own, "stop_at": None if self.stop_at is None else self.stop_at[number]})
 

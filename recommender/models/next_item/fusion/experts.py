@@ -71,7 +71,7 @@ class Experts:
     others: dict[str, Expert]
     """Name (of `KINDS`) -> the expert."""
     nearest_VV: sparse.csr_matrix
-    """For each cold item the weights of its most similar warm items; other rows are empty."""
+    """For each cold item the weights of its most similar warm items. Other rows are empty."""
     popularity_V: NDArray[np.float32]
     habit: bool
     popularity: bool
@@ -126,7 +126,7 @@ class Experts:
         )
 
     def names(self) -> list[str]:
-        """The experts that there are, in the order of their log-probabilities; popularity is the last one."""
+        """Names of the fitted experts, in the order of their log-probabilities. Popularity is the last one."""
         there = {"transformers": bool(self.transformers), "habit": self.habit, "popularity": self.popularity}
         there |= dict.fromkeys(self.others, True)
         return [name for name in NAMES if there.get(name)]
@@ -137,7 +137,7 @@ class Experts:
         return 2 + len(names) - names.count("popularity")
 
     def __call__(self, sequences: Sequences) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log-probabilities of all items up to a constant, [K, U, V + 1], and facts about users, [U, X]; float32."""
+        """Log-probabilities of all items up to a constant, [K, U, V + 1], and facts of users, [U, X] (both float32)."""
         logs_KUV = np.stack(list(self._logs(sequences)))
         logs_KUV[:, :, 0] = np.log(FLOOR)
         names = self.names()

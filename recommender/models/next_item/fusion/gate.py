@@ -26,8 +26,8 @@ from torch.nn import functional
 from recommender.sequences import Sequences
 
 CANDIDATES = 200
-"""Best items of the linear form that the hidden layer reorders. Enough for lists of ten to be refilled; chosen by
-hand."""
+"""Best items of the linear form that the hidden layer reorders. Chosen by hand: enough for lists of ten to be
+refilled."""
 HIDDEN = 32
 """Width of the hidden layer. Chosen by hand: it is fitted on some thousand held-out items only."""
 EXCLUDED = float(np.finfo(np.float32).min)
@@ -134,7 +134,7 @@ class Gate:
     def order(
         self, logs_UCK: NDArray[np.float32], facts_UX: NDArray[np.float32], excluded_UC: NDArray[np.bool_]
     ) -> Tensor:
-        """Log-odds of the best candidates by the hidden layer, [U, C]; the gate has one."""
+        """Log-odds of the best candidates by the hidden layer, [U, C]. Only for a gate that has one."""
         assert self.deep is not None
         z_UX = torch.from_numpy(self.standardised(facts_UX))
         odds_UC: Tensor = self.deep(torch.from_numpy(centred(logs_UCK, excluded_UC)), z_UX)

@@ -30,7 +30,7 @@ from recommender.sequences import Sequences
 from recommender.sequences.ranks import ndcg
 
 MOST_USERS = 20_000
-"""Users that a fit looks at, drawn at random. Enough for some hundred weights; with 700 candidates of 8 experts each
+"""Users that a fit looks at, drawn at random. Enough for some hundred weights. With 700 candidates of 8 experts each
 they take 0.45 GB."""
 FEWEST_USERS = 20
 """With fewer users the weights stay as they started: half of them could not tell one form from another."""
@@ -45,13 +45,13 @@ MOST_DEVIATIONS = 3.0
 LEAST_SCALE = 1e-3
 """Least divisor of facts and of log-probabilities that hardly vary."""
 MOST_ITERATIONS = 60
-"""Of L-BFGS; enough for some dozens of weights."""
+"""Most iterations of L-BFGS, enough for some dozens of weights."""
 WEIGHTINGS = (0.25, 0.5, 1, 2, 4)
 """Factors of an expert's weight that are tried where it counts alone."""
 EPOCHS, STEPS = 12, 300
-"""Epochs of the hidden layer, of few users more, so that there are at least STEPS. Chosen by hand."""
+"""Epochs of the hidden layer, chosen by hand. With few users there are more, enough for STEPS steps."""
 BATCH, RATE, DECAY = 128, 0.003, 0.1
-"""Of the hidden layer's AdamW; the learning rate falls to zero. Chosen by hand."""
+"""Batch size, first learning rate (it falls to zero) and weight decay of the hidden layer's AdamW. Chosen by hand."""
 
 
 def fit_gate(

@@ -14,7 +14,7 @@ from recommender.sequences import Sequences
 FADING = 0.5
 """Power of an event's age, the usual value in ACT-R."""
 OFTEN = 0.05
-"""Least share of events whose item the user had before; below it users have no habits. Chosen by hand."""
+"""Least share of events whose item the user had before. Below it users have no habits. Chosen by hand."""
 
 
 def has_habits(sequences: Sequences) -> bool:
