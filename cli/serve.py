@@ -1,4 +1,4 @@
-"""`serve` and `stop`: the endpoint stays until it is told to go."""
+"""`serve` and `stop`: start the endpoint and keep it running, and stop it."""
 
 import signal
 from types import FrameType

@@ -1,4 +1,4 @@
-"""Names of the images, which components, the compiler, `make images` and the manifests' tests read here only.
+"""Names of the images, defined only here for components, the compiler, `make images` and the manifests' tests.
 
 A tag never moves, because it names a release. It is part of a cluster's cache key, so changed code needs a new VERSION.
 """

@@ -116,7 +116,7 @@ def test_one_ranker_is_listed_without_loading_torch() -> None:
         (("recommend", "anyone", "--url", "http://127.0.0.1:9"), "Start the endpoint with: recommender serve"),
         (("score",), "recommender run"),
         (("rollback",), "earlier champion"),
-        (("promote",), "no canary serves"),
+        (("promote",), "recommender status"),
         (("report",), "no run has been evaluated yet"),
         ((*BENCHMARK, "--compiled"), "--export"),
         ((*BENCHMARK, "--study", "s.db"), "--study s.db"),
