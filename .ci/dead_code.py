@@ -15,7 +15,7 @@ PATHS = ("recommender", "components", "pipelines", "serving", "feature_repo", "c
 # The peers' scripts run in separate environments, and the peers' frameworks call them.
 EXCLUDED = ("benchmarks/peers",)
 MIN_CONFIDENCE = 60
-"""The confidence that vulture gives to unused functions, classes and variables. It gives no smaller one."""
+"""The confidence that vulture gives to unused functions, classes and variables, its smallest one."""
 
 DECORATORS = (
     *("@*.command", "@*.callback"),  # Typer

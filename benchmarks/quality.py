@@ -5,7 +5,7 @@
 
 Rows of earlier calls stay in reports/bench/quality.json unless the same row is measured again, so the table may be
 filled in several calls. `fusion` is compared with the rules, with `sasrec` and with a peer. The peer `replay` is
-RePlay's SasRec in an environment of its own (`peer_quality`). Rows that a GPU trained go to
+RePlay's SasRec in a separate environment (`peer_quality`). Rows that a GPU trained go to
 reports/bench/quality-cuda.json. Each reading of a test is logged.
 """
 

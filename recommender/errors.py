@@ -49,7 +49,7 @@ class SourceError(RecommenderError):
 
 
 class ContractError(RecommenderError):
-    """A table breaks its contract. Names table, column and, where there is one, the row."""
+    """A table breaks its contract. Names table, column and, if there is one, the row."""
 
     def __init__(self, table: str, problem: str, *, column: str | None = None, row: object = None) -> None:
         self.table, self.column, self.row = table, column, row

@@ -274,7 +274,7 @@ def _from_file(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"{file}: the settings file cannot be read ({error.strerror or error})") from None
     except ValueError as error:  # also bytes that are not UTF-8
-        raise SettingsError(f"{file}: not TOML: {error}") from None
+        raise SettingsError(f"{file}: cannot be read as TOML ({error})") from None
 
 
 def _from_environment(variables: Mapping[KeyPath, str]) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def _from_environment(variables: Mapping[KeyPath, str]) -> dict[str, Any]:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise SettingsError(
-                    f"environment variable {variables[path]}: {_key(path[:-1])} is one value, without keys"
+                    f"environment variable {variables[path]}: {_key(path[:-1])} is a single value and has no keys"
                 )
         place[path[-1]] = _from_text(variables[path], path)
     return given
@@ -347,7 +347,7 @@ def _refusal(
     for one in error.errors(include_url=False):
         path = _key_part(one["loc"])
         place = f"{_variable_of(path, environment or {}, variables or {}) or origin}: {_key(path)}".removesuffix(": ")
-        # A union has one message for each of its members: the first says what is wrong with the value.
+        # A union has one message for each of its members. The first describes what is wrong with the value.
         problems.setdefault(place, _problem(path, one["type"], one["msg"].removeprefix("Value error, "), one["input"]))
     return SettingsError("; ".join(f"{place}: {problem}" for place, problem in problems.items()))
 

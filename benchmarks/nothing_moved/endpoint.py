@@ -49,7 +49,7 @@ def running(side: Side) -> Iterator[int]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        # Says "nothing was running" after a clean end. TorchServe and the gateway lead process groups of their own.
+        # Prints "nothing was running" after a clean end. TorchServe and the gateway lead separate process groups.
         side.recommender("stop", *settings, log="stop")
 
 

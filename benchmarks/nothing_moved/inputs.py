@@ -93,7 +93,7 @@ BENCHMARKED: dict[str, dict[str, int]] = {
 """Next-item rankers that `benchmark sequences` fits, judges and keeps, with the hyperparameters that make it quick."""
 CATEGORIES, ITEMS_A_CATEGORY = 6, 12
 COLD_ITEMS = 6
-"""Items that only the attributes name: what `content_rules` and `fusion` say of them comes from content alone."""
+"""Items that only the attributes name: `content_rules` and `fusion` score them by content alone."""
 
 
 def shop_settings(home: Path, judgement: Path, ports: Mapping[str, int]) -> str:

@@ -154,11 +154,11 @@ def _bundle(file: Path) -> dict[str, Any]:
 
 
 def _fit_of(bundle: Path) -> str:
-    """gate, test or live: what the bundle's lineage says, else the name of its folder."""
+    """gate, test or live, as stated in the bundle's lineage, else in the name of its folder."""
     lineage = bundle / "lineage.json"
     said = _json(lineage).get("fit") if lineage.is_file() else None
     if (fit := said or bundle.name) not in FITS:
-        raise RunFailed(f"{bundle}: neither its lineage nor its name says which fit it is")
+        raise RunFailed(f"{bundle}: neither its lineage nor its name states which fit it is")
     return str(fit)
 
 

@@ -80,7 +80,7 @@ class Side:
         return [str(bin_folder / "python"), str(bin_folder / "recommender")]
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The environment of a call: one thread, no colours, a temporary folder of its own, and `more`."""
+        """The environment of a call: one thread, no colours, a separate temporary folder, and `more`."""
         temporary = self.folder / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
         return clean(**ONE_THREAD, COLUMNS="200", NO_COLOR="1", TMPDIR=str(temporary), **more)

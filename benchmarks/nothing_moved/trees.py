@@ -1,4 +1,4 @@
-"""A checkout of a commit with a virtual environment of its own."""
+"""A checkout of a commit with a separate virtual environment."""
 
 import os
 import subprocess

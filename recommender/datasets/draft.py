@@ -31,7 +31,7 @@ DERIVED_COLUMNS = ("event_id", "kind", "targeted_at")
 
 @dataclass(frozen=True)
 class _Guess:
-    """What one file seems to hold."""
+    """The table that one file seems to contain, with its columns."""
 
     file: Path
     table: str

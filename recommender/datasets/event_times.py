@@ -29,7 +29,7 @@ DAYS_FROM, DAYS_TO = 19000101, 21001232
 
 
 def order_of(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any]]:
-    """The times of the events [T], None where there are none, and what orders them [T].
+    """The times of the events [T], or None without times, and the values that order the events [T].
 
     Times that cannot be read where `pos` orders the events are left out with a warning.
 

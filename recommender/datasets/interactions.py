@@ -97,9 +97,7 @@ def _events(path: Path) -> tuple[pd.DataFrame, NDArray[np.int64] | None, NDArray
     for column in ("user", "item"):
         require_column(frame, column, path)
     if not len(frame):
-        raise SourceError(
-            f"{path}: no rows, so there is nothing to learn from and no user to answer; bring some events"
-        )
+        raise SourceError(f"{path}: the file has no rows; give a file with events")
     return frame, *order_of(frame, path)
 
 

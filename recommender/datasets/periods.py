@@ -111,7 +111,7 @@ def choose(
     each class whose labels are known in time. Of these choices, the one nearest to `GATE_SHARE` and `TEST_SHARE` wins.
 
     Raises:
-        PeriodError: there is no such choice; says what was found.
+        PeriodError: there is no such choice. States what was found.
     """
     now = microseconds(as_of)
     starts_N, decided_N = pairs.starts_us_N, pairs.decided_us_N

@@ -42,7 +42,7 @@ def write_tables(
         output: the folder to write.
         source: name of the source.
         time_zone: IANA zone of the shops.
-        decisions: sentences that say how open questions about the source were decided.
+        decisions: sentences that describe how ambiguities of the source were resolved.
         quarantined: canonical name of a table -> rows that were left out, in the columns of their source beside
             `_reason` (text) and `_row` (number of the row in its source).
         beside: path in the folder -> a further Parquet file to write there.

@@ -29,7 +29,7 @@ def point(user_id: str, salt: str) -> float:
 
 
 def assign(user_id: str, *, salt: str, canary_share: float) -> Assignment:
-    """Assign `user_id` to a variant: `canary_share` of the users get the canary (0 where there is none).
+    """Assign `user_id` to a variant: `canary_share` of the users get the canary (0 without a canary).
 
     Raises:
         ValueError: The share is outside [0, 1].

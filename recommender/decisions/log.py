@@ -1,4 +1,4 @@
-"""Decision log: what was answered to whom, written before the answer leaves, and which answers were really shown.
+"""Decision log: every answer, written before it is sent, and which answers were really shown.
 
     decisions/<day>-<writer>-<n>.jsonl             one line per answer
     decisions/exposures-<day>-<writer>-<n>.jsonl   one line per confirmation that an answer was shown

@@ -68,7 +68,7 @@ def write_training_set(
         PeriodError: there are no pairs.
     """
     if not pairs.num_rows:
-        raise PeriodError("pairs: there are none, so nothing can be learned; check `targets` and `as_of`")
+        raise PeriodError("pairs: there are no pairs to learn from; check `targets` and `as_of`")
     shoppers = shoppers_of(users)
     row_of = {(shopper.user_id, shopper.feature_time_us): row for row, shopper in enumerate(shoppers)}
     decided_us_N = microsecond_column(pairs, "decided_at")

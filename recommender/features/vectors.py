@@ -18,7 +18,7 @@ from recommender.matching import examples
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
 
 MAX_DEPARTMENTS = 12
-"""Departments with a feature of their own, those with the most items. Chosen by hand."""
+"""Most departments with a separate feature, those with the most items. Chosen by hand."""
 PRIVATE_BRANDS = ("private", "private label", "own brand")
 """Brand names, in lower case, that stand for a shop's own brand. `private` is Complete Journey's."""
 _COUNTED = (*MEASURES, "cents")

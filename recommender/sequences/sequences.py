@@ -25,7 +25,7 @@ class Items:
     """Attribute values, 0 … K - 1."""
     num_attributes: int = 0
     texts: tuple[str, ...] | None = None
-    """[V]: name or description, empty where there is none."""
+    """[V]: name or description. Empty if there is none."""
 
     @property
     def num(self) -> int:

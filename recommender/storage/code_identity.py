@@ -123,7 +123,7 @@ def _syntax_hash(path: Path) -> str:
 
 
 def bare_code(source: str) -> str:
-    """The same Python code without comments, docstrings and formatting of its own."""
+    """The same Python code without comments and docstrings, in standard formatting."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

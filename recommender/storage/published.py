@@ -62,7 +62,7 @@ def publish(
         verdict: JSON of the gate's verdict.
 
     Raises:
-        CorruptFileError: a folder is not what its manifest says; names the file.
+        CorruptFileError: a folder differs from its manifest. Names the file.
     """
     names = home.published
     sources = {
@@ -98,7 +98,7 @@ def published_training_set(home: Home) -> Path:
     """The training set that the last run published.
 
     Raises:
-        RegistryError: no run has published one yet; says which command does.
+        RegistryError: no run has published one yet. Names the command that does.
     """
     folder = home.published.training_set
     if not folder.is_dir():

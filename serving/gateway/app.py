@@ -93,7 +93,7 @@ def create(settings: Settings) -> FastAPI:
 
 
 class _Gateway:
-    """What the routes share."""
+    """State and handlers that the routes share."""
 
     def __init__(self, settings: Settings) -> None:
         token = secret("token")
@@ -154,7 +154,7 @@ class _Gateway:
         return Health(status=problem or "ready", details=details)
 
     async def follow(self) -> None:
-        """Take up a new catalogue or a new deployment as it comes."""
+        """Load each new catalogue and each new deployment."""
         while True:
             try:
                 self.deployed.refresh()

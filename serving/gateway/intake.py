@@ -1,4 +1,4 @@
-"""What a request must pass before it is parsed: bearer token, content type, size and time of its body."""
+"""Checks of a request before it is parsed: bearer token, content type, size and time of its body."""
 
 import asyncio
 import hmac

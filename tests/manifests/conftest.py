@@ -23,7 +23,7 @@ def checkov() -> str:
 
 @pytest.fixture(scope="session", params=OVERLAYS)
 def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One overlay as `kubectl kustomize` renders it, in a folder of its own."""
+    """One overlay as `kubectl kustomize` renders it, in a separate folder."""
     folder = tmp_path_factory.mktemp(request.param)
     command = [
         str(Path(sys.executable).with_name("kubectl")),

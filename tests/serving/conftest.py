@@ -148,7 +148,7 @@ def endpoint(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
 
 @pytest.fixture
 def home(shop: Shop, tmp_path: Path) -> Settings:
-    """A copy of the shop's home that a test may damage, with ports of its own and no registry yet."""
+    """A copy of the shop's home that a test may damage, with separate ports and no registry yet."""
     target = tmp_path / "home"
     target.mkdir()
     theirs, ours = Home.of(shop.settings), Home(target)

@@ -20,7 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "rate_rule": {"rate_feature": "behaviour__a"},
 }
 OWN = list(OWN_RANKERS)
-"""Next-item rankers, which are campaign rankers too, have tests of their own."""
+"""Next-item rankers, which are campaign rankers too, have separate tests."""
 LEARNING = [name for name in OWN if name != "rate_rule"]
 
 

@@ -65,7 +65,7 @@ def walks(*, tail: int = 0) -> Sequences:
 
 @cache
 def clubs() -> Sequences:
-    """Users of three clubs, each with ten items of its own, in any order: what collaborative filtering can learn."""
+    """Users of three clubs, each with ten separate items, in any order, which collaborative filtering can learn."""
     rng = np.random.default_rng(5)
     items_T = np.concatenate([rng.permutation(10)[:7] + 10 * (user % 3) + 1 for user in range(120)])
     return Sequences(Items(tuple(map(str, range(V)))), np.arange(121) * 7, items_T.astype(np.int32))

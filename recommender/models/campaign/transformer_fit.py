@@ -22,7 +22,7 @@ from recommender.models.campaign.vocabulary import Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a fit makes of the data."""
+    """The result of a fit."""
 
     network: Network
     preprocessing: Preprocessing

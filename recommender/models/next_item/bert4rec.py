@@ -52,7 +52,7 @@ class BERT4RecConfig(NeuralConfig):
     blocks: Annotated[Blocks, Range(1, 3)] = 2
     heads: Heads = 2
     length: int = Field(
-        100, ge=3, description="Last items that are read, the mask included. At least 3: two items and the mask."
+        100, ge=3, description="Latest items that are read, including the mask. At least 3: two items and the mask."
     )
     mask: Annotated[float, Range(0.1, 0.6)] = Field(
         0.3, gt=0, le=1, description="Share of a window's items that are masked."

@@ -33,7 +33,7 @@ class BPRConfig(Hyperparameters):
 
 
 class BPR(MatrixRanker[BPRConfig]):
-    """Factors that rank what a user had before what the user did not have."""
+    """Factors that rank the user's items above all other items."""
 
     name: ClassVar[str] = "bpr"
     Config: ClassVar[type[BPRConfig]] = BPRConfig

@@ -1,7 +1,7 @@
 """A causal transformer over packed sequences of items, trained with the full softmax at every position.
 
-One embedding table serves input and output. An item's vector is an embedding of its own plus, where asked for, the mean
-of its attributes' embeddings.
+One embedding table serves input and output. An item's vector is its own embedding plus, if configured, the mean
+embedding of its attributes.
 
 Shapes: T tokens · D width · V items, row 0 is padding · M targets · S windows · U users.
 """
@@ -124,7 +124,7 @@ class CausalEncoder(AttributeMeans[K]):
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
-        """A context in which `torch.compile` makes machine code of what blocks do to all tokens alike, where asked for.
+        """A context in which `torch.compile` compiles the per-token parts of the blocks, if configured.
 
         Attention itself is left out, as its groups have other shapes at each step.
 

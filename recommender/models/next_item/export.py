@@ -1,4 +1,4 @@
-"""A causal transformer as a program of its own: by torch.export for any PyTorch, or by AOTInductor as machine code.
+"""Exports a causal transformer as a standalone program: by torch.export, or by AOTInductor as machine code.
 
 The program takes users' items, oldest first, and gives the scores of all items. It needs nothing of this package.
 `student.pt2.json` beside it names the items, row 1 first, and the most events that are read.

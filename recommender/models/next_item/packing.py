@@ -23,7 +23,7 @@ years."""
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Sequences of like length."""
+    """Sequences of similar length."""
 
     tokens_BL: Tensor
     """Token at each place. After a sequence's end its last one is repeated, which causal attention never shows to

@@ -42,7 +42,7 @@ class TwoTowerConfig(NeuralConfig):
         0.1,
         ge=0,
         lt=1,
-        description="Share of items whose own vector a training step leaves out, content alone remaining.",
+        description="Share of items that a training step represents by content alone, without their own vector.",
     )
     softmax: Literal["full", "in-batch"] = Field(
         "full",

@@ -1,4 +1,4 @@
-"""What a fit of the gate reads: for each user a few candidates, the held-out item among them, as the experts rate them.
+"""Data for a fit of the gate: the experts' ratings of a few candidates per user, including the held-out item.
 
 Looking at all items would need too much memory. So a fit looks at the best items of the product and of each expert, and
 at a sample of the rest, each of which stands for many.
