@@ -38,7 +38,7 @@ GOAL, LOSS_GOAL = 1.25, 1e-4
 """The goals: our rate over the reference's, and the largest difference of our loss from the plain formula."""
 REPORT = Path("reports/bench/training.json")
 SYNTHETIC = reference.Shape(num_items=3416)
-"""Where there is no data folder: as many items as MovieLens-1M has."""
+"""The shape without a data folder: as many items as MovieLens-1M has."""
 
 
 def main() -> int:
@@ -117,7 +117,7 @@ def _speed_goals(found: dict[str, dict[str, Any]], report: dict[str, Any]) -> di
 
 
 def _loss_differences(shape: reference.Shape, path: Path | None) -> dict[str, float]:
-    """Of each of our rows, the largest difference of its loss from the plain formula."""
+    """The largest difference of each row's loss from the plain formula, for our rows."""
     import torch
 
     from benchmarks import ours

@@ -1,4 +1,4 @@
-"""What every row of the training benchmark trains on: the same users of MovieLens-1M and the same targets.
+"""Training data of every row of the training benchmark: the same users of MovieLens-1M and the same targets.
 
 Shapes: U users · T events.
 """

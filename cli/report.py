@@ -33,7 +33,7 @@ def show_report(settings: Settings, console: Console | None = None) -> None:
 
 
 def show_origin(console: Console, last: LastRun) -> None:
-    """Which run and data the results came from."""
+    """Print the run and the data from which the results came."""
     origin = last.origin()
     if origin is None:
         console.print(

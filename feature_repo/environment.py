@@ -1,4 +1,4 @@
-"""Which Feast store: an environment's `feature_store.yaml`, filled from settings, secrets and the environment."""
+"""Chooses the Feast store: an environment's `feature_store.yaml`, filled from settings, secrets and environment."""
 
 import os
 import string

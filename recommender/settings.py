@@ -42,7 +42,7 @@ class Section(BaseModel):
 
 
 class SourceSettings(Section):
-    """Where the tables come from."""
+    """The source of the tables."""
 
     dataset: str = Field(
         "complete_journey",
@@ -73,7 +73,7 @@ class TimeSettings(Section):
 
 
 class TrainingSettings(Section):
-    """Which rankers are trained, and where."""
+    """The rankers to train, and how."""
 
     challenger: str = Field("transformer", description="The ranker that is measured against the champion.")
     baselines: tuple[str, ...] = Field(

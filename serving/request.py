@@ -1,4 +1,4 @@
-"""What may be asked of the endpoint, in one type that carries a request from parsing to the decision record.
+"""Requests to the endpoint, in one type that carries a request from parsing to the decision record.
 
 `RecommendationRequest` is parsed once. The gateway adds what it decides (`ScoringRequest`), the wire format carries
 that to the worker, and the decision record keeps `RecommendationRequest.recorded`.
@@ -73,7 +73,7 @@ class RecommendationRequest(Strict):
 
 
 class DirectRequest(RecommendationRequest):
-    """What TorchServe itself accepts at /predictions/campaign_ranker: no assignment, no decision record."""
+    """Body for TorchServe itself at /predictions/campaign_ranker: no assignment, no decision record."""
 
     as_of: Annotated[
         str | None, Field(max_length=40, description="Time of the decision, ISO 8601 with a time zone.")

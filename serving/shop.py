@@ -1,4 +1,4 @@
-"""What gateway and worker hold in memory of the shop: the catalogue, and the popular list that comes from it alone.
+"""The shop in the memory of gateway and worker: the catalogue, and the popular list that is made from it.
 
 Both follow the folder that the materialise step replaces.
 """

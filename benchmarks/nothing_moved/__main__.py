@@ -68,7 +68,7 @@ class Commit:
 
     @property
     def kept(self) -> Path:
-        """Where what explains a difference is kept: tensors."""
+        """Folder of tensors that explain a difference."""
         return self.cached or self.work / f"{self.name}-kept"
 
     def facts(self, part: str) -> tuple[Facts, str]:

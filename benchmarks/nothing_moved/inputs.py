@@ -1,4 +1,4 @@
-"""What both commits are given: a synthetic shop, a file of events for next-item rankers, and requests to the gateway.
+"""Inputs of both commits: a synthetic shop, a file of events for next-item rankers, and requests to the gateway.
 
 All of it is fixed by `SEED`, and `digest()` names it, so that results kept in a cache are used only for the same
 inputs.

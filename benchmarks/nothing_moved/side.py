@@ -18,7 +18,7 @@ SPELLINGS: dict[str, tuple[tuple[str, ...], ...]] = {
     "judge": (("benchmark", "sequences"),),
     "ask": (("next-items", "ask"), ("next-items",)),
 }
-"""How each step is or was called. The first spelling that a checkout does not refuse as wrong usage is taken."""
+"""Command lines of each step, present and past. The first one that a checkout accepts is used."""
 WRONG_USAGE = re.compile(r"No such (command|option)|Missing (command|option|argument)|unexpected extra argument")
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

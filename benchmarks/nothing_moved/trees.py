@@ -11,7 +11,7 @@ class TreeError(Exception):
 
 
 def git(*words: str, at: Path | None = None) -> str:
-    """What git prints.
+    """The output of a git command.
 
     Raises:
         TreeError: it failed; holds its message.

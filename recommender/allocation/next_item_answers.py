@@ -26,7 +26,7 @@ PARQUET, CSV = (".parquet", ".pq"), (".csv",)
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerRequest:
-    """Which users to answer, by which bundle, and where the answers go.
+    """A request for answers: the users, the bundle, and the output.
 
     Attributes:
         bundle: The folder of a next-item ranker, as `next-items fit --save` writes it.

@@ -34,7 +34,7 @@ class _Section(BaseModel):
 
 
 class SourceMapping(_Section):
-    """What holds for all files: the source's name in the manifest, and the time zone of the shops."""
+    """Settings for all files: the source's name in the manifest, and the time zone of the shops."""
 
     name: str = "files"
     time_zone: str

@@ -1,4 +1,4 @@
-"""Which variant a user gets: a sticky, salted hash of the user.
+"""Assigns users to variants by a sticky, salted hash of the user.
 
 The same user, salt and share give the same variant in every process and on every day, and nothing is stored. A
 growing canary share moves users from champion to canary and never back, because a user's point on [0, 1) stays where

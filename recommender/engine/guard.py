@@ -75,7 +75,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def enough_memory(what: str, device: str) -> Iterator[None]:
-    """Turn memory errors into a clear one, around what takes memory outside the loop's steps.
+    """Turn memory errors outside the loop's steps into a clear one.
 
     Raises:
         TrainingError: memory ran out; names `what` and what to lower.

@@ -192,7 +192,7 @@ def _arrays(table: pa.Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
 
 
 def _uint16_column(table: pa.Table, name: str) -> NDArray[np.uint16]:
-    """Return a column of counts. More than 65,535 count as that many."""
+    """Return a column of counts. Counts above 65,535 are cut to 65,535."""
     return np.asarray(np.minimum(table[name].to_numpy(), np.iinfo(np.uint16).max), dtype=np.uint16)
 
 

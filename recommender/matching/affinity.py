@@ -53,7 +53,7 @@ _HEADER = struct.Struct("<4s8sfI6I")
 
 @dataclass(frozen=True, eq=False)
 class UserAffinity:
-    """What one user bought on every axis, as known at one moment."""
+    """The purchases of one user on every axis, as known at one moment."""
 
     months: float
     """Length of the user's known history in units of 30 days, 0 without one."""
@@ -66,9 +66,9 @@ class UserAffinity:
     types: NDArray[np.uint32]
     """Codes of the campaign types that the user was targeted with, see `type_code`."""
     targeted: NDArray[np.uint16]
-    """How often for each type."""
+    """Number of campaigns of each type."""
     redeemed: NDArray[np.uint16]
-    """How many of these campaigns the user took up."""
+    """Number of these campaigns that the user took up."""
 
 
 def type_code(campaign_type: str) -> int:

@@ -30,7 +30,7 @@ SMALLEST = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Exploration:
-    """How to explore."""
+    """Kind and strength of the exploration."""
 
     kind: Kind
     rate: float
@@ -39,7 +39,7 @@ class Exploration:
     """`thompson`: scale of the Gumbel on the log-odds. 0.3 is a standard deviation of 0.38 (scale · π / √6). Chosen by
     hand."""
     seed: str
-    """Text of the decision's own: the end of its request id."""
+    """A text that only this decision has: the end of its request id."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -145,7 +145,7 @@ class _OnlyEffects(ast.NodeTransformer):
         return None if _is_text(node) else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        """An error's message changes no result, that it is raised does."""
+        """Drop an error's message, which changes no result. Raising the error may change one."""
         if isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
         return self.generic_visit(node)

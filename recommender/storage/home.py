@@ -84,7 +84,7 @@ class ServingState:
 
     @property
     def deployed(self) -> Path:
-        """Which versions answer now: written by the deployer, followed by the gateway."""
+        """File with the versions that answer now: written by the deployer, followed by the gateway."""
         return self.root / "deployed.json"
 
     @property
@@ -112,7 +112,7 @@ class ServingState:
         return self.logs / f"{process}.log"
 
     def output(self, process: str) -> Path:
-        """What `process` prints beside its log, such as the error that kept it from starting."""
+        """File with the output of `process` beside its log, such as the error that kept it from starting."""
         return self.logs / f"{process}.out"
 
     def pid_file(self, process: str) -> Path:
@@ -122,7 +122,7 @@ class ServingState:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What one local run of a pipeline leaves. `root.name` is the run's id."""
+    """Files of one local run of a pipeline. `root.name` is the run's id."""
 
     root: Path
 
@@ -148,7 +148,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Published:
-    """What runs leave under fixed names, written whole by `recommender.storage.published`."""
+    """Results of runs under fixed names, written whole by `recommender.storage.published`."""
 
     root: Path
 
@@ -220,11 +220,11 @@ class Home:
 
     @property
     def published(self) -> Published:
-        """What runs leave for people and for later commands."""
+        """Results of runs for people and for later commands."""
         return Published(self.root / "published")
 
     def run(self, run_id: str) -> RunFolder:
-        """What one local run of a pipeline leaves."""
+        """Files of one local run of a pipeline."""
         return RunFolder(self.root / "runs" / run_id)
 
     @property

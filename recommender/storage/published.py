@@ -26,7 +26,7 @@ log = logs.get(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where something published came from. `content`: SHA-256 of the file, or of the folder's manifest."""
+    """The origin of a published file or folder. `content`: SHA-256 of the file, or of the folder's manifest."""
 
     run: str
     """The pipeline run's id. Empty if a failed step published, because it does not know the id."""
@@ -82,7 +82,7 @@ def publish(
 
 
 def origin_of(published: Published, target: Path) -> Origin | None:
-    """Where `target` came from. None where that is not recorded, or where the record is about other content.
+    """The origin of `target`. None if it is not recorded, or if the record is about other content.
 
     Raises:
         CorruptFileError: `target` is missing or damaged.

@@ -59,7 +59,7 @@ class Deployer:
         champion that loads takes its place.
 
         Raises:
-            ServingError: TorchServe is away, or no version at all can be loaded.
+            ServingError: TorchServe is unavailable, or no version at all can be loaded.
             RegistryError: The registry has no champion.
         """
         began_s = time.monotonic()

@@ -52,7 +52,7 @@ def create(settings: Settings) -> FastAPI:
 
     @app.post("/v1/recommendations", **openapi.documented(RecommendationRequest, Recommendations, 503))
     async def recommend(request: Request) -> Response:
-        """Which campaigns to put before a user, ranked, with items and reasons."""
+        """Recommend campaigns to a user, ranked, with items and reasons."""
         return await gateway.guarded(request, gateway.recommend)
 
     @app.post("/v1/exposures", **openapi.documented(ExposureRequest, Exposure, 404, 503))

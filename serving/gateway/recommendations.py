@@ -1,4 +1,4 @@
-"""How the gateway answers one request: assign a variant, read the features, ask the model, fall back, record.
+"""Answers one request: assign a variant, read the features, ask the model, fall back if needed, record.
 
 A failure behind the gateway is never an error for the shopper: when the store or the model is unavailable or late, the
 answer is the popular list, marked as `degraded`.

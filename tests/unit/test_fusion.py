@@ -134,7 +134,7 @@ def asked_about(logs_KUV: Logs, target_U: NDArray[np.int32]) -> Gate:
 
 
 def best(gate: Gate, logs_KUV: Logs, number: int) -> NDArray[np.int64]:
-    """By the linear form: items of each user, [U, number]."""
+    """Items of each user by the linear form, [U, number]."""
     scores_UV = gate.bias_K[0] * logs_KUV[0] + gate.bias_K[1] * logs_KUV[1]
     return np.argsort(-scores_UV[:, 2:], axis=1)[:, :number] + 2
 

@@ -68,7 +68,7 @@ def test_a_study_lies_where_it_was_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["output", "checkpoints", "bundle", "program"])
 def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: str, tmp_path: Path) -> None:
     nowhere = Path("/proc") / "found"  # takes no file, not even root's
-    with pytest.raises(SettingsError, match=r"/proc/found.*: .*not writable"):
+    with pytest.raises(SettingsError, match=r"^/proc.*: .*not writable"):
         benchmark(tmp_path, ranker="student", **{place: nowhere})
     assert not (tmp_path / "out.json").exists()
 
@@ -85,7 +85,7 @@ def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: 
         ({"checkpoints": Path("paper.txt")}, "checkpoints need a folder"),
         ({"trials": 2, "study": Path("paper.txt")}, r"paper\.txt: "),
         ({"trials": 2, "study": Path("papers")}, "this is a folder"),
-        ({"trials": 2, "study": Path("out.db")}, r"out\.db: .*twice"),
+        ({"trials": 2, "study": Path("out.db")}, r"out\.json: .*twice"),
         ({"trials": 2, "study": Path("letter.db")}, r"letter\.json: .*letter\.db"),
         ({"output": Path("o" * 245)}, "244 bytes"),
         ({"bundle": Path("o" * 245)}, "244 bytes"),

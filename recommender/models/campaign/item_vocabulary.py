@@ -23,7 +23,7 @@ STAND_INS = ("product_type", "category", "department")
 """Axes by which known items stand in for a campaign's unknown ones, the finest first."""
 DECISION_US = 30 * 365 * DAY_US
 """Histories hold ages, not times. All decisions are placed at this one moment, 30 years after the epoch (1999), because
-`Sequences` takes times from 1990 to 2100 for those of a clock."""
+`Sequences` takes times from 1990 to 2100 for real timestamps."""
 
 
 @dataclass(frozen=True, eq=False)

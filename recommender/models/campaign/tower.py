@@ -41,7 +41,7 @@ DAYS_SCALE = 4.0
 
 @dataclass(frozen=True, eq=False)
 class CampaignContent:
-    """What C campaigns promote."""
+    """The content of C campaigns."""
 
     vectors_CD: Tensor
     """Mean of the items' vectors. 0 where a campaign has no items."""

@@ -26,7 +26,7 @@ MIN_STEPS = 1900
 It lies just below 30 x 64 = 1,920: the steps of the flagship's 30 epochs where its batch is a 64th of an epoch. So a
 small set is trained on for about as many steps as a large one."""
 PREFIX = "model."
-"""Of the network's tensors in a bundle."""
+"""Prefix of the network's tensors in a bundle."""
 
 LossOfBatch = Callable[[Any, Sequences, NDArray[np.int64], np.random.Generator], Sum]
 """A network, the sequences, a batch and its random numbers -> the loss, as `Network.loss`."""

@@ -1,4 +1,4 @@
-"""Where a fit, a search or a benchmark writes. All places are checked before anything is fitted."""
+"""Output paths of a fit, a search or a benchmark. All are checked before anything is fitted."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -88,5 +88,5 @@ class FitRequest:
         return checkpoint_folder(folder, sequences, self.ranker, *identity, device=self.device)
 
     def context(self, checkpoints: Path | None = None) -> FitContext:
-        """Where and how the fit runs."""
+        """The context in which the fit runs."""
         return FitContext(seed=self.seed, device=self.device, checkpoints=checkpoints, progress=self.progress)

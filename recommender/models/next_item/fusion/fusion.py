@@ -73,7 +73,7 @@ class Fusion(ItemRanker[FusionConfig]):
         return made
 
     def _choices(self) -> dict[str, Any]:
-        """What `chosen` returns after a fit with held-out items."""
+        """The values that `chosen` returns after a fit with held-out items."""
         return {
             "stop_at": [member.chosen().get("stop_at") for member in self.experts.transformers],
             "mix": self.gate.state().model_dump(),

@@ -178,7 +178,7 @@ def _cross_entropy(scores_UC: Tensor, candidates: Candidates) -> Tensor:
 
 
 def _fit_ranks(candidates: Candidates, start: Gate) -> Gate:
-    """Weights by a smooth NDCG, in which a sigmoid counts who is ahead (Qin et al., Information Retrieval 2010)."""
+    """Weights by a smooth NDCG, in which a sigmoid counts the items ahead (Qin et al., Information Retrieval 2010)."""
     number_UC = torch.from_numpy(candidates.stands_for_UC).exp()
     number_UC[:, 0] = 0
 
