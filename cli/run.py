@@ -57,7 +57,7 @@ def check_ports(settings: Settings) -> None:
     serving = settings.serving
     if find(ServingState.of(settings).pid_file("gateway")) is not None:
         raise ServingError(
-            "an endpoint of this home already runs and will switch to this run's winner automatically; "
+            "an endpoint of this home already runs and will apply this run's verdict automatically; "
             "skip the three questions with: recommender run --no-ask"
         )
     require_free(serving.host, serving.port, "the gateway", "port")
