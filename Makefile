@@ -1,4 +1,4 @@
-# The commands of this repository. They need Python 3.11 and make, but no system Java and no containers (only `make images` needs an engine).
+# The commands of this repository. They need Python 3.11 and make. Only `make images` needs docker or podman.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -29,7 +29,7 @@ install: $(INSTALLED) ## create .venv with the pinned packages of constraints.tx
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-	  || { echo "make: Python 3.11 is needed, and '$(PYTHON)' is not one. Say which: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	  || { echo "make: Python 3.11 is needed, and '$(PYTHON)' is not. Choose one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt setuptools wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation $(PIP_ARGS) -c constraints.txt \
@@ -51,10 +51,10 @@ status: $(INSTALLED) ## show which versions serve, since when, from which data a
 compile: $(INSTALLED) ## write the pipeline for a cluster to dist/
 	$(BIN)/recommender compile
 
-test: $(INSTALLED) ## run all tests in two processes of one thread each; starts the servers that they need
+test: $(INSTALLED) ## run all tests in two processes of one thread each; tests start the servers that they need
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_ARGS)
 
-test-gpu: $(INSTALLED) ## run the tests that need a GPU; without one they are one skip with that reason
+test-gpu: $(INSTALLED) ## run the tests that need a GPU; without a GPU they are skipped
 	$(BIN)/python -m pytest -rs tests/gpu || [ $$? -eq 5 ]
 
 check: lint types imports dead-code docs manifests ## check format, lint, types, import contracts, dead code, documentation and manifests
@@ -72,10 +72,10 @@ imports: $(INSTALLED)
 dead-code: $(INSTALLED)
 	$(BIN)/python .ci/dead_code.py
 
-# checkov wants other versions than ours, so it gets an environment of its own.
 docs: $(INSTALLED) ## build the documentation site into dist/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
+# checkov needs other versions of shared packages, so it has a separate environment.
 TOOLS := .venv-tools
 $(TOOLS)/.installed: k8s/tools.txt
 	@[ -x $(TOOLS)/bin/python ] || "$(PYTHON)" -m venv $(TOOLS)
@@ -91,7 +91,7 @@ bench-serving: $(INSTALLED) ## latency of a request through gateway and TorchSer
 bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
 	$(BIN)/python -m benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
-bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task; BENCH_ARGS="--rankers a,b" for some of them
+bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task; BENCH_ARGS="--rankers a,b" selects rankers
 	$(BIN)/python -m benchmarks.campaigns $(BENCH_ARGS)
 
 bench-training: $(INSTALLED) ## training speed: full-softmax targets per CPU-second, against a reference, RePlay, RecTools and RecBole: SHARED=… with data/ml-1m
@@ -106,20 +106,20 @@ bench-ablation: $(INSTALLED) ## ablation of the flagship: what each part adds; S
 bench-compression: $(INSTALLED) ## size, latency and quality of the flagship, its student, int8 and exported programs: SHARED=… with data/
 	$(BIN)/python -m benchmarks.compression $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
-bench-gpu: $(INSTALLED) ## tokens a second and MFU of training on a GPU, beside attention alone and one matrix product; BENCH_ARGS="--lengths 256,4096"
+bench-gpu: $(INSTALLED) ## tokens per second and MFU of training on a GPU, compared with attention alone and one matrix product; BENCH_ARGS="--lengths 256,4096"
 	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
 prove-unchanged: $(INSTALLED) ## run two commits on the same inputs; compare weights, answers, figures: BEFORE=15228d7 AFTER=HEAD; BENCH_ARGS="--cache DIR --parts weights"
-	@[ -n "$(BEFORE)" ] || { echo "make prove-unchanged: name the commit before the change: make prove-unchanged BEFORE=main AFTER=HEAD" >&2; exit 2; }
+	@[ -n "$(BEFORE)" ] || { echo "make prove-unchanged: BEFORE is not set. Name the commit before the change: make prove-unchanged BEFORE=main AFTER=HEAD" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.nothing_moved "$(BEFORE)" "$(AFTER)" --pip-args="$(PIP_ARGS)" $(BENCH_ARGS)
 
 images: ## build the images: make images REGISTRY=registry.example.com (needs docker or podman)
-	@[ -n "$(REGISTRY)" ] || { echo "make images: say where to: make images REGISTRY=registry.example.com" >&2; exit 2; }
-	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman is installed here." >&2; exit 2; }
+	@[ -n "$(REGISTRY)" ] || { echo "make images: REGISTRY is not set. Name the registry: make images REGISTRY=registry.example.com" >&2; exit 2; }
+	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman was found. Install one, or set ENGINE=/path/to/engine" >&2; exit 2; }
 	@"$(PYTHON)" -m components.images "$(REGISTRY)" | while read -r image dockerfile target; do \
 	  echo "building $$image"; "$(ENGINE)" build -t "$$image" -f "$$dockerfile" $${target:+--target "$$target"} . ; done
 
-clean: ## stop the endpoint and delete what runs made (var/, dist/, caches); keeps .venv
+clean: ## stop the endpoint and delete the results of runs (var/, dist/, caches); keeps .venv
 	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop
 	rm -rf var dist logs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf

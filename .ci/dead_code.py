@@ -1,7 +1,7 @@
-"""Lists code that nothing calls, by vulture, and exits with 1 if there is any. Code that only tests call counts.
+"""List unused code with vulture and exit with 1 if there is any. Code that only tests call counts as unused.
 
-Vulture looks for names that occur nowhere but in their definition. What a framework calls, or what is found by a name in a
-table, is listed here.
+Vulture reports names that occur nowhere but in their definition. Names that a framework calls, or that the project
+looks up in a table, are listed here as exceptions.
 """
 
 import sys
@@ -12,10 +12,10 @@ from recommender.models.campaign import OWN_RANKERS
 from recommender.models.next_item import ITEM_RANKERS
 
 PATHS = ("recommender", "components", "pipelines", "serving", "feature_repo", "cli", "benchmarks")
-# The peers' scripts run in environments of their own, whose frameworks call them.
+# The peers' scripts run in separate environments, and the peers' frameworks call them.
 EXCLUDED = ("benchmarks/peers",)
 MIN_CONFIDENCE = 60
-"""The confidence that vulture gives to unused functions, classes and variables; below it there is nothing."""
+"""The confidence that vulture gives to unused functions, classes and variables, its smallest one."""
 
 DECORATORS = (
     *("@*.command", "@*.callback"),  # Typer
@@ -31,18 +31,18 @@ HOOKS = (
     *("on_body", "on_message_complete"),  # httptools
     *("CampaignRankerHandler", "initialize", "handle"),  # TorchServe
     *("S3DuckDBOfflineStore", "S3DuckDBOfflineStoreConfig"),  # Feast, by the name in feature_store.yaml
-    *("DataSource", "RetrievalJob", "BaseRegistry"),  # in annotations that are text
+    *("DataSource", "RetrievalJob", "BaseRegistry"),  # in annotations written as strings
     *("sampler", "progress_bars", "external_attr"),  # attributes of Optuna, Great Expectations, zipfile
-    "BOTH",  # a choice of the command line
+    "BOTH",  # a choice of a command-line option
 )
 FIELDS = ("labels_known_at", "features_hash", "num_clusters")
-"""Fields of JSON documents and results that people read and no code does."""
+"""Fields of JSON documents and results that only people read."""
 DOCUMENTED = ("read_decisions", "read_exposures", "INPUTS")
 """Readers of the decision log that docs/serving.md offers to users, and the legend of a ranker's inputs."""
 
 
 def main() -> int:
-    """Print what is unused and return how the process should exit."""
+    """Print unused code and return the exit code."""
     rankers = [place.split(":")[1] for place in (*OWN_RANKERS.values(), *ITEM_RANKERS.values())]
     finder = Vulture(ignore_names=[*HOOKS, *FIELDS, *DOCUMENTED, *rankers], ignore_decorators=list(DECORATORS))
     finder.scavenge(PATHS, exclude=[f"*/{path}/*" for path in EXCLUDED])

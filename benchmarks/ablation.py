@@ -1,4 +1,4 @@
-"""`make bench-ablation`: what each part of `fusion` is worth, with intervals over users; no test item is read.
+"""`make bench-ablation`: how much each part of `fusion` gains, with intervals over users, without reading a test item.
 
     python -m benchmarks.ablation DATA_FOLDER [--sets beauty,ml-1m,journey,ml-100k,fashions,reseller] [--seeds 17,18]
         [--members] [--parts gated,width] [--set name=…] [--checkpoints FOLDER]
@@ -41,7 +41,7 @@ OUTPUT = Path("reports/bench/ablation.json")
 
 
 def rows_of(gains: Mapping[str, list[NDArray[np.float64]]], facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row per variant, compared with the first one (`whole: part` with `whole`); gains are means over the seeds."""
+    """A row per variant, compared with the first one (`whole: part` with `whole`). Gains are means over the seeds."""
     mean_U = {name: np.mean(of_seeds, axis=0) for name, of_seeds in gains.items()}
     rows = []
     for name, gain_U in mean_U.items():
@@ -78,7 +78,7 @@ def _replaced(row: dict[str, Any], found: list[dict[str, Any]], *, keep: bool) -
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure, print, and write the report with the rows of other sets; exit code 2 on an error."""
+    """Measure, print, and write the report with the rows of other sets. The exit code is 2 on an error."""
     parser = argparse.ArgumentParser(prog="make bench-ablation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder with ml-1m/ and amazon-beauty/")
     parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join((*SETS, *PACKAGED))}")

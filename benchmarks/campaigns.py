@@ -45,7 +45,7 @@ def bench(
     readings: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Fit and judge `rankers` and those of `AGAINST`; returns the content of campaigns.json.
+    """Fit and judge `rankers` and those of `AGAINST`, and return the content of campaigns.json.
 
     Args:
         training_set: The folder of a training set.
@@ -133,7 +133,7 @@ def set_of(settings: Settings, settings_file: Path | None, say: Callable[[str], 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and write the report; exit code 2 on an error."""
+    """Measure, print, and write the report. The exit code is 2 on an error."""
     from recommender.report.terminal import wide
 
     parser = argparse.ArgumentParser(prog="make bench-campaigns", description=(__doc__ or "").splitlines()[0])

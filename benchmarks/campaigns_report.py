@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 METRICS = ("auc", "ap", "log_loss", "ece")
 TITLES = {"auc": "AUC", "ap": "AP", "log_loss": "log loss", "ece": "ECE"}
 AGAINST = ("logistic", "lightgbm")
-"""Rankers that are always measured; every other one is compared with them."""
+"""Rankers that are always measured. Every other one is compared with them."""
 MARK = {"auc": 0.86, "ap": 0.58, "log_loss": 0.262}
-"""The goal, as in the README. It has a row of its own, and a miss is shown as a miss."""
+"""The goal, as in the README. The report has a separate row for it, also if it is missed."""
 TUNING = Path("reports/tuning")
 
 
@@ -112,7 +112,7 @@ def _rounded(estimate: Estimate) -> dict[str, float | None]:
 
 
 def tuning_trials(ranker: str, folder: Path = TUNING) -> int:
-    """How many configurations were tried to choose the ranker's defaults; 0 where no search is on record."""
+    """How many configurations were tried to choose the ranker's defaults. 0 where no search is on record."""
     try:
         return len(json.loads((folder / f"{ranker}.json").read_text(encoding="utf-8"))["trials"])
     except (OSError, ValueError, KeyError):

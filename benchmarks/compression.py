@@ -171,7 +171,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure, write the report with the rows of earlier calls, and print it; exit code 2 on an error."""
+    """Measure, write the report with the rows of earlier calls, and print it. The exit code is 2 on an error."""
     parser = argparse.ArgumentParser(prog="make bench-compression", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--sets", default="beauty", help=f"of {', '.join(SETS)}")

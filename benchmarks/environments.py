@@ -1,4 +1,4 @@
-"""A virtual environment of its own for each other library that is compared with ours, and processes in them."""
+"""Separate virtual environments for the libraries that are compared with ours, and processes in them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Two generated sets of events that show what MovieLens and Beauty do not; always the same events.
+"""Two generated, reproducible sets of events with patterns that MovieLens and Beauty lack.
 
 - `fashions`: a shop whose items are launched, sell for a day and are forgotten. What everybody takes at the moment
   predicts more than what sold best over time.
@@ -21,7 +21,7 @@ SEED = 17
 """The default seed everywhere in this project."""
 
 USERS, ITEMS, KINDS, DAYS = 2000, 1500, 20, 60
-"""Of `fashions`: users, items, kinds of items, and days over which items are launched."""
+"""Sizes of `fashions`: users, items, kinds of items, and days over which items are launched."""
 LIFE_DAYS = 1.0
 """Days after which an item of `fashions` sells a factor e less than at its launch."""
 GAP_DAYS = 0.15
@@ -33,13 +33,13 @@ FIRST_US = 1_700_000_000_000_000
 """Microseconds since 1970 of the first day, in November 2023: a clock's time."""
 
 PRODUCTS, SHOPPERS, BOUGHT = 800, 500, 20_000
-"""Of `reseller`: products, ordinary users, and events of the reseller, which outnumber all others by seven to one."""
+"""Sizes of `reseller`: products, ordinary users, and events of the reseller, seven times as many as all others."""
 FOLLOWS = 0.5
 """Share of steps of `reseller` from an item to its successor."""
 
 
 def fashions(folder: Path) -> tuple[Path, None]:
-    """Write the events (user, item, timestamp) of 2,000 users into `folder`, 3 to 7 each; there are no attributes."""
+    """Write the events (user, item, timestamp) of 2,000 users, 3 to 7 each, into `folder`. There are no attributes."""
     rng = np.random.default_rng(SEED)
     launch_V, kind_V, quality_V = (
         np.sort(rng.uniform(0, DAYS, ITEMS)),

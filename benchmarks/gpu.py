@@ -56,13 +56,13 @@ PEAKS = {
     "A10": 125e12,
     "L4": 121e12,
 }
-"""Dense bf16 FLOP/s of NVIDIA's data sheets by a part of the card's name; the first that fits counts."""
+"""Dense bf16 FLOP/s from NVIDIA's data sheets, by a part of the card's name. The first match counts."""
 WARM_UP = 5
 """Steps before the clock starts: kernels are chosen and memory is allocated in the first ones."""
 SIDE = 8192
 """Side of the matrices of the row `matmul`, large enough to keep every unit of a card busy."""
 HEAD = 64
-"""Width of a head of the row `attention`; FlashAttention has a kernel for it."""
+"""Width of a head in the row `attention`, for which FlashAttention has a kernel."""
 ZIPF = 1.2
 """Exponent of the items' popularity in drawn histories: a long tail, as in shops. Chosen by hand."""
 BACKWARD = 2.5
@@ -175,7 +175,7 @@ def training(name: str, device: str, *, length: int, tokens: int, items: int, st
 
 
 def peak_of(device: torch.device) -> tuple[str, float | None]:
-    """The card's name and the peak of its data sheet; None where the card is not among `PEAKS`."""
+    """The card's name and the peak FLOP/s of its data sheet. The peak is None where the card is not among `PEAKS`."""
     if device.type != "cuda":
         return "no GPU", None
     name = torch.cuda.get_device_name(device)
@@ -217,7 +217,7 @@ def _wait(device: torch.device) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure, print and write the report; exit code 2 where the device or a size cannot be used."""
+    """Measure, print and write the report. The exit code is 2 where the device or a size cannot be used."""
     parser = argparse.ArgumentParser(prog="make bench-gpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try the benchmark itself")
     parser.add_argument("--lengths", type=whole_numbers, default="256,2048", help="events that a network reads")

@@ -17,11 +17,11 @@ EVERY = 2
 """Every second household, by its number: 138,818 events, so that a transformer trains in minutes."""
 ATTRIBUTES = ["department", "product_category", "product_type", "brand"]
 SEED = 17
-"""For the order within a basket; the default seed everywhere in this project."""
+"""Seed of the order within a basket, the default seed everywhere in this project."""
 
 
 def journey(folder: Path) -> tuple[Path, Path]:
-    """Write events (user, item, timestamp; one per first purchase) and the items' attributes into `folder`.
+    """Write one event (user, item, timestamp) per first purchase, and the items' attributes, into `folder`.
 
     Raises:
         SourceError: The package is not installed.

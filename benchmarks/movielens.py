@@ -11,7 +11,7 @@ from recommender.errors import SourceError
 
 
 def movielens_attributes(folder: Path, output: Path) -> Path:
-    """Write `output` (Parquet: item; attributes, the genres with | between; text, the title), and return it.
+    """Write `output`, Parquet with item, attributes (the genres with | between) and text (the title), and return it.
 
     Args:
         folder: Has sequences.parquet (item, movieID) and movies.parquet (movieID, title, genres).

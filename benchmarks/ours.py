@@ -30,7 +30,7 @@ BATCHES_COMPARED = 8
 
 
 def config_of(shape: Shape, *, tokens: int, precision: str) -> SASRecConfig:
-    """The hyperparameters of `sasrec` in the benchmark's shape; `tokens` is the number of targets of a batch."""
+    """The hyperparameters of `sasrec` in the benchmark's shape. `tokens` is the number of targets of a batch."""
     given = {
         "width": shape.dimension,
         "blocks": shape.blocks,

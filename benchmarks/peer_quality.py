@@ -82,7 +82,7 @@ def _ranks(scores_UV: NDArray[np.float32], split: LeaveOneOut, asked: NDArray[np
 
 
 def _write(sequences: Sequences, users: NDArray[np.int64], path: str) -> None:
-    """Write a CSV of user, item, pos; `users` are in ascending order."""
+    """Write a CSV of user, item, pos. `users` are in ascending order."""
     some = sequences.take(users)
     rows_T = some.rows_T()
     pos_T = np.arange(len(rows_T)) - some.offsets[rows_T]

@@ -5,7 +5,7 @@
 
 Rows of earlier calls stay in reports/bench/quality.json unless the same row is measured again, so the table may be
 filled in several calls. `fusion` is compared with the rules, with `sasrec` and with a peer. The peer `replay` is
-RePlay's SasRec in an environment of its own (`peer_quality`). Rows that a GPU trained go to
+RePlay's SasRec in a separate environment (`peer_quality`). Rows that a GPU trained go to
 reports/bench/quality-cuda.json. Each reading of a test is logged.
 """
 
@@ -132,7 +132,7 @@ def show(rows: list[Row], differences: list[Row], colds: list[Row]) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure, write the report with the rows of earlier calls, and print it; exit code 2 on an error."""
+    """Measure, write the report with the rows of earlier calls, and print it. The exit code is 2 on an error."""
     given = _options().parse_args(words)
     if given.data is None and not set(given.sets.split(",")) <= set(PACKAGED):
         print("bench-quality: nothing was measured, because no data folder was given: make bench-quality SHARED=…")

@@ -32,7 +32,7 @@ def letters_of(ranks: Ranks) -> str:
 
 
 def key_of(row: Row) -> tuple[str, str, str, int, str]:
-    """What tells rows apart: set, training data, ranker, seed, hyperparameters."""
+    """The key that identifies a row: set, training data, ranker, seed, hyperparameters."""
     return row["set"], row["train_on"], row["ranker"], row["seed"], json.dumps(row["config"], sort_keys=True)
 
 

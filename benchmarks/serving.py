@@ -126,7 +126,7 @@ def _users(settings: Settings) -> list[str]:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure, print, write reports/bench/serving.json; exit code 1 when the goal is missed, 2 on an error."""
+    """Measure, print, write reports/bench/serving.json. The exit code is 1 when the goal is missed, 2 on an error."""
     parser = argparse.ArgumentParser(prog="make bench-serving", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="requests measured of each target")
     given = parser.parse_args(words)

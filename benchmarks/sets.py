@@ -21,7 +21,7 @@ PACKAGED: dict[str, Callable[[Path], tuple[Path, Path | None]]] = {
     "fashions": fashions,
     "reseller": reseller,
 }
-"""Sets that come from a package or are generated; they need no data folder."""
+"""Sets that come from a package or are generated, so that they need no data folder."""
 
 
 def as_judged(folder: Path, data: str) -> Sequences:

@@ -1,4 +1,4 @@
-"""Peak memory of the full-softmax loss, forward and backward, above weights and inputs; each method in its own process.
+"""Peak memory of the full-softmax loss, forward and backward, above weights and inputs, with one process per method.
 
 The process allocates and touches the item table [V, D], the states [M, D] and the targets, and runs the method once on
 a few targets and items, so that libraries, threads and their pools exist. It then resets the kernel's peak (`5` into
@@ -33,7 +33,7 @@ PLAIN_TARGETS = 256
 WARM_UP_TARGETS, WARM_UP_ITEMS = 64, 4096
 """Enough to load libraries and start threads, in a few MiB."""
 TABLE_STD = 0.1
-"""Standard deviation of the item table. The memory does not depend on it; it keeps the loss finite."""
+"""Standard deviation of the item table. It keeps the loss finite and does not influence the memory."""
 GOAL = 1.1
 """At most a tenth above the gradients. The goal of the task that the loss was written for."""
 

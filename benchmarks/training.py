@@ -38,11 +38,11 @@ GOAL, LOSS_GOAL = 1.25, 1e-4
 """The goals: our rate over the reference's, and the largest difference of our loss from the plain formula."""
 REPORT = Path("reports/bench/training.json")
 SYNTHETIC = reference.Shape(num_items=3416)
-"""Where there is no data folder: as many items as MovieLens-1M has."""
+"""The shape without a data folder: as many items as MovieLens-1M has."""
 
 
 def main() -> int:
-    """Measure, print, write the report; exit code 1 when a goal is missed, 2 when nothing could be measured."""
+    """Measure, print, write the report. The exit code is 1 when a goal is missed, 2 when nothing could be measured."""
     parser = argparse.ArgumentParser(prog="make bench-training", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder with ml-1m/sequences.parquet")
     parser.add_argument("--rows", default=",".join(ROWS), help="only these rows, with commas between")
@@ -102,7 +102,7 @@ def report_of(data: Path | None, names: list[str], repeats: int, console: Consol
 
 
 def _speed_goals(found: dict[str, dict[str, Any]], report: dict[str, Any]) -> dict[str, bool]:
-    """Which goals of speed are reached; the ratios go into the report."""
+    """Which goals of speed are reached. The ratios go into the report."""
     speed = {name: row["targets_per_cpu_second"] for name, row in found.items() if "targets_per_cpu_second" in row}
     peers = {name: value for name, value in speed.items() if name in PEERS}
     reached = {}
@@ -117,7 +117,7 @@ def _speed_goals(found: dict[str, dict[str, Any]], report: dict[str, Any]) -> di
 
 
 def _loss_differences(shape: reference.Shape, path: Path | None) -> dict[str, float]:
-    """Of each of our rows, the largest difference of its loss from the plain formula."""
+    """The largest difference of each row's loss from the plain formula, for our rows."""
     import torch
 
     from benchmarks import ours

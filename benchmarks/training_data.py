@@ -1,4 +1,4 @@
-"""What every row of the training benchmark trains on: the same users of MovieLens-1M and the same targets.
+"""Training data of every row of the training benchmark: the same users of MovieLens-1M and the same targets.
 
 Shapes: U users · T events.
 """
@@ -28,7 +28,7 @@ class Request:
 
     row: str
     events: str
-    """A CSV of `user`, `item` (1 … V) and `pos`; all of it is trained on."""
+    """A CSV of `user`, `item` (1 … V) and `pos`. All of it is trained on."""
     shape: Shape
     batch_size: int
     precision: str = "fp32"

@@ -27,10 +27,10 @@ WARM_UP_USERS = 64
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant of a row: batch size, precision, and an option of its own."""
+    """One variant of a row: batch size, precision, and one further option."""
 
     batch_size: int
-    """Sequences of a batch; of `ours`, which packs sequences, targets."""
+    """Sequences of a batch. For `ours`, which packs sequences, targets of a batch."""
     precision: str = "fp32"
     option: str = ""
 

@@ -1,4 +1,4 @@
-"""Ask a running endpoint over HTTP, as an application would, and show what it answers."""
+"""Send requests to a running endpoint over HTTP, as an application does, and print the answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def ask(
     """The gateway's answer for one user. A bearer token is read from RECOMMENDER_TOKEN.
 
     Raises:
-        ServingError: nothing listens there, or the gateway refuses the request; holds what it said.
+        ServingError: nothing listens there, or the gateway refuses the request. Holds the gateway's message.
     """
     import httpx
 
@@ -41,7 +41,7 @@ def ask(
 
 
 def show(console: Console, title: str, answer: dict[str, Any]) -> None:
-    """One shopper's ranked campaigns with items and reasons, and which model said so."""
+    """Print one shopper's ranked campaigns with items and reasons, and the model that ranked them."""
     table = Table("#", "campaign", "score", "items", "reasons", title=title, title_justify="left", show_lines=True)
     for rank, campaign in enumerate(answer["campaigns"], start=1):
         items = "\n".join(f"{item['name']} ({item['item_id']})" for item in campaign["items"])

@@ -13,7 +13,7 @@ from recommender.engine.progress import log_progress
 
 @contextmanager
 def fit_bars() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A `FitContext.progress`, shown by the first of several processes until the block ends."""
+    """Yield a callback for `FitContext.progress` that shows progress in the first of several processes."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield log_progress()
@@ -24,7 +24,7 @@ def fit_bars() -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def bars(progress: Progress) -> Callable[[dict[str, Any]], None]:
-    """What shows how far a fit is: one bar for each phase, begun anew by each fit that has the phase.
+    """A callback that shows the progress of fits: one bar for each phase, reset by each fit that has the phase.
 
     Members of an ensemble, trials of a search and refits repeat the phases of the fits before them.
     """

@@ -1,4 +1,4 @@
-"""`score` and `audience`: the champion over all users at once."""
+"""`score` and `audience`: score all users with the champion."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from recommender.settings import Settings
 
 
 def score_to_file(settings: Settings, output: Path) -> None:
-    """Score every user against every live campaign into one Parquet file, written whole or not at all."""
+    """Score every user for every live campaign, and write one Parquet file. A failure leaves no partial file."""
     scorer = BulkScorer.open(settings.home)
     campaigns = scorer.live_campaigns()
     rows = _write(scorer, campaigns, output)
@@ -34,7 +34,9 @@ def show_audience(settings: Settings, campaign: str, *, top: int, output: Path |
         table.add_row(str(rank), row["user_id"], f"{row['score']:.3f}")
     wide().print(table)
     expected = float(sum(ranked["score"].to_pylist()))
-    print(f"{ranked.num_rows:,} users, {expected:,.0f} participations expected if all were asked; by {scorer.version}")
+    print(
+        f"{ranked.num_rows:,} users, {expected:,.0f} participations expected if all of them see it; by {scorer.version}"
+    )
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(ranked, output)

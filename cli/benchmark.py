@@ -24,16 +24,15 @@ app = typer.Typer(
     cls=Verbs, no_args_is_help=True, help="Measure rankers on your own data, with the protocol of docs/benchmarks.md."
 )
 WARNINGS = {
-    "targets_seen_before": "users took an item last that they had before; "
-    "next-items ask names such items with --seen only",
+    "targets_seen_before": "users had their last item before; `next-items ask` recommends such items only with --seen",
     "targets_tied_in_time": "users' last two events have the same time; "
-    "`pos`, or else the file's order, says which is last",
-    "items_without_events": "items are in the attributes only; they compete as well",
+    "`pos`, or without it the file's order, decides which is last",
+    "items_without_events": "items are only in the attributes file; they are ranked too",
 }
 
 
 class TrainOnChoice(StrEnum):
-    """What a benchmark's last fit learns from."""
+    """The data that a benchmark's last fit learns from."""
 
     TRAIN = "train"
     BOTH = "train+validation"
@@ -53,11 +52,11 @@ def sequences(
     given: Given = None,
     checkpoints: CheckpointFolder = None,
     readings: Annotated[
-        Path | None, typer.Option(help="A log that notes, one JSON object a line, that the test was read.")
+        Path | None, typer.Option(help="JSON-lines file that records each reading of the test items.")
     ] = None,
     cold: Annotated[
         bool,
-        typer.Option("--cold", help="Also hold 5 % of the items out of training and ask for them by content alone."),
+        typer.Option("--cold", help="Also leave 5 % of the items out of training, and rank them by content alone."),
     ] = False,
     program: Annotated[
         Path | None,
@@ -66,11 +65,13 @@ def sequences(
     compiled: Compiled = False,
     trials: Annotated[
         int,
-        typer.Option(min=0, help="First search the hyperparameters that --set does not name, by the validation items."),
+        typer.Option(
+            min=0, help="Trials of a search, by the validation items, for hyperparameters that --set does not name."
+        ),
     ] = 0,
     study: Annotated[
         Path | None,
-        typer.Option(help="The search's SQLite file; a stopped search goes on. [default: beside --output]"),
+        typer.Option(help="The search's SQLite file. A stopped search continues from it. [default: beside --output]"),
     ] = None,
     save: Annotated[
         Path | None, typer.Option(help="Also fit on every event and write a bundle, which `next-items ask` reads.")
@@ -84,7 +85,7 @@ def sequences(
 
     require_program(compiled, program, "--export")
     if study is not None and not trials:
-        raise SettingsError(f"--study {study}: nothing is searched; say how many trials with --trials")
+        raise SettingsError(f"--study {study}: there is no search without trials; give their number with --trials")
     outputs = Outputs(
         report=output,
         readings=readings,
@@ -126,4 +127,4 @@ def _show(report: dict[str, Any], output: Path, program: Path | None) -> None:
         )
     if program is not None:
         difference = report["export"]["largest_difference"]
-        print(f"{program}: the program's scores differ by {difference:.1e} of the largest")
+        print(f"{program}: scores of program and ranker differ by at most {difference:.1e} of the largest score")

@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
     help="Train, judge and serve rankers that choose which marketing campaign to show each shopper.\n\n"
-    "Start with [bold]recommender run[/]: it trains on one year of a real grocer and shows what it recommends.",
+    "Start with [bold]recommender run[/]: it trains on one year of a real grocer and shows recommendations.",
 )
 
 reports = typer.Typer(cls=Verbs, invoke_without_command=True)
@@ -68,9 +68,7 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
 
 @app.callback()
 def common(
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also show what the command logs, on stderr.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print the command's log on stderr.")] = False,
 ) -> None:
     """Options of every command."""
     logs.configure(process="cli", level="INFO" if verbose else "WARNING")
@@ -82,7 +80,7 @@ def run(
     data: DataFile = None,
     as_of: AsOf = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run every step again, also where its inputs are unchanged.")
+        bool, typer.Option("--fresh", help="Run every step again, even if its inputs are unchanged.")
     ] = False,
     ask: Annotated[
         bool, typer.Option(help="Afterwards start the endpoint, ask it for three shoppers, and stop it.")
@@ -99,7 +97,7 @@ def draft_mapping(
     files: Annotated[list[Path], typer.Argument(help="Your CSV or Parquet files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The mapping file to write.")] = Path("mapping.toml"),
 ) -> None:
-    """Draft a mapping from your own files' headers. Correct it, then run: recommender run --data mapping.toml"""
+    """Draft a mapping from your own files' headers. Correct it, then pass it to `recommender run --data`."""
     from recommender.datasets import draft_mapping as draft
     from recommender.errors import SourceError
     from recommender.storage.manifest import write_text
@@ -107,7 +105,7 @@ def draft_mapping(
     if output.exists():
         raise SourceError(f"{output} exists already; give another name with --output")
     write_text(output, draft(files))
-    print(f"{output}: read it, fill what it asks for, then: recommender run --data {output}")
+    print(f"{output}: check it, replace the marked entries, then: recommender run --data {output}")
 
 
 @app.command(rich_help_panel=FIRST)
@@ -204,7 +202,7 @@ def rollback(
 
 @reports.callback()
 def report(context: typer.Context, settings: SettingsFile = None, data: DataFile = None) -> None:
-    """Show verdict, figures and pages of the last run; or draw the curves of a training."""
+    """Show verdict, figures and pages of the last run, or draw the curves of a training."""
     from cli.report import show_report
 
     if context.invoked_subcommand is None:
@@ -232,7 +230,7 @@ def tune(
     trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 20,
     folds: Annotated[
         int,
-        typer.Option(min=1, help="Judge by the mean over so many successive periods instead of the gate period."),
+        typer.Option(min=1, help="Judge by the mean over this many successive periods instead of the gate period."),
     ] = 1,
 ) -> None:
     """Search a campaign ranker's hyperparameters on the last run's training set. The final test is never read."""

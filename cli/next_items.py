@@ -17,32 +17,32 @@ Interactions = Annotated[
     Path,
     typer.Option(
         help="Events: Parquet or CSV (commas, semicolons, tabs or bars) with `user`, `item`, and `pos` or a timestamp. "
-        "`pos` orders the events where there are both, and the file's order where times are equal."
+        "If there are both, `pos` orders the events. If times are equal, the file's order does."
     ),
 ]
 Attributes = Annotated[
     Path | None,
     typer.Option(
-        help="Parquet or CSV with `item` and `attributes` (a list, or values with | between), or a text. "
-        "Items that only this file names compete as well."
+        help="Items: Parquet or CSV with `item` and `attributes` (a list, or values separated by |), or a text. "
+        "Items without events are ranked too."
     ),
 ]
-RankerName = Annotated[str, typer.Option("--ranker", help="A next-item ranker; a wrong name lists them all.")]
+RankerName = Annotated[str, typer.Option("--ranker", help="A next-item ranker. `recommender rankers` lists them.")]
 Given = Annotated[
     list[str] | None, typer.Option("--set", help="A hyperparameter of the ranker, as in width=128. May be repeated.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 CheckpointFolder = Annotated[
-    Path | None, typer.Option(help="Folder for checkpoints and the training curve; a killed run resumes from there.")
+    Path | None, typer.Option(help="Folder for checkpoints and the training curve. A killed run resumes from it.")
 ]
 Compiled = Annotated[
-    bool, typer.Option("--compiled", help="Make the program machine code by AOTInductor; needs a C++ compiler.")
+    bool, typer.Option("--compiled", help="Compile the program to machine code with AOTInductor. Needs a C++ compiler.")
 ]
 
 
 class NextItemVerbs(Verbs):
-    """Also takes the options of `next-items ask` without the verb, as before there were others, and says so."""
+    """Accepts the options of `ask` without the verb, as an earlier release did, and prints a note."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Insert the verb `ask` where options come first, unless they ask for help."""
@@ -75,7 +75,7 @@ def fit(
     ] = None,
     compiled: Compiled = False,
 ) -> None:
-    """Fit a ranker for use: once without each user's last item to choose and to judge, then on every event."""
+    """Fit a ranker for use: first without each user's last item, to choose and judge it, then on every event."""
     from cli.bars import fit_bars
     from recommender.engine.processes import is_first
     from recommender.training.next_items import Outputs, fit_for_use
@@ -94,18 +94,19 @@ def ask(
     interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
     bundle: Annotated[Path, typer.Option(help="The folder that `next-items fit --save` wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
-    top: Annotated[int, typer.Option(min=1, help="How many items a user gets.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Number of items for each user.")] = 10,
     seen: Annotated[
-        bool, typer.Option("--seen", help="Name items that the user has had as well: for goods that are bought again.")
+        bool,
+        typer.Option("--seen", help="Also recommend items that the user already had, for goods that are bought again."),
     ] = False,
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out events with items that the ranker was not fitted on.")
     ] = False,
     vectors: Annotated[
-        Path | None, typer.Option(help="A folder for the vectors of items and users, where the ranker has them.")
+        Path | None, typer.Option(help="Folder to write item and user vectors to, for rankers that have vectors.")
     ] = None,
 ) -> None:
-    """Write each user's best next items by a fitted ranker: items that the user has not had."""
+    """Write each user's best next items by a fitted ranker, without items that the user already had."""
     from recommender.allocation.next_item_answers import AnswerRequest, answer
 
     request = AnswerRequest(
@@ -123,10 +124,10 @@ def ask(
 @app.command()
 def tune(
     interactions: Interactions,
-    study: Annotated[Path, typer.Option(help="SQLite file of the search; a stopped search goes on from there.")],
+    study: Annotated[Path, typer.Option(help="SQLite file of the search. A stopped search continues from it.")],
     attributes: Attributes = None,
     ranker: RankerName = "fusion",
-    trials: Annotated[int, typer.Option(min=1, help="How many trials in all, those of earlier calls included.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials in all, including those of earlier calls.")] = 20,
     given: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter that is not searched, as in epochs=20.")
     ] = None,
@@ -201,10 +202,13 @@ def _show_fit(report: "FitReport", request: "FitRequest", bundle: Path | None, p
         f"recall@10 {held_out['recall@10']:.4f}"
     )
     if report.chosen:
-        print(f"these items also chose {', '.join(report.chosen)}, so new users would see a little less")
-    print(f"{bundle}: the ranker, fitted once more on every event; ask it with: recommender next-items ask")
+        print(f"these items also chose {', '.join(report.chosen)}, so expect slightly lower figures for new users")
+    print(f"{bundle}: the ranker, fitted once more on every event; use it with: recommender next-items ask")
     if program is not None:
-        print(f"{program}: the program's scores differ by {report.largest_difference:.1e} of the largest")
+        print(
+            f"{program}: scores of program and ranker differ by at most "
+            f"{report.largest_difference:.1e} of the largest score"
+        )
 
 
 def _show_answer(report: "AnswerReport", output: Path, vectors: Path | None) -> None:
@@ -212,7 +216,7 @@ def _show_answer(report: "AnswerReport", output: Path, vectors: Path | None) -> 
     if report.events_left_out:
         print(
             f"{report.events_left_out:,} events with unknown items were left out; "
-            f"{report.users_without_events:,} users have no others and get the popular items"
+            f"{report.users_without_events:,} users have no other events and get the popular items"
         )
     if report.users_without_answer:
         print(f"{report.users_without_answer:,} users have had every item and get no row")

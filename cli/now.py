@@ -1,4 +1,4 @@
-"""The moment that counts as "now" for an endpoint that is started by hand."""
+"""The time that counts as "now" for an endpoint that is started by hand."""
 
 from datetime import datetime
 
@@ -14,12 +14,12 @@ def now_is(as_of: datetime, settings: Settings) -> Settings:
 
 
 def as_materialised(settings: Settings) -> Settings:
-    """These settings, with "now" fixed at the moment of the features unless they fix it themselves."""
+    """These settings, with "now" fixed at the time of the features unless the settings already fix it."""
     if settings.time.as_of is not None:
         return settings
     try:
         as_of = datetime.fromisoformat(ServingSchema.load(Home.of(settings).feature_store.root).as_of)
     except FeatureStoreError:
         return settings  # nothing was materialised yet; the endpoint reports it
-    print(f'"now" is {as_of.isoformat()}, the moment of the features; choose another with --as-of')
+    print(f'"now" is {as_of.isoformat()}, the time of the features; choose another time with --as-of')
     return now_is(as_of, settings)

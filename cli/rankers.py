@@ -17,7 +17,7 @@ BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 TYPES = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text", "null": "none"}
 NOT = "-"
 MAX_WIDTH = 26
-"""Of the narrow columns, so that the meaning gets the rest: enough for a range on one line."""
+"""Width of the narrow columns: enough for a range on one line, and the column `meaning` gets the rest."""
 
 
 def show_rankers(name: str | None, *, as_json: bool) -> None:
@@ -54,7 +54,7 @@ def _table(ranker: Listed) -> Table:
 
 
 def _by_use(texts: list[str]) -> str:
-    """One text where next items and campaigns have the same, else both."""
+    """One text if next items and campaigns share it, else both texts."""
     if len(set(texts)) == 1:
         return texts[0]
     items, campaigns = texts

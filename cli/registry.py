@@ -1,4 +1,4 @@
-"""`status`, `promote`, `rollback`: show what serves and where it came from, and change it by hand."""
+"""`status`, `promote`, `rollback`: show which versions serve and their origin, and change them by hand."""
 
 from rich.table import Table
 
@@ -8,7 +8,7 @@ from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 SHOWN_EVENTS = 8
-"""Latest changes that `status` shows: a screen's worth. The registry's history.jsonl has all."""
+"""Latest changes that `status` shows, so that they fit a screen. The registry's history.jsonl has all."""
 
 
 def show_status(settings: Settings) -> None:
@@ -38,14 +38,14 @@ def promote_canary(settings: Settings, reason: str) -> None:
     """Make the canary the champion.
 
     Raises:
-        RegistryError: no canary serves.
+        RegistryError: there is no canary.
     """
     registry = Registry(settings.home)
     canary = registry.canary()
     if canary is None:
-        raise RegistryError("no canary serves, so there is nothing to promote; `recommender status` shows what serves")
+        raise RegistryError("there is no canary to promote; `recommender status` shows which versions serve")
     registry.promote(canary.version, reason=reason)
-    print(f"{canary.version} ({canary.ranker}) is the champion now; a running endpoint follows by itself")
+    print(f"{canary.version} ({canary.ranker}) is the champion now; a running endpoint switches to it automatically")
 
 
 def roll_back(settings: Settings, reason: str) -> None:
@@ -54,7 +54,8 @@ def roll_back(settings: Settings, reason: str) -> None:
     Raises:
         RegistryError: there is no canary and no previous champion.
     """
-    print(f"{Registry(settings.home).rollback(reason)} serves everyone now; a running endpoint follows by itself")
+    version = Registry(settings.home).rollback(reason)
+    print(f"{version} serves all users now; a running endpoint switches to it automatically")
 
 
 def _row(serving: Serving) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`report`: the last run in words and figures: verdict, results with intervals, where the pages are."""
+"""`report`: print the last run's verdict, results with intervals, and the paths of its pages."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,10 +33,12 @@ def show_report(settings: Settings, console: Console | None = None) -> None:
 
 
 def show_origin(console: Console, last: LastRun) -> None:
-    """Which run and data the results came from."""
+    """Print the run and the data from which the results came."""
     origin = last.origin()
     if origin is None:
-        console.print("[yellow]verdict and evaluation are not of one run; make both anew: recommender run[/]")
+        console.print(
+            "[yellow]verdict and evaluation come from different runs; make both again with: recommender run[/]"
+        )
     else:
         console.print(f"run {origin.run} · data {origin.data_hash[:12]}", highlight=False)
 
@@ -68,7 +70,7 @@ def _results(evaluation: Evaluation, period: PeriodResult, title: str) -> Table:
     counts = (
         f"{period.num_pairs:,} pairs · {period.num_users:,} users · {period.num_campaigns} campaigns · "
         f"{period.num_positives / period.num_pairs:.1%} took part · "
-        f"{evaluation.confidence:.0%} intervals, users drawn whole"
+        f"{evaluation.confidence:.0%} bootstrap intervals over users"
     )
     table = Table("ranker", *(METRICS[name].title for name in SHOWN), title=title, title_justify="left", caption=counts)
     for name, ranker in sorted(period.rankers.items(), key=lambda entry: _order(entry[1].metrics["log_loss"])):

@@ -1,4 +1,4 @@
-"""`run`: the full pipeline once, three answers of the real endpoint, and a summary of what came of it."""
+"""`run`: run the full pipeline once, ask the real endpoint for three shoppers, and print a summary."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 
 STRANGER = "never-seen-before"
-"""A user_id that no shop has, to show what an unknown shopper is answered."""
+"""A user_id that no shop has, to show the answer for an unknown shopper."""
 
 
 def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
@@ -39,7 +39,7 @@ def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
         try:
             if ask_three:
                 steps.append(_ask_three(settings, console, memory))
-        finally:  # an endpoint that does not start must not hide what the run found
+        finally:  # an endpoint that does not start must not hide the results of the run
             show_verdict(console, last.verdict())
             show_results(console, last.evaluation())
             _show_steps(console, run, steps, memory.peak)
@@ -57,8 +57,8 @@ def check_ports(settings: Settings) -> None:
     serving = settings.serving
     if find(ServingState.of(settings).pid_file("gateway")) is not None:
         raise ServingError(
-            "an endpoint of this home runs already and will follow this run's verdict by itself; "
-            "leave the questions out: recommender run --no-ask"
+            "an endpoint of this home already runs and will apply this run's verdict automatically; "
+            "skip the three questions with: recommender run --no-ask"
         )
     require_free(serving.host, serving.port, "the gateway", "port")
     for key in ("inference_port", "management_port", "metrics_port"):
@@ -105,7 +105,7 @@ def _ask_three(settings: Settings, console: Console, memory: MemoryWatch) -> Ste
 
 
 def _show_steps(console: Console, run: LocalRun, steps: list[Step], peak_mib: float) -> None:
-    table = Table("step", "time", "peak memory", title="What it took", title_justify="left")
+    table = Table("step", "time", "peak memory", title="Time and memory", title_justify="left")
     for step in steps:
         cached = step.status == "cached"
         table.add_row(
@@ -115,6 +115,6 @@ def _show_steps(console: Console, run: LocalRun, steps: list[Step], peak_mib: fl
         )
     table.add_section()
     total = sum(step.seconds for step in steps)
-    table.add_row("everything together", f"{total:.1f} s", f"{peak_mib:,.0f} MiB")
+    table.add_row("total", f"{total:.1f} s", f"{peak_mib:,.0f} MiB")
     console.print(table)
     console.print(f"each step's log: {run.folder}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`serve` and `stop`: the endpoint stays until it is told to go."""
+"""`serve` and `stop`: start the endpoint and keep it running, and stop it."""
 
 import signal
 from types import FrameType
@@ -21,13 +21,9 @@ def serve_until_stopped(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, ended)
     with serve(settings) as deployment:
         print(f"serving on {deployment.url} (logs: {ServingState.of(deployment.settings).logs})")
-        print(
-            f"  curl -X POST {deployment.url}/v1/recommendations -H 'content-type: application/json' -d '{{\"user_id\": \"1\"}}'"
-        )
-        print(
-            f"  what it understands: {deployment.url}/openapi.json   ·   Ctrl-C or `recommender stop` ends it",
-            flush=True,
-        )
+        body = """{"user_id": "1"}"""
+        print(f"  curl -X POST {deployment.url}/v1/recommendations -H 'content-type: application/json' -d '{body}'")
+        print(f"  API: {deployment.url}/openapi.json   ·   stop with Ctrl-C or `recommender stop`", flush=True)
         try:
             deployment.follow()
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`report training`: the curves of one fit or of many, as a page."""
+"""`report training`: draw the curves of one or more fits as an HTML page."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from recommender.storage.manifest import require_writable, write_text
 
 
 def write_training_page(place: Path, output: Path) -> None:
-    """Draw the logs at or below `place`.
+    """Draw the training logs in the file or folder `place` as one page.
 
     Raises:
         SourceError: there is no log.
@@ -17,4 +17,4 @@ def write_training_page(place: Path, output: Path) -> None:
     require_writable(output)
     logs = {name: read_log(path) for name, path in logs_below(place).items()}
     write_text(output, training_page(logs, subtitle=str(place)))
-    print(f"{output}: {sum(map(len, logs.values()))} phases of {len(logs)} logs")
+    print(f"{output}: {sum(map(len, logs.values()))} phases from {len(logs)} logs")

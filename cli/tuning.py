@@ -8,7 +8,7 @@ from recommender.storage.published import published_training_set
 
 
 def tune_ranker(settings: Settings, ranker: str, *, trials: int, folds: int = 1) -> None:
-    """Search, and print the best configuration as it goes into the settings file. A stopped search is continued."""
+    """Search, and print the best configuration as lines for the settings file. A stopped search continues."""
     from cli.bars import fit_bars
     from recommender.training.tune import tune
 

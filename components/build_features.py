@@ -10,7 +10,7 @@ from components.images import PIPELINE_IMAGE
 def build_features(
     settings: str, code_version: str, data_hash: str, tables: Input[Dataset], features: Output[Dataset]
 ) -> None:
-    """Build every feature from nothing later than its decision time."""
+    """Build every feature only from data before its decision time."""
     from pathlib import Path
 
     from recommender import logs
@@ -21,6 +21,6 @@ def build_features(
 
     logs.configure(process="step:build_features")
     chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
-    # A shop whose periods cannot be judged stops here, before anything that serves is touched.
+    # If the periods cannot be resolved, the run stops here, before it changes the feature store.
     as_of = resolve(chosen, opened).as_of
     build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads)

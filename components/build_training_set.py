@@ -15,7 +15,7 @@ def build_training_set(
     tables: Input[Dataset],
     training_set: Output[Dataset],
 ) -> None:
-    """Read users point-in-time from Feast and join them to campaigns by the function that serving calls."""
+    """Read users point-in-time from Feast, and join them to campaigns with the same function as serving."""
     from pathlib import Path
 
     from feature_repo import build_training_set as build

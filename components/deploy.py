@@ -1,4 +1,4 @@
-"""Pipeline step, after PROMOTE: the challenger serves a share of the users beside the champion."""
+"""Pipeline step after PROMOTE: let the challenger serve a share of the users as canary."""
 
 from kfp import dsl
 from kfp.dsl import Markdown, Output
@@ -8,7 +8,7 @@ from components.images import PIPELINE_IMAGE
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
 def deploy(settings: str, version: str, reason: str, note: Output[Markdown]) -> None:
-    """Start the canary in the registry, which every serving replica follows without losing a request."""
+    """Start the canary in the registry. Every serving replica follows it without losing a request."""
     from pathlib import Path
 
     from recommender import logs

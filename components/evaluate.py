@@ -1,4 +1,4 @@
-"""Pipeline step: challenger, champion and baselines on the same later campaigns and the same users."""
+"""Pipeline step: measure challenger, champion and baselines on the same later campaigns and users."""
 
 from kfp import dsl
 from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Metrics, Output

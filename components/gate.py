@@ -1,4 +1,4 @@
-"""Pipeline step: the verdict, by the rules of the judgement file."""
+"""Pipeline step: decide by the rules of the judgement file whether the challenger is promoted."""
 
 from typing import NamedTuple
 

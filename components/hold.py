@@ -1,4 +1,4 @@
-"""Pipeline step, after HOLD: nothing changes, and the run shows why."""
+"""Pipeline step after HOLD: the champion stays, and a note in the run gives the reason."""
 
 from kfp import dsl
 from kfp.dsl import Markdown, Output
@@ -8,7 +8,7 @@ from components.images import PIPELINE_IMAGE
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
 def hold(champion: str, challenger: str, reason: str, note: Output[Markdown]) -> None:
-    """Write who stays champion and why."""
+    """Write a note that names the champion that stays and the reason."""
     from pathlib import Path
 
     from recommender import logs

@@ -1,4 +1,4 @@
-"""Names of the images, which components, the compiler, `make images` and the manifests' tests read here only.
+"""Names of the images, defined only here for components, the compiler, `make images` and the manifests' tests.
 
 A tag never moves, because it names a release. It is part of a cluster's cache key, so changed code needs a new VERSION.
 """
@@ -17,7 +17,7 @@ BUILDS: dict[str, tuple[str, str]] = {
     PIPELINE_GPU_IMAGE: ("components/Dockerfile", "gpu"),
     SERVING_IMAGE: ("serving/Dockerfile", ""),
 }
-"""Image -> the Dockerfile and the target that make it; an empty target is the last stage."""
+"""Image -> the Dockerfile and the target that build it. An empty target is the last stage."""
 
 
 def in_registry(image: str, registry: str) -> str:

@@ -1,4 +1,4 @@
-"""Pipeline step: a source becomes the canonical tables."""
+"""Pipeline step: read a source into the canonical tables."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
@@ -12,7 +12,7 @@ def ingest(
 ) -> str:
     """Read the configured source into canonical tables, and return their data hash.
 
-    `source_identity` only serves the cache's key: it names the source's content, which KFP cannot see.
+    `source_identity` names the source's content, which KFP cannot see. It is only part of the cache key.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pipeline step: features go to Feast's offline and online store, and the catalogue to where serving reads it."""
+"""Pipeline step: write features to Feast's offline and online store, and the catalogue for serving."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input
@@ -8,7 +8,7 @@ from components.images import PIPELINE_IMAGE
 
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
 def materialise(settings: str, data_hash: str, features: Input[Dataset]) -> str:
-    """Make the features readable in training (offline) and in serving (online). Running it again changes nothing.
+    """Make the features readable in training (offline) and in serving (online). Repeating it changes nothing.
 
     Returns the data hash, so that the steps that read the store depend on this one.
     """

@@ -1,4 +1,4 @@
-"""Pipeline step: evaluation, verdict and pages get their fixed names below `home`, all from the same run."""
+"""Pipeline step: publish evaluation, verdict and pages of one run under fixed names below `home`."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input
@@ -16,7 +16,7 @@ def publish_evaluation(
     evaluation_page: Input[HTML],
     training_page: Input[HTML],
 ) -> None:
-    """Publish what `recommender report` shows."""
+    """Publish the files that `recommender report` shows."""
     from pathlib import Path
 
     from recommender import logs

@@ -1,4 +1,4 @@
-"""Pipeline step: the training set and the validation page get their fixed names below `home`."""
+"""Pipeline step: publish the training set and the validation page under fixed names below `home`."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input
@@ -10,7 +10,7 @@ from components.images import PIPELINE_IMAGE
 def publish_training_set(
     settings: str, run: str, data_hash: str, training_set: Input[Dataset], validation_page: Input[HTML]
 ) -> None:
-    """Publish what people and `recommender tune` read, also where the steps that made it came from the cache."""
+    """Publish the files for people and `recommender tune`, even if the steps that made them were cached."""
     from pathlib import Path
 
     from recommender import logs

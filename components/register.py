@@ -1,4 +1,4 @@
-"""Pipeline step: what was trained enters the registry. On the first run the last baseline becomes the champion."""
+"""Pipeline step: add the trained rankers to the registry. On the first run the last baseline becomes champion."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ def register(
     baselines: Input[list[Model]],
     challenger: Input[Model],
 ) -> NamedTuple("Entered", [("champion", str), ("challenger", str), ("others", list[str])]):  # type: ignore[valid-type]
-    """Give each candidate its version id, a hash of data, configuration, ranker and code, and return who meets whom."""
+    """Add each candidate under its version id, a hash of data, configuration, ranker and code, and return the ids."""
     from pathlib import Path
 
     from recommender import logs

@@ -1,4 +1,4 @@
-"""Pipeline step: one ranker, fitted at the boundaries of gate, final test and now."""
+"""Pipeline step: fit one ranker on the data before the gate period, before the final test and before now."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output

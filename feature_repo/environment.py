@@ -1,4 +1,4 @@
-"""Which Feast store: an environment's `feature_store.yaml`, filled from settings, secrets and the environment."""
+"""Chooses the Feast store: an environment's `feature_store.yaml`, filled from settings, secrets and environment."""
 
 import os
 import string
@@ -20,7 +20,7 @@ VARIABLE = "FEATURE_STORE_ENVIRONMENT"
 
 
 def store_folder(settings: Settings) -> FeatureStoreFolder:
-    """The feature store below `home`, absolute: Feast resolves relative paths against a folder of its own."""
+    """The feature store below `home`, absolute, because Feast resolves relative paths against another folder."""
     return Home(settings.home.absolute()).feature_store
 
 

@@ -193,7 +193,7 @@ def _upload(offline: Path, address: str) -> None:
 
 
 def _announce(schema: ServingSchema, folder: Path) -> None:
-    """Write what the new values mean before the first of them is written. The layout before it stays readable."""
+    """Write the schema of the new values before the first of them is written. The previous layout stays readable."""
     known: tuple[tuple[str, ...], ...] = ()
     try:
         known = ServingSchema.load(folder).layouts

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class S3DuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
-    """What Feast demands beside an offline store: its part of `feature_store.yaml`."""
+    """The store's section of `feature_store.yaml`, a class that Feast requires of every offline store."""
 
     type: str = "feature_repo.offline.S3DuckDBOfflineStore"
 

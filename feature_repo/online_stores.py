@@ -1,4 +1,4 @@
-"""Online stores as the materialise step writes them: what Feast is told about each, and what Feast does not do itself.
+"""Online stores as the materialise step writes them: their settings in Feast, and operations that Feast lacks.
 
 Adding a store takes three files: a class and a line of `WRITERS` here, what reads it
 (`serving.online_store.client.READERS`), and its name and address in `recommender.settings.StoreSettings`.
@@ -28,10 +28,10 @@ SCAN_COUNT = 1_000
 
 
 class OnlineWriter(Protocol):
-    """What the materialise step needs of an online store beside Feast's own writing."""
+    """Operations on an online store that the materialise step needs beside Feast's own writing."""
 
     environments: tuple[str, ...]
-    """The folders of feature_repo/environments that go with this store; the first one is the default."""
+    """The folders of feature_repo/environments that go with this store. The first one is the default."""
 
     def config(self, settings: Settings) -> dict[str, Any]:
         """Feast's `online_store` block."""
@@ -84,7 +84,7 @@ class SqliteWriter:
 
 
 class RedisWriter:
-    """A Redis server, shared with whoever else uses it."""
+    """A Redis server, which other applications may use too."""
 
     environments: tuple[str, ...] = ("staging", "production")
 

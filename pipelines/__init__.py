@@ -1,1 +1,1 @@
-"""Pipelines of components, compiled for this machine or a cluster, run here or submitted. No logic of their own."""
+"""Pipelines of components: compile them for this machine or a cluster, and run or submit them."""

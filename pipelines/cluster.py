@@ -1,6 +1,6 @@
-"""What a step needs around it on a cluster: resources, volume, secrets as files, an unprivileged user.
+"""Settings of a step's pod on a cluster: resources, volume, secrets as files, an unprivileged user.
 
-`kfp.local` ignores all of it, so the pipeline that runs on a laptop is the one that runs on a cluster.
+`kfp.local` ignores them, so the same pipeline runs on a laptop and on a cluster.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ USER = 10001
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Names that k8s/base gives."""
+    """Names that are defined in k8s/base."""
 
     home: str = "/var/recommender"
     """Where the volume claim is mounted, in every step and every serving pod."""
@@ -31,18 +31,18 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """CPU cores and memory that a step is promised and may take, in Kubernetes' notation."""
+    """Requests and limits of a step's CPU and memory, in Kubernetes' notation."""
 
     cpu: str
     cpu_limit: str
     memory: str
     memory_limit: str
     hours: float = 1.0
-    """After this time the step is given up."""
+    """After this time the step is stopped and fails."""
 
 
-# Chosen by hand. A whole run on the default data takes 2.6 GiB on a laptop, so a promise of 2 GiB (4 for training)
-# fits the larger steps there; the limits leave room for a larger shop, and the hours for its slowest step.
+# Chosen by hand. A whole run on the default data takes 2.6 GiB on a laptop, so a request of 2 GiB (4 for training) fits
+# the larger steps. The limits leave room for a larger shop, and the hours for its slowest step.
 SMALL = Size(cpu="250m", cpu_limit="1", memory="512Mi", memory_limit="2Gi")
 DATA = Size(cpu="1", cpu_limit="4", memory="2Gi", memory_limit="8Gi", hours=3)
 TRAINING = Size(cpu="2", cpu_limit="8", memory="4Gi", memory_limit="16Gi", hours=12)

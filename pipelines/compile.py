@@ -16,7 +16,7 @@ from recommender.storage.manifest import sha256
 PIPELINE_FILE = "training.yaml"
 RESOURCES_FILE = "training-resources.yaml"
 STEP_CODE = "from kfp.dsl import *"
-"""A line of the code that KFP generates around a step's function."""
+"""A line in the code that KFP generates around a step's function."""
 
 
 def compile_local(settings: Settings, file: Path, *, identified_source: bool, run: str) -> None:
@@ -26,7 +26,7 @@ def compile_local(settings: Settings, file: Path, *, identified_source: bool, ru
         settings: name challenger, baselines and device.
         file: the YAML to write.
         identified_source: as in `training_pipeline_for`.
-        run: the id that published things name as their run.
+        run: the run id that published files record.
     """
     from kfp.compiler import Compiler
 
@@ -44,10 +44,10 @@ def compile_cluster(
     """Write the pipeline for a cluster: its YAML for `kfp`, and Pipeline and PipelineVersion resources.
 
     Args:
-        settings: what runs of the pipeline use.
-        folder: where both files go.
-        cluster: what surrounds a step there.
-        namespace: of the resources.
+        settings: the settings of the pipeline's runs.
+        folder: the folder for both files.
+        cluster: names and settings of the steps' pods.
+        namespace: namespace of the resources.
         source_identity: names the source's content, so that an unchanged source is not read again. Empty: it is
             always read.
 
@@ -130,7 +130,7 @@ def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
 
 
 def _for_data(settings: Settings) -> Settings:
-    """The settings that the steps before training depend on: another port makes no feature stale."""
+    """Only the settings that the steps before training depend on, so that another port does not rerun them."""
     return Settings(
         home=settings.home,
         judgement=Path(),

@@ -2,7 +2,7 @@
 
     python -m pipelines.execute SPECIFICATION ARGUMENTS ROOT [CACHE]
 
-It has a process of its own, which `pipelines.local` starts and whose output it reads.
+`pipelines.local` starts it as a separate process and reads its output.
 """
 
 import json
@@ -20,10 +20,10 @@ def execute(specification: Path, arguments: Path, *, root: Path, cache: Path | N
         specification: the pipeline's YAML.
         arguments: JSON file with its parameters.
         root: folder for the artifacts of this run.
-        cache: folder in which finished steps are remembered; None: nothing is cached.
+        cache: folder of the cache of finished steps. None: nothing is cached.
 
     Raises:
-        RuntimeError: a step failed; its own output came before.
+        RuntimeError: a step failed. Its output was printed before.
     """
     os.environ.setdefault("PYTHONWARNINGS", "ignore::RuntimeWarning:kfp.local")
     warnings.filterwarnings("ignore", module="kfp.local")

@@ -1,7 +1,7 @@
-"""Run a compiled pipeline on this machine and watch it: which step runs, how long, how much memory, where its log is.
+"""Run a compiled pipeline on this machine, and record each step's time, memory and log.
 
-The pipeline runs in a process of its own (`pipelines.execute`), because kfp.local prints everything to the process's
-own output. This module reads that output line by line.
+The pipeline runs in a separate process (`pipelines.execute`), because kfp.local prints everything to the process's
+output. This module reads that output line by line.
 """
 
 import json
@@ -35,7 +35,7 @@ RANKER = re.compile(r'^ {16}"ranker": "(?P<ranker>\w+)",?$')
 ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Exception|Interrupt|Exit)): (?P<message>.*)")
 """The last line of a traceback."""
 KEPT_LINES = 20
-"""Lines of the runner's own output that are kept, for the case that it fails outside a step."""
+"""Last lines of the runner's output that are kept, in case it fails outside a step."""
 SHOWN_LINES, SHOWN_STEP_LINES = 6, 3
 """Lines shown of the runner's output, and of a step that ended without an error message."""
 
@@ -48,7 +48,7 @@ class LocalRun:
     folder: Path
     """Arguments, specification and step logs."""
     artifacts: Path
-    """What the steps wrote, in kfp.local's own layout."""
+    """The steps' outputs, in kfp.local's layout."""
     steps: list[Step]
     seconds: float
     peak_mib: float
@@ -56,7 +56,7 @@ class LocalRun:
 
 @dataclass
 class _Watch:
-    """Reads kfp.local's output line by line and turns it into steps, each with a log of its own."""
+    """Reads kfp.local's output line by line and turns it into steps, each with a separate log."""
 
     titles: Mapping[str, str]
     folder: RunFolder
@@ -132,7 +132,7 @@ def run_pipeline(
     """Run the compiled pipeline that lies in `home.run(run_id)`, and write its logs, arguments and figures beside it.
 
     Raises:
-        StepFailed: a step failed; holds its own message and names its log.
+        StepFailed: a step failed. Holds the step's message and names its log.
         SettingsError: the path of `home` has a part that kfp.local would rewrite.
     """
     artifacts = home.pipeline_artifacts.resolve()
@@ -165,7 +165,7 @@ def run_pipeline(
 
 
 def titles(specification: Path) -> dict[str, str]:
-    """Display name by component and by task: kfp.local names the first when a step runs, the second on a cache hit."""
+    """Display names by component and task. kfp.local prints the component when a step runs, the task on a cache hit."""
     found: dict[str, str] = {}
     document = next(iter(yaml.safe_load_all(specification.read_text(encoding="utf-8"))))
     dags = [document["root"], *document["components"].values()]

@@ -1,4 +1,4 @@
-"""How much memory a run takes: this process with all its descendants, and the running step's share of it."""
+"""Measure the memory of a run: of this process with all its descendants, and of the running step."""
 
 import os
 import threading
@@ -22,7 +22,7 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def proportional_bytes(process: psutil.Process) -> int:
-    """Memory of a process, with shared pages counted in proportion. Its resident size where the kernel does not say."""
+    """Memory of a process, with shared pages counted in proportion. Without kernel support, its resident size."""
     try:
         return int(process.memory_full_info().pss)
     except psutil.NoSuchProcess:
@@ -35,7 +35,7 @@ class MemoryWatch:
     """Samples the memory of this process and its descendants while the block runs. All figures are in MiB.
 
     Attributes:
-        runner: process below which the steps run; None while none does.
+        runner: parent process of the steps. None while no step runs.
         peak: the highest memory of everything together.
     """
 
@@ -58,7 +58,7 @@ class MemoryWatch:
         self._thread.join()
 
     def step_peak(self) -> float:
-        """The highest memory of what runs below `runner` since this was last called."""
+        """The highest memory of the processes below `runner` since the last call."""
         peak, self._step_peak = self._step_peak, 0.0
         return peak
 

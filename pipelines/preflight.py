@@ -1,4 +1,4 @@
-"""Checks of the settings before the first step runs, so that a mistake costs seconds and not a training."""
+"""Checks of the settings before the first step runs, so that a mistake costs seconds, not a whole training."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def check_before_run(settings: Settings) -> None:
 
     Raises:
         SettingsError: A ranker or hyperparameter is unknown (names the nearest one), a value is not allowed, the
-            challenger has no use for the GPU, a baseline or the mapping is missing, or the judgement file is missing or
+            challenger cannot use the GPU, a baseline or the mapping is missing, or the judgement file is missing or
             wrong.
     """
     training = settings.training

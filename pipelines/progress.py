@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line for each step on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live line for each step on a terminal, plain lines elsewhere."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ class StepDisplay:
             self._console.print(f"  … {title}", highlight=False)
 
     def renamed(self, title: str) -> None:
-        """Give the running step a title that says more."""
+        """Give the running step a more precise title."""
         if self._live and self._task is not None:
             self._live.update(self._task, description=title)
 

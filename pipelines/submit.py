@@ -24,10 +24,10 @@ def submit(
         pipeline: the pipeline's YAML.
         arguments: its parameters.
         host: address of the endpoint.
-        namespace: of the run, where the endpoint has several.
+        namespace: namespace of the run, if the endpoint has several.
         experiment: KFP experiment that the run belongs to.
-        service_account: Kubernetes account of the steps; None: the endpoint's default.
-        caching: False: every step runs, whatever its own setting says.
+        service_account: Kubernetes account of the steps. None: the endpoint's default.
+        caching: False: every step runs, even if its own setting allows caching.
 
     Returns:
         Address of the run's page.
@@ -40,7 +40,7 @@ def submit(
     from kfp import Client
 
     try:
-        # At every start the client warns that it talks to version 2 only.
+        # The client warns at every start that it supports only version 2 of the API.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
             client = Client(host=host, namespace=namespace, existing_token=os.environ.get("KFP_TOKEN"))

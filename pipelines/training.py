@@ -1,12 +1,12 @@
-"""The training pipeline: from a source to a verdict, and to a canary where the verdict is PROMOTE.
+"""The training pipeline: from a source to a verdict, and to a canary if the verdict is PROMOTE.
 
     ingest -> validate -> features -> materialise -> training set -> publish
     training set -> baselines, challenger -> register -> evaluate -> gate -> publish
                                                                      gate -> PROMOTE: deploy | HOLD
 
-Steps that only turn inputs into outputs are cached. Their keys hold what changes the result and KFP cannot see: the
-data's hash, the settings, the identity of the code that the step runs. Steps that change anything outside their
-outputs (the feature store, the registry, what is published) are never cached.
+Steps that only turn inputs into outputs are cached. Their cache keys contain everything that changes the result and
+that KFP cannot see: the data's hash, the settings, and the identity of the step's code. Steps that change anything
+outside their outputs (the feature store, the registry, published files) are never cached.
 """
 
 from typing import Any
@@ -47,21 +47,21 @@ def training_pipeline_for(
     retries: int = RETRIES,
     run: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
 ) -> BaseComponent:
-    """The pipeline for these settings: which rankers, CPU or GPU. All else travels as the parameter `settings`.
+    """The pipeline for the rankers and the device of these settings. All else is passed as the parameter `settings`.
 
     Args:
         settings: name challenger, baselines and device.
-        cluster: what surrounds a step on a cluster. None on this machine.
+        cluster: names and settings of the steps' pods. None on this machine.
         identified_source: the run's `source_identity` names the source's content, so that an unchanged source is not
             read again.
         retries: attempts of each step after the first.
-        run: what published things name as their run. On a cluster KFP's own id of the run.
+        run: the run id that published files record. On a cluster it is KFP's id of the run.
     """
 
     def placed(task: dsl.PipelineTask, title: str, size: Size, *, cached: bool, gpu: bool = False) -> dsl.PipelineTask:
         task.set_display_name(title).set_caching_options(enable_caching=cached)
         if retries:
-            # 30 s, then a minute: a node that went away is replaced in minutes. Chosen by hand.
+            # 30 s, then a minute: a lost node is replaced within minutes. Chosen by hand.
             task.set_retry(num_retries=retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
         return place(task, size, cluster, gpu=gpu)
 

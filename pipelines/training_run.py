@@ -12,13 +12,13 @@ from recommender.storage.home import Home
 
 
 def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, caching: bool = True) -> LocalRun:
-    """Run the whole training pipeline here. Its steps publish what it found below `home`/published.
+    """Run the whole training pipeline here. Its steps publish the results below `home`/published.
 
     Raises:
-        StepFailed: a step failed; holds its own message.
+        StepFailed: a step failed. Holds the step's message.
         SourceError: the source is missing.
         SettingsError: the settings cannot be run; names the key.
-        DeviceError: this machine lacks the device that is asked for.
+        DeviceError: this machine lacks the device in the settings.
     """
     identity = source_identity(settings.source)
     check_before_run(settings)

@@ -1,1 +1,4 @@
-"""Which campaign to put before which shopper: the core. It knows no Kubeflow, Kubernetes, Feast, Great Expectations or TorchServe."""
+"""The core: data, features, rankers, evaluation and promotion. It decides which campaign to show to which shopper.
+
+It imports no Kubeflow, Kubernetes, Feast, Great Expectations or TorchServe.
+"""

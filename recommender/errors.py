@@ -12,10 +12,10 @@
     ├── stored things
     │   ├── CorruptFileError         a file is not the one that its manifest names
     │   ├── BundleError              a bundle cannot be used here
-    │   ├── RegistryError            the registry lacks what was asked for
-    │   └── FeatureStoreError        the feature store is away, late, or unreadable
+    │   ├── RegistryError            the registry lacks a version, fit or state that is needed
+    │   └── FeatureStoreError        the feature store is unavailable, late or unreadable
     └── running
-        ├── DeviceError              this machine lacks the device that was asked for
+        ├── DeviceError              this machine lacks the device in the settings
         ├── TrainingError            training stopped
         ├── StepFailed               a step of a pipeline failed
         ├── EndpointError            a pipeline endpoint cannot be reached or refuses
@@ -49,7 +49,7 @@ class SourceError(RecommenderError):
 
 
 class ContractError(RecommenderError):
-    """A table breaks its contract. Names table, column and, where there is one, the row."""
+    """A table breaks its contract. Names table, column and, if there is one, the row."""
 
     def __init__(self, table: str, problem: str, *, column: str | None = None, row: object = None) -> None:
         self.table, self.column, self.row = table, column, row
@@ -79,7 +79,7 @@ class BundleError(RecommenderError):
 
 
 class DeviceError(RecommenderError):
-    """This machine does not have the device that was asked for."""
+    """This machine does not have the device in the settings."""
 
 
 class TrainingError(RecommenderError):
@@ -91,7 +91,7 @@ class PropensityError(RecommenderError):
 
 
 class RegistryError(RecommenderError):
-    """The registry lacks what was asked for, or its present state does not allow the operation."""
+    """The registry lacks a version, fit or state that is needed, or does not allow the operation now."""
 
 
 class ServingError(RecommenderError):
@@ -103,8 +103,8 @@ class StepFailed(RecommenderError):
 
 
 class FeatureStoreError(RecommenderError):
-    """The feature store is away, late, or holds what this version cannot read. Names the store and what to do."""
+    """The feature store is unavailable or late, or this version cannot read it. Names the store and what to do."""
 
 
 class EndpointError(RecommenderError):
-    """A pipeline endpoint cannot be reached or refuses what was asked of it."""
+    """A pipeline endpoint cannot be reached or refuses the request."""

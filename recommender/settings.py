@@ -22,11 +22,11 @@ from recommender.errors import SettingsError, suggestion
 PREFIX, DELIMITER = "RECOMMENDER__", "__"
 FILE_VARIABLE = "RECOMMENDER_SETTINGS"
 LONGEST_VALUE = 80
-"""Characters of a refused value that an error message shows: enough to recognise it in the file."""
+"""Characters of a refused value that an error message shows: enough to find it in the file."""
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Milliseconds = Annotated[int, Field(ge=1, le=60_000)]
-"""At most a minute: no shopper waits longer, and a larger number was most likely meant in another unit."""
+"""At most a minute: no shopper waits longer, and a larger number is most likely in the wrong unit."""
 OnlineStoreName = Literal["sqlite", "redis"]
 """Read by `serving.online_store.client.READERS`, written by `feature_repo.online_stores.WRITERS`."""
 
@@ -42,7 +42,7 @@ class Section(BaseModel):
 
 
 class SourceSettings(Section):
-    """Where the tables come from."""
+    """The source of the tables."""
 
     dataset: str = Field(
         "complete_journey",
@@ -55,9 +55,11 @@ class SourceSettings(Section):
 
 
 class TimeSettings(Section):
-    """What "now" is, and the periods. Dates and times without a zone are meant in the shop's own time zone."""
+    """The time that counts as "now", and the periods. Dates and times without a zone are in the shop's time zone."""
 
-    as_of: datetime | date | None = Field(None, description='"Now". None: the moment of the last event.')
+    as_of: datetime | date | None = Field(
+        None, description='The time that counts as "now". None: the time of the last event.'
+    )
     gate_from: datetime | date | None = Field(
         None,
         description="Campaigns that start in [gate_from, test_from) decide between challenger and champion. "
@@ -65,17 +67,18 @@ class TimeSettings(Section):
     )
     test_from: datetime | date | None = Field(
         None,
-        description="Campaigns that start on or after it are the final test: reported, never used for a choice. "
+        description="Campaigns that start on or after it are the final test: reported, never used for a decision. "
         "None: chosen from the data.",
     )
 
 
 class TrainingSettings(Section):
-    """Which rankers are trained, and where."""
+    """The rankers to train, and how."""
 
     challenger: str = Field("transformer", description="The ranker that is measured against the champion.")
     baselines: tuple[str, ...] = Field(
-        ("popularity", "rate_rule", "logistic"), description="Trained beside it; the last one is the first champion."
+        ("popularity", "rate_rule", "logistic"),
+        description="Rankers trained beside the challenger. The last one is the first champion.",
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the challenger is trained.")
     threads: int = Field(
@@ -85,12 +88,13 @@ class TrainingSettings(Section):
         description="Threads of DuckDB, which builds the features. Torch trains with one thread on the CPU, so that "
         "weights do not depend on the number of cores.",
     )
-    seed: int = Field(17, description="Seed of everything random in training. The default has no meaning of its own.")
+    seed: int = Field(17, description="Seed of everything random in training. The default has no special meaning.")
     checkpoint_every_s: float = Field(
-        30.0, gt=0, description="Seconds between checkpoints, which is the most work that a killed training loses."
+        30.0, gt=0, description="Seconds between checkpoints: the most work that a killed training loses."
     )
     rankers: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="`rankers.<name>`: hyperparameters of a ranker (`recommender rankers`)."
+        default_factory=dict,
+        description="`rankers.<name>`: hyperparameters of a ranker, as `recommender rankers` lists them.",
     )
 
 
@@ -100,30 +104,32 @@ class ServingSettings(Section):
     The defaults of deadlines, shares and exploration are chosen by hand.
     """
 
-    host: str = Field("127.0.0.1", description="Address on which the gateway listens; loopback unless told otherwise.")
+    host: str = Field("127.0.0.1", description="Address on which the gateway listens. The default is loopback.")
     port: Port = Field(8000, description="The gateway's port.")
     inference_host: str = Field(
         "127.0.0.1",
-        description="Address on which TorchServe itself answers, without a token. In a pod: 0.0.0.0, behind a "
+        description="Address on which TorchServe itself listens. It asks for no token. In a pod: 0.0.0.0, behind a "
         "NetworkPolicy.",
     )
     inference_port: Port = Field(8080, description="TorchServe's inference API.")
-    management_port: Port = Field(8081, description="TorchServe's management API; always on loopback.")
+    management_port: Port = Field(8081, description="TorchServe's management API, always on loopback.")
     metrics_port: Port = Field(8082, description="TorchServe's metrics API.")
-    workers: int = Field(1, ge=1, le=64, description="Worker processes for each version; one takes at least 220 MB.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes for each version. One takes at least 220 MB.")
     deadline_ms: Annotated[Milliseconds, Field(ge=5)] = Field(
         250, description="Time for the features and the model together, from a request's arrival."
     )
     store_deadline_ms: Milliseconds = Field(
-        50, description="Time for the read of the online store; a later answer is not waited for."
+        50, description="Time for the read of the online store. A later answer is ignored."
     )
     canary_share: float = Field(0.1, gt=0, lt=1, description="Share of users that a promoted challenger gets.")
     assignment_salt: str = Field(
-        "campaign-ranker", description="Part of the hash that assigns users to variants; another salt draws them anew."
+        "campaign-ranker",
+        description="Part of the hash that assigns users to variants. Another salt assigns them anew.",
     )
     state: Path | None = Field(
         None,
-        description="What one replica keeps for itself: model store, TorchServe's logs, pid files. None: below `home`.",
+        description="Folder for a replica's private files: model store, TorchServe's logs, pid files. "
+        "None: below `home`.",
     )
     max_feature_age_s: float = Field(
         8 * 86_400,
@@ -133,14 +139,14 @@ class ServingSettings(Section):
     )
     exploration: Literal["none", "epsilon", "thompson"] = Field(
         "none",
-        description="Whether chance takes part in the order of campaigns (`recommender.policies.exploration`). "
+        description="How the order of campaigns is randomised (`recommender.policies.exploration`). "
         "Decision records then hold the propensities.",
     )
     exploration_rate: float = Field(
         0.05,
         gt=0,
         le=1,
-        description="Probability with which the first campaign is drawn uniformly from all candidates.",
+        description="`epsilon`: probability that the first campaign is drawn uniformly from all candidates.",
     )
     exploration_spread: float = Field(
         0.3, gt=0, le=10, description="`thompson`: scale of the Gumbel noise on the log-odds."
@@ -148,16 +154,16 @@ class ServingSettings(Section):
 
 
 class StoreSettings(Section):
-    """The online store: the materialise step writes it, serving reads it."""
+    """The online store, which the materialise step writes and serving reads."""
 
     kind: OnlineStoreName = Field("sqlite", description="Which online store.")
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,
-        description="redis:// or rediss://, user@ before the host where there is one. Never a password: that is the "
-        "secret `redis_password`.",
+        description="redis:// or rediss://, with user@ before the host if there is a user. Never with a password: "
+        "that is the secret `redis_password`.",
     )
-    project: str = Field("campaigns", description="Feast's project; part of every key in the store.")
+    project: str = Field("campaigns", description="Feast's project, which is part of every key in the store.")
 
     @field_validator("redis_url")
     @classmethod
@@ -183,7 +189,7 @@ class Settings(Section):
 
     home: Path = Field(
         Path("var"),
-        description="The folder that outlives a run, on a cluster a mounted volume. See `storage.home.Home`.",
+        description="The folder for what outlives a run. On a cluster it is a mounted volume. See `storage.home.Home`.",
     )
     judgement: Path = Field(Path("judgement.toml"), description="TOML file with the rules of the gate.")
     source: SourceSettings = SourceSettings()
@@ -195,7 +201,7 @@ class Settings(Section):
     def updated(self, **changes: Any) -> Self:
         """These settings with `changes`, validated again.
 
-        A mapping changes some keys of a section, a section replaces it whole.
+        A mapping changes some keys of a section. A section replaces it.
 
         Raises:
             SettingsError: an unknown key or a value that is not allowed; names the key.
@@ -213,8 +219,7 @@ def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
 
     Raises:
         SettingsError: the file is missing or not TOML, or a key is unknown or its value not allowed. Names the key,
-            and the file or
-            the environment variable that holds it; suggests the nearest key.
+            and the file or the environment variable that holds it. Suggests the nearest key.
     """
     if file is None and (named := os.environ.get(FILE_VARIABLE)):
         file = Path(named)
@@ -232,7 +237,7 @@ def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
 
 
 def settings_from_json(text: str) -> Settings:
-    """The settings that a pipeline step or a process of serving received from its parent.
+    """Parse the settings that a pipeline step or a serving process received from its parent.
 
     Raises:
         SettingsError: the text is not JSON, a key is missing or unknown, or its value is not allowed; names the key.
@@ -241,7 +246,7 @@ def settings_from_json(text: str) -> Settings:
         settings = Settings.model_validate_json(text)
     except ValidationError as error:
         raise _refusal(error, "settings") from None
-    # A default in the place of a missing section would run something else than was asked for.
+    # A default in place of a missing section would run with other settings than the parent asked for.
     missing = [name for name in Settings.model_fields if name not in settings.model_fields_set]
     if missing:
         raise SettingsError(
@@ -269,7 +274,7 @@ def _from_file(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"{file}: the settings file cannot be read ({error.strerror or error})") from None
     except ValueError as error:  # also bytes that are not UTF-8
-        raise SettingsError(f"{file}: not TOML: {error}") from None
+        raise SettingsError(f"{file}: cannot be read as TOML ({error})") from None
 
 
 def _from_environment(variables: Mapping[KeyPath, str]) -> dict[str, Any]:
@@ -282,7 +287,7 @@ def _from_environment(variables: Mapping[KeyPath, str]) -> dict[str, Any]:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise SettingsError(
-                    f"environment variable {variables[path]}: {_key(path[:-1])} is one value, without keys"
+                    f"environment variable {variables[path]}: {_key(path[:-1])} is a single value and has no keys"
                 )
         place[path[-1]] = _from_text(variables[path], path)
     return given
@@ -337,12 +342,12 @@ def _refusal(
     environment: Mapping[str, Any] | None = None,
     variables: Mapping[KeyPath, str] | None = None,
 ) -> SettingsError:
-    """The error of settings that are not valid: where they came from, which key, what is wrong, the value."""
+    """The error for invalid settings. Names their origin, the key, the problem and the value."""
     problems: dict[str, str] = {}
     for one in error.errors(include_url=False):
         path = _key_part(one["loc"])
         place = f"{_variable_of(path, environment or {}, variables or {}) or origin}: {_key(path)}".removesuffix(": ")
-        # A union has one message for each of its members: the first says what is wrong with the value.
+        # A union has one message for each of its members. The first describes what is wrong with the value.
         problems.setdefault(place, _problem(path, one["type"], one["msg"].removeprefix("Value error, "), one["input"]))
     return SettingsError("; ".join(f"{place}: {problem}" for place, problem in problems.items()))
 

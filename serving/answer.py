@@ -1,4 +1,4 @@
-"""What the endpoint answers: recommendations, exposures, refusals and health."""
+"""Bodies of the endpoint's answers: recommendations, exposures, refusals and health."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -28,7 +28,7 @@ class Campaign(TypedDict):
     kind: Annotated[str, Field(description="promotion, coupon, member_event or launch")]
     score: Annotated[float, Field(description="Probability that this user takes the campaign up.")]
     items: list[Item]
-    reasons: Annotated[list[str], Field(description="Why, in plain words, the strongest first.")]
+    reasons: Annotated[list[str], Field(description="Reasons in plain words, the strongest first.")]
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ class Recommendations(BaseModel):
 
     request_id: Annotated[
         str | None,
-        Field(
-            description="Names the decision record; confirm with it at /v1/exposures. null: no record could be written."
-        ),
+        Field(description="Id of the decision record, for /v1/exposures. null: no record could be written."),
     ]
     campaigns: list[Campaign]
-    model_version: Annotated[str, Field(description="The registry's version; `popular` where no model ranked.")]
+    model_version: Annotated[str, Field(description="The version in the registry, or `popular` if no model ranked.")]
     variant: Literal["champion", "canary"]
-    as_of: Annotated[str, Field(description="The moment of the decision, UTC.")]
-    feature_age_s: Annotated[float | None, Field(description="Age of the user's features; null: none were used.")]
-    cold_start: Annotated[bool, Field(description="The user is unknown: these are popular campaigns.")]
-    degraded: Annotated[bool, Field(description="Something was late, away or old; `degraded_reasons` says what.")]
+    as_of: Annotated[str, Field(description="Time of the decision, UTC.")]
+    feature_age_s: Annotated[float | None, Field(description="Age of the user's features. null: none were used.")]
+    cold_start: Annotated[bool, Field(description="Whether the user is unknown, so that these are popular campaigns.")]
+    degraded: Annotated[
+        bool, Field(description="Whether something was late, unavailable or old. See `degraded_reasons`.")
+    ]
     degraded_reasons: list[str]
-    dropped_campaign_ids: Annotated[list[str], Field(description="Candidates that are unknown or not live.")]
+    dropped_campaign_ids: Annotated[list[str], Field(description="Requested campaigns that are unknown or not live.")]
 
 
 class Exposure(BaseModel):

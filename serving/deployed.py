@@ -1,4 +1,4 @@
-"""Which versions answer now: the deployer writes this state when they are ready, and the gateway follows it."""
+"""The versions that answer now. The deployer writes this state when they are ready, and the gateway follows it."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -30,7 +30,7 @@ class Deployed:
 
     @classmethod
     def load(cls, state: Path) -> "Deployed":
-        """Read what is deployed, which is nothing as long as no deployer has written."""
+        """Read the deployed versions. There are none until a deployer has written the file."""
         try:
             return cls(**json.loads(ServingState(state).deployed.read_text(encoding="utf-8")))
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What may be asked of the endpoint, in one type that carries a request from parsing to the decision record.
+"""Requests to the endpoint, in one type that carries a request from parsing to the decision record.
 
 `RecommendationRequest` is parsed once. The gateway adds what it decides (`ScoringRequest`), the wire format carries
 that to the worker, and the decision record keeps `RecommendationRequest.recorded`.
@@ -42,7 +42,7 @@ class Strict(BaseModel):
 
 
 class RecommendationRequest(Strict):
-    """Which campaigns to put before this user?"""
+    """Body of /v1/recommendations: which user to recommend campaigns to, and how."""
 
     user_id: Identifier
     campaign_ids: Annotated[
@@ -50,14 +50,14 @@ class RecommendationRequest(Strict):
         Field(
             min_length=1,
             max_length=MAX_CANDIDATES,
-            description="Only these campaigns are candidates. Left out: every campaign that is live.",
+            description="The candidates. Left out: every live campaign.",
         ),
     ] = None
-    num_campaigns: Annotated[int, Field(ge=1, le=100, description="How many campaigns to answer with, at most.")] = 10
-    num_items: Annotated[int, Field(ge=0, le=50, description="How many items of each campaign to show, at most.")] = 5
+    num_campaigns: Annotated[int, Field(ge=1, le=100, description="Most campaigns in the answer.")] = 10
+    num_items: Annotated[int, Field(ge=0, le=50, description="Most items of each campaign in the answer.")] = 5
     context: Annotated[
         dict[ContextKey, ContextValue],
-        Field(max_length=32, description="Where and how the answer will be shown; kept in the decision record."),
+        Field(max_length=32, description="Where and how the answer will be shown. Kept in the decision record."),
     ] = {}
 
     @model_validator(mode="before")
@@ -68,25 +68,25 @@ class RecommendationRequest(Strict):
         return value
 
     def recorded(self) -> dict[str, Any]:
-        """What the decision record keeps of the request."""
+        """The part of the request that the decision record keeps."""
         return {"user_id": self.user_id, "candidates": self.campaign_ids, "context": self.context}
 
 
 class DirectRequest(RecommendationRequest):
-    """What TorchServe itself accepts at /predictions/campaign_ranker: no assignment, no decision record."""
+    """Body for TorchServe itself at /predictions/campaign_ranker: no assignment, no decision record."""
 
-    as_of: Annotated[str | None, Field(max_length=40, description="Moment of the decision, ISO 8601 with a zone.")] = (
-        None
-    )
+    as_of: Annotated[
+        str | None, Field(max_length=40, description="Time of the decision, ISO 8601 with a time zone.")
+    ] = None
     return_features: bool = False
     probe: Annotated[
-        bool, Field(description="Score a user without any features, past the store: is a model there?")
+        bool, Field(description="Score a user without features and without the store, to check that a model answers.")
     ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringRequest:
-    """A request with what the gateway decided about it: what the worker scores, and what the popular list answers."""
+    """A request with the gateway's decisions about it, as the worker and the popular list read it."""
 
     request: RecommendationRequest
     as_of_us: int
@@ -96,24 +96,24 @@ class ScoringRequest:
 
 
 class ExposureRequest(Strict):
-    """This answer was shown."""
+    """Body of /v1/exposures: confirms that an answer was shown."""
 
     request_id: Annotated[str, Field(min_length=1, max_length=100)]
     campaign_ids: Annotated[
         list[Identifier] | None,
-        Field(min_length=1, max_length=100, description="Those of its campaigns that were shown. Left out: all."),
+        Field(min_length=1, max_length=100, description="The campaigns of the answer that were shown. Left out: all."),
     ] = None
 
 
 class Problem(BaseModel):
     """One field that is wrong."""
 
-    field: Annotated[str, Field(description="The field, dotted; `body` where the body as a whole is wrong.")]
+    field: Annotated[str, Field(description="Path of the field, with dots. `body` if the body as a whole is wrong.")]
     problem: str
 
 
 class InvalidRequest(Exception):
-    """A body that breaks the contract; `problems` names every field that is wrong."""
+    """A body that breaks the contract. `problems` names every field that is wrong."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(f"{problem.field}: {problem.problem}" for problem in problems))

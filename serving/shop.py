@@ -1,4 +1,4 @@
-"""What gateway and worker hold in memory of the shop: the catalogue, and the popular list that comes from it alone.
+"""The shop in the memory of gateway and worker: the catalogue, and the popular list that is made from it.
 
 Both follow the folder that the materialise step replaces.
 """
@@ -29,7 +29,7 @@ log = logs.get(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Shop:
-    """One catalogue, with what is answered from it alone."""
+    """One catalogue, and the answers that need nothing else, such as the popular list."""
 
     catalogue: Catalogue
 
@@ -38,7 +38,7 @@ class Shop:
         return [name or self.catalogue.item_ids[row] for row, name in enumerate(self.catalogue.item_names)]
 
     def warm(self) -> "Shop":
-        """Compute what the first request would otherwise wait for."""
+        """Compute cached values now, so that the first request does not wait for them."""
         _ = self.catalogue.taxonomy_version, self.catalogue.axis_sizes, self._names
         if self.catalogue.campaign_ids:
             self.catalogue.rows(self.catalogue.campaign_ids[:1])
@@ -57,7 +57,7 @@ class Shop:
         return chosen, [*unknown, *ended]
 
     def popular(self, asked: ScoringRequest) -> Ranking:
-        """The popular list: what an unknown user gets, and every user while store or model is away."""
+        """The popular list, which unknown users get, and all users while store or model is unavailable."""
         rows, dropped = self.candidates(asked)
         if asked.exploration is None or len(rows) == 0:
             return Ranking(self._listed(rows[: asked.request.num_campaigns], asked.request.num_items), dropped)
@@ -67,11 +67,11 @@ class Shop:
         return Ranking(self._listed(chosen, asked.request.num_items), dropped, explored.record(len(chosen)))
 
     def item(self, row: int, reason: str | None) -> Item:
-        """One item as it is answered."""
+        """One item in the form of an answer."""
         return {"item_id": self.catalogue.item_ids[row], "name": self._names[row], "reason": reason}
 
     def campaign(self, row: int, score: float, items: list[Item], reasons: list[str]) -> Campaign:
-        """One campaign as it is answered, called by its identifier where it has no name."""
+        """One campaign in the form of an answer. Without a name it is called by its identifier."""
         catalogue = self.catalogue
         return {
             "campaign_id": catalogue.campaign_ids[row],

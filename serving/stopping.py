@@ -14,7 +14,7 @@ PATIENCE_S = 3
 
 
 def end_at_sigterm() -> None:
-    """Let SIGTERM raise SystemExit(0) in the main thread; `PATIENCE_S` later the process ends in any case."""
+    """Let SIGTERM raise SystemExit(0) in the main thread. After `PATIENCE_S` the process ends in any case."""
     signal.signal(signal.SIGTERM, _end)
 
 

@@ -27,7 +27,7 @@ def decode(body: bytes) -> tuple[ScoringRequest, bytes]:
     """The request and the packed features of a body.
 
     Raises:
-        ValueError: The bytes are not such a body; says what is wrong.
+        ValueError: The bytes are not such a body. States what is wrong.
     """
     if len(body) < _HEAD.size or body[:1] != MAGIC:
         raise ValueError("not a body of the gateway")

@@ -19,7 +19,7 @@ PROJECT = "campaign-recommender"
 
 
 def bare_environment(folder: Path, *, extra: str, packages: tuple[str, ...]) -> Path:
-    """Make the environment in `folder`; returns its interpreter.
+    """Make the environment in `folder`, and return its interpreter.
 
     `packages`: our own packages that the wheel holds, as the image copies them.
     """
@@ -36,7 +36,7 @@ def bare_environment(folder: Path, *, extra: str, packages: tuple[str, ...]) -> 
 
 
 def declared(project: Distribution, extra: str) -> set[str]:
-    """Names of the distributions that pip would install beside `project` for `extra`, as far as they are installed here."""
+    """Names of the distributions that `extra` of `project` requires, as far as they are installed here."""
     found: set[tuple[str, str]] = set()
     to_visit = [(Requirement(text), extra) for text in project.requires or ()]
     while to_visit:
@@ -67,7 +67,7 @@ def _wheel(folder: Path, packages: tuple[str, ...]) -> Path:
 
 
 def _link(installed: Distribution, site: Path) -> None:
-    """A package with an `__init__.py` is linked as one folder; a namespace that distributions share (google/), file by file."""
+    """Link a package with an `__init__.py` as one folder, and a shared namespace (google/) file by file."""
     files = [file for file in installed.files or () if ".." not in file.parts]  # without the commands of bin/
     whole = {file.parts[0] for file in files if file.parts[1:] == ("__init__.py",)}
     for place in {Path(file.parts[0]) if file.parts[0] in whole else Path(file) for file in files}:

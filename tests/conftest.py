@@ -1,4 +1,4 @@
-"""One server of a kind within a test process, started by the first test that asks; every test finds it empty."""
+"""One server of each kind per test process, started by the first test that asks and empty for every test."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a Valkey that several tests fill; ask for `redis_url`."""
+    """The port of a Valkey that several tests fill. Tests ask for `redis_url` instead."""
     with servers.valkey(tmp_path_factory.mktemp("valkey")) as port:
         yield port
 
@@ -29,7 +29,7 @@ def redis_url(shared_valkey: int) -> str:
 
 @pytest.fixture(scope="session")
 def shared_postgres() -> Iterator[Path]:
-    """The socket folder of a PostgreSQL in which several tests have databases; ask for `database_url`."""
+    """The socket folder of a PostgreSQL in which several tests have databases. Tests ask for `database_url` instead."""
     with servers.postgres() as folder:
         yield folder
 
@@ -47,14 +47,14 @@ def database_url(shared_postgres: Path) -> str:
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.ObjectStore]:
-    """A SeaweedFS in which several tests have buckets; ask for `bucket`."""
+    """A SeaweedFS in which several tests have buckets. Tests ask for `bucket` instead."""
     with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as store:
         yield store
 
 
 @pytest.fixture
 def bucket(object_store: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of an empty bucket; `s3://<bucket>` is reached with what the environment says."""
+    """The name of an empty bucket. The environment holds what a client needs to reach `s3://<bucket>`."""
     for name, value in object_store.environment.items():
         monkeypatch.setenv(name, value)
     name = f"test-{next(numbers)}"

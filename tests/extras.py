@@ -63,7 +63,7 @@ def modules_outside(extra: str) -> list[str]:
 def run_with_only(
     extra: str, program: str, *arguments: str, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """The Python text `program` in a process of its own, where the modules outside `extra` cannot be imported."""
+    """The Python text `program` in a separate process, where the modules outside `extra` cannot be imported."""
     return subprocess.run(
         [sys.executable, "-c", HIDE + program, *arguments],
         input=json.dumps(modules_outside(extra)),

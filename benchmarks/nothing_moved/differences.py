@@ -1,4 +1,4 @@
-"""The first difference between two facts, in words; and how far apart two files of tensors are."""
+"""The first difference between two facts, in words, and how far apart two files of tensors are."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ LONGEST = 60
 
 
 def first_difference(before: Any, after: Any, place: str = "") -> str | None:
-    """Where two JSON values first differ, and both values there; None: they are equal. NaN equals NaN; 1 equals 1.0."""
+    """Where two JSON values first differ, and both values. None if they are equal. NaN equals NaN, 1 equals 1.0."""
     here = place or "value"
     if isinstance(before, dict) and isinstance(after, dict):
         if missing := [name for name in before if name not in after]:

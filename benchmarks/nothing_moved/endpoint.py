@@ -20,7 +20,7 @@ Reply = tuple[Request, int, Any]
 
 @contextmanager
 def running(side: Side) -> Iterator[int]:
-    """The running endpoint of the shop; yields the gateway's port, and stops everything in the end."""
+    """Start the endpoint of the shop, yield the gateway's port, and stop everything in the end."""
     port, settings = side.write_shop_settings()["port"], ["--settings", str(side.shop_settings)]
     log = side.folder / "serve.log"
     (spelling,) = SPELLINGS["serve"]
@@ -49,7 +49,7 @@ def running(side: Side) -> Iterator[int]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        # Says "nothing was running" after a clean end. TorchServe and the gateway lead process groups of their own.
+        # Prints "nothing was running" after a clean end. TorchServe and the gateway lead separate process groups.
         side.recommender("stop", *settings, log="stop")
 
 

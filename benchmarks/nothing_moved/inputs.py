@@ -1,4 +1,4 @@
-"""What both commits are given: a synthetic shop, a file of events for next-item rankers, and requests to the gateway.
+"""Inputs of both commits: a synthetic shop, a file of events for next-item rankers, and requests to the gateway.
 
 All of it is fixed by `SEED`, and `digest()` names it, so that results kept in a cache are used only for the same
 inputs.
@@ -93,7 +93,7 @@ BENCHMARKED: dict[str, dict[str, int]] = {
 """Next-item rankers that `benchmark sequences` fits, judges and keeps, with the hyperparameters that make it quick."""
 CATEGORIES, ITEMS_A_CATEGORY = 6, 12
 COLD_ITEMS = 6
-"""Items that only the attributes name: what `content_rules` and `fusion` say of them comes from content alone."""
+"""Items that only the attributes name: `content_rules` and `fusion` score them by content alone."""
 
 
 def shop_settings(home: Path, judgement: Path, ports: Mapping[str, int]) -> str:

@@ -22,11 +22,11 @@ Facts = dict[str, Fact]
 
 FITS = ("gate", "test", "live")
 FIGURES = ("ndcg@10", "recall@10", "mrr@10", "users", "interval95", "validation", "counts", "chosen")
-"""What is compared of the JSON that `benchmark sequences` writes; the rest is cost, date, commit and machine."""
+"""The compared part of the JSON that `benchmark sequences` writes. The rest is cost, date, commit and machine."""
 IDS = ("request_id", "at")
-"""Left out of answers and of records in the log. `at` is the wall clock; the decision's own `as_of` is compared."""
+"""Left out of answers and of records in the log. `at` is the wall clock. The decision's own `as_of` is compared."""
 WORDING = ("message", "problem")
-"""What is left out of a refusal: its status, error code and fields are the contract, its sentences are not."""
+"""Parts of a refusal that are not compared: status, error code and fields are the contract, sentences are not."""
 VERSION = re.compile(r"\b([a-z][a-z0-9_]*)-[0-9a-f]{8,64}\b")
 
 
@@ -82,7 +82,7 @@ def next_items(side: Side) -> Facts:
 
 
 def answers(side: Side) -> Facts:
-    """What the running endpoint answers, and what it logs of that."""
+    """The answers of the running endpoint, and its logs of them."""
     home = side.trained_shop
     for log in _logs(home):
         log.unlink()
@@ -154,11 +154,11 @@ def _bundle(file: Path) -> dict[str, Any]:
 
 
 def _fit_of(bundle: Path) -> str:
-    """gate, test or live: what the bundle's lineage says, else the name of its folder."""
+    """gate, test or live, as stated in the bundle's lineage, else in the name of its folder."""
     lineage = bundle / "lineage.json"
     said = _json(lineage).get("fit") if lineage.is_file() else None
     if (fit := said or bundle.name) not in FITS:
-        raise RunFailed(f"{bundle}: neither its lineage nor its name says which fit it is")
+        raise RunFailed(f"{bundle}: neither its lineage nor its name states which fit it is")
     return str(fit)
 
 
@@ -179,7 +179,7 @@ def _logs(home: Path) -> list[Path]:
 
 
 def _kinds(replies: list[dict[str, Any]]) -> str:
-    """How many replies came from what: "101 by transformer, 25 by popular"."""
+    """The number of replies by their source, such as "101 by transformer, 25 by popular"."""
     counted: dict[str, int] = {}
     for reply in replies:
         by = VERSION.sub(r"\1", reply["body"].get("model_version") or f"status {reply['status']}")

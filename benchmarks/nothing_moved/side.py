@@ -18,7 +18,7 @@ SPELLINGS: dict[str, tuple[tuple[str, ...], ...]] = {
     "judge": (("benchmark", "sequences"),),
     "ask": (("next-items", "ask"), ("next-items",)),
 }
-"""How each step is or was called. The first spelling that a checkout does not refuse as wrong usage is taken."""
+"""Command lines of each step, present and past. The first one that a checkout accepts is used."""
 WRONG_USAGE = re.compile(r"No such (command|option)|Missing (command|option|argument)|unexpected extra argument")
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -26,7 +26,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 class RunFailed(Exception):
-    """A step failed in a checkout; holds its last lines and names its log."""
+    """A step failed in a checkout. Holds its last lines and names its log."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Side:
         return [str(bin_folder / "python"), str(bin_folder / "recommender")]
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The environment of a call: one thread, no colours, a temporary folder of its own, and `more`."""
+        """The environment of a call: one thread, no colours, a separate temporary folder, and `more`."""
         temporary = self.folder / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
         return clean(**ONE_THREAD, COLUMNS="200", NO_COLOR="1", TMPDIR=str(temporary), **more)
@@ -96,7 +96,7 @@ class Side:
         return self.folder / "shop.toml"
 
     def write_shop_settings(self) -> dict[str, int]:
-        """Write the shop's settings with ports that are free now; returns the ports."""
+        """Write the shop's settings with ports that are free now, and return the ports."""
         judgement = self.folder / "judgement.toml"
         judgement.write_text(inputs.JUDGEMENT)
         ports = _free_ports("port", "inference_port", "management_port", "metrics_port")
@@ -105,7 +105,7 @@ class Side:
 
     @cached_property
     def trained_shop(self) -> Path:
-        """The home folder of the shop after one run of the training pipeline; run at the first use."""
+        """The home folder of the shop after one run of the training pipeline, which happens at the first use."""
         shutil.rmtree(self.shop_home, ignore_errors=True)
         self.write_shop_settings()
         self.recommender("run", "--settings", str(self.shop_settings), log="shop-run")

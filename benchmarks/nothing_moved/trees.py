@@ -1,4 +1,4 @@
-"""A checkout of a commit with a virtual environment of its own."""
+"""A checkout of a commit with a separate virtual environment."""
 
 import os
 import subprocess
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class TreeError(Exception):
-    """A commit or a checkout cannot be used; says why."""
+    """A commit or a checkout cannot be used. States the reason."""
 
 
 def git(*words: str, at: Path | None = None) -> str:
-    """What git prints.
+    """The output of a git command.
 
     Raises:
         TreeError: it failed; holds its message.

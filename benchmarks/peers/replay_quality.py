@@ -36,7 +36,7 @@ def histories(path):
 
 @torch.inference_mode()
 def scores_of(model, asked, length, items):
-    """Blocks of float32 [users, V + 1]; column 0 is -inf."""
+    """Blocks of float32 [users, V + 1]. Column 0 is -inf."""
     model.eval()
     for first in range(0, len(asked), USERS):
         some = [one[-length:] for one in asked[first : first + USERS]]
@@ -49,7 +49,7 @@ def scores_of(model, asked, length, items):
 
 
 def ndcg(model, asked, wanted, length, items):
-    """NDCG@10 of the held-out items among the unseen ones; ties count against the model."""
+    """NDCG@10 of the held-out items among the unseen ones. Ties count against the model."""
     total, first = 0.0, 0
     for block in scores_of(model, asked, length, items):
         for row, scores in enumerate(block):

@@ -1,1 +1,1 @@
-"""Pipeline step that judges the tables with Great Expectations before anything is learnt from them."""
+"""Pipeline step that checks the tables with Great Expectations before any training."""

@@ -18,10 +18,10 @@ COVERED = "EXISTS (SELECT 1 FROM {other} o WHERE {condition})"
 def figures(
     connection: duckdb.DuckDBPyConnection, tables: Tables, name: str, bad: pa.Table, as_of: datetime
 ) -> dict[str, float | None]:
-    """Figures of one cleaned table, by name. None where there is nothing to count.
+    """Figures of one cleaned table, by name. None if there is nothing to count.
 
     Every table has `rows` (those kept), `quarantined`, `quarantined_share` and `orphan_share_<column>` for each
-    foreign key. The shares of quarantined and orphan rows are of all rows before cleaning, all other shares of the
+    foreign key. Shares of quarantined and orphan rows refer to all rows before cleaning. All other shares refer to the
     rows kept.
 
     Args:

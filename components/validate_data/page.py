@@ -15,7 +15,7 @@ from recommender.report import Banner, Html, Section, badge, bar_chart, bullets,
 from recommender.report.page import Tone
 
 SHOWN = 8
-"""Reasons, and rows of each reason, that the page shows: enough to see a pattern. Chosen by hand."""
+"""Most reasons, and most rows of each reason, on the page: enough to see a pattern. Chosen by hand."""
 PARTICULARS = re.compile(r"(has no|unknown value|ends before it starts:|\(0, 1\], not) [^;]*")
 """The part of a reason that differs between rows of one kind: a value or an identifier."""
 
@@ -29,8 +29,7 @@ def validation_page(
         source: the tables as they were read.
         verdict: what was found.
         bad: the rows set aside, by table.
-        connection: has a view of each cleaned table. None where the schema failed, and the page then has no pictures
-            of rows.
+        connection: has a view of each cleaned table. None if the schema failed. The page then has no charts of rows.
         as_of: the moment of decision.
     """
     failed = [one for one in verdict.outcomes if one.status == "failed"]
@@ -42,7 +41,7 @@ def validation_page(
         sections.append(_quarantine(source, bad))
     decisions = source.manifest.get("decisions", [])
     if decisions:
-        lead = "How peculiarities of the source were handled when it was read."
+        lead = "How the reader handled ambiguities of the source."
         sections.append(Section("Decisions", lead, blocks=[bullets(decisions)]))
     return page(
         "Data validation",
@@ -56,9 +55,7 @@ def validation_page(
 def _banner(verdict: Verdict, failed: list[Outcome]) -> Banner:
     judged = sum(one.status != "not applicable" for one in verdict.outcomes)
     if verdict.critical:
-        headline = (
-            f"{len(verdict.critical)} critical expectation(s) failed: the run stopped, and what serves stays as it is."
-        )
+        headline = f"{len(verdict.critical)} critical expectation(s) failed. The run stopped, and serving is unchanged."
         return Banner("FAILED", headline, "bad", [one.describe() for one in verdict.critical[:SHOWN]])
     if failed:
         headline = (

@@ -1,4 +1,4 @@
-"""Row-level rules: rows that break the contract are set aside with number and reason, the rest is kept."""
+"""Row-level rules: set rows that break the contract aside with number and reason, and keep the others."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def set_aside(connection: duckdb.DuckDBPyConnection, tables: Tables) -> dict[str
     """Narrow each view of `connection` (`contract.open_views`) to its sound rows, and return the others by table.
 
     A returned table has the table's own columns, `_row` (int64, from 0), `_column` and `_reason`. Parents are cleaned
-    first, so that a row that names a row set aside is set aside too. Duplicate keys stay, because nothing says which
-    of them is right. The expectations find them and stop the run.
+    first, so that a row that refers to a row set aside is set aside too. Duplicate keys stay, because it is unknown
+    which of them is right. The expectations find them and stop the run.
     """
     bad: dict[str, pa.Table] = {}
     for name in PARENTS_FIRST:

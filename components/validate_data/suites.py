@@ -5,12 +5,11 @@ An expectation's `meta.on` names the batch that it looks at:
     columns   an empty frame with the file's columns
     dtypes    one row for each column: found, wanted
     figures   one row with the table's figures (`figures.py`)
-    rows      the cleaned table, only the columns that are asked for
+    rows      the cleaned table, with only the columns that the suite reads
 
-The bounds (5 % of rows set aside, 1 % of orphans, a shrinking by a fifth, threefold growth, half to twice of a share)
-are chosen by hand: they let a shop's ordinary days pass and catch a broken export. `meta.sentence` is the expectation
-in words. The suite's `meta.parameters` derives what depends on the run: from `as_of`, or from a figure of the
-previous run.
+The bounds are chosen by hand (5 % of rows set aside, 1 % of orphans, a fifth fewer or three times as many rows, half to
+twice a share). They pass a shop's ordinary days and catch a broken export. `meta.sentence` is the expectation in words.
+The suite's `meta.parameters` derives bounds that depend on the run, from `as_of` or from a figure of the previous run.
 """
 
 import json
@@ -26,7 +25,7 @@ from recommender.datasets.tables import CONTRACT
 SHOWN_ROWS = 5
 """Failing rows of an expectation that are shown: enough to see what is wrong. Chosen by hand."""
 LONGEST_EXCEPTION = 300
-"""Characters of an exception inside Great Expectations that are shown; the rest is traceback."""
+"""Characters shown of an exception inside Great Expectations. The rest is traceback."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +65,12 @@ def load_suite(table: str) -> dict[str, Any]:
 
 
 def parameters(suite: Mapping[str, Any], as_of: datetime, previous: Mapping[str, float | None]) -> dict[str, Any]:
-    """Values of the suite's `$PARAMETER`s for this run. None for a bound that only an earlier run could give.
+    """Values of the suite's `$PARAMETER`s for this run. None for a bound that needs an earlier run.
 
     Args:
         suite: the JSON of the suite.
         as_of: the moment of decision.
-        previous: the table's figures in the run before; empty without one.
+        previous: the table's figures in the previous run. Empty without one.
     """
     values: dict[str, Any] = {}
     for name, rule in suite["meta"]["parameters"].items():
@@ -116,9 +115,9 @@ def judge(
     Args:
         context: from `new_context`.
         table: which table.
-        batches: batch -> pandas frame. Expectations about a batch that is not given are not judged.
+        batches: batch -> pandas frame. Expectations about a missing batch are not checked.
         values: from `parameters`.
-        quarantine: rows set aside, which are shown where a figure about them fails.
+        quarantine: rows set aside, which are shown if a figure about them fails.
 
     Returns:
         The outcomes, batch by batch.

@@ -1,4 +1,4 @@
-"""Validation of tables as one call: schema, rows, expectations, page. What passes is a new folder of tables."""
+"""Validate tables in one call: schema, rows, expectations, page. Writes the sound rows to a new folder of tables."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -24,9 +24,9 @@ from recommender.storage.published import publish
 DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
-"""Failed expectations that the error message shows; the page shows all."""
+"""Failed expectations that the error message shows. The page shows all."""
 QUARANTINE_EXAMPLES = 50
-"""Rows set aside among which an expectation about them finds its examples."""
+"""Most rows set aside from which a failed expectation takes its examples."""
 
 
 def validate(tables: Path, output: Path, html: Path, *, as_of: datetime, previous: Path | None = None) -> Verdict:
@@ -34,10 +34,10 @@ def validate(tables: Path, output: Path, html: Path, *, as_of: datetime, previou
 
     Args:
         tables: folder of canonical tables.
-        output: folder for the sound rows; not written when a critical expectation fails.
-        html: file of the page; written in any case.
+        output: folder for the sound rows. It is not written if a critical expectation fails.
+        html: file of the page. It is always written.
         as_of: the moment of decision.
-        previous: folder whose manifest holds the figures of the run before; None without one.
+        previous: folder whose manifest holds the figures of the previous run. None without one.
 
     Raises:
         CorruptFileError: a file is not the one that its manifest names.

@@ -1,4 +1,4 @@
-"""What a validation found."""
+"""The result of a validation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from components.validate_data.suites import Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What validation found."""
+    """The outcomes and figures of one validation."""
 
     outcomes: tuple[Outcome, ...]
     figures: Mapping[str, Mapping[str, float | None]]
     data_hash: str = ""
-    """Of the cleaned tables; empty while the page is drawn, before they are written."""
+    """Hash of the cleaned tables. Empty while the page is drawn, before they are written."""
 
     @property
     def critical(self) -> list[Outcome]:

@@ -1,1 +1,1 @@
-"""Who gets which campaign: bulk scoring and audiences."""
+"""Allocates campaigns to users: bulk scoring and audiences."""

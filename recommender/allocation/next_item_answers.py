@@ -26,7 +26,7 @@ PARQUET, CSV = (".parquet", ".pq"), (".csv",)
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerRequest:
-    """Which users to answer, by which bundle, and where the answers go.
+    """A request for answers: the users, the bundle, and the output.
 
     Attributes:
         bundle: The folder of a next-item ranker, as `next-items fit --save` writes it.
@@ -51,7 +51,7 @@ class AnswerRequest:
         """Check that everything can be written.
 
         Raises:
-            SettingsError: The output's ending is neither Parquet nor CSV, or a place cannot be written to.
+            SettingsError: The output's suffix is neither Parquet nor CSV, or a path is not writable.
         """
         if self.output.suffix.lower() not in PARQUET + CSV:
             raise SettingsError(f"{self.output}: neither Parquet nor CSV; end the name in .parquet or .csv")
@@ -64,7 +64,7 @@ class AnswerRequest:
 
 @dataclass(frozen=True)
 class AnswerReport:
-    """What was answered.
+    """Counts of the answers.
 
     Attributes:
         ranker: The ranker's name.
@@ -91,7 +91,7 @@ def answer(request: AnswerRequest) -> AnswerReport:
     """Write each user's best items, best first: user, rank, item, score.
 
     Raises:
-        SettingsError: A place cannot be written to, or vectors are wanted of a ranker that has none.
+        SettingsError: A path is not writable, or vectors are wanted of a ranker that has none.
         SourceError, ContractError: The file of events cannot be used; names column and row. A ranker that reads the
             time between events refuses counters and years.
         CorruptFileError, BundleError: The bundle is damaged or does not fit this code.
@@ -129,12 +129,12 @@ def answer(request: AnswerRequest) -> AnswerReport:
 
 
 def _require_clock(ranker: ItemRanker[Any], histories: Sequences, path: Path) -> None:
-    """Refuse times that are no clock's where the ranker was fitted on a clock's times."""
+    """Refuse times that are no real timestamps if the ranker was fitted on real timestamps."""
     reads_times = any(getattr(ranker.hyperparameters, name, False) for name in ("timed", "trend"))
     if reads_times and histories.times_T is not None and not histories.has_clock:
         problem = (
-            "none of these times lies between 1990 and 2100, but the ranker was fitted on times of a clock. "
-            "Bring such times, or fit with timed=false and trend=false"
+            "none of these times lies between 1990 and 2100, but the ranker was fitted on real timestamps. "
+            "Give timestamps, or fit with timed=false and trend=false"
         )
         raise ContractError(path.name, problem)
 

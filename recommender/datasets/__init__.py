@@ -1,4 +1,4 @@
-"""Sources become canonical tables: Complete Journey (the default), one's own files, or a generated shop."""
+"""Sources become canonical tables: Complete Journey (the default), a user's own files, or a generated shop."""
 
 from collections.abc import Sequence
 from pathlib import Path

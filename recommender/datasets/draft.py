@@ -31,7 +31,7 @@ DERIVED_COLUMNS = ("event_id", "kind", "targeted_at")
 
 @dataclass(frozen=True)
 class _Guess:
-    """What one file seems to hold."""
+    """The table that one file seems to contain, with its columns."""
 
     file: Path
     table: str
@@ -40,7 +40,7 @@ class _Guess:
     formats: dict[str, str]
     """Canonical column -> time format of its texts."""
     kinds: dict[str, str | None]
-    """The source's word -> the contract's kind; None where a person must decide."""
+    """The source's word -> the contract's kind. None where a person must decide."""
     unused: tuple[str, ...]
 
 

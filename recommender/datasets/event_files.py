@@ -116,6 +116,6 @@ def _shown(value: Any) -> str:
 
 
 def _separator(header: list[str]) -> str:
-    """The separator of a CSV whose header was read with commas: what stands in its only name, or else a comma."""
+    """The separator of a CSV whose header was read with commas: the one in its only column name, or else a comma."""
     only = header[0] if len(header) == 1 else ""
     return next((one for one in ";\t|" if one in only), ",")

@@ -16,7 +16,7 @@ from recommender.errors import ContractError, SourceError
 from recommender.sequences.sequences import FROM_1990, TO_2100
 
 TIME_COLUMNS = ("timestamp", "time", "event_timestamp", "datetime", "date")
-"""Names of a column of times; the first that a file has is read."""
+"""Names of a column of times. The first that a file has is read."""
 MICROSECONDS_OF = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
 READ_AS = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17, "nanoseconds": np.inf}
 """A column's numbers are of the first unit whose bound lies above the largest of them. Each bound is the year 5138 in
@@ -25,11 +25,11 @@ written."""
 DIGITS = {"%Y%m%d": 1, "%Y%m%d%H": 10**2, "%Y%m%d%H%M": 10**4, "%Y%m%d%H%M%S": 10**6}
 """Times that are written as digits, and how far each format's numbers are shifted against those of whole days."""
 DAYS_FROM, DAYS_TO = 19000101, 21001232
-"""Numbers of days 1900-01-01 to 2100-12-31; the end is one higher, to hold the hours of the last day."""
+"""The days 1900-01-01 to 2100-12-31 as numbers. The end is one higher, to include the hours of the last day."""
 
 
 def order_of(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None, NDArray[Any]]:
-    """The times of the events [T], None where there are none, and what orders them [T].
+    """The times of the events [T], or None without times, and the values that order the events [T].
 
     Times that cannot be read where `pos` orders the events are left out with a warning.
 
@@ -63,7 +63,7 @@ def order_of(frame: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64] | None,
 
 
 def times_of(frame: pd.DataFrame, path: Path) -> NDArray[np.int64] | None:
-    """The events' times in microseconds since 1970 (UTC), [T]; None where no column has them.
+    """The events' times in microseconds since 1970 (UTC), [T]. None if no column has them.
 
     Raises:
         SourceError: Day and time of day stand in two columns.
@@ -106,7 +106,7 @@ def _from_numbers(numbers: "pd.Series[Any]", values: "pd.Series[Any]", path: Pat
 
 
 def _from_digits(numbers: "pd.Series[Any]") -> NDArray[np.int64] | None:
-    """Times written as digits, 20260131 (a day) to 20260131235959 (a second); None where some number is not one."""
+    """Times written as digits, from 20260131 (a day) to 20260131235959 (a second). None if a number is no such time."""
     for written, shift in DIGITS.items():
         if numbers.between(DAYS_FROM * shift, DAYS_TO * shift).all():
             parsed = pd.to_datetime(numbers.astype(np.int64).astype(str), errors="coerce", format=written)

@@ -1,4 +1,4 @@
-"""Reads a user's own CSV and Parquet files as canonical tables, as a mapping TOML says (`mapping`, drafted by `draft`).
+"""Reads a user's own CSV and Parquet files as canonical tables, by a mapping TOML (`mapping`, drafted by `draft`).
 
 Events, campaigns, campaign_items, and targets or participations are required. What else is absent is derived, and every
 derivation is recorded as a sentence in the manifest:

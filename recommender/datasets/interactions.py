@@ -97,9 +97,7 @@ def _events(path: Path) -> tuple[pd.DataFrame, NDArray[np.int64] | None, NDArray
     for column in ("user", "item"):
         require_column(frame, column, path)
     if not len(frame):
-        raise SourceError(
-            f"{path}: no rows, so there is nothing to learn from and no user to answer; bring some events"
-        )
+        raise SourceError(f"{path}: the file has no rows; give a file with events")
     return frame, *order_of(frame, path)
 
 
@@ -111,7 +109,7 @@ def _by_user(
     items: Items,
     path: Path,
 ) -> tuple[NDArray[np.str_], Sequences]:
-    """The users' names and their events in order; row 0 of an item stands for an unknown one."""
+    """The users' names and their events in order. Item row 0 stands for an unknown item."""
     users, user_T = np.unique(names_of(frame["user"], path), return_inverse=True)
     by_user = np.lexsort((np.arange(len(frame)), order_T, user_T))
     if "pos" in frame.columns:

@@ -19,7 +19,7 @@ from recommender.errors import ContractError, SourceError
 from recommender.sequences import Items
 
 TEXT_COLUMNS = ("text", "title", "name", "description")
-"""Names of a column of texts; the first that a file has is read."""
+"""Names of a column of texts. The first that a file has is read."""
 HINT = "put values that rankers should know into 'attributes', joined by |"
 ADJACENT_QUOTES = re.compile(r"""(['"])\s+(?=['"])""")
 """Between two quoted values of a NumPy array that was printed as text, where a list would have a comma."""
@@ -87,7 +87,7 @@ def _text_column(frame: pd.DataFrame) -> str | None:
 
 
 def _texts(listed: pd.DataFrame, rows: NDArray[np.int64], num_items: int) -> tuple[str, ...] | None:
-    """Each item's text, of several the last one that is not empty; None where the file has no texts."""
+    """Each item's text. Of several texts the last one that is not empty counts. None where the file has no texts."""
     column = _text_column(listed)
     if column is None:
         return None

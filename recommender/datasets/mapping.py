@@ -1,4 +1,4 @@
-"""Reads the mapping TOML, which says which of a user's own files and columns hold which canonical table and column.
+"""Reads the mapping TOML, which maps a user's own files and columns to canonical tables and columns.
 
 An example with every key:
 
@@ -34,7 +34,7 @@ class _Section(BaseModel):
 
 
 class SourceMapping(_Section):
-    """What holds for all files: the source's name in the manifest, and the time zone of the shops."""
+    """Settings for all files: the source's name in the manifest, and the time zone of the shops."""
 
     name: str = "files"
     time_zone: str
@@ -84,7 +84,7 @@ def read_mapping(path: Path) -> Mapping:
     """Read and check a mapping TOML.
 
     Raises:
-        SourceError: the file is missing or not TOML, or names an unknown key, table or column; says which.
+        SourceError: the file is missing or not TOML, or names an unknown key, table or column. Names it.
     """
     try:
         mapping = Mapping.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))

@@ -24,10 +24,10 @@ from recommender.errors import PeriodError
 from recommender.settings import Settings
 
 MIN_PAIRS, MIN_OF_EACH_CLASS = 100, 10
-"""The smallest period that is chosen; chosen by hand. With fewer than ten of a class AUC and its interval mean
+"""The smallest period that is chosen. Both chosen by hand: with fewer than ten of a class AUC and its interval mean
 little."""
 GATE_SHARE, TEST_SHARE = 0.2, 0.35
-"""Wanted shares of all pairs; chosen by hand for a year of one shop. The final test is larger: people read its
+"""Wanted shares of all pairs, chosen by hand for a year of one shop. The final test is larger: people read its
 figures."""
 MAX_START_TIMES = 60
 """Start times of campaigns that are tried as bounds: 60 give 1,770 combinations of two. Chosen by hand."""
@@ -111,7 +111,7 @@ def choose(
     each class whose labels are known in time. Of these choices, the one nearest to `GATE_SHARE` and `TEST_SHARE` wins.
 
     Raises:
-        PeriodError: there is no such choice; says what was found.
+        PeriodError: there is no such choice. States what was found.
     """
     now = microseconds(as_of)
     starts_N, decided_N = pairs.starts_us_N, pairs.decided_us_N

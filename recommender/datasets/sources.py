@@ -55,7 +55,7 @@ class OwnFiles:
         return [mapping, *sorted(files.source_files(mapping))]
 
     def ingest(self, source: SourceSettings, output: Path) -> Tables:
-        """Read the files as the mapping says."""
+        """Read the files as the mapping describes."""
         return files.ingest(Path(source.mapping), output)
 
 

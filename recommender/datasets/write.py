@@ -17,9 +17,9 @@ from recommender.errors import ContractError
 from recommender.storage.manifest import whole_folder, write_manifest
 
 Frame: TypeAlias = duckdb.DuckDBPyRelation | pa.Table
-"""Rows of one table; both kinds can be written."""
+"""Rows of one table, of either kind."""
 ROW_GROUP = 200_000
-"""Rows in a Parquet row group, the unit that readers skip or load; DuckDB's own default is 122,880. Chosen by hand."""
+"""Rows in a Parquet row group, the unit that readers skip or load. Chosen by hand (DuckDB's default is 122,880)."""
 
 
 def write_tables(
@@ -42,7 +42,7 @@ def write_tables(
         output: the folder to write.
         source: name of the source.
         time_zone: IANA zone of the shops.
-        decisions: sentences that say how open questions about the source were decided.
+        decisions: sentences that describe how ambiguities of the source were resolved.
         quarantined: canonical name of a table -> rows that were left out, in the columns of their source beside
             `_reason` (text) and `_row` (number of the row in its source).
         beside: path in the folder -> a further Parquet file to write there.

@@ -1,4 +1,4 @@
-"""Which variant a user gets: a sticky, salted hash of the user.
+"""Assigns users to variants by a sticky, salted hash of the user.
 
 The same user, salt and share give the same variant in every process and on every day, and nothing is stored. A
 growing canary share moves users from champion to canary and never back, because a user's point on [0, 1) stays where
@@ -29,7 +29,7 @@ def point(user_id: str, salt: str) -> float:
 
 
 def assign(user_id: str, *, salt: str, canary_share: float) -> Assignment:
-    """Assign `user_id` to a variant: `canary_share` of the users get the canary (0 where there is none).
+    """Assign `user_id` to a variant: `canary_share` of the users get the canary (0 without a canary).
 
     Raises:
         ValueError: The share is outside [0, 1].

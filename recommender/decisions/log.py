@@ -1,4 +1,4 @@
-"""Decision log: what was answered to whom, written before the answer leaves, and which answers were really shown.
+"""Decision log: every answer, written before it is sent, and which answers were really shown.
 
     decisions/<day>-<writer>-<n>.jsonl             one line per answer
     decisions/exposures-<day>-<writer>-<n>.jsonl   one line per confirmation that an answer was shown
@@ -115,7 +115,7 @@ class DecisionLog:
         one.
 
         Raises:
-            OSError: The disk is full or away; there is no record.
+            OSError: The disk is full or unavailable. There is no record.
         """
         offset = self._decisions.place()
         request_id = f"{self._decisions.stem}.{offset:x}.{token or new_token()}"
@@ -130,7 +130,7 @@ class DecisionLog:
 
         Raises:
             UnknownRequest: There is no such decision, or it does not hold one of these campaigns; names it.
-            OSError: The disk is full or away.
+            OSError: The disk is full or unavailable.
         """
         answered = [campaign["campaign_id"] for campaign in find(self.folder, request_id)["campaigns"]]
         shown = answered if campaign_ids is None else list(campaign_ids)

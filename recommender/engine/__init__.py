@@ -1,1 +1,1 @@
-"""Trains any network: loop, softmax losses, checkpoints, precision, processes, search. It knows no ranker."""
+"""Trains any network: loop, softmax losses, checkpoints, precision, processes, search. It depends on no ranker."""

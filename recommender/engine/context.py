@@ -1,4 +1,4 @@
-"""Where and how a fit runs: seed, device, checkpoints, progress."""
+"""The context of a fit: seed, device, checkpoints, progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class FitContext:
-    """Where and how a fit runs."""
+    """Seed, device, checkpoints and progress of a fit."""
 
     seed: int = 17
-    """Chosen by hand, like every default seed here; it has no meaning."""
+    """Chosen by hand, like every default seed here, and without a meaning."""
     device: str = "cpu"
     """cpu or cuda."""
     checkpoints: Path | None = None

@@ -1,4 +1,4 @@
-"""What a fit costs in CPU-seconds and seconds, including the time of processes that were killed on the way."""
+"""The cost of a fit in CPU-seconds and seconds, including that of killed processes which it resumed."""
 
 import json
 import resource
@@ -18,7 +18,7 @@ COST = ("fit_cpu_seconds", "fit_seconds")
 class Stopwatch:
     """Measures one fit. With checkpoints it keeps its account in spent.json beside them, so a resumed fit adds to it.
 
-    A fit that had already finished costs what it cost then.
+    A fit that had already finished keeps its original cost.
     """
 
     def __init__(self, context: FitContext) -> None:
@@ -35,7 +35,7 @@ class Stopwatch:
         self._progress = context.progress
 
     def seconds(self, *, finished: bool = True) -> dict[str, float]:
-        """`fit_cpu_seconds` and `fit_seconds` so far; also written beside the checkpoints."""
+        """`fit_cpu_seconds` and `fit_seconds` so far, which are also written beside the checkpoints."""
         if self._finished is not None:
             return self._finished
         values = _cpu_seconds() - self._cpu_start, time.perf_counter() - self._start

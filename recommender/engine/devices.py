@@ -17,7 +17,7 @@ class Trainable(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name for people."""
+        """The device's name for people."""
 
     @property
     def trains_on_gpu(self) -> bool:

@@ -19,8 +19,7 @@ MIN_LOSSES = 10
 EXPLOSION = 10.0
 """A loss this many times the usual one, and by this much above it, is an explosion. Chosen by hand."""
 MEMORY_MESSAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
-"""Parts of messages of errors without a class of their own: of the CPU's allocator, of CUDA, and of cuBLAS and
-cuDNN."""
+"""Parts of the messages of memory errors without a specific class: of the CPU's allocator, CUDA, cuBLAS and cuDNN."""
 
 
 class Guard:
@@ -76,7 +75,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def enough_memory(what: str, device: str) -> Iterator[None]:
-    """Turn memory errors into a clear one, around what takes memory outside the loop's steps.
+    """Turn memory errors outside the loop's steps into a clear one.
 
     Raises:
         TrainingError: memory ran out; names `what` and what to lower.

@@ -55,7 +55,7 @@ class Schedule:
     steps: int
     rate: float
     weight_decay: float = 0.01
-    """AdamW's usual value (Loshchilov & Hutter, ICLR 2019; the default of torch)."""
+    """AdamW's usual value and torch's default (Loshchilov & Hutter, ICLR 2019)."""
     warm_up: int = 30
     """Steps of rising rate. Chosen by hand: enough for AdamW's second moments to settle."""
     clip: float = 1.0

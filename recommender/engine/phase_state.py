@@ -11,7 +11,7 @@ from recommender.engine import processes
 from recommender.engine.checkpoints import Checkpoints
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter."""
+"""State that AdamW keeps for each parameter."""
 
 
 class PhaseState:

@@ -35,7 +35,7 @@ def started() -> int:
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return this process's number and how many there are."""
+    """Return this process's number and the number of processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
@@ -49,7 +49,7 @@ def is_first() -> bool:
 def sum_over_processes(parameters: Sequence[nn.Parameter], loss: Tensor, weight: float) -> tuple[Tensor, float]:
     """Add up the gradients (in place), losses and weights of all processes in one message.
 
-    A single process gets back what it gave.
+    A single process gets its own values back.
     """
     if rank_and_world_size()[1] == 1:
         return loss, weight

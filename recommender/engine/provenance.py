@@ -1,4 +1,4 @@
-"""When and on what a model was trained: date, hardware and PyTorch, for the lineage of bundles and for reports."""
+"""Provenance of a trained model: date, hardware and PyTorch, for the lineage of bundles and for reports."""
 
 import os
 import platform

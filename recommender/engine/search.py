@@ -1,6 +1,6 @@
 """Search for hyperparameters: an Optuna study in an SQLite file, so that a search that was stopped can continue.
 
-What may be searched stands on the fields of a ranker's configuration (`Hyperparameters.search_space`).
+The fields of a ranker's configuration define the search space (`Hyperparameters.search_space`).
 """
 
 import json
@@ -17,7 +17,7 @@ from recommender.storage.manifest import require_writable, write_text
 SQLITE = b"SQLite format 3\0"
 """First bytes of every SQLite file."""
 COST = "cpu_seconds"
-"""Name of the trial's attribute that holds what it took."""
+"""Name of the trial's attribute that holds its cost."""
 
 if TYPE_CHECKING:
     import optuna
@@ -73,7 +73,7 @@ def search(
     seed: int,
     direction: Literal["minimize", "maximize"],
 ) -> "optuna.Study":
-    """Run trials of a study, `trials` in all; finished ones of an earlier call count.
+    """Run trials of a study, `trials` in all. Finished ones of an earlier call count.
 
     The first trial is `start`, so the best is never worse than that. A trial whose training fails, or whose
     hyperparameters are not allowed together, counts but is not chosen.

@@ -1,4 +1,4 @@
-"""Evaluates next-item rankers on cold items: items that nobody touched in training, known by their content alone.
+"""Evaluates next-item rankers on cold items, which have no events in training, only content.
 
 Whole items are held out, not events, as in Schein et al., "Methods and metrics for cold-start recommendations", SIGIR
 2002.
@@ -84,7 +84,7 @@ def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> Col
             f"a share of {share} of {len(occurring)} items holds out {number}, but at least {MIN_COLD_ITEMS} are "
             "needed, since among fewer nearly every item is one of the ten best; use data with more items"
         )
-    # 0xC01D is arbitrary; it gives this choice a random stream of its own.
+    # 0xC01D is arbitrary. It gives this choice a separate random stream.
     cold = np.random.default_rng([seed, 0xC01D]).choice(occurring, size=number, replace=False)
     cold_V = np.zeros(sequences.items.num + 1, dtype=np.bool_)
     cold_V[cold] = True

@@ -59,7 +59,7 @@ class RankerResult(_Part):
     """One ranker in one period."""
 
     fit: str
-    """Which of the ranker's fits computed the scores."""
+    """The fit of the ranker that computed the scores."""
     boundary: datetime
     """Time up to which that fit has seen data."""
     metrics: dict[str, Estimate]

@@ -117,7 +117,7 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """What is compared, and how."""
+    """The rankers to compare, and the settings of the comparison."""
 
     candidates: Mapping[str, Path]
     challenger: str

@@ -1,7 +1,6 @@
 """Measures how long a ranker computes for one user and all live campaigns, which is a request without network.
 
-It is CPU time, not the clock's. The load of other programs on a shared machine says nothing about the ranker, and a
-verdict must not depend on it.
+It is CPU time, not wall-clock time. The load of other programs on a shared machine must not influence a verdict.
 
 It runs in one thread, as in a worker of the model server. Threads that wait for each other spin, and on a busy machine
 spinning would be most of the CPU time.

@@ -18,7 +18,7 @@ MIN_PROBABILITY = 1e-7
 """Probabilities are kept this far from 0 and 1, so that one certain mistake does not make the log loss infinite. It is
 about the resolution of the float32 scores near 1."""
 TOP_SHARE = 0.1
-"""Share of the best-scored pairs that `lift_10` looks at, as its name says."""
+"""Share of the best-scored pairs that `lift_10` measures: 10 %."""
 NDCG_AT = 3
 """Places that count for `ndcg_3`. Few, because a user has few campaigns at a time."""
 NUM_BINS = 15

@@ -35,7 +35,7 @@ class Check(BaseModel):
 
 
 class Verdict(BaseModel):
-    """What the gate decided and why. `subject` is a hash of what was judged, which is judged only once."""
+    """The gate's decision and its reasons. `subject` is a hash of what was judged, which is judged only once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

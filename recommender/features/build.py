@@ -42,7 +42,7 @@ def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) ->
 
     Raises:
         ContractError: a required table or column is missing, or there is no purchase before `as_of`.
-        PeriodError: nobody was targeted before `as_of`.
+        PeriodError: no user was targeted before `as_of`.
     """
     with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
         source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill))

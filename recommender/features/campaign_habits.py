@@ -15,7 +15,7 @@ from recommender.features.source import DAY_S, Source
 from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE
 
 MAX_TYPES = 8
-"""Campaign types with features of their own, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
+"""Most campaign types with separate features, the first in alphabetical order. Chosen by hand: a shop has a few."""
 
 
 def past_targets(source: Source, decided: pa.Table) -> ir.Table:

@@ -39,7 +39,7 @@ class CampaignFeatures:
     """Features of all campaigns in order of their identifiers."""
 
     reference_us_C: NDArray[np.int64]
-    """Time up to which each campaign's features know, microseconds since 1970, UTC."""
+    """Time up to which each campaign's features use data, microseconds since 1970, UTC."""
     names: tuple[str, ...]
     features_CG: NDArray[np.float32]
     rate_now_C: NDArray[np.float32]

@@ -21,7 +21,7 @@ def decisions(source: Source) -> pa.Table:
     A decision is each targeted user at each time of being targeted before `as_of`, and every user at `as_of`.
 
     Raises:
-        PeriodError: nobody was targeted before `as_of`.
+        PeriodError: no user was targeted before `as_of`.
         ContractError: there are no users.
     """
     targets = source.table("targets").select("user_id", "targeted_at").to_pyarrow()

@@ -1,7 +1,7 @@
 """Base features (attributes of a user in the source) and social and interest features (events other than purchases).
 
 Bands that start with numbers become their rank. Other values become one indicator each. An unknown value stays unknown:
-NaN for a rank, an indicator of its own for the rest. A column or event kind that the source lacks gives no feature at
+NaN for a rank, a separate indicator for the rest. A column or event kind that the source lacks gives no feature at
 all.
 
 Shapes: D decisions.

@@ -24,7 +24,7 @@ from recommender.matching.affinity import AXES
 DAY_S = 86_400
 REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MEMORY_LIMIT = "2GB"
-"""For DuckDB's data; chosen by hand. What does not fit goes to disk, which is slower, not wrong."""
+"""Memory for DuckDB's data, chosen by hand. What does not fit goes to disk, which is slower, not wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class Source:
         """Build an expression for the seconds that the shops' clocks are ahead of UTC.
 
         It lists the changes of the zone's offset between the first event and the log's end, so that every backend
-        computes the same without time zone data of its own.
+        computes the same without its own time zone data.
         """
         zone = ZoneInfo(self.tables.time_zone)
         first = self.table("events").event_time.min().to_pyarrow().as_py() or self.tables.log_end

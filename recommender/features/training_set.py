@@ -36,7 +36,7 @@ FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
 KEPT_SHOPPERS = 64
-"""Users kept for measuring latency; chosen by hand. `evaluation.evaluate` measures with fewer."""
+"""Users kept for measuring latency, chosen by hand. `evaluation.evaluate` measures with fewer."""
 NUM_FALLBACK_CAMPAIGNS = 5
 """Campaigns of a measured request when none is live, the last ones that started. About as many as a shop has live."""
 
@@ -68,7 +68,7 @@ def write_training_set(
         PeriodError: there are no pairs.
     """
     if not pairs.num_rows:
-        raise PeriodError("pairs: there are none, so nothing can be learned; check `targets` and `as_of`")
+        raise PeriodError("pairs: there are no pairs to learn from; check `targets` and `as_of`")
     shoppers = shoppers_of(users)
     row_of = {(shopper.user_id, shopper.feature_time_us): row for row, shopper in enumerate(shoppers)}
     decided_us_N = microsecond_column(pairs, "decided_at")

@@ -18,9 +18,9 @@ from recommender.matching import examples
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
 
 MAX_DEPARTMENTS = 12
-"""Departments with a feature of their own, those with the most items. Chosen by hand."""
+"""Most departments with a separate feature, those with the most items. Chosen by hand."""
 PRIVATE_BRANDS = ("private", "private label", "own brand")
-"""Brand names, in lower case, that stand for a shop's own brand; `private` is Complete Journey's."""
+"""Brand names, in lower case, that stand for a shop's own brand. `private` is Complete Journey's."""
 _COUNTED = (*MEASURES, "cents")
 
 
@@ -192,7 +192,7 @@ def _arrays(table: pa.Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
 
 
 def _uint16_column(table: pa.Table, name: str) -> NDArray[np.uint16]:
-    """Return a column of counts. More than 65,535 count as that many."""
+    """Return a column of counts. Counts above 65,535 are cut to 65,535."""
     return np.asarray(np.minimum(table[name].to_numpy(), np.iinfo(np.uint16).max), dtype=np.uint16)
 
 

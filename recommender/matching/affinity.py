@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recommender.errors import FeatureStoreError
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
-"""Axes of the taxonomy. Product is the item itself; the others are columns of the canonical table `items`."""
+"""Axes of the taxonomy. Product is the item itself. The others are columns of the canonical table `items`."""
 MEASURES = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90")
 """Counts of the user's purchase lines: all, with the shop's discount, with a coupon, in the last 90 and 30 days, and
 with a coupon in the last 90 days."""
@@ -53,7 +53,7 @@ _HEADER = struct.Struct("<4s8sfI6I")
 
 @dataclass(frozen=True, eq=False)
 class UserAffinity:
-    """What one user bought on every axis, as known at one moment."""
+    """The purchases of one user on every axis, as known at one moment."""
 
     months: float
     """Length of the user's known history in units of 30 days, 0 without one."""
@@ -66,9 +66,9 @@ class UserAffinity:
     types: NDArray[np.uint32]
     """Codes of the campaign types that the user was targeted with, see `type_code`."""
     targeted: NDArray[np.uint16]
-    """How often for each type."""
+    """Number of campaigns of each type."""
     redeemed: NDArray[np.uint16]
-    """How many of these campaigns the user took up."""
+    """Number of these campaigns that the user took up."""
 
 
 def type_code(campaign_type: str) -> int:

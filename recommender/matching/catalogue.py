@@ -1,4 +1,4 @@
-"""The catalogue: all that serving knows of items and campaigns, held in memory.
+"""The catalogue: all data about items and campaigns that serving holds in memory.
 
 The materialise step writes it as one verified folder. The training set, the model server's worker and the gateway read
 it.

@@ -1,4 +1,4 @@
-"""What a ranker sees: pairs of user and campaign, built by one function for the training set and for a request.
+"""Inputs of a ranker: pairs of user and campaign, built by one function for the training set and for a request.
 
 Shapes: N pairs · F features · U distinct users among the pairs · B baskets in all · T basket lines in all · P portrait
 features · K cross features.

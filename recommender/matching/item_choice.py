@@ -18,15 +18,14 @@ campaign may have 35,000 items, and every request would rank them all."""
 RECENT_WEIGHT = 2
 """A line of the last 90 days counts three times as much as an older one. Chosen by hand."""
 MIN_POPULARITY = 1e-3
-"""Popularity of an item that nobody bought, in lines a month, so that the user's product types still order such
-items."""
+"""Popularity of an item without purchases, in lines a month, so that the user's product types still order these."""
 _PRODUCT, _PRODUCT_TYPE = AXES.index("product"), AXES.index("product_type")
 _LINES, _RECENT = MEASURES.index("lines"), MEASURES.index("lines_90")
 
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """What is computed once for a catalogue."""
+    """Arrays that are computed once per catalogue."""
 
     popular: list[NDArray[np.int32]]
     """For each campaign the rows of its most popular items, the most popular first."""
@@ -68,7 +67,7 @@ def rank_items(
         present_v: the campaign's column of the product axis of its `Incidence`.
 
     Returns:
-        The item's row, and a reason where there is one.
+        The item's row, and a reason if there is one.
     """
     if num_items <= 0:
         return []

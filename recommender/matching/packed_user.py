@@ -1,4 +1,4 @@
-"""One user's features as a single binary value: what the online store holds and serving reads with one look-up.
+"""One user's features as a single binary value, which serving reads from the online store with one look-up.
 
 A portrait of 150 numbers is 150 rows in SQLite and 150 hash fields in Redis, and taking them apart would be most of a
 read. The materialise step therefore also writes one packed value per user, made from the same rows:
@@ -107,7 +107,7 @@ class PackedUser:
 
 
 def unpack(user_id: str, content: bytes, layouts: Mapping[bytes, tuple[str, ...]]) -> Shopper:
-    """Unpack what `pack` packed; `layouts` maps a layout to its portrait names (`ServingSchema.by_layout`).
+    """Unpack what `pack` packed. `layouts` maps a layout to its portrait names (`ServingSchema.by_layout`).
 
     Raises:
         FeatureStoreError: The value is corrupt, or its layout is not among `layouts`.
@@ -137,7 +137,7 @@ def unpack(user_id: str, content: bytes, layouts: Mapping[bytes, tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class ServingSchema:
-    """What serving must know of the online store: where a user's value lies, and what its numbers mean."""
+    """The schema of the online store for serving: the key of a user's value, and the meaning of its numbers."""
 
     project: str
     view: str

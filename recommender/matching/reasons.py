@@ -1,7 +1,7 @@
 """Reasons why a campaign is shown to a user: true facts in plain words, ordered by the ranker's contributions.
 
-A fact is read from the user's affinity to the campaign. The ranker's additive contributions to the log-odds say how
-much each group of features weighed. A fact whose group lowered the score is not a reason. For a ranker without
+A fact is read from the user's affinity to the campaign. The ranker's additive contributions to the log-odds give the
+weight of each group of features. A fact whose group lowered the score is not a reason. For a ranker without
 contributions the facts keep their own order.
 
 Shapes: F features · M measures of the affinity · n values of an axis that the user bought.

@@ -18,7 +18,7 @@ class Hyperparameter:
     allowed: Mapping[str, Any]
     """Type and bounds as JSON Schema."""
     searched: Range | Choices | None
-    """What a search chooses among; None: it is never searched."""
+    """The values that a search chooses among. None if it is never searched."""
     meaning: str
 
 

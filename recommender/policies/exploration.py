@@ -1,12 +1,12 @@
-"""Exploration: sometimes another campaign than the ranker's best comes first, with an exactly known probability.
+"""Exploration: sometimes puts a campaign other than the ranker's best first, with an exactly known probability.
 
 - `epsilon` (Sutton & Barto, 2018, section 2.4): with probability `rate` a campaign drawn uniformly from all candidates
   comes first and the rest keep their order. So each campaign has propensity rate / n for the first place, and the
   ranker's best has 1 - rate more. The list has the propensity of its first place.
 - `thompson`: each campaign's log-odds are drawn around the ranker's, and the draws are ranked (Thompson, Biometrika
-  1933; Chapelle & Li, NeurIPS 2011). A ranker has no posterior of its own, so its uncertainty is modelled as a Gumbel
-  of scale `spread`. The order of Gumbel draws is Plackett-Luce (Yellott, 1977), so every list has an exact propensity.
-  With probability `rate` the first place is drawn uniformly instead, so that no campaign falls below rate / n.
+  1933; Chapelle & Li, NeurIPS 2011). A ranker has no posterior, so its uncertainty is modelled as a Gumbel of scale
+  `spread`. The order of Gumbel draws is Plackett-Luce (Yellott, 1977), so every list has an exact propensity. With
+  probability `rate` the first place is drawn uniformly instead, so that no campaign falls below rate / n.
 
 All draws come from the decision's seed: the same scores, user and seed give the same order in every process.
 
@@ -30,7 +30,7 @@ SMALLEST = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Exploration:
-    """How to explore."""
+    """Kind and strength of the exploration."""
 
     kind: Kind
     rate: float
@@ -39,7 +39,7 @@ class Exploration:
     """`thompson`: scale of the Gumbel on the log-odds. 0.3 is a standard deviation of 0.38 (scale · π / √6). Chosen by
     hand."""
     seed: str
-    """Text of the decision's own: the end of its request id."""
+    """A text that only this decision has: the end of its request id."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,11 +30,11 @@ from recommender.policies.off_policy import FLOOR, require_propensities
 class PolicyHeadConfig(HeadConfig):
     """Hyperparameters of the policy head. Defaults were chosen on three worlds of `make bench-policy`, seeds 0 to 2."""
 
-    top_k: int = Field(1, ge=1, description="Actions that are shown together.")
+    top_k: int = Field(1, ge=1, description="Number of actions that are shown together.")
     cap: float = Field(20.0, gt=0, description="Largest importance weight.")
     baseline: bool = Field(
         True,
-        description="Subtract the mean reward, only for `top_k` 1: else λ_K varies by action and it does not cancel.",
+        description="Whether to subtract the mean reward. Only for `top_k` 1: else it does not cancel, as λ_K varies.",
     )
     steps: int = Field(1200, ge=1, description="Steps of training.")
     rate: float = Field(0.08, gt=0, description="Highest learning rate.")

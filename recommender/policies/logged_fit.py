@@ -1,4 +1,4 @@
-"""What the policy head and the reward model share: a small network, its training, and checks of the log.
+"""Common parts of the policy head and the reward model: a small network, its training, and checks of the log.
 
 Shapes: N decisions · B a batch · X columns of a context · A actions · H hidden.
 """
@@ -22,9 +22,9 @@ from recommender.policies.off_policy import require_rows
 class HeadConfig(Hyperparameters):
     """Hyperparameters of a `Head` and its training by AdamW. Chosen by hand on three worlds of `make bench-policy`."""
 
-    hidden: int = Field(0, ge=0, description="Width of a hidden layer. 0: none, the network is linear.")
+    hidden: int = Field(0, ge=0, description="Width of the hidden layer. 0: no hidden layer, the network is linear.")
     steps: int = Field(600, ge=1, description="Steps of training.")
-    batch: int = Field(2048, ge=1, description="Decisions of a step, drawn with replacement.")
+    batch: int = Field(2048, ge=1, description="Decisions in a batch, drawn with replacement.")
     rate: float = Field(0.03, gt=0, description="Highest learning rate.")
     weight_decay: float = Field(0.001, ge=0, description="Weight decay of AdamW.")
 

@@ -44,7 +44,7 @@ class PolicyValue:
 def require_propensities(
     propensities_N: Sequence[float | None] | NDArray[Any], *, floor: float = FLOOR, rows_N: Sequence[Any] | None = None
 ) -> Floats:
-    """Check the propensities of N shown actions; returns them as float64 [N].
+    """Check the propensities of N shown actions, and return them as float64 [N].
 
     Args:
         propensities_N: The propensities; None or NaN: missing.
@@ -73,7 +73,7 @@ def require_propensities(
 
 
 def require_rows(num_rows: int, **columns_N: NDArray[Any]) -> tuple[Floats, ...]:
-    """Check columns of N logged decisions; returns them as float64 [N].
+    """Check columns of N logged decisions, and return them as float64 [N].
 
     Raises:
         ContractError: There is no row, a column has another length, or a value is not finite. Names column and row.

@@ -56,7 +56,7 @@ def evaluate_versions(
     output: Path,
     page: Path | None = None,
 ) -> Measured:
-    """Evaluate versions of the registry on the same pairs and write `evaluation.json`, and a page if one is asked for.
+    """Evaluate versions of the registry on the same pairs and write `evaluation.json`, and optionally a page.
 
     Args:
         training_set: folder of the training set.

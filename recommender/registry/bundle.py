@@ -67,7 +67,7 @@ def require_replaceable(folder: Path) -> None:
         SettingsError: it could not write, or would overwrite something else; names the path.
     """
     if not folder.name or not folder.absolute().parent.is_dir():
-        raise SettingsError(f"{folder}: the folder that shall hold the bundle's folder does not exist; create it")
+        raise SettingsError(f"{folder}: the parent folder does not exist; create it")
     require_short_name(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         kind, own = "file", set()

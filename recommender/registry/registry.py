@@ -40,7 +40,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Status:
-    """What serves. `previous` are earlier champions, the latest last, to which `rollback` goes back one by one."""
+    """The serving versions. `previous` are earlier champions, latest last. `rollback` goes back to them one by one."""
 
     champion: Serving | None
     canary: Serving | None
@@ -56,7 +56,7 @@ class Registry:
 
     @property
     def folder(self) -> Path:
-        """Where the registry lies."""
+        """The folder of the registry."""
         return Home(self.home).registry
 
     @property

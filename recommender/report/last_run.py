@@ -1,4 +1,4 @@
-"""Reads what the last run published for people below `home`/published: evaluation, verdict and pages."""
+"""Reads the last run's published results below `home`/published: evaluation, verdict and pages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ class LastRun:
         """Read the gate's verdict.
 
         Raises:
-            RegistryError: no run has published one yet; says which command does.
+            RegistryError: no run has published one yet. Names the command that does.
             CorruptFileError: it was altered.
         """
         return Verdict.read(self._existing(self.home.published.verdict))
@@ -40,7 +40,7 @@ class LastRun:
         """Read the evaluation of challenger, champion and baselines.
 
         Raises:
-            RegistryError: no run has published one yet; says which command does.
+            RegistryError: no run has published one yet. Names the command that does.
             CorruptFileError: it was altered.
         """
         return Evaluation.read(self._existing(self.home.published.evaluation))

@@ -124,7 +124,7 @@ def _open_note(period: PeriodResult) -> list[Html]:
     return [
         paragraph(
             f"The window of {period.num_open:,} of these pairs was still open when labels were read. They count as "
-            "without participation unless one was known by then, and are shown as a slice of their own below."
+            "without participation unless one was known by then, and are shown as a separate slice below."
         )
     ]
 

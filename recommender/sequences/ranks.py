@@ -11,7 +11,7 @@ from recommender.sequences.sequences import Sequences
 USERS_A_BATCH, CELLS_A_BATCH = 512, 2**25
 """At most so many users, and scores of user and item, at once. Chosen by hand: 2**25 float32 scores take 128 MiB."""
 MIN_USERS_A_BATCH = 16
-"""With fewer users at once the work would be mostly overhead; a million items then take 64 MiB."""
+"""With fewer users at once the work would be mostly overhead. A million items then take 64 MiB."""
 
 
 def users_at_once(num_items: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FROM_1990, TO_2100 = 631e12, 4103e12
-"""The years 1990 and 2100 in microseconds since 1970, about: times of events lie between them."""
+"""About the years 1990 and 2100 in microseconds since 1970. Real timestamps lie between them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Items:
     """Attribute values, 0 … K - 1."""
     num_attributes: int = 0
     texts: tuple[str, ...] | None = None
-    """[V]: name or description, empty where there is none."""
+    """[V]: name or description. Empty if there is none."""
 
     @property
     def num(self) -> int:

@@ -44,7 +44,7 @@ def encoder_folder(encoder: str = "") -> Path:
     """Return the folder of an encoder. An empty name stands for the packaged MiniLM.
 
     Raises:
-        SettingsError: there is no such folder, it holds no encoder, or the package is not installed; says what to do.
+        SettingsError: there is no such folder, it holds no encoder, or the package is not installed. States what to do.
     """
     if encoder:
         folder = Path(encoder)

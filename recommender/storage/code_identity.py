@@ -1,9 +1,9 @@
 """Code identity: a hash of the code that can change a result, named by versions, checkpoints, studies and cache keys.
 
-`code_identity(roots)` follows the imports of the `roots` through this project's packages and hashes the syntax tree of every module it
-reaches, without what cannot change a result: comments, docstrings, formatting, messages of raised errors and descriptions of
-fields. So a new comment retrains nothing, and a changed constant in a feature makes everything built on it stale. It hashes
-files, not a commit: an image has no repository, and a changed checkout is different code.
+`code_identity(roots)` follows the imports of the `roots` through this project's packages and hashes the syntax tree of
+every module it reaches. It leaves out what cannot change a result: comments, docstrings, formatting, error messages and
+descriptions of fields. So a new comment retrains nothing, and a changed constant in a feature makes everything
+built on it stale. It hashes files, not a commit: an image has no repository, and a checkout may have local changes.
 """
 
 import ast
@@ -27,21 +27,25 @@ WITHOUT_EFFECT = (
     ),
     *("recommender.storage.published", "components.images"),
 )
-"""Packages and modules that a step may import but that change no trained weight and no table: they show, log, raise or name things.
-The values of settings are part of every identity by themselves (`training.identity.training_hash`, a step's parameters)."""
+"""Packages and modules that a step may import but that change no trained weight and no table.
+
+They show, log, raise or name things. The values of settings enter every identity separately, through
+`training.identity.training_hash` and a step's parameters.
+"""
 TABLES_OF_NAMES = ("recommender.models.campaign", "recommender.models.next_item")
 """Packages whose `__init__` only looks up a ranker by name: a new ranker in the table changes none of the others."""
 DATA_SUFFIXES = (".json", ".yaml", ".toml")
-"""Data files that count where they lie beside a module: expectations of the validation, environments of the feature store."""
+"""Suffixes of data files that count if they lie beside a module, as expectations and feature store settings do."""
 HASH_DIGITS = 12
 """48 bits: among a million different states of the code a collision has a probability of 0.2 %."""
 
 
 @cache
 def code_identity(*roots: str) -> str:
-    """Hash of the modules that `roots` (module names) reach through imports, 12 hex digits; the same installed code gives the same hash.
+    """Hash of all modules that `roots` (module names) reach through imports, as 12 hex digits.
 
-    A module that is imported by a computed name is not found: name it among the roots.
+    The same installed code gives the same hash. A module that is imported by a computed name is not found, so name it
+    among the roots.
 
     Raises:
         SettingsError: a root is not a module of this project.
@@ -77,7 +81,7 @@ def _without_effect(name: str) -> bool:
 
 @cache
 def _file_of(name: str) -> Path | None:
-    """The source file of a module of this project; None for anything else, such as a class in a module."""
+    """The source file of a module of this project. None for anything else, such as a class in a module."""
     package, *rest = name.split(".")
     folder = _folder_of(package) if package in OWN_PACKAGES else None
     if folder is None:
@@ -119,7 +123,7 @@ def _syntax_hash(path: Path) -> str:
 
 
 def bare_code(source: str) -> str:
-    """The same Python code without comments, docstrings and formatting of its own."""
+    """The same Python code without comments and docstrings, in standard formatting."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -141,7 +145,7 @@ class _OnlyEffects(ast.NodeTransformer):
         return None if _is_text(node) else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        """An error's message changes no result, that it is raised does."""
+        """Drop an error's message, which changes no result. Raising the error may change one."""
         if isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
         return self.generic_visit(node)
@@ -154,7 +158,7 @@ class _OnlyEffects(ast.NodeTransformer):
 
 
 def _data_hashes(*roots: str) -> dict[str, str]:
-    """Hashes of the data files of the packages reached: those beside a module, and in folders below it that hold no code."""
+    """Hashes of the data files beside each module reached, and in subfolders that hold no code."""
     hashes = {}
     for name, path in modules_reached(*roots).items():
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Where everything lies that outlives a run: the only module that spells a path below `home`.
+"""Paths of everything that outlives a run. No other module spells a path below `home`.
 
     home/
       registry/           versions of trained rankers; what serves (`recommender.registry`)
@@ -6,17 +6,17 @@
       feature_store/      Feast's registry, offline Parquet, the SQLite online store, the serving schema
       catalogue           link to the catalogue that serving reads; its versions lie in catalogue.versions/
       decisions/          decision log and exposures
-      serving/            what one replica of serving keeps for itself, unless `serving.state` names another folder
-      published/          what runs leave under fixed names for people and for later commands
+      serving/            private files of one serving replica, unless `serving.state` names another folder
+      published/          results of runs under fixed names, for people and for later commands
       validated/          figures of the last valid tables of each source, which the next run is compared with
       runs/               arguments, specification and step logs of each local run
       kfp/                artifacts and step cache of the local pipeline runner; nothing else reads them
       tuning/             studies of `recommender tune`
       own/                a home for each mapping that was given with --data
-      bench/              what `make bench-…` keeps
+      bench/              files of `make bench-…`
 
-These classes name places and neither read nor write. What a folder holds inside is the business of the module that
-owns its format: `recommender.registry` for registry/, `recommender.decisions.log` for decisions/, and so on.
+These classes only name paths and neither read nor write. Another module owns the format of each folder's content:
+`recommender.registry` that of registry/, `recommender.decisions.log` that of decisions/, and so on.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class FeatureStoreFolder:
 
 @dataclass(frozen=True)
 class ServingState:
-    """What one replica of serving keeps for itself."""
+    """The private files of one serving replica."""
 
     root: Path
 
@@ -84,7 +84,7 @@ class ServingState:
 
     @property
     def deployed(self) -> Path:
-        """Which versions answer now: written by the deployer, followed by the gateway."""
+        """File with the versions that answer now: written by the deployer, followed by the gateway."""
         return self.root / "deployed.json"
 
     @property
@@ -112,7 +112,7 @@ class ServingState:
         return self.logs / f"{process}.log"
 
     def output(self, process: str) -> Path:
-        """What `process` prints beside its log, such as the error that kept it from starting."""
+        """File with the output of `process` beside its log, such as the error that kept it from starting."""
         return self.logs / f"{process}.out"
 
     def pid_file(self, process: str) -> Path:
@@ -122,7 +122,7 @@ class ServingState:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What one local run of a pipeline leaves. `root.name` is the run's id."""
+    """Files of one local run of a pipeline. `root.name` is the run's id."""
 
     root: Path
 
@@ -148,7 +148,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Published:
-    """What runs leave under fixed names, written whole by `recommender.storage.published`."""
+    """Results of runs under fixed names, written whole by `recommender.storage.published`."""
 
     root: Path
 
@@ -183,7 +183,7 @@ class Published:
         return self.root / "evaluation.html"
 
     def origin(self, published: Path) -> Path:
-        """JSON file that says which run and data `published`, one of the above, came from."""
+        """JSON file that names the run and the data from which `published`, one of the above, came."""
         return self.root / "origins" / f"{published.name}.json"
 
 
@@ -220,11 +220,11 @@ class Home:
 
     @property
     def published(self) -> Published:
-        """What runs leave for people and for later commands."""
+        """Results of runs for people and for later commands."""
         return Published(self.root / "published")
 
     def run(self, run_id: str) -> RunFolder:
-        """What one local run of a pipeline leaves."""
+        """Files of one local run of a pipeline."""
         return RunFolder(self.root / "runs" / run_id)
 
     @property

@@ -100,7 +100,7 @@ class Journal:
         return [_unsealed(line, f"{path}:{number}") for number, line in enumerate(lines[:-1], start=1)]
 
     def _sync(self) -> None:
-        """Have the rename itself on disk: only a sync of the folder does that."""
+        """Sync the folder, because only that puts the rename itself on disk."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

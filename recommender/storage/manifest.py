@@ -101,7 +101,7 @@ def require_writable(path: Path) -> None:
     if path.is_dir():
         raise SettingsError(f"{path}: this is a folder, not a file that can be written")
     if not path.parent.is_dir():
-        raise SettingsError(f"{path}: its folder does not exist; make it first or name another place")
+        raise SettingsError(f"{path}: its folder does not exist; create it or choose another path")
     require_folder_takes_files(path.parent)
 
 
@@ -116,39 +116,39 @@ def require_short_name(path: Path) -> None:
 
 
 def require_folder_takes_files(folder: Path) -> None:
-    """Check that files can be written in `folder` or, where it does not exist yet, in the nearest folder above.
+    """Check that files can be written in `folder` or, if it does not exist yet, in the nearest folder above.
 
     Raises:
-        SettingsError: nothing can be written there; holds the system's reason.
+        SettingsError: the folder is not writable. Holds the system's reason.
     """
     existing = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     try:
         with TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise SettingsError(f"{folder}: nothing can be written there ({error.strerror or error})") from None
+        raise SettingsError(f"{folder}: the folder is not writable ({error.strerror or error})") from None
 
 
 def require_apart(read: Iterable[Path | None], written: Iterable[Path | None], *, replaced: Path | None = None) -> None:
-    """Check that nothing is written over what is read, and no two things to one place.
+    """Check that no input is overwritten, and that no two outputs have the same path.
 
     Args:
-        read: places that are read.
-        written: places that are written.
+        read: paths that are read.
+        written: paths that are written.
         replaced: a folder that is replaced as a whole, so that none of the others may lie in it.
 
     Raises:
-        SettingsError: two of them are one place, or one lies in `replaced`; names the place.
+        SettingsError: two paths are the same, or one lies in `replaced`. Names the path.
     """
     taken = {_real(path): path for path in read if path is not None}
     for path in written:
         if path is not None:
             if _real(path) in taken:
-                raise SettingsError(f"{path}: this place is named twice, so one thing would be written over the other")
+                raise SettingsError(f"{path}: this path is given twice, so one file would overwrite the other")
             taken[_real(path)] = path
     for real, path in taken.items():
         if replaced is not None and real.is_relative_to(_real(replaced)):
-            raise SettingsError(f"{path}: this lies in {replaced}, which is replaced as a whole; name another place")
+            raise SettingsError(f"{path}: this lies in {replaced}, which is replaced as a whole; choose another path")
 
 
 def _real(path: Path) -> Path:
@@ -227,7 +227,7 @@ def _left(target: Path) -> list[Path]:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed writers of `target` left: nobody has locked it, and it is older than `YOUNG_S`."""
+    """Remove what killed writers of `target` left: temporary folders without a lock and older than `YOUNG_S`."""
     for path in _left(target):
         with suppress(OSError):
             if time.time() - path.lstat().st_mtime > YOUNG_S:
@@ -238,7 +238,7 @@ def _sweep(target: Path) -> None:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[bool]:
-    """A lock on `folder` that ends with this process. False where another process has it or there are no locks."""
+    """A lock on `folder` that ends with this process. Yields False if another process has it or locks are missing."""
     file, held = os.open(folder, os.O_RDONLY), False
     try:
         with suppress(OSError):
@@ -250,7 +250,7 @@ def _held(folder: Path) -> Iterator[bool]:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange the names of two folders in one step, and say whether that worked: NFS, for one, cannot do it."""
+    """Exchange the names of two folders in one step, and return whether that worked. NFS, for example, cannot do it."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     return rename is not None and not rename(
         AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), ctypes.c_uint(RENAME_EXCHANGE)

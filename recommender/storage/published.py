@@ -26,10 +26,10 @@ log = logs.get(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where something published came from. `content`: SHA-256 of the file, or of the folder's manifest."""
+    """The origin of a published file or folder. `content`: SHA-256 of the file, or of the folder's manifest."""
 
     run: str
-    """The pipeline run's id; empty where a failed step published and did not know it."""
+    """The pipeline run's id. Empty if a failed step published, because it does not know the id."""
     data_hash: str
     content: str
 
@@ -62,7 +62,7 @@ def publish(
         verdict: JSON of the gate's verdict.
 
     Raises:
-        CorruptFileError: a folder is not what its manifest says; names the file.
+        CorruptFileError: a folder differs from its manifest. Names the file.
     """
     names = home.published
     sources = {
@@ -82,7 +82,7 @@ def publish(
 
 
 def origin_of(published: Published, target: Path) -> Origin | None:
-    """Where `target` came from. None where that is not recorded, or where the record is about other content.
+    """The origin of `target`. None if it is not recorded, or if the record is about other content.
 
     Raises:
         CorruptFileError: `target` is missing or damaged.
@@ -98,7 +98,7 @@ def published_training_set(home: Home) -> Path:
     """The training set that the last run published.
 
     Raises:
-        RegistryError: no run has published one yet; says which command does.
+        RegistryError: no run has published one yet. Names the command that does.
     """
     folder = home.published.training_set
     if not folder.is_dir():

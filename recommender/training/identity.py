@@ -1,4 +1,4 @@
-"""What makes a trained ranker what it is: the settings and the code that can change it, and the folder named by them."""
+"""Identity of a trained ranker: hashes of the settings and the code that can change it, and its checkpoint folder."""
 
 from datetime import datetime
 from pathlib import Path

@@ -37,7 +37,7 @@ log = logs.get(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where the result of a training lies, and what it is made of."""
+    """Paths of a training's results, and facts about it."""
 
     output: Path
     lineage: dict[str, Any]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 DIGITS = 6
-"""Of the log losses in the JSON file."""
+"""Decimal digits of the log losses in the JSON file."""
 SURE = 1e-7
 """Probabilities are clipped this far from 0 and 1, so that a log loss stays finite."""
 
@@ -48,7 +48,7 @@ class Tuned:
     config: dict[str, Any]
     """The searched hyperparameters of the best trial."""
     log_loss: float
-    """Of the best trial: on the gate period, or the mean over the folds."""
+    """Log loss of the best trial, on the gate period or as the mean over the folds."""
     trials: list[dict[str, Any]]
     """Number, log loss and searched hyperparameters of each finished trial."""
 

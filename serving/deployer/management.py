@@ -49,7 +49,7 @@ class TorchServe:
         return self.settings.serving.inference_port
 
     def is_up(self) -> bool:
-        """Whether Java answers, which says nothing about models (see `wait_ready`)."""
+        """Whether Java answers. It may do so without any model (see `wait_ready`)."""
         try:
             return self._call("GET", "/ping", port=self.inference_port)[0] == 200
         except ServingError:

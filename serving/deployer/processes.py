@@ -54,7 +54,7 @@ class Running:
 
     pid: int
     started: int
-    """The leader's start time as the kernel tells it, so that another process with a reused pid is not taken for it."""
+    """The leader's start time from the kernel, which tells it apart from another process with a reused pid."""
     pid_file: Path
 
     @property
@@ -92,7 +92,8 @@ def start(
 ) -> Running:
     """Start a process as leader of its own session.
 
-    What it prints is appended to `state.output(name)`. Its structured log, which it writes itself, is `state.log(name)`.
+    Its stdout and stderr are appended to `state.output(name)`. The process itself writes its structured log, to
+    `state.log(name)`.
     """
     output_file, pid_file = state.output(name), state.pid_file(name)
     output_file.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ def known(pid_file: Path) -> Running | None:
 
 
 def last_lines(state: ServingState, name: str, lines: int = 15) -> str:
-    """The end of a process's log and of what else it printed, with the files' names, for an error message."""
+    """The last lines of a process's log and of its other output, with the files' names, for an error message."""
     files = (state.log(name), state.output(name))
     ends = {file: end for file in files if (end := _tail(file, lines))}
     if not ends:

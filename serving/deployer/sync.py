@@ -36,7 +36,7 @@ MAX_REASON = 2_000
 
 @dataclass(frozen=True)
 class Deployer:
-    """Brings TorchServe to the versions that the registry wants."""
+    """Keeps TorchServe in sync with the versions that the registry names."""
 
     settings: Settings
 
@@ -47,7 +47,7 @@ class Deployer:
 
     @property
     def state(self) -> ServingState:
-        """What this replica keeps for itself."""
+        """The private files of this replica."""
         return ServingState.of(self.settings)
 
     def refresh(self) -> Deployed:
@@ -59,7 +59,7 @@ class Deployer:
         champion that loads takes its place.
 
         Raises:
-            ServingError: TorchServe is away, or no version at all can be loaded.
+            ServingError: TorchServe is unavailable, or no version at all can be loaded.
             RegistryError: The registry has no champion.
         """
         began_s = time.monotonic()
@@ -95,10 +95,10 @@ class Deployer:
     def follow(self, running: Sequence[Running] = ()) -> None:
         """Refresh again and again until one of `running` is stopped.
 
-        A failure is logged and tried again. Without any `running` this does not end by itself.
+        A failure is logged and tried again. Without any `running` this does not return.
 
         Raises:
-            ServingError: One of `running` exited by itself; names it. What was left of it is gone.
+            ServingError: One of `running` exited unexpectedly. Names it. Its remaining processes were stopped.
         """
         while all(one.alive() for one in running):
             try:
@@ -121,7 +121,7 @@ class Deployer:
         )
 
     def _is_deployed(self, wanted: tuple[str, str | None], share: float, before: Deployed) -> bool:
-        """Whether nothing is to be done.
+        """Whether the wanted versions are already deployed.
 
         A version that failed is not tried again before the registry wants another one.
         """

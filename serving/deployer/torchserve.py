@@ -128,7 +128,7 @@ def _properties(settings: Settings, store: Path) -> dict[str, Any]:
         "inference_address": f"http://{serving.inference_host}:{serving.inference_port}",
         "management_address": f"http://{LOOPBACK}:{serving.management_port}",
         "metrics_address": f"http://{serving.inference_host}:{serving.metrics_port}",
-        # gRPC cannot be switched off, so it listens on loopback, on ports that nobody is told.
+        # gRPC cannot be switched off, so it listens on loopback, on ports that are not announced.
         "grpc_inference_address": LOOPBACK,
         "grpc_management_address": LOOPBACK,
         "grpc_inference_port": free_port(),

@@ -52,7 +52,7 @@ def create(settings: Settings) -> FastAPI:
 
     @app.post("/v1/recommendations", **openapi.documented(RecommendationRequest, Recommendations, 503))
     async def recommend(request: Request) -> Response:
-        """Which campaigns to put before a user, ranked, with items and reasons."""
+        """Recommend campaigns to a user, ranked, with items and reasons."""
         return await gateway.guarded(request, gateway.recommend)
 
     @app.post("/v1/exposures", **openapi.documented(ExposureRequest, Exposure, 404, 503))
@@ -93,7 +93,7 @@ def create(settings: Settings) -> FastAPI:
 
 
 class _Gateway:
-    """What the routes share."""
+    """State and handlers that the routes share."""
 
     def __init__(self, settings: Settings) -> None:
         token = secret("token")
@@ -154,7 +154,7 @@ class _Gateway:
         return Health(status=problem or "ready", details=details)
 
     async def follow(self) -> None:
-        """Take up a new catalogue or a new deployment as it comes."""
+        """Load each new catalogue and each new deployment."""
         while True:
             try:
                 self.deployed.refresh()

@@ -1,4 +1,4 @@
-"""What the gateway decides about a request before anyone is asked, and what it answers in the end."""
+"""The gateway's decisions about a request before store and model are asked, and the answer to it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from serving.request import ScoringRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Assigned:
-    """A request with the moment, the variant and the version that were decided for it."""
+    """A request with the time, the variant and the version that the gateway chose for it."""
 
     asked: ScoringRequest
     assignment: Assignment
@@ -25,7 +25,7 @@ class Assigned:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What is answered to an assigned request."""
+    """The answer to an assigned request."""
 
     ranking: Ranking
     model_version: str = POPULAR

@@ -15,7 +15,7 @@ MAX_IDLE = 64
 
 
 class InferenceError(Exception):
-    """TorchServe is away, or its answer is not HTTP."""
+    """TorchServe is unavailable, or its answer is not HTTP."""
 
 
 class Stale(InferenceError):

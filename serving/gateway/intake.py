@@ -1,4 +1,4 @@
-"""What a request must pass before it is parsed: bearer token, content type, size and time of its body."""
+"""Checks of a request before it is parsed: bearer token, content type, size and time of its body."""
 
 import asyncio
 import hmac
@@ -16,7 +16,7 @@ MAX_DRAINED_BYTES = 4 * 2**20
 
 
 def authorise(request: Request, expected: bytes | None) -> None:
-    """Check the bearer token; `expected` is the whole header value, None where no token is configured.
+    """Check the bearer token. `expected` is the whole header value, or None where no token is configured.
 
     Raises:
         Refused: Another token or none was given.

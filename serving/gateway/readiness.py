@@ -14,7 +14,7 @@ from serving.shop import ShopFollower
 KEPT_S = 1.0
 """A result stands this long, so that frequent probes do not load the model."""
 TIMEOUT_S = 2.5
-"""Within the 3 s that the readiness probe of k8s/base/serving.yaml waits."""
+"""Less than the 3 s that the readiness probe of k8s/base/serving.yaml waits."""
 PROBE = orjson.dumps({"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1})
 
 
@@ -29,7 +29,7 @@ class Readiness:
     _problem: str | None = None
 
     async def problem(self) -> str | None:
-        """What keeps the gateway from being ready, or None."""
+        """The problem that keeps the gateway from being ready, or None."""
         if time.monotonic() - self._at_s > KEPT_S:
             self._problem = await self._look()
             self._at_s = time.monotonic()

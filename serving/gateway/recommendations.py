@@ -1,7 +1,7 @@
-"""How the gateway answers one request: assign a variant, read the features, ask the model, fall back, record.
+"""Answers one request: assign a variant, read the features, ask the model, fall back if needed, record.
 
-What fails behind the gateway is never an error for the shopper: when the store or the model is away or late, the answer
-is the popular list and says so.
+A failure behind the gateway is never an error for the shopper: when the store or the model is unavailable or late, the
+answer is the popular list, marked as `degraded`.
 """
 
 import time
@@ -26,7 +26,7 @@ from serving.shop import Shop, ShopFollower
 
 
 class Unavailable(Exception):
-    """No popular list was ever loaded: there is nothing to answer with."""
+    """No popular list was loaded yet, so there is no answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 def unavailable(message: str) -> Refused:
-    """A 503 that asks the client to come back."""
+    """A 503 that asks the client to try again later."""
     return Refused(503, Refusal(error="unavailable", message=message), RETRY)
 
 

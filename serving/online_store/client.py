@@ -40,13 +40,13 @@ class OnlineStore(Protocol):
 
 
 READERS: dict[str, Callable[[Settings], OnlineStore]] = {"sqlite": SqliteStore.of, "redis": RedisStore.of}
-"""What reads an online store, by its name in the setting `store.kind`."""
+"""Readers of online stores, by their name in the setting `store.kind`."""
 
 
 class OnlineStoreClient:
     """Reads users from the online store.
 
-    Opening reads nothing: a store that is away fails a read and not a start.
+    Opening reads nothing, so an unavailable store fails a read and not the start.
     """
 
     def __init__(self, store: OnlineStore, schema_folder: Path, *, timeout_s: float) -> None:
@@ -74,7 +74,7 @@ class OnlineStoreClient:
         Returns or raises within `timeout_s` seconds.
 
         Raises:
-            FeatureStoreError: The store is away or late, or its content cannot be read; names the store.
+            FeatureStoreError: The store is unavailable or late, or its content cannot be read. Names the store.
         """
         waited_s = self._timeout_s if timeout_s is None else timeout_s
         future = self._submit(user_id)

@@ -37,7 +37,7 @@ def bytes_value(message: bytes) -> bytes | None:
     """
     if not message:
         return None
-    # The length is a protobuf varint: seven bits per byte, lowest first; the eighth bit says that more bytes follow.
+    # The length is a protobuf varint: seven bits per byte, lowest first. The eighth bit is set if more bytes follow.
     length, shift, at, ended = 0, 0, 1, False
     while at < len(message) and not ended:
         byte = message[at]

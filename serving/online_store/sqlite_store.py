@@ -50,7 +50,7 @@ class SqliteStore:
         return None if row is None else row[0]
 
     def abandon_late(self, now: float) -> None:
-        """Do nothing: SQLite itself waits for a lock no longer than it was told."""
+        """Do nothing: SQLite itself waits for a lock no longer than its configured limit."""
 
     def close(self) -> None:
         """Close every thread's connection."""

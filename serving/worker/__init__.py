@@ -1,1 +1,1 @@
-"""What the model server loads: the TorchServe handler and scoring."""
+"""Code that the model server loads: the TorchServe handler and scoring."""

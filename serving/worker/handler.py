@@ -1,7 +1,7 @@
 """TorchServe handler: one user's campaigns per request, from the gateway's body (`serving.wire`) or from plain JSON.
 
 TorchServe wants a module with one class that has `initialize` and `handle`; nothing here imports TorchServe. A request
-that cannot be answered gets a status of its own and does not affect the other requests of its batch.
+that cannot be answered gets a separate status and does not affect the other requests of its batch.
 """
 
 import gc
@@ -48,7 +48,7 @@ class CampaignRankerHandler:
 
         Raises:
             CorruptFileError: A file of the bundle is missing, truncated or altered; names it.
-            BundleError: This version cannot load the bundle; says why.
+            BundleError: This version cannot load the bundle. States the reason.
         """
         # TorchServe writes what a worker prints to its log file.
         logs.configure(process="worker", stream=sys.stdout, verbatim=METRICS_MARK)
@@ -169,14 +169,14 @@ class CampaignRankerHandler:
         try:
             moment = datetime.fromisoformat(as_of)
         except ValueError:
-            raise _invalid("as_of", "not a moment in ISO 8601") from None
+            raise _invalid("as_of", "must be a time in ISO 8601") from None
         if moment.tzinfo is None:
-            raise _invalid("as_of", "a moment needs a zone: 2017-12-31T00:00:00-05:00")
+            raise _invalid("as_of", "must have a time zone, such as 2017-12-31T00:00:00-05:00")
         us = to_us(moment)
         try:
             iso(us)
         except (ValueError, OverflowError):
-            raise _invalid("as_of", "not a moment of the years 1 to 9999, UTC") from None
+            raise _invalid("as_of", "must lie in the years 1 to 9999, UTC") from None
         return us
 
     def _follow(self) -> None:

@@ -1,4 +1,4 @@
-"""From one user's features to ranked, explained campaigns, without knowing TorchServe.
+"""Turns one user's features into ranked, explained campaigns. It does not depend on TorchServe.
 
 Shapes: N candidates, F features.
 """
@@ -24,7 +24,7 @@ from serving.shop import Shop
 
 _PRODUCT = AXES.index("product")
 _FEATURE_SETS = 8
-"""How many sets of feature names keep their grouping. A worker serves one ranker, so one is in use at a time."""
+"""Number of sets of feature names whose grouping is cached. A worker serves one ranker, so it uses one at a time."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _explained(
 
 
 def _weights(ranker: Ranker[Any], examples: Examples, places: list[int]) -> list[dict[str, float] | None]:
-    """What each group of features contributed to each pair's score, or None where the ranker cannot tell."""
+    """The contribution of each group of features to each pair's score, or None if the ranker has none."""
     chosen = replace(
         examples,
         campaigns_N=examples.campaigns_N[places],

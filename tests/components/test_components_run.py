@@ -1,4 +1,4 @@
-"""Every component, called as the runner calls it but without a runner, on one small shop: what it writes, logs and returns."""
+"""Every component writes, logs and returns what it should when it is called without a runner on one small shop."""
 
 import json
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """All components once, in the pipeline's order; each test looks at one of them."""
+    """Run all components once, in the pipeline's order. Each test looks at one of them."""
     folder = tmp_path_factory.mktemp("shop")
     judgement = folder / "judgement.toml"
     judgement.write_text("[gate]\nbootstrap_samples = 200\nmin_positives = 5\n")

@@ -223,7 +223,8 @@ def test_a_run_killed_half_way_is_healed_by_the_next_one_and_reads_never_stop(
     before = read_shopper(client, settings, "user 7")
     assert before is not None
     program = (
-        "import sys; from pathlib import Path; from recommender.settings import Settings; from feature_repo import materialise;"
+        "import sys; from pathlib import Path; from recommender.settings import Settings;"
+        "from feature_repo import materialise;"
         "materialise(Path(sys.argv[1]), Settings(home=Path(sys.argv[2])))"
     )
     with closing(sqlite3.connect(Home.of(settings).feature_store.online_database)) as watcher:

@@ -1,4 +1,4 @@
-"""Production's feature store: registry in PostgreSQL, offline files in S3, online values in Redis, by configuration alone."""
+"""The production feature store works with a registry in PostgreSQL, offline files in S3 and online values in Redis."""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Validation against the real engine: what is critical stops the run with its rows in view, bad rows are set aside and counted."""
+"""Validation stops the run on a critical failure and shows the rows, and it sets bad rows aside and counts them.
+
+It runs with the real engine, Great Expectations.
+"""
 
 import json
 import re

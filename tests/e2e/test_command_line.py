@@ -56,7 +56,8 @@ def test_every_verb_and_every_option_is_explained(verb: tuple[str, ...]) -> None
 
 
 def test_the_command_starts_without_loading_a_framework() -> None:
-    code = "import sys, cli.main; print(sorted({'torch', 'feast', 'kfp', 'great_expectations', 'pandas'} & set(sys.modules)))"
+    frameworks = {"torch", "feast", "kfp", "great_expectations", "pandas"}
+    code = f"import sys, cli.main; print(sorted({frameworks} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
@@ -96,7 +97,11 @@ def test_rankers_as_json_tells_kind_default_bounds_search_and_meaning() -> None:
 
 
 def test_one_ranker_is_listed_without_loading_torch() -> None:
-    code = "import sys; from cli.main import app\ntry: app(['rankers', 'lightgbm'])\nexcept SystemExit: print('torch' in sys.modules)"
+    code = (
+        "import sys; from cli.main import app\n"
+        "try: app(['rankers', 'lightgbm'])\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "False"
 
@@ -111,7 +116,7 @@ def test_one_ranker_is_listed_without_loading_torch() -> None:
         (("recommend", "anyone", "--url", "http://127.0.0.1:9"), "Start the endpoint with: recommender serve"),
         (("score",), "recommender run"),
         (("rollback",), "earlier champion"),
-        (("promote",), "no canary serves"),
+        (("promote",), "recommender status"),
         (("report",), "no run has been evaluated yet"),
         ((*BENCHMARK, "--compiled"), "--export"),
         ((*BENCHMARK, "--study", "s.db"), "--study s.db"),

@@ -15,7 +15,7 @@ from recommender.training.next_items.tune import as_toml
 
 @pytest.fixture
 def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """Forty users each walk round thirty items; their last event is with an item of its own."""
+    """Forty users each walk round thirty items. Their last event is with an item that no other event has."""
     monkeypatch.chdir(tmp_path)
     rows = [(f"u{user}", f"i{(user + pos) % 30}", pos) for user in range(40) for pos in range(5)]
     frame = pd.DataFrame(rows, columns=["user", "item", "pos"])

@@ -1,4 +1,4 @@
-"""On a GPU (`make test-gpu`): training gives what the CPU gives. Without one the module says so and is skipped."""
+"""Training on a GPU gives the same results as on the CPU (`make test-gpu`). Without a GPU it is skipped."""
 
 from dataclasses import replace
 from pathlib import Path

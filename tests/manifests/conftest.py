@@ -1,4 +1,4 @@
-"""kubectl and hadolint come with the `dev` extra; checkov lives in an environment of its own, which `make manifests` makes."""
+"""Fixtures that run kubectl and hadolint from the `dev` extra, and checkov from the environment of `make manifests`."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def checkov() -> str:
 
 @pytest.fixture(scope="session", params=OVERLAYS)
 def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One overlay as `kubectl kustomize` renders it, in a folder of its own."""
+    """One overlay as `kubectl kustomize` renders it, in a separate folder."""
     folder = tmp_path_factory.mktemp(request.param)
     command = [
         str(Path(sys.executable).with_name("kubectl")),

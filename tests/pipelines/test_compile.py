@@ -1,4 +1,4 @@
-"""What `recommender compile` writes is what a cluster needs: valid, complete, cached where that is right, GPU when asked for."""
+"""`recommender compile` writes a valid and complete pipeline, cached where that is safe and with a GPU if asked for."""
 
 from pathlib import Path
 from typing import Any

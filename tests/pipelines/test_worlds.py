@@ -1,4 +1,7 @@
-"""The whole compiled pipeline, with real training, decides rightly where the truth is known; the commands read what it leaves."""
+"""The compiled pipeline, with real training, decides correctly on synthetic worlds whose truth is known.
+
+The commands then read what the runs left behind.
+"""
 
 import json
 import os
@@ -25,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def promoted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LocalRun]:
-    """A world in which only a model of sequences sees the truth, run once; several campaigns are live at its end."""
+    """A world that only a model of sequences can learn, run once. Several campaigns are live at its end."""
     home = tmp_path_factory.mktemp("sequence") / "home"
     made, _ = run(world(home, preference="sequence", window_days=30))
     return home, made
@@ -42,7 +45,8 @@ def test_a_challenger_that_sees_what_the_champion_cannot_is_promoted_to_canary(p
     assert status.canary is not None
     assert status.canary.ranker == "transformer"
     assert status.canary.share == settings.serving.canary_share
-    assert made.steps[-1].name == "deploy"
+    # The order of steps that do not depend on each other changes from run to run.
+    assert {"deploy"} == {step.name for step in made.steps} & {"deploy", "hold"}
     origin = LastRun(Home.of(settings)).origin()
     assert origin is not None
     assert origin.run == made.id
@@ -191,7 +195,7 @@ def test_a_second_run_on_unchanged_inputs_says_nothing_new_and_trains_nothing(he
     assert verdict.decision == "HOLD"
     assert verdict.headline.startswith("Nothing new")
     assert {step.status for step in made.steps if step.name.startswith("train-ranker")} == {"cached"}
-    assert made.steps[-1].name == "hold"
+    assert {"hold"} == {step.name for step in made.steps} & {"deploy", "hold"}
     assert Registry(held).champion() == champion
 
 

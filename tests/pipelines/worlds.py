@@ -33,7 +33,7 @@ SMALL_TRANSFORMER: dict[str, Any] = {
 }
 
 
-def world(home: Path, *, preference: str, training: TrainingSettings | None = None, **dials: Any) -> Settings:
+def world(home: Path, *, preference: str, training: TrainingSettings | None = None, **parameters: Any) -> Settings:
     """Settings of a small world of this preference, with a margin of zero: a challenger must be better."""
     home.mkdir(parents=True, exist_ok=True)
     judgement = home / "judgement.toml"
@@ -41,7 +41,7 @@ def world(home: Path, *, preference: str, training: TrainingSettings | None = No
     return Settings(
         home=home,
         judgement=judgement,
-        source=SourceSettings(dataset="synthetic", synthetic={**WORLD, "preference": preference, **dials}),
+        source=SourceSettings(dataset="synthetic", synthetic={**WORLD, "preference": preference, **parameters}),
         training=training or TrainingSettings(threads=1, rankers={"transformer": SMALL_TRANSFORMER}),
     )
 

@@ -1,4 +1,4 @@
-"""One small shop, trained and registered, behind a real TorchServe and a real gateway; started once for all tests here."""
+"""One small trained and registered shop behind a real TorchServe and gateway, started once for all tests here."""
 
 import json
 import shutil
@@ -48,14 +48,14 @@ class Shop:
         return [self.catalogue.campaign_ids[row] for row in rows]
 
 
-def serving_settings(**dials: Any) -> ServingSettings:
+def serving_settings(**changes: Any) -> ServingSettings:
     """Own ports, and patience for a busy machine: what a deadline does is tested where it is the point."""
     ports = dict(zip(("port", "inference_port", "management_port", "metrics_port"), free_ports(4), strict=True))
-    return ServingSettings(**{**ports, "deadline_ms": 5_000, "store_deadline_ms": 2_000, **dials})
+    return ServingSettings(**{**ports, "deadline_ms": 5_000, "store_deadline_ms": 2_000, **changes})
 
 
-def with_serving(settings: Settings, **dials: Any) -> Settings:
-    return settings.updated(**dials)
+def with_serving(settings: Settings, **changes: Any) -> Settings:
+    return settings.updated(**changes)
 
 
 def busiest_moment(catalogue: Catalogue, last: datetime) -> datetime:
@@ -148,7 +148,7 @@ def endpoint(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
 
 @pytest.fixture
 def home(shop: Shop, tmp_path: Path) -> Settings:
-    """A copy of the shop's home that a test may damage, with ports of its own and no registry yet."""
+    """A copy of the shop's home that a test may damage, with separate ports and no registry yet."""
     target = tmp_path / "home"
     target.mkdir()
     theirs, ours = Home.of(shop.settings), Home(target)

@@ -1,6 +1,7 @@
-"""The containers of k8s/base/serving.yaml as processes of this machine, each the init of a pid namespace where that is allowed.
+"""The containers of k8s/base/serving.yaml as local processes.
 
-The kernel treats an init in a special way: a signal that it has no handler for does nothing.
+Where the machine allows it, each is the init of a pid namespace. The kernel treats an init in a special way: a signal
+for which it has no handler does nothing.
 """
 
 import os
@@ -27,7 +28,7 @@ MANIFEST = ROOT / "k8s" / "base" / "serving.yaml"
 
 @dataclass(frozen=True)
 class Container:
-    """A container's process. `pid` is the init; `launcher` is what started it, or the init itself."""
+    """A container's process. `pid` is the init. `launcher` is the process that started it, or the init itself."""
 
     name: str
     pid: int
@@ -44,8 +45,8 @@ class Container:
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
     def stop(self, *, within_s: float) -> int:
-        """Send SIGTERM as a kubelet does; returns the exit code. Fails if the process is still there after `within_s`."""
-        # Said for machines that allow no pid namespace: there the signal would end a process without a handler, too.
+        """Send SIGTERM as a kubelet does, and return the exit code. Fail if it still runs after `within_s`."""
+        # For machines that allow no pid namespace: there the signal would end a process without a handler, too.
         assert self.catches_sigterm(), f"{self.name} has no handler for SIGTERM, so a container's init would ignore it"
         os.kill(self.pid, signal.SIGTERM)
         try:
@@ -58,7 +59,7 @@ class Container:
 
 @dataclass
 class Pod:
-    """One replica: settings, state and secrets in `folder`, started by `python`. Leaving its block kills what still runs."""
+    """One replica, with settings, state and secrets in `folder`. Leaving its block kills what still runs."""
 
     folder: Path
     settings: Settings
@@ -128,7 +129,7 @@ class Pod:
 
 
 def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 180.0) -> None:
-    """Wait until `true()`; fails with `what` when it does not become true in time."""
+    """Wait until `true()`, and fail with `what` when it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
@@ -144,7 +145,7 @@ def _containers() -> tuple[dict[str, Any], ...]:
 
 @cache
 def _as_init() -> tuple[str, ...]:
-    """What makes a command the init of a pid namespace; nothing where the machine does not allow that."""
+    """Words that make a command the init of a pid namespace. Empty where the machine does not allow that."""
     for user in ((), ("--user", "--map-root-user")):
         prefix = ("unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc")
         if (

@@ -1,4 +1,4 @@
-"""Scoring everybody at once gives the scores that the endpoint gives one user at a time, with several live campaigns."""
+"""Scoring all users at once gives the same scores as asking the endpoint per user, with several live campaigns."""
 
 from pathlib import Path
 from typing import Any

@@ -115,7 +115,7 @@ print(*(name for name in set(sys.modules) - before if "redis" in name))
 
 
 def test_a_redis_that_drips_its_answer_ends_the_read_in_time_and_holds_no_worker(tmp_path: Path) -> None:
-    """Every worker reads a drip, which no socket's time-out ends; a later connection is answered at once: unknown user."""
+    """Every worker reads a dripping answer, which no socket timeout ends. A later connection is answered at once."""
     stop = threading.Event()
 
     def drip(connection: socket.socket) -> None:

@@ -28,7 +28,7 @@ def test_the_serving_extra_alone_answers_a_request(shop: Shop, home: Settings, t
         def ready() -> bool:
             said = "\n".join(f"{one.name}: {one.said()}" for one in pod.containers)
             assert all(one.launcher.poll() is None for one in pod.containers), said
-            # TorchServe starts a worker that cannot import something over and over: no need to wait for its patience's end.
+            # TorchServe restarts a worker whose import fails until its own limit: fail here without waiting for that.
             workers = pod.state / "logs" / "torchserve.log"
             assert not workers.exists() or "ModuleNotFoundError" not in workers.read_text(), workers.read_text()
             try:

@@ -1,4 +1,7 @@
-"""The processes of a serving pod end soon after SIGTERM, whatever they are doing, though each is the init of its container."""
+"""The processes of a serving pod end soon after SIGTERM, whatever they are doing.
+
+Each is the init of its container, which ignores signals that it has no handler for.
+"""
 
 import json
 import signal
@@ -49,7 +52,7 @@ def client_of(home: Settings) -> httpx.Client:
 
 
 def status(client: httpx.Client) -> int | None:
-    """What /readyz answers; None while nothing listens."""
+    """The status that /readyz answers. None while nothing listens."""
     try:
         return client.get("/readyz").status_code
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""Versions come and go under requests; a version that does not load changes nothing."""
+"""Versions are swapped while requests go on, and a version that does not load changes nothing."""
 
 import os
 import shutil

@@ -34,7 +34,7 @@ class Shop:
         )
 
     def adding(self, table: str, rows: list[dict[str, object]]) -> "Shop":
-        """This shop with more rows; columns that a row does not name are missing."""
+        """This shop with more rows. Columns that a row does not name are missing."""
         schema = self.frames[table].schema
         added = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
         return replace(self, frames={**self.frames, table: pa.concat_tables([self.frames[table], added])})

@@ -1,4 +1,4 @@
-"""A small world with a known truth, its pairs, and rankers of known quality: what the tests of evaluation and gate judge."""
+"""A small world with a known truth and rankers of known quality, for the tests of evaluation and gate."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +92,10 @@ class World:
 
 
 def world(seed: int = 0, *, num_users: int = NUM_USERS) -> World:
-    """Each user meets each of twelve monthly campaigns; the first feature holds the true log-odds, the second a rumour of them."""
+    """A world in which each user meets each of twelve monthly campaigns.
+
+    The first feature holds the true log-odds, the second a noisy copy of them.
+    """
     random = np.random.default_rng(seed)
     catalogue = replace(
         random_catalogue(random, num_campaigns=NUM_CAMPAIGNS),

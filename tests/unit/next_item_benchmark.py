@@ -28,7 +28,7 @@ def circle_walks(path: Path, users: int = 40, items: int = 12) -> Path:
 
 
 def benchmark_file(interactions: Path, attributes: Path | None = None, **more: Any) -> dict[str, Any]:
-    """The report of one benchmark; without other words of `rules` with seed 1, beside the interactions."""
+    """The report of one benchmark, by default of `rules` with seed 1, written beside the interactions."""
     words: dict[str, Any] = {"ranker": "rules", "seed": 1, "output": interactions.with_name("out.json"), **more}
     outputs = Outputs(report=words.pop("output"), **{name: words.pop(name) for name in OUTPUTS if name in words})
     own = {name: words.pop(name) for name in ("train_on", "trials", "cold") if name in words}

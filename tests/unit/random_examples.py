@@ -1,4 +1,4 @@
-"""Small random pairs for the rankers' tests: a taxonomy, campaigns, ragged histories and features with gaps. And a fit of them."""
+"""Small random pairs for the rankers' tests (taxonomy, campaigns, ragged histories, features with gaps), and a fit."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def random_histories(rng: np.random.Generator, *, num_users: int, num_items: int
 
 
 def random_examples(seed: int = 0, *, num_pairs: int = 300, num_users: int = 60) -> tuple[Examples, Labels]:
-    """Pairs whose participation depends on the first two features; a tenth of one feature is missing."""
+    """Pairs whose participation depends on the first two features. A tenth of one feature is missing."""
     rng = np.random.default_rng(seed)
     catalogue = random_catalogue(rng)
     features_NF = rng.normal(size=(num_pairs, 6)).astype(np.float32)
@@ -104,7 +104,7 @@ def fit_ranker(
     context: FitContext | None = None,
     **hyperparameters: Any,
 ) -> Ranker[Any]:
-    """Fit the campaign ranker `name`; without a corpus on the histories of the examples."""
+    """Fit the campaign ranker `name`, without a corpus on the histories of the examples."""
     cls = ranker_class(name)
     return cls.fit(
         examples,

@@ -35,8 +35,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(home: Path) -> Settings:
-    dials = {"rules": {"campaign_min_lines": 1}, "lightgbm": {"rounds": 100}}
-    return Settings(home=home, training=TrainingSettings(threads=1, rankers=dials))
+    hyperparameters = {"rules": {"campaign_min_lines": 1}, "lightgbm": {"rounds": 100}}
+    return Settings(home=home, training=TrainingSettings(threads=1, rankers=hyperparameters))
 
 
 def test_a_next_item_ranker_is_trained_like_any_other_at_three_boundaries(shop: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark of a GPU counts FLOPs as PyTorch's own counter does, knows its cards, and says where there is no GPU."""
+"""The GPU benchmark counts FLOPs as PyTorch's own counter does, knows its cards, and reports a missing GPU."""
 
 import json
 from pathlib import Path

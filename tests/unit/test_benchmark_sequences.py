@@ -26,7 +26,7 @@ from recommender.storage.manifest import read_manifest
 from recommender.training.next_items.fitting import checkpoint_folder, fit_and_judge
 
 MORE_THAN_AN_ADDRESS_SPACE = 10**13
-"""Numbers; so many are refused on every machine at once."""
+"""A count of numbers that no machine can allocate, so that every machine refuses it at once."""
 QUICK = {"epochs": 1, "width": 8, "blocks": 1, "heads": 1, "length": 8}
 
 

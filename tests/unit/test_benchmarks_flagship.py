@@ -76,8 +76,8 @@ def test_an_ablation_of_named_parts_trains_without_those_only_and_leaves_other_r
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ablation, "as_judged", lambda folder, data: circle(attributes=False))
-    dials = [word for name, value in {**SMALL, "epochs": 1}.items() for word in ("--set", f"{name}={value}")]
-    call = [str(tmp_path), "--sets", "beauty", "--members", *dials, "--parts"]
+    hyperparameters = [word for name, value in {**SMALL, "epochs": 1}.items() for word in ("--set", f"{name}={value}")]
+    call = [str(tmp_path), "--sets", "beauty", "--members", *hyperparameters, "--parts"]
 
     def variants() -> list[str]:
         rows = json.loads((tmp_path / "reports/bench/ablation.json").read_text())["rows"]
@@ -98,14 +98,14 @@ def test_an_ablation_of_named_parts_trains_without_those_only_and_leaves_other_r
 
 
 def test_an_ablation_never_sees_the_test_item_and_goes_on_with_a_fit_that_was_cut(tmp_path: Path) -> None:
-    sequences, dials = circle(attributes=False), {**SMALL, "members": 1}
-    first = dict(left_out(sequences, dials, members=False, seed=5, checkpoints=tmp_path))
+    sequences, hyperparameters = circle(attributes=False), {**SMALL, "members": 1}
+    first = dict(left_out(sequences, hyperparameters, members=False, seed=5, checkpoints=tmp_path))
     (log,) = tmp_path.glob("*/member-0/progress.jsonl")
     steps = log.read_text()
     last = sequences.offsets[1:] - 1
     turned = replace(sequences, items_T=sequences.items_T.copy())
     turned.items_T[last] = np.roll(turned.items_T[last], 1)
-    again = dict(left_out(turned, dials, members=False, seed=5, checkpoints=tmp_path))
+    again = dict(left_out(turned, hyperparameters, members=False, seed=5, checkpoints=tmp_path))
     assert len(first) == 7
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert log.read_text() == steps, "no second fit"
@@ -188,11 +188,11 @@ def test_compression_keeps_the_rows_of_other_sets_and_seeds(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compression, "as_judged", lambda folder, data: circle(attributes=True))
     monkeypatch.setattr(compression, "programs", lambda students, sequences: [])
-    dials = [word for name, value in SMALL.items() for word in ("--teacher", f"{name}={value}")]
+    hyperparameters = [word for name, value in SMALL.items() for word in ("--teacher", f"{name}={value}")]
     student = {"width": 16, "epochs": 2, "tokens": 128, "length": 10, "lists": 100}
-    dials += [word for name, value in student.items() for word in ("--student", f"{name}={value}")]
+    hyperparameters += [word for name, value in student.items() for word in ("--student", f"{name}={value}")]
     for seed in ("1", "2", "1"):
-        assert compression.main([str(tmp_path), "--seed", seed, *dials]) == 0
+        assert compression.main([str(tmp_path), "--seed", seed, *hyperparameters]) == 0
     rows = json.loads((tmp_path / "reports/bench/compression.json").read_text())["rows"]
     forms = ["flagship", "student", "student, int8"]
     assert [(row["seed"], row["ranker"]) for row in rows] == [(seed, form) for seed in (2, 1) for form in forms]

@@ -1,4 +1,4 @@
-"""Hyperparameters of campaign rankers: described, bounded, refused by name where wrong, searched within their bounds."""
+"""Hyperparameters of campaign rankers have descriptions and bounds, and wrong ones are refused by name."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""A copy of the project is changed in one place, and the identities that it gives are compared with those of the original."""
+"""A change in one place of a copy of the project changes the identities that depend on it, and no others."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def identities(project: Path, *words: str) -> dict[str, Any]:
 
 
 def after(project: Path, file: str, change: Callable[[str], str], *words: str) -> dict[str, Any]:
-    """The identities after one file was changed; the file is put back."""
+    """The identities while one file is changed. The file is put back."""
     path = project / file
     original = path.read_text(encoding="utf-8")
     changed = change(original)
@@ -95,11 +95,11 @@ def original(copied: Path) -> dict[str, Any]:
 def test_comments_docstrings_and_packages_that_only_show_or_serve_change_no_identity(
     copied: Path, original: dict[str, Any]
 ) -> None:
-    """All of these at once: a comment in every file, other docstrings, and new code in packages that only show or serve."""
+    """All at once: a comment in every file, other docstrings, and new code in packages that only show or serve."""
     kept = {path: path.read_text(encoding="utf-8") for path in copied.rglob("*.py")}
     try:
         for path, text in kept.items():
-            commented = f"{text}\n# A comment at the end.\n".replace('"""', '"""Said otherwise. ', 1)
+            commented = f"{text}\n# A comment at the end.\n".replace('"""', '"""Other words. ', 1)
             package = path.relative_to(copied).as_posix()
             if package.startswith(("recommender/report", "benchmarks", "serving", "cli")):
                 commented += "\nANOTHER_CONSTANT = 1\n"
@@ -132,7 +132,10 @@ def test_a_changed_ranker_changes_its_own_identity_and_no_other_rankers(copied: 
 
 def test_a_changed_expectation_changes_the_identity_of_the_validating_step_alone(copied: Path) -> None:
     assert "components.validate_data.suites" in modules_reached("components.validate_data.component")
-    script = "from recommender.storage.code_identity import code_identity as i; print(i('components.validate_data.component'), i('components.ingest'))"
+    script = (
+        "from recommender.storage.code_identity import code_identity as i;"
+        "print(i('components.validate_data.component'), i('components.ingest'))"
+    )
     run = [sys.executable, "-c", script]
     first = subprocess.run(run, cwd=copied, capture_output=True, text=True, check=True).stdout.split()
     file = copied / "components/validate_data/expectations/users.json"
@@ -146,9 +149,12 @@ def test_a_changed_expectation_changes_the_identity_of_the_validating_step_alone
 
 def test_what_only_a_reader_sees_of_an_error_or_a_field_does_not_count(tmp_path: Path) -> None:
     texts = (
-        'class A:\n    x: int = Field(3, ge=1, description="Size.")\n    def f(self):\n        """F."""\n        raise ValueError("bad")\n',
-        'class A:\n    x: int = Field(3, ge=1, description="The size.")\n    def f(self):\n        raise ValueError(f"worse {self.x}")\n',
-        'class A:\n    x: int = Field(3, ge=2, description="Size.")\n    def f(self):\n        raise ValueError("bad")\n',
+        'class A:\n    x: int = Field(3, ge=1, description="Size.")\n'
+        '    def f(self):\n        """F."""\n        raise ValueError("bad")\n',
+        'class A:\n    x: int = Field(3, ge=1, description="The size.")\n'
+        '    def f(self):\n        raise ValueError(f"worse {self.x}")\n',
+        'class A:\n    x: int = Field(3, ge=2, description="Size.")\n'
+        '    def f(self):\n        raise ValueError("bad")\n',
     )
     found = []
     for number, text in enumerate(texts):
@@ -167,7 +173,10 @@ def test_what_only_a_reader_sees_of_an_error_or_a_field_does_not_count(tmp_path:
 
 
 def test_bare_code_runs_as_the_code_it_came_from() -> None:
-    source = 'def double(x):\n    """Twice."""\n    # a remark\n    return 2 * x\n\n\ndef nothing():\n    """Only a docstring."""\n'
+    source = (
+        'def double(x):\n    """Twice."""\n    # a remark\n    return 2 * x\n\n\n'
+        'def nothing():\n    """Only a docstring."""\n'
+    )
     names: dict[str, Callable[[int], int]] = {}
     exec(bare_code(source), names)
     assert names["double"](4) == 8

@@ -15,7 +15,7 @@ COLD = (7, 8)
 
 
 def named_shop() -> tuple[Examples, Labels]:
-    """Two tastes of 60 items each, told apart by the items' names alone; the last five of each were never bought."""
+    """Two tastes of 60 items each, which only the items' names tell apart. The last five of each were never bought."""
     examples, labels = two_tastes()
     catalogue, histories = examples.catalogue, examples.histories
     axes_VA = catalogue.item_axes_VA.copy()
@@ -37,7 +37,7 @@ def named_shop() -> tuple[Examples, Labels]:
 
 
 def auc_of_cold_campaigns(name: str) -> float:
-    """Of a ranker that was trained on the other campaigns; within each campaign, averaged."""
+    """AUC within each campaign, averaged, of a ranker that was trained on the other campaigns."""
     examples, labels = named_shop()
     cold_N = np.isin(examples.campaigns_N, COLD)
     known = replace(labels, redeemed_N=np.where(cold_N, np.nan, labels.redeemed_N).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Tables that break the contract are refused by name, column and row; the rows that break it can be listed apart."""
+"""Tables that break the contract are refused by name, column and row, and the rows that break it can be listed."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One's own files become canonical tables by a mapping; what is wrong with them is named by file, column and row."""
+"""A mapping turns a user's own files into canonical tables, and errors name file, column and row."""
 
 import gzip
 import re
@@ -21,7 +21,8 @@ from recommender.settings import SourceSettings
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own-data"
 
 FILES = {
-    "orders.csv": "customer,bought,sku,paid\n007,2024-03-31 01:30,a,1.5\n8,2024-03-31 12:00,b,2\n8,2024-04-02 09:00,b,3\n",
+    "orders.csv": "customer,bought,sku,paid\n"
+    "007,2024-03-31 01:30,a,1.5\n8,2024-03-31 12:00,b,2\n8,2024-04-02 09:00,b,3\n",
     "offers.csv": "offer,from,to\nspring,2024-04-01,2024-04-30\n",
     "offer_items.csv": "offer,sku\nspring,b\n",
     "mailings.csv": "offer,customer\nspring,007\nspring,8\n",
@@ -145,7 +146,8 @@ def test_marks_and_line_ends_of_other_systems_change_nothing(read: Read) -> None
 
 def test_parquet_files_keep_their_types(read: Read, tmp_path: Path) -> None:
     with duckdb.connect() as connection:
-        connection.execute(f"""COPY (SELECT 8 AS customer, TIMESTAMP '2024-04-02 09:00' AS bought, 'b' AS sku, 3.0 AS paid)
+        connection.execute(f"""COPY (
+            SELECT 8 AS customer, TIMESTAMP '2024-04-02 09:00' AS bought, 'b' AS sku, 3.0 AS paid)
             TO '{tmp_path / "orders.parquet"}'""")
     tables = read(old='"orders.csv"', new='"orders.parquet"')
     assert rows(tables, "SELECT user_id, strftime(event_time, '%H:%M'), amount FROM events") == [("8", "07:00", 3.0)]
@@ -202,8 +204,10 @@ def test_a_few_unreadable_rows_are_set_aside_with_number_and_reason(read: Read) 
     ("file", "content", "facts"),
     [
         ("orders.csv", "customer,bougt,sku,paid\n8,2024-04-02,b,3\n", ("events.event_time", "'bought'", "'bougt'")),
-        ("orders.csv", "customer,bought,sku,paid\n8,2024-04-02,b,3\n8,2024-04-02,b,dear\n", ("events.amount", "dear", "double", "row 2 of orders.csv")),
-        ("orders.csv", "customer,bought,sku,paid\n8,2.4.2024,b,3\n", ("events.event_time", "2.4.2024", "row 1 of orders.csv")),
+        ("orders.csv", "customer,bought,sku,paid\n8,2024-04-02,b,3\n8,2024-04-02,b,dear\n",
+         ("events.amount", "dear", "double", "row 2 of orders.csv")),
+        ("orders.csv", "customer,bought,sku,paid\n8,2.4.2024,b,3\n",
+         ("events.event_time", "2.4.2024", "row 1 of orders.csv")),
         ("orders.csv", "customer,bought,sku,paid\n", ("events",)),
         ("orders.csv", "customer,bought,,paid\n8,2024-04-02,b,3\n", ("column 3",)),
         ("orders.csv", "customer,bought,sku,SKU\n8,2024-04-02,b,3\n", ("'SKU'",)),
@@ -225,12 +229,14 @@ def test_a_wrong_file_is_refused_by_name_column_and_row(
     [
         ('"orders.csv"', '"sales.csv"', SourceError, r"sales\.csv"),
         ("Europe/Berlin", "Berlin time", SourceError, r"source\.time_zone: .*'Berlin time'"),
-        ("[tables.campaign_items]", "[tables.campaign_item]", SourceError, r"tables\.campaign_item: .*'campaign_items'"),
+        ("[tables.campaign_items]", "[tables.campaign_item]",
+         SourceError, r"tables\.campaign_item: .*'campaign_items'"),
         ("user_id =", "userid =", SourceError, r"tables\.events\.columns\.userid: .*'user_id'"),
         ('constants = { kind = "purchase" }', "", ContractError, r"events\.kind: "),
         (MAPPING[MAPPING.index("[tables.targets]") :], "", ContractError, r"targets: .*participations"),
         ("[source]", "[source", SourceError, r"mapping\.toml"),
-        ('file = "orders.csv"', 'file = "orders.csv"\ndelimiter = "::::::"', SourceError, r"tables\.events\.0\.delimiter: .*'::::::'"),
+        ('file = "orders.csv"', 'file = "orders.csv"\ndelimiter = "::::::"',
+         SourceError, r"tables\.events\.0\.delimiter: .*'::::::'"),
         ("[source]", "[source]\nzone = 1", SourceError, r"source\.zone: "),
     ],
 )  # fmt: skip

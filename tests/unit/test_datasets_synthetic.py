@@ -1,4 +1,4 @@
-"""Synthetic worlds keep what they promise: the same seed the same bytes, drawn by the probabilities that they publish."""
+"""Synthetic worlds give the same bytes for the same seed, and draw outcomes by the probabilities that they publish."""
 
 import re
 from pathlib import Path
@@ -23,12 +23,14 @@ TINY: dict[str, Any] = {"num_users": 40, "num_items": 24, "num_campaigns": 5, "n
 
 PAIRS = """
 WITH lines AS (SELECT user_id, event_time, category FROM events JOIN items USING (item_id) WHERE kind = 'purchase'),
-     promoted AS (SELECT campaign_id, any_value(category) AS category FROM campaign_items JOIN items USING (item_id) GROUP BY 1)
+     promoted AS (SELECT campaign_id, any_value(category) AS category
+                  FROM campaign_items JOIN items USING (item_id) GROUP BY 1)
 SELECT any_value(starts_at) AS starts_at, any_value(participation) AS truth, any_value(propensity) AS propensity,
     any_value(targeted) AS targeted, max(p.campaign_id IS NOT NULL) AS redeemed,
     count(*) FILTER (l.category = promoted.category) AS lines_there, count(l.user_id) AS lines_at_all,
     count(*) FILTER (l.category = promoted.category AND event_time > starts_at - INTERVAL 30 DAY) AS lines_30_days,
-    coalesce(epoch(any_value(starts_at)) - epoch(max(event_time) FILTER (l.category = promoted.category)), 4e7) AS age_s,
+    coalesce(epoch(any_value(starts_at))
+             - epoch(max(event_time) FILTER (l.category = promoted.category)), 4e7) AS age_s,
     any_value(campaign_type) = 'A' AS type_a, any_value(campaign_type) = 'B' AS type_b
 FROM truth t JOIN campaigns USING (campaign_id) JOIN promoted USING (campaign_id)
 LEFT JOIN lines l ON l.user_id = t.user_id AND l.event_time < starts_at
@@ -94,15 +96,19 @@ def test_the_walk_decides_by_the_category_that_follows_the_last_one(sequence: Ta
     """What the truth calls likely is the commonest successor, counted from the baskets alone."""
     with open_views(sequence) as connection:
         connection.execute(f"CREATE VIEW truth AS FROM '{sequence.folder}/truth/pairs.parquet'")
-        connection.execute("""CREATE TABLE baskets AS SELECT user_id, min(event_time) AS bought_at, mode(category ORDER BY category) AS category
+        connection.execute("""CREATE TABLE baskets AS
+            SELECT user_id, min(event_time) AS bought_at, mode(category ORDER BY category) AS category
             FROM events JOIN items USING (item_id) WHERE kind = 'purchase' GROUP BY user_id, basket_id""")
         connection.execute("""CREATE TABLE successors AS SELECT category, arg_max(next, n) AS next FROM (
-            SELECT category, next, count(*) AS n FROM (SELECT category, lead(category) OVER (PARTITION BY user_id ORDER BY bought_at) AS next
-            FROM baskets) WHERE next IS NOT NULL GROUP BY 1, 2) GROUP BY 1""")
+            SELECT category, next, count(*) AS n FROM (
+            SELECT category, lead(category) OVER (PARTITION BY user_id ORDER BY bought_at) AS next FROM baskets)
+            WHERE next IS NOT NULL GROUP BY 1, 2) GROUP BY 1""")
         likely, agree = connection.execute("""
-            SELECT count(*) FILTER (participation > 0.5), count(*) FILTER (participation > 0.5 AND promoted.category = s.next)
+            SELECT count(*) FILTER (participation > 0.5),
+                count(*) FILTER (participation > 0.5 AND promoted.category = s.next)
             FROM truth JOIN campaigns c USING (campaign_id)
-            JOIN (SELECT DISTINCT campaign_id, category FROM campaign_items JOIN items USING (item_id)) promoted USING (campaign_id)
+            JOIN (SELECT DISTINCT campaign_id, category FROM campaign_items JOIN items USING (item_id)) promoted
+                USING (campaign_id)
             ASOF JOIN baskets b ON truth.user_id = b.user_id AND b.bought_at < c.starts_at
             JOIN successors s ON s.category = b.category""").fetchone() or (0, 1)
     assert likely > 1_000

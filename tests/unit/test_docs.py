@@ -18,14 +18,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TOP_FOLDERS = ("benchmarks", "cli", "components", "docs", "feature_repo", "k8s", "pipelines", "recommender", "reports")
 TOP_FOLDERS += ("serving", "tests")
 ADDED_BY_READER = {"add-a-ranker.md", "add-a-data-source.md"}
-"""How-to pages name files that the reader writes; `test_how_to_pages` runs their code."""
+"""How-to pages that name files which the reader writes. `test_how_to_pages` runs their code."""
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^ {4}.*\n?)+", re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+)`")
 
 
 def code_of(page: Path) -> tuple[str, list[str]]:
-    """Text of the fenced and indented blocks, with continued lines joined; and every inline code span."""
+    """Text of the fenced and indented blocks, with continued lines joined, and every inline code span."""
     text = page.read_text(encoding="utf-8")
     prose = BLOCK.sub("", text)
     blocks = "\n".join([*BLOCK.findall(text), *INDENTED.findall(prose)])

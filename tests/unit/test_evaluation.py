@@ -1,4 +1,4 @@
-"""From tables to a verdict: real features, a real training set, trained rankers, the registry."""
+"""Tables lead to a verdict through real features, a real training set, trained rankers and the registry."""
 
 import json
 from dataclasses import dataclass

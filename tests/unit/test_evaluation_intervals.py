@@ -10,7 +10,7 @@ from recommender.evaluation.metrics import ScoredPairs
 
 
 def world(seed: int, users: int = 150, pairs_a_user: int = 4) -> tuple[ScoredPairs, ScoredPairs, float]:
-    """Users whose pairs share a strong effect; a good and a poor ranker of them, and the true mean rate of this world's draws."""
+    """Scores of a good and a poor ranker for users whose pairs share a strong effect, and the true mean rate."""
     random = np.random.default_rng(seed)
     users_N = np.repeat(np.arange(users), pairs_a_user)
     effect_N = random.normal(-1.0, 1.5, users)[users_N]

@@ -10,7 +10,7 @@ from recommender.evaluation.metrics import METRICS, ScoredPairs, ece_floor, equa
 
 
 def pairs(seed: int = 3, count: int = 400, decimals: int = 1) -> ScoredPairs:
-    """Pairs with heavily tied scores; with 10 decimals there is no tie."""
+    """Pairs with heavily tied scores. With 10 decimals there is no tie."""
     random = np.random.default_rng(seed)
     score_N = np.clip(np.round(random.beta(1.2, 6, count), decimals), 0.001, 0.999)
     redeemed_N = (random.random(count) < score_N).astype(float)

@@ -1,4 +1,4 @@
-"""The flagship's gate learns how much each expert counts for whom; cold items borrow from similar ones."""
+"""The flagship's gate learns each expert's weight for each user, and cold items borrow scores from similar ones."""
 
 from dataclasses import replace
 from functools import cache
@@ -42,7 +42,7 @@ def fit(split: LeaveOneOut, given: dict[str, Any], *, seed: int = 3) -> Fusion:
 
 
 def users(number: int) -> Sequences:
-    """Users who had item 1 and nothing else; `users_U` tells the experts below which users are scored."""
+    """Users who had item 1 and nothing else. `users_U` tells the experts below which users are scored."""
     offsets = np.arange(number + 1, dtype=np.int64)
     return Sequences(ITEMS, offsets, np.ones(number, dtype=np.int32), users_U=np.arange(number))
 
@@ -134,7 +134,7 @@ def asked_about(logs_KUV: Logs, target_U: NDArray[np.int32]) -> Gate:
 
 
 def best(gate: Gate, logs_KUV: Logs, number: int) -> NDArray[np.int64]:
-    """By the linear form: items of each user, [U, number]."""
+    """Items of each user by the linear form, [U, number]."""
     scores_UV = gate.bias_K[0] * logs_KUV[0] + gate.bias_K[1] * logs_KUV[1]
     return np.argsort(-scores_UV[:, 2:], axis=1)[:, :number] + 2
 
@@ -214,7 +214,7 @@ def test_one_expert_alone_counts_where_a_mixture_ranks_worse() -> None:
 
 
 def test_ties_of_one_expert_alone_are_broken_by_all_experts() -> None:
-    """The only good expert tells no more than an item's group of four, by small differences; the other one is noise."""
+    """The only good expert knows just the item's group of four, by small differences. The other expert is noise."""
     rng = np.random.default_rng(4)
     target_U = rng.integers(2, V + 1, U).astype(np.int32)
     group_V = np.arange(V + 1) // 4
@@ -275,7 +275,7 @@ def test_the_hidden_layer_reorders_the_candidates_and_keeps_their_total_probabil
 
 
 def pairs_of_items() -> Sequences:
-    """Items come in pairs of one attribute; users walk over the odd ones, the even ones are never taken."""
+    """Items come in pairs of one attribute. Users walk over the odd ones, and nobody takes the even ones."""
     rng = np.random.default_rng(2)
     lengths = rng.integers(4, 8, 200)
     walks = [(rng.integers(V // 2) + np.arange(num)) % (V // 2) * 2 + 1 for num in lengths]

@@ -14,7 +14,8 @@ from recommender.storage.code_identity import OWN_PACKAGES
 ROOT = Path(__file__).parents[2]
 RECOMMENDER = (sys.executable, "-c", "from cli.main import app; app()")
 BLOCK = re.compile(
-    r'^```python title="(?P<file>[^" ]+)(?: \(one (?:line in (?P<table>\w+)|(?P<import>import))\))?"\n(?P<code>.*?)^```$',
+    r'^```python title="(?P<file>[^" ]+)(?: \(one (?:line in (?P<table>\w+)|(?P<import>import))\))?"\n'
+    r"(?P<code>.*?)^```$",
     re.M | re.S,
 )
 
@@ -31,7 +32,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def apply(page: str, project: Path) -> set[str]:
-    """Write the page's code blocks into `project`; returns the files that changed."""
+    """Write the page's code blocks into `project`, and return the files that changed."""
     changed = set()
     for block in BLOCK.finditer((ROOT / "docs" / page).read_text(encoding="utf-8")):
         file, table, code = project / block["file"], block["table"], block["code"]
@@ -53,7 +54,7 @@ def apply(page: str, project: Path) -> set[str]:
 
 
 def run(project: Path, *command: str) -> str:
-    """What a command prints in the copy; it must succeed."""
+    """The output of a command in the copy. The command must succeed."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

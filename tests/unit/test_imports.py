@@ -1,4 +1,4 @@
-"""The structure that the import contracts in pyproject.toml do not cover: cycles between files, modules at the core's root."""
+"""No files import each other in a cycle, and the core has few root modules: what import contracts do not cover."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter

@@ -1,4 +1,4 @@
-"""Configurations of the next-item rankers: fields have meaning and bounds, and what is not allowed is refused by name."""
+"""Configurations of next-item rankers have fields with descriptions and bounds, and refuse wrong values by name."""
 
 import json
 from math import inf

@@ -158,7 +158,10 @@ def test_a_command_logs_from_warnings_on_and_with_verbose_more(
 
 
 def test_a_program_that_configures_no_logs_finds_its_stdout_clean() -> None:
-    code = "from recommender import logs; logs.get('recommender.one').info('x'); logs.get('recommender.one').warning('y'); print('own output')"
+    code = (
+        "from recommender import logs; log = logs.get('recommender.one');"
+        "log.info('x'); log.warning('y'); print('own output')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "own output\n"
     assert "y" in done.stderr

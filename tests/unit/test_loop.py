@@ -1,4 +1,4 @@
-"""The loop divides, guards, stops; several processes train as one."""
+"""The training loop divides batches, guards against bad losses and stops early, and several processes train as one."""
 
 import json
 import os

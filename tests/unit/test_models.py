@@ -20,7 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "rate_rule": {"rate_feature": "behaviour__a"},
 }
 OWN = list(OWN_RANKERS)
-"""Next-item rankers, which are campaign rankers too, have tests of their own."""
+"""Next-item rankers, which are campaign rankers too, have separate tests."""
 LEARNING = [name for name in OWN if name != "rate_rule"]
 
 
@@ -193,7 +193,8 @@ def test_an_absent_gpu_is_a_device_error() -> None:
 
 def test_the_logistic_ranker_is_loaded_without_torch_sklearn_or_pandas() -> None:
     code = (
-        "import sys; from recommender.registry import bundle; from recommender.models.campaign import ranker_class; ranker_class('logistic');"
+        "import sys; from recommender.registry import bundle;"
+        "from recommender.models.campaign import ranker_class; ranker_class('logistic');"
         "print([name for name in ('torch', 'sklearn', 'pandas', 'duckdb', 'ibis') if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

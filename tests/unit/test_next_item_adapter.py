@@ -1,4 +1,7 @@
-"""Next-item rankers as campaign rankers: pooled scores of a campaign's items, saved and loaded, with unknown users and items."""
+"""Next-item rankers serve as campaign rankers by pooling the scores of a campaign's items.
+
+They do so after saving and loading, and for unknown users and items.
+"""
 
 import json
 from dataclasses import replace
@@ -35,7 +38,7 @@ def fitted(name: str, examples: Examples, labels: Labels, **hyperparameters: obj
 
 
 def two_tastes(seed: int = 0) -> tuple[Examples, Labels]:
-    """Users buy the first or the second half of the items; they take up campaigns of their own half, with some noise."""
+    """Users buy one half of the items, and take up campaigns of that half with some noise."""
     rng = np.random.default_rng(seed)
     examples, labels = random_examples(seed, num_pairs=400, num_users=80)
     catalogue, histories = examples.catalogue, random_histories(rng, num_users=80)

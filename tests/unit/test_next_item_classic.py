@@ -30,7 +30,7 @@ OF_CLUBS = ("user_cf", "item_cf", "content", "svd", "als", "bpr", "factorization
 
 @cache
 def clubs() -> Sequences:
-    """Users of four clubs of ten items, in any order; an item's attribute is its club, the last item has no event."""
+    """Users of four clubs of ten items, in any order. An item's attribute is its club. The last item has no event."""
     rng = np.random.default_rng(4)
     items_T = np.concatenate([club * SIZE + 1 + rng.permutation(SIZE)[:7] for club in np.arange(USERS) % CLUBS])
     num = CLUBS * SIZE + 1

@@ -48,7 +48,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 @cache
 def walks(*, tail: int = 0) -> Sequences:
-    """Item i is followed by i + 1, in a circle; users walk 4 to 9 steps. `tail` more items have no event."""
+    """Item i is followed by i + 1, in a circle. Users walk 4 to 9 steps. `tail` more items have no event."""
     rng = np.random.default_rng(3)
     lengths = rng.integers(4, 10, U)
     starts = rng.integers(0, V, U)
@@ -65,14 +65,14 @@ def walks(*, tail: int = 0) -> Sequences:
 
 @cache
 def clubs() -> Sequences:
-    """Users of three clubs, each with ten items of its own, in any order: what collaborative filtering can learn."""
+    """Users of three clubs, each with ten separate items, in any order, which collaborative filtering can learn."""
     rng = np.random.default_rng(5)
     items_T = np.concatenate([rng.permutation(10)[:7] + 10 * (user % 3) + 1 for user in range(120)])
     return Sequences(Items(tuple(map(str, range(V)))), np.arange(121) * 7, items_T.astype(np.int32))
 
 
 def fit(name: str, sequences: Sequences, context: FitContext | None = None, **given: Any) -> ItemRanker[Any]:
-    """With the hyperparameters `given`; those that the ranker does not have are left out."""
+    """Fit the ranker `name` with those of the hyperparameters `given` that it has."""
     held_out_U = given.pop("held_out_U", None)
     ranker = item_ranker_class(name)
     given = {key: value for key, value in given.items() if key in ranker.Config.model_fields}

@@ -1,4 +1,4 @@
-"""The proof that a refactoring moved nothing must see a single changed bit, and must not see ids that are of one run only."""
+"""The proof that a refactoring changed no numbers detects one changed bit and ignores ids that belong to one run."""
 
 from pathlib import Path
 

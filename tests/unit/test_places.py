@@ -1,4 +1,4 @@
-"""Where the commands for next items may write: nothing that lies there is lost, and a place that cannot be is said before a fit."""
+"""The next-item commands overwrite no existing file, and refuse an impossible output path before they fit."""
 
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ def test_nothing_is_written_over_what_is_read_or_over_another_output(tmp_path: P
     benchmark(tmp_path, bundle=tmp_path / "kept")
     asked = events(tmp_path / "events.parquet")
     before = asked.read_bytes()
-    with pytest.raises(SettingsError, match=r"events\.parquet: this place is named twice"):
+    with pytest.raises(SettingsError, match=r"events\.parquet: .*twice"):
         ask(tmp_path / "kept", asked, tmp_path / "kept" / ".." / "events.parquet", top=1)
-    with pytest.raises(SettingsError, match=r"users\.parquet: this place is named twice"):
+    with pytest.raises(SettingsError, match=r"users\.parquet: .*twice"):
         ask(tmp_path / "kept", asked, tmp_path / "users.parquet", top=1, vectors=tmp_path)
     words: dict[str, Any] = {"ranker": "rules", "train_on": "train", "seed": 1}
-    with pytest.raises(SettingsError, match=r"events\.parquet: this place is named twice"):
+    with pytest.raises(SettingsError, match=r"events\.parquet: .*twice"):
         benchmark_file(asked, None, output=asked, **words)
-    with pytest.raises(SettingsError, match=r"o\.json: this place is named twice"):
+    with pytest.raises(SettingsError, match=r"o\.json: .*twice"):
         benchmark_file(asked, None, output=tmp_path / "o.json", readings=tmp_path / "o.json", **words)
     assert asked.read_bytes() == before
 
@@ -68,7 +68,7 @@ def test_a_study_lies_where_it_was_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["output", "checkpoints", "bundle", "program"])
 def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: str, tmp_path: Path) -> None:
     nowhere = Path("/proc") / "found"  # takes no file, not even root's
-    with pytest.raises(SettingsError, match=r"/proc.*: nothing can be written there"):
+    with pytest.raises(SettingsError, match=r"^/proc.*: .*not writable"):
         benchmark(tmp_path, ranker="student", **{place: nowhere})
     assert not (tmp_path / "out.json").exists()
 
@@ -85,7 +85,7 @@ def test_a_place_that_takes_no_file_is_refused_before_anything_is_fitted(place: 
         ({"checkpoints": Path("paper.txt")}, "checkpoints need a folder"),
         ({"trials": 2, "study": Path("paper.txt")}, r"paper\.txt: "),
         ({"trials": 2, "study": Path("papers")}, "this is a folder"),
-        ({"trials": 2, "study": Path("out.db")}, "this place is named twice"),
+        ({"trials": 2, "study": Path("out.db")}, r"out\.json: .*twice"),
         ({"trials": 2, "study": Path("letter.db")}, r"letter\.json: .*letter\.db"),
         ({"output": Path("o" * 245)}, "244 bytes"),
         ({"bundle": Path("o" * 245)}, "244 bytes"),

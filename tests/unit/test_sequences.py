@@ -1,4 +1,4 @@
-"""Interaction files become sequences; leave-one-out cuts them; ranks are counted against the ranker."""
+"""Interaction files become sequences that leave-one-out splits, and tied ranks count against the ranker."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Settings come from one TOML file and the environment. A misspelt key is refused by name, and secrets are never settings."""
+"""Settings come from a TOML file and the environment, refuse misspelt keys by name, and never hold secrets."""
 
 from datetime import date
 from pathlib import Path

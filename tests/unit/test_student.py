@@ -1,4 +1,4 @@
-"""The student learns the flagship's order, keeps it in eight bits, and is exported as a program of its own."""
+"""The student learns the flagship's order, keeps it in eight bits, and is exported as a standalone program."""
 
 import json
 import shutil

@@ -22,7 +22,7 @@ ITEMS = Items(tuple(f"i{row}" for row in range(1, V + 1)))
 
 
 def shop(life: float, *, users: int = 400, seed: int = 1) -> Sequences:
-    """Users of four events, an hour apart, over 100 days; item i sells best around its day, for `life` days."""
+    """Users of four events, an hour apart, over 100 days. Item i sells best around its day, for `life` days."""
     rng = np.random.default_rng(seed)
     starts = np.sort(rng.uniform(0, 2400, users))
     times_T = (FIRST + (starts[:, None] + np.arange(4)).ravel() * HOUR).astype(np.int64)

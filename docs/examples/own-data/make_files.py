@@ -26,18 +26,22 @@ SHOP = World(
 )
 FILES = {
     "customers": "SELECT user_id AS customer, age_band AS age, region AS area FROM users ORDER BY 1",
-    "products": """SELECT item_id AS sku, name AS title, product_type AS subgroup, category AS "group", department, brand, price
-        FROM items ORDER BY 1""",
-    "orders": """SELECT user_id AS customer, strftime(timezone('Europe/Berlin', event_time), '%d.%m.%Y %H:%M') AS ordered_at,
-        split_part(basket_id, '-', 2)::INT AS receipt, item_id AS sku, quantity::INT AS pieces, amount AS paid, discount AS rebate,
-        coupon_discount AS voucher_discount FROM events WHERE kind = 'purchase' ORDER BY event_time, event_id""",
+    "products": """SELECT item_id AS sku, name AS title, product_type AS subgroup, category AS "group", department,
+        brand, price FROM items ORDER BY 1""",
+    "orders": """SELECT user_id AS customer,
+        strftime(timezone('Europe/Berlin', event_time), '%d.%m.%Y %H:%M') AS ordered_at,
+        split_part(basket_id, '-', 2)::INT AS receipt, item_id AS sku, quantity::INT AS pieces, amount AS paid,
+        discount AS rebate, coupon_discount AS voucher_discount
+        FROM events WHERE kind = 'purchase' ORDER BY event_time, event_id""",
     "promotions": """SELECT campaign_id AS promotion, name AS title, campaign_type AS type,
         strftime(timezone('Europe/Berlin', starts_at), '%d.%m.%Y') AS valid_from,
-        strftime(timezone('Europe/Berlin', ends_at) - INTERVAL 1 DAY, '%d.%m.%Y') AS valid_to FROM campaigns ORDER BY 1""",
+        strftime(timezone('Europe/Berlin', ends_at) - INTERVAL 1 DAY, '%d.%m.%Y') AS valid_to
+        FROM campaigns ORDER BY 1""",
     "promotion_products": """SELECT campaign_id AS promotion, item_id AS sku FROM campaign_items ORDER BY 1, 2""",
     "mailings": "SELECT campaign_id AS promotion, user_id AS customer FROM targets ORDER BY 1, 2",
     "redemptions": """SELECT campaign_id AS promotion, user_id AS customer,
-        strftime(timezone('Europe/Berlin', participated_at), '%d.%m.%Y') AS redeemed_at FROM participations ORDER BY 1, 2""",
+        strftime(timezone('Europe/Berlin', participated_at), '%d.%m.%Y') AS redeemed_at
+        FROM participations ORDER BY 1, 2""",
 }
 
 

@@ -47,7 +47,7 @@ class Outcomes:
     """Probability that the user participates if targeted."""
     targeted_CU: NDArray[np.bool_]
     participated_us_CU: NDArray[np.int64]
-    """Time of the participation; -1 if there was none before the log's end."""
+    """Time of the participation. -1 if there was none before the log's end."""
     coupon_basket_R: NDArray[np.int64]
     coupon_item_R: NDArray[np.int64]
     coupon_campaign_R: NDArray[np.int64]
@@ -136,7 +136,7 @@ def _propensity(world: World, monthly_U: NDArray[np.float64], rng: np.random.Gen
     """Compute each user's probability of being targeted.
 
     In an `affinity` world the shop prefers those who buy in the category, but less sharply than users themselves do
-    (0.6 of the standardised affinity). In a `sequence` world it prefers nobody. Noise makes propensities differ in
+    (0.6 of the standardised affinity). In a `sequence` world it prefers no users. Noise makes propensities differ in
     both.
     """
     log_odds_U = rng.normal(0, 0.3, size=len(monthly_U))

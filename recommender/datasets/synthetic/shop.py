@@ -61,7 +61,7 @@ class Shop:
     """`affinity`: share of a user's lines in each category, summing to 1."""
     basket_user_B: NDArray[np.int64]
     basket_time_B: NDArray[np.int64]
-    """Ascending within a user; users ascending. Microseconds since 1970, UTC."""
+    """Microseconds since 1970, UTC. Sorted by user, then by time."""
     basket_category_B: NDArray[np.int64]
     """Category of the basket (`sequence`), or of its first line (`affinity`)."""
     line_basket_E: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The table of campaign rankers. Each is imported when asked for, so serving the logistic one never loads torch."""
+"""The table of campaign rankers. Each is imported when it is used, so serving the logistic one never loads torch."""
 
 from collections.abc import Mapping
 from importlib import import_module

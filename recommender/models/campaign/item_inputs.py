@@ -16,7 +16,7 @@ from recommender.models.campaign.popularity import TypeRates
 from recommender.models.next_item import ItemRanker
 
 POOLED = ("mass", "best", "strongest_ten")
-"""What `pool` returns of a pair."""
+"""Values that `pool` returns for a pair."""
 INPUTS = (*POOLED, "lift", "usual_mass", "type_rate", "items", "recency", "baskets", "lines")
 """Inputs of the regression: pooled scores, mass over the average user's mass, the average user's mass, log-odds of the
 type's rate, log of the number of items, days since the last basket, number of baskets, and number of purchase lines."""

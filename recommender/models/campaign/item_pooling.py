@@ -17,7 +17,7 @@ MIN_DEVIATION = 1e-12
 def weights_and_strengths(
     scores_UV: NDArray[np.float32], log_odds: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Turn a next-item ranker's scores into what campaigns are compared by.
+    """Turn a next-item ranker's scores into values by which campaigns are compared.
 
     Weights are the softmax of log-odds; of other scores, the shares above each user's lowest score. Strengths are the
     logarithms of the weights; of other scores, standard scores compressed by the signed logarithm. They keep the order

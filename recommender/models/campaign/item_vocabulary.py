@@ -23,7 +23,7 @@ STAND_INS = ("product_type", "category", "department")
 """Axes by which known items stand in for a campaign's unknown ones, the finest first."""
 DECISION_US = 30 * 365 * DAY_US
 """Histories hold ages, not times. All decisions are placed at this one moment, 30 years after the epoch (1999), because
-`Sequences` takes times from 1990 to 2100 for those of a clock."""
+`Sequences` takes times from 1990 to 2100 for real timestamps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +34,12 @@ class ItemVocabulary:
 
     @classmethod
     def of(cls, catalogue: Catalogue, bought_T: NDArray[np.int32], *, min_lines: int) -> Self:
-        """Keep the items with enough purchase lines, or, where there are none, all items that were ever bought.
+        """Keep the items with enough purchase lines or, if there are none, all items that were ever bought.
 
         Args:
             catalogue: The items and their taxonomy.
             bought_T: Row in the catalogue of each purchase line's item.
-            min_lines: Lines that an item needs. 0: all items are kept, also those that nobody bought.
+            min_lines: Fewest lines of a kept item. 0: all items are kept, also those without purchases.
         """
         lines_R = np.bincount(bought_T, minlength=len(catalogue.item_ids))
         lines_R[0] = 0

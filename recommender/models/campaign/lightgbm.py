@@ -31,7 +31,7 @@ class LightGBMConfig(Hyperparameters):
 
     rounds: Annotated[int, Range(100, 600)] = Field(247, ge=1, description="Number of trees.")
     learning_rate: Annotated[float, Range(0.01, 0.1, log=True)] = Field(
-        0.034, gt=0, description="Factor of what each tree adds."
+        0.034, gt=0, description="Factor on the contribution of each tree (learning rate)."
     )
     leaves: Annotated[int, Range(4, 31)] = Field(9, ge=2, description="Largest number of leaves of a tree.")
     min_pairs_a_leaf: Annotated[int, Range(10, 100)] = Field(

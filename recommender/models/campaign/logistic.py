@@ -28,7 +28,7 @@ MIN_MONEY_PAIRS = 20
 FARTHEST = 30.0
 """Log-odds are clipped here, so that exp stays finite. The probability is clipped at log-odds of 14 to 16 anyway."""
 MAX_ITERATIONS, TOLERANCE = 2_000, 1e-6
-"""Of L-BFGS. scikit-learn's defaults (100, 1e-4) may stop short of the optimum."""
+"""Limits of L-BFGS. scikit-learn's defaults (100, 1e-4) may stop short of the optimum."""
 MAX_FACTOR = 10.0
 """The factor for money stays between 1/10 and 10, so that a poor fit cannot predict absurd sums. Chosen by hand."""
 

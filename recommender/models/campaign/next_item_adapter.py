@@ -52,14 +52,14 @@ class NextItemAdapterConfig(Hyperparameters):
     """Hyperparameters of the adapter, chosen by hand. A ranker's `Config` adds those of its item ranker."""
 
     campaign_min_lines: Annotated[int, Range(10, 100, log=True)] = Field(
-        20, ge=0, description="Purchase lines that an item needs to be ranked. 0: all items are, new ones too."
+        20, ge=0, description="Fewest purchase lines of an item that is ranked. 0: all items are ranked, new ones too."
     )
     campaign_events: Annotated[int, Range(50, 1000, log=True)] = Field(
         200, ge=1, description="Latest purchase lines of a user that the item ranker reads."
     )
     campaign_choose: bool = Field(
         False,
-        description="Fit twice: first without each user's last line, by which the item ranker chooses what it can.",
+        description="Fit twice: first without each user's last line, which chooses for example when to stop.",
     )
     campaign_strength: Annotated[float, Range(1e-3, 10.0, log=True)] = Field(
         0.1, gt=0, description="Inverse of the weight of the regression's L2 penalty."
@@ -68,7 +68,9 @@ class NextItemAdapterConfig(Hyperparameters):
         4.0, gt=0, description="Standard deviations at which each standardised input is clipped."
     )
     campaign_prior_pairs: float = Field(
-        50.0, ge=0, description="Pairs at the overall rate that join the counts of each campaign type (shrinkage)."
+        50.0,
+        ge=0,
+        description="Pseudo-pairs at the overall rate, added to the counts of each campaign type (shrinkage).",
     )
 
     searches_items: ClassVar[bool] = False
@@ -154,7 +156,7 @@ class NextItemAdapter(Ranker[NextItemAdapterConfig]):
         return Scores(redeem_N=sigmoid(log_odds_N))
 
     def contributions(self, examples: Examples) -> None:
-        """None: the inputs are the item ranker's scores, not features of the portrait."""
+        """Return None, because the inputs are the item ranker's scores, not features of the portrait."""
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The item ranker's tensors, its vocabulary, and the regression."""
@@ -218,7 +220,7 @@ def _require_same_items(items: ItemRanker[Any], vocabulary: ItemVocabulary) -> N
 
 @cache
 def adapted(name: str) -> type[NextItemAdapter]:
-    """Make the campaign ranker around the next-item ranker `name`: a class with this name and a `Config` of its own."""
+    """Make the class of the campaign ranker around the next-item ranker `name`, with a matching `Config`."""
     own = {
         "name": name,
         "item_ranker": name,

@@ -1,6 +1,6 @@
 """Popularity: each pair gets the past participation rate of its campaign's type, shrunk to the overall rate.
 
-This is what a shop without any model of its users would do. Every other ranker should beat it. The shrinkage is the
+A shop without any model of its users would rank like this. Every other ranker should beat it. The shrinkage is the
 posterior mean of a beta-binomial model (Efron & Morris, 1975): `prior_pairs` pairs at the overall rate join the counts
 of each type.
 
@@ -26,7 +26,9 @@ class PopularityConfig(Hyperparameters):
 
     # Chosen by hand: a type of fewer than 50 pairs leans more on the overall rate than on its own.
     prior_pairs: float = Field(
-        50.0, ge=0, description="Pairs at the overall rate that join the counts of each campaign type (shrinkage)."
+        50.0,
+        ge=0,
+        description="Pseudo-pairs at the overall rate, added to the counts of each campaign type (shrinkage).",
     )
 
 

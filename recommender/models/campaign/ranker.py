@@ -29,9 +29,9 @@ class Scores:
     redeem_N: NDArray[np.float32]
     """Probability of participation, inside (0, 1)."""
     spend_N: NDArray[np.float32] | None = None
-    """Expected spend in currency units; None where the ranker does not predict it."""
+    """Expected spend in currency units. None where the ranker does not predict it."""
     excess_N: NDArray[np.float32] | None = None
-    """Expected spend above the user's usual spend, in currency units; None where the ranker does not predict it."""
+    """Expected spend above the user's usual spend, in currency units. None where the ranker does not predict it."""
 
 
 class Ranker(ABC, Generic[C]):
@@ -82,7 +82,7 @@ class Ranker(ABC, Generic[C]):
 
     @abstractmethod
     def contributions(self, examples: Examples) -> NDArray[np.float32] | None:
-        """Additive contributions of the F features to the log-odds, float32 [N, F]; None where the ranker has none."""
+        """Additive contributions of the F features to the log-odds, float32 [N, F]. None where the ranker has none."""
 
     @abstractmethod
     def tensors(self) -> dict[str, NDArray[Any]]:

@@ -32,7 +32,9 @@ class RateRuleConfig(Hyperparameters):
 
     # Chosen by hand, as for `popularity`.
     prior_pairs: float = Field(
-        50.0, ge=0, description="Pairs at the overall rate that join the counts of each campaign type (shrinkage)."
+        50.0,
+        ge=0,
+        description="Pseudo-pairs at the overall rate, added to the counts of each campaign type (shrinkage).",
     )
     rate_feature: str = Field(
         "behaviour__campaign_rate",

@@ -19,7 +19,7 @@ from recommender.matching.examples import DAY_US
 from recommender.models.campaign.encoder import BasketEncoder
 
 HEADS = ("redeem", "spend", "excess")
-"""What is predicted of a pair, in the order of the network's outputs."""
+"""The predicted quantities of a pair, in the order of the network's outputs."""
 SEQUENCE_FEATURES = (
     "log_mass",
     "log_lift",
@@ -41,10 +41,10 @@ DAYS_SCALE = 4.0
 
 @dataclass(frozen=True, eq=False)
 class CampaignContent:
-    """What C campaigns promote."""
+    """The content of C campaigns."""
 
     vectors_CD: Tensor
-    """Mean of the items' vectors; 0 where a campaign has no items."""
+    """Mean of the items' vectors. 0 where a campaign has no items."""
     present_CV: Tensor
     """1 where the campaign has an item with this value."""
     share_CV: Tensor
@@ -119,7 +119,7 @@ def sequence_features(
 
 
 class Tower(nn.Module):
-    """Learns what the linear part misses: a few small networks, each of which adds a correction to its answers."""
+    """Corrects the linear part: a few small networks, whose mean is added to its outputs."""
 
     def __init__(self, width: int, hidden: int, members: int, dropout: float) -> None:
         super().__init__()

@@ -26,11 +26,13 @@ class TransformerConfig(LogisticConfig):
     heads: int = Field(2, ge=1, description="Attention heads of a block. Divides `width`.")
     baskets: int = Field(64, ge=1, description="Latest baskets of a user that the encoder reads.")
     hidden: int = Field(32, ge=1, description="Hidden units of each network of the tower.")
-    members: int = Field(3, ge=1, description="Networks of the tower. Their mean is what it adds.")
+    members: int = Field(3, ge=1, description="Networks of the tower. The tower adds their mean.")
     min_lines: int = Field(
-        5, ge=0, description="Purchase lines that give a category, brand or other taxonomy value its own embedding."
+        5,
+        ge=0,
+        description="Fewest purchase lines of a category, brand or other taxonomy value with its own embedding.",
     )
-    min_product_lines: int = Field(50, ge=0, description="Purchase lines that give a product its own embedding.")
+    min_product_lines: int = Field(50, ge=0, description="Fewest purchase lines of a product with its own embedding.")
     pretrain_epochs: Annotated[int, Range(1, 6)] = Field(
         2, ge=0, description="Passes over all purchase histories to pretrain the encoder."
     )
@@ -38,7 +40,7 @@ class TransformerConfig(LogisticConfig):
         300, ge=0, description="Fewest steps of pretraining, so that the encoder also learns in a small shop."
     )
     continue_epochs: int = Field(
-        1, ge=0, description="Passes of pretraining where the fit starts from that of an earlier boundary."
+        1, ge=0, description="Passes of pretraining if the fit starts from the one at an earlier boundary."
     )
     pretrain_rate: Annotated[float, Range(5e-4, 5e-3, log=True)] = Field(
         2e-3, gt=0, description="Highest learning rate of pretraining."
@@ -50,7 +52,7 @@ class TransformerConfig(LogisticConfig):
     tune_epochs: Annotated[int, Range(0, 3)] = Field(
         1,
         ge=0,
-        description="Most passes of fine-tuning. The latest campaigns of the training pairs choose how many help.",
+        description="Most passes of fine-tuning. The latest campaigns of the training pairs choose their number.",
     )
     tune_rate: Annotated[float, Range(5e-5, 2e-3, log=True)] = Field(
         9e-4, gt=0, description="Highest learning rate of fine-tuning."
@@ -59,13 +61,13 @@ class TransformerConfig(LogisticConfig):
     tune_dropout: float = Field(0.3, ge=0, lt=1, description="Share of the tower's values set to zero in training.")
     tune_weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW in fine-tuning.")
     money_weight: float = Field(
-        0.05, ge=0, description="Weight of spend and excess in the loss of fine-tuning, beside participation's 1."
+        0.05, ge=0, description="Weight of spend and excess in the loss of fine-tuning. Participation has weight 1."
     )
     held_out: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="Share of the training pairs, in the latest campaigns, that chooses the number of passes.",
+        description="Share of the training pairs, from the latest campaigns, used to choose the number of passes.",
     )
 
     @model_validator(mode="after")

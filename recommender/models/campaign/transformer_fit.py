@@ -22,7 +22,7 @@ from recommender.models.campaign.vocabulary import Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a fit makes of the data."""
+    """The result of a fit."""
 
     network: Network
     preprocessing: Preprocessing
@@ -40,7 +40,7 @@ def fit(
     *,
     earlier: tuple[Network, Vocabulary] | None,
 ) -> Fitted:
-    """Fit a transformer; arguments and errors as in `Ranker.fit`. `earlier`: parts of a fit at an earlier boundary."""
+    """Fit a transformer, as `Ranker.fit` describes. `earlier`: parts of a fit at an earlier boundary."""
     known_N = known_redemptions(labels)
     vocabulary = Vocabulary.of(
         examples.catalogue, corpus.items_T, min_lines=config.min_lines, min_product_lines=config.min_product_lines

@@ -32,9 +32,9 @@ PAIRS_A_BATCH = 512
 MIN_SCALE = 1e-5
 """A standard deviation up to this is rounding in float32, not variation: the sequence feature becomes 0."""
 WARM_UP_STEPS = 10
-"""Of fine-tuning. Fewer than the engine's 30, because a pass over the pairs is often shorter than that."""
+"""Warm-up steps of fine-tuning, fewer than the engine's 30, because a pass over the pairs is often shorter."""
 DIGITS = 6
-"""Of the log losses in a bundle's notes."""
+"""Decimal digits of the log losses in a bundle's notes."""
 
 
 class LabelledPairs:
@@ -209,7 +209,7 @@ def _tune(
     *,
     judge: Callable[[], float] | None = None,
 ) -> list[float]:
-    """Train tower and encoder blocks for some passes over some pairs; returns what `judge` answered after each pass."""
+    """Train tower and encoder blocks for some passes over some pairs, and return `judge`'s value after each pass."""
     size = config.tune_batch
     plan: list[NDArray[np.int64]] = []
     for epoch in range(epochs):

@@ -54,7 +54,7 @@ class Vocabulary:
 
     @property
     def target(self) -> int:
-        """Column of the axis whose next values are predicted; without a suitable one, the axis with the most values."""
+        """Column of the axis whose next values are predicted. Without a suitable one, the axis with the most values."""
         for name in TARGETS:
             if 2 <= len(self.values[name]) <= LARGEST_TARGET:
                 return AXES.index(name)

@@ -1,4 +1,4 @@
-"""The table of next-item rankers: one ranker a file, imported only when it is asked for."""
+"""The table of next-item rankers: one ranker per file, imported only when it is used."""
 
 from importlib import import_module
 from typing import Any

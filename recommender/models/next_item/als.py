@@ -78,7 +78,7 @@ class ALS(MatrixRanker[ALSConfig]):
         return self.arrays["factors_VD"]
 
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Each user's least squares given the items' factors, as `implicit` solves them; old events weigh less."""
+        """Each user's least squares given the items' factors, as `implicit` solves them. Old events weigh less."""
         factors_VD = self.arrays["factors_VD"].astype(np.float64)
         config = self.hyperparameters
         asked_UV = profiles(sequences, half_life=config.half_life)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from recommender.models.next_item.packing import GAPS, Group, padded
 
 BUCKETS, EXACT, FARTHEST = 64, 32, 256
-"""Distances below EXACT have a bucket each. Longer ones share the other buckets by their logarithm, up to FARTHEST;
+"""Distances below EXACT have a bucket each. Longer ones share the other buckets by their logarithm, up to FARTHEST,
 from there on all have the last bucket. Half of the buckets exact, as in T5 (Raffel et al.); the numbers were chosen for
 histories of 200."""
 DROPOUT_BITS = 16
@@ -111,12 +111,12 @@ class Block(nn.Module):
         return self.join(x_TD, mixed_TD, gate_TD)
 
     def project(self, x_TD: Tensor) -> Tensor:
-        """Queries, keys and values, and the gate where there is one: [T, 3 D or 4 D]."""
+        """Queries, keys and values, and the gate if there is one: [T, 3 D or 4 D]."""
         qkv_TX: Tensor = self.qkv(self.norm_attention(x_TD))
         return qkv_TX
 
     def join(self, x_TD: Tensor, mixed_TD: Tensor, gate_TD: Tensor | None) -> Tensor:
-        """The states plus what attention gave and what the feed-forward layer makes of both: [T, D]."""
+        """Add the attention's output and then the feed-forward layer's output to the states: [T, D]."""
         if gate_TD is not None:
             mixed_TD = mixed_TD * torch.sigmoid(gate_TD)
         x_TD = x_TD + self._drop(self.out(mixed_TD))
@@ -136,7 +136,7 @@ class Block(nn.Module):
         return mixed.transpose(1, 2).reshape(size * length, -1).index_select(0, group.real)
 
     def _bias(self, group: Group, length: int) -> Tensor | None:
-        """What is added before the softmax: [H, L, L] by distance, [B, H, L, L] by time too. None: nothing."""
+        """Bias that is added before the softmax: [H, L, L] by distance, [B, H, L, L] by time too. None: no bias."""
         bias = None
         if self.distance_HK is not None:
             bias = looked_up(self.distance_HK, distances(length, group.real.device))

@@ -52,7 +52,7 @@ class BERT4RecConfig(NeuralConfig):
     blocks: Annotated[Blocks, Range(1, 3)] = 2
     heads: Heads = 2
     length: int = Field(
-        100, ge=3, description="Last items that are read, the mask included. At least 3: two items and the mask."
+        100, ge=3, description="Latest items that are read, including the mask. At least 3: two items and the mask."
     )
     mask: Annotated[float, Range(0.1, 0.6)] = Field(
         0.3, gt=0, le=1, description="Share of a window's items that are masked."
@@ -74,7 +74,7 @@ class BidirectionalBlock(nn.Module):
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x_BLD: Tensor, real_BL: Tensor) -> Tensor:
-        """States after the block, [B, L, D]; `real_BL` is false where there is padding."""
+        """States after the block, [B, L, D]. `real_BL` is false where there is padding."""
         size, length, _ = x_BLD.shape
         q, k, v = self.qkv(self.norm_attention(x_BLD)).view(size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=real_BL[:, None, None, :])

@@ -33,7 +33,7 @@ class BPRConfig(Hyperparameters):
 
 
 class BPR(MatrixRanker[BPRConfig]):
-    """Factors that rank what a user had before what the user did not have."""
+    """Factors that rank the user's items above all other items."""
 
     name: ClassVar[str] = "bpr"
     Config: ClassVar[type[BPRConfig]] = BPRConfig
@@ -79,7 +79,7 @@ class BPR(MatrixRanker[BPRConfig]):
         return self.arrays["factors_VD"]
 
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
-        """The users' factors, float32 [U, D]; the last one, which meets the items' bias, is 1."""
+        """The users' factors, float32 [U, D]. The last one is 1, as the factor of the items' bias."""
         asked_UV = profiles(sequences)
         num_U1 = np.maximum(sequences.lengths_U, 1)[:, None]
         out_UD = np.asarray(asked_UV.dot(self.arrays["typical_VD"]) / num_U1, dtype=np.float32)

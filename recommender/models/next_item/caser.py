@@ -30,7 +30,7 @@ from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
 USER_DEVIATION = 0.02
-"""Standard deviation of fresh user vectors. Small, so that users start alike; chosen by hand."""
+"""Standard deviation of fresh user vectors, chosen by hand: small, so that users start alike."""
 
 
 class CaserConfig(NeuralConfig):
@@ -38,10 +38,10 @@ class CaserConfig(NeuralConfig):
 
     dropout: Dropout = 0.4
     width: Annotated[Width, Choices(32, 64, 128)] = 64
-    length: Annotated[int, Range(3, 12)] = Field(6, ge=1, description="Last items that are read.")
-    horizontal: int = Field(16, ge=1, description="Horizontal filters of each height 1 … length.")
+    length: Annotated[int, Range(3, 12)] = Field(6, ge=1, description="Number of latest items that are read.")
+    horizontal: int = Field(16, ge=1, description="Horizontal filters of each height from 1 to `length`.")
     vertical: int = Field(4, ge=0, description="Vertical filters, each a weighting of the last items.")
-    user_width: int = Field(16, ge=0, description="Width of a user's own vector. 0: users have none.")
+    user_width: int = Field(16, ge=0, description="Width of the user vectors. 0: there are none.")
     new_users: Annotated[NewUsers, Range(0.0, 1.0)] = 0.5
     batch: Batch = 512
 

@@ -1,7 +1,7 @@
 """A causal transformer over packed sequences of items, trained with the full softmax at every position.
 
-One embedding table serves input and output. An item's vector is an embedding of its own plus, where asked for, the mean
-of its attributes' embeddings.
+One embedding table serves input and output. An item's vector is its own embedding plus, if configured, the mean
+embedding of its attributes.
 
 Shapes: T tokens · D width · V items, row 0 is padding · M targets · S windows · U users.
 """
@@ -124,7 +124,7 @@ class CausalEncoder(AttributeMeans[K]):
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
-        """A context in which `torch.compile` makes machine code of what blocks do to all tokens alike, where asked for.
+        """A context in which `torch.compile` compiles the per-token parts of the blocks, if configured.
 
         Attention itself is left out, as its groups have other shapes at each step.
 
@@ -189,7 +189,7 @@ class CausalEncoder(AttributeMeans[K]):
         return self.with_attributes(self.items.weight)
 
     def forward(self, items_T: Tensor, places_T: Tensor, groups: tuple[Group, ...], table_VD: Tensor) -> Tensor:
-        """States after each token, [T, D]; `places_T` is a token's place within its window."""
+        """States after each token, [T, D]. `places_T` is a token's place within its window."""
         x_TD = functional.embedding(items_T, table_VD) * math.sqrt(table_VD.shape[1])
         if self.places is not None:
             x_TD = x_TD + self.places[places_T]
@@ -218,7 +218,7 @@ class CausalRanker(NeuralRanker[K]):
 
     @torch.inference_mode()
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
-        """As `ItemRanker.user_vectors`; zeros for a user without events."""
+        """As `ItemRanker.user_vectors`, with zeros for a user without events."""
         self.require_known(sequences)
         table_VD = self.model.table()
         out_UD = np.zeros((sequences.num_users, table_VD.shape[1]), dtype=np.float32)

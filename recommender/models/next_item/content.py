@@ -1,4 +1,4 @@
-"""Content-based filtering: items with attributes like those of what the user had (Pazzani & Billsus, 2007).
+"""Content-based filtering: items with attributes similar to those of the user's items (Pazzani & Billsus, 2007).
 
 Attributes are weighted by their rarity. Items without an event are scored like all others.
 
@@ -40,7 +40,7 @@ class ContentConfig(Hyperparameters):
     popularity: Annotated[float, Range(0.001, 1.0, log=True)] = Field(
         0.1,
         ge=0,
-        description="Weight of an item's popularity, relative to the most popular item, beside the cosine.",
+        description="Weight of an item's popularity (relative to the most popular item), added to the cosine.",
     )
 
 

@@ -33,12 +33,12 @@ class ContentRulesConfig(RulesConfig):
     """Hyperparameters of rules with borrowing."""
 
     neighbours: Annotated[int, Range(5, 100, log=True)] = Field(
-        20, ge=1, description="Most similar warm items that a cold item borrows from."
+        20, ge=1, description="Number of similar warm items whose rules a cold item uses."
     )
     own: Annotated[float, Range(0.01, 1.0, log=True)] = Field(
         0.1,
         ge=0,
-        description="What a neighbour in the user's own history adds to a cold item, in units of a strong rule.",
+        description="Score that a neighbour in the user's own history adds to a cold item, in units of a strong rule.",
     )
     attribute_weight: float = Field(1.0, ge=0, description="Weight of the attributes' cosine in the similarity.")
     text: Text = True

@@ -1,4 +1,4 @@
-"""Knowledge distillation from ranked lists: what a teacher ranks first, and the loss that draws a student to it.
+"""Knowledge distillation from ranked lists: a teacher's best items, and the loss with which a student learns them.
 
 Hinton et al., 2015; Tang & Wang, KDD 2018 (ranked lists).
 
@@ -35,10 +35,10 @@ class TeacherLists:
     """Probabilities of the teacher's best next items, before some of the training events."""
 
     place_T: NDArray[np.int64]
-    """The list of each training event, [T]; -1 where the teacher was not asked."""
+    """The list of each training event, [T]. -1 where the teacher was not asked."""
     items_PK: NDArray[np.int32]
     shares_PK: NDArray[np.float32]
-    """Probabilities of the items; each list's sum to 1."""
+    """Probabilities of the items. Each list sums to 1."""
 
 
 def teacher_lists(
@@ -46,7 +46,7 @@ def teacher_lists(
 ) -> TeacherLists:
     """The teacher's lists before some of the events that have a history.
 
-    What a user had is in a list only where users come back to items.
+    A list contains items that the user already had only if users return to items.
 
     Args:
         teacher: the ranker that is asked.
@@ -77,7 +77,7 @@ def teacher_lists(
 
 
 def histories_before(sequences: Sequences, events_P: NDArray[np.int64]) -> Sequences:
-    """What came before each event, as P users that no fit knows."""
+    """The history before each event, as the histories of P users who are new to the ranker."""
     starts_P = sequences.offsets[users_of(sequences, events_P)]
     offsets = np.concatenate([[0], np.cumsum(events_P - starts_P)]).astype(np.int64)
     places = np.arange(int(offsets[-1])) + np.repeat(starts_P - offsets[:-1], events_P - starts_P)
@@ -95,7 +95,7 @@ def distillation_loss(
 ) -> Sum:
     """Cross entropy to `softness` x the teacher's list + the rest x the item that came, summed over the targets.
 
-    Where there is no list, the whole target is the item that came.
+    Without a list, the whole target is the item that came next.
     """
     states_MD, table_VD, events_M = model.states(sequences, batch)
     targets_M = torch.from_numpy(sequences.items_T[events_M].astype(np.int64)).to(model.device)

@@ -20,7 +20,7 @@ from recommender.sequences import Sequences
 from recommender.sequences.ranks import full_ranks, ndcg, users_at_once
 
 WARM_UP = 100
-"""Most steps over which the learning rate rises; fewer where they would be more than a tenth of all. Chosen by hand."""
+"""Most steps over which the learning rate rises, but at most a tenth of all steps. Chosen by hand."""
 CLIP = 5.0
 """Largest norm of a gradient: a guard against single steps that are far too large. Chosen by hand."""
 BETAS = (0.9, 0.98)

@@ -1,4 +1,4 @@
-"""A causal transformer as a program of its own: by torch.export for any PyTorch, or by AOTInductor as machine code.
+"""Exports a causal transformer as a standalone program: by torch.export, or by AOTInductor as machine code.
 
 The program takes users' items, oldest first, and gives the scores of all items. It needs nothing of this package.
 `student.pt2.json` beside it names the items, row 1 first, and the most events that are read.
@@ -31,7 +31,7 @@ TOLERANCE = 2e-5
 """Largest difference between the program's scores and the ranker's, as a share of the largest score's magnitude. Some
 hundred times the rounding error of one float32 operation, for sums in another order."""
 MOST_USERS = 1 << 16
-"""Most users that the program takes at once. torch.export wants a bound; memory ends earlier."""
+"""Most users that the program takes at once. torch.export wants a bound, and memory ends earlier."""
 
 
 class Program(nn.Module):
@@ -64,7 +64,7 @@ class Program(nn.Module):
 
 
 def inputs_of(sequences: Sequences, length: int) -> tuple[Tensor, Tensor]:
-    """The program's inputs for these users, [U, L] and [U]; L is the longest history, from 2 to `length`."""
+    """The program's inputs for these users, [U, L] and [U]. L is the longest history, from 2 to `length`."""
     longest = max(min(length, int(sequences.lengths_U.max(initial=0))), 2)
     items_UL, lengths_U = sequences.last_LU(longest)
     return torch.from_numpy(items_UL.astype(np.int64)), torch.from_numpy(lengths_U)

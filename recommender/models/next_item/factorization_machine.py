@@ -37,7 +37,9 @@ class FactorizationMachineConfig(NeuralConfig):
     rate: Rate = 0.002
     dropout: Annotated[Dropout, Field(description="Share of the user's sum of factors set to zero in training.")] = 0.3
     width: Annotated[Width, Choices(32, 64, 128)] = 64
-    length: Annotated[int, Range(5, 100, log=True)] = Field(50, ge=1, description="Last items that are features.")
+    length: Annotated[int, Range(5, 100, log=True)] = Field(
+        50, ge=1, description="Number of latest items used as features."
+    )
     batch: Batch = 1024
 
 

@@ -12,37 +12,40 @@ from recommender.engine.hyperparameters import SET_BY_FIT, Range
 
 RATES = Range(3e-4, 1e-2, log=True)
 DROPOUTS = Range(0.0, 0.6)
-"""Searched in every network; both intervals hold the defaults of all networks and were chosen by hand."""
+"""Searched in every network. Both intervals contain the defaults of all networks and were chosen by hand."""
 
 Rate = Annotated[float, RATES, Field(gt=0, description="Highest learning rate of AdamW, reached after the warm-up.")]
 Dropout = Annotated[float, DROPOUTS, Field(ge=0, lt=1, description="Share of values set to zero in training.")]
 Epochs = Annotated[
-    int, Field(ge=1, description="Most passes over the training events; the learning rate falls to zero over them.")
+    int, Field(ge=1, description="Most passes over the training events. The learning rate falls to zero over them.")
 ]
 MinSteps = Annotated[
     int | None,
     Field(
         ge=0,
-        description="Fewest steps: where the epochs have fewer, there are more epochs, judged as often. None: 1900, or "
-        "0 where epochs are given.",
+        description="Fewest steps. If `epochs` gives fewer, there are more epochs, with as many judgements. None: "
+        "1900, or 0 if `epochs` is set.",
     ),
 ]
 WeightDecay = Annotated[float, Field(ge=0, description="Weight decay of AdamW.")]
-Patience = Annotated[int, Field(ge=1, description="Judgements in a row without a gain before training stops.")]
-JudgeEvery = Annotated[int, Field(ge=1, description="Epochs from one judgement by the held-out items to the next.")]
+Patience = Annotated[
+    int, Field(ge=1, description="Judgements in a row without improvement after which training stops.")
+]
+JudgeEvery = Annotated[int, Field(ge=1, description="Epochs between two judgements by the held-out items.")]
 JudgedUsers = Annotated[int, Field(ge=1, description="Most users whose held-out items a judgement ranks.")]
 Accumulate = Annotated[
     int,
     Field(
         ge=1,
-        description="Parts that a batch is taken in, one after the other, to save memory. The step stays that of the "
-        "whole batch up to rounding, except that dropout, masks, sampled items and in-batch competitors are drawn for "
-        "each part.",
+        description="Parts into which a batch is split to save memory. Their gradients add up to the batch's, up to "
+        "rounding. But dropout, masks, sampled items and in-batch competitors are drawn per part.",
     ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"],
-    Field(description="Numbers of the softmax's matrix products in training; auto is bf16 where the device has it."),
+    Field(
+        description="Number format of the softmax's matrix products in training. auto: bf16 if the device supports it."
+    ),
 ]
 StopAt = Annotated[
     float | None,
@@ -50,21 +53,21 @@ StopAt = Annotated[
     Field(gt=0, le=1, description="Set by an earlier fit: the share of all steps after which training stops."),
 ]
 Width = Annotated[int, Field(ge=1, description="Embedding size D.")]
-Heads = Annotated[int, Field(ge=1, description="Attention heads of each block; they must divide the width.")]
+Heads = Annotated[int, Field(ge=1, description="Attention heads of each block. They must divide the width.")]
 Blocks = Annotated[int, Field(ge=1, description="Blocks of attention and feed-forward.")]
 Batch = Annotated[int, Field(ge=1, description="Rows of a batch.")]
-Tokens = Annotated[int, Field(ge=1, description="Targets of a batch, about.")]
+Tokens = Annotated[int, Field(ge=1, description="Approximate number of targets in a batch.")]
 Relative = Annotated[
-    bool, Field(description="Whether attention is biased by distance; otherwise each place has an embedding.")
+    bool, Field(description="Whether attention is biased by distance. Otherwise each position has an embedding.")
 ]
 Timed = Annotated[bool, Field(description="Whether attention is biased by the time between events.")]
 Gated = Annotated[bool, Field(description="Whether a gate for each channel follows attention.")]
 Attributes = Annotated[
-    bool, Field(description="Whether the mean of its attributes' embeddings is added to an item's own.")
+    bool, Field(description="Whether an item's embedding includes the mean embedding of its attributes.")
 ]
 Wide = Annotated[int, Field(ge=1, description="Width of the feed-forward layer as a multiple of the width.")]
 Smoothing = Annotated[float, Field(ge=0, lt=1, description="Label smoothing of the softmax loss.")]
-TorchCompile = Annotated[bool, Field(description="Whether torch.compile makes machine code of the blocks in training.")]
+TorchCompile = Annotated[bool, Field(description="Whether torch.compile compiles the blocks for training.")]
 NewUsers = Annotated[
     float, Field(ge=0, le=1, description="Share of training rows whose user is treated as unknown to the fit.")
 ]

@@ -1,4 +1,4 @@
-"""Targets of training and what came before each of them, as rows of a batch.
+"""Training targets and the history before each of them, as rows of a batch.
 
 Shapes: T events · U users · M targets · L last items.
 """

@@ -63,7 +63,7 @@ class ItemPopularity(MatrixRanker[ItemPopularityConfig]):
 
 
 def ages(sequences: Sequences) -> NDArray[np.float64]:
-    """How long before the log's end each event was, as a share of the log's length: 0 … 1, float64 [T]."""
+    """Age of each event at the log's end, as a share of the log's length: 0 … 1, float64 [T]."""
     if sequences.times_T is not None and len(sequences.times_T):
         span = max(int(sequences.times_T.max() - sequences.times_T.min()), 1)
         return np.asarray((sequences.times_T.max() - sequences.times_T) / span, dtype=np.float64)

@@ -75,7 +75,7 @@ def popularity(sequences: Sequences) -> NDArray[np.float32]:
 
 
 def profiles(sequences: Sequences, *, half_life: float = 0.0) -> sparse.csr_matrix:
-    """What each user had, [U, V + 1]: 1, or with `half_life` (in events) 2 ** -(number of later events / half_life)."""
+    """Each user's items, [U, V + 1]: 1, or with `half_life` (in events) 2 ** -(number of later events / half_life)."""
     weight_T = np.ones(len(sequences.items_T), dtype=np.float32)
     if half_life:
         after_T = np.repeat(sequences.lengths_U, sequences.lengths_U) - 1 - sequences.places_T()

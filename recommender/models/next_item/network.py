@@ -1,4 +1,4 @@
-"""What a neural next-item ranker trains: common hyperparameters, sizes, and the interface of its network.
+"""Common parts of the neural next-item rankers: hyperparameters, sizes, and the interface of their networks.
 
 Shapes: U users · V items, rows 1 … V (row 0 is padding).
 """
@@ -51,7 +51,7 @@ class NeuralConfig(Hyperparameters):
 
 @dataclass(frozen=True)
 class Size:
-    """What the sizes of a network's tensors depend on."""
+    """Counts that determine the sizes of a network's tensors."""
 
     items: int
     users: int
@@ -79,7 +79,7 @@ class Network(nn.Module, ABC, Generic[N]):
         self.precision = config.precision
 
     def observe(self, sequences: Sequences) -> None:
-        """Take from the training sequences what is not learned: counts and attributes."""
+        """Store what is read from the training sequences instead of learned: counts and attributes."""
 
     @abstractmethod
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -91,20 +91,20 @@ class Network(nn.Module, ABC, Generic[N]):
 
     @abstractmethod
     def scores(self, sequences: Sequences) -> Tensor:
-        """Scores of all items, [U, V + 1]; every user is one for whom `can_score` is true."""
+        """Scores of all items, [U, V + 1], for users for whom `can_score` is true."""
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
-        """A context in which parts of the network run as machine code where the hyperparameters ask for it."""
+        """A context in which parts of the network run compiled, if the hyperparameters ask for it."""
         yield
 
     def can_score(self, sequences: Sequences) -> NDArray[np.bool_]:
-        """Users that the network can score, bool [U]; the others get the popular items."""
+        """Users that the network can score, bool [U]. The others get the popular items."""
         return sequences.lengths_U > 0
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property

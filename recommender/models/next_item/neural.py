@@ -26,7 +26,7 @@ MIN_STEPS = 1900
 It lies just below 30 x 64 = 1,920: the steps of the flagship's 30 epochs where its batch is a 64th of an epoch. So a
 small set is trained on for about as many steps as a large one."""
 PREFIX = "model."
-"""Of the network's tensors in a bundle."""
+"""Prefix of the network's tensors in a bundle."""
 
 LossOfBatch = Callable[[Any, Sequences, NDArray[np.int64], np.random.Generator], Sum]
 """A network, the sequences, a batch and its random numbers -> the loss, as `Network.loss`."""
@@ -81,7 +81,7 @@ class NeuralRanker(ItemRanker[N]):
         context: FitContext,
         loss: LossOfBatch,
     ) -> Self:
-        """A ranker whose network is trained with this loss; `config` is resolved."""
+        """A ranker whose network is trained with this loss. `config` must be resolved."""
         size = Size.of(sequences)
         with reproducible(context) as device:
             torch.manual_seed(seed_of(context.seed, "weights", 0))

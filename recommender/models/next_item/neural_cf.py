@@ -38,12 +38,14 @@ class NeuralCFConfig(NeuralConfig):
     weight_decay: WeightDecay = 0.01
     dropout: Dropout = 0.1
     factors: Annotated[int, Choices(16, 32, 64)] = Field(
-        32, ge=1, description="Width of a user's and an item's vector, in the product and in the network each."
+        32, ge=1, description="Width of user and item vectors, separately for the product and for the network."
     )
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = Field(
         (32, 16), min_length=1, description="Widths of the network's layers."
     )
-    negatives: Annotated[int, Range(4, 32, log=True)] = Field(8, ge=1, description="Items sampled for each event.")
+    negatives: Annotated[int, Range(4, 32, log=True)] = Field(
+        8, ge=1, description="Negative items sampled for each event."
+    )
     new_users: Annotated[NewUsers, Range(0.0, 1.0)] = 0.3
     length: int = Field(50, ge=1, description="Last items that represent a user who is treated as unknown.")
     batch: Batch = 2048

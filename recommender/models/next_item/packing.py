@@ -1,4 +1,4 @@
-"""Packed batches: sequences of any length end to end. Only attention needs padding; it works on groups of like length.
+"""Packed batches: sequences of any length end to end. Only attention needs padding, within groups of similar length.
 
 Shapes: T tokens of a batch · B sequences of a group · L length of its longest · D width · U users.
 """
@@ -23,7 +23,7 @@ years."""
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Sequences of like length."""
+    """Sequences of similar length."""
 
     tokens_BL: Tensor
     """Token at each place. After a sequence's end its last one is repeated, which causal attention never shows to
@@ -31,7 +31,7 @@ class Group:
     real: Tensor
     """Places of [B x L] that are tokens, in the tokens' order."""
     first: int = 0
-    """The group's first token in the batch; it has the tokens from there on."""
+    """The group's first token in the batch. Its tokens lie together from there on."""
     gaps_BLL: Tensor | None = None
     """Class of the time from each place back to each other (`gap_classes`), int64. None where times are not read."""
 
@@ -134,7 +134,7 @@ def windows(sequences: Sequences, length: int, rng: np.random.Generator) -> tupl
 
 
 def last_windows(sequences: Sequences, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Starts and lengths of each user's last `length` events; the length is 0 where there are none."""
+    """Starts and lengths of each user's last `length` events. The length is 0 where there are none."""
     lengths = np.minimum(sequences.lengths_U, length)
     return sequences.offsets[1:] - lengths, lengths
 

@@ -52,9 +52,9 @@ class ItemRanker(ABC, Generic[C]):
 
         Args:
             sequences: the users' events.
-            held_out_U: each user's next item after `sequences` (0: none), int32 [U]. A ranker chooses by it what it
-                would otherwise have to guess (when to stop, how to weight experts) and never learns parameters of items
-                or users from it. None: `config` holds what `chosen` of an earlier fit returned, or the defaults apply.
+            held_out_U: each user's next item after `sequences` (0: none), int32 [U]. A ranker uses it only to choose
+                (when to stop, how to weight experts) and never to learn parameters of items or users. None: `config`
+                holds what `chosen` of an earlier fit returned, or the defaults apply.
             config: the hyperparameters.
             context: seed, device, checkpoints and progress.
 

@@ -34,7 +34,7 @@ class RulesConfig(Hyperparameters):
         0.7, ge=0, description="A pair counts distance ** -decay in the fit."
     )
     backward: Annotated[float, Range(0.0, 1.0)] = Field(
-        0.2, ge=0, description="Weight of a pair read against its order, relative to one in order."
+        0.2, ge=0, description="Weight of a pair in reverse order, relative to one in order."
     )
     read: Annotated[int, Range(5, 200, log=True)] = Field(
         20, ge=1, description="Last items of a user whose rules are added up."

@@ -1,8 +1,8 @@
-"""The student: one small causal transformer that learns what the flagship knows, rules included.
+"""The student: one small causal transformer that learns the rankings of the flagship, including its rules.
 
-Before some of the training events the flagship ranks the items that could be next. There the student's exact softmax is
-drawn towards the flagship's list, everywhere to the item that came (`distillation`). To serve it costs one network,
-which can be rounded to int8 (`int8`) and exported as a program of its own (`export`).
+The flagship ranks the possible next items before some of the training events. There the loss draws the student's exact
+softmax towards the flagship's list, and at every event towards the item that came next (`distillation`). Serving needs
+one network, which can be rounded to int8 (`int8`) and exported as a standalone program (`export`).
 
 Shapes: U users · V items, rows 1 … V · M targets.
 """
@@ -61,23 +61,23 @@ class StudentConfig(CausalConfig):
     gated: Gated = True
     attributes: Attributes = True
     softness: Annotated[float, Range(0.0, 1.0)] = Field(
-        0.9, ge=0, le=1, description="Share of a target that is the teacher's list, where the teacher gave one."
+        0.9, ge=0, le=1, description="Weight of the teacher's list in a training target that has one."
     )
     temperature: float = Field(
         0.5, gt=0, description="Divisor of the teacher's log-odds. Below 1 the best items of a list count for more."
     )
-    lists: int = Field(150_000, ge=1, description="Most events before which the teacher is asked for a list.")
+    lists: int = Field(150_000, ge=1, description="Most training events for which the teacher ranks a list.")
     listed: int = Field(64, ge=1, description="Items of a list.")
     int8: bool = Field(False, description="Whether the weights are rounded to eight bits after training.")
     teacher: FusionConfig = Field(
         default_factory=FusionConfig,
-        description="Hyperparameters of the `fusion` that teaches. Where it has no accumulate, precision or "
-        "torch_compile of its own, it takes the student's.",
+        description="Hyperparameters of the teacher, a `fusion`. Without accumulate, precision or torch_compile here, "
+        "the teacher uses the student's.",
     )
 
     @field_serializer("teacher")
     def _given(self, teacher: FusionConfig) -> dict[str, Any]:
-        """What was given of the teacher: its defaults must not override the student's values when read again."""
+        """The teacher's given hyperparameters. Its defaults must not override the student's values when read again."""
         return teacher.model_dump(mode="json", exclude_unset=True)
 
     def of_teacher(self) -> FusionConfig:
@@ -121,7 +121,7 @@ class Student(CausalRanker[StudentConfig]):
         config: StudentConfig,
         context: FitContext,
     ) -> Self:
-        """Fit a teacher, then a student of it; otherwise as `ItemRanker.fit`."""
+        """Fit a teacher, then a student of it. Otherwise as `ItemRanker.fit`."""
         return cls.fits(sequences, held_out_U=held_out_U, context=context)(config)
 
     @classmethod
@@ -153,7 +153,7 @@ class Student(CausalRanker[StudentConfig]):
         config: StudentConfig,
         context: FitContext,
     ) -> Self:
-        """A student of a teacher that was already fitted on the same sequences; otherwise as `fit`."""
+        """A student of a teacher that was already fitted on the same sequences. Otherwise as `fit`."""
         lists = _lists_for(config, teacher, sequences, context)
         return cls._learned(teacher.chosen(), lists, sequences, held_out_U, config, context)
 
@@ -167,8 +167,8 @@ class Student(CausalRanker[StudentConfig]):
         config: StudentConfig,
         context: FitContext,
     ) -> Self:
-        """A student of these lists; `of_teacher` is what the teacher's fit chose."""
-        # Training is in float32. The rounded student is made of the trained one.
+        """A student trained on these lists. `of_teacher` is what the teacher's fit chose."""
+        # Training is in float32. The trained student is rounded afterwards.
         whole = cls.resolved(config, sequences).model_copy(update={"int8": False})
 
         def loss(

@@ -42,7 +42,7 @@ class TwoTowerConfig(NeuralConfig):
         0.1,
         ge=0,
         lt=1,
-        description="Share of items whose own vector a training step leaves out, content alone remaining.",
+        description="Share of items that a training step represents by content alone, without their own vector.",
     )
     softmax: Literal["full", "in-batch"] = Field(
         "full",
@@ -126,7 +126,7 @@ class Towers(AttributeMeans[TwoTowerConfig]):
         return Sum(loss, float(len(batch)))
 
     def _in_batch(self, users_MD: Tensor, targets_MD: Tensor, targets_M: Tensor) -> Tensor:
-        """Cross entropy among a batch's targets; further copies of a row's own target do not compete with it."""
+        """Cross entropy among a batch's targets. Further copies of a row's own target do not compete with it."""
         logits_MM = users_MD @ targets_MD.T - torch.log(self.count_V[targets_M] / self.count_V.sum())
         same_MM = (targets_M[:, None] == targets_M[None, :]).fill_diagonal_(False)
         places = torch.arange(len(targets_M), device=self.device)
@@ -162,7 +162,7 @@ class TwoTower(NeuralRanker[TwoTowerConfig]):
 
     @torch.inference_mode()
     def user_vectors(self, sequences: Sequences) -> NDArray[np.float32]:
-        """As `ItemRanker.user_vectors`; zeros for a user without events."""
+        """As `ItemRanker.user_vectors`, with zeros for a user without events."""
         self.require_known(sequences)
         out_UD = np.zeros((sequences.num_users, self.model.items.embedding_dim), dtype=np.float32)
         users, features_VD = np.flatnonzero(sequences.lengths_U > 0), self.model.features()

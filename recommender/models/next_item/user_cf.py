@@ -1,4 +1,4 @@
-"""User-based collaborative filtering: what the most similar users had (Resnick et al., CSCW 1994).
+"""User-based collaborative filtering: recommends items of the most similar users (Resnick et al., CSCW 1994).
 
 Similarity is the cosine of profiles in which rare items weigh more (Breese et al., UAI 1998). A new user is compared
 like all others.

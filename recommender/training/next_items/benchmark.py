@@ -36,7 +36,7 @@ class Benchmark:
         outputs: Where the report and the rest go; the report is required, and its study is used only with trials.
         train_on: Whether the last fit learns from the validation items as well.
         trials: Search the hyperparameters first with so many trials; 0: no search.
-        cold: Also hold 5 % of the items out, and ask for them by their content.
+        cold: Also leave 5 % of the items out of training, and rank them by their content.
     """
 
     request: FitRequest
@@ -48,13 +48,13 @@ class Benchmark:
     def run(self) -> dict[str, Any]:
         """Read the files, fit, judge, and write the report (JSON), which is returned as well.
 
-        Where a bundle or a program is asked for, the ranker is fitted once more on every event, the test items too,
-        for as long as the validation items chose, and that one is kept.
+        If a bundle or a program is wanted, the ranker is fitted once more on every event, including the test items. The
+        validation items have chosen the length of that fit.
 
         Raises:
-            SettingsError: A hyperparameter, a place to write to or the export is not possible; nothing was fitted.
+            SettingsError: A hyperparameter, a path or the export is not possible. Nothing was fitted.
             SourceError, ContractError: A file cannot be used; names file, column and row.
-            PeriodError: There are too few items or users for cold items; nothing was fitted.
+            PeriodError: There are too few items or users for cold items. Nothing was fitted.
             TrainingError, DeviceError: As `fit_ranker`.
         """
         outputs = self._checked_outputs()
@@ -96,7 +96,7 @@ class Benchmark:
         return report
 
     def _checked_outputs(self) -> Outputs:
-        """The outputs after all checks; with trials they name a study, without trials none."""
+        """The outputs after all checks. They name a study if there are trials, and none otherwise."""
         outputs, report = self.outputs, self.outputs.report
         if report is None:
             raise SettingsError("a benchmark needs a file for its report")
@@ -107,7 +107,7 @@ class Benchmark:
         return outputs
 
     def _searched(self, sequences: Sequences, outputs: Outputs) -> tuple[FitRequest, dict[str, Any] | None]:
-        """The request with the best hyperparameters of a search, and what the search took."""
+        """The request with the best hyperparameters of a search, and the facts of the search."""
         request = self.request
         if not self.trials or outputs.study is None:
             return request, None

@@ -17,12 +17,12 @@ from recommender.training.next_items.request import FitRequest
 
 @dataclass(frozen=True, eq=False)
 class FitReport:
-    """What a fit for use did.
+    """Results of a fit for use.
 
     Attributes:
         held_out: Ranks of the users' last items by the first fit, which did not learn from them. They also chose when
-            to stop and how to mix, so new users would see a little less.
-        chosen: What the held-out items chose.
+            to stop and how to mix, so expect slightly lower figures for new users.
+        chosen: Hyperparameters that the held-out items chose.
         counts: Users, items, events (see `sequence_counts`).
         cost: CPU-seconds and seconds of both fits and the judgement.
         largest_difference: Of the program's scores from the ranker's. None without a program.
@@ -39,7 +39,7 @@ def fit_for_use(request: FitRequest, outputs: Outputs) -> FitReport:
     """Fit without each user's last item to choose and to judge, then on every event, and write the bundle.
 
     Raises:
-        SettingsError: A hyperparameter, a place to write to or the export is not possible; nothing was fitted.
+        SettingsError: A hyperparameter, a path or the export is not possible. Nothing was fitted.
         SourceError, ContractError: A file cannot be used; names file, column and row.
         TrainingError, DeviceError: As `fit_ranker`.
     """

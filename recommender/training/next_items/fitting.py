@@ -36,7 +36,7 @@ KIB_A_MIB = 1024
 
 @dataclass(frozen=True, eq=False)
 class JudgedFit:
-    """A fitted ranker, how good it is, and what the fit took.
+    """A fitted ranker, its quality, and the cost of the fit.
 
     Attributes:
         ranker: The fitted ranker.
@@ -75,10 +75,10 @@ def fit_ranker(
     """Fit `ranker` on all events of `sequences`.
 
     Args:
-        sequences: What is learned from.
+        sequences: The training data.
         ranker: The ranker's name.
-        held_out_U: Each user's next item, which chooses but is not learned from; 0: none. None: what an earlier fit
-            chose stands in `hyperparameters`, or the defaults hold.
+        held_out_U: Each user's next item, which is used only to choose. 0: none. None: `hyperparameters` contains what
+            an earlier fit chose, or the defaults hold.
         hyperparameters: Those that differ from the ranker's defaults.
         context: Seed, device, checkpoints, progress.
         place: A folder below the context's checkpoints, for a fit beside another one.
@@ -149,7 +149,7 @@ def judge_cold_items(
     context: FitContext | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fit `ranker` without 5 % of the items, drawn by the context's seed, and ask for these by their content alone.
+    """Fit `ranker` without 5 % of the items, drawn by the context's seed, and rank these by their content alone.
 
     Returns:
         NDCG@10 and recall@10 of the held-out items among all unseen ones and among each other, as

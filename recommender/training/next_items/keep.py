@@ -1,4 +1,4 @@
-"""Keeps a ranker for use: one more fit on every event, written as a bundle and, where asked for, as a program."""
+"""Keeps a ranker for use: one more fit on every event, written as a bundle and, if wanted, as a program."""
 
 from collections.abc import Mapping
 from dataclasses import replace

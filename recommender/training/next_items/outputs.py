@@ -1,4 +1,4 @@
-"""Where a fit, a search or a benchmark writes. All places are checked before anything is fitted."""
+"""Output paths of a fit, a search or a benchmark. All are checked before anything is fitted."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from recommender.training.next_items.request import FitRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Files and folders to write. None: not asked for.
+    """Files and folders to write. None: not wanted.
 
     Attributes:
         report: The report (JSON) or the best hyperparameters of a search (TOML or JSON).
-        readings: The log that notes each reading of a test.
-        checkpoints: A folder in which a killed fit goes on.
+        readings: The log that records each reading of the test items.
+        checkpoints: The folder of checkpoints, from which a killed fit resumes.
         study: The search's SQLite file. Its trials stand beside it as JSON.
         bundle: The folder of the fitted ranker, replaced as a whole.
         program: The ranker as a torch.export program. Its items stand beside it as FILE.json.
@@ -37,11 +37,11 @@ class Outputs:
     compiled: bool = False
 
     def check(self, request: FitRequest) -> None:
-        """Check that everything can be written, and that nothing is written over what is read or over another output.
+        """Check that all outputs can be written, and that none overwrites an input or another output.
 
         Raises:
             BundleError: No ranker has the requested name.
-            SettingsError: A place cannot be written to or is named twice, or the ranker cannot be exported.
+            SettingsError: A path is not writable or is given twice, or the ranker cannot be exported.
         """
         if self.program is not None:
             require_exportable(item_ranker_class(request.ranker), compiled=self.compiled)

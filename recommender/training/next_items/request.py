@@ -1,4 +1,4 @@
-"""What is fitted: the files of events, the ranker with its hyperparameters, the seed and the device."""
+"""The request for a fit: files of events, ranker with hyperparameters, seed and device."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ class FitRequest:
 
     Attributes:
         interactions: Parquet or CSV with user, item, and pos or a timestamp.
-        attributes: Parquet or CSV with item and attributes or a text, where there is one.
+        attributes: Optional Parquet or CSV with item and attributes or a text.
         ranker: The ranker's name, one of `models.next_item.ITEM_RANKERS`.
         hyperparameters: Those that differ from the ranker's defaults.
         seed: Seed of everything random, 0 or more.
         device: "cpu" or "cuda".
-        progress: Told every few steps how far the fit is (see `FitContext`).
+        progress: Called every few steps with the progress of the fit (see `FitContext`).
     """
 
     interactions: Path
@@ -81,12 +81,12 @@ class FitRequest:
         return digest(fitting_code(self.ranker), code_identity("recommender.datasets.interactions"))[:HASH_DIGITS]
 
     def checkpoints(self, folder: Path | None, sequences: Sequences, purpose: str) -> Path | None:
-        """The folder below `folder` for the checkpoints of this request's fits; None without `folder`."""
+        """The folder below `folder` for the checkpoints of this request's fits. None without `folder`."""
         if folder is None:
             return None
         identity = (purpose, self.seed, dict(self.hyperparameters))
         return checkpoint_folder(folder, sequences, self.ranker, *identity, device=self.device)
 
     def context(self, checkpoints: Path | None = None) -> FitContext:
-        """Where and how the fit runs."""
+        """The context in which the fit runs."""
         return FitContext(seed=self.seed, device=self.device, checkpoints=checkpoints, progress=self.progress)

@@ -21,7 +21,7 @@ from recommender.training.next_items.request import FitRequest
 
 @dataclass(frozen=True)
 class Found:
-    """The best hyperparameters of a search, and what the search took.
+    """The best hyperparameters of a search, and the cost of the search.
 
     Attributes:
         best: The hyperparameters that were given, and the best values of those that were searched.
@@ -43,7 +43,7 @@ def tune_ranker(request: FitRequest, outputs: Outputs, *, trials: int) -> Found:
     """Search on the request's files, and write the best hyperparameters to `outputs.report` where it is given.
 
     Raises:
-        SettingsError: A hyperparameter or a place to write to is not possible; nothing was tried.
+        SettingsError: A hyperparameter or a path is not possible. Nothing was tried.
         SourceError, ContractError: A file cannot be used; names file, column and row.
         TrainingError: No trial could be trained.
     """

@@ -1,4 +1,4 @@
-"""What a fit of the gate reads: for each user a few candidates, the held-out item among them, as the experts rate them.
+"""Data for a fit of the gate: the experts' ratings of a few candidates per user, including the held-out item.
 
 Looking at all items would need too much memory. So a fit looks at the best items of the product and of each expert, and
 at a sample of the rest, each of which stands for many.
@@ -25,12 +25,12 @@ ExpertLogs = Callable[[Sequences], tuple[NDArray[np.float32], NDArray[np.float32
 
 
 class Candidates(NamedTuple):
-    """Some users' candidates as the experts rate them; the first one is the held-out item."""
+    """Some users' candidates as the experts rate them. The first one is the held-out item."""
 
     logs_UCK: NDArray[np.float32]
     facts_UX: NDArray[np.float32]
     stands_for_UC: NDArray[np.float32]
-    """The logarithm of how many items a candidate stands for; `EXCLUDED`: it is no candidate."""
+    """The logarithm of how many items a candidate stands for. `EXCLUDED` if it is no candidate."""
 
     def of(self, users: NDArray[Any]) -> "Candidates":
         """Those of some users."""

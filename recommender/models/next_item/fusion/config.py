@@ -37,7 +37,7 @@ from recommender.models.next_item.sasrec import SASRecConfig
 from recommender.sequences import Sequences
 
 EPOCHS = 30
-"""Epochs where none are given; on few events more, so that there are `MIN_STEPS` steps. Chosen by hand."""
+"""Epochs where none are given, chosen by hand. On few events there are more, enough for `MIN_STEPS` steps."""
 DROPOUT_MOST, DROPOUT_LEAST = 0.5, 0.2
 FEW_EVENTS, MANY_EVENTS = 20, 300
 """Dropout falls from the most at FEW_EVENTS an item to the least at MANY_EVENTS, evenly in the logarithm. Chosen by
@@ -46,7 +46,7 @@ BATCHES_AN_EPOCH = 64
 TOKENS_LEAST, TOKENS_MOST = 1024, 4096
 """A batch is a 64th of the events, within these bounds. Chosen by hand."""
 RATE = 0.001
-"""Learning rate of a batch of TOKENS_LEAST; it grows with the root of the batch, as the gradient's noise falls with
+"""Learning rate of a batch of TOKENS_LEAST. It grows with the root of the batch, as the gradient's noise falls with
 it."""
 JUDGEMENTS = 15
 """Judgements of a fit, about, where `judge_every` is not given. Chosen by hand: each costs a ranking of
@@ -54,10 +54,10 @@ JUDGEMENTS = 15
 
 
 class FusionConfig(Hyperparameters):
-    """Hyperparameters of the flagship. What is None is taken from the number of events; `resolved` says how."""
+    """Hyperparameters of the flagship. `resolved` replaces each None by a value for the number of events."""
 
     members: int = Field(
-        3, ge=0, description="Most transformers; `budget_tflop` may pay for fewer. 0: none. Their mean is one expert."
+        3, ge=0, description="Most transformers, whose mean is one expert. `budget_tflop` may allow fewer. 0: none."
     )
     budget_tflop: float = Field(
         110.0,
@@ -66,11 +66,11 @@ class FusionConfig(Hyperparameters):
         "are lowered to fit. 110 take at most 80 minutes of one core.",
     )
     epochs: Annotated[int | None, Field(ge=1)] = Field(
-        None, description="Most passes over the training events. None: 30, of few events as many as make 1900 steps."
+        None, description="Most passes over the training events. None: 30, or with few events enough for 1900 steps."
     )
     rate: Annotated[float | None, RATES, Field(gt=0)] = Field(
         None,
-        description="Highest learning rate of AdamW. None: 0.001 for batches of 1024, growing with the root.",
+        description="Highest learning rate of AdamW. None: 0.001 for batches of 1024, growing with their square root.",
     )
     dropout: Annotated[float | None, DROPOUTS, Field(ge=0, lt=1)] = Field(
         None,
@@ -79,19 +79,20 @@ class FusionConfig(Hyperparameters):
     )
     judge_every: Annotated[int | None, Field(ge=1)] = Field(
         None,
-        description="Epochs from one judgement by the held-out items to the next. None: a 15th of all, at least 2.",
+        description="Epochs between two judgements by the held-out items. None: a 15th of all epochs, at least 2.",
     )
     judged_users: JudgedUsers = 4000
     width: Annotated[Width, Choices(64, 128, 256)] = 128
     blocks: Annotated[Blocks, Range(1, 3)] = 2
     tokens: Annotated[int | None, Range(512, 8192, log=True), Field(ge=1)] = Field(
-        None, description="Targets of a batch, about. None: a 64th of the events, from 1024 to 4096."
+        None, description="Approximate number of targets in a batch. None: a 64th of the events, from 1024 to 4096."
     )
     heads: Heads = 2
     length: Length = 200
     relative: Relative = True
     timed: Annotated[
-        Timed, Field(description="Whether attention is biased by the time between events, where a clock wrote times.")
+        Timed,
+        Field(description="Whether attention is biased by the time between events, if they have real timestamps."),
     ] = True
     gated: Gated = True
     attributes: Attributes = True
@@ -102,19 +103,17 @@ class FusionConfig(Hyperparameters):
     accumulate: Accumulate = 1
     precision: Precision = "auto"
     torch_compile: TorchCompile = False
-    rules: bool = Field(True, description="Whether rules of what follows the very last items are an expert.")
+    rules: bool = Field(True, description="Whether rules on which items follow the very last items are an expert.")
     broad: bool = Field(True, description="Whether the ranker `rules` with its own defaults is an expert.")
     latent: bool = Field(True, description="Whether latent factors (`als`) are an expert.")
     content: bool = Field(
-        True, description="Whether likeness of attributes (`content`) is an expert, where items have attributes."
+        True, description="Whether similarity of attributes (`content`) is an expert, if items have attributes."
     )
     habit: bool | None = Field(
         None,
-        description="Whether what a user had before is an expert. None: where users come back to items (`has_habits`).",
+        description="Whether a user's earlier items are an expert. None: if users return to items (`has_habits`).",
     )
-    trend: bool = Field(
-        True, description="Whether what all users take at the moment is an expert, where a clock wrote times."
-    )
+    trend: bool = Field(True, description="Whether current popularity is an expert, if events have real timestamps.")
     popularity: bool = Field(True, description="Whether popularity over all time is an expert.")
     text: Text = True
     text_cache: TextCache = ""
@@ -128,7 +127,7 @@ class FusionConfig(Hyperparameters):
     _heads = model_validator(mode="after")(require_heads_divide_width)
 
     def member(self, number: int) -> SASRecConfig:
-        """Hyperparameters of the transformer `number`; the configuration is resolved."""
+        """Hyperparameters of the transformer `number`. The configuration must be resolved."""
         own = self.model_dump(include=MEMBER_FIELDS)
         return SASRecConfig.model_validate({**own, "stop_at": None if self.stop_at is None else self.stop_at[number]})
 

@@ -2,14 +2,14 @@
 
 - transformers: the mean of some causal transformers (`sasrec` with all its options);
 - rules: which item follows the very last items;
-- broad: the ranker `rules` with its own defaults, for what stands near any of the last items;
+- broad: the ranker `rules` with its own defaults, for items that occur near any of the last items;
 - latent: latent factors (`als`);
-- trend: what all users take at the moment, where a clock wrote times;
-- habit: what the user had before, where users come back to items;
-- content: likeness of attributes (`content`), where items have attributes;
+- trend: current popularity, if events have real timestamps;
+- habit: the user's earlier items, if users return to items;
+- content: similarity of attributes (`content`), if items have attributes;
 - popularity: popularity over all time.
 
-An item without an event gets what the experts give the warm items with the most similar content.
+An item without an event gets the scores of the warm items with the most similar content.
 
 Shapes: U users · V items, rows 1 … V · K experts · X facts about a user · c cold items.
 """
@@ -40,15 +40,14 @@ from recommender.sequences import Sequences
 NAMES = ("transformers", "rules", "broad", "latent", "trend", "habit", "content", "popularity")
 """All experts, in the order of their weights."""
 RULES = RulesConfig(decay=1.5, read_decay=2.5, backward=0.0, popularity_power=0.0)
-"""Steeper than the defaults of `rules`, which the expert `broad` has: what follows the very last items. Chosen by
-hand."""
+"""Chosen by hand. Steeper than the defaults of `rules` (see `broad`), for items that follow the very last ones."""
 SPREAD = 0.03
 """Share of the probability of rules, factors, trend and habits that goes to popularity, so that no item is impossible.
 Chosen by hand."""
 FLOOR = 1e-9
 """Least probability that an expert gives an item, for a finite logarithm."""
 LIKENESS = 10.0
-"""Log-odds of an item with all attributes of what the user had, against one with none of them. Chosen by hand."""
+"""Log-odds between an item with all attributes of the user's items and one with none of them. Chosen by hand."""
 HALF_AN_EVENT = 0.5
 """Added to every item's events, so that an item without any is not far below one with a single one."""
 
@@ -71,7 +70,7 @@ class Experts:
     others: dict[str, Expert]
     """Name (of `KINDS`) -> the expert."""
     nearest_VV: sparse.csr_matrix
-    """For each cold item the weights of its most similar warm items; other rows are empty."""
+    """For each cold item the weights of its most similar warm items. Other rows are empty."""
     popularity_V: NDArray[np.float32]
     habit: bool
     popularity: bool
@@ -126,7 +125,7 @@ class Experts:
         )
 
     def names(self) -> list[str]:
-        """The experts that there are, in the order of their log-probabilities; popularity is the last one."""
+        """Names of the fitted experts, in the order of their log-probabilities. Popularity is the last one."""
         there = {"transformers": bool(self.transformers), "habit": self.habit, "popularity": self.popularity}
         there |= dict.fromkeys(self.others, True)
         return [name for name in NAMES if there.get(name)]
@@ -137,7 +136,7 @@ class Experts:
         return 2 + len(names) - names.count("popularity")
 
     def __call__(self, sequences: Sequences) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log-probabilities of all items up to a constant, [K, U, V + 1], and facts about users, [U, X]; float32."""
+        """Log-probabilities of all items up to a constant, [K, U, V + 1], and facts of users, [U, X] (both float32)."""
         logs_KUV = np.stack(list(self._logs(sequences)))
         logs_KUV[:, :, 0] = np.log(FLOOR)
         names = self.names()
@@ -169,7 +168,7 @@ class Experts:
                 yield self._spread(np.maximum(self.others[name].score(sequences), 0.0))
 
     def log_popularity(self) -> NDArray[np.float32]:
-        """Log-probabilities of all items for a user of whom nothing is known: [V + 1]."""
+        """Log-probabilities of all items for an unknown user: [V + 1]."""
         return np.asarray(np.log(self.popularity_V + FLOOR))
 
     def _spread(self, scores_UV: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from recommender.models.next_item.ranker import NEVER, ItemRanker, require_items
 from recommender.sequences import Sequences
 
 FEW_EPOCHS = 10
-"""A transformer that the budget gives fewer epochs is hardly trained, so a warning says so. Chosen by hand."""
+"""With fewer epochs, due to the budget, a transformer is hardly trained, and a warning is logged. Chosen by hand."""
 FIRST = ("transformers", "rules", "habit")
 """Experts that share all weight before a gate is fitted: those that read the order of the user's own events."""
 
@@ -73,7 +73,7 @@ class Fusion(ItemRanker[FusionConfig]):
         return made
 
     def _choices(self) -> dict[str, Any]:
-        """What `chosen` returns after a fit with held-out items."""
+        """The values that `chosen` returns after a fit with held-out items."""
         return {
             "stop_at": [member.chosen().get("stop_at") for member in self.experts.transformers],
             "mix": self.gate.state().model_dump(),

@@ -1,4 +1,4 @@
-"""The gate of a product of experts: how much each expert counts for this user and this item.
+"""The gate of a product of experts: the weight of each expert for this user and this item.
 
 It has one of two forms:
 
@@ -26,13 +26,12 @@ from torch.nn import functional
 from recommender.sequences import Sequences
 
 CANDIDATES = 200
-"""Best items of the linear form that the hidden layer reorders. Enough for lists of ten to be refilled; chosen by
-hand."""
+"""Best items of the linear form that the hidden layer reorders. Chosen by hand: enough for lists of ten to be
+refilled."""
 HIDDEN = 32
 """Width of the hidden layer. Chosen by hand: it is fitted on some thousand held-out items only."""
 EXCLUDED = float(np.finfo(np.float32).min)
-"""Log-odds of what is no candidate: the least finite float32, as -inf would make NaN of a row that is excluded
-whole."""
+"""Log-odds of items that are no candidates: the least finite float32. -inf would make a row without candidates NaN."""
 
 
 class HiddenLayer(nn.Module):
@@ -113,7 +112,7 @@ class Gate:
     ) -> NDArray[np.float32]:
         """The logarithm of the experts' weighted product, not normalised: float32 [U, V + 1].
 
-        `histories` is what the users had. The hidden layer does not reorder those items unless `repeats`.
+        `histories` are the users' events. The hidden layer does not reorder those items unless `repeats`.
         """
         total_UV = product(logs_KUV, self.weights(facts_UX))
         if self.deep is not None:
@@ -134,7 +133,7 @@ class Gate:
     def order(
         self, logs_UCK: NDArray[np.float32], facts_UX: NDArray[np.float32], excluded_UC: NDArray[np.bool_]
     ) -> Tensor:
-        """Log-odds of the best candidates by the hidden layer, [U, C]; the gate has one."""
+        """Log-odds of the best candidates by the hidden layer, [U, C]. Only for a gate that has one."""
         assert self.deep is not None
         z_UX = torch.from_numpy(self.standardised(facts_UX))
         odds_UC: Tensor = self.deep(torch.from_numpy(centred(logs_UCK, excluded_UC)), z_UX)

@@ -30,28 +30,28 @@ from recommender.sequences import Sequences
 from recommender.sequences.ranks import ndcg
 
 MOST_USERS = 20_000
-"""Users that a fit looks at, drawn at random. Enough for some hundred weights; with 700 candidates of 8 experts each
+"""Users that a fit looks at, drawn at random. Enough for some hundred weights. With 700 candidates of 8 experts each
 they take 0.45 GB."""
 FEWEST_USERS = 20
-"""With fewer users the weights stay as they started: half of them could not tell one form from another."""
+"""With fewer users the weights keep their start values: half of the users are too few to compare two forms."""
 CELLS_AT_ONCE = 2**24
 """Users times items for which the experts are asked at once: 64 MiB of float32 an expert."""
 PRIOR_USERS = 20.0
-"""Prior of the linear form: as if this many users had shown that the weights stay and do not depend on the user."""
+"""Strength of the prior of the linear form (equal weights for all users), as a number of users."""
 TIE_WEIGHT = 1e-3
-"""Weight of every expert beside one that counts alone: too small to reorder what that expert tells apart."""
+"""Weight of the other experts where one expert counts alone. Too small to reorder items that it distinguishes."""
 MOST_DEVIATIONS = 3.0
 """Standardised facts are cut there, so that a few unusual users cannot turn the weights."""
 LEAST_SCALE = 1e-3
 """Least divisor of facts and of log-probabilities that hardly vary."""
 MOST_ITERATIONS = 60
-"""Of L-BFGS; enough for some dozens of weights."""
+"""Most iterations of L-BFGS, enough for some dozens of weights."""
 WEIGHTINGS = (0.25, 0.5, 1, 2, 4)
-"""Factors of an expert's weight that are tried where it counts alone."""
+"""Factors that are tried for the weight of an expert that counts alone."""
 EPOCHS, STEPS = 12, 300
-"""Epochs of the hidden layer, of few users more, so that there are at least STEPS. Chosen by hand."""
+"""Epochs of the hidden layer, chosen by hand. With few users there are more, enough for STEPS steps."""
 BATCH, RATE, DECAY = 128, 0.003, 0.1
-"""Of the hidden layer's AdamW; the learning rate falls to zero. Chosen by hand."""
+"""Batch size, first learning rate (it falls to zero) and weight decay of the hidden layer's AdamW. Chosen by hand."""
 
 
 def fit_gate(
@@ -136,7 +136,7 @@ def _forms(candidates: Candidates, start: Gate, seed: int, *, hidden: bool) -> l
 
 
 def _ndcg(gate: Gate, candidates: Candidates) -> NDArray[np.float64]:
-    """NDCG@10 of the held-out items among all items, [U], as far as the candidates tell."""
+    """NDCG@10 of the held-out items among all items, [U], estimated from the candidates."""
     scores_UC, stands_for_UC = _linear(gate, candidates), candidates.stands_for_UC
     target_UC = np.zeros(scores_UC.shape, dtype=np.bool_)
     target_UC[:, 0] = True
@@ -153,7 +153,7 @@ def _ndcg(gate: Gate, candidates: Candidates) -> NDArray[np.float64]:
 
 
 def _linear(gate: Gate, candidates: Candidates) -> NDArray[np.float32]:
-    """Scores of the linear form, [U, C], -inf for what is no candidate."""
+    """Scores of the linear form, [U, C], with -inf for items that are no candidates."""
     scores_UC = np.einsum("uck,uk->uc", candidates.logs_UCK, gate.weights(candidates.facts_UX))
     return np.where(candidates.stands_for_UC <= EXCLUDED, -np.inf, scores_UC).astype(np.float32)
 
@@ -178,7 +178,7 @@ def _cross_entropy(scores_UC: Tensor, candidates: Candidates) -> Tensor:
 
 
 def _fit_ranks(candidates: Candidates, start: Gate) -> Gate:
-    """Weights by a smooth NDCG, in which a sigmoid counts who is ahead (Qin et al., Information Retrieval 2010)."""
+    """Weights by a smooth NDCG, in which a sigmoid counts the items ahead (Qin et al., Information Retrieval 2010)."""
     number_UC = torch.from_numpy(candidates.stands_for_UC).exp()
     number_UC[:, 0] = 0
 

@@ -1,4 +1,4 @@
-"""Habits: what a user had counts once for each time that the user had it, less the longer ago that was.
+"""Habits: each earlier event of a user with an item counts, and counts less the longer ago it was.
 
 The base-level activation of ACT-R (Anderson & Schooler, Psychological Science 1991): the sum of age ** -0.5 over an
 item's events. An event's age is the number of later events plus one.
@@ -14,11 +14,11 @@ from recommender.sequences import Sequences
 FADING = 0.5
 """Power of an event's age, the usual value in ACT-R."""
 OFTEN = 0.05
-"""Least share of events whose item the user had before; below it users have no habits. Chosen by hand."""
+"""Least share of events whose item the user had before. Below it users have no habits. Chosen by hand."""
 
 
 def has_habits(sequences: Sequences) -> bool:
-    """Whether users come back to items that they had."""
+    """Whether users return to items that they had."""
     had = sequences.rows_T() * (sequences.items.num + 1) + sequences.items_T
     return 1 - len(np.unique(had)) / max(len(had), 1) >= OFTEN
 

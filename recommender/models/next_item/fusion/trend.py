@@ -1,4 +1,4 @@
-"""The trend: what all users take at the moment, counted up to a user's own last event with weights that halve with age.
+"""The trend: current popularity, counted up to the user's last event with weights that halve with age.
 
 Nothing later than that last event is read. Of a few half-lives, each a share of the log's length, the fit takes the one
 under which the items that came next were likeliest.
@@ -68,9 +68,9 @@ class Trend:
         return max((cls(*log, share * span) for share in SHARES), key=likelihood)
 
     def score(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Each item's share of what was taken up to the user's last event: float32 [U, V + 1].
+        """Each item's weighted share of all events up to the user's last event: float32 [U, V + 1].
 
-        Where the log ends earlier, or the user has no event, it is what was taken up to the log's end. All 0 where
+        If the log ends earlier, or the user has no event, all events up to the log's end count. All 0 where
         nothing was taken lately.
 
         Raises:
