@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-SEED = 17
-"""The default seed everywhere in this project."""
+from recommender.datasets.time_units import DAY_US
+from recommender.engine.context import DEFAULT_SEED
 
 USERS, ITEMS, KINDS, DAYS = 2000, 1500, 20, 60
 """Of `fashions`: users, items, kinds of items, and days over which items are launched."""
@@ -28,7 +28,6 @@ GAP_DAYS = 0.15
 """Mean days between two events of a user of `fashions`: a history is short beside an item's life."""
 TASTES, INDIFFERENCE = 3, 0.2
 """Kinds that a user of `fashions` likes, and the weight of the kinds that the user does not like."""
-DAY_US = 86_400_000_000
 FIRST_US = 1_700_000_000_000_000
 """Microseconds since 1970 of the first day, in November 2023: a clock's time."""
 
@@ -40,7 +39,7 @@ FOLLOWS = 0.5
 
 def fashions(folder: Path) -> tuple[Path, None]:
     """Write the events (user, item, timestamp) of 2,000 users into `folder`, 3 to 7 each; there are no attributes."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(DEFAULT_SEED)
     launch_V, kind_V, quality_V = (
         np.sort(rng.uniform(0, DAYS, ITEMS)),
         rng.integers(0, KINDS, ITEMS),
@@ -65,7 +64,7 @@ def fashions(folder: Path) -> tuple[Path, None]:
 
 def reseller(folder: Path) -> tuple[Path, None]:
     """Write the events (user, item, pos) into `folder`: 20,000 of the reseller, 3 to 8 of each of 500 users."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(DEFAULT_SEED)
     successor_V, rows = rng.permutation(PRODUCTS), []
     for user, length in enumerate([BOUGHT, *rng.integers(3, 9, SHOPPERS)]):
         walk = [int(rng.integers(PRODUCTS))]

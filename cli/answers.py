@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recommender.errors import ServingError
+from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 
@@ -35,7 +35,7 @@ def ask(
     except httpx.HTTPError as error:
         raise ServingError(f"{base}: no answer ({error}). Start the endpoint with: recommender serve") from None
     if response.status_code != 200:
-        raise ServingError(f"{base} answered {response.status_code}: {response.text[:500]}")
+        raise ServingError(f"{base} answered {response.status_code}: {response.text[:LONGEST_ANSWER]}")
     answer: dict[str, Any] = response.json()
     return answer
 

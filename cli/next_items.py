@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.verbs import Verbs
+from recommender.engine.context import DEFAULT_SEED
 
 if TYPE_CHECKING:
     from recommender.allocation.next_item_answers import AnswerReport
@@ -66,7 +67,7 @@ def fit(
     attributes: Attributes = None,
     ranker: RankerName = "fusion",
     given: Given = None,
-    seed: Seed = 17,
+    seed: Seed = DEFAULT_SEED,
     device: Device = "cpu",
     checkpoints: CheckpointFolder = None,
     program: Annotated[
@@ -130,7 +131,7 @@ def tune(
     given: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter that is not searched, as in epochs=20.")
     ] = None,
-    seed: Seed = 17,
+    seed: Seed = DEFAULT_SEED,
     device: Device = "cpu",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the best hyperparameters: .toml or .json.")

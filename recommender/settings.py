@@ -17,12 +17,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from recommender.errors import SettingsError, suggestion
+from recommender.errors import LONGEST_VALUE, SettingsError, suggestion
 
 PREFIX, DELIMITER = "RECOMMENDER__", "__"
 FILE_VARIABLE = "RECOMMENDER_SETTINGS"
-LONGEST_VALUE = 80
-"""Characters of a refused value that an error message shows: enough to recognise it in the file."""
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Milliseconds = Annotated[int, Field(ge=1, le=60_000)]

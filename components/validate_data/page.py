@@ -13,6 +13,7 @@ from components.validate_data.verdict import Verdict
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, fold, page, paragraph, percent, table
 from recommender.report.page import Tone
+from recommender.storage.manifest import NAME_DIGITS
 
 SHOWN = 8
 """Reasons, and rows of each reason, that the page shows: enough to see a pattern. Chosen by hand."""
@@ -49,7 +50,7 @@ def validation_page(
         _banner(verdict, failed),
         sections,
         subtitle=f"{source.manifest.get('source', '')} · as of {as_of:%Y-%m-%d %H:%M %Z}",
-        footer=f"data {source.data_hash[:16]}",
+        footer=f"data {source.data_hash[:NAME_DIGITS]}",
     )
 
 

@@ -18,7 +18,15 @@ from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import SourceError, ValidationFailed
 from recommender.settings import Settings
 from recommender.storage.home import Home
-from recommender.storage.manifest import MANIFEST, digest, read_manifest, whole_folder, write_manifest, write_text
+from recommender.storage.manifest import (
+    MANIFEST,
+    NAME_DIGITS,
+    digest,
+    read_manifest,
+    whole_folder,
+    write_manifest,
+    write_text,
+)
 from recommender.storage.published import publish
 
 DERIVED = ("content_hash", "files")
@@ -86,7 +94,7 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
         ValidationFailed: as `validate`; the page is published, because no later step of the run does.
     """
     home = Home.of(settings)
-    memory = home.validated(digest(settings.source.model_dump(mode="json"))[:16])
+    memory = home.validated(digest(settings.source.model_dump(mode="json"))[:NAME_DIGITS])
     previous = memory if (memory / MANIFEST).is_file() else None
     source = open_tables(tables)
     try:

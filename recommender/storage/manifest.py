@@ -24,6 +24,11 @@ from recommender.errors import CorruptFileError, SettingsError
 MANIFEST = "manifest.json"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Constants of Linux's renameat2 (linux/fcntl.h, linux/fs.h): paths as they are, and exchange the two names."""
+NAME_DIGITS = 16
+"""Hex digits of a hash that name a folder, and that a page's footer shows. 64 bits: no two folders of one home share a
+name."""
+SHOWN_DIGITS = 12
+"""Hex digits of a hash in a message, a study's or a pipeline version's name: 48 bits tell the few of one home apart."""
 YOUNG_S = 60.0
 """Younger leftovers stay: their writer may not have locked them yet. That takes milliseconds, so this is ample."""
 LONGEST_NAME = 244

@@ -25,7 +25,7 @@ from recommender.errors import LabelError, PeriodError, SettingsError
 from recommender.models.campaign import RANKERS, Ranker, ranker_class, ranker_modules
 from recommender.settings import Settings
 from recommender.storage.code_identity import code_identity
-from recommender.storage.manifest import digest
+from recommender.storage.manifest import SHOWN_DIGITS, digest
 from recommender.training.identity import CODE_OF_TRAINING
 from recommender.training.train import boundaries, fit_at
 
@@ -100,7 +100,7 @@ def tune(
     found = search(
         study,
         # 12 hexadecimal digits tell the few studies of one file apart.
-        f"{ranker}-{digest(data.manifest['content_hash'], given, *of, objective.folds, study_code(ranker))[:12]}",
+        f"{ranker}-{digest(data.manifest['content_hash'], given, *of, objective.folds, study_code(ranker))[:SHOWN_DIGITS]}",
         objective,
         trials=trials,
         start={name: present[name] for name in space},

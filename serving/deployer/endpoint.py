@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from recommender.errors import ServingError
+from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
@@ -116,7 +116,7 @@ def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
                 return
         except urllib.error.HTTPError as error:
             with error:
-                answer = error.read()[:500].decode(errors="replace")
+                answer = error.read()[:LONGEST_ANSWER].decode(errors="replace")
         except OSError as error:
             answer = str(error)
         if find(state.pid_file(NAME)) is None:

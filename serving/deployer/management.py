@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from recommender.errors import ServingError
+from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.archive import MODEL_NAME
@@ -174,4 +174,4 @@ class TorchServe:
 
 
 def _described(status: int, body: bytes) -> str:
-    return f"{status}: {body[:500].decode(errors='replace')}"
+    return f"{status}: {body[:LONGEST_ANSWER].decode(errors='replace')}"

@@ -21,13 +21,13 @@ from serving.archive import archive_name, build_archive
 from serving.deployed import Deployed
 from serving.deployer.management import TorchServe
 from serving.deployer.processes import Running, last_lines
+from serving.request import PROBE
 
 log = logs.get(__name__)
 FOLLOW_S = 2.0
 """Seconds between looks at the registry: promotions are rare, and a look asks TorchServe for its versions."""
 GRACE_S = 1.0
 """The gateway reads `deployed.json` five times a second. After this only requests in flight ask the old version."""
-PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
 STOPPING_S = 4.0
 """A stopped process is dead for at most this long before its pid file goes. One that died by itself keeps it."""
 MAX_REASON = 2_000

@@ -5,6 +5,7 @@ import hmac
 
 from fastapi import Request
 
+from recommender.errors import LONGEST_VALUE
 from serving.answer import Refusal
 from serving.gateway.refusals import Refused
 from serving.request import MAX_BODY_BYTES, Problem
@@ -37,7 +38,7 @@ async def read_body(request: Request) -> bytes:
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
-        problem = Problem(field="body", problem=f"Content-Type is {kind[:80]!r}, not application/json")
+        problem = Problem(field="body", problem=f"Content-Type is {kind[:LONGEST_VALUE]!r}, not application/json")
         raise Refused(415, Refusal(error="unsupported_media_type", message=problem.problem, fields=[problem]))
     content, size = bytearray(), 0
     try:

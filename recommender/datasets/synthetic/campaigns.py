@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from recommender.datasets.synthetic.shop import Shop
 from recommender.datasets.synthetic.world import World
 from recommender.datasets.tables import CAMPAIGN_KINDS, TIME
+from recommender.datasets.time_units import DAY_US, MONTH_DAYS
 
-DAY_US = 86_400_000_000
 TYPES = ("A", "B", "C")
 TYPE_FACTORS = (1.4, 1.0, 0.6)
 """`affinity`: a type's mean probability as a multiple of the world's. The types must differ, as they do in real
@@ -87,7 +87,7 @@ def draw_outcomes(world: World, shop: Shop, rng: np.random.Generator) -> Outcome
         new = by_time_E[read:until]
         np.add.at(counts_UK, (line_user_E[new], shop.category_I[shop.line_item_E[new]]), 1)
         read = until
-        monthly_U = counts_UK[:, category_C[campaign]] / (days_C[campaign] / 30)
+        monthly_U = counts_UK[:, category_C[campaign]] / (days_C[campaign] / MONTH_DAYS)
         past_CU = (participated_CU >= 0) & (participated_CU < start)
         rate_U = (past_CU.sum(0) + PRIOR_PARTICIPATIONS) / (targeted_CU.sum(0) + PRIOR_TARGETS)
         propensity_CU[campaign] = _propensity(world, monthly_U, rng)

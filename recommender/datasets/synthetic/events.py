@@ -10,9 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.synthetic.campaigns import Outcomes
-from recommender.datasets.synthetic.shop import HOUR_US, SIDE_EVENTS, TYPE_WORDS, Shop, category_name
+from recommender.datasets.synthetic.shop import SIDE_EVENTS, TYPE_WORDS, Shop, category_name
 from recommender.datasets.synthetic.world import World
 from recommender.datasets.tables import TIME
+from recommender.datasets.time_units import HOUR_US
 
 
 def event_frame(world: World, shop: Shop, outcomes: Outcomes, rng: np.random.Generator) -> pa.Table:

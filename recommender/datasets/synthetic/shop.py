@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from recommender.datasets.synthetic.world import World
 from recommender.datasets.tables import TIME
+from recommender.datasets.time_units import DAY_US
 
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
 CATEGORY_WORDS = (
     *("Coffee", "Tea", "Bread", "Cheese", "Yogurt", "Cereal", "Pasta", "Soup", "Juice", "Fruit", "Salad", "Fish"),
     *("Chocolate", "Biscuits", "Ice cream", "Pet food", "Shampoo", "Detergent", "Nappies", "Candles"),

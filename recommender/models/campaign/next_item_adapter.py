@@ -29,7 +29,7 @@ from recommender.models.campaign.item_inputs import ItemInputs
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.logistic import fit_logistic, sigmoid
-from recommender.models.campaign.popularity import TypeRates, type_rates
+from recommender.models.campaign.popularity import PRIOR_PAIRS, TypeRates, type_rates
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import Ranker, Scores
 from recommender.models.next_item import ItemRanker, item_ranker_class
@@ -68,7 +68,9 @@ class NextItemAdapterConfig(Hyperparameters):
         4.0, gt=0, description="Standard deviations at which each standardised input is clipped."
     )
     campaign_prior_pairs: float = Field(
-        50.0, ge=0, description="Pairs at the overall rate that join the counts of each campaign type (shrinkage)."
+        PRIOR_PAIRS,
+        ge=0,
+        description="Pairs at the overall rate that join the counts of each campaign type (shrinkage).",
     )
 
     searches_items: ClassVar[bool] = False

@@ -16,6 +16,7 @@ from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.models.next_item.fields import HalfLife
 from recommender.models.next_item.linear import (
     TINY,
+    UNRELATED_WEIGHT,
     MatrixRanker,
     largest_of_each_row,
     packed,
@@ -24,10 +25,6 @@ from recommender.models.next_item.linear import (
     unpacked,
 )
 from recommender.sequences import Sequences
-
-POPULARITY_WEIGHT = np.float32(1e-4)
-"""Weight of popularity beside the similarities. It is too small to reorder similar items and ranks those without
-similarity."""
 
 
 class ItemCFConfig(Hyperparameters):
@@ -77,5 +74,5 @@ class ItemCF(MatrixRanker[ItemCFConfig]):
         scores_UV: NDArray[np.float32] = np.asarray(
             asked_UV.dot(unpacked("nearest", self.arrays)).todense(), dtype=np.float32
         )
-        scores_UV += POPULARITY_WEIGHT * self.arrays["popularity_V"]
+        scores_UV += UNRELATED_WEIGHT * self.arrays["popularity_V"]
         return scores_UV

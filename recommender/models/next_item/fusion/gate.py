@@ -28,6 +28,8 @@ from recommender.sequences import Sequences
 CANDIDATES = 200
 """Best items of the linear form that the hidden layer reorders. Enough for lists of ten to be refilled; chosen by
 hand."""
+CELLS_AT_ONCE = 2**24
+"""Users times items for which the experts are asked at once: 64 MiB of float32 an expert."""
 HIDDEN = 32
 """Width of the hidden layer. Chosen by hand: it is fitted on some thousand held-out items only."""
 EXCLUDED = float(np.finfo(np.float32).min)

@@ -25,17 +25,23 @@ from torch.nn import functional
 
 from recommender.engine.loop import seed_of
 from recommender.models.next_item.fusion.candidates import Candidates, ExpertLogs, candidates_of
-from recommender.models.next_item.fusion.gate import CANDIDATES, EXCLUDED, Gate, HiddenLayer, best_columns, centred
+from recommender.models.next_item.fusion.gate import (
+    CANDIDATES,
+    CELLS_AT_ONCE,
+    EXCLUDED,
+    Gate,
+    HiddenLayer,
+    best_columns,
+    centred,
+)
 from recommender.sequences import Sequences
-from recommender.sequences.ranks import ndcg
+from recommender.sequences.ranks import MIN_USERS_A_BATCH, ndcg
 
 MOST_USERS = 20_000
 """Users that a fit looks at, drawn at random. Enough for some hundred weights; with 700 candidates of 8 experts each
 they take 0.45 GB."""
 FEWEST_USERS = 20
 """With fewer users the weights stay as they started: half of them could not tell one form from another."""
-CELLS_AT_ONCE = 2**24
-"""Users times items for which the experts are asked at once: 64 MiB of float32 an expert."""
 PRIOR_USERS = 20.0
 """Prior of the linear form: as if this many users had shown that the weights stay and do not depend on the user."""
 TIE_WEIGHT = 1e-3
@@ -91,7 +97,7 @@ def fit_gate(
     if len(users) < FEWEST_USERS:
         return start
     found = []
-    batch = max(CELLS_AT_ONCE // (sequences.items.num + 1), 16)
+    batch = max(CELLS_AT_ONCE // (sequences.items.num + 1), MIN_USERS_A_BATCH)
     for first in range(0, len(users), batch):
         asked = users[first : first + batch]
         found.append(candidates_of(experts, start, sequences.take(asked), held_out_U[asked], rng, names))
