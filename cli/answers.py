@@ -14,7 +14,9 @@ from recommender.settings import Settings
 def ask(
     settings: Settings, user_id: str, *, url: str = "", num_campaigns: int = 3, num_items: int = 3
 ) -> dict[str, Any]:
-    """The gateway's answer for one user. A bearer token is read from RECOMMENDER_TOKEN.
+    """The gateway's answer for one user: by default three campaigns of three items, which fit a terminal.
+
+    A bearer token is read from RECOMMENDER_TOKEN.
 
     Raises:
         ServingError: nothing listens there, or the gateway refuses the request; holds what it said.
@@ -30,7 +32,7 @@ def ask(
             f"{base}/v1/recommendations",
             json={"user_id": user_id, "num_campaigns": num_campaigns, "num_items": num_items},
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=30,
+            timeout=30,  # far beyond the gateway's own deadline: it answers or is not there
         )
     except httpx.HTTPError as error:
         raise ServingError(f"{base}: no answer ({error}). Start the endpoint with: recommender serve") from None

@@ -54,6 +54,7 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
     default = Path("recommender.toml")
     chosen = load_settings(file if file is not None or not default.is_file() else default)
     if data is not None:
+        # Six digits: one machine has a few mapping files of the same name.
         own = Home.of(chosen).own(f"{data.stem}-{digest(str(data.resolve()))[:6]}")
         chosen = chosen.updated(home=own.root, source={"dataset": "files", "mapping": str(data)})
         if file is None:

@@ -104,6 +104,7 @@ def drop_comments_of_steps(file: Path) -> None:
     for document in documents:
         for command in _commands_of_steps(document):
             command[:] = [bare_code(word) if STEP_CODE in word else word for word in command]
+    # 1000 columns, so that yaml folds no line.
     file.write_text(header + yaml.safe_dump_all(documents, sort_keys=True, width=1000), encoding="utf-8")
 
 

@@ -23,6 +23,7 @@ PREFIX, DELIMITER = "RECOMMENDER__", "__"
 FILE_VARIABLE = "RECOMMENDER_SETTINGS"
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
+"""A TCP port has 16 bits. 0 would stand for any free port, which no client could know."""
 Milliseconds = Annotated[int, Field(ge=1, le=60_000)]
 """At most a minute: no shopper waits longer, and a larger number was most likely meant in another unit."""
 OnlineStoreName = Literal["sqlite", "redis"]
@@ -69,7 +70,7 @@ class TimeSettings(Section):
 
 
 class TrainingSettings(Section):
-    """Which rankers are trained, and where."""
+    """Which rankers are trained, and where. The default numbers are chosen by hand."""
 
     challenger: str = Field("transformer", description="The ranker that is measured against the champion.")
     baselines: tuple[str, ...] = Field(
@@ -80,8 +81,8 @@ class TrainingSettings(Section):
         2,
         ge=1,
         le=128,
-        description="Threads of DuckDB, which builds the features. Torch trains with one thread on the CPU, so that "
-        "weights do not depend on the number of cores.",
+        description="Threads of DuckDB, which builds the features: two, as many as a small machine has. Torch trains "
+        "with one thread on the CPU, so that weights do not depend on the number of cores.",
     )
     seed: int = Field(17, description="Seed of everything random in training. The default has no meaning of its own.")
     checkpoint_every_s: float = Field(
@@ -95,7 +96,7 @@ class TrainingSettings(Section):
 class ServingSettings(Section):
     """The gateway and the model server. Secrets (token, Redis password) are never among the settings.
 
-    The defaults of deadlines, shares and exploration are chosen by hand.
+    The defaults of deadlines, shares and exploration are chosen by hand. 8080 to 8082 are TorchServe's own ports.
     """
 
     host: str = Field("127.0.0.1", description="Address on which the gateway listens; loopback unless told otherwise.")

@@ -21,6 +21,7 @@ MAX_PROBLEMS = 10
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
 """The request that tells whether a version answers: the smallest one, for a user whom no store knows."""
 
+# Lengths are chosen by hand: ample for identifiers and page names, and all of them together fit into MAX_BODY_BYTES.
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ContextKey = Annotated[str, Field(min_length=1, max_length=64)]
 ContextText = Annotated[str, Field(max_length=500)]
@@ -55,6 +56,7 @@ class RecommendationRequest(Strict):
             description="Only these campaigns are candidates. Left out: every campaign that is live.",
         ),
     ] = None
+    # Numbers of campaigns and items: chosen by hand, a page's worth by default and an order of magnitude more at most.
     num_campaigns: Annotated[int, Field(ge=1, le=100, description="How many campaigns to answer with, at most.")] = 10
     num_items: Annotated[int, Field(ge=0, le=50, description="How many items of each campaign to show, at most.")] = 5
     context: Annotated[
@@ -153,6 +155,7 @@ def _field(place: tuple[int | str, ...]) -> str:
         return "body"
     # Pydantic appends the branch of a union to a value's place; the part that the client sent ends before it.
     depth = 2 if place[0] in ("context", "campaign_ids") else len(place)
+    # A context key has at most 64 characters; a longer part is what the client made up.
     return ".".join(str(part)[:64] for part in place[:depth])
 
 

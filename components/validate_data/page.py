@@ -159,6 +159,7 @@ def _quarantine(source: Tables, bad: Mapping[str, pa.Table]) -> Section:
     read = {name: float(count) for name, count in source.manifest.get("quarantined", {}).items() if count}
     figures, blocks = [], []
     if reasons:
+        # The twenty commonest reasons: a screen's worth of bars.
         figures.append(bar_chart("Rows set aside, by reason", {r: float(n) for r, n in reasons.most_common(20)}))
         blocks.append(table(["table", "row", "key", "reason"], examples, caption="The first rows of each reason"))
     if read:

@@ -66,6 +66,7 @@ class _Log:
             self.folder.mkdir(parents=True, exist_ok=True)
             stem = f"{day}-{self.writer}-{self.number}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            # 0o640: the group may read decisions, nobody else.
             self._descriptor = os.open(self.folder / f"{self.prefix}{stem}.jsonl", flags, 0o640)
             self._day, self._size, self.stem = day, 0, stem
             self.number += 1

@@ -27,6 +27,7 @@ class Bootstrap:
     samples: int = 1000
     """1,000 is the usual minimum for 95 % percentile intervals (Efron & Tibshirani, 1993)."""
     confidence: float = 0.95
+    """The usual level. The gate takes its own from the judgement file."""
     seed: int = DEFAULT_SEED
 
     def weights(self, users_N: NDArray[np.int64]) -> Iterator[Floats]:

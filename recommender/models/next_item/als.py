@@ -20,7 +20,11 @@ from recommender.sequences import Sequences
 
 
 class ALSConfig(Hyperparameters):
-    """Hyperparameters of ALS. The defaults were chosen by validation items of Amazon Beauty and ML-1M at once."""
+    """Hyperparameters of ALS.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once; `sweeps` is the default of
+    `implicit`. Search ranges are chosen by hand.
+    """
 
     width: Annotated[Width, Range(16, 512, log=True)] = 256
     regularization: Annotated[float, Range(1e-3, 1.0, log=True)] = Field(

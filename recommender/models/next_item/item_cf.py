@@ -30,7 +30,7 @@ from recommender.sequences import Sequences
 class ItemCFConfig(Hyperparameters):
     """Hyperparameters of item-based filtering.
 
-    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
     """
 
     neighbours: Annotated[int, Range(10, 1000, log=True)] = Field(

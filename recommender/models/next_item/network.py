@@ -37,7 +37,7 @@ BERT_DEVIATION = 0.02
 
 
 class NeuralConfig(Hyperparameters):
-    """Hyperparameters of every network that is trained in epochs. The defaults are not tuned."""
+    """Hyperparameters of every network that is trained in epochs. The defaults are chosen by hand, not tuned."""
 
     epochs: Epochs = 30
     min_steps: MinSteps = None

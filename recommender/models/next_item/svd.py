@@ -19,7 +19,10 @@ from recommender.sequences import Sequences
 
 
 class SVDConfig(Hyperparameters):
-    """Hyperparameters of SVD. The defaults were chosen by validation items of Amazon Beauty and ML-1M at once."""
+    """Hyperparameters of SVD.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
+    """
 
     width: Annotated[int, Range(16, 512, log=True)] = Field(128, ge=1, description="Number of singular vectors kept.")
     power: Annotated[float, Range(0.0, 1.0)] = Field(

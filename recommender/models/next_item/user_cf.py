@@ -31,7 +31,7 @@ from recommender.sequences import Sequences
 class UserCFConfig(Hyperparameters):
     """Hyperparameters of user-based filtering.
 
-    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
     """
 
     neighbours: Annotated[int, Range(10, 500, log=True)] = Field(

@@ -39,14 +39,16 @@ from recommender.sequences import Sequences
 EPOCHS = 30
 """Epochs where none are given; on few events more, so that there are `MIN_STEPS` steps. Chosen by hand."""
 DROPOUT_MOST, DROPOUT_LEAST = 0.5, 0.2
+"""Dropout for few and for many events an item. Chosen by hand."""
 FEW_EVENTS, MANY_EVENTS = 20, 300
 """Dropout falls from the most at FEW_EVENTS an item to the least at MANY_EVENTS, evenly in the logarithm. Chosen by
 hand; Amazon Beauty lies near the one end, ML-1M near the other."""
 BATCHES_AN_EPOCH = 64
+"""A batch is a 64th of the events, so that an epoch has about as many steps on any set. Chosen by hand."""
 TOKENS_LEAST, TOKENS_MOST = 1024, 4096
-"""A batch is a 64th of the events, within these bounds. Chosen by hand."""
+"""Bounds of a batch's size: smaller ones are slow, and larger ones make few steps. Chosen by hand."""
 RATE = 0.001
-"""Learning rate of a batch of TOKENS_LEAST; it grows with the root of the batch, as the gradient's noise falls with
+"""Learning rate of a batch of TOKENS_LEAST, that of the SASRec paper; it grows with the root of the batch, as the gradient's noise falls with
 it."""
 JUDGEMENTS = 15
 """Judgements of a fit, about, where `judge_every` is not given. Chosen by hand: each costs a ranking of
@@ -54,7 +56,11 @@ JUDGEMENTS = 15
 
 
 class FusionConfig(Hyperparameters):
-    """Hyperparameters of the flagship. What is None is taken from the number of events; `resolved` says how."""
+    """Hyperparameters of the flagship. What is None is taken from the number of events; `resolved` says how.
+
+    The other defaults are chosen by hand. docs/benchmarks.md measures some: width and attributes help on Amazon Beauty,
+    the bias by distance and the gate on ML-1M, and label smoothing adds nothing to the flagship. Search ranges are chosen by hand.
+    """
 
     members: int = Field(
         3, ge=0, description="Most transformers; `budget_tflop` may pay for fewer. 0: none. Their mean is one expert."

@@ -49,7 +49,7 @@ class HiddenLayer(nn.Module):
         self.out = nn.Linear(hidden, 1, bias=False)
         self.register_buffer("scale_K", torch.ones(experts))
         # The fit starts from the plain product of experts: equal weights for every user, and a hidden layer that adds
-        # nothing.
+        # nothing. The weight itself, 0.5, is chosen by hand.
         nn.init.zeros_(self.weights.weight)
         nn.init.constant_(self.weights.bias, 0.5)
         nn.init.zeros_(self.out.weight)

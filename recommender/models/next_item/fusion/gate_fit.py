@@ -43,17 +43,19 @@ they take 0.45 GB."""
 FEWEST_USERS = 20
 """With fewer users the weights stay as they started: half of them could not tell one form from another."""
 PRIOR_USERS = 20.0
-"""Prior of the linear form: as if this many users had shown that the weights stay and do not depend on the user."""
+"""Prior of the linear form: as if this many users had shown that the weights stay and do not depend on the user.
+Chosen by hand."""
 TIE_WEIGHT = 1e-3
 """Weight of every expert beside one that counts alone: too small to reorder what that expert tells apart."""
 MOST_DEVIATIONS = 3.0
-"""Standardised facts are cut there, so that a few unusual users cannot turn the weights."""
+"""Standardised facts are cut there, so that a few unusual users cannot turn the weights. Chosen by
+hand: beyond three deviations lie few users."""
 LEAST_SCALE = 1e-3
 """Least divisor of facts and of log-probabilities that hardly vary."""
 MOST_ITERATIONS = 60
 """Of L-BFGS; enough for some dozens of weights."""
 WEIGHTINGS = (0.25, 0.5, 1, 2, 4)
-"""Factors of an expert's weight that are tried where it counts alone."""
+"""Factors of an expert's weight that are tried where it counts alone. Chosen by hand: steps of two around 1."""
 EPOCHS, STEPS = 12, 300
 """Epochs of the hidden layer, of few users more, so that there are at least STEPS. Chosen by hand."""
 BATCH, RATE, DECAY = 128, 0.003, 0.1
@@ -108,6 +110,7 @@ def fit_gate(
 def _best_form(candidates: Candidates, start: Gate, seed: int, *, hidden: bool) -> Gate:
     """The form that ranks best where it was fitted on the other half of the users, fitted again on all of them."""
     half_U = np.arange(len(candidates.facts_UX)) % 2 == 0
+    # The start, and as many forms as `_forms` returns.
     gains_FU = np.zeros((5 if hidden else 3, len(half_U)))
     for learn_U in (half_U, ~half_U):
         forms = [start, *_forms(candidates.of(learn_U), start, seed, hidden=hidden)]
