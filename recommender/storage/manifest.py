@@ -33,6 +33,8 @@ YOUNG_S = 60.0
 """Younger leftovers stay: their writer may not have locked them yet. That takes milliseconds, so this is ample."""
 LONGEST_NAME = 244
 """Bytes. Linux allows 255, and while a file is written its name is 10 or 11 bytes longer."""
+WRITER_DIGITS = 8
+"""Hex digits of a temporary name. 32 random bits keep those apart who write the same file at once."""
 
 
 def sha256(path: Path) -> str:
@@ -168,7 +170,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all (temporary name, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:WRITER_DIGITS]}")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
@@ -196,7 +198,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     put_back(target)
     _sweep(target)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:WRITER_DIGITS]}")
     temporary.mkdir()
     with _held(temporary):
         try:
