@@ -43,7 +43,7 @@ OUTPUT = Path("reports/bench/compression.json")
 REQUESTS, BATCH = 200, 512
 """Single requests for the median, and users of the batch, as many as rankers score at a time. Chosen by hand."""
 LATENCY_SEED = 1
-"""Draws the users whose requests are timed: always the same ones."""
+"""Draws the users whose requests are timed: always the same ones. It has no meaning."""
 Score = Callable[[Sequences], Any]
 
 

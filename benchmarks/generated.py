@@ -21,18 +21,19 @@ from recommender.datasets.time_units import DAY_US
 from recommender.engine.context import DEFAULT_SEED
 
 USERS, ITEMS, KINDS, DAYS = 2000, 1500, 20, 60
-"""Of `fashions`: users, items, kinds of items, and days over which items are launched."""
+"""Of `fashions`: users, items, kinds of items, and days over which items are launched. Chosen by hand."""
 LIFE_DAYS = 1.0
 """Days after which an item of `fashions` sells a factor e less than at its launch: "sells for a day", see above."""
 GAP_DAYS = 0.15
-"""Mean days between two events of a user of `fashions`: a history is short beside an item's life."""
+"""Mean days between two events of a user of `fashions`: a history is short beside an item's life. By hand."""
 TASTES, INDIFFERENCE = 3, 0.2
 """Kinds that a user of `fashions` likes, and the weight of the kinds that the user does not like. By hand."""
 FIRST_US = 1_700_000_000_000_000
 """Microseconds since 1970 of the first day, in November 2023: a clock's time."""
 
 PRODUCTS, SHOPPERS, BOUGHT = 800, 500, 20_000
-"""Of `reseller`: products, ordinary users, and events of the reseller, which outnumber all others by seven to one."""
+"""Of `reseller`: products, ordinary users, and events of the reseller, which outnumber all others by seven to one. By
+hand."""
 FOLLOWS = 0.5
 """Share of steps of `reseller` from an item to its successor: half, see above."""
 

@@ -134,6 +134,7 @@ def recommend(
     settings: SettingsFile = None,
     data: DataFile = None,
     url: Url = "",
+    # Three campaigns of three items fit a terminal.
     campaigns: Annotated[int, typer.Option(min=1, help="Number of campaigns.")] = 3,
     items: Annotated[int, typer.Option(min=0, help="Number of items of each campaign.")] = 3,
 ) -> None:
@@ -160,7 +161,7 @@ def audience(
     campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
     settings: SettingsFile = None,
     data: DataFile = None,
-    top: Annotated[int, typer.Option(min=1, help="Number of shoppers to show.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Number of shoppers to show.")] = 20,  # a terminal's height, about
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write all shoppers to this Parquet file.")
     ] = None,
@@ -230,7 +231,7 @@ def tune(
     ranker: Annotated[str, typer.Argument(help="The campaign ranker to tune: logistic, lightgbm, transformer, …")],
     settings: SettingsFile = None,
     data: DataFile = None,
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = next_items.TRIALS,
     folds: Annotated[
         int,
         typer.Option(min=1, help="Judge by the mean over so many successive periods instead of the gate period."),

@@ -32,6 +32,8 @@ RankerName = Annotated[str, typer.Option("--ranker", help="A next-item ranker; a
 Given = Annotated[
     list[str] | None, typer.Option("--set", help="A hyperparameter of the ranker, as in width=128. May be repeated.")
 ]
+TRIALS = 20
+"""Trials of a search where no number is given. Chosen by hand; one may be continued with more."""
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 CheckpointFolder = Annotated[
@@ -95,7 +97,9 @@ def ask(
     interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
     bundle: Annotated[Path, typer.Option(help="The folder that `next-items fit --save` wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
-    top: Annotated[int, typer.Option(min=1, help="How many items a user gets.")] = 10,
+    top: Annotated[
+        int, typer.Option(min=1, help="How many items a user gets.")
+    ] = 10,  # as rankers are judged (NDCG@10)
     seen: Annotated[
         bool, typer.Option("--seen", help="Name items that the user has had as well: for goods that are bought again.")
     ] = False,
@@ -127,7 +131,9 @@ def tune(
     study: Annotated[Path, typer.Option(help="SQLite file of the search; a stopped search goes on from there.")],
     attributes: Attributes = None,
     ranker: RankerName = "fusion",
-    trials: Annotated[int, typer.Option(min=1, help="How many trials in all, those of earlier calls included.")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=1, help="How many trials in all, those of earlier calls included.")
+    ] = TRIALS,
     given: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter that is not searched, as in epochs=20.")
     ] = None,

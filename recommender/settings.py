@@ -110,12 +110,15 @@ class ServingSettings(Section):
     management_port: Port = Field(8081, description="TorchServe's management API; always on loopback.")
     metrics_port: Port = Field(8082, description="TorchServe's metrics API.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes for each version; one takes at least 220 MB.")
+    # By hand. An answer with a model normally takes 1 to 10 ms and a read of the store 0.1 ms; the deadlines leave room
+    # for a busy machine.
     deadline_ms: Annotated[Milliseconds, Field(ge=5)] = Field(
         250, description="Time for the features and the model together, from a request's arrival."
     )
     store_deadline_ms: Milliseconds = Field(
         50, description="Time for the read of the online store; a later answer is not waited for."
     )
+    # By hand: small, so that a challenger that turns out worse costs little.
     canary_share: float = Field(0.1, gt=0, lt=1, description="Share of users that a promoted challenger gets.")
     assignment_salt: str = Field(
         "campaign-ranker", description="Part of the hash that assigns users to variants; another salt draws them anew."
@@ -135,12 +138,14 @@ class ServingSettings(Section):
         description="Whether chance takes part in the order of campaigns (`recommender.policies.exploration`). "
         "Decision records then hold the propensities.",
     )
+    # By hand: one answer in twenty is drawn, so that exploring costs little.
     exploration_rate: float = Field(
         0.05,
         gt=0,
         le=1,
         description="Probability with which the first campaign is drawn uniformly from all candidates.",
     )
+    # By hand: a standard deviation of 0.38 on the log-odds, which reorders campaigns that are nearly equal.
     exploration_spread: float = Field(
         0.3, gt=0, le=10, description="`thompson`: scale of the Gumbel noise on the log-odds."
     )

@@ -96,7 +96,8 @@ BENCHMARKED: dict[str, dict[str, int]] = {
 CATEGORIES, ITEMS_A_CATEGORY = 6, 12
 """Of the file of events: 72 items, chosen by hand, so that rankers train in seconds."""
 COLD_ITEMS = 6
-"""Items that only the attributes name: what `content_rules` and `fusion` say of them comes from content alone."""
+"""Items that only the attributes name: what `content_rules` and `fusion` say of them comes from content alone. By
+hand."""
 
 
 def shop_settings(home: Path, judgement: Path, ports: Mapping[str, int]) -> str:

@@ -32,9 +32,10 @@ from recommender.storage.published import publish
 DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
-"""Failed expectations that the error message shows; the page shows all."""
+"""Failed expectations that the error message shows; the page shows all. Chosen by hand."""
 QUARANTINE_EXAMPLES = 50
-"""Rows set aside among which an expectation about them finds its examples."""
+"""Rows set aside among which an expectation about them finds its examples. Chosen by hand: ten times as
+many as are shown (`suites.SHOWN_ROWS`)."""
 
 
 def validate(tables: Path, output: Path, html: Path, *, as_of: datetime, previous: Path | None = None) -> Verdict:

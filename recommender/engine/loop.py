@@ -205,6 +205,7 @@ class _PhaseRun:
 
     def report(self, done: int, loss: Tensor) -> None:
         """Write a line of the curve and report progress."""
+        # 1e-9 s: no division by 0 where the clock has not moved. Losses have six decimals, finer than a step's noise.
         speed = (done - self.first) / max(time.monotonic() - self.started, 1e-9)
         facts = {"phase": self.phase, "step": done, "of": self.schedule.steps, "loss": round(float(loss), 6)}
         facts |= {"rate": self.schedule.rate_at(done - 1), "steps_a_second": round(speed, 2)}

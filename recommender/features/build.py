@@ -41,6 +41,8 @@ targeted."""
 def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
+    DuckDB gets two threads by default, as many as a small machine has.
+
     Raises:
         ContractError: a required table or column is missing, or there is no purchase before `as_of`.
         PeriodError: nobody was targeted before `as_of`.

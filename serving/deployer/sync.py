@@ -25,7 +25,8 @@ from serving.request import PROBE
 
 log = logs.get(__name__)
 FOLLOW_S = 2.0
-"""Seconds between looks at the registry: promotions are rare, and a look asks TorchServe for its versions."""
+"""Seconds between looks at the registry: promotions are rare, and a look asks TorchServe for its versions. By
+hand."""
 GRACE_S = 1.0
 """The gateway reads `deployed.json` five times a second. After this only requests in flight ask the old version."""
 STOPPING_S = 4.0

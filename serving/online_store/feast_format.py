@@ -8,7 +8,7 @@ import struct
 from recommender.errors import FeatureStoreError
 
 KEY_VERSION = 3
-"""Feast's `entity_key_serialization_version` that `entity_key` writes."""
+"""Feast's `entity_key_serialization_version` that `entity_key` writes, as feature_store.yaml sets it."""
 _STRING = 2
 """`feast.ValueType.STRING`."""
 _BYTES_VAL_TAG = 0x0A

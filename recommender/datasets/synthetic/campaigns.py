@@ -22,9 +22,9 @@ from recommender.datasets.time_units import DAY_US, MONTH_DAYS
 TYPES = ("A", "B", "C")
 TYPE_FACTORS = (1.4, 1.0, 0.6)
 """`affinity`: a type's mean probability as a multiple of the world's. The types must differ, as they do in real
-shops."""
+shops. Chosen by hand; their mean is 1."""
 MIN_PROPENSITY, MAX_PROPENSITY = 0.05, 0.95
-"""Every user may be targeted or not: off-policy estimates need propensities away from 0 and 1."""
+"""Every user may be targeted or not: off-policy estimates need propensities away from 0 and 1. By hand."""
 PRIOR_PARTICIPATIONS, PRIOR_TARGETS = 1, 8
 """Smoothing of a user's past participation rate: new users start at 1/8, near the default `participation_rate`."""
 

@@ -28,7 +28,7 @@ by hand."""
 
 
 class RateRuleConfig(Hyperparameters):
-    """Hyperparameters of `rate_rule`."""
+    """Hyperparameters of `rate_rule`. Its prior is that of `popularity`, whose rates it takes."""
 
     prior_pairs: float = Field(
         PRIOR_PAIRS,

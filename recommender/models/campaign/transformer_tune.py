@@ -30,7 +30,8 @@ from recommender.models.campaign.transformer_network import (
 PAIRS_A_BATCH = 512
 """Pairs that are read together where no gradient is needed: bounds the memory of [pairs, values]. Chosen by hand."""
 MIN_SCALE = 1e-5
-"""A standard deviation up to this is rounding in float32, not variation: the sequence feature becomes 0."""
+"""A standard deviation up to this is rounding in float32, not variation: the sequence feature becomes 0. By
+hand."""
 WARM_UP_STEPS = 10
 """Of fine-tuning. Fewer than the engine's 30, because a pass over the pairs is often shorter than that."""
 DIGITS = 6

@@ -74,6 +74,7 @@ HalfLife = Annotated[
     Range(0.2, 20.0, log=True),
     Field(ge=0, description="Events after which the weight of a user's event halves. 0: all events count the same."),
 ]
+"""Its search range is chosen by hand: from only the last event that counts to twenty that count about alike."""
 
 
 def _folder_or_new(cache: str) -> str:

@@ -183,6 +183,7 @@ class FusionConfig(Hyperparameters):
 def _dropout(events: int, num_items: int) -> float:
     an_item = max(events, 1) / max(num_items, 1)
     share = np.clip(np.log(an_item / FEW_EVENTS) / np.log(MANY_EVENTS / FEW_EVENTS), 0, 1)
+    # Three decimals, so that the hyperparameters in a bundle can be read.
     return round(float(DROPOUT_MOST - (DROPOUT_MOST - DROPOUT_LEAST) * share), 3)
 
 

@@ -41,7 +41,8 @@ MOST_USERS = 20_000
 """Users that a fit looks at, drawn at random. Enough for some hundred weights; with 700 candidates of 8 experts each
 they take 0.45 GB."""
 FEWEST_USERS = 20
-"""With fewer users the weights stay as they started: half of them could not tell one form from another."""
+"""With fewer users the weights stay as they started: half of them could not tell one form from another.
+Chosen by hand."""
 PRIOR_USERS = 20.0
 """Prior of the linear form: as if this many users had shown that the weights stay and do not depend on the user.
 Chosen by hand."""
@@ -51,7 +52,7 @@ MOST_DEVIATIONS = 3.0
 """Standardised facts are cut there, so that a few unusual users cannot turn the weights. Chosen by
 hand: beyond three deviations lie few users."""
 LEAST_SCALE = 1e-3
-"""Least divisor of facts and of log-probabilities that hardly vary."""
+"""Least divisor of facts and of log-probabilities that hardly vary. Chosen by hand."""
 MOST_ITERATIONS = 60
 """Of L-BFGS; enough for some dozens of weights."""
 WEIGHTINGS = (0.25, 0.5, 1, 2, 4)
