@@ -19,6 +19,7 @@ from recommender.errors import RecommenderError
 CACHE = Path("var/peers")
 PEER_FILES = Path(__file__).with_name("peers")
 CHECKOUT = Path(__file__).resolve().parents[1]
+"""The repository, one folder above this one: children run from there."""
 OURS = {"ours": "fp32", "ours_bf16": "bf16"}
 """Our rows and their precision. The goals are for `ours`, whose loss is that of the plain formula to 1e-4."""
 WARM_UP_USERS = 64

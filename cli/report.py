@@ -47,7 +47,8 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     colour = "green" if verdict.promotes else "yellow"
     lines = [verdict.headline, *(f"· {reason}" for reason in verdict.reasons if reason != verdict.headline)]
     lines.append(
-        f"challenger {verdict.challenger} · champion {verdict.champion} · judged by {verdict.judgement_sha256[:SHOWN_DIGITS]}"
+        f"challenger {verdict.challenger} · champion {verdict.champion} · "
+        f"judged by {verdict.judgement_sha256[:SHOWN_DIGITS]}"
     )
     console.print(Panel(escape("\n".join(lines)), title=f"[bold {colour}]{verdict.decision}[/]", title_align="left"))
 

@@ -123,7 +123,6 @@ def install_catalogue(source: Path, link: Path, content_hash: str) -> None:
     it open.
     """
     versions = link.with_name(f"{link.name}.versions")
-    # 16 hex digits of the hash are 64 bits: enough to tell the few versions of one shop apart.
     target = versions / content_hash[:NAME_DIGITS]
     if not _is_whole(target, content_hash):
         with whole_folder(target) as folder:

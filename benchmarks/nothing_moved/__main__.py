@@ -136,7 +136,8 @@ def _summed_up(lines: list[Line], costs: dict[str, str], before: Commit, after: 
     dirty = " with uncommitted changes" if options.after_tree and changed(options.after_tree) else ""
     machine = _processor(readable=True)
     print(
-        f"\nbefore {before.id[:COMMIT_DIGITS]}, after {after.id[:COMMIT_DIGITS]}{dirty}; inputs {inputs.digest()}; {machine}"
+        f"\nbefore {before.id[:COMMIT_DIGITS]}, after {after.id[:COMMIT_DIGITS]}{dirty}; "
+        f"inputs {inputs.digest()}; {machine}"
     )
     for part, cost in costs.items():
         print(f"  {part:<10}  {cost}")

@@ -85,8 +85,8 @@ def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Ma
     """
     if evaluation.judgement_sha256 != judgement.sha256:
         raise SettingsError(
-            f"the evaluation was made under the rules with SHA-256 {evaluation.judgement_sha256[:SHOWN_DIGITS]}, but the "
-            f"judgement file now has {judgement.sha256[:SHOWN_DIGITS]}; evaluate again"
+            f"the evaluation was made under the rules with SHA-256 {evaluation.judgement_sha256[:SHOWN_DIGITS]}, but "
+            f"the judgement file now has {judgement.sha256[:SHOWN_DIGITS]}; evaluate again"
         )
     challenger = evaluation.candidates[evaluation.challenger]
     champion = evaluation.candidates[evaluation.champion]

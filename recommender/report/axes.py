@@ -46,7 +46,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]. Five by default, by eye."""
+    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]; five, by eye."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
     rough = (high - low) / max(1, count)
@@ -58,7 +58,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def month_ticks(low: float, high: float, count: int = 7) -> list[float]:
-    """List the beginnings of months (UTC epoch seconds) in [low, high], thinned to at most about `count`, chosen by eye."""
+    """List the beginnings of months (UTC epoch seconds) in [low, high], thinned to about `count` (seven, by eye)."""
     start, months = datetime.fromtimestamp(low, UTC), []
     year, month = start.year, start.month
     while (moment := datetime(year, month, 1, tzinfo=UTC).timestamp()) <= high:

@@ -1,4 +1,7 @@
-"""Bar charts for amounts and shares, from zero. Numbers without a stated reason are pixels or numbers of ticks, chosen by eye."""
+"""Bar charts for amounts and shares, from zero.
+
+Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
+"""
 
 import math
 from collections.abc import Callable, Mapping

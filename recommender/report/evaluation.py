@@ -47,7 +47,8 @@ def evaluation_page(evaluation: Evaluation, verdict: Verdict, *, source: str = "
         Banner(verdict.decision, verdict.headline, tone=tone, reasons=reasons),
         sections,
         subtitle=f"{subtitle} · {source}" if source else subtitle,
-        footer=f"Rules: SHA-256 {verdict.judgement_sha256[:NAME_DIGITS]}… · data: {evaluation.data_hash[:NAME_DIGITS]}…",
+        footer=f"Rules: SHA-256 {verdict.judgement_sha256[:NAME_DIGITS]}… · "
+        f"data: {evaluation.data_hash[:NAME_DIGITS]}…",
     )
 
 

@@ -1,4 +1,7 @@
-"""Line charts for curves and time series. Numbers without a stated reason are pixels or numbers of ticks, chosen by eye."""
+"""Line charts for curves and time series.
+
+Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

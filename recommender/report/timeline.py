@@ -1,4 +1,7 @@
-"""A chart of time spans, one below the other. Numbers without a stated reason are pixels or numbers of ticks, chosen by eye."""
+"""A chart of time spans, one below the other.
+
+Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -84,7 +84,6 @@ def text_vectors(texts: Sequence[str], *, encoder: str = "", cache: Path | None 
     folder = encoder_folder(encoder)
     clean = [" ".join(text.split()) for text in texts]
     keys = {text: hashlib.sha256(text.encode()).hexdigest() for text in clean}
-    # 16 hex digits, 64 bits: a machine has a few encoders.
     cache_folder = None if cache is None else cache / weights_hash(folder)[:NAME_DIGITS]
     vectors = {} if cache_folder is None else _read(cache_folder, {key[:SHARD_DIGITS] for key in keys.values()})
     missing = sorted(text for text, key in keys.items() if text and key not in vectors)

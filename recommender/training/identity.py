@@ -42,5 +42,4 @@ def checkpoint_folder(
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
     inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
-    # 16 hexadecimal digits (64 bits): no two fits of one home will share a name.
     return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:NAME_DIGITS]}")

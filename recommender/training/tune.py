@@ -97,10 +97,10 @@ def tune(
     data = TrainingSet.open(training_set)
     objective = _Objective(data, cls, settings, folds_of(data, settings, folds), progress)
     of = (settings.training.seed, settings.training.device)
+    identity = digest(data.manifest["content_hash"], given, *of, objective.folds, study_code(ranker))
     found = search(
         study,
-        # 12 hexadecimal digits tell the few studies of one file apart.
-        f"{ranker}-{digest(data.manifest['content_hash'], given, *of, objective.folds, study_code(ranker))[:SHOWN_DIGITS]}",
+        f"{ranker}-{identity[:SHOWN_DIGITS]}",
         objective,
         trials=trials,
         start={name: present[name] for name in space},

@@ -37,7 +37,7 @@ from recommender.sequences import Sequences
 
 
 class BERT4RecConfig(NeuralConfig):
-    """Hyperparameters of BERT4Rec, not tuned. Search ranges are chosen by hand.
+    """Hyperparameters of BERT4Rec, chosen by hand, not tuned. Search ranges are chosen by hand.
 
     A masked epoch has fewer targets than a causal one, so there are more epochs.
     """

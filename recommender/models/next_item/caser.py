@@ -36,7 +36,7 @@ USER_DEVIATION = 0.02
 class CaserConfig(NeuralConfig):
     """Hyperparameters of Caser.
 
-    The defaults are not tuned. Search ranges are chosen by hand.
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
     """
 
     dropout: Dropout = 0.4

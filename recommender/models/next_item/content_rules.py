@@ -26,7 +26,7 @@ from recommender.sequences.text import encoder_folder, text_vectors
 COLD_AT_ONCE = 512
 """Cold items compared with all warm ones at once. It bounds memory: 512 x 100,000 float32 similarities take 0.2 GB."""
 STRONG_QUANTILE = 0.99
-"""Quantile of all rules' weights that counts as a strong rule. Chosen by hand: the one largest weight may be a fluke."""
+"""Quantile of all rules' weights that counts as a strong rule. Chosen by hand: the largest weight may be a fluke."""
 
 
 class ContentRulesConfig(RulesConfig):

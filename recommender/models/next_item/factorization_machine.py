@@ -33,7 +33,7 @@ DEVIATION = 0.1
 class FactorizationMachineConfig(NeuralConfig):
     """Hyperparameters of the factorisation machine.
 
-    The defaults are not tuned. Search ranges are chosen by hand.
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
     """
 
     epochs: Epochs = 30

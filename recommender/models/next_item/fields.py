@@ -1,4 +1,6 @@
-"""Types of hyperparameters that several next-item rankers share: bounds, meaning and, for the first two, search space.
+"""Types of hyperparameters that several next-item rankers share: bounds, meaning and, for some, search space.
+
+A bound excludes only what has no meaning, such as a network without layers.
 
 A ranker's configuration names a type and its own default, for example `rate: Rate = 0.001`.
 """

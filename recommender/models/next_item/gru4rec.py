@@ -31,7 +31,7 @@ CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM
 class GRU4RecConfig(NeuralConfig):
     """Hyperparameters of GRU4Rec.
 
-    The defaults are not tuned. Search ranges are chosen by hand.
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
     """
 
     dropout: Dropout = 0.4

@@ -36,7 +36,7 @@ DEVIATION = 0.05
 class NeuralCFConfig(NeuralConfig):
     """Hyperparameters of NeuMF.
 
-    The defaults are not tuned. Search ranges are chosen by hand.
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
     """
 
     weight_decay: WeightDecay = 0.01

@@ -25,7 +25,7 @@ from recommender.models.next_item.fields import (
 class SASRecConfig(CausalConfig):
     """Hyperparameters of SASRec.
 
-    The defaults are not tuned. `rate` is the paper's. Search ranges are chosen by hand.
+    The defaults are chosen by hand, not tuned. `rate` is the paper's. Search ranges are chosen by hand.
     """
 
     epochs: Epochs = 40

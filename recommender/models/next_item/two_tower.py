@@ -34,7 +34,7 @@ from recommender.sequences import Sequences
 class TwoTowerConfig(NeuralConfig):
     """Hyperparameters of the two towers.
 
-    The defaults are not tuned. Search ranges are chosen by hand.
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
     """
 
     dropout: Dropout = 0.3

@@ -48,8 +48,8 @@ BATCHES_AN_EPOCH = 64
 TOKENS_LEAST, TOKENS_MOST = 1024, 4096
 """Bounds of a batch's size: smaller ones are slow, and larger ones make few steps. Chosen by hand."""
 RATE = 0.001
-"""Learning rate of a batch of TOKENS_LEAST, that of the SASRec paper; it grows with the root of the batch, as the gradient's noise falls with
-it."""
+"""Learning rate of a batch of TOKENS_LEAST, that of the SASRec paper. It grows with the root of the batch, as the
+gradient's noise falls with it."""
 JUDGEMENTS = 15
 """Judgements of a fit, about, where `judge_every` is not given. Chosen by hand: each costs a ranking of
 `judged_users`."""
@@ -59,7 +59,8 @@ class FusionConfig(Hyperparameters):
     """Hyperparameters of the flagship. What is None is taken from the number of events; `resolved` says how.
 
     The other defaults are chosen by hand. docs/benchmarks.md measures some: width and attributes help on Amazon Beauty,
-    the bias by distance and the gate on ML-1M, and label smoothing adds nothing to the flagship. Search ranges are chosen by hand.
+    the bias by distance and the gate on ML-1M, and label smoothing adds nothing to the flagship. Search ranges are
+    chosen by hand.
     """
 
     members: int = Field(
