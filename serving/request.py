@@ -17,7 +17,7 @@ MAX_CANDIDATES = 500
 MAX_BODY_BYTES = 262_144
 """256 KiB. The largest request in ASCII (500 candidates of 200 characters, 32 context entries) has about 120 KB."""
 MAX_PROBLEMS = 10
-"""A refusal names at most this many wrong fields, so that it stays short whatever was sent."""
+"""A refusal names at most this many wrong fields, so that it stays short whatever was sent. By hand."""
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
 """The request that tells whether a version answers: the smallest one, for a user whom no store knows."""
 

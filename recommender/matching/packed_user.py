@@ -37,7 +37,7 @@ _HEADER = struct.Struct("<q8sIII")
 """Feature time (µs), layout, number of portrait features, bytes of affinity, bytes of history."""
 _PORTRAIT_AT = _CHECKSUM.size + _HEADER.size
 _FLOAT32_BYTES = 4
-"""Size of a portrait feature in the value."""
+"""Size of a portrait feature in the value, which is IEEE 754 single precision."""
 _REPAIR = "materialise the features again"
 
 

@@ -77,7 +77,8 @@ class TrainingSettings(Section):
 class ServingSettings(Section):
     """The gateway and the model server. Secrets (token, Redis password) are never among the settings.
 
-    The defaults of deadlines, shares and exploration are chosen by hand. 8080 to 8082 are TorchServe's own ports.
+    The defaults of deadlines, shares and exploration are chosen by hand. 8000 is uvicorn's own port, 8080 to
+    8082 are TorchServe's.
     """
 
     host: str = Field("127.0.0.1", description="Address on which the gateway listens; loopback unless told otherwise.")
