@@ -29,7 +29,7 @@ from recommender.models.campaign import RANKERS, ranker_class
 from recommender.registry import bundle
 from recommender.settings import Settings, load_settings
 from recommender.storage.home import Home
-from recommender.storage.manifest import digest, write_text
+from recommender.storage.manifest import NAME_DIGITS, SHOWN_DIGITS, digest, write_text
 from recommender.storage.published import published_training_set
 from recommender.training.identity import training_code
 from recommender.training.train import boundaries, fit_at
@@ -74,7 +74,9 @@ def bench(
         row = measured(name, data, test, settings)
         if readings is not None and row.score_N is not None:
             before = f"pairs decided before {moments['test'].date()}"
-            note_reading(f"campaigns {data.data_hash[:12]}", name, before, settings.training.seed, readings=readings)
+            note_reading(
+                f"campaigns {data.data_hash[:SHOWN_DIGITS]}", name, before, settings.training.seed, readings=readings
+            )
         say(f"{name}: {row.failed or f'fitted in {row.fit_seconds:.1f} s'}")
         rows.append(row)
     return report_of(rows, data, test, seed=settings.training.seed)
@@ -95,7 +97,9 @@ def measured(name: str, data: TrainingSet, test: PeriodPairs, settings: Settings
         cpu_has_units(),
         training_code(name),
     )
-    place = Home.of(settings).benchmark("campaigns") / f"{name}-{digest(identity, test.starts.isoformat())[:16]}"
+    place = (
+        Home.of(settings).benchmark("campaigns") / f"{name}-{digest(identity, test.starts.isoformat())[:NAME_DIGITS]}"
+    )
     context = FitContext(
         seed=training.seed,
         device=training.device,

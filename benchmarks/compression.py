@@ -24,7 +24,7 @@ from benchmarks.measured_on import measured_on, note_reading
 from benchmarks.sets import SETS, as_judged
 from recommender.engine.assignments import parse_assignments
 from recommender.engine.compiler import has_compiler
-from recommender.engine.context import FitContext
+from recommender.engine.context import DEFAULT_SEED, FitContext
 from recommender.engine.cost import Stopwatch
 from recommender.errors import RecommenderError
 from recommender.evaluation.latency import one_thread
@@ -43,7 +43,7 @@ OUTPUT = Path("reports/bench/compression.json")
 REQUESTS, BATCH = 200, 512
 """Single requests for the median, and users of the batch, as many as rankers score at a time. Chosen by hand."""
 LATENCY_SEED = 1
-"""Draws the users whose requests are timed: always the same ones."""
+"""Draws the users whose requests are timed: always the same ones. It has no meaning."""
 Score = Callable[[Sequences], Any]
 
 
@@ -175,7 +175,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-compression", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder that holds ml-1m/ and amazon-beauty/")
     parser.add_argument("--sets", default="beauty", help=f"of {', '.join(SETS)}")
-    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     parser.add_argument("--teacher", action="append", default=[], help="a hyperparameter of fusion: members=1")
     parser.add_argument("--student", action="append", default=[], help="a hyperparameter of the student: width=64")
     parser.add_argument(

@@ -58,9 +58,13 @@ PEAKS = {
 }
 """Dense bf16 FLOP/s from NVIDIA's data sheets, by a part of the card's name. The first match counts."""
 WARM_UP = 5
-"""Steps before the clock starts: kernels are chosen and memory is allocated in the first ones."""
+"""Steps before the clock starts: kernels are chosen and memory is allocated in the first ones. By hand."""
 SIDE = 8192
-"""Side of the matrices of the row `matmul`, large enough to keep every unit of a card busy."""
+"""Side of the matrices of the row `matmul`, large enough to keep every unit of a card busy. Chosen by hand."""
+HEADS = 8
+"""Heads of the row `attention`, those of the largest shape below."""
+REPEATS = 20
+"""Runs that a row's time is the mean of. Chosen by hand: the device does not vary much."""
 HEAD = 64
 """Width of a head in the row `attention`, for which FlashAttention has a kernel."""
 ZIPF = 1.2
@@ -97,6 +101,7 @@ class Shape:
         # Query, key and value (and a gate), the output of attention, and two layers of the feed-forward.
         dense = (4 if self.flagship else 3) + 1 + 2
         block = 2 * dense * width**2 + 2 * length * width
+        # Three times the forward pass: the backward pass multiplies twice for each of its products.
         return 3.0 * (self.blocks * block + 2 * items * width)
 
 
@@ -119,14 +124,16 @@ def seconds_of(run: Callable[[], object], device: torch.device, *, repeats: int)
     return (time.perf_counter() - began) / repeats
 
 
-def matmul(device: torch.device, *, side: int = SIDE, repeats: int = 20) -> dict[str, Any]:
+def matmul(device: torch.device, *, side: int = SIDE, repeats: int = REPEATS) -> dict[str, Any]:
     """The row of the product of two bf16 matrices [N, N]."""
     left_NN, right_NN = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = seconds_of(lambda: left_NN @ right_NN, device, repeats=repeats)
     return {"row": "matmul", "side": side, "flops_a_second": 2 * side**3 / seconds}
 
 
-def attention(device: torch.device, *, length: int, tokens: int, heads: int = 8, repeats: int = 20) -> dict[str, Any]:
+def attention(
+    device: torch.device, *, length: int, tokens: int, heads: int = HEADS, repeats: int = REPEATS
+) -> dict[str, Any]:
     """The row of causal attention [B, H, L, 64], forward and backward, over `tokens` tokens."""
     size = max(tokens // length, 1), heads, length, HEAD
     q, k, v = (torch.randn(size, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
@@ -151,6 +158,7 @@ def training(name: str, device: str, *, length: int, tokens: int, items: int, st
     offsets = np.arange(users + 1, dtype=np.int64) * (length + 1)
     sequences = Sequences(Items(tuple(map(str, range(items)))), offsets, drawn)
     context, clock = FitContext(seed=0, device=device), {}
+    # The rate of `sasrec`; the time of a step does not depend on it.
     schedule = Schedule(steps=WARM_UP + steps, rate=1e-3, weight_decay=0.0, warm_up=1, clip=CLIP, betas=BETAS)
     with reproducible(context) as own:
         torch.manual_seed(0)
@@ -221,6 +229,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-gpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try the benchmark itself")
     parser.add_argument("--lengths", type=whole_numbers, default="256,2048", help="events that a network reads")
+    # Sizes are chosen by hand: a shop of ten thousand items, and batches that fill a large card.
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--tokens", type=int, default=65_536, help="tokens of a batch")
     parser.add_argument("--steps", type=int, default=50)

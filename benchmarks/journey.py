@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from recommender.datasets.complete_journey import source_files
+from recommender.engine.context import DEFAULT_SEED
 
 FEWEST_HOUSEHOLDS = 100
 """A product stays if at least so many households bought it: rarer ones cannot be predicted. Chosen by hand."""
 EVERY = 2
 """Every second household, by its number: 138,818 events, so that a transformer trains in minutes."""
 ATTRIBUTES = ["department", "product_category", "product_type", "brand"]
-SEED = 17
-"""Seed of the order within a basket, the default seed everywhere in this project."""
 
 
 def journey(folder: Path) -> tuple[Path, Path]:
@@ -28,7 +27,7 @@ def journey(folder: Path) -> tuple[Path, Path]:
     """
     source = {path.stem: path for path in source_files()}
     lines = pd.read_parquet(source["transactions"], columns=["household_id", "product_id", "transaction_timestamp"])
-    lines["drawn"] = np.random.default_rng(SEED).permutation(len(lines))
+    lines["drawn"] = np.random.default_rng(DEFAULT_SEED).permutation(len(lines))
     lines = lines.sort_values(["household_id", "transaction_timestamp", "drawn"])
     lines = lines.drop_duplicates(["household_id", "product_id"])
     common = lines.groupby("product_id")["household_id"].transform("size") >= FEWEST_HOUSEHOLDS

@@ -47,7 +47,7 @@ def config_of(shape: Shape, *, tokens: int, precision: str) -> SASRecConfig:
 def encoder_of(
     shape: Shape, sequences: Sequences, *, tokens: int = 2048, precision: str = "fp32"
 ) -> CausalEncoder[SASRecConfig]:
-    """Our encoder in the benchmark's shape, with fresh weights."""
+    """Our encoder in the benchmark's shape, with fresh weights. `tokens` is by default that of `sasrec`."""
     config = config_of(shape, tokens=tokens, precision=precision)
     return CausalEncoder(Size(shape.num_items, sequences.num_users, 0, 0), config)
 
@@ -115,7 +115,8 @@ def loss_difference(
     """Largest |our training loss - the plain formula| over batches of users, with the same weights, dropout off.
 
     With fresh weights every loss is near log V and a wrong one would hardly show. So the items, and with them the
-    states, are spread by `scale`, chosen by hand, as training spreads them.
+    states, are spread by `scale`, chosen by hand, as training spreads them. `users` is chosen by hand: a small batch,
+    since the plain formula is slow.
     """
     torch.manual_seed(0)
     encoder = encoder_of(shape, sequences, precision=precision).eval()

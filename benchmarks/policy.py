@@ -32,11 +32,12 @@ LOGGED, JUDGED, CONTEXTS = 20_000, 2_000, 20_000
 COVERAGE_CONTEXTS = 400_000
 """More contexts for the truth of the coverage: its error must be small beside an interval's width."""
 REPLICATIONS = 300
-"""Fresh logs: a coverage of 95 % is then known to 2.5 points."""
+"""Fresh logs: a coverage of 95 % is then known to 2.5 points (two standard errors of a share)."""
 K = 3
-"""Length of the lists."""
+"""Length of the lists. Chosen by hand: few of the world's ten campaigns, so that the order matters."""
 WORLDS = {"curved": 1.5, "linear": 0.0}
-"""How far log-odds bend beyond what the models can express. In `linear` the supervised model is right."""
+"""How far log-odds bend beyond what the models can express. In `linear` the supervised model is right;
+1.5 is `BanditWorld`'s default."""
 POLICIES = ("logging", "supervised", "supervised x value", "policy", "policy, best only", "possible")
 LISTS = ("supervised x value", "policy", "policy, corrected", "possible")
 
@@ -73,6 +74,7 @@ def best_only(scores_NA: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 def true_values(world: BanditWorld, seed: int) -> tuple[dict[str, float], dict[str, float]]:
     """True values of `POLICIES`, and of `LISTS` of K actions, all learned from the same log."""
+    # Seeds 1,000 and more above: other contexts than those that were learned from, here and below.
     decisions, (contexts_NX, _) = world.log(LOGGED, seed=seed), world.contexts(CONTEXTS, seed=seed + 1_000)
     policy, corrected = learned(world, decisions, seed), learned(world, decisions, seed, top_k=K)
     taken_NA = supervised(world, decisions, seed).take_up(contexts_NX)

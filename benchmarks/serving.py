@@ -41,7 +41,7 @@ WARM_UP, ROUNDS, USERS = 300, 2_000, 200
 MOST_CAMPAIGNS = 100
 """Asked for, and more than there are, so that every live campaign is scored."""
 MOST_SHOWN = 300
-"""Characters of a failed answer in the error message."""
+"""Characters of a failed answer in the error message. Chosen by hand: a few lines of a terminal."""
 
 
 def bench(settings: Settings, *, rounds: int = ROUNDS) -> dict[str, Any]:

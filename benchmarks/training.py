@@ -35,7 +35,8 @@ from recommender.report.terminal import wide
 from recommender.storage.manifest import write_text
 
 GOAL, LOSS_GOAL = 1.25, 1e-4
-"""The goals: our rate over the reference's, and the largest difference of our loss from the plain formula."""
+"""Our rate over the reference's, and the largest difference of our loss from the plain formula: goals of the task that
+the training was written for."""
 REPORT = Path("reports/bench/training.json")
 SYNTHETIC = reference.Shape(num_items=3416)
 """The shape without a data folder: as many items as MovieLens-1M has."""
@@ -46,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-training", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="folder with ml-1m/sequences.parquet")
     parser.add_argument("--rows", default=",".join(ROWS), help="only these rows, with commas between")
+    # Three turns, by hand: the best one is seldom disturbed by what else the machine does.
     parser.add_argument("--repeats", type=int, default=3, help="turns of each row; the best one counts")
     parser.add_argument("--request", help="one timing, as JSON: what the benchmark calls itself with")
     words = parser.parse_args()
@@ -126,6 +128,7 @@ def _loss_differences(shape: reference.Shape, path: Path | None) -> dict[str, fl
         events = read_events(str(path))
     else:
         rng = np.random.default_rng(0)
+        # 128 users of 2 to 200 events, the length that the network reads: as many as `ours.loss_difference` compares.
         events = [rng.integers(1, shape.num_items + 1, size=size) for size in rng.integers(2, 201, size=128)]
     torch.set_num_threads(1)
     sequences = as_sequences(events, shape.num_items)

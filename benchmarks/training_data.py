@@ -35,9 +35,9 @@ class Request:
     option: str = ""
     """A variant of the row itself, such as "buckets"."""
     targets: int = 60_000
-    """The clock stops after the step that reaches so many targets, or when the epoch ends."""
+    """The clock stops after the step that reaches so many targets, or when the epoch ends. Rows give their own."""
     warm_up: int = 2
-    """Steps before the clock starts."""
+    """Steps before the clock starts: memory is allocated in the first one. Chosen by hand."""
     seed: int = 0
 
     def json(self) -> dict[str, Any]:

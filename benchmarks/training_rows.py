@@ -19,6 +19,7 @@ from recommender.errors import RecommenderError
 CACHE = Path("var/peers")
 PEER_FILES = Path(__file__).with_name("peers")
 CHECKOUT = Path(__file__).resolve().parents[1]
+"""The repository, one folder above this one: children run from there."""
 OURS = {"ours": "fp32", "ours_bf16": "bf16"}
 """Our rows and their precision. The goals are for `ours`, whose loss is that of the plain formula to 1e-4."""
 WARM_UP_USERS = 64
@@ -138,5 +139,6 @@ def measure_rows(
 def _request(name: str, variant: Variant, shape: reference.Shape, events: Path, targets: int) -> Request:
     # bf16 on a CPU without units for it is ten times slower, so fewer targets show its rate.
     share = 1 if variant.precision == "fp32" or cpu_has_units() else 4
+    # At least two steps: memory is allocated in the first one.
     warm_up = 2 if name in PEERS else max(2, WARM_UP_USERS // variant.batch_size)
     return Request(name, str(events), shape, warm_up=warm_up, targets=targets // share, **asdict(variant))

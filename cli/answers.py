@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recommender.errors import ServingError
+from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 
@@ -14,7 +14,9 @@ from recommender.settings import Settings
 def ask(
     settings: Settings, user_id: str, *, url: str = "", num_campaigns: int = 3, num_items: int = 3
 ) -> dict[str, Any]:
-    """The gateway's answer for one user. A bearer token is read from RECOMMENDER_TOKEN.
+    """The gateway's answer for one user: by default three campaigns of three items, which fit a terminal.
+
+    A bearer token is read from RECOMMENDER_TOKEN.
 
     Raises:
         ServingError: nothing listens there, or the gateway refuses the request. Holds the gateway's message.
@@ -30,12 +32,12 @@ def ask(
             f"{base}/v1/recommendations",
             json={"user_id": user_id, "num_campaigns": num_campaigns, "num_items": num_items},
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=30,
+            timeout=30,  # far beyond the gateway's own deadline: it answers or is not there
         )
     except httpx.HTTPError as error:
         raise ServingError(f"{base}: no answer ({error}). Start the endpoint with: recommender serve") from None
     if response.status_code != 200:
-        raise ServingError(f"{base} answered {response.status_code}: {response.text[:500]}")
+        raise ServingError(f"{base} answered {response.status_code}: {response.text[:LONGEST_ANSWER]}")
     answer: dict[str, Any] = response.json()
     return answer
 

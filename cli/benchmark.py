@@ -19,6 +19,7 @@ from cli.next_items import (
     require_program,
 )
 from cli.verbs import Verbs
+from recommender.engine.context import DEFAULT_SEED
 
 app = typer.Typer(
     cls=Verbs, no_args_is_help=True, help="Measure rankers on your own data, with the protocol of docs/benchmarks.md."
@@ -47,7 +48,7 @@ def sequences(
     train_on: Annotated[
         TrainOnChoice, typer.Option(help="Whether the last fit may learn from the validation item.")
     ] = TrainOnChoice.TRAIN,
-    seed: Seed = 17,
+    seed: Seed = DEFAULT_SEED,
     device: Device = "cpu",
     given: Given = None,
     checkpoints: CheckpointFolder = None,

@@ -6,12 +6,9 @@ from typing import Annotated
 import typer
 
 from cli import benchmark, next_items
+from cli.options import AsOf, ClusterSettingsFile, DataFile, SettingsFile, Url, settings_of
 from cli.verbs import Verbs
 from recommender import logs
-from recommender.errors import SettingsError
-from recommender.settings import Settings, TimeSettings, load_settings
-from recommender.storage.home import Home
-from recommender.storage.manifest import digest
 
 app = typer.Typer(
     cls=Verbs,
@@ -24,46 +21,10 @@ app = typer.Typer(
 )
 
 reports = typer.Typer(cls=Verbs, invoke_without_command=True)
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option("--settings", "-s", help="Settings file (TOML). Default: recommender.toml, if it exists."),
-]
-ClusterSettingsFile = Annotated[
-    Path | None, typer.Option("--settings", "-s", help="Settings file (TOML) of the cluster.")
-]
-DataFile = Annotated[
-    Path | None,
-    typer.Option("--data", help="Your own data: a mapping file, as `recommender draft-mapping` writes it."),
-]
-Url = Annotated[str, typer.Option("--url", help="The gateway's address. Default: the one in the settings.")]
-AsOf = Annotated[str | None, typer.Option(help='The moment that counts as "now": 2017-12-31, or 2017-12-31T18:00.')]
 FIRST, LATER, CLUSTER = "Start here", "With a trained ranker", "On a cluster"
 app.add_typer(next_items.app, name="next-items", rich_help_panel=LATER)
 app.add_typer(benchmark.app, name="benchmark", rich_help_panel=LATER)
 app.add_typer(reports, name="report", rich_help_panel=LATER)
-
-
-def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:
-    """Read the settings from the file, the environment and the options.
-
-    Own data has its own home folder, `home`/own/<mapping>-<hash of its path>, and its own periods.
-
-    Raises:
-        SettingsError: The settings file, the environment or an option is wrong. Names the key and the value.
-    """
-    default = Path("recommender.toml")
-    chosen = load_settings(file if file is not None or not default.is_file() else default)
-    if data is not None:
-        own = Home.of(chosen).own(f"{data.stem}-{digest(str(data.resolve()))[:6]}")
-        chosen = chosen.updated(home=own.root, source={"dataset": "files", "mapping": str(data)})
-        if file is None:
-            chosen = chosen.updated(time=TimeSettings())
-    if as_of is not None:
-        try:
-            chosen = chosen.updated(time={"as_of": as_of})
-        except SettingsError:
-            raise SettingsError(f"--as-of {as_of}: neither a date (2017-12-31) nor a time (2017-12-31T18:00)") from None
-    return chosen
 
 
 @app.callback()
@@ -131,6 +92,7 @@ def recommend(
     settings: SettingsFile = None,
     data: DataFile = None,
     url: Url = "",
+    # Three campaigns of three items fit a terminal.
     campaigns: Annotated[int, typer.Option(min=1, help="Number of campaigns.")] = 3,
     items: Annotated[int, typer.Option(min=0, help="Number of items of each campaign.")] = 3,
 ) -> None:
@@ -157,7 +119,7 @@ def audience(
     campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
     settings: SettingsFile = None,
     data: DataFile = None,
-    top: Annotated[int, typer.Option(min=1, help="Number of shoppers to show.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Number of shoppers to show.")] = 20,  # a terminal's height, about
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write all shoppers to this Parquet file.")
     ] = None,
@@ -227,7 +189,7 @@ def tune(
     ranker: Annotated[str, typer.Argument(help="The campaign ranker to tune: logistic, lightgbm, transformer, …")],
     settings: SettingsFile = None,
     data: DataFile = None,
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = next_items.TRIALS,
     folds: Annotated[
         int,
         typer.Option(min=1, help="Judge by the mean over this many successive periods instead of the gate period."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.verbs import Verbs
+from recommender.engine.context import DEFAULT_SEED
 
 if TYPE_CHECKING:
     from recommender.allocation.next_item_answers import AnswerReport
@@ -31,6 +32,8 @@ RankerName = Annotated[str, typer.Option("--ranker", help="A next-item ranker. `
 Given = Annotated[
     list[str] | None, typer.Option("--set", help="A hyperparameter of the ranker, as in width=128. May be repeated.")
 ]
+TRIALS = 20
+"""Trials of a search where no number is given. Chosen by hand; one may be continued with more."""
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 CheckpointFolder = Annotated[
@@ -66,7 +69,7 @@ def fit(
     attributes: Attributes = None,
     ranker: RankerName = "fusion",
     given: Given = None,
-    seed: Seed = 17,
+    seed: Seed = DEFAULT_SEED,
     device: Device = "cpu",
     checkpoints: CheckpointFolder = None,
     program: Annotated[
@@ -94,7 +97,9 @@ def ask(
     interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
     bundle: Annotated[Path, typer.Option(help="The folder that `next-items fit --save` wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
-    top: Annotated[int, typer.Option(min=1, help="Number of items for each user.")] = 10,
+    top: Annotated[
+        int, typer.Option(min=1, help="How many items a user gets.")
+    ] = 10,  # as rankers are judged (NDCG@10)
     seen: Annotated[
         bool,
         typer.Option("--seen", help="Also recommend items that the user already had, for goods that are bought again."),
@@ -127,11 +132,13 @@ def tune(
     study: Annotated[Path, typer.Option(help="SQLite file of the search. A stopped search continues from it.")],
     attributes: Attributes = None,
     ranker: RankerName = "fusion",
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials in all, including those of earlier calls.")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=1, help="How many trials in all, those of earlier calls included.")
+    ] = TRIALS,
     given: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter that is not searched, as in epochs=20.")
     ] = None,
-    seed: Seed = 17,
+    seed: Seed = DEFAULT_SEED,
     device: Device = "cpu",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the best hyperparameters: .toml or .json.")

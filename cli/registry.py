@@ -28,6 +28,7 @@ def show_status(settings: Settings) -> None:
     events = Table("when (UTC)", "what", "version", "", title="The latest changes")
     for event in registry.history()[-SHOWN_EVENTS:]:
         verdict = event.get("verdict") or {}
+        # 19 characters of an ISO time end with its seconds.
         events.add_row(
             str(event["at"])[:19], event["what"], event["version"], event.get("reason") or verdict.get("decision", "")
         )
@@ -65,6 +66,7 @@ def _row(serving: Serving) -> tuple[str, ...]:
         serving.ranker,
         f"{serving.share:.0%}",
         f"{serving.since:%Y-%m-%d %H:%M}",
+        # Ten hex digits each, as many as a version has (`registry.candidates`), so that the row fits a terminal.
         str(lineage.get("data_hash", ""))[:10],
         str(lineage.get("training_hash", ""))[:10],
         str(lineage.get("code_version", "")),

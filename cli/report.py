@@ -12,6 +12,7 @@ from recommender.report.last_run import LastRun
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
+from recommender.storage.manifest import SHOWN_DIGITS
 
 SHOWN = ("auc", "ap", "log_loss", "ece")
 """The metrics that tell rankers apart on this task. The page shows all."""
@@ -40,7 +41,7 @@ def show_origin(console: Console, last: LastRun) -> None:
             "[yellow]verdict and evaluation come from different runs; make both again with: recommender run[/]"
         )
     else:
-        console.print(f"run {origin.run} · data {origin.data_hash[:12]}", highlight=False)
+        console.print(f"run {origin.run} · data {origin.data_hash[:SHOWN_DIGITS]}", highlight=False)
 
 
 def show_verdict(console: Console, verdict: Verdict) -> None:
@@ -48,7 +49,8 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     colour = "green" if verdict.promotes else "yellow"
     lines = [verdict.headline, *(f"· {reason}" for reason in verdict.reasons if reason != verdict.headline)]
     lines.append(
-        f"challenger {verdict.challenger} · champion {verdict.champion} · judged by {verdict.judgement_sha256[:12]}"
+        f"challenger {verdict.challenger} · champion {verdict.champion} · "
+        f"judged by {verdict.judgement_sha256[:SHOWN_DIGITS]}"
     )
     console.print(Panel(escape("\n".join(lines)), title=f"[bold {colour}]{verdict.decision}[/]", title_align="left"))
 

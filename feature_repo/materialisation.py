@@ -24,7 +24,7 @@ from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
 from recommender.storage.home import FeatureStoreFolder, Home
-from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
+from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,8 +123,7 @@ def install_catalogue(source: Path, link: Path, content_hash: str) -> None:
     it open.
     """
     versions = link.with_name(f"{link.name}.versions")
-    # 16 hex digits of the hash are 64 bits: enough to tell the few versions of one shop apart.
-    target = versions / content_hash[:16]
+    target = versions / content_hash[:NAME_DIGITS]
     if not _is_whole(target, content_hash):
         with whole_folder(target) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -93,4 +93,5 @@ def _entity_key(user_id: str) -> bytes:
     from feast.protos.feast.types.Value_pb2 import Value
 
     key = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)])
+    # 3, as in feature_store.yaml and `serving.online_store.feast_format.KEY_VERSION`.
     return bytes(serialize_entity_key(key, entity_key_serialization_version=3))

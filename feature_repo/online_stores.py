@@ -131,6 +131,7 @@ def redis_connection(url: str) -> str:
         SettingsError: the password holds a comma, which separates the parts of such a string.
     """
     parts = urlsplit(url)
+    # 6379 is Redis' registered port, 0 its first database.
     options = [f"{parts.hostname}:{parts.port or 6379}", f"db={parts.path.strip('/') or '0'}"]
     if parts.scheme == "rediss":
         options.append("ssl=true")

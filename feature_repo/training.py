@@ -8,7 +8,7 @@ from feature_repo.environment import open_store, store_folder
 from feature_repo.materialisation import as_of_of
 from recommender.errors import FeatureStoreError
 from recommender.settings import Settings
-from recommender.storage.manifest import read_manifest
+from recommender.storage.manifest import SHOWN_DIGITS, read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,8 @@ def training_frame(features: Path, settings: Settings) -> "pa.Table":
     wanted = read_manifest(features)["content_hash"]
     if stored != wanted:
         raise FeatureStoreError(
-            f"{offline} holds the features {stored[:12]}, not {wanted[:12]} of {features}; materialise first"
+            f"{offline} holds the features {stored[:SHOWN_DIGITS]}, not {wanted[:SHOWN_DIGITS]} of {features}; "
+            "materialise first"
         )
     pairs = pq.read_table(features / "pairs.parquet", columns=["user_id", "decided_at"])
     # Two campaigns at one moment are one decision time. Asked for it twice, Feast would answer twice.

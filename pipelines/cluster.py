@@ -38,14 +38,17 @@ class Size:
     memory: str
     memory_limit: str
     hours: float = 1.0
-    """After this time the step is stopped and fails."""
+    """After this time the step is given up. Chosen by hand: a small step takes minutes at most."""
 
 
-# Chosen by hand. A whole run on the default data takes 2.6 GiB on a laptop, so a request of 2 GiB (4 for training) fits
-# the larger steps. The limits leave room for a larger shop, and the hours for its slowest step.
+# Sizes are chosen by hand. A whole run on the default data takes 2.6 GiB on a laptop, so a promise of 2 GiB (4 for
+# training) fits the larger steps there; the limits leave room for a larger shop, and the hours for its slowest step.
 SMALL = Size(cpu="250m", cpu_limit="1", memory="512Mi", memory_limit="2Gi")
+"""Of steps that publish, judge or promote. Chosen by hand: they read a few small files."""
 DATA = Size(cpu="1", cpu_limit="4", memory="2Gi", memory_limit="8Gi", hours=3)
+"""Of steps that read or write tables. Chosen by hand, see above."""
 TRAINING = Size(cpu="2", cpu_limit="8", memory="4Gi", memory_limit="16Gi", hours=12)
+"""Of steps that train. Chosen by hand, see above."""
 
 
 def place(task: PipelineTask, size: Size, cluster: Cluster | None, *, gpu: bool = False) -> PipelineTask:

@@ -11,7 +11,7 @@ from recommender.datasets.sources import source_of
 from recommender.errors import SettingsError
 from recommender.settings import ServingSettings, Settings, TrainingSettings
 from recommender.storage.code_identity import bare_code
-from recommender.storage.manifest import sha256
+from recommender.storage.manifest import SHOWN_DIGITS, sha256
 
 PIPELINE_FILE = "training.yaml"
 RESOURCES_FILE = "training-resources.yaml"
@@ -77,7 +77,7 @@ def compile_cluster(
     options = KubernetesManifestOptions(
         pipeline_name=NAME,
         pipeline_display_name=TITLE,
-        pipeline_version_name=f"{NAME}-{sha256(folder / PIPELINE_FILE)[:12]}",
+        pipeline_version_name=f"{NAME}-{sha256(folder / PIPELINE_FILE)[:SHOWN_DIGITS]}",
         namespace=namespace,
         include_pipeline_manifest=True,
     )
@@ -104,6 +104,7 @@ def drop_comments_of_steps(file: Path) -> None:
     for document in documents:
         for command in _commands_of_steps(document):
             command[:] = [bare_code(word) if STEP_CODE in word else word for word in command]
+    # 1000 columns, so that yaml folds no line.
     file.write_text(header + yaml.safe_dump_all(documents, sort_keys=True, width=1000), encoding="utf-8")
 
 

@@ -35,7 +35,7 @@ RANKER = re.compile(r'^ {16}"ranker": "(?P<ranker>\w+)",?$')
 ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Exception|Interrupt|Exit)): (?P<message>.*)")
 """The last line of a traceback."""
 KEPT_LINES = 20
-"""Last lines of the runner's output that are kept, in case it fails outside a step."""
+"""Lines of the runner's own output that are kept, for the case that it fails outside a step. By hand."""
 SHOWN_LINES, SHOWN_STEP_LINES = 6, 3
 """Lines shown of the runner's output, and of a step that ended without an error message."""
 

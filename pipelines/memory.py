@@ -7,7 +7,7 @@ from typing import Self
 
 import psutil
 
-MIB = 2**20
+MIB = 2**20  # bytes
 SAMPLE_S = 0.25
 """Seconds between samples. Chosen by hand: shorter peaks are missed, and more samples cost the run CPU time."""
 

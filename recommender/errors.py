@@ -28,6 +28,11 @@ wrong, where (file, column, row, key), the value, and what to do.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_VALUE = 80
+"""Characters of a refused value that an error message repeats: enough to find it in the input, and one line."""
+LONGEST_ANSWER = 500
+"""Characters of another process's answer that an error message repeats. Chosen by hand: a few lines of a terminal."""
+
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """End of a message about an unknown `name`: the nearest known one, or all where none is near."""

@@ -18,6 +18,7 @@ BUNDLE = "bundle"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""
 _MODE = 0o644
+"""What a umask of 022 gives a file: all may read it. Fixed, so that the same bundle gives the same bytes."""
 _MODE_SHIFT = 16
 """A zip entry keeps the Unix mode in the upper half of its external attributes."""
 

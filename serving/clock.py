@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 
+from recommender.datasets.time_units import DAY_S, SECOND_US
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
@@ -33,9 +34,9 @@ def to_us(moment: datetime) -> int:
     """Microseconds since 1970, exactly, where a moment without a zone is taken as UTC."""
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (since.days * DAY_S + since.seconds) * SECOND_US + since.microseconds
 
 
 def iso(us: int) -> str:
     """A moment (µs since 1970) as ISO 8601, UTC."""
-    return datetime.fromtimestamp(us / 1_000_000, UTC).isoformat()
+    return datetime.fromtimestamp(us / SECOND_US, UTC).isoformat()

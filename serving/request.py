@@ -17,8 +17,11 @@ MAX_CANDIDATES = 500
 MAX_BODY_BYTES = 262_144
 """256 KiB. The largest request in ASCII (500 candidates of 200 characters, 32 context entries) has about 120 KB."""
 MAX_PROBLEMS = 10
-"""A refusal names at most this many wrong fields, so that it stays short whatever was sent."""
+"""A refusal names at most this many wrong fields, so that it stays short whatever was sent. By hand."""
+PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
+"""The request that tells whether a version answers: the smallest one, for a user whom no store knows."""
 
+# Lengths are chosen by hand: ample for identifiers and page names, and all of them together fit into MAX_BODY_BYTES.
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ContextKey = Annotated[str, Field(min_length=1, max_length=64)]
 ContextText = Annotated[str, Field(max_length=500)]
@@ -53,8 +56,9 @@ class RecommendationRequest(Strict):
             description="The candidates. Left out: every live campaign.",
         ),
     ] = None
-    num_campaigns: Annotated[int, Field(ge=1, le=100, description="Most campaigns in the answer.")] = 10
-    num_items: Annotated[int, Field(ge=0, le=50, description="Most items of each campaign in the answer.")] = 5
+    # Numbers of campaigns and items: chosen by hand, a page's worth by default and an order of magnitude more at most.
+    num_campaigns: Annotated[int, Field(ge=1, le=100, description="How many campaigns to answer with, at most.")] = 10
+    num_items: Annotated[int, Field(ge=0, le=50, description="How many items of each campaign to show, at most.")] = 5
     context: Annotated[
         dict[ContextKey, ContextValue],
         Field(max_length=32, description="Where and how the answer will be shown. Kept in the decision record."),
@@ -151,6 +155,7 @@ def _field(place: tuple[int | str, ...]) -> str:
         return "body"
     # Pydantic appends the branch of a union to a value's place; the part that the client sent ends before it.
     depth = 2 if place[0] in ("context", "campaign_ids") else len(place)
+    # A context key has at most 64 characters; a longer part is what the client made up.
     return ".".join(str(part)[:64] for part in place[:depth])
 
 

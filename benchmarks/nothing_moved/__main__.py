@@ -20,7 +20,15 @@ from benchmarks.nothing_moved import inputs
 from benchmarks.nothing_moved.differences import first_difference, tensors_apart
 from benchmarks.nothing_moved.runs import PARTS, Facts
 from benchmarks.nothing_moved.side import RunFailed, Side
-from benchmarks.nothing_moved.trees import TreeError, changed, commit_of, given_tree, make_tree, remove_tree
+from benchmarks.nothing_moved.trees import (
+    COMMIT_DIGITS,
+    TreeError,
+    changed,
+    commit_of,
+    given_tree,
+    make_tree,
+    remove_tree,
+)
 
 
 @dataclass(frozen=True)
@@ -57,14 +65,14 @@ class Commit:
     @property
     def made(self) -> Path:
         """Where a checkout is made if none was given."""
-        return self.work / "trees" / f"{self.name}-{self.id[:12]}"
+        return self.work / "trees" / f"{self.name}-{self.id[:COMMIT_DIGITS]}"
 
     @property
     def cached(self) -> Path | None:
         """Where the results of BEFORE are kept. Bits depend on the processor, so its model is in the name."""
         if self.name == "after" or self.options.cache is None:
             return None
-        return Path(self.options.cache) / f"{self.id[:12]}-{inputs.digest()}-{_processor()}"
+        return Path(self.options.cache) / f"{self.id[:COMMIT_DIGITS]}-{inputs.digest()}-{_processor()}"
 
     @property
     def kept(self) -> Path:
@@ -127,7 +135,10 @@ def _summed_up(lines: list[Line], costs: dict[str, str], before: Commit, after: 
     options, differing = after.options, [line for line in lines if line.difference is not None]
     dirty = " with uncommitted changes" if options.after_tree and changed(options.after_tree) else ""
     machine = _processor(readable=True)
-    print(f"\nbefore {before.id[:12]}, after {after.id[:12]}{dirty}; inputs {inputs.digest()}; {machine}")
+    print(
+        f"\nbefore {before.id[:COMMIT_DIGITS]}, after {after.id[:COMMIT_DIGITS]}{dirty}; "
+        f"inputs {inputs.digest()}; {machine}"
+    )
     for part, cost in costs.items():
         print(f"  {part:<10}  {cost}")
     count = f"{len(lines)} compared"
@@ -175,6 +186,7 @@ def _processor(*, readable: bool = False) -> str:
     info = Path("/proc/cpuinfo")
     found = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     model = found[0] if found else "unknown processor"
+    # Forty characters tell processors apart, and keep the cache's file names short.
     return model if readable else "".join(letter for letter in model.lower() if letter.isalnum())[:40]
 
 

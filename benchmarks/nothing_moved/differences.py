@@ -14,7 +14,7 @@ NUMPY = {
     **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "|b1"},
 }
 LONGEST = 60
-"""Characters of a value that are shown."""
+"""Characters of a value that are shown. Chosen by hand: two values fit on a line of a terminal."""
 
 
 def first_difference(before: Any, after: Any, place: str = "") -> str | None:

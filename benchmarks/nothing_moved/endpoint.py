@@ -13,7 +13,7 @@ from benchmarks.nothing_moved.inputs import Request
 from benchmarks.nothing_moved.side import SPELLINGS, RunFailed, Side, last_lines
 
 READY_S, STOPPED_S = 180, 60
-"""How long a busy machine may take to start TorchServe and load two models, and to stop them."""
+"""How long a busy machine may take to start TorchServe and load two models, and to stop them. By hand."""
 Reply = tuple[Request, int, Any]
 """A request, and its reply's status and JSON body."""
 
@@ -40,7 +40,7 @@ def running(side: Side) -> Iterator[int]:
                 raise RunFailed(
                     f"the endpoint did not become ready: {' | '.join(last_lines(log.read_text()))} (log: {log})"
                 )
-            time.sleep(0.5)
+            time.sleep(0.5)  # by hand: a start takes tens of seconds
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
@@ -74,7 +74,7 @@ def post(port: int, request: Request, earlier: list[Reply]) -> tuple[int, Any]:
 
 
 def _send(port: int, method: str, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)  # beyond every deadline of SERVING
     try:
         connection.request(method, path, body, {"Content-Type": content_type})
         response = connection.getresponse()

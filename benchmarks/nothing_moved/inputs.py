@@ -14,6 +14,7 @@ from pathlib import Path
 FORMAT = 2
 """Raise it when the facts that runs.py reads change their form: results in a cache are then made anew."""
 SEED = 26
+"""Chosen by hand; it has no meaning. Another seed gives other inputs."""
 
 NEXT_ITEM_RANKERS = (
     *("item_popularity", "user_cf", "item_cf", "content", "svd", "als", "bpr", "factorization_machine", "neural_cf"),
@@ -24,6 +25,7 @@ BASELINES = ("popularity", "rate_rule", "lightgbm", *NEXT_ITEM_RANKERS, "logisti
 """Every campaign ranker but the challenger. The last one is the first champion."""
 
 NUM_USERS, NUM_CAMPAIGNS = 400, 30
+"""Of the shop, see below. The questions name them."""
 # Small enough that 23 rankers are trained at three boundaries in four minutes. Windows of five weeks keep three
 # campaigns live at the end of the log, so that an answer is a ranking. Who shops in a sequence can be foretold, so
 # that scores differ between users.
@@ -92,8 +94,10 @@ BENCHMARKED: dict[str, dict[str, int]] = {
 }
 """Next-item rankers that `benchmark sequences` fits, judges and keeps, with the hyperparameters that make it quick."""
 CATEGORIES, ITEMS_A_CATEGORY = 6, 12
+"""Of the file of events: 72 items, chosen by hand, so that rankers train in seconds."""
 COLD_ITEMS = 6
-"""Items that only the attributes name: `content_rules` and `fusion` score them by content alone."""
+"""Items that only the attributes name: what `content_rules` and `fusion` say of them comes from content alone. By
+hand."""
 
 
 def shop_settings(home: Path, judgement: Path, ports: Mapping[str, int]) -> str:
@@ -104,7 +108,10 @@ def shop_settings(home: Path, judgement: Path, ports: Mapping[str, int]) -> str:
 
 
 def events() -> str:
-    """A CSV of users who walk through categories in order, have favourites, and sometimes buy an item again."""
+    """A CSV of users who walk through categories in order, have favourites, and sometimes buy an item again.
+
+    The numbers are chosen by hand; changing one changes the inputs.
+    """
     chance, lines = random.Random(SEED), ["user,item,timestamp"]
     for user in range(600):
         time_s = 1_600_000_000 + chance.randrange(90 * 86_400)
@@ -169,6 +176,7 @@ def requests() -> list[Request]:
 
 
 def _questions() -> list[dict[str, object]]:
+    # Shares and ranges are chosen by hand, so that every field is given in some questions and left out in others.
     chance, questions = random.Random(SEED), []
     campaigns = [f"campaign-{number:03d}" for number in range(NUM_CAMPAIGNS)]
     for number in range(200):
@@ -192,4 +200,5 @@ def digest() -> str:
     """A short hash of all inputs."""
     asked = [asdict(request) for request in requests()]
     everything = [FORMAT, SHOP, SERVING, JUDGEMENT, BENCHMARKED, events(), attributes(), asked]
+    # Ten hex digits, 40 bits: a cache has a few inputs.
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:10]

@@ -116,6 +116,7 @@ def table(side: Side) -> Facts:
     printed = side.recommender("run", log="default-run", at=side.tree, RECOMMENDER__HOME=str(home))
     _, _, final = printed.partition("Final test")
     rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in final.splitlines()]
+    # A ranker's row has five cells, and its second one begins with a figure of three decimals.
     rows = [without_ids(row, ()) for row in rows if len(row) == 5 and re.fullmatch(r"\d\.\d{3}.*", row[1])]
     facts = {"final-test table, as printed": _fact(f"{len(rows)} rankers", rows)}
     for period in ("test", "gate"):

@@ -113,7 +113,7 @@ class Side:
 
 
 def last_lines(text: str) -> list[str]:
-    """The last words of a log, without the frames that are drawn around them."""
+    """The last three lines of a log, enough for an error, without the frames that are drawn around them."""
     return [line.strip() for line in text.splitlines() if line.strip(" ─│╭╮╰╯")][-3:]
 
 

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+COMMIT_DIGITS = 12
+"""Digits of a commit in messages and names of folders. Git itself shows seven or a few more."""
+
 
 class TreeError(Exception):
     """A commit or a checkout cannot be used. States the reason."""
@@ -35,9 +38,9 @@ def given_tree(folder: Path, commit: str, *, may_differ: bool) -> Path:
     """
     tree = folder.resolve()
     if (there := git("rev-parse", "HEAD", at=tree)) != commit:
-        raise TreeError(f"{tree} is at {there[:12]}, not at {commit[:12]}")
+        raise TreeError(f"{tree} is at {there[:COMMIT_DIGITS]}, not at {commit[:COMMIT_DIGITS]}")
     if changed(tree) and not may_differ:
-        raise TreeError(f"{tree} has changes that are not committed, so it is not {commit[:12]}")
+        raise TreeError(f"{tree} has changes that are not committed, so it is not {commit[:COMMIT_DIGITS]}")
     _require_own_environment(tree)
     return tree
 
@@ -57,7 +60,7 @@ def make_tree(commit: str, folder: Path, pip_args: str) -> Path:
     if not tree.exists():
         git("worktree", "add", "--detach", str(tree), commit)
     log = tree.with_name(f"{tree.name}-install.log")
-    print(f"installing {commit[:12]} in {tree} …", flush=True)
+    print(f"installing {commit[:COMMIT_DIGITS]} in {tree} …", flush=True)
     # The python that runs this script is of the right version; a virtual environment's own is as good for making
     # another.
     command = ["make", "install", f"PIP_ARGS={pip_args}", f"PYTHON={sys.executable}"]

@@ -58,7 +58,7 @@ def ndcg(model, asked, wanted, length, items):
             better[[0, target]] = False
             better[np.array(asked[first + row]) + 1] = False
             rank = better.sum() + 1
-            total += 1 / np.log2(1 + rank) if rank <= 10 else 0.0
+            total += 1 / np.log2(1 + rank) if rank <= 10 else 0.0  # NDCG@10
         first += len(block)
     return total / len(asked)
 

@@ -13,6 +13,7 @@ from components.validate_data.verdict import Verdict
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, fold, page, paragraph, percent, table
 from recommender.report.page import Tone
+from recommender.storage.manifest import NAME_DIGITS
 
 SHOWN = 8
 """Most reasons, and most rows of each reason, on the page: enough to see a pattern. Chosen by hand."""
@@ -48,7 +49,7 @@ def validation_page(
         _banner(verdict, failed),
         sections,
         subtitle=f"{source.manifest.get('source', '')} · as of {as_of:%Y-%m-%d %H:%M %Z}",
-        footer=f"data {source.data_hash[:16]}",
+        footer=f"data {source.data_hash[:NAME_DIGITS]}",
     )
 
 
@@ -155,6 +156,7 @@ def _quarantine(source: Tables, bad: Mapping[str, pa.Table]) -> Section:
     read = {name: float(count) for name, count in source.manifest.get("quarantined", {}).items() if count}
     figures, blocks = [], []
     if reasons:
+        # The twenty commonest reasons: a screen's worth of bars.
         figures.append(bar_chart("Rows set aside, by reason", {r: float(n) for r, n in reasons.most_common(20)}))
         blocks.append(table(["table", "row", "key", "reason"], examples, caption="The first rows of each reason"))
     if read:

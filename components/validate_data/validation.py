@@ -18,15 +18,24 @@ from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import SourceError, ValidationFailed
 from recommender.settings import Settings
 from recommender.storage.home import Home
-from recommender.storage.manifest import MANIFEST, digest, read_manifest, whole_folder, write_manifest, write_text
+from recommender.storage.manifest import (
+    MANIFEST,
+    NAME_DIGITS,
+    digest,
+    read_manifest,
+    whole_folder,
+    write_manifest,
+    write_text,
+)
 from recommender.storage.published import publish
 
 DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
-"""Failed expectations that the error message shows. The page shows all."""
+"""Failed expectations that the error message shows; the page shows all. Chosen by hand."""
 QUARANTINE_EXAMPLES = 50
-"""Most rows set aside from which a failed expectation takes its examples."""
+"""Rows set aside among which an expectation about them finds its examples. Chosen by hand: ten times as
+many as are shown (`suites.SHOWN_ROWS`)."""
 
 
 def validate(tables: Path, output: Path, html: Path, *, as_of: datetime, previous: Path | None = None) -> Verdict:
@@ -86,7 +95,7 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
         ValidationFailed: as `validate`; the page is published, because no later step of the run does.
     """
     home = Home.of(settings)
-    memory = home.validated(digest(settings.source.model_dump(mode="json"))[:16])
+    memory = home.validated(digest(settings.source.model_dump(mode="json"))[:NAME_DIGITS])
     previous = memory if (memory / MANIFEST).is_file() else None
     source = open_tables(tables)
     try:

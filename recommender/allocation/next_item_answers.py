@@ -32,7 +32,7 @@ class AnswerRequest:
         bundle: The folder of a next-item ranker, as `next-items fit --save` writes it.
         interactions: The users' events so far: Parquet or CSV with user, item, and pos or a timestamp.
         output: The Parquet or CSV file for user, rank, item, score.
-        top: How many items a user gets.
+        top: How many items a user gets: by default ten, the length at which rankers are judged (NDCG@10).
         seen: Whether items that the user had before may be among them.
         skip_unknown: Whether events with items that the ranker was not fitted on are left out instead of refused.
         vectors: A folder for items.parquet and users.parquet with a float32 `vector` each. Their inner product ranks

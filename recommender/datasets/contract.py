@@ -94,7 +94,8 @@ def _check_columns(name: str, contract: Table, schema: pa.Schema) -> None:
 def open_views(tables: Tables, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with one view for each table, named after the table.
 
-    The first column of a view, `_row`, numbers the table's rows from 0 in file order.
+    The first column of a view, `_row`, numbers the table's rows from 0 in file order. DuckDB gets two threads by
+    default, as many as a small machine has.
     """
     connection = duckdb.connect(config={"threads": threads})
     connection.execute("SET TimeZone = 'UTC'")

@@ -18,7 +18,8 @@ EXACT_BELOW = 2**53
 LONGEST_NAME = 1000
 """Characters. NumPy gives each name the space of the longest, so one runaway text would fill the memory. By hand."""
 MOST_SHOWN = 300
-"""Characters of a file's column names, and of a value, in an error message: a few lines of a terminal."""
+"""Characters of a file's column names, and of a value, in an error message: a few lines of a terminal. By
+hand."""
 
 
 def read_frame(path: Path) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from recommender.sequences.sequences import FROM_1990, TO_2100
 TIME_COLUMNS = ("timestamp", "time", "event_timestamp", "datetime", "date")
 """Names of a column of times. The first that a file has is read."""
 MICROSECONDS_OF = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
+"""Microseconds in each unit in which times may be written as numbers."""
 READ_AS = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17, "nanoseconds": np.inf}
 """A column's numbers are of the first unit whose bound lies above the largest of them. Each bound is the year 5138 in
 its unit and the year 1973 in the next finer one, so times from 1973 on are read in the unit in which they were

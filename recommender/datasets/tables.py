@@ -20,6 +20,7 @@ from recommender.errors import ContractError
 from recommender.storage.manifest import read_manifest
 
 CONTRACT_VERSION = 1
+"""Version of the contract, in the manifest of a folder of tables. Raise it when a table changes its meaning."""
 
 TEXT = pa.string()
 TIME = pa.timestamp("us", tz="UTC")

@@ -24,6 +24,7 @@ class Assignment:
 
 def point(user_id: str, salt: str) -> float:
     """The user's point on [0, 1): uniform over users, independent between salts."""
+    # A salt of any length becomes a key of 16 bytes; blake2b takes at most 64.
     value = blake2b(user_id.encode(), digest_size=8, key=blake2b(salt.encode(), digest_size=16).digest()).digest()
     return int.from_bytes(value, "big") / _POINTS
 

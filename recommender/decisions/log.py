@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import orjson
 
-from recommender.errors import RecommenderError
+from recommender.errors import LONGEST_VALUE, RecommenderError
 
 MAX_BYTES = 256 * 2**20
 """256 MiB, about half a million decisions: then a new file begins, so that files can be copied and read."""
@@ -66,6 +66,7 @@ class _Log:
             self.folder.mkdir(parents=True, exist_ok=True)
             stem = f"{day}-{self.writer}-{self.number}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            # 0o640: the group may read decisions, nobody else.
             self._descriptor = os.open(self.folder / f"{self.prefix}{stem}.jsonl", flags, 0o640)
             self._day, self._size, self.stem = day, 0, stem
             self.number += 1
@@ -160,7 +161,7 @@ def find(folder: Path, request_id: str) -> dict[str, Any]:
     Raises:
         UnknownRequest: There is none; names the id.
     """
-    unknown = UnknownRequest(f"no decision has the request id {request_id[:80]!r}")
+    unknown = UnknownRequest(f"no decision has the request id {request_id[:LONGEST_VALUE]!r}")
     parts = _REQUEST_ID.fullmatch(request_id)
     if parts is None:
         raise unknown

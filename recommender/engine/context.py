@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+DEFAULT_SEED = 17
+"""The seed wherever none is given. Chosen by hand; it has no meaning."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitContext:
     """Seed, device, checkpoints and progress of a fit."""
 
-    seed: int = 17
-    """Chosen by hand, like every default seed here, and without a meaning."""
+    seed: int = DEFAULT_SEED
     device: str = "cpu"
     """cpu or cuda."""
     checkpoints: Path | None = None

@@ -17,14 +17,15 @@ BUFFER = 1 << 19
 BUFFER_GPU = 1 << 27
 """Logits of a block on a GPU: 512 MiB of float32. Chosen by hand: large products, but a small part of the memory."""
 MIN_ROWS = 32
-"""Fewer rows than this in a block do not fill the matrix units, so the items are cut into blocks as well."""
+"""Fewer rows than this in a block do not fill the matrix units, so the items are cut into blocks as well. Chosen
+by hand."""
 MIN_ROWS_FLOAT32, MIN_ROWS_BFLOAT16 = 128, 256
 """Least rows of a block of whole rows, even if it exceeds the buffer: each block reads and writes the whole table and
-its gradient, so few rows make these the slowest part."""
+its gradient, so few rows make these the slowest part. Chosen by hand."""
 MAX_ROWS_BY_ITEMS = 1024
 """Rows of a block when the items are cut too. Chosen by hand."""
 MIN_PROBABILITY = 1e-30
-"""Smaller probabilities count as this, so that their logarithm is finite."""
+"""Smaller probabilities count as this, so that their logarithm is finite. float32 holds it (its least is 1.2e-38)."""
 MAX_LOSS = 60.0
 """Above it (a probability of 1e-26) the loss is computed from the logits, because the probability has lost its
 precision."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.allocation.next_item_scores import scored_in_batches
+from recommender.engine.context import DEFAULT_SEED
 from recommender.errors import PeriodError
 from recommender.evaluation.leave_one_out import Ranks
 from recommender.models.next_item.ranker import ItemRanker
@@ -57,7 +58,7 @@ class ColdRanks:
         }
 
 
-def cold_split(sequences: Sequences, share: float = 0.05, seed: int = 17) -> ColdSplit:
+def cold_split(sequences: Sequences, share: float = 0.05, seed: int = DEFAULT_SEED) -> ColdSplit:
     """Hold a share of the items out of every history. The same seed holds out the same items.
 
     Items are drawn uniformly from those that occur, whatever their popularity. Users are those of `sequences` in the

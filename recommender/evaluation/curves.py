@@ -56,7 +56,10 @@ def calibration_bins(pairs: ScoredPairs, num_bins: int = CALIBRATION_BINS) -> li
 
 
 def _wilson(successes: float, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Compute the Wilson score interval of a share (Wilson, JASA, 1927), by default at 95 %, two-sided."""
+    """Compute the Wilson score interval of a share (Wilson, JASA, 1927).
+
+    `z` is by default the normal quantile of a two-sided 95 % interval.
+    """
     share = successes / trials
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from recommender.datasets.periods import Periods, from_microseconds
+from recommender.engine.context import DEFAULT_SEED
 from recommender.errors import RegistryError
 from recommender.evaluation.curves import calibration_bins, precision_recall_points, roc_points
 from recommender.evaluation.document import FILE, Candidate, Estimate, Evaluation, PeriodResult, RankerResult
@@ -89,7 +90,7 @@ def compare(
     challenger: str,
     champion: str,
     rules: Judgement,
-    seed: int = 17,
+    seed: int = DEFAULT_SEED,
 ) -> Evaluation:
     """Evaluate like `evaluate`, on pairs in memory and without writing."""
     for name in (challenger, champion):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import DEFAULT_SEED
 from recommender.evaluation.metrics import METRICS, Floats, ScoredPairs
 
 CELLS_AT_ONCE = 4_000_000
@@ -26,7 +27,8 @@ class Bootstrap:
     samples: int = 1000
     """1,000 is the usual minimum for 95 % percentile intervals (Efron & Tibshirani, 1993)."""
     confidence: float = 0.95
-    seed: int = 17
+    """The usual level. The gate takes its own from the judgement file."""
+    seed: int = DEFAULT_SEED
 
     def weights(self, users_N: NDArray[np.int64]) -> Iterator[Floats]:
         """Yield how often each pair is drawn, float64 [r, N], in chunks of r resamples, R in all."""

@@ -22,7 +22,9 @@ class GateRule(_Frozen):
     margin: Annotated[float, Field(ge=0)] = 0.0
     """The lower end of the gain's interval must lie above minus this. With 0 the challenger must be better."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Level of the interval, the usual one. Two-sided, so a challenger without a gain passes once in forty."""
     bootstrap_samples: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    """1,000 is the usual minimum for 95 % percentile intervals (Efron & Tibshirani, 1993)."""
     min_positives: Annotated[int, Field(ge=1)] = 30
     """With fewer participations the challenger is held. Chosen by hand."""
 
@@ -37,11 +39,13 @@ class Guardrails(_Frozen):
     max_slice_auc_drop: Annotated[float, Field(ge=0)] = 0.05
     """Loss of AUC against the champion in any slice. It counts if its interval excludes zero."""
     min_slice_pairs: Annotated[int, Field(ge=10)] = 100
+    """Smaller slices are shown but not judged: their AUC has too wide an interval."""
     min_slice_positives: Annotated[int, Field(ge=1)] = 10
-    """Smaller slices are shown but not judged."""
+    """The same for slices with fewer participations."""
     max_latency_ms: Annotated[float, Field(gt=0)] = 25.0
     """95th percentile of the CPU time of scoring one user, see `evaluation.latency`."""
     max_bundle_mib: Annotated[float, Field(gt=0)] = 64.0
+    """Size of the bundle, which every replica loads."""
 
 
 class Judgement(_Frozen):

@@ -26,11 +26,11 @@ class Ranks:
     ranks: NDArray[np.int64]
 
     def ndcg_U(self, at: int = 10) -> NDArray[np.float64]:
-        """Return NDCG@`at` of each evaluated user."""
+        """Return NDCG@`at` of each evaluated user. Ten places is what papers on next items report."""
         return ndcg(self.ranks, at)
 
     def recall_U(self, at: int = 10) -> NDArray[np.float64]:
-        """Return whether each evaluated user's item is among the first `at`, as 0 or 1."""
+        """Return whether each evaluated user's item is among the first `at` (ten, as for NDCG), as 0 or 1."""
         return (self.ranks <= at).astype(np.float64)
 
     def summary(self) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.engine.context import DEFAULT_SEED
+
 Floats = NDArray[np.float64]
 MIN_PROBABILITY = 1e-7
 """Probabilities are kept this far from 0 and 1, so that one certain mistake does not make the log loss infinite. It is
@@ -94,7 +96,7 @@ def ece(pairs: ScoredPairs, weights_RN: Floats) -> Floats:
     return _ratio(np.abs(gap_RK).sum(axis=1), weights_RN.sum(axis=1))
 
 
-def ece_floor(pairs: ScoredPairs, *, draws: int = 200, seed: int = 17) -> float:
+def ece_floor(pairs: ScoredPairs, *, draws: int = 200, seed: int = DEFAULT_SEED) -> float:
     """Calibration error that a perfectly calibrated ranker with these scores has by chance on as few pairs.
 
     Consistency resampling (Bröcker & Smith, Weather and Forecasting, 2007): outcomes are drawn from the scores

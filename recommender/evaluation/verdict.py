@@ -16,7 +16,7 @@ from recommender.errors import CorruptFileError, SettingsError
 from recommender.evaluation.document import Estimate, Evaluation
 from recommender.evaluation.judgement import Guardrails, Judgement
 from recommender.evaluation.metrics import METRICS
-from recommender.storage.manifest import digest
+from recommender.storage.manifest import SHOWN_DIGITS, digest
 
 PROMOTE: Literal["PROMOTE"] = "PROMOTE"
 HOLD: Literal["HOLD"] = "HOLD"
@@ -85,8 +85,8 @@ def decide(evaluation: Evaluation, judgement: Judgement, *, earlier: Iterable[Ma
     """
     if evaluation.judgement_sha256 != judgement.sha256:
         raise SettingsError(
-            f"the evaluation was made under the rules with SHA-256 {evaluation.judgement_sha256[:12]}, but the "
-            f"judgement file now has {judgement.sha256[:12]}; evaluate again"
+            f"the evaluation was made under the rules with SHA-256 {evaluation.judgement_sha256[:SHOWN_DIGITS]}, but "
+            f"the judgement file now has {judgement.sha256[:SHOWN_DIGITS]}; evaluate again"
         )
     challenger = evaluation.candidates[evaluation.challenger]
     champion = evaluation.candidates[evaluation.champion]

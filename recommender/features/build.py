@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recommender.datasets.tables import Tables
+from recommender.datasets.time_units import MONTH_DAYS
 from recommender.features import campaign_habits, campaigns, decisions, pairs, people, purchases, vectors
 from recommender.features.decisions import TIME
 from recommender.features.source import Source, open_source
@@ -39,6 +40,8 @@ targeted."""
 
 def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
+
+    DuckDB gets two threads by default, as many as a small machine has.
 
     Raises:
         ContractError: a required table or column is missing, or there is no purchase before `as_of`.
@@ -101,7 +104,7 @@ def _user_table(source: Source, decided: pa.Table, taxonomy_version: str) -> pa.
     bought_by_axis = vectors.purchases_by_axis(source, decided)
     columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions)
     columns |= _aligned(purchases.consumption(baskets, source).to_pyarrow(), num_decisions)
-    months_D = np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / 30)
+    months_D = np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / MONTH_DAYS)
     types = campaign_habits.habits_by_type(past_targets)
     columns = {name: values.astype(np.float32) for name, values in columns.items()}
     affinities = vectors.pack_affinities(bought_by_axis, types, months_D, taxonomy_version)

@@ -11,7 +11,8 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from recommender.features.source import DAY_S, Source
+from recommender.datasets.time_units import DAY_S
+from recommender.features.source import Source
 from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE
 
 MAX_TYPES = 8

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.time_units import DAY_S, DAY_US, MONTH_DAYS, SECOND_US
 from recommender.features.campaign_habits import campaign_types, slug
 from recommender.features.decisions import TIME
-from recommender.features.source import DAY_S, Source
+from recommender.features.source import Source
 from recommender.features.vectors import largest_departments
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
@@ -57,7 +58,7 @@ def campaign_features(source: Source) -> CampaignFeatures:
     reference_us = _reference_times(source)
     starts, ends = (campaigns[name].cast(pa.int64()).to_numpy() for name in ("starts_at", "ends_at"))
     types = campaigns["campaign_type"].to_pylist()
-    columns: dict[str, NDArray[Any]] = {"duration_days": (ends - starts) / 86_400e6, "num_items": np.diff(offsets)}
+    columns: dict[str, NDArray[Any]] = {"duration_days": (ends - starts) / DAY_US, "num_items": np.diff(offsets)}
     columns["num_coupons"] = _num_coupons(source)
     columns["items_per_coupon"] = columns["num_items"] / np.maximum(columns["num_coupons"], 1)
     kinds = np.array(campaigns["kind"].to_pylist(), dtype=object)
@@ -68,7 +69,7 @@ def campaign_features(source: Source) -> CampaignFeatures:
     columns |= _composition(source, offsets, items)
     columns |= _demand(source, reference_us)
     columns["type_rate"], columns["num_targeted"] = _type_rates(source, reference_us)
-    now_us = np.full(len(types), round(source.as_of.timestamp() * 1e6))
+    now_us = np.full(len(types), round(source.as_of.timestamp() * SECOND_US))
     return CampaignFeatures(
         reference_us_C=reference_us,
         names=tuple(f"campaign__{name}" for name in columns),
@@ -86,7 +87,7 @@ def item_popularity(source: Source) -> NDArray[np.float32]:
     recent = lines.filter(lines.event_time < source.as_of, age_days <= POPULARITY_DAYS, lines.item_row > 0)
     counted = recent.group_by("item_row").agg(lines=recent.count()).to_pyarrow()
     popularity_V = np.zeros(len(source.taxonomy.item_ids), dtype=np.float32)
-    popularity_V[counted["item_row"].to_numpy()] = counted["lines"].to_numpy() * (30 / POPULARITY_DAYS)
+    popularity_V[counted["item_row"].to_numpy()] = counted["lines"].to_numpy() * (MONTH_DAYS / POPULARITY_DAYS)
     return popularity_V
 
 
@@ -138,7 +139,7 @@ def _reference_times(source: Source) -> NDArray[np.int64]:
     targeted = dict(
         zip(first["campaign_id"].to_pylist(), first["first"].cast(TIME).cast(pa.int64()).to_pylist(), strict=True)
     )
-    now = round(source.as_of.timestamp() * 1e6)
+    now = round(source.as_of.timestamp() * SECOND_US)
     starts = campaigns["starts_at"].cast(pa.int64()).to_pylist()
     ids = campaigns["campaign_id"].to_pylist()
     return np.array(
@@ -175,7 +176,7 @@ def _composition(source: Source, offsets: NDArray[np.int64], items: NDArray[np.i
 def _demand(source: Source, reference_us: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Count what all users bought of a campaign's items in the `POPULARITY_DAYS` before its reference time."""
     ids = source.campaigns["campaign_id"]
-    moments = ibis.memtable(pa.table({"campaign_id": ids, "reference_s": reference_us // 1_000_000}))
+    moments = ibis.memtable(pa.table({"campaign_id": ids, "reference_s": reference_us // SECOND_US}))
     lines = source.lines
     sold = source.campaign_items.inner_join(moments, "campaign_id").inner_join(lines, "item_row")
     sold = sold.filter(sold.time_s < sold.reference_s, sold.time_s >= sold.reference_s - POPULARITY_DAYS * DAY_S)
@@ -230,7 +231,7 @@ def _type_rates(source: Source, moments_us: NDArray[np.int64]) -> tuple[NDArray[
     targeted_N = pairs["targeted_at"].cast(TIME).cast(pa.int64()).to_numpy()
     redeemed_at = pairs["redeemed_at"].cast(TIME).cast(pa.int64()).fill_null(np.iinfo(np.int64).max)
     redeemed_N = redeemed_at.to_numpy()
-    now_us = round(source.as_of.timestamp() * 1e6)
+    now_us = round(source.as_of.timestamp() * SECOND_US)
     rates, sizes = np.zeros(len(moments_us)), np.zeros(len(moments_us))
     for row, moment in enumerate(moments_us.tolist()):
         known_N = (targeted_N < moment) & (campaign_N >= 0)

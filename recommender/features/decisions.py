@@ -9,8 +9,9 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError, PeriodError
-from recommender.features.source import DAY_S, Source
+from recommender.features.source import Source
 
 TIME = pa.timestamp("us", tz="UTC")
 

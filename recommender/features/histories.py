@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from recommender.datasets.periods import microseconds
 from recommender.datasets.tables import Tables
+from recommender.datasets.time_units import DAY_US
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import DAY_US, Histories
+from recommender.matching.examples import Histories
 
 
 def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict[str, NDArray[Any]]:

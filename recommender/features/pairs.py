@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recommender.datasets.time_units import DAY_S, DAY_US
 from recommender.features.decisions import TIME
-from recommender.features.source import DAY_S, Source, if_else
+from recommender.features.source import Source, if_else
 
 SEGMENTS = ("age_band", "income_band", "gender", "region", "household_size")
 """Columns of `users` that are segments where the source has them. `activity` is computed from the events."""
@@ -94,7 +95,7 @@ def _with_labels(source: Source, table: pa.Table) -> pa.Table:
     observed_us = until.cast(pa.int64()).to_numpy() - table["decided_at"].cast(TIME).cast(pa.int64()).to_numpy()
     spend = numbers("window_cents") / 100
     known_days = np.maximum(numbers("known_days"), MIN_USUAL_DAYS)
-    usual = numbers("before_cents") / 100 / known_days * np.maximum(observed_us, 0) / 86_400e6
+    usual = numbers("before_cents") / 100 / known_days * np.maximum(observed_us, 0) / DAY_US
     columns = {name: table[name] for name in _PAIR_COLUMNS}
     for name in ("decided_at", "starts_at", "ends_at", "redeemed_at"):
         columns[name] = columns[name].cast(TIME)

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.tables import USERS
+from recommender.datasets.time_units import DAY_US
 from recommender.features.campaign_habits import slug
 from recommender.features.decisions import past
 from recommender.features.source import Source, if_else
@@ -42,7 +43,7 @@ def base(users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.in
         joined_us = (
             users["joined_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(zero_copy_only=False)
         )
-        age_days_D = (decided_us_D - joined_us.astype(np.float64)[rows_D]) / 86_400e6
+        age_days_D = (decided_us_D - joined_us.astype(np.float64)[rows_D]) / DAY_US
         columns["member_days"] = np.where(age_days_D >= 0, age_days_D, np.nan)
     known_D = np.zeros(len(rows_D))
     for name in USERS.columns:

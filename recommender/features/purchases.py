@@ -9,6 +9,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from recommender.datasets.time_units import MONTH_DAYS
 from recommender.features.decisions import past
 from recommender.features.source import Source, if_else
 
@@ -50,7 +51,7 @@ def behaviour(basket: ir.Table) -> ir.Table:
     columns: dict[str, Any] = {
         "recency_days": basket.age_days.min(),
         "tenure_days": basket.age_days.max(),
-        "baskets_per_month": count * 30.0 / ibis.greatest(basket.age_days.max(), 30.0),
+        "baskets_per_month": count * MONTH_DAYS / ibis.greatest(basket.age_days.max(), MONTH_DAYS),
         "mean_gap_days": (basket.age_days.max() - basket.age_days.min()) / ibis.greatest(count - 1, 1),
         "trips_on_weekends": _share(basket.weekday >= 5, count),
         "num_stores": basket.stores.nunique(),
@@ -76,8 +77,8 @@ def consumption(basket: ir.Table, source: Source) -> ir.Table:
     """Compute `consumption__*` from `baskets`: spend, and discounts and coupons where the source has them."""
     has_discount = source.tables.has("events", "discount")
     has_coupon = source.tables.has("events", "coupon_discount")
-    months: Any = ibis.greatest(basket.age_days.max(), 30.0)  # At least one month, as in `behaviour`.
-    months = months / 30.0
+    months: Any = ibis.greatest(basket.age_days.max(), MONTH_DAYS)  # At least one month, as in `behaviour`.
+    months = months / MONTH_DAYS
     lines, cents = basket.lines.sum(), basket.cents.sum()
     columns: dict[str, Any] = {
         "spend_per_month": cents / 100.0 / months,

@@ -18,10 +18,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.tables import Tables
+from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError
 from recommender.matching.affinity import AXES
 
-DAY_S = 86_400
 REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MEMORY_LIMIT = "2GB"
 """Memory for DuckDB's data, chosen by hand. What does not fit goes to disk, which is slower, not wrong."""

@@ -38,7 +38,8 @@ one."""
 KEPT_SHOPPERS = 64
 """Users kept for measuring latency, chosen by hand. `evaluation.evaluate` measures with fewer."""
 NUM_FALLBACK_CAMPAIGNS = 5
-"""Campaigns of a measured request when none is live, the last ones that started. About as many as a shop has live."""
+"""Campaigns of a measured request when none is live, the last ones that started. Chosen by hand: about
+as many as a shop has live."""
 
 
 def write_training_set(

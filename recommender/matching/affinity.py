@@ -45,6 +45,7 @@ CROSS_NAMES: tuple[str, ...] = (
     *(f"affinity__{axis}__{name}" for axis in AXES[1:] for name in _WEIGHTED_NAMES),
     *("affinity__same_type__targeted", "affinity__same_type__redeemed", "affinity__same_type__rate"),
 )
+"""Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
 _MAGIC = b"AFF1"
 _HEADER = struct.Struct("<4s8sfI6I")

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.datasets.time_units import DAY_US
 from recommender.errors import FeatureStoreError
 from recommender.matching import affinity
 from recommender.matching.catalogue import Catalogue
 
 MAX_BASKETS = 64
 """A user's row holds at most this many baskets, the last ones. Chosen by hand: over a year of a weekly shopper."""
-DAY_US = 86_400_000_000
 _MAGIC = b"HIS1"
 _HEADER = struct.Struct("<4s8sII")
 """Magic number, taxonomy version, number of baskets, number of lines."""

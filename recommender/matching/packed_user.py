@@ -29,6 +29,7 @@ from recommender.storage.manifest import digest, write_text
 PORTRAIT_KINDS = ("base", "behaviour", "interest", "social", "consumption")
 SCHEMA_FILE = "serving_schema.json"
 SCHEMA_FORMAT = 1
+"""Version of the schema file. Raise it when a reader of the old one would misread the new one."""
 _MAGIC = b"USR1"
 _CHECKSUM = struct.Struct("<4sI")
 """Magic, CRC-32 of all that follows."""
@@ -36,12 +37,13 @@ _HEADER = struct.Struct("<q8sIII")
 """Feature time (µs), layout, number of portrait features, bytes of affinity, bytes of history."""
 _PORTRAIT_AT = _CHECKSUM.size + _HEADER.size
 _FLOAT32_BYTES = 4
+"""Size of a portrait feature in the value, which is IEEE 754 single precision."""
 _REPAIR = "materialise the features again"
 
 
 def layout_of(names: tuple[str, ...]) -> bytes:
     """Eight bytes that identify these portrait names in this order."""
-    return bytes.fromhex(digest(names)[:16])
+    return bytes.fromhex(digest(names)[:16])  # two hex digits a byte: the 8 bytes that `_HEADER` has for it
 
 
 def pack(shopper: Shopper) -> bytes:

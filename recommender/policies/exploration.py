@@ -124,5 +124,7 @@ def _thompson(scores_N: NDArray[np.float32], rate: float, spread: float, random:
 
 
 def _random(user_id: str, seed: str) -> np.random.Generator:
+    # A seed of any length becomes a key of 32 bytes (blake2b takes at most 64). The draws have 128 bits of entropy, as
+    # NumPy recommends for a seed.
     value = blake2b(user_id.encode(), digest_size=16, key=blake2b(seed.encode(), digest_size=32).digest()).digest()
     return np.random.default_rng(int.from_bytes(value, "big"))

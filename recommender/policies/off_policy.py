@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 FLOOR = 0.001
 """A propensity below this is refused, since that one row could decide the whole estimate. Chosen by hand."""
 TOLERANCE = 1e-6
-"""A judged policy's probability may exceed 1 by rounding."""
+"""A judged policy's probability may exceed 1 by rounding: sums of float32 are right to about 1e-7 for each action."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def ips(
         target_N: The judged policy's probability of the action that was shown.
         propensities_N: The logging policy's.
         users_N: User of each decision, the clusters of the interval.
-        confidence: Of the interval.
+        confidence: Of the interval; 0.95 is the usual level.
         floor: Smallest propensity that is accepted.
 
     Raises:

@@ -4,7 +4,7 @@ Charts are inline SVG without scripts or libraries, a few kilobytes each. The pa
 and dark themes. Each mark has its exact value as a tooltip, and each chart has a sentence for readers who do not see
 it.
 
-Numbers without a stated reason are pixels, chosen by eye.
+Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
 """
 
 import math
@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 from html import escape
 
 WIDTH, WIDE = 540.0, 1104.0
-"""Widths of a chart that takes half the page's column, and of one that takes all of it."""
+"""Widths of a chart that takes half the page's column, and of one that takes all of it: two halves and a gap."""
 NUM_COLOURS = 6
 """Colours of series in the style sheet (c0 … c5). Further series start over."""
 CHARACTER_PX = 6.4
-"""Mean width of a character at the charts' font size."""
+"""Mean width of a character at the charts' font size, by eye."""
+LABEL_PX = 6.6
+"""Room for a character of a label or tick: a little over `CHARACTER_PX`, so that none is cut for a pixel."""
 
 
 class Html(str):
@@ -44,7 +46,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]."""
+    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]; five, by eye."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
     rough = (high - low) / max(1, count)
@@ -56,7 +58,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def month_ticks(low: float, high: float, count: int = 7) -> list[float]:
-    """List the beginnings of months (UTC epoch seconds) in [low, high], thinned to at most about `count`."""
+    """List the beginnings of months (UTC epoch seconds) in [low, high], thinned to about `count` (seven, by eye)."""
     start, months = datetime.fromtimestamp(low, UTC), []
     year, month = start.year, start.month
     while (moment := datetime(year, month, 1, tzinfo=UTC).timestamp()) <= high:
@@ -67,12 +69,15 @@ def month_ticks(low: float, high: float, count: int = 7) -> list[float]:
 
 
 def number(value: object) -> str:
-    """Write a number as people read it: 1,469,307 · 0.849 · 12.3 · 4.1e-07, and `–` for a missing one."""
+    """Write a number as people read it: 1,469,307 · 0.849 · 12.3 · 4.1e-07, and `–` for a missing one.
+
+    About three digits that count, whatever the size.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    if float(value).is_integer() and abs(value) < 1e15:
+    if float(value).is_integer() and abs(value) < 1e15:  # larger ones are no exact counts: a float has 53 bits
         return f"{int(value):,}"
     size = abs(value)
     if size >= 1000:
@@ -185,5 +190,5 @@ def figure(title: str, body: str, *, width: float, height: float, alt: str, note
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px" role="img" '
         f'aria-label="{escape(alt)}">{body}</svg>'
     )
-    wide = ' class="wide"' if width > 700 else ""
+    wide = ' class="wide"' if width > 700 else ""  # any bound between WIDTH and WIDE
     return Html(f"<figure{wide}>{caption}{key}{svg}{below}</figure>")

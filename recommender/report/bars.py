@@ -1,9 +1,13 @@
-"""Bar charts for amounts and shares, from zero. Numbers without a stated reason are pixels, chosen by eye."""
+"""Bar charts for amounts and shares, from zero.
+
+Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
+"""
 
 import math
 from collections.abc import Callable, Mapping
 
 from recommender.report.axes import (
+    LABEL_PX,
     NUM_COLOURS,
     WIDE,
     WIDTH,
@@ -75,7 +79,7 @@ def _rows(
     stacked: bool,
     width: float,
 ) -> tuple[str, float, float]:
-    left = min(0.38 * width, 14 + 6.6 * max((len(label) for label in labels), default=0))
+    left = min(0.38 * width, 14 + LABEL_PX * max((len(label) for label in labels), default=0))
     x = Scale(0.0, high, left, width - (16 if stacked else 64))
     bars_a_row = 1 if stacked else len(series)
     thick = 15.0 if bars_a_row == 1 else 10.0
@@ -112,12 +116,12 @@ def _columns(
     top, bottom = (28.0 if axis else 10.0), 206.0
     y = Scale(0.0, high, bottom, top)
     values = ticks(0.0, high, 4)
-    left = 14 + 6.6 * max(len(form(v)) for v in values)
+    left = 14 + LABEL_PX * max(len(form(v)) for v in values)
     pitch = (width - left - 8) / max(1, len(labels))
     parts = [vertical_axis(y, values, left, width - 4, form, axis)]
     bars_a_label = 1 if stacked else len(series)
     thick = max(1.0, pitch * 0.78 / bars_a_label)
-    every = max(1, math.ceil((max((len(label) for label in labels), default=1) * 6.6 + 8) / pitch))
+    every = max(1, math.ceil((max((len(label) for label in labels), default=1) * LABEL_PX + 8) / pitch))
     for place, label in enumerate(labels):
         x = left + place * pitch + pitch * 0.11
         base = 0.0

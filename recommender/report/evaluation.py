@@ -9,6 +9,7 @@ from recommender.report.intervals import interval_chart
 from recommender.report.page import Banner, Section, Tone, badge, bullets, fold, page, table
 from recommender.report.period_sections import period_section, slices_section
 from recommender.report.timeline import timeline
+from recommender.storage.manifest import NAME_DIGITS, SHOWN_DIGITS
 
 
 def evaluation_page(evaluation: Evaluation, verdict: Verdict, *, source: str = "") -> str:
@@ -46,7 +47,8 @@ def evaluation_page(evaluation: Evaluation, verdict: Verdict, *, source: str = "
         Banner(verdict.decision, verdict.headline, tone=tone, reasons=reasons),
         sections,
         subtitle=f"{subtitle} · {source}" if source else subtitle,
-        footer=f"Rules: SHA-256 {verdict.judgement_sha256[:16]}… · data: {evaluation.data_hash[:16]}…",
+        footer=f"Rules: SHA-256 {verdict.judgement_sha256[:NAME_DIGITS]}… · "
+        f"data: {evaluation.data_hash[:NAME_DIGITS]}…",
     )
 
 
@@ -65,7 +67,7 @@ def verdict_markdown(verdict: Verdict) -> str:
             *(f"- {reason}" for reason in verdict.reasons if reason != verdict.headline),
             "",
             f"Challenger `{verdict.challenger}`, champion `{verdict.champion}`, "
-            f"rules `{verdict.judgement_sha256[:12]}`.",
+            f"rules `{verdict.judgement_sha256[:SHOWN_DIGITS]}`.",
             "",
             "| | check | measured | limit |",
             "|---|---|---:|---:|",

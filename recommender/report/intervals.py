@@ -1,6 +1,6 @@
 """Charts of estimates with intervals: interval charts (forest plots) and calibration curves.
 
-Numbers without a stated reason are pixels, chosen by eye.
+Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
 """
 
 import math
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recommender.report.axes import (
+    LABEL_PX,
     NUM_COLOURS,
     WIDE,
     WIDTH,
@@ -79,7 +80,7 @@ def interval_chart(
         wide: takes the whole column of the page.
     """
     width = WIDE if wide else WIDTH
-    left = min(0.4 * width, 14 + 6.6 * max((len(row.label) for row in rows), default=0))
+    left = min(0.4 * width, 14 + LABEL_PX * max((len(row.label) for row in rows), default=0))
     values = [v for row in rows for v in (row.low, row.value, row.high) if math.isfinite(v)]
     values += [v for v in (reference, margin) if v is not None]
     written = [f"{form(row.value)} [{form(row.low)}, {form(row.high)}]" for row in rows]

@@ -1,9 +1,13 @@
-"""Line charts for curves and time series. Numbers without a stated reason are pixels, chosen by eye."""
+"""Line charts for curves and time series.
+
+Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 from recommender.report.axes import (
+    LABEL_PX,
     NUM_COLOURS,
     WIDE,
     WIDTH,
@@ -66,7 +70,7 @@ def line_chart(
     x_low, x_high = x_range or (min(x for x, _ in finite), max(x for x, _ in finite))
     y_low, y_high = y_range or _padded([y for _, y in finite] + edges)
     y_values = ticks(y_low, y_high, 4)
-    left = 14 + 6.6 * max(len(y_form(v)) for v in y_values)
+    left = 14 + LABEL_PX * max(len(y_form(v)) for v in y_values)
     x, y = Scale(x_low, x_high, left, width - 18), Scale(y_low, y_high, bottom, top)
     x_values = month_ticks(x_low, x_high) if months else ticks(x_low, x_high, 6)
     x_text: Callable[[object], str] = month if months else x_form

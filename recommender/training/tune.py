@@ -25,7 +25,7 @@ from recommender.errors import LabelError, PeriodError, SettingsError
 from recommender.models.campaign import RANKERS, Ranker, ranker_class, ranker_modules
 from recommender.settings import Settings
 from recommender.storage.code_identity import code_identity
-from recommender.storage.manifest import digest
+from recommender.storage.manifest import SHOWN_DIGITS, digest
 from recommender.training.identity import CODE_OF_TRAINING
 from recommender.training.train import boundaries, fit_at
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 DIGITS = 6
-"""Decimal digits of the log losses in the JSON file."""
+"""Decimals of the log losses in the JSON file: finer than any difference that means something."""
 SURE = 1e-7
 """Probabilities are clipped this far from 0 and 1, so that a log loss stays finite."""
 
@@ -97,10 +97,10 @@ def tune(
     data = TrainingSet.open(training_set)
     objective = _Objective(data, cls, settings, folds_of(data, settings, folds), progress)
     of = (settings.training.seed, settings.training.device)
+    identity = digest(data.manifest["content_hash"], given, *of, objective.folds, study_code(ranker))
     found = search(
         study,
-        # 12 hexadecimal digits tell the few studies of one file apart.
-        f"{ranker}-{digest(data.manifest['content_hash'], given, *of, objective.folds, study_code(ranker))[:12]}",
+        f"{ranker}-{identity[:SHOWN_DIGITS]}",
         objective,
         trials=trials,
         start={name: present[name] for name in space},

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from recommender.errors import ServingError
+from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
@@ -112,16 +112,17 @@ def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
     deadline, answer = time.monotonic() + seconds, "no answer"
     while time.monotonic() < deadline:
         try:
+            # 5 s: longer than the gateway itself waits for a prediction (`readiness.TIMEOUT_S`).
             with NO_LOOPBACK_PROXY.open(f"{url}/readyz", timeout=5):
                 return
         except urllib.error.HTTPError as error:
             with error:
-                answer = error.read()[:500].decode(errors="replace")
+                answer = error.read()[:LONGEST_ANSWER].decode(errors="replace")
         except OSError as error:
             answer = str(error)
         if find(state.pid_file(NAME)) is None:
             raise ServingError(f"the gateway exited while it started. {last_lines(state, NAME)}")
-        time.sleep(0.1)
+        time.sleep(0.1)  # chosen by hand: the gateway takes seconds to start
     raise ServingError(f"the gateway did not become ready within {seconds:.0f} s: {answer}. {last_lines(state, NAME)}")
 
 

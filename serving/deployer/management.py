@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from recommender.errors import ServingError
+from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.archive import MODEL_NAME
-from serving.deployer.processes import Running, last_lines
+from serving.deployer.processes import LOG_LINES, Running, last_lines
 
 LOOPBACK = "127.0.0.1"
 NO_LOOPBACK_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -22,14 +22,15 @@ NO_LOOPBACK_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 READY_S = 90.0
 """Seconds for Java to start or a worker to load. Both took 2 to 5 s on two cores. A busy machine needs more."""
 CALL_S = 30.0
-"""Seconds for one call. Longer than TorchServe itself needs to give up on a worker."""
+"""Seconds for one call. As long as TorchServe itself takes to give up on a worker (`RESPONSE_S`)."""
 RESPONSE_S = 30
 """Seconds after which TorchServe takes a worker for dead. The gateway's deadline ends a request long before."""
 POLL_S = 0.05
+"""Seconds between looks while Java starts or a worker loads, which takes seconds. Chosen by hand."""
 UNREGISTER_ATTEMPTS, UNREGISTER_PAUSE_S = 5, 0.3
 """Repeated calls with growing pauses, 3 s in all. Enough for a worker that does not end at once. Chosen by hand."""
-_LOG_LINES = 25
-"""A worker's traceback has about twenty lines."""
+_TRACEBACK_LINES = 25
+"""Lines shown of a worker's log: its traceback has about twenty."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ class TorchServe:
             stopped = any(state in ("UNLOADED", "ERROR") for state in states)
             hopeful = any(state in ("READY", "UNLOADING") for state in states)
             if time.monotonic() > deadline or (stopped and not hopeful):
-                raise ServingError(f"{name} {version}: workers are {states}, not READY. {self._last_lines(_LOG_LINES)}")
+                raise ServingError(
+                    f"{name} {version}: workers are {states}, not READY. {self._last_lines(_TRACEBACK_LINES)}"
+                )
             time.sleep(POLL_S)
 
     def set_default(self, version: str, *, name: str = MODEL_NAME) -> None:
@@ -154,7 +157,7 @@ class TorchServe:
         answer: dict[str, Any] = json.loads(body)
         return answer
 
-    def _last_lines(self, lines: int = 15) -> str:
+    def _last_lines(self, lines: int = LOG_LINES) -> str:
         return last_lines(ServingState.of(self.settings), "torchserve", lines)
 
     def _call(
@@ -174,4 +177,4 @@ class TorchServe:
 
 
 def _described(status: int, body: bytes) -> str:
-    return f"{status}: {body[:500].decode(errors='replace')}"
+    return f"{status}: {body[:LONGEST_ANSWER].decode(errors='replace')}"

@@ -15,11 +15,13 @@ from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
 
 PATIENCE_S = 10.0
-"""Seconds between SIGTERM and SIGKILL, unless a caller knows better."""
+"""Seconds between SIGTERM and SIGKILL, unless a caller knows better. Chosen by hand."""
 STRAGGLERS_S = 2.0
-"""Seconds that workers get to end by themselves once their leader has ended."""
+"""Seconds that workers get to end by themselves once their leader has ended. Chosen by hand."""
 POLL_S = 0.02
-"""Seconds between looks at processes that are about to end."""
+"""Seconds between looks at processes that are about to end. Chosen by hand: nobody notices such a wait."""
+LOG_LINES = 15
+"""Lines of a process's log that an error message shows. Chosen by hand: an error with its cause."""
 _STATE_FIELD, _GROUP_FIELD, _START_FIELD = 0, 2, 19
 """Places in /proc/<pid>/stat behind the command's name: state, process group, start time in clock ticks (proc(5))."""
 
@@ -135,8 +137,8 @@ def known(pid_file: Path) -> Running | None:
         raise ServingError(f"{pid_file}: not a pid file; stop the process by hand and delete the file") from None
 
 
-def last_lines(state: ServingState, name: str, lines: int = 15) -> str:
-    """The last lines of a process's log and of its other output, with the files' names, for an error message."""
+def last_lines(state: ServingState, name: str, lines: int = LOG_LINES) -> str:
+    """The end of a process's log and of what else it printed, with the files' names, for an error message."""
     files = (state.log(name), state.output(name))
     ends = {file: end for file in files if (end := _tail(file, lines))}
     if not ends:

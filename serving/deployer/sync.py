@@ -21,15 +21,17 @@ from serving.archive import archive_name, build_archive
 from serving.deployed import Deployed
 from serving.deployer.management import TorchServe
 from serving.deployer.processes import Running, last_lines
+from serving.request import PROBE
 
 log = logs.get(__name__)
 FOLLOW_S = 2.0
-"""Seconds between looks at the registry: promotions are rare, and a look asks TorchServe for its versions."""
+"""Seconds between looks at the registry: promotions are rare, and a look asks TorchServe for its versions. By
+hand."""
 GRACE_S = 1.0
 """The gateway reads `deployed.json` five times a second. After this only requests in flight ask the old version."""
-PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
 STOPPING_S = 4.0
-"""A stopped process is dead for at most this long before its pid file goes. One that died by itself keeps it."""
+"""A stopped process is dead for at most this long before its pid file goes: `processes.STRAGGLERS_S` and as much to
+spare. One that died by itself keeps it."""
 MAX_REASON = 2_000
 """Characters of the reason why a version failed, which /readyz shows: enough for the end of a worker's log."""
 
@@ -111,7 +113,7 @@ class Deployer:
         while time.monotonic() < deadline:
             if not all(one.pid_file.exists() for one in running):
                 return
-            time.sleep(0.05)
+            time.sleep(0.05)  # chosen by hand: small beside STOPPING_S
         ended = [one for one in running if not one.alive()]
         for one in ended:
             one.stop()

@@ -20,7 +20,7 @@ from typing import Any
 from recommender.errors import ServingError
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
-from recommender.storage.manifest import digest, write_text
+from recommender.storage.manifest import SHOWN_DIGITS, digest, write_text
 from serving import config
 from serving.deployer.management import LOOPBACK, RESPONSE_S, TorchServe
 from serving.deployer.processes import Running, find, require_free, start
@@ -162,7 +162,7 @@ def free_port() -> int:
 
 def _temporary(state: Path) -> Path:
     # Short, because worker sockets lie in it and a socket's path holds 107 bytes. Used by this state folder only.
-    return Path(tempfile.gettempdir()) / f"ts-{digest(str(state.resolve()))[:12]}"
+    return Path(tempfile.gettempdir()) / f"ts-{digest(str(state.resolve()))[:SHOWN_DIGITS]}"
 
 
 def _java() -> str:

@@ -30,7 +30,7 @@ from serving.shop import ShopFollower
 
 log = logs.get(__name__)
 FOLLOW_S = 0.2
-"""Seconds between looks at the deployed versions and at the catalogue. A look is two `stat` calls."""
+"""Seconds between looks at the deployed versions and at the catalogue. A look is two `stat` calls. By hand."""
 
 
 def create(settings: Settings) -> FastAPI:

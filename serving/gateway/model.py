@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from recommender.errors import LONGEST_ANSWER
 from recommender.settings import Settings
 from serving import wire
 from serving.answer import Ranking
@@ -59,7 +60,7 @@ class Model:
         finally:
             self.metrics.model_seconds.labels(assigned.assignment.variant).observe(time.perf_counter() - asked_s)
         if status != 200:
-            raise ModelAway("model_error", f"{status}: {body[:500].decode(errors='replace')}")
+            raise ModelAway("model_error", f"{status}: {body[:LONGEST_ANSWER].decode(errors='replace')}")
         try:
             found = orjson.loads(body)
         except orjson.JSONDecodeError:

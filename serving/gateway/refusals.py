@@ -17,6 +17,7 @@ MEANINGS = {
     422: "Which fields are wrong, and why",
     503: "Nothing to answer with yet; see Retry-After",
 }
+"""Status (RFC 9110) -> what it means here, for the API's description."""
 
 
 class Refused(Exception):

@@ -8,12 +8,13 @@ import struct
 from recommender.errors import FeatureStoreError
 
 KEY_VERSION = 3
-"""Feast's `entity_key_serialization_version` that `entity_key` writes."""
+"""Feast's `entity_key_serialization_version` that `entity_key` writes, as feature_store.yaml sets it."""
 _STRING = 2
 """`feast.ValueType.STRING`."""
 _BYTES_VAL_TAG = 0x0A
 """Protobuf tag of field 1 (`bytes_val`) of Feast's `Value` message, length-delimited."""
 _UINT32 = 0xFFFFFFFF
+"""Keeps 32 bits of a product: Python's integers do not overflow as C's."""
 
 
 def entity_key(join_key: str, value: str) -> bytes:

@@ -35,7 +35,7 @@ from serving.worker.scoring import features_document, score
 
 log = logs.get(__name__)
 FOLLOW_S = 0.5
-"""Seconds between looks at the catalogue's folder. A look is one `stat`."""
+"""Seconds between looks at the catalogue's folder. A look is one `stat`. Chosen by hand."""
 METRICS_MARK = "[METRICS]"
 """TorchServe parses the lines of its workers that begin with this, so they are not written as JSON."""
 

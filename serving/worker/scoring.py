@@ -24,7 +24,8 @@ from serving.shop import Shop
 
 _PRODUCT = AXES.index("product")
 _FEATURE_SETS = 8
-"""Number of sets of feature names whose grouping is cached. A worker serves one ranker, so it uses one at a time."""
+"""How many sets of feature names keep their grouping. A worker serves one ranker, so one is in use at a time. By
+hand."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from cli.main import app, settings_of
+from cli.main import app
+from cli.options import settings_of
 from recommender.errors import SettingsError
 from recommender.models.campaign import RANKERS, ranker_class
 from recommender.models.next_item import ITEM_RANKERS

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from random_examples import random_catalogue
 
+from recommender.datasets.time_units import DAY_US
 from recommender.errors import FeatureStoreError
 from recommender.matching import affinity, examples
 from recommender.matching.affinity import AXES, CROSS_NAMES, MEASURES, UserAffinity
@@ -134,9 +135,9 @@ def test_examples_of_many_users_are_the_rows_of_each_request(catalogue: Catalogu
 
 def test_a_history_keeps_the_last_baskets(catalogue: Catalogue) -> None:
     count = examples.MAX_BASKETS + 10
-    times, lines = np.arange(count) * examples.DAY_US, np.full(count, 2)
+    times, lines = np.arange(count) * DAY_US, np.full(count, 2)
     packed = examples.pack_history(times, np.arange(count), lines, np.arange(2 * count), catalogue.taxonomy_version)
-    got = examples.unpack_histories([packed], np.array([count * examples.DAY_US]), catalogue.taxonomy_version)
+    got = examples.unpack_histories([packed], np.array([count * DAY_US]), catalogue.taxonomy_version)
     assert got.basket_offsets.tolist() == [0, examples.MAX_BASKETS]
     assert got.items_T.tolist() == list(range(20, 2 * count))
     assert got.age_days_B[-1] == 1.0

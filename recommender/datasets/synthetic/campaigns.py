@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from recommender.datasets.synthetic.shop import Shop
 from recommender.datasets.synthetic.world import World
 from recommender.datasets.tables import CAMPAIGN_KINDS, TIME
+from recommender.datasets.time_units import DAY_US, MONTH_DAYS
 
-DAY_US = 86_400_000_000
 TYPES = ("A", "B", "C")
 TYPE_FACTORS = (1.4, 1.0, 0.6)
 """`affinity`: a type's mean probability as a multiple of the world's. The types must differ, as they do in real
-shops."""
+shops. Chosen by hand; their mean is 1."""
 MIN_PROPENSITY, MAX_PROPENSITY = 0.05, 0.95
-"""Every user may be targeted or not: off-policy estimates need propensities away from 0 and 1."""
+"""Every user may be targeted or not: off-policy estimates need propensities away from 0 and 1. By hand."""
 PRIOR_PARTICIPATIONS, PRIOR_TARGETS = 1, 8
 """Smoothing of a user's past participation rate: new users start at 1/8, near the default `participation_rate`."""
 
@@ -87,7 +87,7 @@ def draw_outcomes(world: World, shop: Shop, rng: np.random.Generator) -> Outcome
         new = by_time_E[read:until]
         np.add.at(counts_UK, (line_user_E[new], shop.category_I[shop.line_item_E[new]]), 1)
         read = until
-        monthly_U = counts_UK[:, category_C[campaign]] / (days_C[campaign] / 30)
+        monthly_U = counts_UK[:, category_C[campaign]] / (days_C[campaign] / MONTH_DAYS)
         past_CU = (participated_CU >= 0) & (participated_CU < start)
         rate_U = (past_CU.sum(0) + PRIOR_PARTICIPATIONS) / (targeted_CU.sum(0) + PRIOR_TARGETS)
         propensity_CU[campaign] = _propensity(world, monthly_U, rng)
@@ -129,7 +129,7 @@ def _draw_items(world: World, shop: Shop, category: int, rng: np.random.Generato
 
 def _standardised(monthly_U: NDArray[np.float64]) -> NDArray[np.float64]:
     log_U = np.log1p(monthly_U)
-    return np.asarray((log_U - log_U.mean()) / (log_U.std() + 1e-9))
+    return np.asarray((log_U - log_U.mean()) / (log_U.std() + 1e-9))  # 1e-9: no division by 0 where all users are alike
 
 
 def _propensity(world: World, monthly_U: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -159,8 +159,9 @@ def _probability(
         last_U = _last_categories(shop, start, world.num_users)
         hit_U = np.where(last_U >= 0, shop.successor_K[np.maximum(last_U, 0)] == category, False)
         return np.where(hit_U, world.high_probability, world.low_probability)
+    # At most 0.9, so that a world with a high rate keeps users who do not participate; the weight 4 of the past
+    # participation rate is chosen by hand.
     mean = min(world.participation_rate * TYPE_FACTORS[campaign % len(TYPES)], 0.9)
-    # The weight 4 of the past participation rate is chosen by hand.
     return _calibrated(world.strength * _standardised(monthly_U) + 4 * (rate_U - rate_U.mean()), mean)
 
 

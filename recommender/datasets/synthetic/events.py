@@ -10,9 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.synthetic.campaigns import Outcomes
-from recommender.datasets.synthetic.shop import HOUR_US, SIDE_EVENTS, TYPE_WORDS, Shop, category_name
+from recommender.datasets.synthetic.shop import SIDE_EVENTS, TYPE_WORDS, Shop, category_name
 from recommender.datasets.synthetic.world import World
 from recommender.datasets.tables import TIME
+from recommender.datasets.time_units import HOUR_US
 
 
 def event_frame(world: World, shop: Shop, outcomes: Outcomes, rng: np.random.Generator) -> pa.Table:
@@ -26,6 +27,7 @@ def event_frame(world: World, shop: Shop, outcomes: Outcomes, rng: np.random.Gen
     item_E = np.concatenate([shop.line_item_E, outcomes.coupon_item_R])
     campaign_E = np.concatenate([np.full(len(shop.line_basket_E), -1), outcomes.coupon_campaign_R])
     with_coupon_E = campaign_E >= 0
+    # By hand: mostly single units, 10 % off for a seventh of the lines, and a coupon that takes a quarter off.
     units_E = 1 + rng.poisson(0.3, size=len(basket_E))
     full_E = shop.price_I[item_E] * units_E
     discount_E = np.where(rng.random(len(full_E)) < 0.15, full_E * 0.1, 0.0)
@@ -44,12 +46,14 @@ def event_frame(world: World, shop: Shop, outcomes: Outcomes, rng: np.random.Gen
         ("coupon_discount", coupon_E),
     ):
         purchases = purchases.append_column(name, pa.array(np.round(values, 2)))
+    # Seven stores, by hand; each user goes to one.
     store_E = np.array([f"store-{row % 7}" for row in range(world.num_users)], dtype=object)[lines["user"]]
     frames = [purchases.append_column("store_id", pa.array(store_E, pa.string()))]
     if world.views:
         for kind, probability, hours in SIDE_EVENTS:
             drawn = np.flatnonzero(~with_coupon_E & (rng.random(len(basket_E)) < probability))
             rows = {name: values[drawn] for name, values in lines.items()}
+            # Up to the kind's hours away, and no nearer than a third of them.
             rows["time"] = rows["time"] + (hours * HOUR_US * rng.uniform(0.3, 1.0, size=len(drawn))).astype(np.int64)
             inside = np.flatnonzero((rows["time"] < log_end) & (rows["time"] >= world.day_us(0)))
             frames.append(_side_events(shop, outcomes, kind, {n: v[inside] for n, v in rows.items()}, rng))
@@ -64,7 +68,7 @@ def _side_events(
     """Build the events of one kind around purchases: reviews get a rating, searches get words instead of an item."""
     events = _events(shop, outcomes, kind, rows)
     if kind == "review":
-        # Users rate the categories that they like higher, on a scale of 1 to 5.
+        # Users rate the categories that they like higher, on a scale of 1 to 5. Weights and noise are chosen by hand.
         taste = shop.taste_UK[rows["user"], shop.category_I[rows["item"]]]
         rating = np.clip(np.round(2.5 + 3 * np.sqrt(taste) + rng.normal(0, 0.8, size=len(taste))), 1, 5)
         return events.append_column("rating", pa.array(rating))

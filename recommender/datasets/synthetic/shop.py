@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from recommender.datasets.synthetic.world import World
 from recommender.datasets.tables import TIME
+from recommender.datasets.time_units import DAY_US
 
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
 CATEGORY_WORDS = (
     *("Coffee", "Tea", "Bread", "Cheese", "Yogurt", "Cereal", "Pasta", "Soup", "Juice", "Fruit", "Salad", "Fish"),
     *("Chocolate", "Biscuits", "Ice cream", "Pet food", "Shampoo", "Detergent", "Nappies", "Candles"),
@@ -41,7 +40,9 @@ SIDE_EVENTS = (
     ("review", 0.05, 72.0),
     ("share", 0.02, 30.0),
 )
-"""Kind of event, its probability for each purchase line, and hours from the purchase (negative: before it)."""
+"""Kind of event, its probability for each purchase line, and hours from the purchase (negative: before it).
+
+Chosen by hand: more views than clicks than carts, all before the purchase, and reviews and shares days after it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def draw_shop(world: World, rng: np.random.Generator) -> Shop:
     """Draw users with tastes and attributes, items with prices, and every basket of the log."""
     U, I, K = world.num_users, world.num_items, world.num_categories  # noqa: E741
     category_I = np.arange(I) * K // I
-    # A Dirichlet parameter below 1 gives each user a few favourite categories.
+    # A Dirichlet parameter below 1 gives each user a few favourite categories. 0.7 is chosen by hand.
     taste_UK = rng.dirichlet(np.full(K, 0.7), size=U)
     # Gaps of shape 2 are more regular than random arrivals. Twice the expected number of baskets and ten more are
     # enough for nearly every user to reach the log's end.
@@ -93,11 +94,12 @@ def draw_shop(world: World, rng: np.random.Generator) -> Shop:
         category_E = _draw_categories(taste_UK, user_B[basket_E], rng)
     first_E = np.searchsorted(category_I, np.arange(K))
     size_K = np.bincount(category_I, minlength=K)
-    # The power 1.5 makes the first items of a category more popular than the last ones.
+    # The power 1.5, chosen by hand, makes the first items of a category more popular than the last ones.
     item_E = first_E[category_E] + (size_K[category_E] * rng.random(len(category_E)) ** 1.5).astype(np.int64)
     distinct = np.unique(basket_E * I + item_E)  # An item is at most one line of a basket.
     basket_E, item_E = distinct // I, distinct % I
     starts_B = np.searchsorted(basket_E, np.arange(len(user_B)))
+    # By hand: members for a month to four years, and prices around 3 (the median of this lognormal), most from 1 to 9.
     return Shop(
         user_ids=tuple(f"user-{row:05d}" for row in range(U)),
         attributes={name: _attribute(values, U, rng) for name, values in ATTRIBUTES.items()},

@@ -67,6 +67,7 @@ class World:
     """`affinity`: mean probability over all users, before the campaign type's factor. Complete Journey's is 0.12."""
     strength: float = 1.5
     """`affinity`: weight of the standardised affinity in the log-odds."""
+    # Of `sequence` worlds, see above. Chosen by hand.
     high_probability: float = 0.7
     low_probability: float = 0.03
     walk_noise: float = 0.35
@@ -94,7 +95,10 @@ class World:
     def small(
         cls, *, preference: Literal["affinity", "sequence"] = "affinity", seed: int = 0, **parameters: Any
     ) -> Self:
-        """Return a small shop for tests: 1,000 users, 24 campaigns, about 12,000 pairs, over 1,000 of them positive."""
+        """Return a small shop for tests: 1,000 users, 24 campaigns, about 12,000 pairs, over 1,000 of them positive.
+
+        The sizes are chosen by hand, so that rankers train in seconds.
+        """
         size: dict[str, Any] = {"num_users": 1_000, "num_items": 240, "num_campaigns": 24, "num_categories": 8}
         return cls(**{"preference": preference, "seed": seed, **size, **parameters})
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 from recommender.matching.examples import Histories
 
 BASKET_FACTS = 3
-"""Days since the basket before, money, number of lines."""
+"""How many facts describe a basket: days since the one before, money, number of lines."""
 GAP_SCALE, SPEND_SCALE, LINES_SCALE = 2, 4, 3
 """Divide the logarithms of these facts, so that each is about 1 for an everyday basket. Chosen by hand."""
 POOLED_SCALE = 4.0

@@ -11,10 +11,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.datasets.time_units import DAY_US
 from recommender.errors import BundleError
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import DAY_US, Histories
+from recommender.matching.examples import Histories
 from recommender.sequences import Items, Sequences
 
 ATTRIBUTES = tuple(axis for axis, name in enumerate(AXES) if name != "product")

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class LightGBMConfig(Hyperparameters):
-    """Hyperparameters of `lightgbm`. Defaults: best of 8 trials, rounded, reports/tuning/lightgbm.json."""
+    """Hyperparameters of `lightgbm`.
+
+    The defaults are the best of 8 trials, rounded (reports/tuning/lightgbm.json). Search ranges are chosen by hand.
+    """
 
     rounds: Annotated[int, Range(100, 600)] = Field(247, ge=1, description="Number of trees.")
     learning_rate: Annotated[float, Range(0.01, 0.1, log=True)] = Field(

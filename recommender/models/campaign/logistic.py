@@ -34,7 +34,10 @@ MAX_FACTOR = 10.0
 
 
 class LogisticConfig(Hyperparameters):
-    """Hyperparameters of `logistic`. `strength` and `clip` were the best of 8 trials (reports/tuning/logistic.json)."""
+    """Hyperparameters of `logistic`.
+
+    `strength` and `clip` were the best of 8 trials (reports/tuning/logistic.json). Search ranges are chosen by hand.
+    """
 
     strength: Annotated[float, Range(1e-4, 0.1, log=True)] = Field(
         0.003, gt=0, description="Inverse of the weight of the L2 penalty of the regression for participation."

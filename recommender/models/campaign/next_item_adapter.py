@@ -29,7 +29,7 @@ from recommender.models.campaign.item_inputs import ItemInputs
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.logistic import fit_logistic, sigmoid
-from recommender.models.campaign.popularity import TypeRates, type_rates
+from recommender.models.campaign.popularity import PRIOR_PAIRS, TypeRates, type_rates
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import Ranker, Scores
 from recommender.models.next_item import ItemRanker, item_ranker_class
@@ -49,7 +49,10 @@ sequences, which judge an item ranker by itself. Chosen by hand: `rules` fits in
 
 
 class NextItemAdapterConfig(Hyperparameters):
-    """Hyperparameters of the adapter, chosen by hand. A ranker's `Config` adds those of its item ranker."""
+    """Hyperparameters of the adapter, chosen by hand, as are the search ranges.
+
+    A ranker's `Config` adds those of its item ranker.
+    """
 
     campaign_min_lines: Annotated[int, Range(10, 100, log=True)] = Field(
         20, ge=0, description="Fewest purchase lines of an item that is ranked. 0: all items are ranked, new ones too."
@@ -68,9 +71,9 @@ class NextItemAdapterConfig(Hyperparameters):
         4.0, gt=0, description="Standard deviations at which each standardised input is clipped."
     )
     campaign_prior_pairs: float = Field(
-        50.0,
+        PRIOR_PAIRS,
         ge=0,
-        description="Pseudo-pairs at the overall rate, added to the counts of each campaign type (shrinkage).",
+        description="Pairs at the overall rate that join the counts of each campaign type (shrinkage).",
     )
 
     searches_items: ClassVar[bool] = False

@@ -20,15 +20,17 @@ from recommender.matching.examples import Examples, Histories, Labels
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.ranker import Ranker, Scores
 
+PRIOR_PAIRS = 50.0
+"""Chosen by hand: a campaign type of fewer than 50 pairs leans more on the overall rate than on its own."""
+
 
 class PopularityConfig(Hyperparameters):
-    """Hyperparameters of `popularity`."""
+    """Hyperparameters of `popularity`; `PRIOR_PAIRS` says why 50."""
 
-    # Chosen by hand: a type of fewer than 50 pairs leans more on the overall rate than on its own.
     prior_pairs: float = Field(
-        50.0,
+        PRIOR_PAIRS,
         ge=0,
-        description="Pseudo-pairs at the overall rate, added to the counts of each campaign type (shrinkage).",
+        description="Pairs at the overall rate that join the counts of each campaign type (shrinkage).",
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_SCALE = 1e-6
-"""A standard deviation up to this is rounding, not variation: the input becomes 0."""
+"""A standard deviation up to this is rounding of float32 features, not variation: the input becomes 0. Chosen
+by hand."""
 MIN_MISSING = 5
 """A feature gets an indicator only if at least this many values are missing and as many are present. Chosen by hand."""
 

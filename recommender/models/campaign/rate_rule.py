@@ -18,7 +18,7 @@ from recommender.engine.hyperparameters import Hyperparameters
 from recommender.errors import BundleError
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.models.campaign.labels import known_redemptions
-from recommender.models.campaign.popularity import TypeRates, type_rates
+from recommender.models.campaign.popularity import PRIOR_PAIRS, TypeRates, type_rates
 from recommender.models.campaign.ranker import Ranker, Scores
 from recommender.models.campaign.schema import require_features
 
@@ -28,13 +28,12 @@ by hand."""
 
 
 class RateRuleConfig(Hyperparameters):
-    """Hyperparameters of `rate_rule`."""
+    """Hyperparameters of `rate_rule`. Its prior is that of `popularity`, whose rates it takes."""
 
-    # Chosen by hand, as for `popularity`.
     prior_pairs: float = Field(
-        50.0,
+        PRIOR_PAIRS,
         ge=0,
-        description="Pseudo-pairs at the overall rate, added to the counts of each campaign type (shrinkage).",
+        description="Pairs at the overall rate that join the counts of each campaign type (shrinkage).",
     )
     rate_feature: str = Field(
         "behaviour__campaign_rate",

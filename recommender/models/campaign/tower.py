@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.datasets.time_units import DAY_US
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import DAY_US
 from recommender.models.campaign.encoder import BasketEncoder
 
 HEADS = ("redeem", "spend", "excess")

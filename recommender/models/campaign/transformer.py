@@ -34,7 +34,7 @@ from recommender.models.campaign.vocabulary import Vocabulary
 
 MAX_KEPT_CAMPAIGNS = 256
 """Laid-out campaigns that are kept between calls. Beyond this only those of the present call are, which bounds the
-memory."""
+memory. Chosen by hand."""
 
 
 class TransformerRanker(Ranker[TransformerConfig]):

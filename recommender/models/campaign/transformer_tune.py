@@ -30,11 +30,12 @@ from recommender.models.campaign.transformer_network import (
 PAIRS_A_BATCH = 512
 """Pairs that are read together where no gradient is needed: bounds the memory of [pairs, values]. Chosen by hand."""
 MIN_SCALE = 1e-5
-"""A standard deviation up to this is rounding in float32, not variation: the sequence feature becomes 0."""
+"""A standard deviation up to this is rounding in float32, not variation: the sequence feature becomes 0. By
+hand."""
 WARM_UP_STEPS = 10
 """Warm-up steps of fine-tuning, fewer than the engine's 30, because a pass over the pairs is often shorter."""
 DIGITS = 6
-"""Decimal digits of the log losses in a bundle's notes."""
+"""Decimals of the log losses in a bundle's notes: finer than any difference that means something."""
 
 
 class LabelledPairs:

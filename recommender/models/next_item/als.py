@@ -15,15 +15,16 @@ from pydantic import Field
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.models.next_item.fields import HalfLife, Width
-from recommender.models.next_item.linear import MatrixRanker, diverging, popularity, profiles
+from recommender.models.next_item.linear import TIE_WEIGHT, MatrixRanker, diverging, popularity, profiles
 from recommender.sequences import Sequences
-
-POPULARITY_WEIGHT = np.float32(1e-6)
-"""Weight of popularity beside the product of factors. It is too small to reorder items and only breaks ties."""
 
 
 class ALSConfig(Hyperparameters):
-    """Hyperparameters of ALS. The defaults were chosen by validation items of Amazon Beauty and ML-1M at once."""
+    """Hyperparameters of ALS.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once; `sweeps` is the default of
+    `implicit`. Search ranges are chosen by hand.
+    """
 
     width: Annotated[Width, Range(16, 512, log=True)] = 256
     regularization: Annotated[float, Range(1e-3, 1.0, log=True)] = Field(
@@ -70,7 +71,7 @@ class ALS(MatrixRanker[ALSConfig]):
 
     def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
         scores_UV: NDArray[np.float32] = self.user_vectors(sequences) @ self.item_vectors().T
-        scores_UV += POPULARITY_WEIGHT * self.arrays["popularity_V"]
+        scores_UV += TIE_WEIGHT * self.arrays["popularity_V"]
         return scores_UV
 
     def item_vectors(self) -> NDArray[np.float32]:

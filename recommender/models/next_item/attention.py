@@ -22,7 +22,7 @@ BUCKETS, EXACT, FARTHEST = 64, 32, 256
 from there on all have the last bucket. Half of the buckets exact, as in T5 (Raffel et al.); the numbers were chosen for
 histories of 200."""
 DROPOUT_BITS = 16
-"""Random bits of a number in dropout on a CPU."""
+"""Random bits of a number in dropout on a CPU: one draw of 64 bits serves four numbers, and shares keep 1/65,536."""
 
 
 class _LookedUp(torch.autograd.Function):
@@ -72,6 +72,7 @@ def drop(x: Tensor, share: float) -> Tensor:
     dropped = round(share * levels)
     if x.device.type != "cpu" or not 0 < dropped < levels or torch.compiler.is_compiling():
         return functional.dropout(x, share)
+    # Four numbers of 16 bits to each draw of 64, rounded up.
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None).view(torch.int16)
     kept = bits[: x.numel()].view(x.shape) >= dropped - levels // 2
     return x * kept.to(x.dtype).mul_(levels / (levels - dropped))

@@ -30,17 +30,14 @@ from recommender.models.next_item.fields import (
     Width,
     require_heads_divide_width,
 )
-from recommender.models.next_item.network import Network, NeuralConfig, Size
+from recommender.models.next_item.network import BERT_DEVIATION, Network, NeuralConfig, Size
 from recommender.models.next_item.neural import NeuralRanker
 from recommender.models.next_item.packing import Packed, batches_by_tokens, last_windows, pack, padded, windows
 from recommender.sequences import Sequences
 
-DEVIATION = 0.02
-"""Standard deviation of fresh embeddings, as in BERT (Devlin et al., NAACL 2019)."""
-
 
 class BERT4RecConfig(NeuralConfig):
-    """Hyperparameters of BERT4Rec, not tuned.
+    """Hyperparameters of BERT4Rec, chosen by hand, not tuned. Search ranges are chosen by hand.
 
     A masked epoch has fewer targets than a causal one, so there are more epochs.
     """
@@ -95,10 +92,10 @@ class Bidirectional(Network[BERT4RecConfig]):
         self.mask, self.last = config.mask, config.last
         self.items = nn.Embedding(size.items + 1, width)
         self.places = nn.Embedding(self.length, width)
-        self.mask_D = nn.Parameter(torch.empty(width).normal_(std=DEVIATION))
+        self.mask_D = nn.Parameter(torch.empty(width).normal_(std=BERT_DEVIATION))
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
         for table in (self.items, self.places):
-            nn.init.normal_(table.weight, std=DEVIATION)
+            nn.init.normal_(table.weight, std=BERT_DEVIATION)
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
         self.blocks = nn.ModuleList(BidirectionalBlock(width, config.heads, self.dropout) for _ in range(config.blocks))
         self.out = nn.Linear(width, width)

@@ -20,7 +20,11 @@ from recommender.sequences import Sequences
 
 
 class BPRConfig(Hyperparameters):
-    """Hyperparameters of BPR. The defaults are not tuned."""
+    """Hyperparameters of BPR.
+
+    The defaults are chosen by hand, not tuned; `regularization` and `epochs` are those of `implicit`. Search ranges
+    are chosen by hand.
+    """
 
     width: Annotated[Width, Range(16, 256, log=True)] = 64
     rate: Annotated[float, Range(0.005, 0.2, log=True)] = Field(

@@ -34,7 +34,10 @@ USER_DEVIATION = 0.02
 
 
 class CaserConfig(NeuralConfig):
-    """Hyperparameters of Caser. The defaults are not tuned."""
+    """Hyperparameters of Caser.
+
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
+    """
 
     dropout: Dropout = 0.4
     width: Annotated[Width, Choices(32, 64, 128)] = 64
@@ -55,7 +58,7 @@ class Convolutions(Network[CaserConfig]):
         self.length, self.batch, self.dropout = config.length, config.batch, config.dropout
         self.new_users = config.new_users
         self.items = nn.Embedding(size.items + 1, width, padding_idx=0)
-        nn.init.normal_(self.items.weight, std=width**-0.5)
+        nn.init.normal_(self.items.weight, std=width**-0.5)  # vectors of length 1, about
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
         self.users = nn.Embedding(size.users + 1, own, padding_idx=0) if own else None
         if self.users is not None:

@@ -37,14 +37,11 @@ from recommender.models.next_item.fields import (
     require_heads_divide_width,
 )
 from recommender.models.next_item.int8 import Int8Embedding
-from recommender.models.next_item.network import NeuralConfig, Size
+from recommender.models.next_item.network import BERT_DEVIATION, NeuralConfig, Size
 from recommender.models.next_item.neural import NeuralRanker
 from recommender.models.next_item.packing import Group, Packed, batches_by_tokens, last_windows, pack, windows
 from recommender.sequences import Sequences
 from recommender.sequences.ranks import USERS_A_BATCH
-
-DEVIATION = 0.02
-"""Standard deviation of fresh embeddings, as in BERT (Devlin et al., NAACL 2019)."""
 
 Length = Annotated[
     int, Field(ge=2, description="Last items that are read. They are inputs and targets at once, so at least 2.")
@@ -52,7 +49,11 @@ Length = Annotated[
 
 
 class CausalConfig(NeuralConfig):
-    """Hyperparameters of a causal transformer: by default a plain one, as in SASRec."""
+    """Hyperparameters of a causal transformer: by default a plain one, as in SASRec.
+
+    Two blocks, a feed-forward layer as wide as the states and a length of 200 (ML-1M) are the paper's; the other
+    defaults are chosen by hand, not tuned.
+    """
 
     width: Width = 64
     blocks: Blocks = 2
@@ -96,7 +97,7 @@ class CausalEncoder(AttributeMeans[K]):
         self.items: nn.Embedding | Int8Embedding = nn.Embedding(size.items + 1, width)
         self.places: nn.Parameter | None = None
         if not config.relative:
-            self.places = nn.Parameter(torch.empty(self.length, width).normal_(std=DEVIATION))
+            self.places = nn.Parameter(torch.empty(self.length, width).normal_(std=BERT_DEVIATION))
         self.blocks = nn.ModuleList(
             Block(
                 width,
@@ -110,10 +111,10 @@ class CausalEncoder(AttributeMeans[K]):
             for _ in range(config.blocks)
         )
         self.norm = nn.LayerNorm(width)
-        nn.init.normal_(self.items.weight, std=DEVIATION)
+        nn.init.normal_(self.items.weight, std=BERT_DEVIATION)
         self.attributes = nn.Embedding(size.attributes, width) if size.attributes and config.attributes else None
         if self.attributes is not None:
-            nn.init.normal_(self.attributes.weight, std=DEVIATION)
+            nn.init.normal_(self.attributes.weight, std=BERT_DEVIATION)
             self.hold_attributes(size)
 
     def batches(self, sequences: Sequences, rng: np.random.Generator) -> list[NDArray[np.int64]]:

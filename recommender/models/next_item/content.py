@@ -33,7 +33,7 @@ LEAST_POPULARITY = 1e-9
 class ContentConfig(Hyperparameters):
     """Hyperparameters of content-based filtering.
 
-    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
     """
 
     half_life: HalfLife = 1.0

@@ -26,11 +26,11 @@ from recommender.sequences.text import encoder_folder, text_vectors
 COLD_AT_ONCE = 512
 """Cold items compared with all warm ones at once. It bounds memory: 512 x 100,000 float32 similarities take 0.2 GB."""
 STRONG_QUANTILE = 0.99
-"""Quantile of all rules' weights that counts as a strong rule."""
+"""Quantile of all rules' weights that counts as a strong rule. Chosen by hand: the largest weight may be a fluke."""
 
 
 class ContentRulesConfig(RulesConfig):
-    """Hyperparameters of rules with borrowing."""
+    """Hyperparameters of rules with borrowing, those of its own chosen by hand, as are their search ranges."""
 
     neighbours: Annotated[int, Range(5, 100, log=True)] = Field(
         20, ge=1, description="Number of similar warm items whose rules a cold item uses."

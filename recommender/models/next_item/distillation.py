@@ -20,14 +20,12 @@ from torch.nn import functional
 from recommender.engine.loop import Sum, seed_of
 from recommender.engine.softmax import linear_cross_entropy
 from recommender.models.next_item.causal import CausalEncoder
-from recommender.models.next_item.fusion.gate import EXCLUDED, excluded
+from recommender.models.next_item.fusion.gate import CELLS_AT_ONCE, EXCLUDED, excluded
 from recommender.models.next_item.fusion.habit import has_habits
 from recommender.models.next_item.histories import targets, users_of
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.sequences import Sequences
-
-CELLS_AT_ONCE = 1 << 24
-"""Histories times items that the teacher scores at once: 64 MiB of float32 for each of its experts."""
+from recommender.sequences.ranks import MIN_USERS_A_BATCH
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +63,7 @@ def teacher_lists(
     place_T[events] = np.arange(len(events))
     items_PK = np.empty((len(events), listed), dtype=np.int32)
     shares_PK = np.empty((len(events), listed), dtype=np.float32)
-    users = max(CELLS_AT_ONCE // (sequences.items.num + 1), 16)
+    users = max(CELLS_AT_ONCE // (sequences.items.num + 1), MIN_USERS_A_BATCH)
     for first in range(0, len(events), users):
         batch = slice(first, min(first + users, len(events)))
         before = histories_before(sequences, events[batch])

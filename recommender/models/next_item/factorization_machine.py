@@ -31,7 +31,10 @@ DEVIATION = 0.1
 
 
 class FactorizationMachineConfig(NeuralConfig):
-    """Hyperparameters of the factorisation machine. The defaults are not tuned."""
+    """Hyperparameters of the factorisation machine.
+
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
+    """
 
     epochs: Epochs = 30
     rate: Rate = 0.002

@@ -1,4 +1,6 @@
-"""Types of hyperparameters that several next-item rankers share: bounds, meaning and, for the first two, search space.
+"""Types of hyperparameters that several next-item rankers share: bounds, meaning and, for some, search space.
+
+A bound excludes only what has no meaning, such as a network without layers.
 
 A ranker's configuration names a type and its own default, for example `rate: Rate = 0.001`.
 """
@@ -11,8 +13,9 @@ from pydantic import AfterValidator, Field
 from recommender.engine.hyperparameters import SET_BY_FIT, Range
 
 RATES = Range(3e-4, 1e-2, log=True)
+"""Learning rates searched in every network. Chosen by hand; it holds the defaults of all of them."""
 DROPOUTS = Range(0.0, 0.6)
-"""Searched in every network. Both intervals contain the defaults of all networks and were chosen by hand."""
+"""Dropout searched in every network. Chosen by hand; it holds the defaults of all of them."""
 
 Rate = Annotated[float, RATES, Field(gt=0, description="Highest learning rate of AdamW, reached after the warm-up.")]
 Dropout = Annotated[float, DROPOUTS, Field(ge=0, lt=1, description="Share of values set to zero in training.")]
@@ -76,6 +79,7 @@ HalfLife = Annotated[
     Range(0.2, 20.0, log=True),
     Field(ge=0, description="Events after which the weight of a user's event halves. 0: all events count the same."),
 ]
+"""Its search range is chosen by hand: from only the last event that counts to twenty that count about alike."""
 
 
 def _folder_or_new(cache: str) -> str:

@@ -29,7 +29,10 @@ CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM
 
 
 class GRU4RecConfig(NeuralConfig):
-    """Hyperparameters of GRU4Rec. The defaults are not tuned."""
+    """Hyperparameters of GRU4Rec.
+
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
+    """
 
     dropout: Dropout = 0.4
     cell: Annotated[Literal["gru", "lstm"], Choices("gru", "lstm")] = Field(
@@ -52,7 +55,7 @@ class Recurrent(Network[GRU4RecConfig]):
         width, hidden = config.width, config.hidden
         self.length, self.tokens, self.dropout = config.length, config.tokens, config.dropout
         self.items = nn.Embedding(size.items + 1, width)
-        nn.init.normal_(self.items.weight, std=width**-0.5)
+        nn.init.normal_(self.items.weight, std=width**-0.5)  # vectors of length 1, about
         self.bias_V = nn.Parameter(torch.zeros(size.items + 1))
         self.cell = CELLS[config.cell](width, hidden, num_layers=config.layers, batch_first=True)
         self.out = nn.Linear(hidden, width)

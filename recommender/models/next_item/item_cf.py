@@ -16,6 +16,7 @@ from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.models.next_item.fields import HalfLife
 from recommender.models.next_item.linear import (
     TINY,
+    UNRELATED_WEIGHT,
     MatrixRanker,
     largest_of_each_row,
     packed,
@@ -25,15 +26,11 @@ from recommender.models.next_item.linear import (
 )
 from recommender.sequences import Sequences
 
-POPULARITY_WEIGHT = np.float32(1e-4)
-"""Weight of popularity beside the similarities. It is too small to reorder similar items and ranks those without
-similarity."""
-
 
 class ItemCFConfig(Hyperparameters):
     """Hyperparameters of item-based filtering.
 
-    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
     """
 
     neighbours: Annotated[int, Range(10, 1000, log=True)] = Field(
@@ -77,5 +74,5 @@ class ItemCF(MatrixRanker[ItemCFConfig]):
         scores_UV: NDArray[np.float32] = np.asarray(
             asked_UV.dot(unpacked("nearest", self.arrays)).todense(), dtype=np.float32
         )
-        scores_UV += POPULARITY_WEIGHT * self.arrays["popularity_V"]
+        scores_UV += UNRELATED_WEIGHT * self.arrays["popularity_V"]
         return scores_UV

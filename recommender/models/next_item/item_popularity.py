@@ -15,13 +15,16 @@ from recommender.models.next_item.linear import MatrixRanker, popularity
 from recommender.sequences import Sequences
 
 ALL_TIME_WEIGHT = 1e-6
-"""Weight of the popularity over all time, which ranks items without an event in the window."""
+"""Weight of the popularity over all time, which ranks items without an event in the window: too small to
+reorder the others."""
 LEAST_COUNT = 1e-9
 """Least divisor by the sum of all counts, for a fit without events."""
 
 
 class ItemPopularityConfig(Hyperparameters):
-    """Hyperparameters of popularity. The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    """Hyperparameters of popularity.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
 
     The log's length is measured in time where the events have times, else by each user's own order of events.
     """

@@ -18,6 +18,11 @@ from recommender.sequences import Sequences
 
 TINY = 1e-12
 """Least divisor of a vector's length, so that an empty vector stays empty instead of becoming NaN."""
+TIE_WEIGHT = np.float32(1e-6)
+"""Weight of popularity beside latent factors, which score every item: it breaks ties only. Chosen by hand."""
+UNRELATED_WEIGHT = np.float32(1e-4)
+"""Weight of popularity beside similarities: too small to reorder items that have one, it ranks those without. Chosen by
+hand."""
 
 
 class MatrixRanker(ItemRanker[C]):

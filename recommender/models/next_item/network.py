@@ -32,9 +32,12 @@ from recommender.models.next_item.fields import (
 )
 from recommender.sequences import Sequences
 
+BERT_DEVIATION = 0.02
+"""Standard deviation of a transformer's fresh embeddings, as in BERT (Devlin et al., NAACL 2019)."""
+
 
 class NeuralConfig(Hyperparameters):
-    """Hyperparameters of every network that is trained in epochs. The defaults are not tuned."""
+    """Hyperparameters of every network that is trained in epochs. The defaults are chosen by hand, not tuned."""
 
     epochs: Epochs = 30
     min_steps: MinSteps = None

@@ -27,13 +27,17 @@ from recommender.models.next_item.neural import NeuralRanker
 from recommender.sequences import Sequences
 
 USERS_A_BLOCK = 16
-"""Users whose log-odds of all items are computed at once: their hidden layers take users x items x width numbers."""
+"""Users whose log-odds of all items are computed at once: their hidden layers take users x items x width numbers.
+Chosen by hand."""
 DEVIATION = 0.05
 """Standard deviation of fresh vectors. Chosen by hand."""
 
 
 class NeuralCFConfig(NeuralConfig):
-    """Hyperparameters of NeuMF. The defaults are not tuned."""
+    """Hyperparameters of NeuMF.
+
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
+    """
 
     weight_decay: WeightDecay = 0.01
     dropout: Dropout = 0.1

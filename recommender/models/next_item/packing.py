@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recommender.datasets.time_units import SECOND_US
 from recommender.sequences import Sequences
 
 STRETCH, SLACK = 1.25, 2
@@ -107,7 +108,7 @@ def gap_classes(times_BL: NDArray[np.int64]) -> Tensor:
     0 is the same second (times are cut to whole ones), then there is one class for each doubling. The future is class
     0; causal attention masks it.
     """
-    seconds_BL = torch.from_numpy(times_BL // 1_000_000)
+    seconds_BL = torch.from_numpy(times_BL // SECOND_US)
     gaps_BLL = (seconds_BL[:, :, None] - seconds_BL[:, None, :]).clamp_(min=0).float()
     return torch.frexp(gaps_BLL)[1].clamp_(max=GAPS - 1).long()
 

@@ -25,7 +25,10 @@ POPULARITY_WEIGHT = 1e-6
 
 
 class RulesConfig(Hyperparameters):
-    """Hyperparameters of the rules. The defaults were chosen by validation items of Amazon Beauty and ML-1M at once."""
+    """Hyperparameters of the rules.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
+    """
 
     window: Annotated[int, Range(5, 50)] = Field(
         20, ge=1, description="Largest distance between the two events of a pair."

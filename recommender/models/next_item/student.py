@@ -45,7 +45,8 @@ from recommender.storage.manifest import digest
 class StudentConfig(CausalConfig):
     """Hyperparameters of the student.
 
-    The temperature was chosen by validation items of Amazon Beauty and ML-1M, the others by hand.
+    The temperature was chosen by validation items of Amazon Beauty and ML-1M (docs/benchmarks.md), the others and the
+    search ranges by hand.
     """
 
     epochs: Epochs = 30

@@ -14,15 +14,15 @@ from pydantic import Field
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.models.next_item.fields import HalfLife
-from recommender.models.next_item.linear import MatrixRanker, popularity, profiles
+from recommender.models.next_item.linear import TIE_WEIGHT, MatrixRanker, popularity, profiles
 from recommender.sequences import Sequences
-
-POPULARITY_WEIGHT = np.float32(1e-6)
-"""Weight of popularity beside the projection. It is too small to reorder items and only breaks ties."""
 
 
 class SVDConfig(Hyperparameters):
-    """Hyperparameters of SVD. The defaults were chosen by validation items of Amazon Beauty and ML-1M at once."""
+    """Hyperparameters of SVD.
+
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
+    """
 
     width: Annotated[int, Range(16, 512, log=True)] = Field(128, ge=1, description="Number of singular vectors kept.")
     power: Annotated[float, Range(0.0, 1.0)] = Field(
@@ -67,7 +67,7 @@ class SVD(MatrixRanker[SVDConfig]):
 
     def _warm(self, sequences: Sequences) -> NDArray[np.float32]:
         scores_UV: NDArray[np.float32] = self.user_vectors(sequences) @ self.item_vectors().T
-        scores_UV += POPULARITY_WEIGHT * self.arrays["popularity_V"]
+        scores_UV += TIE_WEIGHT * self.arrays["popularity_V"]
         return scores_UV
 
     def item_vectors(self) -> NDArray[np.float32]:

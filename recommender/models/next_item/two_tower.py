@@ -32,7 +32,10 @@ from recommender.sequences import Sequences
 
 
 class TwoTowerConfig(NeuralConfig):
-    """Hyperparameters of the two towers. The defaults are not tuned."""
+    """Hyperparameters of the two towers.
+
+    The defaults are chosen by hand, not tuned. Search ranges are chosen by hand.
+    """
 
     dropout: Dropout = 0.3
     width: Annotated[Width, Choices(32, 64, 128)] = 64
@@ -79,7 +82,7 @@ class Towers(AttributeMeans[TwoTowerConfig]):
         self.items = nn.Embedding(size.items + 1, width)
         self.attributes = nn.Embedding(size.attributes, width)
         for table in (self.items, self.attributes):
-            nn.init.normal_(table.weight, std=width**-0.5)
+            nn.init.normal_(table.weight, std=width**-0.5)  # vectors of length 1, about
         self.age_L = nn.Parameter(torch.zeros(self.length))
         self.user_tower = Tower(width, config.hidden, self.dropout)
         self.item_tower = Tower(width, config.hidden, 0.0)

@@ -16,6 +16,7 @@ from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.models.next_item.fields import HalfLife
 from recommender.models.next_item.linear import (
+    UNRELATED_WEIGHT,
     MatrixRanker,
     largest_of_each_row,
     packed,
@@ -26,14 +27,11 @@ from recommender.models.next_item.linear import (
 )
 from recommender.sequences import Sequences
 
-POPULARITY_WEIGHT = np.float32(1e-4)
-"""Weight of popularity beside the votes. It is too small to reorder items with votes and ranks those without."""
-
 
 class UserCFConfig(Hyperparameters):
     """Hyperparameters of user-based filtering.
 
-    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once.
+    The defaults were chosen by validation items of Amazon Beauty and ML-1M at once. Search ranges are chosen by hand.
     """
 
     neighbours: Annotated[int, Range(10, 500, log=True)] = Field(
@@ -80,5 +78,5 @@ class UserCF(MatrixRanker[UserCFConfig]):
         nearest_UW = largest_of_each_row(alike_UW, config.neighbours)
         nearest_UW.data **= config.power
         votes_UV: NDArray[np.float32] = np.asarray(nearest_UW.dot(had_WV).todense(), dtype=np.float32)
-        votes_UV += POPULARITY_WEIGHT * self.arrays["popularity_V"]
+        votes_UV += UNRELATED_WEIGHT * self.arrays["popularity_V"]
         return votes_UV

@@ -27,7 +27,7 @@ from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.models.next_item import ItemRanker, item_ranker_class, item_ranker_module
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.storage.code_identity import code_identity
-from recommender.storage.manifest import digest
+from recommender.storage.manifest import NAME_DIGITS, digest
 
 TrainOn = Literal["train", "train+validation"]
 KIB_A_MIB = 1024
@@ -188,4 +188,4 @@ def checkpoint_folder(folder: Path, sequences: Sequences, ranker: str, *identity
     arrays = (sequences.offsets, sequences.items_T, sequences.times_T, items.attribute_offsets, items.attributes_P)
     hashes = [None if one is None else hashlib.sha256(one.tobytes()).hexdigest() for one in arrays]
     where = (device, cpu_has_units())
-    return folder / digest(hashes, items.ids, items.texts, ranker, *identity, where, fitting_code(ranker))[:16]
+    return folder / digest(hashes, items.ids, items.texts, ranker, *identity, where, fitting_code(ranker))[:NAME_DIGITS]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recommender.datasets.interactions import read_interactions
-from recommender.engine.context import FitContext
+from recommender.engine.context import DEFAULT_SEED, FitContext
 from recommender.engine.loop import require_device
 from recommender.errors import ContractError, SettingsError
 from recommender.models.next_item import item_ranker_class
@@ -34,7 +34,7 @@ class FitRequest:
     attributes: Path | None = None
     ranker: str = "fusion"
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 17
+    seed: int = DEFAULT_SEED
     device: str = "cpu"
     progress: Callable[[dict[str, Any]], None] | None = None
 

@@ -13,7 +13,7 @@ from recommender.errors import SettingsError
 from recommender.evaluation.leave_one_out import judge
 from recommender.models.next_item import item_ranker_class
 from recommender.sequences import LeaveOneOut, Sequences
-from recommender.storage.manifest import digest, write_text
+from recommender.storage.manifest import SHOWN_DIGITS, digest, write_text
 from recommender.training.next_items.fitting import fitting_code, hyperparameters_of
 from recommender.training.next_items.outputs import Outputs
 from recommender.training.next_items.request import FitRequest
@@ -115,7 +115,7 @@ def search_hyperparameters(
     defaults = cls.resolved(hyperparameters_of(ranker, given), split.train)
     result = search(
         study,
-        f"{ranker}-{digest(data, context.seed, given, fitting_code(ranker))[:12]}",
+        f"{ranker}-{digest(data, context.seed, given, fitting_code(ranker))[:SHOWN_DIGITS]}",
         objective,
         trials=trials,
         start={name: getattr(defaults, name) for name in space},

@@ -39,22 +39,29 @@ from recommender.sequences import Sequences
 EPOCHS = 30
 """Epochs where none are given, chosen by hand. On few events there are more, enough for `MIN_STEPS` steps."""
 DROPOUT_MOST, DROPOUT_LEAST = 0.5, 0.2
+"""Dropout for few and for many events an item. Chosen by hand."""
 FEW_EVENTS, MANY_EVENTS = 20, 300
 """Dropout falls from the most at FEW_EVENTS an item to the least at MANY_EVENTS, evenly in the logarithm. Chosen by
 hand; Amazon Beauty lies near the one end, ML-1M near the other."""
 BATCHES_AN_EPOCH = 64
+"""A batch is a 64th of the events, so that an epoch has about as many steps on any set. Chosen by hand."""
 TOKENS_LEAST, TOKENS_MOST = 1024, 4096
-"""A batch is a 64th of the events, within these bounds. Chosen by hand."""
+"""Bounds of a batch's size: smaller ones are slow, and larger ones make few steps. Chosen by hand."""
 RATE = 0.001
-"""Learning rate of a batch of TOKENS_LEAST. It grows with the root of the batch, as the gradient's noise falls with
-it."""
+"""Learning rate of a batch of TOKENS_LEAST, that of the SASRec paper. It grows with the root of the batch, as the
+gradient's noise falls with it."""
 JUDGEMENTS = 15
 """Judgements of a fit, about, where `judge_every` is not given. Chosen by hand: each costs a ranking of
 `judged_users`."""
 
 
 class FusionConfig(Hyperparameters):
-    """Hyperparameters of the flagship. `resolved` replaces each None by a value for the number of events."""
+    """Hyperparameters of the flagship. What is None is taken from the number of events; `resolved` says how.
+
+    The other defaults are chosen by hand. docs/benchmarks.md measures some: width and attributes help on Amazon Beauty,
+    the bias by distance and the gate on ML-1M, and label smoothing adds nothing to the flagship. Search ranges are
+    chosen by hand.
+    """
 
     members: int = Field(
         3, ge=0, description="Most transformers, whose mean is one expert. `budget_tflop` may allow fewer. 0: none."
@@ -176,6 +183,7 @@ class FusionConfig(Hyperparameters):
 def _dropout(events: int, num_items: int) -> float:
     an_item = max(events, 1) / max(num_items, 1)
     share = np.clip(np.log(an_item / FEW_EVENTS) / np.log(MANY_EVENTS / FEW_EVENTS), 0, 1)
+    # Three decimals, so that the hyperparameters in a bundle can be read.
     return round(float(DROPOUT_MOST - (DROPOUT_MOST - DROPOUT_LEAST) * share), 3)
 
 

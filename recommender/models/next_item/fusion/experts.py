@@ -219,7 +219,7 @@ def _fit_transformers(
     for number in range(config.members):
         own = replace(
             context,
-            seed=seed_of(context.seed, "member", number) % 2**31,
+            seed=seed_of(context.seed, "member", number) % 2**31,  # a non-negative int32, which every library takes
             checkpoints=context.checkpoints and context.checkpoints / f"member-{number}",
         )
         try:

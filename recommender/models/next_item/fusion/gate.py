@@ -26,8 +26,10 @@ from torch.nn import functional
 from recommender.sequences import Sequences
 
 CANDIDATES = 200
-"""Best items of the linear form that the hidden layer reorders. Chosen by hand: enough for lists of ten to be
-refilled."""
+"""Best items of the linear form that the hidden layer reorders. Enough for lists of ten to be refilled; chosen by
+hand."""
+CELLS_AT_ONCE = 2**24
+"""Users times items for which the experts are asked at once: 64 MiB of float32 an expert."""
 HIDDEN = 32
 """Width of the hidden layer. Chosen by hand: it is fitted on some thousand held-out items only."""
 EXCLUDED = float(np.finfo(np.float32).min)
@@ -46,7 +48,7 @@ class HiddenLayer(nn.Module):
         self.out = nn.Linear(hidden, 1, bias=False)
         self.register_buffer("scale_K", torch.ones(experts))
         # The fit starts from the plain product of experts: equal weights for every user, and a hidden layer that adds
-        # nothing.
+        # nothing. The weight itself, 0.5, is chosen by hand.
         nn.init.zeros_(self.weights.weight)
         nn.init.constant_(self.weights.bias, 0.5)
         nn.init.zeros_(self.out.weight)

@@ -25,29 +25,38 @@ from torch.nn import functional
 
 from recommender.engine.loop import seed_of
 from recommender.models.next_item.fusion.candidates import Candidates, ExpertLogs, candidates_of
-from recommender.models.next_item.fusion.gate import CANDIDATES, EXCLUDED, Gate, HiddenLayer, best_columns, centred
+from recommender.models.next_item.fusion.gate import (
+    CANDIDATES,
+    CELLS_AT_ONCE,
+    EXCLUDED,
+    Gate,
+    HiddenLayer,
+    best_columns,
+    centred,
+)
 from recommender.sequences import Sequences
-from recommender.sequences.ranks import ndcg
+from recommender.sequences.ranks import MIN_USERS_A_BATCH, ndcg
 
 MOST_USERS = 20_000
 """Users that a fit looks at, drawn at random. Enough for some hundred weights. With 700 candidates of 8 experts each
 they take 0.45 GB."""
 FEWEST_USERS = 20
-"""With fewer users the weights keep their start values: half of the users are too few to compare two forms."""
-CELLS_AT_ONCE = 2**24
-"""Users times items for which the experts are asked at once: 64 MiB of float32 an expert."""
+"""With fewer users the weights stay as they started: half of them could not tell one form from another.
+Chosen by hand."""
 PRIOR_USERS = 20.0
-"""Strength of the prior of the linear form (equal weights for all users), as a number of users."""
+"""Prior of the linear form: as if this many users had shown that the weights stay and do not depend on the user.
+Chosen by hand."""
 TIE_WEIGHT = 1e-3
 """Weight of the other experts where one expert counts alone. Too small to reorder items that it distinguishes."""
 MOST_DEVIATIONS = 3.0
-"""Standardised facts are cut there, so that a few unusual users cannot turn the weights."""
+"""Standardised facts are cut there, so that a few unusual users cannot turn the weights. Chosen by
+hand: beyond three deviations lie few users."""
 LEAST_SCALE = 1e-3
-"""Least divisor of facts and of log-probabilities that hardly vary."""
+"""Least divisor of facts and of log-probabilities that hardly vary. Chosen by hand."""
 MOST_ITERATIONS = 60
 """Most iterations of L-BFGS, enough for some dozens of weights."""
 WEIGHTINGS = (0.25, 0.5, 1, 2, 4)
-"""Factors that are tried for the weight of an expert that counts alone."""
+"""Factors of an expert's weight that are tried where it counts alone. Chosen by hand: steps of two around 1."""
 EPOCHS, STEPS = 12, 300
 """Epochs of the hidden layer, chosen by hand. With few users there are more, enough for STEPS steps."""
 BATCH, RATE, DECAY = 128, 0.003, 0.1
@@ -91,7 +100,7 @@ def fit_gate(
     if len(users) < FEWEST_USERS:
         return start
     found = []
-    batch = max(CELLS_AT_ONCE // (sequences.items.num + 1), 16)
+    batch = max(CELLS_AT_ONCE // (sequences.items.num + 1), MIN_USERS_A_BATCH)
     for first in range(0, len(users), batch):
         asked = users[first : first + batch]
         found.append(candidates_of(experts, start, sequences.take(asked), held_out_U[asked], rng, names))
@@ -102,6 +111,7 @@ def fit_gate(
 def _best_form(candidates: Candidates, start: Gate, seed: int, *, hidden: bool) -> Gate:
     """The form that ranks best where it was fitted on the other half of the users, fitted again on all of them."""
     half_U = np.arange(len(candidates.facts_UX)) % 2 == 0
+    # The start, and as many forms as `_forms` returns.
     gains_FU = np.zeros((5 if hidden else 3, len(half_U)))
     for learn_U in (half_U, ~half_U):
         forms = [start, *_forms(candidates.of(learn_U), start, seed, hidden=hidden)]

@@ -19,7 +19,7 @@ from recommender.sequences import Sequences
 
 SHARES = tuple(4.0**-power for power in range(1, 7))
 """Half-lives that are tried, as shares of the log's length: a quarter to 1/4096. Of a year that is 91 days to two
-hours."""
+hours. Chosen by hand."""
 ASKED = 2000
 """Most events, drawn at random, whose likelihood decides on the half-life. Enough to tell factors of four apart, and
 fast."""

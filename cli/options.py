@@ -1,0 +1,49 @@
+"""Options that several verbs share, and the settings that they stand for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recommender.errors import SettingsError
+from recommender.settings import Settings, TimeSettings, load_settings
+from recommender.storage.home import Home
+from recommender.storage.manifest import digest
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", "-s", help="Settings file (TOML). Default: recommender.toml, if it exists."),
+]
+ClusterSettingsFile = Annotated[
+    Path | None, typer.Option("--settings", "-s", help="Settings file (TOML) of the cluster.")
+]
+DataFile = Annotated[
+    Path | None,
+    typer.Option("--data", help="Your own data: a mapping file, as `recommender draft-mapping` writes it."),
+]
+Url = Annotated[str, typer.Option("--url", help="The gateway's address. Default: the one in the settings.")]
+AsOf = Annotated[str | None, typer.Option(help='The moment that counts as "now": 2017-12-31, or 2017-12-31T18:00.')]
+
+
+def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:
+    """Read the settings from the file, the environment and the options.
+
+    Own data has its own home folder, `home`/own/<mapping>-<hash of its path>, and its own periods.
+
+    Raises:
+        SettingsError: The settings file, the environment or an option is wrong. Names the key and the value.
+    """
+    default = Path("recommender.toml")
+    chosen = load_settings(file if file is not None or not default.is_file() else default)
+    if data is not None:
+        # Six digits: one machine has a few mapping files of the same name.
+        own = Home.of(chosen).own(f"{data.stem}-{digest(str(data.resolve()))[:6]}")
+        chosen = chosen.updated(home=own.root, source={"dataset": "files", "mapping": str(data)})
+        if file is None:
+            chosen = chosen.updated(time=TimeSettings())
+    if as_of is not None:
+        try:
+            chosen = chosen.updated(time={"as_of": as_of})
+        except SettingsError:
+            raise SettingsError(f"--as-of {as_of}: neither a date (2017-12-31) nor a time (2017-12-31T18:00)") from None
+    return chosen

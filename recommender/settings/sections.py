@@ -1,0 +1,170 @@
+"""The sections of the settings, each a frozen model with bounds and meanings on its fields."""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+"""A TCP port has 16 bits. 0 would stand for any free port, which no client could know."""
+Milliseconds = Annotated[int, Field(ge=1, le=60_000)]
+"""At most a minute: no shopper waits longer, and a larger number is most likely in the wrong unit."""
+OnlineStoreName = Literal["sqlite", "redis"]
+"""Read by `serving.online_store.client.READERS`, written by `feature_repo.online_stores.WRITERS`."""
+
+
+class Section(BaseModel):
+    """Base of every part of the settings: frozen, and an unknown key is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class SourceSettings(Section):
+    """The source of the tables."""
+
+    dataset: str = Field(
+        "complete_journey",
+        description="A data source of `recommender.datasets.sources.SOURCES`: complete_journey, files or synthetic.",
+    )
+    mapping: str = Field("", description="`files`: path of the mapping TOML.")
+    synthetic: dict[str, Any] = Field(
+        default_factory=dict, description="`synthetic`: fields of `recommender.datasets.synthetic.World`."
+    )
+
+
+class TimeSettings(Section):
+    """The time that counts as "now", and the periods. Dates and times without a zone are in the shop's time zone."""
+
+    as_of: datetime | date | None = Field(
+        None, description='The time that counts as "now". None: the time of the last event.'
+    )
+    gate_from: datetime | date | None = Field(
+        None,
+        description="Campaigns that start in [gate_from, test_from) decide between challenger and champion. "
+        "None: chosen from the data.",
+    )
+    test_from: datetime | date | None = Field(
+        None,
+        description="Campaigns that start on or after it are the final test: reported, never used for a decision. "
+        "None: chosen from the data.",
+    )
+
+
+class TrainingSettings(Section):
+    """Which rankers are trained, and where. The default numbers are chosen by hand."""
+
+    challenger: str = Field("transformer", description="The ranker that is measured against the champion.")
+    baselines: tuple[str, ...] = Field(
+        ("popularity", "rate_rule", "logistic"),
+        description="Rankers trained beside the challenger. The last one is the first champion.",
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the challenger is trained.")
+    threads: int = Field(
+        2,
+        ge=1,
+        le=128,
+        description="Threads of DuckDB, which builds the features: two, as many as a small machine has. Torch trains "
+        "with one thread on the CPU, so that weights do not depend on the number of cores.",
+    )
+    seed: int = Field(17, description="Seed of everything random in training. The default has no special meaning.")
+    checkpoint_every_s: float = Field(
+        30.0, gt=0, description="Seconds between checkpoints: the most work that a killed training loses."
+    )
+    rankers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="`rankers.<name>`: hyperparameters of a ranker, as `recommender rankers` lists them.",
+    )
+
+
+class ServingSettings(Section):
+    """The gateway and the model server. Secrets (token, Redis password) are never among the settings.
+
+    The defaults of deadlines, shares and exploration are chosen by hand. 8000 is uvicorn's own port, 8080 to
+    8082 are TorchServe's.
+    """
+
+    host: str = Field("127.0.0.1", description="Address on which the gateway listens. The default is loopback.")
+    port: Port = Field(8000, description="The gateway's port.")
+    inference_host: str = Field(
+        "127.0.0.1",
+        description="Address on which TorchServe itself listens. It asks for no token. In a pod: 0.0.0.0, behind a "
+        "NetworkPolicy.",
+    )
+    inference_port: Port = Field(8080, description="TorchServe's inference API.")
+    management_port: Port = Field(8081, description="TorchServe's management API, always on loopback.")
+    metrics_port: Port = Field(8082, description="TorchServe's metrics API.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes for each version. One takes at least 220 MB.")
+    # By hand. An answer with a model normally takes 1 to 10 ms and a read of the store 0.1 ms; the deadlines leave room
+    # for a busy machine.
+    deadline_ms: Annotated[Milliseconds, Field(ge=5)] = Field(
+        250, description="Time for the features and the model together, from a request's arrival."
+    )
+    store_deadline_ms: Milliseconds = Field(
+        50, description="Time for the read of the online store. A later answer is ignored."
+    )
+    # By hand: small, so that a challenger that turns out worse costs little.
+    canary_share: float = Field(0.1, gt=0, lt=1, description="Share of users that a promoted challenger gets.")
+    assignment_salt: str = Field(
+        "campaign-ranker",
+        description="Part of the hash that assigns users to variants. Another salt assigns them anew.",
+    )
+    state: Path | None = Field(
+        None,
+        description="Folder for a replica's private files: model store, TorchServe's logs, pid files. "
+        "None: below `home`.",
+    )
+    max_feature_age_s: float = Field(
+        8 * 86_400,
+        gt=0,
+        description="Older features are still used, but the answer is marked `degraded`. Eight days: a weekly run may "
+        "be a day late.",
+    )
+    exploration: Literal["none", "epsilon", "thompson"] = Field(
+        "none",
+        description="How the order of campaigns is randomised (`recommender.policies.exploration`). "
+        "Decision records then hold the propensities.",
+    )
+    # By hand: one answer in twenty is drawn, so that exploring costs little.
+    exploration_rate: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="`epsilon`: probability that the first campaign is drawn uniformly from all candidates.",
+    )
+    # By hand: a standard deviation of 0.38 on the log-odds, which reorders campaigns that are nearly equal.
+    exploration_spread: float = Field(
+        0.3, gt=0, le=10, description="`thompson`: scale of the Gumbel noise on the log-odds."
+    )
+
+
+class StoreSettings(Section):
+    """The online store, which the materialise step writes and serving reads."""
+
+    kind: OnlineStoreName = Field("sqlite", description="Which online store.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        repr=False,
+        description="redis:// or rediss://, with user@ before the host if there is a user. Never with a password: "
+        "that is the secret `redis_password`.",
+    )
+    project: str = Field("campaigns", description="Feast's project, which is part of every key in the store.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, url: str) -> str:
+        # No message repeats the URL: it may hold a password.
+        form = "must be redis://host:port/db or rediss://host:port/db"
+        try:
+            parts = urlsplit(url)
+            has_address = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+        except ValueError:
+            raise ValueError(f"{form}; the port is a number from 1 to 65535") from None
+        if parts.password is not None:
+            raise ValueError("must not hold a password; give it as the secret redis_password")
+        if not has_address:
+            raise ValueError(form)
+        if not (parts.path.strip("/") or "0").isdecimal():
+            raise ValueError(f"{form}; the database must be a number (got {parts.path.strip('/')!r})")
+        return url
