@@ -53,7 +53,7 @@ class TimeSettings(Section):
 
 
 class TrainingSettings(Section):
-    """Which rankers are trained, and where. The default numbers are chosen by hand."""
+    """The rankers to train, and how."""
 
     challenger: str = Field("transformer", description="The ranker that is measured against the champion.")
     baselines: tuple[str, ...] = Field(
