@@ -172,7 +172,10 @@ def test_a_redis_with_an_append_only_file_serves_the_same_users_after_a_crash(tm
             if features is not None:
                 materialise(features, settings)
                 with redis.Redis(port=port) as server:
-                    server.execute_command("WAITAOF", 1, 0, 20_000)  # under load the file is written up to 2 s later
+                    # WAITAOF waits for the last write of its own connection and so for all before it. Under load the
+                    # file is written up to 2 s later.
+                    server.set("last write", "")
+                    server.execute_command("WAITAOF", 1, 0, 20_000)
             client = OnlineStoreClient.open(settings)
             served.append(client.read("user 1", timeout_s=5))
             client.close()
