@@ -24,7 +24,7 @@ from recommender.errors import ContractError
 def source_files(mapping_file: Path) -> list[Path]:
     """List every file that the mapping names, in its order."""
     mapping = read_mapping(mapping_file)
-    return [mapping_file.parent / file.file for files in mapping.tables.values() for file in files]
+    return [mapping_file.parent / file.name for files in mapping.tables.values() for file in files]
 
 
 def ingest(mapping_file: Path, output: Path) -> Tables:
@@ -47,7 +47,7 @@ def ingest(mapping_file: Path, output: Path) -> Tables:
             parsed = [
                 parse_file(
                     connection,
-                    mapping_file.parent / file.file,
+                    mapping_file.parent / file.name,
                     file,
                     table,
                     time_zone=mapping.source.time_zone,

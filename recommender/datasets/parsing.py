@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from recommender.datasets.contract import MAY_BE_EMPTY
-from recommender.datasets.mapping import FileMapping
+from recommender.datasets.mapping import TableMapping
 from recommender.datasets.tables import CONTRACT
 from recommender.errors import ContractError, SourceError, suggestion
 
@@ -97,7 +97,7 @@ def _header(path: Path, delimiter: str | None) -> tuple[list[str], str]:
 
 
 def parse_file(
-    connection: duckdb.DuckDBPyConnection, path: Path, mapping: FileMapping, table: str, *, time_zone: str, number: int
+    connection: duckdb.DuckDBPyConnection, path: Path, mapping: TableMapping, table: str, *, time_zone: str, number: int
 ) -> ParsedFile:
     """Read one file of `table` into DuckDB.
 
@@ -144,7 +144,7 @@ def parse_file(
     return ParsedFile(name, tuple(chosen), rejected)
 
 
-def _choose_columns(path: Path, mapping: FileMapping, table: str, found: list[str]) -> dict[str, str | None]:
+def _choose_columns(path: Path, mapping: TableMapping, table: str, found: list[str]) -> dict[str, str | None]:
     """Map canonical columns to columns of the file, or to None for a constant."""
     chosen: dict[str, str | None] = {}
     for column in CONTRACT[table].columns:
@@ -159,7 +159,7 @@ def _choose_columns(path: Path, mapping: FileMapping, table: str, found: list[st
     return chosen
 
 
-def _text_sql(mapping: FileMapping, column: str, source: str | None) -> str:
+def _text_sql(mapping: TableMapping, column: str, source: str | None) -> str:
     """Return SQL for the value as text, null where it is empty."""
     if source is None:
         return _literal(str(mapping.constants[column]))
@@ -172,14 +172,14 @@ def _text_sql(mapping: FileMapping, column: str, source: str | None) -> str:
 
 
 def _value_sql(
-    mapping: FileMapping, table: str, column: str, source: str | None, text: str, types: dict[str, str], time_zone: str
+    mapping: TableMapping, table: str, column: str, source: str | None, text: str, types: dict[str, str], time_zone: str
 ) -> str:
     """Return SQL for the value in the contract's dtype, null where `text` cannot be read as one."""
     dtype = CONTRACT[table].columns[column].dtype
     if pa.types.is_string(dtype):
         return text
     if pa.types.is_floating(dtype):
-        number = text if mapping.decimal == "." else f"replace({text}, {_literal(mapping.decimal)}, '.')"
+        number = text if mapping.decimal in (None, ".") else f"replace({text}, {_literal(mapping.decimal)}, '.')"
         return f"TRY_CAST({number} AS DOUBLE)"
     zone = _literal(time_zone)
     time_format = mapping.formats.get(column)
