@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recommender.datasets.support import supported_end
 from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Column, Tables
 from recommender.errors import ContractError
 from recommender.storage.manifest import whole_folder, write_manifest
@@ -159,10 +160,6 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def _log_end(events: Path) -> str:
-    """Return the ISO time of the last event, UTC, or 1970 for a log without events."""
-    ends = [
-        pc.max(pq.ParquetFile(path).read(columns=["event_time"])["event_time"]).as_py()
-        for path in sorted(events.rglob("*.parquet"))
-    ]
-    last = max((end for end in ends if end is not None), default=None)
+    """Return the ISO time of the last supported event (`support`), UTC, or 1970 for a log without events."""
+    last = supported_end(sorted(events.rglob("*.parquet")))
     return last.isoformat() if last is not None else "1970-01-01T00:00:00+00:00"
