@@ -1,0 +1,285 @@
+"""Checks that need no history: what a person who looked at the whole log would see.
+
+All bounds are gross on purpose (a factor of eight, nine in ten values missing, half a day's rows twice), so that no
+shop's ordinary season reaches them. They are chosen by hand.
+
+Shapes: D days, H 24 hours.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.datasets.checks.check import Check, days_in_words, factor_in_words, longest_run, unit_cause
+from recommender.datasets.checks.clock import hour_shift, night_of, swapped
+from recommender.datasets.statistics import Statistics
+
+NUMBERS = ("amount", "quantity", "discount", "coupon_discount")
+LARGEST_FACTOR = 8.0
+"""The mean of one day may be this many times the median day's. Cents are 100 times, thousandths 1000 times."""
+PRICE_FACTOR = 15.0
+"""Paid against catalogue price. Half price is usual, a fifteenth is not; cents are 100 times."""
+FEW_ROWS = 5
+"""Rows of a day below which its means say nothing."""
+EMPTY, FILLED = 0.9, 0.6
+"""A column is empty on a day if this share is missing, and usually filled if at most that share is."""
+TWICE, TWICE_USUALLY = 0.8, 0.4
+"""Share of a day's rows that occur an even number of times: if copied, and more than the usual day has."""
+LARGEST_NEGATIVE = 0.5
+ONE_VALUE_ROWS = 20
+TAXONOMY = ("items.department", "items.category", "items.product_type")
+BUSY_ROWS = 10
+"""Rows of a usual day from which a day without any is strange."""
+CLOSED_SHARE = 0.25
+"""Share of a weekday's days without rows from which the shop counts as closed on it."""
+
+
+def alone(now: Statistics) -> list[Check]:
+    """All checks that need no history."""
+    return [
+        *_levels(now),
+        *_paid(now),
+        *_repeated(now),
+        *_empty(now),
+        *_negative(now),
+        *_taxonomy(now),
+        *_missing_days(now),
+        *_hours(now),
+        *_dates(now),
+    ]
+
+
+def _levels(now: Statistics) -> Iterator[Check]:
+    """Amounts of some days that are many times those of the others."""
+    for column in NUMBERS:
+        level_D = now.figure(f"log:{column}")
+        known_D = np.isfinite(level_D) & (now.figure("kind:purchase") >= FEW_ROWS)
+        if known_D.sum() < 3:
+            continue
+        away_D = np.where(known_D, level_D - np.median(level_D[known_D]), 0.0)
+        spread = 1.4826 * float(np.median(np.abs(away_D[known_D])))
+        # Eight deviations: a column of few values, such as coupons, can be that far off by itself.
+        limit = max(np.log(LARGEST_FACTOR), 8 * spread)
+        run = longest_run(np.abs(away_D) > limit)
+        cause, value = "", float(np.abs(away_D).max())
+        if run is not None:
+            factor = float(np.exp(np.median(away_D[run[0] : run[1] + 1])))
+            when = days_in_words(now, run)
+            cause = f"{column} is about {factor_in_words(factor)} times what it is otherwise, {when}: "
+            cause += unit_cause(factor, column)
+        yield Check(
+            name=f"events.{column}.level",
+            table="events",
+            column=column,
+            severity="critical",
+            value=float(np.exp(value)),
+            most=float(np.exp(limit)),
+            sentence=f"no day's {column} is many times that of the other days",
+            cause=cause,
+        )
+
+
+def _paid(now: Statistics) -> Iterator[Check]:
+    """What was paid against the catalogue's price."""
+    ratio_D, weight_D = now.figure("log:paid"), now.figure("kind:purchase")
+    known_D = np.isfinite(ratio_D) & (weight_D > 0)
+    if weight_D[known_D].sum() < FEW_ROWS:
+        return
+    factor = float(np.exp(np.average(ratio_D[known_D], weights=weight_D[known_D])))
+    cause = ""
+    if abs(np.log(factor)) > np.log(PRICE_FACTOR):
+        cause = (
+            f"amounts are about {factor_in_words(factor)} times quantity x price of the catalogue: "
+            f"{unit_cause(factor, 'amount')} Or is quantity or the price in another unit?"
+        )
+    yield Check(
+        name="events.amount.against_price",
+        table="events",
+        column="amount",
+        severity="critical",
+        value=factor,
+        least=1 / PRICE_FACTOR,
+        most=PRICE_FACTOR,
+        sentence="what is paid is near quantity x price of the catalogue",
+        cause=cause,
+    )
+
+
+def _repeated(now: Statistics) -> Iterator[Check]:
+    """Days whose rows are all there twice under other event ids."""
+    even_D = np.nan_to_num(now.figure("repeated"))
+    busy_D = now.figure("rows") >= BUSY_ROWS
+    if not busy_D.any():
+        return
+    usual = float(np.median(even_D[busy_D]))
+    copied_D = busy_D & (even_D >= TWICE) & ((even_D >= usual + TWICE_USUALLY) | (usual >= TWICE))
+    run = longest_run(copied_D)
+    cause = ""
+    if run is not None:
+        block = "the whole log" if copied_D[busy_D].mean() > 0.9 else f"the block {days_in_words(now, run)}"
+        cause = f"{block} is there twice under other event ids ({int(copied_D.sum())} days): a file read twice?"
+    yield Check(
+        name="events.repeated_days",
+        table="events",
+        severity="critical",
+        value=float(copied_D.sum()),
+        most=0.0,
+        sentence="no day's events are all there twice",
+        cause=cause,
+    )
+
+
+def _empty(now: Statistics) -> Iterator[Check]:
+    """Columns that are empty in all rows, or on a run of days."""
+    for name, found in now.columns.items():
+        table, column = name.split(".")
+        share_D = now.figure(f"null:{column}") if table == "events" else np.full(1, np.nan)
+        known_D = np.isfinite(share_D)
+        total = found["null_share"]
+        cause, value = "", 0.0
+        if total >= 1.0:
+            cause, value = f"{column} is empty in all rows: a column of the export that is no longer filled?", 1.0
+        elif known_D.any() and np.median(share_D[known_D]) <= FILLED:
+            empty_D = known_D & (np.nan_to_num(share_D) >= EMPTY) & (now.figure("rows")[: len(share_D)] >= FEW_ROWS)
+            value = float(empty_D.sum() / known_D.sum())
+            run = longest_run(empty_D)
+            if run is not None:
+                cause = f"{column} is empty {days_in_words(now, run)} and filled on the other days: no longer exported?"
+        elif known_D.any() and np.median(share_D[known_D]) >= EMPTY:
+            filled_D = known_D & (np.nan_to_num(share_D, nan=1.0) <= 0.1)
+            # A third of the days, by hand: a column that was filled for that long has been lost, not tried out.
+            if filled_D.mean() > 0.25 and (run := longest_run(~filled_D, bridge=0)) is not None:
+                value = 1 - float(filled_D.mean())
+                cause = f"{column} is empty {days_in_words(now, run)} and filled on the other days: no longer exported?"
+        yield Check(
+            name=f"{name}.empty",
+            table=table,
+            column=column,
+            severity="critical" if value and total < 1.0 else "warning",
+            value=value,
+            most=0.0,
+            sentence=f"{column} is not empty, neither in all rows nor on some days only",
+            cause=cause,
+        )
+
+
+def _negative(now: Statistics) -> Iterator[Check]:
+    for column in NUMBERS:
+        share_D = np.nan_to_num(now.figure(f"negative:{column}"))
+        bought_D = now.figure("kind:purchase") >= FEW_ROWS
+        if f"negative:{column}" not in now.days or not bought_D.any():
+            continue
+        wrong_D = bought_D & (share_D > LARGEST_NEGATIVE)
+        run = longest_run(wrong_D)
+        cause = "" if run is None else f"most of {column} is below zero {days_in_words(now, run)}: a sign turned?"
+        yield Check(
+            name=f"events.{column}.negative",
+            table="events",
+            column=column,
+            severity="critical",
+            value=float(share_D[bought_D].max()),
+            most=LARGEST_NEGATIVE,
+            sentence=f"on every day most of {column} is not below zero",
+            cause=cause,
+        )
+
+
+def _taxonomy(now: Statistics) -> Iterator[Check]:
+    for name in TAXONOMY:
+        shares = now.values.get(name)
+        if shares and now.rows.get("items", 0) >= ONE_VALUE_ROWS:
+            table, column = name.split(".")
+            (common, share), *_ = shares.items()
+            yield Check(
+                name=f"{name}.one_value",
+                table=table,
+                column=column,
+                severity="warning",
+                value=share,
+                most=0.995,
+                sentence=f"{column} has more than one value",
+                cause=f"{column} is {common!r} for all items: a default value instead of the real one?",
+            )
+
+
+def _missing_days(now: Statistics) -> Iterator[Check]:
+    """Days without any event on which a shop like this one has some."""
+    rows_D, weekday_D = now.figure("rows"), now.weekdays_D
+    if now.num_days < 14 or np.median(rows_D) < BUSY_ROWS:
+        return
+    closed = [w for w in range(7) if (rows_D[weekday_D == w] == 0).mean() > CLOSED_SHARE]
+    missing_D = (rows_D == 0) & ~np.isin(weekday_D, closed)
+    run = longest_run(missing_D, bridge=0)
+    value = 0 if run is None else run[1] - run[0] + 1
+    cause = ""
+    if run is not None and value > 1:
+        cause = f"no event at all {days_in_words(now, run)} ({value} days): files of these days missing?"
+    yield Check(
+        name="events.missing_days",
+        table="events",
+        severity="critical" if value > 3 else "warning",
+        value=float(value),
+        most=1.0,  # a holiday
+        sentence="no two days in a row without an event, but for weekdays on which the shop is closed",
+        cause=cause,
+    )
+
+
+def _hours(now: Statistics) -> Iterator[Check]:
+    """The shop's night in the middle of the day, and days whose clock differs from the others'."""
+    hours_DH = now.hours_DH
+    if (night := night_of(hours_DH.sum(axis=0))) is not None:
+        away = float(min((night - 3.5) % 24, (3.5 - night) % 24))
+        by = round((night - 3.5 + 12) % 24 - 12)
+        yield Check(
+            name="events.event_time.night",
+            table="events",
+            column="event_time",
+            severity="warning",
+            value=away,
+            most=5.0,  # a shop whose quietest hours lie around 3:30, give or take five: bars and early trade included
+            sentence="the quietest hours of the day are at night",
+            cause=f"the quietest hours lie around {night:.0f}:00 local time: times {by:+d} h, in another time zone?",
+        )
+    shift_D, sure_D = hour_shift(hours_DH)
+    run = longest_run(sure_D)
+    cause, value = "", 0.0
+    if run is not None and run[1] > run[0]:  # one short day is a holiday
+        value = float(np.median(shift_D[run[0] : run[1] + 1][sure_D[run[0] : run[1] + 1]]))
+        cause = f"times are shifted by about {value:+.0f} hours {days_in_words(now, run)}: another time zone?"
+    yield Check(
+        name="events.event_time.clock",
+        table="events",
+        column="event_time",
+        severity="critical",
+        value=abs(value),
+        most=1.0,  # summer time
+        sentence="all days have the same busy hours",
+        cause=cause,
+    )
+
+
+def _dates(now: Statistics) -> Iterator[Check]:
+    days = np.array([now.day(place).day for place in range(now.num_days)])
+    rows_D = now.figure("rows")
+    if now.num_days < 60 or rows_D.sum() < 100:
+        return
+    early: NDArray[np.bool_] = days <= 12
+    value = float(rows_D[early].sum() / rows_D.sum())
+    weekly = swapped(now)
+    only = value > 0.95
+    cause = ""
+    if only or weekly > 0:
+        cause = "day and month look swapped: "
+        cause += "all dates have a day of 12 or less" if only else "days 1 to 12 fit the week only if they are swapped"
+    yield Check(
+        name="events.event_time.day_and_month",
+        table="events",
+        column="event_time",
+        severity="critical",
+        value=1.0 if cause else 0.0,
+        most=0.0,
+        sentence="day and month of the dates are not swapped",
+        cause=cause,
+    )

@@ -1,0 +1,85 @@
+"""One check: a figure, its bounds, and what to say where it lies outside. And words for days and factors."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.datasets.statistics import Statistics
+
+Severity = Literal["critical", "warning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A figure that must lie between `least` and `most`. None: no bound on that side."""
+
+    name: str
+    """Names it for `--accept`: table, column and what is checked, such as `events.amount.level`. Unique in a run."""
+    table: str
+    column: str = ""
+    severity: Severity
+    value: float
+    least: float | None = None
+    most: float | None = None
+    sentence: str
+    """What is expected, in words."""
+    cause: str = ""
+    """What it looks like if it is not so. Empty where the figure is inside its bounds."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the figure lies inside its bounds."""
+        if math.isnan(self.value):
+            return False
+        return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
+
+
+def longest_run(flagged_D: NDArray[np.bool_], *, bridge: int = 1) -> tuple[int, int] | None:
+    """First and last place of the longest run of flagged days. Runs that `bridge` other days part count as one."""
+    best: tuple[int, int] | None = None
+    start = end = -1
+    for place in np.flatnonzero(flagged_D).tolist():
+        if start < 0 or place - end > bridge + 1:
+            start = place
+        end = place
+        if best is None or end - start > best[1] - best[0]:
+            best = (start, end)
+    return best
+
+
+def days_in_words(found: Statistics, places: Sequence[int] | NDArray[np.int64]) -> str:
+    """The days at these places: one, a range, or since when if they reach the newest day."""
+    if len(places) == 0:
+        return "no day"
+    first, last = int(min(places)), int(max(places))
+    if first == 0 and last >= found.num_days - 1:
+        return "on all days"
+    if last >= found.num_days - 1 and last > first:
+        return f"since {found.day(first)}"
+    if first == last:
+        return f"on {found.day(first)}"
+    if first == 0:
+        return f"until {found.day(last)}"
+    return f"from {found.day(first)} to {found.day(last)}"
+
+
+def unit_cause(factor: float, column: str) -> str:
+    """What a factor between two units suggests."""
+    size = abs(math.log10(factor)) if factor > 0 else 0.0
+    large = factor > 1
+    if abs(size - 3) < 0.35:
+        return "thousandths instead of units?" if large else "units instead of thousandths, or thousands?"
+    if abs(size - 2) < 0.35:
+        return "cents instead of units?" if large else "units instead of cents, or a decimal mark lost?"
+    if abs(size - 1) < 0.25:
+        return f"a decimal mark of {column} moved?"
+    return "another unit or currency?"
+
+
+def factor_in_words(factor: float) -> str:
+    """A factor with two significant digits, such as 100 or 0.01."""
+    return f"{float(f'{factor:.2g}'):g}"
