@@ -12,8 +12,10 @@ def ingest(
 ) -> str:
     """Read the configured source into canonical tables, and return their data hash.
 
-    `source_identity` names the source's content, which KFP cannot see. It is only part of the cache key.
+    `source_identity` names the source's content, which KFP cannot see. It is only part of the cache key. The manifest
+    records the moment of reading, and a cached step keeps the one of its first run.
     """
+    from datetime import UTC, datetime
     from pathlib import Path
 
     from recommender import logs
@@ -21,7 +23,7 @@ def ingest(
     from recommender.settings import settings_from_json
 
     logs.configure(process="step:ingest")
-    made = ingest_source(settings_from_json(settings).source, Path(tables.path))
+    made = ingest_source(settings_from_json(settings).source, Path(tables.path), ingested_at=datetime.now(UTC))
     tables.metadata.update(data_hash=made.data_hash, source=made.manifest["source"], log_end=str(made.log_end))
     for name, rows in made.manifest["rows"].items():
         metrics.log_metric(f"{name}_rows", rows)

@@ -66,6 +66,10 @@ class ContractError(RecommenderError):
 class ValidationFailed(RecommenderError):
     """Critical expectations about the tables failed. Names the page, the expectations and their first failing rows."""
 
+    def __init__(self, message: str, *, verdict: object = None) -> None:
+        self.verdict = verdict
+        super().__init__(message)
+
 
 class PeriodError(RecommenderError):
     """A period (training, gate, final test) holds no pairs, or periods overlap or are out of order."""

@@ -1,14 +1,12 @@
 """HTML page of a validation: verdict, failures with their rows, tables in pictures, all expectations, quarantine."""
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
-
-from components.validate_data.suites import Outcome
+from components.validate_data.days_section import days_section
+from components.validate_data.outcome import Outcome
+from components.validate_data.rows import Aside
 from components.validate_data.verdict import Verdict
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, fold, page, paragraph, percent, table
@@ -17,29 +15,33 @@ from recommender.storage.manifest import NAME_DIGITS
 
 SHOWN = 8
 """Most reasons, and most rows of each reason, on the page: enough to see a pattern. Chosen by hand."""
-PARTICULARS = re.compile(r"(has no|unknown value|ends before it starts:|\(0, 1\], not) [^;]*")
-"""The part of a reason that differs between rows of one kind: a value or an identifier."""
 
 
 def validation_page(
-    source: Tables, verdict: Verdict, bad: Mapping[str, pa.Table], connection: Any, as_of: datetime
+    source: Tables, verdict: Verdict, aside: Mapping[str, Aside], connection: Any, as_of: datetime
 ) -> str:
     """The page's HTML.
 
     Args:
         source: the tables as they were read.
         verdict: what was found.
-        bad: the rows set aside, by table.
+        aside: the rows set aside, by table.
         connection: has a view of each cleaned table. None if the schema failed. The page then has no charts of rows.
         as_of: the moment of decision.
     """
     failed = [one for one in verdict.outcomes if one.status == "failed"]
+    accepted = [one for one in verdict.outcomes if one.status == "accepted"]
     sections = [_failures(failed)] if failed else []
+    if verdict.statistics is not None and verdict.statistics.num_days:
+        sections.append(days_section(verdict.statistics))
+    if accepted:
+        lines = [one.in_short() for one in accepted]
+        sections.append(Section("Accepted changes", "Changes that a person accepted as true.", blocks=[bullets(lines)]))
     if connection is not None:
         sections.append(_tables(source, verdict, connection))
     sections.append(_expectations(verdict.outcomes))
-    if bad:
-        sections.append(_quarantine(source, bad))
+    if aside:
+        sections.append(_quarantine(source, aside))
     decisions = source.manifest.get("decisions", [])
     if decisions:
         lead = "How the reader handled ambiguities of the source."
@@ -57,12 +59,12 @@ def _banner(verdict: Verdict, failed: list[Outcome]) -> Banner:
     judged = sum(one.status != "not applicable" for one in verdict.outcomes)
     if verdict.critical:
         headline = f"{len(verdict.critical)} critical expectation(s) failed. The run stopped, and serving is unchanged."
-        return Banner("FAILED", headline, "bad", [one.describe() for one in verdict.critical[:SHOWN]])
+        return Banner("FAILED", headline, "bad", [one.in_short() for one in verdict.critical[:SHOWN]])
     if failed:
         headline = (
             f"{judged - len(failed)} of {judged} expectations hold; {len(failed)} warning(s), none of them critical."
         )
-        reasons = [f"{one.table}: failed: {one.sentence} ({one.observed})" for one in failed[:SHOWN]]
+        reasons = [one.in_short() for one in failed[:SHOWN]]
         return Banner("PASSED WITH WARNINGS", headline, "warn", reasons)
     return Banner("PASSED", f"All {judged} expectations hold.", "good")
 
@@ -70,15 +72,18 @@ def _banner(verdict: Verdict, failed: list[Outcome]) -> Banner:
 def _failures(failed: list[Outcome]) -> Section:
     blocks: list[Html] = []
     for one in sorted(failed, key=lambda o: not o.critical):
-        place = f"{one.table}.{one.column}" if one.column else one.table
-        title = f"{place} ({one.severity}): {one.sentence}; observed {one.observed}"
+        title = f"{one.place} ({one.severity}): {one.cause or one.sentence}"
+        title += f" [{one.check}: observed {one.observed}{f', wanted {one.wanted}' if one.wanted else ''}]"
         if one.rows:
             columns = list(dict.fromkeys(name for row in one.rows for name in row))
             cells = [[_shown(row.get(name)) for name in columns] for row in one.rows]
             blocks.append(table(columns, cells, caption=title))
         else:
             blocks.append(paragraph(title + "."))
-    return Section("What failed", "The first failing rows of each expectation.", blocks=blocks)
+    lead = (
+        "What it looks like, and the first failing rows. A true change is accepted with: recommender validate --accept"
+    )
+    return Section("What failed", f"{lead} CHECK --reason …, where CHECK is the name in brackets.", blocks=blocks)
 
 
 def _shown(value: object) -> object:
@@ -126,7 +131,7 @@ def _tables(source: Tables, verdict: Verdict, connection: Any) -> Section:
 
 
 def _expectations(outcomes: tuple[Outcome, ...]) -> Section:
-    kinds = ("passed", "failed", "not applicable")
+    kinds = ("passed", "failed", "accepted", "not applicable")
     counts = {k: {n: float(sum(o.table == n and o.status == k for o in outcomes)) for n in CONTRACT} for k in kinds}
     rows: list[list[object]] = []
     tones: list[Tone | None] = []
@@ -140,24 +145,24 @@ def _expectations(outcomes: tuple[Outcome, ...]) -> Section:
         )
     columns = ["outcome", "severity", "table", "column", "what is expected", "bounds", "observed"]
     figures = [bar_chart("Expectations by table", counts, stacked=True)]
-    return Section("Expectations", figures=figures, blocks=[table(columns, rows, tones=tones)])
+    listed = fold(f"All {len(rows)} expectations", table(columns, rows, tones=tones))
+    return Section("Expectations", figures=figures, blocks=[listed])
 
 
-def _quarantine(source: Tables, bad: Mapping[str, pa.Table]) -> Section:
-    reasons: Counter[str] = Counter()
+def _quarantine(source: Tables, aside: Mapping[str, Aside]) -> Section:
+    reasons: dict[str, float] = {}
     examples: list[list[object]] = []
-    for name, rows in bad.items():
-        for row in rows.to_pylist():
-            kind = PARTICULARS.sub(r"\1 …", row["_reason"])
-            reasons[f"{name}.{kind}"] += 1
-            if reasons[f"{name}.{kind}"] <= SHOWN:
-                key = ", ".join(f"{k} {row[k]}" for k in CONTRACT[name].key if k in row)
-                examples.append([name, row["_row"], key, row["_reason"]])
+    for name, one in aside.items():
+        reasons |= {f"{name}.{reason}": float(count) for reason, count in one.reasons.items()}
+        for row in one.examples[:SHOWN]:
+            key = ", ".join(f"{k} {row[k]}" for k in CONTRACT[name].key if k in row)
+            examples.append([name, row["_row"], key, row["_reason"]])
     read = {name: float(count) for name, count in source.manifest.get("quarantined", {}).items() if count}
     figures, blocks = [], []
     if reasons:
         # The twenty commonest reasons: a screen's worth of bars.
-        figures.append(bar_chart("Rows set aside, by reason", {r: float(n) for r, n in reasons.most_common(20)}))
+        common = sorted(reasons.items(), key=lambda pair: -pair[1])[:20]
+        figures.append(bar_chart("Rows set aside, by reason", dict(common)))
         blocks.append(table(["table", "row", "key", "reason"], examples, caption="The first rows of each reason"))
     if read:
         figures.append(bar_chart("Rows already set aside when the source was read", read))

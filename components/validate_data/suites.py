@@ -1,60 +1,30 @@
 """The suites of expectations (`expectations/*.json`), one for each table, and their run through Great Expectations.
 
-An expectation's `meta.on` names the batch that it looks at:
+Great Expectations sees figures only, never the rows of a table. An expectation's `meta.on` names what it looks at:
 
     columns   an empty frame with the file's columns
     dtypes    one row for each column: found, wanted
-    figures   one row with the table's figures (`figures.py`)
-    rows      the cleaned table, with only the columns that the suite reads
+    figures   one row with the figures of all tables (`figures.py`)
 
-The bounds are chosen by hand (5 % of rows set aside, 1 % of orphans, a fifth fewer or three times as many rows, half to
-twice a share). They pass a shop's ordinary days and catch a broken export. `meta.sentence` is the expectation in words.
-The suite's `meta.parameters` derives bounds that depend on the run, from `as_of` or from a figure of the previous run.
+The checks of `recommender.datasets.checks` and `recommender.datasets.facts` are a frame with one row for each check:
+name, value, least, most.
+
+The bounds of the suites are chosen by hand (5 % of rows set aside, 1 % of orphans, a fifth fewer or three times as many
+rows, half to twice a share). They pass a shop's ordinary days and catch a broken export. `meta.sentence` is the
+expectation in words. The suite's `meta.parameters` derives bounds from a figure of the previous run.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-from recommender.datasets.tables import CONTRACT
+from components.validate_data.outcome import Outcome
+from recommender.datasets.checks import Check
 
-SHOWN_ROWS = 5
-"""Failing rows of an expectation that are shown: enough to see what is wrong. Chosen by hand."""
 LONGEST_EXCEPTION = 300
 """Characters of an exception inside Great Expectations that are shown; the rest is traceback. By hand."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """The result of one expectation."""
-
-    table: str
-    column: str
-    expectation: str
-    sentence: str
-    severity: str
-    status: str
-    """passed, failed, or `not applicable`: the table lacks the column, or there is no earlier run to compare with."""
-    wanted: str
-    observed: str
-    rows: tuple[dict[str, Any], ...] = ()
-    """The first failing rows: key and value."""
-
-    @property
-    def critical(self) -> bool:
-        """Whether it stops the run."""
-        return self.status == "failed" and self.severity == "critical"
-
-    def describe(self) -> str:
-        """Place, expectation, observation and first failing rows, in one line."""
-        first = "; ".join(", ".join(f"{k} {v}" for k, v in row.items()) for row in self.rows)
-        place = f"{self.table}.{self.column}" if self.column else self.table
-        shown = f"; first rows: {first}" if first else ""
-        return f"{place}: expected that {self.sentence} ({self.expectation}); observed {self.observed}{shown}"
 
 
 def load_suite(table: str) -> dict[str, Any]:
@@ -64,33 +34,18 @@ def load_suite(table: str) -> dict[str, Any]:
     return suite
 
 
-def parameters(suite: Mapping[str, Any], as_of: datetime, previous: Mapping[str, float | None]) -> dict[str, Any]:
+def parameters(suite: Mapping[str, Any], previous: Mapping[str, float | None]) -> dict[str, Any]:
     """Values of the suite's `$PARAMETER`s for this run. None for a bound that needs an earlier run.
 
     Args:
         suite: the JSON of the suite.
-        as_of: the moment of decision.
         previous: the table's figures in the previous run. Empty without one.
     """
     values: dict[str, Any] = {}
     for name, rule in suite["meta"]["parameters"].items():
-        if "as_of_days" in rule:
-            values[name] = as_of + timedelta(days=rule["as_of_days"])
-        else:
-            before = previous.get(rule["previous"])
-            values[name] = rule["otherwise"] if before is None else before * rule["times"]
+        before = previous.get(rule["previous"])
+        values[name] = rule["otherwise"] if before is None else before * rule["times"]
     return values
-
-
-def columns_read(suite: Mapping[str, Any]) -> set[str]:
-    """Columns of the table that the suite's `rows` expectations look at."""
-    return {c for e in suite["expectations"] if e["meta"]["on"] == "rows" for c in _columns(e)}
-
-
-def _columns(expectation: Mapping[str, Any]) -> list[str]:
-    kwargs = expectation["kwargs"]
-    named = [kwargs[part] for part in ("column", "column_A", "column_B") if part in kwargs]
-    return named + list(kwargs.get("column_list", ()))
 
 
 def new_context() -> Any:
@@ -103,113 +58,187 @@ def new_context() -> Any:
     return context
 
 
-def judge(
+def judge_schema(context: Any, table: str, on: str, frame: Any) -> list[Outcome]:
+    """Judge a table's columns (`on` = columns: an empty frame) or their dtypes (`on` = dtypes)."""
+    chosen = [one for one in load_suite(table)["expectations"] if one["meta"]["on"] == on]
+    found = _run(context, f"{table}.{on}", frame, chosen, index=["column"] if on == "dtypes" else [])
+    return [_schema_outcome(table, one) for one in found]
+
+
+def judge_figures(
     context: Any,
-    table: str,
-    batches: Mapping[str, Any],
-    values: Mapping[str, Any],
-    quarantine: Sequence[Mapping[str, Any]],
+    found: Mapping[str, Mapping[str, float | None]],
+    before: Mapping[str, Mapping[str, float | None]],
 ) -> list[Outcome]:
-    """Run the suite of one table on its batches.
+    """Judge the figures of all tables in one frame of one row.
+
+    A figure that this run lacks and the last good run had is a failure, not "not applicable".
 
     Args:
         context: from `new_context`.
-        table: which table.
-        batches: batch -> pandas frame. Expectations about a missing batch are not checked.
-        values: from `parameters`.
-        quarantine: rows set aside, which are shown if a figure about them fails.
-
-    Returns:
-        The outcomes, batch by batch.
+        found: table -> figure -> value. None where there is nothing to count.
+        before: the same of the last good run. Empty without one.
     """
-    import great_expectations as gx
+    import pandas as pd
 
-    suite = load_suite(table)
     outcomes: list[Outcome] = []
-    for on, frame in batches.items():
-        asset = context.data_sources.add_pandas(f"{table}.{on}").add_dataframe_asset(table)
-        batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
-        key = [c for c in CONTRACT[table].key if c in frame] if on == "rows" else ["column"] if on == "dtypes" else []
-        chosen = []
-        for expectation in (e for e in suite["expectations"] if e["meta"]["on"] == on):
-            lacking = [c for c in _columns(expectation) if on in ("rows", "figures") and c not in frame]
-            if lacking and "column_list" in expectation["kwargs"]:
-                kept = [c for c in expectation["kwargs"]["column_list"] if c in frame]
-                expectation = {**expectation, "kwargs": {**expectation["kwargs"], "column_list": kept}}
-                lacking = [] if len(kept) > 1 else lacking
+    chosen, frame = [], {}
+    for table, own in found.items():
+        suite = load_suite(table)
+        values = parameters(suite, before.get(table, {}))
+        for expectation in suite["expectations"]:
+            if expectation["meta"]["on"] != "figures":
+                continue
+            figure = str(expectation["kwargs"]["column"])
             bounded = _given(expectation, values)
-            if lacking or bounded is None:
-                why = f"the table has no {', '.join(lacking)}" if lacking else "there is no earlier run to compare with"
+            if own.get(figure) is None and before.get(table, {}).get(figure) is not None:
+                outcomes.append(_vanished(table, expectation, before[table][figure]))
+            elif own.get(figure) is None or bounded is None:
+                lacking = own.get(figure) is None
+                why = "the table has no such figure" if lacking else "there is no earlier run to compare with"
                 outcomes.append(_outcome(table, expectation, "not applicable", why))
             else:
-                chosen.append(bounded)
-        if not chosen:
-            continue
-        form = {"result_format": "SUMMARY", "partial_unexpected_count": SHOWN_ROWS}
-        built = gx.ExpectationSuite(name=f"{table}.{on}", expectations=chosen)
-        options = {**form, "unexpected_index_column_names": key} if key else form
-        result = batch.validate(built, result_format=options, expectation_parameters=dict(values))
-        figures = frame.iloc[0].to_dict() if on == "figures" else {}
-        outcomes += [_read(table, one.to_json_dict(), figures, quarantine) for one in result.results]
+                name = f"{table}.{figure}"
+                frame[name] = [own[figure]]
+                meta = {**bounded["meta"], "table": table}
+                chosen.append({**bounded, "kwargs": {**bounded["kwargs"], "column": name}, "meta": meta})
+    for one in _run(context, "figures", pd.DataFrame(frame), chosen):
+        config = one["expectation_config"]
+        table, _, figure = str(config["kwargs"]["column"]).partition(".")
+        config = {**config, "kwargs": {**config["kwargs"], "column": figure}}
+        value = found[table][figure] or 0.0
+        outcomes.append(_outcome(table, config, _status(one), f"{value:,.6g}", value=float(value)))
     return outcomes
 
 
+def judge_checks(context: Any, checks: Sequence[Check]) -> list[Outcome]:
+    """Judge checks: a frame with one row for each, whose value must lie between `least` and `most`."""
+    import pandas as pd
+
+    infinite = float("inf")
+    outcomes: list[Outcome] = []
+    for severity in ("critical", "warning"):
+        some = [check for check in checks if check.severity == severity]
+        if not some:
+            continue
+        frame = pd.DataFrame(
+            {
+                "name": [check.name for check in some],
+                "value": [None if check.value != check.value else check.value for check in some],
+                "least": [-infinite if check.least is None else check.least for check in some],
+                "most": [infinite if check.most is None else check.most for check in some],
+            }
+        )
+        meta = {"on": "checks", "sentence": ""}
+        greater = "expect_column_pair_values_a_to_be_greater_than_b"
+        pairs = [{"column_A": "value", "column_B": "least"}, {"column_A": "most", "column_B": "value"}]
+        chosen = [
+            {"type": greater, "kwargs": {**pair, "or_equal": True}, "severity": severity, "meta": meta}
+            for pair in pairs
+        ]
+        known = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "value"}}
+        chosen.append({**known, "severity": severity, "meta": meta})
+        failed = set()
+        for one in _run(context, f"checks.{severity}", frame, chosen, index=["name"]):
+            if not one["success"] and "unexpected_index_list" not in one["result"]:
+                raise RuntimeError(f"Great Expectations could not judge the checks: {one['exception_info']}")
+            failed |= {row["name"] for row in one["result"].get("unexpected_index_list") or []}
+        outcomes += [_of_check(check, failed=check.name in failed) for check in some]
+    return outcomes
+
+
+def _run(
+    context: Any, name: str, frame: Any, chosen: Sequence[Mapping[str, Any]], *, index: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    import great_expectations as gx
+
+    if not chosen:
+        return []
+    asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
+    batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
+    built = gx.ExpectationSuite(name=name, expectations=[dict(one) for one in chosen])
+    form: dict[str, Any] = {"result_format": "COMPLETE"}
+    options = {**form, "unexpected_index_column_names": list(index)} if index else form
+    return [one.to_json_dict() for one in batch.validate(built, result_format=options).results]
+
+
 def _given(expectation: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The expectation without the bounds that this run does not set. None if no bound is left."""
-    unset = {
-        name
-        for name, value in expectation["kwargs"].items()
-        if isinstance(value, dict) and "$PARAMETER" in value and values[value["$PARAMETER"]] is None
-    }
-    kwargs = {name: value for name, value in expectation["kwargs"].items() if name not in unset}
-    if unset and not {"min_value", "max_value"} & kwargs.keys():
-        return None
-    return {**expectation, "kwargs": kwargs}
+    """The expectation with this run's bounds. None if no bound is left."""
+    kwargs = {}
+    for name, value in expectation["kwargs"].items():
+        bound = values[value["$PARAMETER"]] if isinstance(value, dict) else value
+        if bound is not None:
+            kwargs[name] = bound
+    return {**expectation, "kwargs": kwargs} if {"min_value", "max_value"} & kwargs.keys() else None
+
+
+def _status(one: Mapping[str, Any]) -> str:
+    return "passed" if one["success"] else "failed"
+
+
+def _vanished(table: str, config: Mapping[str, Any], before: float | None) -> Outcome:
+    return _outcome(table, config, "failed", f"nothing to count; it was {before:,.6g} in the last good run")
 
 
 def _outcome(
-    table: str, config: Mapping[str, Any], status: str, observed: str, rows: Sequence[dict[str, Any]] = ()
+    table: str, config: Mapping[str, Any], status: str, observed: str, *, value: float | None = None
 ) -> Outcome:
-    kwargs = {name: value for name, value in config["kwargs"].items() if name != "batch_id"}
-    column = "" if "found" in _columns(config) else ", ".join(_columns(config))
-    bounds = [", ".join(kwargs[b]) for b in ("value_set", "column_set") if b in kwargs]
+    kwargs, figure = config["kwargs"], str(config["kwargs"]["column"])
     words = {"min_value": "at least", "max_value": "at most"}
     # A bound that this run does not set is still a reference to its parameter.
     ends = [f"{word} {kwargs[b]}" for b, word in words.items() if b in kwargs and not isinstance(kwargs[b], dict)]
     return Outcome(
         table=table,
-        column=column,
+        column=str(config["meta"].get("of") or figure),
         expectation=config["type"],
+        check=f"{table}.{figure}",
         sentence=config["meta"]["sentence"],
         severity=config["severity"],
         status=status,
-        wanted=" and ".join(ends or bounds),
+        wanted=" and ".join(ends),
         observed=observed,
-        rows=tuple(rows[:SHOWN_ROWS]),
+        value=value,
     )
 
 
-def _read(
-    table: str, one: Mapping[str, Any], figures: Mapping[str, float], quarantine: Sequence[Mapping[str, Any]]
-) -> Outcome:
+def _schema_outcome(table: str, one: Mapping[str, Any]) -> Outcome:
     config, result = one["expectation_config"], one["result"]
-    on, status = config["meta"]["on"], "passed" if one["success"] else "failed"
-    rows: list[dict[str, Any]] = list(result.get("partial_unexpected_index_list") or [])
+    on = config["meta"]["on"]
     if "observed_value" in result:
-        observed = str(result["observed_value"])
-        if isinstance(result["observed_value"], list):
-            observed = ", ".join(map(str, result["observed_value"]))
+        observed = ", ".join(map(str, result["observed_value"]))
         missing = result.get("details", {}).get("mismatched", {}).get("missing")
         if missing:
             observed = f"no column {', '.join(missing)}; there are {', '.join(result['observed_value'])}"
     elif "unexpected_count" in result:
-        observed = f"{result['unexpected_count']:,} of {result['element_count']:,} rows"
+        observed = f"{result['unexpected_count']:,} of {result['element_count']:,} columns"
     else:
         observed = f"the expectation could not be judged: {one['exception_info']}"[:LONGEST_EXCEPTION]
-    if on == "figures" and config["kwargs"].get("column") in figures:
-        observed, rows = f"{figures[config['kwargs']['column']]:,.6g}", []
-        column = str(config["kwargs"]["column"])
-        if status == "failed" and ("quarantined" in column or "orphan" in column):
-            part = column.removeprefix("orphan_share_") if "orphan" in column else ""
-            rows = [dict(row) for row in quarantine if part in str(row["_reason"])]
-    return _outcome(table, config, status, observed, rows)
+    return Outcome(
+        table=table,
+        column="",
+        expectation=config["type"],
+        check=f"{table}.{on}",
+        sentence=config["meta"]["sentence"],
+        severity=config["severity"],
+        status=_status(one),
+        wanted=", ".join(config["kwargs"].get("column_set", ())),
+        observed=observed,
+        rows=tuple(result.get("unexpected_index_list") or ()),
+    )
+
+
+def _of_check(check: Check, *, failed: bool) -> Outcome:
+    words = {"at least": check.least, "at most": check.most}
+    return Outcome(
+        table=check.table,
+        column=check.column,
+        expectation="figure within bounds",
+        check=check.name,
+        sentence=check.sentence,
+        severity=check.severity,
+        status="failed" if failed else "passed",
+        wanted=" and ".join(f"{word} {bound:.4g}" for word, bound in words.items() if bound is not None),
+        observed=f"{check.value:.4g}",
+        value=check.value,
+        cause=check.cause if failed else "",
+    )

@@ -1,19 +1,27 @@
-"""Validate tables in one call: schema, rows, expectations, page. Writes the sound rows to a new folder of tables."""
+"""Validate tables in one call: schema, rows, figures, checks, page. Writes the sound rows to a new folder of tables."""
 
-from collections.abc import Mapping
-from datetime import datetime
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.validate_data.figures import figures
-from components.validate_data.rows import set_aside, write_clean
-from components.validate_data.suites import Outcome, columns_read, judge, load_suite, new_context, parameters
+from components.validate_data.figures import failing_rows, figures
+from components.validate_data.outcome import Outcome
+from components.validate_data.record import Record
+from components.validate_data.rows import Aside, set_aside, write_clean
+from components.validate_data.suites import judge_checks, judge_figures, judge_schema, new_context
 from components.validate_data.verdict import Verdict
+from recommender.datasets.checks import Run, all_checks
 from recommender.datasets.contract import open_views
+from recommender.datasets.facts import facts
 from recommender.datasets.moments import as_of as moment_of
+from recommender.datasets.statistics import Statistics, measure, read_statistics, write_statistics
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import SourceError, ValidationFailed
 from recommender.settings import Settings
@@ -33,86 +41,187 @@ DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
 """Failed expectations that the error message shows; the page shows all. Chosen by hand."""
-QUARANTINE_EXAMPLES = 50
-"""Rows set aside among which an expectation about them finds its examples. Chosen by hand: ten times as
-many as are shown (`suites.SHOWN_ROWS`)."""
+
+Review = Callable[[Sequence[Outcome]], list[Outcome]]
+"""Marks the failures that a person accepted."""
 
 
-def validate(tables: Path, output: Path, html: Path, *, as_of: datetime, previous: Path | None = None) -> Verdict:
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """What is known of the source's good runs."""
+
+    figures: dict[str, dict[str, float | None]]
+    statistics: Statistics | None = None
+    runs: tuple[Run, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path | None, runs: tuple[Run, ...] = ()) -> "Earlier":
+        """Read the folder of the last good run. Nothing is known where there is none."""
+        if folder is None or not (folder / MANIFEST).is_file():
+            return cls({})
+        return cls(read_manifest(folder, verify=False).get("figures", {}), read_statistics(folder), runs)
+
+
+def validate(
+    tables: Path,
+    output: Path,
+    html: Path,
+    *,
+    as_of: datetime,
+    previous: Path | None = None,
+    runs: tuple[Run, ...] = (),
+    review: Review = list,
+) -> Verdict:
     """Judge tables, and write their sound rows and a page.
 
     Args:
         tables: folder of canonical tables.
         output: folder for the sound rows. It is not written if a critical expectation fails.
         html: file of the page. It is always written.
-        as_of: the moment of decision.
-        previous: folder whose manifest holds the figures of the previous run. None without one.
+        as_of: the moment of decision. Later rows are kept as labels of a back-test, and no check looks at them.
+        previous: folder with figures and statistics of the last good run (`write_memory`). None without one.
+        runs: the good runs so far, the latest last.
+        review: marks the failures that a person accepted.
 
     Raises:
         CorruptFileError: a file is not the one that its manifest names.
         SourceError: a file cannot be read as Parquet; names it.
-        ValidationFailed: critical expectations failed; the message shows them with their first failing rows.
+        ValidationFailed: critical expectations failed; holds the verdict, and the message shows the failures with
+            their first failing rows.
     """
     from components.validate_data.page import validation_page
 
-    source = open_tables(tables)
-    before = read_manifest(previous, verify=False).get("figures", {}) if previous else {}
+    source, earlier = open_tables(tables), Earlier.read(previous, runs)
     context = new_context()
-    outcomes = _judge_schemas(context, source)
-    found: dict[str, dict[str, float | None]] = {}
-    bad: dict[str, pa.Table] = {}
+    outcomes = review(_judge_schemas(context, source))
     if any(one.critical for one in outcomes):
-        write_text(html, validation_page(source, Verdict(outcomes=tuple(outcomes), figures={}), bad, None, as_of))
-        raise _failure(outcomes, html)
-    with open_views(source) as connection:
-        bad = set_aside(connection, source)
-        for name in CONTRACT:
-            if source.has(name):
-                found[name] = figures(connection, source, name, bad[name], as_of)
-                batches = {"figures": _one_row(found[name]), "rows": _frame(connection, source, name)}
-                values = parameters(load_suite(name), as_of, before.get(name, {}))
-                outcomes += judge(context, name, batches, values, _examples(bad[name]))
-        verdict = Verdict(outcomes=tuple(outcomes), figures=found)
-        write_text(html, validation_page(source, verdict, bad, connection, as_of))
-    if verdict.critical:
-        raise _failure(outcomes, html)
-    with whole_folder(output) as folder:
-        kept = write_clean(source, bad, folder)
-        facts = {name: fact for name, fact in source.manifest.items() if name not in DERIVED}
-        aside = dict(facts.get("quarantined", {}))
-        for name, rows in bad.items():
-            aside[name] = aside.get(name, 0) + rows.num_rows
-        facts |= {"rows": {name: kept[name] for name in facts["rows"]}, "quarantined": aside, "figures": found}
-        write_manifest(folder, **facts)
-    return Verdict(outcomes=tuple(outcomes), figures=found, data_hash=Tables(output).data_hash)
+        verdict = Verdict(outcomes=tuple(outcomes), figures={})
+        write_text(html, validation_page(source, verdict, {}, None, as_of))
+        raise _failure(verdict, html)
+    with open_views(source, threads=_threads()) as connection:
+        aside = set_aside(connection, source)
+        found = {name: figures(connection, source, name, aside[name], as_of) for name in CONTRACT if source.has(name)}
+        judged = judge_figures(context, found, earlier.figures)
+        outcomes += review([_with_rows(connection, source, aside, one) for one in judged])
+        statistics = measure(connection, source, as_of)
+        checks = [*facts(connection, source, as_of), *all_checks(statistics, earlier.statistics, earlier.runs)]
+        outcomes += review(judge_checks(context, checks))
+        verdict = Verdict(outcomes=tuple(outcomes), figures=found, statistics=statistics)
+        write_text(html, validation_page(source, verdict, aside, connection, as_of))
+        if verdict.critical:
+            raise _failure(verdict, html)
+        with whole_folder(output) as folder:
+            kept = write_clean(connection, source, aside, folder)
+            _write_facts(source, aside, kept, found, folder, connection)
+    return replace(verdict, data_hash=Tables(output).data_hash)
 
 
 def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings) -> Verdict:
     """`validate` as a pipeline's step: `as_of` from the settings, compared with the source's last good run.
+
+    The verdict is kept in the source's record, and a good run's statistics beside it.
 
     Raises:
         CorruptFileError, SourceError: as `validate`.
         ValidationFailed: as `validate`; the page is published, because no later step of the run does.
     """
     home = Home.of(settings)
-    memory = home.validated(digest(settings.source.model_dump(mode="json"))[:NAME_DIGITS])
-    previous = memory if (memory / MANIFEST).is_file() else None
+    memory, record = home.validated(source_name(settings)), record_of(settings)
     source = open_tables(tables)
     try:
-        verdict = validate(tables, output, html, as_of=moment_of(settings.time, source), previous=previous)
-    except ValidationFailed:
+        verdict = validate(
+            tables,
+            output,
+            html,
+            as_of=moment_of(settings.time, source),
+            previous=memory,
+            runs=record.runs(),
+            review=record.applied,
+        )
+    except ValidationFailed as failed:
+        if isinstance(failed.verdict, Verdict):
+            record.keep(failed.verdict, source.data_hash)
         # No later step runs, so nothing else would publish the page that shows why.
         publish(home, run="", data_hash=source.data_hash, validation_page=html)
         raise
-    with whole_folder(memory) as folder:
-        write_manifest(folder, figures=verdict.figures, data_hash=verdict.data_hash)
+    record.keep(verdict, verdict.data_hash)
+    write_memory(verdict, memory)
+    if verdict.statistics is not None:
+        last = verdict.statistics
+        record.add_run(Run(verdict.data_hash, last.last_day.isoformat(), last.last_hour))
     return verdict
 
 
-def _failure(outcomes: list[Outcome], html: Path) -> ValidationFailed:
-    critical = [one for one in outcomes if one.critical]
-    lines = "\n".join(f"  {one.describe()}" for one in critical[:SHOWN])
-    return ValidationFailed(f"{len(critical)} critical expectation(s) failed; the page is {html}\n{lines}")
+def source_name(settings: Settings) -> str:
+    """Names the source of these settings below `home`/validated."""
+    return digest(settings.source.model_dump(mode="json"))[:NAME_DIGITS]
+
+
+def record_of(settings: Settings) -> Record:
+    """The record of the validations of these settings' source."""
+    return Record(Home.of(settings).validation_record(source_name(settings)))
+
+
+def write_memory(verdict: Verdict, folder: Path) -> None:
+    """Write the figures and statistics of a good run, which the next run is compared with."""
+    with whole_folder(folder) as made:
+        if verdict.statistics is not None and verdict.statistics.num_days:
+            write_statistics(verdict.statistics, made)
+        write_manifest(made, figures=verdict.figures, data_hash=verdict.data_hash)
+
+
+def _threads() -> int:
+    """As many as the machine has, but no more than four: validation is limited by reading. Chosen by hand."""
+    return min(4, os.cpu_count() or 1)
+
+
+def _with_rows(connection: duckdb.DuckDBPyConnection, source: Tables, aside: dict[str, Aside], one: Outcome) -> Outcome:
+    """A failed outcome with its first failing rows."""
+    if one.status != "failed":
+        return one
+    figure = one.check.partition(".")[2]
+    rows = failing_rows(connection, source, one.table, figure)
+    if "quarantined" in figure or "orphan" in figure:
+        part = figure.removeprefix("orphan_share_") if "orphan" in figure else ""
+        rows = [
+            {k: v for k, v in row.items() if v is not None}
+            for row in aside[one.table].examples
+            if part in str(row["_reason"])
+        ]
+    kinds = ", ".join(f"{reason} ({count:,})" for reason, count in list(aside[one.table].reasons.items())[:3])
+    cause = f"rows set aside: {kinds}" if "quarantined" in figure else one.cause
+    return replace(one, rows=tuple(rows[:5]), cause=cause)
+
+
+def _write_facts(
+    source: Tables,
+    aside: dict[str, Aside],
+    kept: dict[str, int],
+    found: dict[str, dict[str, float | None]],
+    folder: Path,
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    facts_of = {name: fact for name, fact in source.manifest.items() if name not in DERIVED}
+    quarantined = dict(facts_of.get("quarantined", {}))
+    for name, one in aside.items():
+        quarantined[name] = quarantined.get(name, 0) + one.rows
+    facts_of |= {"rows": {name: kept[name] for name in facts_of["rows"]}, "quarantined": quarantined, "figures": found}
+    later = {name: int(own.get("not_yet_known") or 0) for name, own in found.items()}
+    facts_of["not_yet_known"] = {name: rows for name, rows in later.items() if rows}
+    if "events" in aside and aside["events"].rows:
+        (last,) = connection.sql("SELECT max(event_time) FROM events").fetchone() or (None,)
+        if last is not None:
+            facts_of["log_end"] = last.astimezone(UTC).isoformat()
+    write_manifest(folder, **facts_of)
+
+
+def _failure(verdict: Verdict, html: Path) -> ValidationFailed:
+    lines = "\n".join(f"  {one.describe()}" for one in verdict.critical[:SHOWN])
+    more = len(verdict.critical) - SHOWN
+    lines += f"\n  and {more} more" if more > 0 else ""
+    return ValidationFailed(
+        f"{len(verdict.critical)} critical expectation(s) failed; the page is {html}\n{lines}", verdict=verdict
+    )
 
 
 def _judge_schemas(context: Any, source: Tables) -> list[Outcome]:
@@ -124,7 +233,7 @@ def _judge_schemas(context: Any, source: Tables) -> list[Outcome]:
         if not paths:
             if contract.required:
                 columns = pd.DataFrame(columns=[])
-                outcomes += judge(context, name, {"columns": columns}, _unbounded(name), [])
+                outcomes += judge_schema(context, name, "columns", columns)
             continue
         found: dict[str, str] = {}
         for path in paths:
@@ -139,36 +248,6 @@ def _judge_schemas(context: Any, source: Tables) -> list[Outcome]:
         known = [c for c in found if c in contract.columns and found[c] != "null"]
         wanted_types = [str(contract.columns[c].dtype) for c in known]
         dtypes = pd.DataFrame({"column": known, "found": [found[c] for c in known], "wanted": wanted_types})
-        batches = {"columns": pd.DataFrame(columns=list(found)), "dtypes": dtypes}
-        outcomes += judge(context, name, batches, _unbounded(name), [])
+        outcomes += judge_schema(context, name, "columns", pd.DataFrame(columns=list(found)))
+        outcomes += judge_schema(context, name, "dtypes", dtypes)
     return outcomes
-
-
-def _unbounded(name: str) -> dict[str, None]:
-    return dict.fromkeys(load_suite(name)["meta"]["parameters"])
-
-
-def _one_row(found: Mapping[str, float | None]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame({name: [value] for name, value in found.items() if value is not None})
-
-
-def _frame(connection: Any, source: Tables, name: str) -> Any:
-    """The cleaned rows in the columns that the suite reads, with repeating texts as categories to save memory."""
-    asked = columns_read(load_suite(name)) | set(CONTRACT[name].key)
-    columns = [c for c in CONTRACT[name].columns if c in asked and source.has(name, c)]
-    table = connection.sql(f"SELECT {', '.join(columns)} FROM {name}").to_arrow_table()
-    unique = CONTRACT[name].key[0] if len(CONTRACT[name].key) == 1 else ""
-    for place, column in enumerate(columns):
-        if pa.types.is_string(table[column].type) and column != unique:
-            table = table.set_column(place, column, table[column].dictionary_encode().unify_dictionaries())
-    return table.to_pandas()
-
-
-def _examples(rows: pa.Table) -> list[dict[str, Any]]:
-    wanted = [c for c in rows.column_names if c != "_column"]
-    return [
-        {k: v for k, v in row.items() if v is not None}
-        for row in rows.select(wanted).slice(0, QUARANTINE_EXAMPLES).to_pylist()
-    ]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from components.validate_data.suites import Outcome
+from components.validate_data.outcome import Outcome
+from recommender.datasets.statistics import Statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +13,8 @@ class Verdict:
 
     outcomes: tuple[Outcome, ...]
     figures: Mapping[str, Mapping[str, float | None]]
+    statistics: Statistics | None = None
+    """Of the cleaned tables. None if the schema failed."""
     data_hash: str = ""
     """Hash of the cleaned tables. Empty while the page is drawn, before they are written."""
 
@@ -19,6 +22,11 @@ class Verdict:
     def critical(self) -> list[Outcome]:
         """The failed expectations that stop the run."""
         return [one for one in self.outcomes if one.critical]
+
+    @property
+    def warnings(self) -> list[Outcome]:
+        """The failed expectations that do not stop the run."""
+        return [one for one in self.outcomes if one.status == "failed" and not one.critical]
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Sources become canonical tables: Complete Journey (the default), a user's own files, or a generated shop."""
 
+import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["draft_mapping", "ingest"]
 
 
-def ingest(source: SourceSettings, output: Path) -> "Tables":
+def ingest(source: SourceSettings, output: Path, *, ingested_at: datetime | None = None) -> "Tables":
     """Read the configured source into a folder of canonical tables, whole or not at all.
 
     The same source gives the same bytes.
+
+    Args:
+        source: what to read.
+        output: the folder to write.
+        ingested_at: the moment of reading, which the manifest records. Validation sets rows of what has happened aside
+            that are later. None: none is recorded.
 
     Raises:
         SettingsError: no source has this name, or the settings of the source are wrong; names the key.
@@ -24,10 +32,16 @@ def ingest(source: SourceSettings, output: Path) -> "Tables":
     """
     from recommender.datasets.contract import check_shape
     from recommender.datasets.sources import source_of
+    from recommender.datasets.tables import Tables
+    from recommender.storage.manifest import MANIFEST, write_text
 
     tables = source_of(source).ingest(source, output)
     check_shape(tables)
-    return tables
+    if ingested_at is None:
+        return tables
+    facts = {**tables.manifest, "ingested_at": ingested_at.isoformat()}
+    write_text(output / MANIFEST, json.dumps(facts, indent=1, sort_keys=True, default=str))
+    return Tables(output)
 
 
 def draft_mapping(files: Sequence[Path]) -> str:

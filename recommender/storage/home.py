@@ -8,7 +8,8 @@
       decisions/          decision log and exposures
       serving/            private files of one serving replica, unless `serving.state` names another folder
       published/          results of runs under fixed names, for people and for later commands
-      validated/          figures of the last valid tables of each source, which the next run is compared with
+      validated/          figures and statistics of the last valid tables of each source, which the next run is
+                          compared with; beside them its good runs, verdicts and accepted changes
       runs/               arguments, specification and step logs of each local run
       kfp/                artifacts and step cache of the local pipeline runner; nothing else reads them
       tuning/             studies of `recommender tune`
@@ -244,6 +245,10 @@ class Home:
     def validated(self, source: str) -> Path:
         """Folder with the figures of the last valid tables of a source. `source`: a hash of its settings."""
         return self.root / "validated" / source
+
+    def validation_record(self, source: str) -> Path:
+        """Folder with a source's good runs, verdicts and accepted changes. `source`: a hash of its settings."""
+        return self.root / "validated" / f"{source}.record"
 
     def study(self, name: str) -> Path:
         """SQLite file of a search for hyperparameters."""

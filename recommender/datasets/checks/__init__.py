@@ -1,7 +1,7 @@
 """Checks that notice accidents in a shop's export, from statistics alone: no row is read here.
 
-Three families: `alone` needs no history, `compared` compares days and keys with the last good run, and `newest` compares
-the newest days with the shop's own earlier ones. Every check is a figure with bounds, a sentence that says what is
+Three families: `alone` needs no history, `compared` compares days and keys with the last good run, and `newest`
+compares the newest days with the shop's own earlier ones. Every check is a figure with bounds, a sentence that says what is
 expected, and the likely cause if it is not so.
 """
 
@@ -14,16 +14,13 @@ from recommender.datasets.statistics import Statistics
 __all__ = ["Check", "Run", "all_checks"]
 
 
-def all_checks(
-    now: Statistics, before: Statistics | None = None, runs: tuple[Run, ...] = (), kinds: tuple[str, ...] = ()
-) -> list[Check]:
+def all_checks(now: Statistics, before: Statistics | None = None, runs: tuple[Run, ...] = ()) -> list[Check]:
     """Every check that these statistics allow.
 
     Args:
         now: the tables at hand.
         before: those of the last good run. None on a first run.
         runs: the good runs so far, the latest last.
-        kinds: kinds of event that count; the others are left alone. Empty: all.
     """
     checks = [*alone(now), *newest(now)]
     if before is not None:

@@ -167,7 +167,11 @@ def _shares(pair: _Pair) -> Iterator[Check]:
             "kind": f"the kind {column}",
             "negative": f"{column} below zero",
         }[group]
-        why = {"null": "no longer exported?", "kind": "kinds renamed or mapped otherwise?", "negative": "a sign turned?"}
+        why = {
+            "null": "no longer exported?",
+            "kind": "kinds renamed or mapped otherwise?",
+            "negative": "a sign turned?",
+        }
         yield Check(
             name=f"events.{column}.past_{group}",
             table="events",
@@ -197,7 +201,9 @@ def _clock(pair: _Pair) -> Iterator[Check]:
         value=float(abs(shift)),
         most=0.0,
         sentence="the busy hours are those of the last good run",
-        cause=f"times are shifted by about {shift:+d} hours since the last good run: another time zone?" if shift else "",
+        cause=f"times are shifted by about {shift:+d} hours since the last good run: another time zone?"
+        if shift
+        else "",
     )
 
 

@@ -53,7 +53,9 @@ def _ln(*ratios: float) -> tuple[float, float, float]:
 
 
 VOLUME = Kind(least_drop=_ln(1.5, 1.4, 1.17), least_rise=_ln(3, 3, 2), words="{what} are {times} times the usual")
-MONEY = Kind(least_drop=_ln(1.5, 1.4, 1.3), least_rise=_ln(1.5, 1.4, 1.3), words="mean {what} is {times} times the usual")
+MONEY = Kind(
+    least_drop=_ln(1.5, 1.4, 1.3), least_rise=_ln(1.5, 1.4, 1.3), words="mean {what} is {times} times the usual"
+)
 SHARE = Kind(
     least_drop=_ln(2, 1.8, 1.5), least_rise=_ln(2, 1.8, 1.5), words="the share of {what} is {times} times the usual"
 )
