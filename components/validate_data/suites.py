@@ -1,13 +1,13 @@
 """The suites of expectations (`expectations/*.json`), one for each table, and their run through Great Expectations.
 
-Great Expectations sees figures only, never the rows of a table. An expectation's `meta.on` names what it looks at:
+Great Expectations sees figures only, never the rows of a table: three frames with one row for each column, for each
+critical figure, and for each figure that only warns. An expectation's `meta.on` names what it looks at:
 
-    columns   an empty frame with the file's columns
-    dtypes    one row for each column: found, wanted
-    figures   one row with the figures of all tables (`figures.py`)
+    columns   which columns a table has
+    dtypes    the dtype of each column: found, wanted
+    figures   a figure of the table (`figures.py`), which must lie between `min_value` and `max_value`
 
-The checks of `recommender.datasets.checks` and `recommender.datasets.facts` are a frame with one row for each check:
-name, value, least, most.
+The checks of `recommender.datasets.checks` and `recommender.datasets.facts` are figures with bounds too.
 
 The bounds of the suites are chosen by hand (5 % of rows set aside, 1 % of orphans, a fifth fewer or three times as many
 rows, half to twice a share). They pass a shop's ordinary days and catch a broken export. `meta.sentence` is the
@@ -15,6 +15,7 @@ expectation in words. The suite's `meta.parameters` derives bounds from a figure
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -22,6 +23,7 @@ from typing import Any
 
 from components.validate_data.outcome import Outcome
 from recommender.datasets.checks import Check
+from recommender.datasets.tables import CONTRACT
 
 LONGEST_EXCEPTION = 300
 """Characters of an exception inside Great Expectations that are shown; the rest is traceback. By hand."""
@@ -58,19 +60,49 @@ def new_context() -> Any:
     return context
 
 
-def judge_schema(context: Any, table: str, on: str, frame: Any) -> list[Outcome]:
-    """Judge a table's columns (`on` = columns: an empty frame) or their dtypes (`on` = dtypes)."""
-    chosen = [one for one in load_suite(table)["expectations"] if one["meta"]["on"] == on]
-    found = _run(context, f"{table}.{on}", frame, chosen, index=["column"] if on == "dtypes" else [])
-    return [_schema_outcome(table, one) for one in found]
+def judge_schema(context: Any, found: Mapping[str, Mapping[str, str]]) -> list[Outcome]:
+    """Judge columns and dtypes of all tables.
+
+    Args:
+        context: from `new_context`.
+        found: table -> column -> dtype, as the files have them. A required table that is absent has no column.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, str]] = []
+    for table, types in found.items():
+        contract = CONTRACT[table].columns
+        for one in load_suite(table)["expectations"]:
+            on = one["meta"]["on"]
+            if on == "columns":
+                for column in one["kwargs"]["column_set"]:
+                    there = f"no column {column}" if column not in types else column
+                    rows.append({"name": f"{table}.{on}", "column": column, "found": there, "wanted": column})
+            elif on == "dtypes":
+                for column, dtype in types.items():
+                    if column in contract and dtype != "null":
+                        wanted = str(contract[column].dtype)
+                        rows.append({"name": f"{table}.{on}", "column": column, "found": dtype, "wanted": wanted})
+    meta = {"on": "schema", "sentence": ""}
+    equal = {"type": "expect_column_pair_values_to_be_equal", "kwargs": {"column_A": "found", "column_B": "wanted"}}
+    chosen = [{**equal, "severity": "critical", "meta": meta}]
+    index = ["name", "column"]
+    wrong = _failing(_run(context, "schema", pd.DataFrame(rows), chosen, index=index), index)
+    return [
+        _schema_outcome(table, one, types, [row for row in rows if (row["name"], row["column"]) in wrong])
+        for table, types in found.items()
+        for one in load_suite(table)["expectations"]
+        if one["meta"]["on"] in ("columns", "dtypes")
+    ]
 
 
 def judge_figures(
     context: Any,
     found: Mapping[str, Mapping[str, float | None]],
     before: Mapping[str, Mapping[str, float | None]],
+    checks: Sequence[Check],
 ) -> list[Outcome]:
-    """Judge the figures of all tables in one frame of one row.
+    """Judge the figures of all tables and the checks: each value must lie between its bounds.
 
     A figure that this run lacks and the last good run had is a failure, not "not applicable".
 
@@ -78,73 +110,95 @@ def judge_figures(
         context: from `new_context`.
         found: table -> figure -> value. None where there is nothing to count.
         before: the same of the last good run. Empty without one.
+        checks: figures with bounds of their own.
     """
-    import pandas as pd
-
     outcomes: list[Outcome] = []
-    chosen, frame = [], {}
+    bounded: list[Check] = []
     for table, own in found.items():
         suite = load_suite(table)
         values = parameters(suite, before.get(table, {}))
-        for expectation in suite["expectations"]:
-            if expectation["meta"]["on"] != "figures":
+        for one in suite["expectations"]:
+            if one["meta"]["on"] != "figures":
                 continue
-            figure = str(expectation["kwargs"]["column"])
-            bounded = _given(expectation, values)
-            if own.get(figure) is None and before.get(table, {}).get(figure) is not None:
-                outcomes.append(_vanished(table, expectation, before[table][figure]))
-            elif own.get(figure) is None or bounded is None:
-                lacking = own.get(figure) is None
-                why = "the table has no such figure" if lacking else "there is no earlier run to compare with"
-                outcomes.append(_outcome(table, expectation, "not applicable", why))
+            figure = str(one["kwargs"]["column"])
+            value, earlier = own.get(figure), before.get(table, {}).get(figure)
+            check = _bounded(table, one, values, value)
+            if value is None and earlier is not None:
+                observed = f"nothing to count; it was {earlier:,.6g} in the last good run"
+                outcomes.append(_outcome(check, "failed", observed))
+            elif value is None or (check.least is None and check.most is None):
+                why = "the table has no such figure" if value is None else "there is no earlier run to compare with"
+                outcomes.append(_outcome(check, "not applicable", why))
             else:
-                name = f"{table}.{figure}"
-                frame[name] = [own[figure]]
-                meta = {**bounded["meta"], "table": table}
-                chosen.append({**bounded, "kwargs": {**bounded["kwargs"], "column": name}, "meta": meta})
-    for one in _run(context, "figures", pd.DataFrame(frame), chosen):
-        config = one["expectation_config"]
-        table, _, figure = str(config["kwargs"]["column"]).partition(".")
-        config = {**config, "kwargs": {**config["kwargs"], "column": figure}}
-        value = found[table][figure] or 0.0
-        outcomes.append(_outcome(table, config, _status(one), f"{value:,.6g}", value=float(value)))
+                bounded.append(check)
+    every = [*bounded, *checks]
+    failed = _outside(context, [c for c in every if c.severity == "critical"], "critical")
+    failed |= _outside(context, [c for c in every if c.severity == "warning"], "warning")
+    for check in every:
+        outside = (check.severity, check.name, check.sentence) in failed
+        outcomes.append(_outcome(check, "failed" if outside else "passed", f"{check.value:,.6g}"))
     return outcomes
 
 
-def judge_checks(context: Any, checks: Sequence[Check]) -> list[Outcome]:
-    """Judge checks: a frame with one row for each, whose value must lie between `least` and `most`."""
+def _bounded(table: str, one: Mapping[str, Any], values: Mapping[str, Any], value: float | None) -> Check:
+    """An expectation of a suite with this run's bounds."""
+
+    def bound(name: str) -> float | None:
+        given = one["kwargs"].get(name)
+        found: float | None = values[given["$PARAMETER"]] if isinstance(given, dict) else given
+        return found
+
+    figure = str(one["kwargs"]["column"])
+    return Check(
+        name=f"{table}.{figure}",
+        table=table,
+        column=str(one["meta"].get("of") or figure),
+        severity=one["severity"],
+        value=float("nan") if value is None else float(value),
+        least=bound("min_value"),
+        most=bound("max_value"),
+        sentence=one["meta"]["sentence"],
+    )
+
+
+def _outside(context: Any, checks: Sequence[Check], severity: str) -> set[tuple[str, str, str]]:
+    """Severity, name and sentence of the checks whose value is missing or outside its bounds."""
     import pandas as pd
 
+    if not checks:
+        return set()
     infinite = float("inf")
-    outcomes: list[Outcome] = []
-    for severity in ("critical", "warning"):
-        some = [check for check in checks if check.severity == severity]
-        if not some:
-            continue
-        frame = pd.DataFrame(
-            {
-                "name": [check.name for check in some],
-                "value": [None if check.value != check.value else check.value for check in some],
-                "least": [-infinite if check.least is None else check.least for check in some],
-                "most": [infinite if check.most is None else check.most for check in some],
-            }
-        )
-        meta = {"on": "checks", "sentence": ""}
-        greater = "expect_column_pair_values_a_to_be_greater_than_b"
-        pairs = [{"column_A": "value", "column_B": "least"}, {"column_A": "most", "column_B": "value"}]
-        chosen = [
-            {"type": greater, "kwargs": {**pair, "or_equal": True}, "severity": severity, "meta": meta}
-            for pair in pairs
-        ]
-        known = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "value"}}
-        chosen.append({**known, "severity": severity, "meta": meta})
-        failed = set()
-        for one in _run(context, f"checks.{severity}", frame, chosen, index=["name"]):
-            if not one["success"] and "unexpected_index_list" not in one["result"]:
-                raise RuntimeError(f"Great Expectations could not judge the checks: {one['exception_info']}")
-            failed |= {row["name"] for row in one["result"].get("unexpected_index_list") or []}
-        outcomes += [_of_check(check, failed=check.name in failed) for check in some]
-    return outcomes
+    frame = pd.DataFrame(
+        {
+            "name": [check.name for check in checks],
+            "sentence": [check.sentence for check in checks],
+            "value": [None if math.isnan(check.value) else check.value for check in checks],
+            "least": [-infinite if check.least is None else check.least for check in checks],
+            "most": [infinite if check.most is None else check.most for check in checks],
+        }
+    )
+    greater = "expect_column_pair_values_a_to_be_greater_than_b"
+    ordered = [{"column_A": "value", "column_B": "least"}, {"column_A": "most", "column_B": "value"}]
+    chosen = [{"type": greater, "kwargs": {**pair, "or_equal": True}} for pair in ordered]
+    chosen.append({"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "value"}})
+    chosen = [{**one, "severity": severity, "meta": {"on": "figures", "sentence": ""}} for one in chosen]
+    index = ["name", "sentence"]
+    return {(severity, *key) for key in _failing(_run(context, severity, frame, chosen, index=index), index)}
+
+
+def _failing(results: Sequence[Mapping[str, Any]], index: Sequence[str]) -> set[tuple[str, ...]]:
+    """The keys of the rows that failed any of the expectations.
+
+    Raises:
+        RuntimeError: Great Expectations could not judge one of them.
+    """
+    found: set[tuple[str, ...]] = set()
+    for one in results:
+        rows = one["result"].get("unexpected_index_list")
+        if not one["success"] and not rows:
+            raise RuntimeError(f"Great Expectations could not judge: {one['exception_info']}"[:LONGEST_EXCEPTION])
+        found |= {tuple(str(row[name]) for name in index) for row in rows or []}
+    return found
 
 
 def _run(
@@ -162,83 +216,42 @@ def _run(
     return [one.to_json_dict() for one in batch.validate(built, result_format=options).results]
 
 
-def _given(expectation: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The expectation with this run's bounds. None if no bound is left."""
-    kwargs = {}
-    for name, value in expectation["kwargs"].items():
-        bound = values[value["$PARAMETER"]] if isinstance(value, dict) else value
-        if bound is not None:
-            kwargs[name] = bound
-    return {**expectation, "kwargs": kwargs} if {"min_value", "max_value"} & kwargs.keys() else None
-
-
-def _status(one: Mapping[str, Any]) -> str:
-    return "passed" if one["success"] else "failed"
-
-
-def _vanished(table: str, config: Mapping[str, Any], before: float | None) -> Outcome:
-    return _outcome(table, config, "failed", f"nothing to count; it was {before:,.6g} in the last good run")
-
-
-def _outcome(
-    table: str, config: Mapping[str, Any], status: str, observed: str, *, value: float | None = None
+def _schema_outcome(
+    table: str, one: Mapping[str, Any], types: Mapping[str, str], wrong: Sequence[Mapping[str, str]]
 ) -> Outcome:
-    kwargs, figure = config["kwargs"], str(config["kwargs"]["column"])
-    words = {"min_value": "at least", "max_value": "at most"}
-    # A bound that this run does not set is still a reference to its parameter.
-    ends = [f"{word} {kwargs[b]}" for b, word in words.items() if b in kwargs and not isinstance(kwargs[b], dict)]
-    return Outcome(
-        table=table,
-        column=str(config["meta"].get("of") or figure),
-        expectation=config["type"],
-        check=f"{table}.{figure}",
-        sentence=config["meta"]["sentence"],
-        severity=config["severity"],
-        status=status,
-        wanted=" and ".join(ends),
-        observed=observed,
-        value=value,
-    )
-
-
-def _schema_outcome(table: str, one: Mapping[str, Any]) -> Outcome:
-    config, result = one["expectation_config"], one["result"]
-    on = config["meta"]["on"]
-    if "observed_value" in result:
-        observed = ", ".join(map(str, result["observed_value"]))
-        missing = result.get("details", {}).get("mismatched", {}).get("missing")
-        if missing:
-            observed = f"no column {', '.join(missing)}; there are {', '.join(result['observed_value'])}"
-    elif "unexpected_count" in result:
-        observed = f"{result['unexpected_count']:,} of {result['element_count']:,} columns"
-    else:
-        observed = f"the expectation could not be judged: {one['exception_info']}"[:LONGEST_EXCEPTION]
+    on = one["meta"]["on"]
+    rows = [{k: v for k, v in row.items() if k != "name"} for row in wrong if row["name"] == f"{table}.{on}"]
+    observed = ", ".join(types) or "no column"
+    if rows and on == "columns":
+        observed = f"{', '.join(row['found'] for row in rows)}; there are {', '.join(types)}"
+    elif on == "dtypes":
+        observed = f"{len(rows)} of {len(types)} columns"
     return Outcome(
         table=table,
         column="",
-        expectation=config["type"],
+        expectation=one["type"],
         check=f"{table}.{on}",
-        sentence=config["meta"]["sentence"],
-        severity=config["severity"],
-        status=_status(one),
-        wanted=", ".join(config["kwargs"].get("column_set", ())),
+        sentence=one["meta"]["sentence"],
+        severity=one["severity"],
+        status="failed" if rows else "passed",
+        wanted=", ".join(one["kwargs"].get("column_set", ())),
         observed=observed,
-        rows=tuple(result.get("unexpected_index_list") or ()),
+        rows=tuple(rows) if on == "dtypes" else (),
     )
 
 
-def _of_check(check: Check, *, failed: bool) -> Outcome:
+def _outcome(check: Check, status: str, observed: str) -> Outcome:
     words = {"at least": check.least, "at most": check.most}
     return Outcome(
         table=check.table,
         column=check.column,
-        expectation="figure within bounds",
         check=check.name,
+        expectation="expect_column_values_to_be_between",
         sentence=check.sentence,
         severity=check.severity,
-        status="failed" if failed else "passed",
+        status=status,
         wanted=" and ".join(f"{word} {bound:.4g}" for word, bound in words.items() if bound is not None),
-        observed=f"{check.value:.4g}",
-        value=check.value,
-        cause=check.cause if failed else "",
+        observed=observed,
+        value=None if math.isnan(check.value) else check.value,
+        cause=check.cause if status == "failed" else "",
     )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -15,7 +14,7 @@ from components.validate_data.figures import failing_rows, figures
 from components.validate_data.outcome import Outcome
 from components.validate_data.record import Record
 from components.validate_data.rows import Aside, set_aside, write_clean
-from components.validate_data.suites import judge_checks, judge_figures, judge_schema, new_context
+from components.validate_data.suites import judge_figures, judge_schema, new_context
 from components.validate_data.verdict import Verdict
 from recommender.datasets.checks import Run, all_checks
 from recommender.datasets.contract import open_views
@@ -93,7 +92,7 @@ def validate(
 
     source, earlier = open_tables(tables), Earlier.read(previous, runs)
     context = new_context()
-    outcomes = review(_judge_schemas(context, source))
+    outcomes = review(judge_schema(context, _schemas(source)))
     if any(one.critical for one in outcomes):
         verdict = Verdict(outcomes=tuple(outcomes), figures={})
         write_text(html, validation_page(source, verdict, {}, None, as_of))
@@ -101,11 +100,10 @@ def validate(
     with open_views(source, threads=_threads()) as connection:
         aside = set_aside(connection, source)
         found = {name: figures(connection, source, name, aside[name], as_of) for name in CONTRACT if source.has(name)}
-        judged = judge_figures(context, found, earlier.figures)
-        outcomes += review([_with_rows(connection, source, aside, one) for one in judged])
         statistics = measure(connection, source, as_of)
         checks = [*facts(connection, source, as_of), *all_checks(statistics, earlier.statistics, earlier.runs)]
-        outcomes += review(judge_checks(context, checks))
+        judged = judge_figures(context, found, earlier.figures, checks)
+        outcomes += review([_with_rows(connection, source, aside, one) for one in judged])
         verdict = Verdict(outcomes=tuple(outcomes), figures=found, statistics=statistics)
         write_text(html, validation_page(source, verdict, aside, connection, as_of))
         if verdict.critical:
@@ -177,7 +175,7 @@ def _threads() -> int:
 
 def _with_rows(connection: duckdb.DuckDBPyConnection, source: Tables, aside: dict[str, Aside], one: Outcome) -> Outcome:
     """A failed outcome with its first failing rows."""
-    if one.status != "failed":
+    if one.status != "failed" or one.cause:
         return one
     figure = one.check.partition(".")[2]
     rows = failing_rows(connection, source, one.table, figure)
@@ -224,18 +222,14 @@ def _failure(verdict: Verdict, html: Path) -> ValidationFailed:
     )
 
 
-def _judge_schemas(context: Any, source: Tables) -> list[Outcome]:
-    import pandas as pd
-
-    outcomes: list[Outcome] = []
+def _schemas(source: Tables) -> dict[str, dict[str, str]]:
+    """Table -> column -> dtype, as the files have them. Of several dtypes the one that breaks the contract counts."""
+    found: dict[str, dict[str, str]] = {}
     for name, contract in CONTRACT.items():
         paths = sorted((source.folder / name).rglob("*.parquet"))
-        if not paths:
-            if contract.required:
-                columns = pd.DataFrame(columns=[])
-                outcomes += judge_schema(context, name, "columns", columns)
+        if not paths and not contract.required:
             continue
-        found: dict[str, str] = {}
+        types: dict[str, str] = {}
         for path in paths:
             try:
                 schema = pq.read_schema(path)
@@ -243,11 +237,7 @@ def _judge_schemas(context: Any, source: Tables) -> list[Outcome]:
                 raise SourceError(f"{path}: cannot be read as Parquet ({error})") from None
             for field in schema:
                 wanted = contract.columns.get(field.name)
-                if field.name not in found or (wanted and field.type != wanted.dtype):
-                    found[field.name] = str(field.type)
-        known = [c for c in found if c in contract.columns and found[c] != "null"]
-        wanted_types = [str(contract.columns[c].dtype) for c in known]
-        dtypes = pd.DataFrame({"column": known, "found": [found[c] for c in known], "wanted": wanted_types})
-        outcomes += judge_schema(context, name, "columns", pd.DataFrame(columns=list(found)))
-        outcomes += judge_schema(context, name, "dtypes", dtypes)
-    return outcomes
+                if field.name not in types or (wanted and field.type != wanted.dtype):
+                    types[field.name] = str(field.type)
+        found[name] = types
+    return found

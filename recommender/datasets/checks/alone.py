@@ -136,7 +136,7 @@ def _empty(now: Statistics) -> Iterator[Check]:
         table, column = name.split(".")
         share_D = now.figure(f"null:{column}") if table == "events" else np.full(1, np.nan)
         known_D = np.isfinite(share_D)
-        total = found["null_share"]
+        total = found.get("null_share", 0.0)
         cause, value = "", 0.0
         if total >= 1.0:
             cause, value = f"{column} is empty in all rows: a column of the export that is no longer filled?", 1.0
