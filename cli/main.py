@@ -70,6 +70,41 @@ def draft_mapping(
 
 
 @app.command(rich_help_panel=FIRST)
+def validate(
+    settings: SettingsFile = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Your own data: a mapping file, or a folder that `ingest` wrote.")
+    ] = None,
+    as_of: AsOf = None,
+    page: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("validation.html"),
+    accept: Annotated[
+        str | None, typer.Option(help="Accept what this check found in the last validation as a true change.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why the change is right. Kept in the record.")] = "",
+) -> None:
+    """Check the source as a run does before it trains. Exit code 1 where a run would stop."""
+    from cli.checks import validate_and_show
+    from cli.verbs import stopped_by_data
+
+    mapping = None if data is not None and data.is_dir() else data
+    with stopped_by_data():
+        validate_and_show(settings_of(settings, mapping, as_of), data, page, accept=accept, reason=reason)
+
+
+@app.command(rich_help_panel=LATER)
+def quarantine(
+    settings: SettingsFile = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Your own data: a mapping file, or a folder of tables.")
+    ] = None,
+) -> None:
+    """List the rows that were set aside: table, reason, count, examples, and the files that hold them."""
+    from cli.checks import show_quarantine
+
+    show_quarantine(settings_of(settings, None if data is not None and data.is_dir() else data), data)
+
+
+@app.command(rich_help_panel=FIRST)
 def serve(settings: SettingsFile = None, data: DataFile = None, as_of: AsOf = None) -> None:
     """Start the endpoint (gateway and TorchServe) for the champion and the canary, and keep it running until Ctrl-C."""
     from cli.now import as_materialised

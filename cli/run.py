@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.answers import ask, show
+from cli.checks import show_warnings
 from cli.now import now_is
 from cli.report import show_pages, show_results, show_verdict
 from pipelines.local import LocalRun
@@ -40,6 +41,9 @@ def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
             if ask_three:
                 steps.append(_ask_three(settings, console, memory))
         finally:  # an endpoint that does not start must not hide the results of the run
+            origin = last.origin()
+            if origin is not None:
+                show_warnings(console, settings, origin.data_hash)
             show_verdict(console, last.verdict())
             show_results(console, last.evaluation())
             _show_steps(console, run, steps, memory.peak)

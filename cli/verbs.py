@@ -1,6 +1,8 @@
 """Turns errors into messages: the base class of every group of verbs."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -8,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from recommender.errors import RecommenderError
+from recommender.errors import RecommenderError, SettingsError
 
 REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
@@ -31,3 +33,17 @@ class Verbs(TyperGroup):
                 f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
             )
             raise typer.Exit(2) from None
+
+
+@contextmanager
+def stopped_by_data() -> Iterator[None]:
+    """Print the error with which the data would stop a run, and exit with 1. Wrong settings exit with 2 as anywhere."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except RecommenderError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
+        )
+        raise typer.Exit(1) from None

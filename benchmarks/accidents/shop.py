@@ -95,10 +95,10 @@ def volumes(rng: np.random.Generator, num_days: int, level: float) -> NDArray[np
     for day in range(1, num_days):
         noise[day] = 0.5 * noise[day - 1] + rng.standard_t(6) * 0.05
     volume = level * (1 + 0.5 * days / 365) * WEEK[weekday] * season * np.exp(noise)
-    for place, day in enumerate(dates):
-        if (day.month, day.day) == (12, 25):
+    for place, one in enumerate(dates):
+        if (one.month, one.day) == (12, 25):
             volume[place] = 0.0
-        if day.month == 11 and day.weekday() == 4 and 23 <= day.day <= 29:
+        if one.month == 11 and one.weekday() == 4 and 23 <= one.day <= 29:
             volume[place] *= 2.2
     return np.asarray(volume)
 

@@ -110,7 +110,8 @@ def _time_rules(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str
 
 
 def _summary(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> Aside:
-    numbers = connection.sql(f"SELECT _row FROM bad_{name} ORDER BY 1").fetchnumpy()["_row"].astype(np.int64)
+    listed = connection.sql(f"SELECT _row FROM bad_{name} ORDER BY 1").fetchnumpy()["_row"]
+    numbers = np.asarray(listed, dtype=np.int64)
     if not len(numbers):
         return Aside()
     kind = f"regexp_replace(_reason, '{PARTICULARS}', '\\1 …', 'g')"

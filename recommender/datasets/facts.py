@@ -104,7 +104,7 @@ def _targets(ask: _Asker, tables: Tables) -> Iterator[Check]:
         critical=0.02,
         warning=0.2,
         what="the participations belong to a targeted user",
-        cause="are user and campaign ids written alike in both files? Participations without a target are not learned from",
+        cause="are user and campaign ids written alike in both files? Without a target they are not learned from",
     )
 
 

@@ -13,6 +13,7 @@ with few rows.
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,7 +49,7 @@ def supported_days(rows_of: Mapping[date, int]) -> tuple[date, date] | None:
         core = place
         if seen >= total - handful:
             break
-    gaps = [(later - earlier).days for earlier, later in zip(days[:core], days[1 : core + 1], strict=True)]
+    gaps = [(later - earlier).days for earlier, later in pairwise(days[: core + 1])]
     allowed = max(GAP_DAYS, GAP_TIMES * max(gaps, default=0))
     usual = sorted(rows_of[day] for day in days[: core + 1])[core // 2]
     last = days[core]

@@ -1,8 +1,8 @@
 """Checks that notice accidents in a shop's export, from statistics alone: no row is read here.
 
 Three families: `alone` needs no history, `compared` compares days and keys with the last good run, and `newest`
-compares the newest days with the shop's own earlier ones. Every check is a figure with bounds, a sentence that says what is
-expected, and the likely cause if it is not so.
+compares the newest days with the shop's own earlier ones. Every check is a figure with bounds, a sentence that says
+what is expected, and the likely cause if it is not so.
 """
 
 from recommender.datasets.checks.alone import alone

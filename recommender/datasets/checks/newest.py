@@ -196,6 +196,6 @@ def _returning(now: Statistics) -> Iterator[Check]:
         value=value,
         least=middle - limit,
         sentence="as many of the users of the last weeks came back as usual",
-        cause=f"only {value:.0%} of the users of the four weeks before came back in the last one, usually {middle:.0%}: "
-        "a part of the users silent, or user ids re-encoded?",
+        cause=f"only {value:.0%} of the users of four weeks came back in the week after, usually {middle:.0%}: a part "
+        "of the users silent, or user ids re-encoded?",
     )

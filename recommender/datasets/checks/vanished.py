@@ -1,4 +1,4 @@
-"""Checks that nothing vanished since the last good run: columns, kinds, keys, values of categories, units of columns."""
+"""Checks that nothing vanished since the last good run: columns, kinds, keys, values of categories, units."""
 
 from collections.abc import Iterator
 
@@ -125,8 +125,8 @@ def _values(now: Statistics, before: Statistics) -> Iterator[Check]:
             value=moved,
             most=MOVED,
             sentence=f"the shares of the values of {column} are about those of the last good run",
-            cause=f"the shares of {column} moved; now {share:.0%} are {common!r} (before {earlier.get(common, 0):.0%}): "
-            "a default value, or another mapping?",
+            cause=f"the shares of {column} moved: now {share:.0%} are {common!r}, before {earlier.get(common, 0):.0%}. "
+            "A default value, or another mapping?",
         )
 
 

@@ -39,7 +39,8 @@ def event_days(
     listed = ", ".join(f'{sql} AS "{name}"' for name, sql in figures.items())
     join = "LEFT JOIN items i ON i.item_id = e.item_id" if priced else ""
     found = connection.execute(
-        f"SELECT {local}::DATE AS day, {listed} FROM events e {join} WHERE e.event_time <= $until GROUP BY 1 ORDER BY 1",
+        f"SELECT {local}::DATE AS day, {listed} FROM events e {join} WHERE e.event_time <= $until "
+        "GROUP BY 1 ORDER BY 1",
         {"until": until},
     ).to_arrow_table()
     if not found.num_rows:

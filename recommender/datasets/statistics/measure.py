@@ -106,7 +106,8 @@ def _returning(connection: "duckdb.DuckDBPyConnection", until: datetime) -> tupl
     query = f"""
         WITH last AS (SELECT max(event_time) AS newest FROM events WHERE event_time <= $until),
         active AS (SELECT DISTINCT user_id, floor((epoch(newest) - epoch(event_time)) / 604800)::INT AS week
-                   FROM events, last WHERE event_time <= newest AND event_time > newest - INTERVAL {7 * (WEEKS + 4)} DAY),
+                   FROM events, last
+                   WHERE event_time <= newest AND event_time > newest - INTERVAL {7 * (WEEKS + 4)} DAY),
         base AS (SELECT DISTINCT user_id, a.week - k AS week FROM active a, (SELECT unnest([1, 2, 3, 4]) AS k))
         SELECT base.week, count(active.user_id) / count(*) FROM base LEFT JOIN active USING (user_id, week)
         WHERE base.week BETWEEN 0 AND {WEEKS - 1} GROUP BY 1 ORDER BY 1 DESC"""

@@ -1,0 +1,54 @@
+"""Validates a source or a folder of tables outside a pipeline, compared with the source's last good run."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from components.validate_data.validation import record_of, source_name, validate
+from components.validate_data.verdict import Verdict
+from recommender.datasets import ingest
+from recommender.datasets.moments import as_of as moment_of
+from recommender.datasets.tables import open_tables
+from recommender.errors import ValidationFailed
+from recommender.settings import Settings
+from recommender.storage.home import Home
+
+
+def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None) -> Verdict:
+    """Judge the configured source as a run would, and write only the page.
+
+    What failed is kept in the source's record, so that it can be accepted. The run that later runs are compared with
+    stays the last good run of the pipeline.
+
+    Args:
+        settings: the source, the time of decision, and the home whose last good run is compared with.
+        page: the HTML file to write.
+        tables: a folder of canonical tables to judge instead of the source.
+
+    Raises:
+        SourceError, ContractError: as ingestion does.
+        CorruptFileError: a file of the folder is not the one that its manifest names.
+        ValidationFailed: critical expectations failed.
+    """
+    record = record_of(settings)
+    with TemporaryDirectory(prefix="recommender-validate-") as folder:
+        if tables is None:
+            tables = Path(folder) / "tables"
+            ingest(settings.source, tables, ingested_at=datetime.now(UTC))
+        source = open_tables(tables)
+        try:
+            verdict = validate(
+                tables,
+                Path(folder) / "clean",
+                page,
+                as_of=moment_of(settings.time, source),
+                previous=Home.of(settings).validated(source_name(settings)),
+                runs=record.runs(),
+                review=record.applied,
+            )
+        except ValidationFailed as failed:
+            if isinstance(failed.verdict, Verdict):
+                record.keep(failed.verdict, source.data_hash)
+            raise
+        record.keep(verdict, verdict.data_hash)
+    return verdict
