@@ -18,7 +18,7 @@ BEFORE ?=
 AFTER ?= HEAD
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-quality bench-training bench-campaigns bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-quality bench-training bench-campaigns bench-accidents bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -96,6 +96,9 @@ bench-campaigns: $(INSTALLED) ## every ranker and LightGBM on the campaign task;
 
 bench-training: $(INSTALLED) ## training speed: full-softmax targets per CPU-second, against a reference, RePlay, RecTools and RecBole: SHARED=… with data/ml-1m
 	$(BIN)/python -m benchmarks.training $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
+
+bench-accidents: $(INSTALLED) ## accidents in a seasonal shop's export: which of 30 validation notices, and false alarms on 100 good days
+	$(BIN)/python -m benchmarks.accidents $(BENCH_ARGS)
 
 bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them
 	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)
