@@ -230,7 +230,9 @@ ACCIDENTS: tuple[Accident, ...] = (
     Accident("one department for all items", _one_department, ("items.department.",), True),
     Accident("all amounts negative", _scaled("amount", -1), ("events.amount.", "events.below_zero"), True),
     Accident("the newest day's file cut at a row", _kept(_cut_day), ("events.last_hour", *ROWS), False),
-    Accident("the whole log cut at a row", _kept(_cut_log), ("events.log_end", "events.days_since_last_event"), True),
+    Accident(
+        "the whole log cut at a row", _kept(_cut_log), ("events.log_end", "facts.participations_after_the_log"), True
+    ),
     Accident("the column department dropped", _dropped("items", "department"), ("tables.columns_vanished",), False),
     Accident(
         "a lone event in 2099",

@@ -40,6 +40,8 @@ class Aside:
     """Kind of reason, without the particulars of a row -> number of rows. The commonest first."""
     examples: tuple[dict[str, Any], ...] = ()
     """The first rows, some of each kind: the row's own values, `_row` and `_reason`."""
+    hint: str = ""
+    """What the rows set aside look like together. Empty where they show nothing in common."""
     orphans: dict[str, int] = field(default_factory=dict)
     """Foreign key -> number of rows whose value has no partner."""
 
@@ -130,7 +132,18 @@ def _summary(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -
         for column, parent in CONTRACT[name].foreign_keys.items()
         if tables.has(name, column)
     }
-    return Aside(len(numbers), numbers, dict(reasons), tuple(rows), orphans)
+    hint = _swap_hint(connection, name) if name == "events" else ""
+    return Aside(len(numbers), numbers, dict(reasons), tuple(rows), hint, orphans)
+
+
+def _swap_hint(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    """Late rows on many days that all have a number of 12 or less: their day was a month."""
+    (days, early) = connection.sql(
+        f"SELECT count(DISTINCT event_time::DATE), coalesce(bool_and(day(event_time) <= 12), false) FROM {name} "
+        f"JOIN bad_{name} USING (_row) WHERE contains(_reason, 'later than')"
+    ).fetchall()[0]
+    # Eight days, by hand: that all of them are 12 or less by chance has a probability of one in two thousand.
+    return "all of them on days 1 to 12 of a month: day and month swapped?" if early and days >= 8 else ""
 
 
 def write_clean(

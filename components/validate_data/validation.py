@@ -187,7 +187,8 @@ def _with_rows(connection: duckdb.DuckDBPyConnection, source: Tables, aside: dic
             if part in str(row["_reason"])
         ]
     kinds = ", ".join(f"{reason} ({count:,})" for reason, count in list(aside[one.table].reasons.items())[:3])
-    cause = f"rows set aside: {kinds}" if "quarantined" in figure else one.cause
+    hint = f". They are {aside[one.table].hint}" if aside[one.table].hint else ""
+    cause = f"rows set aside: {kinds}{hint}" if "quarantined" in figure else one.cause
     return replace(one, rows=tuple(rows[:5]), cause=cause)
 
 

@@ -29,7 +29,7 @@ def facts(connection: "duckdb.DuckDBPyConnection", tables: Tables, as_of: dateti
         as_of: the moment of decision. Events after it do not count.
     """
     ask = _Asker(connection, as_of)
-    return [*_purchases(ask), *_targets(ask, tables), *_campaigns(ask, tables), *_left_out(tables)]
+    return [*_purchases(ask), *_log_end(ask), *_targets(ask), *_campaigns(ask, tables), *_left_out(tables)]
 
 
 class _Asker:
@@ -76,7 +76,25 @@ def _purchases(ask: _Asker) -> Iterator[Check]:
     )
 
 
-def _targets(ask: _Asker, tables: Tables) -> Iterator[Check]:
+def _log_end(ask: _Asker) -> Iterator[Check]:
+    late = ask(
+        "SELECT avg((participated_at > last + INTERVAL 1 DAY)::INT) FROM participations, "
+        "(SELECT max(event_time) AS last FROM events)"
+    )
+    yield Check(
+        name="facts.participations_after_the_log",
+        table="events",
+        column="event_time",
+        severity="warning",
+        value=late or 0.0,
+        most=0.05,
+        sentence="at most 5 % of the participations are later than the last event",
+        cause=f"{late or 0:.0%} of the participations are more than a day later than the last event: the file of events "
+        "cut, or older than the others?",
+    )
+
+
+def _targets(ask: _Asker) -> Iterator[Check]:
     known = ask(
         "WITH first AS (SELECT user_id, min(event_time) AS since FROM events GROUP BY 1), "
         "targeted AS (SELECT user_id, max(targeted_at) AS at_last FROM targets WHERE targeted_at <= $as_of GROUP BY 1) "

@@ -110,5 +110,5 @@ def test_users_of_two_spellings_are_a_critical_fact(world: Tables, tmp_path: Pat
     pq.write_table(both, tmp_path / "raw" / "users" / "part.parquet")
     known = read_manifest(tmp_path / "raw", verify=False)
     write_manifest(tmp_path / "raw", **{k: v for k, v in known.items() if k not in ("files", "content_hash")})
-    with pytest.raises(ValidationFailed, match="facts.targeted_users_known"):
+    with pytest.raises(ValidationFailed, match=r"facts\.targeted_users_known"):
         validate(tmp_path / "raw", tmp_path / "clean", tmp_path / "page.html", as_of=world.log_end)

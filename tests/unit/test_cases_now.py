@@ -46,7 +46,11 @@ def test_dates_that_the_log_does_not_support_move_neither_end(strays: dict[date,
 
 @pytest.mark.parametrize(
     "later",
-    [{LAST + timedelta(days=4): 3}, {LAST + timedelta(days=40): 90}, {LAST + timedelta(days=day): 4 for day in (3, 6, 9)}],
+    [
+        {LAST + timedelta(days=4): 3},
+        {LAST + timedelta(days=40): 90},
+        {LAST + timedelta(days=day): 4 for day in (3, 6, 9)},
+    ],
     ids=["a short holiday", "a shop that reopens", "a shop that fades"],
 )
 def test_days_that_follow_soon_or_with_usual_volume_count(later: dict[date, int]) -> None:

@@ -31,7 +31,7 @@ HORIZONS = (1, 2, 7)
 LEVEL_DAYS = 14
 FEWEST_DAYS = 35
 """Days of history below which nothing is learned: five of each weekday."""
-SIGMAS, TAIL = 6.0, 1.6
+SIGMAS, TAIL = 6.0, 1.8
 """Chosen by the simulation of `benchmarks.accidents`, so that all checks together stay below the budget."""
 YEAR_AGO_DAYS, YEAR_AGO_TIMES = 3, 1.5
 USUAL_ROWS = 30
@@ -54,10 +54,10 @@ def _ln(*ratios: float) -> tuple[float, float, float]:
 
 VOLUME = Kind(least_drop=_ln(1.5, 1.4, 1.17), least_rise=_ln(3, 3, 2), words="{what} are {times} times the usual")
 MONEY = Kind(
-    least_drop=_ln(1.5, 1.4, 1.3), least_rise=_ln(1.5, 1.4, 1.3), words="mean {what} is {times} times the usual"
+    least_drop=_ln(1.8, 1.6, 1.4), least_rise=_ln(1.8, 1.6, 1.4), words="mean {what} is {times} times the usual"
 )
 SHARE = Kind(
-    least_drop=_ln(2, 1.8, 1.5), least_rise=_ln(2, 1.8, 1.5), words="the share of {what} is {times} times the usual"
+    least_drop=_ln(2.5, 2, 1.6), least_rise=_ln(2.5, 2, 1.6), words="the share of {what} is {times} times the usual"
 )
 ABSENT = Kind(least_drop=(0.3, 0.3, 0.2), least_rise=(0.3, 0.3, 0.2), words="the share of missing {what} moved by {by}")
 
@@ -91,7 +91,9 @@ def _figures(now: Statistics) -> Iterator[tuple[str, str, Kind, Floats]]:
         if np.isfinite(level_D).mean() > 0.9:
             yield f"events.{column}", column, MONEY, _filled(level_D)
     for kind in EVENT_KINDS:
-        share_D = now.figure(f"kind:{kind}") / np.maximum(rows_D, 1)
+        if not np.isfinite(now.figure(f"kind:{kind}")).any():
+            continue
+        share_D = _filled(np.where(rows_D > 0, now.figure(f"kind:{kind}") / np.maximum(rows_D, 1), np.nan))
         if 0.02 < np.median(share_D) < 0.98 and np.median(now.figure(f"kind:{kind}")) >= USUAL_ROWS:
             yield f"events.kind.{kind}", f"the kind {kind}", SHARE, np.log(share_D + 0.002)
     for name, share_D in now.days.items():
@@ -138,7 +140,7 @@ def limits(away_D: Floats, horizon: int, kind: Kind) -> tuple[float, float]:
     place = HORIZONS.index(horizon)
     spread = 1.4826 * float(np.median(np.abs(past - np.median(past))))
     # Days that overlap carry less: a week's mean has a seventh as many independent values.
-    wide = SIGMAS * (1 + 20 * horizon**0.5 / len(past)) * spread
+    wide = SIGMAS * (1 + 40 * horizon**0.5 / len(past)) * spread
     drop = max(kind.least_drop[place], wide, -TAIL * float(np.quantile(past, 0.01)))
     rise = max(kind.least_rise[place], wide, TAIL * float(np.quantile(past, 0.99)))
     if len(away_D) > 365 + LEVEL_DAYS + YEAR_AGO_DAYS + horizon:
