@@ -89,8 +89,8 @@ def _log_end(ask: _Asker) -> Iterator[Check]:
         value=late or 0.0,
         most=0.05,
         sentence="at most 5 % of the participations are later than the last event",
-        cause=f"{late or 0:.0%} of the participations are more than a day later than the last event: the file of events "
-        "cut, or older than the others?",
+        cause=f"{late or 0:.0%} of the participations are more than a day later than the last event: the file of "
+        "events cut, or older than the others?",
     )
 
 
