@@ -9,7 +9,6 @@ from components.validate_data.outcome import Outcome
 from recommender.errors import SettingsError
 from recommender.report.terminal import wide
 from recommender.settings import Settings
-from recommender.storage.home import Home
 
 
 def validate_and_show(settings: Settings, data: Path | None, page: Path, *, accept: str | None, reason: str) -> None:
@@ -57,11 +56,11 @@ def show_quarantine(settings: Settings, data: Path | None) -> None:
         RegistryError: no run has written tables.
         CorruptFileError: `data` is no folder of tables.
     """
-    from components.validate_data.quarantine import newest_tables, quarantined
+    from components.validate_data.quarantine import kept, quarantined
+    from components.validate_data.validation import record_of
 
     console = wide()
-    folder = data if data is not None and data.is_dir() else newest_tables(Home.of(settings))
-    found = quarantined(folder)
+    found = quarantined(data) if data is not None and data.is_dir() else kept(record_of(settings).folder)
     for one in found:
         console.print(f"{one.table}: {one.rows:,} rows: {escape(one.reason)}", highlight=False, soft_wrap=True)
         for example in one.examples:
@@ -69,4 +68,4 @@ def show_quarantine(settings: Settings, data: Path | None) -> None:
         if one.file is not None:
             console.print(f"    all of them: {one.file}", highlight=False, soft_wrap=True)
     if not found:
-        console.print(f"nothing was set aside of {folder}", highlight=False)
+        console.print("nothing was set aside", highlight=False)

@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -61,7 +62,7 @@ def main() -> None:
     _show(console, report, path)
 
 
-def _row(accident: Accident, runs: DailyRuns, day: int) -> dict[str, object]:
+def _row(accident: Accident, runs: DailyRuns, day: int) -> dict[str, Any]:
     after, alone = runs.accident(accident, day, first=False), runs.accident(accident, day, first=True)
     return {
         "name": accident.name,
@@ -71,7 +72,7 @@ def _row(accident: Accident, runs: DailyRuns, day: int) -> dict[str, object]:
     }
 
 
-def _seen(accident: Accident, seen: Seen) -> dict[str, object]:
+def _seen(accident: Accident, seen: Seen) -> dict[str, Any]:
     named = [one for one in seen.failed if one.startswith(accident.checks)]
     return {"noticed": bool(seen.failed), "cause_named": bool(named), **asdict(seen)}
 

@@ -1,7 +1,8 @@
 """Lists what was set aside: by ingestion (rows that cannot be read, rules of the mapping) and by validation."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
@@ -9,9 +10,9 @@ import duckdb
 from components.validate_data.rows import PARTICULARS
 from recommender.datasets.tables import CONTRACT
 from recommender.errors import RegistryError
-from recommender.storage.home import Home
-from recommender.storage.manifest import MANIFEST, read_manifest
+from recommender.storage.manifest import read_manifest, write_text
 
+LIST = "quarantine.json"
 EXAMPLES = 3
 
 
@@ -46,18 +47,27 @@ def quarantined(tables: Path) -> list[SetAside]:
     return found
 
 
-def newest_tables(home: Home) -> Path:
-    """The folder of tables that the last run of the pipeline validated, or else ingested.
+def keep(found: Sequence[SetAside], folder: Path) -> None:
+    """Keep the list of a run's tables in the source's record, for `recommender quarantine`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / LIST, json.dumps([asdict(one) for one in found], indent=1, default=str))
+
+
+def kept(folder: Path) -> list[SetAside]:
+    """The list that the last run kept.
 
     Raises:
-        RegistryError: no run has written tables.
+        RegistryError: no run has validated this source.
     """
-    steps = ("validate-data", "ingest")
-    for step in steps:
-        made = sorted(home.pipeline_artifacts.glob(f"*/{step}/*/{MANIFEST}"))
-        if made:
-            return made[-1].parent
-    raise RegistryError(f"{home.pipeline_artifacts}: no run has written tables yet; start with: recommender run")
+    if not (folder / LIST).is_file():
+        raise RegistryError(f"{folder / LIST}: no run has validated this source yet; start with: recommender run")
+    found = json.loads((folder / LIST).read_text(encoding="utf-8"))
+    return [
+        SetAside(
+            **{**one, "examples": tuple(one["examples"]), "file": None if one["file"] is None else Path(one["file"])}
+        )
+        for one in found
+    ]
 
 
 def _of_file(connection: duckdb.DuckDBPyConnection, path: Path) -> Sequence[SetAside]:

@@ -15,6 +15,7 @@ expectation in words. The suite's `meta.parameters` derives bounds from a figure
 """
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,7 @@ def new_context() -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it announces its temporary folder
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
@@ -183,7 +185,8 @@ def _outside(context: Any, checks: Sequence[Check], severity: str) -> set[tuple[
     chosen.append({"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "value"}})
     chosen = [{**one, "severity": severity, "meta": {"on": "figures", "sentence": ""}} for one in chosen]
     index = ["name", "sentence"]
-    return {(severity, *key) for key in _failing(_run(context, severity, frame, chosen, index=index), index)}
+    failing = _failing(_run(context, severity, frame, chosen, index=index), index)
+    return {(severity, name, sentence) for name, sentence in failing}
 
 
 def _failing(results: Sequence[Mapping[str, Any]], index: Sequence[str]) -> set[tuple[str, ...]]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from components.validate_data.figures import failing_rows, figures
 from components.validate_data.outcome import Outcome
+from components.validate_data.quarantine import keep, quarantined
 from components.validate_data.record import Record
 from components.validate_data.rows import Aside, set_aside, write_clean
 from components.validate_data.suites import judge_figures, judge_schema, new_context
@@ -139,10 +140,12 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
     except ValidationFailed as failed:
         if isinstance(failed.verdict, Verdict):
             record.keep(failed.verdict, source.data_hash)
+        keep(quarantined(tables), record.folder)
         # No later step runs, so nothing else would publish the page that shows why.
         publish(home, run="", data_hash=source.data_hash, validation_page=html)
         raise
     record.keep(verdict, verdict.data_hash)
+    keep(quarantined(output), record.folder)
     write_memory(verdict, memory)
     if verdict.statistics is not None:
         last = verdict.statistics
