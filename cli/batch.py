@@ -9,12 +9,18 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from recommender.allocation.scoring import SCHEMA, BulkScorer
+from recommender.errors import SettingsError
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 
 def score_to_file(settings: Settings, output: Path) -> None:
-    """Score every user for every live campaign, and write one Parquet file. A failure leaves no partial file."""
+    """Score every user for every live campaign, and write one Parquet file. A failure leaves no partial file.
+
+    Raises:
+        SettingsError: the name of `output` is not that of a Parquet file.
+    """
+    _require_parquet(output)
     scorer = BulkScorer.open(settings.home)
     campaigns = scorer.live_campaigns()
     rows = _write(scorer, campaigns, output)
@@ -25,7 +31,13 @@ def score_to_file(settings: Settings, output: Path) -> None:
 
 
 def show_audience(settings: Settings, campaign: str, *, top: int, output: Path | None) -> None:
-    """Print the `top` most likely shoppers of one campaign, and write all of them to `output`."""
+    """Print the `top` most likely shoppers of one campaign, and write all of them to `output`.
+
+    Raises:
+        SettingsError: the name of `output` is not that of a Parquet file.
+    """
+    if output is not None:
+        _require_parquet(output)
     scorer = BulkScorer.open(settings.home)
     scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign])), SCHEMA)
     ranked = scored.sort_by([("score", "descending"), ("user_id", "ascending")])
@@ -41,6 +53,11 @@ def show_audience(settings: Settings, campaign: str, *, top: int, output: Path |
         output.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(ranked, output)
         print(output)
+
+
+def _require_parquet(output: Path) -> None:
+    if output.suffix.lower() not in (".parquet", ".pq"):
+        raise SettingsError(f"--output {output}: the file is written as Parquet; end its name with .parquet")
 
 
 def _write(scorer: BulkScorer, campaigns: NDArray[np.int32], output: Path) -> int:

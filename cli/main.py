@@ -1,5 +1,6 @@
 """The `recommender` command: its verbs and options. Each verb makes one call into a package below."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,8 @@ def common(
 ) -> None:
     """Options of every command."""
     logs.configure(process="cli", level="INFO" if verbose else "WARNING")
+    # A warning is one line for people, without the path and the code that raised it.
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
 
 
 @app.command(rich_help_panel=FIRST)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from pipelines.cluster import Cluster
-from recommender.datasets.sources import source_of
+from pipelines.preflight import check_before_compiling
 from recommender.errors import SettingsError
 from recommender.settings import ServingSettings, Settings, TrainingSettings
 from recommender.storage.code_identity import bare_code
@@ -55,15 +55,14 @@ def compile_cluster(
         The two files.
 
     Raises:
-        SettingsError: `home` is not on the volume that outlives a run, or the source's settings are wrong; names the
-            key.
+        SettingsError: `home` is not on the volume that outlives a run, or the settings are wrong; names the key.
     """
     from kfp.compiler import Compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
     from pipelines.training import NAME, TITLE, training_pipeline_for
 
-    source_of(settings.source)
+    check_before_compiling(settings, feature_store=cluster.feature_store)
     if not settings.home.is_relative_to(cluster.home):
         raise SettingsError(
             f"home = {settings.home}: on a cluster it must lie on the volume at {cluster.home}; "

@@ -61,6 +61,7 @@ def habits(past: ir.Table, source: Source) -> ir.Table:
         "open_campaigns_redeemed": (past.open * past.redeemed).sum(),
         "redeemed_recency_days": past.redeemed_days.min(),
         "targeted_recency_days": past.targeted_days.min(),
+        # A season and half a year, as in `purchases.WINDOWS`.
         "campaigns_redeemed_90d": (past.redeemed_days <= 90).fill_null(False).cast("int64").sum(),
         "campaigns_redeemed_180d": (past.redeemed_days <= 180).fill_null(False).cast("int64").sum(),
     }

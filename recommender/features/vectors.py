@@ -33,6 +33,7 @@ def purchases_by_axis(source: Source, decided: pa.Table) -> list[pa.Table]:
     """
     lines = past(source.lines.filter(source.lines.item_row > 0), decided)
     discounted, coupon = lines.discount_cents > 0, lines.coupon_cents > 0
+    # A season and a month, as in `purchases.WINDOWS`.
     within_90, within_30 = lines.age_days <= 90, lines.age_days <= 30
     flags = dict(zip(MEASURES, (None, discounted, coupon, within_90, within_30, coupon & within_90), strict=True))
     counts = {name: lines.count() if flag is None else flag.cast("int64").sum() for name, flag in flags.items()}

@@ -46,7 +46,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]; five, by eye."""
+    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]. Five, by eye."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
     rough = (high - low) / max(1, count)
