@@ -58,7 +58,8 @@ def _checked(database: str) -> str:
     parts = urlsplit(database)
     if parts.scheme not in ("postgresql", "postgres"):
         raise SourceError(f"{parts.scheme}://…: no database that is read; write postgresql://user@host/database")
-    label = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    user, at, host = parts.netloc.rpartition("@")
+    label = f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
     if parts.password or "password=" in parts.query.lower():
         raise SourceError(
             f"{label}: a password in the mapping ends up in files and logs; take it out and put it into the secret "
