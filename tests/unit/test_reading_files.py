@@ -121,6 +121,9 @@ PARQUET = parquet(pa.table({"user_id": ["17", "18"], "sku": ["tin", "café"]}))
         ("orders.jsonl", b'{"user_id":"17","sku":"tin"}\n{"user_id":"18","sku":"caf\xc3\xa9"}\n'),
         ("orders.csv", b'{"user_id":"17","sku":"tin"}\n{"sku":"caf\xc3\xa9","user_id":"18"}'),
         ("orders.txt", b'[{"user_id":"17","sku":"tin"},\n {"user_id":"18","sku":"caf\xc3\xa9"}]'),
+        ("orders.jsonl", b'\xef\xbb\xbf{"user_id":"17","sku":"tin"}\n{"user_id":"18","sku":"caf\xc3\xa9"}\n'),
+        ("orders", b'[\n  {\n    "user_id": "17",\n    "sku": "tin"\n  },\n{"user_id":"18","sku":"caf\xc3\xa9"}\n]\n'),
+        ("orders.csv", '"user_id";"sku"\r\n"17";"tin"\r\n"18";"café"\r\n'.encode("utf-16")),
         ("orders.json.gz", gzip.compress('{"user_id":"17","sku":"tin"}\n{"user_id":"18","sku":"café"}\n'.encode())),
     ],
 )  # fmt: skip
@@ -232,6 +235,14 @@ def test_parquet_keeps_its_types_and_counts_its_rows(opened: Open) -> None:
     found = opened(parquet(table), "orders.parquet")
     assert found.raw.types == {"user_id": "DOUBLE", "at": "TIMESTAMP WITH TIME ZONE"}
     assert found.places == [("orders.parquet", 1), ("orders.parquet", 2)]
+
+
+def test_a_parquet_column_named_twice_is_named(opened: Open) -> None:
+    assert "'ID'" in refused(opened, parquet(pa.table({"id": [1], "ID": [2]})), "orders.parquet")
+
+
+def test_texts_that_a_parquet_writer_did_not_mark_are_texts(opened: Open) -> None:
+    assert opened(parquet(pa.table({"sku": [b"tin"]})), "orders.parquet").rows == [("tin",)]
 
 
 def test_several_files_of_one_shape_are_one(opened: Open) -> None:

@@ -56,6 +56,12 @@ def refused(read: Read, text: str, **form: Any) -> str:
         ("a,b\n 1 ,2\n", [(2, " 1 ", "2")]),
         ("name;price\ntin;1,50\njar;2,50\n", [(2, "tin", "1,50"), (3, "jar", "2,50")]),
         ("name\tnote, long\ntin\ta, b\njar\tc\n", [(2, "tin", "a, b"), (3, "jar", "c")]),
+        ('a,b\n1, "x, y"\n', [(2, "1", "x, y")]),
+        ("\r\n\r\na,b\r\n1,2\r\n", [(4, "1", "2")]),
+        ("\ra,b\r1,2\r", [(3, "1", "2")]),
+        ("a,b\n1\u2028x,2\x0b\n", [(2, "1\u2028x", "2\x0b")]),
+        ("# Account: shop\n# 20240301-20240331\n\na,b\n1,2\n", [(5, "1", "2")]),
+        ("#a,b\n1,2\n", [(2, "1", "2")]),
         ("a;b\n1,5;2\n1;3,5\n", [(2, "1,5", "2"), (3, "1", "3,5")]),
     ],
 )
@@ -81,6 +87,8 @@ def test_any_one_character_can_be_the_delimiter(read: Read) -> None:
         ('a,b\n1,2\n"tin,3\n"jar",5\n', ("line 3", "line 4")),
         ('a,b\n1,2\n"ti"n,3\n', ("line 3", "closing quote")),
         ("\n\na,b\n1,2\n3\n", ("line 5",)),
+        ("Orders of March\na,b,c\n1,2,3\n4,5,6\n", ("line 1", "'Orders of March'", "have 3")),
+        ("Orders\n\na;b;c\n1;2;3\n4;5;6\n", ("line 1", "have 3")),
     ],
 )
 def test_a_broken_line_is_named_with_its_beginning(read: Read, text: str, facts: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import servers
 
 from recommender.datasets.mapping import FileFormat
-from recommender.datasets.reading import fingerprints, open_file, open_query
+from recommender.datasets.reading import content_of, open_file, open_query
 from recommender.errors import SourceError
 
 TEXT = "user_id,sku\n17,tin\n18,café\n"
@@ -56,13 +56,15 @@ def test_a_pattern_or_a_folder_names_several_objects(put: Put, bucket: str, tmp_
         read(f"s3://{bucket}/orders/*.tsv", tmp_path)
 
 
-def test_the_fingerprint_of_an_object_changes_with_its_content_only(put: Put, tmp_path: Path) -> None:
+def test_an_object_identifies_its_content(put: Put, bucket: str, tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text(f'[source]\ntime_zone = "UTC"\n[tables.events]\nfile = "s3://{bucket}/orders*.csv"\n')
     address = put("orders.csv", TEXT.encode())
-    before = fingerprints(address)
+    before = content_of(mapping)
     put("other.csv", b"a\n1\n")
-    assert fingerprints(address) == before
-    put("orders.csv", TEXT.replace("17", "71").encode())
-    assert fingerprints(address) != before
+    assert content_of(mapping) == before
+    put(address.rsplit("/", 1)[1], TEXT.replace("17", "71").encode())
+    assert content_of(mapping) != before
 
 
 @pytest.mark.parametrize(("location", "fact"), [("orders.csv", "no such object"), ("/orders.csv", "no bucket")])

@@ -7,6 +7,7 @@ checked, since the first é may stand on its last line.
 
 import codecs
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -57,6 +58,17 @@ def to_utf8(part: Part, encoding: str | None, scratch: Path) -> Path:
     return target
 
 
+def without_mark(path: Path, scratch: Path) -> Path:
+    """A file without the byte order mark of UTF-8, which DuckDB's JSON reader refuses."""
+    with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            return path
+        target = new_file(scratch)
+        with target.open("wb") as out:
+            shutil.copyfileobj(file, out, BLOCK_BYTES)
+    return target
+
+
 def _plain_utf16(start: bytes) -> str | None:
     """UTF-16 without a mark, where a zero stands in enough pairs and always on the same side."""
     half = max(len(start) // 2, 1)
@@ -97,8 +109,12 @@ def _refuse(
     byte = f"line {line:,}: byte 0x{data[error.start]:02x} (byte {offset + error.start + 1:,} of the file)"
     if named is not None:
         raise SourceError(f"{part.label}: {byte} is no {named}; correct `encoding` in the mapping") from None
+    text = data.decode("utf-8", errors="replace")
+    num_wrong = text.count("\ufffd")
     probable = probable_encoding(data)
-    if probable is None:
+    if sum(not char.isascii() for char in text) > 2 * num_wrong:
+        remedy = "but its other characters are, so here is a damaged one: mend the line, or export the file anew"
+    elif probable is None:
         remedy = 'name its encoding in the mapping, such as encoding = "cp1252"'
     else:
         text = data[before.rfind(b"\n") + 1 :].split(b"\n", 1)[0].decode(probable, errors="replace").strip()
@@ -133,5 +149,5 @@ def _common_share(data: bytes, encoding: str, first: int, last: int) -> float:
     words = re.findall(r"[^\x00-\x7f]+", text)
     if "\ufffd" in text or not words:
         return 0.0
-    common = sum(first <= char.encode(encoding)[0] <= last for word in words if len(word) > 1 for char in word)
+    common: int = sum(first <= char.encode(encoding)[0] <= last for word in words if len(word) > 1 for char in word)
     return common / sum(map(len, words))
