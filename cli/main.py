@@ -104,11 +104,13 @@ def recommend(
 
 @app.command(rich_help_panel=LATER)
 def score(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")] = Path("scores.parquet"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")] = Path(
+        "scores.parquet"
+    ),
     settings: SettingsFile = None,
     data: DataFile = None,
 ) -> None:
-    """Score every user for every live campaign with the champion, and write one Parquet file."""
+    """Score every user for every live campaign with the champion, and write one Parquet or CSV file."""
     from cli.batch import score_to_file
 
     score_to_file(settings_of(settings, data), output)
@@ -121,7 +123,7 @@ def audience(
     data: DataFile = None,
     top: Annotated[int, typer.Option(min=1, help="Number of shoppers to show.")] = 20,  # a terminal's height, about
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write all shoppers to this Parquet file.")
+        Path | None, typer.Option("--output", "-o", help="Also write all shoppers to this Parquet or CSV file.")
     ] = None,
 ) -> None:
     """Rank all shoppers for one campaign, the most likely first."""
