@@ -164,6 +164,25 @@ def rollback(
     roll_back(settings_of(settings, data), reason)
 
 
+@app.command(rich_help_panel=LATER)
+def clean(
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", help="Age for every kind, such as 30d or 8w. Default: [retention] of the settings."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """Delete old runs, checkpoints, versions, catalogues, quarantine and decisions that nothing needs any more."""
+    from cli.clean import clean_home
+
+    clean_home(settings_of(settings, data), older_than=older_than, dry_run=dry_run, yes=yes)
+
+
 @reports.callback()
 def report(context: typer.Context, settings: SettingsFile = None, data: DataFile = None) -> None:
     """Show verdict, figures and pages of the last run, or draw the curves of a training."""

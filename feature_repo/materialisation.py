@@ -24,6 +24,7 @@ from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
 from recommender.storage.home import FeatureStoreFolder, Home
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         catalogue_hash=catalogue_hash,
         as_of=as_of.isoformat(),
     )
-    with _locked(folder):
+    with in_use(Home.of(settings)), _locked(folder):
         _install_offline(features, folder.offline, packed, content_hash=manifest["content_hash"])
         elsewhere = os.environ.get(OFFLINE_VARIABLE)
         if elsewhere:
