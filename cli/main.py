@@ -171,7 +171,7 @@ def clean(
     older_than: Annotated[
         str | None,
         typer.Option(
-            "--older-than", help="Age for every kind, such as 30d or 8w. Default: [retention] of the settings."
+            "--older-than", help="Age for every kind, such as 30d or 8w. Default: the settings' section `retention`."
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,

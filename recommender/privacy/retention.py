@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,7 +43,7 @@ class Leftover:
     name: str
     paths: tuple[Path, ...]
     changed: datetime
-    """When the newest of their files was written or, for a catalogue, replaced."""
+    """When the newest of their files was written or the folder used again; for a catalogue, when it was replaced."""
     num_bytes: int
 
 
@@ -208,13 +209,16 @@ def _leftover(kind: str, name: str, paths: tuple[Path, ...], not_before: datetim
 
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
-    """Stats of a file or of a folder with all that lies in it. What vanishes meanwhile is left out."""
+    """Stats of a file, or of a folder and the files in it. What vanishes meanwhile is left out.
+
+    Folders inside do not count: taking the quarantine out of a run must not make the run new.
+    """
     try:
         yield path.lstat()
-        if path.is_dir() and not path.is_symlink():
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    yield from _stats(Path(entry.path))
+        for folder, _, names in os.walk(path):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    yield os.lstat(os.path.join(folder, name))
     except FileNotFoundError:
         return
 
