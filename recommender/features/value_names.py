@@ -4,8 +4,8 @@ A value may be any text, in any script, of any length, with any punctuation. A n
 single underscores to its form, so that it is valid for every engine and store that sees it. The value itself stands
 beside the name in the feature set's schema.
 
-    department__{}: GROCERY -> department__grocery      DRUG GM -> department__drug_gm      家电 -> department__07b8baa3
-                    Food and food -> department__food_2b6b4f5c and department__food_9f4d2f5e
+    department__{}: GROCERY -> department__grocery      DRUG GM -> department__drug_gm      家电 -> department__7997d86f
+                    Food and food -> department__food_e4eb1806 and department__food_c1f02658
 """
 
 import hashlib

@@ -218,7 +218,7 @@ def _stats(path: Path) -> Iterator[os.stat_result]:
         for folder, _, names in os.walk(path):
             for name in names:
                 with suppress(FileNotFoundError):
-                    yield os.lstat(os.path.join(folder, name))
+                    yield (Path(folder) / name).lstat()
     except FileNotFoundError:
         return
 
