@@ -11,9 +11,10 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from recommender.datasets.time_units import DAY_S
+from recommender.errors import ContractError
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
-from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE
+from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE, type_code
 
 MAX_TYPES = 8
 """Most campaign types with separate features, the first in alphabetical order. Chosen by hand: a shop has a few."""
@@ -91,5 +92,16 @@ def habits_by_type(past: ir.Table) -> pa.Table:
 
 
 def campaign_types(source: Source) -> list[str]:
-    """List all types that the campaigns have, in alphabetical order."""
-    return sorted(set(source.campaigns["campaign_type"].to_pylist()))
+    """List all types that the campaigns have, in alphabetical order.
+
+    Raises:
+        ContractError: two types have the same code in users' vectors (one pair in four billion).
+    """
+    types = sorted(set(source.campaigns["campaign_type"].to_pylist()))
+    by_code: dict[int, str] = {}
+    for campaign_type in types:
+        other = by_code.setdefault(type_code(campaign_type), campaign_type)
+        if other != campaign_type:
+            problem = f"{other!r} and {campaign_type!r} have the same CRC-32; rename one in the mapping's `values`"
+            raise ContractError("campaigns", problem, column="campaign_type")
+    return types

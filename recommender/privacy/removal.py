@@ -63,7 +63,7 @@ def remove(settings: Settings, leftovers: Sequence[Leftover], limits: Limits, no
                 try:
                     hidden += _hide(home, now_there)
                     removed.append(now_there)
-                except RegistryError as error:  # promoted meanwhile
+                except RegistryError as error:  # promoted or trained again meanwhile
                     kept.append(Kept(leftover.kind, leftover.name, str(error)))
     # The lock is free again: a hidden name is nobody's, and deleting takes long.
     for path in hidden:
@@ -77,7 +77,7 @@ def _hide(home: Home, leftover: Leftover) -> list[Path]:
     if leftover.kind == "versions":
         (path,) = leftover.paths
         target = _hidden_name(path.parent)
-        Registry(home.root).remove(leftover.name, target)
+        Registry(home.root).remove(leftover.name, target, unchanged_since=leftover.changed)
         return [target]
     if leftover.kind == "runs":
         _forget_steps(home, leftover.name)

@@ -58,8 +58,15 @@ class Kept:
 
 def limits_of(retention: RetentionSettings) -> dict[str, timedelta]:
     """Return the retention times of the settings, without the kinds that are kept for ever."""
-    days = retention.model_dump()
-    return {kind: timedelta(days=days[kind]) for kind in KINDS if days[kind] is not None}
+    days = {
+        "runs": retention.runs,
+        "checkpoints": retention.checkpoints,
+        "versions": retention.versions,
+        "catalogues": retention.catalogues,
+        "quarantine": retention.quarantine,
+        "decisions": retention.decisions,
+    }
+    return {kind: timedelta(days=number) for kind, number in days.items() if number is not None}
 
 
 def find(settings: Settings, limits: Limits, now: datetime) -> tuple[list[Leftover], list[Kept]]:

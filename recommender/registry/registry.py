@@ -179,17 +179,22 @@ class Registry:
             self._journal.commit({"champion": entry, "canary": None, "previous": earlier}, **event)
         return str(version)
 
-    def remove(self, version: str, to: Path) -> None:
+    def remove(self, version: str, to: Path, *, unchanged_since: datetime) -> None:
         """Move a version that does not serve and cannot come back by `rollback` to the new path `to`.
 
         Raises:
-            RegistryError: there is no such version, or it is champion, canary or an earlier champion.
+            RegistryError: there is no such version, it is champion, canary or an earlier champion, or it was added
+                again after `unchanged_since`.
         """
         with self._journal.locked():
             state = self._journal.state()
             if version in referenced(state):
                 raise RegistryError(f"{version} serves or may be rolled back to, so it cannot be removed")
-            self.path(version).rename(to)
+            folder = self.path(version)
+            # A second of tolerance: file systems round times.
+            if folder.stat().st_mtime > unchanged_since.timestamp() + 1:
+                raise RegistryError(f"{version} was added again, so it is not removed")
+            folder.rename(to)
             self._journal.commit(state, **self._event("removed", version))
 
     def referenced(self) -> tuple[str, ...]:

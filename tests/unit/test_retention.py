@@ -134,7 +134,7 @@ def test_versions_that_serve_or_may_come_back_are_never_removed(settings: Settin
     registry.rollback()
     assert registry.champion() == previous
     with pytest.raises(RegistryError, match=previous):
-        registry.remove(previous, settings.home / "elsewhere")
+        registry.remove(previous, settings.home / "elsewhere", unchanged_since=NOW)
 
 
 def test_a_version_promoted_after_the_list_was_shown_stays(settings: Settings, versions: list[str]) -> None:
@@ -149,6 +149,8 @@ def test_a_version_added_again_is_not_old(settings: Settings, versions: list[str
     Registry(settings.home).add(candidate(tmp_path / "again", data_hash="a"))
     assert versions[0] not in [name for _, name in found(settings)[0]]
     assert ("versions", versions[1]) in found(settings)[0]
+    with pytest.raises(RegistryError, match=versions[0]):
+        Registry(settings.home).remove(versions[0], settings.home / "elsewhere", unchanged_since=NOW - OLD)
 
 
 @pytest.fixture(scope="module")

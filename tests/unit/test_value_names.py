@@ -14,8 +14,10 @@ from feature_shop import AS_OF, Shop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recommender.errors import ContractError
 from recommender.features import build
 from recommender.features.value_names import LONGEST_PART, ValueNames, parts
+from recommender.matching.affinity import type_code
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.reasons import FeatureGroups
 from recommender.storage.manifest import read_manifest
@@ -249,6 +251,16 @@ def test_a_rate_by_type_is_unknown_where_no_campaign_was_seen_whatever_the_type_
         assert pc.all(pc.is_nan(users[name].filter(untargeted))).as_py()
     for name in counts:
         assert pc.all(pc.equal(users[name].filter(untargeted), 0)).as_py()
+
+
+def test_two_types_with_one_code_are_refused_by_name(shop: Shop, tmp_path: Path) -> None:
+    types = ["plumless", "buckeroo"]  # the best known pair of words with the same CRC-32
+    assert type_code(types[0]) == type_code(types[1])
+    campaigns = shop.frames["campaigns"]
+    given = with_column(campaigns, "campaign_type", [types[row % 2] for row in range(campaigns.num_rows)])
+    tables = Shop({**shop.frames, "campaigns": given}).write(tmp_path / "tables")
+    with pytest.raises(ContractError, match=r"campaign_type.*buckeroo.*plumless"):
+        build(tables, tmp_path / "features", as_of=AS_OF)
 
 
 def test_a_value_called_coupons_makes_no_reason_about_coupons() -> None:
