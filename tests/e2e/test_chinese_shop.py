@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,7 @@ def test_the_pages_and_the_slices_hold_the_real_words(settings: Settings) -> Non
 
 @pytest.fixture(scope="module")
 def answers(settings: Settings) -> Iterator[list[dict[str, Any]]]:
+    """Answers for a heavy shopper and an unknown one. The endpoint runs on."""
     scorer = BulkScorer.open(settings.home)
     with serve(now_is(scorer.as_of, settings)):
         yield [ask(settings, user) for user in (scorer.heaviest_and_lightest()[0], "从未见过的顾客")]
@@ -219,6 +221,23 @@ def test_the_real_endpoint_answers_in_the_shops_words(
             assert {item["name"] for item in campaign["items"]} <= set(catalogue.item_names)
     users = {record["user_id"] for record in decision_log.read_decisions(Home.of(settings).decisions)}
     assert "从未见过的顾客" in users
+
+
+def test_an_endpoint_answers_the_same_after_a_clean_of_all_that_is_old(
+    answers: list[dict[str, Any]], folder: Path, settings: Settings
+) -> None:
+    home = Home.of(settings)
+    moment = time.time() - 40 * 86_400
+    for path in home.root.rglob("*"):
+        os.utime(path, (moment, moment), follow_symlinks=False)
+    assert list(home.checkpoints.iterdir())
+    said = recommender(folder, "clean", "--older-than", "30d", "--yes").stdout
+    assert " 0 deleted" not in said
+    assert not list(home.checkpoints.iterdir())
+    again = ask(settings, BulkScorer.open(settings.home).heaviest_and_lightest()[0])
+    assert again["campaigns"] == answers[0]["campaigns"]
+    assert again["model_version"] == answers[0]["model_version"]
+    assert not again["degraded"]
 
 
 def test_scores_and_an_audience_are_utf_8_files_that_excel_reads(folder: Path, settings: Settings) -> None:
