@@ -27,7 +27,7 @@ from recommender.datasets.checks import Check
 from recommender.datasets.tables import CONTRACT
 
 LONGEST_EXCEPTION = 300
-"""Characters of an exception inside Great Expectations that are shown; the rest is traceback. By hand."""
+"""Characters of an exception inside Great Expectations that are shown. The rest is traceback. By hand."""
 
 
 def load_suite(table: str) -> dict[str, Any]:
