@@ -4,8 +4,6 @@ Figures are drawn with week, season, trend, holidays, dependence from day to day
 as Student's t with four degrees of freedom. One day is one draw; all checks of `newest` look at it together.
 """
 
-from datetime import timedelta
-
 import numpy as np
 
 from benchmarks.accidents.shop import FIRST_DAY, HOURS, volumes
@@ -69,8 +67,3 @@ def _drawn(rng: np.random.Generator, num_days: int, *, scale: float) -> dict[str
         "last_hour": 24 - rng.exponential(0.1, num_days),
         "returning": np.clip(0.6 + noise(0.02), 0, 1),
     }
-
-
-def first_day_of(day: int) -> str:
-    """The date of a simulated day, for messages."""
-    return (FIRST_DAY + timedelta(days=day)).isoformat()

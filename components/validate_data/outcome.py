@@ -10,7 +10,6 @@ class Outcome:
 
     table: str
     column: str
-    expectation: str
     check: str
     """Names it for `recommender validate --accept`, such as `events.amount.level`. Unique in a run."""
     sentence: str

@@ -232,7 +232,6 @@ def _schema_outcome(
     return Outcome(
         table=table,
         column="",
-        expectation=one["type"],
         check=f"{table}.{on}",
         sentence=one["meta"]["sentence"],
         severity=one["severity"],
@@ -249,7 +248,6 @@ def _outcome(check: Check, status: str, observed: str) -> Outcome:
         table=check.table,
         column=check.column,
         check=check.name,
-        expectation="expect_column_values_to_be_between",
         sentence=check.sentence,
         severity=check.severity,
         status=status,

@@ -24,11 +24,6 @@ class Verdict:
         return [one for one in self.outcomes if one.critical]
 
     @property
-    def warnings(self) -> list[Outcome]:
-        """The failed expectations that do not stop the run."""
-        return [one for one in self.outcomes if one.status == "failed" and not one.critical]
-
-    @property
     def metrics(self) -> dict[str, float]:
         """Figures for the run's record: expectations by outcome, rows kept and rows set aside."""
         counts = {status: sum(o.status == status for o in self.outcomes) for status in ("passed", "failed")}
