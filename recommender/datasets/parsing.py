@@ -1,4 +1,4 @@
-"""Parses one of a user's own files into rows of a canonical table, and sets rows aside that cannot be parsed.
+"""Opens a user's own files and reads their texts as canonical values, in DuckDB's SQL.
 
 A time without a zone is local to the shops. What a day without an hour means depends on the column:
 
@@ -17,14 +17,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from recommender.datasets.contract import MAY_BE_EMPTY
-from recommender.datasets.mapping import TableMapping
+from recommender.datasets.mapping import IGNORE, FileFormat, TableMapping
 from recommender.datasets.tables import CONTRACT
-from recommender.errors import ContractError, SourceError, suggestion
+from recommender.errors import SourceError
 
-MAX_UNREADABLE_SHARE = 0.01
-"""Chosen by hand: above one row in a hundred the column's format or dtype is wrong, so reading fails. Below, rows are
-bad."""
 KNOWN_AT_DAYS_END = ("event_time", "participated_at")
 EPOCHS = {"unix_s": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
 """Name of a format -> microseconds in its unit."""
@@ -35,12 +31,22 @@ DAY_PATTERN = r"^\d{4}-\d{1,2}-\d{1,2}$"
 
 
 @dataclass(frozen=True)
-class ParsedFile:
-    """Names of two DuckDB tables: `rows` have the contract's `columns`, `rejected` could not be parsed."""
+class RawTable:
+    """A file's rows as they stand in it: a DuckDB view with `_file`, `_row` and the file's own `columns`."""
 
-    rows: str
+    relation: str
     columns: tuple[str, ...]
-    rejected: str
+    types: dict[str, str]
+    path: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a column becomes, as SQL: its value, a sentence where it cannot be read, and whether the row is ignored."""
+
+    value: str
+    problem: str = "NULL::VARCHAR"
+    ignored: str = "false"
 
 
 def open_file(
@@ -96,100 +102,60 @@ def _header(path: Path, delimiter: str | None) -> tuple[list[str], str]:
     return names, delimiter
 
 
-def parse_file(
-    connection: duckdb.DuckDBPyConnection, path: Path, mapping: TableMapping, table: str, *, time_zone: str, number: int
-) -> ParsedFile:
-    """Read one file of `table` into DuckDB.
-
-    Args:
-        connection: where the tables are created.
-        path: the file.
-        mapping: how its columns are to be read.
-        table: the canonical table that it holds.
-        time_zone: IANA zone of times without one.
-        number: which of the table's files this is; part of the names of the tables created.
-
-    Raises:
-        SourceError: the file is missing or corrupt; names it.
-        ContractError: a mapped column is not in the file, or its values cannot be read; names file, column and first
-            row.
-    """
-    raw = open_file(connection, path, delimiter=mapping.delimiter)
-    types = dict(zip(raw.columns, map(str, raw.types), strict=True))
-    chosen = _choose_columns(path, mapping, table, raw.columns)
-    parsed, reasons = [], []
-    for column, source in chosen.items():
-        text = _text_sql(mapping, column, source)
-        value = _value_sql(mapping, table, column, source, text, types, time_zone)
-        parsed.append(f"{value} AS {column}")
-        if not pa.types.is_string(CONTRACT[table].columns[column].dtype):
-            reasons.append(
-                f"CASE WHEN {text} IS NOT NULL AND {value} IS NULL THEN '{column}: cannot read ' || {text} END"
-            )
-    name, rejected = f"{table}_{number}", f"{table}_{number}_rejected"
-    bad = f"concat_ws('; ', {', '.join(reasons)})" if reasons else "''"
-    try:
-        raw.create_view(f"{name}_raw")
-        connection.execute(
-            f"CREATE TABLE {name}_all AS SELECT _row, {', '.join(parsed)}, {bad} AS _reason FROM {name}_raw"
-        )
-    except duckdb.Error as error:
-        raise SourceError(f"{path}: cannot be read ({_first_line(error)})") from None
-    _check_unreadable_share(connection, f"{name}_all", path, table)
-    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE _reason = ''")
-    connection.execute(
-        f"CREATE VIEW {rejected} AS SELECT a._reason, {_literal(path.name)} AS _file, r.* FROM {name}_raw r "
-        f"JOIN {name}_all a USING (_row) WHERE a._reason <> ''"
-    )
-    return ParsedFile(name, tuple(chosen), rejected)
+def open_raw(connection: duckdb.DuckDBPyConnection, path: str, form: FileFormat, *, name: str) -> RawTable:
+    """Open a file as the view `name`."""
+    rows = open_file(connection, Path(path), delimiter=form.delimiter)
+    columns = tuple(column for column in rows.columns if column != "_row")
+    types = dict(zip(rows.columns, map(str, rows.types), strict=True))
+    rows.create_view(f"{name}_opened")
+    connection.execute(f"CREATE VIEW {name} AS SELECT {_literal(Path(path).name)} AS _file, * FROM {name}_opened")
+    return RawTable(name, columns, {column: types[column] for column in columns}, path)
 
 
-def _choose_columns(path: Path, mapping: TableMapping, table: str, found: list[str]) -> dict[str, str | None]:
-    """Map canonical columns to columns of the file, or to None for a constant."""
-    chosen: dict[str, str | None] = {}
-    for column in CONTRACT[table].columns:
-        source = mapping.columns.get(column)
-        if source is not None and source not in found:
-            hint = suggestion(source, [name for name in found if name != "_row"])
-            raise ContractError(table, f"{path} has no column {source!r}; {hint}", column=column)
-        if source is not None or column in found:
-            chosen[column] = source or column
-        elif column in mapping.constants:
-            chosen[column] = None
-    return chosen
-
-
-def _text_sql(mapping: TableMapping, column: str, source: str | None) -> str:
-    """Return SQL for the value as text, null where it is empty."""
-    if source is None:
-        return _literal(str(mapping.constants[column]))
-    text = f"nullif(trim({_quoted(source)}::VARCHAR), '')"
-    words = mapping.values.get(column)
+def reading_of(part: TableMapping, table: str, column: str, own: str, own_type: str, time_zone: str) -> Reading:
+    """How the column `own` of a part is read as `column` of `table`."""
+    cleaned = f"trim({_quoted(own)}::VARCHAR)"
+    nulls = ", ".join(_literal(word) for word in sorted({"", *(word.lower() for word in part.nulls)}))
+    text = f"CASE WHEN lower({cleaned}) IN ({nulls}) THEN NULL ELSE {cleaned} END"
+    words = part.values.get(column, {})
     if words:
         cases = " ".join(f"WHEN {_literal(theirs)} THEN {_literal(ours)}" for theirs, ours in words.items())
-        text = f"CASE {text} {cases} ELSE {text} END"
-    return text
+        text = f"CASE {cleaned} {cases} ELSE {text} END"
+    left_out = ", ".join(_literal(theirs) for theirs, ours in words.items() if ours == IGNORE)
+    ignored = f"coalesce({cleaned} IN ({left_out}), false)" if left_out else "false"
+    value = _value_sql(part, table, column, text, own_type, own, time_zone)
+    problem = "NULL::VARCHAR"
+    if not pa.types.is_string(_dtype(table, column)):
+        problem = f"CASE WHEN {text} IS NOT NULL AND {value} IS NULL THEN '{column}: cannot read ' || {text} END"
+    return Reading(value, problem, ignored)
 
 
-def _value_sql(
-    mapping: TableMapping, table: str, column: str, source: str | None, text: str, types: dict[str, str], time_zone: str
-) -> str:
-    """Return SQL for the value in the contract's dtype, null where `text` cannot be read as one."""
-    dtype = CONTRACT[table].columns[column].dtype
+def _dtype(table: str, column: str) -> pa.DataType:
+    """The contract's dtype, also of a participation's columns in a file of targets with labels."""
+    columns = CONTRACT[table].columns
+    return (columns if column in columns else CONTRACT["participations"].columns)[column].dtype
+
+
+def _value_sql(part: TableMapping, table: str, column: str, text: str, own_type: str, own: str, time_zone: str) -> str:
+    """SQL for the value in the contract's dtype, null where `text` cannot be read as one."""
+    dtype = _dtype(table, column)
     if pa.types.is_string(dtype):
         return text
     if pa.types.is_floating(dtype):
-        number = text if mapping.decimal in (None, ".") else f"replace({text}, {_literal(mapping.decimal)}, '.')"
+        number = f"replace({text}, {_literal(part.thousands)}, '')" if part.thousands else text
+        number = f"replace({number}, ',', '.')" if part.decimal == "," else number
         return f"TRY_CAST({number} AS DOUBLE)"
     zone = _literal(time_zone)
-    time_format = mapping.formats.get(column)
+    time_format = part.formats.get(column)
+    if time_format == "day":
+        day = f"DATE '{part.first_day}' + TRY_CAST({text} AS INTEGER) - 1"
+        return _day_sql(column, f"({day})::TIMESTAMP", zone)
     if time_format:
         return _formatted_time_sql(column, text, time_format, zone)
-    source_type = types.get(source, "VARCHAR") if source is not None else "VARCHAR"
-    if source_type == "TIMESTAMP WITH TIME ZONE":
-        return _quoted(source or "")
-    if source_type.startswith("TIMESTAMP"):
-        return f"timezone({zone}, {_quoted(source or '')}::TIMESTAMP)"
+    if own_type == "TIMESTAMP WITH TIME ZONE":
+        return _quoted(own)
+    if own_type.startswith("TIMESTAMP"):
+        return f"timezone({zone}, {_quoted(own)}::TIMESTAMP)"
     local = f"TRY_CAST({text} AS TIMESTAMP)"
     return (
         f"CASE WHEN regexp_matches({text}, '{ZONE_PATTERN}') THEN TRY_CAST({text} AS TIMESTAMPTZ) "
@@ -218,25 +184,6 @@ def _day_sql(column: str, day: str, zone: str) -> str:
     if column in KNOWN_AT_DAYS_END:
         return f"timezone({zone}, {day} + INTERVAL 1 DAY) - INTERVAL 1 MICROSECOND"
     return f"timezone({zone}, {day})"
-
-
-def _check_unreadable_share(connection: duckdb.DuckDBPyConnection, rows: str, path: Path, table: str) -> None:
-    """Raise if the file has no rows, or too many that cannot be read."""
-    query = f"SELECT count(*), count(*) FILTER (_reason <> '') FROM {rows}"
-    num_rows, num_unreadable = connection.execute(query).fetchone() or (0, 0)
-    if num_rows == 0 and table not in MAY_BE_EMPTY:
-        raise ContractError(table, f"{path} has no rows")
-    if num_unreadable > MAX_UNREADABLE_SHARE * num_rows:
-        row, reason = connection.execute(
-            f"SELECT _row, _reason FROM {rows} WHERE _reason <> '' ORDER BY _row"
-        ).fetchone() or (0, "")
-        column, _, problem = str(reason).partition(": ")
-        wanted = CONTRACT[table].columns[column].dtype
-        problem = (
-            f"{problem} as {wanted}; {num_unreadable:,} of {num_rows:,} rows of {path} cannot be read. "
-            "Set `formats`, `decimal` or `values` in the mapping"
-        )
-        raise ContractError(table, problem, column=column, row=f"row {row} of {path.name}")
 
 
 def _quoted(name: str) -> str:

@@ -26,8 +26,8 @@ from recommender.features.source import Source, if_else
 MAX_VALUES = 12
 """Values of an attribute with an indicator, the commonest ones. Chosen by hand: enough for every attribute of the
 contract."""
-INTEREST_KINDS = ("view", "click", "cart", "search")
-SOCIAL_KINDS = ("share", "review")
+INTEREST_KINDS = ("view", "click", "cart", "search", "favourite")
+SOCIAL_KINDS = ("share", "review", "like", "comment", "follow")
 
 
 def base(users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
@@ -86,7 +86,7 @@ def _leading_number(band: str) -> float | None:
 
 
 def activity(source: Source, decided: pa.Table) -> ir.Table | None:
-    """Count views, clicks, carts, searches (`interest__*`), shares and reviews (`social__*`) before each decision.
+    """Count views, clicks and other `INTEREST_KINDS` (`interest__*`) and `SOCIAL_KINDS` (`social__*`) before decisions.
 
     Returns None if the source has no such event before `as_of`.
     """
