@@ -1,7 +1,5 @@
 """Checks of the settings before the first step runs, so that a mistake costs seconds, not a whole training."""
 
-from pathlib import Path
-
 from recommender.datasets.sources import source_of
 from recommender.errors import SettingsError, suggestion
 from recommender.evaluation.judgement import read_judgement
@@ -40,4 +38,4 @@ def check_before_run(settings: Settings) -> None:
             f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU: set 'cpu'"
         )
     source_of(settings.source)
-    read_judgement(Path(settings.judgement))
+    read_judgement(settings.judgement)

@@ -3,6 +3,7 @@
 Comments in the draft mark what a person must decide, check or add.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ class _Guess:
     unused: tuple[str, ...]
 
 
-def draft(files: Sequence[Path]) -> str:
-    """Draft the mapping TOML of `files`, naming them by the paths given.
+def draft(files: Sequence[Path], folder: Path | None = None) -> str:
+    """Draft the mapping TOML of `files`, naming them relative to `folder`, or without one by the paths given.
 
     Raises:
         SourceError: no file is given, or one is missing or unreadable; names it.
@@ -61,7 +62,7 @@ def draft(files: Sequence[Path]) -> str:
         'time_zone = "UTC"',
     ]
     for guess in sorted(guesses, key=lambda guess: list(CONTRACT).index(guess.table)):
-        lines += ["", *_section(guess)]
+        lines += ["", *_section(guess, folder)]
     lines += ["", *_missing_tables({guess.table for guess in guesses})]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -164,10 +165,12 @@ def _time_format(values: Iterable[object]) -> str | None:
     return None
 
 
-def _section(guess: _Guess) -> list[str]:
+def _section(guess: _Guess, folder: Path | None) -> list[str]:
     """Write the lines of one file."""
     contract = CONTRACT[guess.table].columns
-    lines = [f"[[tables.{guess.table}]]   # {CONTRACT[guess.table].meaning}", f"file = {_toml_string(str(guess.file))}"]
+    # A mapping's relative paths are relative to its own folder. An absolute path stays as it is.
+    file = guess.file if folder is None or guess.file.is_absolute() else os.path.relpath(guess.file, folder)
+    lines = [f"[[tables.{guess.table}]]   # {CONTRACT[guess.table].meaning}", f"file = {_toml_string(str(file))}"]
     renamed = {column: source for column, source in guess.columns.items() if column != source}
     if renamed:
         lines.append(f"columns = {_toml_table(renamed)}")

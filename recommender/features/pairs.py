@@ -73,9 +73,10 @@ def _spend(source: Source, pairs: Any) -> Any:
     first = lines.group_by("user_id").agg(first_s=lines.time_s.min())
     moments = pairs.select("user_id", "campaign_id", "decided_at", "ends_at")
     bought = moments.inner_join(lines, "user_id").inner_join(source.campaign_items, ["campaign_id", "item_row"])
+    known_s = if_else(bought.event_time < bought.decided_at, bought.decided_at, bought.ends_at).epoch_seconds()
+    bought = known_at(bought, known_s)
     inside = (bought.event_time >= bought.decided_at) & (bought.event_time < bought.ends_at)
     before = bought.event_time < bought.decided_at
-    bought = known_at(bought, if_else(before, bought.decided_at, bought.ends_at).epoch_seconds())
     summed = bought.group_by("user_id", "campaign_id").agg(
         window_cents=if_else(inside, bought.cents, 0).sum(), before_cents=if_else(before, bought.cents, 0).sum()
     )

@@ -1,7 +1,7 @@
-"""Canonical tables as Ibis expressions, with the taxonomy indices, whole minor units and local hours that features need.
+"""Canonical tables as Ibis expressions, with the taxonomy indices, whole cents and local hours that features need.
 
-Money becomes whole minor units of its currency (`cents`, 100 to a unit where none is stated), and sums run over whole numbers. Parallel engines add in any order, and the bits of the
-features must not depend on it.
+Money becomes whole minor units of its currency (`cents`, a hundred to a unit where none is stated), and sums run over
+whole numbers. Parallel engines add in any order, and the bits of the features must not depend on it.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class Source:
     @property
     def minor_units(self) -> int:
         """Whole minor units in one unit of the currency: 100 cents, 1 yen, 1000 fils."""
-        return 10 ** decimals(self.tables.currency)
+        return int(10 ** decimals(self.tables.currency))
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
