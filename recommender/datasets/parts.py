@@ -198,7 +198,7 @@ def _apply_where(connection: duckdb.DuckDBPyConnection, own: _Own, part: TableMa
     check_where(connection, part.where, place)
     try:
         connection.execute(
-            f"CREATE VIEW {name}_kept AS SELECT * FROM {own.raw.relation} WHERE coalesce(({part.where}), false)"
+            f"CREATE VIEW {name}_kept AS SELECT * FROM {own.raw.relation} WHERE coalesce(({part.where}\n), false)"
         )
         kept, everything = connection.execute(
             f"SELECT (SELECT count(*) FROM {name}_kept), (SELECT count(*) FROM {own.raw.relation})"

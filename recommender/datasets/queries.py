@@ -54,7 +54,7 @@ def run_query(
         apart.execute("SET python_enable_replacements = false")
         apart.execute("SET lock_configuration = true")
         try:
-            apart.execute(f"CREATE TABLE _result AS SELECT * FROM ({query.rstrip().rstrip(';')})")
+            apart.execute(f"CREATE TABLE _result AS SELECT * FROM ({query.rstrip().rstrip(';')}\n)")
         except duckdb.Error as error:
             known = ", ".join(inputs) or "none"
             raise SourceError(f"{place}: {_reason(error)}; the inputs are: {known}") from None
@@ -68,7 +68,7 @@ def check_where(connection: duckdb.DuckDBPyConnection, where: str, place: str) -
     Raises:
         SourceError: it is not; holds DuckDB's reason.
     """
-    statement = _only_select(connection, f"SELECT 1 WHERE ({where})", place)
+    statement = _only_select(connection, f"SELECT 1 WHERE ({where}\n)", place)
     node = statement.get("node", {})
     alone = node.get("type") == "SELECT_NODE" and not node.get("modifiers") and not node.get("group_expressions")
     if not alone or _has_subquery(node):

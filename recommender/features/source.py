@@ -126,7 +126,8 @@ class Source:
         hour = ((local_s // 3600) % 24).cast("int32")
         if "event_time_has_hours" in self.tables.manifest:
             # A day without an hour is known at its last microsecond, which is no habit of the night.
-            day_only = (local_s % DAY_S == DAY_S - 1) & (events.event_time.microsecond() == 999_999)
+            last_second = local_s % DAY_S >= DAY_S - 1  # DuckDB counts parts of seconds, Spark does not
+            day_only = last_second & (events.event_time.microsecond() == 999_999)
             hour = ibis.ifelse(day_only, ibis.null().cast("int32"), hour)
         returned = (
             {"returned_s": events.returned_at.epoch_seconds(), "returned_share": events.returned_share.fill_null(1.0)}
