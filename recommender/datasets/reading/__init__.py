@@ -1,0 +1,11 @@
+"""Any file, object or query as rows in DuckDB: kinds, encodings, compression and the structure of lines.
+
+`open_file` and `open_query` give a view of a source's own rows; `recommender.datasets.values` reads their values.
+"""
+
+from recommender.datasets.reading.databases import open_query
+from recommender.datasets.reading.fingerprints import fingerprints, unknown_content
+from recommender.datasets.reading.opening import local_files, open_file, resolve
+from recommender.datasets.reading.raw import RawTable
+
+__all__ = ["RawTable", "fingerprints", "local_files", "open_file", "open_query", "resolve", "unknown_content"]

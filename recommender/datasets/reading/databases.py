@@ -1,0 +1,118 @@
+"""Reads the result of a query to PostgreSQL, streamed in Arrow batches by ADBC into a Parquet file.
+
+The password is the secret `source_password`, or what PostgreSQL's own clients take (PGPASSWORD, ~/.pgpass). It never
+stands in the mapping. The session is read-only.
+"""
+
+import re
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import duckdb
+
+from recommender.datasets.reading.raw import RawTable, first_line, literal, quoted
+from recommender.datasets.reading.unpacking import new_file
+from recommender.errors import SourceError
+from recommender.secrets import secret
+
+SECRET = "source_password"
+CONNECT_S = 10
+OPTIONS = f"connect_timeout={CONNECT_S}&options={quote('-c default_transaction_read_only=on')}"
+
+
+def open_query(
+    connection: duckdb.DuckDBPyConnection, database: str, query: str, *, name: str, scratch: Path
+) -> RawTable:
+    """Open the result of a query as a view `name`. Its `_row` counts the rows from 1.
+
+    Args:
+        connection: where the view is created.
+        database: such as postgresql://reader@host/shop.
+        query: in the database's own SQL.
+        name: of the view.
+        scratch: a temporary folder that must outlive the view.
+
+    Raises:
+        SourceError: the address holds a password or is of another kind; the server is away; it refuses the password
+            or the query.
+    """
+    label = _checked(database)
+    target = new_file(scratch, ".parquet")
+    _copy(connection, database, query, label, target)
+    source = f"read_parquet({literal(str(target))}, file_row_number = true)"
+    own = connection.execute(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {source}").fetchall()
+    types = {str(column): str(kind) for column, kind, *_ in own}
+    for column in types:
+        if column.lower() in ("_file", "_row"):
+            raise SourceError(f"{label}: the name {column!r} is kept for a row's origin; rename it in the query")
+    columns = ", ".join(map(quoted, types))
+    connection.execute(
+        f"CREATE VIEW {quoted(name)} AS SELECT {literal(label)} AS _file, file_row_number + 1 AS _row, {columns} "
+        f"FROM {source}"
+    )
+    return RawTable(name, tuple(types), types, label, "record")
+
+
+def _checked(database: str) -> str:
+    """What an error calls the database."""
+    parts = urlsplit(database)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise SourceError(f"{parts.scheme}://…: no database that is read; write postgresql://user@host/database")
+    label = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if parts.password or "password=" in parts.query.lower():
+        raise SourceError(
+            f"{label}: a password in the mapping ends up in files and logs; take it out and put it into the secret "
+            f"{SECRET} (RECOMMENDER_{SECRET.upper()}) or PGPASSWORD"
+        )
+    return label
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, database: str, query: str, label: str, target: Path) -> None:
+    from adbc_driver_manager import Error
+    from adbc_driver_postgresql import dbapi
+
+    password = secret(SECRET)
+    try:
+        with dbapi.connect(_with_options(database, password)) as server, server.cursor() as cursor:
+            cursor.execute(query)
+            batches = cursor.fetch_record_batch()
+            twice = _twice(batches.schema.names)
+            if twice is not None:
+                raise SourceError(f"{label}: the query gives two columns {twice!r}; rename one with AS")
+            connection.register("_batches", batches)
+            try:
+                connection.execute(f"COPY (FROM _batches) TO {literal(str(target))} (FORMAT parquet)")
+            finally:
+                connection.unregister("_batches")
+    except (Error, duckdb.Error) as error:
+        raise SourceError(f"{label}: {_explained(error, password)}") from None
+
+
+def _twice(names: list[str]) -> str | None:
+    lower = [name.lower() for name in names]
+    return next((name for place, name in enumerate(names) if name.lower() in lower[:place]), None)
+
+
+def _with_options(database: str, password: str | None) -> str:
+    parts = urlsplit(database)
+    user, at, host = parts.netloc.rpartition("@")
+    if password is not None:
+        user, at = f"{user}:{quote(password, safe='')}", "@"
+    query = f"{parts.query}&{OPTIONS}" if parts.query else OPTIONS
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}", query=query))
+
+
+def _explained(error: Exception, password: str | None) -> str:
+    """The server's own words in one sentence, without the password."""
+    text = str(error)
+    if password:
+        text = text.replace(password, "***").replace(quote(password, safe=""), "***")
+    if re.search(r"password authentication failed|no password supplied", text):
+        return f"the server refuses the password; set the secret {SECRET} (RECOMMENDER_{SECRET.upper()}) or PGPASSWORD"
+    if re.search(r"could not connect|Connection refused|could not translate host|timeout expired|failed: ", text):
+        words = re.sub(r"\s+", " ", text.split("failed: ", 1)[-1])[:200]
+        return f"the database cannot be reached ({words}); check `database` in the mapping"
+    reason = re.search(r"ERROR:\s*([^\n]+)", text)
+    return (
+        f"the query failed ({reason[1].strip() if reason else first_line(error)[:200]}); correct `query` in the mapping"
+    )

@@ -1,0 +1,130 @@
+"""Turns a text file of any encoding into UTF-8, or says which encoding it probably has.
+
+A byte order mark and valid UTF-8 decide by themselves, also UTF-16 without a mark where every other byte is zero. All
+else needs `encoding` in the mapping: a guess could read wrong letters without a word. Every byte of the file is
+checked, since the first é may stand on its last line.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from recommender.datasets.reading.raw import Part, shortened
+from recommender.datasets.reading.unpacking import new_file
+from recommender.errors import SourceError
+
+BLOCK_BYTES = 1 << 20
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as the mark of UTF-16 does, so it comes first
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "cp936": "gb18030", "big5": "cp950", "shift_jis": "cp932"}
+"""What an encoding's name means in practice: files called GBK hold characters that only GB18030 has."""
+ZERO_SHARE = 0.3
+"""Share of zero bytes, all on one side of the pairs, that shows UTF-16: a table of numbers or Latin letters has more
+than 0.9, one in Chinese some 0.4 from its delimiters and digits. By hand."""
+
+
+def to_utf8(part: Part, encoding: str | None, scratch: Path) -> Path:
+    """A file with the same text in UTF-8: the file itself, with its mark, where it is that already.
+
+    Raises:
+        SourceError: a byte does not belong to the encoding; names line, byte and the probable encoding.
+    """
+    with part.path.open("rb") as file:
+        start = file.read(4096)
+    found = next((name for mark, name in MARKS if start.startswith(mark)), None) or _plain_utf16(start)
+    chosen = codecs.lookup(found or SUPERSETS.get((encoding or "").lower(), encoding) or "utf-8").name
+    if chosen in ("utf-8", "utf-8-sig", "ascii"):
+        for _ in _decoded(part, "utf-8", named=encoding):
+            pass
+        return part.path
+    target = new_file(scratch)
+    with target.open("w", encoding="utf-8", newline="") as out:
+        for text in _decoded(part, chosen, named=encoding):
+            out.write(text)
+    return target
+
+
+def _plain_utf16(start: bytes) -> str | None:
+    """UTF-16 without a mark, where a zero stands in enough pairs and always on the same side."""
+    half = max(len(start) // 2, 1)
+    even, odd = start[0::2].count(0) / half, start[1::2].count(0) / half
+    if odd > ZERO_SHARE and even == 0:
+        return "utf-16-le"
+    return "utf-16-be" if even > ZERO_SHARE and odd == 0 else None
+
+
+def _decoded(part: Part, encoding: str, *, named: str | None) -> Iterator[str]:
+    """The file's text block by block. Nothing for a block that is plain ASCII and needs no new file."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    read, lines = 0, 1
+    with part.path.open("rb") as file:
+        while True:
+            block = file.read(BLOCK_BYTES)
+            pending = decoder.getstate()[0]
+            if encoding == "utf-8" and not pending and block.isascii() and block:
+                lines += block.count(b"\n")
+            else:
+                try:
+                    text = decoder.decode(block, final=not block)
+                except UnicodeDecodeError as error:
+                    _refuse(part, error, encoding, named, lines, read - len(pending))
+                lines += text.count("\n")
+                yield text
+            read += len(block)
+            if not block:
+                return
+
+
+def _refuse(
+    part: Part, error: UnicodeDecodeError, encoding: str, named: str | None, lines: int, offset: int
+) -> NoReturn:
+    """Raise the error about the first byte that is not of the encoding."""
+    before, data = error.object[: error.start], error.object
+    line = lines + before.decode(encoding, errors="replace").count("\n")
+    byte = f"line {line:,}: byte 0x{data[error.start]:02x} (byte {offset + error.start + 1:,} of the file)"
+    if named is not None:
+        raise SourceError(f"{part.label}: {byte} is no {named}; correct `encoding` in the mapping") from None
+    probable = probable_encoding(data)
+    if probable is None:
+        remedy = 'name its encoding in the mapping, such as encoding = "cp1252"'
+    else:
+        text = data[before.rfind(b"\n") + 1 :].split(b"\n", 1)[0].decode(probable, errors="replace").strip()
+        remedy = f'probably it is {probable} (the line would read {shortened(text)}): write encoding = "{probable}"'
+    raise SourceError(f"{part.label}: {byte} is not UTF-8; {remedy} for this file in the mapping") from None
+
+
+def probable_encoding(data: bytes) -> str | None:
+    """The encoding that a text which is not UTF-8 most probably has, judged by its bytes above 127. None: unclear.
+
+    Chinese texts have these bytes in pairs, within the ranges of common characters (GBK: B0-D7, Big5: A4-C6). Cyrillic
+    ones have words of them. Western ones have them singly, between ASCII letters.
+    """
+    runs = re.findall(rb"[\x80-\xff]+", data)
+    if not runs:
+        return None
+    if sum(len(run) == 1 for run in runs) < 0.5 * len(runs):
+        for encoding, first, last in (("gbk", 0xB0, 0xD7), ("big5", 0xA4, 0xC6)):
+            if _common_share(data, encoding, first, last) > 0.7:
+                return encoding
+        letters = sum(byte >= 0xC0 for run in runs for byte in run)
+        if letters > 0.9 * sum(map(len, runs)):
+            return "cp1251"
+    # Five bytes mean nothing in cp1252, so a text that has them is of another encoding.
+    return None if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
+
+
+def _common_share(data: bytes, encoding: str, first: int, last: int) -> float:
+    """Share of common characters among those beyond ASCII, if the text is in a two-byte encoding. 0: it is not."""
+    # Up to two bytes at the end of a block may be half a character.
+    text = data.decode(encoding, errors="replace").rstrip("\ufffd")
+    beyond = [char for char in text if ord(char) > 127]
+    if "\ufffd" in beyond or not beyond:
+        return 0.0
+    return sum(first <= char.encode(encoding)[0] <= last for char in beyond) / len(beyond)

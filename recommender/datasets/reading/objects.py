@@ -1,0 +1,153 @@
+"""Copies objects of S3 and Google Cloud Storage to this machine, by pyarrow.
+
+Keys, region and endpoint come from the ordinary environment variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS), never from the mapping.
+"""
+
+import fnmatch
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pyarrow import fs
+
+from recommender.datasets.reading.raw import Part, first_line
+from recommender.datasets.reading.unpacking import new_file
+from recommender.errors import SourceError
+
+BLOCK_BYTES = 1 << 22
+ATTEMPTS = 3
+CONNECT_S = 5.0
+REQUEST_S = 60.0
+GLOB = re.compile(r"[*?\[]")
+SCHEMES = ("s3", "gs")
+
+
+def is_object(location: str) -> bool:
+    """Whether a location is an object's address, not a path.
+
+    Raises:
+        SourceError: it is an address of another kind, or holds a key.
+    """
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        return False
+    if scheme not in SCHEMES:
+        raise SourceError(
+            f"{_without_key(location)}: addresses of the kind {scheme}:// are not read; download the file, or use "
+            f"{' or '.join(f'{known}://bucket/key' for known in SCHEMES)}"
+        )
+    if "@" in rest.split("/", 1)[0]:
+        raise SourceError(
+            f"{_without_key(location)}: a key in an address ends up in files and logs; take it out and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if not rest.partition("/")[2]:
+        raise SourceError(f"{location}: names no object; write {scheme}://bucket/key")
+    return True
+
+
+def download(location: str, scratch: Path) -> list[Part]:
+    """Copy an object, or all that a pattern or a folder (a trailing /) names, in the order of their keys.
+
+    Raises:
+        SourceError: the store is away, refuses the key, or has no such bucket or object.
+    """
+    parts = []
+    with _explained(location):
+        store, infos = _matching(location)
+        for info in infos:
+            target = new_file(scratch)
+            with store.open_input_stream(info.path) as file, target.open("wb") as out:
+                shutil.copyfileobj(file, out, BLOCK_BYTES)
+            if target.stat().st_size != info.size:
+                raise SourceError(f"{location}: {info.path} changed while it was copied; run again")
+            parts.append(Part(f"{location.partition('://')[0]}://{info.path}", target))
+    return parts
+
+
+def object_fingerprints(location: str) -> list[str]:
+    """Path, size and version tag of each object that `download` would copy: they change whenever its content does.
+
+    Raises:
+        SourceError: as `download`.
+    """
+    found = []
+    with _explained(location):
+        store, infos = _matching(location)
+        for info in infos:
+            with store.open_input_stream(info.path) as file:
+                headers = {_word(key).lower(): _word(value) for key, value in (file.metadata() or {}).items()}
+            # A store without tags at least has the time of the last change.
+            found.append(f"{info.path} {info.size} {headers.get('etag') or info.mtime_ns}")
+    return found
+
+
+def _word(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _matching(location: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
+    scheme, _, path = location.partition("://")
+    store = _store(scheme)
+    if GLOB.search(path) or path.endswith("/"):
+        pattern = path + "*" if path.endswith("/") else path
+        # Everything below the last folder before the first wildcard.
+        base = pattern[: GLOB.search(pattern).start()].rpartition("/")[0]  # type: ignore[union-attr]
+        if not base:
+            raise SourceError(f"{location}: a pattern in the bucket's name; name one bucket")
+        below = store.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=True))
+        found = [info for info in below if info.type == fs.FileType.File and _matches(info.path, pattern)]
+    else:
+        found = [info for info in store.get_file_info([path]) if info.type == fs.FileType.File]
+    if not found:
+        bucket = path.split("/", 1)[0]
+        (there,) = store.get_file_info([bucket])
+        if there.type == fs.FileType.NotFound:
+            raise SourceError(f"{location}: no bucket {bucket!r}; correct `file` in the mapping")
+        raise SourceError(f"{location}: no such object in bucket {bucket!r}; correct `file` in the mapping")
+    return store, sorted(found, key=lambda info: str(info.path))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a key matches folder by folder, as a path on disk does."""
+    names, wanted = path.split("/"), pattern.split("/")
+    return len(names) == len(wanted) and all(map(fnmatch.fnmatchcase, names, wanted))
+
+
+def _store(scheme: str) -> fs.FileSystem:
+    if scheme == "gs":
+        return fs.GcsFileSystem()
+    return fs.S3FileSystem(
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        connect_timeout=CONNECT_S,
+        request_timeout=REQUEST_S,
+    )
+
+
+@contextmanager
+def _explained(location: str) -> Iterator[None]:
+    """Turn the store's errors into one sentence without the request and its signature."""
+    try:
+        yield
+    except OSError as error:
+        problem = str(error)
+        if re.search(
+            r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP response code: 403|Forbidden|401", problem, re.I
+        ):
+            reason = "the store refuses the key; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and its rights"
+        elif re.search(r"NETWORK_CONNECTION|curlCode|resolve host|connect", problem, re.I):
+            reason = "the store cannot be reached; check the network, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION"
+        elif re.search(r"NO_SUCH_BUCKET|bucket does not exist", problem, re.I):
+            reason = "no such bucket; correct `file` in the mapping"
+        else:
+            reason = f"the object cannot be read ({first_line(error)[:200]})"
+        raise SourceError(f"{location}: {reason}") from None
+
+
+def _without_key(location: str) -> str:
+    parts = urlsplit(location)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
