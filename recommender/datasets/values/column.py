@@ -1,0 +1,212 @@
+"""One column of a file's rows in DuckDB, what a rule asks of it, and what the rule answers.
+
+A rule (`Rule`) reads a column in two steps. It first asks for aggregates over the whole column (`questions`), so that
+the columns of a file are surveyed together in one scan. From the answers it makes SQL (`reading`), or refuses the column.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import duckdb
+
+from recommender.datasets.mapping import DEFAULT_NULLS, IGNORE
+from recommender.errors import LONGEST_VALUE, ContractError
+
+BLANKS = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u3000\ufeff"
+"""What is taken from both ends of a text: blanks of every width, line ends, the byte order mark."""
+
+WHOLE_TYPES = frozenset(
+    sign + name for sign in ("", "U") for name in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+)
+"""DuckDB's types of whole numbers."""
+Facts = Mapping[str, Any]
+"""Answers to a rule's questions, by their names."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a column becomes, as SQL over its relation.
+
+    Attributes:
+        value: The canonical value. NULL where the cell is empty or cannot be read.
+        problem: NULL where the cell is empty or was read. Else a sentence with the value and what to do.
+        ignored: True where the mapping leaves the row out on purpose.
+        null_words: Cells with a word that stands for a missing value, such as NULL or n/a.
+        found: How the column is written, for a draft or the manifest, such as {"format": "%d.%m.%Y"}.
+    """
+
+    value: str
+    problem: str = "NULL::VARCHAR"
+    ignored: str = "false"
+    null_words: int = 0
+    found: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of `relation`, a DuckDB view with `_file`, `_row` and the file's own columns.
+
+    Attributes:
+        connection: Where the view is.
+        relation: The view's name.
+        name: The column's own name.
+        type: Its DuckDB type, as `str(type)`.
+        table: The canonical table that is read, for errors.
+        canonical: The canonical column.
+        path: The file, for errors.
+        nulls: Words for a missing value, in lower case.
+        words: The source's word -> the word to read instead, or "ignore" to leave the row out.
+        workbook: Whether the file is an Excel workbook, where a number may be a day.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    relation: str
+    name: str
+    type: str
+    table: str
+    canonical: str
+    path: str
+    nulls: tuple[str, ...] = DEFAULT_NULLS
+    words: Mapping[str, str] = field(default_factory=dict)
+    workbook: bool = False
+
+    @property
+    def raw(self) -> str:
+        """SQL of the cell as it is."""
+        return quoted(self.name)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether cells must be read as texts: they are texts, or the mapping replaces words in them."""
+        return self.type.startswith(("VARCHAR", "ENUM", "JSON", "BLOB")) or bool(self.words)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether cells are whole or decimal numbers or floats."""
+        return not self.words and (self.is_whole or self.is_float or self.type.startswith("DECIMAL"))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether cells are whole numbers of any width."""
+        return not self.words and self.type in WHOLE_TYPES
+
+    @property
+    def is_float(self) -> bool:
+        """Whether cells are floats."""
+        return not self.words and self.type in ("DOUBLE", "FLOAT")
+
+    @property
+    def cleaned(self) -> str:
+        """SQL of the cell's text without the blanks around it."""
+        text = f"decode({self.raw})" if self.type == "BLOB" else f"{self.raw}::VARCHAR"
+        return f"trim({text}, {literal(BLANKS)})"
+
+    @property
+    def text(self) -> str:
+        """SQL of the cell's text: words replaced, NULL where it is empty or a word for a missing value."""
+        cleaned = self.cleaned
+        replaced = f"CASE WHEN {self.is_null_word(cleaned)} THEN NULL ELSE {cleaned} END"
+        if not self.words:
+            return replaced
+        cases = " ".join(f"WHEN {literal(theirs)} THEN {literal(ours)}" for theirs, ours in self.words.items())
+        return f"CASE {cleaned} {cases} ELSE {replaced} END"
+
+    @property
+    def ignored(self) -> str:
+        """SQL of whether the mapping leaves the row out."""
+        left_out = [theirs for theirs, ours in self.words.items() if ours == IGNORE]
+        if not left_out:
+            return "false"
+        return f"coalesce({self.cleaned} IN ({', '.join(map(literal, left_out))}), false)"
+
+    def is_null_word(self, cleaned: str) -> str:
+        """SQL of whether a cleaned text stands for a missing value. An empty one always does."""
+        words = sorted({"", *(word.lower() for word in self.nulls)})
+        longest = max(map(len, words))
+        # Most cells are longer than every word, and a length is cheaper than a text in lower case.
+        return f"(length({cleaned}) <= {longest} AND lower({cleaned}) IN ({', '.join(map(literal, words))}))"
+
+    def null_words(self) -> str:
+        """SQL of how many cells hold a word for a missing value. Empty cells do not count."""
+        if not self.is_text:
+            return "0"
+        replaced = f" AND {self.cleaned} NOT IN ({', '.join(map(literal, self.words))})" if self.words else ""
+        return f"count(*) FILTER ({self.is_null_word(self.cleaned)} AND {self.cleaned} <> ''{replaced})"
+
+    def first(self, condition: str) -> tuple[str, str] | None:
+        """The place and the text of the first row where `condition` holds."""
+        found = self.connection.execute(
+            f"SELECT _file, _row, {self.raw}::VARCHAR FROM {self.relation} WHERE {condition} ORDER BY _file, _row LIMIT 1"
+        ).fetchone()
+        return None if found is None else (f"row {found[1]} of {found[0]}", shown(str(found[2])))
+
+    def refuse(self, problem: str, condition: str | None = None) -> ContractError:
+        """An error about this column that names the first row where `condition` holds, with its value."""
+        found = self.first(condition) if condition is not None else None
+        value = f" (got {found[1]})" if found is not None else ""
+        problem = f"{self.path}, column {self.name!r}: {problem}{value}"
+        return ContractError(self.table, problem, column=self.canonical, row=found[0] if found is not None else None)
+
+    def problem(self, value: str, advice: str) -> str:
+        """SQL of a sentence where there is a text but no value."""
+        text = self.text if self.is_text else f"{self.raw}::VARCHAR"
+        says = f"{literal(f'{self.canonical}: cannot read ')} || {text} || {literal(f'; {advice}')}"
+        return f"CASE WHEN {value} IS NULL AND {text} IS NOT NULL THEN {says} END"
+
+
+class Rule(Protocol):
+    """How one kind of value is read."""
+
+    @property
+    def column(self) -> Column:
+        """The column that is read."""
+
+    def questions(self) -> dict[str, str]:
+        """Aggregates over the column, by name."""
+
+    def reading(self, facts: Facts) -> Reading:
+        """The SQL that reads the column.
+
+        Raises:
+            ContractError: The column as a whole cannot be read, or in two ways; names rows, values and the remedy.
+        """
+
+
+def read_columns(rules: Mapping[str, Rule]) -> dict[str, Reading]:
+    """The readings of columns of one relation, after one scan of it.
+
+    Raises:
+        ContractError: A column cannot be read; see the rules.
+    """
+    if not rules:
+        return {}
+    asked = [(name, question, sql) for name, rule in rules.items() for question, sql in rule.questions().items()]
+    column = next(iter(rules.values())).column
+    answers = ask(column, [sql for _, _, sql in asked])
+    facts: dict[str, dict[str, Any]] = {name: {} for name in rules}
+    for (name, question, _), answer in zip(asked, answers, strict=True):
+        facts[name][question] = answer
+    return {name: rule.reading(facts[name]) for name, rule in rules.items()}
+
+
+def ask(column: Column, aggregates: list[str]) -> tuple[Any, ...]:
+    """The aggregates over a column's relation."""
+    if not aggregates:
+        return ()
+    return column.connection.execute(f"SELECT {', '.join(aggregates)} FROM {column.relation}").fetchone() or ()
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """An SQL text."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def shown(text: str) -> str:
+    """A value for an error message."""
+    return repr(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…")
