@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
@@ -20,7 +21,8 @@ from recommender.datasets.header_words import (
     SYNONYMS,
     TIME_FORMATS,
 )
-from recommender.datasets.parsing import open_file
+from recommender.datasets.mapping import FileFormat
+from recommender.datasets.reading import open_file
 from recommender.datasets.tables import CONTRACT
 from recommender.errors import SourceError
 
@@ -74,13 +76,15 @@ def _snake_case(name: str) -> str:
 
 def _guess(file: Path) -> _Guess:
     """Choose the table that a file fits best, and its columns, time formats and kinds."""
-    with duckdb.connect() as connection:
-        rows = open_file(connection, file)
+    with TemporaryDirectory(prefix="recommender-draft-") as scratch, duckdb.connect() as connection:
+        open_file(connection, file, FileFormat(), name="rows_of_file", scratch=Path(scratch))
         try:
-            sample = rows.limit(SAMPLE_ROWS).to_arrow_table()
+            sample = (
+                connection.sql("SELECT * EXCLUDE (_file, _row) FROM rows_of_file").limit(SAMPLE_ROWS).to_arrow_table()
+            )
         except duckdb.Error as error:
             raise SourceError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
-    header = [name for name in sample.column_names if name != "_row"]
+    header = sample.column_names
     found = {table: _match_columns(table, header, sample) for table in CONTRACT}
     table = max(CONTRACT, key=lambda name: _score(name, file, found[name]))
     columns = found[table]

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -26,11 +27,12 @@ from recommender.datasets.derive import derive_missing
 from recommender.datasets.labels import LABEL, split_labels
 from recommender.datasets.mapping import LABEL_COLUMNS, InputMapping, Mapping, read_mapping
 from recommender.datasets.money import settle_currency
-from recommender.datasets.parsing import open_raw
-from recommender.datasets.parts import Part, part_files, read_part
+from recommender.datasets.parts import Part, read_part
 from recommender.datasets.queries import Open
+from recommender.datasets.reading import local_files, open_file, open_query, resolve
 from recommender.datasets.returns import settle_returns
 from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.values import Identifiers, collisions
 from recommender.datasets.write import write_tables
 from recommender.errors import ContractError, SourceError
 
@@ -74,10 +76,10 @@ def source_files(mapping_file: Path) -> list[Path]:
         SourceError: the mapping is wrong, or no file matches a pattern.
     """
     mapping = read_mapping(mapping_file)
-    folder = mapping_file.parent
-    found = [file for parts in mapping.tables.values() for part in parts for file in part_files(part, folder)]
-    found += [str(folder / one.file) for one in mapping.inputs.values() if one.file and "://" not in one.file]
-    return [Path(file) for file in dict.fromkeys(found) if "://" not in file]
+    named = [part.file for parts in mapping.tables.values() for part in parts]
+    named += [one.file for one in mapping.inputs.values()]
+    places = dict.fromkeys(resolve(file, mapping_file) for file in named if file is not None and "://" not in file)
+    return [file for place in places for file in local_files(place)]
 
 
 def ingest(mapping_file: Path, output: Path) -> Tables:
@@ -116,20 +118,34 @@ def read_tables(mapping_file: Path) -> Iterator[ReadTables]:
     mapping = read_mapping(mapping_file)
     _require_tables(mapping, mapping_file)
     # Two threads leave room for what else runs on a small machine; the files of a shop are read in seconds.
-    with duckdb.connect(config={"threads": 2}) as connection:
+    with (
+        TemporaryDirectory(prefix="recommender-ingest-") as scratch,
+        duckdb.connect(config={"threads": 2}) as connection,
+    ):
         connection.execute("SET TimeZone = 'UTC'")
         read = ReadTables(connection, mapping)
-        inputs = _inputs(connection, mapping, mapping_file)
+        identifiers: list[Identifiers] = []
+        inputs = _inputs(connection, mapping, mapping_file, Path(scratch))
         for table, parts in mapping.tables.items():
             parsed = [
                 read_part(
-                    connection, part, table, number, mapping_file=mapping_file, source=mapping.source, inputs=inputs
+                    connection,
+                    part,
+                    table,
+                    number,
+                    mapping_file=mapping_file,
+                    source=mapping.source,
+                    inputs=inputs,
+                    scratch=Path(scratch),
                 )
                 for number, part in enumerate(parts)
             ]
             read.present[table] = _union_parts(connection, table, parsed, read.decisions)
             read.rejected[table] = " UNION ALL BY NAME ".join(f"SELECT * FROM {part.rejected}" for part in parsed)
             _count_left_out(read, table, parsed)
+            identifiers += _identifiers(table, parsed)
+        said = "identifiers" in mapping.source.model_fields_set
+        collisions(connection, identifiers, identifiers=mapping.source.identifiers if said else None)
         _split_targets(read)
         if "participations" in read.present:
             _drop_repeats(read)
@@ -154,22 +170,35 @@ def _require_tables(mapping: Mapping, path: Path) -> None:
         )
 
 
-def _inputs(connection: duckdb.DuckDBPyConnection, mapping: Mapping, mapping_file: Path) -> dict[str, Open]:
+def _inputs(
+    connection: duckdb.DuckDBPyConnection, mapping: Mapping, mapping_file: Path, scratch: Path
+) -> dict[str, Open]:
     """How to open each of the mapping's [inputs], by name."""
 
     def opener(name: str, one: InputMapping) -> Open:
         def open_input(_: str) -> duckdb.DuckDBPyRelation:
-            if one.file is None:
-                raise SourceError(f"{mapping_file}: inputs.{name}.database: reading databases is not available here")
-            path = one.file if "://" in one.file else str(mapping_file.parent / one.file)
             view = f"input_{name}"
             if not connection.execute("SELECT 1 FROM duckdb_views() WHERE view_name = ?", [view]).fetchone():
-                open_raw(connection, path, one, name=view)
+                if one.file is not None:
+                    open_file(connection, resolve(one.file, mapping_file), one, name=view, scratch=scratch)
+                else:
+                    open_query(connection, one.database or "", one.query or "", name=view, scratch=scratch)
             return connection.sql(f'SELECT * EXCLUDE (_file, _row) FROM "{view}"')
 
         return open_input
 
     return {name: opener(name, one) for name, one in mapping.inputs.items()}
+
+
+def _identifiers(table: str, parts: list[Part]) -> list[Identifiers]:
+    """The columns of a table's parts that identify users, items and campaigns."""
+    keys = {CONTRACT[kind].key[0]: kind for kind in ("users", "items", "campaigns")}
+    return [
+        Identifiers(kind, table, column, part.rows)
+        for part in parts
+        for column, kind in keys.items()
+        if column in part.columns
+    ]
 
 
 def _union_parts(
@@ -183,14 +212,21 @@ def _union_parts(
     for number, part in enumerate(parts):
         own = ["_key", *(column for column in part.columns if not (makes_event_id and column == "event_id"))]
         if makes_event_id:
-            prefix = f"'{number}-' || _part || '-'" if part.several else f"'{number}-'"
-            own = [f"{prefix} || _row AS event_id", *own]
+            own = [f"{_number_of_file(number, part)} || _row AS event_id", *own]
         selects.append(f"SELECT {', '.join(own)} FROM {part.rows}")
     connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(selects)}")
     if makes_event_id:
         decisions.append("events.event_id is the number of the file and of the row in it.")
         columns = ["event_id", *(column for column in columns if column != "event_id")]
     return columns
+
+
+def _number_of_file(number: int, part: Part) -> str:
+    """SQL of what an event's identifier begins with: the number of the part, and of the file if it has several."""
+    if len(part.files) < 2:
+        return f"'{number}-'"
+    files = ", ".join("'" + file.replace("'", "''") + "'" for file in part.files)
+    return f"'{number}-' || (list_position([{files}], _file) - 1) || '-'"
 
 
 def _count_left_out(read: ReadTables, table: str, parts: list[Part]) -> None:

@@ -4,7 +4,6 @@ A part is one file, several files of one shape, or a query. Its rows pass in thi
 "ignore", then the reading of every column, then `scale`. What a rule leaves out is counted under the rule's own words.
 """
 
-import glob
 import json
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
@@ -16,9 +15,10 @@ import duckdb
 from recommender.datasets.contract import MAY_BE_EMPTY
 from recommender.datasets.labels import LABEL, check_label_words, label_sql
 from recommender.datasets.mapping import LABEL_COLUMNS, SourceMapping, TableMapping
-from recommender.datasets.parsing import RawTable, Reading, open_raw, reading_of
 from recommender.datasets.queries import Open, check_where, run_query
+from recommender.datasets.reading import RawTable, open_file, resolve
 from recommender.datasets.tables import CONTRACT
+from recommender.datasets.values import Reading, column_of, read_columns, rule_of
 from recommender.errors import ContractError, SourceError, suggestion
 
 MAX_UNREADABLE_SHARE = 0.01
@@ -39,14 +39,16 @@ class Part:
         columns: canonical columns, with `_label` and those of a participation where targets have a label.
         rejected: the rows that cannot be read: `_reason`, `_file`, `_row` and the file's own columns.
         left_out: rule -> rows that it leaves out.
-        several: whether the rows are of several files.
+        row_means: what `_row` counts, see `reading.RawTable`.
+        files: what `_file` holds, sorted.
     """
 
     rows: str
     columns: tuple[str, ...]
     rejected: str
     left_out: dict[str, int] = field(default_factory=dict)
-    several: bool = False
+    row_means: str = "record"
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,12 @@ class _Own:
     """The part's raw rows and where each canonical column comes from."""
 
     raw: RawTable
-    several: bool
     place: str
     """What an error calls the part's SQL, such as `mapping.toml: tables.events`."""
+
+    def row(self, number: int, file: str) -> str:
+        """What an error calls a row."""
+        return f"{'line' if self.raw.row_means == 'line' else 'row'} {number} of {file}"
 
 
 def read_part(
@@ -68,6 +73,7 @@ def read_part(
     mapping_file: Path,
     source: SourceMapping,
     inputs: AnyMapping[str, Open],
+    scratch: Path,
 ) -> Part:
     """Read one part of `table`.
 
@@ -79,6 +85,7 @@ def read_part(
         mapping_file: the mapping, to whose folder relative paths refer.
         source: what holds for all parts.
         inputs: opens the inputs of a query.
+        scratch: a temporary folder that outlives the connection.
 
     Raises:
         SourceError: a file is missing or corrupt, or SQL of the mapping is wrong; names it.
@@ -86,49 +93,41 @@ def read_part(
             the column, the first row, and what to write.
     """
     name = f"{table}_{number}"
-    own = _open(connection, part, name, f"{mapping_file}: tables.{table}", mapping_file.parent, inputs)
+    own = _open(connection, part, name, f"{mapping_file}: tables.{table}", mapping_file, inputs, scratch)
     chosen = _choose_columns(own, part, table)
     left_out = _apply_where(connection, own, part, name)
     _stage(connection, part, name, chosen)
-    types = own.raw.types
-    readings = {
-        column: reading_of(part, table, column, at, types.get(at, "VARCHAR"), source.time_zone)
-        for column, at in chosen.items()
+    rules = {
+        canonical: rule_of(
+            column_of(
+                connection,
+                f"{name}_staged",
+                name=at,
+                type=own.raw.types.get(at, "VARCHAR"),
+                table=table,
+                canonical=canonical,
+                part=part,
+            ),
+            part,
+            source,
+        )
+        for canonical, at in chosen.items()
     }
+    readings = read_columns(rules)
     if part.label is not None:
         check_label_words(connection, f"{name}_staged", part, own.raw.path)
-    _parse(connection, own, part, name, table, readings, chosen, number)
+    _check_words(connection, own, table, name, readings, chosen)
+    _parse(connection, own, part, name, readings, chosen, number)
     left_out |= _ignored(connection, name)
-    _check_words(connection, own, table, name, tuple(readings))
     _check_unreadable_share(connection, f"{name}_all", own, table)
     columns = (*readings, *((LABEL,) if part.label is not None else ()))
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE _reason = '' AND _rule IS NULL")
-    place, hidden = ("_file, _row, _part", " EXCLUDE (_part)") if own.several else ("_file, _row", "")
     connection.execute(
-        f"CREATE VIEW {name}_rejected AS SELECT a._reason, r.*{hidden} FROM {own.raw.relation} r "
-        f"JOIN {name}_all a USING ({place}) WHERE a._reason <> '' AND a._rule IS NULL"
+        f"CREATE VIEW {name}_rejected AS SELECT a._reason, r.* FROM {own.raw.relation} r "
+        f"JOIN {name}_all a USING (_file, _row) WHERE a._reason <> '' AND a._rule IS NULL"
     )
-    return Part(name, columns, f"{name}_rejected", left_out, own.several)
-
-
-def part_files(part: TableMapping, folder: Path) -> list[str]:
-    """Paths or addresses of a part's files, in the order of their names. Relative ones are relative to `folder`.
-
-    Raises:
-        SourceError: no file matches the pattern.
-    """
-    if part.file is None:
-        return []
-    if "://" in part.file:
-        return [part.file]
-    path = folder / part.file
-    if path.exists() or not glob.has_magic(part.file):
-        return [str(path)]
-    # `Path.glob` takes no absolute pattern and no `**` within a name.
-    found = sorted(glob.glob(part.file, root_dir=folder, recursive=True))  # noqa: PTH207
-    if not found:
-        raise SourceError(f"{path}: no file matches this pattern; correct `file` in the mapping")
-    return [str(folder / one) for one in found]
+    files = connection.execute(f"SELECT DISTINCT _file FROM {name}_all ORDER BY 1").fetchall()
+    return Part(name, columns, f"{name}_rejected", left_out, own.raw.row_means, tuple(file for (file,) in files))
 
 
 def _open(
@@ -136,37 +135,19 @@ def _open(
     part: TableMapping,
     name: str,
     place: str,
-    folder: Path,
+    mapping_file: Path,
     inputs: AnyMapping[str, Open],
+    scratch: Path,
 ) -> _Own:
     """Open the part's file, files or query."""
-    if part.query is not None:
-        run_query(connection, part.query, inputs, table=f"{name}_raw", place=f"{place}.query")
-        rows = connection.sql(f"FROM {name}_raw")
-        types = dict(zip(rows.columns, map(str, rows.types), strict=True))
-        columns = tuple(column for column in rows.columns if column not in ("_file", "_row"))
-        return _Own(RawTable(f"{name}_raw", columns, types, "query"), False, place)
-    files = part_files(part, folder)
-    if len(files) == 1:
-        return _Own(open_raw(connection, files[0], part, name=f"{name}_raw"), False, place)
-    opened = [open_raw(connection, file, part, name=f"{name}_raw_{index}") for index, file in enumerate(files)]
-    first = opened[0]
-    for other in opened[1:]:
-        differing = sorted(set(first.columns) ^ set(other.columns))
-        if differing:
-            problem = (
-                f"has other columns than {first.path} ({', '.join(differing)}); give files of another shape an entry "
-                "of their own"
-            )
-            raise SourceError(f"{other.path}: {problem}")
-    union = " UNION ALL BY NAME ".join(
-        f"SELECT {index}::BIGINT AS _part, * FROM {one.relation}" for index, one in enumerate(opened)
-    )
-    connection.execute(f"CREATE VIEW {name}_raw AS {union}")
-    rows = connection.sql(f"SELECT * EXCLUDE (_file, _row, _part) FROM {name}_raw")
+    if part.file is not None:
+        raw = open_file(connection, resolve(part.file, mapping_file), part, name=f"{name}_raw", scratch=scratch)
+        return _Own(raw, place)
+    run_query(connection, part.query or "", inputs, table=f"{name}_raw", place=f"{place}.query")
+    rows = connection.sql(f"FROM {name}_raw")
     types = dict(zip(rows.columns, map(str, rows.types), strict=True))
-    pattern = str(folder / (part.file or ""))
-    return _Own(RawTable(f"{name}_raw", tuple(rows.columns), types, pattern), True, place)
+    own = {column: types[column] for column in rows.columns if column not in ("_file", "_row")}
+    return _Own(RawTable(f"{name}_raw", tuple(own), own, "query", "record"), place)
 
 
 def _choose_columns(own: _Own, part: TableMapping, table: str) -> dict[str, str]:
@@ -227,7 +208,6 @@ def _parse(
     own: _Own,
     part: TableMapping,
     name: str,
-    table: str,
     readings: AnyMapping[str, Reading],
     chosen: AnyMapping[str, str],
     number: int,
@@ -246,10 +226,9 @@ def _parse(
     ]
     rule = f"CASE {' '.join(rules)} END" if rules else "NULL::VARCHAR"
     key = f"({number}::BIGINT * {KEY_STEP} + row_number() OVER ())"
-    file_number = "_part" if own.several else "0::BIGINT"
     try:
         connection.execute(
-            f"CREATE TABLE {name}_all AS SELECT {key} AS _key, _file, _row, {file_number} AS _part, "
+            f"CREATE TABLE {name}_all AS SELECT {key} AS _key, _file, _row, "
             f"{', '.join(values)}, {reason} AS _reason, {rule} AS _rule FROM {name}_staged"
         )
     except duckdb.Error as error:
@@ -273,28 +252,32 @@ def _ignored(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]
 
 
 def _check_words(
-    connection: duckdb.DuckDBPyConnection, own: _Own, table: str, name: str, columns: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection,
+    own: _Own,
+    table: str,
+    name: str,
+    readings: AnyMapping[str, Reading],
+    chosen: AnyMapping[str, str],
 ) -> None:
     """Raise where a column with a fixed set of words holds another: such rows must not vanish."""
-    for column in columns:
-        wanted = CONTRACT[table].columns.get(column)
-        if wanted is None or not wanted.values:
+    for column, reading in readings.items():
+        if not reading.found.get("unknown"):
             continue
-        known = ", ".join(map(_literal, wanted.values))
+        allowed = CONTRACT[table].columns[column].values
+        word = f"trim({_quoted(chosen[column])}::VARCHAR)"
         unknown = connection.execute(
-            f"SELECT {column}, count(*), min(_row), any_value(_file ORDER BY _row) FROM {name}_all "
-            f"WHERE _rule IS NULL AND {column} NOT IN ({known}) GROUP BY 1 ORDER BY 2 DESC, 1"
+            f"SELECT {word}, count(*), min(_row), arg_min(_file, _row) FROM {name}_staged "
+            f"WHERE {reading.problem} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
-        if unknown:
-            listed = ", ".join(f"{word!r} ({rows:,} rows)" for word, rows, _, _ in unknown[:SHOWN_WORDS])
-            more = f" and {len(unknown) - SHOWN_WORDS} more" if len(unknown) > SHOWN_WORDS else ""
-            pairs = ", ".join(_pair(word, wanted.values) for word, *_ in unknown[:SHOWN_WORDS])
-            problem = (
-                f"{own.raw.path} has words that the contract lacks: {listed}{more}. Say what each means in the "
-                f"mapping: values = {{ {column} = {{ {pairs} }} }}, each one of {', '.join(wanted.values)}, or "
-                '"ignore" to leave its rows out'
-            )
-            raise ContractError(table, problem, column=column, row=f"row {unknown[0][2]} of {unknown[0][3]}")
+        listed = ", ".join(f"{word!r} ({rows:,} rows)" for word, rows, _, _ in unknown[:SHOWN_WORDS])
+        more = f" and {len(unknown) - SHOWN_WORDS} more" if len(unknown) > SHOWN_WORDS else ""
+        pairs = ", ".join(_pair(word, allowed) for word, *_ in unknown[:SHOWN_WORDS])
+        problem = (
+            f"{own.raw.path} has words that the contract lacks: {listed}{more}. Say what each means in the "
+            f"mapping: values = {{ {column} = {{ {pairs} }} }}, each one of {', '.join(allowed)}, or "
+            '"ignore" to leave its rows out'
+        )
+        raise ContractError(table, problem, column=column, row=own.row(*unknown[0][2:]))
 
 
 def _pair(word: str, known: Sequence[str]) -> str:
@@ -312,15 +295,15 @@ def _check_unreadable_share(connection: duckdb.DuckDBPyConnection, rows: str, ow
         raise ContractError(table, f"{problem} {own.raw.path}")
     if num_unreadable > MAX_UNREADABLE_SHARE * num_rows:
         row, file, reason = connection.execute(
-            f"SELECT _row, _file, _reason FROM {rows} WHERE _reason <> '' AND _rule IS NULL ORDER BY _part, _row"
+            f"SELECT _row, _file, _reason FROM {rows} WHERE _reason <> '' AND _rule IS NULL ORDER BY _file, _row"
         ).fetchone() or (0, "", "")
         column, _, problem = str(reason).partition(": ")
         wanted = CONTRACT[table].columns.get(column) or CONTRACT["participations"].columns[column]
         problem = (
-            f"{problem} as {wanted.dtype}; {num_unreadable:,} of {num_rows:,} rows of {own.raw.path} cannot be read. "
-            "Set `formats`, `decimal` or `values` in the mapping"
+            f"{problem} (wanted: {wanted.dtype}). {num_unreadable:,} of {num_rows:,} rows of {own.raw.path} cannot be "
+            "read, which is too many to set them aside"
         )
-        raise ContractError(table, problem, column=column, row=f"row {row} of {file}")
+        raise ContractError(table, problem, column=column, row=own.row(row, file))
 
 
 def _quoted(name: str) -> str:

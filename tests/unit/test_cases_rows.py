@@ -30,7 +30,7 @@ def test_cancelled_orders_are_left_out_and_counted_by_the_rule(shop: SmallShop) 
         f'file = "orders.csv"\nwhere = "status = \'complete\'"\n{COLUMNS}constants = {{ kind = "purchase" }}\n'
     )
     tables = shop.read()
-    assert ask(tables, "SELECT event_id FROM events ORDER BY 1") == [("0-1",), ("0-3",)]
+    assert ask(tables, "SELECT event_id FROM events ORDER BY 1") == [("0-2",), ("0-4",)]
     assert tables.manifest["left_out"] == {"events": {"where: status = 'complete'": 2}}
     assert any("2 rows left out by where" in said for said in tables.manifest["decisions"])
 
@@ -90,7 +90,7 @@ def test_a_kind_that_nobody_mapped_stops_the_run_with_its_count(shop: SmallShop,
     with pytest.raises(ContractError) as caught:
         shop.read()
     assert caught.value.column == "kind"
-    for fact in (repr(word), "2 rows", "values", '"ignore"', "favourite", "row 2 of events.csv"):
+    for fact in (repr(word), "2 rows", "values", '"ignore"', "favourite", "line 3 of events.csv"):
         assert fact in str(caught.value)
 
 
@@ -171,7 +171,7 @@ def test_files_of_one_shape_are_one_table_whatever_the_order_on_the_disk(shop: S
     shop.parts["events"] = 'file = "orders-*.csv"\nconstants = { kind = "purchase" }\n'
     tables = shop.read()
     found = ask(tables, "SELECT event_id, strftime(event_time, '%m') FROM events ORDER BY 1")
-    assert found == [("0-0-1", "03"), ("0-1-1", "04")]
+    assert found == [("0-0-2", "03"), ("0-1-2", "04")]
     shop.parts["events"] = 'file = "**/orders-2024-*.csv"\nconstants = { kind = "purchase" }\n'
     assert shop.read().manifest["rows"]["events"] == 3
 
@@ -182,7 +182,7 @@ def test_a_pattern_without_a_file_and_a_file_of_another_shape_are_named(shop: Sm
         shop.read()
     shop.write("sales-1.csv", "user_id,event_time,item_id\n17,2024-03-02 10:00:00,tin\n")
     shop.write("sales-2.csv", "user_id,event_time,item\n17,2024-03-02 10:00:00,tin\n")
-    with pytest.raises(SourceError, match=r"sales-2\.csv.*item, item_id"):
+    with pytest.raises(SourceError, match=r"sales-2\.csv lacks 'item_id'"):
         shop.read()
 
 
