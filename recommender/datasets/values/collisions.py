@@ -36,12 +36,14 @@ class Identifiers:
         table: The canonical table, for errors.
         column: The canonical column, which `relation` has beside `_file` and `_row`.
         relation: A DuckDB table or view.
+        row_means: What its `_row` counts, as in `reading.RawTable`.
     """
 
     kind: str
     table: str
     column: str
     relation: str
+    row_means: str = "record"
 
 
 def collisions(
@@ -60,12 +62,12 @@ def collisions(
     """
     for kind in dict.fromkeys(source.kind for source in sources):
         of_kind = [source for source in sources if source.kind == kind]
-        union = " UNION ".join(
+        union = " UNION ALL ".join(
             f"SELECT {quoted(one.column)} AS id FROM {one.relation} WHERE {quoted(one.column)} IS NOT NULL"
             for one in of_kind
         )
         found = connection.execute(
-            f"SELECT min(id), max(id), count(*) OVER () FROM ({union}) GROUP BY {_folded('id', identifiers)} "
+            f"SELECT min(id), max(id), count(*) OVER () FROM (SELECT DISTINCT id FROM ({union})) GROUP BY {_folded('id', identifiers)} "
             "HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
         ).fetchone()
         if found is not None:
@@ -104,7 +106,7 @@ def _place(
         query = f"SELECT _file, _row FROM {source.relation} WHERE {quoted(source.column)} = ? ORDER BY ALL LIMIT 1"
         found = connection.execute(query, [spelling]).fetchone()
         if found is not None:
-            return source, f"row {found[1]} of {found[0]}"
+            return source, f"{'line' if source.row_means == 'line' else 'row'} {found[1]} of {found[0]}"
     raise AssertionError(f"{spelling!r} is in no source")
 
 

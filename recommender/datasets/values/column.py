@@ -58,6 +58,7 @@ class Column:
         nulls: Words for a missing value, in lower case.
         words: The source's word -> the word to read instead, or "ignore" to leave the row out.
         workbook: Whether the file is an Excel workbook, where a number may be a day.
+        row_means: What `_row` counts: "line", "record" or "row" (see `reading.RawTable`).
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -70,6 +71,7 @@ class Column:
     nulls: tuple[str, ...] = DEFAULT_NULLS
     words: Mapping[str, str] = field(default_factory=dict)
     workbook: bool = False
+    row_means: str = "record"
 
     @property
     def raw(self) -> str:
@@ -139,7 +141,11 @@ class Column:
         found = self.connection.execute(
             f"SELECT _file, _row, {self.raw}::VARCHAR FROM {self.relation} WHERE {condition} ORDER BY _file, _row LIMIT 1"
         ).fetchone()
-        return None if found is None else (f"row {found[1]} of {found[0]}", shown(str(found[2])))
+        return None if found is None else (self.place(found[0], found[1]), shown(str(found[2])))
+
+    def place(self, file: str, row: int) -> str:
+        """Where a row is, for an error."""
+        return f"{'line' if self.row_means == 'line' else 'row'} {row} of {file}"
 
     def refuse(self, problem: str, condition: str | None = None) -> ContractError:
         """An error about this column that names the first row where `condition` holds, with its value."""

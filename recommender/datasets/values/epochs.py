@@ -108,6 +108,11 @@ class Numbers:
         is_too_large = largest * UNITS[name] >= 2.0**63
         return self.microseconds(name), f"abs({self.number}) = {largest!r}" if is_too_large else None
 
+    def in_64_bits(self, name: str) -> str:
+        """SQL of a number in a unit as microseconds since 1970, NULL where they need more than 64 bits."""
+        bound = 2.0**63 / max(UNITS[name], 1.0)
+        return f"CASE WHEN abs({self.number}) < {bound!r} THEN {self.microseconds(name)} END"
+
     def microseconds(self, name: str) -> str:
         """SQL of a number in a unit as microseconds since 1970. It must fit in 64 bits."""
         factor = UNITS[name]

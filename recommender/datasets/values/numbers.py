@@ -74,13 +74,11 @@ class Number:
         column: The column.
         decimal: The mapping's decimal mark. None: found in the column.
         thousands: The mapping's mark between thousands. None: found in the column.
-        scale: What every number is multiplied by.
     """
 
     column: Column
     decimal: str | None = None
     thousands: str | None = None
-    scale: float = 1.0
 
     def questions(self) -> dict[str, str]:
         """How many cells a plain cast reads, and whether one of them proves that a point is the decimal mark."""
@@ -111,7 +109,7 @@ class Number:
             missing = f"CASE WHEN isnan({native}) THEN NULL ELSE {column.raw} END"
             says = literal(f"{column.canonical}: cannot read ")
             problem = f"CASE WHEN {value} IS NULL AND {missing} IS NOT NULL THEN {says} || {column.raw}::VARCHAR END"
-            return Reading(self._scaled(value), problem)
+            return Reading(value, problem)
         plain = facts["plain"] == facts["filled"]
         proven = facts["either"] == 0 or facts["pointed"] > facts["either"]
         # The commonest export needs no pattern at all: a cast reads all of it, in one way only.
@@ -232,16 +230,9 @@ class Number:
         finite = f"CASE WHEN isfinite({value}) THEN {value} END"
         advice = "see `decimal`, `thousands` and `values` in the mapping"
         return Reading(
-            self._scaled(finite),
+            finite,
             self.column.problem(finite, advice),
             ignored=self.column.ignored,
             null_words=facts["null_words"],
             found=found,
         )
-
-    def _scaled(self, value: str) -> str:
-        if self.scale == 1:
-            return value
-        # Dividing by 100 is exact to the last bit where multiplying by 0.01 is not: 1999 cents are 19.99.
-        parts = round(1 / self.scale) if abs(self.scale) < 1 else 0
-        return f"({value}) / {parts}" if parts and 1 / parts == self.scale else f"({value}) * {self.scale!r}"

@@ -23,6 +23,7 @@ def column_of(
     table: str,
     canonical: str,
     part: TableMapping,
+    row_means: str = "record",
 ) -> Column:
     """A file's column, with what its part of the mapping says of words and missing values.
 
@@ -34,6 +35,7 @@ def column_of(
         table: The canonical table.
         canonical: The canonical column.
         part: The part of the mapping.
+        row_means: What the relation's `_row` counts, as in `RawTable`.
     """
     return Column(
         connection=connection,
@@ -46,12 +48,15 @@ def column_of(
         nulls=part.nulls,
         words=part.values.get(canonical, {}),
         workbook=part.name.lower().endswith(WORKBOOKS),
+        row_means=row_means,
     )
 
 
 def rule_of(column: Column, part: TableMapping, source: SourceMapping) -> Rule:
     """The rule for a canonical column: by its name where it is an identifier, else by its dtype in the contract."""
-    wanted = CONTRACT[column.table].columns[column.canonical]
+    columns = CONTRACT[column.table].columns
+    # A file of targets with a label also has the columns of a participation.
+    wanted = (columns if column.canonical in columns else CONTRACT["participations"].columns)[column.canonical]
     if pa.types.is_timestamp(wanted.dtype):
         return Time(
             column,
@@ -62,7 +67,9 @@ def rule_of(column: Column, part: TableMapping, source: SourceMapping) -> Rule:
             latest=source.times.latest,
         )
     if not pa.types.is_string(wanted.dtype):
-        return Number(column, part.decimal, part.thousands, part.scale.get(column.canonical, 1.0))
+        # A constant is a number of the mapping, where a point is always the decimal mark.
+        is_constant = column.canonical in part.constants and column.canonical not in part.columns
+        return Number(column, "." if is_constant else part.decimal, None if is_constant else part.thousands)
     if wanted.values:
         return Kind(column, wanted.values)
     if column.canonical.endswith("_id"):

@@ -23,6 +23,8 @@ DAY = "day"
 HOUR_CODES = "HIcfsTX"
 """Letters of strptime codes that hold a time of day. A format without them is a day."""
 YEAR_CODES = "YycGDx"
+WIDEST = (date(1678, 1, 1), date(2261, 12, 31))
+"""Times that 64 bits of nanoseconds can hold."""
 HOURS_OF_DIGITS = "%Y%m%d%H"
 
 
@@ -36,7 +38,8 @@ class Time:
         format: The mapping's format: for `strptime`, or unix_s, unix_ms, unix_us, unix_ns, excel, day. None: found.
         first_day: The date of day 1, and the first date of times without a year.
         earliest, latest: The plausible range, both days included.
-        counters: Whether numbers of which none is a plausible time are taken for counters, which only order events.
+        only_orders: Whether the times only order events. Then one outside the plausible range is read all the same,
+            and numbers of which none is plausible are taken for counters.
     """
 
     column: Column
@@ -45,7 +48,7 @@ class Time:
     first_day: date | None = None
     earliest: date = EARLIEST
     latest: date = LATEST
-    counters: bool = False
+    only_orders: bool = False
 
     def questions(self) -> dict[str, str]:
         """How many cells there are, and how many each way of writing reads as a plausible time."""
@@ -105,11 +108,16 @@ class Time:
                 f"{numbers.value(fitting[1])} IS NOT NULL",
             )
         is_counter = not fitting or (fitting[0].startswith("%") and not self._all_parsed(fitting[0], facts))
-        if is_counter and self.counters:
+        if is_counter and self.only_orders:
             return self._of_counters(facts)
         if not fitting:
             raise self.column.refuse(self._no_unit(facts), f"{numbers.number} IS NOT NULL")
-        return self._result(numbers.value(fitting[0]), facts, facts[fitting[0]], {"format": fitting[0]})
+        found = {"format": fitting[0]}
+        if self.only_orders and fitting[0] in UNITS:
+            outside = facts["numbers"] - facts[fitting[0]]
+            value = f"make_timestamptz({numbers.in_64_bits(fitting[0])})"
+            return Reading(value, found={**found, "outside": str(outside)} if outside else found)
+        return self._result(numbers.value(fitting[0]), facts, facts[fitting[0]], found)
 
     def _of_counters(self, facts: Facts) -> Reading:
         """Numbers that no clock wrote: they order events as they are."""
@@ -134,7 +142,8 @@ class Time:
         number = f"{self._numbers.number} IS NOT NULL"
         other = f"{self.column.text} IS NOT NULL AND NOT {number}"
         number_row, text_row = self.column.first(number), self.column.first(other)
-        assert number_row is not None and text_row is not None
+        assert number_row is not None
+        assert text_row is not None
         few_numbers = facts["numbers"] * 2 <= facts["filled"]
         return self.column.refuse(
             f"a number among times that are texts: {number_row[1]} in {number_row[0]}, {text_row[1]} in "
@@ -194,11 +203,12 @@ class Time:
 
     def _kept(self, value: str) -> str:
         """SQL of a time within the plausible range, whose first and last day count as a whole in every zone."""
-        first, last = f"'{self.earliest} 00:00:00+14'", f"'{self.latest} 23:59:59.999999-12'"
+        earliest, latest = WIDEST if self.only_orders else (self.earliest, self.latest)
+        first, last = f"'{earliest} 00:00:00+14'", f"'{latest} 23:59:59.999999-12'"
         return f"CASE WHEN {value} BETWEEN TIMESTAMPTZ {first} AND TIMESTAMPTZ {last} THEN {value} END"
 
     def _result(self, value: str, facts: Facts, plausible: int, found: dict[str, str]) -> Reading:
-        if facts["filled"] and not plausible:
+        if facts["filled"] and not plausible and not self.only_orders:
             raise self._nothing_fits(value)
         kept = self._kept(value)
         advice = f"a time between {self.earliest} and {self.latest} is needed; see `formats` and `times` in the mapping"
