@@ -34,7 +34,7 @@ from recommender.datasets.returns import settle_returns
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.values import Identifiers, collisions
 from recommender.datasets.write import write_tables
-from recommender.errors import ContractError, SourceError
+from recommender.errors import ContractError
 
 LAST_MICROSECOND, MIDNIGHT = "23:59:59.999999", "00:00:00"
 """Local times of day that an event has whose source gives a day only."""
@@ -194,7 +194,7 @@ def _identifiers(table: str, parts: list[Part]) -> list[Identifiers]:
     """The columns of a table's parts that identify users, items and campaigns."""
     keys = {CONTRACT[kind].key[0]: kind for kind in ("users", "items", "campaigns")}
     return [
-        Identifiers(kind, table, column, part.rows)
+        Identifiers(kind, table, column, part.rows, part.row_means)
         for part in parts
         for column, kind in keys.items()
         if column in part.columns

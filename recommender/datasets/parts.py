@@ -107,6 +107,7 @@ def read_part(
                 table=table,
                 canonical=canonical,
                 part=part,
+                row_means=own.raw.row_means,
             ),
             part,
             source,
