@@ -32,12 +32,10 @@ from recommender.datasets.queries import Open
 from recommender.datasets.reading import local_files, open_file, open_query, resolve
 from recommender.datasets.returns import settle_returns
 from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.time_units import DAY_US
 from recommender.datasets.values import Identifiers, collisions
 from recommender.datasets.write import write_tables
 from recommender.errors import ContractError
-
-LAST_MICROSECOND, MIDNIGHT = "23:59:59.999999", "00:00:00"
-"""Local times of day that an event has whose source gives a day only."""
 
 log = logs.get(__name__)
 
@@ -283,11 +281,12 @@ def _require_columns(present: dict[str, list[str]]) -> None:
 
 
 def _has_hours(read: ReadTables) -> bool:
-    """Whether at least half of the events have a time of day that is not the mark of a day without one."""
-    zone = read.mapping.source.time_zone
+    """Whether at least half of the events have a time of day.
+
+    A day without one is its last microsecond in the shops' zone, or midnight where the source writes 00:00:00.
+    """
     (share,) = read.connection.execute(
-        f"SELECT avg((strftime(timezone(?, event_time), '%H:%M:%S.%f') NOT IN "
-        f"('{LAST_MICROSECOND}', '{MIDNIGHT}.000000'))::INT) FROM events",
-        [zone],
+        f"SELECT avg((epoch_us(timezone(?, event_time)) % {DAY_US} NOT IN (0, {DAY_US - 1}))::INT) FROM events",
+        [read.mapping.source.time_zone],
     ).fetchone() or (None,)
     return share is None or share >= 0.5

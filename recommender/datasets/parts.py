@@ -283,7 +283,8 @@ def _check_words(
 
 def _pair(word: str, known: Sequence[str]) -> str:
     """A line of `values` for an unknown word, with the contract's word where one looks alike."""
-    alike = [one for one in known if one.startswith(word.lower()[:3]) or word.lower().startswith(one)]
+    low = word.lower()
+    alike = [one for one in known if one.startswith(low[:3]) or one in low or (one == "return" and "refund" in low)]
     return f"{json.dumps(word, ensure_ascii=False)} = {json.dumps((alike or ['…'])[0], ensure_ascii=False)}"
 
 
