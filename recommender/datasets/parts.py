@@ -115,10 +115,11 @@ def read_part(
         for canonical, at in chosen.items()
     }
     readings = read_columns(rules)
+    texts = {canonical: rule.column.text for canonical, rule in rules.items()}
     if part.label is not None:
         check_label_words(connection, f"{name}_staged", part, own.raw.path)
     _check_words(connection, own, table, name, readings, chosen)
-    _parse(connection, own, part, name, readings, chosen, number)
+    _parse(connection, own, part, name, readings, texts, chosen, number)
     left_out |= _ignored(connection, name)
     _check_unreadable_share(connection, f"{name}_all", own, table)
     columns = (*readings, *((LABEL,) if part.label is not None else ()))
@@ -210,15 +211,30 @@ def _parse(
     part: TableMapping,
     name: str,
     readings: AnyMapping[str, Reading],
+    texts: AnyMapping[str, str],
     chosen: AnyMapping[str, str],
     number: int,
 ) -> None:
     """Create the table `<name>_all`: every row with its values, `_reason` (empty where readable) and `_rule`."""
-    values = [f"{_scaled(part, column, reading.value)} AS {column}" for column, reading in readings.items()]
+    # Values and problems contain the cleaned text several times. It is computed once.
+    cleaned = [f"{text} AS _text_{column}" for column, text in texts.items() if text in readings[column].value]
+    read = [
+        f"{reading.value.replace(texts[column], f'_text_{column}')} AS {_read(column)}"
+        for column, reading in readings.items()
+    ]
+    values = [f"{_scaled(part, column, _read(column))} AS {column}" for column in readings]
     if part.label is not None:
         values.append(f"{label_sql(part)} AS {LABEL}")
-    problems = [reading.problem for reading in readings.values() if not reading.problem.startswith("NULL")]
-    reason = f"concat_ws('; ', {', '.join(problems)})" if problems else "''"
+    # A problem contains its value's SQL. Each value is computed once, and problems only where one is missing.
+    problems = {
+        column: reading.problem.replace(reading.value, _read(column))
+        for column, reading in readings.items()
+        if not reading.problem.startswith("NULL")
+    }
+    reason = "''"
+    if problems:
+        any_missing = " OR ".join(f"{_read(column)} IS NULL" for column in problems)
+        reason = f"CASE WHEN {any_missing} THEN concat_ws('; ', {', '.join(problems.values())}) ELSE '' END"
     rules = [
         f"WHEN {reading.ignored} THEN {_literal(f'values.{column}: ')} || trim({_quoted(chosen[column])}::VARCHAR) "
         "|| ' = ignore'"
@@ -230,10 +246,16 @@ def _parse(
     try:
         connection.execute(
             f"CREATE TABLE {name}_all AS SELECT {key} AS _key, _file, _row, "
-            f"{', '.join(values)}, {reason} AS _reason, {rule} AS _rule FROM {name}_staged"
+            f"{', '.join(values)}, {reason} AS _reason, {rule} AS _rule "
+            f"FROM (SELECT *, {', '.join(read)} FROM (SELECT {', '.join(['*', *cleaned])} FROM {name}_staged))"
         )
     except duckdb.Error as error:
         raise SourceError(f"{own.raw.path}: cannot be read ({str(error).strip().splitlines()[0]})") from None
+
+
+def _read(column: str) -> str:
+    """The name of a value before its scale."""
+    return f"_read_{column}"
 
 
 def _scaled(part: TableMapping, column: str, value: str) -> str:
