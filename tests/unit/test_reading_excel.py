@@ -161,7 +161,14 @@ def test_a_sheet_without_a_header_is_read_with_names_from_the_mapping(tmp_path: 
     assert rows == [(number - 1, *cells) for number, *cells in ROWS]
 
 
-@pytest.mark.parametrize("size", [600, 2_000])
+def test_a_table_may_begin_in_any_cell(tmp_path: Path) -> None:
+    moved = workbook(Orders=[[], [], *([None, None, *row] for row in ORDERS)])
+    raw, rows = read(tmp_path / "a.xlsx", moved)
+    assert raw.columns == ("user_id", "day", "sku")
+    assert rows == [(number + 2, *cells) for number, *cells in ROWS]
+
+
+@pytest.mark.parametrize("size", [600, 601, 1_111, 2_000])
 def test_a_damaged_workbook_is_named(tmp_path: Path, size: int) -> None:
     old = zlib.decompress(base64.b85decode(OLD_WORKBOOK))
     with pytest.raises(SourceError, match=r"orders\.xls"):

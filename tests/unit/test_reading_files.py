@@ -183,6 +183,7 @@ def test_a_wrong_encoding_in_the_mapping_names_line_and_byte(opened: Open) -> No
         (b"\xef\xbb\xbf", ("empty",)),
         (b"<!DOCTYPE html>\n<html><body>Sign in, please</body></html>", ("HTML",)),
         (b"\n <HTML lang=en>", ("HTML",)),
+        (b"<html><body><table><tr><td>user_id</td></tr></table>", ("HTML", "spreadsheet")),
         (b"%PDF-1.7\n%\xe2\xe3", ("PDF", "CSV")),
         (b'<?xml version="1.0"?><orders/>', ("XML",)),
         (b"SQLite format 3\x00" + bytes(100), ("SQLite",)),
@@ -222,6 +223,10 @@ def test_values_of_json_lines_keep_their_types_and_times_stay_texts(opened: Open
         "paid": "DOUBLE",
     }
     assert found.rows[0][1] == "2024-03-01T10:00:00+02:00"
+
+
+def test_one_long_record_is_a_table_of_one_row(opened: Open) -> None:
+    assert opened('{"id":1,"text":"' + "x" * 100_000 + '"}', "orders.jsonl").rows == [(1, "x" * 100_000)]
 
 
 def test_a_late_change_of_type_in_json_lines_is_seen(opened: Open) -> None:

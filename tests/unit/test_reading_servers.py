@@ -143,6 +143,19 @@ def test_the_result_of_a_query_keeps_its_types(shop: str, tmp_path: Path) -> Non
     assert rows[1][1:] == (2, 18, None, None, None, None, None)
 
 
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1 AS a;", "SELECT 1 AS a -- one", "WITH x AS (SELECT 1 AS a) TABLE x", "VALUES (1)"]
+)
+def test_a_query_may_end_as_people_end_it(shop: str, sql: str, tmp_path: Path) -> None:
+    assert query(shop, sql, tmp_path)[1][0][1:] == (1, 1)
+
+
+def test_an_empty_result_has_its_columns(shop: str, tmp_path: Path) -> None:
+    types, rows = query(shop, "SELECT user_id, sku FROM orders WHERE false", tmp_path)
+    assert types == {"user_id": "BIGINT", "sku": "VARCHAR"}
+    assert rows == []
+
+
 def test_many_rows_stream(shop: str, tmp_path: Path) -> None:
     sql = "SELECT n, 'tin' || n AS sku FROM generate_series(1, 300000) n ORDER BY n"
     _, rows = query(shop, sql, tmp_path)
@@ -158,6 +171,8 @@ def test_many_rows_stream(shop: str, tmp_path: Path) -> None:
         ("SELECT 1 AS a, 2 AS A", "'a'"),
         ('SELECT 1 AS a, 2 AS "A"', "'A'"),
         ("SELECT 1 AS _row", "'_row'"),
+        ("SELECT 9.99::money AS paid", "paid::numeric"),
+        ("SELECT '10.0.0.1'::inet AS host", "host::text"),
         ("CREATE TABLE theirs (a INT)", "read-only"),
         ("DELETE FROM orders", "read-only"),
     ],

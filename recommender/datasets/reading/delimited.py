@@ -12,6 +12,7 @@ from recommender.datasets.reading.header import checked_names, is_header, requir
 from recommender.datasets.reading.lines import Form, plain
 from recommender.datasets.reading.raw import Part, Scan, literal, quoted, shortened
 from recommender.datasets.reading.rewriting import is_empty, rewrite
+from recommender.datasets.reading.text_rows import scan_rows
 from recommender.datasets.reading.unpacking import new_file
 from recommender.errors import SourceError
 
@@ -48,21 +49,21 @@ def scan_delimited(part: Part, form: FileFormat, scratch: Path) -> Scan:
     written = Form(delimiter, len(names), skip, has_header)
     structure = plain(part.path, written)
     if structure is None:
-        target = new_file(scratch, ".csv")
-        rewrite(part.label, part.path, target, written)
-        return Scan(_read_csv(target, ["_row", *names], Form(",", len(names) + 1, 0, False), ""), tuple(names),
-                    dict.fromkeys(names, "VARCHAR"), "line")  # fmt: skip
+        target = new_file(scratch, ".parquet")
+        rewrite(part.label, part.path, target, written, names)
+        return scan_rows(target, names, "line")
     # Lines before the first record count only where every record is one line.
     before = skip + has_header if structure.row_is_line else 0
-    query = _read_csv(part.path, names, written, f"row_number() OVER () + {before} AS _row, ")
+    query = _read_csv(part.path, names, written, before)
     return Scan(query, tuple(names), dict.fromkeys(names, "VARCHAR"), "line" if structure.row_is_line else "record")
 
 
-def _read_csv(path: Path, names: list[str], form: Form, row: str) -> str:
-    columns = ", ".join(f"{literal(name)}: '{'BIGINT' if name == '_row' else 'VARCHAR'}'" for name in names)
+def _read_csv(path: Path, names: list[str], form: Form, before: int) -> str:
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     return (
-        f"SELECT {row}{', '.join(map(quoted, names))} FROM read_csv({literal(str(path))}, auto_detect = false, "
-        f"columns = {{{columns}}}, header = {str(form.has_header).lower()}, skip = {form.skip}, strict_mode = true, "
+        f"SELECT row_number() OVER () + {before} AS _row, {', '.join(map(quoted, names))} "
+        f"FROM read_csv({literal(str(path))}, auto_detect = false, columns = {{{columns}}}, "
+        f"header = {str(form.has_header).lower()}, skip = {form.skip}, strict_mode = true, "
         f"delim = {literal(form.delimiter)}, quote = '\"', escape = '\"', compression = 'none')"
     )
 

@@ -66,9 +66,12 @@ def _refuse_document(part: Part, start: str) -> None:
         pass
     try:
         with part.path.open(encoding="utf-8-sig") as file:
-            document = json.loads(file.read(MOST_BYTES))
+            text = file.read(MOST_BYTES).strip()
+        document = json.loads(text)
     except ValueError:
         return  # the search for the broken line names it
+    if "\n" not in text:
+        return  # a single long record
     lists = [key for key, value in document.items() if isinstance(value, list)]
     held = f"its key {lists[0]!r} holds a list: save that list as a file" if lists else "save a list of records"
     raise SourceError(f"{part.label}: one JSON object over several lines, not a record on each line; {held}")

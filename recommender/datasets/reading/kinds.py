@@ -77,6 +77,11 @@ def text_kind(label: str, start: bytes) -> Kind:
     if not text.strip("\x00\x1a"):
         raise SourceError(f"{label}: the file is empty: it has no line with a character")
     if lower.startswith(("<!doctype html", "<html")) or (lower.startswith("<") and "<html" in lower):
+        if "<table" in text.lower():
+            raise SourceError(
+                f"{label}: this is a table in a web page (HTML), as some exports called .xls are; open it in a "
+                "spreadsheet and save it as CSV or .xlsx"
+            )
         raise SourceError(
             f"{label}: this is a web page (HTML), not a table; the download perhaps needed a login. Download it again"
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recommender.datasets.mapping import FileFormat
@@ -126,11 +127,12 @@ def _scan_parquet(connection: duckdb.DuckDBPyConnection, part: Part, scratch: Pa
     source = f"read_parquet({literal(str(path))}, {options})"
     try:
         found = connection.execute(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {source}").fetchall()
-    except duckdb.Error as error:
+        names = pq.read_schema(path).names
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise SourceError(f"{part.label}: the Parquet file is damaged or cut off ({first_line(error)})") from None
     types = {str(column): str(kind) for column, kind, *_ in found}
     # DuckDB appends _1 to a name that another one equals but for letter case.
-    twice = next((name for name in pq.read_schema(path).names if name not in types), None)
+    twice = next((name for name in names if name not in types), None)
     if twice is not None:
         raise SourceError(f"{part.label}: column {twice!r} occurs twice (letter case does not count); rename one")
     kept = next((column for column in types if column.lower() in KEPT_NAMES), None)

@@ -1,4 +1,4 @@
-"""Reads a CSV file that DuckDB cannot read as it stands, field by field, and writes it anew.
+"""Reads a CSV file that DuckDB cannot read as it stands, field by field, and copies it.
 
 This is some ten times slower than `lines.plain`, so it sees only files with a wrong line, quotes inside fields, line
 ends of two kinds and the like.
@@ -8,10 +8,11 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn, TextIO
+from typing import Literal, NoReturn
 
 from recommender.datasets.reading.lines import Form
 from recommender.datasets.reading.raw import shortened
+from recommender.datasets.reading.text_rows import copy_rows
 from recommender.errors import SourceError
 
 Quotes = Literal["doubled", "after blanks", "escaped", "none"]
@@ -22,8 +23,8 @@ ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 """A quote after an odd number of backslashes."""
 
 
-def rewrite(label: str, path: Path, target: Path, form: Form) -> None:
-    r"""Write a file anew with commas, quotes where needed, and each record's line number as its first field.
+def rewrite(label: str, path: Path, target: Path, form: Form, names: Sequence[str]) -> None:
+    r"""Copy a file's records to a Parquet file of texts, where `_row` is the line in which a record begins.
 
     Quotes are tried in up to four ways, and the first that fits all lines holds: as RFC 4180 says; after blanks, as in
     `1, "a, b"`; escaped by backslashes (`\"`, from MySQL); not as quotes at all, for a file with tabs, whose writers
@@ -41,8 +42,7 @@ def rewrite(label: str, path: Path, target: Path, form: Form) -> None:
         if quotes == "none" and form.delimiter != "\t":
             break
         try:
-            with target.open("w", encoding="utf-8", newline="") as out:
-                _copy_records(label, path, out, form, quotes)
+            copy_rows(target, names, _right_records(label, path, form, quotes))
             return
         except SourceError as error:
             problem = problem or error
@@ -60,8 +60,8 @@ class _NeverCloses(SourceError):
     """A quote has no end."""
 
 
-def _copy_records(label: str, path: Path, out: TextIO, form: Form, quotes: Quotes) -> None:
-    writer = csv.writer(out, lineterminator="\n")
+def _right_records(label: str, path: Path, form: Form, quotes: Quotes) -> Iterator[tuple[int, list[str]]]:
+    """Line and fields of each record up to the first wrong one. Then all others are checked too."""
     first_wrong = ""
     num_wrong = 0
     for line, record, text in _records(label, path, form, quotes):
@@ -69,7 +69,7 @@ def _copy_records(label: str, path: Path, out: TextIO, form: Form, quotes: Quote
             num_wrong += 1
             first_wrong = first_wrong or _wrong_count(label, line, record, text, form)
         elif not first_wrong:
-            writer.writerow((line, *record))
+            yield line, record
     if num_wrong > 1:
         raise SourceError(f"{first_wrong}. {num_wrong - 1:,} other lines are wrong too")
     if num_wrong:
