@@ -62,8 +62,8 @@ class EventColumns:
         for meaning in (USER, ITEM, *([KIND] if self.kinds else ())):
             if chosen[meaning] is None:
                 raise SourceError(
-                    f"{path}: no column {meaning!r} ({', '.join(NAMES[meaning][:4])} …); there are {names(found)}. Name it "
-                    f"with --columns {meaning}=COLUMN"
+                    f"{path}: no column {meaning!r} ({', '.join(NAMES[meaning][:4])} …); there are {names(found)}. "
+                    f"Name it with --columns {meaning}=COLUMN"
                 )
         if TIME not in self.columns and chosen[PLACE] is not None:
             # `pos` orders the events, so a time is read only if nobody can mistake it.

@@ -2,7 +2,8 @@
 
 A `Column` of a DuckDB view is given to a rule (`Identifier`, `Number`, `Time`, `Kind`, `Text`). `read_columns` surveys
 the columns of a file in one scan and returns a `Reading` for each: SQL of its value, and of what is wrong with a row.
-`collisions` compares identifiers of all files once they are read. `rule_of` chooses the rule of a canonical column.
+`rule_of` chooses the rule of a canonical column. `collisions` compares identifiers of all files once they are read.
+`survey` says what a column holds, for a draft.
 """
 
 from recommender.datasets.values.collisions import Identifiers, collisions
@@ -10,6 +11,7 @@ from recommender.datasets.values.column import Column, Reading, Rule, read_colum
 from recommender.datasets.values.identifiers import Identifier
 from recommender.datasets.values.numbers import Number
 from recommender.datasets.values.rules import column_of, rule_of
+from recommender.datasets.values.survey import Survey, survey, survey_all
 from recommender.datasets.values.times import Time
 from recommender.datasets.values.words import Kind, Text
 
@@ -21,10 +23,13 @@ __all__ = [
     "Number",
     "Reading",
     "Rule",
+    "Survey",
     "Text",
     "Time",
     "collisions",
     "column_of",
     "read_columns",
     "rule_of",
+    "survey",
+    "survey_all",
 ]

@@ -67,8 +67,8 @@ def collisions(
             for one in of_kind
         )
         found = connection.execute(
-            f"SELECT min(id), max(id), count(*) OVER () FROM (SELECT DISTINCT id FROM ({union})) GROUP BY {_folded('id', identifiers)} "
-            "HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
+            f"SELECT min(id), max(id), count(*) OVER () FROM (SELECT DISTINCT id FROM ({union})) "
+            f"GROUP BY {_folded('id', identifiers)} HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
         ).fetchone()
         if found is not None:
             raise _refuse(connection, kind, of_kind, *found)

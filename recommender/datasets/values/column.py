@@ -1,7 +1,8 @@
 """One column of a file's rows in DuckDB, what a rule asks of it, and what the rule answers.
 
 A rule (`Rule`) reads a column in two steps. It first asks for aggregates over the whole column (`questions`), so that
-the columns of a file are surveyed together in one scan. From the answers it makes SQL (`reading`), or refuses the column.
+the columns of a file are surveyed together in one scan. From the answers it makes SQL (`reading`), or refuses the
+column.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import duckdb
 from recommender.datasets.mapping import DEFAULT_NULLS, IGNORE
 from recommender.errors import LONGEST_VALUE, ContractError
 
-BLANKS = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u3000\ufeff"
+BLANKS = " \t\r\n\v\f\u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200C))) + "\u202f\u205f\u3000\ufeff"
 """What is taken from both ends of a text: blanks of every width, line ends, the byte order mark."""
 
 WHOLE_TYPES = frozenset(
@@ -139,7 +140,8 @@ class Column:
     def first(self, condition: str) -> tuple[str, str] | None:
         """The place and the text of the first row where `condition` holds."""
         found = self.connection.execute(
-            f"SELECT _file, _row, {self.raw}::VARCHAR FROM {self.relation} WHERE {condition} ORDER BY _file, _row LIMIT 1"
+            f"SELECT _file, _row, {self.raw}::VARCHAR FROM {self.relation} WHERE {condition} "
+            "ORDER BY _file, _row LIMIT 1"
         ).fetchone()
         return None if found is None else (self.place(found[0], found[1]), shown(str(found[2])))
 

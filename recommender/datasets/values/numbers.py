@@ -168,7 +168,8 @@ class Number:
             rows = [self.column.first(self._is(pattern)) for pattern in (POINT_FOR_CERTAIN, COMMA_FOR_CERTAIN)]
             one, other = (f"{row[1]} in {row[0]}" for row in rows if row is not None)
             raise self.column.refuse(
-                f"{seen['points']:,} numbers have a decimal point and {seen['commas']:,} a decimal comma: {one}, {other}; "
+                f"{seen['points']:,} numbers have a decimal point and {seen['commas']:,} a decimal comma: {one}, "
+                f"{other}; "
                 'write all in one way, or set decimal = "." or decimal = "," in the mapping: the others are set aside',
                 self._is(POINT_FOR_CERTAIN if seen["points"] < seen["commas"] else COMMA_FOR_CERTAIN),
             )

@@ -178,7 +178,7 @@ class TimeTexts:
         return f"CASE {' '.join(branches)} ELSE {rest} END" if branches else rest
 
     def plausible(self, parsed: str) -> str:
-        """SQL of whether a TIMESTAMP is plausible. It is not yet in its zone, so a day more on both sides is allowed."""
+        """SQL of whether a TIMESTAMP is plausible. It is not yet in its zone: a day more is allowed on both sides."""
         first, last = f"TIMESTAMP '{self.earliest}' - INTERVAL 1 DAY", f"TIMESTAMP '{self.latest}' + INTERVAL 1 DAY"
         return f"{parsed} BETWEEN {first} AND {last}"
 
