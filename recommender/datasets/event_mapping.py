@@ -1,6 +1,7 @@
 """Reads the events of a mapping TOML for next-item rankers, by the rules that `run --data` reads them by."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -95,18 +96,18 @@ def _mapped_part(
                            canonical=canonical, part=part, row_means=raw.row_means)  # fmt: skip
         rules[meaning] = rule_of(column, part, source)
     readings = read_columns(rules)
-    unknown = readings[KIND].found.get("unknown")
+    unknown = readings.of[KIND].found.get("unknown")
     if unknown:
-        raise rules[KIND].column.refuse(
+        raise replace(rules[KIND].column, relation=readings.relation).refuse(
             f'unknown kinds: {unknown}; map each in values = {{ kind = {{ … }} }}, or to "ignore"',
-            f"{readings[KIND].problem} IS NOT NULL",
+            f"{readings.of[KIND].problem} IS NOT NULL",
         )
-    kept = [f"NOT ({reading.ignored})" for reading in readings.values() if reading.ignored != "false"]
+    kept = [f"NOT ({reading.ignored})" for reading in readings.of.values() if reading.ignored != "false"]
     if asked.kinds:
-        kept.append(of_kinds(readings[KIND].value, asked.kinds))
+        kept.append(of_kinds(readings.of[KIND].value, asked.kinds))
     time = rules[TIME].column
     return (
-        f"SELECT _file, _row, {readings[USER].value} AS user, {readings[ITEM].value} AS item, "
-        f"epoch_us({readings[TIME].value}) AS time_us, {time.raw}::VARCHAR AS _time_text FROM {relation}"
+        f"SELECT _file, _row, {readings.of[USER].value} AS user, {readings.of[ITEM].value} AS item, "
+        f"epoch_us({readings.of[TIME].value}) AS time_us, {time.raw}::VARCHAR AS _time_text FROM {readings.relation}"
         + (f" WHERE {' AND '.join(kept)}" if kept else "")
     ), raw.row_means

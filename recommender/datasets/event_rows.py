@@ -5,7 +5,7 @@ The log is a file of any kind, whose columns have the usual names or are named (
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -17,7 +17,7 @@ from recommender.datasets.values import (
     Column,
     Identifier,
     Identifiers,
-    Reading,
+    Readings,
     Rule,
     Text,
     Time,
@@ -98,15 +98,15 @@ def read_events(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventC
     if asked.kinds:
         rules[KIND] = Text(columns[KIND])
     readings, problem = _read_times(path, raw, chosen, columns, rules)
-    has_times = TIME in readings
+    has_times = TIME in readings.of
     if problem is not None:
         warnings.warn(f"{problem}. `pos` orders the events; their times are not used", stacklevel=3)
-    kept = of_kinds(readings[KIND].value, asked.kinds) if asked.kinds else "true"
-    _create(connection, raw.relation, readings, columns, kept)
+    kept = of_kinds(readings.of[KIND].value, asked.kinds) if asked.kinds else "true"
+    _create(connection, readings, columns, kept)
     rows = EventRows(connection, path, chosen, raw.row_means, has_times, PLACE in chosen)
     _require_rows(rows, asked, columns[KIND] if asked.kinds else None)
     check(rows, columns)
-    if has_times and (outside := readings[TIME].found.get("outside")):
+    if has_times and (outside := readings.of[TIME].found.get("outside")):
         warnings.warn(
             f"{path.name}: {outside} times are not between {EARLIEST} and {LATEST}; they only order events",
             stacklevel=3,
@@ -117,7 +117,7 @@ def read_events(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventC
 
 def _read_times(
     path: Path, raw: RawTable, chosen: dict[str, str], columns: dict[str, Column], rules: dict[str, Rule]
-) -> tuple[dict[str, Reading], Exception | None]:
+) -> tuple[Readings, Exception | None]:
     """The readings, without times where they cannot be read beside `pos`, and why."""
     if TIME not in chosen:
         return read_columns(rules), None
@@ -125,11 +125,11 @@ def _read_times(
         if chosen[TIME].lower() == "time" and "date" in (name.lower() for name in raw.columns):
             raise SourceError(f"{path}: both 'date' and 'time'; join them in one column 'timestamp'")
         readings = read_columns({**rules, TIME: Time(columns[TIME], zone="UTC", only_orders=True)})
-        value = readings[TIME].value
-        missing = columns[TIME].first(f"({value}) IS NULL") if PLACE in chosen else None
-        if missing is None:
+        staged = replace(columns[TIME], relation=readings.relation)
+        is_missing = f"({readings.of[TIME].value}) IS NULL"
+        if PLACE not in chosen or staged.first(is_missing) is None:
             return readings, None
-        raise columns[TIME].refuse("is empty or cannot be read", f"({value}) IS NULL")
+        raise staged.refuse("is empty or cannot be read", is_missing)
     except (SourceError, ContractError) as error:
         if PLACE not in chosen:
             raise
@@ -138,14 +138,13 @@ def _read_times(
 
 def _create(
     connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    readings: dict[str, Reading],
+    readings: Readings,
     columns: dict[str, Column],
     kept: str,
 ) -> None:
-    parts = [f"{readings[meaning].value} AS {_KEPT[meaning]}" for meaning in (USER, ITEM)]
-    if TIME in readings:
-        parts += [f"epoch_us({readings[TIME].value}) AS time_us", f"{columns[TIME].raw}::VARCHAR AS _time_text"]
+    parts = [f"{readings.of[meaning].value} AS {_KEPT[meaning]}" for meaning in (USER, ITEM)]
+    if TIME in readings.of:
+        parts += [f"epoch_us({readings.of[TIME].value}) AS time_us", f"{columns[TIME].raw}::VARCHAR AS _time_text"]
     if PLACE in columns:
         place = columns[PLACE]
         text = place.text if place.is_text else f"{place.raw}"
@@ -153,7 +152,7 @@ def _create(
     try:
         connection.execute(
             f"CREATE TABLE {TABLE} AS SELECT row_number() OVER () AS n, _file, _row, {', '.join(parts)} "
-            f"FROM {relation} WHERE {kept}"
+            f"FROM {readings.relation} WHERE {kept}"
         )
     except duckdb.Error as error:
         raise SourceError(f"{columns[USER].path}: cannot be read ({str(error).splitlines()[0]})") from None

@@ -7,7 +7,7 @@ the columns of a file in one scan and returns a `Reading` for each: SQL of its v
 """
 
 from recommender.datasets.values.collisions import Identifiers, collisions
-from recommender.datasets.values.column import Column, Reading, Rule, read_columns
+from recommender.datasets.values.column import Column, Reading, Readings, Rule, read_columns
 from recommender.datasets.values.identifiers import Identifier
 from recommender.datasets.values.numbers import Number
 from recommender.datasets.values.rules import column_of, rule_of
@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "Number",
     "Reading",
+    "Readings",
     "Rule",
     "Survey",
     "Text",

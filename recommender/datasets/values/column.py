@@ -5,8 +5,8 @@ the columns of a file are surveyed together in one scan. From the answers it mak
 column.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import duckdb
@@ -27,21 +27,86 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a column becomes, as SQL over its relation.
+    """What a column becomes, as SQL over the relation of its `Readings`.
 
     Attributes:
-        value: The canonical value. NULL where the cell is empty or cannot be read.
-        problem: NULL where the cell is empty or was read. Else a sentence with the value and what to do.
+        raw: The canonical value before `keeps`. NULL where the cell is empty or cannot be read.
+        keeps: SQL of whether a value is allowed, with {} for the value. None: every value is.
+        text: SQL of the cell, for its problem. None where every filled cell is read.
+        advice: The problem of a cell that cannot be read, without its text: what stands before it and after it.
         ignored: True where the mapping leaves the row out on purpose.
         null_words: Cells with a word that stands for a missing value, such as NULL or n/a.
         found: How the column is written, for a draft or the manifest, such as {"format": "%d.%m.%Y"}.
     """
 
-    value: str
-    problem: str = "NULL::VARCHAR"
+    raw: str
+    keeps: str | None = None
+    text: str | None = None
+    advice: tuple[str, str] = ("", "")
     ignored: str = "false"
     null_words: int = 0
     found: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def value(self) -> str:
+        """SQL of the canonical value. NULL where the cell is empty, cannot be read, or is not allowed."""
+        return self.kept(self.raw)
+
+    @property
+    def problem(self) -> str:
+        """SQL of a sentence with the value and what to do. NULL where the cell is empty or was read."""
+        return self.problem_of(self.value, self.text or "NULL")
+
+    def kept(self, raw: str) -> str:
+        """SQL of a value that was computed as `raw`, NULL where it is not allowed."""
+        return raw if self.keeps is None else f"CASE WHEN {self.keeps.format(raw)} THEN {raw} END"
+
+    def problem_of(self, value: str, text: str) -> str:
+        """SQL of the problem of a cell whose value and text were computed before."""
+        if self.text is None:
+            return "NULL::VARCHAR"
+        before, after = map(literal, self.advice)
+        return (
+            f"CASE WHEN {value} IS NULL AND {text} IS NOT NULL AND NOT {self.ignored} "
+            f"THEN {before} || {text} || {after} END"
+        )
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The readings of a relation's columns.
+
+    Attributes:
+        relation: A view of the relation with the texts of the columns computed once. All SQL is over it.
+        of: Canonical column -> its reading.
+    """
+
+    relation: str
+    of: Mapping[str, Reading]
+
+    def query(self, *own: str) -> str:
+        """SQL of the rows: `own` columns, the canonical columns, `_reason` (empty where readable) and `_ignored`.
+
+        Every value is computed once: texts in the view, values here, then what depends on both.
+        """
+        inner = [*own]
+        for name, reading in self.of.items():
+            inner.append(f"{reading.raw} AS {quoted(f'raw:{name}')}")
+            if reading.text is not None:
+                inner.append(f"{reading.text} AS {quoted(f'cell:{name}')}")
+            if reading.ignored != "false":
+                inner.append(f"{reading.ignored} AS {quoted(f'ignored:{name}')}")
+        outer, reasons, ignored = [*own], [], []
+        for name, reading in self.of.items():
+            value = reading.kept(quoted(f"raw:{name}"))
+            outer.append(f"{value} AS {quoted(name)}")
+            left_out = quoted(f"ignored:{name}") if reading.ignored != "false" else "false"
+            ignored += [left_out] if left_out != "false" else []
+            if reading.text is not None:
+                reasons.append(replace(reading, ignored=left_out).problem_of(value, quoted(f"cell:{name}")))
+        outer.append(f"concat_ws('; ', {', '.join(reasons)}) AS _reason" if reasons else "'' AS _reason")
+        outer.append(f"{' OR '.join(ignored) or 'false'} AS _ignored")
+        return f"SELECT {', '.join(outer)} FROM (SELECT {', '.join(inner)} FROM {self.relation})"
 
 
 @dataclass(frozen=True)
@@ -73,6 +138,8 @@ class Column:
     words: Mapping[str, str] = field(default_factory=dict)
     workbook: bool = False
     row_means: str = "record"
+    staged: bool = False
+    """Whether the relation has the cell's text as a column of its own (see `read_columns`)."""
 
     @property
     def raw(self) -> str:
@@ -102,13 +169,20 @@ class Column:
     @property
     def cleaned(self) -> str:
         """SQL of the cell's text without the blanks around it."""
-        text = f"decode({self.raw})" if self.type == "BLOB" else f"{self.raw}::VARCHAR"
-        return f"trim({text}, {literal(BLANKS)})"
+        if self.staged:
+            return quoted(f"cleaned:{self.canonical}")
+        text = f"decode({self.raw})" if self.type == "BLOB" else f"({self.raw}::VARCHAR)"
+        # To trim takes a microsecond with so many blanks, and hardly a cell needs it.
+        blank = f"contains({literal(BLANKS)}, {text}[1]) OR contains({literal(BLANKS)}, {text}[-1])"
+        return f"CASE WHEN {blank} THEN trim({text}, {literal(BLANKS)}) ELSE {text} END"
 
     @property
     def text(self) -> str:
         """SQL of the cell's text: words replaced, NULL where it is empty or a word for a missing value."""
-        cleaned = self.cleaned
+        return quoted(f"text:{self.canonical}") if self.staged else self.text_of(self.cleaned)
+
+    def text_of(self, cleaned: str) -> str:
+        """SQL of the text of a cell that was cleaned before."""
         replaced = f"CASE WHEN {self.is_null_word(cleaned)} THEN NULL ELSE {cleaned} END"
         if not self.words:
             return replaced
@@ -156,12 +230,6 @@ class Column:
         problem = f"{self.path}, column {self.name!r}: {problem}{value}"
         return ContractError(self.table, problem, column=self.canonical, row=found[0] if found is not None else None)
 
-    def problem(self, value: str, advice: str) -> str:
-        """SQL of a sentence where there is a text but no value."""
-        text = self.text if self.is_text else f"{self.raw}::VARCHAR"
-        says = f"{literal(f'{self.canonical}: cannot read ')} || {text} || {literal(f'; {advice}')}"
-        return f"CASE WHEN {value} IS NULL AND {text} IS NOT NULL THEN {says} END"
-
 
 class Rule(Protocol):
     """How one kind of value is read."""
@@ -181,21 +249,44 @@ class Rule(Protocol):
         """
 
 
-def read_columns(rules: Mapping[str, Rule]) -> dict[str, Reading]:
+def read_columns(rules: Mapping[str, Rule]) -> Readings:
     """The readings of columns of one relation, after one scan of it.
+
+    Creates a view beside the relation, in which every column's text is computed once.
+
+    Args:
+        rules: Canonical column -> its rule. At least one; all columns are of one relation.
 
     Raises:
         ContractError: A column cannot be read; see the rules.
     """
-    if not rules:
-        return {}
-    asked = [(name, question, sql) for name, rule in rules.items() for question, sql in rule.questions().items()]
-    column = next(iter(rules.values())).column
-    answers = ask(column, [sql for _, _, sql in asked])
+    relation = _stage([rule.column for rule in rules.values()])
+    staged = {
+        name: replace(rule, column=replace(rule.column, relation=relation, staged=True))  # type: ignore[type-var]
+        for name, rule in rules.items()
+    }
+    asked = [(name, question, sql) for name, rule in staged.items() for question, sql in rule.questions().items()]
+    answers = ask(next(iter(staged.values())).column, [sql for _, _, sql in asked])
     facts: dict[str, dict[str, Any]] = {name: {} for name in rules}
     for (name, question, _), answer in zip(asked, answers, strict=True):
         facts[name][question] = answer
-    return {name: rule.reading(facts[name]) for name, rule in rules.items()}
+    return Readings(relation, {name: rule.reading(facts[name]) for name, rule in staged.items()})
+
+
+def _stage(columns: Sequence[Column]) -> str:
+    """Create a view of the columns' relation with their texts, and return its name."""
+    first = columns[0]
+    texts = [column for column in columns if column.is_text]
+    cleaned = ", ".join(["*", *(f"{column.cleaned} AS {quoted(f'cleaned:{column.canonical}')}" for column in texts)])
+    read = ["*"]
+    for column in texts:
+        text = column.text_of(quoted(f"cleaned:{column.canonical}"))
+        read.append(f"{text} AS {quoted(f'text:{column.canonical}')}")
+    view = f"{first.relation}_texts"
+    first.connection.execute(
+        f"CREATE OR REPLACE VIEW {view} AS SELECT {', '.join(read)} FROM (SELECT {cleaned} FROM {first.relation})"
+    )
+    return view
 
 
 def ask(column: Column, aggregates: list[str]) -> tuple[Any, ...]:

@@ -96,8 +96,9 @@ def survey_all(column: Column, names: Mapping[str, str]) -> dict[str, Survey]:
 
 def _read_as(rule: Rule, filled: int) -> As:
     try:
-        reading = read_columns({"it": rule})["it"]
+        readings = read_columns({"it": rule})
     except ContractError as error:
         return As(0.0, {}, str(error))
-    (read,) = ask(rule.column, [f"count({reading.value})"])
+    reading = readings.of["it"]
+    (read,) = ask(replace(rule.column, relation=readings.relation), [f"count({reading.value})"])
     return As(read / filled if filled else 0.0, reading.found)

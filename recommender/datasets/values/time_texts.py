@@ -35,7 +35,7 @@ class TimeTexts:
         """The formats that the first rows may have."""
         column = self.column
         rows = column.connection.execute(
-            f"SELECT {column.text} FROM (SELECT {column.raw} FROM {column.relation} LIMIT {SAMPLE_ROWS}) "
+            f"SELECT {column.text} FROM (SELECT {column.text} AS {column.text} FROM {column.relation} LIMIT {SAMPLE_ROWS}) "
             f"WHERE {self._iso_any} IS NULL"
         ).fetchall()
         return _formats(text for (text,) in rows)
