@@ -18,7 +18,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("reviewerid", "session_id", "sessionid"),
     ),
     ITEM: (
-        *("item", "item_id", "itemid", "productid", "movieid", "movie_id", "articleid", "stockcode", "stock_code"),
+        *("item", "item_id", "itemid", "productid", "movieid", "movie_id", "articleid", "article_id"),
+        *("stockcode", "stock_code"),
         *("asin", "parent_asin", "iid", "trackid", "track_id", "isbn"),
         *SYNONYMS["item_id"],
     ),

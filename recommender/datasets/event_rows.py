@@ -1,6 +1,7 @@
 """Reads a log of events into a DuckDB table of users, items and times, by the rules of `recommender.datasets.values`.
 
-The log is a file of any kind, whose columns have the usual names or are named (`EventColumns`). A row without user, item or time is an error: no part of a history is left out.
+The log is a file of any kind, whose columns have the usual names or are named (`EventColumns`). A row without user,
+item or time is an error: no part of a history is left out.
 """
 
 import warnings

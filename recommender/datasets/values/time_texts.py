@@ -34,9 +34,9 @@ class TimeTexts:
     def sampled(self) -> Formats:
         """The formats that the first rows may have."""
         column = self.column
+        first = f"SELECT {column.text} FROM {column.relation} LIMIT {SAMPLE_ROWS}"
         rows = column.connection.execute(
-            f"SELECT {column.text} FROM (SELECT {column.text} AS {column.text} FROM {column.relation} LIMIT {SAMPLE_ROWS}) "
-            f"WHERE {self._iso_any} IS NULL"
+            f"SELECT {column.text} FROM ({first}) WHERE {self._iso_any} IS NULL"
         ).fetchall()
         return _formats(text for (text,) in rows)
 
