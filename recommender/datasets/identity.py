@@ -2,14 +2,14 @@
 
 from recommender.datasets.sources import source_of
 from recommender.settings import SourceSettings
-from recommender.storage.manifest import digest, sha256
+from recommender.storage.manifest import digest
 
 
 def source_identity(source: SourceSettings) -> str:
-    """Hex SHA-256 of the settings of `source` and of every file that `ingest` would read.
+    """Hex SHA-256 of the settings of `source` and of the content that `ingest` would read.
 
     Raises:
         SettingsError: no source has this name, or its settings are wrong; names the key.
-        SourceError: a file of the source is missing; names it.
+        SourceError: a file of the source is missing, or an object store is away; names it.
     """
-    return digest(source.model_dump(mode="json"), [sha256(path) for path in source_of(source).files(source)])
+    return digest(source.model_dump(mode="json"), list(source_of(source).content(source)))

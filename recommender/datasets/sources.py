@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Protocol
 
 from recommender.datasets import complete_journey, files, synthetic
+from recommender.datasets.reading import content_of
 from recommender.datasets.tables import Tables
 from recommender.errors import SettingsError
 from recommender.settings import SourceSettings, choose
+from recommender.storage.manifest import sha256
 
 
 class Source(Protocol):
@@ -16,8 +18,8 @@ class Source(Protocol):
     def check(self, source: SourceSettings) -> None:
         """Raise a SettingsError that names the key where `source` lacks what this kind needs."""
 
-    def files(self, source: SourceSettings) -> Sequence[Path]:
-        """Every file that `ingest` would read: their content identifies the source."""
+    def content(self, source: SourceSettings) -> Sequence[str]:
+        """What identifies the content of all that `ingest` would read: it changes whenever that does."""
 
     def ingest(self, source: SourceSettings, output: Path) -> Tables:
         """Read the source into a folder of canonical tables."""
@@ -29,9 +31,9 @@ class CompleteJourney:
     def check(self, source: SourceSettings) -> None:
         """Nothing to check: this source has no settings."""
 
-    def files(self, source: SourceSettings) -> Sequence[Path]:
-        """The package's files."""
-        return complete_journey.source_files()
+    def content(self, source: SourceSettings) -> Sequence[str]:
+        """Hashes of the package's files."""
+        return [sha256(path) for path in complete_journey.source_files()]
 
     def ingest(self, source: SourceSettings, output: Path) -> Tables:
         """Read the package's files."""
@@ -49,10 +51,9 @@ class OwnFiles:
                 "recommender draft-mapping"
             )
 
-    def files(self, source: SourceSettings) -> Sequence[Path]:
-        """The mapping and every file that it names."""
-        mapping = Path(source.mapping)
-        return [mapping, *sorted(files.source_files(mapping))]
+    def content(self, source: SourceSettings) -> Sequence[str]:
+        """Marks of the mapping and of every file, object and query that it names."""
+        return content_of(Path(source.mapping))
 
     def ingest(self, source: SourceSettings, output: Path) -> Tables:
         """Read the files as the mapping describes."""
@@ -66,7 +67,7 @@ class Synthetic:
         """Raise a SettingsError where a key of `source.synthetic` is unknown or its value out of range."""
         synthetic.from_settings(source.synthetic)
 
-    def files(self, source: SourceSettings) -> Sequence[Path]:
+    def content(self, source: SourceSettings) -> Sequence[str]:
         """None: the settings alone decide what is generated."""
         return ()
 

@@ -1,7 +1,7 @@
 """Reads the result of a query to PostgreSQL, streamed in Arrow batches by ADBC into a Parquet file.
 
 The password is the secret `source_password`, or what PostgreSQL's own clients take (PGPASSWORD, ~/.pgpass). It never
-stands in the mapping. The session is read-only.
+stands in the mapping. The session is read-only. NUMERIC arrives as text, with every digit.
 """
 
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import duckdb
+import pyarrow as pa
 
 from recommender.datasets.reading.raw import RawTable, first_line, literal, quoted
 from recommender.datasets.reading.unpacking import new_file
@@ -58,7 +59,8 @@ def _checked(database: str) -> str:
     parts = urlsplit(database)
     if parts.scheme not in ("postgresql", "postgres"):
         raise SourceError(f"{parts.scheme}://…: no database that is read; write postgresql://user@host/database")
-    label = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    user, at, host = parts.netloc.rpartition("@")
+    label = f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
     if parts.password or "password=" in parts.query.lower():
         raise SourceError(
             f"{label}: a password in the mapping ends up in files and logs; take it out and put it into the secret "
@@ -74,11 +76,10 @@ def _copy(connection: duckdb.DuckDBPyConnection, database: str, query: str, labe
     password = secret(SECRET)
     try:
         with dbapi.connect(_with_options(database, password)) as server, server.cursor() as cursor:
-            cursor.execute(query)
+            # The driver puts the query into another statement. The line's end closes a comment.
+            cursor.execute(f"{query.strip().rstrip(';')}\n")
             batches = cursor.fetch_record_batch()
-            twice = _twice(batches.schema.names)
-            if twice is not None:
-                raise SourceError(f"{label}: the query gives two columns {twice!r}; rename one with AS")
+            _check_columns(label, batches.schema)
             connection.register("_batches", batches)
             try:
                 connection.execute(f"COPY (FROM _batches) TO {literal(str(target))} (FORMAT parquet)")
@@ -88,9 +89,21 @@ def _copy(connection: duckdb.DuckDBPyConnection, database: str, query: str, labe
         raise SourceError(f"{label}: {_explained(error, password)}") from None
 
 
-def _twice(names: list[str]) -> str | None:
-    lower = [name.lower() for name in names]
-    return next((name for place, name in enumerate(names) if name.lower() in lower[:place]), None)
+def _check_columns(label: str, schema: pa.Schema) -> None:
+    """Refuse two columns of one name, and types that arrive as bytes, or as cents without a word."""
+    seen: set[str] = set()
+    for field in schema:
+        if field.name.lower() in seen:
+            raise SourceError(f"{label}: the query gives two columns {field.name!r}; rename one with AS")
+        seen.add(field.name.lower())
+        facts = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        kind = facts.get("POSTGRESQL:type", "")
+        if kind == "money" or ("ADBC:postgresql:typname" in facts and kind != "numeric"):
+            cast = "numeric" if kind == "money" else "text"
+            raise SourceError(
+                f"{label}: column {field.name!r} has the type {kind}, which is not read; write "
+                f"{field.name}::{cast} AS {field.name} in the query"
+            )
 
 
 def _with_options(database: str, password: str | None) -> str:

@@ -1,14 +1,18 @@
 """Reads CSV, TSV and text with semicolons or bars, in UTF-8, as columns of text."""
 
 import csv
+import io
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from recommender.datasets.mapping import FileFormat
 from recommender.datasets.reading.header import checked_names, is_header, require_header
-from recommender.datasets.reading.lines import Form, is_empty, plain, rewrite
-from recommender.datasets.reading.raw import Part, Scan, literal, quoted
+from recommender.datasets.reading.lines import Form, plain
+from recommender.datasets.reading.raw import Part, Scan, literal, quoted, shortened
+from recommender.datasets.reading.rewriting import is_empty, rewrite
+from recommender.datasets.reading.text_rows import scan_rows
 from recommender.datasets.reading.unpacking import new_file
 from recommender.errors import SourceError
 
@@ -40,25 +44,26 @@ def scan_delimited(part: Part, form: FileFormat, scratch: Path) -> Scan:
     start = _Start(skip, _first_records(text, delimiter, skip))
     if not start.records:
         raise SourceError(f"{part.label}: the file has no line with a value")
+    _refuse_title(part.label, text, start)
     names, has_header = _names(part.label, start, form)
     written = Form(delimiter, len(names), skip, has_header)
     structure = plain(part.path, written)
     if structure is None:
-        target = new_file(scratch, ".csv")
-        rewrite(part.label, part.path, target, written)
-        return Scan(_read_csv(target, ["_row", *names], Form(",", len(names) + 1, 0, False), ""), tuple(names),
-                    dict.fromkeys(names, "VARCHAR"), "line")  # fmt: skip
+        target = new_file(scratch, ".parquet")
+        rewrite(part.label, part.path, target, written, names)
+        return scan_rows(target, names, "line")
     # Lines before the first record count only where every record is one line.
     before = skip + has_header if structure.row_is_line else 0
-    query = _read_csv(part.path, names, written, f"row_number() OVER () + {before} AS _row, ")
+    query = _read_csv(part.path, names, written, before)
     return Scan(query, tuple(names), dict.fromkeys(names, "VARCHAR"), "line" if structure.row_is_line else "record")
 
 
-def _read_csv(path: Path, names: list[str], form: Form, row: str) -> str:
-    columns = ", ".join(f"{literal(name)}: '{'BIGINT' if name == '_row' else 'VARCHAR'}'" for name in names)
+def _read_csv(path: Path, names: list[str], form: Form, before: int) -> str:
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     return (
-        f"SELECT {row}{', '.join(map(quoted, names))} FROM read_csv({literal(str(path))}, auto_detect = false, "
-        f"columns = {{{columns}}}, header = {str(form.has_header).lower()}, skip = {form.skip}, strict_mode = true, "
+        f"SELECT row_number() OVER () + {before} AS _row, {', '.join(map(quoted, names))} "
+        f"FROM read_csv({literal(str(path))}, auto_detect = false, columns = {{{columns}}}, "
+        f"header = {str(form.has_header).lower()}, skip = {form.skip}, strict_mode = true, "
         f"delim = {literal(form.delimiter)}, quote = '\"', escape = '\"', compression = 'none')"
     )
 
@@ -73,21 +78,30 @@ def _beginning(path: Path) -> str:
 
 
 def _before_header(text: str) -> tuple[int, str | None]:
-    """How many lines stand before the header, and the delimiter that Excel's line `sep=;` names."""
+    """How many lines stand before the header, and the delimiter that Excel's line `sep=;` names.
+
+    They are empty, or comments of one field after a #, as in exports of Google Analytics.
+    """
     skip, delimiter = 0, None
-    for line in itertools.islice(text.splitlines(), SAMPLE_RECORDS):
+    for line in itertools.islice(_lines(text), SAMPLE_RECORDS):
+        line = line.rstrip("\r\n")
         if line[:4].lower() == "sep=" and len(line) == 5 and delimiter is None:
             delimiter = line[4]
-        elif not is_empty([line]):
+        elif not is_empty([line]) and not (line.startswith("#") and not any(mark in line for mark in DELIMITERS)):
             break
         skip += 1
     return skip, delimiter
 
 
+def _lines(text: str) -> Iterator[str]:
+    """Lines with their ends. `str.splitlines` also splits at characters that end no line of a file."""
+    return io.StringIO(text, newline="")
+
+
 def _first_records(text: str, delimiter: str, skip: int) -> list[list[str]]:
     """The first records that are not empty lines. Ends at the first that cannot be parsed."""
     records: list[list[str]] = []
-    lines = itertools.islice(text.splitlines(keepends=True), skip, None)
+    lines = itertools.islice(_lines(text), skip, None)
     try:
         for record in csv.reader(lines, delimiter=delimiter):
             if not is_empty(record):
@@ -114,6 +128,21 @@ def _delimiter_of(text: str, skip: int) -> str:
         return round(sum(len(record) == wanted for record in records) / len(records), 1), wanted
 
     return max(DELIMITERS, key=fit)
+
+
+def _refuse_title(label: str, text: str, start: _Start) -> None:
+    """Refuse a first line of one field where the lines below have several: a title above the header."""
+    if len(start.records[0]) > 1 or len(start.records) < 3:
+        return
+    for delimiter in DELIMITERS:
+        widths = [len(record) for record in _first_records(text, delimiter, start.skip)[1:]]
+        width = max(set(widths), key=widths.count) if widths else 1
+        # Commas in texts of a single column give widths that differ.
+        if width > 1 and widths.count(width) > 0.8 * len(widths):
+            raise SourceError(
+                f"{label}: line {start.skip + 1} has one field, {shortened(start.records[0][0])}, but most lines below "
+                f"have {width}: remove what stands above the header"
+            )
 
 
 def _names(label: str, start: _Start, form: FileFormat) -> tuple[list[str], bool]:

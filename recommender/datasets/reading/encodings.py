@@ -7,6 +7,7 @@ checked, since the first é may stand on its last line.
 
 import codecs
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -29,6 +30,12 @@ ZERO_SHARE = 0.3
 """Share of zero bytes, all on one side of the pairs, that shows UTF-16: a table of numbers or Latin letters has more
 than 0.9, one in Chinese some 0.4 from its delimiters and digits. By hand."""
 
+CHINESE = (("gbk", 0xB0, 0xD7), ("big5", 0xA4, 0xC6))
+"""Encoding and the first bytes of its common characters."""
+COMMON_SHARE = 0.6
+"""Share of them above which a text is Chinese. Texts of names and shops have 0.8 and more, a Western text read as
+Chinese less than 0.2. By hand."""
+
 
 def to_utf8(part: Part, encoding: str | None, scratch: Path) -> Path:
     """A file with the same text in UTF-8: the file itself, with its mark, where it is that already.
@@ -48,6 +55,17 @@ def to_utf8(part: Part, encoding: str | None, scratch: Path) -> Path:
     with target.open("w", encoding="utf-8", newline="") as out:
         for text in _decoded(part, chosen, named=encoding):
             out.write(text)
+    return target
+
+
+def without_mark(path: Path, scratch: Path) -> Path:
+    """A file without the byte order mark of UTF-8, which DuckDB's JSON reader refuses."""
+    with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            return path
+        target = new_file(scratch)
+        with target.open("wb") as out:
+            shutil.copyfileobj(file, out, BLOCK_BYTES)
     return target
 
 
@@ -91,8 +109,12 @@ def _refuse(
     byte = f"line {line:,}: byte 0x{data[error.start]:02x} (byte {offset + error.start + 1:,} of the file)"
     if named is not None:
         raise SourceError(f"{part.label}: {byte} is no {named}; correct `encoding` in the mapping") from None
+    text = data.decode("utf-8", errors="replace")
+    num_wrong = text.count("\ufffd")
     probable = probable_encoding(data)
-    if probable is None:
+    if sum(not char.isascii() for char in text) > 2 * num_wrong:
+        remedy = "but its other characters are, so here is a damaged one: mend the line, or export the file anew"
+    elif probable is None:
         remedy = 'name its encoding in the mapping, such as encoding = "cp1252"'
     else:
         text = data[before.rfind(b"\n") + 1 :].split(b"\n", 1)[0].decode(probable, errors="replace").strip()
@@ -103,28 +125,29 @@ def _refuse(
 def probable_encoding(data: bytes) -> str | None:
     """The encoding that a text which is not UTF-8 most probably has, judged by its bytes above 127. None: unclear.
 
-    Chinese texts have these bytes in pairs, within the ranges of common characters (GBK: B0-D7, Big5: A4-C6). Cyrillic
-    ones have words of them. Western ones have them singly, between ASCII letters.
+    Chinese texts have characters of two bytes side by side, most of them common ones (first byte in GBK: B0-D7, in
+    Big5: A4-C6). Cyrillic ones have words of such bytes. Western ones have them singly, between ASCII letters.
     """
     runs = re.findall(rb"[\x80-\xff]+", data)
     if not runs:
         return None
-    if sum(len(run) == 1 for run in runs) < 0.5 * len(runs):
-        for encoding, first, last in (("gbk", 0xB0, 0xD7), ("big5", 0xA4, 0xC6)):
-            if _common_share(data, encoding, first, last) > 0.7:
-                return encoding
-        letters = sum(byte >= 0xC0 for run in runs for byte in run)
-        if letters > 0.9 * sum(map(len, runs)):
-            return "cp1251"
+    shares = {encoding: _common_share(data, encoding, first, last) for encoding, first, last in CHINESE}
+    best = max(shares, key=lambda encoding: shares[encoding])
+    if shares[best] > COMMON_SHARE:
+        return best
+    num_high = sum(map(len, runs))
+    if sum(byte >= 0xC0 for run in runs for byte in run) > 0.9 * num_high and num_high > 2 * len(runs):
+        return "cp1251"
     # Five bytes mean nothing in cp1252, so a text that has them is of another encoding.
     return None if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
 
 
 def _common_share(data: bytes, encoding: str, first: int, last: int) -> float:
-    """Share of common characters among those beyond ASCII, if the text is in a two-byte encoding. 0: it is not."""
+    """Share of common characters side by side among those beyond ASCII, in a two-byte encoding. 0: it is not that."""
     # Up to two bytes at the end of a block may be half a character.
     text = data.decode(encoding, errors="replace").rstrip("\ufffd")
-    beyond = [char for char in text if ord(char) > 127]
-    if "\ufffd" in beyond or not beyond:
+    words = re.findall(r"[^\x00-\x7f]+", text)
+    if "\ufffd" in text or not words:
         return 0.0
-    return sum(first <= char.encode(encoding)[0] <= last for char in beyond) / len(beyond)
+    common: int = sum(first <= char.encode(encoding)[0] <= last for word in words if len(word) > 1 for char in word)
+    return common / sum(map(len, words))

@@ -1,9 +1,11 @@
 """What identifies the content of a location, so that an unchanged source need not be read again."""
 
 import uuid
+from pathlib import Path
 
+from recommender.datasets.mapping import read_mapping
 from recommender.datasets.reading.objects import is_object, object_fingerprints
-from recommender.datasets.reading.opening import local_files
+from recommender.datasets.reading.opening import local_files, resolve
 from recommender.storage.manifest import sha256
 
 
@@ -18,6 +20,17 @@ def fingerprints(location: str) -> list[str]:
     return [sha256(file) for file in local_files(location)]
 
 
-def unknown_content() -> str:
-    """A fingerprint that never recurs, for the result of a query: whether it changed is known only by asking again."""
-    return uuid.uuid4().hex
+def content_of(mapping_file: Path) -> list[str]:
+    """What identifies the content of a mapping and of all that it names.
+
+    The result of a query to a database has no such mark: whether it changed is known only by asking again. A number
+    that never recurs stands for it, so that it is always read again.
+
+    Raises:
+        SourceError: the mapping or a file that it names is missing; names it.
+    """
+    mapping = read_mapping(mapping_file)
+    named = [*mapping.inputs.values(), *(part for parts in mapping.tables.values() for part in parts)]
+    files = sorted({resolve(one.file, mapping_file) for one in named if one.file is not None})
+    queries = [uuid.uuid4().hex for one in mapping.inputs.values() if one.database is not None]
+    return [sha256(mapping_file), *(mark for file in files for mark in fingerprints(file)), *queries]

@@ -8,6 +8,7 @@ a LIST; `query` in the mapping takes them apart.
 import json
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import duckdb
 
@@ -16,6 +17,8 @@ from recommender.errors import SourceError
 
 NOT_A_FORMAT = "|"
 """A format of dates that no text has, so that none is taken for a date."""
+AS_WRITTEN = re.compile(r'(?:^|(?<=[\w"] ))(?:UUID|JSON)\b')
+"""Types, not names of a STRUCT's fields, that are read as text: a UUID for its letter case, values of several types."""
 MOST_BYTES = 1 << 24
 """DuckDB's limit for one record."""
 
@@ -31,9 +34,8 @@ def scan_json(connection: duckdb.DuckDBPyConnection, part: Part) -> Scan:
     is_array = start.startswith("[")
     if not is_array:
         _refuse_document(part, start)
-    source = (
-        f"{literal(str(part.path))}, format = '{'array' if is_array else 'newline_delimited'}', compression = 'none'"
-    )
+    layout = "array" if is_array else "newline_delimited"
+    source = f"{literal(str(part.path))}, format = '{layout}', compression = 'uncompressed'"
     detection = (
         f"{source}, sample_size = -1, dateformat = '{NOT_A_FORMAT}', timestampformat = '{NOT_A_FORMAT}', "
         "map_inference_threshold = -1, field_appearance_threshold = 0"
@@ -41,10 +43,10 @@ def scan_json(connection: duckdb.DuckDBPyConnection, part: Part) -> Scan:
     try:
         found = connection.execute(f"DESCRIBE SELECT * FROM read_json({detection})").fetchall()
     except duckdb.Error as error:
-        _refuse_line(part, is_array, error)
-    types = {str(name): re.sub(r"\bUUID\b", "VARCHAR", str(kind)) for name, kind, *_ in found}
+        _refuse_line(part, is_array, f"cannot be read as JSON ({first_line(error)})")
+    types = {str(name): AS_WRITTEN.sub("VARCHAR", str(kind)) for name, kind, *_ in found}
     if list(types) == ["json"] and not re.search(r'"json"\s*:', start):
-        raise SourceError(f'{part.label}: its values are no records; each line must be an object such as {{"id": 1}}')
+        _refuse_line(part, is_array, 'its values are no records, such as {"id": 1}')
     _check_names(part, list(types), start)
     columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
     row_means: RowMeans = "record" if is_array or _has_empty_lines(part.path) else "line"
@@ -64,9 +66,12 @@ def _refuse_document(part: Part, start: str) -> None:
         pass
     try:
         with part.path.open(encoding="utf-8-sig") as file:
-            document = json.loads(file.read(MOST_BYTES))
+            text = file.read(MOST_BYTES).strip()
+        document = json.loads(text)
     except ValueError:
         return  # the search for the broken line names it
+    if "\n" not in text:
+        return  # a single long record
     lists = [key for key, value in document.items() if isinstance(value, list)]
     held = f"its key {lists[0]!r} holds a list: save that list as a file" if lists else "save a list of records"
     raise SourceError(f"{part.label}: one JSON object over several lines, not a record on each line; {held}")
@@ -85,13 +90,13 @@ def _check_names(part: Part, names: list[str], start: str) -> None:
         )
 
 
-def _refuse_line(part: Part, is_array: bool, error: duckdb.Error) -> None:
+def _refuse_line(part: Part, is_array: bool, problem: str) -> NoReturn:
     """Raise the error about the first line that is no record."""
     if not is_array:
         with part.path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 _refuse_unless_record(part, number, line)
-    raise SourceError(f"{part.label}: cannot be read as JSON ({first_line(error)})") from None
+    raise SourceError(f"{part.label}: {problem}") from None
 
 
 def _refuse_unless_record(part: Part, number: int, line: str) -> None:

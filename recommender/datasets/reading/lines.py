@@ -1,31 +1,21 @@
-"""Checks the structure of every line of a CSV file before DuckDB reads it, and mends what DuckDB cannot read.
+"""Checks the structure of every line of a CSV file before DuckDB reads it.
 
 DuckDB drops a surplus field at the end of a line in silence, stops at line ends of two kinds, and its error about a
-short line has no room for the line. So the file is scanned once here, on bytes (`plain`). A file that is not plain is
-read field by field and written anew (`rewrite`), which finds the first wrong line.
+short line has no room for the line. So the file is scanned once here, on bytes. A file that is not plain goes to
+`rewriting`, which finds the first wrong line.
 """
 
-import csv
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-
-from recommender.datasets.reading.raw import shortened
-from recommender.errors import SourceError
 
 BLOCK_BYTES = 1 << 22
 LONGEST_LINE_BYTES = 2_000_000
 """DuckDB's own limit for a line."""
 QUOTE, LINE_FEED, RETURN = b'"\n\r'
-EMPTY = " \t\x1a\x00"
-"""What a line without a value may hold: DOS programs end a file with the character 26."""
-ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
-"""A quote after an odd number of backslashes."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Structure:
 
 
 def plain(path: Path, form: Form) -> Structure | None:
-    """Scan a file on bytes. None: it has a line that `rewrite` must look at.
+    """Scan a file on bytes. None: it has a line that `rewriting` must look at.
 
     A plain file has the wanted number of fields in each line, quotes only around whole fields, and line ends of one
     kind. Lines may be empty, and quoted fields may hold line ends.
@@ -61,7 +51,8 @@ def plain(path: Path, form: Form) -> Structure | None:
         if file.read(3) != b"\xef\xbb\xbf":
             file.seek(0)
         for _ in range(form.skip):
-            file.readline()
+            if b"\r" in file.readline().rstrip(b"\r\n"):
+                return None  # lines that end with a lone return are not told apart here
         for block in _whole_lines(file.read, BLOCK_BYTES):
             if len(block) > BLOCK_BYTES + LONGEST_LINE_BYTES or not scan.take(block):
                 return None
@@ -169,129 +160,3 @@ def _whole_lines(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:
                 break
     if rest:
         yield rest
-
-
-def rewrite(label: str, path: Path, target: Path, form: Form) -> None:
-    r"""Write a file anew with commas, quotes where needed, and each record's line number as its first field.
-
-    Quotes are tried in up to three ways, and the first that fits all lines holds: as RFC 4180 says; escaped by
-    backslashes (`\"`, from MySQL); not as quotes at all, for a file with tabs, whose writers often know none.
-
-    Raises:
-        SourceError: a line has too few or too many fields, or a quote is not closed. Names the first such line.
-    """
-    problem: SourceError | None = None
-    for quotes in ("doubled", "escaped", "none"):
-        try:
-            with target.open("w", encoding="utf-8", newline="") as out:
-                _copy_records(label, path, out, form, quotes)
-            return
-        except _NeverCloses:
-            raise
-        except SourceError as error:
-            problem = problem or error
-            if quotes == "doubled" and not isinstance(error, _OddQuote):
-                break
-            if quotes == "escaped" and form.delimiter != "\t":
-                break
-    assert problem is not None
-    raise problem
-
-
-class _OddQuote(SourceError):
-    """Text follows a closing quote."""
-
-
-class _NeverCloses(SourceError):
-    """A quote has no end."""
-
-
-def _copy_records(label: str, path: Path, out: TextIO, form: Form, quotes: str) -> None:
-    writer = csv.writer(out, lineterminator="\n")
-    first_wrong = ""
-    num_wrong = 0
-    for line, record, text in _records(label, path, form, quotes):
-        if len(record) != form.wanted:
-            num_wrong += 1
-            first_wrong = first_wrong or _wrong_count(label, line, record, text, form)
-        elif not first_wrong:
-            writer.writerow((line, *record))
-    if num_wrong > 1:
-        raise SourceError(f"{first_wrong}. {num_wrong - 1:,} other lines are wrong too")
-    if num_wrong:
-        raise SourceError(first_wrong)
-
-
-def _records(label: str, path: Path, form: Form, quotes: str) -> Iterator[tuple[int, list[str], str]]:
-    """Each record after the header: the line where it begins, its fields, and that line."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = _Lines(file, escaped=quotes == "escaped")
-        for _ in range(form.skip):
-            next(lines)
-        if quotes == "none":
-            reader = csv.reader(lines, delimiter=form.delimiter, quoting=csv.QUOTE_NONE)
-        else:
-            reader = csv.reader(lines, delimiter=form.delimiter, strict=True)
-        skip_header = form.has_header
-        while True:
-            begin = lines.number + 1
-            lines.first = ""
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                _refuse_quote(label, begin, lines, str(error))
-            if is_empty(record, form.wanted):
-                continue
-            if skip_header:
-                skip_header = False
-            else:
-                yield begin, record, lines.first
-
-
-def is_empty(record: Sequence[str], wanted: int = 2) -> bool:
-    """Whether a record is an empty line."""
-    return not record or (len(record) == 1 and (wanted > 1 or not record[0]) and not record[0].strip(EMPTY))
-
-
-class _Lines:
-    """The lines of a text file, counted. `first` is the first one since it was last emptied."""
-
-    def __init__(self, file: Iterator[str], *, escaped: bool) -> None:
-        self.file, self.escaped, self.number, self.first = file, escaped, 0, ""
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self.file)
-        self.number += 1
-        self.first = self.first or line
-        return ESCAPED_QUOTE.sub(r'\1""', line) if self.escaped else line
-
-
-def _wrong_count(label: str, line: int, record: list[str], text: str, form: Form) -> str:
-    shown = shortened(text.rstrip("\r\n"))
-    cut = " It is the last line and has no line end: the file was perhaps cut off" if text[-1:] not in "\r\n" else ""
-    what = f"{len(record)} field{'s' * (len(record) != 1)} where {form.wanted} are wanted"
-    surplus = len(record) > form.wanted
-    if surplus and not "".join(record[form.wanted :]).strip():
-        hint = "; remove the delimiter at the end of the line, or add one to the header"
-    elif surplus:
-        hint = f"; put a field that holds {form.delimiter!r} in quotes"
-    else:
-        hint = ""
-    return f"{label}: line {line:,} has {what}: {shown}{hint}{cut}"
-
-
-def _refuse_quote(label: str, begin: int, lines: _Lines, problem: str) -> NoReturn:
-    place, shown = f"{label}: line {begin:,}", shortened(lines.first.rstrip("\r\n"))
-    if "unexpected end of data" in problem:
-        raise _NeverCloses(f"{place}: a quote opens in this record and never closes: {shown}") from None
-    if "larger than field limit" in problem:
-        raise _NeverCloses(f"{place}: a quote opens in this record and does not close for long: {shown}") from None
-    where = "" if lines.number == begin else f" on line {lines.number:,}; perhaps a quote opens too early"
-    raise _OddQuote(
-        f"{place}: in this record text follows a closing quote{where}; write a quote in a quoted field twice: {shown}"
-    ) from None

@@ -5,10 +5,12 @@ AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS), never fro
 """
 
 import fnmatch
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,8 +24,14 @@ BLOCK_BYTES = 1 << 22
 ATTEMPTS = 3
 CONNECT_S = 5.0
 REQUEST_S = 60.0
+GIVE_UP_S = 15.0
+"""Time after which Google's client stops trying again."""
+KEYS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+}
+"""What each kind of store takes its key from."""
 GLOB = re.compile(r"[*?\[]")
-SCHEMES = ("s3", "gs")
 
 
 def is_object(location: str) -> bool:
@@ -35,15 +43,15 @@ def is_object(location: str) -> bool:
     scheme, separator, rest = location.partition("://")
     if not separator:
         return False
-    if scheme not in SCHEMES:
+    if scheme not in KEYS:
         raise SourceError(
             f"{_without_key(location)}: addresses of the kind {scheme}:// are not read; download the file, or use "
-            f"{' or '.join(f'{known}://bucket/key' for known in SCHEMES)}"
+            f"{' or '.join(f'{known}://bucket/key' for known in KEYS)}"
         )
     if "@" in rest.split("/", 1)[0]:
         raise SourceError(
             f"{_without_key(location)}: a key in an address ends up in files and logs; take it out and set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            f"{KEYS[scheme]}"
         )
     if not rest.partition("/")[2]:
         raise SourceError(f"{location}: names no object; write {scheme}://bucket/key")
@@ -61,7 +69,7 @@ def download(location: str, scratch: Path) -> list[Part]:
         store, infos = _matching(location)
         for info in infos:
             target = new_file(scratch)
-            with store.open_input_stream(info.path) as file, target.open("wb") as out:
+            with store.open_input_stream(info.path, compression=None) as file, target.open("wb") as out:
                 shutil.copyfileobj(file, out, BLOCK_BYTES)
             if target.stat().st_size != info.size:
                 raise SourceError(f"{location}: {info.path} changed while it was copied; run again")
@@ -79,7 +87,7 @@ def object_fingerprints(location: str) -> list[str]:
     with _explained(location):
         store, infos = _matching(location)
         for info in infos:
-            with store.open_input_stream(info.path) as file:
+            with store.open_input_stream(info.path, compression=None) as file:
                 headers = {_word(key).lower(): _word(value) for key, value in (file.metadata() or {}).items()}
             # A store without tags at least has the time of the last change.
             found.append(f"{info.path} {info.size} {headers.get('etag') or info.mtime_ns}")
@@ -92,7 +100,7 @@ def _word(value: str | bytes) -> str:
 
 def _matching(location: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
     scheme, _, path = location.partition("://")
-    store = _store(scheme)
+    store = _store(scheme, path.split("/", 1)[0])
     if GLOB.search(path) or path.endswith("/"):
         pattern = path + "*" if path.endswith("/") else path
         # Everything below the last folder before the first wildcard.
@@ -118,10 +126,16 @@ def _matches(path: str, pattern: str) -> bool:
     return len(names) == len(wanted) and all(map(fnmatch.fnmatchcase, names, wanted))
 
 
-def _store(scheme: str) -> fs.FileSystem:
+def _store(scheme: str, bucket: str) -> fs.FileSystem:
     if scheme == "gs":
-        return fs.GcsFileSystem()
+        # The default goes on trying for 15 minutes.
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=GIVE_UP_S))
+    # pyarrow takes keys from the environment, but not the endpoint. A bucket of AWS knows its own region.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return fs.S3FileSystem(
+        endpoint_override=endpoint,
+        region=region or (None if endpoint else fs.resolve_s3_region(bucket)),
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         connect_timeout=CONNECT_S,
         request_timeout=REQUEST_S,
@@ -134,14 +148,15 @@ def _explained(location: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = str(error)
+        problem, scheme = str(error), location.partition("://")[0]
         if re.search(
             r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP response code: 403|Forbidden|401", problem, re.I
         ):
-            reason = "the store refuses the key; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and its rights"
+            reason = f"the store refuses the key; check {KEYS[scheme]} and its rights"
         elif re.search(r"NETWORK_CONNECTION|curlCode|resolve host|connect", problem, re.I):
-            reason = "the store cannot be reached; check the network, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION"
-        elif re.search(r"NO_SUCH_BUCKET|bucket does not exist", problem, re.I):
+            settings = "the network, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION" if scheme == "s3" else "the network"
+            reason = f"the store cannot be reached; check {settings}"
+        elif re.search(r"NO_SUCH_BUCKET|bucket does not exist|Bucket .* not found", problem, re.I):
             reason = "no such bucket; correct `file` in the mapping"
         else:
             reason = f"the object cannot be read ({first_line(error)[:200]})"

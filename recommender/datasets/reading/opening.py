@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from recommender.datasets.mapping import FileFormat
 from recommender.datasets.reading.delimited import scan_delimited
-from recommender.datasets.reading.encodings import to_utf8
+from recommender.datasets.reading.encodings import to_utf8, without_mark
 from recommender.datasets.reading.excel import scan_workbook
 from recommender.datasets.reading.json_lines import scan_json
 from recommender.datasets.reading.kinds import binary_kind, head, text_kind
@@ -114,18 +116,25 @@ def _scan(connection: duckdb.DuckDBPyConnection, part: Part, form: FileFormat, s
         return scan_workbook(part, form, scratch)
     text = Part(part.label, _without_pattern(to_utf8(part, form.encoding, scratch), scratch))
     if text_kind(part.label, head(text.path)) == "json":
-        return scan_json(connection, text)
+        return scan_json(connection, Part(part.label, without_mark(text.path, scratch)))
     return scan_delimited(text, form, scratch)
 
 
 def _scan_parquet(connection: duckdb.DuckDBPyConnection, part: Part, scratch: Path) -> Scan:
     path = _without_pattern(part.path, scratch)
-    source = f"read_parquet({literal(str(path))}, hive_partitioning = false, file_row_number = true)"
+    # Old writers of Hive and Impala do not mark texts as texts.
+    options = "hive_partitioning = false, file_row_number = true, binary_as_string = true"
+    source = f"read_parquet({literal(str(path))}, {options})"
     try:
         found = connection.execute(f"DESCRIBE SELECT * EXCLUDE (file_row_number) FROM {source}").fetchall()
-    except duckdb.Error as error:
+        names = pq.read_schema(path).names
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise SourceError(f"{part.label}: the Parquet file is damaged or cut off ({first_line(error)})") from None
     types = {str(column): str(kind) for column, kind, *_ in found}
+    # DuckDB appends _1 to a name that another one equals but for letter case.
+    twice = next((name for name in names if name not in types), None)
+    if twice is not None:
+        raise SourceError(f"{part.label}: column {twice!r} occurs twice (letter case does not count); rename one")
     kept = next((column for column in types if column.lower() in KEPT_NAMES), None)
     if kept is not None:
         raise SourceError(f"{part.label}: the name {kept!r} is kept for a row's origin; rename the column")

@@ -59,7 +59,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message. DuckDB's go on with advice about its own options."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
