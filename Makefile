@@ -52,7 +52,7 @@ compile: $(INSTALLED) ## write the pipeline for a cluster to dist/
 	$(BIN)/recommender compile
 
 test: $(INSTALLED) ## run all tests in two processes of one thread each; tests start the servers that they need
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 test-gpu: $(INSTALLED) ## run the tests that need a GPU; without a GPU they are skipped
 	$(BIN)/python -m pytest -rs tests/gpu || [ $$? -eq 5 ]

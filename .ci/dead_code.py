@@ -25,6 +25,7 @@ DECORATORS = (
 HOOKS = (
     "model_config",  # pydantic
     "code_version",  # a parameter of KFP components, which is part of the cache key
+    "formatwarning",  # warnings
     "trace",  # third argument of __exit__
     *("connection_made", "data_received", "connection_lost"),  # asyncio.Protocol
     "shouldRollover",  # logging
@@ -37,8 +38,8 @@ HOOKS = (
 )
 FIELDS = ("labels_known_at", "features_hash", "num_clusters")
 """Fields of JSON documents and results that only people read."""
-DOCUMENTED = ("read_decisions", "read_exposures", "INPUTS")
-"""Readers of the decision log that docs/serving.md offers to users, and the legend of a ranker's inputs."""
+DOCUMENTED = ("read_decisions", "read_exposures")
+"""Readers of the decision log that docs/serving.md offers to people who analyse it."""
 
 
 def main() -> int:

@@ -84,7 +84,7 @@ def _ranker(row: Row, overall: Resampled, by_type: Mapping[str, Resampled]) -> d
     return {
         "fit_seconds": round(row.fit_seconds, 2),
         "tuning_trials": tuning_trials(row.ranker),
-        "dials": dict(row.hyperparameters or {}),
+        "hyperparameters": dict(row.hyperparameters or {}),
         **_figures(row.ranker, overall),
         "reaches_mark": {
             name: bool(point[name] <= mark if name == "log_loss" else point[name] >= mark)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from recommender.errors import RecommenderError
+from recommender.settings import load_settings
+from recommender.storage.home import Home
 
 PEERS: dict[str, tuple[str, ...]] = {
     "replay": ("replay-rec[torch]==0.22.0",),
@@ -21,19 +23,18 @@ PEERS: dict[str, tuple[str, ...]] = {
 """What pip installs for each besides our own release of torch. Pinned, so that a row can be measured again."""
 
 
-def python_of(peer: str, folder: Path) -> Path:
+def python_of(peer: str) -> Path:
     """The Python of a peer's environment, which is created on first use.
 
     The environment variable `PIP_ARGS` has more words for pip, as for `make install`.
 
     Args:
         peer: One of `PEERS`.
-        folder: The cache folder of all environments.
 
     Raises:
         RecommenderError: It cannot be installed; the message is the first line that pip marked as an error.
     """
-    environment = folder / peer
+    environment = (Home.of(load_settings()).benchmark("peers") / peer).resolve()
     python, done = environment / "bin" / "python", environment / ".installed"
     wanted = "\n".join((*PEERS[peer], f"torch=={torch.__version__.split('+')[0]}"))
     if done.is_file() and done.read_text(encoding="utf-8") == wanted:

@@ -39,7 +39,7 @@ FOLLOWS = 0.5
 
 
 def fashions(folder: Path) -> tuple[Path, None]:
-    """Write the events (user, item, timestamp) of 2,000 users into `folder`, 3 to 7 each; there are no attributes."""
+    """Write the events (user, item, timestamp) of 2,000 users into `folder`, 3 to 7 each. There are no attributes."""
     rng = np.random.default_rng(DEFAULT_SEED)
     launch_V, kind_V, quality_V = (
         np.sort(rng.uniform(0, DAYS, ITEMS)),

@@ -19,7 +19,6 @@ from recommender.evaluation.leave_one_out import Ranks
 from recommender.sequences import LeaveOneOut, Sequences
 from recommender.sequences.ranks import USERS_A_BATCH, full_ranks
 
-CACHE = Path("var/peers")
 SCRIPT = Path(__file__).parent / "peers" / "replay_quality.py"
 PEERS = ("replay",)
 HYPERPARAMETERS: dict[str, Any] = {
@@ -56,7 +55,7 @@ def run_peer(sequences: Sequences, peer: str, *, seed: int, config: dict[str, An
         names = ", ".join(map(repr, unknown))
         raise SettingsError(f"unknown hyperparameter {names} for {peer}; known ones: {', '.join(HYPERPARAMETERS)}")
     split, chosen = LeaveOneOut.of(sequences), {**HYPERPARAMETERS, **config}
-    python, before = python_of(peer, CACHE.resolve()), _children_seconds()
+    python, before = python_of(peer), _children_seconds()
     with tempfile.TemporaryDirectory() as folder:
         files = {name: str(Path(folder) / name) for name in ("train", "asked", "validation.npy", "scores.npy")}
         asked = np.flatnonzero(split.test_U > 0)
@@ -68,7 +67,7 @@ def run_peer(sequences: Sequences, peer: str, *, seed: int, config: dict[str, An
         facts = answer_of([str(python), "-P", str(SCRIPT.resolve()), json.dumps(request)], Path(folder))
         ranks = _ranks(np.load(files["scores.npy"], mmap_mode="r"), split, asked)
     seconds = round(_children_seconds() - before, 2)
-    return Ranks(asked, ranks), {**facts, "dials": chosen, "fit_cpu_seconds": seconds}
+    return Ranks(asked, ranks), {**facts, "hyperparameters": chosen, "fit_cpu_seconds": seconds}
 
 
 def _ranks(scores_UV: NDArray[np.float32], split: LeaveOneOut, asked: NDArray[np.int64]) -> NDArray[np.int64]:

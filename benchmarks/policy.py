@@ -36,7 +36,7 @@ REPLICATIONS = 300
 K = 3
 """Length of the lists. Chosen by hand: few of the world's ten campaigns, so that the order matters."""
 WORLDS = {"curved": 1.5, "linear": 0.0}
-"""How far log-odds bend beyond what the models can express. In `linear` the supervised model is right;
+"""How far log-odds bend beyond what the models can express. In `linear` the supervised model is right.
 1.5 is `BanditWorld`'s default."""
 POLICIES = ("logging", "supervised", "supervised x value", "policy", "policy, best only", "possible")
 LISTS = ("supervised x value", "policy", "policy, corrected", "possible")

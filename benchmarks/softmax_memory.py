@@ -33,7 +33,7 @@ PLAIN_TARGETS = 256
 WARM_UP_TARGETS, WARM_UP_ITEMS = 64, 4096
 """Enough to load libraries and start threads, in a few MiB."""
 TABLE_STD = 0.1
-"""Standard deviation of the item table. Chosen by hand: memory does not depend on it; it keeps the loss finite."""
+"""Standard deviation of the item table. Chosen by hand: memory does not depend on it. It keeps the loss finite."""
 GOAL = 1.1
 """At most a tenth above the gradients. The goal of the task that the loss was written for."""
 

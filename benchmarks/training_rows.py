@@ -16,7 +16,6 @@ from benchmarks.training_data import Request, read_events, timed
 from recommender.engine.precision import cpu_has_units
 from recommender.errors import RecommenderError
 
-CACHE = Path("var/peers")
 PEER_FILES = Path(__file__).with_name("peers")
 CHECKOUT = Path(__file__).resolve().parents[1]
 """The repository, one folder above this one: children run from there."""
@@ -115,7 +114,7 @@ def measure_rows(
     for name in names:
         tried: list[dict[str, Any]] = []
         try:
-            python = python_of(name, CACHE.resolve()) if name in PEERS else Path(sys.executable)
+            python = python_of(name) if name in PEERS else Path(sys.executable)
             for one in ROWS[name].variants:
                 request = _request(name, one, shape, events, ROWS[name].trial)
                 tried.append({**asdict(one), "rate": measure_in_child(request, python)["rate"]})

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recommender.errors import LONGEST_ANSWER, ServingError
@@ -44,11 +45,14 @@ def ask(
 
 def show(console: Console, title: str, answer: dict[str, Any]) -> None:
     """Print one shopper's ranked campaigns with items and reasons, and the model that ranked them."""
-    table = Table("#", "campaign", "score", "items", "reasons", title=title, title_justify="left", show_lines=True)
+    table = Table(
+        "#", "campaign", "score", "items", "reasons", title=escape(title), title_justify="left", show_lines=True
+    )
     for rank, campaign in enumerate(answer["campaigns"], start=1):
         items = "\n".join(f"{item['name']} ({item['item_id']})" for item in campaign["items"])
         name = f"{campaign['name']} ({campaign['campaign_id']})"
-        table.add_row(str(rank), name, f"{campaign['score']:.3f}", items, "\n".join(campaign["reasons"]))
+        cells = (str(rank), name, f"{campaign['score']:.3f}", items, "\n".join(campaign["reasons"]))
+        table.add_row(*map(escape, cells))  # a shop's own names may look like Rich's markup
     console.print(table)
     marks = [mark for mark in ("cold_start", "degraded") if answer[mark]]
     age = answer["feature_age_s"]

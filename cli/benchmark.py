@@ -127,7 +127,8 @@ def _show(report: dict[str, Any], output: Path, program: Path | None) -> None:
         if counts[name]:
             print(f"{counts[name]:,} {text}")
     if (search := report["search"]) is not None:
-        print(f"{search['trials']} trials took {search['cpu_seconds']:.1f} CPU-seconds and chose {search['dials']}")
+        took = f"{search['trials']} trials took {search['cpu_seconds']:.1f} CPU-seconds"
+        print(f"{took} and chose {search['hyperparameters']}")
     if (cold := report["cold"]) is not None:
         among = {name: cold[f"among_{name}"]["ndcg@10"] for name in ("all", "cold")}
         print(

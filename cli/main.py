@@ -1,5 +1,6 @@
 """The `recommender` command: its verbs and options. Each verb makes one call into a package below."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,8 @@ def common(
 ) -> None:
     """Options of every command."""
     logs.configure(process="cli", level="INFO" if verbose else "WARNING")
+    # A warning is one line for people, without the path and the code that raised it.
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
 
 
 @app.command(rich_help_panel=FIRST)
@@ -104,11 +107,13 @@ def recommend(
 
 @app.command(rich_help_panel=LATER)
 def score(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")] = Path("scores.parquet"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")] = Path(
+        "scores.parquet"
+    ),
     settings: SettingsFile = None,
     data: DataFile = None,
 ) -> None:
-    """Score every user for every live campaign with the champion, and write one Parquet file."""
+    """Score every user for every live campaign with the champion, and write one Parquet or CSV file."""
     from cli.batch import score_to_file
 
     score_to_file(settings_of(settings, data), output)
@@ -121,7 +126,7 @@ def audience(
     data: DataFile = None,
     top: Annotated[int, typer.Option(min=1, help="Number of shoppers to show.")] = 20,  # a terminal's height, about
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write all shoppers to this Parquet file.")
+        Path | None, typer.Option("--output", "-o", help="Also write all shoppers to this Parquet or CSV file.")
     ] = None,
 ) -> None:
     """Rank all shoppers for one campaign, the most likely first."""
@@ -160,6 +165,25 @@ def rollback(
     from cli.registry import roll_back
 
     roll_back(settings_of(settings, data), reason)
+
+
+@app.command(rich_help_panel=LATER)
+def clean(
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", help="Age for every kind, such as 30d or 8w. Default: the settings' section `retention`."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """Delete old runs, checkpoints, versions, catalogues, quarantine and decisions that nothing needs any more."""
+    from cli.clean import clean_home
+
+    clean_home(settings_of(settings, data), older_than=older_than, dry_run=dry_run, yes=yes)
 
 
 @reports.callback()

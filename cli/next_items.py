@@ -45,7 +45,7 @@ Given = Annotated[
     list[str] | None, typer.Option("--set", help="A hyperparameter of the ranker, as in width=128. May be repeated.")
 ]
 TRIALS = 20
-"""Trials of a search where no number is given. Chosen by hand; one may be continued with more."""
+"""Trials of a search where no number is given. Chosen by hand. One may be continued with more."""
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 CheckpointFolder = Annotated[
@@ -254,7 +254,10 @@ def _show_fit(report: "FitReport", request: "FitRequest", bundle: Path | None, p
         f"recall@10 {held_out['recall@10']:.4f}"
     )
     if report.chosen:
-        print(f"these items also chose {', '.join(report.chosen)}, so expect slightly lower figures for new users")
+        print(
+            f"the items that judged also chose {', '.join(report.chosen)} (the end of training, or how experts are "
+            "mixed), so expect slightly lower figures for new users"
+        )
     print(f"{bundle}: the ranker, fitted once more on every event; use it with: recommender next-items ask")
     if program is not None:
         print(
@@ -283,7 +286,7 @@ def _show_search(found: "Found", ranker: str, output: Path | None) -> None:
     from recommender.training.next_items.tune import as_toml
 
     print(
-        f"the best of {found.trials} trials: NDCG@10 {found.ndcg:.4f} on the validation items; "
+        f"best of {found.trials} trials: NDCG@10 {found.ndcg:.4f} on the validation items; "
         f"{found.cpu_seconds:.1f} CPU-seconds. In the settings file:\n\n{as_toml(ranker, found.best)}"
     )
     words = (f"--set {shlex.quote(f'{name}={json.dumps(value)}')}" for name, value in found.best.items())

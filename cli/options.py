@@ -1,5 +1,6 @@
 """Options that several verbs share, and the settings that they stand for."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ from recommender.settings import Settings, TimeSettings, load_settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import digest
 
+LONGEST_STEM = 180
+"""Bytes of a mapping's name in the name of its home, which leaves room below the file system's 255."""
 SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", "-s", help="Settings file (TOML). Default: recommender.toml, if it exists."),
@@ -36,8 +39,10 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
     default = Path("recommender.toml")
     chosen = load_settings(file if file is not None or not default.is_file() else default)
     if data is not None:
+        # A name has at most 255 bytes, and a Chinese character three of them.
+        stem = os.fsencode(data.stem)[:LONGEST_STEM].decode(errors="ignore")
         # Six digits: one machine has a few mapping files of the same name.
-        own = Home.of(chosen).own(f"{data.stem}-{digest(str(data.resolve()))[:6]}")
+        own = Home.of(chosen).own(f"{stem}-{digest(str(data.resolve()))[:6]}")
         chosen = chosen.updated(home=own.root, source={"dataset": "files", "mapping": str(data)})
         if file is None:
             chosen = chosen.updated(time=TimeSettings())

@@ -49,7 +49,8 @@ def _table(ranker: Listed) -> Table:
             _allowed(uses[-1].allowed),
             _by_use([*map(_searched, uses)]),
         )
-        table.add_row(*map(Text, (name, *cells, uses[-1].meaning)))
+        only = "Campaigns only. " if items and name not in items else ""
+        table.add_row(*map(Text, (name, *cells, f"{only}{uses[-1].meaning}")))
     return table
 
 

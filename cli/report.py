@@ -22,13 +22,13 @@ def show_report(settings: Settings, console: Console | None = None) -> None:
     """Print verdict, results and pages of the last run, and which run and data they came from.
 
     Raises:
-        RegistryError: no run has been evaluated yet.
+        RegistryError: no run has been evaluated and judged yet.
         CorruptFileError: its evaluation was altered.
     """
     console, last = console or wide(), LastRun(Home.of(settings))
-    evaluation = last.evaluation()
+    evaluation, verdict = last.evaluation(), last.verdict()
     show_origin(console, last)
-    show_verdict(console, last.verdict())
+    show_verdict(console, verdict)
     show_results(console, evaluation)
     show_pages(console, last)
 

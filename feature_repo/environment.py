@@ -24,14 +24,18 @@ def store_folder(settings: Settings) -> FeatureStoreFolder:
     return Home(settings.home.absolute()).feature_store
 
 
-def environment_file(settings: Settings) -> Path:
-    """The `feature_store.yaml` of FEATURE_STORE_ENVIRONMENT or, without it, of the online store's own environment.
+def environment_file(settings: Settings, environment: str | None = None) -> Path:
+    """The `feature_store.yaml` of an environment.
+
+    Args:
+        settings: They name the online store.
+        environment: Its name. None: that in FEATURE_STORE_ENVIRONMENT or, without it, the online store's own.
 
     Raises:
         SettingsError: there is no such environment, or it does not go with `store.kind`; names those that do.
     """
     fitting = writer_of(settings).environments
-    environment = os.environ.get(VARIABLE, fitting[0])
+    environment = environment or os.environ.get(VARIABLE, fitting[0])
     file = ENVIRONMENTS / environment / "feature_store.yaml"
     if not file.is_file():
         known = ", ".join(sorted(folder.name for folder in ENVIRONMENTS.iterdir()))

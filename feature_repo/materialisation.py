@@ -24,6 +24,7 @@ from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
 from recommender.storage.home import FeatureStoreFolder, Home
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         catalogue_hash=catalogue_hash,
         as_of=as_of.isoformat(),
     )
-    with _locked(folder):
+    with in_use(Home.of(settings)), _locked(folder):
         _install_offline(features, folder.offline, packed, content_hash=manifest["content_hash"])
         elsewhere = os.environ.get(OFFLINE_VARIABLE)
         if elsewhere:
@@ -86,7 +87,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         _announce(schema, folder.root)
         write_online(store, definitions, rows, packed)
         removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
-        install_catalogue(features / "catalogue", Home.of(settings).catalogue, catalogue_hash)
+        install_catalogue(features / "catalogue", Home.of(settings), catalogue_hash)
     log.info("materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
     return folder
 
@@ -116,13 +117,12 @@ def as_of_of(features: Path) -> datetime:
     return moment
 
 
-def install_catalogue(source: Path, link: Path, content_hash: str) -> None:
-    """Make `link` point to a copy of `source`: readers see the old catalogue or the new one, never none.
+def install_catalogue(source: Path, home: Home, content_hash: str) -> None:
+    """Make the home's catalogue link to a copy of `source`: readers see the old catalogue or the new one, never none.
 
-    Copies lie beside it in `<link>.versions/`. The current one and the one before it are kept, for readers that have
-    it open.
+    The copy that it linked to before is kept, for readers that have it open.
     """
-    versions = link.with_name(f"{link.name}.versions")
+    link, versions = home.catalogue, home.catalogue_versions
     target = versions / content_hash[:NAME_DIGITS]
     if not _is_whole(target, content_hash):
         with whole_folder(target) as folder:

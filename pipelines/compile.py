@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from pipelines.cluster import Cluster
-from recommender.datasets.sources import source_of
+from pipelines.preflight import check_before_compiling
 from recommender.errors import SettingsError
-from recommender.settings import ServingSettings, Settings, TrainingSettings
+from recommender.settings import RetentionSettings, ServingSettings, Settings, TrainingSettings
 from recommender.storage.code_identity import bare_code
 from recommender.storage.manifest import SHOWN_DIGITS, sha256
 
@@ -55,15 +55,14 @@ def compile_cluster(
         The two files.
 
     Raises:
-        SettingsError: `home` is not on the volume that outlives a run, or the source's settings are wrong; names the
-            key.
+        SettingsError: `home` is not on the volume that outlives a run, or the settings are wrong; names the key.
     """
     from kfp.compiler import Compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
     from pipelines.training import NAME, TITLE, training_pipeline_for
 
-    source_of(settings.source)
+    check_before_compiling(settings, feature_store=cluster.feature_store)
     if not settings.home.is_relative_to(cluster.home):
         raise SettingsError(
             f"home = {settings.home}: on a cluster it must lie on the volume at {cluster.home}; "
@@ -124,7 +123,8 @@ def _commands_of_steps(part: Any) -> Iterator[list[str]]:
 def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
     """The parameters of a run. Together they name everything that a step's result depends on."""
     return {
-        "settings": settings.model_dump_json(),
+        # No step reads how long files are kept, and another time must not run all steps again.
+        "settings": settings.updated(retention=RetentionSettings()).model_dump_json(),
         "data_settings": _for_data(settings).model_dump_json(),
         "source_identity": source_identity,
     }
@@ -140,4 +140,5 @@ def _for_data(settings: Settings) -> Settings:
         training=TrainingSettings(threads=settings.training.threads),
         store=settings.store,
         serving=ServingSettings(),
+        retention=RetentionSettings(),
     )

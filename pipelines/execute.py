@@ -50,6 +50,7 @@ def _give_every_artifact_a_file(root: Path) -> None:
     Metrics live in an artifact's metadata only, and kfp.local runs a cached step again when an artifact of it has no
     file.
     """
+    # `root` belongs to this run alone. kfp.local writes one such file for each step, some levels below it.
     for written in root.glob("**/executor_output.json"):
         output = json.loads(written.read_text(encoding="utf-8"))
         for artifacts in output.get("artifacts", {}).values():

@@ -24,6 +24,7 @@ from pipelines.memory import MemoryWatch
 from pipelines.progress import Step, StepDisplay
 from recommender.errors import SettingsError, StepFailed
 from recommender.storage.home import Home, RunFolder
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import write_text
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -135,6 +136,13 @@ def run_pipeline(
         StepFailed: a step failed. Holds the step's message and names its log.
         SettingsError: the path of `home` has a part that kfp.local would rewrite.
     """
+    with in_use(home):
+        return _run(run_id, arguments, home=home, console=console, memory=memory, caching=caching)
+
+
+def _run(
+    run_id: str, arguments: Mapping[str, Any], *, home: Home, console: Console, memory: MemoryWatch, caching: bool
+) -> LocalRun:
     artifacts = home.pipeline_artifacts.resolve()
     if "python3" in str(artifacts):
         raise SettingsError(

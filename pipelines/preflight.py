@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from feature_repo.environment import environment_file
 from recommender.datasets.sources import source_of
 from recommender.errors import SettingsError, suggestion
 from recommender.evaluation.judgement import read_judgement
@@ -10,12 +11,26 @@ from recommender.settings import Settings
 
 
 def check_before_run(settings: Settings) -> None:
-    """Refuse settings that a later step would refuse.
+    """Refuse settings with which a later step of a run on this machine would stop.
+
+    Raises:
+        SettingsError: As `check_before_compiling`, or the judgement file is missing or wrong.
+    """
+    check_before_compiling(settings)
+    read_judgement(Path(settings.judgement))
+
+
+def check_before_compiling(settings: Settings, *, feature_store: str | None = None) -> None:
+    """Refuse settings with which a later step would stop, wherever it runs. The files of a cluster are not looked at.
+
+    Args:
+        settings: The settings of the run.
+        feature_store: The feature store environment of the steps. None: the one of this machine.
 
     Raises:
         SettingsError: A ranker or hyperparameter is unknown (names the nearest one), a value is not allowed, the
-            challenger cannot use the GPU, a baseline or the mapping is missing, or the judgement file is missing or
-            wrong.
+            challenger cannot use the GPU, a baseline or the mapping is missing, or the feature store environment is
+            unknown or does not fit the online store.
     """
     training = settings.training
     if not training.baselines:
@@ -40,4 +55,4 @@ def check_before_run(settings: Settings) -> None:
             f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU: set 'cpu'"
         )
     source_of(settings.source)
-    read_judgement(Path(settings.judgement))
+    environment_file(settings, feature_store)

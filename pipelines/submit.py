@@ -1,5 +1,6 @@
 """Run the pipeline on a KFP endpoint."""
 
+import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ def submit(
     import urllib3
     from kfp import Client
 
+    # urllib3 logs each of its attempts. The error below says it once.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         # The client warns at every start that it supports only version 2 of the API.
         with warnings.catch_warnings():

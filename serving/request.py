@@ -14,8 +14,13 @@ from recommender.policies.exploration import Exploration
 
 MAX_CANDIDATES = 500
 """Campaigns that one request may name. Chosen by hand: far above any number of campaigns live at once."""
-MAX_BODY_BYTES = 262_144
-"""256 KiB. The largest request in ASCII (500 candidates of 200 characters, 32 context entries) has about 120 KB."""
+SIZES = ("num_campaigns", "num_items")
+"""Fields that say how much to answer. The record holds the answer itself."""
+RECORDED_AS = {"campaign_ids": "candidates"}
+"""Field of the request -> its name in the decision record, where it differs."""
+MAX_BODY_BYTES = 524_288
+"""512 KiB. The largest request (500 candidates of 200 characters, 32 context entries) has about 120 KB in ASCII and
+360 KB in Chinese, whose characters have three bytes."""
 MAX_PROBLEMS = 10
 """A refusal names at most this many wrong fields, so that it stays short whatever was sent. By hand."""
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
@@ -72,8 +77,9 @@ class RecommendationRequest(Strict):
         return value
 
     def recorded(self) -> dict[str, Any]:
-        """The part of the request that the decision record keeps."""
-        return {"user_id": self.user_id, "candidates": self.campaign_ids, "context": self.context}
+        """The part of the request that the decision record keeps: every field but those about the answer's size."""
+        kept = {name: getattr(self, name) for name in RecommendationRequest.model_fields if name not in SIZES}
+        return {RECORDED_AS.get(name, name): value for name, value in kept.items()}
 
 
 class DirectRequest(RecommendationRequest):

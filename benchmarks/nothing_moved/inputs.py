@@ -14,7 +14,7 @@ from pathlib import Path
 FORMAT = 2
 """Raise it when the facts that runs.py reads change their form: results in a cache are then made anew."""
 SEED = 26
-"""Chosen by hand; it has no meaning. Another seed gives other inputs."""
+"""Chosen by hand. It has no meaning. Another seed gives other inputs."""
 
 NEXT_ITEM_RANKERS = (
     *("item_popularity", "user_cf", "item_cf", "content", "svd", "als", "bpr", "factorization_machine", "neural_cf"),

@@ -105,7 +105,7 @@ def answers(side: Side) -> Facts:
     logged = [sorted(by_id.pop(body["request_id"], []), key=lambda row: "user_id" not in row) for body in given]
     decisions, exposures = [rows[:1] for rows in logged], [rows[1:] for rows in logged]
     facts["decision log"] = _fact(f"{sum(map(len, decisions))} records", decisions)
-    facts["exposure log"] = _fact(f"{sum(map(len, exposures))} records; {len(by_id)} of nobody", exposures)
+    facts["exposure log"] = _fact(f"{sum(map(len, exposures))} records; {len(by_id)} without a decision", exposures)
     return facts
 
 

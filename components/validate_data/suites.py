@@ -25,7 +25,7 @@ from recommender.datasets.tables import CONTRACT
 SHOWN_ROWS = 5
 """Failing rows of an expectation that are shown: enough to see what is wrong. Chosen by hand."""
 LONGEST_EXCEPTION = 300
-"""Characters of an exception inside Great Expectations that are shown; the rest is traceback. By hand."""
+"""Characters of an exception inside Great Expectations that are shown. The rest is traceback. By hand."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from recommender.storage.published import publish
 DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
-"""Failed expectations that the error message shows; the page shows all. Chosen by hand."""
+"""Failed expectations that the error message shows. The page shows all. Chosen by hand."""
 QUARANTINE_EXAMPLES = 50
 """Rows set aside among which an expectation about them finds its examples. Chosen by hand: ten times as
 many as are shown (`suites.SHOWN_ROWS`)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_SEED = 17
-"""The seed wherever none is given. Chosen by hand; it has no meaning."""
+"""The seed wherever none is given. Chosen by hand. It has no meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)

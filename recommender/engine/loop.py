@@ -59,7 +59,7 @@ class Schedule:
     warm_up: int = 30
     """Steps of rising rate. Chosen by hand: enough for AdamW's second moments to settle."""
     clip: float = 1.0
-    """Largest norm of a gradient. Chosen by hand; a common value for transformers."""
+    """Largest norm of a gradient. Chosen by hand. A common value for transformers."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's defaults (Kingma & Ba, ICLR 2015)."""
     accumulate: int = 1

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from recommender.errors import SettingsError
+from recommender.errors import SettingsError, suggestion
 from recommender.storage.manifest import sha256
 
 
@@ -74,8 +74,15 @@ def read_judgement(path: Path) -> Judgement:
         return Judgement.model_validate({**values, "sha256": sha256(path)})
     except ValidationError as error:
         problems = (
-            f"{'.'.join(map(str, e['loc']))}: {'unknown key' if e['type'] == 'extra_forbidden' else e['msg']} "
-            f"(got {e['input']!r})"
+            f"{'.'.join(map(str, e['loc']))}: {_problem(e['loc'], e['type'], e['msg'])} (got {e['input']!r})"
             for e in error.errors(include_url=False)
         )
         raise SettingsError(f"{path}: {'; '.join(problems)}") from None
+
+
+def _problem(place: tuple[int | str, ...], kind: str, message: str) -> str:
+    if kind != "extra_forbidden":
+        return message
+    section = Judgement.model_fields[str(place[0])].annotation if len(place) > 1 else Judgement
+    known = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
+    return f"unknown key; {suggestion(str(place[-1]), set(known) - {'sha256'})}"

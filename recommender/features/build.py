@@ -5,7 +5,7 @@
     items.parquet      item_id, event_timestamp, float32 features
     pairs.parquet      which users were targeted by which campaign, labels, segments
     catalogue/         what serving holds in memory
-    schema.json        names of all features and segments
+    schema.json        names of all features and segments, and the value behind each feature that stands for one
 
 Shapes: D decisions · V items, the unknown one first · C campaigns · G campaign features.
 """
@@ -26,16 +26,13 @@ from recommender.datasets.time_units import MONTH_DAYS
 from recommender.features import campaign_habits, campaigns, decisions, pairs, people, purchases, vectors
 from recommender.features.decisions import TIME
 from recommender.features.source import Source, open_source
+from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import CROSS_NAMES
 from recommender.storage.manifest import whole_folder, write_manifest
 
 FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
-ZERO_PREFIXES = ("campaigns_", "coupons_redeemed", "open_")
-ZERO_SUFFIXES = ("_targeted", "_redeemed")
-"""Behaviour features whose names start or end like this are 0, not unknown, for a user whom no campaign ever
-targeted."""
 
 
 def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) -> Path:
@@ -55,10 +52,11 @@ def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) ->
 
 def _build(source: Source, output: Path) -> None:
     decided = decisions.decisions(source)
-    campaign_features = campaigns.campaign_features(source)
+    named = ValueNames()
+    campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
-    users = _user_table(source, decided, catalogue.taxonomy_version)
+    users = _user_table(source, decided, catalogue.taxonomy_version, named)
     pair_table = _pair_table(source, users)
     with whole_folder(output) as folder:
         catalogue.save(folder / "catalogue")
@@ -71,8 +69,9 @@ def _build(source: Source, output: Path) -> None:
             "campaign": list(campaign_features.names),
             "cross": list(CROSS_NAMES),
             "segments": pairs.segment_columns(pair_table),
+            "values": named.features,
         }
-        (folder / "schema.json").write_text(json.dumps(schema, indent=1))
+        (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
             folder,
             kind="features",
@@ -84,16 +83,16 @@ def _build(source: Source, output: Path) -> None:
         )
 
 
-def _user_table(source: Source, decided: pa.Table, taxonomy_version: str) -> pa.Table:
+def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames) -> pa.Table:
     """Build one row for each decision: the user's portrait and packed vectors as known then."""
     num_decisions = decided.num_rows
     decided_us_D = decided["decided_at"].cast(pa.int64()).to_numpy()
     baskets = purchases.baskets(source, decided)
     past_targets = campaign_habits.past_targets(source, decided)
     behaviour = _aligned(purchases.behaviour(baskets).to_pyarrow(), num_decisions)
-    habits = _aligned(campaign_habits.habits(past_targets, source).to_pyarrow(), num_decisions)
+    habits = _aligned(campaign_habits.habits(past_targets, source, named).to_pyarrow(), num_decisions)
     habits = {name: np.nan_to_num(column) if _is_count(name) else column for name, column in habits.items()}
-    columns = {**_base(source, decided, decided_us_D), **behaviour, **habits}
+    columns = {**_base(source, decided, decided_us_D, named), **behaviour, **habits}
     activity = people.activity(source, decided)
     if activity is not None:
         counts = _aligned(activity.to_pyarrow(), num_decisions)
@@ -102,7 +101,7 @@ def _user_table(source: Source, decided: pa.Table, taxonomy_version: str) -> pa.
             for name, values in counts.items()
         }
     bought_by_axis = vectors.purchases_by_axis(source, decided)
-    columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions)
+    columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions, named)
     columns |= _aligned(purchases.consumption(baskets, source).to_pyarrow(), num_decisions)
     months_D = np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / MONTH_DAYS)
     types = campaign_habits.habits_by_type(past_targets)
@@ -116,16 +115,18 @@ def _user_table(source: Source, decided: pa.Table, taxonomy_version: str) -> pa.
     return pa.table(arrays)
 
 
-def _base(source: Source, decided: pa.Table, decided_us_D: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+def _base(
+    source: Source, decided: pa.Table, decided_us_D: NDArray[np.int64], named: ValueNames
+) -> dict[str, NDArray[np.float32]]:
     users = source.table("users").to_pyarrow().sort_by("user_id")
     row_of = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
     rows_D = np.array([row_of[user_id] for user_id in decided["user_id"].to_pylist()], dtype=np.int64)
-    return people.base(users, decided_us_D, rows_D)
+    return people.base(users, decided_us_D, rows_D, named)
 
 
 def _is_count(name: str) -> bool:
     short = name.removeprefix("behaviour__")
-    return ("recency" not in short and short.startswith(ZERO_PREFIXES)) or short.endswith(ZERO_SUFFIXES)
+    return short in campaign_habits.COUNTS or short.endswith(campaign_habits.COUNT_SUFFIXES)
 
 
 def _aligned(table: pa.Table, num_decisions: int) -> dict[str, NDArray[np.float32]]:

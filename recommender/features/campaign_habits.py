@@ -4,7 +4,6 @@ A campaign counts as past if the user was targeted strictly before the decision.
 by then.
 """
 
-import re
 from typing import Any
 
 import ibis
@@ -12,11 +11,19 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from recommender.datasets.time_units import DAY_S
+from recommender.errors import ContractError
 from recommender.features.source import Source
-from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE
+from recommender.features.value_names import ValueNames
+from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE, type_code
 
 MAX_TYPES = 8
 """Most campaign types with separate features, the first in alphabetical order. Chosen by hand: a shop has a few."""
+COUNTS = (
+    *("campaigns_targeted", "campaigns_redeemed", "campaigns_redeemed_90d", "campaigns_redeemed_180d"),
+    *("coupons_redeemed", "open_campaigns", "open_campaigns_redeemed"),
+)
+"""Features that are 0, not unknown, for a user whom no campaign ever targeted. So are those with `COUNT_SUFFIXES`."""
+COUNT_SUFFIXES = ("_targeted", "_redeemed")
 
 
 def past_targets(source: Source, decided: pa.Table) -> ir.Table:
@@ -48,7 +55,7 @@ def past_targets(source: Source, decided: pa.Table) -> ir.Table:
     ).cache()
 
 
-def habits(past: ir.Table, source: Source) -> ir.Table:
+def habits(past: ir.Table, source: Source, named: ValueNames) -> ir.Table:
     """Compute `behaviour__*` from `past_targets`, one row for each decision whose user was targeted before."""
     targeted, redeemed = past.count(), past.redeemed.sum()
     columns: dict[str, Any] = {
@@ -61,17 +68,19 @@ def habits(past: ir.Table, source: Source) -> ir.Table:
         "open_campaigns_redeemed": (past.open * past.redeemed).sum(),
         "redeemed_recency_days": past.redeemed_days.min(),
         "targeted_recency_days": past.targeted_days.min(),
+        # A season and half a year, as in `purchases.WINDOWS`.
         "campaigns_redeemed_90d": (past.redeemed_days <= 90).fill_null(False).cast("int64").sum(),
         "campaigns_redeemed_180d": (past.redeemed_days <= 180).fill_null(False).cast("int64").sum(),
     }
-    for name in campaign_types(source)[:MAX_TYPES]:
-        same = (past.campaign_type == name).cast("int64")
-        columns[f"{slug(name)}_targeted"] = same.sum()
-        columns[f"{slug(name)}_redeemed"] = (same * past.redeemed).sum()
-        columns[f"{slug(name)}_rate"] = ((same * past.redeemed).sum() + PRIOR_PAIRS * PRIOR_RATE) / (
-            same.sum() + PRIOR_PAIRS
-        )
-    return past.group_by("decision").agg(**{f"behaviour__{name}": value for name, value in columns.items()})
+    columns = {f"behaviour__{name}": value for name, value in columns.items()}
+    forms = [f"behaviour__{{}}{suffix}" for suffix in (*COUNT_SUFFIXES, "_rate")]
+    names = named.name("campaign_type", campaign_types(source)[:MAX_TYPES], forms, taken=columns)
+    for campaign_type, (of_targeted, of_redeemed, of_rate) in names.items():
+        same = (past.campaign_type == campaign_type).cast("int64")
+        columns[of_targeted] = same.sum()
+        columns[of_redeemed] = (same * past.redeemed).sum()
+        columns[of_rate] = ((same * past.redeemed).sum() + PRIOR_PAIRS * PRIOR_RATE) / (same.sum() + PRIOR_PAIRS)
+    return past.group_by("decision").agg(**columns)
 
 
 def habits_by_type(past: ir.Table) -> pa.Table:
@@ -84,10 +93,16 @@ def habits_by_type(past: ir.Table) -> pa.Table:
 
 
 def campaign_types(source: Source) -> list[str]:
-    """List all types that the campaigns have, in alphabetical order."""
-    return sorted(set(source.campaigns["campaign_type"].to_pylist()))
+    """List all types that the campaigns have, in alphabetical order.
 
-
-def slug(name: str) -> str:
-    """Turn a value into a part of a column's name."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "none"
+    Raises:
+        ContractError: two types have the same code in users' vectors (one pair in four billion).
+    """
+    types = sorted(set(source.campaigns["campaign_type"].to_pylist()))
+    by_code: dict[int, str] = {}
+    for campaign_type in types:
+        other = by_code.setdefault(type_code(campaign_type), campaign_type)
+        if other != campaign_type:
+            problem = f"{other!r} and {campaign_type!r} have the same CRC-32; rename one in the mapping's `values`"
+            raise ContractError("campaigns", problem, column="campaign_type")
+    return types

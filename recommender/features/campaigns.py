@@ -16,9 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import DAY_S, DAY_US, MONTH_DAYS, SECOND_US
-from recommender.features.campaign_habits import campaign_types, slug
+from recommender.features.campaign_habits import campaign_types
 from recommender.features.decisions import TIME
 from recommender.features.source import Source
+from recommender.features.value_names import ValueNames
 from recommender.features.vectors import largest_departments
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
@@ -51,7 +52,7 @@ class CampaignFeatures:
     """Rows of items in the taxonomy."""
 
 
-def campaign_features(source: Source) -> CampaignFeatures:
+def campaign_features(source: Source, named: ValueNames) -> CampaignFeatures:
     """Compute the features of all campaigns, each as known at its reference time."""
     campaigns = source.campaigns
     offsets, items = _item_rows(source)
@@ -64,9 +65,12 @@ def campaign_features(source: Source) -> CampaignFeatures:
     kinds = np.array(campaigns["kind"].to_pylist(), dtype=object)
     if len(set(kinds)) > 1:
         columns |= {f"kind_{kind}": kinds == kind for kind in sorted(set(kinds))}
-    for name in campaign_types(source)[:MAX_TYPES]:
-        columns[f"type_{slug(name)}"] = np.array(types, dtype=object) == name
-    columns |= _composition(source, offsets, items)
+    indicators = named.name(
+        "campaign_type", campaign_types(source)[:MAX_TYPES], ["campaign__type_{}"], taken=["campaign__type_rate"]
+    )
+    for campaign_type, (name,) in indicators.items():
+        columns[name.removeprefix("campaign__")] = np.array(types, dtype=object) == campaign_type
+    columns |= _composition(source, offsets, items, named)
     columns |= _demand(source, reference_us)
     columns["type_rate"], columns["num_targeted"] = _type_rates(source, reference_us)
     now_us = np.full(len(types), round(source.as_of.timestamp() * SECOND_US))
@@ -159,7 +163,9 @@ def _num_coupons(source: Source) -> NDArray[np.float64]:
     return np.array([by_campaign.get(campaign_id, 0) for campaign_id in ids], dtype=np.float64)
 
 
-def _composition(source: Source, offsets: NDArray[np.int64], items: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+def _composition(
+    source: Source, offsets: NDArray[np.int64], items: NDArray[np.int32], named: ValueNames
+) -> dict[str, NDArray[Any]]:
     """Count how many values of each axis a campaign has, and the share of its items in the largest departments."""
     taxonomy, columns = source.taxonomy, {}
     axes_by_campaign = [taxonomy.axes_VA[items[start:end]] for start, end in itertools.pairwise(offsets)]
@@ -167,9 +173,12 @@ def _composition(source: Source, offsets: NDArray[np.int64], items: NDArray[np.i
         if len(taxonomy.axis_values[axis]) > 1:
             columns[f"{name}_breadth"] = np.array([len(np.unique(axes[:, axis])) for axes in axes_by_campaign])
     axis = AXES.index("department")
-    for index in largest_departments(taxonomy):
+    departments = {taxonomy.axis_values[axis][index]: index for index in largest_departments(taxonomy)}
+    taken = ["campaign__department_breadth"]
+    for department, (name,) in named.name("department", departments, ["campaign__department_{}"], taken=taken).items():
+        index = departments[department]
         shares = [np.mean(axes[:, axis] == index) if len(axes) else 0.0 for axes in axes_by_campaign]
-        columns[f"department_{slug(taxonomy.axis_values[axis][index])}"] = np.array(shares)
+        columns[name.removeprefix("campaign__")] = np.array(shares)
     return columns
 
 

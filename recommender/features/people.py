@@ -8,6 +8,7 @@ Shapes: D decisions.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 
 from recommender.datasets.tables import USERS
 from recommender.datasets.time_units import DAY_US
-from recommender.features.campaign_habits import slug
 from recommender.features.decisions import past
 from recommender.features.source import Source, if_else
+from recommender.features.value_names import ValueNames
 
 MAX_VALUES = 12
 """Values of an attribute with an indicator, the commonest ones. Chosen by hand: enough for every attribute of the
@@ -30,13 +31,16 @@ INTEREST_KINDS = ("view", "click", "cart", "search")
 SOCIAL_KINDS = ("share", "review")
 
 
-def base(users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+def base(
+    users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.int64], named: ValueNames
+) -> dict[str, NDArray[np.float32]]:
     """Compute the columns `base__*`, float32 [D].
 
     Args:
         users: the canonical table.
         decided_us_D: times of the decisions, microseconds since 1970, UTC.
         rows_D: each decision's row in `users`.
+        named: names the indicators of values.
     """
     columns: dict[str, NDArray[Any]] = {}
     if "joined_at" in users.column_names:
@@ -44,21 +48,21 @@ def base(users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.in
             users["joined_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(zero_copy_only=False)
         )
         age_days_D = (decided_us_D - joined_us.astype(np.float64)[rows_D]) / DAY_US
-        columns["member_days"] = np.where(age_days_D >= 0, age_days_D, np.nan)
+        columns["base__member_days"] = np.where(age_days_D >= 0, age_days_D, np.nan)
     known_D = np.zeros(len(rows_D))
     for name in USERS.columns:
         if name in ("user_id", "joined_at") or name not in users.column_names:
             continue
         values = users[name].to_pylist()
         known_D += np.array([value is not None for value in values])[rows_D]
-        for column, of_users in _encode(name, values).items():
+        for column, of_users in _encode(name, values, named).items():
             columns[column] = of_users[rows_D]
     if known_D.any():
-        columns["attributes_known"] = known_D
-    return {f"base__{name}": values.astype(np.float32) for name, values in columns.items()}
+        columns["base__attributes_known"] = known_D
+    return {name: values.astype(np.float32) for name, values in columns.items()}
 
 
-def _encode(name: str, values: Sequence[str | None]) -> dict[str, NDArray[np.float64]]:
+def _encode(name: str, values: Sequence[str | None], named: ValueNames) -> dict[str, NDArray[np.float64]]:
     """Encode an attribute as one rank or as several indicators: feature name -> a value for each user."""
     distinct = sorted({value for value in values if value is not None})
     if not distinct:
@@ -68,11 +72,16 @@ def _encode(name: str, values: Sequence[str | None]) -> dict[str, NDArray[np.flo
         rank = {
             distinct[place]: float(position) for position, place in enumerate(np.argsort(np.array(order, dtype=float)))
         }
-        return {name: np.array([rank[value] if value is not None else np.nan for value in values])}
-    counted = sorted(distinct, key=lambda value: (-values.count(value), value))[:MAX_VALUES]
-    columns = {f"{name}_{slug(common)}": np.array([float(value == common) for value in values]) for common in counted}
-    if any(value is None for value in values):
-        columns[f"{name}_unknown"] = np.array([float(value is None) for value in values])
+        return {f"base__{name}": np.array([rank[value] if value is not None else np.nan for value in values])}
+    counts = Counter(values)
+    counted = sorted(distinct, key=lambda value: (-counts[value], value))[:MAX_VALUES]
+    of_null = f"base__{name}_unknown"
+    has_null = any(value is None for value in values)
+    taken = [*(f"base__{other}" for other in USERS.columns), *([of_null] if has_null else [])]
+    names = named.name(name, counted, [f"base__{name}_{{}}"], taken=taken)
+    columns = {names[common][0]: np.array([float(value == common) for value in values]) for common in counted}
+    if has_null:
+        columns[of_null] = np.array([float(value is None) for value in values])
     return columns
 
 

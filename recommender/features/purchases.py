@@ -68,6 +68,7 @@ def behaviour(basket: ir.Table) -> ir.Table:
         recent = basket.age_days <= days
         columns[f"baskets_{days}d"] = recent.cast("int64").sum()
         columns[f"lines_{days}d"] = if_else(recent, basket.lines, 0).sum()
+    # A month within its season, and a season within its half-year.
     columns["trend_30_of_90"] = _trend(basket, 30, 90)
     columns["trend_90_of_180"] = _trend(basket, 90, 180)
     return basket.group_by("decision").agg(**{f"behaviour__{name}": value for name, value in columns.items()})

@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.features.campaign_habits import slug
 from recommender.features.decisions import past
 from recommender.features.source import Source, Taxonomy
+from recommender.features.value_names import ValueNames
 from recommender.matching import examples
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
 
 MAX_DEPARTMENTS = 12
 """Most departments with a separate feature, those with the most items. Chosen by hand."""
-PRIVATE_BRANDS = ("private", "private label", "own brand")
-"""Brand names, in lower case, that stand for a shop's own brand. `private` is Complete Journey's."""
+PRIVATE_BRANDS = ("private", "private label", "own brand", "自有品牌")
+"""Brand names, in lower case, that mean a shop's own brand. `private` is Complete Journey's; the last is Chinese."""
 _COUNTED = (*MEASURES, "cents")
 
 
@@ -33,6 +33,7 @@ def purchases_by_axis(source: Source, decided: pa.Table) -> list[pa.Table]:
     """
     lines = past(source.lines.filter(source.lines.item_row > 0), decided)
     discounted, coupon = lines.discount_cents > 0, lines.coupon_cents > 0
+    # A season and a month, as in `purchases.WINDOWS`.
     within_90, within_30 = lines.age_days <= 90, lines.age_days <= 30
     flags = dict(zip(MEASURES, (None, discounted, coupon, within_90, within_30, coupon & within_90), strict=True))
     counts = {name: lines.count() if flag is None else flag.cast("int64").sum() for name, flag in flags.items()}
@@ -119,7 +120,9 @@ def pack_histories(source: Source, decided: pa.Table, baskets: ir.Table, taxonom
     return packed
 
 
-def interest(tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float32]]:
+def interest(
+    tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int, named: ValueNames
+) -> dict[str, NDArray[np.float32]]:
     """Compute breadth, concentration, novelty, departments and private label from `purchases_by_axis`, float32 [D].
 
     The names start with `interest__` or `consumption__`. A user who bought nothing has NaN.
@@ -142,7 +145,15 @@ def interest(tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int) -> 
     columns["interest__repeated_share"] = _sums(product["lines"].to_numpy() > 1, bounds) / np.maximum(
         np.diff(bounds), 1
     )
-    columns |= _department_shares(tables[AXES.index("department")], taxonomy, num_decisions)
+    departments = {
+        taxonomy.axis_values[AXES.index("department")][index]: index for index in largest_departments(taxonomy)
+    }
+    names = named.name("department", departments, ["interest__department_{}"], taken=columns)
+    columns |= _department_shares(
+        tables[AXES.index("department")],
+        {name: departments[department] for department, (name,) in names.items()},
+        num_decisions,
+    )
     columns |= _private_label(tables[AXES.index("brand")], taxonomy, num_decisions)
     empty_D = np.diff(bounds) == 0
     return {name: np.where(empty_D, np.nan, values).astype(np.float32) for name, values in columns.items()}
@@ -157,16 +168,12 @@ def largest_departments(taxonomy: Taxonomy) -> list[int]:
     return [int(index) for index in order if items[index]]
 
 
-def _department_shares(table: pa.Table, taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float64]]:
-    """Compute the share of each user's spend in each of the largest departments."""
+def _department_shares(table: pa.Table, index_of: dict[str, int], num_decisions: int) -> dict[str, NDArray[np.float64]]:
+    """Compute the share of each user's spend in departments. `index_of`: feature -> index of its department."""
     bounds = _bounds(table, num_decisions)
     values, cents = table["value"].to_numpy(), table["cents"].to_numpy().astype(np.float64)
     total_D = np.maximum(_sums(cents, bounds), 1)
-    names = taxonomy.axis_values[AXES.index("department")]
-    return {
-        f"interest__department_{slug(names[index])}": _sums(np.where(values == index, cents, 0), bounds) / total_D
-        for index in largest_departments(taxonomy)
-    }
+    return {name: _sums(np.where(values == index, cents, 0), bounds) / total_D for name, index in index_of.items()}
 
 
 def _private_label(table: pa.Table, taxonomy: Taxonomy, num_decisions: int) -> dict[str, NDArray[np.float64]]:

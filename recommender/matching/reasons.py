@@ -41,7 +41,15 @@ class FeatureGroups:
         return {group: float(contributions_F[columns].sum()) for group, columns in self.members.items()}
 
 
+OF_VALUES = ("base__", "interest__department_", "campaign__department_", "campaign__type_")
+"""Starts of features that are named by a value of the data. A department called `coupons` is no fact about coupons."""
+OF_TYPES = ("_targeted", "_rate")
+"""Ends of `behaviour__*` features that are named by a campaign type."""
+
+
 def _group(name: str) -> str | None:
+    if name.startswith(OF_VALUES) or (name.startswith("behaviour__") and name.endswith(OF_TYPES)):
+        return None
     if name.startswith("affinity__same_type__") or "participat" in name or "redeem" in name:
         return "campaigns"
     if "coupon" in name:

@@ -11,7 +11,6 @@ Neither w nor λ_K is differentiated. b is a constant that the gradient's mean d
 Shapes: N decisions · B a batch · X columns of a context · A actions.
 """
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -70,8 +69,8 @@ class PolicyHead:
     name = "policy"
     Config = PolicyHeadConfig
 
-    def __init__(self, head: Head, scale_2X: NDArray[np.float32], num_actions: int, config: PolicyHeadConfig) -> None:
-        self._head, self._scale_2X, self._num_actions, self._hyperparameters = head, scale_2X, num_actions, config
+    def __init__(self, head: Head, scale_2X: NDArray[np.float32]) -> None:
+        self._head, self._scale_2X = head, scale_2X
 
     @classmethod
     def fit(
@@ -123,7 +122,7 @@ class PolicyHead:
 
             batches = batches_of("policy", loss_of, len(x_NX), config.batch, context.seed)
             run_phase("policy", head, batches, schedule_of(config), context)
-        return cls(head.cpu(), scale_2X, num_actions, config)
+        return cls(head.cpu(), scale_2X)
 
     def probabilities(self, contexts_NX: NDArray[np.float32]) -> NDArray[np.float64]:
         """π(a|x) of every action, float64 [N, A]. Rows add up to 1."""
@@ -134,24 +133,6 @@ class PolicyHead:
     def top(self, contexts_NX: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Find the k most probable actions, best first, int64 [N, k]."""
         return top_of(self.probabilities(contexts_NX), k)
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """All arrays that `restore` needs."""
-        return {"scale": self._scale_2X, **{name: value.numpy() for name, value in self._head.state_dict().items()}}
-
-    def config(self) -> dict[str, Any]:
-        """Hyperparameters and the number of actions, as JSON values."""
-        return {**self._hyperparameters.model_dump(), "num_actions": self._num_actions}
-
-    @classmethod
-    def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
-        """Rebuild the policy that `tensors()` and `config()` came from."""
-        given = dict(config)
-        num_actions = int(given.pop("num_actions"))
-        hyperparameters = PolicyHeadConfig.model_validate(given)
-        head = Head(tensors["scale"].shape[1], num_actions, hyperparameters.hidden)
-        head.load_state_dict({name: torch.from_numpy(tensors[name]) for name in head.state_dict()})
-        return cls(head.eval(), tensors["scale"], num_actions, hyperparameters)
 
 
 def top_of(scores_NA: NDArray[np.floating[Any]], k: int) -> NDArray[np.int64]:

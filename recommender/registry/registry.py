@@ -60,6 +60,11 @@ class Registry:
         return Home(self.home).registry
 
     @property
+    def versions_folder(self) -> Path:
+        """The folder of all versions, and of hidden folders that are half-written or about to be deleted."""
+        return self.folder / "versions"
+
+    @property
     def _journal(self) -> Journal:
         return Journal(self.folder)
 
@@ -74,6 +79,7 @@ class Registry:
         with self._journal.locked():
             target = self._path(version)
             if target.is_dir() and _is_whole(target):
+                target.touch()  # in use again, so it is not old
                 return version
             with whole_folder(target) as copy:
                 shutil.copytree(candidate, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
@@ -94,7 +100,7 @@ class Registry:
 
     def versions(self) -> tuple[str, ...]:
         """List all versions, by name."""
-        folder = self.folder / "versions"
+        folder = self.versions_folder
         return tuple(sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))) if folder.is_dir() else ()
 
     def start_canary(self, version: str, share: float, verdict: Mapping[str, Any] | None = None) -> None:
@@ -173,6 +179,28 @@ class Registry:
             self._journal.commit({"champion": entry, "canary": None, "previous": earlier}, **event)
         return str(version)
 
+    def remove(self, version: str, to: Path, *, unchanged_since: datetime) -> None:
+        """Move a version that does not serve and cannot come back by `rollback` to the new path `to`.
+
+        Raises:
+            RegistryError: there is no such version, it is champion, canary or an earlier champion, or it was added
+                again after `unchanged_since`.
+        """
+        with self._journal.locked():
+            state = self._journal.state()
+            if version in referenced(state):
+                raise RegistryError(f"{version} serves or may be rolled back to, so it cannot be removed")
+            folder = self.path(version)
+            # A second of tolerance: file systems round times.
+            if folder.stat().st_mtime > unchanged_since.timestamp() + 1:
+                raise RegistryError(f"{version} was added again, so it is not removed")
+            folder.rename(to)
+            self._journal.commit(state, **self._event("removed", version))
+
+    def referenced(self) -> tuple[str, ...]:
+        """List champion, canary and earlier champions."""
+        return referenced(self._journal.state())
+
     def status(self) -> Status:
         """Return what serves, since when, and from which data and configuration."""
         state = self._journal.state()
@@ -244,7 +272,7 @@ class Registry:
         return settled
 
     def _path(self, version: str) -> Path:
-        return self.folder / "versions" / version
+        return self.versions_folder / version
 
     def _event(self, what: str, version: str, **facts: Any) -> dict[str, Any]:
         return {"at": self.clock().isoformat(), "what": what, "version": version, **facts}
@@ -254,6 +282,12 @@ class Registry:
             return None
         version, since = str(entry["version"]), datetime.fromisoformat(entry["since"])
         return Serving(version, since, float(entry.get("share", 1.0)), lineage(self.path(version)))
+
+
+def referenced(state: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the versions that a state of the registry names."""
+    serving = [state[role]["version"] for role in ("champion", "canary") if state.get(role)]
+    return (*serving, *state.get("previous", ()))
 
 
 def _is_whole(version: Path) -> bool:

@@ -8,6 +8,7 @@ Numbers without a stated reason are pixels or numbers of ticks, chosen by eye.
 """
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +19,9 @@ WIDTH, WIDE = 540.0, 1104.0
 NUM_COLOURS = 6
 """Colours of series in the style sheet (c0 … c5). Further series start over."""
 CHARACTER_PX = 6.4
-"""Mean width of a character at the charts' font size, by eye."""
+"""Mean width of a Latin character at the charts' font size, by eye. A Chinese one is twice as wide."""
 LABEL_PX = 6.6
-"""Room for a character of a label or tick: a little over `CHARACTER_PX`, so that none is cut for a pixel."""
+"""Room for a column of a label or tick: a little over `CHARACTER_PX`, so that none is cut for a pixel."""
 
 
 class Html(str):
@@ -46,7 +47,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]; five, by eye."""
+    """List about `count` round numbers (1, 2, 2.5 or 5 times a power of ten) in [low, high]. Five, by eye."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
     rough = (high - low) / max(1, count)
@@ -105,10 +106,35 @@ def month(epoch_s: object) -> str:
     return datetime.fromtimestamp(float(str(epoch_s)), UTC).strftime("%b %Y")
 
 
+def label_columns(label: str) -> int:
+    """Count the columns that a label takes.
+
+    A Chinese, Japanese or Korean character and most emoji take two, a mark on another character none, all others one.
+    """
+    return sum(map(_columns, label))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
 def shortened(label: str, width_px: float) -> str:
-    """Cut a label with an ellipsis so that it takes at most `width_px` at the charts' font size."""
-    max_length = max(3, int(width_px / CHARACTER_PX))
-    return label if len(label) <= max_length else label[: max_length - 1].rstrip() + "…"
+    """Cut a label with an ellipsis so that it takes at most `width_px` at the charts' font size.
+
+    It is cut between characters, and a mark stays with the character that it belongs to.
+    """
+    room = max(3, int(width_px / CHARACTER_PX))
+    if label_columns(label) <= room:
+        return label
+    kept, taken = 0, 0
+    for character in label:
+        taken += _columns(character)
+        if taken > room - 1:
+            break
+        kept += 1
+    return label[:kept].rstrip() + "…"
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -15,6 +15,7 @@ from recommender.report.axes import (
     Scale,
     figure,
     horizontal_axis,
+    label_columns,
     legend,
     line,
     number,
@@ -79,7 +80,7 @@ def _rows(
     stacked: bool,
     width: float,
 ) -> tuple[str, float, float]:
-    left = min(0.38 * width, 14 + LABEL_PX * max((len(label) for label in labels), default=0))
+    left = min(0.38 * width, 14 + LABEL_PX * max(map(label_columns, labels), default=0))
     x = Scale(0.0, high, left, width - (16 if stacked else 64))
     bars_a_row = 1 if stacked else len(series)
     thick = 15.0 if bars_a_row == 1 else 10.0
@@ -121,7 +122,7 @@ def _columns(
     parts = [vertical_axis(y, values, left, width - 4, form, axis)]
     bars_a_label = 1 if stacked else len(series)
     thick = max(1.0, pitch * 0.78 / bars_a_label)
-    every = max(1, math.ceil((max((len(label) for label in labels), default=1) * LABEL_PX + 8) / pitch))
+    every = max(1, math.ceil((max(map(label_columns, labels), default=1) * LABEL_PX + 8) / pitch))
     for place, label in enumerate(labels):
         x = left + place * pitch + pitch * 0.11
         base = 0.0

@@ -17,6 +17,7 @@ from recommender.report.axes import (
     circle,
     figure,
     horizontal_axis,
+    label_columns,
     legend,
     line,
     metric,
@@ -80,7 +81,7 @@ def interval_chart(
         wide: takes the whole column of the page.
     """
     width = WIDE if wide else WIDTH
-    left = min(0.4 * width, 14 + LABEL_PX * max((len(row.label) for row in rows), default=0))
+    left = min(0.4 * width, 14 + LABEL_PX * max((label_columns(row.label) for row in rows), default=0))
     values = [v for row in rows for v in (row.low, row.value, row.high) if math.isfinite(v)]
     values += [v for v in (reference, margin) if v is not None]
     written = [f"{form(row.value)} [{form(row.low)}, {form(row.high)}]" for row in rows]

@@ -14,6 +14,7 @@ from recommender.report.axes import (
     Scale,
     figure,
     horizontal_axis,
+    label_columns,
     month,
     month_ticks,
     rectangle,
@@ -23,7 +24,7 @@ from recommender.report.axes import (
 
 def timeline(title: str, spans: Sequence[tuple[str, datetime, datetime]], *, note: str = "") -> Html:
     """Draw a bar for each span (label, start, end), over an axis of months."""
-    left = 24 + LABEL_PX * max(len(label) for label, _, _ in spans)
+    left = 24 + LABEL_PX * max(label_columns(label) for label, _, _ in spans)
     low, high = min(s.timestamp() for _, s, _ in spans), max(e.timestamp() for _, _, e in spans)
     x = Scale(low, high, left, WIDE - 30)
     pitch, top = 26.0, 4.0

@@ -19,6 +19,7 @@ from recommender.errors import SettingsError
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.sections import (
     OnlineStoreName,
+    RetentionSettings,
     Section,
     ServingSettings,
     SourceSettings,
@@ -29,6 +30,7 @@ from recommender.settings.sections import (
 
 __all__ = [
     "OnlineStoreName",
+    "RetentionSettings",
     "ServingSettings",
     "Settings",
     "SourceSettings",
@@ -58,6 +60,7 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     def updated(self, **changes: Any) -> Self:
         """These settings with `changes`, validated again.

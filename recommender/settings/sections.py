@@ -139,6 +139,21 @@ class ServingSettings(Section):
     )
 
 
+Days = Annotated[int, Field(ge=1, le=36_500)]
+"""At least a day, so that nothing that was just made is old. At most a century, as a larger number is no day count."""
+
+
+class RetentionSettings(Section):
+    """Days after which `recommender clean` removes what nothing needs any more. None keeps it for ever."""
+
+    runs: Days | None = Field(None, description="Logs and artifacts of local runs of a pipeline.")
+    checkpoints: Days | None = Field(None, description="Checkpoints and finished fits that a training resumes from.")
+    versions: Days | None = Field(None, description="Versions in the registry that do not serve and never did.")
+    catalogues: Days | None = Field(None, description="Catalogues that serving has replaced.")
+    quarantine: Days | None = Field(None, description="Rows that were set aside, with the tables of their run.")
+    decisions: Days | None = Field(None, description="The decision log and its exposures.")
+
+
 class StoreSettings(Section):
     """The online store, which the materialise step writes and serving reads."""
 

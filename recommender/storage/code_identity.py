@@ -36,6 +36,8 @@ TABLES_OF_NAMES = ("recommender.models.campaign", "recommender.models.next_item"
 """Packages whose `__init__` only looks up a ranker by name: a new ranker in the table changes none of the others."""
 DATA_SUFFIXES = (".json", ".yaml", ".toml")
 """Suffixes of data files that count if they lie beside a module, as expectations and feature store settings do."""
+SEARCH_SPACES = ("Range", "Choices")
+"""Classes whose values say what a search may try (`engine.hyperparameters`). They change no trained weight."""
 HASH_DIGITS = 12
 """48 bits: among a million different states of the code a collision has a probability of 0.2 %."""
 
@@ -137,12 +139,21 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+def _is_logging(node: ast.Expr) -> bool:
+    """Whether the statement is a call of a method of the module's `log`."""
+    call = node.value
+    of_log = (
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name)
+    )
+    return of_log and call.func.value.id == "log"  # type: ignore[attr-defined]
+
+
 class _OnlyEffects(ast.NodeTransformer):
     """Drops from a syntax tree what cannot change a result."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """A string that stands by itself is a docstring."""
-        return None if _is_text(node) else self.generic_visit(node)
+        """Drop a string that stands by itself, which is a docstring, and a line for the log."""
+        return None if _is_text(node) or _is_logging(node) else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         """Drop an error's message, which changes no result. Raising the error may change one."""
@@ -151,9 +162,11 @@ class _OnlyEffects(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """The description of a pydantic field is documentation."""
+        """Drop a field's description, and search ranges, which enter the identity of a study by their values."""
         if isinstance(node.func, ast.Name) and node.func.id == "Field":
             node.keywords = [one for one in node.keywords if one.arg != "description"]
+        if isinstance(node.func, ast.Name) and node.func.id in SEARCH_SPACES:
+            node.args, node.keywords = [], []
         return self.generic_visit(node)
 
 

@@ -14,6 +14,7 @@
       tuning/             studies of `recommender tune`
       own/                a home for each mapping that was given with --data
       bench/              files of `make bench-…`
+      .in-use             locked by whoever reads what `recommender clean` may remove (`recommender.storage.in_use`)
 
 These classes only name paths and neither read nor write. Another module owns the format of each folder's content:
 `recommender.registry` that of registry/, `recommender.decisions.log` that of decisions/, and so on.
@@ -182,6 +183,12 @@ class Published:
         """HTML: the last run's evaluation."""
         return self.root / "evaluation.html"
 
+    @property
+    def everything(self) -> tuple[Path, ...]:
+        """All of the above."""
+        folders = (self.training_set, self.evaluation, self.verdict)
+        return (*folders, self.validation_page, self.training_page, self.evaluation_page)
+
     def origin(self, published: Path) -> Path:
         """JSON file that names the run and the data from which `published`, one of the above, came."""
         return self.root / "origins" / f"{published.name}.json"
@@ -209,6 +216,11 @@ class Home:
         return self.root / "catalogue"
 
     @property
+    def catalogue_versions(self) -> Path:
+        """Folder of the catalogues to which `catalogue` links or linked."""
+        return self.root / "catalogue.versions"
+
+    @property
     def decisions(self) -> Path:
         """Folder of the decision log."""
         return self.root / "decisions"
@@ -223,9 +235,18 @@ class Home:
         """Results of runs for people and for later commands."""
         return Published(self.root / "published")
 
+    @property
+    def runs(self) -> Path:
+        """Folder of the local runs of a pipeline."""
+        return self.root / "runs"
+
     def run(self, run_id: str) -> RunFolder:
         """Files of one local run of a pipeline."""
-        return RunFolder(self.root / "runs" / run_id)
+        return RunFolder(self.runs / run_id)
+
+    def run_artifacts(self, run_id: str) -> Path:
+        """Folder of the artifacts of one local run of a pipeline."""
+        return self.pipeline_artifacts / run_id
 
     @property
     def pipeline_artifacts(self) -> Path:
@@ -237,9 +258,14 @@ class Home:
         """Folder in which the local pipeline runner remembers finished steps."""
         return self.pipeline_artifacts / "cache"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of all fits' checkpoints and bundles."""
+        return self.root / "checkpoints"
+
     def checkpoint(self, name: str) -> Path:
         """Folder of one fit's checkpoints and bundle."""
-        return self.root / "checkpoints" / name
+        return self.checkpoints / name
 
     def validated(self, source: str) -> Path:
         """Folder with the figures of the last valid tables of a source. `source`: a hash of its settings."""
@@ -252,6 +278,11 @@ class Home:
     def own(self, name: str) -> "Home":
         """The home of a shop's own data."""
         return Home(self.root / "own" / name)
+
+    @property
+    def in_use(self) -> Path:
+        """File that is locked while a pipeline, a training or a materialisation runs."""
+        return self.root / ".in-use"
 
     def benchmark(self, name: str) -> Path:
         """Folder that one benchmark keeps between its runs."""

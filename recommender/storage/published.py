@@ -91,6 +91,8 @@ def origin_of(published: Published, target: Path) -> Origin | None:
         origin = Origin(**json.loads(published.origin(target).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    if not target.exists():
+        raise CorruptFileError(f"{target}: missing, though run {origin.run} published it; run it again")
     return origin if origin.content == _content(target) else None
 
 

@@ -26,6 +26,8 @@ from recommender.models.campaign import ranker_class
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import bundle
 from recommender.settings import Settings
+from recommender.storage.home import Home
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import read_manifest, whole_folder, write_text
 from recommender.training.identity import checkpoint_folder, training_code, training_hash
 
@@ -74,6 +76,11 @@ def train(
         TrainingError: Memory ran out, or a loss was not finite.
         CorruptFileError: The training set is damaged.
     """
+    with in_use(Home.of(settings)):
+        return _train(training_set, ranker, settings, output)
+
+
+def _train(training_set: Path, ranker: str, settings: Settings, output: Path) -> TrainResult:
     from recommender.features.training_set import TrainingSet
 
     cls = ranker_class(ranker)

@@ -97,7 +97,7 @@ def tune(
     data = TrainingSet.open(training_set)
     objective = _Objective(data, cls, settings, folds_of(data, settings, folds), progress)
     of = (settings.training.seed, settings.training.device)
-    identity = digest(data.manifest["content_hash"], given, *of, objective.folds, study_code(ranker))
+    identity = digest(data.manifest["content_hash"], given, *of, objective.folds, str(space), study_code(ranker))
     found = search(
         study,
         f"{ranker}-{identity[:SHOWN_DIGITS]}",

@@ -34,7 +34,7 @@ HEAP_MIB = 512
 QUEUE = 1_000
 """Requests that may wait for a worker. Chosen by hand. TorchServe computes them even when their caller has hung up."""
 MAX_REQUEST_BYTES = 1_048_576
-"""1 MiB: the gateway's largest body (256 KiB) with a user's features (a few KiB) and room to spare."""
+"""1 MiB: the gateway's largest body (512 KiB) with a user's features (a few KiB) and room to spare."""
 
 
 def start_torchserve(settings: Settings) -> Running:

@@ -11,7 +11,7 @@ from serving.gateway.refusals import Refused
 from serving.request import MAX_BODY_BYTES, Problem
 
 BODY_TIMEOUT_S = 10.0
-"""Seconds. 256 KiB arrive within this on any working connection, and a client must not hold one open for ever."""
+"""Seconds. 512 KiB arrive within this on any working connection, and a client must not hold one open for ever."""
 MAX_DRAINED_BYTES = 4 * 2**20
 """So much of a body that is too large is read, so that the client sees the refusal and not a reset connection.
 Chosen by hand: sixteen times what is allowed."""

@@ -14,7 +14,7 @@ from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, in_registry
 from pipelines.cluster import Cluster
 from pipelines.compile import compile_cluster, compile_local
 from recommender.errors import SettingsError
-from recommender.settings import Settings, TrainingSettings
+from recommender.settings import Settings, StoreSettings, TrainingSettings
 
 SIDE_EFFECTS = {
     "comp-materialise",
@@ -30,7 +30,7 @@ HOME = Path("/var/recommender")
 
 
 def settings_with(**training: Any) -> Settings:
-    return Settings(home=HOME, training=TrainingSettings(**training))
+    return Settings(home=HOME, store=StoreSettings(kind="redis"), training=TrainingSettings(**training))
 
 
 def compiled(
@@ -136,7 +136,25 @@ def test_the_resources_for_gitops_are_a_pipeline_and_a_version_of_it(tmp_path: P
 
 def test_compiling_for_a_cluster_refuses_a_home_outside_its_volume(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"/var/recommender"):
-        compile_cluster(Settings(home=Path("var")), tmp_path, cluster=Cluster(), namespace="shop")
+        compile_cluster(settings_with().updated(home=Path("var")), tmp_path, cluster=Cluster(), namespace="shop")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "feature_store", "named"),
+    [
+        (settings_with(rankers={"transformer": {"widht": 3}}), "staging", r"training\.rankers\.transformer.*'width'"),
+        (settings_with(rankers={"transfomer": {}}), "staging", r"transfomer.*'transformer'"),
+        (settings_with(), "stagin", r"stagin.*staging"),
+        (settings_with(), "local", r"local.*redis"),
+        (settings_with().updated(store={"kind": "sqlite"}), "staging", r"staging.*sqlite"),
+    ],
+)
+def test_what_a_pod_would_refuse_is_refused_before_compiling(
+    tmp_path: Path, wrong: Settings, feature_store: str, named: str
+) -> None:
+    with pytest.raises(SettingsError, match=named):
+        compile_cluster(wrong, tmp_path, cluster=Cluster(feature_store=feature_store), namespace="shop")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_local_pipeline_has_no_retries_and_no_cluster_parts(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from recommender.sequences import Items, Sequences
 from recommender.storage.manifest import read_manifest
 from recommender.training.next_items.fitting import checkpoint_folder, fit_and_judge
 
+pytestmark = pytest.mark.usefixtures("quick_gate")
+
 MORE_THAN_AN_ADDRESS_SPACE = 10**13
 """A count of numbers that no machine can allocate, so that every machine refuses it at once."""
 QUICK = {"epochs": 1, "width": 8, "blocks": 1, "heads": 1, "length": 8}

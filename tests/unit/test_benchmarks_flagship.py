@@ -21,6 +21,8 @@ from recommender.models.next_item.fusion import Fusion, FusionConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 from recommender.training.next_items.fitting import fit_and_judge
 
+pytestmark = pytest.mark.usefixtures("quick_gate")
+
 V = 30
 SMALL = {"members": 2, "width": 16, "blocks": 1, "heads": 1, "epochs": 3, "tokens": 128, "rate": 0.01, "length": 10}
 

@@ -121,7 +121,7 @@ def test_the_measured_users_are_one_in_four_and_as_long_as_all(tmp_path) -> None
 
 
 def test_a_peer_that_cannot_be_measured_is_a_row_that_says_why(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str, folder) -> None:
+    def missing(name: str) -> None:
         raise RecommenderError("ERROR: No matching distribution found")
 
     monkeypatch.setattr(training_rows, "python_of", missing)

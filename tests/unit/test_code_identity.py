@@ -147,29 +147,36 @@ def test_a_changed_expectation_changes_the_identity_of_the_validating_step_alone
     assert first[1] == second[1]
 
 
-def test_what_only_a_reader_sees_of_an_error_or_a_field_does_not_count(tmp_path: Path) -> None:
-    texts = (
-        'class A:\n    x: int = Field(3, ge=1, description="Size.")\n'
-        '    def f(self):\n        """F."""\n        raise ValueError("bad")\n',
-        'class A:\n    x: int = Field(3, ge=1, description="The size.")\n'
-        '    def f(self):\n        raise ValueError(f"worse {self.x}")\n',
-        'class A:\n    x: int = Field(3, ge=2, description="Size.")\n'
-        '    def f(self):\n        raise ValueError("bad")\n',
+def test_what_only_a_reader_sees_and_what_a_search_tries_do_not_count(tmp_path: Path) -> None:
+    text = (
+        'class A:\n    x: Annotated[int, Range(1, 5)] = Field(3, ge=1, description="Size.")\n'
+        '    def f(self):\n        """F."""\n        log.info("f", x=self.x)\n        raise ValueError("bad")\n'
     )
-    found = []
-    for number, text in enumerate(texts):
-        folder = tmp_path / str(number)
-        shutil.copytree(ROOT / "recommender/storage", folder / "recommender/storage")
-        for name in ("__init__.py", "errors.py"):
-            shutil.copy(ROOT / "recommender" / name, folder / "recommender" / name)
-        (folder / "recommender/shown.py").write_text(text, encoding="utf-8")
-        script = "from recommender.storage.code_identity import code_identity as i; print(i('recommender.shown'))"
-        found.append(
-            subprocess.run(
-                [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True
-            ).stdout
-        )
-    assert found[0] == found[1] != found[2]
+    changes = {
+        "description": ('description="Size."', 'description="The size."'),
+        "message": ('ValueError("bad")', 'ValueError(f"worse {self.x}")'),
+        "docstring": ('"""F."""', '"""Another."""'),
+        "search range": ("Range(1, 5)", "Range(2, 7)"),
+        "log": ('log.info("f", x=self.x)', 'log.warning("g")'),
+        "bound": ("ge=1", "ge=2"),
+        "default": ("Field(3", "Field(4"),
+    }
+    shutil.copytree(ROOT / "recommender/storage", tmp_path / "recommender/storage")
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(ROOT / "recommender" / name, tmp_path / "recommender" / name)
+    modules = []
+    for number, (old, new) in enumerate([("", ""), *changes.values()]):
+        assert old in text
+        (tmp_path / f"recommender/shown{number}.py").write_text(text.replace(old, new, 1), encoding="utf-8")
+        modules.append(f"recommender.shown{number}")
+    script = (
+        "import json; from recommender.storage.code_identity import _syntax_hash, modules_reached as found; "
+        f"print(json.dumps([_syntax_hash(found(m)[m]) for m in {modules}]))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    original, *hashes = json.loads(run.stdout)
+    counted = {name for name, found in zip(changes, hashes, strict=True) if found != original}
+    assert counted == {"bound", "default"}
 
 
 def test_bare_code_runs_as_the_code_it_came_from() -> None:

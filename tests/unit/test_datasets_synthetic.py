@@ -139,7 +139,7 @@ def test_the_small_worlds_hold_enough_of_both_classes_early_and_late(
         assert (pairs["redeemed"].astype(bool) & period).sum() >= 100
 
 
-def test_the_same_dials_give_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+def test_the_same_settings_give_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     first, again, other = (
         generate(World(**TINY, seed=seed), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )

@@ -123,6 +123,15 @@ def test_results_of_two_runs_are_not_taken_for_one(tmp_path: Path) -> None:
     assert LastRun(home).origin() is None
 
 
+def test_a_missing_result_is_an_error_that_names_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (tmp_path / "verdict.json").write_text("{}")
+    publish(home, run="one", data_hash="data", verdict=tmp_path / "verdict.json")
+    home.published.verdict.unlink()
+    with pytest.raises(CorruptFileError, match=r"verdict\.json"):
+        origin_of(home.published, home.published.verdict)
+
+
 def test_without_a_published_training_set_the_error_names_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"training-set.*recommender run"):
         published_training_set(Home(tmp_path))

@@ -16,6 +16,8 @@ from recommender.models.next_item.content import Content, ContentConfig
 from recommender.models.next_item.svd import SVD, SVDConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
+pytestmark = pytest.mark.usefixtures("quick_gate")
+
 CLUBS, SIZE, USERS = 4, 10, 200
 SMALL: dict[str, dict[str, Any]] = {
     "svd": {"width": 6},

@@ -25,6 +25,8 @@ from recommender.models.next_item.student import Student, StudentConfig
 from recommender.models.next_item.two_tower import TwoTower, TwoTowerConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
+pytestmark = pytest.mark.usefixtures("quick_gate")
+
 V, U = 30, 160
 NAMES = ("neural_cf", "two_tower", "caser", "gru4rec", "bert4rec")
 ORDERED = ("two_tower", "caser", "gru4rec", "bert4rec")

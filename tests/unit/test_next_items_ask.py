@@ -14,6 +14,8 @@ from recommender.errors import ContractError, SettingsError
 from recommender.registry import bundle
 from recommender.sequences import Items
 
+pytestmark = pytest.mark.usefixtures("quick_gate")
+
 
 @pytest.mark.parametrize("ranker", SMALL)
 def test_a_saved_ranker_answers_as_the_one_that_was_fitted(ranker: str, tmp_path: Path) -> None:

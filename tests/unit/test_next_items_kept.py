@@ -14,6 +14,8 @@ from recommender.errors import BundleError, SettingsError
 from recommender.registry import bundle
 from recommender.storage.manifest import write_manifest
 
+pytestmark = pytest.mark.usefixtures("quick_gate")
+
 
 @pytest.mark.parametrize("train_on", ["train", "train+validation"])
 def test_the_ranker_that_is_kept_has_learned_from_everyones_last_events(train_on: str, tmp_path: Path) -> None:

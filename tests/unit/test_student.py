@@ -28,6 +28,8 @@ from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.models.next_item.student import Student, StudentConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
+pytestmark = pytest.mark.usefixtures("quick_gate")
+
 V, U = 24, 120
 SMALL = {"width": 16, "epochs": 12, "tokens": 128, "rate": 0.01, "length": 12}
 TEACHER = {"members": 1, "width": 16, "blocks": 1, "heads": 1, "epochs": 4, "tokens": 128}

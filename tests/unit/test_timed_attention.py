@@ -15,6 +15,8 @@ from recommender.models.next_item.packing import gap_classes
 from recommender.models.next_item.sasrec import SASRec, SASRecConfig
 from recommender.sequences import Items, LeaveOneOut, Sequences
 
+pytestmark = pytest.mark.usefixtures("quick_gate")
+
 DAY, V = 86_400_000_000, 40
 SMALL: dict[str, Any] = {
     "width": 16,

@@ -17,9 +17,6 @@ from recommender.models.next_item import ItemRanker
 
 POOLED = ("mass", "best", "strongest_ten")
 """Values that `pool` returns for a pair."""
-INPUTS = (*POOLED, "lift", "usual_mass", "type_rate", "items", "recency", "baskets", "lines")
-"""Inputs of the regression: pooled scores, mass over the average user's mass, the average user's mass, log-odds of the
-type's rate, log of the number of items, days since the last basket, number of baskets, and number of purchase lines."""
 CELLS_AT_ONCE = 4_000_000
 """Scores [users, items] that are held at once. With the arrays made of them they take a few hundred MB. Chosen by
 hand."""
@@ -67,7 +64,11 @@ class ItemInputs:
     def inputs(
         self, examples: Examples, pooled_NX: NDArray[np.float32], base_V: NDArray[np.float32], rates: TypeRates
     ) -> NDArray[np.float32]:
-        """Put the `INPUTS` of each pair together, float32 [N, J]. `base_V`: mean weights of the training's users."""
+        """Put the inputs of each pair together, float32 [N, J]. `base_V`: mean weights of the training's users.
+
+        They are the pooled scores, the mass over the average user's mass, the average user's mass, the log-odds of the
+        type's rate, the log of the number of items, days since the last basket, and numbers of baskets and of lines.
+        """
         self._lay_out(examples.catalogue)
         rows, columns_N = np.unique(examples.campaigns_N, return_inverse=True)
         contents = [self._content(examples.catalogue, row) for row in rows.tolist()]

@@ -119,24 +119,24 @@ class LogisticRanker(Ranker[LogisticConfig]):
         }
 
     def config(self) -> dict[str, Any]:
-        """Hyperparameters, feature names and the clipping of the preprocessing."""
+        """Hyperparameters and feature names."""
         return {
             "hyper": self._hyperparameters.model_dump(),
             "feature_names": list(self._names),
-            "clip": self._preprocessing.clip,
         }
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
         """Rebuild the ranker from `tensors()` and `config()`."""
         money = {head: tensors[f"{head}_money"] for head in ("spend", "excess") if f"{head}_money" in tensors}
+        hyperparameters = LogisticConfig.model_validate(config["hyper"])
         return cls(
-            Preprocessing.restore(tensors, clip=float(config["clip"])),
+            Preprocessing.restore(tensors, clip=hyperparameters.clip),
             tensors["redeem_E"],
             float(tensors["redeem_bias"][0]),
             money,
             tuple(config["feature_names"]),
-            LogisticConfig.model_validate(config["hyper"]),
+            hyperparameters,
         )
 
 
@@ -155,7 +155,7 @@ def fit_money(z_NE: NDArray[np.float32], target_N: NDArray[np.float32], *, ridge
     """Ridge regression on asinh of the target.
 
     Returns:
-        float32 [E + 4]: weights [E], bias, factor for the way back, lowest and highest asinh of the training targets.
+        float32 [E + 4]: weights [E], bias, factor of the inverse, lowest and highest asinh of the training targets.
     """
     folded_N = np.arcsinh(target_N.astype(np.float64))
     z_NE = z_NE.astype(np.float64)

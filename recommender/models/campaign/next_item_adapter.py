@@ -4,7 +4,7 @@
 2. Its scores become weights and strengths of items (`item_pooling`). A campaign is described by the sum of its items'
    weights, that sum over the average user's, its strongest item and its ten strongest.
 3. These, the campaign type's past rate, the campaign's size, and how lately and often the user bought, enter an
-   L2-penalised logistic regression (`item_inputs.INPUTS`).
+   L2-penalised logistic regression (`ItemInputs.inputs`).
 
 A campaign whose items are all unknown is represented by the known items nearest in the taxonomy. Where there are none
 either, its pooled inputs are missing values.
@@ -179,7 +179,6 @@ class NextItemAdapter(Ranker[NextItemAdapterConfig]):
         vocabulary = self._inputs.vocabulary.items
         return {
             "hyper": self._hyperparameters.model_dump(mode="json", include=set(self._hyperparameters.user_fields())),
-            "clip": self._preprocessing.clip,
             "items": self._inputs.items.config(),
             "num_attributes": vocabulary.num_attributes,
             "vocabulary": {"item": list(vocabulary.ids), "campaign_type": list(self._rates.types)},
@@ -202,7 +201,7 @@ class NextItemAdapter(Ranker[NextItemAdapterConfig]):
         return cls(
             ItemInputs(items, vocabulary, most_events=hyperparameters.campaign_events),
             TypeRates(config["vocabulary"]["campaign_type"], tensors["rates_K"], float(tensors["overall"][0])),
-            Preprocessing.restore(tensors, clip=float(config["clip"])),
+            Preprocessing.restore(tensors, clip=hyperparameters.campaign_clip),
             tensors["base_V"],
             tensors["weights_E"],
             float(tensors["bias"][0]),

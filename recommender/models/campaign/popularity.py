@@ -25,7 +25,7 @@ PRIOR_PAIRS = 50.0
 
 
 class PopularityConfig(Hyperparameters):
-    """Hyperparameters of `popularity`; `PRIOR_PAIRS` says why 50."""
+    """Hyperparameters of `popularity`. `PRIOR_PAIRS` says why 50."""
 
     prior_pairs: float = Field(
         PRIOR_PAIRS,

@@ -148,7 +148,6 @@ class TransformerRanker(Ranker[TransformerConfig]):
         return {
             "hyper": self._hyperparameters.model_dump(),
             "feature_names": list(self._names),
-            "clip": self._preprocessing.clip,
             "vocabulary": self.vocabulary.as_json(),
             "predicts": AXES[self.vocabulary.target],
             "notes": self.notes,
@@ -159,7 +158,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
         """Rebuild the ranker from `tensors()` and `config()`."""
         hyperparameters = TransformerConfig.model_validate(config["hyper"])
         vocabulary = Vocabulary.from_json(config["vocabulary"])
-        preprocessing = Preprocessing.restore(tensors, clip=float(config["clip"]))
+        preprocessing = Preprocessing.restore(tensors, clip=hyperparameters.clip)
         network = Network(vocabulary, preprocessing.num_inputs, hyperparameters)
         prefix = "network."
         state = {

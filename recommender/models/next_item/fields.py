@@ -13,9 +13,9 @@ from pydantic import AfterValidator, Field
 from recommender.engine.hyperparameters import SET_BY_FIT, Range
 
 RATES = Range(3e-4, 1e-2, log=True)
-"""Learning rates searched in every network. Chosen by hand; it holds the defaults of all of them."""
+"""Learning rates searched in every network. Chosen by hand. It holds the defaults of all of them."""
 DROPOUTS = Range(0.0, 0.6)
-"""Dropout searched in every network. Chosen by hand; it holds the defaults of all of them."""
+"""Dropout searched in every network. Chosen by hand. It holds the defaults of all of them."""
 
 Rate = Annotated[float, RATES, Field(gt=0, description="Highest learning rate of AdamW, reached after the warm-up.")]
 Dropout = Annotated[float, DROPOUTS, Field(ge=0, lt=1, description="Share of values set to zero in training.")]

@@ -121,7 +121,7 @@ class Benchmark:
             hyperparameters=request.hyperparameters,
         )
         facts = {"study": str(found.study), "trials": found.trials, "cpu_seconds": found.cpu_seconds}
-        return replace(request, hyperparameters=found.best), {**facts, "dials": found.best}
+        return replace(request, hyperparameters=found.best), {**facts, "hyperparameters": found.best}
 
     def _report(
         self, fit: JudgedFit, sequences: Sequences, data: dict[str, str | None], search: dict[str, Any] | None

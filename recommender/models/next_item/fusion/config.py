@@ -56,7 +56,7 @@ JUDGEMENTS = 15
 
 
 class FusionConfig(Hyperparameters):
-    """Hyperparameters of the flagship. What is None is taken from the number of events; `resolved` says how.
+    """Hyperparameters of the flagship. What is None is taken from the number of events. `resolved` says how.
 
     The other defaults are chosen by hand. docs/benchmarks.md measures some: width and attributes help on Amazon Beauty,
     the bias by distance and the gate on ML-1M, and label smoothing adds nothing to the flagship. Search ranges are

@@ -26,7 +26,7 @@ from torch.nn import functional
 from recommender.sequences import Sequences
 
 CANDIDATES = 200
-"""Best items of the linear form that the hidden layer reorders. Enough for lists of ten to be refilled; chosen by
+"""Best items of the linear form that the hidden layer reorders. Enough for lists of ten to be refilled. Chosen by
 hand."""
 CELLS_AT_ONCE = 2**24
 """Users times items for which the experts are asked at once: 64 MiB of float32 an expert."""

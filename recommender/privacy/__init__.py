@@ -1,0 +1,6 @@
+"""What is kept and for how long."""
+
+from recommender.privacy.removal import Removed, remove
+from recommender.privacy.retention import KINDS, Kept, Leftover, Limits, find, limits_of
+
+__all__ = ["KINDS", "Kept", "Leftover", "Limits", "Removed", "find", "limits_of", "remove"]
