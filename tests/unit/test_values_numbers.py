@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from values_column import read
 
-from recommender.datasets.values import Number
+from recommender.datasets.values import Number, Time
 from recommender.errors import ContractError
 
 
@@ -80,6 +80,12 @@ def test_infinity_is_no_number_and_nan_is_missing() -> None:
     assert [bool(problem) for problem in problems] == [False, False, True]
     values, problems, _ = read(Number, ["inf", "nan", "5.5"])
     assert (values, bool(problems[0]), problems[1]) == ([None, None, 5.5], True, "")
+
+
+def test_a_column_of_another_type_is_refused() -> None:
+    for rule in (Number, partial(Time, zone="UTC")):
+        with pytest.raises(ContractError, match=r"'own'.*UUID"):
+            read(rule, ["8c0fd6ad-2b9d-4b6c-8a3f-0e6f7a1f5f10"], type="UUID")
 
 
 def test_what_is_no_number_is_named() -> None:

@@ -201,8 +201,8 @@ class Column:
         """SQL of whether a cleaned text stands for a missing value. An empty one always does."""
         words = sorted({"", *(word.lower() for word in self.nulls)})
         longest = max(map(len, words))
-        # Most cells are longer than every word, and a length is cheaper than a text in lower case. A list and not IN, for
-        # which DuckDB would join every row with a table of the words.
+        # Most cells are longer than every word, and a length is cheaper than a text in lower case. It is a list, since
+        # for IN DuckDB would join every row with a table of the words.
         is_one = f"list_contains([{', '.join(map(literal, words))}], lower({cleaned}))"
         return f"(CASE WHEN length({cleaned}) <= {longest} THEN {is_one} ELSE false END)"
 

@@ -84,6 +84,8 @@ class Number:
         """How many cells a plain cast reads, and whether one of them proves that a point is the decimal mark."""
         column = self.column
         if not column.is_text:
+            if not column.is_number and column.type != "BOOLEAN":
+                raise column.refuse(f"holds {column.type}, where a number is wanted; name another column")
             return {}
         text = column.text
         shape = f"regexp_full_match({text}, '[+-]?{EITHER}')"

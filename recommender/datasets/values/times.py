@@ -57,6 +57,8 @@ class Time:
             return {**asked, "read": f"count({self._explicit})", "plausible": self._count_kept(self._explicit)}
         if self._is_native:
             return {**asked, "read": f"count({self._native})", "plausible": self._count_kept(self._native)}
+        if not self.column.is_text and not self.column.is_number:
+            raise self.column.refuse(f"holds {self.column.type}, where a time is wanted; name another column")
         asked |= self._numbers.questions()
         return {**asked, **self._texts.questions(self._texts.sampled)} if self.column.is_text else asked
 
