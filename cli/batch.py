@@ -6,14 +6,19 @@ import pyarrow as pa
 from rich.markup import escape
 from rich.table import Table
 
-from recommender.allocation.files import batch_writer
+from recommender.allocation.files import batch_writer, require_known
 from recommender.allocation.scoring import SCHEMA, BulkScorer
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 
 def score_to_file(settings: Settings, output: Path) -> None:
-    """Score every user for every live campaign, and write one Parquet or CSV file. A failure leaves no partial file."""
+    """Score every user for every live campaign, and write one Parquet or CSV file. A failure leaves no partial file.
+
+    Raises:
+        SettingsError: `output` is neither Parquet nor CSV.
+    """
+    require_known(output)
     scorer = BulkScorer.open(settings.home)
     campaigns = scorer.live_campaigns()
     rows = 0
@@ -31,10 +36,10 @@ def show_audience(settings: Settings, campaign: str, *, top: int, output: Path |
     """Print the `top` most likely shoppers of one campaign, and write all of them to `output`.
 
     Raises:
-        SettingsError: the name of `output` is not that of a Parquet file.
+        SettingsError: `output` is neither Parquet nor CSV.
     """
     if output is not None:
-        _require_parquet(output)
+        require_known(output)
     scorer = BulkScorer.open(settings.home)
     scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign])), SCHEMA)
     ranked = scored.sort_by([("score", "descending"), ("user_id", "ascending")])

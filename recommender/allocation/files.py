@@ -9,7 +9,19 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-CSV = ".csv"
+from recommender.errors import SettingsError
+
+PARQUET, CSV = (".parquet", ".pq"), ".csv"
+
+
+def require_known(output: Path) -> None:
+    """Refuse a name that is neither Parquet's nor CSV's, before anything is scored.
+
+    Raises:
+        SettingsError: its suffix is another one.
+    """
+    if output.suffix.lower() not in (*PARQUET, CSV):
+        raise SettingsError(f"--output {output}: written as Parquet or CSV; end its name with .parquet or .csv")
 
 
 @contextmanager
