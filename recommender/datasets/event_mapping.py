@@ -11,7 +11,7 @@ from recommender.datasets.event_rows import TABLE, EventRows, check, identifiers
 from recommender.datasets.mapping import SourceMapping, TableMapping, read_mapping
 from recommender.datasets.reading import open_file, resolve
 from recommender.datasets.values import Rule, collisions, column_of, read_columns, rule_of
-from recommender.datasets.values.column import literal
+from recommender.datasets.values.readings import literal
 from recommender.errors import ContractError, SourceError
 
 MAPPED = {USER: "user_id", ITEM: "item_id", TIME: "event_time", KIND: "kind"}

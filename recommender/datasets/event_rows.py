@@ -25,7 +25,7 @@ from recommender.datasets.values import (
     collisions,
     read_columns,
 )
-from recommender.datasets.values.column import literal, shown
+from recommender.datasets.values.readings import literal, shown
 from recommender.errors import ContractError, SourceError
 
 TABLE = "events"

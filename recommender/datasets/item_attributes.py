@@ -21,7 +21,7 @@ from recommender.datasets.event_columns import ITEM, find_column, names
 from recommender.datasets.mapping import FileFormat
 from recommender.datasets.reading import open_file
 from recommender.datasets.values import Column, Identifier, read_columns
-from recommender.datasets.values.column import quoted
+from recommender.datasets.values.readings import quoted
 from recommender.errors import ContractError, SourceError
 from recommender.sequences import Items
 

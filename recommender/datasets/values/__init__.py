@@ -7,11 +7,12 @@ the columns of a file in one scan and returns a `Reading` for each: SQL of its v
 """
 
 from recommender.datasets.values.collisions import Identifiers, collisions
-from recommender.datasets.values.column import Column, Reading, Readings, Rule, read_columns
+from recommender.datasets.values.column import Column, Rule, read_columns
 from recommender.datasets.values.identifiers import Identifier
 from recommender.datasets.values.numbers import Number
+from recommender.datasets.values.readings import Reading, Readings
 from recommender.datasets.values.rules import column_of, rule_of
-from recommender.datasets.values.survey import Survey, survey, survey_all
+from recommender.datasets.values.survey import Survey, survey
 from recommender.datasets.values.times import Time
 from recommender.datasets.values.words import Kind, Text
 
@@ -32,5 +33,4 @@ __all__ = [
     "read_columns",
     "rule_of",
     "survey",
-    "survey_all",
 ]

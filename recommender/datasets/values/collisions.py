@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from recommender.datasets.values.column import literal, quoted, shown
+from recommender.datasets.values.readings import literal, quoted, shown
 from recommender.errors import ContractError
 
 INNER_BLANKS = "[\\s\u00a0\u3000]+"

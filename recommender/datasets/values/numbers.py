@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from recommender.datasets.values.collisions import ASCII, FULL_WIDTH
-from recommender.datasets.values.column import Column, Facts, Reading, ask, literal
+from recommender.datasets.values.column import Column, Facts, ask
+from recommender.datasets.values.readings import Reading, literal
 
 CURRENCY = r"(\p{Sc}|[A-Z]{3}|[A-Z]{1,2}\$|元|円|圆|人民币|kr\.?|zł|Kč|Ft|lei|Fr\.|Rs\.?|Rp\.?|р\.|руб\.?)"
 """A currency's mark or code, before or after an amount."""

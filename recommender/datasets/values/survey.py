@@ -84,16 +84,6 @@ def survey(column: Column, *, earliest: date = EARLIEST, latest: date = LATEST) 
     )
 
 
-def survey_all(column: Column, names: Mapping[str, str]) -> dict[str, Survey]:
-    """Survey the columns of a relation.
-
-    Args:
-        column: Any column of it.
-        names: The columns and their DuckDB types.
-    """
-    return {name: survey(replace(column, name=name, type=kind, canonical=name)) for name, kind in names.items()}
-
-
 def _read_as(rule: Rule, filled: int) -> As:
     try:
         readings = read_columns({"it": rule})

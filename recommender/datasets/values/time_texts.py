@@ -6,8 +6,9 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
-from recommender.datasets.values.column import Column, ask, literal
+from recommender.datasets.values.column import Column, ask
 from recommender.datasets.values.days import day_sql, local_sql
+from recommender.datasets.values.readings import literal
 from recommender.datasets.values.time_formats import DMY, MDY, YMD, TimeFormat, formats_of
 
 SAMPLE_ROWS = 10_000

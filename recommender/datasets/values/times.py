@@ -13,9 +13,10 @@ from datetime import date
 from functools import cached_property
 
 from recommender.datasets.mapping import EARLIEST, LATEST
-from recommender.datasets.values.column import Column, Facts, Reading, ask, literal
+from recommender.datasets.values.column import Column, Facts, ask
 from recommender.datasets.values.days import day_sql, local_sql
 from recommender.datasets.values.epochs import EXCEL, UNITS, Numbers
+from recommender.datasets.values.readings import Reading, literal
 from recommender.datasets.values.time_formats import YMD
 from recommender.datasets.values.time_texts import TimeTexts
 

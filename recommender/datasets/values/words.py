@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recommender.datasets.mapping import IGNORE
-from recommender.datasets.values.column import Column, Facts, Reading, literal
+from recommender.datasets.values.column import Column, Facts
+from recommender.datasets.values.readings import Reading, literal
 
 
 @dataclass(frozen=True)
