@@ -18,7 +18,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("reviewerid", "session_id", "sessionid"),
     ),
     ITEM: (
-        *("item", "item_id", "itemid", "productid", "movieid", "movie_id", "articleid", "stockcode", "stock_code"),
+        *("item", "item_id", "itemid", "productid", "movieid", "movie_id", "articleid", "article_id"),
+        *("stockcode", "stock_code"),
         *("asin", "parent_asin", "iid", "trackid", "track_id", "isbn"),
         *SYNONYMS["item_id"],
     ),
@@ -62,8 +63,8 @@ class EventColumns:
         for meaning in (USER, ITEM, *([KIND] if self.kinds else ())):
             if chosen[meaning] is None:
                 raise SourceError(
-                    f"{path}: no column {meaning!r} ({', '.join(NAMES[meaning][:4])} …); there are {names(found)}. Name it "
-                    f"with --columns {meaning}=COLUMN"
+                    f"{path}: no column {meaning!r} ({', '.join(NAMES[meaning][:4])} …); there are {names(found)}. "
+                    f"Name it with --columns {meaning}=COLUMN"
                 )
         if TIME not in self.columns and chosen[PLACE] is not None:
             # `pos` orders the events, so a time is read only if nobody can mistake it.

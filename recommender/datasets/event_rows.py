@@ -1,33 +1,31 @@
 """Reads a log of events into a DuckDB table of users, items and times, by the rules of `recommender.datasets.values`.
 
-The log is a file of any kind, whose columns have the usual names or are named (`EventColumns`), or a mapping TOML,
-whose table of events is read. A row without user, item or time is an error: no part of a history is left out.
+The log is a file of any kind, whose columns have the usual names or are named (`EventColumns`). A row without user,
+item or time is an error: no part of a history is left out.
 """
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from recommender.datasets.event_columns import ITEM, KIND, PLACE, TIME, USER, EventColumns, names
-from recommender.datasets.mapping import EARLIEST, LATEST, FileFormat, SourceMapping, TableMapping, read_mapping
-from recommender.datasets.reading import RawTable, open_file, resolve
+from recommender.datasets.mapping import EARLIEST, LATEST, FileFormat
+from recommender.datasets.reading import RawTable, open_file
 from recommender.datasets.values import (
     Column,
     Identifier,
     Identifiers,
-    Reading,
+    Readings,
     Rule,
     Text,
     Time,
     collisions,
-    column_of,
     read_columns,
-    rule_of,
 )
-from recommender.datasets.values.column import literal, shown
+from recommender.datasets.values.readings import literal, shown
 from recommender.errors import ContractError, SourceError
 
 TABLE = "events"
@@ -37,8 +35,6 @@ LONGEST_NAME = 1000
 LARGEST_PLACE = 2**63
 EXACT_PLACE = 2**53
 """A float64 holds every whole number below this one exactly."""
-MAPPED = {USER: "user_id", ITEM: "item_id", TIME: "event_time", KIND: "kind"}
-"""Meaning -> canonical column of a mapping's events."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def read_events(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventC
 
     Args:
         connection: Where the table is created. Its time zone must be UTC.
-        path: A file of events, or a mapping TOML.
+        path: A file of events.
         asked: Which columns and kinds are read.
         scratch: A temporary folder that outlives the reading.
 
@@ -92,8 +88,6 @@ def read_events(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventC
         SourceError: The file is missing or unreadable, lacks a column, or has no rows.
         ContractError: A user, item, place or time is empty or cannot be read; names the row.
     """
-    if path.suffix.lower() == ".toml":
-        return _read_mapped(connection, path, asked, scratch)
     raw = open_file(connection, path, FileFormat(file=str(path)), name="raw_events", scratch=scratch)
     chosen = asked.choose(raw.columns, path)
     columns = {
@@ -105,15 +99,15 @@ def read_events(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventC
     if asked.kinds:
         rules[KIND] = Text(columns[KIND])
     readings, problem = _read_times(path, raw, chosen, columns, rules)
-    has_times = TIME in readings
+    has_times = TIME in readings.of
     if problem is not None:
         warnings.warn(f"{problem}. `pos` orders the events; their times are not used", stacklevel=3)
-    kept = _of_kinds(readings[KIND].value, asked.kinds) if asked.kinds else "true"
-    _create(connection, raw.relation, readings, columns, kept)
+    kept = of_kinds(readings.of[KIND].value, asked.kinds) if asked.kinds else "true"
+    _create(connection, readings, columns, kept)
     rows = EventRows(connection, path, chosen, raw.row_means, has_times, PLACE in chosen)
     _require_rows(rows, asked, columns[KIND] if asked.kinds else None)
-    _check(rows, columns)
-    if has_times and (outside := readings[TIME].found.get("outside")):
+    check(rows, columns)
+    if has_times and (outside := readings.of[TIME].found.get("outside")):
         warnings.warn(
             f"{path.name}: {outside} times are not between {EARLIEST} and {LATEST}; they only order events",
             stacklevel=3,
@@ -124,7 +118,7 @@ def read_events(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventC
 
 def _read_times(
     path: Path, raw: RawTable, chosen: dict[str, str], columns: dict[str, Column], rules: dict[str, Rule]
-) -> tuple[dict[str, Reading], Exception | None]:
+) -> tuple[Readings, Exception | None]:
     """The readings, without times where they cannot be read beside `pos`, and why."""
     if TIME not in chosen:
         return read_columns(rules), None
@@ -132,11 +126,11 @@ def _read_times(
         if chosen[TIME].lower() == "time" and "date" in (name.lower() for name in raw.columns):
             raise SourceError(f"{path}: both 'date' and 'time'; join them in one column 'timestamp'")
         readings = read_columns({**rules, TIME: Time(columns[TIME], zone="UTC", only_orders=True)})
-        value = readings[TIME].value
-        missing = columns[TIME].first(f"({value}) IS NULL") if PLACE in chosen else None
-        if missing is None:
+        staged = replace(columns[TIME], relation=readings.relation)
+        is_missing = f"({readings.of[TIME].value}) IS NULL"
+        if PLACE not in chosen or staged.first(is_missing) is None:
             return readings, None
-        raise columns[TIME].refuse("is empty or cannot be read", f"({value}) IS NULL")
+        raise staged.refuse("is empty or cannot be read", is_missing)
     except (SourceError, ContractError) as error:
         if PLACE not in chosen:
             raise
@@ -145,14 +139,13 @@ def _read_times(
 
 def _create(
     connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    readings: dict[str, Reading],
+    readings: Readings,
     columns: dict[str, Column],
     kept: str,
 ) -> None:
-    parts = [f"{readings[meaning].value} AS {_KEPT[meaning]}" for meaning in (USER, ITEM)]
-    if TIME in readings:
-        parts += [f"epoch_us({readings[TIME].value}) AS time_us", f"{columns[TIME].raw}::VARCHAR AS _time_text"]
+    parts = [f"{readings.of[meaning].value} AS {_KEPT[meaning]}" for meaning in (USER, ITEM)]
+    if TIME in readings.of:
+        parts += [f"epoch_us({readings.of[TIME].value}) AS time_us", f"{columns[TIME].raw}::VARCHAR AS _time_text"]
     if PLACE in columns:
         place = columns[PLACE]
         text = place.text if place.is_text else f"{place.raw}"
@@ -160,13 +153,14 @@ def _create(
     try:
         connection.execute(
             f"CREATE TABLE {TABLE} AS SELECT row_number() OVER () AS n, _file, _row, {', '.join(parts)} "
-            f"FROM {relation} WHERE {kept}"
+            f"FROM {readings.relation} WHERE {kept}"
         )
     except duckdb.Error as error:
         raise SourceError(f"{columns[USER].path}: cannot be read ({str(error).splitlines()[0]})") from None
 
 
-def _of_kinds(value: str, kinds: Sequence[str]) -> str:
+def of_kinds(value: str, kinds: Sequence[str]) -> str:
+    """SQL of whether a kind is one of `kinds`, letter case aside."""
     return f"lower({value}) IN ({', '.join(literal(kind.lower()) for kind in kinds)})"
 
 
@@ -185,8 +179,12 @@ def _require_rows(rows: EventRows, asked: EventColumns, kind: Column | None) -> 
     )
 
 
-def _check(rows: EventRows, columns: dict[str, Column]) -> None:
-    """Refuse rows in which something is missing, or a place orders nothing."""
+def check(rows: EventRows, columns: dict[str, Column]) -> None:
+    """Refuse rows in which something is missing, or a place orders nothing.
+
+    Raises:
+        ContractError: There is one; names the file, the column, the row and its value.
+    """
     empty = "is empty; fill it in or leave the row out"
     for meaning in (USER, ITEM):
         rows.refuse(meaning, f"coalesce({_KEPT[meaning]}, '') = ''", empty, shows_value=False)
@@ -213,94 +211,13 @@ def _check(rows: EventRows, columns: dict[str, Column]) -> None:
 def _warn_of_spellings(rows: EventRows) -> None:
     """Warn of two spellings of one name. They may be two names: without a mapping nobody has said."""
     try:
-        collisions(rows.connection, _identifiers(rows))
+        collisions(rows.connection, identifiers_of(rows))
     except ContractError as error:
         warnings.warn(str(error), stacklevel=4)
 
 
-def _identifiers(rows: EventRows) -> list[Identifiers]:
+def identifiers_of(rows: EventRows) -> list[Identifiers]:
+    """The users and items of the table, to be compared."""
     return [
         Identifiers(f"{meaning}s", rows.path.name, _KEPT[meaning], TABLE, rows.row_means) for meaning in (USER, ITEM)
     ]
-
-
-def _read_mapped(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventColumns, scratch: Path) -> EventRows:
-    """Read the events of a mapping TOML."""
-    mapping = read_mapping(path)
-    if TABLE not in mapping.tables:
-        raise SourceError(f"{path}: no [tables.events], from which a log of events is read")
-    if asked.columns:
-        raise SourceError(f"{path}: the mapping names the columns; leave out --columns")
-    queries, means = [], set()
-    for number, part in enumerate(mapping.tables[TABLE]):
-        query, row_means = _mapped_part(connection, path, part, mapping.source, number, asked, scratch)
-        queries.append(query)
-        means.add(row_means)
-    row_means = means.pop() if len(means) == 1 else "record"
-    connection.execute(
-        f"CREATE TABLE {TABLE} AS SELECT row_number() OVER () AS n, * FROM ({' UNION ALL '.join(queries)})"
-    )
-    rows = EventRows(connection, path, dict(MAPPED), row_means, True, False)
-    if connection.execute(f"SELECT 1 FROM {TABLE} LIMIT 1").fetchone() is None:
-        raise SourceError(f"{path}: no event is left; see `where`, `values` and --kinds")
-    _leave_out_nameless(connection, path)
-    _check(rows, {})
-    collisions(connection, _identifiers(rows), identifiers=mapping.source.identifiers)
-    return rows
-
-
-def _leave_out_nameless(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Leave out searches and visits, which name no item, and guests, who have no history; say how many."""
-    for column in ("item", "user"):
-        (number,) = connection.execute(f"SELECT count(*) FROM {TABLE} WHERE {column} IS NULL").fetchone() or (0,)
-        if number:
-            warnings.warn(f"{path.name}: {number:,} events without {column} are left out", stacklevel=5)
-            connection.execute(f"DELETE FROM {TABLE} WHERE {column} IS NULL")
-
-
-def _mapped_part(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    part: TableMapping,
-    source: SourceMapping,
-    number: int,
-    asked: EventColumns,
-    scratch: Path,
-) -> tuple[str, str]:
-    """A query of the events of one part of the mapping, and what its rows count."""
-    if part.file is None:
-        raise SourceError(f"{path}: tables.events: a query is not read here; name a file")
-    raw = open_file(connection, resolve(part.file, path), part, name=f"raw_{number}", scratch=scratch)
-    relation = f"kept_{number}"
-    constants = ", ".join(f'{literal(str(value))} AS "constant:{name}"' for name, value in part.constants.items())
-    connection.execute(
-        f"CREATE VIEW {relation} AS SELECT *{', ' + constants if constants else ''} FROM {raw.relation}"
-        + (f" WHERE coalesce(({part.where}), false)" if part.where else "")
-    )
-    rules: dict[str, Rule] = {}
-    for meaning, canonical in MAPPED.items():
-        name = part.columns.get(canonical) or (canonical if canonical in raw.columns else None)
-        if name is None and canonical in part.constants:
-            name = f"constant:{canonical}"
-        if name is None or (name not in raw.columns and not name.startswith("constant:")):
-            problem = f"{raw.path} has no column {name or canonical!r}; there are {names(raw.columns)}"
-            raise ContractError(TABLE, problem, column=canonical)
-        column = column_of(connection, relation, name=name, type=raw.types.get(name, "VARCHAR"), table=TABLE,
-                           canonical=canonical, part=part, row_means=raw.row_means)  # fmt: skip
-        rules[meaning] = rule_of(column, part, source)
-    readings = read_columns(rules)
-    unknown = readings[KIND].found.get("unknown")
-    if unknown:
-        raise rules[KIND].column.refuse(
-            f'unknown kinds: {unknown}; map each in values = {{ kind = {{ … }} }}, or to "ignore"',
-            f"{readings[KIND].problem} IS NOT NULL",
-        )
-    kept = [f"NOT ({reading.ignored})" for reading in readings.values() if reading.ignored != "false"]
-    if asked.kinds:
-        kept.append(_of_kinds(readings[KIND].value, asked.kinds))
-    time = rules[TIME].column
-    return (
-        f"SELECT _file, _row, {readings[USER].value} AS user, {readings[ITEM].value} AS item, "
-        f"epoch_us({readings[TIME].value}) AS time_us, {time.raw}::VARCHAR AS _time_text FROM {relation}"
-        + (f" WHERE {' AND '.join(kept)}" if kept else "")
-    ), raw.row_means

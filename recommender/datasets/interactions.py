@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.event_columns import ITEM, PLACE, EventColumns
+from recommender.datasets.event_mapping import read_mapped_events
 from recommender.datasets.event_rows import TABLE, EventRows, read_events
 from recommender.datasets.item_attributes import catalogue, read_attributes
 from recommender.datasets.mapping import read_mapping
@@ -46,7 +47,7 @@ def read_interactions(path: Path, attributes: Path | None = None, columns: Event
             attributes are of other items; names file, column, row and value.
     """
     with _connection() as (connection, scratch):
-        rows = read_events(connection, path, columns, scratch=scratch)
+        rows = _read(connection, path, columns, scratch)
         names = _distinct(connection, "item")
         if attributes is None:
             ids = names
@@ -84,7 +85,7 @@ def read_histories(
         ContractError: As `read_interactions`, or an item is not one of `items` and not skipped, or none is.
     """
     with _connection() as (connection, scratch):
-        rows = read_events(connection, path, columns, scratch=scratch)
+        rows = _read(connection, path, columns, scratch)
         ids = np.asarray(items.ids, dtype=np.str_)
         places = np.argsort(ids)
         names = _distinct(connection, "item")
@@ -109,6 +110,11 @@ def read_histories(
             rows.refuse(ITEM, is_unknown, problem)
         users, sequences = _by_user(rows, names, np.where(unknown, 0, found + 1), items)
         return users, _without_unknown(sequences) if num_unknown else sequences, int(num_unknown)
+
+
+def _read(connection: duckdb.DuckDBPyConnection, path: Path, columns: EventColumns, scratch: Path) -> EventRows:
+    read = read_mapped_events if path.suffix.lower() == ".toml" else read_events
+    return read(connection, path, columns, scratch=scratch)
 
 
 def event_files(path: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from recommender.datasets.event_columns import ITEM, find_column, names
 from recommender.datasets.mapping import FileFormat
 from recommender.datasets.reading import open_file
 from recommender.datasets.values import Column, Identifier, read_columns
-from recommender.datasets.values.column import quoted
+from recommender.datasets.values.readings import quoted
 from recommender.errors import ContractError, SourceError
 from recommender.sequences import Items
 
@@ -77,10 +77,11 @@ def read_attributes(connection: duckdb.DuckDBPyConnection, path: Path, *, scratc
     column = Column(
         connection, raw.relation, item, raw.types[item], path.name, item, path.name, nulls=(), row_means=raw.row_means
     )
-    name = read_columns({ITEM: Identifier(column)})[ITEM].value
+    readings = read_columns({ITEM: Identifier(column)})
+    name = readings.of[ITEM].value
     rows = connection.execute(
         f"SELECT _file, _row, {name}, {'attributes' if has_attributes else 'NULL'}, "
-        f"{f'coalesce({quoted(text)}::VARCHAR, {_EMPTY})' if text is not None else 'NULL'} FROM {raw.relation}"
+        f"{f'coalesce({quoted(text)}::VARCHAR, {_EMPTY})' if text is not None else 'NULL'} FROM {readings.relation}"
     ).fetchall()
     places = [column.place(file, row) for file, row, *_ in rows]
     empty = next((place for place, row in zip(places, rows, strict=True) if not row[2]), None)

@@ -8,7 +8,7 @@ An example with every key:
     currency = "EUR"                       # of all amounts; its decimals decide how money is rounded
     rates = { USD = 0.92 }                 # what one unit of another currency is worth, for `currency` columns
     times = { from = 1990-01-01, to = 2100-01-01 }   # plausible times; one outside cannot be read
-    identifiers = "exact"                  # or "lower": letter case does not tell two identifiers apart
+    identifiers = "exact"                  # or "lower"; default: two that differ only by letter case are refused
     returns = "net"                        # or "keep": a return takes its purchase back, see `returns`
 
     [inputs.orders]                        # files that a `query` names; the keys of a file, as below
@@ -20,7 +20,7 @@ An example with every key:
     where = "status <> 'cancelled'"        # DuckDB SQL over the file's own columns; other rows are left out
     columns = { user_id = "customer", event_time = "ordered_at" }   # not needed where the names are the contract's
     constants = { kind = "purchase" }      # the same value in every row
-    formats = { event_time = "%d.%m.%Y %H:%M" }   # where a time is not found; or unix_s, unix_ms, unix_us, unix_ns, day
+    formats = { event_time = "%d.%m.%Y %H:%M" }   # where it is not found; unix_s, _ms, _us, _ns, excel, day
     values = { kind = { order = "purchase", refund = "return", begin_checkout = "ignore" } }   # their word = ours
     scale = { amount = 0.01, discount = -1 }      # what a number is multiplied by: cents, signs
     first_day = 2016-01-01                 # the date of day 1, for the format "day"
@@ -91,7 +91,7 @@ class SourceMapping(_Section):
         default_factory=dict
     )
     times: PlausibleTimes = PlausibleTimes()
-    identifiers: Literal["exact", "lower"] = "exact"
+    identifiers: Literal["exact", "lower"] | None = None
     returns: Literal["net", "keep"] = "net"
 
     @field_validator("time_zone")

@@ -14,11 +14,11 @@ import duckdb
 
 from recommender.datasets.contract import MAY_BE_EMPTY
 from recommender.datasets.labels import LABEL, check_label_words, label_sql
-from recommender.datasets.mapping import LABEL_COLUMNS, SourceMapping, TableMapping
+from recommender.datasets.mapping import IGNORE, LABEL_COLUMNS, SourceMapping, TableMapping
 from recommender.datasets.queries import Open, check_where, run_query
 from recommender.datasets.reading import RawTable, open_file, resolve
 from recommender.datasets.tables import CONTRACT
-from recommender.datasets.values import Reading, column_of, read_columns, rule_of
+from recommender.datasets.values import Readings, column_of, read_columns, rule_of
 from recommender.errors import ContractError, SourceError, suggestion
 
 MAX_UNREADABLE_SHARE = 0.01
@@ -115,14 +115,13 @@ def read_part(
         for canonical, at in chosen.items()
     }
     readings = read_columns(rules)
-    texts = {canonical: rule.column.text for canonical, rule in rules.items()}
     if part.label is not None:
         check_label_words(connection, f"{name}_staged", part, own.raw.path)
-    _check_words(connection, own, table, name, readings, chosen)
-    _parse(connection, own, part, name, readings, texts, chosen, number)
+    _check_words(connection, own, table, readings)
+    _parse(connection, own, part, name, readings, number)
     left_out |= _ignored(connection, name)
     _check_unreadable_share(connection, f"{name}_all", own, table)
-    columns = (*readings, *((LABEL,) if part.label is not None else ()))
+    columns = (*readings.of, *((LABEL,) if part.label is not None else ()))
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE _reason = '' AND _rule IS NULL")
     connection.execute(
         f"CREATE VIEW {name}_rejected AS SELECT a._reason, r.* FROM {own.raw.relation} r "
@@ -202,71 +201,55 @@ def _stage(connection: duckdb.DuckDBPyConnection, part: TableMapping, name: str,
         for column, at in chosen.items()
         if at == f"constant:{column}"
     ]
-    connection.execute(f"CREATE VIEW {name}_staged AS SELECT {', '.join(['*', *constants])} FROM {name}_kept")
+    label = [f"{label_sql(part)} AS {LABEL}"] if part.label is not None else []
+    connection.execute(f"CREATE VIEW {name}_staged AS SELECT {', '.join(['*', *constants, *label])} FROM {name}_kept")
 
 
 def _parse(
-    connection: duckdb.DuckDBPyConnection,
-    own: _Own,
-    part: TableMapping,
-    name: str,
-    readings: AnyMapping[str, Reading],
-    texts: AnyMapping[str, str],
-    chosen: AnyMapping[str, str],
-    number: int,
+    connection: duckdb.DuckDBPyConnection, own: _Own, part: TableMapping, name: str, readings: Readings, number: int
 ) -> None:
     """Create the table `<name>_all`: every row with its values, `_reason` (empty where readable) and `_rule`."""
-    # Values and problems contain the cleaned text several times. It is computed once.
-    cleaned = [f"{text} AS _text_{column}" for column, text in texts.items() if text in readings[column].value]
-    read = [
-        f"{reading.value.replace(texts[column], f'_text_{column}')} AS {_read(column)}"
-        for column, reading in readings.items()
+    values = [f"{_scaled(part, column)} AS {column}" for column in readings.of]
+    kept = ["_file", "_row", *([LABEL] if part.label is not None else [])]
+    rules = {column: _ignored_words(part, column) for column in readings.of}
+    words = [_cleaned(column) for column, ignored in rules.items() if ignored]
+    cases = [
+        f"WHEN _ignored AND lower({_cleaned(column)}) IN ({ignored}) "
+        f"THEN {_literal(f'values.{column}: ')} || {_cleaned(column)} || ' = ignore'"
+        for column, ignored in rules.items()
+        if ignored
     ]
-    values = [f"{_scaled(part, column, _read(column))} AS {column}" for column in readings]
-    if part.label is not None:
-        values.append(f"{label_sql(part)} AS {LABEL}")
-    # A problem contains its value's SQL. Each value is computed once, and problems only where one is missing.
-    problems = {
-        column: reading.problem.replace(reading.value, _read(column))
-        for column, reading in readings.items()
-        if not reading.problem.startswith("NULL")
-    }
-    reason = "''"
-    if problems:
-        any_missing = " OR ".join(f"{_read(column)} IS NULL" for column in problems)
-        reason = f"CASE WHEN {any_missing} THEN concat_ws('; ', {', '.join(problems.values())}) ELSE '' END"
-    rules = [
-        f"WHEN {reading.ignored} THEN {_literal(f'values.{column}: ')} || trim({_quoted(chosen[column])}::VARCHAR) "
-        "|| ' = ignore'"
-        for column, reading in readings.items()
-        if reading.ignored != "false"
-    ]
-    rule = f"CASE {' '.join(rules)} END" if rules else "NULL::VARCHAR"
+    rule = f"CASE {' '.join(cases)} END" if cases else "NULL::VARCHAR"
     key = f"({number}::BIGINT * {KEY_STEP} + row_number() OVER ())"
     try:
         connection.execute(
-            f"CREATE TABLE {name}_all AS SELECT {key} AS _key, _file, _row, "
-            f"{', '.join(values)}, {reason} AS _reason, {rule} AS _rule "
-            f"FROM (SELECT *, {', '.join(read)} FROM (SELECT {', '.join(['*', *cleaned])} FROM {name}_staged))"
+            f"CREATE TABLE {name}_all AS SELECT {key} AS _key, {', '.join([*kept, *values])}, _reason, {rule} AS _rule "
+            f"FROM ({readings.query(*kept, *words)})"
         )
     except duckdb.Error as error:
         raise SourceError(f"{own.raw.path}: cannot be read ({str(error).strip().splitlines()[0]})") from None
 
 
-def _read(column: str) -> str:
-    """The name of a value before its scale."""
-    return f"_read_{column}"
+def _ignored_words(part: TableMapping, column: str) -> str:
+    """SQL of the words of a column that leave a row out, in lower case. Empty if there is none."""
+    words = [theirs.lower() for theirs, ours in part.values.get(column, {}).items() if ours == IGNORE]
+    return ", ".join(map(_literal, words))
 
 
-def _scaled(part: TableMapping, column: str, value: str) -> str:
+def _cleaned(column: str) -> str:
+    """SQL of a cell's own text in the relation of `Readings`."""
+    return _quoted(f"cleaned:{column}")
+
+
+def _scaled(part: TableMapping, column: str) -> str:
     """SQL of a number times its scale. A scale that is one over a whole number divides, so that cents are exact."""
     scale = part.scale.get(column)
     if scale is None:
-        return value
+        return column
     inverse = round(1 / scale) if scale else 0
     if inverse and abs(scale * inverse - 1) < 1e-12:
-        return f"({value}) / {float(inverse)!r}::DOUBLE"
-    return f"({value}) * {scale!r}::DOUBLE"
+        return f"{column} / {float(inverse)!r}::DOUBLE"
+    return f"{column} * {scale!r}::DOUBLE"
 
 
 def _ignored(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]:
@@ -274,23 +257,17 @@ def _ignored(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]
     return dict(connection.execute(query).fetchall())
 
 
-def _check_words(
-    connection: duckdb.DuckDBPyConnection,
-    own: _Own,
-    table: str,
-    name: str,
-    readings: AnyMapping[str, Reading],
-    chosen: AnyMapping[str, str],
-) -> None:
+def _check_words(connection: duckdb.DuckDBPyConnection, own: _Own, table: str, readings: Readings) -> None:
     """Raise where a column with a fixed set of words holds another: such rows must not vanish."""
-    for column, reading in readings.items():
+    for column, reading in readings.of.items():
         if not reading.found.get("unknown"):
             continue
         allowed = CONTRACT[table].columns[column].values
-        word = f"trim({_quoted(chosen[column])}::VARCHAR)"
         unknown = connection.execute(
-            f"SELECT {word}, count(*), min(_row), arg_min(_file, _row) FROM {name}_staged "
-            f"WHERE {reading.problem} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+            f"SELECT {_cleaned(column)}, count(*), min(_row), arg_min(_file, _row) "
+            f"FROM ({readings.query('_file', '_row', _cleaned(column))}) "
+            f"WHERE NOT _ignored AND contains(_reason, {_literal(f'{column}: unknown word')}) "
+            "GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
         listed = ", ".join(f"{word!r} ({rows:,} rows)" for word, rows, _, _ in unknown[:SHOWN_WORDS])
         more = f" and {len(unknown) - SHOWN_WORDS} more" if len(unknown) > SHOWN_WORDS else ""

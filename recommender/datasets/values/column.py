@@ -1,19 +1,21 @@
 """One column of a file's rows in DuckDB, what a rule asks of it, and what the rule answers.
 
 A rule (`Rule`) reads a column in two steps. It first asks for aggregates over the whole column (`questions`), so that
-the columns of a file are surveyed together in one scan. From the answers it makes SQL (`reading`), or refuses the column.
+the columns of a file are surveyed together in one scan. From the answers it makes SQL (`reading`), or refuses the
+column.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import duckdb
 
 from recommender.datasets.mapping import DEFAULT_NULLS, IGNORE
-from recommender.errors import LONGEST_VALUE, ContractError
+from recommender.datasets.values.readings import Reading, Readings, literal, quoted, shown
+from recommender.errors import ContractError
 
-BLANKS = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u3000\ufeff"
+BLANKS = " \t\r\n\v\f\u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200C))) + "\u202f\u205f\u3000\ufeff"
 """What is taken from both ends of a text: blanks of every width, line ends, the byte order mark."""
 
 WHOLE_TYPES = frozenset(
@@ -22,25 +24,6 @@ WHOLE_TYPES = frozenset(
 """DuckDB's types of whole numbers."""
 Facts = Mapping[str, Any]
 """Answers to a rule's questions, by their names."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a column becomes, as SQL over its relation.
-
-    Attributes:
-        value: The canonical value. NULL where the cell is empty or cannot be read.
-        problem: NULL where the cell is empty or was read. Else a sentence with the value and what to do.
-        ignored: True where the mapping leaves the row out on purpose.
-        null_words: Cells with a word that stands for a missing value, such as NULL or n/a.
-        found: How the column is written, for a draft or the manifest, such as {"format": "%d.%m.%Y"}.
-    """
-
-    value: str
-    problem: str = "NULL::VARCHAR"
-    ignored: str = "false"
-    null_words: int = 0
-    found: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +55,8 @@ class Column:
     words: Mapping[str, str] = field(default_factory=dict)
     workbook: bool = False
     row_means: str = "record"
+    staged: bool = False
+    """Whether the relation has the cell's text as a column of its own (see `read_columns`)."""
 
     @property
     def raw(self) -> str:
@@ -101,13 +86,20 @@ class Column:
     @property
     def cleaned(self) -> str:
         """SQL of the cell's text without the blanks around it."""
-        text = f"decode({self.raw})" if self.type == "BLOB" else f"{self.raw}::VARCHAR"
-        return f"trim({text}, {literal(BLANKS)})"
+        if self.staged:
+            return quoted(f"cleaned:{self.canonical}")
+        text = f"decode({self.raw})" if self.type == "BLOB" else f"({self.raw}::VARCHAR)"
+        # To trim takes a microsecond with so many blanks, and hardly a cell needs it.
+        blank = f"contains({literal(BLANKS)}, {text}[1]) OR contains({literal(BLANKS)}, {text}[-1])"
+        return f"CASE WHEN {blank} THEN trim({text}, {literal(BLANKS)}) ELSE {text} END"
 
     @property
     def text(self) -> str:
         """SQL of the cell's text: words replaced, NULL where it is empty or a word for a missing value."""
-        cleaned = self.cleaned
+        return quoted(f"text:{self.canonical}") if self.staged else self.text_of(self.cleaned)
+
+    def text_of(self, cleaned: str) -> str:
+        """SQL of the text of a cell that was cleaned before."""
         replaced = f"CASE WHEN {self.is_null_word(cleaned)} THEN NULL ELSE {cleaned} END"
         if not self.words:
             return replaced
@@ -126,8 +118,10 @@ class Column:
         """SQL of whether a cleaned text stands for a missing value. An empty one always does."""
         words = sorted({"", *(word.lower() for word in self.nulls)})
         longest = max(map(len, words))
-        # Most cells are longer than every word, and a length is cheaper than a text in lower case.
-        return f"(length({cleaned}) <= {longest} AND lower({cleaned}) IN ({', '.join(map(literal, words))}))"
+        # Most cells are longer than every word, and a length is cheaper than a text in lower case. It is a list, since
+        # for IN DuckDB would join every row with a table of the words.
+        is_one = f"list_contains([{', '.join(map(literal, words))}], lower({cleaned}))"
+        return f"(CASE WHEN length({cleaned}) <= {longest} THEN {is_one} ELSE false END)"
 
     def null_words(self) -> str:
         """SQL of how many cells hold a word for a missing value. Empty cells do not count."""
@@ -139,7 +133,8 @@ class Column:
     def first(self, condition: str) -> tuple[str, str] | None:
         """The place and the text of the first row where `condition` holds."""
         found = self.connection.execute(
-            f"SELECT _file, _row, {self.raw}::VARCHAR FROM {self.relation} WHERE {condition} ORDER BY _file, _row LIMIT 1"
+            f"SELECT _file, _row, {self.raw}::VARCHAR FROM {self.relation} WHERE {condition} "
+            "ORDER BY _file, _row LIMIT 1"
         ).fetchone()
         return None if found is None else (self.place(found[0], found[1]), shown(str(found[2])))
 
@@ -153,12 +148,6 @@ class Column:
         value = f" (got {found[1]})" if found is not None else ""
         problem = f"{self.path}, column {self.name!r}: {problem}{value}"
         return ContractError(self.table, problem, column=self.canonical, row=found[0] if found is not None else None)
-
-    def problem(self, value: str, advice: str) -> str:
-        """SQL of a sentence where there is a text but no value."""
-        text = self.text if self.is_text else f"{self.raw}::VARCHAR"
-        says = f"{literal(f'{self.canonical}: cannot read ')} || {text} || {literal(f'; {advice}')}"
-        return f"CASE WHEN {value} IS NULL AND {text} IS NOT NULL THEN {says} END"
 
 
 class Rule(Protocol):
@@ -179,21 +168,44 @@ class Rule(Protocol):
         """
 
 
-def read_columns(rules: Mapping[str, Rule]) -> dict[str, Reading]:
+def read_columns(rules: Mapping[str, Rule]) -> Readings:
     """The readings of columns of one relation, after one scan of it.
+
+    Creates a view beside the relation, in which every column's text is computed once.
+
+    Args:
+        rules: Canonical column -> its rule. At least one; all columns are of one relation.
 
     Raises:
         ContractError: A column cannot be read; see the rules.
     """
-    if not rules:
-        return {}
-    asked = [(name, question, sql) for name, rule in rules.items() for question, sql in rule.questions().items()]
-    column = next(iter(rules.values())).column
-    answers = ask(column, [sql for _, _, sql in asked])
+    relation = _stage([rule.column for rule in rules.values()])
+    staged = {
+        name: replace(rule, column=replace(rule.column, relation=relation, staged=True))  # type: ignore[type-var]
+        for name, rule in rules.items()
+    }
+    asked = [(name, question, sql) for name, rule in staged.items() for question, sql in rule.questions().items()]
+    answers = ask(next(iter(staged.values())).column, [sql for _, _, sql in asked])
     facts: dict[str, dict[str, Any]] = {name: {} for name in rules}
     for (name, question, _), answer in zip(asked, answers, strict=True):
         facts[name][question] = answer
-    return {name: rule.reading(facts[name]) for name, rule in rules.items()}
+    return Readings(relation, {name: rule.reading(facts[name]) for name, rule in staged.items()})
+
+
+def _stage(columns: Sequence[Column]) -> str:
+    """Create a view of the columns' relation with their texts, and return its name."""
+    first = columns[0]
+    texts = [column for column in columns if column.is_text]
+    cleaned = ", ".join(["*", *(f"{column.cleaned} AS {quoted(f'cleaned:{column.canonical}')}" for column in texts)])
+    read = ["*"]
+    for column in texts:
+        text = column.text_of(quoted(f"cleaned:{column.canonical}"))
+        read.append(f"{text} AS {quoted(f'text:{column.canonical}')}")
+    view = f"{first.relation}_texts"
+    first.connection.execute(
+        f"CREATE OR REPLACE VIEW {view} AS SELECT {', '.join(read)} FROM (SELECT {cleaned} FROM {first.relation})"
+    )
+    return view
 
 
 def ask(column: Column, aggregates: list[str]) -> tuple[Any, ...]:
@@ -201,18 +213,3 @@ def ask(column: Column, aggregates: list[str]) -> tuple[Any, ...]:
     if not aggregates:
         return ()
     return column.connection.execute(f"SELECT {', '.join(aggregates)} FROM {column.relation}").fetchone() or ()
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """An SQL text."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def shown(text: str) -> str:
-    """A value for an error message."""
-    return repr(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…")

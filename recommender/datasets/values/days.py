@@ -8,7 +8,7 @@ that comes twice in autumn, the second (standard time) is meant. What a day with
 - all others: the midnight that begins the day.
 """
 
-from recommender.datasets.values.column import literal
+from recommender.datasets.values.readings import literal
 
 KNOWN_AT_DAYS_END = ("event_time", "participated_at")
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from recommender.datasets.values.column import Column, literal
+from recommender.datasets.values.column import Column
 from recommender.datasets.values.days import day_sql, local_sql
+from recommender.datasets.values.readings import literal
 
 UNITS = {"unix_s": 1e6, "unix_ms": 1e3, "unix_us": 1.0, "unix_ns": 1e-3}
 """Name of a format -> microseconds in its unit."""

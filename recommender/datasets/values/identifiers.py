@@ -10,7 +10,8 @@
 
 from dataclasses import dataclass
 
-from recommender.datasets.values.column import Column, Facts, Reading
+from recommender.datasets.values.column import Column, Facts
+from recommender.datasets.values.readings import Reading
 
 EXACT_BELOW = {"DOUBLE": 2**53, "FLOAT": 2**24}
 """A float holds every whole number below this one exactly (its mantissa has 53 or 24 bits), and not every one above."""

@@ -6,8 +6,9 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
-from recommender.datasets.values.column import Column, ask, literal
+from recommender.datasets.values.column import Column, ask
 from recommender.datasets.values.days import day_sql, local_sql
+from recommender.datasets.values.readings import literal
 from recommender.datasets.values.time_formats import DMY, MDY, YMD, TimeFormat, formats_of
 
 SAMPLE_ROWS = 10_000
@@ -34,9 +35,9 @@ class TimeTexts:
     def sampled(self) -> Formats:
         """The formats that the first rows may have."""
         column = self.column
+        first = f"SELECT {column.text} FROM {column.relation} LIMIT {SAMPLE_ROWS}"
         rows = column.connection.execute(
-            f"SELECT {column.text} FROM (SELECT {column.raw} FROM {column.relation} LIMIT {SAMPLE_ROWS}) "
-            f"WHERE {self._iso_any} IS NULL"
+            f"SELECT {column.text} FROM ({first}) WHERE {self._iso_any} IS NULL"
         ).fetchall()
         return _formats(text for (text,) in rows)
 
@@ -178,7 +179,7 @@ class TimeTexts:
         return f"CASE {' '.join(branches)} ELSE {rest} END" if branches else rest
 
     def plausible(self, parsed: str) -> str:
-        """SQL of whether a TIMESTAMP is plausible. It is not yet in its zone, so a day more on both sides is allowed."""
+        """SQL of whether a TIMESTAMP is plausible. It is not yet in its zone: a day more is allowed on both sides."""
         first, last = f"TIMESTAMP '{self.earliest}' - INTERVAL 1 DAY", f"TIMESTAMP '{self.latest}' + INTERVAL 1 DAY"
         return f"{parsed} BETWEEN {first} AND {last}"
 

@@ -13,9 +13,10 @@ from datetime import date
 from functools import cached_property
 
 from recommender.datasets.mapping import EARLIEST, LATEST
-from recommender.datasets.values.column import Column, Facts, Reading, ask, literal
+from recommender.datasets.values.column import Column, Facts, ask
 from recommender.datasets.values.days import day_sql, local_sql
 from recommender.datasets.values.epochs import EXCEL, UNITS, Numbers
+from recommender.datasets.values.readings import Reading, literal
 from recommender.datasets.values.time_formats import YMD
 from recommender.datasets.values.time_texts import TimeTexts
 
@@ -54,9 +55,11 @@ class Time:
         """How many cells there are, and how many each way of writing reads as a plausible time."""
         asked = {"null_words": self.column.null_words(), "filled": f"count({self._cell})"}
         if self.format is not None:
-            return {**asked, "read": f"count({self._explicit})", "plausible": f"count({self._kept(self._explicit)})"}
+            return {**asked, "read": f"count({self._explicit})", "plausible": self._count_kept(self._explicit)}
         if self._is_native:
-            return {**asked, "read": f"count({self._native})", "plausible": f"count({self._kept(self._native)})"}
+            return {**asked, "read": f"count({self._native})", "plausible": self._count_kept(self._native)}
+        if not self.column.is_text and not self.column.is_number:
+            raise self.column.refuse(f"holds {self.column.type}, where a time is wanted; name another column")
         asked |= self._numbers.questions()
         return {**asked, **self._texts.questions(self._texts.sampled)} if self.column.is_text else asked
 
@@ -201,20 +204,26 @@ class Time:
         ]
         return f"CASE WHEN {years[0]} >= TIMESTAMP '{self.first_day}' THEN {years[0]} ELSE {years[1]} END"
 
-    def _kept(self, value: str) -> str:
-        """SQL of a time within the plausible range, whose first and last day count as a whole in every zone."""
+    @property
+    def _range(self) -> str:
+        """SQL of whether {} is plausible. The first and the last day count as a whole in every zone."""
         earliest, latest = WIDEST if self.only_orders else (self.earliest, self.latest)
-        first, last = f"'{earliest} 00:00:00+14'", f"'{latest} 23:59:59.999999-12'"
-        return f"CASE WHEN {value} BETWEEN TIMESTAMPTZ {first} AND TIMESTAMPTZ {last} THEN {value} END"
+        return f"{{}} BETWEEN TIMESTAMPTZ '{earliest} 00:00:00+14' AND TIMESTAMPTZ '{latest} 23:59:59.999999-12'"
+
+    def _count_kept(self, value: str) -> str:
+        return f"count(*) FILTER ({self._range.format(f'({value})')})"
 
     def _result(self, value: str, facts: Facts, plausible: int, found: dict[str, str]) -> Reading:
         if facts["filled"] and not plausible and not self.only_orders:
             raise self._nothing_fits(value)
-        kept = self._kept(value)
-        advice = f"a time between {self.earliest} and {self.latest} is needed; see `formats` and `times` in the mapping"
+        advice = (
+            f"; a time between {self.earliest} and {self.latest} is needed; see `formats` and `times` in the mapping"
+        )
         return Reading(
-            kept,
-            self.column.problem(kept, advice),
+            value,
+            self._range,
+            self.column.text if self.column.is_text else f"{self.column.raw}::VARCHAR",
+            (f"{self.column.canonical}: cannot read ", advice),
             ignored=self.column.ignored,
             null_words=facts["null_words"],
             found=found,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recommender.datasets.mapping import IGNORE
-from recommender.datasets.values.column import Column, Facts, Reading, literal
+from recommender.datasets.values.column import Column, Facts
+from recommender.datasets.values.readings import Reading, literal
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,11 @@ class Kind:
         unknown = ", ".join(facts["unknown"] or ())
         column = f"values = {{ {self.column.canonical} = {{ … }} }}"
         advice = f"map it to one of {', '.join(self.allowed)} in {column}, or to {IGNORE!r} to leave such rows out"
-        text = self._text
-        problem = (
-            f"CASE WHEN {self._value} IS NULL AND {text} IS NOT NULL AND NOT {self._ignored} "
-            f"THEN {literal(f'{self.column.canonical}: unknown word ')} || {text} || {literal(f'; {advice}')} END"
-        )
         return Reading(
             self._value,
-            problem,
+            None,
+            self._text,
+            (f"{self.column.canonical}: unknown word ", f"; {advice}"),
             ignored=self._ignored,
             null_words=facts["null_words"],
             found={"unknown": unknown} if unknown else {},
