@@ -9,12 +9,15 @@ import typer
 from cli.next_items import (
     Attributes,
     CheckpointFolder,
+    Columns,
     Compiled,
     Device,
     Given,
     Interactions,
+    Kinds,
     RankerName,
     Seed,
+    event_columns,
     request_of,
     require_program,
 )
@@ -44,6 +47,8 @@ def sequences(
     interactions: Interactions,
     output: Annotated[Path, typer.Option("--output", "-o", help="The JSON file to write.")],
     attributes: Attributes = None,
+    columns: Columns = None,
+    kinds: Kinds = None,
     ranker: RankerName = "fusion",
     train_on: Annotated[
         TrainOnChoice, typer.Option(help="Whether the last fit may learn from the validation item.")
@@ -97,7 +102,9 @@ def sequences(
         compiled=compiled,
     )
     with fit_bars() as progress:
-        request = request_of(interactions, attributes, ranker, given, seed, device, progress)
+        request = request_of(
+            interactions, attributes, ranker, given, seed, device, progress, event_columns(columns, kinds)
+        )
         report = Benchmark(request=request, outputs=outputs, train_on=train_on.value, trials=trials, cold=cold).run()
     if is_first():
         _show(report, output, program)

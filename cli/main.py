@@ -68,8 +68,23 @@ def draft_mapping(
 
     if output.exists():
         raise SourceError(f"{output} exists already; give another name with --output")
-    write_text(output, draft(files))
+    write_text(output, draft(files, folder=output.parent))
     print(f"{output}: check it, replace the marked entries, then: recommender run --data {output}")
+
+
+@app.command(rich_help_panel=FIRST)
+def ingest(
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder of tables to write.")] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write nothing: show first rows, kinds, times, keys and what is left out.")
+    ] = False,
+) -> None:
+    """Read the source into canonical tables, the first step of a run. Exit code 1 where a run would stop."""
+    from cli.data import ingest_to
+
+    ingest_to(settings_of(settings, data), output, preview=preview)
 
 
 @app.command(rich_help_panel=FIRST)

@@ -12,14 +12,26 @@ from recommender.engine.context import DEFAULT_SEED
 
 if TYPE_CHECKING:
     from recommender.allocation.next_item_answers import AnswerReport
+    from recommender.datasets.event_columns import EventColumns
     from recommender.training.next_items import FitReport, FitRequest, Found
 
 Interactions = Annotated[
     Path,
     typer.Option(
-        help="Events: Parquet or CSV (commas, semicolons, tabs or bars) with `user`, `item`, and `pos` or a timestamp. "
-        "If there are both, `pos` orders the events. If times are equal, the file's order does."
+        help="Events: Parquet, CSV, JSON lines or Excel with user, item, and `pos` or a timestamp, or a mapping TOML "
+        "whose table of events is read. If there are both, `pos` orders the events. If times are equal, the file's "
+        "order does."
     ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="The columns of the events, as in user=visitorid,item=sku,time=ts (also pos, kind). Usual names such as "
+        "user_id, product_id and event_time are found without."
+    ),
+]
+Kinds = Annotated[
+    str | None, typer.Option(help="Only these kinds of events count, as in purchase,cart. Default: all events.")
 ]
 Attributes = Annotated[
     Path | None,
@@ -67,6 +79,8 @@ def fit(
     interactions: Interactions,
     save: Annotated[Path, typer.Option(help="The folder for the bundle, which `next-items ask` reads.")],
     attributes: Attributes = None,
+    columns: Columns = None,
+    kinds: Kinds = None,
     ranker: RankerName = "fusion",
     given: Given = None,
     seed: Seed = DEFAULT_SEED,
@@ -86,7 +100,9 @@ def fit(
     require_program(compiled, program, "--program")
     outputs = Outputs(checkpoints=checkpoints, bundle=save, program=program, compiled=compiled)
     with fit_bars() as progress:
-        request = request_of(interactions, attributes, ranker, given, seed, device, progress)
+        request = request_of(
+            interactions, attributes, ranker, given, seed, device, progress, event_columns(columns, kinds)
+        )
         report = fit_for_use(request, outputs)
     if is_first():
         _show_fit(report, request, outputs.bundle, program)
@@ -94,7 +110,7 @@ def fit(
 
 @app.command()
 def ask(
-    interactions: Annotated[Path, typer.Option(help="Parquet or CSV with `user`, `item`, and `pos` or a timestamp.")],
+    interactions: Interactions,
     bundle: Annotated[Path, typer.Option(help="The folder that `next-items fit --save` wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")],
     top: Annotated[
@@ -110,6 +126,8 @@ def ask(
     vectors: Annotated[
         Path | None, typer.Option(help="Folder to write item and user vectors to, for rankers that have vectors.")
     ] = None,
+    columns: Columns = None,
+    kinds: Kinds = None,
 ) -> None:
     """Write each user's best next items by a fitted ranker, without items that the user already had."""
     from recommender.allocation.next_item_answers import AnswerRequest, answer
@@ -122,6 +140,7 @@ def ask(
         seen=seen,
         skip_unknown=skip_unknown,
         vectors=vectors,
+        columns=event_columns(columns, kinds),
     )
     _show_answer(answer(request), output, vectors)
 
@@ -131,6 +150,8 @@ def tune(
     interactions: Interactions,
     study: Annotated[Path, typer.Option(help="SQLite file of the search. A stopped search continues from it.")],
     attributes: Attributes = None,
+    columns: Columns = None,
+    kinds: Kinds = None,
     ranker: RankerName = "fusion",
     trials: Annotated[
         int, typer.Option(min=1, help="How many trials in all, those of earlier calls included.")
@@ -149,7 +170,9 @@ def tune(
     from recommender.training.next_items import Outputs, tune_ranker
 
     with fit_bars() as progress:
-        request = request_of(interactions, attributes, ranker, given, seed, device, progress)
+        request = request_of(
+            interactions, attributes, ranker, given, seed, device, progress, event_columns(columns, kinds)
+        )
         found = tune_ranker(request, Outputs(study=study, report=output), trials=trials)
     _show_search(found, ranker, output)
 
@@ -162,6 +185,7 @@ def request_of(
     seed: int,
     device: str,
     progress: Callable[[dict[str, Any]], None],
+    columns: "EventColumns",
 ) -> "FitRequest":
     """The request that the options describe.
 
@@ -174,12 +198,33 @@ def request_of(
     return FitRequest(
         interactions=interactions,
         attributes=attributes,
+        columns=columns,
         ranker=ranker,
         hyperparameters=parse_assignments(given or []),
         seed=seed,
         device=device,
         progress=progress,
     )
+
+
+def event_columns(columns: str | None, kinds: str | None) -> "EventColumns":
+    """What `--columns` and `--kinds` say.
+
+    Raises:
+        SettingsError: A part of `--columns` is not meaning=column, or a meaning is unknown.
+    """
+    from recommender.datasets.event_columns import NAMES, EventColumns
+    from recommender.errors import SettingsError, suggestion
+
+    chosen = {}
+    for part in (columns or "").split(",") if columns else []:
+        meaning, equals, name = (word.strip() for word in part.partition("="))
+        if not equals or not name:
+            raise SettingsError(f"--columns: {part!r} must be meaning=column, as in user=visitorid")
+        if meaning not in NAMES:
+            raise SettingsError(f"--columns: unknown meaning {meaning!r}; {suggestion(meaning, NAMES)}")
+        chosen[meaning] = name
+    return EventColumns(chosen, tuple(kind.strip() for kind in (kinds or "").split(",") if kind.strip()))
 
 
 def require_program(compiled: bool, program: Path | None, option: str) -> None:

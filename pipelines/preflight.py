@@ -1,7 +1,5 @@
 """Checks of the settings before the first step runs, so that a mistake costs seconds, not a whole training."""
 
-from pathlib import Path
-
 from feature_repo.environment import environment_file
 from recommender.datasets.sources import source_of
 from recommender.errors import SettingsError, suggestion
@@ -17,7 +15,7 @@ def check_before_run(settings: Settings) -> None:
         SettingsError: As `check_before_compiling`, or the judgement file is missing or wrong.
     """
     check_before_compiling(settings)
-    read_judgement(Path(settings.judgement))
+    read_judgement(settings.judgement)
 
 
 def check_before_compiling(settings: Settings, *, feature_store: str | None = None) -> None:

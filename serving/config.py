@@ -17,7 +17,7 @@ VARIABLE = "RECOMMENDER_SETTINGS_JSON"
 def absolute(settings: Settings) -> Settings:
     """The same settings with absolute paths, because a TorchServe worker starts in the folder of its archive."""
     state = ServingState.of(settings).root.resolve()
-    home, judgement = settings.home.resolve(), settings.judgement.resolve()
+    home, judgement = settings.home.resolve(), settings.judgement and settings.judgement.resolve()
     return settings.updated(home=home, judgement=judgement, serving={"state": state})
 
 

@@ -14,7 +14,8 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from recommender.allocation.next_item_scores import best_items
-from recommender.datasets.interactions import read_histories
+from recommender.datasets.event_columns import EventColumns
+from recommender.datasets.interactions import EVERYTHING, event_files, read_histories
 from recommender.errors import ContractError, SettingsError
 from recommender.models.next_item.ranker import ItemRanker
 from recommender.registry.bundle import load_items
@@ -30,13 +31,14 @@ class AnswerRequest:
 
     Attributes:
         bundle: The folder of a next-item ranker, as `next-items fit --save` writes it.
-        interactions: The users' events so far: Parquet or CSV with user, item, and pos or a timestamp.
+        interactions: The users' events so far: a file with user, item, and pos or a timestamp, or a mapping TOML.
         output: The Parquet or CSV file for user, rank, item, score.
         top: How many items a user gets: by default ten, the length at which rankers are judged (NDCG@10).
         seen: Whether items that the user had before may be among them.
         skip_unknown: Whether events with items that the ranker was not fitted on are left out instead of refused.
         vectors: A folder for items.parquet and users.parquet with a float32 `vector` each. Their inner product ranks
             as the ranker does, except for what an item's bias adds.
+        columns: Which columns and kinds of events are read.
     """
 
     bundle: Path
@@ -46,6 +48,7 @@ class AnswerRequest:
     seen: bool = False
     skip_unknown: bool = False
     vectors: Path | None = None
+    columns: EventColumns = EVERYTHING
 
     def check(self) -> None:
         """Check that everything can be written.
@@ -57,7 +60,7 @@ class AnswerRequest:
             raise SettingsError(f"{self.output}: neither Parquet nor CSV; end the name in .parquet or .csv")
         require_writable(self.output)
         vector_files = () if self.vectors is None else (self.vectors / "items.parquet", self.vectors / "users.parquet")
-        require_apart((self.interactions, self.bundle), (self.output, *vector_files))
+        require_apart((*event_files(self.interactions), self.bundle), (self.output, *vector_files))
         if self.vectors is not None and self.vectors.exists() and not self.vectors.is_dir():
             raise SettingsError(f"{self.vectors}: vectors need a folder, but this is a file; name a folder")
 
@@ -104,7 +107,9 @@ def answer(request: AnswerRequest) -> AnswerReport:
             f"{request.vectors}: {ranker.name} has no vectors; leave them out, or fit a ranker that has some "
             "(docs/models.md lists them)"
         )
-    users, histories, left_out = read_histories(request.interactions, items, skip_unknown=request.skip_unknown)
+    users, histories, left_out = read_histories(
+        request.interactions, items, skip_unknown=request.skip_unknown, columns=request.columns
+    )
     _require_clock(ranker, histories, request.interactions)
     rows_UN, scores_UN = best_items(ranker, histories, request.top, seen=request.seen)
     table = _as_table(users, items, rows_UN, scores_UN)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from recommender.settings import SourceSettings
 
 if TYPE_CHECKING:
+    from recommender.datasets.preview import Preview
     from recommender.datasets.tables import Tables
 
-__all__ = ["draft_mapping", "ingest"]
+__all__ = ["draft_mapping", "ingest", "preview_mapping"]
 
 
 def ingest(source: SourceSettings, output: Path, *, ingested_at: datetime | None = None) -> "Tables":
@@ -44,8 +45,22 @@ def ingest(source: SourceSettings, output: Path, *, ingested_at: datetime | None
     return Tables(output)
 
 
-def draft_mapping(files: Sequence[Path]) -> str:
-    """A mapping TOML drafted from the headers of CSV and Parquet files, with comments where a person must decide."""
+def draft_mapping(files: Sequence[Path], *, folder: Path | None = None) -> str:
+    """A mapping TOML drafted from the headers of CSV and Parquet files, with comments where a person must decide.
+
+    `folder` is where the mapping will lie: the paths in it are relative to that folder. None: they are as given.
+    """
     from recommender.datasets.draft import draft
 
-    return draft(files)
+    return draft(files, folder)
+
+
+def preview_mapping(mapping: Path) -> "Preview":
+    """What a mapping makes of a shop's files: first rows, kinds, times, keys, rows left out. Nothing is written.
+
+    Raises:
+        SourceError, ContractError: as `ingest`.
+    """
+    from recommender.datasets.preview import preview
+
+    return preview(mapping)

@@ -3,10 +3,12 @@
 Comments in the draft mark what a person must decide, check or add.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
@@ -19,7 +21,8 @@ from recommender.datasets.header_words import (
     SYNONYMS,
     TIME_FORMATS,
 )
-from recommender.datasets.parsing import open_file
+from recommender.datasets.mapping import FileFormat
+from recommender.datasets.reading import open_file
 from recommender.datasets.tables import CONTRACT
 from recommender.errors import SourceError
 
@@ -44,8 +47,8 @@ class _Guess:
     unused: tuple[str, ...]
 
 
-def draft(files: Sequence[Path]) -> str:
-    """Draft the mapping TOML of `files`, naming them by the paths given.
+def draft(files: Sequence[Path], folder: Path | None = None) -> str:
+    """Draft the mapping TOML of `files`, naming them relative to `folder`, or without one by the paths given.
 
     Raises:
         SourceError: no file is given, or one is missing or unreadable; names it.
@@ -61,7 +64,7 @@ def draft(files: Sequence[Path]) -> str:
         'time_zone = "UTC"',
     ]
     for guess in sorted(guesses, key=lambda guess: list(CONTRACT).index(guess.table)):
-        lines += ["", *_section(guess)]
+        lines += ["", *_section(guess, folder)]
     lines += ["", *_missing_tables({guess.table for guess in guesses})]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -73,13 +76,15 @@ def _snake_case(name: str) -> str:
 
 def _guess(file: Path) -> _Guess:
     """Choose the table that a file fits best, and its columns, time formats and kinds."""
-    with duckdb.connect() as connection:
-        rows = open_file(connection, file)
+    with TemporaryDirectory(prefix="recommender-draft-") as scratch, duckdb.connect() as connection:
+        open_file(connection, file, FileFormat(), name="rows_of_file", scratch=Path(scratch))
         try:
-            sample = rows.limit(SAMPLE_ROWS).to_arrow_table()
+            sample = (
+                connection.sql("SELECT * EXCLUDE (_file, _row) FROM rows_of_file").limit(SAMPLE_ROWS).to_arrow_table()
+            )
         except duckdb.Error as error:
             raise SourceError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
-    header = [name for name in sample.column_names if name != "_row"]
+    header = sample.column_names
     found = {table: _match_columns(table, header, sample) for table in CONTRACT}
     table = max(CONTRACT, key=lambda name: _score(name, file, found[name]))
     columns = found[table]
@@ -164,10 +169,12 @@ def _time_format(values: Iterable[object]) -> str | None:
     return None
 
 
-def _section(guess: _Guess) -> list[str]:
+def _section(guess: _Guess, folder: Path | None) -> list[str]:
     """Write the lines of one file."""
     contract = CONTRACT[guess.table].columns
-    lines = [f"[[tables.{guess.table}]]   # {CONTRACT[guess.table].meaning}", f"file = {_toml_string(str(guess.file))}"]
+    # A mapping's relative paths are relative to its own folder. An absolute path stays as it is.
+    file = guess.file if folder is None or guess.file.is_absolute() else os.path.relpath(guess.file, folder)
+    lines = [f"[[tables.{guess.table}]]   # {CONTRACT[guess.table].meaning}", f"file = {_toml_string(str(file))}"]
     renamed = {column: source for column, source in guess.columns.items() if column != source}
     if renamed:
         lines.append(f"columns = {_toml_table(renamed)}")

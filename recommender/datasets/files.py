@@ -1,30 +1,83 @@
-"""Reads a user's own CSV and Parquet files as canonical tables, by a mapping TOML (`mapping`, drafted by `draft`).
+"""Reads a user's own files as canonical tables, by a mapping TOML (`mapping`, drafted by `draft`).
 
-Events, campaigns, campaign_items, and targets or participations are required. What else is absent is derived, and every
+Events, campaigns, and targets or participations are required. What else is absent is derived (`derive`), and every
 derivation is recorded as a sentence in the manifest:
 
 - users, items: the identifiers in the other tables, without attributes.
 - `event_id`: the number of the file and of the row in it. `targeted_at`: the campaign's start.
+- campaign_items: the items of the events that name the campaign, or else all items.
 - targets: every user with an event before a campaign's start counts as targeted by it.
 - participations: the first purchase that names the campaign (`events.campaign_id`). If events have no such column, the
-  first purchase of one of its items in its window.
+  first purchase of one of its items in its window. A purchase that was returned is none (`returns`).
+
+The manifest also has `left_out` ({table: {rule: rows}}), `currency`, and `event_time_has_hours`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import duckdb
 
-from recommender.datasets.mapping import Mapping, read_mapping
-from recommender.datasets.parsing import ParsedFile, parse_file
+from recommender import logs
+from recommender.datasets.derive import derive_missing
+from recommender.datasets.labels import LABEL, split_labels
+from recommender.datasets.mapping import LABEL_COLUMNS, InputMapping, Mapping, read_mapping
+from recommender.datasets.money import settle_currency
+from recommender.datasets.parts import Part, read_part
+from recommender.datasets.queries import Open
+from recommender.datasets.reading import local_files, open_file, open_query, resolve
+from recommender.datasets.returns import settle_returns
 from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.time_units import DAY_US
+from recommender.datasets.values import Identifiers, collisions
 from recommender.datasets.write import write_tables
 from recommender.errors import ContractError
 
+log = logs.get(__name__)
+
+
+@dataclass
+class ReadTables:
+    """What a mapping's files hold, as DuckDB views before anything is written.
+
+    Attributes:
+        connection: has a view or table of each canonical table's name.
+        mapping: what was read.
+        present: canonical table -> its columns.
+        rejected: canonical table -> SQL of the rows that cannot be read, with `_reason`, `_file` and `_row`.
+        left_out: canonical table -> rule -> rows that it leaves out.
+        decisions: sentences about what was derived or decided.
+        facts: further facts for the manifest.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    mapping: Mapping
+    present: dict[str, list[str]] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    decisions: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def table(self, name: str) -> duckdb.DuckDBPyRelation:
+        """Rows of one canonical table."""
+        return self.connection.sql(f"SELECT {', '.join(self.present[name])} FROM {name}")
+
 
 def source_files(mapping_file: Path) -> list[Path]:
-    """List every file that the mapping names, in its order."""
+    """List every file on this machine that the mapping names, in its order.
+
+    Raises:
+        SourceError: the mapping is wrong, or no file matches a pattern.
+    """
     mapping = read_mapping(mapping_file)
-    return [mapping_file.parent / file.name for files in mapping.tables.values() for file in files]
+    named = [part.file for parts in mapping.tables.values() for part in parts]
+    named += [one.file for one in mapping.inputs.values()]
+    places = dict.fromkeys(resolve(file, mapping_file) for file in named if file is not None and "://" not in file)
+    return [file for place in places for file in local_files(place)]
 
 
 def ingest(mapping_file: Path, output: Path) -> Tables:
@@ -35,48 +88,75 @@ def ingest(mapping_file: Path, output: Path) -> Tables:
         ContractError: a required table or column is missing, or a column cannot be read; names table, file, column and
             row.
     """
-    mapping = read_mapping(mapping_file)
-    _require_tables(mapping, mapping_file)
-    # Two threads leave room for what else runs on a small machine; the files of a shop are read in seconds.
-    with duckdb.connect(config={"threads": 2}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        present: dict[str, list[str]] = {}
-        rejected: dict[str, str] = {}
-        decisions: list[str] = []
-        for table, files in mapping.tables.items():
-            parsed = [
-                parse_file(
-                    connection,
-                    mapping_file.parent / file.name,
-                    file,
-                    table,
-                    time_zone=mapping.source.time_zone,
-                    number=number,
-                )
-                for number, file in enumerate(files)
-            ]
-            present[table] = _union_files(connection, table, parsed, decisions)
-            rejected[table] = " UNION ALL BY NAME ".join(f"SELECT * FROM {part.rejected}" for part in parsed)
-        _require_columns(present)
-        _derive_entities(connection, present, decisions)
-        _derive_targets(connection, present, decisions)
-        _derive_participations(connection, present, decisions)
+    with read_tables(mapping_file) as read:
+        for table, rules in read.left_out.items():
+            for rule, rows in rules.items():
+                log.info("rows left out", table=table, rule=rule, rows=rows)
         return write_tables(
-            {
-                table: connection.sql(f"SELECT {', '.join(present[table])} FROM {table}")
-                for table in CONTRACT
-                if table in present
-            },
+            {table: read.table(table) for table in CONTRACT if table in read.present},
             output,
-            source=mapping.source.name,
-            time_zone=mapping.source.time_zone,
-            decisions=decisions,
-            quarantined={table: connection.sql(f"{query} ORDER BY _file, _row") for table, query in rejected.items()},
+            source=read.mapping.source.name,
+            time_zone=read.mapping.source.time_zone,
+            decisions=read.decisions,
+            quarantined={
+                table: read.connection.sql(f"SELECT * FROM ({query}) ORDER BY _file, _row")
+                for table, query in read.rejected.items()
+            },
+            facts={"left_out": read.left_out, **read.facts},
         )
 
 
+@contextmanager
+def read_tables(mapping_file: Path) -> Iterator[ReadTables]:
+    """Read the files of a mapping and derive what they lack, without writing anything.
+
+    Raises:
+        SourceError, ContractError: as `ingest`.
+    """
+    mapping = read_mapping(mapping_file)
+    _require_tables(mapping, mapping_file)
+    # Two threads leave room for what else runs on a small machine; the files of a shop are read in seconds.
+    with (
+        TemporaryDirectory(prefix="recommender-ingest-") as scratch,
+        duckdb.connect(config={"threads": 2}) as connection,
+    ):
+        connection.execute("SET TimeZone = 'UTC'")
+        read = ReadTables(connection, mapping)
+        identifiers: list[Identifiers] = []
+        inputs = _inputs(connection, mapping, mapping_file, Path(scratch))
+        for table, parts in mapping.tables.items():
+            parsed = [
+                read_part(
+                    connection,
+                    part,
+                    table,
+                    number,
+                    mapping_file=mapping_file,
+                    source=mapping.source,
+                    inputs=inputs,
+                    scratch=Path(scratch),
+                )
+                for number, part in enumerate(parts)
+            ]
+            read.present[table] = _union_parts(connection, table, parsed, read.decisions)
+            read.rejected[table] = " UNION ALL BY NAME ".join(f"SELECT * FROM {part.rejected}" for part in parsed)
+            _count_left_out(read, table, parsed)
+            identifiers += _identifiers(table, parsed)
+        said = "identifiers" in mapping.source.model_fields_set
+        collisions(connection, identifiers, identifiers=mapping.source.identifiers if said else None)
+        _split_targets(read)
+        if "participations" in read.present:
+            _drop_repeats(read)
+        _require_columns(read.present)
+        currency = settle_currency(connection, read.present, mapping.source, read.decisions)
+        settle_returns(connection, read.present["events"], mapping.source.returns, read.decisions)
+        derive_missing(connection, read.present, read.decisions)
+        read.facts = {"currency": currency, "event_time_has_hours": _has_hours(read)}
+        yield read
+
+
 def _require_tables(mapping: Mapping, path: Path) -> None:
-    for table in ("events", "campaigns", "campaign_items"):
+    for table in ("events", "campaigns"):
         if table not in mapping.tables:
             raise ContractError(
                 table, f"{path} maps no file to this table, which is required; add [tables.{table}] with its `file`"
@@ -88,38 +168,108 @@ def _require_tables(mapping: Mapping, path: Path) -> None:
         )
 
 
-def _union_files(
-    connection: duckdb.DuckDBPyConnection, table: str, files: list[ParsedFile], decisions: list[str]
+def _inputs(
+    connection: duckdb.DuckDBPyConnection, mapping: Mapping, mapping_file: Path, scratch: Path
+) -> dict[str, Open]:
+    """How to open each of the mapping's [inputs], by name."""
+
+    def opener(name: str, one: InputMapping) -> Open:
+        def open_input(_: str) -> duckdb.DuckDBPyRelation:
+            view = f"input_{name}"
+            if not connection.execute("SELECT 1 FROM duckdb_views() WHERE view_name = ?", [view]).fetchone():
+                if one.file is not None:
+                    open_file(connection, resolve(one.file, mapping_file), one, name=view, scratch=scratch)
+                else:
+                    open_query(connection, one.database or "", one.query or "", name=view, scratch=scratch)
+            return connection.sql(f'SELECT * EXCLUDE (_file, _row) FROM "{view}"')
+
+        return open_input
+
+    return {name: opener(name, one) for name, one in mapping.inputs.items()}
+
+
+def _identifiers(table: str, parts: list[Part]) -> list[Identifiers]:
+    """The columns of a table's parts that identify users, items and campaigns."""
+    keys = {CONTRACT[kind].key[0]: kind for kind in ("users", "items", "campaigns")}
+    return [
+        Identifiers(kind, table, column, part.rows, part.row_means)
+        for part in parts
+        for column, kind in keys.items()
+        if column in part.columns
+    ]
+
+
+def _union_parts(
+    connection: duckdb.DuckDBPyConnection, table: str, parts: list[Part], decisions: list[str]
 ) -> list[str]:
-    """Create one view over all files of a table and return its columns."""
-    columns = [column for column in CONTRACT[table].columns if any(column in file.columns for file in files)]
-    makes_event_id = table == "events" and not all("event_id" in file.columns for file in files)
-    parts = []
-    for number, file in enumerate(files):
-        own = [column for column in file.columns if not (makes_event_id and column == "event_id")]
+    """Create one view over all parts of a table, with `_key`, and return its other columns."""
+    known = [*CONTRACT[table].columns, *((LABEL, *LABEL_COLUMNS) if table == "targets" else ())]
+    columns = [column for column in known if any(column in part.columns for part in parts)]
+    makes_event_id = table == "events" and not all("event_id" in part.columns for part in parts)
+    selects = []
+    for number, part in enumerate(parts):
+        own = ["_key", *(column for column in part.columns if not (makes_event_id and column == "event_id"))]
         if makes_event_id:
-            own = [f"'{number}-' || _row AS event_id", *own]
-        parts.append(f"SELECT {', '.join(own)} FROM {file.rows}")
-    connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(parts)}")
+            own = [f"{_number_of_file(number, part)} || _row AS event_id", *own]
+        selects.append(f"SELECT {', '.join(own)} FROM {part.rows}")
+    connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(selects)}")
     if makes_event_id:
         decisions.append("events.event_id is the number of the file and of the row in it.")
         columns = ["event_id", *(column for column in columns if column != "event_id")]
-    if table == "participations":
-        _drop_repeats(connection, decisions)
     return columns
 
 
-def _drop_repeats(connection: duckdb.DuckDBPyConnection, decisions: list[str]) -> None:
+def _number_of_file(number: int, part: Part) -> str:
+    """SQL of what an event's identifier begins with: the number of the part, and of the file if it has several."""
+    if len(part.files) < 2:
+        return f"'{number}-'"
+    files = ", ".join("'" + file.replace("'", "''") + "'" for file in part.files)
+    return f"'{number}-' || (list_position([{files}], _file) - 1) || '-'"
+
+
+def _count_left_out(read: ReadTables, table: str, parts: list[Part]) -> None:
+    """Add up what the rules of a table's parts left out."""
+    counted: dict[str, int] = {}
+    for part in parts:
+        for rule, rows in part.left_out.items():
+            counted[rule] = counted.get(rule, 0) + rows
+            read.decisions.append(f"{table}: {rows:,} rows left out by {rule}.")
+    if counted:
+        read.left_out[table] = counted
+
+
+def _split_targets(read: ReadTables) -> None:
+    """Turn targets with a label into targets and participations."""
+    columns = read.present.get("targets", [])
+    left_out: dict[str, int] = {}
+    has_file = "participations" in read.present
+    labelled = split_labels(read.connection, columns, has_file, left_out, read.decisions)
+    if labelled is None:
+        return
+    if left_out:
+        read.left_out["targets"] = {**read.left_out.get("targets", {}), **left_out}
+    union = f"SELECT {', '.join(labelled)} FROM labelled_participations"
+    if has_file:
+        read.connection.execute("ALTER VIEW participations RENAME TO participations_of_files")
+        union += f" UNION ALL BY NAME SELECT {', '.join(read.present['participations'])} FROM participations_of_files"
+    read.connection.execute(f"CREATE VIEW participations AS {union}")
+    both = {*labelled, *read.present.get("participations", ())}
+    read.present["participations"] = [column for column in CONTRACT["participations"].columns if column in both]
+
+
+def _drop_repeats(read: ReadTables) -> None:
     """Keep one of several equal participations, such as two redemptions on a day without an hour.
 
     The key of the table is all of its columns, so the contract allows a row only once.
     """
-    connection.execute("ALTER VIEW participations RENAME TO participations_with_repeats")
-    connection.execute("CREATE VIEW participations AS SELECT DISTINCT * FROM participations_with_repeats")
+    columns = ", ".join(read.present["participations"])
+    read.connection.execute("ALTER VIEW participations RENAME TO participations_with_repeats")
+    read.connection.execute(f"CREATE VIEW participations AS SELECT DISTINCT {columns} FROM participations_with_repeats")
     query = "SELECT (SELECT count(*) FROM participations_with_repeats) - (SELECT count(*) FROM participations)"
-    (repeats,) = connection.execute(query).fetchone() or (0,)
+    (repeats,) = read.connection.execute(query).fetchone() or (0,)
     if repeats:
-        decisions.append(f"participations: {repeats:,} rows that repeat another exactly are dropped.")
+        read.left_out.setdefault("participations", {})["repeats another row exactly"] = repeats
+        read.decisions.append(f"participations: {repeats:,} rows that repeat another exactly are dropped.")
 
 
 def _require_columns(present: dict[str, list[str]]) -> None:
@@ -130,65 +280,13 @@ def _require_columns(present: dict[str, list[str]]) -> None:
                 raise ContractError(table, problem, column=column)
 
 
-def _derive_entities(
-    connection: duckdb.DuckDBPyConnection, present: dict[str, list[str]], decisions: list[str]
-) -> None:
-    """Create users and items from the identifiers in the other tables, where no file holds them."""
-    for table, key in (("users", "user_id"), ("items", "item_id")):
-        if table not in present:
-            origins = [name for name, columns in present.items() if key in columns]
-            query = " UNION ".join(f"SELECT {key} FROM {name} WHERE {key} IS NOT NULL" for name in origins)
-            connection.execute(f"CREATE TABLE {table} AS {query}")
-            present[table] = [key]
-            decisions.append(f"{table}: no file; the identifiers in {', '.join(origins)}, without attributes.")
+def _has_hours(read: ReadTables) -> bool:
+    """Whether at least half of the events have a time of day.
 
-
-def _derive_targets(connection: duckdb.DuckDBPyConnection, present: dict[str, list[str]], decisions: list[str]) -> None:
-    """Create targets, or their `targeted_at`, where no file holds them."""
-    if "targets" not in present:
-        connection.execute(
-            "CREATE TABLE targets AS "
-            "SELECT campaign_id, user_id, starts_at AS targeted_at FROM campaigns, users WHERE EXISTS "
-            "(SELECT 1 FROM events WHERE events.user_id = users.user_id AND event_time < starts_at) UNION "
-            "SELECT campaign_id, user_id, starts_at FROM participations JOIN campaigns USING (campaign_id)"
-        )
-        present["targets"] = ["campaign_id", "user_id", "targeted_at"]
-        decisions.append(
-            "targets: no file; every user with an event before a campaign's start, and every participant, "
-            "counts as targeted."
-        )
-    elif "targeted_at" not in present["targets"]:
-        connection.execute("ALTER VIEW targets RENAME TO targets_without_time")
-        connection.execute(
-            "CREATE TABLE targets AS SELECT t.*, starts_at AS targeted_at "
-            "FROM targets_without_time t LEFT JOIN campaigns USING (campaign_id)"
-        )
-        present["targets"] = [*present["targets"], "targeted_at"]
-        decisions.append("targets: no targeted_at; it is the campaign's start.")
-
-
-def _derive_participations(
-    connection: duckdb.DuckDBPyConnection, present: dict[str, list[str]], decisions: list[str]
-) -> None:
-    """Create participations from purchases, where no file holds them."""
-    if "participations" in present:
-        return
-    by_campaign = "campaign_id" in present["events"]
-    if not by_campaign and "item_id" not in present["events"]:
-        problem = (
-            "no file has this column, which is needed to derive participations; "
-            "map it, or events.campaign_id, or a file of participations"
-        )
-        raise ContractError("events", problem, column="item_id")
-    of_an_item = "AND (c.campaign_id, item_id) IN (SELECT (campaign_id, item_id) FROM campaign_items) "
-    connection.execute(
-        "CREATE TABLE participations AS SELECT c.campaign_id, user_id, min(event_time) AS participated_at "
-        "FROM targets t JOIN campaigns c USING (campaign_id) "
-        f"JOIN events e USING (user_id{', campaign_id' if by_campaign else ''}) WHERE e.kind = 'purchase' "
-        f"AND event_time >= targeted_at AND event_time < ends_at {'' if by_campaign else of_an_item}GROUP BY 1, 2"
-    )
-    present["participations"] = ["campaign_id", "user_id", "participated_at"]
-    purchase = "that names the campaign" if by_campaign else "of one of its items"
-    decisions.append(
-        f"participations: no file; a targeted user's first purchase {purchase}, from the decision to the window's end."
-    )
+    A day without one is its last microsecond in the shops' zone, or midnight where the source writes 00:00:00.
+    """
+    (share,) = read.connection.execute(
+        f"SELECT avg((epoch_us(timezone(?, event_time)) % {DAY_US} NOT IN (0, {DAY_US - 1}))::INT) FROM events",
+        [read.mapping.source.time_zone],
+    ).fetchone() or (None,)
+    return share is None or share >= 0.5

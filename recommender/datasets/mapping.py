@@ -8,7 +8,7 @@ An example with every key:
     currency = "EUR"                       # of all amounts; its decimals decide how money is rounded
     rates = { USD = 0.92 }                 # what one unit of another currency is worth, for `currency` columns
     times = { from = 1990-01-01, to = 2100-01-01 }   # plausible times; one outside cannot be read
-    identifiers = "exact"                  # or "lower": letter case does not tell two identifiers apart
+    identifiers = "exact"                  # or "lower"; default: two that differ only by letter case are refused
     returns = "net"                        # or "keep": a return takes its purchase back, see `returns`
 
     [inputs.orders]                        # files that a `query` names; the keys of a file, as below
@@ -20,11 +20,12 @@ An example with every key:
     where = "status <> 'cancelled'"        # DuckDB SQL over the file's own columns; other rows are left out
     columns = { user_id = "customer", event_time = "ordered_at" }   # not needed where the names are the contract's
     constants = { kind = "purchase" }      # the same value in every row
-    formats = { event_time = "%d.%m.%Y %H:%M" }   # where a time is not found; or unix_s, unix_ms, unix_us, unix_ns, day
-    values = { kind = { order = "purchase", begin_checkout = "ignore" } }   # the source's word = the contract's word
+    formats = { event_time = "%d.%m.%Y %H:%M" }   # where it is not found; unix_s, _ms, _us, _ns, excel, day
+    values = { kind = { order = "purchase", refund = "return", begin_checkout = "ignore" } }   # their word = ours
     scale = { amount = 0.01, discount = -1 }      # what a number is multiplied by: cents, signs
     first_day = 2016-01-01                 # the date of day 1, for the format "day"
-    label = "redeemed"                     # targets only: rows whose label is true took part, see `label_values`
+    label = "redeemed"                     # targets only: rows whose label is true took part, see `label_values`;
+                                           # then `columns` may name participated_at and coupon_id, too
     label_values = ["1", "true", "yes"]    # the words that are true
     nulls = ["", "NULL", "n/a"]            # words that stand for a missing value; the default knows the usual ones
     decimal = ","                          # decimal mark; default: a point
@@ -42,6 +43,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
@@ -54,6 +56,8 @@ DEFAULT_NULLS = ("", "null", "none", "nan", "n/a", "na", "nil", "\\n", "#n/a", "
 """Words for a missing value in exports of pandas, R, SQL, Excel and Hive. Letter case does not count."""
 TRUE_WORDS = ("1", "1.0", "true", "t", "yes", "y")
 """Words of a label that mean yes. Letter case does not count."""
+LABEL_COLUMNS = ("participated_at", "coupon_id")
+"""Columns of participations that `columns` of targets with a `label` may map, too."""
 EARLIEST, LATEST = date(1990, 1, 1), date(2100, 1, 1)
 """Plausible times unless the mapping says otherwise: no online shop is older, and open-ended campaigns end later."""
 
@@ -87,7 +91,7 @@ class SourceMapping(_Section):
         default_factory=dict
     )
     times: PlausibleTimes = PlausibleTimes()
-    identifiers: Literal["exact", "lower"] = "exact"
+    identifiers: Literal["exact", "lower"] | None = None
     returns: Literal["net", "keep"] = "net"
 
     @field_validator("time_zone")
@@ -229,13 +233,21 @@ def read_mapping(path: Path) -> Mapping:
 
 
 def _check_columns(path: Path, table: str, part: TableMapping) -> None:
-    known = CONTRACT[table].columns
+    known = dict(CONTRACT[table].columns)
+    if part.label is not None:
+        known |= {column: CONTRACT["participations"].columns[column] for column in LABEL_COLUMNS}
     for group in ("columns", "constants", "formats", "values", "scale"):
         for column in getattr(part, group):
             if column not in known:
                 raise SourceError(
                     f"{path}: tables.{table}.{group}.{column}: no such column; {suggestion(column, known)}"
                 )
+    for column in part.scale:
+        if not pa.types.is_floating(known[column].dtype):
+            numbers = [name for name, one in known.items() if pa.types.is_floating(one.dtype)]
+            raise SourceError(
+                f"{path}: tables.{table}.scale.{column}: not a number; of this table {', '.join(numbers) or 'none'} are"
+            )
     if part.label is not None and table != "targets":
         raise SourceError(f"{path}: tables.{table}.label: only targets have a label; map its file to targets")
 

@@ -19,14 +19,18 @@ import pyarrow as pa
 from recommender.errors import ContractError
 from recommender.storage.manifest import read_manifest
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 """Version of the contract, in the manifest of a folder of tables. Raise it when a table changes its meaning."""
 
 TEXT = pa.string()
 TIME = pa.timestamp("us", tz="UTC")
 REAL = pa.float64()
 
-EVENT_KINDS = ("view", "click", "cart", "purchase", "review", "search", "share")
+EVENT_KINDS = (
+    *("view", "click", "cart", "purchase", "return", "review", "search", "share"),
+    *("like", "comment", "favourite", "follow"),
+)
+"""`return` is what came back: its quantity and amount are positive, and the purchases that it takes back say so."""
 CAMPAIGN_KINDS = ("promotion", "coupon", "member_event", "launch")
 
 
@@ -141,6 +145,17 @@ EVENTS = Table(
         "store_id": _optional(TEXT, "shop or channel"),
         "rating": _optional(REAL, "a review's rating"),
         "query": _optional(TEXT, "a search's words"),
+        "text": _optional(TEXT, "a review's or a comment's words"),
+        "dwell_s": _optional(REAL, "seconds spent on what was viewed"),
+        "page": _optional(TEXT, "page or screen where it happened"),
+        "device": _optional(TEXT, "device or kind of device"),
+        "location": _optional(TEXT, "where the user was"),
+        "currency": _optional(TEXT, "currency in which the source states the amounts; here all are in the shop's"),
+        "returned_at": _optional(
+            TIME,
+            "when the last returned unit of a purchase came back; features of earlier decisions do not see the return",
+        ),
+        "returned_share": _optional(REAL, "how much of a purchase was returned, (0, 1]; 1 = all of it"),
     },
     foreign_keys={"user_id": "users", "item_id": "items", "campaign_id": "campaigns"},
 )
@@ -187,6 +202,16 @@ class Tables:
     def time_zone(self) -> str:
         """IANA zone of the shops: hours and weekdays are read in it."""
         return str(self.manifest["time_zone"])
+
+    @property
+    def currency(self) -> str | None:
+        """ISO 4217 code of the currency of all amounts. None where the source does not say."""
+        return self.manifest.get("currency")
+
+    @property
+    def event_time_has_hours(self) -> bool:
+        """Whether the events have a time of day. A log of days without hours says nothing about anyone's hours."""
+        return bool(self.manifest.get("event_time_has_hours", True))
 
     @property
     def log_end(self) -> datetime:

@@ -5,7 +5,7 @@ The same rows give the same bytes in whatever order they come, so the manifest's
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -32,6 +32,7 @@ def write_tables(
     decisions: Sequence[str],
     quarantined: Mapping[str, Frame] | None = None,
     beside: Mapping[str, pa.Table] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Tables:
     """Write a folder of tables completely or not at all.
 
@@ -47,6 +48,7 @@ def write_tables(
         quarantined: canonical name of a table -> rows that were left out, in the columns of their source beside
             `_reason` (text) and `_row` (number of the row in its source).
         beside: path in the folder -> a further Parquet file to write there.
+        facts: further facts for the manifest.
 
     Raises:
         ContractError: the contract has no such table or column, a required one is absent, or a dtype cannot be cast.
@@ -81,6 +83,7 @@ def write_tables(
             rows=rows,
             decisions=list(decisions),
             quarantined=num_quarantined,
+            **(facts or {}),
         )
     return Tables(output)
 

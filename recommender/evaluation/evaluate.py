@@ -42,7 +42,7 @@ def evaluate(
     *,
     challenger: str,
     champion: str,
-    judgement: Path,
+    judgement: Path | None,
     settings: Settings,
     output: Path,
 ) -> Evaluation:
@@ -53,7 +53,7 @@ def evaluate(
         candidates: name -> folder with `fits/`.
         challenger: name of the challenger among them.
         champion: name of the champion among them.
-        judgement: TOML file with the rules of the gate.
+        judgement: TOML file with the rules of the gate. None: see `judgement_file`.
         settings: of the run; its seed draws the bootstrap.
         output: the folder to write.
 

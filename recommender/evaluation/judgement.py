@@ -1,6 +1,10 @@
-"""The rules of the gate, read from one TOML file. Every verdict records the file's SHA-256."""
+"""The rules of the gate, read from one TOML file. Every verdict records the file's SHA-256.
+
+A run in a folder without a file of rules uses the packaged ones, which are those of the repository's judgement.toml.
+"""
 
 import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recommender.errors import SettingsError, suggestion
 from recommender.storage.manifest import sha256
+
+DEFAULT_FILE = Path("judgement.toml")
+"""The rules' file where the settings name none, in the working folder."""
 
 
 class _Frozen(BaseModel):
@@ -56,12 +63,23 @@ class Judgement(_Frozen):
     sha256: str = ""
 
 
-def read_judgement(path: Path) -> Judgement:
-    """Read the rules from a TOML file.
+def judgement_file(path: Path | None) -> Path:
+    """The file of rules that the settings mean.
+
+    Where they name none (None), it is `judgement.toml` in the working folder, or else the packaged one.
+    """
+    if path is not None:
+        return path
+    return DEFAULT_FILE if DEFAULT_FILE.is_file() else Path(str(resources.files(__package__) / DEFAULT_FILE.name))
+
+
+def read_judgement(path: Path | None = None) -> Judgement:
+    """Read the rules from a TOML file. Without `path`: see `judgement_file`.
 
     Raises:
         SettingsError: the file is missing or not TOML, or has an unknown key or a value out of range; names the key.
     """
+    path = judgement_file(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -89,7 +89,9 @@ def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named:
     decided_us_D = decided["decided_at"].cast(pa.int64()).to_numpy()
     baskets = purchases.baskets(source, decided)
     past_targets = campaign_habits.past_targets(source, decided)
-    behaviour = _aligned(purchases.behaviour(baskets).to_pyarrow(), num_decisions)
+    behaviour = _aligned(
+        purchases.behaviour(baskets, has_hours=source.tables.event_time_has_hours).to_pyarrow(), num_decisions
+    )
     habits = _aligned(campaign_habits.habits(past_targets, source, named).to_pyarrow(), num_decisions)
     habits = {name: np.nan_to_num(column) if _is_count(name) else column for name, column in habits.items()}
     columns = {**_base(source, decided, decided_us_D, named), **behaviour, **habits}

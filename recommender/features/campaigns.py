@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import DAY_S, DAY_US, MONTH_DAYS, SECOND_US
 from recommender.features.campaign_habits import campaign_types
 from recommender.features.decisions import TIME
-from recommender.features.source import Source
+from recommender.features.source import Source, known_at
 from recommender.features.value_names import ValueNames
 from recommender.features.vectors import largest_departments
 from recommender.matching.affinity import AXES
@@ -86,7 +86,7 @@ def campaign_features(source: Source, named: ValueNames) -> CampaignFeatures:
 
 def item_popularity(source: Source) -> NDArray[np.float32]:
     """Count every item's purchase lines per 30 days over the last `POPULARITY_DAYS` before `as_of`, float32 [V]."""
-    lines = source.lines
+    lines = known_at(source.lines, int(source.as_of.timestamp()))
     age_days = (int(source.as_of.timestamp()) - lines.time_s) / DAY_S
     recent = lines.filter(lines.event_time < source.as_of, age_days <= POPULARITY_DAYS, lines.item_row > 0)
     counted = recent.group_by("item_row").agg(lines=recent.count()).to_pyarrow()
@@ -189,6 +189,7 @@ def _demand(source: Source, reference_us: NDArray[np.int64]) -> dict[str, NDArra
     lines = source.lines
     sold = source.campaign_items.inner_join(moments, "campaign_id").inner_join(lines, "item_row")
     sold = sold.filter(sold.time_s < sold.reference_s, sold.time_s >= sold.reference_s - POPULARITY_DAYS * DAY_S)
+    sold = known_at(sold, sold.reference_s)
     found = sold.group_by("campaign_id").agg(
         lines=sold.count(),
         cents=sold.cents.sum(),
@@ -207,7 +208,7 @@ def _demand(source: Source, reference_us: NDArray[np.int64]) -> dict[str, NDArra
         "lines_90d": values["lines"],
         "buyers_90d": values["buyers"],
         "items_sold_90d": values["items"],
-        "mean_price": np.where(values["lines"] > 0, values["cents"] / 100 / lines_C, np.nan),
+        "mean_price": np.where(values["lines"] > 0, values["cents"] / source.minor_units / lines_C, np.nan),
         "discounted_share": values["discounted"] / lines_C,
         "coupon_share": values["coupon"] / lines_C,
     }

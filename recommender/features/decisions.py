@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError, PeriodError
-from recommender.features.source import Source
+from recommender.features.source import Source, known_at
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -47,6 +47,8 @@ def decisions(source: Source) -> pa.Table:
 def past(events: ir.Table, decided: pa.Table) -> ir.Table:
     """Join each decision with its user's events strictly before it, and add their age as `age_days`.
 
+    Purchases that were returned before the decision are left out (`known_at`).
+
     Args:
         events: has user_id, event_time and time_s.
         decided: what `decisions` returned.
@@ -54,5 +56,6 @@ def past(events: ir.Table, decided: pa.Table) -> ir.Table:
     moments = ibis.memtable(decided)
     joined = events.inner_join(moments, "user_id")
     joined = joined.filter(joined.event_time < joined.decided_at)
+    joined = known_at(joined, joined.decided_at.epoch_seconds())
     age_days = (joined.decided_at.epoch_seconds() - joined.time_s) / DAY_S
     return joined.mutate(age_days=age_days)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from recommender.datasets.time_units import DAY_S, DAY_US
 from recommender.features.decisions import TIME
-from recommender.features.source import Source, if_else
+from recommender.features.source import Source, if_else, known_at
 
 SEGMENTS = ("age_band", "income_band", "gender", "region", "household_size")
 """Columns of `users` that are segments where the source has them. `activity` is computed from the events."""
@@ -68,10 +68,13 @@ def _spend(source: Source, pairs: Any) -> Any:
     Columns: `window_cents` (from the decision to the window's end), `before_cents`, and `known_days`, the days from the
     user's first purchase to the decision.
     """
-    lines = source.lines.select("user_id", "event_time", "time_s", "item_row", "cents")
+    returned = [name for name in ("returned_s", "returned_share") if name in source.lines.columns]
+    lines = source.lines.select("user_id", "event_time", "time_s", "item_row", "cents", *returned)
     first = lines.group_by("user_id").agg(first_s=lines.time_s.min())
     moments = pairs.select("user_id", "campaign_id", "decided_at", "ends_at")
     bought = moments.inner_join(lines, "user_id").inner_join(source.campaign_items, ["campaign_id", "item_row"])
+    known_s = if_else(bought.event_time < bought.decided_at, bought.decided_at, bought.ends_at).epoch_seconds()
+    bought = known_at(bought, known_s)
     inside = (bought.event_time >= bought.decided_at) & (bought.event_time < bought.ends_at)
     before = bought.event_time < bought.decided_at
     summed = bought.group_by("user_id", "campaign_id").agg(
@@ -93,9 +96,9 @@ def _with_labels(source: Source, table: pa.Table) -> pa.Table:
     ends_at = table["ends_at"].cast(TIME)
     until = pc.if_else(pc.greater(ends_at, log_end), log_end, ends_at)
     observed_us = until.cast(pa.int64()).to_numpy() - table["decided_at"].cast(TIME).cast(pa.int64()).to_numpy()
-    spend = numbers("window_cents") / 100
+    spend = numbers("window_cents") / source.minor_units
     known_days = np.maximum(numbers("known_days"), MIN_USUAL_DAYS)
-    usual = numbers("before_cents") / 100 / known_days * np.maximum(observed_us, 0) / DAY_US
+    usual = numbers("before_cents") / source.minor_units / known_days * np.maximum(observed_us, 0) / DAY_US
     columns = {name: table[name] for name in _PAIR_COLUMNS}
     for name in ("decided_at", "starts_at", "ends_at", "redeemed_at"):
         columns[name] = columns[name].cast(TIME)

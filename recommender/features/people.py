@@ -27,8 +27,8 @@ from recommender.features.value_names import ValueNames
 MAX_VALUES = 12
 """Values of an attribute with an indicator, the commonest ones. Chosen by hand: enough for every attribute of the
 contract."""
-INTEREST_KINDS = ("view", "click", "cart", "search")
-SOCIAL_KINDS = ("share", "review")
+INTEREST_KINDS = ("view", "click", "cart", "search", "favourite")
+SOCIAL_KINDS = ("share", "review", "like", "comment", "follow")
 
 
 def base(
@@ -95,7 +95,7 @@ def _leading_number(band: str) -> float | None:
 
 
 def activity(source: Source, decided: pa.Table) -> ir.Table | None:
-    """Count views, clicks, carts, searches (`interest__*`), shares and reviews (`social__*`) before each decision.
+    """Count views, clicks and other `INTEREST_KINDS` (`interest__*`) and `SOCIAL_KINDS` (`social__*`) before decisions.
 
     Returns None if the source has no such event before `as_of`.
     """

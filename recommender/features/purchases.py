@@ -41,8 +41,10 @@ def baskets(source: Source, decided: pa.Table) -> ir.Table:
     )
 
 
-def behaviour(basket: ir.Table) -> ir.Table:
+def behaviour(basket: ir.Table, *, has_hours: bool = True) -> ir.Table:
     """Compute `behaviour__*` from `baskets`: counts, days, and shares of baskets by hour and day of the week.
+
+    Without `has_hours` there are no shares by hour: the source knows only days.
 
     Rates are taken over at least 30 days (a week for `active_weeks_share`), so that a new user's first baskets are not
     extrapolated.
@@ -57,7 +59,8 @@ def behaviour(basket: ir.Table) -> ir.Table:
         "num_stores": basket.stores.nunique(),
         "active_weeks_share": (basket.age_days // 7).nunique() * 7.0 / ibis.greatest(basket.age_days.max(), 7.0),
     }
-    for name, (start, end) in {"night": NIGHT, "morning": MORNING, "midday": MIDDAY, "evening": EVENING}.items():
+    hours = {"night": NIGHT, "morning": MORNING, "midday": MIDDAY, "evening": EVENING} if has_hours else {}
+    for name, (start, end) in hours.items():
         after_start, before_end = basket.hour >= start, basket.hour < end
         columns[f"trips_in_the_{name}"] = _share(
             after_start | before_end if start > end else after_start & before_end, count
@@ -78,33 +81,34 @@ def consumption(basket: ir.Table, source: Source) -> ir.Table:
     """Compute `consumption__*` from `baskets`: spend, and discounts and coupons where the source has them."""
     has_discount = source.tables.has("events", "discount")
     has_coupon = source.tables.has("events", "coupon_discount")
+    unit = float(source.minor_units)
     months: Any = ibis.greatest(basket.age_days.max(), MONTH_DAYS)  # At least one month, as in `behaviour`.
     months = months / MONTH_DAYS
     lines, cents = basket.lines.sum(), basket.cents.sum()
     columns: dict[str, Any] = {
-        "spend_per_month": cents / 100.0 / months,
-        "average_basket": cents / 100.0 / basket.count(),
-        "largest_basket": basket.cents.max() / 100.0,
+        "spend_per_month": cents / unit / months,
+        "average_basket": cents / unit / basket.count(),
+        "largest_basket": basket.cents.max() / unit,
         "lines_per_basket": lines / basket.count(),
-        "price_level": cents / 100.0 / lines,
+        "price_level": cents / unit / lines,
     }
     for days in WINDOWS:
         recent = basket.age_days <= days
-        columns[f"spend_{days}d"] = if_else(recent, basket.cents, 0).sum() / 100.0
+        columns[f"spend_{days}d"] = if_else(recent, basket.cents, 0).sum() / unit
         if has_coupon:
             columns[f"coupon_lines_{days}d"] = if_else(recent, basket.coupon_lines, 0).sum()
-            columns[f"coupon_discount_{days}d"] = if_else(recent, basket.coupon_cents, 0).sum() / 100.0
+            columns[f"coupon_discount_{days}d"] = if_else(recent, basket.coupon_cents, 0).sum() / unit
         if has_discount:
             columns[f"discounted_lines_{days}d"] = if_else(recent, basket.discounted, 0).sum()
     if has_discount:
         discount_cents = basket.discount_cents.sum()
         columns["discounted_lines_share"] = basket.discounted.sum() / lines
         columns["discount_share"] = discount_cents / ibis.greatest(cents + discount_cents, 1)
-        columns["discount_per_month"] = discount_cents / 100.0 / months
+        columns["discount_per_month"] = discount_cents / unit / months
     if has_coupon:
         columns["coupon_lines_per_month"] = basket.coupon_lines.sum() / months
         columns["coupon_lines_share"] = basket.coupon_lines.sum() / lines
-        columns["coupon_discount_per_month"] = basket.coupon_cents.sum() / 100.0 / months
+        columns["coupon_discount_per_month"] = basket.coupon_cents.sum() / unit / months
         columns["coupon_basket_share"] = _share(basket.coupon_lines > 0, basket.count())
         columns["coupon_recency_days"] = if_else(basket.coupon_lines > 0, basket.age_days, ibis.null()).min()
     return basket.group_by("decision").agg(**{f"consumption__{name}": value for name, value in columns.items()})

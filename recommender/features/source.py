@@ -1,7 +1,7 @@
 """Canonical tables as Ibis expressions, with the taxonomy indices, whole cents and local hours that features need.
 
-Money becomes whole cents, and sums run over whole numbers. Parallel engines add in any order, and the bits of the
-features must not depend on it.
+Money becomes whole minor units of its currency (`cents`, a hundred to a unit where none is stated), and sums run over
+whole numbers. Parallel engines add in any order, and the bits of the features must not depend on it.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.money import decimals
 from recommender.datasets.tables import Tables
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError
 from recommender.matching.affinity import AXES
 
 REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
+MONEY = ("cents", "discount_cents", "coupon_cents")
+"""Columns of events and lines that hold whole minor units of the currency."""
 MEMORY_LIMIT = "2GB"
 """Memory for DuckDB's data, chosen by hand. What does not fit goes to disk, which is slower, not wrong."""
 
@@ -86,6 +89,11 @@ class Source:
             raise ContractError(name, _MISSING_TABLE)
         return self.backend.read_parquet(self.tables.glob(name))
 
+    @property
+    def minor_units(self) -> int:
+        """Whole minor units in one unit of the currency: 100 cents, 1 yen, 1000 fils."""
+        return int(10 ** decimals(self.tables.currency))
+
     @cached_property
     def taxonomy(self) -> Taxonomy:
         """Items and their index on every axis."""
@@ -112,9 +120,20 @@ class Source:
         def cents(name: str) -> Any:
             if name not in present:
                 return ibis.literal(0).cast("int64")
-            return (events[name].fill_null(0.0).clip(lower=0.0) * 100).round().cast("int64")
+            return (events[name].fill_null(0.0).clip(lower=0.0) * self.minor_units).round().cast("int64")
 
         basket = events.basket_id if "basket_id" in present else ibis.null().cast("string")
+        hour = ((local_s // 3600) % 24).cast("int32")
+        if "event_time_has_hours" in self.tables.manifest:
+            # A day without an hour is known at its last microsecond, which is no habit of the night.
+            last_second = local_s % DAY_S >= DAY_S - 1  # DuckDB counts parts of seconds, Spark does not
+            day_only = last_second & (events.event_time.microsecond() == 999_999)
+            hour = ibis.ifelse(day_only, ibis.null().cast("int32"), hour)
+        returned = (
+            {"returned_s": events.returned_at.epoch_seconds(), "returned_share": events.returned_share.fill_null(1.0)}
+            if "returned_at" in present
+            else {}
+        )
         return events.select(
             "user_id",
             "kind",
@@ -122,7 +141,7 @@ class Source:
             item_id=events.item_id if "item_id" in present else ibis.null().cast("string"),
             basket=ibis.coalesce(basket, events.event_time.epoch_seconds().cast("string")),
             time_s=events.event_time.epoch_seconds().cast("int64"),
-            hour=((local_s // 3600) % 24).cast("int32"),
+            hour=hour,
             weekday=((local_s // DAY_S + 3) % 7).cast("int32"),  # 0 is Monday; 1970-01-01 was a Thursday.
             cents=cents("amount"),
             discount_cents=cents("discount"),
@@ -131,6 +150,7 @@ class Source:
             if "rating" in present
             else ibis.null().cast("int64"),
             store_id=events.store_id if "store_id" in present else ibis.null().cast("string"),
+            **returned,
         )
 
     @cached_property
@@ -179,6 +199,24 @@ class Source:
 
 def _utc_offset_s(moment: datetime, zone: ZoneInfo) -> int:
     return int((moment.astimezone(zone).utcoffset() or timedelta()).total_seconds())
+
+
+def known_at(lines: ir.Table, moment_s: Any) -> ir.Table:
+    """What was known of purchase lines at a moment: returned ones are gone, and the money of the others is net.
+
+    A return in or after that second changes nothing. Where the source has no returns, the lines stay as they are.
+
+    Args:
+        lines: of `Source.lines`, joined with anything.
+        moment_s: seconds since 1970, a number or a column.
+    """
+    if "returned_s" not in lines.columns:
+        return lines
+    back = (lines.returned_s < moment_s).fill_null(False)
+    lines = lines.mutate(kept_share=ibis.ifelse(back, 1.0 - lines.returned_share, 1.0))
+    lines = lines.filter(lines.kept_share > 0)
+    net = {name: (lines[name] * lines.kept_share).round().cast("int64") for name in MONEY if name in lines.columns}
+    return lines.mutate(**net).drop("kept_share", "returned_s", "returned_share")
 
 
 def if_else(condition: Any, then: Any, otherwise: Any) -> Any:

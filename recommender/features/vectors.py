@@ -110,7 +110,7 @@ def pack_histories(source: Source, decided: pa.Table, baskets: ir.Table, taxonom
     items_T = items["item_row"].to_numpy().astype(np.int32)
     line_bounds, basket_bounds = _bounds(items, decided.num_rows), _bounds(heads, decided.num_rows)
     times = heads["time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
-    spend = (heads["cents"].to_numpy() / 100).astype(np.float32)
+    spend = (heads["cents"].to_numpy() / source.minor_units).astype(np.float32)
     counts = _run_lengths(items, heads.num_rows)
     packed = []
     for d in range(decided.num_rows):

@@ -54,7 +54,11 @@ class Settings(Section):
         Path("var"),
         description="The folder for what outlives a run. On a cluster it is a mounted volume. See `storage.home.Home`.",
     )
-    judgement: Path = Field(Path("judgement.toml"), description="TOML file with the rules of the gate.")
+    judgement: Path | None = Field(
+        None,
+        description="TOML file with the rules of the gate. None: judgement.toml in the working folder, or else the "
+        "packaged rules.",
+    )
     source: SourceSettings = SourceSettings()
     time: TimeSettings = TimeSettings()
     training: TrainingSettings = TrainingSettings()

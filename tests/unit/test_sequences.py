@@ -102,7 +102,7 @@ def test_attributes_in_columns_of_their_own_are_refused_with_the_form_that_is_re
 @pytest.mark.parametrize("rows", ["u0,i1,5.0,7\nu0,i2,5.0,8\n", "u0,i1,7,\nu0,i2,8,\n"])
 def test_rows_with_more_fields_than_the_header_are_refused(rows: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("user,item,time\n" + rows)
-    with pytest.raises(SourceError, match=r"x\.csv: .*user, item, time"):
+    with pytest.raises(SourceError, match=r"x\.csv: line 2 .*4 .*3\b"):
         read_interactions(tmp_path / "x.csv")
 
 
@@ -122,7 +122,7 @@ def test_attributes_may_write_whole_numbers_with_a_point(tmp_path: Path) -> None
     )
     pd.DataFrame({"item": [1.0, 2.0], "attributes": ["red", "blue"]}).to_csv(tmp_path / "a.csv", index=False)
     items = read_interactions(tmp_path / "x.csv", tmp_path / "a.csv").items
-    assert items.ids == ("1.0", "2.0", "x")
+    assert items.ids == ("1", "2", "x"), "every dotted name is whole, so a program printed floats"
     assert items.attribute_rows()[0].tolist() == [1, 2]
 
 
@@ -145,32 +145,32 @@ def test_attributes_bring_items_that_were_never_met(tmp_path: Path) -> None:
     [
         (lambda frame: frame.drop(columns="item"), SourceError, "x.csv: .*'item'"),
         (lambda frame: frame.drop(columns="pos"), SourceError, "x.csv: .*'pos'.*timestamp"),
-        (lambda frame: frame.assign(item=frame["item"].where(frame.index != 7)), ContractError, "x.csv.item: .*row 7"),
+        (lambda frame: frame.assign(item=frame["item"].where(frame.index != 7)), ContractError, "x.csv.item: .*line 9"),
         (
             lambda frame: frame.assign(pos=frame["pos"].where(frame.index != 3, "soon")),
             ContractError,
-            "x.csv.pos: .*soon.*row 3",
+            "x.csv.pos: .*soon.*line 5",
         ),
         (
             lambda frame: frame.assign(pos=frame["pos"].astype(float).where(frame.index != 3, np.inf)),
             ContractError,
-            "x.csv.pos: .*inf.*row 3",
+            "x.csv.pos: .*inf.*line 5",
         ),
         (
             lambda frame: frame.assign(item=frame["item"].where(frame.index != 7, " ")),
             ContractError,
-            "x.csv.item: .*row 7",
+            "x.csv.item: .*line 9",
         ),
         (
             lambda frame: frame.assign(user=frame["user"].where(frame.index != 7, "")),
             ContractError,
-            "x.csv.user: .*row 7",
+            "x.csv.user: .*line 9",
         ),
-        (lambda frame: pd.concat([frame, frame.tail(1)]), ContractError, "x.csv.pos: .*row"),
+        (lambda frame: pd.concat([frame, frame.tail(1)]), ContractError, "x.csv.pos: .*line 241"),
         (
             lambda frame: frame.assign(pos=[10**25 + row for row in range(len(frame))]),
             ContractError,
-            "x.csv.pos: .*row 0",
+            "x.csv.pos: .*line 2",
         ),
         (lambda frame: frame.head(0), SourceError, "x.csv"),
     ],
@@ -190,7 +190,7 @@ def test_a_name_that_is_empty_in_a_parquet_file_is_refused(column: str, name: st
     frame = _frame().astype({"user": str})
     frame.loc[7, column] = name
     frame.to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(ContractError, match=rf"x\.parquet\.{column}: .*row 7"):
+    with pytest.raises(ContractError, match=rf"x\.parquet\.{column}: .*row 8"):
         read_interactions(tmp_path / "x.parquet")
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recommender.datasets.interactions import read_interactions
+from recommender.datasets.event_columns import EventColumns
+from recommender.datasets.interactions import EVERYTHING, event_files, read_interactions
 from recommender.engine.context import DEFAULT_SEED, FitContext
 from recommender.engine.loop import require_device
 from recommender.errors import ContractError, SettingsError
@@ -21,8 +22,9 @@ class FitRequest:
     """One next-item ranker to fit on one file of events.
 
     Attributes:
-        interactions: Parquet or CSV with user, item, and pos or a timestamp.
-        attributes: Optional Parquet or CSV with item and attributes or a text.
+        interactions: A file with user, item, and pos or a timestamp, or a mapping TOML with a table of events.
+        attributes: Optional file with item and attributes or a text.
+        columns: Which columns and kinds of events are read of the interactions.
         ranker: The ranker's name, one of `models.next_item.ITEM_RANKERS`.
         hyperparameters: Those that differ from the ranker's defaults.
         seed: Seed of everything random, 0 or more.
@@ -32,6 +34,7 @@ class FitRequest:
 
     interactions: Path
     attributes: Path | None = None
+    columns: EventColumns = EVERYTHING
     ranker: str = "fusion"
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int = DEFAULT_SEED
@@ -58,7 +61,7 @@ class FitRequest:
             SourceError, ContractError: A file cannot be used; names file, column and row. A file in which no user has
                 three events leaves nobody to judge a ranker by and is refused, too.
         """
-        sequences = read_interactions(self.interactions, self.attributes)
+        sequences = read_interactions(self.interactions, self.attributes, self.columns)
         if not (LeaveOneOut.of(sequences).test_U > 0).any():
             problem = (
                 "no user has three events, so no ranker can be judged: two are held out and one is learned from. "
@@ -68,13 +71,15 @@ class FitRequest:
         return sequences
 
     def file_hashes(self) -> dict[str, str | None]:
-        """SHA-256 of the two files, for lineages."""
+        """SHA-256 of the two files, for lineages. Of a mapping, also of every file that it names."""
         attributes = None if self.attributes is None else sha256(self.attributes)
-        return {"interactions": sha256(self.interactions), "attributes": attributes}
+        hashes = [sha256(file) for file in event_files(self.interactions)]
+        return {"interactions": hashes[0] if len(hashes) == 1 else digest(*hashes), "attributes": attributes}
 
     def data_identity(self) -> str:
         """A hash of the files and of the code that reads them."""
-        return digest(self.file_hashes(), code_identity("recommender.datasets.interactions"))
+        asked = {"columns": dict(self.columns.columns), "kinds": list(self.columns.kinds)}
+        return digest(self.file_hashes(), asked, code_identity("recommender.datasets.interactions"))
 
     def code_version(self) -> str:
         """Identity of the code that can change the fitted ranker, for lineages and reports."""
