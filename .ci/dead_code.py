@@ -8,6 +8,7 @@ import sys
 
 from vulture import Vulture
 
+from recommender.datasets.sources import SOURCES
 from recommender.models.campaign import OWN_RANKERS
 from recommender.models.next_item import ITEM_RANKERS
 
@@ -44,8 +45,9 @@ DOCUMENTED = ("read_decisions", "read_exposures")
 
 def main() -> int:
     """Print unused code and return the exit code."""
-    rankers = [place.split(":")[1] for place in (*OWN_RANKERS.values(), *ITEM_RANKERS.values())]
-    finder = Vulture(ignore_names=[*HOOKS, *FIELDS, *DOCUMENTED, *rankers], ignore_decorators=list(DECORATORS))
+    by_name = (*SOURCES.values(), *OWN_RANKERS.values(), *ITEM_RANKERS.values())
+    looked_up = [place.split(":")[1] for place in by_name]
+    finder = Vulture(ignore_names=[*HOOKS, *FIELDS, *DOCUMENTED, *looked_up], ignore_decorators=list(DECORATORS))
     finder.scavenge(PATHS, exclude=[f"*/{path}/*" for path in EXCLUDED])
     unused = finder.get_unused_code(min_confidence=MIN_CONFIDENCE)
     for item in unused:

@@ -29,6 +29,7 @@ from components.register import register
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
 from pipelines.cluster import DATA, SMALL, TRAINING, Cluster, Size, place
+from recommender.datasets.sources import source_module
 from recommender.models.campaign import ranker_modules
 from recommender.settings import Settings
 from recommender.storage.code_identity import code_identity
@@ -66,11 +67,13 @@ def training_pipeline_for(
         return place(task, size, cluster, gpu=gpu)
 
     baselines, challenger = settings.training.baselines, settings.training.challenger
-    gpu = settings.training.device == "cuda"
+    of_challenger = ranker_modules(challenger)
+    of_baselines = [module for name in baselines for module in ranker_modules(name)]
+    gpu, source = settings.training.device == "cuda", source_module(settings.source)
 
     @dsl.pipeline(name=NAME, display_name=TITLE, description=__doc__)
     def training_pipeline(settings: str, data_settings: str, source_identity: str) -> None:
-        read = ingest(settings=data_settings, source_identity=source_identity, code_version=code_of(ingest))
+        read = ingest(settings=data_settings, source_identity=source_identity, code_version=code_of(ingest, source))
         placed(read, "Read the source into tables", DATA, cached=identified_source)
 
         key: dict[str, Any] = {"settings": data_settings}
@@ -99,11 +102,14 @@ def training_pipeline_for(
 
         with dsl.ParallelFor(list(baselines), parallelism=1) as ranker:
             baseline = train_ranker(
-                **key, code_version=code_of(train_ranker, *baselines), ranker=ranker, training_set=training_set
+                **key, code_version=code_of(train_ranker, *of_baselines), ranker=ranker, training_set=training_set
             )
             placed(baseline, "Train a baseline", TRAINING, cached=True)
         trained = train_ranker(
-            **key, code_version=code_of(train_ranker, challenger), ranker=challenger, training_set=training_set
+            **key,
+            code_version=code_of(train_ranker, *of_challenger),
+            ranker=challenger,
+            training_set=training_set,
         )
         placed(trained, "Train the challenger", TRAINING, cached=True, gpu=gpu)
 
@@ -147,6 +153,6 @@ def training_pipeline_for(
     return training_pipeline
 
 
-def code_of(step: PythonComponent, *rankers: str) -> str:
-    """Identity of the code that a step runs, `rankers` included: part of its cache key."""
-    return code_identity(step.python_func.__module__, *(module for name in rankers for module in ranker_modules(name)))
+def code_of(step: PythonComponent, *modules: str) -> str:
+    """Identity of the code that a step runs, part of its cache key. `modules`: what it looks up by name."""
+    return code_identity(step.python_func.__module__, *modules)

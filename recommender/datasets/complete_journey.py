@@ -24,6 +24,7 @@ count:
 
 import tempfile
 import uuid
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +33,8 @@ import duckdb
 from recommender.datasets.tables import Tables
 from recommender.datasets.write import write_tables
 from recommender.errors import SourceError
+from recommender.settings import SourceSettings
+from recommender.storage.manifest import sha256
 
 TIME_ZONE = "America/New_York"
 """The source names no zone. Its last purchase, 2018-01-01 04:01 UTC, is at 23:01 on the last day of 2017 in this
@@ -230,3 +233,18 @@ def _create_view(connection: duckdb.DuckDBPyConnection, path: Path, columns: tup
         if column not in view.columns:
             raise SourceError(f"{path}: column {column!r} is missing; the file has {', '.join(view.columns)}")
     view.create_view(path.stem)
+
+
+class CompleteJourney:
+    """A real year of a real grocer, installed as a package."""
+
+    def check(self, source: SourceSettings) -> None:
+        """Nothing to check: this source has no settings."""
+
+    def content(self, source: SourceSettings) -> Sequence[str]:
+        """Hashes of the package's files."""
+        return [sha256(path) for path in source_files()]
+
+    def ingest(self, source: SourceSettings, output: Path) -> Tables:
+        """Read the package's files."""
+        return ingest(output)

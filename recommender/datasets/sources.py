@@ -1,15 +1,12 @@
 """The data sources, by the name that the settings give them. Adding one takes a module and a line of `SOURCES`."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from recommender.datasets import complete_journey, files, synthetic
-from recommender.datasets.reading import content_of
 from recommender.datasets.tables import Tables
-from recommender.errors import SettingsError
 from recommender.settings import SourceSettings, choose
-from recommender.storage.manifest import sha256
 
 
 class Source(Protocol):
@@ -25,63 +22,12 @@ class Source(Protocol):
         """Read the source into a folder of canonical tables."""
 
 
-class CompleteJourney:
-    """A real year of a real grocer, installed as a package."""
-
-    def check(self, source: SourceSettings) -> None:
-        """Nothing to check: this source has no settings."""
-
-    def content(self, source: SourceSettings) -> Sequence[str]:
-        """Hashes of the package's files."""
-        return [sha256(path) for path in complete_journey.source_files()]
-
-    def ingest(self, source: SourceSettings, output: Path) -> Tables:
-        """Read the package's files."""
-        return complete_journey.ingest(output)
-
-
-class OwnFiles:
-    """One's own CSV and Parquet files, by a mapping TOML."""
-
-    def check(self, source: SourceSettings) -> None:
-        """Raise a SettingsError where no mapping is named."""
-        if not source.mapping:
-            raise SettingsError(
-                'source.mapping: empty, but source.dataset is "files"; name a mapping file, or draft one: '
-                "recommender draft-mapping"
-            )
-
-    def content(self, source: SourceSettings) -> Sequence[str]:
-        """Marks of the mapping and of every file, object and query that it names."""
-        return content_of(Path(source.mapping))
-
-    def ingest(self, source: SourceSettings, output: Path) -> Tables:
-        """Read the files as the mapping describes."""
-        return files.ingest(Path(source.mapping), output)
-
-
-class Synthetic:
-    """A generated shop whose truth is known."""
-
-    def check(self, source: SourceSettings) -> None:
-        """Raise a SettingsError where a key of `source.synthetic` is unknown or its value out of range."""
-        synthetic.from_settings(source.synthetic)
-
-    def content(self, source: SourceSettings) -> Sequence[str]:
-        """None: the settings alone decide what is generated."""
-        return ()
-
-    def ingest(self, source: SourceSettings, output: Path) -> Tables:
-        """Generate the shop."""
-        return synthetic.generate(synthetic.from_settings(source.synthetic), output)
-
-
-SOURCES: dict[str, Source] = {
-    "complete_journey": CompleteJourney(),
-    "files": OwnFiles(),
-    "synthetic": Synthetic(),
+SOURCES = {
+    "complete_journey": "recommender.datasets.complete_journey:CompleteJourney",
+    "files": "recommender.datasets.own_files:OwnFiles",
+    "synthetic": "recommender.datasets.synthetic.source:Synthetic",
 }
-"""Data source (`source.dataset`) -> what reads it."""
+"""Data source (`source.dataset`) -> module and class of what reads it. Each is imported when asked for."""
 
 
 def source_of(settings: SourceSettings) -> Source:
@@ -90,6 +36,16 @@ def source_of(settings: SourceSettings) -> Source:
     Raises:
         SettingsError: no source has this name (lists those there are), or it lacks a setting; names the key.
     """
-    source = choose(SOURCES, settings.dataset, "source.dataset")
+    module, attribute = choose(SOURCES, settings.dataset, "source.dataset").split(":")
+    source: Source = getattr(import_module(module), attribute)()
     source.check(settings)
     return source
+
+
+def source_module(settings: SourceSettings) -> str:
+    """The module that defines the source, for its code identity.
+
+    Raises:
+        SettingsError: no source has this name (lists those there are).
+    """
+    return choose(SOURCES, settings.dataset, "source.dataset").partition(":")[0]

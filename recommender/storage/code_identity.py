@@ -26,14 +26,15 @@ WITHOUT_EFFECT = (
         "recommender.storage.home",
     ),
     *("recommender.storage.published", "components.images"),
+    *("recommender.datasets.draft", "recommender.datasets.header_words", "recommender.datasets.preview"),
 )
 """Packages and modules that a step may import but that change no trained weight and no table.
 
 They show, log, raise or name things. The values of settings enter every identity separately, through
 `training.identity.training_hash` and a step's parameters.
 """
-TABLES_OF_NAMES = ("recommender.models.campaign", "recommender.models.next_item")
-"""Packages whose `__init__` only looks up a ranker by name: a new ranker in the table changes none of the others."""
+TABLES_OF_NAMES = ("recommender.models.campaign", "recommender.models.next_item", "recommender.datasets.sources")
+"""Modules that only look up a ranker or a source by name: a new one in the table changes none of the others."""
 DATA_SUFFIXES = (".json", ".yaml", ".toml")
 """Suffixes of data files that count if they lie beside a module, as expectations and feature store settings do."""
 SEARCH_SPACES = ("Range", "Choices")

@@ -108,7 +108,8 @@ def test_the_verb_ingest_asks_where_to_write(shop: SmallShop) -> None:
 
 
 def test_the_verb_validate_judges_a_mapping_and_a_folder_of_tables(shop: SmallShop) -> None:
-    shop.write("events.csv", "user_id,event_time,item_id,amount,discount\n17,2024-03-12 10:00:00,tin,9.5,-0.6\n")
+    lines = "".join(f"{user},2024-03-{day} 10:00:00,tin,9.5,-0.6\n" for day in ("02", "12") for user in (17, 18))
+    shop.write("events.csv", f"user_id,event_time,item_id,amount,discount\n{lines}")
     shop.mapping()
     stopped = recommender(shop.folder, "validate", "--data", "mapping.toml")
     assert stopped.returncode == 1
