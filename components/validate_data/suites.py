@@ -56,7 +56,8 @@ def new_context() -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it announces its temporary folder
+    # It announces its temporary folder, by a logger that sets its own level.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
