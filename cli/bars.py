@@ -15,7 +15,7 @@ from recommender.engine.progress import log_progress
 def fit_bars() -> Iterator[Callable[[dict[str, Any]], None]]:
     """Yield a callback for `FitContext.progress` that shows progress in the first of several processes."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield log_progress()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())

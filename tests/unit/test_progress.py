@@ -52,13 +52,15 @@ def test_of_several_processes_only_the_first_one_logs(
     assert logged(events) == []
 
 
-@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize(("terminal", "kind"), [(True, "xterm"), (True, "dumb"), (False, "xterm")])
 def test_a_command_shows_bars_on_a_terminal_and_logs_elsewhere(
-    events: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, terminal: bool
+    events: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, terminal: bool, kind: str
 ) -> None:
+    monkeypatch.setenv("TERM", kind)
     console = rich.console.Console(file=io.StringIO(), force_terminal=terminal)
     monkeypatch.setattr(bars, "Console", lambda **_: console)
+    draws = terminal and kind != "dumb"
     with bars.fit_bars() as show:
         show({**TOLD, "step": 100})
-    assert len(logged(events)) == (0 if terminal else 1)
-    assert ("pretrain" in console.file.getvalue()) is terminal  # type: ignore[attr-defined]
+    assert len(logged(events)) == (0 if draws else 1)
+    assert ("pretrain" in console.file.getvalue()) is draws  # type: ignore[attr-defined]

@@ -150,7 +150,9 @@ def _explained(location: str) -> Iterator[None]:
     except OSError as error:
         problem, scheme = str(error), location.partition("://")[0]
         if re.search(
-            r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP response code: 403|Forbidden|401", problem, re.I
+            r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP response code: 40[13]|Forbidden|Unauthorized",
+            problem,
+            re.I,
         ):
             reason = f"the store refuses the key; check {KEYS[scheme]} and its rights"
         elif re.search(r"NETWORK_CONNECTION|curlCode|resolve host|connect", problem, re.I):
