@@ -214,7 +214,9 @@ def programs_of_postgres(folder: Path) -> tuple[Path, dict[str, Any], list[str]]
         return programs, {"user": NOBODY, "group": NOBODY, "extra_groups": []}, []
     search = "+dac_read_search"
     account = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    return programs, {}, ["setpriv", *account, f"--inh-caps={search}", f"--ambient-caps={search}"]
+    # Without no_setuid_fixup the account would lose the right where initdb asks whether a program can be run.
+    rights = [f"--inh-caps={search}", f"--ambient-caps={search}", "--securebits=+no_setuid_fixup"]
+    return programs, {}, ["setpriv", *account, *rights]
 
 
 @contextmanager
