@@ -15,6 +15,7 @@ from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 DAYS = {"d": 1, "w": 7}
+"""Days in each unit of an age."""
 _AGE = re.compile(r"(\d{1,5})([dw])")
 
 

@@ -15,7 +15,7 @@ from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 SHOWN_DECISIONS = 50
-"""Decisions that are printed; the manifest has all."""
+"""Decisions that are printed. The manifest has all."""
 
 
 def ingest_to(settings: Settings, output: Path | None, *, preview: bool) -> None:

@@ -20,7 +20,9 @@ from recommender.storage.manifest import write_text
 
 REPORT = Path("reports/bench/accidents.json")
 GOOD_DAYS = 100
+"""As many good days as the goal for false alarms names."""
 GOALS = {"noticed": 27, "false_alarms": 1}
+"""Of at least 30 accidents, and of GOOD_DAYS good days."""
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from recommender.settings import TimeSettings
 from recommender.storage.manifest import MANIFEST, write_text
 
 SHOWN_CAUSES = 4
+"""Causes in a row of the table. Chosen by hand."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recommender.datasets.tables import TIME
+from recommender.datasets.time_units import DAY_US
 
 Frames = dict[str, pa.Table]
 FIRST_DAY = date(2024, 9, 2)
+"""A Monday. The year has no meaning."""
 WEEK = np.array([1.0, 0.9, 0.95, 1.05, 1.35, 1.6, 0.6])
+"""Volume of each weekday from Monday, by hand: a shop that is busy before the weekend."""
 HOURS = np.array([1, 0.5, 0.3, 0.2, 0.2, 0.4, 1, 2, 4, 5, 6, 7, 8, 7, 6, 6, 7, 8, 9, 10, 9, 7, 4, 2.0])
+"""Volume of each hour from midnight, by hand: a shop of the day and the evening."""
 DEPARTMENTS = ("Pantry", "Fresh", "Sweets", "Home", "Garden")
-DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from recommender.storage.manifest import read_manifest, write_text
 
 LIST = "quarantine.json"
 EXAMPLES = 3
+"""Rows of each reason that are shown. Chosen by hand."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from recommender.storage.published import publish
 DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
-"""Failed expectations that the error message shows; the page shows all. Chosen by hand."""
+"""Failed expectations that the error message shows. The page shows all. Chosen by hand."""
 
 Review = Callable[[Sequence[Outcome]], list[Outcome]]
 """Marks the failures that a person accepted."""

@@ -57,7 +57,7 @@ def read_mapped_events(
 
 
 def _leave_out_nameless(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Leave out searches and visits, which name no item, and guests, who have no history; say how many."""
+    """Leave out searches and visits, which name no item, and guests, who have no history. Say how many."""
     for column in ("item", "user"):
         (number,) = connection.execute(f"SELECT count(*) FROM {TABLE} WHERE {column} IS NULL").fetchone() or (0,)
         if number:

@@ -33,6 +33,7 @@ TABLE = "events"
 LONGEST_NAME = 1000
 """Characters. NumPy gives each name the space of the longest, so one runaway text would fill the memory. By hand."""
 LARGEST_PLACE = 2**63
+"""Places are kept in 64 bits with a sign."""
 EXACT_PLACE = 2**53
 """A float64 holds every whole number below this one exactly."""
 

@@ -11,6 +11,7 @@ from recommender.datasets.mapping import SourceMapping
 from recommender.errors import ContractError
 
 DEFAULT_DECIMALS = 2
+"""What most currencies of ISO 4217 have."""
 DECIMALS = {
     **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI"), 0),
     **dict.fromkeys(("VND", "VUV", "XAF", "XOF", "XPF"), 0),

@@ -20,7 +20,7 @@ from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_use
 MAX_DEPARTMENTS = 12
 """Most departments with a separate feature, those with the most items. Chosen by hand."""
 PRIVATE_BRANDS = ("private", "private label", "own brand", "自有品牌")
-"""Brand names, in lower case, that mean a shop's own brand. `private` is Complete Journey's; the last is Chinese."""
+"""Brand names, in lower case, that mean a shop's own brand. `private` is Complete Journey's. The last is Chinese."""
 _COUNTED = (*MEASURES, "cents")
 
 

@@ -43,7 +43,7 @@ class Leftover:
     name: str
     paths: tuple[Path, ...]
     changed: datetime
-    """When the newest of their files was written or the folder used again; for a catalogue, when it was replaced."""
+    """When the newest of their files was written or the folder used again. For a catalogue, when it was replaced."""
     num_bytes: int
 
 

@@ -19,7 +19,7 @@ NUMBERS = ("amount", "quantity", "discount", "coupon_discount")
 LARGEST_FACTOR = 8.0
 """The mean of one day may be this many times the median day's. Cents are 100 times, thousandths 1000 times."""
 PRICE_FACTOR = 15.0
-"""Paid against catalogue price. Half price is usual, a fifteenth is not; cents are 100 times."""
+"""Paid against catalogue price. Half price is usual, a fifteenth is not. Cents are 100 times."""
 FEW_ROWS = 5
 """Rows of a day below which its means say nothing."""
 EMPTY, FILLED = 0.9, 0.6
@@ -27,7 +27,9 @@ EMPTY, FILLED = 0.9, 0.6
 TWICE, TWICE_USUALLY = 0.8, 0.4
 """Share of a day's rows that occur an even number of times: if copied, and more than the usual day has."""
 LARGEST_NEGATIVE = 0.5
+"""More negative amounts than this share cannot be returns. Chosen by hand."""
 ONE_VALUE_ROWS = 20
+"""Rows from which a taxonomy of a single value is suspicious. Chosen by hand."""
 TAXONOMY = ("items.department", "items.category", "items.product_type")
 BUSY_ROWS = 10
 """Rows of a usual day from which a day without any is strange."""

@@ -17,6 +17,7 @@ SURE = 30.0
 """Gain in log likelihood from which a shift is certain: e^30 to one, far beyond what thousands of days show by
 chance. It must also be a tenth of a unit for each event, so that large days need a large shift too."""
 SURE_EACH = 0.1
+"""Chosen by hand."""
 QUIET = 0.10
 """Share of a day's events in its quietest six hours up to which these are a night. Evenly spread it is 0.25."""
 

@@ -20,13 +20,17 @@ from recommender.datasets.statistics import Statistics
 from recommender.datasets.statistics.measured import Floats
 
 SETTLING_DAYS = 3
+"""The newest days of a log may still be filled, so they are not compared. Chosen by hand."""
 FEWER, MORE = 0.8, 1.25
 FEW_ROWS = 5
+"""Rows below which a level means nothing. Chosen by hand."""
 LEVEL_CHANGE = 1.5
+"""Factor between two good runs beyond which a level has changed. Chosen by hand."""
 NULL_CHANGE, KIND_CHANGE = 0.3, 0.2
 LEAST_END_RUNS = 7
 """Runs after which the hour at which the log ends is known."""
 EXAMPLES_OF_SWAPS = 6
+"""Swapped dates that a message shows. Chosen by hand: they fit one line."""
 
 
 @dataclass(frozen=True)

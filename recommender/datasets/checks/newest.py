@@ -29,6 +29,7 @@ from recommender.datasets.tables import EVENT_KINDS
 HORIZONS = (1, 2, 7)
 """Days that are averaged: a lost day, a lost pair of files, and a slow loss that one day's noise hides."""
 LEVEL_DAYS = 14
+"""Two weeks hold every weekday twice. Chosen by hand."""
 FEWEST_DAYS = 35
 """Days of history below which nothing is learned: five of each weekday."""
 SIGMAS, TAIL = 6.0, 1.8
@@ -53,13 +54,17 @@ def _ln(*ratios: float) -> tuple[float, float, float]:
 
 
 VOLUME = Kind(least_drop=_ln(1.5, 1.4, 1.17), least_rise=_ln(3, 3, 2), words="{what} are {times} times the usual")
+"""Least changes that count, tuned on simulated good days (`make bench-accidents`)."""
 MONEY = Kind(
     least_drop=_ln(1.8, 1.6, 1.4), least_rise=_ln(1.8, 1.6, 1.4), words="mean {what} is {times} times the usual"
 )
+"""The same for means of money."""
 SHARE = Kind(
     least_drop=_ln(2.5, 2, 1.6), least_rise=_ln(2.5, 2, 1.6), words="the share of {what} is {times} times the usual"
 )
+"""The same for shares."""
 ABSENT = Kind(least_drop=(0.3, 0.3, 0.2), least_rise=(0.3, 0.3, 0.2), words="the share of missing {what} moved by {by}")
+"""The same for shares of missing values, as differences."""
 
 
 def newest(now: Statistics) -> list[Check]:

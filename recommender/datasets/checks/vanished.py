@@ -15,7 +15,9 @@ VALUES_KEPT = 0.6
 MOVED = 0.35
 """Total variation between the shares of values in two runs."""
 NULL_CHANGE = 0.3
+"""Change of a share of missing values that counts. Chosen by hand."""
 LEVEL_CHANGE = 3.0
+"""Factor of a level that counts. Chosen by hand."""
 NOT_DAILY = ("users", "items", "campaigns", "campaign_items", "targets", "participations")
 
 

@@ -18,6 +18,7 @@ from recommender.secrets import secret
 
 SECRET = "source_password"
 CONNECT_S = 10
+"""Seconds to wait for a database. Chosen by hand."""
 OPTIONS = f"connect_timeout={CONNECT_S}&options={quote('-c default_transaction_read_only=on')}"
 
 

@@ -18,6 +18,7 @@ from recommender.errors import SourceError
 
 DELIMITERS = ",;\t|"
 SAMPLE_CHARACTERS = 1 << 20
+"""A million characters hold some ten thousand lines, enough for the delimiter. Chosen by hand."""
 SAMPLE_RECORDS = 500
 """Enough to see what a column holds. A headerless file of four columns betrays itself in its first records."""
 
@@ -78,7 +79,7 @@ def _beginning(path: Path) -> str:
 
 
 def _before_header(text: str) -> tuple[int, str | None]:
-    """How many lines stand before the header, and the delimiter that Excel's line `sep=;` names.
+    """How many lines stand before the header, and the delimiter that Excel's own first line names.
 
     They are empty, or comments of one field after a #, as in exports of Google Analytics.
     """
@@ -114,7 +115,7 @@ def _first_records(text: str, delimiter: str, skip: int) -> list[list[str]]:
 
 
 def _delimiter_of(text: str, skip: int) -> str:
-    """The delimiter with which most records have as many fields as the first; of equals the one with most fields.
+    """The delimiter with which most records have as many fields as the first. Of equals the one with most fields.
 
     So a decimal comma in each record of a file with semicolons does not count: the header has none.
     """

@@ -17,6 +17,7 @@ from recommender.datasets.reading.unpacking import new_file
 from recommender.errors import SourceError
 
 BLOCK_BYTES = 1 << 20
+"""Read at once: little memory, few calls. Chosen by hand."""
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as the mark of UTF-16 does, so it comes first

@@ -17,6 +17,7 @@ from recommender.datasets.reading.unpacking import new_file
 from recommender.errors import SourceError, suggestion
 
 SAMPLE_ROWS = 500
+"""Rows that decide whether the first one is a header. Chosen by hand."""
 Row = tuple[int, list[str]]
 
 

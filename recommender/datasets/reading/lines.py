@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 1 << 22
+"""Read at once: little memory, few calls. Chosen by hand."""
 LONGEST_LINE_BYTES = 2_000_000
 """DuckDB's own limit for a line."""
 QUOTE, LINE_FEED, RETURN = b'"\n\r'

@@ -21,9 +21,13 @@ from recommender.datasets.reading.unpacking import new_file
 from recommender.errors import SourceError
 
 BLOCK_BYTES = 1 << 22
+"""Copied at once: little memory, few calls. Chosen by hand."""
 ATTEMPTS = 3
+"""Tries of a request to a store. Chosen by hand."""
 CONNECT_S = 5.0
+"""Seconds to wait for a connection to a store. Chosen by hand."""
 REQUEST_S = 60.0
+"""Seconds to wait for an answer of a store. Chosen by hand."""
 GIVE_UP_S = 15.0
 """Time after which Google's client stops trying again."""
 KEYS = {

@@ -14,6 +14,7 @@ from recommender.datasets.reading.raw import Part
 from recommender.errors import SourceError
 
 BLOCK_BYTES = 1 << 20
+"""Unpacked at once: little memory, few calls. Chosen by hand."""
 MOST_LAYERS = 3
 """Layers of compression, as in a zip of gzip files. More is a mistake or an attack."""
 WORKBOOKS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import duckdb
 
 MOST_VALUES, KEPT_VALUES = 500, 40
-"""A text column with more distinct values is no category; of fewer, the commonest are kept. Both chosen by hand."""
+"""A text column with more distinct values is no category. Of fewer, the commonest are kept. Both chosen by hand."""
 SKETCH = 4096
 """Hashes kept of a key: a share that two runs have in common is known to ±1.6 points (binomial, two deviations)."""
 WEEKS = 20

@@ -17,6 +17,7 @@ INNER_BLANKS = "[\\s\u00a0\u3000]+"
 FULL_WIDTH = "".join(chr(code) for code in range(0xFF01, 0xFF5F))
 """Full-width forms of the printable ASCII characters, as Chinese and Japanese keyboards write them."""
 ASCII = "".join(chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F))
+"""Full-width forms lie 65,248 code points above the ASCII characters that they stand for (Unicode)."""
 REMEDIES = {
     ".0": "a program wrote one of them as a float; export the column as integers or text",
     "letter case": 'write identifiers = "lower" in [source] if they are one, identifiers = "exact" if they are two',

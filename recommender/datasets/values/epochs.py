@@ -17,7 +17,7 @@ Hours come last: 2024030107 is also a second of the year 2034, so every number o
 """
 EXCEL = "excel"
 EXCEL_DAY_0 = date(1899, 12, 30)
-"""Excel counts days from here. Its day 60, 1900-02-29, never was; no plausible time lies before it."""
+"""Excel counts days from here. Its day 60, 1900-02-29, never was. No plausible time lies before it."""
 COUNTER_BELOW = {"unix_s": 1e11, "unix_ms": 1e14, "unix_us": 1e17, "unix_ns": float("inf")}
 """Numbers of which none is a plausible time (years, counters) are taken for the first unit that is large enough. Each
 bound is the year 5138 in its unit."""
