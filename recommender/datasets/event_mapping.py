@@ -1,17 +1,16 @@
 """Reads the events of a mapping TOML for next-item rankers, by the rules that `run --data` reads them by."""
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 
-from recommender.datasets.event_columns import ITEM, KIND, TIME, USER, EventColumns, names
+from recommender.datasets.event_columns import ITEM, KIND, TIME, USER, EventColumns
 from recommender.datasets.event_rows import TABLE, EventRows, check, identifiers_of, of_kinds
-from recommender.datasets.mapping import SourceMapping, TableMapping, read_mapping
-from recommender.datasets.reading import open_file, resolve
-from recommender.datasets.values import Rule, collisions, column_of, read_columns, rule_of
-from recommender.datasets.values.readings import literal
+from recommender.datasets.files import open_inputs
+from recommender.datasets.mapping import read_mapping
+from recommender.datasets.parts import Part, read_part
+from recommender.datasets.values import collisions
 from recommender.errors import ContractError, SourceError
 
 MAPPED = {USER: "user_id", ITEM: "item_id", TIME: "event_time", KIND: "kind"}
@@ -38,15 +37,20 @@ def read_mapped_events(
         raise SourceError(f"{path}: no [tables.events], from which a log of events is read")
     if asked.columns:
         raise SourceError(f"{path}: the mapping names the columns; leave out --columns")
-    queries, means = [], set()
-    for number, part in enumerate(mapping.tables[TABLE]):
-        query, row_means = _mapped_part(connection, path, part, mapping.source, number, asked, scratch)
-        queries.append(query)
-        means.add(row_means)
+    inputs = open_inputs(connection, mapping, path, scratch)
+    parts = [
+        read_part(
+            connection, part, TABLE, number, mapping_file=path, source=mapping.source, inputs=inputs, scratch=scratch
+        )
+        for number, part in enumerate(mapping.tables[TABLE])
+    ]
+    means = {part.row_means for part in parts}
     row_means = means.pop() if len(means) == 1 else "record"
+    queries = [_query(path, part, asked) for part in parts]
     connection.execute(
         f"CREATE TABLE {TABLE} AS SELECT row_number() OVER () AS n, * FROM ({' UNION ALL '.join(queries)})"
     )
+    _warn_of_unreadable(connection, path, parts)
     rows = EventRows(connection, path, dict(MAPPED), row_means, True, False)
     if connection.execute(f"SELECT 1 FROM {TABLE} LIMIT 1").fetchone() is None:
         raise SourceError(f"{path}: no event is left; see `where`, `values` and --kinds")
@@ -65,49 +69,22 @@ def _leave_out_nameless(connection: duckdb.DuckDBPyConnection, path: Path) -> No
             connection.execute(f"DELETE FROM {TABLE} WHERE {column} IS NULL")
 
 
-def _mapped_part(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    part: TableMapping,
-    source: SourceMapping,
-    number: int,
-    asked: EventColumns,
-    scratch: Path,
-) -> tuple[str, str]:
-    """A query of the events of one part of the mapping, and what its rows count."""
-    if part.file is None:
-        raise SourceError(f"{path}: tables.events: a query is not read here; name a file")
-    raw = open_file(connection, resolve(part.file, path), part, name=f"raw_{number}", scratch=scratch)
-    relation = f"kept_{number}"
-    constants = ", ".join(f'{literal(str(value))} AS "constant:{name}"' for name, value in part.constants.items())
-    connection.execute(
-        f"CREATE VIEW {relation} AS SELECT *{', ' + constants if constants else ''} FROM {raw.relation}"
-        + (f" WHERE coalesce(({part.where}), false)" if part.where else "")
-    )
-    rules: dict[str, Rule] = {}
-    for meaning, canonical in MAPPED.items():
-        name = part.columns.get(canonical) or (canonical if canonical in raw.columns else None)
-        if name is None and canonical in part.constants:
-            name = f"constant:{canonical}"
-        if name is None or (name not in raw.columns and not name.startswith("constant:")):
-            problem = f"{raw.path} has no column {name or canonical!r}; there are {names(raw.columns)}"
+def _query(path: Path, part: Part, asked: EventColumns) -> str:
+    """SQL of the events of one part."""
+    for canonical in MAPPED.values():
+        if canonical not in part.columns:
+            problem = f"a part of [tables.events] in {path} has no such column; name it in `columns` or `constants`"
             raise ContractError(TABLE, problem, column=canonical)
-        column = column_of(connection, relation, name=name, type=raw.types.get(name, "VARCHAR"), table=TABLE,
-                           canonical=canonical, part=part, row_means=raw.row_means)  # fmt: skip
-        rules[meaning] = rule_of(column, part, source)
-    readings = read_columns(rules)
-    unknown = readings.of[KIND].found.get("unknown")
-    if unknown:
-        raise replace(rules[KIND].column, relation=readings.relation).refuse(
-            f'unknown kinds: {unknown}; map each in values = {{ kind = {{ … }} }}, or to "ignore"',
-            f"{readings.of[KIND].problem} IS NOT NULL",
-        )
-    kept = [f"NOT ({reading.ignored})" for reading in readings.of.values() if reading.ignored != "false"]
-    if asked.kinds:
-        kept.append(of_kinds(readings.of[KIND].value, asked.kinds))
-    time = rules[TIME].column
+    kept = f" WHERE {of_kinds('kind', asked.kinds)}" if asked.kinds else ""
     return (
-        f"SELECT _file, _row, {readings.of[USER].value} AS user, {readings.of[ITEM].value} AS item, "
-        f"epoch_us({readings.of[TIME].value}) AS time_us, {time.raw}::VARCHAR AS _time_text FROM {readings.relation}"
-        + (f" WHERE {' AND '.join(kept)}" if kept else "")
-    ), raw.row_means
+        "SELECT _file, _row, user_id AS user, item_id AS item, epoch_us(event_time) AS time_us, "
+        f"event_time::VARCHAR AS _time_text FROM {part.rows}{kept}"
+    )
+
+
+def _warn_of_unreadable(connection: duckdb.DuckDBPyConnection, path: Path, parts: list[Part]) -> None:
+    """Say how many rows cannot be read, with the first reason."""
+    for part in parts:
+        number, reason = connection.execute(f"SELECT count(*), min(_reason) FROM {part.rejected}").fetchone() or (0, "")
+        if number:
+            warnings.warn(f"{path.name}: {number:,} rows cannot be read and are left out ({reason})", stacklevel=5)

@@ -123,7 +123,7 @@ def read_tables(mapping_file: Path) -> Iterator[ReadTables]:
         connection.execute("SET TimeZone = 'UTC'")
         read = ReadTables(connection, mapping)
         identifiers: list[Identifiers] = []
-        inputs = _inputs(connection, mapping, mapping_file, Path(scratch))
+        inputs = open_inputs(connection, mapping, mapping_file, Path(scratch))
         for table, parts in mapping.tables.items():
             parsed = [
                 read_part(
@@ -168,7 +168,7 @@ def _require_tables(mapping: Mapping, path: Path) -> None:
         )
 
 
-def _inputs(
+def open_inputs(
     connection: duckdb.DuckDBPyConnection, mapping: Mapping, mapping_file: Path, scratch: Path
 ) -> dict[str, Open]:
     """How to open each of the mapping's [inputs], by name."""

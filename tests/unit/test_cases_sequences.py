@@ -94,6 +94,27 @@ def test_a_mapping_says_how_its_events_are_read(tmp_path: Path) -> None:
         read_interactions(mapped(tmp_path))
 
 
+def test_orders_and_their_lines_are_joined_in_the_mapping(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text("number,customer,moment\n1,a,2024-03-05 10:00\n2,a,2024-03-06 10:00\n")
+    (tmp_path / "lines.csv").write_text("number,sku\n2,jar\n1,tin\n")
+    (tmp_path / "mapping.toml").write_text(
+        """
+        [source]
+        time_zone = "UTC"
+        [inputs.orders]
+        file = "orders.csv"
+        [inputs.lines]
+        file = "lines.csv"
+        [tables.events]
+        query = '''
+        SELECT customer AS user_id, sku AS item_id, moment AS event_time FROM orders JOIN lines USING (number)
+        '''
+        constants = { kind = "purchase" }
+        """
+    )
+    assert items_of(read_interactions(tmp_path / "mapping.toml")) == ["tin", "jar"]
+
+
 def test_two_spellings_of_a_user_are_said(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("user,item,pos\n017,tin,0\n17,jar,0\n")
     with pytest.warns(UserWarning, match=r"'017'.*line 2.*'17'.*line 3"):
