@@ -23,6 +23,7 @@ An example with every key:
     formats = { event_time = "%d.%m.%Y %H:%M" }   # where it is not found; unix_s, _ms, _us, _ns, excel, day
     values = { kind = { order = "purchase", refund = "return", begin_checkout = "ignore" } }   # their word = ours
     scale = { amount = 0.01, discount = -1 }      # what a number is multiplied by: cents, signs
+    per_unit = ["amount"]                  # these are for one unit: multiplied by quantity, where a row has one
     first_day = 2016-01-01                 # the date of day 1, for the format "day"
     label = "redeemed"                     # targets only: rows whose label is true took part, see `label_values`;
                                            # then `columns` may name participated_at and coupon_id, too
@@ -58,6 +59,8 @@ TRUE_WORDS = ("1", "1.0", "true", "t", "yes", "y")
 """Words of a label that mean yes. Letter case does not count."""
 LABEL_COLUMNS = ("participated_at", "coupon_id")
 """Columns of participations that `columns` of targets with a `label` may map, too."""
+PER_UNIT = ("amount", "discount", "coupon_discount")
+"""Columns of events that `per_unit` may multiply by quantity."""
 EARLIEST, LATEST = date(1990, 1, 1), date(2100, 1, 1)
 """Plausible times unless the mapping says otherwise: no online shop is older, and open-ended campaigns end later."""
 
@@ -170,6 +173,7 @@ class TableMapping(FileFormat):
     formats: dict[str, str] = Field(default_factory=dict)
     values: dict[str, dict[str, str]] = Field(default_factory=dict)
     scale: dict[str, float] = Field(default_factory=dict)
+    per_unit: tuple[str, ...] = ()
     first_day: date | None = None
     label: str | None = None
     label_values: tuple[str, ...] = TRUE_WORDS
@@ -248,6 +252,11 @@ def _check_columns(path: Path, table: str, part: TableMapping) -> None:
             raise SourceError(
                 f"{path}: tables.{table}.scale.{column}: not a number; of this table {', '.join(numbers) or 'none'} are"
             )
+    money = [column for column in PER_UNIT if column in known]
+    for column in part.per_unit:
+        if column not in money:
+            problem = f"of this table {', '.join(money) or 'none'} can be for one unit"
+            raise SourceError(f"{path}: tables.{table}.per_unit: {column!r}: {problem}")
     if part.label is not None and table != "targets":
         raise SourceError(f"{path}: tables.{table}.label: only targets have a label; map its file to targets")
 

@@ -1,7 +1,7 @@
 """Reads one part of a table's mapping into DuckDB: typed rows, rows that cannot be read, and rows left out by a rule.
 
 A part is one file, several files of one shape, or a query. Its rows pass in this order: `where`, then `values` with
-"ignore", then the reading of every column, then `scale`. What a rule leaves out is counted under the rule's own words.
+"ignore", then the reading of every column, then `scale` and `per_unit`. What a rule leaves out is counted under the rule's own words.
 """
 
 import json
@@ -165,6 +165,9 @@ def _choose_columns(own: _Own, part: TableMapping, table: str) -> dict[str, str]
             chosen[column] = source or column
         elif column in part.constants:
             chosen[column] = f"constant:{column}"
+    if part.per_unit and "quantity" not in chosen:
+        problem = f"{own.raw.path}: `per_unit` needs the number of units; name its column in `columns`"
+        raise ContractError(table, problem, column="quantity")
     if part.label is not None and part.label not in found:
         problem = f"{own.raw.path} has no column {part.label!r}, which `label` names; {suggestion(part.label, found)}"
         raise ContractError(table, problem)
@@ -244,12 +247,17 @@ def _cleaned(column: str) -> str:
 def _scaled(part: TableMapping, column: str) -> str:
     """SQL of a number times its scale. A scale that is one over a whole number divides, so that cents are exact."""
     scale = part.scale.get(column)
-    if scale is None:
-        return column
     inverse = round(1 / scale) if scale else 0
-    if inverse and abs(scale * inverse - 1) < 1e-12:
-        return f"{column} / {float(inverse)!r}::DOUBLE"
-    return f"{column} * {scale!r}::DOUBLE"
+    if scale is None:
+        scaled = column
+    elif inverse and abs(scale * inverse - 1) < 1e-12:
+        scaled = f"{column} / {float(inverse)!r}::DOUBLE"
+    else:
+        scaled = f"{column} * {scale!r}::DOUBLE"
+    if column in part.per_unit:
+        quantity = _scaled(part, "quantity")
+        return f"{scaled} * coalesce({quantity}, 1)"
+    return scaled
 
 
 def _ignored(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]:

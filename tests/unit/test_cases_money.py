@@ -79,3 +79,34 @@ def test_a_thousand_small_amounts_add_up_exactly_in_the_features(shop: SmallShop
     rows = pq.read_table(shop.folder / "features" / "users.parquet").to_pylist()
     spend = max(row["consumption__spend_30d"] or 0.0 for row in rows if row["user_id"] == "17")
     assert spend == pytest.approx(round(300 * amount, 3), rel=1e-7)
+
+
+PRICED = "user_id,event_time,item_id,quantity,amount\n"
+
+
+def test_a_unit_price_is_multiplied_by_the_quantity(shop: SmallShop) -> None:
+    shop.write("events.csv", PRICED + "17,2024-03-02 10:00:00,tin,3,2.50\n18,2024-03-03 10:00:00,tin,,2.50\n")
+    shop.parts["events"] += 'per_unit = ["amount"]\n'
+    assert ask(shop.read(), "SELECT user_id, amount FROM events ORDER BY 1") == [("17", 7.5), ("18", 2.5)]
+
+
+def test_a_returned_unit_takes_its_price_back(shop: SmallShop) -> None:
+    shop.write("events.csv", PRICED + "17,2024-03-02 10:00:00,tin,3,250\n17,2024-03-03 10:00:00,tin,-1,250\n")
+    shop.parts["events"] += 'per_unit = ["amount"]\nscale = { amount = 0.01 }\n'
+    found = ask(shop.read(), "SELECT kind, amount, returned_share FROM events ORDER BY 1")
+    assert found == [("purchase", 7.5, pytest.approx(1 / 3)), ("return", 2.5, None)]
+
+
+@pytest.mark.parametrize(("keys", "names"), [('["quantity"]', "quantity"), ('["price"]', "price")])
+def test_only_money_is_for_one_unit(shop: SmallShop, keys: str, names: str) -> None:
+    shop.parts["events"] += f"per_unit = {keys}\n"
+    with pytest.raises(SourceError, match=names):
+        shop.read()
+
+
+def test_a_unit_price_without_a_quantity_is_refused(shop: SmallShop) -> None:
+    shop.write("events.csv", "user_id,event_time,item_id,amount\n17,2024-03-02 10:00:00,tin,2.50\n")
+    shop.parts["events"] += 'per_unit = ["amount"]\n'
+    with pytest.raises(ContractError) as caught:
+        shop.read()
+    assert caught.value.column == "quantity"
