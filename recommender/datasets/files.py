@@ -52,6 +52,7 @@ class ReadTables:
         left_out: canonical table -> rule -> rows that it leaves out.
         decisions: sentences about what was derived or decided.
         facts: further facts for the manifest.
+        missing: sentences about what a run needs and the files lack. Nothing is derived while something is missing.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -61,6 +62,7 @@ class ReadTables:
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     decisions: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
         """Rows of one canonical table."""
@@ -107,14 +109,21 @@ def ingest(mapping_file: Path, output: Path) -> Tables:
 
 
 @contextmanager
-def read_tables(mapping_file: Path) -> Iterator[ReadTables]:
+def read_tables(mapping_file: Path, *, complete: bool = True) -> Iterator[ReadTables]:
     """Read the files of a mapping and derive what they lack, without writing anything.
+
+    Args:
+        mapping_file: the mapping TOML.
+        complete: whether all that a run needs must be there. Without it, what is missing is only listed in `missing`,
+            so that a log without campaigns can be looked at.
 
     Raises:
         SourceError, ContractError: as `ingest`.
     """
     mapping = read_mapping(mapping_file)
-    _require_tables(mapping, mapping_file)
+    missing = _missing_tables(mapping, mapping_file)
+    if complete and missing:
+        raise missing[0]
     # Two threads leave room for what else runs on a small machine; the files of a shop are read in seconds.
     with (
         TemporaryDirectory(prefix="recommender-ingest-") as scratch,
@@ -147,25 +156,32 @@ def read_tables(mapping_file: Path) -> Iterator[ReadTables]:
         _split_targets(read)
         if "participations" in read.present:
             _drop_repeats(read)
-        _require_columns(read.present)
-        currency = settle_currency(connection, read.present, mapping.source, read.decisions)
-        settle_returns(connection, read.present["events"], mapping.source.returns, read.decisions)
-        derive_missing(connection, read.present, read.decisions)
-        read.facts = {"currency": currency, "event_time_has_hours": _has_hours(read)}
+        missing += _missing_columns(read.present)
+        if complete and missing:
+            raise missing[0]
+        read.missing = [str(one) for one in missing]
+        if not any(one.table == "events" for one in missing):
+            currency = settle_currency(connection, read.present, mapping.source, read.decisions)
+            settle_returns(connection, read.present["events"], mapping.source.returns, read.decisions)
+            read.facts = {"currency": currency, "event_time_has_hours": _has_hours(read)}
+        if not missing:
+            derive_missing(connection, read.present, read.decisions)
         yield read
 
 
-def _require_tables(mapping: Mapping, path: Path) -> None:
-    for table in ("events", "campaigns"):
-        if table not in mapping.tables:
-            raise ContractError(
-                table, f"{path} maps no file to this table, which is required; add [tables.{table}] with its `file`"
-            )
-    if "targets" not in mapping.tables and "participations" not in mapping.tables:
-        raise ContractError(
-            "targets",
-            f"{path} maps no file to targets or participations; add [tables.targets] or [tables.participations]",
+def _missing_tables(mapping: Mapping, path: Path) -> list[ContractError]:
+    """What no file is mapped to, although a run needs it."""
+    missing = [
+        ContractError(
+            table, f"{path} maps no file to this table, which is required; add [tables.{table}] with its `file`"
         )
+        for table in ("events", "campaigns")
+        if table not in mapping.tables
+    ]
+    if "targets" not in mapping.tables and "participations" not in mapping.tables:
+        problem = f"{path} maps no file to targets or participations; add [tables.targets] or [tables.participations]"
+        missing.append(ContractError("targets", problem))
+    return missing
 
 
 def open_inputs(
@@ -272,12 +288,18 @@ def _drop_repeats(read: ReadTables) -> None:
         read.decisions.append(f"participations: {repeats:,} rows that repeat another exactly are dropped.")
 
 
-def _require_columns(present: dict[str, list[str]]) -> None:
-    for table, columns in present.items():
-        for column, wanted in CONTRACT[table].columns.items():
-            if wanted.required and column not in columns and (table, column) != ("targets", "targeted_at"):
-                problem = f"no file has this column ({wanted.meaning}); name it in `columns` or set it in `constants`"
-                raise ContractError(table, problem, column=column)
+def _missing_columns(present: dict[str, list[str]]) -> list[ContractError]:
+    """Required columns that no file of a table has."""
+    return [
+        ContractError(
+            table,
+            f"no file has this column ({wanted.meaning}); name it in `columns` or set it in `constants`",
+            column=column,
+        )
+        for table, columns in present.items()
+        for column, wanted in CONTRACT[table].columns.items()
+        if wanted.required and column not in columns and (table, column) != ("targets", "targeted_at")
+    ]
 
 
 def _has_hours(read: ReadTables) -> bool:

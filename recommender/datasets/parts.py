@@ -1,7 +1,8 @@
 """Reads one part of a table's mapping into DuckDB: typed rows, rows that cannot be read, and rows left out by a rule.
 
 A part is one file, several files of one shape, or a query. Its rows pass in this order: `where`, then `values` with
-"ignore", then the reading of every column, then `scale` and `per_unit`. What a rule leaves out is counted under the rule's own words.
+"ignore", then the reading of every column, then `scale` and `per_unit`. What a rule leaves out is counted under the
+rule's own words.
 """
 
 import json

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from small_shop import SmallShop, ask
 
+from recommender.datasets.files import read_tables
 from recommender.errors import ContractError, SourceError
 
 
@@ -194,3 +195,14 @@ def test_a_bad_row_of_one_of_several_files_is_set_aside_once(shop: SmallShop) ->
     tables = shop.read()
     assert tables.manifest["quarantined"]["events"] == 1
     assert tables.manifest["rows"]["events"] == 400
+
+
+def test_a_log_without_campaigns_can_be_looked_at(tmp_path: Path) -> None:
+    shop = SmallShop(tmp_path)
+    shop.parts = {"events": shop.parts["events"]}
+    with pytest.raises(ContractError) as caught, read_tables(shop.mapping()):
+        pass
+    with read_tables(shop.mapping(), complete=False) as read:
+        assert read.table("events").aggregate("count(*)").fetchone() == (3,)
+        assert read.missing[0] == str(caught.value)
+        assert [table for table in ("campaigns", "targets") if any(table in one for one in read.missing)]
