@@ -19,7 +19,7 @@ from components.validate_data.suites import judge_figures, judge_schema, new_con
 from components.validate_data.verdict import Verdict
 from recommender.datasets.checks import Run, all_checks
 from recommender.datasets.contract import open_views
-from recommender.datasets.facts import facts
+from recommender.datasets.facts import Known, facts
 from recommender.datasets.moments import as_of as moment_of
 from recommender.datasets.statistics import Statistics, measure, read_statistics, write_statistics
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
@@ -102,7 +102,10 @@ def validate(
         aside = set_aside(connection, source)
         found = {name: figures(connection, source, name, aside[name], as_of) for name in CONTRACT if source.has(name)}
         statistics = measure(connection, source, as_of)
-        checks = [*facts(connection, source, as_of), *all_checks(statistics, earlier.statistics, earlier.runs)]
+        checks = [
+            *facts(connection, Known.of(source), as_of),
+            *all_checks(statistics, earlier.statistics, earlier.runs),
+        ]
         judged = judge_figures(context, found, earlier.figures, checks)
         outcomes += review([_with_rows(connection, source, aside, one) for one in judged])
         verdict = Verdict(outcomes=tuple(outcomes), figures=found, statistics=statistics)

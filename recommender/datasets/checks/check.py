@@ -37,6 +37,15 @@ class Check:
             return False
         return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
 
+    @property
+    def place(self) -> str:
+        """Table and column."""
+        return f"{self.table}.{self.column}" if self.column else self.table
+
+    def in_short(self) -> str:
+        """One line for a terminal where it does not hold: place, and the cause or else what was expected."""
+        return f"{self.place}: {self.cause or f'expected that {self.sentence}'} [{self.name}]"
+
 
 def longest_run(flagged_D: NDArray[np.bool_], *, bridge: int = 1) -> tuple[int, int] | None:
     """First and last place of the longest run of flagged days. Runs that `bridge` other days part count as one."""
