@@ -9,10 +9,10 @@ Shapes: D days, H 24 hours.
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recommender.datasets.checks.check import Check, days_in_words, factor_in_words, longest_run, unit_cause
-from recommender.datasets.checks.clock import hour_shift, night_of, swapped
+from recommender.datasets.checks.clock import hour_shift, night_of
+from recommender.datasets.checks.dates import day_and_month
 from recommender.datasets.statistics import Statistics
 
 NUMBERS = ("amount", "quantity", "discount", "coupon_discount")
@@ -48,7 +48,7 @@ def alone(now: Statistics) -> list[Check]:
         *_taxonomy(now),
         *_missing_days(now),
         *_hours(now),
-        *_dates(now),
+        *day_and_month(now),
     ]
 
 
@@ -258,30 +258,5 @@ def _hours(now: Statistics) -> Iterator[Check]:
         value=abs(value),
         most=1.0,  # summer time
         sentence="all days have the same busy hours",
-        cause=cause,
-    )
-
-
-def _dates(now: Statistics) -> Iterator[Check]:
-    days = np.array([now.day(place).day for place in range(now.num_days)])
-    rows_D = now.figure("rows")
-    if now.num_days < 60 or rows_D.sum() < 100:
-        return
-    early: NDArray[np.bool_] = days <= 12
-    value = float(rows_D[early].sum() / rows_D.sum())
-    weekly = swapped(now)
-    only = value > 0.95
-    cause = ""
-    if only or weekly > 0:
-        cause = "day and month look swapped: "
-        cause += "all dates have a day of 12 or less" if only else "days 1 to 12 fit the week only if they are swapped"
-    yield Check(
-        name="events.event_time.day_and_month",
-        table="events",
-        column="event_time",
-        severity="critical",
-        value=1.0 if cause else 0.0,
-        most=0.0,
-        sentence="day and month of the dates are not swapped",
         cause=cause,
     )

@@ -1,14 +1,11 @@
-"""Whether clocks and calendars fit: the hour by which a day is shifted, the hours of night, swapped day and month.
+"""Whether clocks fit: the hour by which a day is shifted, and the hours of night.
 
 Shapes: D days, H 24 hours.
 """
 
-from datetime import date
-
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.datasets.statistics import Statistics
 from recommender.datasets.statistics.measured import Floats
 
 ENOUGH_EVENTS = 200
@@ -58,38 +55,3 @@ def hour_shift(hours_DH: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         if abs(shift) >= 2 and gain > max(SURE, SURE_EACH * own_H.sum()):
             shift_D[place], sure_D[place] = shift, True
     return shift_D, sure_D
-
-
-def swapped(now: Statistics) -> float:
-    """How much better days 1 to 12 fit the week if day and month are swapped: 0 where not surely so.
-
-    The pattern of the week is learned from days 13 to 31, which cannot be swapped. Needs a pattern: some weekday must
-    differ from the others by a quarter.
-    """
-    rows_D = now.figure("rows")
-    days = [now.day(place) for place in range(now.num_days)]
-    level_D = np.log(rows_D + 1) - _smooth(np.log(rows_D + 1))
-    late_D = np.array([day.day > 12 for day in days])
-    weekday_D = now.weekdays_D
-    if late_D.sum() < 30:
-        return 0.0
-    week = np.array([np.median(level_D[late_D & (weekday_D == w)]) for w in range(7)])
-    if week.max() - week.min() < 0.25:
-        return 0.0
-    gains = []
-    for place in np.flatnonzero(~late_D).tolist():
-        other = date(days[place].year, days[place].day, days[place].month)
-        if rows_D[place] > 0 and other.weekday() != days[place].weekday():
-            own, swap = week[days[place].weekday()], week[other.weekday()]
-            gains.append((level_D[place] - own) ** 2 - (level_D[place] - swap) ** 2)
-    if len(gains) < 12:
-        return 0.0
-    mean, error = float(np.mean(gains)), float(np.std(gains) / np.sqrt(len(gains)))
-    # Six standard errors: the search is made once a run, and a false alarm would stop it.
-    return mean if mean > 6 * error else 0.0
-
-
-def _smooth(values_D: Floats) -> Floats:
-    """The mean of 28 days around each day: whole weeks, so that weekdays cancel."""
-    padded = np.pad(values_D, 14, mode="edge")
-    return np.convolve(padded, np.ones(28) / 28, mode="valid")[: len(values_D)]
