@@ -92,13 +92,15 @@ def _shown(value: object) -> object:
 
 def _tables(source: Tables, verdict: Verdict, connection: Any) -> Section:
     rows = {name: float(found["rows"] or 0) for name, found in verdict.figures.items()}
-    months = connection.sql(
-        "SELECT strftime(event_time, '%Y-%m') AS month, count(*) FROM events"
-        " WHERE event_time IS NOT NULL GROUP BY 1 ORDER BY 1"
-    ).fetchall()
-    starts = connection.sql(
-        "SELECT strftime(starts_at, '%Y-%m'), count(*) FROM campaigns GROUP BY 1 ORDER BY 1"
-    ).fetchall()
+    months, starts = (
+        # In the shop's zone: its first of January begins hours before or after that of UTC.
+        connection.execute(
+            f"SELECT strftime(timezone(?, {column}), '%Y-%m') AS month, count(*) FROM {table}"
+            f" WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY 1",
+            [source.time_zone],
+        ).fetchall()
+        for table, column in (("events", "event_time"), ("campaigns", "starts_at"))
+    )
     missing: dict[str, float] = {}
     for name in rows:
         optional = [c for c, column in CONTRACT[name].columns.items() if column.nullable and source.has(name, c)]

@@ -103,12 +103,12 @@ def _fits_swapped(rows_of: dict[date, float]) -> str:
     level = {month: float(np.median(_late(log_of, month))) for month in months}
     week = np.zeros(7)
     for weekday in range(7):
-        own = [
+        away = [
             log - level[(day.year, day.month)]
             for day, log in log_of.items()
             if day.day > LAST_MONTH and (day.year, day.month) in months and day.weekday() == weekday
         ]
-        week[weekday] = np.median(own) if own else 0.0
+        week[weekday] = np.median(away) if away else 0.0
     gains = []
     for day, log in log_of.items():
         if day.day > LAST_MONTH or day.day == day.month:
