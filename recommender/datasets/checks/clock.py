@@ -3,9 +3,13 @@
 Shapes: D days, H 24 hours.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.datasets.checks.check import Check, check_at, days_in_words, longest_run
+from recommender.datasets.statistics import Statistics
 from recommender.datasets.statistics.measured import Floats
 
 ENOUGH_EVENTS = 200
@@ -15,6 +19,10 @@ SURE = 30.0
 chance. It must also be a tenth of a unit for each event, so that large days need a large shift too."""
 SURE_EACH = 0.1
 """Chosen by hand."""
+NIGHT, NIGHT_TOLERANCE = 3.5, 5.0
+"""Middle of the quietest six hours of ordinary shops, and hours by which it may differ: bars and early trade too."""
+SUMMER_TIME = 1.0
+"""Hours by which a day's busy hours may lie elsewhere."""
 QUIET = 0.10
 """Share of a day's events in its quietest six hours up to which these are a night. Evenly spread it is 0.25."""
 
@@ -55,3 +63,32 @@ def hour_shift(hours_DH: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         if abs(shift) >= 2 and gain > max(SURE, SURE_EACH * own_H.sum()):
             shift_D[place], sure_D[place] = shift, True
     return shift_D, sure_D
+
+
+def busy_hours(now: Statistics) -> Iterator[Check]:
+    """The shop's night in the middle of the day, and days whose clock differs from the others'."""
+    hours_DH = now.hours_DH
+    if (night := night_of(hours_DH.sum(axis=0))) is not None:
+        away = float(min((night - NIGHT) % 24, (NIGHT - night) % 24))
+        by = round((night - NIGHT + 12) % 24 - 12)
+        yield check_at(
+            "events.event_time.night",
+            severity="warning",
+            value=away,
+            most=NIGHT_TOLERANCE,
+            sentence="the quietest hours of the day are at night",
+            cause=f"the quietest hours lie around {night:.0f}:00 local time: times {by:+d} h, in another time zone?",
+        )
+    shift_D, sure_D = hour_shift(hours_DH)
+    run = longest_run(sure_D)
+    cause, value = "", 0.0
+    if run is not None and run[1] > run[0]:  # one short day is a holiday
+        value = float(np.median(shift_D[run[0] : run[1] + 1][sure_D[run[0] : run[1] + 1]]))
+        cause = f"times are shifted by about {value:+.0f} hours {days_in_words(now, run)}: another time zone?"
+    yield check_at(
+        "events.event_time.clock",
+        value=abs(value),
+        most=SUMMER_TIME,
+        sentence="all days have the same busy hours",
+        cause=cause,
+    )

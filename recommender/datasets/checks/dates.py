@@ -17,7 +17,7 @@ from datetime import date
 
 import numpy as np
 
-from recommender.datasets.checks.check import Check
+from recommender.datasets.checks.check import Check, check_at
 from recommender.datasets.statistics import Statistics
 from recommender.datasets.statistics.measured import Floats
 
@@ -45,11 +45,8 @@ def day_and_month(now: Statistics) -> Iterator[Check]:
     if now.num_days < FEWEST_DAYS or now.figure("rows").sum() < FEWEST_ROWS:
         return
     evidence = swapped(now)
-    yield Check(
-        name="events.event_time.day_and_month",
-        table="events",
-        column="event_time",
-        severity="critical",
+    yield check_at(
+        "events.event_time.day_and_month",
         value=1.0 if evidence else 0.0,
         most=0.0,
         sentence="day and month of the dates are not swapped",
