@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
@@ -12,12 +13,14 @@ from rich.table import Table
 from cli.verbs import stopped_by_data
 from recommender.datasets import ingest, preview_mapping
 from recommender.datasets.preview import Preview, TablePreview
-from recommender.errors import SettingsError
+from recommender.errors import SettingsError, ValidationFailed
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 
 SHOWN_DECISIONS = 50
 """Decisions that are printed. The manifest has all."""
+JUDGED_ROWS = 1_000_000
+"""Rows up to which a preview checks the tables as a run does: some ten seconds. Of more it looks at the shares only."""
 
 
 def ingest_to(settings: Settings, output: Path | None, *, preview: bool) -> None:
@@ -66,24 +69,53 @@ def show_preview(settings: Settings) -> None:
     console.print(keys)
     _show_facts(console, found)
     _show_decisions(console, list(found.decisions))
-    for fact in found.failed:
-        if fact.severity == "warning":
-            console.print(f"[yellow]warning[/] {escape(fact.in_short())}", highlight=False, soft_wrap=True)
-    if not found.stops:
-        return
+    if _show_problems(console, settings, found):
+        raise typer.Exit(1)
+
+
+def _show_problems(console: Console, settings: Settings, found: Preview) -> bool:
+    """Print each warning and each reason for which a run would stop in a line, and return whether it would."""
     errors = Console(stderr=True, soft_wrap=True)
     for sentence in found.missing:
         errors.print(f"[bold red]ContractError[/]: {escape(sentence)}", highlight=False)
-    for fact in found.failed:
-        if fact.severity == "critical":
-            errors.print(f"[bold red]critical[/] {escape(fact.in_short())}", highlight=False)
     if found.missing and found.next_items:
         errors.print(
             "A run needs this. Without campaigns, the log can train a next-item ranker: "
-            f"recommender next-items fit --interactions {escape(str(mapping))}",
+            f"recommender next-items fit --interactions {escape(str(settings.source.mapping))}",
             highlight=False,
         )
-    raise typer.Exit(1)
+    rows = sum(table.rows for table in found.tables)
+    judged = not found.missing and rows <= JUDGED_ROWS
+    problems = _judged(settings) if judged else [(one.severity, one.in_short()) for one in found.failed]
+    for severity, words in problems:
+        colour, where = ("bold red", errors) if severity == "critical" else ("yellow", console)
+        where.print(f"[{colour}]{severity}[/] {escape(words)}", highlight=False, soft_wrap=True)
+    if not found.missing and not judged:
+        console.print(
+            f"{rows:,} rows are too many to check them here; next: recommender validate --data "
+            f"{escape(str(settings.source.mapping))}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return bool(found.missing) or any(severity == "critical" for severity, _ in problems)
+
+
+def _judged(settings: Settings) -> list[tuple[str, str]]:
+    """Severity and words of what validation finds in these files, as it would in the next run. Nothing is kept."""
+    from components.validate_data.alone import validate_alone
+    from components.validate_data.verdict import Verdict
+
+    with TemporaryDirectory(prefix="recommender-preview-") as folder, stopped_by_data():
+        try:
+            verdict = validate_alone(settings, Path(folder) / "page.html", keep=False)
+        except ValidationFailed as failed:
+            if not isinstance(failed.verdict, Verdict):
+                raise
+            verdict = failed.verdict
+    failed = [(one.severity, one.in_short()) for one in verdict.outcomes if one.status == "failed"]
+    # Some figures have a bound that warns and one that stops. Beyond both, one line is enough.
+    critical = {words for severity, words in failed if severity == "critical"}
+    return [(severity, words) for severity, words in failed if severity == "critical" or words not in critical]
 
 
 def _show_table(console: Console, table: TablePreview) -> None:

@@ -6,12 +6,14 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from small_shop import SmallShop
+from small_shop import EVENTS, SmallShop
 
+import cli.data
 from components.validate_data.validation import validate
 from components.validate_data.verdict import Verdict
 from recommender.datasets import preview_mapping
 from recommender.errors import ContractError, ValidationFailed
+from recommender.settings import load_settings
 
 RECOMMENDER = Path(sys.executable).parent / "recommender"
 
@@ -153,3 +155,36 @@ def test_the_facts_of_a_preview_are_those_of_validation(shop: SmallShop, tmp_pat
 def test_a_stated_moment_of_decision_holds_for_the_preview_too(shop: SmallShop) -> None:
     found = preview_mapping(shop.mapping(), as_of=datetime(2024, 3, 1))
     assert {fact.name for fact in found.failed} == {"facts.purchases"}
+
+
+def guests(shop: SmallShop) -> None:
+    shop.write("events.csv", EVENTS + ",2024-03-13 10:00:00,tin,1,9.5\n")
+    shop.mapping()
+
+
+def test_rows_for_which_validation_would_stop_a_run_stop_the_preview_with_its_words(shop: SmallShop) -> None:
+    guests(shop)
+    seen = recommender(shop.folder, "ingest", "--data", "mapping.toml", "--preview")
+    run = recommender(shop.folder, "validate", "--data", "mapping.toml")
+    assert (seen.returncode, run.returncode) == (1, 1)
+    (line,) = seen.stderr.splitlines()
+    assert "events.quarantined_share" in line
+    assert line.removeprefix("critical ") in run.stderr
+    assert "quarantined_share" not in seen.stdout, "said once, as what stops the run"
+
+
+def test_a_preview_keeps_nothing(shop: SmallShop) -> None:
+    guests(shop)
+    before = sorted(shop.folder.rglob("*"))
+    recommender(shop.folder, "ingest", "--data", "mapping.toml", "--preview")
+    assert sorted(shop.folder.rglob("*")) == before
+
+
+def test_a_log_too_large_to_check_in_seconds_names_the_verb_that_does(
+    shop: SmallShop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guests(shop)
+    monkeypatch.setattr(cli.data, "JUDGED_ROWS", 3)
+    settings = load_settings().updated(source={"dataset": "files", "mapping": str(shop.folder / "mapping.toml")})
+    cli.data.show_preview(settings)
+    assert "recommender validate --data" in capsys.readouterr().out
