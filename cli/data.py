@@ -112,10 +112,10 @@ def _judged(settings: Settings) -> list[tuple[str, str]]:
             if not isinstance(failed.verdict, Verdict):
                 raise
             verdict = failed.verdict
-    failed = [(one.severity, one.in_short()) for one in verdict.outcomes if one.status == "failed"]
+    outside = [(one.severity, one.in_short()) for one in verdict.outcomes if one.status == "failed"]
     # Some figures have a bound that warns and one that stops. Beyond both, one line is enough.
-    critical = {words for severity, words in failed if severity == "critical"}
-    return [(severity, words) for severity, words in failed if severity == "critical" or words not in critical]
+    critical = {words for severity, words in outside if severity == "critical"}
+    return [(severity, words) for severity, words in outside if severity == "critical" or words not in critical]
 
 
 def _show_table(console: Console, table: TablePreview) -> None:

@@ -85,6 +85,17 @@ def test_targets_that_cannot_be_derived_stop_a_run_and_the_other_tables_are_show
     assert run.value.table == "targets"
 
 
+def test_what_cannot_be_derived_is_said_below_the_tables(shop: SmallShop) -> None:
+    """Starbucks' offers name no item, so participations need a file or a campaign of each event."""
+    shop.write("events.csv", "user_id,event_time\n17,2024-03-02 10:00:00\n")
+    del shop.parts["campaign_items"]
+    found = preview_mapping(shop.mapping())
+    with pytest.raises(ContractError) as run:
+        shop.read()
+    assert found.missing == (str(run.value),)
+    assert {"events", "campaigns", "targets"} <= {table.name for table in found.tables}
+
+
 def test_a_shop_that_fits_has_no_failed_fact(shop: SmallShop) -> None:
     found = preview_mapping(shop.mapping())
     assert (found.missing, found.failed, found.stops) == ((), (), False)
@@ -188,3 +199,12 @@ def test_a_log_too_large_to_check_in_seconds_names_the_verb_that_does(
     settings = load_settings().updated(source={"dataset": "files", "mapping": str(shop.folder / "mapping.toml")})
     cli.data.show_preview(settings)
     assert "recommender validate --data" in capsys.readouterr().out
+
+
+def test_an_error_has_a_public_name_on_the_terminal(shop: SmallShop) -> None:
+    shop.write("events.csv", EVENTS + '17,2024-03-12 12:00:00,"tin')
+    shop.mapping()
+    seen = recommender(shop.folder, "ingest", "--data", "mapping.toml", "--preview")
+    assert seen.returncode == 1
+    assert seen.stderr.startswith("SourceError: ")
+    assert "line 5" in seen.stderr
