@@ -47,8 +47,8 @@ def write(folder: Path) -> list[Path]:
     ]  # fmt: skip
     postal = sha256(b"postal").hexdigest()
     customers = [
-        (customer, "1.0" if n % 3 == 0 else None, "1.0" if n % 3 == 0 else None, "ACTIVE" if n % 5 else None,
-         "Regularly" if n % 3 == 0 else "NONE", None if n == 4 else f"{21 + 4 * n}.0", postal)
+        (customer, "1" if n % 3 == 0 else None, "1" if n % 3 == 0 else None, "ACTIVE" if n % 5 else None,
+         "Regularly" if n % 3 == 0 else "NONE", None if n == 4 else 21 + 4 * n, postal)
         for n, customer in enumerate(CUSTOMERS)
     ]  # fmt: skip
     prediction = " ".join(article[0] for article in ARTICLES)

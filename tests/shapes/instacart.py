@@ -11,7 +11,8 @@ PRODUCTS = (
     (24852, "Banana", 24, 4),
     (13176, "Bag of Organic Bananas", 24, 4),
     (12427, "Original Beef Jerky", 23, 19),
-    (10258, "Pistachios, Lightly Salted", 23, 19),
+    # The published file has a backslash before each quote, and doubles the quote as well.
+    (6816, 'Jerky 5\\" Sticks, Peppered', 23, 19),
     (25133, "Organic String Cheese", 84, 16),
     (49235, "Organic Half & Half", 84, 16),
     (21903, "Organic Baby Spinach", 83, 4),

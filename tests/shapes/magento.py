@@ -6,23 +6,44 @@ from pathlib import Path
 ORDER = (
     "entity_id,state,status,coupon_code,protect_code,shipping_description,is_virtual,store_id,customer_id,"
     "base_discount_amount,base_discount_canceled,base_discount_invoiced,base_discount_refunded,base_grand_total,"
-    "base_shipping_amount,base_subtotal,base_tax_amount,base_to_global_rate,base_to_order_rate,base_total_paid,"
-    "base_total_qty_ordered,base_total_refunded,discount_amount,discount_invoiced,discount_refunded,grand_total,"
-    "shipping_amount,store_to_base_rate,store_to_order_rate,subtotal,tax_amount,total_paid,total_qty_ordered,"
-    "total_refunded,customer_is_guest,customer_note_notify,billing_address_id,customer_group_id,email_sent,send_email,"
-    "quote_id,shipping_address_id,base_subtotal_incl_tax,base_total_due,subtotal_incl_tax,total_due,weight,"
-    "customer_dob,increment_id,applied_rule_ids,base_currency_code,customer_email,customer_firstname,"
-    "customer_lastname,discount_description,global_currency_code,order_currency_code,remote_ip,shipping_method,"
-    "store_currency_code,store_name,x_forwarded_for,customer_note,created_at,updated_at,total_item_count,"
-    "customer_gender,coupon_rule_name,gift_message_id"
+    "base_shipping_amount,base_shipping_canceled,base_shipping_invoiced,base_shipping_refunded,"
+    "base_shipping_tax_amount,base_shipping_tax_refunded,base_subtotal,base_subtotal_canceled,base_subtotal_invoiced,"
+    "base_subtotal_refunded,base_tax_amount,base_tax_canceled,base_tax_invoiced,base_tax_refunded,"
+    "base_to_global_rate,base_to_order_rate,base_total_canceled,base_total_invoiced,base_total_invoiced_cost,"
+    "base_total_offline_refunded,base_total_online_refunded,base_total_paid,base_total_qty_ordered,"
+    "base_total_refunded,discount_amount,discount_canceled,discount_invoiced,discount_refunded,grand_total,"
+    "shipping_amount,shipping_canceled,shipping_invoiced,shipping_refunded,shipping_tax_amount,shipping_tax_refunded,"
+    "store_to_base_rate,store_to_order_rate,subtotal,subtotal_canceled,subtotal_invoiced,subtotal_refunded,"
+    "tax_amount,tax_canceled,tax_invoiced,tax_refunded,total_canceled,total_invoiced,total_offline_refunded,"
+    "total_online_refunded,total_paid,total_qty_ordered,total_refunded,can_ship_partially,can_ship_partially_item,"
+    "customer_is_guest,customer_note_notify,billing_address_id,customer_group_id,edit_increment,email_sent,"
+    "send_email,forced_shipment_with_invoice,payment_auth_expiration,quote_address_id,quote_id,shipping_address_id,"
+    "adjustment_negative,adjustment_positive,base_adjustment_negative,base_adjustment_positive,"
+    "base_shipping_discount_amount,base_subtotal_incl_tax,base_total_due,payment_authorization_amount,"
+    "shipping_discount_amount,subtotal_incl_tax,total_due,weight,customer_dob,increment_id,applied_rule_ids,"
+    "base_currency_code,customer_email,customer_firstname,customer_lastname,customer_middlename,customer_prefix,"
+    "customer_suffix,customer_taxvat,discount_description,ext_customer_id,ext_order_id,global_currency_code,"
+    "hold_before_state,hold_before_status,order_currency_code,original_increment_id,relation_child_id,"
+    "relation_child_real_id,relation_parent_id,relation_parent_real_id,remote_ip,shipping_method,store_currency_code,"
+    "store_name,x_forwarded_for,customer_note,created_at,updated_at,total_item_count,customer_gender,"
+    "discount_tax_compensation_amount,base_discount_tax_compensation_amount,"
+    "shipping_discount_tax_compensation_amount,base_shipping_discount_tax_compensation_amnt,"
+    "discount_tax_compensation_invoiced,base_discount_tax_compensation_invoiced,discount_tax_compensation_refunded,"
+    "base_discount_tax_compensation_refunded,shipping_incl_tax,base_shipping_incl_tax,coupon_rule_name"
 )
 LINE = (
     "item_id,order_id,parent_item_id,quote_item_id,store_id,created_at,updated_at,product_id,product_type,"
     "product_options,weight,is_virtual,sku,name,description,applied_rule_ids,additional_data,is_qty_decimal,"
     "no_discount,qty_backordered,qty_canceled,qty_invoiced,qty_ordered,qty_refunded,qty_shipped,base_cost,price,"
     "base_price,original_price,base_original_price,tax_percent,tax_amount,base_tax_amount,tax_invoiced,"
-    "base_tax_invoiced,discount_percent,discount_amount,base_discount_amount,discount_invoiced,base_discount_invoiced,"
-    "amount_refunded,base_amount_refunded,row_total,base_row_total,row_invoiced,base_row_invoiced,row_weight"
+    "base_tax_invoiced,discount_percent,discount_amount,base_discount_amount,discount_invoiced,"
+    "base_discount_invoiced,amount_refunded,base_amount_refunded,row_total,base_row_total,row_invoiced,"
+    "base_row_invoiced,row_weight,base_tax_before_discount,tax_before_discount,ext_order_item_id,locked_do_invoice,"
+    "locked_do_ship,price_incl_tax,base_price_incl_tax,row_total_incl_tax,base_row_total_incl_tax,"
+    "discount_tax_compensation_amount,base_discount_tax_compensation_amount,discount_tax_compensation_invoiced,"
+    "base_discount_tax_compensation_invoiced,discount_tax_compensation_refunded,"
+    "base_discount_tax_compensation_refunded,tax_canceled,discount_tax_compensation_canceled,tax_refunded,"
+    "base_tax_refunded,discount_refunded,base_discount_refunded"
 )
 CUSTOMER = (
     "entity_id,website_id,email,group_id,increment_id,store_id,created_at,updated_at,is_active,"
@@ -64,7 +85,7 @@ def _lines(order: int, at: datetime, first: int) -> list[dict[str, object]]:
         shared = {
             "order_id": order + 1, "store_id": 1, "created_at": at, "updated_at": at, "is_virtual": 0, "sku": sku,
             "is_qty_decimal": 0, "no_discount": 0, "qty_canceled": "0.0000", "qty_ordered": f"{quantity:.4f}",
-            "qty_refunded": "0.0000", "base_currency_code": "EUR",
+            "qty_refunded": "0.0000",
         }  # fmt: skip
         line = first + len(rows)
         rows.append({
@@ -90,10 +111,13 @@ def write(folder: Path) -> list[Path]:
         own = _lines(order, at, 1 + len(lines))
         lines += own
         who = {} if order in GUESTS else {"customer_id": customer}
-        total = sum(float(str(line["row_total"])) - float(str(line["discount_amount"])) for line in own)
+        goods = sum(float(str(line["row_total"])) for line in own)
+        off = sum(float(str(line["discount_amount"])) for line in own)
+        paid = f"{goods - off + 5:.4f}"
         orders.append({
             **who, "entity_id": order + 1, "state": state, "status": state, "is_virtual": 0, "store_id": 1,
-            "grand_total": f"{total + 5:.4f}", "base_grand_total": f"{total + 5:.4f}", "shipping_amount": "5.0000",
+            "subtotal": f"{goods:.4f}", "base_subtotal": f"{goods:.4f}", "discount_amount": f"{-off:.4f}",
+            "grand_total": paid, "base_grand_total": paid, "shipping_amount": "5.0000", "total_paid": paid,
             "customer_is_guest": int(order in GUESTS), "increment_id": f"{order + 1:09d}",
             "base_currency_code": "EUR", "order_currency_code": "EUR",
             "customer_email": f"{'guest' if order in GUESTS else 'c'}{customer}@example.com",

@@ -52,7 +52,7 @@ def write(folder: Path) -> list[Path]:
                 "4.50", "" if not gone else f"{price * quantity:.2f}", f"{subtotal + 4.5:.2f}", "0.00", sku, line, item,
                 0 if gone else quantity, f"{price:.2f}", "", "", "",
             ))  # fmt: skip
-    return [write_csv(folder / "orders-2024-01-05-10-22-31.csv", HEADER, rows, encoding="utf-8-sig")]
+    return [write_csv(folder / "orders-2024-01-05-10-22-31.csv", HEADER, rows, encoding="utf-8-sig", newline="\r\n")]
 
 
 RECIPE = '''[source]
