@@ -5,14 +5,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from shapes import dunnhumby, olist, shopify, uci_online_retail
+from shapes import dunnhumby, hm, instacart, magento, olist, retailrocket, shopify, uci_online_retail, woocommerce
 
 from recommender.datasets.contract import open_views
 from recommender.datasets.files import ingest, read_tables
 from recommender.datasets.interactions import read_interactions
 
 WITH_CAMPAIGNS = (dunnhumby,)
-LOGS = (olist, uci_online_retail, shopify)
+LOGS = (olist, uci_online_retail, shopify, magento, woocommerce, retailrocket, hm, instacart)
 SHAPES = (*WITH_CAMPAIGNS, *LOGS)
 
 
