@@ -7,7 +7,7 @@ campaigns and items meet only through the coupons; `test.csv` has pairs without 
 from datetime import date, timedelta
 from pathlib import Path
 
-from shapes.csv_text import write_csv
+from shapes.export_files import write_csv
 
 CUSTOMERS = (1501, 464, 1052, 666, 857, 23, 1343, 95, 711, 1180, 302, 6)
 ITEMS = (26830, 54253, 31962, 33647, 48199, 57397, 12424, 14930, 16205, 56489)

@@ -7,7 +7,7 @@ ASSET is what the line cost the shop, SALES_PRICE is the price of the whole line
 from datetime import date, timedelta
 from pathlib import Path
 
-from shapes.csv_text import write_csv
+from shapes.export_files import write_csv
 
 CUSTOMERS = (
     "01104905", "00418683", "01057331", "01849332", "01981995", "01741797",

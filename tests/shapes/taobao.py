@@ -5,7 +5,7 @@ Traps: no header; the kinds are words of their own; seconds since 1970; the real
 
 from pathlib import Path
 
-from shapes.csv_text import write_csv
+from shapes.export_files import write_csv
 
 USERS = (1, 100, 115, 1000011, 100004, 100008, 1017, 10183, 571, 999507)
 ITEMS = (2268318, 2333346, 2576651, 3830808, 4365585, 4606018, 230380, 3827899, 3745169, 1531036, 2951368, 46259)

@@ -7,7 +7,7 @@ stands in the description of the data only; `test_format1.csv` has pairs without
 from datetime import date, timedelta
 from pathlib import Path
 
-from shapes.csv_text import write_csv
+from shapes.export_files import write_csv
 
 USERS = (328862, 234512, 356311, 344639, 34176, 230784, 362112, 54901, 163968, 360576, 98688, 295296)
 # Each with cat_id, seller_id, brand_id.

@@ -13,8 +13,8 @@ from recommender.datasets.files import read_tables
 from recommender.datasets.interactions import read_interactions
 from recommender.settings import SourceSettings
 
-SHAPES = ("amexpert", "ta_feng", "taobao", "tmall")
-WITH_CAMPAIGNS = ("amexpert", "tmall")
+SHAPES = ("amexpert", "ta_feng", "taobao", "tmall", "ga4", "klaviyo", "mailchimp")
+WITH_CAMPAIGNS = ("amexpert", "tmall", "klaviyo", "mailchimp")
 
 
 def mapping_of(shape: ModuleType, folder: Path) -> Path:

@@ -1,9 +1,12 @@
-"""Writes the CSV files of the shapes as the exports have them."""
+"""Writes the files of the shapes as the exports have them: CSV and JSON lines."""
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+Record = dict[str, object]
 
 
 def write_csv(
@@ -23,4 +26,10 @@ def write_csv(
         writer.writerow(header)
     writer.writerows(rows)
     path.write_bytes(text.getvalue().encode(encoding))
+    return path
+
+
+def write_json_lines(path: Path, records: Iterable[Record]) -> Path:
+    """Write a record on each line."""
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
     return path
