@@ -15,6 +15,7 @@ from recommender.errors import ContractError
 from recommender.settings import SourceSettings
 
 SHAPES = ("amexpert", "ta_feng", "taobao", "tmall", "ga4", "klaviyo", "mailchimp", "starbucks", "valued_shoppers")
+PAGE = Path(__file__).parents[2] / "docs" / "recipes-b.md"
 WITH_CAMPAIGNS = ("amexpert", "tmall", "klaviyo", "mailchimp", "starbucks", "valued_shoppers")
 
 
@@ -23,6 +24,11 @@ def mapping_of(shape: ModuleType, folder: Path) -> Path:
     mapping = folder / "mapping.toml"
     mapping.write_text(shape.RECIPE, encoding="utf-8")
     return mapping
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_page_has_the_recipe_that_is_tested(name: str) -> None:
+    assert f"```toml\n{import_module(f'shapes.{name}').RECIPE}```" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", SHAPES)
