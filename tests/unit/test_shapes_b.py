@@ -11,10 +11,12 @@ from recommender.datasets import ingest
 from recommender.datasets.contract import check
 from recommender.datasets.files import read_tables
 from recommender.datasets.interactions import read_interactions
+from recommender.errors import ContractError
 from recommender.settings import SourceSettings
 
-SHAPES = ("amexpert", "ta_feng", "taobao", "tmall", "ga4", "klaviyo", "mailchimp")
-WITH_CAMPAIGNS = ("amexpert", "tmall", "klaviyo", "mailchimp")
+SHAPES = ("amexpert", "ta_feng", "taobao", "tmall", "ga4", "klaviyo", "mailchimp", "starbucks", "valued_shoppers")
+PAGE = Path(__file__).parents[2] / "docs" / "recipes-b.md"
+WITH_CAMPAIGNS = ("amexpert", "tmall", "klaviyo", "mailchimp", "starbucks", "valued_shoppers")
 
 
 def mapping_of(shape: ModuleType, folder: Path) -> Path:
@@ -22,6 +24,11 @@ def mapping_of(shape: ModuleType, folder: Path) -> Path:
     mapping = folder / "mapping.toml"
     mapping.write_text(shape.RECIPE, encoding="utf-8")
     return mapping
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_page_has_the_recipe_that_is_tested(name: str) -> None:
+    assert f"```toml\n{import_module(f'shapes.{name}').RECIPE}```" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -79,3 +86,33 @@ def test_a_month_without_a_leading_zero_is_read_in_tmalls_log(tmp_path: Path) ->
     with read_tables(mapping) as read:
         for query, expected in shape.CHECKS:
             assert read.connection.execute(query).fetchall() == expected, query
+
+
+NUMBERS_AS_WORDS = """\
+[source]
+time_zone = "UTC"
+[tables.events]
+file = "events.jsonl"
+columns = { kind = "action", device = "screen", event_time = "at", user_id = "user", item_id = "item" }
+"""
+
+
+def write_actions(folder: Path, values: str) -> Path:
+    rows = ("1", "2024-03-02 10:00:00"), ("1", "2024-03-03 10:00:00"), ("7", "2024-03-04 10:00:00")
+    lines = [f'{{"user": 1, "item": 5, "action": {action}, "screen": 1080, "at": "{at}"}}' for action, at in rows]
+    (folder / "events.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "mapping.toml").write_text(NUMBERS_AS_WORDS + values, encoding="utf-8")
+    return folder / "mapping.toml"
+
+
+def test_numbers_of_json_are_read_as_the_texts_that_the_contract_wants(tmp_path: Path) -> None:
+    mapping = write_actions(tmp_path, 'values = { kind = { 1 = "view", 7 = "purchase" } }\n')
+    with read_tables(mapping, complete=False) as read:
+        rows = read.connection.execute("SELECT kind, device FROM events ORDER BY event_time").fetchall()
+    assert rows == [("view", "1080"), ("view", "1080"), ("purchase", "1080")]
+
+
+def test_numbers_of_json_that_name_no_kind_are_listed_with_their_counts(tmp_path: Path) -> None:
+    mapping = write_actions(tmp_path, "")
+    with pytest.raises(ContractError, match=r"'1' \(2 rows\), '7' \(1 rows\)"), read_tables(mapping, complete=False):
+        pass
