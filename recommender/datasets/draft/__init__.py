@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from recommender.datasets.draft.campaigns import campaign_sections
+from recommender.datasets.draft.composed import campaigns_of_targets, promoted_items
 from recommender.datasets.draft.entities import entity_sections
 from recommender.datasets.draft.events import event_sections
 from recommender.datasets.draft.evidence import FileEvidence
@@ -68,6 +69,12 @@ def _write(files: list[FileEvidence], unread: list[str], folder: Path | None) ->
     roles: dict[str, Role | None] = {file.name: role_of(file) for file in files}
     sections = event_sections(files, roles)
     sections += campaign_sections(files, roles)
+    targets = [section for section in sections if section.table in ("targets", "participations")]
+    if not any(section.table == "campaign_items" for section in sections):
+        sections += promoted_items(files, roles, targets)
+    if targets and not any(section.table == "campaigns" for section in sections):
+        derived = campaigns_of_targets(targets, [section for section in sections if section.table == "events"])
+        sections += [derived] if derived is not None else []
     sections += entity_sections(files, roles, sections)
     sections.sort(key=lambda section: list(CONTRACT).index(section.table))
     return "\n".join([*_head(sections), *_bodies(sections, folder), *_tail(files, sections, unread)]).rstrip() + "\n"

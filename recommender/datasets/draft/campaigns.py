@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from recommender.datasets.draft.events import finish
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.headers import table_words
 from recommender.datasets.draft.keys import JOINABLE, Join, overlap
@@ -17,8 +16,9 @@ from recommender.datasets.draft.roles import (
     time_column,
     window_column,
 )
-from recommender.datasets.draft.rows import Rows
+from recommender.datasets.draft.rows import Rows, sql_name
 from recommender.datasets.draft.sections import Section
+from recommender.datasets.draft.written import finish
 from recommender.datasets.reading.raw import literal
 
 WINDOW_DAYS = 7
@@ -47,7 +47,8 @@ def campaign_sections(files: Sequence[FileEvidence], roles: dict[str, Role | Non
 
 def _lacks_label(file: FileEvidence, labelled: Sequence[FileEvidence]) -> bool:
     """Whether a file is another one without its label: the part of a competition whose outcomes are kept secret."""
-    return any(one is not file and set(file.types) < set(one.types) for one in labelled)
+    keys = {column.name for one in ("user", "campaign", "store") if (column := file.first(one)) is not None}
+    return any(one is not file and keys <= set(one.types) for one in labelled) and file not in labelled
 
 
 def _campaigns(file: FileEvidence, *, has_coupons: bool) -> Section:
@@ -148,6 +149,12 @@ def _pairs(file: FileEvidence, table: str, files: Sequence[FileEvidence]) -> Sec
     """Users with campaigns: targets, with a label where a column says who took part, or participations."""
     section = Section(table, [file])
     columns = _keys(file, "campaign", "user")
+    store = file.first("store")
+    if "campaign_id" not in columns and (coupon := file.first("coupon")) is not None:
+        columns["campaign_id"] = coupon
+    elif "campaign_id" not in columns and store is not None:
+        columns["campaign_id"] = store
+        section.comments.append(f"DECIDE: no column names a campaign; {store.name} is taken for it")
     if "user_id" not in columns and (email := file.first("email")) is not None:
         columns["user_id"] = email
     label = label_column(file) if table == "targets" else None
@@ -177,8 +184,23 @@ def _pairs(file: FileEvidence, table: str, files: Sequence[FileEvidence]) -> Sec
         columns["propensity"] = propensity
     if table == "participations" and when not in columns:
         section.comments.append("MISSING: participated_at: no column says when; add it, or leave the table out")
-    finish(section, Rows(file), columns)
+    rows = Rows(file)
+    if table == "targets" and file.acts is not None:
+        _without_bounces(rows, file.acts, section)
+    finish(section, rows, columns)
     return section
+
+
+def _without_bounces(rows: Rows, acts: FileEvidence, section: Section) -> None:
+    """Leave out those whom a message did not reach, as the list of their acts says."""
+    kind = kind_column(acts)
+    bounced = [word for word in kind.words if "bounce" in word.lower()] if kind is not None else []
+    if kind is None or not bounced:
+        return
+    words, field = ", ".join(map(literal, bounced)), sql_name(kind.name.rsplit(".", 1)[1])
+    # An empty list is of someone who did nothing. No list at all counts as one.
+    rows.conditions.append(f"coalesce(len(list_filter({acts.lines}, lambda act: act.{field} IN ({words}))), 0) = 0")
+    section.comments.append(f"CHECK: those with {', '.join(bounced)} in {kind.name} were not reached")
 
 
 def _of_log(file: FileEvidence) -> list[Section]:

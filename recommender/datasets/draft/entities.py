@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from recommender.datasets.draft.events import finish
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import decides, joins, overlap
 from recommender.datasets.draft.moments import add_format
 from recommender.datasets.draft.roles import Role, time_column
-from recommender.datasets.draft.rows import Rows, sql_name
+from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section
+from recommender.datasets.draft.written import finish
 from recommender.datasets.tables import CONTRACT
 
 KNOWN_ENOUGH = 0.99
@@ -86,7 +86,7 @@ def _listed(
     known = min((overlap(one, column) for one in used), default=1.0)
     if not column.is_unique:
         _one_row_each(section, rows, columns, key)
-    elif known < KNOWN_ENOUGH and not rows.joins and not file.select:
+    elif known < KNOWN_ENOUGH and not rows.joins and not file.lines:
         _with_others(section, rows, columns, key, used[0])
         section.comments.append(
             f"CHECK: {file.path.name} lists {known:.0%} of those in the events; the others have no attributes"
@@ -123,7 +123,7 @@ def _one_row_each(section: Section, rows: Rows, columns: dict[str, ColumnEvidenc
     parts = [f"{name} AS {key}"]
     parts += [f"max({rows.name(one)}) AS {canonical}" for canonical, one in columns.items() if canonical != key]
     finish(section, rows, columns)
-    section.query = f"SELECT {', '.join(parts)}\nFROM {rows.base.name if not rows.base.select else f'({rows.base.select})'}\nWHERE {name} <> ''\nGROUP BY 1"
+    section.query = f"SELECT {', '.join(parts)}\nFROM {rows.base.source}\nWHERE {name} <> ''\nGROUP BY 1"
     section.files = [rows.base]
     section.comments.append(f"CHECK: {columns[key].name} has several rows; the largest value of each column is taken")
 
@@ -133,11 +133,11 @@ def _with_others(
 ) -> None:
     """All that the log names, with the attributes of those that the file lists."""
     finish(section, rows, columns)
-    own, theirs = sql_name(columns[key].name), sql_name(used.name)
-    source = used.file.name if not used.file.select else f"({used.file.select})"
+    own, theirs = rows.name(columns[key]), Rows(used.file).name(used)
+    source = used.file.source
     parts = [
         f"_all._key AS {key}",
-        *(f"{sql_name(one.name)} AS {name}" for name, one in columns.items() if name != key),
+        *(f"{rows.name(one)} AS {name}" for name, one in columns.items() if name != key),
     ]
     section.query = (
         f"SELECT {', '.join(parts)}\nFROM (SELECT {own} AS _key FROM {rows.base.name} UNION SELECT {theirs} FROM {source}) AS _all\n"

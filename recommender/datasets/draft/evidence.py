@@ -19,6 +19,8 @@ SAMPLE_ROWS = 20_000
 """Rows in which values are surveyed: enough to see every mark and format that is not rare. Chosen by hand."""
 MOST_WORDS = 200
 """Different values up to which all are counted: a shop has tens of kinds and statuses. Chosen by hand."""
+LINE = "line"
+"""What a query calls one record of a list."""
 MOSTLY = 0.9
 """Share of values that must be of a kind for a column to count as of it: a few are always damaged. By hand."""
 
@@ -148,7 +150,8 @@ class FileEvidence:
         sample: SAMPLE_ROWS of them.
         types: column -> DuckDB type.
         rows: number of rows.
-        select: SQL over `name` that gives the columns, where they lie inside records. None: the file has them itself.
+        paths: column -> SQL of it over the file, where it lies inside records.
+        lines: SQL of the list of records of which each row here is one. None: a row is a row of the file.
         form: what the mapping must say to open the file, such as `encoding` and `header`.
         comments: what a person must check about how it was opened.
     """
@@ -160,7 +163,12 @@ class FileEvidence:
     sample: str
     types: Mapping[str, str]
     rows: int
-    select: str | None = None
+    paths: dict[str, str] = field(default_factory=dict)
+    lines: str | None = None
+    derived: str | None = None
+    """SQL over `name` that adds a column, such as a running sum."""
+    acts: "FileEvidence | None" = None
+    """The same file with a row for each act in its list of acts."""
     form: dict[str, object] = field(default_factory=dict)
     comments: list[str] = field(default_factory=list)
     extra: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -174,6 +182,15 @@ class FileEvidence:
     def columns(self) -> dict[str, ColumnEvidence]:
         """Name -> column."""
         return {name: ColumnEvidence(self, name, dict(meanings_of(name))) for name in self.types}
+
+    @property
+    def source(self) -> str:
+        """SQL of the file's rows, for FROM."""
+        if self.derived is not None:
+            return f"({self.derived}) AS {self.name}"
+        if self.lines is not None:
+            return f"(SELECT *, unnest({self.lines}) AS {LINE} FROM {self.name}) AS {self.name}"
+        return self.name
 
     def candidates(self, meaning: str) -> list[ColumnEvidence]:
         """Columns that may have a meaning and hold any value, the likeliest first."""

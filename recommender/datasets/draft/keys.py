@@ -49,10 +49,26 @@ def name_bare_keys(files: Sequence[FileEvidence]) -> None:
             entity = entity_of(file.path.name.split(".")[0])
             if entity is None or entity not in KEYED:
                 entity = _shared_with(column, files)
-            if entity is not None and column.is_unique:
+            is_order = entity == "order" and file.lines is not None
+            if entity is not None and (column.is_unique or is_order):
                 # After a key that says it itself: sales_order_item has an item_id of its own.
                 column.meanings.setdefault(entity, 5)
     _name_order_numbers(files)
+    _name_shoppers(files)
+
+
+def _name_shoppers(files: Sequence[FileEvidence]) -> None:
+    """Where a log's only key is an `id` that repeats, it is the shopper, and so it is in files that share its values."""
+    for file in files:
+        if file.has("user") or not file.has("amount"):
+            continue
+        column = next((one for name, one in file.columns.items() if is_bare_key(name)), None)
+        if column is None or column.is_unique or column.distinct > 0.9 * column.filled:
+            continue
+        for other in files:
+            same = other.columns.get(column.name)
+            if same is not None and same is not column and overlap(same, column) > JOINABLE:
+                same.meanings.setdefault("user", 30)
 
 
 def _shared_with(column: ColumnEvidence, files: Sequence[FileEvidence]) -> str | None:

@@ -110,7 +110,7 @@ def _days_since(rows: Rows, section: Section, user: ColumnEvidence) -> None:
     hours = f" + to_hours(TRY_CAST({_raw(hour)} AS INTEGER))" if hour is not None else ""
     inner = f"SELECT *, TIMESTAMP '{FIRST_DAY}' + to_days(CAST({gap} AS INTEGER)){hours} AS moment FROM {file.name}"
     # A window function counts each order once, so it stands before the join with the lines.
-    file.select = inner
+    file.derived = inner
     rows.expressions["event_time"] = "moment"
     for column in (days, number, *([hour] if hour else [])):
         column.file.used.add(column.name)

@@ -76,7 +76,7 @@ def _complement(amount: ColumnEvidence, others: Sequence[ColumnEvidence]) -> Col
 
 def of_order(column: ColumnEvidence, order: ColumnEvidence | None) -> bool:
     """Whether a number is of the order and not of its lines: one value, or a value in one line, in each order."""
-    if order is None or order.is_unique or order is column:
+    if order is None or order.is_unique or order is column or "line" in column.name.lower():
         return False
     several, same = column.file.connection.execute(
         f"SELECT count(*), count(*) FILTER (different <= 1) FROM (SELECT count(DISTINCT {column.text}) AS different "
@@ -103,7 +103,7 @@ def _is_before_discount(
 
 def _counts_units(column: ColumnEvidence) -> bool:
     smallest, largest, whole, _ = column.numbers
-    return whole == 1 and 0 <= smallest and largest <= MOST_UNITS
+    return whole == 1 and smallest >= 0 and largest <= MOST_UNITS
 
 
 def _always_one(column: ColumnEvidence) -> bool:

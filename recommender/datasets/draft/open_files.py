@@ -1,13 +1,13 @@
 """Opens the files of a draft, and lays open what a table cannot show: records in columns, lists of lines, no header."""
 
 import re
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
-from recommender.datasets.draft.evidence import SAMPLE_ROWS, FileEvidence, meanings_of
+from recommender.datasets.draft.evidence import LINE, SAMPLE_ROWS, FileEvidence, meanings_of
 from recommender.datasets.draft.headerless import header_of
 from recommender.datasets.draft.headers import tokens
 from recommender.datasets.mapping import FileFormat
@@ -27,21 +27,62 @@ def look_at(connection: duckdb.DuckDBPyConnection, path: Path, taken: set[str], 
     """
     name = _name_for(path, taken)
     raw, form, comments = _opened(connection, path, f"file_{name}", scratch)
-    select, types = _flattened(connection, name, raw)
-    if select is None:
-        view = raw.relation
-    else:
-        view = f"flat_{name}"
-        inner = select.replace(f"FROM {quoted(name)}", f"FROM {raw.relation} AS {quoted(name)}", 1)
-        connection.execute(
-            f"CREATE VIEW {view} AS SELECT 'file' AS _file, row_number() OVER () AS _row, * FROM ({inner})"
+    paths, lists = _inside(connection, raw)
+    lines = next((one for one in lists if _has(one, "item")), None)
+    file = _evidence(connection, path, name, raw, paths, lines)
+    file.form, file.comments = form, comments
+    acts = next((one for one in lists if lines is None and _has(one, "kind") and _has(one, "event_time")), None)
+    if acts is not None:
+        file.acts = _evidence(connection, path, name, raw, paths, acts)
+        file.acts.form = form
+    return file
+
+
+@dataclass(frozen=True)
+class _List:
+    """A column that holds a list of records: its name, its SQL and the fields of a record."""
+
+    name: str
+    sql: str
+    fields: tuple[str, ...]
+
+
+def _has(one: _List, meaning: str) -> bool:
+    return any(meaning in meanings_of(field) for field in one.fields)
+
+
+def _evidence(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    name: str,
+    raw: RawTable,
+    paths: dict[str, str],
+    lines: _List | None,
+) -> FileEvidence:
+    """The evidence of a file, with a row for each record of a list if one is given."""
+    view, columns = raw.relation, dict(paths)
+    if lines is not None:
+        columns |= {f"{lines.name}.{field}": f"{LINE}.{quoted(field)}" for field in lines.fields}
+    if columns.keys() != set(raw.columns) or lines is not None:
+        view = f"{raw.relation}_{'lines' if lines is not None else 'fields'}"
+        laid = ", ".join(f"{sql} AS {quoted(column)}" for column, sql in columns.items())
+        inner = (
+            f"SELECT *, unnest({lines.sql}) AS {LINE} FROM {raw.relation}"
+            if lines is not None
+            else f"FROM {raw.relation}"
         )
-    sample = f"sample_{name}"
+        connection.execute(
+            f"CREATE OR REPLACE VIEW {view} AS SELECT _file, row_number() OVER () AS _row, {laid} FROM ({inner})"
+        )
+    sample = f"{view}_sample"
     connection.execute(
         f"CREATE TABLE {sample} AS FROM {view} USING SAMPLE reservoir({SAMPLE_ROWS} ROWS) REPEATABLE ({SAMPLE_SEED})"
     )
     (rows,) = connection.execute(f"SELECT count(*) FROM {view}").fetchone() or (0,)
-    return FileEvidence(connection, path, name, view, sample, types, rows, select, form, comments)
+    relation = connection.sql(f"SELECT * EXCLUDE (_file, _row) FROM {view}")
+    types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    plain = {column: sql for column, sql in columns.items() if sql != quoted(column)}
+    return FileEvidence(connection, path, name, view, sample, types, rows, plain, None if lines is None else lines.sql)
 
 
 def _name_for(path: Path, taken: set[str]) -> str:
@@ -85,54 +126,26 @@ def _opened(
     return raw, form, comments
 
 
-def _flattened(connection: duckdb.DuckDBPyConnection, name: str, raw: RawTable) -> tuple[str | None, dict[str, str]]:
-    """SQL over `name` that lays the fields of records open and gives each line of a list its row, and the types.
-
-    None where the file has neither.
-    """
-    fields: list[tuple[str, str]] = []
-    lists: list[tuple[str, str, Sequence[tuple[str, str]]]] = []
-    for column in raw.columns:
-        _fields(
-            connection.sql(f"FROM {raw.relation}").select(quoted(column)).types[0],
-            column,
-            quoted(column),
-            fields,
-            lists,
-        )
-    lines = next((one for one in lists if any("item" in meanings_of(field) for field, _ in one[2])), None)
-    if lines is None and all("." not in field for field, _ in fields):
-        return None, dict(raw.types)
-    columns = [f"{sql} AS {quoted(field)}" for field, sql in fields]
-    source = f"FROM {quoted(name)}"
-    if lines is not None:
-        column, sql, inner = lines
-        columns += [f"_line.{quoted(field)} AS {quoted(f'{column}.{field}')}" for field, _ in inner]
-        source += f" LEFT JOIN LATERAL (SELECT unnest({sql}) AS _line) ON true"
-    select = f"SELECT {', '.join(columns)} {source}"
-    probe = select.replace(f"FROM {quoted(name)}", f"FROM {raw.relation} AS {quoted(name)}", 1)
-    relation = connection.sql(probe)
-    return select, dict(zip(relation.columns, map(str, relation.types), strict=True))
+def _inside(connection: duckdb.DuckDBPyConnection, raw: RawTable) -> tuple[dict[str, str], list[_List]]:
+    """The fields of a file, also those inside records, with their SQL, and the lists of records."""
+    fields: dict[str, str] = {}
+    lists: list[_List] = []
+    relation = connection.sql(f"FROM {raw.relation}")
+    for column, kind in zip(relation.columns, relation.types, strict=True):
+        if column in raw.columns:
+            _fields(kind, column, quoted(column), fields, lists)
+    return fields, lists
 
 
-def _fields(
-    kind: DuckDBPyType,
-    name: str,
-    sql: str,
-    fields: list[tuple[str, str]],
-    lists: list[tuple[str, str, Sequence[tuple[str, str]]]],
-) -> None:
-    """Append the fields inside a column, and its list of records."""
+def _fields(kind: DuckDBPyType, name: str, sql: str, fields: dict[str, str], lists: list[_List]) -> None:
+    """Add the fields inside a column, or its list of records."""
     if kind.id == "struct":
         for field, inner in kind.children:
+            assert isinstance(inner, DuckDBPyType)
             _fields(inner, f"{name}.{field}", f"{sql}.{quoted(field)}", fields, lists)
     elif kind.id == "list":
         inner = kind.children[0][1]
-        if inner.id == "struct":
-            lists.append((name, sql, [(field, str(type_)) for field, type_ in inner.children]))
+        if isinstance(inner, DuckDBPyType) and inner.id == "struct":
+            lists.append(_List(name, sql, tuple(field for field, _ in inner.children)))
     elif kind.id not in ("map", "array", "union"):
-        fields.append((name, sql))
-
-
-Look = Callable[[Path], FileEvidence]
-"""Opens one file."""
+        fields[name] = sql

@@ -7,6 +7,7 @@ from recommender.datasets.draft.headers import table_words
 from recommender.datasets.draft.kinds import SENT, TAKEN, code_of, kind_of
 
 Role = Literal[
+    "promoted",
     "log",
     "orders",
     "lines",
@@ -123,13 +124,20 @@ def _of_pairs(
     *,
     traded: bool,
 ) -> Role | None:
-    if promoted is None or traded or promoted.filled_share < 0.9:
+    if user is not None and promoted is None and file.first("store") is not None and label_column(file) is not None:
+        return "targets"
+    if promoted is None or promoted.filled_share < 0.9:
+        return None
+    composed = [one for one in ("category", "brand", "manufacturer") if file.has(one)]
+    if user is None and item is None and promoted.is_unique and len(composed) > 1 and time_column(file) is None:
+        return "promoted"
+    if traded:
         return None
     if user is None:
         if item is None or time_column(file) is not None:
             return None
         return "campaign_items" if file.first("campaign") is not None else "coupon_items"
-    if file.first("campaign") is None or kind_column(file) is not None:
+    if kind_column(file) is not None:
         return None
     if label_column(file) is not None:
         return "targets"
@@ -203,7 +211,7 @@ def label_column(file: FileEvidence) -> ColumnEvidence | None:
     """The column of a file of targets that says who took part: two values, one of which means yes or no."""
     for column in file.candidates("label"):
         words = {word.lower() for word in column.words}
-        if words & YES and len(words - {"-1"}) <= 3 or words == {"0"}:
+        if (words & YES and len(words - {"-1"}) <= 3) or words == {"0"}:
             return column
     return None
 

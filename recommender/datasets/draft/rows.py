@@ -1,5 +1,6 @@
 """Rows that a section reads: one file, or a file joined with those that say more about its rows."""
 
+import re
 from dataclasses import dataclass, field
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
@@ -9,9 +10,66 @@ from recommender.datasets.reading.raw import quoted
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789")
 """Characters of names that SQL takes without quotes."""
 RESERVED = frozenset(
-    "all and any as asc between by case cast column date day default desc distinct else end event from group having in "
-    "interval is join left like limit name not null offset on or order primary quantity references select set table "
-    "then time timestamp to type union unique user using value when where window with year month hour".split()
+    [
+        "all",
+        "and",
+        "any",
+        "as",
+        "asc",
+        "between",
+        "by",
+        "case",
+        "cast",
+        "column",
+        "date",
+        "day",
+        "default",
+        "desc",
+        "distinct",
+        "else",
+        "end",
+        "event",
+        "from",
+        "group",
+        "having",
+        "in",
+        "interval",
+        "is",
+        "join",
+        "left",
+        "like",
+        "limit",
+        "name",
+        "not",
+        "null",
+        "offset",
+        "on",
+        "or",
+        "order",
+        "primary",
+        "quantity",
+        "references",
+        "select",
+        "set",
+        "table",
+        "then",
+        "time",
+        "timestamp",
+        "to",
+        "type",
+        "union",
+        "unique",
+        "user",
+        "using",
+        "value",
+        "when",
+        "where",
+        "window",
+        "with",
+        "year",
+        "month",
+        "hour",
+    ]
 )
 """Words that SQL may read as its own: they are quoted."""
 
@@ -47,14 +105,25 @@ class Rows:
         found += [join.one.file for join in self.joins if join.one.file not in found]
         return found
 
+    def first(self, meaning: str) -> ColumnEvidence | None:
+        """The likeliest column of a meaning: of the base, else of what is joined."""
+        return next((column for file in self.files if (column := file.first(meaning)) is not None), None)
+
     @property
     def needs_query(self) -> bool:
         """Whether one file's own columns are not enough."""
-        return bool(self.joins or self.expressions or self.filled_down or self.base.select)
+        return bool(self.joins or self.expressions or self.filled_down or self.base.paths or self.base.lines)
 
     def name(self, column: ColumnEvidence) -> str:
         """SQL of a column."""
         alone = sum(column.name.lower() in {one.lower() for one in file.types} for file in self.files) == 1
+        inside = column.file.paths.get(column.name)
+        if inside is not None:
+            return ".".join(
+                sql_name(part.replace('""', '"'))
+                for part in re.findall(r'"((?:[^"]|"")+)"|(\w+)', inside)
+                for part in [part[0] or part[1]]
+            )
         plain = sql_name(column.name)
         if column.name in self.filled_down and column.file is self.base:
             order = sql_name(self.filled_down[column.name])
@@ -67,9 +136,9 @@ class Rows:
         for canonical in {**columns, **self.expressions}:
             sql = self.expressions.get(canonical) or self.name(columns[canonical])
             parts.append(sql if sql == canonical else f"{sql} AS {canonical}")
-        lines = [f"SELECT {'DISTINCT ' if distinct else ''}{_wrapped(parts)}", f"FROM {_source(self.base)}"]
+        lines = [f"SELECT {'DISTINCT ' if distinct else ''}{_wrapped(parts)}", f"FROM {self.base.source}"]
         for join in self.joins:
-            lines.append(f"{'' if join.many.file is not None else ''}{_join(self, join)}")
+            lines.append(_join(self, join))
         if self.conditions and not self.filled_down:
             lines.append("WHERE " + "\n    AND ".join(self.conditions))
         elif self.conditions:
@@ -78,18 +147,12 @@ class Rows:
         return "\n".join(lines)
 
 
-def _source(file: FileEvidence) -> str:
-    return file.name if file.select is None else f"({file.select}) AS {file.name}"
-
-
 def _join(rows: Rows, join: Join) -> str:
     many, one = join.many, join.one
     kind = "JOIN"
     if many.name == one.name and sum(many.name in file.types for file in rows.files) == 2:
-        return f"{kind} {_source(one.file)} USING ({sql_name(one.name)})"
-    return (
-        f"{kind} {_source(one.file)} ON {many.file.name}.{sql_name(many.name)} = {one.file.name}.{sql_name(one.name)}"
-    )
+        return f"{kind} {one.file.source} USING ({sql_name(one.name)})"
+    return f"{kind} {one.file.source} ON {many.file.name}.{sql_name(many.name)} = {one.file.name}.{sql_name(one.name)}"
 
 
 def _wrapped(parts: list[str]) -> str:

@@ -38,7 +38,7 @@ ENTITIES = {
     "line": (
         "line orderline orderitem lineid orderdetail saleslineitem 订单明细 子订单 明细 linea position ligne linha"
     ),
-    "store": "store shop branch outlet saleschannel channel seller merchant 门店 店铺 渠道 tienda filiale magasin loja",
+    "store": "store shop branch outlet chain saleschannel channel seller merchant 门店 店铺 渠道 tienda filiale magasin loja",
     "event": "event log hit record row eventrecord 事件",
 }
 """What a key identifies -> its words."""
