@@ -16,6 +16,9 @@ LOGS = (olist, uci_online_retail, shopify, magento, woocommerce, retailrocket, h
 SHAPES = (*WITH_CAMPAIGNS, *LOGS)
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+
+
 def name_of(shape: ModuleType) -> str:
     return shape.__name__.rpartition(".")[2]
 
@@ -65,3 +68,10 @@ def test_a_recipe_without_campaigns_is_a_log_for_next_items(shape: ModuleType, t
         read = read_interactions(written(shape, tmp_path))
     assert read.num_users >= 8
     assert len(read.items.ids) >= 5
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=name_of)
+def test_the_page_of_recipes_shows_the_mapping_that_is_tested(shape: ModuleType) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"```toml\n{shape.RECIPE.strip()}\n```" in page
+    assert f"(#{name_of(shape)})" in page
