@@ -255,6 +255,8 @@ def _scaled(part: TableMapping, column: str) -> str:
         scaled = f"{column} / {float(inverse)!r}::DOUBLE"
     else:
         scaled = f"{column} * {scale!r}::DOUBLE"
+    if scale is not None and scale < 0:
+        scaled = f"({scaled} + 0.0::DOUBLE)"  # 0 times -1 is -0.0, which a file would hold as another number than 0
     if column in part.per_unit:
         quantity = _scaled(part, "quantity")
         return f"{scaled} * coalesce({quantity}, 1)"
