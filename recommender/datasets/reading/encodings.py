@@ -121,7 +121,9 @@ def _refuse(
     else:
         text = data[before.rfind(b"\n") + 1 :].split(b"\n", 1)[0].decode(probable, errors="replace").strip()
         remedy = f'probably it is {probable} (the line would read {shortened(text)}): write encoding = "{probable}"'
-    raise NotUtf8Error(f"{part.label}: {byte} is not UTF-8; {remedy} for this file in the mapping", probable) from None
+    raise NotUtf8Error(
+        f"{part.label}: {byte} is not UTF-8; {remedy} for this file in the mapping", probable
+    ) from None
 
 
 def probable_encoding(data: bytes) -> str | None:
