@@ -53,11 +53,11 @@ def write(folder: Path) -> list[Path]:
 
 
 def _transactions() -> list[tuple[object, ...]]:
-    """Everyone shops 18 times, every three weeks: two products, the second one in several units. Some come back."""
+    """Everyone shops 22 times, every three weeks: two products, the second one in several units. Some come back."""
     chains = {row[0]: row[1] for row in TRAIN}
     rows: list[tuple[object, ...]] = []
     for n, customer in enumerate(CUSTOMERS):
-        for visit in range(18):
+        for visit in range(22):
             day = FIRST_DAY + timedelta(days=21 * visit + n)
             for place in range(2):
                 *product, size, measure, price = PRODUCTS[(n + visit + 3 * place) % len(PRODUCTS)]
@@ -129,8 +129,8 @@ JUDGED = {
 }
 
 CHECKS = [
-    # 12 customers, 18 visits, two lines; three customers bring one unit back.
-    ("SELECT kind, count(*) FROM events GROUP BY 1 ORDER BY 1", [("purchase", 432), ("return", 3)]),
+    # 12 customers, 22 visits, two lines; three customers bring one unit back.
+    ("SELECT kind, count(*) FROM events GROUP BY 1 ORDER BY 1", [("purchase", 528), ("return", 3)]),
     ("SELECT count(DISTINCT user_id), count(DISTINCT item_id) FROM events", [(12, 8)]),
     # The first customer's visit 8 is on day 168: three units of the fourth product, of which one comes back.
     ("SELECT item_id, event_time::DATE::VARCHAR, quantity, amount, round(returned_share, 4) FROM events "

@@ -1,5 +1,6 @@
 """The recipes for public shapes of exports read what a careful person would have mapped."""
 
+import math
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -116,3 +117,10 @@ def test_numbers_of_json_that_name_no_kind_are_listed_with_their_counts(tmp_path
     mapping = write_actions(tmp_path, "")
     with pytest.raises(ContractError, match=r"'1' \(2 rows\), '7' \(1 rows\)"), read_tables(mapping, complete=False):
         pass
+
+
+def test_a_discount_of_zero_whose_sign_is_turned_is_not_a_negative_zero(tmp_path: Path) -> None:
+    with read_tables(mapping_of(import_module("shapes.amexpert"), tmp_path)) as read:
+        found = read.connection.execute("SELECT discount FROM events WHERE discount = 0").fetchall()
+    assert len(found) == 180
+    assert {math.copysign(1, discount) for (discount,) in found} == {1.0}
