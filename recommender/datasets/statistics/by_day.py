@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from recommender.datasets.statistics.kinds import kinds_with
 from recommender.datasets.statistics.measured import Floats
 from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
 
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
 
 MONEY = ("amount", "quantity", "discount", "coupon_discount")
 """Numbers of a purchase."""
-OF_KINDS = {
-    **dict.fromkeys((*MONEY, "basket_id", "store_id"), ("purchase",)),
-    "rating": ("review",),
-    "query": ("search",),
-    "item_id": ("view", "click", "cart", "purchase", "review"),
-}
-"""The kinds of event among which a missing value of a column is counted. Others are counted among all events."""
 EXACT_ROWS = 4_000_000
 """Rows of a log up to which users and repeated rows are counted exactly. Of a larger one, the users of every second,
 fourth, … hash are counted, so that the distinct rows fit in memory."""
@@ -35,7 +29,7 @@ def event_days(
     """First day, and the figures of each day up to `until`, as `Statistics.days` names them."""
     local = f"timezone('{tables.time_zone}', e.event_time)"
     priced = all(tables.has("events", c) for c in ("item_id", "amount")) and tables.has("items", "price")
-    figures = dict(_event_figures(tables, local, priced=priced))
+    figures = dict(_event_figures(tables, local, kinds_with(connection, tables), priced=priced))
     listed = ", ".join(f'{sql} AS "{name}"' for name, sql in figures.items())
     join = "LEFT JOIN items i ON i.item_id = e.item_id" if priced else ""
     found = connection.execute(
@@ -59,7 +53,9 @@ def event_days(
     return first, days
 
 
-def _event_figures(tables: Tables, local: str, *, priced: bool) -> Iterator[tuple[str, str]]:
+def _event_figures(
+    tables: Tables, local: str, of_kinds: dict[str, list[str]], *, priced: bool
+) -> Iterator[tuple[str, str]]:
     def has(column: str) -> bool:
         return tables.has("events", column)
 
@@ -68,7 +64,7 @@ def _event_figures(tables: Tables, local: str, *, priced: bool) -> Iterator[tupl
         yield f"kind:{kind}", f"count(*) FILTER (e.kind = '{kind}')"
     for column, contract in CONTRACT["events"].columns.items():
         if contract.nullable and has(column):
-            kinds = ", ".join(f"'{kind}'" for kind in OF_KINDS.get(column, EVENT_KINDS))
+            kinds = ", ".join(f"'{kind}'" for kind in of_kinds[column])
             yield f"null:{column}", f"avg((e.{column} IS NULL)::INT) FILTER (e.kind IN ({kinds}))"
     for column in MONEY:
         if has(column):
