@@ -78,18 +78,18 @@ def _show_problems(console: Console, settings: Settings, found: Preview) -> bool
     errors = Console(stderr=True, soft_wrap=True)
     for sentence in found.missing:
         errors.print(f"[bold red]ContractError[/]: {escape(sentence)}", highlight=False)
-    if found.missing and found.next_items:
-        errors.print(
-            "A run needs this. Without campaigns, the log can train a next-item ranker: "
-            f"recommender next-items fit --interactions {escape(str(settings.source.mapping))}",
-            highlight=False,
-        )
     rows = sum(table.rows for table in found.tables)
     judged = not found.missing and rows <= JUDGED_ROWS
     problems = _judged(settings) if judged else [(one.severity, one.in_short()) for one in found.failed]
     for severity, words in problems:
         colour, where = ("bold red", errors) if severity == "critical" else ("yellow", console)
         where.print(f"[{colour}]{severity}[/] {escape(words)}", highlight=False, soft_wrap=True)
+    if found.missing and found.next_items:
+        errors.print(
+            "A run needs what is missing. Without it, the log can train a next-item ranker: "
+            f"recommender next-items fit --interactions {escape(str(settings.source.mapping))}",
+            highlight=False,
+        )
     if not found.missing and not judged:
         console.print(
             f"{rows:,} rows are too many to check them here; next: recommender validate --data "
