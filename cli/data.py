@@ -19,7 +19,7 @@ from recommender.settings import Settings
 
 SHOWN_DECISIONS = 50
 """Decisions that are printed. The manifest has all."""
-JUDGED_ROWS = 1_000_000
+JUDGED_ROWS = 500_000
 """Rows up to which a preview checks the tables as a run does: some ten seconds. Of more it looks at the shares only."""
 
 
