@@ -14,6 +14,7 @@ from components.validate_data.figures import failing_rows, figures
 from components.validate_data.outcome import Outcome
 from components.validate_data.quarantine import keep, quarantined
 from components.validate_data.record import Record
+from components.validate_data.remedies import cause_of_figure, remedy_for_rows
 from components.validate_data.rows import Aside, set_aside, write_clean
 from components.validate_data.suites import judge_figures, judge_schema, new_context
 from components.validate_data.verdict import Verdict
@@ -194,7 +195,9 @@ def _with_rows(connection: duckdb.DuckDBPyConnection, source: Tables, aside: dic
         ]
     kinds = ", ".join(f"{reason} ({count:,})" for reason, count in list(aside[one.table].reasons.items())[:3])
     hint = f". They are {aside[one.table].hint}" if aside[one.table].hint else ""
-    cause = f"rows set aside: {kinds}{hint}" if "quarantined" in figure else one.cause
+    cause = one.cause or cause_of_figure(figure, one.value)
+    if "quarantined" in figure:
+        cause = f"rows set aside: {kinds}{hint}{remedy_for_rows(aside[one.table].reasons)}"
     return replace(one, rows=tuple(rows[:5]), cause=cause)
 
 

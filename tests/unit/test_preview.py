@@ -181,6 +181,8 @@ def test_rows_for_which_validation_would_stop_a_run_stop_the_preview_with_its_wo
     (line,) = seen.stderr.splitlines()
     assert "events.quarantined_share" in line
     assert line.removeprefix("critical ") in run.stderr
+    assert "user_id" in line
+    assert "IS NOT NULL" in line, "what to write in the mapping"
     assert "quarantined_share" not in seen.stdout, "said once, as what stops the run"
 
 
@@ -208,3 +210,16 @@ def test_an_error_has_a_public_name_on_the_terminal(shop: SmallShop) -> None:
     assert seen.returncode == 1
     assert seen.stderr.startswith("SourceError: ")
     assert "line 5" in seen.stderr
+
+
+def test_discounts_below_zero_stop_a_run_with_what_to_write(shop: SmallShop) -> None:
+    lines = "".join(f"{user},2024-03-{day} 10:00:00,tin,9.5,-0.6\n" for day in ("02", "12") for user in (17, 18))
+    shop.write("events.csv", f"user_id,event_time,item_id,amount,discount\n{lines}")
+    shop.mapping()
+    seen = recommender(shop.folder, "ingest", "--data", "mapping.toml", "--preview")
+    assert seen.returncode == 1
+    assert "events.discount" in seen.stderr
+    assert "scale = { discount = -1 }" in seen.stderr
+    shop.parts["events"] += "scale = { discount = -1 }\n"
+    shop.mapping()
+    assert recommender(shop.folder, "ingest", "--data", "mapping.toml", "--preview").returncode == 0
