@@ -15,8 +15,9 @@ from recommender.datasets.draft.campaigns import campaign_sections
 from recommender.datasets.draft.composed import campaigns_of_targets, promoted_items
 from recommender.datasets.draft.entities import entity_sections
 from recommender.datasets.draft.events import event_sections
-from recommender.datasets.draft.evidence import FileEvidence
+from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import clear_line_numbers, name_bare_keys
+from recommender.datasets.draft.moments import day_first
 from recommender.datasets.draft.open_files import look_at
 from recommender.datasets.draft.roles import Role, role_of
 from recommender.datasets.draft.sections import Section, input_lines, listed, one_line
@@ -66,6 +67,9 @@ def _look_at_all(
 def _write(files: list[FileEvidence], unread: list[str], folder: Path | None) -> str:
     name_bare_keys(files)
     clear_line_numbers(files)
+    order = day_first(files)
+    for file in files:
+        file.day_first = order
     roles: dict[str, Role | None] = {file.name: role_of(file) for file in files}
     sections = event_sections(files, roles)
     sections += campaign_sections(files, roles)
@@ -88,30 +92,30 @@ def _head(sections: Sequence[Section]) -> list[str]:
         "# DECIDE: the IANA time zone of the shops, such as Europe/Berlin. Times without a zone are read in it.",
         'time_zone = "UTC"',
     ]
+    amounts = [column for section in sections for column in _mapped(section, "amount")]
     currencies = {
-        code
-        for section in sections
-        if section.table == "events"
-        for file in section.files
-        for canonical in ("amount",)
-        if (name := section.columns.get(canonical)) in file.types
-        and (code := file.columns[name].seen.numbers.found.get("currency"))
-        and len(code) == 3
+        found for column in amounts if (found := column.seen.numbers.found.get("currency", "")) and len(found) == 3
     }
     lines += [f'currency = "{code}"' for code in sorted(currencies)[:1]]
-    differing = [
-        column.name
+    keys = [
+        column
         for section in sections
-        for canonical in ("user_id", "item_id", "campaign_id")
-        for file in section.files
-        if (column := file.columns.get(section.columns.get(canonical, ""))) is not None and column.differs_by_case
+        for key in ("user_id", "item_id", "campaign_id")
+        for column in _mapped(section, key)
     ]
+    differing = [column.name for column in keys if column.differs_by_case]
     if differing:
         lines.append(
             f"# CHECK: values of {listed(dict.fromkeys(differing))} differ only by letter case, and are merged"
         )
         lines.append('identifiers = "lower"')
     return lines
+
+
+def _mapped(section: Section, canonical: str) -> list[ColumnEvidence]:
+    """The columns of a section's files that are mapped to a canonical column."""
+    name = section.columns.get(canonical)
+    return [file.columns[name] for file in section.files if name is not None and name in file.types]
 
 
 def _bodies(sections: Sequence[Section], folder: Path | None) -> list[str]:
@@ -142,7 +146,7 @@ def _tail(files: Sequence[FileEvidence], sections: Sequence[Section], unread: Se
         lines.append("# MISSING: no file looks like targets or participations, and one of them is needed")
     if "events" in found and "campaigns" not in found:
         lines.append(
-            "# Without campaigns the log can train a next-item ranker: recommender next-items fit --interactions <this file>"
+            "# Without campaigns the log can train a next-item ranker: recommender next-items fit --interactions FILE"
         )
     derived = [name for name in ("users", "items", "campaign_items", "targets", "participations") if name not in found]
     return [*lines, *([f"# Derived from the other tables where possible: {', '.join(derived)}"] if derived else [])]

@@ -12,7 +12,7 @@ from recommender.datasets.draft.payments import add_money
 from recommender.datasets.draft.people import user_of
 from recommender.datasets.draft.roles import Role
 from recommender.datasets.draft.rows import Rows
-from recommender.datasets.draft.sections import Section
+from recommender.datasets.draft.sections import Section, listed
 from recommender.datasets.draft.written import finish
 
 FURTHER = ("campaign_id", "store_id", "rating", "text", "query", "dwell_s", "page", "device", "location", "currency")
@@ -112,7 +112,6 @@ def _fill_down(rows: Rows) -> None:
             (most,) = file.connection.execute(
                 f"SELECT max(n) FROM (SELECT count({column.text}) AS n FROM {file.view} GROUP BY {order.text})"
             ).fetchone() or (0,)
-            if (most == 1 and column.filled_share > 0.5 * share) or (
-                most == 1 and set(column.meanings) & {"status", "cancelled_at"}
-            ):
+            is_state = bool(set(column.meanings) & {"status", "cancelled_at"})
+            if most == 1 and (is_state or column.filled_share > 0.5 * share):
                 rows.filled_down[column.name] = order.name

@@ -58,7 +58,7 @@ def name_bare_keys(files: Sequence[FileEvidence]) -> None:
 
 
 def _name_shoppers(files: Sequence[FileEvidence]) -> None:
-    """Where a log's only key is an `id` that repeats, it is the shopper, and so it is in files that share its values."""
+    """Take an `id` that repeats, a log's only key, for the shopper, also in files that share its values."""
     for file in files:
         if file.has("user") or not file.has("amount"):
             continue

@@ -1,4 +1,4 @@
-"""What one file of a draft holds: a log, the heads or the lines of orders, items, users, campaigns, targets and so on."""
+"""What one file of a draft holds: a log, orders or their lines, items, users, campaigns, targets and so on."""
 
 from typing import Literal
 
@@ -177,6 +177,9 @@ def _of_events(
         return "lines"
     is_act = item is not None or traded or kind_column(file) is not None or file.has("query") or file.has("page")
     if is_act and timed and (user is not None or repeated_bare_key(file) is not None):
+        return "log"
+    # Without a time it is a log all the same, and the draft says what is missing.
+    if user is not None and not user.is_unique and (item is not None or kind_column(file) is not None):
         return "log"
     return None
 

@@ -10,66 +10,14 @@ from recommender.datasets.reading.raw import quoted
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789")
 """Characters of names that SQL takes without quotes."""
 RESERVED = frozenset(
-    [
-        "all",
-        "and",
-        "any",
-        "as",
-        "asc",
-        "between",
-        "by",
-        "case",
-        "cast",
-        "column",
-        "date",
-        "day",
-        "default",
-        "desc",
-        "distinct",
-        "else",
-        "end",
-        "event",
-        "from",
-        "group",
-        "having",
-        "in",
-        "interval",
-        "is",
-        "join",
-        "left",
-        "like",
-        "limit",
-        "name",
-        "not",
-        "null",
-        "offset",
-        "on",
-        "or",
-        "order",
-        "primary",
-        "quantity",
-        "references",
-        "select",
-        "set",
-        "table",
-        "then",
-        "time",
-        "timestamp",
-        "to",
-        "type",
-        "union",
-        "unique",
-        "user",
-        "using",
-        "value",
-        "when",
-        "where",
-        "window",
-        "with",
-        "year",
-        "month",
-        "hour",
-    ]
+    {
+        *("all", "and", "any", "as", "asc", "between", "by", "case", "cast", "column", "date", "day", "default"),
+        *("desc", "distinct", "else", "end", "event", "from", "group", "having", "hour", "in", "interval", "is"),
+        *("join", "left", "like", "limit", "minute", "month", "name", "not", "null", "offset", "on", "or"),
+        *("order", "primary", "quantity", "references", "right", "select", "set", "table", "then", "time"),
+        *("timestamp", "to", "type", "union", "unique", "user", "using", "value", "when", "where", "window"),
+        *("with", "year"),
+    }
 )
 """Words that SQL may read as its own: they are quoted."""
 
@@ -119,11 +67,7 @@ class Rows:
         alone = sum(column.name.lower() in {one.lower() for one in file.types} for file in self.files) == 1
         inside = column.file.paths.get(column.name)
         if inside is not None:
-            return ".".join(
-                sql_name(part.replace('""', '"'))
-                for part in re.findall(r'"((?:[^"]|"")+)"|(\w+)', inside)
-                for part in [part[0] or part[1]]
-            )
+            return _path(inside)
         plain = sql_name(column.name)
         if column.name in self.filled_down and column.file is self.base:
             order = sql_name(self.filled_down[column.name])
@@ -136,7 +80,7 @@ class Rows:
         for canonical in {**columns, **self.expressions}:
             sql = self.expressions.get(canonical) or self.name(columns[canonical])
             parts.append(sql if sql == canonical else f"{sql} AS {canonical}")
-        lines = [f"SELECT {'DISTINCT ' if distinct else ''}{_wrapped(parts)}", f"FROM {self.base.source}"]
+        lines = [f"SELECT {'DISTINCT ' if distinct else ''}{wrapped(parts)}", f"FROM {self.base.source}"]
         for join in self.joins:
             lines.append(_join(self, join))
         if self.conditions and not self.filled_down:
@@ -147,6 +91,12 @@ class Rows:
         return "\n".join(lines)
 
 
+def _path(inside: str) -> str:
+    """SQL of a field inside a record, without the quotes that it does not need."""
+    parts = re.findall(r'"((?:[^"]|"")+)"|(\w+)', inside)
+    return ".".join(sql_name(quoted_part.replace('""', '"') or plain) for quoted_part, plain in parts)
+
+
 def _join(rows: Rows, join: Join) -> str:
     many, one = join.many, join.one
     kind = "JOIN"
@@ -155,7 +105,7 @@ def _join(rows: Rows, join: Join) -> str:
     return f"{kind} {one.file.source} ON {many.file.name}.{sql_name(many.name)} = {one.file.name}.{sql_name(one.name)}"
 
 
-def _wrapped(parts: list[str]) -> str:
+def wrapped(parts: list[str]) -> str:
     """A list of columns in lines of at most 110 characters."""
     lines, line = [], ""
     for place, part in enumerate(parts):

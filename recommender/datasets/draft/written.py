@@ -7,7 +7,8 @@ from recommender.datasets.draft.sections import Section
 
 def finish(section: Section, rows: Rows, columns: dict[str, ColumnEvidence], *, distinct: bool = False) -> None:
     """Write the columns into a section: as a file's own, or as a query where that is needed."""
-    rows.base.taken = True
+    for file in rows.files:
+        file.taken = True
     section.columns = {canonical: column.name for canonical, column in columns.items()}
     section.columns |= {canonical: canonical for canonical in rows.expressions}
     section.files = rows.files
