@@ -19,6 +19,7 @@ from recommender.errors import SettingsError
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.sections import (
     OnlineStoreName,
+    ResourceSettings,
     RetentionSettings,
     Section,
     ServingSettings,
@@ -30,6 +31,7 @@ from recommender.settings.sections import (
 
 __all__ = [
     "OnlineStoreName",
+    "ResourceSettings",
     "RetentionSettings",
     "ServingSettings",
     "Settings",
@@ -65,6 +67,7 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()
     retention: RetentionSettings = RetentionSettings()
+    resources: ResourceSettings = ResourceSettings()
 
     def updated(self, **changes: Any) -> Self:
         """These settings with `changes`, validated again.
