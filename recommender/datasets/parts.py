@@ -16,7 +16,7 @@ import duckdb
 from recommender.datasets.contract import MAY_BE_EMPTY
 from recommender.datasets.labels import LABEL, check_label_words, label_sql
 from recommender.datasets.mapping import IGNORE, LABEL_COLUMNS, SourceMapping, TableMapping
-from recommender.datasets.queries import Open, check_where, run_query
+from recommender.datasets.queries import Open, check_where, keep_rows, run_query
 from recommender.datasets.reading import RawTable, open_file, resolve
 from recommender.datasets.tables import CONTRACT
 from recommender.datasets.values import Readings, column_of, read_columns, rule_of
@@ -109,6 +109,7 @@ def read_part(
                 canonical=canonical,
                 part=part,
                 row_means=own.raw.row_means,
+                trimmed=own.raw.trimmed and at in own.raw.types,
             ),
             part,
             source,
@@ -119,15 +120,12 @@ def read_part(
     if part.label is not None:
         check_label_words(connection, f"{name}_staged", part, own.raw.path)
     _check_words(connection, own, table, readings)
-    _parse(connection, own, part, name, readings, number)
+    _parse(connection, own, part, name, readings, number, scratch)
     left_out |= _ignored(connection, name)
-    _check_unreadable_share(connection, f"{name}_all", own, table)
+    unreadable = _check_unreadable_share(connection, f"{name}_all", own, table)
     columns = (*readings.of, *((LABEL,) if part.label is not None else ()))
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE _reason = '' AND _rule IS NULL")
-    connection.execute(
-        f"CREATE VIEW {name}_rejected AS SELECT a._reason, r.* FROM {own.raw.relation} r "
-        f"JOIN {name}_all a USING (_file, _row) WHERE a._reason <> '' AND a._rule IS NULL"
-    )
+    _keep_rejected(connection, own, name, unreadable)
     files = connection.execute(f"SELECT DISTINCT _file FROM {name}_all ORDER BY 1").fetchall()
     return Part(name, columns, f"{name}_rejected", left_out, own.raw.row_means, tuple(file for (file,) in files))
 
@@ -145,7 +143,7 @@ def _open(
     if part.file is not None:
         raw = open_file(connection, resolve(part.file, mapping_file), part, name=f"{name}_raw", scratch=scratch)
         return _Own(raw, place)
-    run_query(connection, part.query or "", inputs, table=f"{name}_raw", place=f"{place}.query")
+    run_query(connection, part.query or "", inputs, table=f"{name}_raw", place=f"{place}.query", scratch=scratch)
     rows = connection.sql(f"FROM {name}_raw")
     types = dict(zip(rows.columns, map(str, rows.types), strict=True))
     own = {column: types[column] for column in rows.columns if column not in ("_file", "_row")}
@@ -210,9 +208,19 @@ def _stage(connection: duckdb.DuckDBPyConnection, part: TableMapping, name: str,
 
 
 def _parse(
-    connection: duckdb.DuckDBPyConnection, own: _Own, part: TableMapping, name: str, readings: Readings, number: int
+    connection: duckdb.DuckDBPyConnection,
+    own: _Own,
+    part: TableMapping,
+    name: str,
+    readings: Readings,
+    number: int,
+    scratch: Path,
 ) -> None:
-    """Create the table `<name>_all`: every row with its values, `_reason` (empty where readable) and `_rule`."""
+    """Create the view `<name>_all`: every row with its values, `_reason` (empty where readable) and `_rule`.
+
+    The rows lie in a Parquet file. A table of DuckDB would lie in memory, and one in a database on the disk takes
+    three times as long to write.
+    """
     values = [f"{_scaled(part, column)} AS {column}" for column in readings.of]
     kept = ["_file", "_row", *([LABEL] if part.label is not None else [])]
     rules = {column: _ignored_words(part, column) for column in readings.of}
@@ -225,13 +233,29 @@ def _parse(
     ]
     rule = f"CASE {' '.join(cases)} END" if cases else "NULL::VARCHAR"
     key = f"({number}::BIGINT * {KEY_STEP} + row_number() OVER ())"
+    rows = (
+        f"SELECT {key} AS _key, {', '.join([*kept, *values])}, _reason, {rule} AS _rule "
+        f"FROM ({readings.query(*kept, *words)})"
+    )
     try:
-        connection.execute(
-            f"CREATE TABLE {name}_all AS SELECT {key} AS _key, {', '.join([*kept, *values])}, _reason, {rule} AS _rule "
-            f"FROM ({readings.query(*kept, *words)})"
-        )
+        keep_rows(connection, rows, f"{name}_all", scratch)
     except duckdb.Error as error:
         raise SourceError(f"{own.raw.path}: cannot be read ({str(error).strip().splitlines()[0]})") from None
+
+
+def _keep_rejected(connection: duckdb.DuckDBPyConnection, own: _Own, name: str, unreadable: int) -> None:
+    """Create the view `<name>_rejected` of the rows that cannot be read, as they stand in the source."""
+    if not unreadable:  # Without this the whole source would be read once more.
+        connection.execute(f"CREATE VIEW {name}_rejected AS SELECT '' AS _reason, * FROM {own.raw.relation} LIMIT 0")
+        return
+    connection.execute(
+        f"CREATE TABLE {name}_reasons AS SELECT _file, _row, _reason FROM {name}_all "
+        "WHERE _reason <> '' AND _rule IS NULL"
+    )
+    connection.execute(
+        f"CREATE VIEW {name}_rejected AS SELECT a._reason, r.* FROM {own.raw.relation} r "
+        f"JOIN {name}_reasons a USING (_file, _row)"
+    )
 
 
 def _ignored_words(part: TableMapping, column: str) -> str:
@@ -296,8 +320,8 @@ def _pair(word: str, known: Sequence[str]) -> str:
     return f"{json.dumps(word, ensure_ascii=False)} = {json.dumps((alike or ['…'])[0], ensure_ascii=False)}"
 
 
-def _check_unreadable_share(connection: duckdb.DuckDBPyConnection, rows: str, own: _Own, table: str) -> None:
-    """Raise if the part has no rows, or too many that cannot be read."""
+def _check_unreadable_share(connection: duckdb.DuckDBPyConnection, rows: str, own: _Own, table: str) -> int:
+    """Raise if the part has no rows, or too many that cannot be read. Return how many cannot."""
     counts = "count(*), count(*) FILTER (_rule IS NULL), count(*) FILTER (_reason <> '' AND _rule IS NULL)"
     num_read, num_rows, num_unreadable = connection.execute(f"SELECT {counts} FROM {rows}").fetchone() or (0, 0, 0)
     if num_rows == 0 and table not in MAY_BE_EMPTY:
@@ -314,6 +338,7 @@ def _check_unreadable_share(connection: duckdb.DuckDBPyConnection, rows: str, ow
             "read, which is too many to set them aside"
         )
         raise ContractError(table, problem, column=column, row=own.row(row, file))
+    return int(num_unreadable)
 
 
 def _quoted(name: str) -> str:

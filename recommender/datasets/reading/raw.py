@@ -22,6 +22,7 @@ class RawTable:
         types: their DuckDB types. Texts (CSV, TSV, Excel) are VARCHAR. Parquet, JSON and databases keep their own.
         path: what an error calls the source.
         row_means: what `_row` counts. Of several files of different kinds: "record".
+        trimmed: whether certainly no text begins or ends with a blank.
     """
 
     relation: str
@@ -29,6 +30,7 @@ class RawTable:
     types: dict[str, str]
     path: str
     row_means: RowMeans
+    trimmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Scan:
     columns: tuple[str, ...]
     types: dict[str, str]
     row_means: RowMeans
+    trimmed: bool = False
 
 
 def quoted(name: str) -> str:
