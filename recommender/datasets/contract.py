@@ -13,8 +13,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recommender.datasets.engine import configuration
 from recommender.datasets.tables import CONTRACT, Table, Tables
 from recommender.errors import ContractError, SourceError, suggestion
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings
 
 MAY_BE_EMPTY = ("participations",)
 """A shop may have had no participation yet. Without rows in any other table nothing can be computed."""
@@ -91,13 +93,12 @@ def _check_columns(name: str, contract: Table, schema: pa.Schema) -> None:
             raise ContractError(name, problem, column=column)
 
 
-def open_views(tables: Tables, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
+def open_views(tables: Tables, resources: ResourceSettings = DEFAULT_RESOURCES) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with one view for each table, named after the table.
 
-    The first column of a view, `_row`, numbers the table's rows from 0 in file order. DuckDB gets two threads by
-    default, as many as a small machine has.
+    The first column of a view, `_row`, numbers the table's rows from 0 in file order.
     """
-    connection = duckdb.connect(config={"threads": threads})
+    connection = duckdb.connect(config=configuration(resources))
     connection.execute("SET TimeZone = 'UTC'")
     for name in CONTRACT:
         if tables.has(name):

@@ -1,4 +1,4 @@
-"""Opens DuckDB for whole logs: with a limit of memory, a folder in which what exceeds it lies, and its session in UTC."""
+"""Opens DuckDB for whole logs: a limit of memory, a folder for what exceeds it, and a session in UTC."""
 
 import tempfile
 import uuid

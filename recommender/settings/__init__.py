@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from recommender.errors import SettingsError
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.sections import (
+    DEFAULT_RESOURCES,
     OnlineStoreName,
     ResourceSettings,
     RetentionSettings,
@@ -30,6 +31,7 @@ from recommender.settings.sections import (
 )
 
 __all__ = [
+    "DEFAULT_RESOURCES",
     "OnlineStoreName",
     "ResourceSettings",
     "RetentionSettings",

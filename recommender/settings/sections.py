@@ -185,6 +185,9 @@ class ResourceSettings(Section):
         return size
 
 
+DEFAULT_RESOURCES = ResourceSettings()
+
+
 class StoreSettings(Section):
     """The online store, which the materialise step writes and serving reads."""
 
