@@ -110,7 +110,9 @@ def open_views(tables: Tables, resources: ResourceSettings = DEFAULT_RESOURCES) 
     return connection
 
 
-def row_problems(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> duckdb.DuckDBPyRelation:
+def row_problems(
+    connection: duckdb.DuckDBPyConnection, tables: Tables, name: str, *, repeats: bool = True
+) -> duckdb.DuckDBPyRelation:
     """List the rows of the table `name` that break a rule, one line for each row and rule.
 
     The columns are `_row` (BIGINT), `_column` and `_reason` (text). Of rows that share a key, all but the first are
@@ -120,8 +122,10 @@ def row_problems(connection: duckdb.DuckDBPyConnection, tables: Tables, name: st
         connection: a connection from `open_views`.
         tables: the tables that it shows.
         name: the table to check.
+        repeats: whether rows that share a key are looked for, which takes longer than all else.
     """
-    return connection.sql(" UNION ALL ".join(_rules(tables, name)))
+    rules = [*_rules(tables, name), *([_repeats(tables, name)] if repeats else [])]
+    return connection.sql(" UNION ALL ".join(rules))
 
 
 def _rules(tables: Tables, name: str) -> Iterator[str]:
@@ -148,16 +152,6 @@ def _rules(tables: Tables, name: str) -> Iterator[str]:
                 f"{column} IS NOT NULL AND {column} NOT IN (SELECT {target} FROM {other} WHERE {target} IS NOT NULL)"
             )
             yield rule(column, orphan, f"'{other} has no ' || {column}")
-    key = [column for column in contract.key if tables.has(name, column)]
-    listed = ", ".join(key)
-    # The window function is slow on a whole log, so an aggregate first finds the few keys that occur twice.
-    # A null key is not found that way, but the rule for nulls above reports it. Tables with a key of several columns
-    # are small.
-    several = f"WHERE {key[0]} IN (SELECT {key[0]} FROM {name} GROUP BY 1 HAVING count(*) > 1)" if len(key) == 1 else ""
-    yield (
-        f"SELECT _row, '{key[0]}' AS _column, 'duplicate key' AS _reason FROM {name} {several} "
-        f"QUALIFY row_number() OVER (PARTITION BY {listed} ORDER BY _row) > 1"
-    )
     if name == "campaigns":
         yield rule(
             "ends_at", "ends_at <= starts_at", "'the window ends before it starts: ' || starts_at || ' to ' || ends_at"
@@ -166,3 +160,29 @@ def _rules(tables: Tables, name: str) -> Iterator[str]:
         yield rule(
             "propensity", "propensity <= 0 OR propensity > 1", "'a propensity lies in (0, 1], not ' || propensity"
         )
+
+
+def _repeats(tables: Tables, name: str) -> str:
+    """SQL of the rows that share a key with an earlier one."""
+    key = [column for column in CONTRACT[name].key if tables.has(name, column)]
+    listed = ", ".join(key)
+    # A key with a null is reported by the rule for nulls above where it has one column.
+    several = f"{key[0]} IS NOT NULL AND " if len(key) == 1 else ""
+    return (
+        f"SELECT _row, '{key[0]}' AS _column, 'duplicate key' AS _reason FROM {name} "
+        f"WHERE {several}{may_repeat(name, listed)} "
+        f"QUALIFY row_number() OVER (PARTITION BY {listed} ORDER BY _row) > 1"
+    )
+
+
+def may_repeat(name: str, key: str) -> str:
+    """SQL of whether a row's key is one of the few that may occur in several rows of the table.
+
+    What follows sorts or compares keys, which is slow on a whole log. The hashes are numbers of 64 bits, so they fit in
+    memory where the keys of a log do not.
+
+    Args:
+        name: the table.
+        key: the columns of the key, with commas.
+    """
+    return f"hash({key}) IN (SELECT hash({key}) FROM {name} GROUP BY 1 HAVING count(*) > 1)"
