@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recommender.datasets.contract import row_problems
+from recommender.datasets.contract import numbered_rows, row_problems
 from recommender.datasets.support import supported_days
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.time_units import utc_day_sql
@@ -68,17 +68,11 @@ def set_aside(connection: duckdb.DuckDBPyConnection, tables: Tables) -> dict[str
         )
         aside[name] = _summary(connection, tables, name)
         if aside[name].rows:
-            glob = tables.glob(name).replace("'", "''")
-            connection.execute(f"CREATE VIEW all_{name} AS {_numbered(glob)}")
+            connection.execute(f"CREATE VIEW all_{name} AS {numbered_rows(tables, name)}")
             connection.execute(
-                f"CREATE OR REPLACE VIEW {name} AS SELECT t.* FROM ({_numbered(glob)}) t ANTI JOIN bad_{name} "
-                f"USING (_row)"
+                f"CREATE OR REPLACE VIEW {name} AS SELECT t.* FROM all_{name} t ANTI JOIN bad_{name} USING (_row)"
             )
     return aside
-
-
-def _numbered(glob: str) -> str:
-    return f"SELECT row_number() OVER () - 1 AS _row, * FROM read_parquet('{glob}', hive_partitioning = false)"
 
 
 def _time_rules(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> Iterator[str]:

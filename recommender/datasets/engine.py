@@ -40,6 +40,17 @@ def open_engine(resources: ResourceSettings, purpose: str) -> Iterator[tuple[duc
         yield connection, Path(folder)
 
 
+@contextmanager
+def single_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let one thread do all work for a while."""
+    (threads,) = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
+    connection.execute("SET threads = 1")
+    try:
+        yield
+    finally:
+        connection.execute(f"SET threads = {threads}")
+
+
 def configuration(resources: ResourceSettings, spill: Path | None = None) -> Configuration:
     """DuckDB's configuration.
 

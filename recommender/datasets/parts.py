@@ -8,12 +8,14 @@ rule's own words.
 import json
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
 from recommender.datasets.contract import MAY_BE_EMPTY
+from recommender.datasets.engine import single_thread
 from recommender.datasets.labels import LABEL, check_label_words, label_sql
 from recommender.datasets.mapping import IGNORE, LABEL_COLUMNS, SourceMapping, TableMapping
 from recommender.datasets.queries import Open, check_where, keep_rows, run_query
@@ -116,11 +118,13 @@ def read_part(
         )
         for canonical, at in chosen.items()
     }
-    readings = read_columns(rules)
-    if part.label is not None:
-        check_label_words(connection, f"{name}_staged", part, own.raw.path)
-    _check_words(connection, own, table, readings)
-    _parse(connection, own, part, name, readings, number, scratch)
+    # A second thread would only wait for the first, and DuckDB's threads wait by asking again and again.
+    with single_thread(connection) if own.raw.sequential else nullcontext():
+        readings = read_columns(rules)
+        if part.label is not None:
+            check_label_words(connection, f"{name}_staged", part, own.raw.path)
+        _check_words(connection, own, table, readings)
+        _parse(connection, own, part, name, readings, number, scratch)
     left_out |= _ignored(connection, name)
     unreadable = _check_unreadable_share(connection, f"{name}_all", own, table)
     columns = (*readings.of, *((LABEL,) if part.label is not None else ()))
@@ -232,7 +236,9 @@ def _parse(
         if ignored
     ]
     rule = f"CASE {' '.join(cases)} END" if cases else "NULL::VARCHAR"
-    key = f"({number}::BIGINT * {KEY_STEP} + row_number() OVER ())"
+    # To number rows anew takes a single thread.
+    row = "_row" if own.raw.num_files == 1 else "row_number() OVER ()"
+    key = f"({number}::BIGINT * {KEY_STEP} + {row})"
     rows = (
         f"SELECT {key} AS _key, {', '.join([*kept, *values])}, _reason, {rule} AS _rule "
         f"FROM ({readings.query(*kept, *words)})"

@@ -9,8 +9,8 @@ MONTH_DAYS = 30.0
 
 
 def utc_day_sql(time: str) -> str:
-    """SQL (DuckDB) of the UTC day of a TIMESTAMPTZ. A cast looks the zone up for each row, which takes ten times as long.
+    """SQL (DuckDB) of the UTC day of a TIMESTAMPTZ. The session's zone does not count.
 
-    The session's zone does not count.
+    A cast looks a zone up for each row, which takes ten times as long.
     """
     return f"make_timestamp(epoch_us({time}))::DATE"

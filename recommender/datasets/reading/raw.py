@@ -23,6 +23,8 @@ class RawTable:
         path: what an error calls the source.
         row_means: what `_row` counts. Of several files of different kinds: "record".
         trimmed: whether certainly no text begins or ends with a blank.
+        num_files: in how many files the rows stand. `_row` tells those of one file apart.
+        sequential: whether rows are numbered while they are read, which takes a single thread.
     """
 
     relation: str
@@ -31,6 +33,8 @@ class RawTable:
     path: str
     row_means: RowMeans
     trimmed: bool = False
+    num_files: int = 1
+    sequential: bool = False
 
 
 @dataclass(frozen=True)

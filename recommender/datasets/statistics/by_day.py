@@ -45,8 +45,9 @@ def event_days(
     )
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE local_quarters AS SELECT quarter, started::DATE AS day, hour(started) AS hour, "
-        f"timezone('{tables.time_zone}', last) AS local_last FROM (SELECT quarter, max(last) AS last, "
-        f"timezone('{tables.time_zone}', make_timestamptz(quarter * {QUARTER_US})) AS started FROM quarters GROUP BY ALL)"
+        f"timezone($zone, last) AS local_last FROM (SELECT quarter, max(last) AS last, "
+        f"timezone($zone, make_timestamptz(quarter * {QUARTER_US})) AS started FROM quarters GROUP BY ALL)",
+        {"zone": tables.time_zone},
     )
     figures = dict(_event_figures(tables))
     found = connection.execute(
@@ -60,9 +61,10 @@ def event_days(
         if not tables.has(table):
             continue
         counts = connection.execute(
-            f"SELECT timezone('{tables.time_zone}', {column})::DATE AS day, sum(rows) AS rows FROM "
-            f"(SELECT {column}, count(*) AS rows FROM {table} WHERE {column} <= $until GROUP BY 1) GROUP BY 1 ORDER BY 1",
-            {"until": until},
+            f"SELECT timezone($zone, {column})::DATE AS day, sum(rows) AS rows FROM "
+            f"(SELECT {column}, count(*) AS rows FROM {table} WHERE {column} <= $until GROUP BY 1) "
+            "GROUP BY 1 ORDER BY 1",
+            {"until": until, "zone": tables.time_zone},
         ).to_arrow_table()
         days[f"{table}.rows"] = _placed(counts, "rows", first, len(days["rows"]), 0.0)
     return first, days
