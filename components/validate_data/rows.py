@@ -68,7 +68,7 @@ def set_aside(connection: duckdb.DuckDBPyConnection, tables: Tables) -> dict[str
         )
         aside[name] = _summary(connection, tables, name)
         if aside[name].rows:
-            connection.execute(f"CREATE VIEW all_{name} AS {numbered_rows(tables, name)}")
+            connection.execute(f"CREATE VIEW all_{name} AS {numbered_rows(connection, tables, name)}")
             connection.execute(
                 f"CREATE OR REPLACE VIEW {name} AS SELECT t.* FROM all_{name} t ANTI JOIN bad_{name} USING (_row)"
             )

@@ -103,21 +103,21 @@ def open_views(tables: Tables, resources: ResourceSettings = DEFAULT_RESOURCES) 
     connection.execute("SET TimeZone = 'UTC'")
     for name in CONTRACT:
         if tables.has(name):
-            connection.execute(f"CREATE VIEW {name} AS {numbered_rows(tables, name)}")
+            connection.execute(f"CREATE VIEW {name} AS {numbered_rows(connection, tables, name)}")
     return connection
 
 
-def numbered_rows(tables: Tables, name: str) -> str:
+def numbered_rows(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> str:
     """SQL of a table's rows with `_row`, their numbers from 0 in file order, in front."""
-    files = sorted((tables.folder / name).rglob("*.parquet"))
-    counts = [pq.read_metadata(file).num_rows for file in files]
+    glob = tables.glob(name)
+    files = [file for (file,) in connection.execute("SELECT file FROM glob(?)", [glob]).fetchall()]
+    before = ", ".join(map(str, accumulate((pq.read_metadata(file).num_rows for file in files), initial=0)))
     # row_number() would make every scan a single thread's, even where nobody asks for the number.
-    before = ", ".join(str(offset) for offset in accumulate(counts, initial=0))
     number = (
         f"([{before}]::BIGINT[])[file_index::BIGINT + 1] + file_row_number" if len(files) > 1 else "file_row_number"
     )
-    listed = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
-    return f"SELECT {number} AS _row, * FROM read_parquet([{listed}], hive_partitioning = false)"
+    literal = glob.replace("'", "''")
+    return f"SELECT {number} AS _row, * FROM read_parquet('{literal}', hive_partitioning = false)"
 
 
 def row_problems(
