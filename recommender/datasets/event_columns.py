@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recommender.datasets.header_words import SYNONYMS
+from recommender.datasets.draft.headers import meanings
 from recommender.errors import SourceError, suggestion
 
 USER, ITEM, TIME, PLACE, KIND = "user", "item", "time", "pos", "kind"
@@ -14,24 +14,24 @@ TIME_COLUMNS = ("timestamp", "time", "event_timestamp", "datetime", "date")
 NAMES: dict[str, tuple[str, ...]] = {
     USER: (
         *("user", "user_id", "userid", "visitorid", "visitor_id", "customerid", "clientid", "memberid", "uid"),
-        *SYNONYMS["user_id"],
         *("reviewerid", "session_id", "sessionid"),
     ),
     ITEM: (
         *("item", "item_id", "itemid", "productid", "movieid", "movie_id", "articleid", "article_id"),
         *("stockcode", "stock_code"),
         *("asin", "parent_asin", "iid", "trackid", "track_id", "isbn"),
-        *SYNONYMS["item_id"],
     ),
     TIME: (
         *TIME_COLUMNS,
         *("event_time", "ts", "unixreviewtime", "invoicedate", "invoice_date", "t_dat", "time_stamp"),
-        *SYNONYMS["event_time"],
     ),
     PLACE: ("pos",),
     KIND: ("kind", "event", "event_type", "eventtype", "event_name", "type", "behavior", "behavior_type", "behaviour"),
 }
-"""Meaning -> names that exports give it, the likeliest first. Letter case does not count."""
+"""Meaning -> names that exports give it, the likeliest first. Letter case does not count. After these come the words
+that a draft of a mapping knows (`draft.vocabulary`), in six languages."""
+DRAFTED = {USER: "user", ITEM: "item", TIME: "event_time", KIND: "kind"}
+"""Meaning -> what a draft calls it."""
 MOST_SHOWN = 300
 """Characters of a file's column names in an error message: a few lines of a terminal. By hand."""
 
@@ -79,7 +79,11 @@ class EventColumns:
 
 def find_column(meaning: str, found: Sequence[str]) -> str | None:
     """The column of a file that has a usual name of `meaning`."""
-    return _first(NAMES[meaning], found)
+    usual = _first(NAMES[meaning], found)
+    if usual is not None or meaning not in DRAFTED:
+        return usual
+    ranked = [(meanings(name)[DRAFTED[meaning]], name) for name in found if DRAFTED[meaning] in meanings(name)]
+    return min(ranked)[1] if ranked else None
 
 
 def names(found: Sequence[str]) -> str:

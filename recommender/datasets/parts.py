@@ -282,9 +282,9 @@ def _scaled(part: TableMapping, column: str) -> str:
     if scale is None:
         scaled = column
     elif inverse and abs(scale * inverse - 1) < 1e-12:
-        scaled = f"{column} / {float(inverse)!r}::DOUBLE"
+        scaled = f"({column} / {float(inverse)!r}::DOUBLE + 0.0)"  # plus 0, since -1 times 0 is a zero with a sign
     else:
-        scaled = f"{column} * {scale!r}::DOUBLE"
+        scaled = f"({column} * {scale!r}::DOUBLE + 0.0)"
     if column in part.per_unit:
         quantity = _scaled(part, "quantity")
         return f"{scaled} * coalesce({quantity}, 1)"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from recommender.datasets.reading.problems import NotUtf8Error
 from recommender.datasets.reading.raw import Part, shortened
 from recommender.datasets.reading.unpacking import new_file
 from recommender.errors import SourceError
@@ -120,7 +121,7 @@ def _refuse(
     else:
         text = data[before.rfind(b"\n") + 1 :].split(b"\n", 1)[0].decode(probable, errors="replace").strip()
         remedy = f'probably it is {probable} (the line would read {shortened(text)}): write encoding = "{probable}"'
-    raise SourceError(f"{part.label}: {byte} is not UTF-8; {remedy} for this file in the mapping") from None
+    raise NotUtf8Error(f"{part.label}: {byte} is not UTF-8; {remedy} for this file in the mapping", probable) from None
 
 
 def probable_encoding(data: bytes) -> str | None:

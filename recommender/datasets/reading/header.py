@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from recommender.datasets.reading.problems import NoHeaderError
 from recommender.datasets.reading.raw import KEPT_NAMES, shortened
 from recommender.errors import SourceError
 
@@ -56,10 +57,11 @@ def require_header(label: str, first: Sequence[str], rows: Sequence[Sequence[str
     below = [row for row in rows if list(row) != list(first)]
     if _looks_like_data(first, below):
         places = ", ".join('"…"' for _ in first)
-        raise SourceError(
+        raise NoHeaderError(
             f"{label}: {where} holds values, not names of columns: {shortened(', '.join(first))}. The file has no "
             f"header: write header = [{places}] with its {len(first)} names for this file in the mapping. If these are "
-            "its names, repeat them there"
+            "its names, repeat them there",
+            first,
         )
 
 

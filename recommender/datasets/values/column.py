@@ -197,12 +197,14 @@ def read_columns(rules: Mapping[str, Rule]) -> Readings:
 
 
 def _stage(columns: Sequence[Column]) -> str:
-    """Create a view of the columns' relation with their texts, and return its name."""
+    """Create a view of the columns' relation with their texts, and return its name.
+
+    Numbers have texts, too: an age of 33 may be read as a text. DuckDB computes only those that are used.
+    """
     first = columns[0]
-    texts = [column for column in columns if column.is_text]
-    cleaned = ", ".join(["*", *(f"{column.cleaned} AS {quoted(f'cleaned:{column.canonical}')}" for column in texts)])
+    cleaned = ", ".join(["*", *(f"{column.cleaned} AS {quoted(f'cleaned:{column.canonical}')}" for column in columns)])
     read = ["*"]
-    for column in texts:
+    for column in columns:
         text = column.text_of(quoted(f"cleaned:{column.canonical}"))
         read.append(f"{text} AS {quoted(f'text:{column.canonical}')}")
     view = f"{first.relation}_texts"

@@ -86,7 +86,7 @@ class Time:
             return self._result("NULL::TIMESTAMPTZ", facts, 0, {})
         value, formats, plausible = self._texts.chosen(dict(facts))
         return self._result(
-            value, facts, plausible, {"format": ", ".join(one.text for one in formats)} if formats else {}
+            value, facts, plausible, {"format": " | ".join(one.text for one in formats)} if formats else {}
         )
 
     def _all_questions(self) -> dict[str, str]:

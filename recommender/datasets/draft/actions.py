@@ -1,0 +1,79 @@
+"""Drafts what was done: the kind of an event, by the words of a log or as a constant."""
+
+from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
+from recommender.datasets.draft.headers import table_words
+from recommender.datasets.draft.kinds import IGNORE, SENT, TAKEN, code_of, kind_of
+from recommender.datasets.draft.roles import kind_column
+from recommender.datasets.draft.rows import Rows
+from recommender.datasets.draft.sections import Section
+
+
+def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section) -> None:
+    """The kind: the file's own words, or a constant."""
+    column = kind_column(rows.base)
+    if column is None:
+        section.constants["kind"], certain = _constant_kind(rows)
+        if not certain:
+            section.comments.append('DECIDE: kind: no column says what was done; "purchase", "view", …?')
+        return
+    columns["kind"] = column
+    code = code_of(column.words)
+    if code is not None:
+        says, meanings = code
+        section.kinds = {word: meanings[word.removesuffix(".0")] for word in column.words}
+        section.comments.append(f"CHECK: the numbers in {column.name} are read as {says}")
+        return
+    meant = {word: kind_of(word) for word in column.words}
+    _prefer_lines(meant)
+    _leave_out_pages(rows.base, column, meant, section)
+    section.kinds = {
+        word: IGNORE if kind in (None, SENT, TAKEN) else str(kind) for word, kind in meant.items() if word != kind
+    }
+    unknown = [f"{word} ({column.words[word]:,} rows)" for word, kind in meant.items() if kind is None]
+    if unknown:
+        section.comments.append(f"CHECK: words that are not known, and so left out: {', '.join(unknown)}")
+    left_out = [word for word, kind in meant.items() if kind == IGNORE]
+    if left_out:
+        section.comments.append(f"CHECK: left out on purpose: {', '.join(left_out)}")
+    if "purchase" not in meant.values():
+        section.comments.append("CHECK: no word means a purchase, without which campaigns cannot be ranked")
+
+
+def _prefer_lines(meant: dict[str, str | None]) -> None:
+    """Where orders and their lines both are events, such as Placed Order and Ordered Product, count the lines."""
+    lines = [word for word, kind in meant.items() if kind == "purchase" and "product" in word.lower()]
+    if lines:
+        for word, kind in meant.items():
+            if kind == "purchase" and word not in lines:
+                meant[word] = IGNORE
+
+
+def _leave_out_pages(
+    file: FileEvidence, column: ColumnEvidence, meant: dict[str, str | None], section: Section
+) -> None:
+    """Leave out views and clicks that never name an item, beside others that do: page views."""
+    item = file.first("item")
+    if item is None:
+        return
+    rows = file.connection.execute(
+        f"SELECT {column.text}, count({item.text}) FROM {file.view} WHERE {column.text} IS NOT NULL GROUP BY 1"
+    ).fetchall()
+    pages = [word for word, named in rows if named == 0 and meant.get(word) in ("view", "click")]
+    others = [word for word, named in rows if named and meant.get(word) in ("view", "click")]
+    if pages and others:
+        for word in pages:
+            meant[word] = IGNORE
+        section.comments.append(f"CHECK: {', '.join(sorted(pages))} never name an item")
+
+
+def _constant_kind(rows: Rows) -> tuple[str, bool]:
+    """The kind of a log without a column for it, and whether it is certain."""
+    file = rows.base
+    if any(rows.first(one) is not None for one in ("order", "amount", "unit_price", "order_total", "quantity")):
+        return "purchase", True
+    for kind, words in (("view", ("view", "visit", "page")), ("click", ("click",)), ("search", ("search",))):
+        if any(word in file.path.stem.lower() for word in words):
+            return kind, False
+    if file.has("rating"):
+        return "review", False
+    return "purchase", table_words(file.path.stem, "events") > 5

@@ -1,0 +1,71 @@
+"""Drafts which rows count: no cancelled orders, no guests, no parts of other lines, no lines of zero units."""
+
+from collections.abc import Sequence
+
+from recommender.datasets.draft.evidence import ColumnEvidence
+from recommender.datasets.draft.kinds import is_cancelled, is_unpaid
+from recommender.datasets.draft.rows import Rows
+from recommender.datasets.draft.sections import Section
+from recommender.datasets.reading.raw import literal
+
+GUESTS = 0.001
+"""Share of rows without a user from which on the draft leaves them out by a condition. By hand: fewer go to
+quarantine."""
+
+
+ONE_PERSON = ("0", "-1", "guest", "anonymous", "unknown", "null", "none", "游客")
+"""Values that stand for everyone who is not known."""
+
+
+def add_conditions(rows: Rows, user: ColumnEvidence | None, section: Section) -> None:
+    """Leave out orders that came to nothing, and rows of nobody."""
+    for file in rows.files:
+        for column in file.candidates("status"):
+            _status(rows, column, section)
+        for column in file.candidates("cancelled_at"):
+            rows.conditions.append(_is_blank(rows, column))
+            section.comments.append(f"CHECK: rows with a value in {column.name} are left out")
+        for column in file.candidates("parent"):
+            if file is rows.base and column.filled_share < 0.9:
+                rows.conditions.append(_is_blank(rows, column))
+                section.comments.append(f"CHECK: lines with a {column.name} are parts of another line; left out")
+    _guests(rows, user, section)
+    quantity = rows.base.columns.get(section.columns.get("quantity", ""))
+    if quantity is not None and quantity.numbers[0] == 0 and quantity.is_number:
+        name = rows.name(quantity)
+        rows.conditions.append(f"coalesce(TRY_CAST({name} AS DOUBLE), 1) <> 0")
+        section.comments.append(f"CHECK: lines with 0 in {quantity.name} are left out")
+
+
+def _status(rows: Rows, column: ColumnEvidence, section: Section) -> None:
+    words = column.words
+    cancelled = [word for word in words if is_cancelled(word) or is_unpaid(word)]
+    if not cancelled or len(words) > 50:
+        return
+    rows.conditions.append(f"{_text(rows, column)} NOT IN ({', '.join(map(literal, cancelled))})")
+    kept = [word for word in words if word not in cancelled]
+    section.comments.append(f"CHECK: {column.name}: {', '.join(cancelled)} are left out; kept: {', '.join(kept)}")
+
+
+def _text(rows: Rows, column: ColumnEvidence) -> str:
+    """SQL of a column as a text, empty where it has no value."""
+    name = rows.name(column)
+    is_text = column.file.types[column.name].startswith("VARCHAR")
+    return f"coalesce({name}, '')" if is_text else f"coalesce({name}::VARCHAR, '')"
+
+
+def _is_blank(rows: Rows, column: ColumnEvidence, further: Sequence[str] = (), *, negated: bool = False) -> str:
+    """SQL of whether a column has no value: it is missing, empty, or a word such as NULL."""
+    words = list(dict.fromkeys(["", *column.blanks, *further]))
+    if len(words) == 1:
+        return f"{_text(rows, column)} {'<>' if negated else '='} ''"
+    return f"{_text(rows, column)} {'NOT IN' if negated else 'IN'} ({', '.join(map(literal, words))})"
+
+
+def _guests(rows: Rows, user: ColumnEvidence | None, section: Section) -> None:
+    if user is None:
+        return
+    nobody = [word for word, n in user.words.items() if word.lower() in ONE_PERSON and n > 0.05 * user.file.rows]
+    if 1 - user.filled_share > GUESTS or nobody:
+        rows.conditions.append(_is_blank(rows, user, nobody, negated=True))
+        section.comments.append(f"CHECK: rows without {user.name} are left out: guests")

@@ -1,0 +1,117 @@
+"""Drafts the table of events: who, what, when and for how much, from one file or from orders and their lines."""
+
+from collections.abc import Sequence
+
+from recommender.datasets.draft.actions import add_kind
+from recommender.datasets.draft.composed import composed, parts_of
+from recommender.datasets.draft.conditions import GUESTS, add_conditions
+from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
+from recommender.datasets.draft.keys import Join, joins
+from recommender.datasets.draft.moments import moment_of
+from recommender.datasets.draft.payments import add_money
+from recommender.datasets.draft.people import user_of
+from recommender.datasets.draft.roles import Role
+from recommender.datasets.draft.rows import Rows
+from recommender.datasets.draft.sections import Section, listed
+from recommender.datasets.draft.written import finish
+
+FURTHER = ("campaign_id", "store_id", "rating", "text", "query", "dwell_s", "page", "device", "location", "currency")
+"""Optional columns that are taken as they stand."""
+
+
+def event_sections(files: Sequence[FileEvidence], roles: dict[str, Role | None]) -> list[Section]:
+    """A section for each log, and for the lines of orders with their heads."""
+    sections, used = [], set()
+    for file in files:
+        if roles[file.name] == "lines":
+            rows = Rows(file, _ways(file, files, roles))
+            used |= {join.one.file.name for join in rows.joins}
+            sections.append(_section(rows, files, roles))
+    for file in files:
+        if roles[file.name] == "log" or (roles[file.name] == "orders" and file.name not in used):
+            sections.append(_section(Rows(file), files, roles))
+        if file.acts is not None and roles[file.name] in ("targets", "participations"):
+            sections.append(_section(Rows(file.acts), files, roles))
+    return sections
+
+
+def _ways(file: FileEvidence, files: Sequence[FileEvidence], roles: dict[str, Role | None]) -> list[Join]:
+    """The joins from lines to their orders."""
+    heads = [one for one in files if roles[one.name] in ("orders", "log") and one is not file]
+    return joins(file, heads, ("order",))[:1]
+
+
+def _section(rows: Rows, files: Sequence[FileEvidence], roles: dict[str, Role | None]) -> Section:
+    """The section of events of some rows."""
+    section = Section("events", [])
+    columns: dict[str, ColumnEvidence] = {}
+    _fill_down(rows)
+    user = user_of(rows, files, section)
+    if user is not None:
+        columns["user_id"] = user
+    moment_of(rows, columns, section, user)
+    item = _item(rows)
+    if item is not None:
+        columns["item_id"] = item
+        _fill_items(rows, item, section)
+    else:
+        parts = parts_of(rows.base, files, roles)
+        if parts:
+            rows.expressions["item_id"] = composed(rows, parts)
+            names = listed(part.name for part in parts)
+            section.comments.append(f"CHECK: no column numbers the product; {names} together stand for it")
+    add_kind(rows, columns, section)
+    order = rows.first("order")
+    if order is not None and order is not item:
+        columns["basket_id"] = order
+    event = rows.base.first("event")
+    if event is not None and event.is_unique and event.name not in {one.name for one in columns.values()}:
+        columns["event_id"] = event
+    add_money(rows, columns, section, item)
+    for canonical in FURTHER:
+        column = rows.first(canonical.removesuffix("_id") if canonical.endswith("_id") else canonical)
+        if column is None or column.name in {one.name for one in columns.values()}:
+            continue
+        if canonical not in ("rating", "dwell_s") or column.is_number:
+            columns[canonical] = column
+    section.columns = {canonical: column.name for canonical, column in columns.items()}
+    add_conditions(rows, user, section)
+    finish(section, rows, columns)
+    return section
+
+
+def _item(rows: Rows) -> ColumnEvidence | None:
+    items = [column for file in rows.files for column in file.candidates("item")]
+    filled = [column for column in items if column.filled_share >= 0.5]
+    return next(iter([*filled, *items]), None)
+
+
+def _fill_items(rows: Rows, item: ColumnEvidence, section: Section) -> None:
+    """Take the name of a line for an item without a number, such as a gift card."""
+    file = item.file
+    name = next((one for one in file.candidates("name") if one is not item and "line" in one.name.lower()), None)
+    if name is None or item.filled_share > 1 - GUESTS:
+        return
+    (alone,) = file.connection.execute(
+        f"SELECT count(*) FROM {file.view} WHERE {item.text} IS NULL AND {name.text} IS NOT NULL"
+    ).fetchone() or (0,)
+    if alone:
+        rows.expressions["item_id"] = f"coalesce(nullif({rows.name(item)}, ''), {rows.name(name)})"
+        section.comments.append(f"CHECK: {alone:,} lines have no {item.name}; their {name.name} is taken")
+
+
+def _fill_down(rows: Rows) -> None:
+    """Find the columns that an export of lines writes only in the first line of each order."""
+    file = rows.base
+    order = file.first("order")
+    if order is None or order.is_unique or file.first("item") is None:
+        return
+    share = order.distinct / max(1, order.filled)
+    for column in file.columns.values():
+        if column.meanings and "item" not in column.meanings and 0 < column.filled_share <= share * 1.05 < 0.97:
+            (most,) = file.connection.execute(
+                f"SELECT max(n) FROM (SELECT count({column.text}) AS n FROM {file.view} GROUP BY {order.text})"
+            ).fetchone() or (0,)
+            is_state = bool(set(column.meanings) & {"status", "cancelled_at"})
+            if most == 1 and (is_state or column.filled_share > 0.5 * share):
+                rows.filled_down[column.name] = order.name

@@ -1,0 +1,66 @@
+"""Drafts quantity, amount and discounts of events."""
+
+from recommender.datasets.draft.evidence import ColumnEvidence
+from recommender.datasets.draft.headers import squashed
+from recommender.datasets.draft.money import of_order, paid, sign
+from recommender.datasets.draft.rows import Rows
+from recommender.datasets.draft.sections import Section, listed
+
+NUMBER = "coalesce(TRY_CAST({} AS DECIMAL(18, 4)), {})"
+"""SQL of a number in a text. Four decimals, so that cents are exact."""
+
+
+def add_money(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, item: ColumnEvidence | None) -> None:
+    """Quantity, amount and discounts."""
+    found = paid(rows.base, item if item is not None and item.file is rows.base else None)
+    if found.quantity is not None:
+        columns["quantity"] = found.quantity
+    if found.column is not None:
+        columns["amount"] = found.column
+        if found.per_unit and found.quantity is not None:
+            section.per_unit.append("amount")
+    elif item is None:
+        total = rows.first("order_total")
+        if total is not None and total.is_number:
+            columns["amount"] = total
+    section.comments += [found.comment] if found.comment else []
+    if found.otherwise is not None and found.column is not None:
+        rows.expressions["amount"] = f"coalesce({rows.name(found.column)}, {rows.name(found.otherwise)})"
+    order = rows.base.first("order") if item is not None else None
+    for canonical in ("discount", "coupon_discount"):
+        taken = {one.name for one in columns.values()}
+        numbers = [one for one in rows.base.candidates(canonical) if one.is_number and one.name not in taken]
+        numbers = [one for one in numbers if not of_order(one, order)]
+        if not numbers:
+            continue
+        columns[canonical] = numbers[0]
+        scale = sign(numbers[0])
+        if scale is not None:
+            section.scale[canonical] = scale
+        if len(numbers) > 1 and canonical == "coupon_discount":
+            rows.expressions[canonical] = " + ".join(NUMBER.format(rows.name(one), 0) for one in numbers)
+            section.comments.append(f"CHECK: {listed(one.name for one in numbers)} are added up")
+    if found.before_discount and "discount" in columns:
+        _take_off_discount(rows, columns, section, per_unit=found.per_unit)
+    _add_paid_coupons(rows, columns, section)
+
+
+def _take_off_discount(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, *, per_unit: bool) -> None:
+    """What was paid is the price, times the quantity if it is for one unit, less the discount of the line."""
+    price, off = NUMBER.format(rows.name(columns["amount"]), 0), NUMBER.format(rows.name(columns["discount"]), 0)
+    if per_unit:
+        price = f"{price} * {NUMBER.format(rows.name(columns['quantity']), 1)}"
+        section.per_unit.remove("amount")
+    rows.expressions["amount"] = f"{price} - abs({off})"
+    section.comments.append(f"CHECK: {columns['discount'].name} is taken off the price of the line")
+
+
+def _add_paid_coupons(rows: Rows, columns: dict[str, ColumnEvidence], section: Section) -> None:
+    """In the data of dunnhumby `sales_value` is what the shop received, with what coupons of makers paid."""
+    coupon, amount = columns.get("coupon_discount"), columns.get("amount")
+    if coupon is None or amount is None or section.scale.get("coupon_discount") != -1:
+        return
+    if squashed(amount.name) == "salesvalue" and "amount" not in rows.expressions:
+        value, off = NUMBER.format(rows.name(amount), 0), NUMBER.format(rows.name(coupon), 0)
+        rows.expressions["amount"] = f"greatest({value} + {off}, 0)"
+        section.comments.append(f"CHECK: {amount.name} is what the shop received; {coupon.name} is taken off")
