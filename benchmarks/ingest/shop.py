@@ -55,7 +55,8 @@ EVENTS = f"""
 TIME = f"TIMESTAMP '2023-01-01' + to_microseconds((i::HUGEINT * {YEAR_US} // $events)::BIGINT)"
 OTHERS = {
     "items": f"""SELECT printf('sku-%05d', i) AS item_id, 'Product ' || i AS name,
-        'Department ' || (i % 12) AS department, 'Category ' || (i % 120) AS category, round((99 + 7 * (1 + i)) / 100.0, 2) AS price FROM range({ITEMS}) t(i)""",
+        'Department ' || (i % 12) AS department, 'Category ' || (i % 120) AS category,
+        round((99 + 7 * (1 + i)) / 100.0, 2) AS price FROM range({ITEMS}) t(i)""",
     "campaigns": f"""SELECT 'c' || i AS campaign_id, 'coupon' AS kind,
         (DATE '2023-02-01' + (i * 12)::INT)::VARCHAR AS starts_at,
         (DATE '2023-02-14' + (i * 12)::INT)::VARCHAR AS ends_at FROM range({CAMPAIGNS}) t(i)""",

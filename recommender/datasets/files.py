@@ -102,8 +102,7 @@ def ingest(mapping_file: Path, output: Path, resources: ResourceSettings = DEFAU
             time_zone=read.mapping.source.time_zone,
             decisions=read.decisions,
             quarantined={
-                table: read.connection.sql(f"SELECT * FROM ({query}) ORDER BY _file, _row")
-                for table, query in read.rejected.items()
+                table: read.connection.sql(f"{query} ORDER BY _file, _row") for table, query in read.rejected.items()
             },
             facts={"left_out": read.left_out, **read.facts},
         )
