@@ -16,11 +16,14 @@ from recommender.datasets.draft.composed import campaigns_of_targets, promoted_i
 from recommender.datasets.draft.entities import entity_sections
 from recommender.datasets.draft.events import event_sections
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
-from recommender.datasets.draft.keys import clear_line_numbers, name_bare_keys
+from recommender.datasets.draft.keys import clear_line_numbers, name_bare_keys, name_campaigns
 from recommender.datasets.draft.moments import day_first
 from recommender.datasets.draft.open_files import look_at
+from recommender.datasets.draft.patterns import alike, expanded, pattern_of
 from recommender.datasets.draft.roles import Role, role_of
 from recommender.datasets.draft.sections import Section, input_lines, listed, one_line
+from recommender.datasets.draft.sends import send_sections
+from recommender.datasets.draft.trial import problem_of
 from recommender.datasets.tables import CONTRACT
 from recommender.errors import SourceError
 
@@ -41,8 +44,14 @@ def draft(files: Sequence[Path], folder: Path | None = None) -> str:
         duckdb.connect(str(Path(scratch) / "draft.duckdb"), config={"threads": THREADS}) as connection,
     ):
         connection.execute("SET TimeZone = 'UTC'")
-        seen, unread = _look_at_all(connection, files, Path(scratch))
-        return _write(seen, unread, folder)
+        seen, unread = _look_at_all(connection, expanded(files), Path(scratch))
+        _prepare(seen)
+        sections = _sections(seen)
+        trial = Path(scratch) / "mapping.toml"
+        trial.write_text(_text(seen, sections, unread, trial.parent), encoding="utf-8")
+        problem = problem_of(seen, trial)
+        text = _text(seen, sections, unread, folder)
+        return text if problem is None else text.replace("\n", f"\n# PROBLEM: {one_line(problem)}\n", 1)
 
 
 def _look_at_all(
@@ -61,26 +70,56 @@ def _look_at_all(
             unread.append(str(error))
     if not seen:
         raise SourceError("; ".join(unread))
+    patterns = {pattern: group for group in alike(seen) if (pattern := pattern_of(group)) is not None}
+    for pattern, group in patterns.items():
+        place = seen.index(group[0])
+        seen = [file for file in seen if file not in group]
+        seen.insert(place, look_at(connection, pattern, names, scratch))
     return seen, unread
 
 
-def _write(files: list[FileEvidence], unread: list[str], folder: Path | None) -> str:
+def _prepare(files: Sequence[FileEvidence]) -> None:
+    """Give columns the meanings that only other files show."""
     name_bare_keys(files)
     clear_line_numbers(files)
+    name_campaigns(files)
     order = day_first(files)
     for file in files:
         file.day_first = order
+
+
+def _sections(files: Sequence[FileEvidence]) -> list[Section]:
+    """The sections of all tables."""
     roles: dict[str, Role | None] = {file.name: role_of(file) for file in files}
     sections = event_sections(files, roles)
     sections += campaign_sections(files, roles)
+    has_campaigns = any(section.table == "campaigns" for section in sections)
+    if not any(section.table == "targets" for section in sections):
+        sections += send_sections(sections, files, has_campaigns=has_campaigns)
     targets = [section for section in sections if section.table in ("targets", "participations")]
     if not any(section.table == "campaign_items" for section in sections):
         sections += promoted_items(files, roles, targets)
     if targets and not any(section.table == "campaigns" for section in sections):
         derived = campaigns_of_targets(targets, [section for section in sections if section.table == "events"])
         sections += [derived] if derived is not None else []
+    _stand_in_for_items(sections)
     sections += entity_sections(files, roles, sections)
-    sections.sort(key=lambda section: list(CONTRACT).index(section.table))
+    return sorted(sections, key=lambda section: list(CONTRACT).index(section.table))
+
+
+def _stand_in_for_items(sections: Sequence[Section]) -> None:
+    """Name one item for the events of a log with campaigns in which nothing that is bought has a name."""
+    events = [section for section in sections if section.table == "events"]
+    promoted = any(section.table in ("targets", "participations") for section in sections)
+    if promoted and events and not any("item_id" in section.columns for section in events):
+        for section in events:
+            section.constants["item_id"] = "anything"
+            section.comments.append("DECIDE: no file names what was bought; one item stands for everything")
+
+
+def _text(
+    files: Sequence[FileEvidence], sections: Sequence[Section], unread: Sequence[str], folder: Path | None
+) -> str:
     return "\n".join([*_head(sections), *_bodies(sections, folder), *_tail(files, sections, unread)]).rstrip() + "\n"
 
 

@@ -6,7 +6,7 @@ from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import JOINABLE, Join, overlap
 from recommender.datasets.draft.kinds import campaign_kind_of
 from recommender.datasets.draft.moments import FIRST_DAY, add_format
-from recommender.datasets.draft.pairs import lacks_label, pair_section, pairs_of_log
+from recommender.datasets.draft.pairs import lacks_label, pair_section
 from recommender.datasets.draft.roles import (
     Role,
     is_day_number,
@@ -37,9 +37,6 @@ def campaign_sections(files: Sequence[FileEvidence], roles: dict[str, Role | Non
     labelled = [file for file in targets if label_column(file) is not None]
     sections += [pair_section(file, "targets") for file in targets if not lacks_label(file, labelled)]
     sections += [pair_section(file, "participations") for file in files if roles[file.name] == "participations"]
-    for file in files:
-        if roles[file.name] == "log":
-            sections += pairs_of_log(file)
     return sections
 
 

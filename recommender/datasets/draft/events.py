@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from recommender.datasets.draft.actions import add_kind
+from recommender.datasets.draft.attribution import add_campaign
 from recommender.datasets.draft.composed import composed, parts_of
 from recommender.datasets.draft.conditions import GUESTS, add_conditions
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
@@ -60,7 +61,7 @@ def _section(rows: Rows, files: Sequence[FileEvidence], roles: dict[str, Role | 
             rows.expressions["item_id"] = composed(rows, parts)
             names = listed(part.name for part in parts)
             section.comments.append(f"CHECK: no column numbers the product; {names} together stand for it")
-    add_kind(rows, columns, section)
+    add_kind(rows, columns, section, files)
     order = rows.first("order")
     if order is not None and order is not item:
         columns["basket_id"] = order
@@ -72,7 +73,9 @@ def _section(rows: Rows, files: Sequence[FileEvidence], roles: dict[str, Role | 
         column = rows.first(canonical.removesuffix("_id") if canonical.endswith("_id") else canonical)
         if column is None or column.name in {one.name for one in columns.values()}:
             continue
-        if canonical not in ("rating", "dwell_s") or column.is_number:
+        if canonical == "campaign_id":
+            add_campaign(rows, column, columns, section, files)
+        elif canonical not in ("rating", "dwell_s") or column.is_number:
             columns[canonical] = column
     section.columns = {canonical: column.name for canonical, column in columns.items()}
     add_conditions(rows, user, section)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from recommender.datasets.draft.headers import meanings
+from recommender.datasets.draft.headers import WITHOUT_KEY, entity_of, is_bare_key, meanings
 from recommender.datasets.reading.raw import quoted
 from recommender.datasets.values import Column, Survey, survey
 
@@ -222,4 +222,12 @@ class FileEvidence:
 
 def meanings_of(name: str) -> dict[str, int]:
     """Meanings of a column, or of the last part of a field's name where the whole name has none."""
-    return meanings(name) or (meanings(name.rsplit(".", 1)[1]) if "." in name else {})
+    found = meanings(name)
+    if found or "." not in name:
+        return found
+    *path, leaf = name.split(".")
+    if not is_bare_key(leaf):
+        return meanings(leaf)
+    # relationships.profile.data.id is the key of the nearest thing that its path names.
+    entity = next((entity for part in reversed(path) if (entity := entity_of(part)) is not None), None)
+    return {} if entity is None else {entity: WITHOUT_KEY}

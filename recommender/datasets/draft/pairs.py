@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.moments import FIRST_DAY, add_format
-from recommender.datasets.draft.roles import is_day_number, kind_column, label_column, sends, time_column
+from recommender.datasets.draft.roles import is_day_number, kind_column, label_column, time_column
 from recommender.datasets.draft.rows import Rows, sql_name
 from recommender.datasets.draft.sections import Section
 from recommender.datasets.draft.written import finish
@@ -84,28 +84,6 @@ def _without_bounces(rows: Rows, acts: FileEvidence, section: Section) -> None:
     # An empty list is of someone who did nothing. No list at all counts as one.
     rows.conditions.append(f"coalesce(len(list_filter({acts.lines}, lambda act: act.{field} IN ({words}))), 0) = 0")
     section.comments.append(f"CHECK: those with {', '.join(bounced)} in {kind.name} were not reached")
-
-
-def pairs_of_log(file: FileEvidence) -> list[Section]:
-    """Targets and participations among the events of a log, such as emails received and offers completed."""
-    kind = kind_column(file)
-    sections = []
-    for (table, when), words in zip(WHEN.items(), sends(file), strict=True):
-        if not words or kind is None:
-            continue
-        section = Section(table, [file])
-        rows = Rows(file)
-        columns = _keys(file, section)
-        moment = time_column(file)
-        if moment is None:
-            continue
-        columns[when] = moment
-        add_format(section, when, moment)
-        rows.conditions.append(f"{rows.name(kind)} IN ({', '.join(map(literal, words))})")
-        section.comments.append(f"CHECK: {', '.join(words)} in {kind.name} are {table}")
-        finish(section, rows, columns)
-        sections.append(section)
-    return sections
 
 
 def lacks_label(file: FileEvidence, labelled: Sequence[FileEvidence]) -> bool:

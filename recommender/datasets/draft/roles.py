@@ -4,7 +4,7 @@ from typing import Literal
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.headers import table_words
-from recommender.datasets.draft.kinds import SENT, TAKEN, code_of, kind_of
+from recommender.datasets.draft.kinds import code_of, kind_of
 
 Role = Literal[
     "promoted",
@@ -221,12 +221,3 @@ def label_column(file: FileEvidence) -> ColumnEvidence | None:
 
 YES = {"1", "1.0", "true", "t", "yes", "y", "是"}
 """Words of a label that mean yes, as the mapping's default knows them, and one in Chinese."""
-
-
-def sends(file: FileEvidence) -> tuple[list[str], list[str]]:
-    """The words of a log that tell of a campaign sent and taken up, where its rows name campaigns."""
-    column = kind_column(file)
-    if column is None or file.first("campaign") is None:
-        return [], []
-    meant = {word: kind_of(word) for word in column.words}
-    return [w for w, kind in meant.items() if kind == SENT], [w for w, kind in meant.items() if kind == TAKEN]

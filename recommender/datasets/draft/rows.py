@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
+from recommender.datasets.draft.evidence import LINE, ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import Join
 from recommender.datasets.reading.raw import quoted
 
@@ -43,6 +43,8 @@ class Rows:
     joins: list[Join] = field(default_factory=list)
     expressions: dict[str, str] = field(default_factory=dict)
     conditions: list[str] = field(default_factory=list)
+    also: list[FileEvidence] = field(default_factory=list)
+    """Files that an expression reads besides."""
     filled_down: dict[str, str] = field(default_factory=dict)
     """Column that stands only in the first line of an order -> the order's column."""
 
@@ -67,12 +69,18 @@ class Rows:
         alone = sum(column.name.lower() in {one.lower() for one in file.types} for file in self.files) == 1
         inside = column.file.paths.get(column.name)
         if inside is not None:
-            return _path(inside)
+            is_line = inside.startswith(f"{LINE}.")
+            return _path(inside) if is_line or len(self.files) == 1 else _of_file(column)
         plain = sql_name(column.name)
         if column.name in self.filled_down and column.file is self.base:
             order = sql_name(self.filled_down[column.name])
             plain = f"max(nullif({plain}, '')) OVER (PARTITION BY {order})"
         return plain if alone or len(self.files) == 1 else f"{column.file.name}.{plain}"
+
+    @property
+    def source(self) -> str:
+        """SQL of the rows, after FROM."""
+        return "\n".join([self.base.source, *(_join(self, join) for join in self.joins)])
 
     def query(self, columns: dict[str, ColumnEvidence], *, distinct: bool = False) -> str:
         """A SELECT of canonical columns."""
@@ -80,9 +88,7 @@ class Rows:
         for canonical in {**columns, **self.expressions}:
             sql = self.expressions.get(canonical) or self.name(columns[canonical])
             parts.append(sql if sql == canonical else f"{sql} AS {canonical}")
-        lines = [f"SELECT {'DISTINCT ' if distinct else ''}{wrapped(parts)}", f"FROM {self.base.source}"]
-        for join in self.joins:
-            lines.append(_join(self, join))
+        lines = [f"SELECT {'DISTINCT ' if distinct else ''}{wrapped(parts)}", f"FROM {self.source}"]
         if self.conditions and not self.filled_down:
             lines.append("WHERE " + "\n    AND ".join(self.conditions))
         elif self.conditions:
@@ -102,7 +108,13 @@ def _join(rows: Rows, join: Join) -> str:
     kind = "JOIN"
     if many.name == one.name and sum(many.name in file.types for file in rows.files) == 2:
         return f"{kind} {one.file.source} USING ({sql_name(one.name)})"
-    return f"{kind} {one.file.source} ON {many.file.name}.{sql_name(many.name)} = {one.file.name}.{sql_name(one.name)}"
+    return f"{kind} {one.file.source} ON {_of_file(many)} = {_of_file(one)}"
+
+
+def _of_file(column: ColumnEvidence) -> str:
+    """SQL of a column with its file's name."""
+    inside = column.file.paths.get(column.name)
+    return f"{column.file.name}.{_path(inside) if inside is not None else sql_name(column.name)}"
 
 
 def wrapped(parts: list[str]) -> str:

@@ -7,7 +7,7 @@ Words are compared without case, accents, blanks and separators, so `Customer ID
 ENTITIES = {
     "user": (
         "user customer client member household householdkey shopper visitor person buyer account subscriber "
-        "recipient consumer purchaser contact profile cust hshd loyaltycard card fullvisitor userpseudo "
+        "recipient consumer purchaser contact profile cust hshd loyaltycard card klaviyo fullvisitor userpseudo "
         "customerunique uid membership cookie 用户 会员 客户 顾客 买家 消费者 访客 会员卡 cliente usuario "
         "comprador socio kunde kunden kaeufer kaufer besucher nutzer mitglied haushalt utilisateur acheteur "
         "membre foyer adherent"
