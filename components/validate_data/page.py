@@ -9,6 +9,7 @@ from components.validate_data.outcome import Outcome
 from components.validate_data.rows import Aside
 from components.validate_data.verdict import Verdict
 from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.time_units import utc_day_sql
 from recommender.report import Banner, Html, Section, badge, bar_chart, bullets, fold, page, paragraph, percent, table
 from recommender.report.page import Tone
 from recommender.storage.manifest import NAME_DIGITS
@@ -93,8 +94,9 @@ def _shown(value: object) -> object:
 def _tables(source: Tables, verdict: Verdict, connection: Any) -> Section:
     rows = {name: float(found["rows"] or 0) for name, found in verdict.figures.items()}
     months = connection.sql(
-        "SELECT strftime(event_time, '%Y-%m') AS month, count(*) FROM events"
-        " WHERE event_time IS NOT NULL GROUP BY 1 ORDER BY 1"
+        "SELECT strftime(day, '%Y-%m'), sum(rows)::BIGINT FROM (SELECT "
+        f"{utc_day_sql('event_time')} AS day, count(*) AS rows FROM events WHERE event_time IS NOT NULL GROUP BY 1) "
+        "GROUP BY 1 ORDER BY 1"
     ).fetchall()
     starts = connection.sql(
         "SELECT strftime(starts_at, '%Y-%m'), count(*) FROM campaigns GROUP BY 1 ORDER BY 1"
