@@ -12,13 +12,14 @@ PIP_ARGS ?=
 RUN_ARGS ?=
 BENCH_ARGS ?=
 TEST_ARGS ?=
+EVENTS ?= 5000000
 SHARED ?=
 REGISTRY ?=
 BEFORE ?=
 AFTER ?= HEAD
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-quality bench-training bench-campaigns bench-accidents bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -99,6 +100,9 @@ bench-training: $(INSTALLED) ## training speed: full-softmax targets per CPU-sec
 
 bench-accidents: $(INSTALLED) ## accidents in a seasonal shop's export: which of 30 validation notices, and false alarms on 100 good days
 	$(BIN)/python -m benchmarks.accidents $(BENCH_ARGS)
+
+bench-ingest: $(INSTALLED) ## CPU-seconds and peak memory of reading and checking 5 M events; EVENTS=100000000 reads Parquet under 4 GiB
+	$(BIN)/python -m benchmarks.ingest --events $(EVENTS) $(BENCH_ARGS)
 
 bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them
 	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)

@@ -35,7 +35,7 @@ def ingest_to(settings: Settings, output: Path | None, *, preview: bool) -> None
     if output is None:
         raise SettingsError("ingest: nowhere to write to; name a folder with --output, or look first with --preview")
     with stopped_by_data():
-        tables = ingest(settings.source, output, ingested_at=datetime.now(UTC))
+        tables = ingest(settings.source, output, ingested_at=datetime.now(UTC), resources=settings.resources)
     console = wide()
     for name, rows in tables.manifest["rows"].items():
         aside = tables.manifest["quarantined"].get(name, 0)

@@ -23,7 +23,8 @@ def ingest(
     from recommender.settings import settings_from_json
 
     logs.configure(process="step:ingest")
-    made = ingest_source(settings_from_json(settings).source, Path(tables.path), ingested_at=datetime.now(UTC))
+    chosen = settings_from_json(settings)
+    made = ingest_source(chosen.source, Path(tables.path), ingested_at=datetime.now(UTC), resources=chosen.resources)
     tables.metadata.update(data_hash=made.data_hash, source=made.manifest["source"], log_end=str(made.log_end))
     for name, rows in made.manifest["rows"].items():
         metrics.log_metric(f"{name}_rows", rows)

@@ -32,10 +32,10 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
         ValidationFailed: critical expectations failed.
     """
     record = record_of(settings)
-    with TemporaryDirectory(prefix="recommender-validate-") as folder:
+    with TemporaryDirectory(prefix="recommender-validate-", dir=settings.resources.scratch) as folder:
         if tables is None:
             tables = Path(folder) / "tables"
-            ingest(settings.source, tables, ingested_at=datetime.now(UTC))
+            ingest(settings.source, tables, ingested_at=datetime.now(UTC), resources=settings.resources)
         source = open_tables(tables)
         try:
             verdict = validate(
@@ -46,6 +46,7 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
                 previous=Home.of(settings).validated(source_name(settings)),
                 runs=record.runs(),
                 review=record.applied,
+                resources=settings.resources,
             )
         except ValidationFailed as failed:
             if isinstance(failed.verdict, Verdict) and keep:

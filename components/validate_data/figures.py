@@ -11,7 +11,9 @@ import duckdb
 import pyarrow as pa
 
 from components.validate_data.rows import Aside
+from recommender.datasets.contract import may_repeat
 from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.time_units import utc_day_sql
 
 COVERED = "EXISTS (SELECT 1 FROM {other} o WHERE {condition})"
 """SQL: whether a row has a partner in the table `other`."""
@@ -74,7 +76,10 @@ def duplicates(tables: Tables, name: str) -> str:
     """SQL: the keys of a table that occur several times."""
     key = ", ".join(column for column in CONTRACT[name].key if tables.has(name, column))
     first = CONTRACT[name].key[0]
-    return f"SELECT {key} FROM {name} WHERE {first} IS NOT NULL GROUP BY {key} HAVING count(*) > 1 ORDER BY {key}"
+    return (
+        f"SELECT {key} FROM {name} WHERE {first} IS NOT NULL AND {may_repeat(name, key)} "
+        f"GROUP BY {key} HAVING count(*) > 1 ORDER BY {key}"
+    )
 
 
 def _rules(tables: Tables, name: str) -> Iterator[tuple[str, str, str]]:
@@ -130,8 +135,8 @@ def _queries(tables: Tables, name: str) -> Iterator[tuple[str, str]]:
             "WHERE event_time <= $as_of",
         )
         yield "purchase_share", "SELECT avg((kind = 'purchase')::INT) FROM events"
-        span = "1 + date_diff('day', min(event_time)::DATE, max(event_time)::DATE)"
-        yield "days_without_events", f"SELECT {span} - count(DISTINCT event_time::DATE) FROM events"
+        days = f"SELECT DISTINCT {utc_day_sql('event_time')} AS day FROM events WHERE event_time IS NOT NULL"
+        yield "days_without_events", f"SELECT 1 + date_diff('day', min(day), max(day)) - count(*) FROM ({days})"
         if tables.has(name, "coupon_discount"):
             yield (
                 "coupon_line_share",

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recommender.datasets.contract import row_problems
+from recommender.datasets.contract import numbered_rows, row_problems
 from recommender.datasets.support import supported_days
 from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.time_units import utc_day_sql
 from recommender.storage.manifest import MANIFEST, link_or_copy
 
 PARENTS_FIRST = ("users", "items", "campaigns", "campaign_items", "targets", "events", "participations")
@@ -59,25 +60,19 @@ def set_aside(connection: duckdb.DuckDBPyConnection, tables: Tables) -> dict[str
     for name in PARENTS_FIRST:
         if not tables.has(name):
             continue
-        rules = f"SELECT * FROM ({row_problems(connection, tables, name).sql_query()}) WHERE _reason <> 'duplicate key'"
-        rules = " UNION ALL ".join([rules, *_time_rules(connection, tables, name)])
+        problems = row_problems(connection, tables, name, repeats=False).sql_query()
+        rules = " UNION ALL ".join([f"SELECT * FROM ({problems})", *_time_rules(connection, tables, name)])
         connection.execute(
             f"CREATE TABLE bad_{name} AS SELECT _row, string_agg(_column, ', ' ORDER BY _column) AS _column, "
             f"string_agg(_column || ': ' || _reason, '; ' ORDER BY _column) AS _reason FROM ({rules}) GROUP BY _row"
         )
         aside[name] = _summary(connection, tables, name)
         if aside[name].rows:
-            glob = tables.glob(name).replace("'", "''")
-            connection.execute(f"CREATE VIEW all_{name} AS {_numbered(glob)}")
+            connection.execute(f"CREATE VIEW all_{name} AS {numbered_rows(connection, tables, name)}")
             connection.execute(
-                f"CREATE OR REPLACE VIEW {name} AS SELECT t.* FROM ({_numbered(glob)}) t ANTI JOIN bad_{name} "
-                f"USING (_row)"
+                f"CREATE OR REPLACE VIEW {name} AS SELECT t.* FROM all_{name} t ANTI JOIN bad_{name} USING (_row)"
             )
     return aside
-
-
-def _numbered(glob: str) -> str:
-    return f"SELECT row_number() OVER () - 1 AS _row, * FROM read_parquet('{glob}', hive_partitioning = false)"
 
 
 def _time_rules(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> Iterator[str]:
@@ -97,7 +92,8 @@ def _time_rules(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str
         )
     if name != "events":
         return
-    counts = connection.sql("SELECT event_time::DATE, count(*) FROM events WHERE event_time IS NOT NULL GROUP BY 1")
+    day = utc_day_sql("event_time")
+    counts = connection.sql(f"SELECT {day}, count(*) FROM events WHERE event_time IS NOT NULL GROUP BY 1")
     supported = supported_days(dict(counts.fetchall()))
     if supported is not None:
         first, last = (datetime.combine(day, time(), tzinfo=UTC) for day in supported)

@@ -1,6 +1,5 @@
 """Validate tables in one call: schema, rows, figures, checks, page. Writes the sound rows to a new folder of tables."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from recommender.datasets.moments import as_of as moment_of
 from recommender.datasets.statistics import Statistics, measure, read_statistics, write_statistics
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import SourceError, ValidationFailed
-from recommender.settings import Settings
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import (
     MANIFEST,
@@ -72,6 +71,7 @@ def validate(
     previous: Path | None = None,
     runs: tuple[Run, ...] = (),
     review: Review = list,
+    resources: ResourceSettings = DEFAULT_RESOURCES,
 ) -> Verdict:
     """Judge tables, and write their sound rows and a page.
 
@@ -83,6 +83,7 @@ def validate(
         previous: folder with figures and statistics of the last good run (`write_memory`). None without one.
         runs: the good runs so far, the latest last.
         review: marks the failures that a person accepted.
+        resources: threads, the limit of memory, and where temporary files lie.
 
     Raises:
         CorruptFileError: a file is not the one that its manifest names.
@@ -99,7 +100,7 @@ def validate(
         verdict = Verdict(outcomes=tuple(outcomes), figures={})
         write_text(html, validation_page(source, verdict, {}, None, as_of))
         raise _failure(verdict, html)
-    with open_views(source, threads=_threads()) as connection:
+    with open_views(source, resources) as connection:
         aside = set_aside(connection, source)
         found = {name: figures(connection, source, name, aside[name], as_of) for name in CONTRACT if source.has(name)}
         statistics = measure(connection, source, as_of)
@@ -140,6 +141,7 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
             previous=memory,
             runs=record.runs(),
             review=record.applied,
+            resources=settings.resources,
         )
     except ValidationFailed as failed:
         if isinstance(failed.verdict, Verdict):
@@ -173,11 +175,6 @@ def write_memory(verdict: Verdict, folder: Path) -> None:
         if verdict.statistics is not None and verdict.statistics.num_days:
             write_statistics(verdict.statistics, made)
         write_manifest(made, figures=verdict.figures, data_hash=verdict.data_hash)
-
-
-def _threads() -> int:
-    """As many as the machine has, but no more than four: validation is limited by reading. Chosen by hand."""
-    return min(4, os.cpu_count() or 1)
 
 
 def _with_rows(connection: duckdb.DuckDBPyConnection, source: Tables, aside: dict[str, Aside], one: Outcome) -> Outcome:

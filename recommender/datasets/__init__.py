@@ -6,7 +6,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recommender.settings import SourceSettings
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, SourceSettings
 
 if TYPE_CHECKING:
     from recommender.datasets.preview import Preview
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["draft_mapping", "ingest", "preview_mapping"]
 
 
-def ingest(source: SourceSettings, output: Path, *, ingested_at: datetime | None = None) -> "Tables":
+def ingest(
+    source: SourceSettings,
+    output: Path,
+    *,
+    ingested_at: datetime | None = None,
+    resources: ResourceSettings = DEFAULT_RESOURCES,
+) -> "Tables":
     """Read the configured source into a folder of canonical tables, whole or not at all.
 
     The same source gives the same bytes.
@@ -25,6 +31,7 @@ def ingest(source: SourceSettings, output: Path, *, ingested_at: datetime | None
         output: the folder to write.
         ingested_at: the moment of reading, which the manifest records. Validation sets rows of what has happened aside
             that are later. None: none is recorded.
+        resources: threads, the limit of memory, and where temporary files lie. They change no byte of the tables.
 
     Raises:
         SettingsError: no source has this name, or the settings of the source are wrong; names the key.
@@ -36,7 +43,7 @@ def ingest(source: SourceSettings, output: Path, *, ingested_at: datetime | None
     from recommender.datasets.tables import Tables
     from recommender.storage.manifest import MANIFEST, write_text
 
-    tables = source_of(source).ingest(source, output)
+    tables = source_of(source).ingest(source, output, resources)
     check_shape(tables)
     if ingested_at is None:
         return tables

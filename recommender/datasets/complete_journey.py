@@ -22,18 +22,17 @@ count:
 - The promotions table (20.9 M rows of displays and mailers) is not read.
 """
 
-import tempfile
-import uuid
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
 
+from recommender.datasets.engine import open_engine
 from recommender.datasets.tables import Tables
 from recommender.datasets.write import write_tables
 from recommender.errors import SourceError
-from recommender.settings import SourceSettings
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, SourceSettings
 from recommender.storage.manifest import sha256
 
 TIME_ZONE = "America/New_York"
@@ -148,31 +147,20 @@ DECISIONS = {
 }
 """Sentence for the manifest -> query for the number of rows that the decision touches."""
 
-DUCKDB_THREADS, DUCKDB_MEMORY = 2, "1500MB"
-"""Chosen by hand to leave room on a laptop and in a pipeline step: DuckDB writes what does not fit to its folder on
-disk."""
 
-
-def ingest(output: Path, *, folder: Path | None = None) -> Tables:
+def ingest(output: Path, *, folder: Path | None = None, resources: ResourceSettings = DEFAULT_RESOURCES) -> Tables:
     """Write the year as canonical tables.
 
     Args:
         output: the folder of tables to write.
         folder: the source's Parquet files; by default those of the installed package.
+        resources: threads, the limit of memory, and where temporary files lie.
 
     Raises:
         SourceError: the package is not installed, or a file is missing, unreadable or lacks a column; names the file.
     """
     folder = folder or _package_data_folder()
-    # DuckDB's default is `.tmp` in the working directory, where two processes overwrite each other's pages.
-    spill = Path(tempfile.gettempdir()) / f"ingest-{uuid.uuid4().hex}"
-    limits: dict[str, str | bool | int | float | list[str]] = {
-        "threads": DUCKDB_THREADS,
-        "memory_limit": DUCKDB_MEMORY,
-        "temp_directory": str(spill),
-    }
-    with duckdb.connect(config=limits) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with open_engine(resources, "ingest") as (connection, _):
         connection.execute(f"CREATE MACRO local_midnight(day) AS timezone('{TIME_ZONE}', day::TIMESTAMP)")
         connection.execute("CREATE MACRO readable(words) AS upper(words[1]) || lower(words[2:])")
         for name, columns in SOURCE_COLUMNS.items():
@@ -245,6 +233,6 @@ class CompleteJourney:
         """Hashes of the package's files."""
         return [sha256(path) for path in source_files()]
 
-    def ingest(self, source: SourceSettings, output: Path) -> Tables:
+    def ingest(self, source: SourceSettings, output: Path, resources: ResourceSettings) -> Tables:
         """Read the package's files."""
-        return ingest(output)
+        return ingest(output, resources=resources)

@@ -7,14 +7,17 @@
 """
 
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recommender.datasets.engine import configuration
 from recommender.datasets.tables import CONTRACT, Table, Tables
 from recommender.errors import ContractError, SourceError, suggestion
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings
 
 MAY_BE_EMPTY = ("participations",)
 """A shop may have had no participation yet. Without rows in any other table nothing can be computed."""
@@ -91,25 +94,35 @@ def _check_columns(name: str, contract: Table, schema: pa.Schema) -> None:
             raise ContractError(name, problem, column=column)
 
 
-def open_views(tables: Tables, *, threads: int = 2) -> duckdb.DuckDBPyConnection:
+def open_views(tables: Tables, resources: ResourceSettings = DEFAULT_RESOURCES) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with one view for each table, named after the table.
 
-    The first column of a view, `_row`, numbers the table's rows from 0 in file order. DuckDB gets two threads by
-    default, as many as a small machine has.
+    The first column of a view, `_row`, numbers the table's rows from 0 in file order.
     """
-    connection = duckdb.connect(config={"threads": threads})
+    connection = duckdb.connect(config=configuration(resources))
     connection.execute("SET TimeZone = 'UTC'")
     for name in CONTRACT:
         if tables.has(name):
-            glob = tables.glob(name).replace("'", "''")
-            connection.execute(
-                f"CREATE VIEW {name} AS SELECT row_number() OVER () - 1 AS _row, * "
-                f"FROM read_parquet('{glob}', hive_partitioning = false)"
-            )
+            connection.execute(f"CREATE VIEW {name} AS {numbered_rows(connection, tables, name)}")
     return connection
 
 
-def row_problems(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> duckdb.DuckDBPyRelation:
+def numbered_rows(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> str:
+    """SQL of a table's rows with `_row`, their numbers from 0 in file order, in front."""
+    glob = tables.glob(name)
+    files = [file for (file,) in connection.execute("SELECT file FROM glob(?)", [glob]).fetchall()]
+    before = ", ".join(map(str, accumulate((pq.read_metadata(file).num_rows for file in files), initial=0)))
+    # row_number() would make every scan a single thread's, even where nobody asks for the number.
+    number = (
+        f"([{before}]::BIGINT[])[file_index::BIGINT + 1] + file_row_number" if len(files) > 1 else "file_row_number"
+    )
+    literal = glob.replace("'", "''")
+    return f"SELECT {number} AS _row, * FROM read_parquet('{literal}', hive_partitioning = false)"
+
+
+def row_problems(
+    connection: duckdb.DuckDBPyConnection, tables: Tables, name: str, *, repeats: bool = True
+) -> duckdb.DuckDBPyRelation:
     """List the rows of the table `name` that break a rule, one line for each row and rule.
 
     The columns are `_row` (BIGINT), `_column` and `_reason` (text). Of rows that share a key, all but the first are
@@ -119,8 +132,10 @@ def row_problems(connection: duckdb.DuckDBPyConnection, tables: Tables, name: st
         connection: a connection from `open_views`.
         tables: the tables that it shows.
         name: the table to check.
+        repeats: whether rows that share a key are looked for, which takes longer than all else.
     """
-    return connection.sql(" UNION ALL ".join(_rules(tables, name)))
+    rules = [*_rules(tables, name), *([_repeats(tables, name)] if repeats else [])]
+    return connection.sql(" UNION ALL ".join(rules))
 
 
 def _rules(tables: Tables, name: str) -> Iterator[str]:
@@ -147,16 +162,6 @@ def _rules(tables: Tables, name: str) -> Iterator[str]:
                 f"{column} IS NOT NULL AND {column} NOT IN (SELECT {target} FROM {other} WHERE {target} IS NOT NULL)"
             )
             yield rule(column, orphan, f"'{other} has no ' || {column}")
-    key = [column for column in contract.key if tables.has(name, column)]
-    listed = ", ".join(key)
-    # The window function is slow on a whole log, so an aggregate first finds the few keys that occur twice.
-    # A null key is not found that way, but the rule for nulls above reports it. Tables with a key of several columns
-    # are small.
-    several = f"WHERE {key[0]} IN (SELECT {key[0]} FROM {name} GROUP BY 1 HAVING count(*) > 1)" if len(key) == 1 else ""
-    yield (
-        f"SELECT _row, '{key[0]}' AS _column, 'duplicate key' AS _reason FROM {name} {several} "
-        f"QUALIFY row_number() OVER (PARTITION BY {listed} ORDER BY _row) > 1"
-    )
     if name == "campaigns":
         yield rule(
             "ends_at", "ends_at <= starts_at", "'the window ends before it starts: ' || starts_at || ' to ' || ends_at"
@@ -165,3 +170,29 @@ def _rules(tables: Tables, name: str) -> Iterator[str]:
         yield rule(
             "propensity", "propensity <= 0 OR propensity > 1", "'a propensity lies in (0, 1], not ' || propensity"
         )
+
+
+def _repeats(tables: Tables, name: str) -> str:
+    """SQL of the rows that share a key with an earlier one."""
+    key = [column for column in CONTRACT[name].key if tables.has(name, column)]
+    listed = ", ".join(key)
+    # A key with a null is reported by the rule for nulls above where it has one column.
+    several = f"{key[0]} IS NOT NULL AND " if len(key) == 1 else ""
+    return (
+        f"SELECT _row, '{key[0]}' AS _column, 'duplicate key' AS _reason FROM {name} "
+        f"WHERE {several}{may_repeat(name, listed)} "
+        f"QUALIFY row_number() OVER (PARTITION BY {listed} ORDER BY _row) > 1"
+    )
+
+
+def may_repeat(name: str, key: str) -> str:
+    """SQL of whether a row's key is one of the few that may occur in several rows of the table.
+
+    What follows sorts or compares keys, which is slow on a whole log. The hashes are numbers of 64 bits, so they fit in
+    memory where the keys of a log do not.
+
+    Args:
+        name: the table.
+        key: the columns of the key, with commas.
+    """
+    return f"hash({key}) IN (SELECT hash({key}) FROM {name} GROUP BY 1 HAVING count(*) > 1)"

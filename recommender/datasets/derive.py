@@ -68,8 +68,10 @@ def _derive_targets(connection: duckdb.DuckDBPyConnection, present: Present, dec
     if "targets" not in present:
         connection.execute(
             "CREATE TABLE targets AS "
-            "SELECT campaign_id, user_id, starts_at AS targeted_at FROM campaigns, users WHERE EXISTS "
-            "(SELECT 1 FROM events WHERE events.user_id = users.user_id AND event_time < starts_at) UNION "
+            "SELECT campaign_id, user_id, starts_at AS targeted_at FROM users "
+            # One row for each user: to join a log with all campaigns would be too much.
+            "JOIN (SELECT user_id, min(event_time) AS since FROM events GROUP BY 1) USING (user_id) "
+            "JOIN campaigns ON since < starts_at UNION "
             "SELECT campaign_id, user_id, starts_at FROM participations JOIN campaigns USING (campaign_id)"
         )
         present["targets"] = ["campaign_id", "user_id", "targeted_at"]
@@ -102,7 +104,9 @@ def _derive_participations(connection: duckdb.DuckDBPyConnection, present: Prese
     kept = "".join(f"AND coalesce({column} >= 0, true) " for column in ("quantity", "amount") if column in events)
     if "returned_share" in events:
         kept += "AND coalesce(returned_share < 1, true) "
-    of_an_item = "AND (c.campaign_id, item_id) IN (SELECT (campaign_id, item_id) FROM campaign_items) "
+    of_an_item = (
+        "AND EXISTS (SELECT 1 FROM campaign_items i WHERE i.campaign_id = c.campaign_id AND i.item_id = e.item_id) "
+    )
     connection.execute(
         "CREATE TABLE participations AS SELECT c.campaign_id, user_id, min(event_time) AS participated_at "
         "FROM targets t JOIN campaigns c USING (campaign_id) "

@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 
 from recommender import logs
 from recommender.datasets.derive import derive_missing
+from recommender.datasets.engine import open_engine
+from recommender.datasets.hours import has_hours
 from recommender.datasets.labels import LABEL, split_labels
 from recommender.datasets.mapping import LABEL_COLUMNS, InputMapping, Mapping, read_mapping
 from recommender.datasets.money import settle_currency
@@ -32,10 +33,10 @@ from recommender.datasets.queries import Open
 from recommender.datasets.reading import local_files, open_file, open_query, resolve
 from recommender.datasets.returns import settle_returns
 from recommender.datasets.tables import CONTRACT, Tables
-from recommender.datasets.time_units import DAY_US
 from recommender.datasets.values import Identifiers, collisions
 from recommender.datasets.write import write_tables
 from recommender.errors import ContractError
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings
 
 log = logs.get(__name__)
 
@@ -82,7 +83,7 @@ def source_files(mapping_file: Path) -> list[Path]:
     return [file for place in places for file in local_files(place)]
 
 
-def ingest(mapping_file: Path, output: Path) -> Tables:
+def ingest(mapping_file: Path, output: Path, resources: ResourceSettings = DEFAULT_RESOURCES) -> Tables:
     """Read the files of a mapping into canonical tables.
 
     Raises:
@@ -90,7 +91,7 @@ def ingest(mapping_file: Path, output: Path) -> Tables:
         ContractError: a required table or column is missing, or a column cannot be read; names table, file, column and
             row.
     """
-    with read_tables(mapping_file) as read:
+    with read_tables(mapping_file, resources=resources) as read:
         for table, rules in read.left_out.items():
             for rule, rows in rules.items():
                 log.info("rows left out", table=table, rule=rule, rows=rows)
@@ -101,21 +102,23 @@ def ingest(mapping_file: Path, output: Path) -> Tables:
             time_zone=read.mapping.source.time_zone,
             decisions=read.decisions,
             quarantined={
-                table: read.connection.sql(f"SELECT * FROM ({query}) ORDER BY _file, _row")
-                for table, query in read.rejected.items()
+                table: read.connection.sql(f"{query} ORDER BY _file, _row") for table, query in read.rejected.items()
             },
             facts={"left_out": read.left_out, **read.facts},
         )
 
 
 @contextmanager
-def read_tables(mapping_file: Path, *, complete: bool = True) -> Iterator[ReadTables]:
+def read_tables(
+    mapping_file: Path, *, complete: bool = True, resources: ResourceSettings = DEFAULT_RESOURCES
+) -> Iterator[ReadTables]:
     """Read the files of a mapping and derive what they lack, without writing anything.
 
     Args:
         mapping_file: the mapping TOML.
         complete: whether all that a run needs must be there. Without it, what is missing is only listed in `missing`,
             so that a log without campaigns can be looked at.
+        resources: threads, the limit of memory, and where temporary files lie.
 
     Raises:
         SourceError, ContractError: as `ingest`.
@@ -124,15 +127,10 @@ def read_tables(mapping_file: Path, *, complete: bool = True) -> Iterator[ReadTa
     missing = _missing_tables(mapping, mapping_file)
     if complete and missing:
         raise missing[0]
-    # Two threads leave room for what else runs on a small machine; the files of a shop are read in seconds.
-    with (
-        TemporaryDirectory(prefix="recommender-ingest-") as scratch,
-        duckdb.connect(config={"threads": 2}) as connection,
-    ):
-        connection.execute("SET TimeZone = 'UTC'")
+    with open_engine(resources, "ingest") as (connection, scratch):
         read = ReadTables(connection, mapping)
         identifiers: list[Identifiers] = []
-        inputs = open_inputs(connection, mapping, mapping_file, Path(scratch))
+        inputs = open_inputs(connection, mapping, mapping_file, scratch)
         for table, parts in mapping.tables.items():
             parsed = [
                 read_part(
@@ -143,7 +141,7 @@ def read_tables(mapping_file: Path, *, complete: bool = True) -> Iterator[ReadTa
                     mapping_file=mapping_file,
                     source=mapping.source,
                     inputs=inputs,
-                    scratch=Path(scratch),
+                    scratch=scratch,
                 )
                 for number, part in enumerate(parts)
             ]
@@ -163,7 +161,7 @@ def read_tables(mapping_file: Path, *, complete: bool = True) -> Iterator[ReadTa
         if not any(one.table == "events" for one in missing):
             currency = settle_currency(connection, read.present, mapping.source, read.decisions)
             settle_returns(connection, read.present["events"], mapping.source.returns, read.decisions)
-            read.facts = {"currency": currency, "event_time_has_hours": _has_hours(read)}
+            read.facts = {"currency": currency, "event_time_has_hours": has_hours(connection, mapping.source.time_zone)}
         if not missing:
             try:
                 derive_missing(connection, read.present, read.decisions)
@@ -305,15 +303,3 @@ def _missing_columns(present: dict[str, list[str]]) -> list[ContractError]:
         for column, wanted in CONTRACT[table].columns.items()
         if wanted.required and column not in columns and (table, column) != ("targets", "targeted_at")
     ]
-
-
-def _has_hours(read: ReadTables) -> bool:
-    """Whether at least half of the events have a time of day.
-
-    A day without one is its last microsecond in the shops' zone, or midnight where the source writes 00:00:00.
-    """
-    (share,) = read.connection.execute(
-        f"SELECT avg((epoch_us(timezone(?, event_time)) % {DAY_US} NOT IN (0, {DAY_US - 1}))::INT) FROM events",
-        [read.mapping.source.time_zone],
-    ).fetchone() or (None,)
-    return share is None or share >= 0.5

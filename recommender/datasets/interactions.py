@@ -6,16 +6,14 @@ Shapes: U users · T events · V items, rows 1 … V.
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.engine import open_engine
 from recommender.datasets.event_columns import ITEM, PLACE, EventColumns
 from recommender.datasets.event_mapping import read_mapped_events
 from recommender.datasets.event_rows import TABLE, EventRows, read_events
@@ -24,6 +22,7 @@ from recommender.datasets.mapping import read_mapping
 from recommender.datasets.reading import local_files, resolve
 from recommender.errors import ContractError
 from recommender.sequences import Items, Sequences
+from recommender.settings import DEFAULT_RESOURCES
 
 EVERYTHING = EventColumns()
 """All events, by the usual names of columns."""
@@ -46,7 +45,7 @@ def read_interactions(path: Path, attributes: Path | None = None, columns: Event
         ContractError: A user, item, pos or time is empty or cannot be read, a user has two events at one pos, or the
             attributes are of other items; names file, column, row and value.
     """
-    with _connection() as (connection, scratch):
+    with open_engine(DEFAULT_RESOURCES, "next-items") as (connection, scratch):
         rows = _read(connection, path, columns, scratch)
         names = _distinct(connection, "item")
         if attributes is None:
@@ -84,7 +83,7 @@ def read_histories(
         SourceError: As `read_interactions`.
         ContractError: As `read_interactions`, or an item is not one of `items` and not skipped, or none is.
     """
-    with _connection() as (connection, scratch):
+    with open_engine(DEFAULT_RESOURCES, "next-items") as (connection, scratch):
         rows = _read(connection, path, columns, scratch)
         ids = np.asarray(items.ids, dtype=np.str_)
         places = np.argsort(ids)
@@ -128,17 +127,6 @@ def event_files(path: Path) -> list[Path]:
     parts = read_mapping(path).tables.get(TABLE, [])
     locations = [resolve(part.file, path) for part in parts if part.file is not None]
     return [path, *(file for one in locations if "://" not in one for file in local_files(one))]
-
-
-@contextmanager
-def _connection() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    """A DuckDB in memory that spills to the disk, and a folder for what is unpacked."""
-    with (
-        TemporaryDirectory() as scratch,
-        duckdb.connect(config={"threads": 2, "temp_directory": scratch}) as connection,
-    ):
-        connection.execute("SET TimeZone = 'UTC'")
-        yield connection, Path(scratch)
 
 
 def _distinct(connection: duckdb.DuckDBPyConnection, column: str) -> NDArray[np.str_]:

@@ -7,7 +7,7 @@ from recommender.datasets import files
 from recommender.datasets.reading import content_of
 from recommender.datasets.tables import Tables
 from recommender.errors import SettingsError
-from recommender.settings import SourceSettings
+from recommender.settings import ResourceSettings, SourceSettings
 
 
 class OwnFiles:
@@ -25,6 +25,6 @@ class OwnFiles:
         """Marks of the mapping and of every file, object and query that it names."""
         return content_of(Path(source.mapping))
 
-    def ingest(self, source: SourceSettings, output: Path) -> Tables:
+    def ingest(self, source: SourceSettings, output: Path, resources: ResourceSettings) -> Tables:
         """Read the files as the mapping describes."""
-        return files.ingest(Path(source.mapping), output)
+        return files.ingest(Path(source.mapping), output, resources)

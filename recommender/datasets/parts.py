@@ -5,28 +5,24 @@ A part is one file, several files of one shape, or a query. Its rows pass in thi
 rule's own words.
 """
 
-import json
 from collections.abc import Mapping as AnyMapping
-from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
-from recommender.datasets.contract import MAY_BE_EMPTY
+from recommender.datasets.engine import single_thread
 from recommender.datasets.labels import LABEL, check_label_words, label_sql
 from recommender.datasets.mapping import IGNORE, LABEL_COLUMNS, SourceMapping, TableMapping
-from recommender.datasets.queries import Open, check_where, run_query
+from recommender.datasets.part_checks import PartRows, check_unreadable_share, check_words, cleaned_sql
+from recommender.datasets.queries import Open, check_where, keep_rows, run_query
 from recommender.datasets.reading import RawTable, open_file, resolve
 from recommender.datasets.tables import CONTRACT
 from recommender.datasets.values import Readings, column_of, read_columns, rule_of
+from recommender.datasets.values.readings import literal, quoted
 from recommender.errors import ContractError, SourceError, suggestion
 
-MAX_UNREADABLE_SHARE = 0.01
-"""Chosen by hand: above one row in a hundred the column's format or dtype is wrong, so reading fails. Below, rows are
-set aside."""
-SHOWN_WORDS = 20
-"""Unknown words that an error lists with their counts, the commonest first. Chosen by hand."""
 KEY_STEP = 2**40
 """Rows that a part may have, so that the number of a part and of a row make one number."""
 
@@ -50,19 +46,6 @@ class Part:
     left_out: dict[str, int] = field(default_factory=dict)
     row_means: str = "record"
     files: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Own:
-    """The part's raw rows and where each canonical column comes from."""
-
-    raw: RawTable
-    place: str
-    """What an error calls the part's SQL, such as `mapping.toml: tables.events`."""
-
-    def row(self, number: int, file: str) -> str:
-        """What an error calls a row."""
-        return f"{'line' if self.raw.row_means == 'line' else 'row'} {number} of {file}"
 
 
 def read_part(
@@ -109,25 +92,25 @@ def read_part(
                 canonical=canonical,
                 part=part,
                 row_means=own.raw.row_means,
+                trimmed=own.raw.trimmed and at in own.raw.types,
             ),
             part,
             source,
         )
         for canonical, at in chosen.items()
     }
-    readings = read_columns(rules)
-    if part.label is not None:
-        check_label_words(connection, f"{name}_staged", part, own.raw.path)
-    _check_words(connection, own, table, readings)
-    _parse(connection, own, part, name, readings, number)
+    # A second thread would only wait for the first, and DuckDB's threads wait by asking again and again.
+    with single_thread(connection) if own.raw.sequential else nullcontext():
+        readings = read_columns(rules)
+        if part.label is not None:
+            check_label_words(connection, f"{name}_staged", part, own.raw.path)
+        check_words(connection, own, table, readings)
+        _parse(connection, own, part, name, readings, number, scratch)
     left_out |= _ignored(connection, name)
-    _check_unreadable_share(connection, f"{name}_all", own, table)
+    unreadable = check_unreadable_share(connection, f"{name}_all", own, table)
     columns = (*readings.of, *((LABEL,) if part.label is not None else ()))
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE _reason = '' AND _rule IS NULL")
-    connection.execute(
-        f"CREATE VIEW {name}_rejected AS SELECT a._reason, r.* FROM {own.raw.relation} r "
-        f"JOIN {name}_all a USING (_file, _row) WHERE a._reason <> '' AND a._rule IS NULL"
-    )
+    _keep_rejected(connection, own, name, unreadable)
     files = connection.execute(f"SELECT DISTINCT _file FROM {name}_all ORDER BY 1").fetchall()
     return Part(name, columns, f"{name}_rejected", left_out, own.raw.row_means, tuple(file for (file,) in files))
 
@@ -140,19 +123,19 @@ def _open(
     mapping_file: Path,
     inputs: AnyMapping[str, Open],
     scratch: Path,
-) -> _Own:
+) -> PartRows:
     """Open the part's file, files or query."""
     if part.file is not None:
         raw = open_file(connection, resolve(part.file, mapping_file), part, name=f"{name}_raw", scratch=scratch)
-        return _Own(raw, place)
-    run_query(connection, part.query or "", inputs, table=f"{name}_raw", place=f"{place}.query")
+        return PartRows(raw, place)
+    run_query(connection, part.query or "", inputs, table=f"{name}_raw", place=f"{place}.query", scratch=scratch)
     rows = connection.sql(f"FROM {name}_raw")
     types = dict(zip(rows.columns, map(str, rows.types), strict=True))
     own = {column: types[column] for column in rows.columns if column not in ("_file", "_row")}
-    return _Own(RawTable(f"{name}_raw", tuple(own), own, "query", "record"), place)
+    return PartRows(RawTable(f"{name}_raw", tuple(own), own, "query", "record"), place)
 
 
-def _choose_columns(own: _Own, part: TableMapping, table: str) -> dict[str, str]:
+def _choose_columns(own: PartRows, part: TableMapping, table: str) -> dict[str, str]:
     """Map canonical columns to columns of the part. A constant's is named `constant:<column>`."""
     found = own.raw.columns
     chosen: dict[str, str] = {}
@@ -175,7 +158,7 @@ def _choose_columns(own: _Own, part: TableMapping, table: str) -> dict[str, str]
     return chosen
 
 
-def _apply_where(connection: duckdb.DuckDBPyConnection, own: _Own, part: TableMapping, name: str) -> dict[str, int]:
+def _apply_where(connection: duckdb.DuckDBPyConnection, own: PartRows, part: TableMapping, name: str) -> dict[str, int]:
     """Create the view `<name>_kept` of the rows where `where` holds, and count the others."""
     if part.where is None:
         connection.execute(f"CREATE VIEW {name}_kept AS FROM {own.raw.relation}")
@@ -201,7 +184,7 @@ def _apply_where(connection: duckdb.DuckDBPyConnection, own: _Own, part: TableMa
 def _stage(connection: duckdb.DuckDBPyConnection, part: TableMapping, name: str, chosen: AnyMapping[str, str]) -> None:
     """Create the view `<name>_staged`: the kept rows with the mapping's constants as columns."""
     constants = [
-        f"{_literal(str(part.constants[column]))} AS {_quoted(at)}"
+        f"{literal(str(part.constants[column]))} AS {quoted(at)}"
         for column, at in chosen.items()
         if at == f"constant:{column}"
     ]
@@ -210,39 +193,62 @@ def _stage(connection: duckdb.DuckDBPyConnection, part: TableMapping, name: str,
 
 
 def _parse(
-    connection: duckdb.DuckDBPyConnection, own: _Own, part: TableMapping, name: str, readings: Readings, number: int
+    connection: duckdb.DuckDBPyConnection,
+    own: PartRows,
+    part: TableMapping,
+    name: str,
+    readings: Readings,
+    number: int,
+    scratch: Path,
 ) -> None:
-    """Create the table `<name>_all`: every row with its values, `_reason` (empty where readable) and `_rule`."""
+    """Create the view `<name>_all`: every row with its values, `_reason` (empty where readable) and `_rule`.
+
+    The rows lie in a Parquet file. A table of DuckDB would lie in memory, and one in a database on the disk takes
+    three times as long to write.
+    """
     values = [f"{_scaled(part, column)} AS {column}" for column in readings.of]
     kept = ["_file", "_row", *([LABEL] if part.label is not None else [])]
     rules = {column: _ignored_words(part, column) for column in readings.of}
-    words = [_cleaned(column) for column, ignored in rules.items() if ignored]
+    words = [cleaned_sql(column) for column, ignored in rules.items() if ignored]
     cases = [
-        f"WHEN _ignored AND lower({_cleaned(column)}) IN ({ignored}) "
-        f"THEN {_literal(f'values.{column}: ')} || {_cleaned(column)} || ' = ignore'"
+        f"WHEN _ignored AND lower({cleaned_sql(column)}) IN ({ignored}) "
+        f"THEN {literal(f'values.{column}: ')} || {cleaned_sql(column)} || ' = ignore'"
         for column, ignored in rules.items()
         if ignored
     ]
     rule = f"CASE {' '.join(cases)} END" if cases else "NULL::VARCHAR"
-    key = f"({number}::BIGINT * {KEY_STEP} + row_number() OVER ())"
+    # To number rows anew takes a single thread.
+    row = "_row" if own.raw.num_files == 1 else "row_number() OVER ()"
+    key = f"({number}::BIGINT * {KEY_STEP} + {row})"
+    rows = (
+        f"SELECT {key} AS _key, {', '.join([*kept, *values])}, _reason, {rule} AS _rule "
+        f"FROM ({readings.query(*kept, *words)})"
+    )
     try:
-        connection.execute(
-            f"CREATE TABLE {name}_all AS SELECT {key} AS _key, {', '.join([*kept, *values])}, _reason, {rule} AS _rule "
-            f"FROM ({readings.query(*kept, *words)})"
-        )
+        keep_rows(connection, rows, f"{name}_all", scratch)
     except duckdb.Error as error:
         raise SourceError(f"{own.raw.path}: cannot be read ({str(error).strip().splitlines()[0]})") from None
+
+
+def _keep_rejected(connection: duckdb.DuckDBPyConnection, own: PartRows, name: str, unreadable: int) -> None:
+    """Create the view `<name>_rejected` of the rows that cannot be read, as they stand in the source."""
+    if not unreadable:  # Without this the whole source would be read once more.
+        connection.execute(f"CREATE VIEW {name}_rejected AS SELECT '' AS _reason, * FROM {own.raw.relation} LIMIT 0")
+        return
+    connection.execute(
+        f"CREATE TABLE {name}_reasons AS SELECT _file, _row, _reason FROM {name}_all "
+        "WHERE _reason <> '' AND _rule IS NULL"
+    )
+    connection.execute(
+        f"CREATE VIEW {name}_rejected AS SELECT a._reason, r.* FROM {own.raw.relation} r "
+        f"JOIN {name}_reasons a USING (_file, _row)"
+    )
 
 
 def _ignored_words(part: TableMapping, column: str) -> str:
     """SQL of the words of a column that leave a row out, in lower case. Empty if there is none."""
     words = [theirs.lower() for theirs, ours in part.values.get(column, {}).items() if ours == IGNORE]
-    return ", ".join(map(_literal, words))
-
-
-def _cleaned(column: str) -> str:
-    """SQL of a cell's own text in the relation of `Readings`."""
-    return _quoted(f"cleaned:{column}")
+    return ", ".join(map(literal, words))
 
 
 def _scaled(part: TableMapping, column: str) -> str:
@@ -264,61 +270,3 @@ def _scaled(part: TableMapping, column: str) -> str:
 def _ignored(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]:
     query = f"SELECT _rule, count(*) FROM {name}_all WHERE _rule IS NOT NULL GROUP BY 1 ORDER BY 1"
     return dict(connection.execute(query).fetchall())
-
-
-def _check_words(connection: duckdb.DuckDBPyConnection, own: _Own, table: str, readings: Readings) -> None:
-    """Raise where a column with a fixed set of words holds another: such rows must not vanish."""
-    for column, reading in readings.of.items():
-        if not reading.found.get("unknown"):
-            continue
-        allowed = CONTRACT[table].columns[column].values
-        unknown = connection.execute(
-            f"SELECT {_cleaned(column)}, count(*), min(_row), arg_min(_file, _row) "
-            f"FROM ({readings.query('_file', '_row', _cleaned(column))}) "
-            f"WHERE NOT _ignored AND contains(_reason, {_literal(f'{column}: unknown word')}) "
-            "GROUP BY 1 ORDER BY 2 DESC, 1"
-        ).fetchall()
-        listed = ", ".join(f"{word!r} ({rows:,} rows)" for word, rows, _, _ in unknown[:SHOWN_WORDS])
-        more = f" and {len(unknown) - SHOWN_WORDS} more" if len(unknown) > SHOWN_WORDS else ""
-        pairs = ", ".join(_pair(word, allowed) for word, *_ in unknown[:SHOWN_WORDS])
-        problem = (
-            f"{own.raw.path} has words that the contract lacks: {listed}{more}. Say what each means in the "
-            f"mapping: values = {{ {column} = {{ {pairs} }} }}, each one of {', '.join(allowed)}, or "
-            '"ignore" to leave its rows out'
-        )
-        raise ContractError(table, problem, column=column, row=own.row(*unknown[0][2:]))
-
-
-def _pair(word: str, known: Sequence[str]) -> str:
-    """A line of `values` for an unknown word, with the contract's word where one looks alike."""
-    low = word.lower()
-    alike = [one for one in known if one.startswith(low[:3]) or one in low or (one == "return" and "refund" in low)]
-    return f"{json.dumps(word, ensure_ascii=False)} = {json.dumps((alike or ['…'])[0], ensure_ascii=False)}"
-
-
-def _check_unreadable_share(connection: duckdb.DuckDBPyConnection, rows: str, own: _Own, table: str) -> None:
-    """Raise if the part has no rows, or too many that cannot be read."""
-    counts = "count(*), count(*) FILTER (_rule IS NULL), count(*) FILTER (_reason <> '' AND _rule IS NULL)"
-    num_read, num_rows, num_unreadable = connection.execute(f"SELECT {counts} FROM {rows}").fetchone() or (0, 0, 0)
-    if num_rows == 0 and table not in MAY_BE_EMPTY:
-        problem = f'"ignore" leaves out all {num_read:,} rows of' if num_read else "no rows in"
-        raise ContractError(table, f"{problem} {own.raw.path}")
-    if num_unreadable > MAX_UNREADABLE_SHARE * num_rows:
-        row, file, reason = connection.execute(
-            f"SELECT _row, _file, _reason FROM {rows} WHERE _reason <> '' AND _rule IS NULL ORDER BY _file, _row"
-        ).fetchone() or (0, "", "")
-        column, _, problem = str(reason).partition(": ")
-        wanted = CONTRACT[table].columns.get(column) or CONTRACT["participations"].columns[column]
-        problem = (
-            f"{problem} (wanted: {wanted.dtype}). {num_unreadable:,} of {num_rows:,} rows of {own.raw.path} cannot be "
-            "read, which is too many to set them aside"
-        )
-        raise ContractError(table, problem, column=column, row=own.row(row, file))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -7,6 +7,7 @@ subqueries, so it reads nothing but the row.
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,27 +25,38 @@ Open = Callable[[str], duckdb.DuckDBPyRelation]
 
 
 def run_query(
-    connection: duckdb.DuckDBPyConnection, query: str, inputs: Mapping[str, Open], *, table: str, place: str
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    inputs: Mapping[str, Open],
+    *,
+    table: str,
+    place: str,
+    scratch: Path,
 ) -> None:
-    """Create `table` from the result of a mapping's query, its rows numbered from 1 as `_row`.
+    """Create the view `table` of the result of a mapping's query, its rows numbered from 1 as `_row`.
 
     The rows are put in the order of their values first, because a join has no order: so the same inputs give the same
     numbers.
 
     Args:
-        connection: where the table is created.
+        connection: where the view is created. The query gets as much memory and as many threads.
         query: one SELECT statement of DuckDB's SQL.
         inputs: name -> opens an input. Only those that the query mentions are opened.
-        table: the name of the table to create. It has `_file` (`query`), `_row`, and the query's columns.
+        table: the name of the view to create. It has `_file` (`query`), `_row`, and the query's columns.
         place: what an error calls the query, such as `mapping.toml: tables.events.query`.
+        scratch: a temporary folder that must outlive the view: the rows lie there.
 
     Raises:
         SourceError: the query is no single SELECT, names what is no input, or fails; holds DuckDB's reason.
     """
     _only_select(connection, query, place)
+    limits = {
+        name: (connection.execute("SELECT current_setting(?)", [name]).fetchone() or ("",))[0]
+        for name in ("threads", "memory_limit")
+    }
     with (
-        TemporaryDirectory(prefix="recommender-query-") as folder,
-        duckdb.connect(str(Path(folder) / "inputs.duckdb"), config={"threads": 2}) as apart,
+        TemporaryDirectory(prefix="recommender-query-", dir=scratch) as folder,
+        duckdb.connect(config={**limits, "temp_directory": folder}) as apart,
     ):
         apart.execute("SET TimeZone = 'UTC'")
         for name, open_input in inputs.items():
@@ -59,7 +71,20 @@ def run_query(
             known = ", ".join(inputs) or "none"
             raise SourceError(f"{place}: {_reason(error)}; the inputs are: {known}") from None
         numbered = "SELECT 'query' AS _file, row_number() OVER () AS _row, * FROM (FROM _result ORDER BY ALL)"
-        _copy(apart.sql(numbered), connection, table)
+        reader = apart.sql(numbered).to_arrow_reader(BATCH_ROWS)
+        connection.register("rows_of_query", reader)
+        try:
+            keep_rows(connection, "FROM rows_of_query", table, scratch)
+        finally:
+            connection.unregister("rows_of_query")
+
+
+def keep_rows(connection: duckdb.DuckDBPyConnection, query: str, view: str, scratch: Path) -> None:
+    """Write the rows of a query to a Parquet file in `scratch`, in their order, and create a view of it."""
+    file = _literal(str(scratch / f"{uuid.uuid4().hex}.parquet"))
+    # Few rows pass through memory at once, and LZ4 costs next to nothing.
+    connection.execute(f"COPY ({query}) TO {file} (FORMAT parquet, COMPRESSION lz4)")
+    connection.execute(f'CREATE VIEW "{view}" AS FROM read_parquet({file})')
 
 
 def check_where(connection: duckdb.DuckDBPyConnection, where: str, place: str) -> None:
@@ -101,6 +126,10 @@ def _copy(rows: duckdb.DuckDBPyRelation, connection: duckdb.DuckDBPyConnection, 
         connection.execute(f'CREATE TABLE "{table}" AS FROM copied_rows')
     finally:
         connection.unregister("copied_rows")
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _reason(error: Exception) -> str:

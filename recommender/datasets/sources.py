@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from recommender.datasets.tables import Tables
-from recommender.settings import SourceSettings, choose
+from recommender.settings import ResourceSettings, SourceSettings, choose
 
 
 class Source(Protocol):
@@ -18,8 +18,8 @@ class Source(Protocol):
     def content(self, source: SourceSettings) -> Sequence[str]:
         """What identifies the content of all that `ingest` would read: it changes whenever that does."""
 
-    def ingest(self, source: SourceSettings, output: Path) -> Tables:
-        """Read the source into a folder of canonical tables."""
+    def ingest(self, source: SourceSettings, output: Path, resources: ResourceSettings) -> Tables:
+        """Read the source into a folder of canonical tables, within the memory that `resources` allows."""
 
 
 SOURCES = {

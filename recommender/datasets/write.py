@@ -1,9 +1,13 @@
 """Writes canonical tables to disk: sorted and typed Parquet, events by month, with a SHA-256 for every file.
 
 The same rows give the same bytes in whatever order they come, so the manifest's `content_hash` identifies the data.
+
+A table of DuckDB streams: DuckDB sorts it, on the disk where it exceeds the limit of memory, and no more than a row
+group of it is in Arrow at a time. Events are sorted month by month.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +25,8 @@ Frame: TypeAlias = duckdb.DuckDBPyRelation | pa.Table
 """Rows of one table, of either kind."""
 ROW_GROUP = 200_000
 """Rows in a Parquet row group, the unit that readers skip or load. Chosen by hand (DuckDB's default is 122,880)."""
+UNKNOWN = "unknown"
+"""The folder of events without a time, beside those of months."""
 
 
 def write_tables(
@@ -65,14 +71,9 @@ def write_tables(
             columns[name], rows[name] = _write_table(name, frame, folder / name)
         num_quarantined = {}
         for name, frame in (quarantined or {}).items():
-            rejected = _arrow(frame)
-            num_quarantined[name] = rejected.num_rows
-            if rejected.num_rows:
-                (folder / "quarantine").mkdir(exist_ok=True)
-                _write_parquet(rejected, folder / "quarantine" / f"{name}.parquet")
+            num_quarantined[name] = _write_parquet(_groups(frame), folder / "quarantine" / f"{name}.parquet")
         for path, table in (beside or {}).items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            _write_parquet(table, folder / path)
+            _write_parquet([table], folder / path)
         write_manifest(
             folder,
             contract_version=CONTRACT_VERSION,
@@ -103,35 +104,84 @@ def _write_table(name: str, frame: Frame, folder: Path) -> tuple[list[str], int]
             problem = f"the column is required, but the table has only {', '.join(names)}"
             raise ContractError(name, problem, column=column)
     kept = [column for column in contract if column in names]
-    folder.mkdir(parents=True)
+    # Before any row is read: a column of another kind must not reach the sort.
+    empty = _cast(name, frame.slice(0, 0) if isinstance(frame, pa.Table) else frame.limit(0).to_arrow_table(), kept)
+    if isinstance(frame, pa.Table):
+        frame = _cast(name, frame, kept)
     if name != "events":
-        table = _sorted(_cast(name, _arrow(frame), kept), CONTRACT[name].key)
-        _write_parquet(table, folder / "part.parquet")
-        return kept, table.num_rows
-    count = 0
-    for month, part in _split_by_month(name, frame, kept):
-        (folder / month).mkdir()
-        _write_parquet(_sorted(part, ("event_time", "event_id")), folder / month / "part.parquet")
-        count += part.num_rows
-    if count == 0:  # An empty log is written as a table too, so that `contract.check` can report that it is empty.
-        empty = pa.schema([(column, contract[column].dtype) for column in kept]).empty_table()
-        _write_parquet(empty, folder / "part.parquet")
+        count = _write_parquet(_in_order(name, frame, kept), folder / "part.parquet")
+    else:
+        months = _by_month(frame)
+        count = sum(_write_parquet(_in_order(name, rows, kept), folder / at / "part.parquet") for at, rows in months)
+    if count == 0:  # An empty table is written too, so that `contract.check` can report that it is empty.
+        _write_parquet([empty], folder / "part.parquet")
     return kept, count
 
 
-def _split_by_month(name: str, frame: Frame, kept: list[str]) -> list[tuple[str, pa.Table]]:
+def _by_month(frame: Frame) -> Iterator[tuple[str, Frame]]:
     """Split events by UTC month, named `2017-03` and so on, or `unknown` for rows without a time.
 
     The name is not `month=2017-03`, because readers would then see one more column.
     """
-    table = _cast(name, _arrow(frame), kept)
-    month_of_row = pc.fill_null(pc.strftime(pc.cast(table["event_time"], pa.timestamp("us")), "%Y-%m"), "unknown")
-    months = sorted(pc.unique(month_of_row).to_pylist())
-    return [(month, table.filter(pc.equal(month_of_row, month))) for month in months]
+    if isinstance(frame, pa.Table):
+        month_of_row = pc.strftime(pc.cast(frame["event_time"], pa.timestamp("us")), "%Y-%m")
+        month_of_row = pc.fill_null(month_of_row, UNKNOWN)
+        for month in sorted(pc.unique(month_of_row).to_pylist()):
+            yield month, frame.filter(pc.equal(month_of_row, month))
+        return
+    # To convert a time with a zone takes DuckDB ten times as long as one without, and UTC needs no conversion.
+    days = frame.project("make_timestamp(epoch_us(event_time))::DATE AS day").distinct().fetchall()
+    for month in sorted({UNKNOWN if day is None else day.isoformat()[:7] for (day,) in days}):
+        yield month, frame.filter(_in_month(month))
 
 
-def _arrow(frame: Frame) -> pa.Table:
-    return frame if isinstance(frame, pa.Table) else frame.to_arrow_table()
+def _in_month(month: str) -> str:
+    """SQL of whether an event is of a month. A range of times, so that DuckDB skips the row groups outside."""
+    if month == UNKNOWN:
+        return "event_time IS NULL"
+    start = date.fromisoformat(f"{month}-01")
+    end = (start + timedelta(days=31)).replace(day=1)
+    return f"event_time >= TIMESTAMPTZ '{start} 00:00:00+00' AND event_time < TIMESTAMPTZ '{end} 00:00:00+00'"
+
+
+def _in_order(name: str, frame: Frame, kept: list[str]) -> Iterator[pa.Table]:
+    """The rows of a table in the order of its key and with the contract's dtypes.
+
+    After the key all other columns count, so that the order of equal keys is fixed too.
+    """
+    key = ("event_time", "event_id") if name == "events" else CONTRACT[name].key
+    first = [column for column in key if column in kept]
+    order = [*first, *(column for column in kept if column not in first)]
+    if isinstance(frame, pa.Table):
+        yield from _groups(frame.sort_by([(column, "ascending") for column in order]))
+        return
+    ordered = frame.project(", ".join(kept)).order(", ".join(f"{column} ASC NULLS LAST" for column in order))
+    for group in _groups(ordered):
+        yield _cast(name, group, kept)
+
+
+def _groups(frame: Frame) -> Iterator[pa.Table]:
+    """Rows as tables of `ROW_GROUP` rows each, but for the last."""
+    if isinstance(frame, pa.Table):
+        yield from _sliced([frame])
+        return
+    reader = frame.to_arrow_reader(ROW_GROUP)
+    yield from _sliced(pa.Table.from_batches([batch]) for batch in reader)
+
+
+def _sliced(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Cut and join tables to `ROW_GROUP` rows each, but for the last."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        while rows >= ROW_GROUP:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, ROW_GROUP)
+            waiting, rows = [joined.slice(ROW_GROUP)], rows - ROW_GROUP
+    if rows:
+        yield pa.concat_tables(waiting)
 
 
 def _cast(name: str, table: pa.Table, kept: list[str]) -> pa.Table:
@@ -151,15 +201,18 @@ def _cast_column(table: str, column: str, values: pa.ChunkedArray, wanted: Colum
         raise ContractError(table, problem, column=column) from None
 
 
-def _sorted(table: pa.Table, key: tuple[str, ...]) -> pa.Table:
-    """Sort by the key and then by all other columns, so that the order of equal keys is fixed too."""
-    first = [column for column in key if column in table.column_names]
-    rest = [column for column in table.column_names if column not in first]
-    return table.sort_by([(column, "ascending") for column in first + rest]).combine_chunks()
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
+def _write_parquet(tables: Iterable[pa.Table], path: Path) -> int:
+    """Write tables as row groups of one file and return the number of rows. Without tables there is no file."""
+    writer, rows = None, 0
+    for table in tables:
+        if writer is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer = pq.ParquetWriter(path, table.schema, compression="zstd", write_page_checksum=True)
+        writer.write_table(table.combine_chunks(), row_group_size=ROW_GROUP)
+        rows += table.num_rows
+    if writer is not None:
+        writer.close()
+    return rows
 
 
 def _log_end(events: Path) -> str:

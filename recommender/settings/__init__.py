@@ -18,7 +18,9 @@ from pydantic import Field, ValidationError
 from recommender.errors import SettingsError
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.sections import (
+    DEFAULT_RESOURCES,
     OnlineStoreName,
+    ResourceSettings,
     RetentionSettings,
     Section,
     ServingSettings,
@@ -29,7 +31,9 @@ from recommender.settings.sections import (
 )
 
 __all__ = [
+    "DEFAULT_RESOURCES",
     "OnlineStoreName",
+    "ResourceSettings",
     "RetentionSettings",
     "ServingSettings",
     "Settings",
@@ -65,6 +69,7 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()
     retention: RetentionSettings = RetentionSettings()
+    resources: ResourceSettings = ResourceSettings()
 
     def updated(self, **changes: Any) -> Self:
         """These settings with `changes`, validated again.

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from recommender.settings.sizes import bytes_of
+
 Port = Annotated[int, Field(ge=1, le=65_535)]
 """A TCP port has 16 bits. 0 would stand for any free port, which no client could know."""
 Milliseconds = Annotated[int, Field(ge=1, le=60_000)]
@@ -152,6 +154,38 @@ class RetentionSettings(Section):
     catalogues: Days | None = Field(None, description="Catalogues that serving has replaced.")
     quarantine: Days | None = Field(None, description="Rows that were set aside, with the tables of their run.")
     decisions: Days | None = Field(None, description="The decision log and its exposures.")
+
+
+LEAST_MEMORY = "256MiB"
+"""Below, two threads of DuckDB cannot sort or join a table at all."""
+
+
+class ResourceSettings(Section):
+    """What reading and checking a log may use of a machine. None of it changes a result."""
+
+    memory_limit: str | None = Field(
+        None,
+        description='Memory of DuckDB, such as "2GiB". What exceeds it lies in temporary files. The process itself '
+        "needs some 400 MiB more. None: half of what the machine, or the process's cgroup, has.",
+    )
+    threads: int = Field(
+        2, ge=1, le=128, description="Threads of DuckDB. Two: as many as a small machine has, and each needs memory."
+    )
+    scratch: Path | None = Field(
+        None,
+        description="Folder for temporary files: unpacked and recoded files, typed rows, and what exceeds the memory. "
+        "None: the system's own (TMPDIR).",
+    )
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_size(cls, size: str | None) -> str | None:
+        if size is not None and bytes_of(size) < bytes_of(LEAST_MEMORY):
+            raise ValueError(f"must be at least {LEAST_MEMORY}")
+        return size
+
+
+DEFAULT_RESOURCES = ResourceSettings()
 
 
 class StoreSettings(Section):

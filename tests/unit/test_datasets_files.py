@@ -304,10 +304,11 @@ def test_a_draft_says_what_it_could_not_find(tmp_path: Path) -> None:
     )
     drafted = draft_mapping([tmp_path / "clicks.csv"])
     section = tomllib.loads(drafted)["tables"]["events"][0]
-    assert section["values"]["kind"] == {"page_view": "view", "added to bag": "cart", "dance": "?"}
+    assert section["values"]["kind"] == {"page_view": "view", "added to bag": "cart", "dance": "ignore"}
+    assert "dance (1 rows)" in drafted
     assert "# MISSING: event_time" in drafted
     assert "# MISSING: no file looks like campaigns" in drafted
-    assert 'not used: odd "header"' in drafted
+    assert 'not used here: odd "header"' in drafted
 
 
 def test_a_draft_of_nothing_or_of_no_file_is_refused(tmp_path: Path) -> None:

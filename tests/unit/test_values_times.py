@@ -4,10 +4,11 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
+import duckdb
 import pytest
 from values_column import read
 
-from recommender.datasets.values import Time
+from recommender.datasets.values import Column, Time, read_columns
 from recommender.errors import ContractError
 
 BERLIN = partial(Time, zone="Europe/Berlin")
@@ -176,3 +177,37 @@ def test_numbers_of_a_workbook_may_be_days_of_excel() -> None:
 def test_words_for_a_missing_value_are_counted() -> None:
     values, problems, readings = read(IN_UTC, ["2024-03-04", "NULL", "NaT", ""])
     assert (values[1:], any(problems), readings.of["value"].null_words) == ([None] * 3, False, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-03-02 10:00:00-05:00", utc(2024, 3, 2, 15)),
+        ("2024-3-2 10:00:00-05", utc(2024, 3, 2, 15)),
+        ("2024-03-02 10:00:00+0200", utc(2024, 3, 2, 8)),
+        ("2024-03-02 10:00:00Z", utc(2024, 3, 2, 10)),
+        ("2024-03-02 10:00:00 UTC", utc(2024, 3, 2, 10)),
+        ("2024-03-02", utc(2024, 3, 1, 23)),
+        ("2024-03-02T10:00", utc(2024, 3, 2, 9)),
+        ("Mar 2, 2024 3:04 PM", utc(2024, 3, 2, 14, 4)),
+        ("0224-03-02 10:00:00", None),
+        ("unknown", None),
+        ("", None),
+    ],
+)
+def test_a_late_row_of_another_kind_is_read_as_if_it_came_first(text: str, moment: datetime | None) -> None:
+    """The first rows look alike, so the column is read by one cast, until a row after them needs more."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for last, name in ((True, "late"), (False, "early")):
+            connection.execute(
+                f"CREATE TABLE {name} AS SELECT 'f.csv' AS _file, n AS _row, CASE WHEN n = ? THEN ? ELSE "
+                "'2024-03-01 10:00:00' END AS own FROM range(1, 10003) t(n)",
+                [10_002 if last else 1, text],
+            )
+            column = Column(connection, name, "own", "VARCHAR", "events", "value", "f.csv")
+            readings = read_columns({"value": BERLIN(column)})
+            found = connection.execute(
+                f"SELECT value, count(*) FROM ({readings.query('_row')}) GROUP BY 1 ORDER BY 2"
+            ).fetchall()
+            assert found == [(moment, 1), (utc(2024, 3, 1, 9), 10_001)]

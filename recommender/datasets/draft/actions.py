@@ -1,16 +1,22 @@
 """Drafts what was done: the kind of an event, by the words of a log or as a constant."""
 
+from collections.abc import Sequence
+
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.headers import table_words
+from recommender.datasets.draft.keys import Join, overlap
 from recommender.datasets.draft.kinds import IGNORE, SENT, TAKEN, code_of, kind_of
 from recommender.datasets.draft.roles import kind_column
 from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section
 
+MOST_KINDS = 500
+"""Rows of a file that may list the kinds of events. Chosen by hand."""
 
-def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section) -> None:
+
+def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, files: Sequence[FileEvidence]) -> None:
     """The kind: the file's own words, or a constant."""
-    column = kind_column(rows.base)
+    column = kind_column(rows.base) or _kind_elsewhere(rows, files)
     if column is None:
         section.constants["kind"], certain = _constant_kind(rows)
         if not certain:
@@ -24,6 +30,7 @@ def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section) -
         section.comments.append(f"CHECK: the numbers in {column.name} are read as {says}")
         return
     meant = {word: kind_of(word) for word in column.words}
+    section.words = dict(meant)
     _prefer_lines(meant)
     _leave_out_pages(rows.base, column, meant, section)
     section.kinds = {
@@ -37,6 +44,28 @@ def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section) -
         section.comments.append(f"CHECK: left out on purpose: {', '.join(left_out)}")
     if "purchase" not in meant.values():
         section.comments.append("CHECK: no word means a purchase, without which campaigns cannot be ranked")
+
+
+def _kind_elsewhere(rows: Rows, files: Sequence[FileEvidence]) -> ColumnEvidence | None:
+    """The words of a kind in a small file of its own, to which the log's rows refer by a number."""
+    for other in files:
+        if other in rows.files or other.rows > MOST_KINDS:
+            continue
+        words = next((one for one in other.columns.values() if _are_kinds(one)), None)
+        keys = [one for one in other.columns.values() if one is not words and one.is_unique]
+        if words is None or not keys:
+            continue
+        for column in rows.base.columns.values():
+            for key in keys:
+                if 1 < column.distinct <= other.rows and overlap(column, key) == 1:
+                    rows.joins.append(Join(column, key))
+                    return words
+    return None
+
+
+def _are_kinds(column: ColumnEvidence) -> bool:
+    words = list(column.words)
+    return len(words) > 1 and sum(kind_of(word) is not None for word in words) > len(words) / 2
 
 
 def _prefer_lines(meant: dict[str, str | None]) -> None:
@@ -53,7 +82,7 @@ def _leave_out_pages(
 ) -> None:
     """Leave out views and clicks that never name an item, beside others that do: page views."""
     item = file.first("item")
-    if item is None:
+    if item is None or column.file is not file:
         return
     rows = file.connection.execute(
         f"SELECT {column.text}, count({item.text}) FROM {file.view} WHERE {column.text} IS NOT NULL GROUP BY 1"

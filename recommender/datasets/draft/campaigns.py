@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
-from recommender.datasets.draft.headers import table_words
 from recommender.datasets.draft.keys import JOINABLE, Join, overlap
 from recommender.datasets.draft.kinds import campaign_kind_of
 from recommender.datasets.draft.moments import FIRST_DAY, add_format
+from recommender.datasets.draft.pairs import lacks_label, pair_section
 from recommender.datasets.draft.roles import (
     Role,
     is_day_number,
-    kind_column,
     label_column,
-    sends,
     time_column,
     window_column,
 )
-from recommender.datasets.draft.rows import Rows, sql_name
+from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section
 from recommender.datasets.draft.written import finish
 from recommender.datasets.reading.raw import literal
@@ -37,18 +35,9 @@ def campaign_sections(files: Sequence[FileEvidence], roles: dict[str, Role | Non
             sections += [section] if section is not None else []
     targets = [file for file in files if roles[file.name] == "targets"]
     labelled = [file for file in targets if label_column(file) is not None]
-    sections += [_pairs(file, "targets", files) for file in targets if not _lacks_label(file, labelled)]
-    sections += [_pairs(file, "participations", files) for file in files if roles[file.name] == "participations"]
-    for file in files:
-        if roles[file.name] == "log":
-            sections += _of_log(file)
+    sections += [pair_section(file, "targets") for file in targets if not lacks_label(file, labelled)]
+    sections += [pair_section(file, "participations") for file in files if roles[file.name] == "participations"]
     return sections
-
-
-def _lacks_label(file: FileEvidence, labelled: Sequence[FileEvidence]) -> bool:
-    """Whether a file is another one without its label: the part of a competition whose outcomes are kept secret."""
-    keys = {column.name for one in ("user", "campaign", "store") if (column := file.first(one)) is not None}
-    return any(one is not file and keys <= set(one.types) for one in labelled) and file not in labelled
 
 
 def _campaigns(file: FileEvidence, *, has_coupons: bool) -> Section:
@@ -143,90 +132,3 @@ def _coupon_items(file: FileEvidence, files: Sequence[FileEvidence]) -> Section 
 def _keys(file: FileEvidence, *entities: str) -> dict[str, ColumnEvidence]:
     found = {f"{entity}_id": file.first(entity) for entity in entities}
     return {canonical: column for canonical, column in found.items() if column is not None}
-
-
-def _pairs(file: FileEvidence, table: str, files: Sequence[FileEvidence]) -> Section:
-    """Users with campaigns: targets, with a label where a column says who took part, or participations."""
-    section = Section(table, [file])
-    columns = _keys(file, "campaign", "user")
-    store = file.first("store")
-    if "campaign_id" not in columns and (coupon := file.first("coupon")) is not None:
-        columns["campaign_id"] = coupon
-    elif "campaign_id" not in columns and store is not None:
-        columns["campaign_id"] = store
-        section.comments.append(f"DECIDE: no column names a campaign; {store.name} is taken for it")
-    if "user_id" not in columns and (email := file.first("email")) is not None:
-        columns["user_id"] = email
-    label = label_column(file) if table == "targets" else None
-    when = "targeted_at" if table == "targets" else "participated_at"
-    moment = time_column(file, when) or time_column(file)
-    if moment is None and table == "participations" and is_day_number(file.first("day_number")):
-        moment = file.first("day_number")
-        section.formats[when] = "day"
-        section.first_day = FIRST_DAY
-    if moment is not None and (moment.filled_share > 0.9 or table == "participations"):
-        columns[when] = moment
-        if when not in section.formats:
-            add_format(section, when, moment)
-    taken_at = time_column(file, "participated_at")
-    if label is not None:
-        section.label = label.name
-        words = [word for word in label.words if word.lower() in ("是",)]
-        section.label_values = words
-        section.comments.append(f"CHECK: {label.name} says who took part ({', '.join(list(label.words)[:5])})")
-        label.file.used.add(label.name)
-        if taken_at is not None and taken_at is not moment:
-            columns["participated_at"] = taken_at
-    if (label is not None or table == "participations") and (coupon := file.first("coupon")) is not None:
-        columns["coupon_id"] = coupon
-    propensity = file.first("propensity")
-    if table == "targets" and propensity is not None and propensity.is_number:
-        columns["propensity"] = propensity
-    if table == "participations" and when not in columns:
-        section.comments.append("MISSING: participated_at: no column says when; add it, or leave the table out")
-    rows = Rows(file)
-    if table == "targets" and file.acts is not None:
-        _without_bounces(rows, file.acts, section)
-    finish(section, rows, columns)
-    return section
-
-
-def _without_bounces(rows: Rows, acts: FileEvidence, section: Section) -> None:
-    """Leave out those whom a message did not reach, as the list of their acts says."""
-    kind = kind_column(acts)
-    bounced = [word for word in kind.words if "bounce" in word.lower()] if kind is not None else []
-    if kind is None or not bounced:
-        return
-    words, field = ", ".join(map(literal, bounced)), sql_name(kind.name.rsplit(".", 1)[1])
-    # An empty list is of someone who did nothing. No list at all counts as one.
-    rows.conditions.append(f"coalesce(len(list_filter({acts.lines}, lambda act: act.{field} IN ({words}))), 0) = 0")
-    section.comments.append(f"CHECK: those with {', '.join(bounced)} in {kind.name} were not reached")
-
-
-def _of_log(file: FileEvidence) -> list[Section]:
-    """Targets and participations among the events of a log, such as emails received and offers completed."""
-    kind = kind_column(file)
-    sections = []
-    for table, when, words in zip(
-        ("targets", "participations"), ("targeted_at", "participated_at"), sends(file), strict=True
-    ):
-        if not words or kind is None:
-            continue
-        section = Section(table, [file])
-        rows = Rows(file)
-        columns = _keys(file, "campaign", "user")
-        moment = time_column(file)
-        if moment is None:
-            continue
-        columns[when] = moment
-        add_format(section, when, moment)
-        rows.conditions.append(f"{rows.name(kind)} IN ({', '.join(map(literal, words))})")
-        section.comments.append(f"CHECK: {', '.join(words)} in {kind.name} are {table}")
-        finish(section, rows, columns)
-        sections.append(section)
-    return sections
-
-
-def fits_campaigns(file: FileEvidence) -> bool:
-    """Whether a file's name is that of campaigns."""
-    return table_words(file.path.stem, "campaigns") > 0

@@ -1,4 +1,4 @@
-"""Drafts what files name only together: items by category, maker and brand, and campaigns that only their targets name."""
+"""Drafts items that only category, maker and brand name, and campaigns that only their targets name."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta

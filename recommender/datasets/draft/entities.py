@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
-from recommender.datasets.draft.keys import decides, joins, overlap
+from recommender.datasets.draft.keys import Join, decides, overlap
 from recommender.datasets.draft.moments import add_format
 from recommender.datasets.draft.roles import Role, time_column
-from recommender.datasets.draft.rows import Rows
+from recommender.datasets.draft.rows import Rows, wrapped
 from recommender.datasets.draft.sections import Section
 from recommender.datasets.draft.written import finish
 from recommender.datasets.tables import CONTRACT
@@ -107,8 +107,6 @@ def _names_of_groups(rows: Rows, attributes: dict[str, ColumnEvidence], files: S
             key = other.columns[column.name]
             names = [one for name, one in other.columns.items() if name != column.name]
             if key.is_unique and names and overlap(column, key) > KNOWN_ENOUGH:
-                from recommender.datasets.draft.keys import Join
-
                 rows.joins.append(Join(column, key))
                 attributes[canonical] = names[0]
                 other.taken = True
@@ -123,7 +121,7 @@ def _one_row_each(section: Section, rows: Rows, columns: dict[str, ColumnEvidenc
     parts = [f"{name} AS {key}"]
     parts += [f"max({rows.name(one)}) AS {canonical}" for canonical, one in columns.items() if canonical != key]
     finish(section, rows, columns)
-    section.query = f"SELECT {', '.join(parts)}\nFROM {rows.base.source}\nWHERE {name} <> ''\nGROUP BY 1"
+    section.query = f"SELECT {wrapped(parts)}\nFROM {rows.base.source}\nWHERE {name} <> ''\nGROUP BY 1"
     section.files = [rows.base]
     section.comments.append(f"CHECK: {columns[key].name} has several rows; the largest value of each column is taken")
 
@@ -140,7 +138,8 @@ def _with_others(
         *(f"{rows.name(one)} AS {name}" for name, one in columns.items() if name != key),
     ]
     section.query = (
-        f"SELECT {', '.join(parts)}\nFROM (SELECT {own} AS _key FROM {rows.base.name} UNION SELECT {theirs} FROM {source}) AS _all\n"
+        f"SELECT {wrapped(parts)}\n"
+        f"FROM (SELECT {own} AS _key FROM {rows.base.name} UNION SELECT {theirs} FROM {source}) AS _all\n"
         f"LEFT JOIN {rows.base.name} ON _all._key = {rows.base.name}.{own}\nWHERE _all._key <> ''"
     )
     section.files = [rows.base, used.file]
@@ -159,6 +158,3 @@ def _from_log(table: str, key: str, column: ColumnEvidence) -> Section | None:
     section = Section(table, [file])
     _one_row_each(section, Rows(file), {key: column, **attributes}, key)
     return section
-
-
-__all__ = ["entity_sections", "joins"]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from recommender.datasets.draft.actions import add_kind
+from recommender.datasets.draft.attribution import add_campaign
 from recommender.datasets.draft.composed import composed, parts_of
 from recommender.datasets.draft.conditions import GUESTS, add_conditions
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
@@ -12,7 +13,7 @@ from recommender.datasets.draft.payments import add_money
 from recommender.datasets.draft.people import user_of
 from recommender.datasets.draft.roles import Role
 from recommender.datasets.draft.rows import Rows
-from recommender.datasets.draft.sections import Section
+from recommender.datasets.draft.sections import Section, listed
 from recommender.datasets.draft.written import finish
 
 FURTHER = ("campaign_id", "store_id", "rating", "text", "query", "dwell_s", "page", "device", "location", "currency")
@@ -60,7 +61,7 @@ def _section(rows: Rows, files: Sequence[FileEvidence], roles: dict[str, Role | 
             rows.expressions["item_id"] = composed(rows, parts)
             names = listed(part.name for part in parts)
             section.comments.append(f"CHECK: no column numbers the product; {names} together stand for it")
-    add_kind(rows, columns, section)
+    add_kind(rows, columns, section, files)
     order = rows.first("order")
     if order is not None and order is not item:
         columns["basket_id"] = order
@@ -72,7 +73,9 @@ def _section(rows: Rows, files: Sequence[FileEvidence], roles: dict[str, Role | 
         column = rows.first(canonical.removesuffix("_id") if canonical.endswith("_id") else canonical)
         if column is None or column.name in {one.name for one in columns.values()}:
             continue
-        if canonical not in ("rating", "dwell_s") or column.is_number:
+        if canonical == "campaign_id":
+            add_campaign(rows, column, columns, section, files)
+        elif canonical not in ("rating", "dwell_s") or column.is_number:
             columns[canonical] = column
     section.columns = {canonical: column.name for canonical, column in columns.items()}
     add_conditions(rows, user, section)
@@ -112,7 +115,6 @@ def _fill_down(rows: Rows) -> None:
             (most,) = file.connection.execute(
                 f"SELECT max(n) FROM (SELECT count({column.text}) AS n FROM {file.view} GROUP BY {order.text})"
             ).fetchone() or (0,)
-            if (most == 1 and column.filled_share > 0.5 * share) or (
-                most == 1 and set(column.meanings) & {"status", "cancelled_at"}
-            ):
+            is_state = bool(set(column.meanings) & {"status", "cancelled_at"})
+            if most == 1 and (is_state or column.filled_share > 0.5 * share):
                 rows.filled_down[column.name] = order.name

@@ -4,6 +4,7 @@ A file is looked at as a view in a DuckDB database on disk. Values are surveyed 
 counted over all rows.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from recommender.datasets.draft.headers import meanings
+from recommender.datasets.draft.headers import WITHOUT_KEY, entity_of, is_bare_key, meanings
 from recommender.datasets.reading.raw import quoted
 from recommender.datasets.values import Column, Survey, survey
 
@@ -21,6 +22,8 @@ MOST_WORDS = 200
 """Different values up to which all are counted: a shop has tens of kinds and statuses. Chosen by hand."""
 LINE = "line"
 """What a query calls one record of a list."""
+FORMAT = re.compile(r'formats = \{ [^=]+ = "([^"]+)" \}')
+"""A format in the question that reading a column asks."""
 MOSTLY = 0.9
 """Share of values that must be of a kind for a column to count as of it: a few are always damaged. By hand."""
 
@@ -91,8 +94,13 @@ class ColumnEvidence:
     @property
     def is_time(self) -> bool:
         """Whether the values are times that are read without help, or need only an answer about day and month."""
-        times = self.seen.times
-        return times.share >= MOSTLY or (times.question is not None and "day or the month" in times.question)
+        return self.seen.times.share >= MOSTLY or bool(self.possible_formats)
+
+    @cached_property
+    def possible_formats(self) -> list[str]:
+        """The formats between which no value decides, as the question about the column names them."""
+        found = [one for one in FORMAT.findall(self.seen.times.question or "") if one.startswith("%")]
+        return found if len(found) > 1 else []
 
     @property
     def is_number(self) -> bool:
@@ -173,6 +181,8 @@ class FileEvidence:
     comments: list[str] = field(default_factory=list)
     extra: dict[str, dict[str, int]] = field(default_factory=dict)
     """Column -> further meanings, found by values."""
+    day_first: bool | None = None
+    """Whether other columns of the files write the day before the month. None: none shows it."""
     used: set[str] = field(default_factory=set)
     """Columns that some table of the draft uses."""
     taken: bool = False
@@ -212,4 +222,12 @@ class FileEvidence:
 
 def meanings_of(name: str) -> dict[str, int]:
     """Meanings of a column, or of the last part of a field's name where the whole name has none."""
-    return meanings(name) or (meanings(name.rsplit(".", 1)[1]) if "." in name else {})
+    found = meanings(name)
+    if found or "." not in name:
+        return found
+    *path, leaf = name.split(".")
+    if not is_bare_key(leaf):
+        return meanings(leaf)
+    # relationships.profile.data.id is the key of the nearest thing that its path names.
+    entity = next((entity for part in reversed(path) if (entity := entity_of(part)) is not None), None)
+    return {} if entity is None else {entity: WITHOUT_KEY}

@@ -24,7 +24,7 @@ def header_of(connection: duckdb.DuckDBPyConnection, raw: RawTable) -> tuple[tup
     keys = [column for column, name in names.items() if name is None]
     runs = {column: _runs(connection, column) for column in keys}
     distinct = {column: _count(connection, f"count(DISTINCT {quoted(column)})") for column in keys}
-    # A log is sorted by user or by time. The fewer runs of equal values for its number of values, the more it is sorted.
+    # A log is sorted by user or by time. Few runs of equal values for the number of values mean that it is sorted.
     repeated = [column for column in keys if distinct[column] < 0.9 * _count(connection, f"count({quoted(column)})")]
     if repeated:
         user = min(repeated, key=lambda column: (round(runs[column] / distinct[column], 1), keys.index(column)))

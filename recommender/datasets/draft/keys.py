@@ -10,6 +10,10 @@ from recommender.datasets.draft.vocabulary import ENTITIES
 JOINABLE = 0.7
 """Share of a column's keys that another file must know for the two to be joined. Guests and old orders are always
 missing. Chosen by hand."""
+BY_VALUES = 40
+"""Rank of a meaning that only values show, after every name with a key."""
+MOST_KEYS, SHORTEST_KEY = 10_000, 4
+"""Different values, and letters of a key, between which a column is compared with the keys of campaigns. By hand."""
 KEYED = ("user", "item", "campaign", "coupon", "order")
 """Entities by which files are joined."""
 
@@ -58,7 +62,7 @@ def name_bare_keys(files: Sequence[FileEvidence]) -> None:
 
 
 def _name_shoppers(files: Sequence[FileEvidence]) -> None:
-    """Where a log's only key is an `id` that repeats, it is the shopper, and so it is in files that share its values."""
+    """Take an `id` that repeats, a log's only key, for the shopper, also in files that share its values."""
     for file in files:
         if file.has("user") or not file.has("amount"):
             continue
@@ -119,6 +123,28 @@ def _join(file: FileEvidence, other: FileEvidence, entities: Sequence[str]) -> J
                 if one.is_unique and overlap(many, one) >= JOINABLE:
                     return Join(many, one)
     return None
+
+
+def name_campaigns(files: Sequence[FileEvidence]) -> None:
+    """Take columns that hold the keys of campaigns for campaigns, whatever their names: `$message` of a mail tool."""
+    for file in files:
+        key = file.first("campaign")
+        if key is None or not key.is_unique or file.has("user"):
+            continue
+        for other in files:
+            if other is file or not other.has("user"):
+                continue
+            for column in other.columns.values():
+                is_text = other.types[column.name].startswith("VARCHAR")
+                if is_text and "campaign" not in column.meanings and _holds_keys(column, key):
+                    column.meanings = {"campaign": BY_VALUES}
+
+
+def _holds_keys(column: ColumnEvidence, key: ColumnEvidence) -> bool:
+    """Whether a column's values are mostly keys, and such as are no accident: `7` may count anything."""
+    if not 1 < column.distinct < MOST_KEYS or min(map(len, key.words), default=0) < SHORTEST_KEY:
+        return False
+    return overlap(column, key) >= 0.5
 
 
 def clear_line_numbers(files: Iterable[FileEvidence]) -> None:

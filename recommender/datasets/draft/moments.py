@@ -1,12 +1,19 @@
-"""Drafts when an event happened: a column, a day and a time of day, a number of days, or days since the order before."""
+"""Drafts when an event happened: a time, a day and an hour, a number of days, or days since the order before."""
 
-from recommender.datasets.draft.evidence import ColumnEvidence
+import re
+from collections.abc import Sequence
+
+from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.roles import has_hours, is_day_number, month_and_day, time_column
-from recommender.datasets.draft.rows import Rows
+from recommender.datasets.draft.rows import Rows, sql_name
 from recommender.datasets.draft.sections import Section
 
 FIRST_DAY = "2024-01-01"
 """Day 1 of a data set that does not say it. Any day will do for ranking; weekdays are then made up."""
+
+DAY_AND_MONTH = re.compile(r"%[dm][-/.]%[dm]")
+"""A format of numbers whose order a person may mistake."""
+TIMES = frozenset({"event_time", "starts_at", "ends_at", "targeted_at", "participated_at", "joined_at"})
 
 
 def moment_of(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, user: ColumnEvidence | None) -> None:
@@ -49,18 +56,31 @@ def moment_of(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, 
 
 def add_format(section: Section, canonical: str, column: ColumnEvidence) -> None:
     """Write the format of a time that is not ISO 8601, or the question about it."""
-    question = column.seen.times.question
-    if question is not None:
-        found = "%d/%m/%Y" if "/" in "".join(column.seen.commonest[:1]) else None
-        section.comments.append(f"DECIDE: {canonical}: {question}")
-        if found is None:
-            return
+    possible = column.possible_formats
+    if possible:
+        known = column.file.day_first
+        fitting = [one for one in possible if known is not None and one.startswith("%d") == known]
+        section.formats[canonical] = (fitting or possible)[0]
+        why = "as in the other columns" if fitting else f"or is it {' or '.join(possible[1:])}? No value shows it"
+        section.comments.append(f"DECIDE: {canonical}: {section.formats[canonical]}, {why}")
+        return
     written = column.seen.times.found.get("format", "")
     if written and " | " not in written and not written.startswith("%Y-%m-%d"):
         section.formats[canonical] = written
-        if written.startswith(("%d/%m", "%m/%d", "%d-%m", "%m-%d", "%d.%m", "%m.%d")):
+        if DAY_AND_MONTH.match(written):
             first = "day" if written.startswith("%d") else "month"
             section.comments.append(f"CHECK: the {first} comes first in {column.name}, as its numbers over 12 show")
+
+
+def day_first(files: Sequence[FileEvidence]) -> bool | None:
+    """Whether the columns of days that decide it write the day first. None: none decides, or they differ."""
+    orders = {
+        written.startswith("%d")
+        for file in files
+        for column in file.columns.values()
+        if column.meanings.keys() & TIMES and DAY_AND_MONTH.match(written := column.seen.times.found.get("format", ""))
+    }
+    return orders.pop() if len(orders) == 1 else None
 
 
 def _clock(rows: Rows, day: ColumnEvidence) -> ColumnEvidence | None:
@@ -120,6 +140,4 @@ def _days_since(rows: Rows, section: Section, user: ColumnEvidence) -> None:
 
 
 def _raw(column: ColumnEvidence) -> str:
-    from recommender.datasets.draft.rows import sql_name
-
     return sql_name(column.name)

@@ -31,7 +31,7 @@ class Paid:
 
 
 def paid(file: FileEvidence, item: ColumnEvidence | None) -> Paid:
-    """The columns of quantity and amount of a file of lines. What is the same in all lines of an order is of no line."""
+    """The columns of quantity and amount of a file of lines. What all lines of an order share is of none of them."""
     order = file.first("order") if item is not None else None
     numbers = {
         meaning: [one for one in file.candidates(meaning) if one.is_number and not of_order(one, order)]
@@ -83,7 +83,7 @@ def of_order(column: ColumnEvidence, order: ColumnEvidence | None) -> bool:
         f"FROM {column.file.view} GROUP BY {order.text} "
         f"HAVING count(*) > 1 AND max(abs(coalesce({NUMBER.format(column.text)}, 0))) > 0)"
     ).fetchone() or (0, 0)
-    return several >= FEWEST_ORDERS and same == several
+    return bool(several >= FEWEST_ORDERS and same == several)
 
 
 def _is_before_discount(
@@ -98,7 +98,7 @@ def _is_before_discount(
     (share,) = file.connection.execute(
         f"SELECT avg((abs({a} - {q} * {p}) < 0.011)::INT) FROM {file.sample} WHERE abs({d}) > 0.011 AND {a} > 0"
     ).fetchone() or (None,)
-    return share is not None and share > 0.9
+    return share is not None and float(share) > 0.9
 
 
 def _counts_units(column: ColumnEvidence) -> bool:

@@ -1,10 +1,10 @@
-"""What one file of a draft holds: a log, the heads or the lines of orders, items, users, campaigns, targets and so on."""
+"""What one file of a draft holds: a log, orders or their lines, items, users, campaigns, targets and so on."""
 
 from typing import Literal
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.headers import table_words
-from recommender.datasets.draft.kinds import SENT, TAKEN, code_of, kind_of
+from recommender.datasets.draft.kinds import code_of, kind_of
 
 Role = Literal[
     "promoted",
@@ -178,6 +178,9 @@ def _of_events(
     is_act = item is not None or traded or kind_column(file) is not None or file.has("query") or file.has("page")
     if is_act and timed and (user is not None or repeated_bare_key(file) is not None):
         return "log"
+    # Without a time it is a log all the same, and the draft says what is missing.
+    if user is not None and not user.is_unique and (item is not None or kind_column(file) is not None):
+        return "log"
     return None
 
 
@@ -218,12 +221,3 @@ def label_column(file: FileEvidence) -> ColumnEvidence | None:
 
 YES = {"1", "1.0", "true", "t", "yes", "y", "是"}
 """Words of a label that mean yes, as the mapping's default knows them, and one in Chinese."""
-
-
-def sends(file: FileEvidence) -> tuple[list[str], list[str]]:
-    """The words of a log that tell of a campaign sent and taken up, where its rows name campaigns."""
-    column = kind_column(file)
-    if column is None or file.first("campaign") is None:
-        return [], []
-    meant = {word: kind_of(word) for word in column.words}
-    return [w for w, kind in meant.items() if kind == SENT], [w for w, kind in meant.items() if kind == TAKEN]

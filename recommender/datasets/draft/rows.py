@@ -3,73 +3,21 @@
 import re
 from dataclasses import dataclass, field
 
-from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
+from recommender.datasets.draft.evidence import LINE, ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import Join
 from recommender.datasets.reading.raw import quoted
 
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789")
 """Characters of names that SQL takes without quotes."""
 RESERVED = frozenset(
-    [
-        "all",
-        "and",
-        "any",
-        "as",
-        "asc",
-        "between",
-        "by",
-        "case",
-        "cast",
-        "column",
-        "date",
-        "day",
-        "default",
-        "desc",
-        "distinct",
-        "else",
-        "end",
-        "event",
-        "from",
-        "group",
-        "having",
-        "in",
-        "interval",
-        "is",
-        "join",
-        "left",
-        "like",
-        "limit",
-        "name",
-        "not",
-        "null",
-        "offset",
-        "on",
-        "or",
-        "order",
-        "primary",
-        "quantity",
-        "references",
-        "select",
-        "set",
-        "table",
-        "then",
-        "time",
-        "timestamp",
-        "to",
-        "type",
-        "union",
-        "unique",
-        "user",
-        "using",
-        "value",
-        "when",
-        "where",
-        "window",
-        "with",
-        "year",
-        "month",
-        "hour",
-    ]
+    {
+        *("all", "and", "any", "as", "asc", "between", "by", "case", "cast", "column", "date", "day", "default"),
+        *("desc", "distinct", "else", "end", "event", "from", "group", "having", "hour", "in", "interval", "is"),
+        *("join", "left", "like", "limit", "minute", "month", "name", "not", "null", "offset", "on", "or"),
+        *("order", "primary", "quantity", "references", "right", "select", "set", "table", "then", "time"),
+        *("timestamp", "to", "type", "union", "unique", "user", "using", "value", "when", "where", "window"),
+        *("with", "year"),
+    }
 )
 """Words that SQL may read as its own: they are quoted."""
 
@@ -95,6 +43,8 @@ class Rows:
     joins: list[Join] = field(default_factory=list)
     expressions: dict[str, str] = field(default_factory=dict)
     conditions: list[str] = field(default_factory=list)
+    also: list[FileEvidence] = field(default_factory=list)
+    """Files that an expression reads besides."""
     filled_down: dict[str, str] = field(default_factory=dict)
     """Column that stands only in the first line of an order -> the order's column."""
 
@@ -119,16 +69,18 @@ class Rows:
         alone = sum(column.name.lower() in {one.lower() for one in file.types} for file in self.files) == 1
         inside = column.file.paths.get(column.name)
         if inside is not None:
-            return ".".join(
-                sql_name(part.replace('""', '"'))
-                for part in re.findall(r'"((?:[^"]|"")+)"|(\w+)', inside)
-                for part in [part[0] or part[1]]
-            )
+            is_line = inside.startswith(f"{LINE}.")
+            return _path(inside) if is_line or len(self.files) == 1 else _of_file(column)
         plain = sql_name(column.name)
         if column.name in self.filled_down and column.file is self.base:
             order = sql_name(self.filled_down[column.name])
             plain = f"max(nullif({plain}, '')) OVER (PARTITION BY {order})"
         return plain if alone or len(self.files) == 1 else f"{column.file.name}.{plain}"
+
+    @property
+    def source(self) -> str:
+        """SQL of the rows, after FROM."""
+        return "\n".join([self.base.source, *(_join(self, join) for join in self.joins)])
 
     def query(self, columns: dict[str, ColumnEvidence], *, distinct: bool = False) -> str:
         """A SELECT of canonical columns."""
@@ -136,9 +88,7 @@ class Rows:
         for canonical in {**columns, **self.expressions}:
             sql = self.expressions.get(canonical) or self.name(columns[canonical])
             parts.append(sql if sql == canonical else f"{sql} AS {canonical}")
-        lines = [f"SELECT {'DISTINCT ' if distinct else ''}{_wrapped(parts)}", f"FROM {self.base.source}"]
-        for join in self.joins:
-            lines.append(_join(self, join))
+        lines = [f"SELECT {'DISTINCT ' if distinct else ''}{wrapped(parts)}", f"FROM {self.source}"]
         if self.conditions and not self.filled_down:
             lines.append("WHERE " + "\n    AND ".join(self.conditions))
         elif self.conditions:
@@ -147,15 +97,27 @@ class Rows:
         return "\n".join(lines)
 
 
+def _path(inside: str) -> str:
+    """SQL of a field inside a record, without the quotes that it does not need."""
+    parts = re.findall(r'"((?:[^"]|"")+)"|(\w+)', inside)
+    return ".".join(sql_name(quoted_part.replace('""', '"') or plain) for quoted_part, plain in parts)
+
+
 def _join(rows: Rows, join: Join) -> str:
     many, one = join.many, join.one
     kind = "JOIN"
     if many.name == one.name and sum(many.name in file.types for file in rows.files) == 2:
         return f"{kind} {one.file.source} USING ({sql_name(one.name)})"
-    return f"{kind} {one.file.source} ON {many.file.name}.{sql_name(many.name)} = {one.file.name}.{sql_name(one.name)}"
+    return f"{kind} {one.file.source} ON {_of_file(many)} = {_of_file(one)}"
 
 
-def _wrapped(parts: list[str]) -> str:
+def _of_file(column: ColumnEvidence) -> str:
+    """SQL of a column with its file's name."""
+    inside = column.file.paths.get(column.name)
+    return f"{column.file.name}.{_path(inside) if inside is not None else sql_name(column.name)}"
+
+
+def wrapped(parts: list[str]) -> str:
     """A list of columns in lines of at most 110 characters."""
     lines, line = [], ""
     for place, part in enumerate(parts):

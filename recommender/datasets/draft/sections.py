@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,25 @@ from recommender.datasets.tables import CONTRACT
 
 LONGEST_LIST = 12
 """Columns that a comment lists before it only counts. Chosen by hand."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where the rows of a log come from.
+
+    Attributes:
+        source: SQL after FROM.
+        kind: SQL of the shop's own word of the kind.
+        columns: canonical column -> SQL.
+        words: the shop's words -> what they mean, as `kinds` says.
+        without: writes the section anew without a canonical column.
+    """
+
+    source: str
+    kind: str
+    columns: Mapping[str, str]
+    words: Mapping[str, str | None]
+    without: Callable[[str], None]
 
 
 @dataclass
@@ -40,6 +59,10 @@ class Section:
     decimal: str | None = None
     thousands: str | None = None
     comments: list[str] = field(default_factory=list)
+    words: dict[str, str | None] = field(default_factory=dict)
+    """The shop's words of the kind -> what they mean, see `kinds.kind_of`."""
+    log: "Log | None" = None
+    """Of a log with words of kinds: where its rows come from."""
 
     @property
     def is_query(self) -> bool:

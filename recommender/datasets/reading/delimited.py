@@ -10,7 +10,7 @@ from pathlib import Path
 from recommender.datasets.mapping import FileFormat
 from recommender.datasets.reading.header import checked_names, is_header, require_header
 from recommender.datasets.reading.lines import Form, plain
-from recommender.datasets.reading.raw import Part, Scan, literal, quoted, shortened
+from recommender.datasets.reading.raw import Part, RowMeans, Scan, literal, quoted, shortened
 from recommender.datasets.reading.rewriting import is_empty, rewrite
 from recommender.datasets.reading.text_rows import scan_rows
 from recommender.datasets.reading.unpacking import new_file
@@ -56,7 +56,8 @@ def scan_delimited(part: Part, form: FileFormat, scratch: Path) -> Scan:
     # Lines before the first record count only where every record is one line.
     before = skip + has_header if structure.row_is_line else 0
     query = _read_csv(part.path, names, written, before)
-    return Scan(query, tuple(names), dict.fromkeys(names, "VARCHAR"), "line" if structure.row_is_line else "record")
+    means: RowMeans = "line" if structure.row_is_line else "record"
+    return Scan(query, tuple(names), dict.fromkeys(names, "VARCHAR"), means, structure.trimmed)
 
 
 def _read_csv(path: Path, names: list[str], form: Form, before: int) -> str:

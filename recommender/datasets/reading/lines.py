@@ -37,6 +37,8 @@ class Structure:
 
     row_is_line: bool
     """Whether each record is one line, without empty ones between them."""
+    trimmed: bool = False
+    """Whether certainly no field begins or ends with a blank, so that nobody needs to look for them again."""
 
 
 def plain(path: Path, form: Form) -> Structure | None:
@@ -69,6 +71,12 @@ class _Scan:
         self.fields_before = 0
         self.returns: bool | None = None
         self.multiline = self.empty_inside = self.empty_last = False
+        self.trimmed = True
+        # A byte of more than 127 may belong to a wide blank. Beside a delimiter a line end is an empty field.
+        codes_256 = np.arange(256)
+        self.may_be_blank_256 = ((codes_256 <= 32) | (codes_256 >= 128)) & ~np.isin(
+            codes_256, (LINE_FEED, RETURN, delimiter)
+        )
 
     def take(self, block: bytes) -> bool:
         """Look at some whole lines. False: not plain."""
@@ -87,12 +95,25 @@ class _Scan:
             delimiters_D = delimiters_D[(np.searchsorted(quotes_Q, delimiters_D) + self.open_quote) % 2 == 0]
             starts_with_open_quote = bool(self.open_quote)
             self.open_quote = (self.open_quote + len(quotes_Q)) % 2
+            self.trimmed = False  # a blank inside of quotes is not looked for
         else:
             starts_with_open_quote = False
+        if self.trimmed:
+            self.trimmed = not self._has_blanks_around(bytes_N, ends_L, delimiters_D)
         return self._right_counts(bytes_N, ends_L, delimiters_D, starts_with_open_quote)
 
     def result(self) -> Structure | None:
-        return None if self.open_quote else Structure(not self.multiline and not self.empty_inside)
+        if self.open_quote:
+            return None
+        return Structure(not self.multiline and not self.empty_inside, self.trimmed)
+
+    def _has_blanks_around(
+        self, bytes_N: NDArray[np.uint8], ends_L: NDArray[np.intp], delimiters_D: NDArray[np.intp]
+    ) -> bool:
+        """Whether a field may begin or end with a blank. Without quotes, so all delimiters and line feeds count."""
+        lasts_L = ends_L - 1 - (bytes_N[ends_L - 1] == RETURN)  # of an empty first line it is the block's last byte
+        places = (delimiters_D[delimiters_D > 0] - 1, delimiters_D + 1, lasts_L, ends_L[:-1] + 1, np.zeros(1, np.intp))
+        return any(bool(self.may_be_blank_256[bytes_N[at]].any()) for at in places)
 
     def _same_line_ends(self, block: bytes, bytes_N: NDArray[np.uint8], ends_L: NDArray[np.intp]) -> bool:
         """Whether all lines end alike: each with a return before the line feed, or none with a return at all."""

@@ -51,7 +51,17 @@ def open_file(
         raise SourceError(f"{location}: cannot be read ({first_line(error)})") from None
     types = {str(column): str(kind) for column, kind, *_ in found if column not in KEPT_NAMES}
     meanings = {scan.row_means for scan in scans}
-    return RawTable(name, tuple(types), types, str(location), meanings.pop() if len(meanings) == 1 else "record")
+    row_means = meanings.pop() if len(meanings) == 1 else "record"
+    return RawTable(
+        name,
+        tuple(types),
+        types,
+        str(location),
+        row_means,
+        trimmed=all(scan.trimmed for scan in scans),
+        num_files=len(parts),
+        sequential=any("row_number()" in scan.query for scan in scans),
+    )
 
 
 def resolve(file: str, mapping: Path) -> str:

@@ -22,6 +22,9 @@ class RawTable:
         types: their DuckDB types. Texts (CSV, TSV, Excel) are VARCHAR. Parquet, JSON and databases keep their own.
         path: what an error calls the source.
         row_means: what `_row` counts. Of several files of different kinds: "record".
+        trimmed: whether certainly no text begins or ends with a blank.
+        num_files: in how many files the rows stand. `_row` tells those of one file apart.
+        sequential: whether rows are numbered while they are read, which takes a single thread.
     """
 
     relation: str
@@ -29,6 +32,9 @@ class RawTable:
     types: dict[str, str]
     path: str
     row_means: RowMeans
+    trimmed: bool = False
+    num_files: int = 1
+    sequential: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Scan:
     columns: tuple[str, ...]
     types: dict[str, str]
     row_means: RowMeans
+    trimmed: bool = False
 
 
 def quoted(name: str) -> str:

@@ -74,14 +74,16 @@ def _columns(
     for name in present:
         parts += [f"avg(({name} IS NULL)::INT)", f"approx_count_distinct({name})"]
         if pa.types.is_floating(CONTRACT[table].columns[name].dtype):
-            parts += [f"approx_quantile({name}, {share})" for share in (0.1, 0.5, 0.9)] + [f"avg(({name} < 0)::INT)"]
+            # One sketch for all quantiles.
+            parts += [f"approx_quantile({name}, [0.1, 0.5, 0.9])", f"avg(({name} < 0)::INT)"]
     row = iter(connection.execute(f"SELECT {', '.join(parts)} FROM {table}").fetchone() or ())
     key = {*CONTRACT[table].key, *CONTRACT[table].foreign_keys, *NOT_CATEGORIES}
     for name in present:
         found = {"null_share": next(row), "distinct": next(row)}
         dtype = CONTRACT[table].columns[name].dtype
         if pa.types.is_floating(dtype):
-            found |= {figure: next(row) for figure in ("p10", "p50", "p90", "negative")}
+            found |= dict(zip(("p10", "p50", "p90"), next(row) or (None,) * 3, strict=True))
+            found["negative"] = next(row)
         columns[f"{table}.{name}"] = {k: float(v) for k, v in found.items() if v is not None}
         if dtype == TEXT and name not in key and 0 < (found["distinct"] or 0) <= MOST_VALUES:
             values[f"{table}.{name}"] = dict(
@@ -103,14 +105,15 @@ def _sketch(connection: "duckdb.DuckDBPyConnection", table: str, column: str) ->
 
 def _returning(connection: "duckdb.DuckDBPyConnection", until: datetime) -> tuple[float, ...]:
     """Share of the users of four weeks who come back in the week after, for each of the last weeks."""
+    # One number for each user, whose bits are the weeks with an event, the newest first.
     query = f"""
-        WITH last AS (SELECT max(event_time) AS newest FROM events WHERE event_time <= $until),
-        active AS (SELECT DISTINCT user_id, floor((epoch(newest) - epoch(event_time)) / 604800)::INT AS week
+        WITH last AS (SELECT epoch(max(event_time)) AS newest FROM events WHERE event_time <= $until),
+        active AS (SELECT bit_or(1::BIGINT << floor((newest - epoch(event_time)) / 604800)::INT) AS weeks
                    FROM events, last
-                   WHERE event_time <= newest AND event_time > newest - INTERVAL {7 * (WEEKS + 4)} DAY),
-        base AS (SELECT DISTINCT user_id, a.week - k AS week FROM active a, (SELECT unnest([1, 2, 3, 4]) AS k))
-        SELECT base.week, count(active.user_id) / count(*) FROM base LEFT JOIN active USING (user_id, week)
-        WHERE base.week BETWEEN 0 AND {WEEKS - 1} GROUP BY 1 ORDER BY 1 DESC"""
+                   WHERE epoch(event_time) <= newest AND epoch(event_time) > newest - {7 * (WEEKS + 4) * 86400}
+                   GROUP BY user_id)
+        SELECT week, avg((weeks >> week) & 1) FROM active, (SELECT unnest(range({WEEKS})) AS week)
+        WHERE (weeks >> (week + 1)) & 15 <> 0 GROUP BY 1"""
     found = dict(connection.execute(query, {"until": until}).fetchall())
     return tuple(float(found.get(week, np.nan)) for week in range(WEEKS - 1, -1, -1))
 

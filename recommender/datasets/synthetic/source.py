@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recommender.datasets import synthetic
 from recommender.datasets.tables import Tables
-from recommender.settings import SourceSettings
+from recommender.settings import ResourceSettings, SourceSettings
 
 
 class Synthetic:
@@ -19,6 +19,6 @@ class Synthetic:
         """None: the settings alone decide what is generated."""
         return ()
 
-    def ingest(self, source: SourceSettings, output: Path) -> Tables:
-        """Generate the shop."""
+    def ingest(self, source: SourceSettings, output: Path, resources: ResourceSettings) -> Tables:
+        """Generate the shop, whose size its own settings name."""
         return synthetic.generate(synthetic.from_settings(source.synthetic), output)

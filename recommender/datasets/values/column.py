@@ -42,6 +42,7 @@ class Column:
         words: The source's word -> the word to read instead, or "ignore" to leave the row out.
         workbook: Whether the file is an Excel workbook, where a number may be a day.
         row_means: What `_row` counts: "line", "record" or "row" (see `reading.RawTable`).
+        trimmed: Whether certainly no cell begins or ends with a blank.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -55,6 +56,7 @@ class Column:
     words: Mapping[str, str] = field(default_factory=dict)
     workbook: bool = False
     row_means: str = "record"
+    trimmed: bool = False
     staged: bool = False
     """Whether the relation has the cell's text as a column of its own (see `read_columns`)."""
 
@@ -89,6 +91,8 @@ class Column:
         if self.staged:
             return quoted(f"cleaned:{self.canonical}")
         text = f"decode({self.raw})" if self.type == "BLOB" else f"({self.raw}::VARCHAR)"
+        if self.trimmed and self.type == "VARCHAR":
+            return text
         # To trim takes a microsecond with so many blanks, and hardly a cell needs it.
         blank = f"contains({literal(BLANKS)}, {text}[1]) OR contains({literal(BLANKS)}, {text}[-1])"
         return f"CASE WHEN {blank} THEN trim({text}, {literal(BLANKS)}) ELSE {text} END"

@@ -24,6 +24,7 @@ def column_of(
     canonical: str,
     part: TableMapping,
     row_means: str = "record",
+    trimmed: bool = False,
 ) -> Column:
     """A file's column, with what its part of the mapping says of words and missing values.
 
@@ -36,6 +37,7 @@ def column_of(
         canonical: The canonical column.
         part: The part of the mapping.
         row_means: What the relation's `_row` counts, as in `RawTable`.
+        trimmed: Whether certainly no cell begins or ends with a blank.
     """
     return Column(
         connection=connection,
@@ -49,6 +51,7 @@ def column_of(
         words=part.values.get(canonical, {}),
         workbook=part.name.lower().endswith(WORKBOOKS),
         row_means=row_means,
+        trimmed=trimmed,
     )
 
 

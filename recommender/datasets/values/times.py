@@ -60,8 +60,10 @@ class Time:
             return {**asked, "read": f"count({self._native})", "plausible": self._count_kept(self._native)}
         if not self.column.is_text and not self.column.is_number:
             raise self.column.refuse(f"holds {self.column.type}, where a time is wanted; name another column")
-        asked |= self._numbers.questions()
-        return {**asked, **self._texts.questions(self._texts.sampled)} if self.column.is_text else asked
+        if self.column.is_text and not self._texts.sampled:
+            # The commonest export: the first rows need no other format. If all rows are so, nothing else is asked.
+            return {**asked, "simple": self._texts.count_simple()}
+        return {**asked, **self._all_questions()}
 
     def reading(self, facts: Facts) -> Reading:
         """TIMESTAMPTZ, NULL where the cell is empty.
@@ -74,6 +76,8 @@ class Time:
             return self._result(self._explicit, facts, facts["plausible"], {"format": self.format})
         if self._is_native:
             return self._result(self._native, facts, facts["plausible"], {})
+        if "simple" in facts:
+            facts = self._completed(facts)
         if facts["numbers"]:
             if facts.get("unread", facts["filled"]) < facts["filled"]:
                 raise self._mixed_with_texts(facts)
@@ -84,6 +88,18 @@ class Time:
         return self._result(
             value, facts, plausible, {"format": " | ".join(one.text for one in formats)} if formats else {}
         )
+
+    def _all_questions(self) -> dict[str, str]:
+        """How each unit of a number and each way of writing a text reads the column."""
+        numbers = self._numbers.questions()
+        return {**numbers, **self._texts.questions(self._texts.sampled)} if self.column.is_text else numbers
+
+    def _completed(self, facts: Facts) -> Facts:
+        """The answers to all questions, which are known where every cell is a simple time."""
+        if facts["simple"] == facts["filled"]:
+            return {**facts, "numbers": 0, **self._texts.answers_if_simple(facts["simple"])}
+        asked = self._all_questions()
+        return {**facts, **dict(zip(asked, ask(self.column, list(asked.values())), strict=True))}
 
     @property
     def _cell(self) -> str:

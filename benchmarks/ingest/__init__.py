@@ -1,0 +1,1 @@
+"""CPU-seconds and peak memory of `recommender ingest` and `recommender validate` on logs of millions of events."""
