@@ -56,7 +56,7 @@ def show_preview(settings: Settings) -> None:
         raise SettingsError("--preview: shows what a mapping makes of your files; name the mapping with --data")
     mapping = Path(settings.source.mapping)
     with stopped_by_data():
-        found = preview_mapping(mapping, as_of=settings.time.as_of)
+        found = preview_mapping(mapping, as_of=settings.time.as_of, resources=settings.resources)
     console = wide()
     for table in found.tables:
         _show_table(console, table)

@@ -62,7 +62,9 @@ def draft_mapping(files: Sequence[Path], *, folder: Path | None = None) -> str:
     return draft(files, folder)
 
 
-def preview_mapping(mapping: Path, *, as_of: datetime | date | None = None) -> "Preview":
+def preview_mapping(
+    mapping: Path, *, as_of: datetime | date | None = None, resources: ResourceSettings = DEFAULT_RESOURCES
+) -> "Preview":
     """What a mapping makes of a shop's files: first rows, kinds, times, keys, rows left out. Nothing is written.
 
     What a run needs and the files lack is listed, so a log without campaigns can be looked at too.
@@ -70,10 +72,11 @@ def preview_mapping(mapping: Path, *, as_of: datetime | date | None = None) -> "
     Args:
         mapping: the mapping TOML.
         as_of: the moment of decision. None: the last event.
+        resources: threads, the limit of memory, and where temporary files lie.
 
     Raises:
         SourceError, ContractError: a file or a column cannot be read, as `ingest`.
     """
     from recommender.datasets.preview import preview
 
-    return preview(mapping, as_of=as_of)
+    return preview(mapping, as_of=as_of, resources=resources)

@@ -15,6 +15,7 @@ from recommender.datasets.moments import moment
 from recommender.datasets.support import supported_days
 from recommender.datasets.tables import CONTRACT
 from recommender.errors import ContractError
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings
 
 FIRST_ROWS = 3
 """Rows of each table that are shown. Chosen by hand: with seven tables they fill a terminal."""
@@ -93,17 +94,20 @@ class Preview:
         return bool(self.missing) or any(fact.severity == "critical" for fact in self.failed)
 
 
-def preview(mapping_file: Path, *, as_of: datetime | date | None = None) -> Preview:
+def preview(
+    mapping_file: Path, *, as_of: datetime | date | None = None, resources: ResourceSettings = DEFAULT_RESOURCES
+) -> Preview:
     """Read the files of a mapping, and describe the tables that they would become.
 
     Args:
         mapping_file: the mapping TOML.
         as_of: the moment of decision, as in the settings of a run. None: the last supported event.
+        resources: threads, the limit of memory, and where temporary files lie.
 
     Raises:
         SourceError, ContractError: a file or a column cannot be read, as in a run.
     """
-    with read_tables(mapping_file, complete=False) as read:
+    with read_tables(mapping_file, complete=False, resources=resources) as read:
         tables = tuple(_table(read, name) for name in CONTRACT if name in read.present)
         empty = [
             str(ContractError(table.name, "the table is empty"))
