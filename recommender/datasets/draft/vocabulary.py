@@ -176,7 +176,8 @@ COLUMNS = {
     "age_band": ("ageband age agegroup agerange agedesc agebucket 年龄 年龄段 年龄层 edad alter altersgruppe idade"),
     "gender": "gender sex 性别 sexo genero geschlecht sexe genre",
     "income_band": (
-        "incomeband income incomerange incomedesc incomegroup 收入 收入水平 ingresos einkommen revenu renda"
+        "incomeband income incomebracket incomerange incomedesc incomegroup 收入 收入水平 ingresos einkommen "
+        "revenu renda"
     ),
     "household_size": "householdsize householdsizedesc familysize hhsize 家庭人数 家庭规模",
     "household_type": "householdtype hhcompdesc householdcomp householdcomposition 家庭类型",
