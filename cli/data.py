@@ -97,7 +97,7 @@ def _show_problems(console: Console, settings: Settings, found: Preview) -> bool
             highlight=False,
             soft_wrap=True,
         )
-    return bool(found.missing) or any(severity == "critical" for severity, _ in problems)
+    return any(severity == "critical" for severity, _ in problems) if judged else found.stops
 
 
 def _judged(settings: Settings) -> list[tuple[str, str]]:
