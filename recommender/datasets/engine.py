@@ -79,7 +79,7 @@ def memory_limit(resources: ResourceSettings) -> int:
     if resources.memory_limit is not None:
         return bytes_of(resources.memory_limit)
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(LEAST_BYTES, int(SHARE * min(machine, *_of_cgroups(), NO_LIMIT)))
+    return max(LEAST_BYTES, int(SHARE * min([machine, *_of_cgroups()])))
 
 
 def _of_cgroups() -> Iterator[int]:
