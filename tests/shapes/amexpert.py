@@ -47,10 +47,9 @@ TRAIN = (
 
 
 def write(folder: Path) -> list[Path]:
-    campaigns = ["campaign_id", "campaign_type", "start_date", "end_date"]
-    demographics = ["customer_id", "age_range", "marital_status", "rented", "family_size", "no_of_children",
-                    "income_bracket"]  # fmt: skip
-    transactions = ["date", "customer_id", "item_id", "quantity", "selling_price", "other_discount", "coupon_discount"]
+    campaigns = "campaign_id,campaign_type,start_date,end_date"
+    demographics = "customer_id,age_range,marital_status,rented,family_size,no_of_children,income_bracket"
+    transactions = "date,customer_id,item_id,quantity,selling_price,other_discount,coupon_discount"
     ages, families = ("70+", "46-55", "26-35", "36-45"), (("2", ""), ("1", ""), ("5+", "3+"), ("3", "1"))
     known = [
         (customer, ages[n % 4], ("Married", "", "Single")[n % 3], n % 2, *families[n % 4], 4 + n % 3)
@@ -60,13 +59,13 @@ def write(folder: Path) -> list[Path]:
     covered = [(coupon, ITEMS[n]) for coupon, places in COUPONS.items() for n in places]
     test = [(3, 22, 644, 464), (4, 22, 1017, 95), (5, 22, 27, 1501), (8, 22, 795, 6)]
     return [
-        write_csv(folder / "train.csv", ["id", "campaign_id", "coupon_id", "customer_id", "redemption_status"], TRAIN),
+        write_csv(folder / "train.csv", "id,campaign_id,coupon_id,customer_id,redemption_status", TRAIN),
         write_csv(folder / "campaign_data.csv", campaigns, CAMPAIGNS),
-        write_csv(folder / "coupon_item_mapping.csv", ["coupon_id", "item_id"], covered),
+        write_csv(folder / "coupon_item_mapping.csv", "coupon_id,item_id", covered),
         write_csv(folder / "customer_demographics.csv", demographics, known),
         write_csv(folder / "customer_transaction_data.csv", transactions, sorted(_transactions())),
-        write_csv(folder / "item_data.csv", ["item_id", "brand", "brand_type", "category"], items),
-        write_csv(folder / "test.csv", ["id", "campaign_id", "coupon_id", "customer_id"], test),
+        write_csv(folder / "item_data.csv", "item_id,brand,brand_type,category", items),
+        write_csv(folder / "test.csv", "id,campaign_id,coupon_id,customer_id", test),
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from shapes.csv_files import write_csv
+from shapes.export_files import write_csv
 
 HOUSEHOLDS = (1, 7, 8, 13, 16, 22, 25, 40, 101, 204, 1017, 2500)
 DEMOGRAPHICS = (

@@ -1,9 +1,8 @@
 """Writes the files of the shapes as the exports have them: CSV and JSON lines."""
 
 import csv
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 Record = dict[str, object]
@@ -11,21 +10,21 @@ Record = dict[str, object]
 
 def write_csv(
     path: Path,
-    header: Sequence[str] | None,
-    rows: Iterable[Sequence[object]],
+    header: str | None,
+    rows: Iterable[Iterable[object]],
     *,
-    quote_all: bool = False,
     delimiter: str = ",",
     encoding: str = "utf-8",
+    newline: str = "\n",
+    quote_all: bool = False,
 ) -> Path:
-    """Write a file with or without a header. Lines end with a line feed, as on the systems that wrote the exports."""
-    text = io.StringIO()
-    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
-    writer = csv.writer(text, lineterminator="\n", quoting=quoting, delimiter=delimiter)
-    if header is not None:
-        writer.writerow(header)
-    writer.writerows(rows)
-    path.write_bytes(text.getvalue().encode(encoding))
+    """Write a header, given as names with commas between, and one line for each row. None is an empty cell."""
+    rule = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
+    with path.open("w", encoding=encoding, newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator=newline, quoting=rule)
+        if header is not None:
+            writer.writerow(header.split(","))
+        writer.writerows(rows)
     return path
 
 

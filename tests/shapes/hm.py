@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from shapes.csv_files import write_csv
+from shapes.export_files import write_csv
 
 ARTICLES = (
     ("0108775015", "Strap top", 253, "Vest top", "Garment Upper body",

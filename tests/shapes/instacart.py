@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shapes.csv_files import write_csv
+from shapes.export_files import write_csv
 
 AISLES = ((24, "fresh fruits"), (84, "milk"), (83, "fresh vegetables"), (77, "soft drinks"), (23, "popcorn jerky"))
 DEPARTMENTS = ((4, "produce"), (16, "dairy eggs"), (7, "beverages"), (19, "snacks"))

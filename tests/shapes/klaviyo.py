@@ -30,12 +30,11 @@ FIRST_DAY = datetime(2024, 2, 1, 12, tzinfo=UTC)
 
 
 def write(folder: Path) -> list[Path]:
-    report = [
-        "Campaign Name", "Tags", "Subject", "List", "Send Time", "Send Weekday", "Total Recipients",
-        "Unique Placed Order", "Placed Order Rate", "Revenue", "Unique Opens", "Open Rate", "Total Opens",
-        "Unique Clicks", "Click Rate", "Total Clicks", "Unsubscribes", "Spam Complaints", "Spam Complaints Rate",
-        "Successful Deliveries", "Bounces", "Bounce Rate", "Campaign ID", "Campaign Channel",
-    ]  # fmt: skip
+    report = (
+        "Campaign Name,Tags,Subject,List,Send Time,Send Weekday,Total Recipients,Unique Placed Order,Placed Order Rate,"
+        "Revenue,Unique Opens,Open Rate,Total Opens,Unique Clicks,Click Rate,Total Clicks,Unsubscribes,Spam Complaints,"
+        "Spam Complaints Rate,Successful Deliveries,Bounces,Bounce Rate,Campaign ID,Campaign Channel"
+    )
     sent = [
         (name, "Email, promo", f"{name} is here 🌱", "Newsletter", f"{at:%Y-%m-%d %H:%M:%S}", f"{at:%A}", "8.0", "2.0",
          "25.00%", "61.30", "6.0", "75.00%", "9.0", "4.0", "50.00%", "5.0", "0.0", "0.0", "0.00%", "8.0", "0.0",
@@ -47,8 +46,10 @@ def write(folder: Path) -> list[Path]:
          "SUBSCRIBED" if n % 4 else "NEVER_SUBSCRIBED", "2023-11-05 08:12:44", "2023-11-05 08:12:45")
         for n, profile in enumerate(PROFILES[:-1])  # the last one left the list
     ]  # fmt: skip
-    profiles = ["Email", "Klaviyo ID", "First Name", "Last Name", "City", "State / Region", "Country", "Zip Code",
-                "Source", "Email Marketing Consent", "Profile Created On", "Date Added"]  # fmt: skip
+    profiles = (
+        "Email,Klaviyo ID,First Name,Last Name,City,State / Region,Country,Zip Code,Source,Email Marketing Consent,"
+        "Profile Created On,Date Added"
+    )
     metrics = [
         {"type": "metric", "id": id_, "attributes": {"name": name, "created": "2023-01-02T00:00:00+00:00"}}
         for name, id_ in METRICS.items()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from shapes.csv_files import write_csv
+from shapes.export_files import write_csv
 
 FIRST = datetime(2015, 5, 3, 3, 0, 4, 384000, tzinfo=UTC)
 VISITORS = (257597, 992329, 111016, 483717, 951259, 972639, 810725, 794181, 824915, 339335, 7, 1407579)

@@ -29,8 +29,7 @@ PRODUCTS = (
 AGES = ("45-49", "35-39", "50-54", "60-64", "<25", ">65", "25-29")
 PLACES = ("115", "221", "Others", "114", "Unknown")
 FIRST_DAY = date(2000, 11, 1)
-HEADER = ("TRANSACTION_DT", "CUSTOMER_ID", "AGE_GROUP", "PIN_CODE", "PRODUCT_SUBCLASS", "PRODUCT_ID", "AMOUNT", "ASSET",
-          "SALES_PRICE")  # fmt: skip
+HEADER = "TRANSACTION_DT,CUSTOMER_ID,AGE_GROUP,PIN_CODE,PRODUCT_SUBCLASS,PRODUCT_ID,AMOUNT,ASSET,SALES_PRICE"
 
 
 def write(folder: Path) -> list[Path]:
@@ -40,7 +39,7 @@ def write(folder: Path) -> list[Path]:
 
 def write_original(folder: Path) -> list[Path]:
     """The same lines as the first publisher has them: a file a month, semicolons, Big5, padded identifiers."""
-    header = ("日期", "會員卡號", "年齡", "區域", "商品分類", "商品編碼", "數量", "成本", "銷售")
+    header = "日期,會員卡號,年齡,區域,商品分類,商品編碼,數量,成本,銷售"
     files: dict[int, list[tuple[object, ...]]] = {}
     for day, customer, age, place, subclass, product, *numbers in lines():
         band = f"{'ABCDEFGHIJK'[AGES.index(age)]} "

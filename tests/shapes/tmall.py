@@ -24,14 +24,14 @@ TRAIN = (
 
 
 def write(folder: Path) -> list[Path]:
-    log = ["user_id", "item_id", "cat_id", "seller_id", "brand_id", "time_stamp", "action_type"]
+    log = "user_id,item_id,cat_id,seller_id,brand_id,time_stamp,action_type"
     people = [(user, ("6", "5", "", "4", "0")[n % 5], ("1", "0", "2", "")[n % 4]) for n, user in enumerate(USERS)]
     test = [(163968, 2882, ""), (360576, 1253, ""), (295296, 3906, "")]
     return [
         write_csv(folder / "user_log_format1.csv", log, _log()),
-        write_csv(folder / "user_info_format1.csv", ["user_id", "age_range", "gender"], people),
-        write_csv(folder / "train_format1.csv", ["user_id", "merchant_id", "label"], TRAIN),
-        write_csv(folder / "test_format1.csv", ["user_id", "merchant_id", "prob"], test),
+        write_csv(folder / "user_info_format1.csv", "user_id,age_range,gender", people),
+        write_csv(folder / "train_format1.csv", "user_id,merchant_id,label", TRAIN),
+        write_csv(folder / "test_format1.csv", "user_id,merchant_id,prob", test),
     ]
 
 

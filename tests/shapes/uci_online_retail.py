@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from shapes.csv_files import write_csv
+from shapes.export_files import write_csv
 
 GOODS = (
     ("85123A", "WHITE HANGING HEART T-LIGHT HOLDER", "2.55"),

@@ -36,19 +36,18 @@ TRAIN = (
 
 
 def write(folder: Path) -> list[Path]:
-    sold = ["id", "chain", "dept", "category", "company", "brand", "date", "productsize", "productmeasure",
-            "purchasequantity", "purchaseamount"]  # fmt: skip
+    sold = "id,chain,dept,category,company,brand,date,productsize,productmeasure,purchasequantity,purchaseamount"
     offers = [
         (offer, PRODUCTS[n][1], units, PRODUCTS[n][2], worth, PRODUCTS[n][3]) for offer, n, units, worth in OFFERS
     ]
     test = [(12262064, 95, 1208251, 39, "2013-06-27"), (12277270, 95, 1208251, 39, "2013-06-23"),
             (12332190, 95, 1208251, 39, "2013-06-15")]  # fmt: skip
-    history = ["id", "chain", "offer", "market"]
+    history = "id,chain,offer,market"
     return [
         write_csv(folder / "transactions.csv", sold, _transactions()),
-        write_csv(folder / "offers.csv", ["offer", "category", "quantity", "company", "offervalue", "brand"], offers),
-        write_csv(folder / "trainHistory.csv", [*history, "repeattrips", "repeater", "offerdate"], TRAIN),
-        write_csv(folder / "testHistory.csv", [*history, "offerdate"], test),
+        write_csv(folder / "offers.csv", "offer,category,quantity,company,offervalue,brand", offers),
+        write_csv(folder / "trainHistory.csv", f"{history},repeattrips,repeater,offerdate", TRAIN),
+        write_csv(folder / "testHistory.csv", f"{history},offerdate", test),
     ]
 
 

@@ -1,7 +1,7 @@
 """Opens the files of a draft, and lays open what a table cannot show: records in columns, lists of lines, no header."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -27,6 +27,9 @@ def look_at(connection: duckdb.DuckDBPyConnection, path: Path, taken: set[str], 
     """
     name = _name_for(path, taken)
     raw, form, comments = _opened(connection, path, f"file_{name}", scratch)
+    # Every question reads the rows, so they are parsed once and kept in columns on disk.
+    connection.execute(f"CREATE TABLE kept_{name} AS FROM {raw.relation}")
+    raw = replace(raw, relation=f"kept_{name}")
     paths, lists = _inside(connection, raw)
     lines = next((one for one in lists if _has(one, "item")), None)
     file = _evidence(connection, path, name, raw, paths, lines)
