@@ -17,6 +17,8 @@ def add_money(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, 
         columns["amount"] = found.column
         if found.per_unit and found.quantity is not None:
             section.per_unit.append("amount")
+    elif section.constants.get("kind") == "return" and (refund := rows.base.first("refund")) is not None:
+        columns["amount"] = refund
     elif item is None:
         total = rows.first("order_total")
         if total is not None and total.is_number:
