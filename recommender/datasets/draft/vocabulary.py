@@ -112,7 +112,14 @@ COLUMNS = {
         "status orderstatus state financialstatus paymentstatus orderstate transactionstatus fulfillmentstatus "
         "状态 订单状态 支付状态 交易状态 estado estadopedido bestellstatus statut statutcommande situacao"
     ),
-    "cancelled_at": ("cancelledat canceledat cancelleddate canceleddate cancellationdate refundedat 取消时间 退款时间"),
+    "cancelled_at": (
+        "cancelledat canceledat cancelleddate canceleddate cancellationdate deletedat deleteddate voidedat refundedat 取消时间 退款时间"
+    ),
+    "flag": (
+        "iscancelled iscanceled cancelled canceled storno storniert isdeleted deleted istest istestorder test testorder "
+        "isvoid voided isrefunded annule annulee anulado anulada cancelado 是否取消 是否删除 是否测试"
+    ),
+    "return_flag": "isreturn isreturned returned return isrefund retoure retour devolucion 是否退货",
     "parent": "parentitemid parentid parentlineid",
     "label": (
         "redemptionstatus redeemed isredeemed redeem response responded isresponse repeater converted conversion "
