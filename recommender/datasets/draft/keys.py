@@ -52,7 +52,7 @@ def name_bare_keys(files: Sequence[FileEvidence]) -> None:
         for column in file.columns.values():
             if not is_bare_key(column.name) or not column.filled:
                 continue
-            entity = entity_of(file.path.name.split(".")[0])
+            entity = entity_of(file.stem)
             if entity is None or entity not in KEYED:
                 entity = _shared_with(column, files)
             is_order = entity == "order" and file.lines is not None
