@@ -106,7 +106,7 @@ def validate(
         statistics = measure(connection, source, as_of)
         checks = [
             *facts(connection, Known.of(source), as_of),
-            *all_checks(statistics, earlier.statistics, earlier.runs),
+            *all_checks(statistics, earlier.statistics, earlier.runs, reaches=source.log_end.date()),
         ]
         judged = judge_figures(context, found, earlier.figures, checks)
         outcomes += review([_with_rows(connection, source, aside, one) for one in judged])

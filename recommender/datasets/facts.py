@@ -18,6 +18,8 @@ from recommender.datasets.tables import Tables
 if TYPE_CHECKING:
     import duckdb
 
+OTHER_SHAPE = 0.05
+"""Share of identifiers of a shape that no event has. Test accounts are fewer. Chosen by hand."""
 LEFT_OUT_WARNING, LEFT_OUT_CRITICAL = 0.9, 0.995
 """Share of a table's rows that one rule of the mapping may leave out. Page views are often most of a click log."""
 PURCHASE = "kind = 'purchase' AND event_time <= $as_of"
@@ -172,6 +174,7 @@ def _targets(ask: _Asker, known: Known) -> Iterator[Check]:
             what="the targeted users have an earlier event",
             cause="are user ids written alike in both files (17 and 17.0, letter case, blanks)?",
         )
+        yield _alike(ask, "targets", "user_id")
     if known.has("participations", "campaign_id", "user_id") and known.has("targets", "campaign_id", "user_id"):
         yield from _share(
             "participations_targeted",
@@ -188,6 +191,32 @@ def _targets(ask: _Asker, known: Known) -> Iterator[Check]:
             what="the participations belong to a targeted user",
             cause="are user and campaign ids written alike in both files? Without a target they are not learned from",
         )
+
+
+def _alike(ask: _Asker, table: str, column: str) -> Check:
+    """The fact that identifiers without any event are not written in another way than those with one: U18 beside 17."""
+    shape = "regexp_replace(regexp_replace(k, '[0-9]+', '9', 'g'), '[[:alpha:]]+', 'a', 'g')"
+    share, example = ask(
+        f"WITH ids AS (SELECT DISTINCT {column} AS k FROM {table} WHERE {column} IS NOT NULL), "
+        f"seen AS (SELECT DISTINCT {column} AS k, true AS seen FROM events), "
+        f"s AS (SELECT k, {shape} AS shape, coalesce(seen, false) AS seen FROM ids LEFT JOIN seen USING (k)), "
+        "shapes AS (SELECT shape, count(*) AS n, min(k) AS example FROM s GROUP BY 1 "
+        "HAVING NOT bool_or(seen)) "
+        "SELECT coalesce(sum(n), 0) / (SELECT count(*) FROM s), min(example) FROM shapes "
+        "WHERE EXISTS (SELECT 1 FROM s WHERE seen)"
+    )
+    value = 0.0 if share is None else share
+    return Check(
+        name=f"facts.{table}.{column}.written_alike",
+        table=table,
+        column=column,
+        severity="warning",
+        value=value,
+        most=OTHER_SHAPE,
+        sentence="identifiers without an event are written like those with one",
+        cause=f"{value:.0%} of the identifiers are written like none that has an event, such as {example}: "
+        "are these the same users by another name?",
+    )
 
 
 def _campaigns(ask: _Asker, known: Known) -> Iterator[Check]:

@@ -149,6 +149,17 @@ def _choose_columns(own: PartRows, part: TableMapping, table: str) -> dict[str, 
             chosen[column] = source or column
         elif column in part.constants:
             chosen[column] = f"constant:{column}"
+    unread = next(
+        (
+            column
+            for column in part.values
+            if chosen.get(column, "constant:") == f"constant:{column}" or column not in chosen
+        ),
+        None,
+    )
+    if unread is not None:
+        problem = f"{own.raw.path}: `values` has words for it, but no column is mapped to it; name it in `columns`"
+        raise ContractError(table, problem, column=unread)
     if part.per_unit and "quantity" not in chosen:
         problem = f"{own.raw.path}: `per_unit` needs the number of units; name its column in `columns`"
         raise ContractError(table, problem, column="quantity")

@@ -177,6 +177,13 @@ class ResourceSettings(Section):
         "None: the system's own (TMPDIR).",
     )
 
+    @field_validator("scratch")
+    @classmethod
+    def _is_folder(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not folder.is_dir():
+            raise ValueError(f"no such folder (got {folder}); create it, or leave the key out")
+        return folder
+
     @field_validator("memory_limit")
     @classmethod
     def _is_size(cls, size: str | None) -> str | None:

@@ -206,3 +206,10 @@ def test_a_log_without_campaigns_can_be_looked_at(tmp_path: Path) -> None:
         assert read.table("events").aggregate("count(*)").fetchone() == (3,)
         assert read.missing[0] == str(caught.value)
         assert [table for table in ("campaigns", "targets") if any(table in one for one in read.missing)]
+
+
+def test_words_for_a_column_that_is_not_mapped_are_refused(shop: SmallShop) -> None:
+    shop.parts["events"] += 'values = { kind = { a = "buy" } }\n'
+    with pytest.raises(ContractError) as caught:
+        shop.read()
+    assert caught.value.column == "kind"

@@ -5,6 +5,8 @@ compares the newest days with the shop's own earlier ones. Every check is a figu
 what is expected, and the likely cause if it is not so.
 """
 
+from datetime import date
+
 from recommender.datasets.checks.alone import alone
 from recommender.datasets.checks.check import Check
 from recommender.datasets.checks.compared import compared
@@ -15,17 +17,20 @@ from recommender.datasets.statistics import Statistics
 __all__ = ["Check", "Run", "all_checks"]
 
 
-def all_checks(now: Statistics, before: Statistics | None = None, runs: tuple[Run, ...] = ()) -> list[Check]:
+def all_checks(
+    now: Statistics, before: Statistics | None = None, runs: tuple[Run, ...] = (), *, reaches: date | None = None
+) -> list[Check]:
     """Every check that these statistics allow.
 
     Args:
         now: the tables at hand.
         before: those of the last good run. None on a first run.
         runs: the good runs so far, the latest last.
+        reaches: the last day of the files, which a stated time of decision may precede.
     """
     if not now.num_days:  # nothing is left of the log; the figures of the suites say why
         return []
     checks = [*alone(now), *newest(now)]
     if before is not None:
-        checks += compared(now, before, runs)
+        checks += compared(now, before, runs, reaches=reaches)
     return checks

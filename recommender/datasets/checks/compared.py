@@ -65,15 +65,21 @@ class _Pair:
         return days_in_words(self.now, np.asarray(places) + self.at_now)
 
 
-def compared(now: Statistics, before: Statistics, runs: tuple[Run, ...] = ()) -> list[Check]:
+def compared(
+    now: Statistics, before: Statistics, runs: tuple[Run, ...] = (), *, reaches: date | None = None
+) -> list[Check]:
     """All checks against the last good run.
 
     Args:
         now: the tables at hand.
         before: those of the last good run.
         runs: the good runs so far, the latest last.
+        reaches: the last day of the files, which a stated time of decision may precede.
     """
-    checks = [*vanished(now, before), *log_end(now, before, runs)]
+    checks = list(vanished(now, before))
+    # A back-test looks at a part of a log that is whole.
+    is_back_test = reaches is not None and now.last_day < before.last_day <= reaches
+    checks += [] if is_back_test else log_end(now, before, runs)
     first = max(now.first_day, before.first_day)
     # The last day of an earlier run was rarely whole.
     num_days = (min(now.last_day, before.last_day) - first).days
