@@ -189,7 +189,7 @@ def test_a_champion_whose_fits_have_all_seen_the_gate_period_cannot_be_judged(sm
 
 def test_a_gate_period_with_one_outcome_is_an_error_that_says_so(small: World, tmp_path: Path) -> None:
     nobody = small.with_outcomes(np.zeros_like(small.redeemed_N))
-    with pytest.raises(LabelError, match=r"\b0\b.*\b900\b"):
+    with pytest.raises(LabelError, match=r"\b0\b.*\b1800\b"):
         contest(nobody, tmp_path, challenger={"column": TRUTH}, champion={"column": RUMOUR})
 
 
