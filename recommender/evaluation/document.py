@@ -119,11 +119,18 @@ class PeriodResult(_Part):
 
 
 class Latency(_Part):
-    """CPU milliseconds for building the examples of one user and scoring all live campaigns, in process."""
+    """CPU milliseconds of one thread for building the examples of one user and scoring all live campaigns.
+
+    Percentiles over users, each user's request at its least disturbed.
+    """
 
     p50_ms: float
     p95_ms: float
     num_campaigns: int
+    num_rounds: int
+    """How often every request was timed."""
+    stable: bool
+    """Whether further rounds no longer lowered the result. If not, other programs disturbed all rounds."""
 
 
 class Candidate(_Part):
