@@ -41,9 +41,9 @@ USER_SPREAD = 1.6
 """Standard deviation of users' log-odds: the best possible AUC is then about that of the default data's best ranker."""
 LEVEL, USER_NOISE, PAIR_NOISE = 0.4, 0.1, 0.05
 NOISES = (0.05, 0.1, 0.2)
-WORLDS, TRIED_WORLDS, TRIES = 2000, 500, 30
-"""A rate of 5 % is then known to 1 point (two standard errors); for repeated tries to 2 points."""
-TRUE_GAIN_NOISE = 0.48
+WORLDS, TRIED_WORLDS, TRIES = 1000, 200, 30
+"""A rate of 5 % is then known to 1.4 points (two standard errors); for repeated tries to 3 points."""
+TRUE_GAIN_NOISE = 0.495
 """Further noise of the champion in each pair that costs it about .01 in log loss."""
 SEED = 28
 

@@ -169,7 +169,13 @@ def test_another_thread_of_the_process_that_spins_does_not_count() -> None:
 
 @pytest.mark.parametrize(
     ("p95_by_round", "stable"),
-    [([5.0] * 7, False), ([5.0] * 8, True), ([9.0, 8, 7, 6, 5, 4, 3, 2], False), ([9.0, 8, 5, 5, 5, 5, 5, 4.95], True)],
+    [
+        ([5.0] * (latency.MIN_ROUNDS - 1), False),
+        ([5.0] * latency.MIN_ROUNDS, True),
+        ([9.0 - 0.1 * k for k in range(latency.MIN_ROUNDS)], False),
+        ([9.0] * latency.MIN_ROUNDS + [5.0] * latency.UNCHANGED_ROUNDS, False),
+        ([9.0] * latency.MIN_ROUNDS + [5.0] * latency.UNCHANGED_ROUNDS + [4.95], True),
+    ],
 )
 def test_a_measurement_ends_when_more_rounds_no_longer_lower_it(p95_by_round: list[float], stable: bool) -> None:
     assert latency.is_stable(p95_by_round) == stable
