@@ -47,7 +47,9 @@ CROSS_NAMES: tuple[str, ...] = (
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
-_MAGIC = b"AFF1"
+_MAGIC, _MAGIC_WIDE = b"AFF1", b"AFF2"
+"""Money in 32 bits, or in 64 where a user's does not fit: 43 million units of a currency with cents."""
+_NARROW = np.iinfo(np.uint32)
 _HEADER = struct.Struct("<4s8sfI6I")
 """Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
 
@@ -62,8 +64,8 @@ class UserAffinity:
     """For each axis [n]: indices into the catalogue's `axis_values`, ascending, never 0."""
     counts: tuple[NDArray[np.uint16], ...]
     """For each axis [M, n]: counts of purchase lines."""
-    cents: tuple[NDArray[np.uint32], ...]
-    """For each axis [n]: money paid, in hundredths of the currency unit."""
+    cents: tuple[NDArray[np.integer[Any]], ...]
+    """For each axis [n]: money paid, in hundredths of the currency unit, of up to 64 bits."""
     types: NDArray[np.uint32]
     """Codes of the campaign types that the user was targeted with, see `type_code`."""
     targeted: NDArray[np.uint16]
@@ -83,9 +85,11 @@ def type_code(campaign_type: str) -> int:
 def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
     """Pack the `affinity` value of a user's row. `taxonomy_version` names the taxonomy that the indices belong to."""
     sizes = [len(values) for values in user.values]
-    parts = [_HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
+    wide = any(((cents < _NARROW.min) | (cents > _NARROW.max)).any() for cents in user.cents)
+    magic, money = (_MAGIC_WIDE, "<i8") if wide else (_MAGIC, "<u4")
+    parts = [_HEADER.pack(magic, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
     for values, cents, counts in zip(user.values, user.cents, user.counts, strict=True):
-        parts += [values.astype("<i4").tobytes(), cents.astype("<u4").tobytes(), counts.astype("<u2").tobytes()]
+        parts += [values.astype("<i4").tobytes(), cents.astype(money).tobytes(), counts.astype("<u2").tobytes()]
     parts += [
         user.types.astype("<u4").tobytes(),
         user.targeted.astype("<u2").tobytes(),
@@ -100,7 +104,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
     Raises:
         FeatureStoreError: the value is not a packed affinity, is truncated, or belongs to another taxonomy.
     """
-    if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
+    if len(packed) < _HEADER.size or packed[:4] not in (_MAGIC, _MAGIC_WIDE):
         raise FeatureStoreError(
             f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
             "build and materialise the features again"
@@ -111,9 +115,10 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
             f"affinity: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
             "materialise both from the same features"
         )
-    # Each bought value takes an int32 index, uint32 cents and a uint16 for each measure; each type a code and two
-    # uint16.
-    expected = _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types
+    # Each bought value takes an int32 index, 4 or 8 bytes of cents and a uint16 for each measure; each type a code and
+    # two uint16.
+    money = "<i8" if packed[:4] == _MAGIC_WIDE else "<u4"
+    expected = _HEADER.size + sum(sizes) * (4 + np.dtype(money).itemsize + 2 * len(MEASURES)) + 8 * num_types
     if len(packed) != expected:
         raise FeatureStoreError(
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
@@ -130,7 +135,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
 
     for size in sizes:
         values.append(take("<i4", size))
-        cents.append(take("<u4", size))
+        cents.append(take(money, size))
         counts.append(take("<u2", size * len(MEASURES)).reshape(len(MEASURES), size))
     return UserAffinity(
         months=months,

@@ -18,6 +18,10 @@ from recommender.datasets.values import Column, Survey, survey
 
 SAMPLE_ROWS = 20_000
 """Rows in which values are surveyed: enough to see every mark and format that is not rare. Chosen by hand."""
+ENDINGS = re.compile(r"(\.(csv|tsv|txt|jsonl?|ndjson|parquet|xlsx?|xlsb|xlsm|ods|gz|zst|zip|bz2))+$", re.IGNORECASE)
+"""Endings of names of files."""
+FEWEST_ROWS = 5
+"""Rows above which a column of one value is constant by no accident. Chosen by hand."""
 MOST_WORDS = 200
 """Different values up to which all are counted: a shop has tens of kinds and statuses. Chosen by hand."""
 LINE = "line"
@@ -177,6 +181,8 @@ class FileEvidence:
     """SQL over `name` that adds a column, such as a running sum."""
     acts: "FileEvidence | None" = None
     """The same file with a row for each act in its list of acts."""
+    has_lists: bool = False
+    """Whether `acts` holds the lists of items of some of its rows."""
     form: dict[str, object] = field(default_factory=dict)
     comments: list[str] = field(default_factory=list)
     extra: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -194,6 +200,11 @@ class FileEvidence:
         return {name: ColumnEvidence(self, name, dict(meanings_of(name))) for name in self.types}
 
     @property
+    def stem(self) -> str:
+        """The file's name without the endings that say how it is written."""
+        return ENDINGS.sub("", self.path.name)
+
+    @property
     def source(self) -> str:
         """SQL of the file's rows, for FROM."""
         if self.derived is not None:
@@ -205,11 +216,12 @@ class FileEvidence:
     def candidates(self, meaning: str) -> list[ColumnEvidence]:
         """Columns that may have a meaning and hold any value, the likeliest first."""
         found = [
-            (column.meanings[meaning], place, column)
+            # The same value in every row says nothing, whatever the name: when a table was loaded.
+            (column.distinct == 1 and self.rows > FEWEST_ROWS, column.meanings[meaning], place, column)
             for place, column in enumerate(self.columns.values())
-            if meaning in column.meanings
+            if meaning in column.meanings and column.filled
         ]
-        return [column for _, _, column in sorted(found, key=lambda one: one[:2]) if column.filled]
+        return [column for *_, column in sorted(found, key=lambda one: one[:3])]
 
     def first(self, meaning: str) -> ColumnEvidence | None:
         """The likeliest column of a meaning."""

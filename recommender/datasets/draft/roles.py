@@ -1,9 +1,10 @@
 """What one file of a draft holds: a log, orders or their lines, items, users, campaigns, targets and so on."""
 
+import re
 from typing import Literal
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
-from recommender.datasets.draft.headers import table_words
+from recommender.datasets.draft.headers import table_words, tokens
 from recommender.datasets.draft.kinds import code_of, kind_of
 
 Role = Literal[
@@ -25,6 +26,30 @@ KNOWN_WORDS = 0.3
 """Share of a column's words that must be known kinds for it to be the kind. A shop has words of its own. By hand."""
 DAY_NUMBERS = (0, 10_000)
 """Numbers between which a column of days counts them from the first: 27 years."""
+
+
+FILES_OF_KINDS = (
+    (r"return|refund|retour|retoure|devol|退货|退款", "return"),
+    (r"wish|favou?rite|bookmark|收藏|merkliste", "favourite"),
+    (r"cart(?!e)|basket|warenkorb|panier|carrito|加购|abandon", "cart"),
+    (r"search|suche|busqueda|搜索", "search"),
+    (r"review|rating|bewertung|avis|评价", "review"),
+    (r"comment|评论", "comment"),
+    (r"click|klick", "click"),
+    (r"view|visit|page|impression|open|browse|浏览", "view"),
+    (r"play|listen|stream|watch", "view"),
+)
+"""Words in the name of a file -> the kind of all its events."""
+NO_EVENTS = (
+    r"shipment|shipping|deliver|helpdesk|support|staff|employee|inventor|payment|payout|setting|ledger|points|\bstock"
+)
+"""Words in the names of files whose rows are no acts of shoppers, although they name users and times."""
+
+
+def kind_of_file(file: FileEvidence) -> str | None:
+    """The kind that a file's name gives to all its events. None where it says nothing, or also names orders."""
+    stem = "_".join(tokens(file.stem))
+    return next((kind for pattern, kind in FILES_OF_KINDS if re.search(pattern, stem)), None)
 
 
 def kind_column(file: FileEvidence) -> ColumnEvidence | None:
@@ -98,18 +123,13 @@ def role_of(file: FileEvidence) -> Role | None:
 def _of_campaigns(
     file: FileEvidence, user: ColumnEvidence | None, item: ColumnEvidence | None, promoted: ColumnEvidence | None
 ) -> Role | None:
-    if user is not None or (item is not None and not table_words(file.path.stem, "campaigns")):
+    if user is not None or (item is not None and not table_words(file.stem, "campaigns")):
         return None
     window = window_column(file, "starts_at") or window_column(file, "ends_at")
     sent = time_column(file, "targeted_at")
     named = file.first("name")
     key = promoted if promoted is not None and promoted.is_unique else named
-    if (
-        key is not None
-        and key.is_unique
-        and (window or sent)
-        and (promoted or table_words(file.path.stem, "campaigns"))
-    ):
+    if key is not None and key.is_unique and (window or sent) and (promoted or table_words(file.stem, "campaigns")):
         return "campaigns"
     if promoted is not None and window_column(file, "starts_at") and window_column(file, "ends_at") and item is None:
         return "campaigns"
@@ -131,7 +151,8 @@ def _of_pairs(
     composed = [one for one in ("category", "brand", "manufacturer") if file.has(one)]
     if user is None and item is None and promoted.is_unique and len(composed) > 1 and time_column(file) is None:
         return "promoted"
-    if traded:
+    named = table_words(file.stem, "participations") or file.has("participated_at")
+    if traded and not (named and user is not None and item is None and not file.has("quantity")):
         return None
     if user is None:
         if item is None or time_column(file) is not None:
@@ -139,10 +160,14 @@ def _of_pairs(
         return "campaign_items" if file.first("campaign") is not None else "coupon_items"
     if kind_column(file) is not None:
         return None
+    if kind_of_file(file) in ("view", "click") and not file.has("targeted_at"):
+        return "log"
     if label_column(file) is not None:
         return "targets"
-    takes = table_words(file.path.stem, "participations") > table_words(file.path.stem, "targets")
-    if takes or (file.has("participated_at") and not file.has("targeted_at")):
+    taken_at = file.first("participated_at")
+    in_part = taken_at is not None and taken_at.filled_share < 0.9
+    takes = table_words(file.stem, "participations") > table_words(file.stem, "targets")
+    if not in_part and (takes or (taken_at is not None and not file.has("targeted_at"))):
         return "participations"
     return "targets"
 
@@ -155,9 +180,24 @@ def _of_entities(
     if item is not None and item.is_unique and user is None:
         return "items"
     users = [column for one in ("user", "email") for column in file.candidates(one)]
+    if item is not None and user is None and not _has_acts(file):
+        return "items"
+    if item is None and user is not None and not _has_acts(file) and any(file.has(one) for one in ABOUT_USERS):
+        return "users"
     if item is None and any(column.is_unique for column in users) and kind_column(file) is None:
         return "users"
     return None
+
+
+ABOUT_USERS = ("joined_at", "gender", "age_band", "region", "income_band", "household_size", "name")
+"""Columns of a file that describes users."""
+
+
+def _has_acts(file: FileEvidence) -> bool:
+    """Whether rows have what only acts have: a time, a number of pieces, an amount or a kind."""
+    traded = any(file.has(one) for one in ("quantity", "amount", "order_total"))
+    timed = any(column.is_time and "joined_at" not in column.meanings for column in file.candidates("event_time"))
+    return traded or timed or file.has("rating") or kind_column(file) is not None
 
 
 def _of_events(
@@ -169,9 +209,11 @@ def _of_events(
     traded: bool,
 ) -> Role | None:
     timed = event_time_known(file)
+    if re.search(NO_EVENTS, "_".join(tokens(file.stem))) and (kind_column(file) is None or file.first("item") is None):
+        return None
     if order is not None and order.is_unique and item is None and (user is not None or timed):
         return "orders" if not file.has("rating") else "reviews"
-    if file.has("rating") and item is None:
+    if file.has("rating") and item is None and order is not None:
         return "reviews"
     if item is not None and order is not None and (user is None or not timed):
         return "lines"
@@ -191,6 +233,7 @@ def event_time_known(file: FileEvidence) -> bool:
         or is_day_number(file.first("day_number"))
         or is_day_number(file.first("hours_since_start"))
         or month_and_day(file.first("event_time"))
+        or any(one.is_number for one in file.candidates("event_time"))
         or file.has("sequence", "days_since")
     )
 
