@@ -50,16 +50,17 @@ def measure(ranker: Ranker[Any], requests: Sequence[Callable[[], Examples]], num
         ranker.score(requests[k % len(requests)]())
     fastest_U = np.full(len(requests), np.inf)
     p95_by_round: list[float] = []
-    fastest_reference = float("inf")
+    # As often as each request, so that both have the same chance of an undisturbed round.
+    reference_U = np.full(len(requests), np.inf)
     reference = _reference()
     with one_thread():
         while len(p95_by_round) < MAX_ROUNDS and not is_stable(p95_by_round):
             for user, request in enumerate(requests):
-                fastest_reference = min(fastest_reference, _milliseconds(reference))
+                reference_U[user] = min(reference_U[user], _milliseconds(reference))
                 fastest_U[user] = min(fastest_U[user], _milliseconds(partial(_answer, ranker, request)))
-            p95_by_round.append(float(np.quantile(fastest_U, 0.95)) * REFERENCE_MS / fastest_reference)
+            p95_by_round.append(float(np.quantile(fastest_U, 0.95) / np.quantile(reference_U, 0.95)) * REFERENCE_MS)
     return Latency(
-        p50_ms=float(np.median(fastest_U)) * REFERENCE_MS / fastest_reference,
+        p50_ms=float(np.median(fastest_U) / np.median(reference_U)) * REFERENCE_MS,
         p95_ms=p95_by_round[-1],
         num_campaigns=num_campaigns,
         num_rounds=len(p95_by_round),

@@ -256,7 +256,7 @@ def _latency(latency: Latency, limit_ms: float) -> Check:
     disturbed = not latency.stable and latency.p95_ms > limit_ms >= latency.p50_ms
     words = f"scoring one user takes {latency.p95_ms:.1f} ms at the 95th percentile, limit {limit_ms:.1f} ms"
     if disturbed:
-        words += ", but other programs disturbed the measurement, so it does not count"
+        words += f", but other programs disturbed all {latency.num_rounds} rounds, so it does not count"
     passed = latency.p95_ms <= limit_ms or disturbed
     return Check(name="latency", passed=passed, measured=latency.p95_ms, limit=limit_ms, words=words)
 

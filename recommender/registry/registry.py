@@ -250,11 +250,6 @@ class Registry:
         """Return where a version came from."""
         return lineage(self.path(version))
 
-    def record_verdict(self, version: str, verdict: Mapping[str, Any]) -> None:
-        """Record the gate's verdict on a version in the history."""
-        with self.recording(version) as record:
-            record(verdict)
-
     @contextmanager
     def recording(self, version: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         """Lock the registry while the gate decides on a version. Yields what records the verdict in the history."""
