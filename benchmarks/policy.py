@@ -21,7 +21,7 @@ from benchmarks.measured_on import measured_on
 from recommender.datasets.synthetic.policy import BanditWorld, LoggedDecisions
 from recommender.engine.context import FitContext
 from recommender.policies.head import PolicyHead, top_of
-from recommender.policies.off_policy import PolicyValue, doubly_robust, ips, snips
+from recommender.policies.off_policy import PolicyValue, TooLittleOverlap, doubly_robust, ips, snips
 from recommender.policies.reward_model import RewardModel
 from recommender.storage.manifest import write_text
 
@@ -102,16 +102,24 @@ def true_values(world: BanditWorld, seed: int) -> tuple[dict[str, float], dict[s
 def estimates(
     decisions: LoggedDecisions, probabilities_NA: NDArray[np.float64], predicted_NA: NDArray[np.float64]
 ) -> dict[str, PolicyValue]:
-    """A policy's value by three estimators on one log, clustered by user."""
+    """A policy's value by three estimators on one log, clustered by user.
+
+    Raises:
+        ValueError: The log has too little overlap with the policy.
+    """
     target_N = probabilities_NA[np.arange(len(decisions.actions_N)), decisions.actions_N]
     rewards_N, propensities_N, users_N = decisions.rewards_N, decisions.propensities_N, decisions.users_N
-    return {
+    found = {
         "ips": ips(rewards_N, target_N, propensities_N, users_N=users_N),
         "snips": snips(rewards_N, target_N, propensities_N, users_N=users_N),
         "doubly robust": doubly_robust(
             rewards_N, decisions.actions_N, probabilities_NA, propensities_N, predicted_NA, users_N=users_N
         ),
     }
+    for one in found.values():
+        if isinstance(one, TooLittleOverlap):
+            raise ValueError(str(one))
+    return {name: one for name, one in found.items() if isinstance(one, PolicyValue)}
 
 
 def coverage(world: BanditWorld, *, replications: int, seed: int = 1) -> dict[str, dict[str, float]]:

@@ -261,10 +261,10 @@ def tune(
     trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = next_items.TRIALS,
     folds: Annotated[
         int,
-        typer.Option(min=1, help="Judge by the mean over this many successive periods instead of the gate period."),
+        typer.Option(min=1, help="Judge by the mean over this many successive periods before the gate period."),
     ] = 1,
 ) -> None:
-    """Search a campaign ranker's hyperparameters on the last run's training set. The final test is never read."""
+    """Search a campaign ranker's hyperparameters on the last run's training set, before the gate period."""
     from cli.tuning import tune_ranker
 
     tune_ranker(settings_of(settings, data), ranker, trials=trials, folds=folds)

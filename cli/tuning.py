@@ -18,7 +18,9 @@ def tune_ranker(settings: Settings, ranker: str, *, trials: int, folds: int = 1)
     study.parent.mkdir(parents=True, exist_ok=True)
     with fit_bars() as progress:
         best = tune(training_set, ranker, trials, settings, study, folds=folds, progress=progress)
-    where = "on the gate period" if folds == 1 else f"on average over {folds} folds before the final test"
+    where = (
+        "on the fold before the gate period" if folds == 1 else f"on average over {folds} folds before the gate period"
+    )
     print(f"best of {len(best.trials)} trials: log loss {best.log_loss:.4f} {where}. In the settings file:\n")
     print(f"[training.rankers.{ranker}]")
     for name, value in best.config.items():

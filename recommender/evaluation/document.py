@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recommender.errors import CorruptFileError
 from recommender.evaluation import intervals
+from recommender.evaluation.campaign_gains import PooledGain
 from recommender.storage.manifest import read_manifest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raise it when a field changes its meaning or goes."""
 FILE = "evaluation.json"
 
@@ -111,15 +112,25 @@ class PeriodResult(_Part):
     """Pairs whose window was still open when the labels were read."""
     rankers: dict[str, RankerResult]
     gains: dict[str, Estimate]
+    """Metric -> gain over all pairs, with an interval over users alone."""
+    pooled: dict[str, PooledGain]
+    """auc, ap and log_loss -> gain over users and campaigns, where it is defined. The gate decides by one of these."""
     slices: list[SliceResult]
 
 
 class Latency(_Part):
-    """CPU milliseconds for building the examples of one user and scoring all live campaigns, in process."""
+    """CPU milliseconds of one thread for building the examples of one user and scoring all live campaigns.
+
+    Percentiles over users, each user's request at its least disturbed.
+    """
 
     p50_ms: float
     p95_ms: float
     num_campaigns: int
+    num_rounds: int
+    """How often every request was timed."""
+    stable: bool
+    """Whether further rounds no longer lowered the result. If not, other programs disturbed all rounds."""
 
 
 class Candidate(_Part):

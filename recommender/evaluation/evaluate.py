@@ -16,6 +16,7 @@ import numpy as np
 from recommender.datasets.periods import Periods, from_microseconds
 from recommender.engine.context import DEFAULT_SEED
 from recommender.errors import RegistryError
+from recommender.evaluation.campaign_gains import PooledGain, pool
 from recommender.evaluation.curves import calibration_bins, precision_recall_points, roc_points
 from recommender.evaluation.document import FILE, Candidate, Estimate, Evaluation, PeriodResult, RankerResult
 from recommender.evaluation.heads import head_quality
@@ -151,6 +152,7 @@ class _Comparison:
                 for name in fits
             },
             gains={name: Estimate.of(resampled.gain(self.challenger, self.champion, name)) for name in METRICS},
+            pooled=self._pooled(period, scored),
             slices=slices(
                 scored,
                 self._axes(period),
@@ -160,6 +162,17 @@ class _Comparison:
                 bootstrap=self.bootstrap,
             ),
         )
+
+    def _pooled(self, period: PeriodPairs, scored: Mapping[str, ScoredPairs]) -> dict[str, PooledGain]:
+        """Gains over users and campaigns, of the metrics that a gate may decide by."""
+        campaigns_N = period.examples.campaigns_N.astype(np.int64)
+        names = dict(enumerate(period.examples.catalogue.campaign_ids))
+        ours, theirs = scored[self.challenger], scored[self.champion]
+        found = {
+            metric: pool(ours, theirs, campaigns_N, names, metric, self.bootstrap)
+            for metric in ("log_loss", "auc", "ap")
+        }
+        return {metric: gain for metric, gain in found.items() if gain is not None}
 
     def _result(
         self, name: str, fit: Path, scored: ScoredPairs, scores: Scores, labels: Labels, resampled: Resampled

@@ -29,9 +29,13 @@ class GateRule(_Frozen):
     margin: Annotated[float, Field(ge=0)] = 0.0
     """The lower end of the gain's interval must lie above minus this. With 0 the challenger must be better."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Level of the interval, the usual one. Two-sided, so a challenger without a gain passes once in forty."""
+    """Level of the intervals that are shown, the usual one. The gate's own follows from `false_promotions`."""
     bootstrap_samples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """1,000 is the usual minimum for 95 % percentile intervals (Efron & Tibshirani, 1993)."""
+    false_promotions: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Largest probability that equal challengers are promoted, over all attempts on a gate period; see `ledger`."""
+    min_campaigns: Annotated[int, Field(ge=2)] = 6
+    """With fewer campaigns the challenger is held. Simulated: with 5 or fewer the interval rarely excludes zero."""
     min_positives: Annotated[int, Field(ge=1)] = 30
     """With fewer participations the challenger is held. Chosen by hand."""
 

@@ -28,3 +28,11 @@ def log_reading(
     line = {"at": moment, "data": data, "ranker": ranker, "train_on": train_on, "seed": seed, **(facts or {})}
     with readings.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def num_readings(readings: Path, *, since: datetime) -> int:
+    """Count the readings of final tests that end after `since`: they can share campaigns with one that starts then."""
+    if not readings.is_file():
+        return 0
+    lines = [json.loads(line) for line in readings.read_text(encoding="utf-8").splitlines()]
+    return sum(datetime.fromisoformat(line["as_of"]) > since for line in lines if "as_of" in line)

@@ -1,10 +1,9 @@
 """Estimate what a policy would have earned from decisions that another policy took with known propensities.
 
 IPS (Horvitz & Thompson, JASA 1952), SNIPS (Swaminathan & Joachims, NeurIPS 2015) and doubly robust (Dudík, Langford &
-Li, ICML 2011). Each is an average, or a ratio of averages, of one influence value a row. The interval is value ± t ·
-standard error. The error comes from the sums of each user's influence values: the sandwich of Liang & Zeger (Biometrika
-1986) on U clusters, with the correction U / (U - 1) and a t of U - 1 degrees of freedom. Without users every row is its
-own cluster.
+Li, ICML 2011). Each is a ratio of sums over users. Without users every row is its own cluster. `value_intervals` has
+the intervals. Where the log has too little of what the judged policy would show, the answer is `TooLittleOverlap` and
+no number.
 
 Shapes: N logged decisions · A actions · U users.
 """
@@ -17,12 +16,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import ContractError, PropensityError
+from recommender.policies.value_intervals import RESAMPLES, Range, UserSums, interval
 
 Floats = NDArray[np.float64]
 FLOOR = 0.001
 """A propensity below this is refused, since that one row could decide the whole estimate. Chosen by hand."""
 TOLERANCE = 1e-6
 """A judged policy's probability may exceed 1 by rounding: sums of float32 are right to about 1e-7 for each action."""
+
+
+MIN_EFFECTIVE = 20.0
+"""Below this effective sample size, of rows or of users, there is no answer. Chosen by `make bench-decision`: from here
+on both tails of the 95 % interval stay within 4 %."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooLittleOverlap:
+    """Why a log cannot say what a policy is worth: it hardly ever showed what the policy would show."""
+
+    method: str
+    effective_sample_size: float
+    """Of rows or of users, whichever is smaller."""
+    needed: float
+    num_rows: int
+    num_clusters: int
+
+    def __str__(self) -> str:
+        """In words."""
+        return (
+            f"{self.method}: too little overlap. {self.num_rows:,} rows of {self.num_clusters:,} users say as much "
+            f"about the judged policy as {self.effective_sample_size:.1f} rows of its own, and at least "
+            f"{self.needed:g} are needed. Log more decisions, or judge a policy that is nearer to the logged one."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +117,38 @@ def require_rows(num_rows: int, **columns_N: NDArray[Any]) -> tuple[Floats, ...]
     return tuple(out)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """How an estimate is judged."""
+
+    confidence: float = 0.95
+    """Of the interval, the usual level. Each tail has half of the rest."""
+    floor: float = FLOOR
+    """Smallest propensity that is accepted."""
+    reward_range: tuple[float, float] | None = None
+    """Smallest and largest reward that a decision can earn. None: those of the log, and 0."""
+    min_effective: float = MIN_EFFECTIVE
+    """Smallest effective sample size at which there is an answer."""
+    resamples: int = RESAMPLES
+
+    def range_of(self, rewards_N: Floats) -> tuple[float, float]:
+        """Return the smallest and the largest reward."""
+        if self.reward_range is not None:
+            return self.reward_range
+        return min(0.0, float(rewards_N.min())), max(0.0, float(rewards_N.max()))
+
+
+DEFAULT = Judging()
+
+
 def ips(
     rewards_N: NDArray[Any],
     target_N: NDArray[Any],
     propensities_N: NDArray[Any],
     *,
     users_N: NDArray[Any] | None = None,
-    confidence: float = 0.95,
-    floor: float = FLOOR,
-) -> PolicyValue:
+    judging: Judging = DEFAULT,
+) -> PolicyValue | TooLittleOverlap:
     """Inverse propensity score: mean of w·r with w = `target_N` / `propensities_N`. Unbiased, with the widest interval.
 
     Args:
@@ -108,16 +156,16 @@ def ips(
         target_N: The judged policy's probability of the action that was shown.
         propensities_N: The logging policy's.
         users_N: User of each decision, the clusters of the interval.
-        confidence: Of the interval; 0.95 is the usual level.
-        floor: Smallest propensity that is accepted.
+        judging: Level of the interval, and limits.
 
     Raises:
         PropensityError: As `require_propensities`.
         ContractError: As `require_rows`, or a target is not a probability.
     """
-    weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
-    worth_N = weights_N * rewards_N
-    return _estimate("ips", float(worth_N.mean()), worth_N - worth_N.mean(), weights_N, users_N, confidence)
+    weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, judging.floor)
+    unseen = Range(most_weight=_most_weight(propensities_N), residual=judging.range_of(rewards_N))
+    sums = UserSums.of(weights_N, weights_N * rewards_N, users_N)
+    return _estimate("ips", sums, sums.rows_U, unseen, weights_N, judging)
 
 
 def snips(
@@ -126,26 +174,25 @@ def snips(
     propensities_N: NDArray[Any],
     *,
     users_N: NDArray[Any] | None = None,
-    confidence: float = 0.95,
-    floor: float = FLOOR,
-) -> PolicyValue:
+    judging: Judging = DEFAULT,
+) -> PolicyValue | TooLittleOverlap:
     """Self-normalised IPS: Σ w·r / Σ w. Its bias is O(1/N). A constant added to all rewards is added to the value.
 
-    The interval is the delta method's: the influence of a row is w (r - value) / mean(w). Arguments as in `ips`.
+    Arguments as in `ips`.
 
     Raises:
         PropensityError: As `require_propensities`, or no row was shown what the policy would show.
         ContractError: As `require_rows`, or a target is not a probability.
     """
-    weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, floor)
+    weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, judging.floor)
     if weights_N.sum() <= 0:
         raise PropensityError(
             f"the judged policy has probability 0 for every action that was shown in {len(weights_N):,} rows, so this "
             "log cannot judge it. Use a log of a policy that shows the actions that it chooses."
         )
-    value = float(weights_N @ rewards_N / weights_N.sum())
-    influence_N = weights_N * (rewards_N - value) / weights_N.mean()
-    return _estimate("snips", value, influence_N, weights_N, users_N, confidence)
+    unseen = Range(most_weight=_most_weight(propensities_N), residual=judging.range_of(rewards_N))
+    sums = UserSums.of(weights_N, weights_N * rewards_N, users_N)
+    return _estimate("snips", sums, sums.weights_U, unseen, weights_N, judging)
 
 
 def doubly_robust(
@@ -156,9 +203,8 @@ def doubly_robust(
     predicted_NA: NDArray[Any],
     *,
     users_N: NDArray[Any] | None = None,
-    confidence: float = 0.95,
-    floor: float = FLOOR,
-) -> PolicyValue:
+    judging: Judging = DEFAULT,
+) -> PolicyValue | TooLittleOverlap:
     """Mean of Σ_a π(a) q̂(a) + w (r - q̂(shown)): right where the propensities are, precise where `predicted_NA` is.
 
     Args:
@@ -168,8 +214,7 @@ def doubly_robust(
         propensities_N: The logging policy's probability of the action that was shown.
         predicted_NA: q̂, expected rewards by a model that was fitted on other rows.
         users_N: User of each decision, the clusters of the interval.
-        confidence: Of the interval.
-        floor: Smallest propensity that is accepted.
+        judging: Level of the interval, and limits.
 
     Raises:
         PropensityError: As `require_propensities`.
@@ -182,17 +227,30 @@ def doubly_robust(
         message = f"must be a whole number from 0 to {np.shape(target_NA)[1] - 1} (got {actions_N[row]:g})"
         raise ContractError("decisions", message, column="action", row=f"row {row}")
     shown = np.arange(len(actions_N)), actions_N.astype(np.int64)
-    weights_N, rewards_N = _weights(rewards_N, np.asarray(target_NA)[shown], propensities_N, floor)
+    weights_N, rewards_N = _weights(rewards_N, np.asarray(target_NA)[shown], propensities_N, judging.floor)
     predicted_NA = np.asarray(predicted_NA, dtype=np.float64)
     direct_N = (np.asarray(target_NA, dtype=np.float64) * predicted_NA).sum(axis=1)
     worth_N = direct_N + weights_N * (rewards_N - predicted_NA[shown])
-    return _estimate("doubly robust", float(worth_N.mean()), worth_N - worth_N.mean(), weights_N, users_N, confidence)
+    # Unseen decisions are predicted like the policy's on average, and may earn the least or the most.
+    (least, most), mean = judging.range_of(rewards_N), float(direct_N.mean())
+    unseen = Range(
+        most_weight=_most_weight(propensities_N),
+        residual=(least - mean, most - mean),
+        direct=mean,
+    )
+    sums = UserSums.of(weights_N, worth_N, users_N)
+    return _estimate("doubly robust", sums, sums.rows_U, unseen, weights_N, judging)
 
 
 def effective_sample_size(weights_N: NDArray[Any]) -> float:
     """Kish's (Σ w)² / Σ w². 0 where every weight is 0."""
     squares = float(np.square(weights_N, dtype=np.float64).sum())
     return float(np.sum(weights_N, dtype=np.float64)) ** 2 / squares if squares > 0 else 0.0
+
+
+def _most_weight(propensities_N: NDArray[Any]) -> float:
+    """Largest weight of an unseen decision: that of a sure choice with the smallest propensity of the log."""
+    return 1 / float(np.min(np.asarray(propensities_N, dtype=np.float64)))
 
 
 def _weights(
@@ -209,29 +267,29 @@ def _weights(
 
 
 def _estimate(
-    method: str, value: float, influence_N: Floats, weights_N: Floats, users_N: NDArray[Any] | None, confidence: float
-) -> PolicyValue:
-    from scipy.stats import t
-
-    num_rows = len(influence_N)
-    if users_N is None:
-        sums_U = influence_N
-    else:
-        rows_N = np.unique(users_N, return_inverse=True)[1]
-        sums_U = np.asarray(np.bincount(rows_N.ravel(), weights=influence_N), dtype=np.float64)
-    clusters = len(sums_U)
-    if clusters < 2:
-        half = float("inf")
-    else:
-        error = np.sqrt(clusters / (clusters - 1) * np.square(sums_U).sum()) / num_rows
-        half = float(t.ppf(0.5 + confidence / 2, clusters - 1) * error)
+    method: str, sums: UserSums, denominator_U: Floats, unseen: Range, weights_N: Floats, judging: Judging
+) -> PolicyValue | TooLittleOverlap:
+    num_rows, num_clusters = len(weights_N), len(sums.rows_U)
+    effective = effective_sample_size(weights_N)
+    # Few users with many rows each are few observations, however many rows there are.
+    least = min(effective, effective_sample_size(sums.weights_U))
+    if least < judging.min_effective:
+        return TooLittleOverlap(
+            method=method,
+            effective_sample_size=least,
+            needed=judging.min_effective,
+            num_rows=num_rows,
+            num_clusters=num_clusters,
+        )
+    value = float(sums.worth_U.sum() / denominator_U.sum())
+    low, high = interval(sums, value, denominator_U, unseen, judging.confidence, resamples=judging.resamples)
     return PolicyValue(
         method=method,
         value=value,
-        low=value - half,
-        high=value + half,
-        confidence=confidence,
-        effective_sample_size=effective_sample_size(weights_N),
+        low=low,
+        high=high,
+        confidence=judging.confidence,
+        effective_sample_size=effective,
         num_rows=num_rows,
-        num_clusters=clusters,
+        num_clusters=num_clusters,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from recommender.errors import RegistryError
 from recommender.evaluation.document import Evaluation
 from recommender.evaluation.judgement import read_judgement
+from recommender.evaluation.ledger import attempts
 from recommender.evaluation.verdict import Verdict, decide
 from recommender.registry import Registry
 from recommender.settings import Settings
@@ -12,6 +13,8 @@ from recommender.settings import Settings
 
 def judge(evaluation: Path, *, settings: Settings, challenger: str = "") -> Verdict:
     """Decide on an evaluation by the rules of the settings' judgement file, and record the verdict in the registry.
+
+    The registry is locked meanwhile, so that two gates at once cannot make the same attempt on a gate period.
 
     Args:
         evaluation: folder of the evaluation.
@@ -27,7 +30,13 @@ def judge(evaluation: Path, *, settings: Settings, challenger: str = "") -> Verd
     version = document.candidates[document.challenger].version
     if challenger and challenger != version:
         raise RegistryError(f"{evaluation}: must be about {challenger} (got {version}); evaluate again")
-    registry = Registry(settings.home)
-    verdict = decide(document, read_judgement(settings.judgement), earlier=registry.settled(version))
-    registry.record_verdict(version, verdict.model_dump(mode="json"))
+    registry, rules = Registry(settings.home), read_judgement(settings.judgement)
+    with registry.recording(version) as record:
+        verdict = decide(
+            document,
+            rules,
+            earlier=registry.settled(version),
+            attempts=attempts(registry.history(), document.gate.starts, document.gate.ends),
+        )
+        record(verdict.model_dump(mode="json"))
     return verdict

@@ -75,6 +75,8 @@ def evaluate_versions(
         CorruptFileError: a bundle or the training set is damaged.
         SettingsError: the judgement file is not valid.
     """
+    from recommender.evaluation.ledger import attempts
+    from recommender.evaluation.readings import log_reading, num_readings
     from recommender.evaluation.verdict import decide
     from recommender.report.evaluation import evaluation_page
 
@@ -90,9 +92,28 @@ def evaluate_versions(
         settings=settings,
         output=output,
     )
+    if evaluation.test is not None:
+        log_reading(
+            registry.readings,
+            data=evaluation.data_hash,
+            ranker=challenger,
+            train_on="all before the final test",
+            seed=settings.training.seed,
+            facts={"test_from": evaluation.test_from.isoformat(), "as_of": evaluation.as_of.isoformat()},
+        )
     if page is not None:
-        verdict = decide(evaluation, read_judgement(settings.judgement), earlier=registry.settled(challenger))
-        write_text(page, evaluation_page(evaluation, verdict, source=settings.source.dataset.replace("_", " ")))
+        known = attempts(registry.history(), evaluation.gate.starts, evaluation.gate.ends)
+        verdict = decide(
+            evaluation, read_judgement(settings.judgement), earlier=registry.settled(challenger), attempts=known
+        )
+        text = evaluation_page(
+            evaluation,
+            verdict,
+            source=settings.source.dataset.replace("_", " "),
+            attempts=known,
+            num_readings=num_readings(registry.readings, since=evaluation.test_from),
+        )
+        write_text(page, text)
     return Measured(evaluation)
 
 

@@ -9,7 +9,8 @@ A version's id is a hash of data, configuration, ranker and code, so the same in
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,11 @@ class Registry:
     def versions_folder(self) -> Path:
         """The folder of all versions, and of hidden folders that are half-written or about to be deleted."""
         return self.folder / "versions"
+
+    @property
+    def readings(self) -> Path:
+        """The log of how often a final test was read, one line of JSON each time."""
+        return self.folder / "readings.jsonl"
 
     @property
     def _journal(self) -> Journal:
@@ -244,11 +250,16 @@ class Registry:
         """Return where a version came from."""
         return lineage(self.path(version))
 
-    def record_verdict(self, version: str, verdict: Mapping[str, Any]) -> None:
-        """Record the gate's verdict on a version in the history."""
+    @contextmanager
+    def recording(self, version: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """Lock the registry while the gate decides on a version. Yields what records the verdict in the history."""
         self.path(version)
-        with self._journal.locked():
+
+        def record(verdict: Mapping[str, Any]) -> None:
             self._journal.commit(self._journal.state(), **self._event("judged", version, verdict=dict(verdict)))
+
+        with self._journal.locked():
+            yield record
 
     def settled(self, version: str) -> list[dict[str, Any]]:
         """List the verdicts on a version that need no repetition: HOLD, and PROMOTE if it was carried out.

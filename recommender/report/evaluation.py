@@ -1,9 +1,13 @@
 """The evaluation as one HTML page, the verdict first, and the verdict in Markdown for the Kubeflow UI."""
 
-from recommender.evaluation.document import Evaluation
+from collections.abc import Sequence
+
+from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
+from recommender.evaluation.ledger import Attempt
 from recommender.evaluation.metrics import METRICS
 from recommender.evaluation.verdict import Verdict
 from recommender.report.axes import number
+from recommender.report.campaign_sections import campaigns_section, ledger_section
 from recommender.report.estimates import MAIN_METRICS, interval_row, role_of
 from recommender.report.intervals import interval_chart
 from recommender.report.page import Banner, Section, Tone, badge, bullets, fold, page, table
@@ -12,8 +16,23 @@ from recommender.report.timeline import timeline
 from recommender.storage.manifest import NAME_DIGITS, SHOWN_DIGITS
 
 
-def evaluation_page(evaluation: Evaluation, verdict: Verdict, *, source: str = "") -> str:
-    """Return the self-contained HTML page of an evaluation and its verdict. `source` names the data in the subtitle."""
+def evaluation_page(
+    evaluation: Evaluation,
+    verdict: Verdict,
+    *,
+    source: str = "",
+    attempts: Sequence[Attempt] = (),
+    num_readings: int = 0,
+) -> str:
+    """Return the self-contained HTML page of an evaluation and its verdict.
+
+    Args:
+        evaluation: what was measured.
+        verdict: what the gate says about it.
+        source: name of the data, for the subtitle.
+        attempts: earlier attempts on gate periods that overlap with this one.
+        num_readings: how often a final test with some of these campaigns was read, this time included.
+    """
     tone: Tone = "good" if verdict.promotes else "neutral" if not verdict.new else "warn"
     reasons = [reason for reason in verdict.reasons if reason != verdict.headline]
     challenger, champion = (evaluation.candidates[n] for n in (evaluation.challenger, evaluation.champion))
@@ -27,7 +46,9 @@ def evaluation_page(evaluation: Evaluation, verdict: Verdict, *, source: str = "
             "score the same pairs. Confidence intervals come from a bootstrap over users.",
         ),
         slices_section(evaluation, evaluation.gate, "Slices of the gate period"),
+        campaigns_section(evaluation.gate, verdict),
         _checks(verdict),
+        ledger_section(verdict, attempts),
     ]
     if evaluation.test is not None:
         sections += [
@@ -36,7 +57,12 @@ def evaluation_page(evaluation: Evaluation, verdict: Verdict, *, source: str = "
                 evaluation.test,
                 "Final test: reported only",
                 "The latest campaigns, with labels to the end of the log, scored by fits that end where the period "
-                "begins. No setting, hyperparameter or verdict depends on these figures.",
+                "begins. No setting, hyperparameter or verdict depends on these figures."
+                + (
+                    f" Readings so far of a final test with some of these campaigns: {num_readings}."
+                    if num_readings
+                    else ""
+                ),
             ),
             slices_section(evaluation, evaluation.test, "Slices of the final test"),
         ]
@@ -81,9 +107,13 @@ def _comparison(evaluation: Evaluation, verdict: Verdict) -> Section:
     """Show the challenger's gain in each period."""
     periods = [(evaluation.gate, "gate")] + ([(evaluation.test, "final test")] if evaluation.test else [])
     title = METRICS[verdict.primary_metric].title
-    primary = [interval_row(name, period.gains[verdict.primary_metric], coloured=True) for period, name in periods]
+    test = [] if evaluation.test is None else [(evaluation.test, "final test")]
+    primary = [interval_row("gate", verdict.gain, coloured=True)]
+    primary += [
+        interval_row(name, _gain(period, verdict.primary_metric, evaluation), coloured=True) for period, name in test
+    ]
     others = [
-        interval_row(f"{METRICS[m].title}, {name}", period.gains[m], coloured=True)
+        interval_row(f"{METRICS[m].title}, {name}", _gain(period, m, evaluation), coloured=True)
         for m in MAIN_METRICS
         if m not in (verdict.primary_metric, "ece")
         for period, name in periods
@@ -91,14 +121,15 @@ def _comparison(evaluation: Evaluation, verdict: Verdict) -> Section:
     return Section(
         "Challenger against champion",
         lead=(
-            "Gain of the challenger on the same pairs; right of zero is better. The gate's rule looks at the first row "
-            "alone: the interval must lie to the right of the shaded area."
+            "Gain of the challenger over users and campaigns; right of zero is better. The gate looks at the first "
+            "row alone: the interval must lie to the right of the shaded area."
         ),
         facts={
             "pairs in the gate period": evaluation.gate.num_pairs,
             "participations": evaluation.gate.num_positives,
             "users": evaluation.gate.num_users,
             "campaigns": evaluation.gate.num_campaigns,
+            "campaigns that decided": verdict.num_campaigns,
         },
         figures=[
             interval_chart(
@@ -115,6 +146,15 @@ def _comparison(evaluation: Evaluation, verdict: Verdict) -> Section:
             ),
         ],
     )
+
+
+def _gain(period: PeriodResult, metric: str, evaluation: Evaluation) -> Estimate:
+    """Return a gain with its interval over users and campaigns, or over users alone where it is not pooled."""
+    pooled = period.pooled.get(metric)
+    interval = None if pooled is None else pooled.interval(evaluation.confidence)
+    if pooled is None or interval is None:
+        return period.gains[metric]
+    return Estimate(value=pooled.value, low=interval[0], high=interval[1])
 
 
 def _four_decimals(value: object) -> str:

@@ -1,10 +1,11 @@
-"""Search a campaign ranker's hyperparameters: fits at gate_from, judged by the log loss of the gate period.
+"""Search a campaign ranker's hyperparameters by the log loss of campaigns that start before the gate period.
 
-With several folds the search rolls its origin: it fits at that many moments before test_from, and the campaigns that
-start until the next moment judge each fit (Tashman, "Out-of-sample tests of forecasting accuracy", 2000). A trial's
-value is the mean over the folds. What is searched is the `search_space` of the ranker's `Config`.
+The search rolls its origin: it fits at one or more moments before gate_from, and the campaigns that start until the
+next moment judge each fit (Tashman, "Out-of-sample tests of forecasting accuracy", 2000). A trial's value is the mean
+over the folds. What is searched is the `search_space` of the ranker's `Config`.
 
-The final test is never read here. Trials are kept in a SQLite study, so a search that was stopped continues. A JSON
+Neither the gate period nor the final test is read here: hyperparameters that were chosen by the gate period would be
+judged by what they were chosen for. Trials are kept in a SQLite study, so a search that was stopped continues. A JSON
 file beside it lists all trials.
 """
 
@@ -48,7 +49,7 @@ class Tuned:
     config: dict[str, Any]
     """The searched hyperparameters of the best trial."""
     log_loss: float
-    """Log loss of the best trial, on the gate period or as the mean over the folds."""
+    """Log loss of the best trial, as the mean over the folds."""
     trials: list[dict[str, Any]]
     """Number, log loss and searched hyperparameters of each finished trial."""
 
@@ -75,7 +76,7 @@ def tune(
         trials: Number of trials, finished ones of an earlier call included.
         settings: Boundaries, seed, device and the ranker's present hyperparameters.
         study: SQLite file of the trials.
-        folds: 1: the gate period alone judges. More: the mean over as many successive periods before test_from.
+        folds: Number of successive periods before gate_from that judge.
         progress: Called with facts on the progress of each fit.
 
     Raises:
@@ -137,27 +138,25 @@ class Fold:
 
 
 def folds_of(data: "TrainingSet", settings: Settings, count: int) -> list[Fold]:
-    """Periods that judge: the gate period for one fold, else successive ones up to test_from with about equal pairs.
+    """Periods that judge: successive ones up to gate_from with about equal pairs.
 
-    The pairs before test_from are divided at moments at which campaigns start into `count` + 1 parts. The first part is
+    The pairs before gate_from are divided at moments at which campaigns start into `count` + 1 parts. The first part is
     only trained on.
 
     Raises:
         PeriodError: Campaigns start at too few moments.
     """
-    moments = boundaries(data, settings)
-    if count == 1:
-        return [Fold(moments["gate"], moments["test"])]
-    end = microseconds(moments["test"])
-    starts = np.sort(data.times_us("starts_at")[data.decided_in(None, moments["test"])])
+    last = boundaries(data, settings)["gate"]
+    end = microseconds(last)
+    starts = np.sort(data.times_us("starts_at")[data.decided_in(None, last)])
     starts = starts[starts < end]
     cuts = [int(starts[len(starts) * part // (count + 1)]) for part in range(1, count + 1)] if len(starts) else []
     if len(set(cuts)) < count or cuts[0] == starts[0]:
         raise PeriodError(
-            f"campaigns start at {len(np.unique(starts))} moments before test_from, too few for {count} folds. "
+            f"campaigns start at {len(np.unique(starts))} moments before gate_from, too few for {count} folds. "
             "Ask for fewer folds."
         )
-    edges = [*(from_microseconds(cut) for cut in cuts), moments["test"]]
+    edges = [*(from_microseconds(cut) for cut in cuts), last]
     return [Fold(low, high) for low, high in pairwise(edges)]
 
 
@@ -190,9 +189,8 @@ class _Objective:
     @property
     def judged_on(self) -> str:
         """Name of what judges, for messages and the JSON file."""
-        if len(self.folds) == 1:
-            return "gate period"
-        return f"{len(self.folds)} folds from {self.folds[0].starts.date()} to {self.folds[-1].ends.date()}"
+        count = "1 fold" if len(self.folds) == 1 else f"{len(self.folds)} folds"
+        return f"{count} from {self.folds[0].starts.date()} to {self.folds[-1].ends.date()}"
 
     def __call__(self, trial: "optuna.Trial") -> float:
         training = self.settings.training

@@ -17,6 +17,7 @@ JUDGEMENT = """
 primary_metric = "log_loss"
 margin = 0.0
 bootstrap_samples = 300
+min_campaigns = 3
 
 [guardrails]
 max_latency_ms = 500.0

@@ -18,7 +18,7 @@ from recommender.models.campaign.ranker import Ranker, Scores
 from recommender.registry import bundle
 
 START = datetime(2017, 1, 1, tzinfo=UTC)
-GATE, TEST, AS_OF = (START + timedelta(days=days) for days in (120, 210, 360))
+GATE, TEST, AS_OF = (START + timedelta(days=days) for days in (30, 210, 360))
 NUM_CAMPAIGNS, NUM_USERS = 12, 300
 FEATURES = ("base__truth", "base__rumour", "base__noise")
 

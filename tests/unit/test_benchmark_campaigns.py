@@ -106,16 +106,18 @@ def test_an_unknown_ranker_is_named(shop: Path, tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "campaigns.json").exists()
 
 
-def test_folds_follow_one_another_up_to_the_final_test(shop: Path, tmp_path: Path) -> None:
+def test_folds_follow_one_another_and_end_where_the_gate_period_begins(shop: Path, tmp_path: Path) -> None:
     data, chosen = TrainingSet.open(shop), settings(tmp_path)
     moments = boundaries(data, chosen)
     folds = folds_of(data, chosen, 3)
     assert [fold.starts for fold in folds[1:]] == [fold.ends for fold in folds[:-1]]
-    assert folds[-1].ends == moments["test"]
+    assert folds[-1].ends == moments["gate"]
     assert data.times_us("starts_at").min() < microseconds(folds[0].starts)
     only = folds_of(data, chosen, 1)
-    assert (only[0].starts, only[0].ends) == (moments["gate"], moments["test"])
-    with pytest.raises(PeriodError, match="too few for 99 folds"):
+    assert only[0].ends == moments["gate"]
+    judged = data.decided_in(only[0].starts, only[0].ends).sum()
+    assert judged == pytest.approx(data.decided_in(None, moments["gate"]).sum() / 2, rel=0.4)
+    with pytest.raises(PeriodError, match=r"gate_from, too few for 99 folds"):
         folds_of(data, chosen, 99)
 
 

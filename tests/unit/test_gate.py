@@ -138,12 +138,23 @@ def test_a_campaign_type_that_loses_alone_holds_and_is_named(small: World, tmp_p
 
 
 def test_slow_scoring_alone_holds(better: Evaluation) -> None:
-    slow = Latency(p50_ms=10, p95_ms=31, num_campaigns=5)
+    slow = Latency(p50_ms=10, p95_ms=31, num_campaigns=5, num_rounds=8, stable=True)
     candidates = {**better.candidates, "new": better.candidates["new"].model_copy(update={"latency": slow})}
     limits = RULES.model_copy(update={"guardrails": Guardrails(max_latency_ms=25)})
     verdict = decide(better.model_copy(update={"candidates": candidates}), limits)
     assert failed(verdict) == ["latency"]
     assert "31.0 ms" in verdict.headline
+
+
+@pytest.mark.parametrize(("p50_ms", "holds"), [(10.0, False), (26.0, True)])
+def test_a_disturbed_measurement_decides_nothing_unless_half_the_users_are_above_the_limit(
+    better: Evaluation, p50_ms: float, holds: bool
+) -> None:
+    busy = Latency(p50_ms=p50_ms, p95_ms=31, num_campaigns=5, num_rounds=60, stable=False)
+    candidates = {**better.candidates, "new": better.candidates["new"].model_copy(update={"latency": busy})}
+    limits = RULES.model_copy(update={"guardrails": Guardrails(max_latency_ms=25)})
+    verdict = decide(better.model_copy(update={"candidates": candidates}), limits)
+    assert failed(verdict) == (["latency"] if holds else [])
 
 
 def test_a_heavy_bundle_alone_holds(small: World, tmp_path: Path) -> None:
@@ -189,7 +200,7 @@ def test_a_champion_whose_fits_have_all_seen_the_gate_period_cannot_be_judged(sm
 
 def test_a_gate_period_with_one_outcome_is_an_error_that_says_so(small: World, tmp_path: Path) -> None:
     nobody = small.with_outcomes(np.zeros_like(small.redeemed_N))
-    with pytest.raises(LabelError, match=r"\b0\b.*\b900\b"):
+    with pytest.raises(LabelError, match=r"\b0\b.*\b1800\b"):
         contest(nobody, tmp_path, challenger={"column": TRUTH}, champion={"column": RUMOUR})
 
 

@@ -19,6 +19,11 @@ START = datetime(2017, 8, 1, tzinfo=UTC)
 BOUNDARIES = {"gate": START, "test": START + timedelta(days=61), "live": START + timedelta(days=152)}
 
 
+def record_verdict(registry: Registry, version: str, verdict: dict[str, object]) -> None:
+    with registry.recording(version) as record:
+        record(verdict)
+
+
 def candidate(folder: Path, ranker: str = "logistic", **changed: str) -> Path:
     """A trained candidate as `training.train` leaves it, with a few bytes for weights."""
     identity = {"data_hash": "d1", "training_hash": "t1", "ranker": ranker, "code_version": "c1", **changed}
@@ -155,8 +160,8 @@ def test_the_newest_fit_that_has_seen_nothing_later_is_found(registry: Registry,
 
 def test_verdicts_are_kept_in_order(registry: Registry, logistic: str, transformer: str) -> None:
     for decision in ("HOLD", "PROMOTE"):
-        registry.record_verdict(transformer, {"decision": decision})
-    registry.record_verdict(logistic, {"decision": "HOLD"})
+        record_verdict(registry, transformer, {"decision": decision})
+    record_verdict(registry, logistic, {"decision": "HOLD"})
     judged = [event for event in registry.history() if event["what"] == "judged"]
     assert [(event["version"], event["verdict"]["decision"]) for event in judged] == [
         (transformer, "HOLD"),
@@ -230,7 +235,7 @@ def flip(path: Path) -> None:
 
 def _judge(registry: Registry, version: str, writer: int) -> None:
     for turn in range(10):
-        registry.record_verdict(version, {"writer": writer, "turn": turn})
+        record_verdict(registry, version, {"writer": writer, "turn": turn})
 
 
 def _promote_and_die(registry: Registry, version: str, moment: int) -> None:
@@ -263,8 +268,8 @@ def test_a_hold_for_latency_alone_is_measured_again(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "home")
     version = registry.add(candidate(tmp_path / "a", "logistic"))
     checks = [{"name": "latency", "passed": False}, {"name": "calibration", "passed": True}]
-    registry.record_verdict(version, {"decision": "HOLD", "checks": checks})
+    record_verdict(registry, version, {"decision": "HOLD", "checks": checks})
     assert registry.settled(version) == []
     checks[1]["passed"] = False
-    registry.record_verdict(version, {"decision": "HOLD", "checks": checks})
+    record_verdict(registry, version, {"decision": "HOLD", "checks": checks})
     assert len(registry.settled(version)) == 1
