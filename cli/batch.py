@@ -6,6 +6,7 @@ import pyarrow as pa
 from rich.markup import escape
 from rich.table import Table
 
+from cli.bars import user_bar
 from recommender.allocation.files import batch_writer, require_known
 from recommender.allocation.scoring import SCHEMA, BulkScorer
 from recommender.report.terminal import wide
@@ -19,11 +20,11 @@ def score_to_file(settings: Settings, output: Path) -> None:
         SettingsError: `output` is neither Parquet nor CSV.
     """
     require_known(output)
-    scorer = BulkScorer.open(settings.home)
+    scorer = BulkScorer.open(settings.home, allow_repeats=settings.serving.allow_repeats)
     campaigns = scorer.live_campaigns()
     rows = 0
-    with batch_writer(output, SCHEMA) as write:
-        for batch in scorer.score(campaigns):
+    with batch_writer(output, SCHEMA) as write, user_bar(scorer.num_users) as progress:
+        for batch in scorer.score(campaigns, progress=progress):
             write(batch)
             rows += batch.num_rows
     print(
@@ -40,8 +41,9 @@ def show_audience(settings: Settings, campaign: str, *, top: int, output: Path |
     """
     if output is not None:
         require_known(output)
-    scorer = BulkScorer.open(settings.home)
-    scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign])), SCHEMA)
+    scorer = BulkScorer.open(settings.home, allow_repeats=settings.serving.allow_repeats)
+    with user_bar(scorer.num_users) as progress:
+        scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign]), progress=progress), SCHEMA)
     ranked = scored.sort_by([("score", "descending"), ("user_id", "ascending")])
     title = f"Shoppers for {escape(campaign)}, as of {scorer.as_of:%Y-%m-%d %H:%M} UTC"
     table = Table("#", "user", "probability", title=title)

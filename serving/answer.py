@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
+from recommender.matching.candidates import Dropped
 from serving.request import Problem
 
 POPULAR = "popular"
@@ -31,15 +32,50 @@ class Campaign(TypedDict):
     reasons: Annotated[list[str], Field(description="Reasons in plain words, the strongest first.")]
 
 
+Stage = Literal["shown", "ranked_below", Dropped]
+"""Where a campaign ended: in the answer, among the candidates beyond `num_campaigns`, or out before the ranking."""
+
+
+class Explanation(TypedDict):
+    """Which place one campaign got for one user and why, or at which stage it dropped out."""
+
+    campaign_id: str
+    stage: Annotated[
+        Stage,
+        Field(
+            description="`shown`; `ranked_below` num_campaigns; `unknown`, `not_started`, `ended`, `excluded` by the "
+            "request, or `taken_up` already."
+        ),
+    ]
+    place: Annotated[int | None, Field(description="Place among the candidates, 1 is the first. null: no candidate.")]
+    score: Annotated[float | None, Field(description="As in `campaigns`. null: no candidate.")]
+    reasons: list[str]
+    contributions: Annotated[
+        dict[str, float] | None,
+        Field(
+            description="What each kind of fact, and `other` features, added to the log-odds of the score. null: the "
+            "ranker does not say."
+        ),
+    ]
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Ranked campaigns for one request, by a model or by popularity."""
 
     campaigns: list[Campaign]
     dropped_campaign_ids: list[str]
-    """Candidates of the request that are unknown or not live."""
+    """Campaigns that the request names and that are no candidates (`recommender.matching.candidates.Dropped`)."""
     exploration: dict[str, Any] | None = None
     """Propensities of the order (`Explored.record`), where chance took part in it."""
+    explanations: list[Explanation] | None = None
+    """Of all candidates, best first, and then of all that dropped out. None: the request does not ask for them."""
+
+    def add_explanations(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Put the explanations into an answer's document where the request asked for them."""
+        if self.explanations is not None:
+            document["explanations"] = self.explanations
+        return document
 
 
 class Recommendations(BaseModel):
@@ -59,7 +95,16 @@ class Recommendations(BaseModel):
         bool, Field(description="Whether something was late, unavailable or old. See `degraded_reasons`.")
     ]
     degraded_reasons: list[str]
-    dropped_campaign_ids: Annotated[list[str], Field(description="Requested campaigns that are unknown or not live.")]
+    dropped_campaign_ids: Annotated[
+        list[str],
+        Field(
+            description="Requested campaigns that are no candidates: unknown, not live, excluded by the request, or "
+            "taken up by the user already."
+        ),
+    ]
+    explanations: Annotated[
+        list[Explanation], Field(description="Only where the request says `explain`: all candidates and all left out.")
+    ] = []
 
 
 class Exposure(BaseModel):

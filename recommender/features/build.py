@@ -106,9 +106,9 @@ def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named:
     columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions, named)
     columns |= _aligned(purchases.consumption(baskets, source).to_pyarrow(), num_decisions)
     months_D = np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / MONTH_DAYS)
-    types = campaign_habits.habits_by_type(past_targets)
+    types, taken_up = campaign_habits.habits_by_type(past_targets), campaign_habits.open_taken_up(source, decided)
     columns = {name: values.astype(np.float32) for name, values in columns.items()}
-    affinities = vectors.pack_affinities(bought_by_axis, types, months_D, taxonomy_version)
+    affinities = vectors.pack_affinities(bought_by_axis, types, taken_up, months_D, taxonomy_version)
     histories = vectors.pack_histories(source, decided, baskets, taxonomy_version)
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
     for kind in ("base", "behaviour", "interest", "social", "consumption"):

@@ -92,6 +92,17 @@ def habits_by_type(past: ir.Table) -> pa.Table:
     return counted.order_by("decision", "campaign_type").to_pyarrow()
 
 
+def open_taken_up(source: Source, decided: pa.Table) -> pa.Table:
+    """List the campaigns that a decision's user had taken up and whose windows were still open.
+
+    Whether the user was targeted does not matter. Columns decision and campaign_id, sorted by both, each pair once.
+    """
+    campaigns = ibis.memtable(source.campaigns.select(["campaign_id", "ends_at"]))
+    taken_up = source.participations.inner_join(ibis.memtable(decided), "user_id").inner_join(campaigns, "campaign_id")
+    taken_up = taken_up.filter(taken_up.participated_at < taken_up.decided_at, taken_up.ends_at > taken_up.decided_at)
+    return taken_up.select("decision", "campaign_id").distinct().order_by("decision", "campaign_id").to_pyarrow()
+
+
 def campaign_types(source: Source) -> list[str]:
     """List all types that the campaigns have, in alphabetical order.
 

@@ -15,7 +15,7 @@ from recommender.features.decisions import past
 from recommender.features.source import Source, Taxonomy
 from recommender.features.value_names import ValueNames
 from recommender.matching import examples
-from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
+from recommender.matching.affinity import AXES, MEASURES, UserAffinity, campaign_code, pack_user, type_code
 
 MAX_DEPARTMENTS = 12
 """Most departments with a separate feature, those with the most items. Chosen by hand."""
@@ -51,13 +51,14 @@ def purchases_by_axis(source: Source, decided: pa.Table) -> list[pa.Table]:
 
 
 def pack_affinities(
-    tables: list[pa.Table], types: pa.Table, months_D: NDArray[np.float64], taxonomy_version: str
+    tables: list[pa.Table], types: pa.Table, taken_up: pa.Table, months_D: NDArray[np.float64], taxonomy_version: str
 ) -> list[bytes]:
     """Pack the `affinity` value of each decision.
 
     Args:
         tables: what `purchases_by_axis` returned.
         types: what `campaign_habits.habits_by_type` returned.
+        taken_up: what `campaign_habits.open_taken_up` returned.
         months_D: length of each user's known history in months of 30 days.
         taxonomy_version: version of the taxonomy whose indices the tables hold.
     """
@@ -66,6 +67,8 @@ def pack_affinities(
     type_bounds = _bounds(types, num_decisions)
     codes = np.array([type_code(name) for name in types["campaign_type"].to_pylist()], dtype=np.uint32)
     targeted, redeemed = _uint16_column(types, "targeted"), _uint16_column(types, "redeemed")
+    taken_up_bounds = _bounds(taken_up, num_decisions)
+    campaigns = np.array([campaign_code(name) for name in taken_up["campaign_id"].to_pylist()], dtype=np.uint32)
     packed = []
     for d in range(num_decisions):
         cuts = [slice(bounds[d], bounds[d + 1]) for bounds, *_ in axes]
@@ -78,6 +81,7 @@ def pack_affinities(
             types=codes[type_cut],
             targeted=targeted[type_cut],
             redeemed=redeemed[type_cut],
+            taken_up=campaigns[taken_up_bounds[d] : taken_up_bounds[d + 1]],
         )
         packed.append(pack_user(user, taxonomy_version))
     return packed

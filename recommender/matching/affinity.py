@@ -12,7 +12,7 @@ Shapes: A axes · n values of an axis that the user bought · C campaigns · M m
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,12 @@ CROSS_NAMES: tuple[str, ...] = (
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
-_MAGIC = b"AFF1"
+_MAGIC, _MAGIC_BEFORE = b"AFF2", b"AFF1"
+"""Of a value as `pack_user` writes it, and of one from before users had `taken_up`, which is still read."""
 _HEADER = struct.Struct("<4s8sfI6I")
 """Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
+_TAKEN_UP = struct.Struct("<I")
+"""Number of campaigns that the user has taken up. It comes after the types, and the campaigns' codes after it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,17 @@ class UserAffinity:
     """Number of campaigns of each type."""
     redeemed: NDArray[np.uint16]
     """Number of these campaigns that the user took up."""
+    taken_up: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
+    """Codes of the campaigns that the user took up and whose windows are still open, see `campaign_code`."""
+
+
+def campaign_code(campaign_id: str) -> int:
+    """Return the CRC-32 that stands for a campaign in a user's vector.
+
+    Only campaigns whose windows are open are looked up by it. Among a hundred of these, one user in 40 million has a
+    campaign that another one's code hides.
+    """
+    return zlib.crc32(campaign_id.encode())
 
 
 def type_code(campaign_type: str) -> int:
@@ -90,6 +104,8 @@ def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
         user.types.astype("<u4").tobytes(),
         user.targeted.astype("<u2").tobytes(),
         user.redeemed.astype("<u2").tobytes(),
+        _TAKEN_UP.pack(len(user.taken_up)),
+        user.taken_up.astype("<u4").tobytes(),
     ]
     return b"".join(parts)
 
@@ -100,7 +116,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
     Raises:
         FeatureStoreError: the value is not a packed affinity, is truncated, or belongs to another taxonomy.
     """
-    if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
+    if len(packed) < _HEADER.size or packed[:4] not in (_MAGIC, _MAGIC_BEFORE):
         raise FeatureStoreError(
             f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
             "build and materialise the features again"
@@ -113,7 +129,13 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
         )
     # Each bought value takes an int32 index, uint32 cents and a uint16 for each measure; each type a code and two
     # uint16.
-    expected = _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types
+    taken_up_at = _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types
+    num_taken_up, expected = 0, taken_up_at
+    if packed[:4] == _MAGIC:
+        expected += _TAKEN_UP.size
+        if len(packed) >= expected:
+            (num_taken_up,) = _TAKEN_UP.unpack_from(packed, taken_up_at)
+            expected += 4 * num_taken_up  # a code of 32 bits each
     if len(packed) != expected:
         raise FeatureStoreError(
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
@@ -140,6 +162,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
         types=take("<u4", num_types),
         targeted=take("<u2", num_types),
         redeemed=take("<u2", num_types),
+        taken_up=np.frombuffer(packed, "<u4", num_taken_up, len(packed) - 4 * num_taken_up),
     )
 
 

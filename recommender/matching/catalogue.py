@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import CorruptFileError
-from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_code
+from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, campaign_code, type_code
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
@@ -96,6 +96,11 @@ class Catalogue:
     def campaign_rows(self) -> dict[str, int]:
         """Row of each campaign by its identifier."""
         return {campaign_id: row for row, campaign_id in enumerate(self.campaign_ids)}
+
+    @cached_property
+    def campaign_codes_C(self) -> NDArray[np.uint32]:
+        """Codes that stand for the campaigns in users' vectors."""
+        return np.array([campaign_code(campaign_id) for campaign_id in self.campaign_ids], dtype=np.uint32)
 
     @cached_property
     def _incidences(self) -> dict[bytes, Incidence]:

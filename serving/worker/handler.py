@@ -95,7 +95,11 @@ class CampaignRankerHandler:
             return 500, {"error": "internal", "message": type(error).__name__}
 
     def _direct(self, request: DirectRequest) -> dict[str, Any]:
-        asked = ScoringRequest(request=request, as_of_us=self._moment(request.as_of))
+        asked = ScoringRequest(
+            request=request,
+            as_of_us=self._moment(request.as_of),
+            allow_repeats=self.settings.serving.allow_repeats,
+        )
         if request.probe:
             return self._ranked(asked, self._user_without_features(asked), return_features=request.return_features)
         try:
@@ -142,6 +146,7 @@ class CampaignRankerHandler:
             "campaigns": ranking.campaigns,
             "dropped_campaign_ids": ranking.dropped_campaign_ids,
         }
+        ranking.add_explanations(document)
         return document if ranking.exploration is None else {**document, "exploration": ranking.exploration}
 
     def _shop(self) -> Shop:
