@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recommender import logs
 from recommender.errors import RecommenderError
+from recommender.matching.affinity import UserAffinity
 from recommender.matching.candidates import Candidates, candidates
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.item_choice import popular_items, prepare
@@ -47,7 +48,7 @@ class Shop:
             prepare(self.catalogue)
         return self
 
-    def candidates(self, asked: ScoringRequest, taken_up_k: NDArray[np.uint32] | None = None) -> Candidates:
+    def candidates(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Candidates:
         """The candidates of a request, without what the user has taken up, where that is known."""
         request = asked.request
         return candidates(
@@ -55,12 +56,12 @@ class Shop:
             asked.as_of_us,
             named=request.campaign_ids,
             excluded=request.exclude_campaign_ids,
-            taken_up_k=None if asked.allow_repeats else taken_up_k,
+            user=None if asked.allow_repeats else user,
         )
 
-    def popular(self, asked: ScoringRequest, taken_up_k: NDArray[np.uint32] | None = None) -> Ranking:
+    def popular(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Ranking:
         """The popular list, which unknown users get, and all users while store or model is unavailable."""
-        request, found = asked.request, self.candidates(asked, taken_up_k)
+        request, found = asked.request, self.candidates(asked, user)
         rows_N, exploration = found.rows_N, None
         if asked.exploration is not None and len(rows_N):
             explored = explore(self.catalogue.campaign_popularity_C[rows_N], request.user_id, asked.exploration)

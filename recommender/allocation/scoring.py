@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from recommender.datasets.periods import from_microseconds, microseconds
 from recommender.errors import RegistryError, ServingError, SourceError
 from recommender.matching.affinity import unpack_user
-from recommender.matching.candidates import is_taken_up
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper, build
 from recommender.matching.packed_user import ServingSchema, unpack
@@ -195,10 +194,10 @@ class BulkScorer:
     def _wanted(self, shoppers: list[Shopper], campaigns_C: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Mark the pairs that are candidates, bool [U, C]: not what the user has taken up."""
         wanted_UC = np.ones((len(shoppers), len(campaigns_C)), dtype=bool)
+        codes_C = self.catalogue.campaign_codes_C[campaigns_C]
         for row, shopper in enumerate(shoppers if not self.allow_repeats else ()):
             user = unpack_user(shopper.affinity, self.catalogue.taxonomy_version)
-            if len(user.taken_up):
-                wanted_UC[row] = ~is_taken_up(self.catalogue, campaigns_C, user.taken_up)
+            wanted_UC[row] = ~user.taken_up(codes_C)
         return wanted_UC
 
     def _require_finite(

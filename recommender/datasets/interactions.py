@@ -117,8 +117,9 @@ def _read(connection: duckdb.DuckDBPyConnection, path: Path, columns: EventColum
 
 
 def event_files(path: Path) -> list[Path]:
-    """The files on this machine that a log is read from: itself, those in the folder that it is, or, where it is a
-    mapping, also those that the mapping names.
+    """The files on this machine that a log is read from.
+
+    Those are the file itself, all files of a folder, or a mapping and the files that it names.
 
     Raises:
         SourceError: A file is missing, or the mapping is wrong; names it.

@@ -81,7 +81,7 @@ def pack_affinities(
             types=codes[type_cut],
             targeted=targeted[type_cut],
             redeemed=redeemed[type_cut],
-            taken_up=campaigns[taken_up_bounds[d] : taken_up_bounds[d + 1]],
+            open_taken_up=campaigns[taken_up_bounds[d] : taken_up_bounds[d + 1]],
         )
         packed.append(pack_user(user, taxonomy_version))
     return packed

@@ -48,7 +48,7 @@ CROSS_NAMES: tuple[str, ...] = (
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
 _MAGIC, _MAGIC_BEFORE = b"AFF2", b"AFF1"
-"""Of a value as `pack_user` writes it, and of one from before users had `taken_up`, which is still read."""
+"""Of a value as `pack_user` writes it, and of one from before users had `open_taken_up`, which is still read."""
 _HEADER = struct.Struct("<4s8sfI6I")
 """Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
 _TAKEN_UP = struct.Struct("<I")
@@ -73,8 +73,12 @@ class UserAffinity:
     """Number of campaigns of each type."""
     redeemed: NDArray[np.uint16]
     """Number of these campaigns that the user took up."""
-    taken_up: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
+    open_taken_up: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
     """Codes of the campaigns that the user took up and whose windows are still open, see `campaign_code`."""
+
+    def taken_up(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Mark the campaigns that the user has taken up and whose window was open then, bool [C]."""
+        return np.isin(campaign_codes_C, self.open_taken_up)
 
 
 def campaign_code(campaign_id: str) -> int:
@@ -104,8 +108,8 @@ def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
         user.types.astype("<u4").tobytes(),
         user.targeted.astype("<u2").tobytes(),
         user.redeemed.astype("<u2").tobytes(),
-        _TAKEN_UP.pack(len(user.taken_up)),
-        user.taken_up.astype("<u4").tobytes(),
+        _TAKEN_UP.pack(len(user.open_taken_up)),
+        user.open_taken_up.astype("<u4").tobytes(),
     ]
     return b"".join(parts)
 
@@ -162,7 +166,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
         types=take("<u4", num_types),
         targeted=take("<u2", num_types),
         redeemed=take("<u2", num_types),
-        taken_up=np.frombuffer(packed, "<u4", num_taken_up, len(packed) - 4 * num_taken_up),
+        open_taken_up=np.frombuffer(packed, "<u4", num_taken_up, len(packed) - 4 * num_taken_up),
     )
 
 

@@ -2,7 +2,7 @@
 
 Serving, bulk scoring and explanations all choose here.
 
-Shapes: N candidates · C campaigns · k campaigns that the user has taken up.
+Shapes: N candidates · C campaigns that are considered.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.matching.affinity import campaign_code
+from recommender.matching.affinity import UserAffinity
 from recommender.matching.catalogue import Catalogue
 
 Dropped = Literal["unknown", "not_started", "ended", "excluded", "taken_up"]
@@ -36,7 +36,7 @@ def candidates(
     *,
     named: Sequence[str] | None = None,
     excluded: Collection[str] = (),
-    taken_up_k: NDArray[np.uint32] | None = None,
+    user: UserAffinity | None = None,
 ) -> Candidates:
     """Choose the candidates at a moment (microseconds since 1970, UTC).
 
@@ -45,16 +45,19 @@ def candidates(
         moment_us: the time of the decision.
         named: only these campaigns may be candidates. None: every live one.
         excluded: identifiers that may not be candidates. Unknown ones exclude nothing.
-        taken_up_k: codes (`affinity.campaign_code`) of the campaigns that the user has taken up. None: allow repeats.
+        user: what the user has taken up is no candidate. None: the user is unknown, or repeats are allowed.
     """
     considered, unknown = (
         (catalogue.live(moment_us), []) if named is None else catalogue.rows(list(dict.fromkeys(named)))
     )
     # Unknown ones first, then the others as they were named: the order that answers have always had.
     dropped: dict[str, Dropped] = dict.fromkeys(unknown, "unknown")
+    taken_up_C = np.zeros(len(considered), dtype=bool)
+    if user is not None:
+        taken_up_C = user.taken_up(catalogue.campaign_codes_C[considered])
     kept = []
-    for row in considered.tolist():
-        why = _dropped(catalogue, row, moment_us, excluded, taken_up_k)
+    for row, taken_up in zip(considered.tolist(), taken_up_C.tolist(), strict=True):
+        why = _dropped(catalogue, row, moment_us, excluded, taken_up=taken_up)
         if why is None:
             kept.append(row)
         else:
@@ -62,17 +65,8 @@ def candidates(
     return Candidates(catalogue.popular(np.array(kept, dtype=np.int32)), dropped)
 
 
-def is_taken_up(catalogue: Catalogue, rows_C: NDArray[np.int32], taken_up_k: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Mark the campaigns at `rows_C` that a user has taken up, bool [C]."""
-    return np.isin(catalogue.campaign_codes_C[rows_C], taken_up_k)
-
-
 def _dropped(
-    catalogue: Catalogue,
-    row: int,
-    moment_us: int,
-    excluded: Collection[str],
-    taken_up_k: NDArray[np.uint32] | None,
+    catalogue: Catalogue, row: int, moment_us: int, excluded: Collection[str], *, taken_up: bool
 ) -> Dropped | None:
     if moment_us < catalogue.campaign_starts_C[row]:
         return "not_started"
@@ -80,6 +74,4 @@ def _dropped(
         return "ended"
     if catalogue.campaign_ids[row] in excluded:
         return "excluded"
-    if taken_up_k is not None and len(taken_up_k) and campaign_code(catalogue.campaign_ids[row]) in taken_up_k:
-        return "taken_up"
-    return None
+    return "taken_up" if taken_up else None

@@ -135,7 +135,7 @@ class Recommender:
 def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser) -> Ranking:
     """The popular list for a user whose features were read, without what the user has taken up."""
     try:
-        return shop.popular(asked, unpack_user(packed.affinity, shop.catalogue.taxonomy_version).taken_up)
+        return shop.popular(asked, unpack_user(packed.affinity, shop.catalogue.taxonomy_version))
     except FeatureStoreError as error:
         logs.bind(problem=str(error))
         return shop.popular(asked)

@@ -49,11 +49,11 @@ def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringReque
         ServingError: The ranker returned NaN or Inf; names the campaign.
     """
     request, user = asked.request, unpack_user(shopper.affinity, shop.catalogue.taxonomy_version)
-    found = shop.candidates(asked, user.taken_up)
+    found = shop.candidates(asked, user)
     dropped = dropped_ids(request, found)
     # What the user has taken up is scored with the others and then left out: the live campaigns without those of one
     # user are a set that the catalogue has not prepared.
-    rows = shop.candidates(asked).rows_N if len(user.taken_up) else found.rows_N
+    rows = shop.candidates(asked).rows_N if "taken_up" in found.dropped.values() else found.rows_N
     if len(found.rows_N) == 0:
         explanations = explained([], found.dropped, num_shown=0) if request.explain else None
         return Scored(Ranking([], dropped, explanations=explanations), None)

@@ -4,11 +4,24 @@ import numpy as np
 import pytest
 from random_examples import random_catalogue
 
-from recommender.matching.affinity import campaign_code
-from recommender.matching.candidates import candidates, is_taken_up
+from recommender.matching.affinity import AXES, MEASURES, UserAffinity, campaign_code
+from recommender.matching.candidates import candidates
 from recommender.matching.catalogue import Catalogue
 
-NONE = np.zeros(0, dtype=np.uint32)
+
+def user(*taken_up: str) -> UserAffinity:
+    """A user who bought nothing and took these campaigns up."""
+    none, axes = np.zeros(0, dtype=np.uint16), len(AXES)
+    return UserAffinity(
+        months=1.0,
+        values=(none.astype(np.int32),) * axes,
+        counts=(np.zeros((len(MEASURES), 0), dtype=np.uint16),) * axes,
+        cents=(none.astype(np.uint32),) * axes,
+        types=none.astype(np.uint32),
+        targeted=none,
+        redeemed=none,
+        open_taken_up=np.array([campaign_code(name) for name in taken_up], dtype=np.uint32),
+    )
 
 
 @pytest.fixture
@@ -30,18 +43,16 @@ def ids(catalogue: Catalogue, rows: np.ndarray) -> list[str]:
 
 
 def test_without_a_list_every_live_campaign_is_a_candidate(catalogue: Catalogue, now: int) -> None:
-    found = candidates(catalogue, now, taken_up_k=NONE)
+    found = candidates(catalogue, now, user=user())
     assert ids(catalogue, found.rows_N) == ["campaign-3", "campaign-4", "campaign-5"]
     assert found.dropped == {}
 
 
 def test_what_the_user_has_taken_up_is_no_candidate_unless_repeats_are_allowed(catalogue: Catalogue, now: int) -> None:
-    taken_up_k = np.array([campaign_code("campaign-4")], dtype=np.uint32)
-    found = candidates(catalogue, now, taken_up_k=taken_up_k)
+    found = candidates(catalogue, now, user=user("campaign-4"))
     assert ids(catalogue, found.rows_N) == ["campaign-3", "campaign-5"]
     assert found.dropped == {"campaign-4": "taken_up"}
-    assert len(candidates(catalogue, now, taken_up_k=None).rows_N) == 3
-    assert is_taken_up(catalogue, np.array([3, 4, 5]), taken_up_k).tolist() == [False, True, False]
+    assert len(candidates(catalogue, now, user=None).rows_N) == 3
 
 
 def test_each_named_campaign_that_is_no_candidate_has_the_stage_at_which_it_dropped(
@@ -53,7 +64,7 @@ def test_each_named_campaign_that_is_no_candidate_has_the_stage_at_which_it_drop
         now,
         named=named,
         excluded=["campaign-3", "another"],
-        taken_up_k=np.array([campaign_code("campaign-4"), campaign_code("campaign-3")], dtype=np.uint32),
+        user=user("campaign-4", "campaign-3"),
     )
     assert ids(catalogue, found.rows_N) == ["campaign-5"]
     assert list(found.dropped.items()) == [
@@ -67,5 +78,5 @@ def test_each_named_campaign_that_is_no_candidate_has_the_stage_at_which_it_drop
 
 def test_candidates_come_most_popular_first(catalogue: Catalogue, now: int) -> None:
     catalogue.campaign_popularity_C[5] = 0.9
-    found = candidates(catalogue, now, named=["campaign-3", "campaign-5"], taken_up_k=NONE)
+    found = candidates(catalogue, now, named=["campaign-3", "campaign-5"], user=user())
     assert ids(catalogue, found.rows_N) == ["campaign-5", "campaign-3"]
