@@ -140,6 +140,11 @@ class BulkScorer:
         """How many users there are to score."""
         return int(pq.ParquetFile(self.users).metadata.num_rows)
 
+    def shoppers(self) -> Iterator[Shopper]:
+        """All users, in the order of the store."""
+        for batch in self._shoppers(USERS_A_BATCH):
+            yield from batch
+
     def shopper(self, user_id: str) -> Shopper | None:
         """One user of the last materialisation. None: the user is unknown.
 
