@@ -46,7 +46,9 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
     candidates = [one for one in explanations if one["place"] is not None]
     console.print(f"{catalogue.campaign_names[row]} ({campaign}) for {user}", markup=False, highlight=False)
     if shopper is None:
-        console.print("The user is unknown: campaigns are ranked by the rate at which others take them up.")
+        console.print(
+            "The user is unknown: campaigns are ranked by the rate at which users who were targeted took such ones up."
+        )
     if explained["place"] is None:
         console.print(
             f"No candidate: {_why_not(explained, catalogue.campaign_starts_C[row], catalogue.campaign_ends_C[row])}"

@@ -13,6 +13,10 @@ POPULAR = "popular"
 """The `model_version` of an answer that is the popular list and not a model's."""
 
 
+Population = Literal["this_user", "targeted_users"]
+"""Whose probability a score is: the user's own, by a model, or that of users who were targeted with such campaigns."""
+
+
 class Item(TypedDict):
     """One item of a campaign."""
 
@@ -27,7 +31,16 @@ class Campaign(TypedDict):
     campaign_id: str
     name: str
     kind: Annotated[str, Field(description="promotion, coupon, member_event or launch")]
-    score: Annotated[float, Field(description="Probability that this user takes the campaign up.")]
+    score: Annotated[
+        float, Field(description="Probability that a user takes the campaign up. `score_population` says which user.")
+    ]
+    base_rate: Annotated[
+        float,
+        Field(
+            description="Rate at which users who were targeted with campaigns like this one took them up: the same for "
+            "every user. The score of an unknown user is this rate, so score / base_rate compares users."
+        ),
+    ]
     items: list[Item]
     reasons: Annotated[list[str], Field(description="Reasons in plain words, the strongest first.")]
 
@@ -71,6 +84,11 @@ class Ranking:
     explanations: list[Explanation] | None = None
     """Of all candidates, best first, and then of all that dropped out. None: the request does not ask for them."""
 
+    @staticmethod
+    def population(model_version: str) -> Population:
+        """Whose probability the scores of a version are."""
+        return "targeted_users" if model_version == POPULAR else "this_user"
+
     def add_explanations(self, document: dict[str, Any]) -> dict[str, Any]:
         """Put the explanations into an answer's document where the request asked for them."""
         if self.explanations is not None:
@@ -87,6 +105,13 @@ class Recommendations(BaseModel):
     ]
     campaigns: list[Campaign]
     model_version: Annotated[str, Field(description="The version in the registry, or `popular` if no model ranked.")]
+    score_population: Annotated[
+        Population,
+        Field(
+            description="Whose probability the scores are: `this_user`'s, by the model, or in the popular list that of "
+            "the users who were targeted with such campaigns so far."
+        ),
+    ]
     variant: Literal["champion", "canary"]
     as_of: Annotated[str, Field(description="Time of the decision, UTC.")]
     feature_age_s: Annotated[float | None, Field(description="Age of the user's features. null: none were used.")]

@@ -86,6 +86,7 @@ class Shop:
             "name": catalogue.campaign_names[row] or catalogue.campaign_ids[row],
             "kind": catalogue.campaign_kinds[row],
             "score": score,
+            "base_rate": float(catalogue.campaign_popularity_C[row]),
             "items": items,
             "reasons": reasons,
         }

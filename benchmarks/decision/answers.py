@@ -56,7 +56,7 @@ def rows(say: Callable[[str], None]) -> list[Row]:
             *_repeats(tables, scorer, answers),
             *_reasons(tables, scorer, answers),
             *_items(scorer, answers),
-            _newcomers(scorer, newcomer.campaigns, answers),
+            _newcomers(tables, scorer, newcomer.campaigns, answers),
         ]
 
 
@@ -147,12 +147,25 @@ def _items(scorer: BulkScorer, answers: list[Answered]) -> list[Row]:
     ]
 
 
-def _newcomers(scorer: BulkScorer, popular: list[Campaign], answers: list[Answered]) -> Row:
-    scores = {campaign["campaign_id"]: campaign["score"] for campaign in popular}
-    below = [campaign["score"] < scores[campaign["campaign_id"]] for answer in answers for campaign in answer.campaigns]
+def _newcomers(tables: Tables, scorer: BulkScorer, popular: list[Campaign], answers: list[Answered]) -> Row:
+    """Compare a newcomer's score with those of its own population, the users who were targeted, and with all users'."""
+    with open_views(tables) as connection:
+        query = "SELECT user_id, campaign_id FROM targets WHERE targeted_at < ?"
+        targeted = set(connection.execute(query, [scorer.as_of]).fetchall())
+    newcomer = {campaign["campaign_id"]: campaign["score"] for campaign in popular}
+    pairs = [(answer.user_id, campaign) for answer in answers for campaign in answer.campaigns]
+    below = np.array([campaign["score"] < newcomer[campaign["campaign_id"]] for _, campaign in pairs])
+    is_targeted = np.array([(user_id, campaign["campaign_id"]) in targeted for user_id, campaign in pairs])
+    scores = np.array([campaign["score"] for _, campaign in pairs])
     return Row(
-        name="share of known users' scores below a newcomer's",
-        value=float(np.mean(below)),
+        name="share of targeted users' scores below a newcomer's",
+        value=float(below[is_targeted].mean()),
         goal="",
-        facts={"pairs": len(below), "today": 0.89},
+        facts={
+            "pairs": int(is_targeted.sum()),
+            "mean_score": float(scores[is_targeted].mean()),
+            "newcomer_mean_score": float(np.mean(list(newcomer.values()))),
+            "of_all_known_users": float(below.mean()),
+            "today_of_all_known_users": 0.89,
+        },
     )

@@ -119,7 +119,7 @@ def popularity_reason(catalogue: Catalogue, campaign: int) -> str:
     """Return the reason for a campaign that no fact about the user supports."""
     in_100 = round(float(catalogue.campaign_popularity_C[campaign]) * 100)
     number = f"About {in_100}" if in_100 else "Fewer than 1"
-    return f"{number} in 100 shoppers take up campaigns like this one"
+    return f"{number} in 100 shoppers who got campaigns like this one took them up"
 
 
 def _facts(

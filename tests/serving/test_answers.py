@@ -45,6 +45,13 @@ def test_an_unknown_user_gets_popular_campaigns_and_cold_start(endpoint: Endpoin
     answer = endpoint.ask(user_id="never seen").json()
     assert (answer["cold_start"], answer["degraded"], answer["model_version"]) == (True, False, "popular")
     assert {campaign["campaign_id"] for campaign in answer["campaigns"]} == set(endpoint.shop.live())
+    assert answer["score_population"] == "targeted_users"
+    assert all(campaign["score"] == campaign["base_rate"] for campaign in answer["campaigns"])
+    known = endpoint.ask(user_id=endpoint.shop.users[0]).json()
+    assert known["score_population"] == "this_user"
+    rates = {campaign["campaign_id"]: campaign["base_rate"] for campaign in answer["campaigns"]}
+    assert all(campaign["base_rate"] == rates[campaign["campaign_id"]] for campaign in known["campaigns"])
+    assert endpoint.predict({"user_id": "never seen"}).json()["score_population"] == "targeted_users"
     assert endpoint.decision(answer["request_id"])["cold_start"] is True
 
 
