@@ -16,6 +16,7 @@ The manifest also has `left_out` ({table: {rule: rows}}), `currency`, and `event
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class ReadTables:
         left_out: canonical table -> rule -> rows that it leaves out.
         decisions: sentences about what was derived or decided.
         facts: further facts for the manifest.
-        missing: sentences about what a run needs and the files lack. Nothing is derived while something is missing.
+        missing: sentences about what a run needs and the files lack. Nothing is derived while a file lacks something.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -132,19 +133,10 @@ def read_tables(
         identifiers: list[Identifiers] = []
         inputs = open_inputs(connection, mapping, mapping_file, scratch)
         for table, parts in mapping.tables.items():
-            parsed = [
-                read_part(
-                    connection,
-                    part,
-                    table,
-                    number,
-                    mapping_file=mapping_file,
-                    source=mapping.source,
-                    inputs=inputs,
-                    scratch=scratch,
-                )
-                for number, part in enumerate(parts)
-            ]
+            read_one = partial(
+                read_part, mapping_file=mapping_file, source=mapping.source, inputs=inputs, scratch=scratch
+            )
+            parsed = [read_one(connection, part, table, number) for number, part in enumerate(parts)]
             read.present[table] = _union_parts(connection, table, parsed, read.decisions)
             read.rejected[table] = " UNION ALL BY NAME ".join(f"SELECT * FROM {part.rejected}" for part in parsed)
             _count_left_out(read, table, parsed)
@@ -163,7 +155,12 @@ def read_tables(
             settle_returns(connection, read.present["events"], mapping.source.returns, read.decisions)
             read.facts = {"currency": currency, "event_time_has_hours": has_hours(connection, mapping.source.time_zone)}
         if not missing:
-            derive_missing(connection, read.present, read.decisions)
+            try:
+                derive_missing(connection, read.present, read.decisions)
+            except ContractError as error:  # what is derived so far can be looked at
+                if complete:
+                    raise
+                read.missing = [str(error)]
         yield read
 
 

@@ -45,7 +45,11 @@ def purchases_by_axis(source: Source, decided: pa.Table) -> list[pa.Table]:
         value = by_item_axes.item_row if axis == "product" else by_item_axes[axis]
         rows = by_item_axes.mutate(value=value)
         rows = rows.filter(rows.value > 0)
-        summed = rows.group_by("decision", "value").agg(**{name: rows[name].sum().cast("int32") for name in _COUNTED})
+        # Money needs 64 bits: 25 million rupiah in hundredths do not fit into 31.
+        types = {**dict.fromkeys(MEASURES, "int32"), "cents": "int64"}
+        summed = rows.group_by("decision", "value").agg(
+            **{name: rows[name].sum().cast(types[name]) for name in _COUNTED}
+        )
         tables.append(summed.order_by("decision", "value").to_pyarrow())
     return tables
 
@@ -199,7 +203,7 @@ def _bounds(table: pa.Table, num_decisions: int) -> NDArray[np.int64]:
 def _arrays(table: pa.Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return values [n], counts [M, n] and cents [n] of one axis, in the dtypes of `UserAffinity`."""
     counts = np.stack([_uint16_column(table, name) for name in MEASURES])
-    return table["value"].to_numpy().astype(np.int32), counts, table["cents"].to_numpy().astype(np.uint32)
+    return table["value"].to_numpy().astype(np.int32), counts, table["cents"].to_numpy().astype(np.int64)
 
 
 def _uint16_column(table: pa.Table, name: str) -> NDArray[np.uint16]:

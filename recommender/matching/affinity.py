@@ -47,8 +47,11 @@ CROSS_NAMES: tuple[str, ...] = (
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
-_MAGIC, _MAGIC_BEFORE = b"AFF2", b"AFF1"
-"""Of a value as `pack_user` writes it, and of one from before users had `open_taken_up`, which is still read."""
+_MAGIC, _MAGIC_WIDE = b"AFF3", b"AFF4"
+"""Money in 32 bits, or in 64 where a user's does not fit: 43 million units of a currency with cents."""
+_BEFORE = {b"AFF1": _MAGIC, b"AFF2": _MAGIC_WIDE}
+"""The same of values from before users had `open_taken_up`, which are still read."""
+_NARROW = np.iinfo(np.uint32)
 _HEADER = struct.Struct("<4s8sfI6I")
 """Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
 _TAKEN_UP = struct.Struct("<I")
@@ -65,8 +68,8 @@ class UserAffinity:
     """For each axis [n]: indices into the catalogue's `axis_values`, ascending, never 0."""
     counts: tuple[NDArray[np.uint16], ...]
     """For each axis [M, n]: counts of purchase lines."""
-    cents: tuple[NDArray[np.uint32], ...]
-    """For each axis [n]: money paid, in hundredths of the currency unit."""
+    cents: tuple[NDArray[np.integer[Any]], ...]
+    """For each axis [n]: money paid, in hundredths of the currency unit, of up to 64 bits."""
     types: NDArray[np.uint32]
     """Codes of the campaign types that the user was targeted with, see `type_code`."""
     targeted: NDArray[np.uint16]
@@ -101,9 +104,11 @@ def type_code(campaign_type: str) -> int:
 def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
     """Pack the `affinity` value of a user's row. `taxonomy_version` names the taxonomy that the indices belong to."""
     sizes = [len(values) for values in user.values]
-    parts = [_HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
+    wide = any(((cents < _NARROW.min) | (cents > _NARROW.max)).any() for cents in user.cents)
+    magic, money = (_MAGIC_WIDE, "<i8") if wide else (_MAGIC, "<u4")
+    parts = [_HEADER.pack(magic, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
     for values, cents, counts in zip(user.values, user.cents, user.counts, strict=True):
-        parts += [values.astype("<i4").tobytes(), cents.astype("<u4").tobytes(), counts.astype("<u2").tobytes()]
+        parts += [values.astype("<i4").tobytes(), cents.astype(money).tobytes(), counts.astype("<u2").tobytes()]
     parts += [
         user.types.astype("<u4").tobytes(),
         user.targeted.astype("<u2").tobytes(),
@@ -120,7 +125,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
     Raises:
         FeatureStoreError: the value is not a packed affinity, is truncated, or belongs to another taxonomy.
     """
-    if len(packed) < _HEADER.size or packed[:4] not in (_MAGIC, _MAGIC_BEFORE):
+    if len(packed) < _HEADER.size or packed[:4] not in (_MAGIC, _MAGIC_WIDE, *_BEFORE):
         raise FeatureStoreError(
             f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
             "build and materialise the features again"
@@ -131,11 +136,12 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
             f"affinity: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
             "materialise both from the same features"
         )
-    # Each bought value takes an int32 index, uint32 cents and a uint16 for each measure; each type a code and two
-    # uint16.
-    taken_up_at = _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types
-    num_taken_up, expected = 0, taken_up_at
-    if packed[:4] == _MAGIC:
+    # Each bought value takes an int32 index, 4 or 8 bytes of cents and a uint16 for each measure; each type a code and
+    # two uint16.
+    money = "<i8" if _BEFORE.get(packed[:4], packed[:4]) == _MAGIC_WIDE else "<u4"
+    expected = _HEADER.size + sum(sizes) * (4 + np.dtype(money).itemsize + 2 * len(MEASURES)) + 8 * num_types
+    num_taken_up, taken_up_at = 0, expected
+    if packed[:4] not in _BEFORE:
         expected += _TAKEN_UP.size
         if len(packed) >= expected:
             (num_taken_up,) = _TAKEN_UP.unpack_from(packed, taken_up_at)
@@ -156,7 +162,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
 
     for size in sizes:
         values.append(take("<i4", size))
-        cents.append(take("<u4", size))
+        cents.append(take(money, size))
         counts.append(take("<u2", size * len(MEASURES)).reshape(len(MEASURES), size))
     return UserAffinity(
         months=months,

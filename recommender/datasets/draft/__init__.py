@@ -47,6 +47,12 @@ def draft(files: Sequence[Path], folder: Path | None = None) -> str:
         seen, unread = _look_at_all(connection, expanded(files), Path(scratch))
         _prepare(seen)
         sections = _sections(seen)
+        if not sections:
+            seen_columns = "; ".join(f"{file.path.name}: {listed(file.types)}" for file in seen)
+            reason = f"no file fits a table of the contract ({seen_columns})"
+            raise SourceError(
+                "; ".join([reason, *unread]) + "; see docs/data.md for the tables, and write the mapping by hand"
+            )
         trial = Path(scratch) / "mapping.toml"
         trial.write_text(_text(seen, sections, unread, trial.parent), encoding="utf-8")
         problem = problem_of(seen, trial)

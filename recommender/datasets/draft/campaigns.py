@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import JOINABLE, Join, overlap
 from recommender.datasets.draft.kinds import campaign_kind_of
-from recommender.datasets.draft.moments import FIRST_DAY, add_format
+from recommender.datasets.draft.moments import FIRST_DAY, add_format, timestamp_sql
 from recommender.datasets.draft.pairs import lacks_label, pair_section
 from recommender.datasets.draft.roles import (
     Role,
@@ -17,7 +17,6 @@ from recommender.datasets.draft.roles import (
 from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section
 from recommender.datasets.draft.written import finish
-from recommender.datasets.reading.raw import literal
 
 WINDOW_DAYS = 7
 """Days that a mailing counts as live where no end is stated: most answers come within a week. Chosen by hand."""
@@ -76,10 +75,7 @@ def _window(rows: Rows, columns: dict[str, ColumnEvidence], section: Section) ->
             add_format(section, canonical, column)
     if end is None and start is not None:
         columns["ends_at"] = start
-        time = f"CAST({rows.name(start)} AS TIMESTAMP)"
-        found = section.formats.pop("starts_at", None)
-        if found is not None:
-            time = f"strptime({rows.name(start)}, {literal(found)})"
+        time = timestamp_sql(rows.name(start), section.formats.pop("starts_at", None))
         duration = next((one for one in file.candidates("duration_days") if one.is_number), None)
         days = f"CAST({rows.name(duration)} AS INTEGER)" if duration is not None else str(WINDOW_DAYS)
         rows.expressions |= {"starts_at": time, "ends_at": f"{time} + to_days({days})"}
@@ -115,7 +111,8 @@ def _coupon_items(file: FileEvidence, files: Sequence[FileEvidence]) -> Section 
     """Items of coupons, with the campaigns of a file that has both."""
     coupon = file.first("coupon")
     assert coupon is not None
-    for other in files:
+    # The pairs with labels first: those without are the secret part of a competition.
+    for other in sorted(files, key=lambda one: label_column(one) is None):
         bridge, campaign = other.first("coupon"), other.first("campaign")
         if other is file or bridge is None or campaign is None or overlap(coupon, bridge) < JOINABLE / 2:
             continue

@@ -7,7 +7,7 @@ from recommender.datasets.draft.attribution import add_campaign
 from recommender.datasets.draft.composed import composed, parts_of
 from recommender.datasets.draft.conditions import GUESTS, add_conditions
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
-from recommender.datasets.draft.keys import Join, joins
+from recommender.datasets.draft.keys import JOINABLE, Join, joins, overlap
 from recommender.datasets.draft.moments import moment_of
 from recommender.datasets.draft.payments import add_money
 from recommender.datasets.draft.people import user_of
@@ -18,6 +18,11 @@ from recommender.datasets.draft.written import finish
 
 FURTHER = ("campaign_id", "store_id", "rating", "text", "query", "dwell_s", "page", "device", "location", "currency")
 """Optional columns that are taken as they stand."""
+
+MOSTLY_FILLED = 0.97
+"""Share of filled cells above which a column is no order's own: orders of one line are many, but not all. By hand."""
+FEWEST_FIRST_LINES = 2
+"""Orders of several lines that must show it. One may be an accident."""
 
 
 def event_sections(files: Sequence[FileEvidence], roles: dict[str, Role | None]) -> list[Section]:
@@ -33,7 +38,38 @@ def event_sections(files: Sequence[FileEvidence], roles: dict[str, Role | None])
             sections.append(_section(Rows(file), files, roles))
         if file.acts is not None and roles[file.name] in ("targets", "participations"):
             sections.append(_section(Rows(file.acts), files, roles))
-    return sections
+    return _once(sections)
+
+
+def _once(sections: list[Section]) -> list[Section]:
+    """Leave out purchases of orders that another file has too, such as a report beside orders and lines."""
+    kept: list[Section] = []
+    for section in sections:
+        order = _order_of(section)
+        twin = None
+        for other in kept:
+            theirs = _order_of(other)
+            if (
+                order is not None
+                and theirs is not None
+                and order.file is not theirs.file
+                and overlap(order, theirs) > JOINABLE
+            ):
+                twin = other
+        if twin is None:
+            kept.append(section)
+            continue
+        names = " and ".join(file.path.name for file in section.files if file not in twin.files)
+        twin.comments.append(f"CHECK: {names} has the same orders, and is not read a second time")
+    return kept
+
+
+def _order_of(section: Section) -> ColumnEvidence | None:
+    """The column of the order of purchases."""
+    if section.constants.get("kind") != "purchase" or "basket_id" not in section.columns:
+        return None
+    name = section.columns["basket_id"]
+    return next((file.columns[name] for file in section.files if name in file.types), None)
 
 
 def _ways(file: FileEvidence, files: Sequence[FileEvidence], roles: dict[str, Role | None]) -> list[Join]:
@@ -55,13 +91,15 @@ def _section(rows: Rows, files: Sequence[FileEvidence], roles: dict[str, Role | 
     if item is not None:
         columns["item_id"] = item
         _fill_items(rows, item, section)
-    else:
+    if item is None:
         parts = parts_of(rows.base, files, roles)
         if parts:
             rows.expressions["item_id"] = composed(rows, parts)
             names = listed(part.name for part in parts)
             section.comments.append(f"CHECK: no column numbers the product; {names} together stand for it")
     add_kind(rows, columns, section, files)
+    if item is None and "item_id" not in rows.expressions and section.constants.get("kind") == "purchase":
+        section.comments.append("MISSING: item_id: no column says what was bought; items cannot be ranked")
     order = rows.first("order")
     if order is not None and order is not item:
         columns["basket_id"] = order
@@ -109,12 +147,17 @@ def _fill_down(rows: Rows) -> None:
     order = file.first("order")
     if order is None or order.is_unique or file.first("item") is None:
         return
-    share = order.distinct / max(1, order.filled)
     for column in file.columns.values():
-        if column.meanings and "item" not in column.meanings and 0 < column.filled_share <= share * 1.05 < 0.97:
-            (most,) = file.connection.execute(
-                f"SELECT max(n) FROM (SELECT count({column.text}) AS n FROM {file.view} GROUP BY {order.text})"
-            ).fetchone() or (0,)
-            is_state = bool(set(column.meanings) & {"status", "cancelled_at"})
-            if most == 1 and (is_state or column.filled_share > 0.5 * share):
-                rows.filled_down[column.name] = order.name
+        sparse = column.meanings and "item" not in column.meanings and 0 < column.filled_share < MOSTLY_FILLED
+        if sparse and _only_in_first_lines(column, order):
+            rows.filled_down[column.name] = order.name
+
+
+def _only_in_first_lines(column: ColumnEvidence, order: ColumnEvidence) -> bool:
+    """Whether a column has values in first lines of orders of several lines, and in no other line."""
+    own = f"SELECT {column.text} IS NOT NULL AS filled, _row = min(_row) OVER same_order AS is_first, "
+    own += f"count(*) OVER same_order AS lines FROM {column.file.view} WINDOW same_order AS (PARTITION BY {order.text})"
+    first, later = column.file.connection.execute(
+        f"SELECT count(*) FILTER (is_first), count(*) FILTER (NOT is_first) FROM ({own}) WHERE filled AND lines > 1"
+    ).fetchone() or (0, 0)
+    return bool(later == 0 and first >= FEWEST_FIRST_LINES)

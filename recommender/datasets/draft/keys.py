@@ -24,6 +24,8 @@ class Join:
 
     many: ColumnEvidence
     one: ColumnEvidence
+    optional: bool = False
+    """Whether rows without a partner stay."""
 
 
 def overlap(column: ColumnEvidence, other: ColumnEvidence) -> float:
@@ -54,8 +56,9 @@ def name_bare_keys(files: Sequence[FileEvidence]) -> None:
             if entity is None or entity not in KEYED:
                 entity = _shared_with(column, files)
             is_order = entity == "order" and file.lines is not None
-            if entity is not None and (column.is_unique or is_order):
-                # After a key that says it itself: sales_order_item has an item_id of its own.
+            has_own = entity is not None and file.first(entity) is not None
+            if entity is not None and not has_own and (column.is_unique or is_order):
+                # A key that says it itself is surer: sales_order_item has an item_id of its own.
                 column.meanings.setdefault(entity, 5)
     _name_order_numbers(files)
     _name_shoppers(files)

@@ -7,12 +7,14 @@ from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.roles import has_hours, is_day_number, month_and_day, time_column
 from recommender.datasets.draft.rows import Rows, sql_name
 from recommender.datasets.draft.sections import Section
+from recommender.datasets.reading.raw import literal
 
 FIRST_DAY = "2024-01-01"
 """Day 1 of a data set that does not say it. Any day will do for ranking; weekdays are then made up."""
 
 DAY_AND_MONTH = re.compile(r"%[dm][-/.]%[dm]")
 """A format of numbers whose order a person may mistake."""
+PER_SECOND = {"unix_s": 1, "unix_ms": 1_000, "unix_us": 1_000_000}
 TIMES = frozenset({"event_time", "starts_at", "ends_at", "targeted_at", "participated_at", "joined_at"})
 
 
@@ -70,6 +72,17 @@ def add_format(section: Section, canonical: str, column: ColumnEvidence) -> None
         if DAY_AND_MONTH.match(written):
             first = "day" if written.startswith("%d") else "month"
             section.comments.append(f"CHECK: the {first} comes first in {column.name}, as its numbers over 12 show")
+
+
+def timestamp_sql(sql: str, written: str | None) -> str:
+    """SQL of a TIMESTAMP from a time in a format that the mapping would name."""
+    if written in PER_SECOND:
+        return f"make_timestamp(CAST(CAST({sql} AS DOUBLE) * {1_000_000 // PER_SECOND[written]} AS BIGINT))"
+    if written == "unix_ns":
+        return f"make_timestamp(CAST({sql} AS BIGINT) // 1000)"
+    if written and written.startswith("%"):
+        return f"strptime({sql}, {literal(written)})"
+    return f"CAST({sql} AS TIMESTAMP)"
 
 
 def day_first(files: Sequence[FileEvidence]) -> bool | None:
