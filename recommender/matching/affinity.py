@@ -12,7 +12,7 @@ Shapes: A axes · n values of an axis that the user bought · C campaigns · M m
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,51 @@ CROSS_NAMES: tuple[str, ...] = (
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
-_MAGIC = b"AFF1"
-_HEADER = struct.Struct("<4s8sfI6I")
-"""Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
+_MAGIC = b"AFF2"
+_HEADER = struct.Struct("<4s8sfI6III")
+"""Magic number, taxonomy version, months, number of campaign types, number of values on each axis, number of open
+campaigns, number of features about campaigns."""
+
+_OPEN = (
+    *(("codes_O", "<u4"), ("targeted_us_O", "<i8")),
+    *(("counted_O", "<u2"), ("redeemed_O", "<u2")),
+)
+"""Fields of the open campaigns in their packed order, with their types."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenCampaigns:
+    """The campaigns with an open window that a user was targeted by or took up, as known at one moment.
+
+    A campaign is no evidence about itself, so `habits_OH` holds the features about campaigns without each of them.
+
+    Shapes: O open campaigns · H features about campaigns.
+    """
+
+    codes_O: NDArray[np.uint32]
+    """Codes of the campaigns' identifiers, see `campaign_code`."""
+    targeted_us_O: NDArray[np.int64]
+    """When the user was targeted, microseconds since 1970, UTC. The window's start if the user was not."""
+    counted_O: NDArray[np.uint16]
+    """1 if the campaign is counted in `UserAffinity.targeted`: the user was targeted by it."""
+    redeemed_O: NDArray[np.uint16]
+    """1 if the user took the campaign up."""
+    columns_H: NDArray[np.uint16]
+    """Places of the features about campaigns in the portrait."""
+    habits_OH: NDArray[np.float32]
+    """Values of these features without the campaign."""
+
+    @classmethod
+    def none(cls) -> "OpenCampaigns":
+        """No open campaign."""
+        codes, counts = np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint16)
+        times, habits = np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
+        return cls(codes, times, counts, counts, counts, habits)
+
+    def place(self, code: int) -> int | None:
+        """Place of a campaign among the open ones by its code. None if it is not among them."""
+        found = np.flatnonzero(self.codes_O == code)
+        return int(found[0]) if len(found) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +112,25 @@ class UserAffinity:
     """Number of campaigns of each type."""
     redeemed: NDArray[np.uint16]
     """Number of these campaigns that the user took up."""
+    open: OpenCampaigns = field(default_factory=OpenCampaigns.none)
+
+    def past_of_type(self, type_code: int, campaign_code: int) -> tuple[int, int]:
+        """Count the other campaigns of a campaign's type: those that the user was targeted with, and took up."""
+        same = self.types == type_code
+        targeted, redeemed = int(self.targeted[same].sum()), int(self.redeemed[same].sum())
+        place = self.open.place(campaign_code)
+        if place is not None and self.open.counted_O[place]:
+            return targeted - 1, redeemed - int(self.open.redeemed_O[place])
+        return targeted, redeemed
+
+    def taken_up(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Mark the campaigns that the user has taken up and whose window was open then, bool [C]."""
+        return np.isin(campaign_codes_C, self.open.codes_O[self.open.redeemed_O > 0])
+
+
+def campaign_code(campaign_id: str) -> int:
+    """Return the CRC-32 that stands for a campaign in a user's vector. A user has a few open ones, so few can clash."""
+    return zlib.crc32(campaign_id.encode())
 
 
 def type_code(campaign_type: str) -> int:
@@ -83,13 +144,18 @@ def type_code(campaign_type: str) -> int:
 def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
     """Pack the `affinity` value of a user's row. `taxonomy_version` names the taxonomy that the indices belong to."""
     sizes = [len(values) for values in user.values]
-    parts = [_HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
+    counts_of = len(user.types), *sizes, len(user.open.codes_O), len(user.open.columns_H)
+    parts = [_HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), user.months, *counts_of)]
     for values, cents, counts in zip(user.values, user.cents, user.counts, strict=True):
         parts += [values.astype("<i4").tobytes(), cents.astype("<u4").tobytes(), counts.astype("<u2").tobytes()]
     parts += [
         user.types.astype("<u4").tobytes(),
         user.targeted.astype("<u2").tobytes(),
         user.redeemed.astype("<u2").tobytes(),
+        *(
+            np.asarray(getattr(user.open, name)).astype(kind).tobytes()
+            for name, kind in (*_OPEN, ("columns_H", "<u2"), ("habits_OH", "<f4"))
+        ),
     ]
     return b"".join(parts)
 
@@ -105,7 +171,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
             f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
             "build and materialise the features again"
         )
-    _, version, months, num_types, *sizes = _HEADER.unpack_from(packed)
+    _, version, months, num_types, *sizes, num_open, num_habits = _HEADER.unpack_from(packed)
     if version.hex() != taxonomy_version:
         raise FeatureStoreError(
             f"affinity: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
@@ -114,6 +180,8 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
     # Each bought value takes an int32 index, uint32 cents and a uint16 for each measure; each type a code and two
     # uint16.
     expected = _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types
+    # Each open campaign takes a code, a time, two uint16 and its features; each feature's place a uint16.
+    expected += num_open * (16 + 4 * num_habits) + 2 * num_habits
     if len(packed) != expected:
         raise FeatureStoreError(
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
@@ -140,6 +208,11 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
         types=take("<u4", num_types),
         targeted=take("<u2", num_types),
         redeemed=take("<u2", num_types),
+        open=OpenCampaigns(
+            **{name: take(kind, num_open) for name, kind in _OPEN},
+            columns_H=take("<u2", num_habits),
+            habits_OH=take("<f4", num_open * num_habits).reshape(num_open, num_habits),
+        ),
     )
 
 
@@ -155,6 +228,8 @@ class Incidence:
     """[A, C]: how many values of the axis the campaign has."""
     types: NDArray[np.uint32]
     """[C]: codes of the campaigns' types."""
+    codes: NDArray[np.uint32]
+    """[C]: codes of the campaigns' identifiers."""
 
 
 def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
@@ -192,8 +267,13 @@ def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
 
 
 def _fill_same_type(user: UserAffinity, campaigns: Incidence, out: NDArray[np.float64]) -> None:
-    """Fill [3, C]: the user's past with campaigns of the same type, as targeted, redeemed and the shrunk rate."""
+    """Fill [3, C]: the user's past with other campaigns of the same type, as targeted, redeemed and the shrunk rate."""
     same = (user.types[:, None] == campaigns.types).astype(np.float64)
     out[0] = user.targeted.astype(np.float64) @ same
     out[1] = user.redeemed.astype(np.float64) @ same
+    if len(user.open.codes_O):
+        own = (user.open.codes_O[:, None] == campaigns.codes).astype(np.float64)
+        own *= user.open.counted_O[:, None]
+        out[0] -= own.sum(axis=0)
+        out[1] -= user.open.redeemed_O.astype(np.float64) @ own
     out[2] = (out[1] + PRIOR_PAIRS * PRIOR_RATE) / (out[0] + PRIOR_PAIRS)

@@ -111,8 +111,7 @@ def _facts(user: UserAffinity, campaigns: Incidence, column: int) -> dict[str, s
         facts["coupons"] = f"You used a coupon for {_counted(num, 'thing', 'things')} of these product types"
     if num := _lines(user, campaigns, column, "manufacturer")["lines_90"]:
         facts["brands"] = f"You bought {_counted(num, 'thing', 'things')} of these makers in the last 90 days"
-    same = user.types == campaigns.types[column]
-    targeted, redeemed = int(user.targeted[same].sum()), int(user.redeemed[same].sum())
+    targeted, redeemed = user.past_of_type(int(campaigns.types[column]), int(campaigns.codes[column]))
     if redeemed:
         facts["campaigns"] = (
             f"You took up {redeemed} of your last {_counted(targeted, 'campaign', 'campaigns')} of this type"

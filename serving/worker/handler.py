@@ -64,7 +64,7 @@ class CampaignRankerHandler:
         # What was loaded stays for good, so the collector need not walk over it in the middle of a request.
         gc.collect()
         gc.freeze()
-        log.info("worker ready", ranker=type(self.ranker).__name__, model_version=self.version)
+        log.info("worker ready", ranker=self.ranker.name, model_version=self.version)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one JSON document and one HTTP status per item."""
@@ -109,7 +109,8 @@ class CampaignRankerHandler:
         return self._ranked(asked, shopper, return_features=request.return_features)
 
     def _ranked(self, asked: ScoringRequest, shopper: Shopper, *, return_features: bool = False) -> dict[str, Any]:
-        scored = score(self.ranker, self._shop(), shopper, asked)
+        repeats = self.settings.serving.repeat_participations
+        scored = score(self.ranker, self._shop(), shopper, asked, repeats=repeats)
         age_s = (asked.as_of_us - shopper.feature_time_us) / 1e6
         document = self._document(asked, scored.ranking, feature_age_s=age_s)
         if return_features and scored.examples is not None:

@@ -36,8 +36,11 @@ class Scored:
     examples: Examples | None
 
 
-def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringRequest) -> Scored:
+def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringRequest, *, repeats: bool = False) -> Scored:
     """Rank the candidates of one request for one user.
+
+    A campaign that the user has taken up is a candidate only with `repeats`. Otherwise it is dropped, and named among
+    the dropped ones where the request named it.
 
     Raises:
         FeatureStoreError: The user's features are damaged or refer to another taxonomy than the shop's catalogue.
@@ -45,6 +48,12 @@ def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringReque
         ServingError: The ranker returned NaN or Inf; names the campaign.
     """
     rows, dropped = shop.candidates(asked)
+    if not repeats:
+        user = unpack_user(shopper.affinity, shop.catalogue.taxonomy_version)
+        taken_N = user.taken_up(shop.catalogue.campaign_codes_C[rows])
+        if asked.request.campaign_ids is not None:
+            dropped = [*dropped, *(shop.catalogue.campaign_ids[row] for row in rows[taken_N].tolist())]
+        rows = rows[~taken_N]
     if len(rows) == 0:
         return Scored(Ranking([], dropped), None)
     users = np.zeros(len(rows), dtype=np.int32)
@@ -53,8 +62,7 @@ def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringReque
     if not np.isfinite(score_N).all():
         row = int(rows[~np.isfinite(score_N)][0])
         raise ServingError(
-            f"{type(ranker).__name__} returned NaN or Inf for campaign {shop.catalogue.campaign_ids[row]};"
-            " check its bundle"
+            f"{ranker.name} returned NaN or Inf for campaign {shop.catalogue.campaign_ids[row]}; check its bundle"
         )
     # `rows` come most popular first, so equal scores (a ranker that knows only campaign types) keep the popular order.
     top = np.argsort(-score_N, kind="stable")[: asked.request.num_campaigns]
@@ -100,6 +108,7 @@ def _weights(ranker: Ranker[Any], examples: Examples, places: list[int]) -> list
         campaigns_N=examples.campaigns_N[places],
         users_N=examples.users_N[places],
         features_NF=examples.features_NF[places],
+        horizon=None if examples.horizon is None else examples.horizon.take(places),
     )
     contributions_NF = ranker.contributions(chosen)
     if contributions_NF is None:
