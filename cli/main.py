@@ -58,18 +58,13 @@ def run(
 
 @app.command(rich_help_panel=FIRST)
 def draft_mapping(
-    files: Annotated[list[Path], typer.Argument(help="Your CSV or Parquet files.")],
+    files: Annotated[list[Path], typer.Argument(help="Your files, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The mapping file to write.")] = Path("mapping.toml"),
 ) -> None:
-    """Draft a mapping from your own files' headers. Correct it, then pass it to `recommender run --data`."""
-    from recommender.datasets import draft_mapping as draft
-    from recommender.errors import SourceError
-    from recommender.storage.manifest import write_text
+    """Draft a mapping from the names and values of your own files. Look at it with `recommender ingest --preview`."""
+    from cli.drafts import draft_to
 
-    if output.exists():
-        raise SourceError(f"{output} exists already; give another name with --output")
-    write_text(output, draft(files, folder=output.parent))
-    print(f"{output}: check it, replace the marked entries, then: recommender run --data {output}")
+    draft_to(output, files)
 
 
 @app.command(rich_help_panel=FIRST)

@@ -29,10 +29,14 @@ class Verbs(TyperGroup):
         except (RecommenderError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in REFUSALS:
                 raise
-            Console(stderr=True, soft_wrap=True).print(
-                f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
-            )
+            print_error(error)
             raise typer.Exit(2) from None
+
+
+def print_error(error: Exception) -> None:
+    """Print an error to the terminal, under the name of its first public class."""
+    name = next(one.__name__ for one in type(error).__mro__ if not one.__name__.startswith("_"))
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]{name}[/]: {escape(str(error))}", highlight=False)
 
 
 @contextmanager
@@ -43,7 +47,5 @@ def stopped_by_data() -> Iterator[None]:
     except SettingsError:
         raise
     except RecommenderError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
-        )
+        print_error(error)
         raise typer.Exit(1) from None

@@ -14,7 +14,7 @@ from recommender.settings import Settings
 from recommender.storage.home import Home
 
 
-def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None) -> Verdict:
+def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None, keep: bool = True) -> Verdict:
     """Judge the configured source as a run would, and write only the page.
 
     What failed is kept in the source's record, so that it can be accepted. The run that later runs are compared with
@@ -24,6 +24,7 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
         settings: the source, the time of decision, and the home whose last good run is compared with.
         page: the HTML file to write.
         tables: a folder of canonical tables to judge instead of the source.
+        keep: whether what failed is kept in the source's record.
 
     Raises:
         SourceError, ContractError: as ingestion does.
@@ -48,8 +49,9 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
                 resources=settings.resources,
             )
         except ValidationFailed as failed:
-            if isinstance(failed.verdict, Verdict):
+            if isinstance(failed.verdict, Verdict) and keep:
                 record.keep(failed.verdict, source.data_hash)
             raise
-        record.keep(verdict, verdict.data_hash)
+        if keep:
+            record.keep(verdict, verdict.data_hash)
     return verdict

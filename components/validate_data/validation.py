@@ -13,12 +13,13 @@ from components.validate_data.figures import failing_rows, figures
 from components.validate_data.outcome import Outcome
 from components.validate_data.quarantine import keep, quarantined
 from components.validate_data.record import Record
+from components.validate_data.remedies import cause_of_figure, remedy_for_rows
 from components.validate_data.rows import Aside, set_aside, write_clean
 from components.validate_data.suites import judge_figures, judge_schema, new_context
 from components.validate_data.verdict import Verdict
 from recommender.datasets.checks import Run, all_checks
 from recommender.datasets.contract import open_views
-from recommender.datasets.facts import facts
+from recommender.datasets.facts import Known, facts
 from recommender.datasets.moments import as_of as moment_of
 from recommender.datasets.statistics import Statistics, measure, read_statistics, write_statistics
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
@@ -103,7 +104,10 @@ def validate(
         aside = set_aside(connection, source)
         found = {name: figures(connection, source, name, aside[name], as_of) for name in CONTRACT if source.has(name)}
         statistics = measure(connection, source, as_of)
-        checks = [*facts(connection, source, as_of), *all_checks(statistics, earlier.statistics, earlier.runs)]
+        checks = [
+            *facts(connection, Known.of(source), as_of),
+            *all_checks(statistics, earlier.statistics, earlier.runs),
+        ]
         judged = judge_figures(context, found, earlier.figures, checks)
         outcomes += review([_with_rows(connection, source, aside, one) for one in judged])
         verdict = Verdict(outcomes=tuple(outcomes), figures=found, statistics=statistics)
@@ -188,7 +192,9 @@ def _with_rows(connection: duckdb.DuckDBPyConnection, source: Tables, aside: dic
         ]
     kinds = ", ".join(f"{reason} ({count:,})" for reason, count in list(aside[one.table].reasons.items())[:3])
     hint = f". They are {aside[one.table].hint}" if aside[one.table].hint else ""
-    cause = f"rows set aside: {kinds}{hint}" if "quarantined" in figure else one.cause
+    cause = one.cause or cause_of_figure(figure, one.value)
+    if "quarantined" in figure:
+        cause = f"rows set aside: {kinds}{hint}{remedy_for_rows(aside[one.table].reasons)}"
     return replace(one, rows=tuple(rows[:5]), cause=cause)
 
 

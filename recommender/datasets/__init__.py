@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,12 +62,21 @@ def draft_mapping(files: Sequence[Path], *, folder: Path | None = None) -> str:
     return draft(files, folder)
 
 
-def preview_mapping(mapping: Path) -> "Preview":
+def preview_mapping(
+    mapping: Path, *, as_of: datetime | date | None = None, resources: ResourceSettings = DEFAULT_RESOURCES
+) -> "Preview":
     """What a mapping makes of a shop's files: first rows, kinds, times, keys, rows left out. Nothing is written.
 
+    What a run needs and the files lack is listed, so a log without campaigns can be looked at too.
+
+    Args:
+        mapping: the mapping TOML.
+        as_of: the moment of decision. None: the last event.
+        resources: threads, the limit of memory, and where temporary files lie.
+
     Raises:
-        SourceError, ContractError: as `ingest`.
+        SourceError, ContractError: a file or a column cannot be read, as `ingest`.
     """
     from recommender.datasets.preview import preview
 
-    return preview(mapping)
+    return preview(mapping, as_of=as_of, resources=resources)

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recommender.datasets.engine import configuration
+from recommender.datasets.engine import configuration, prepare
 from recommender.datasets.tables import CONTRACT, Table, Tables
 from recommender.errors import ContractError, SourceError, suggestion
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings
@@ -100,7 +100,7 @@ def open_views(tables: Tables, resources: ResourceSettings = DEFAULT_RESOURCES) 
     The first column of a view, `_row`, numbers the table's rows from 0 in file order.
     """
     connection = duckdb.connect(config=configuration(resources))
-    connection.execute("SET TimeZone = 'UTC'")
+    prepare(connection)
     for name in CONTRACT:
         if tables.has(name):
             connection.execute(f"CREATE VIEW {name} AS {numbered_rows(connection, tables, name)}")

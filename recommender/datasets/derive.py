@@ -31,6 +31,7 @@ def _derive_entities(connection: duckdb.DuckDBPyConnection, present: Present, de
             if not origins:
                 problem = f"no file has this column, and no file of {table} is mapped; map it in events"
                 raise ContractError("events", problem, column=key)
+            # DISTINCT, because a single origin makes no UNION that would drop repeats.
             query = " UNION ".join(f"SELECT DISTINCT {key} FROM {name} WHERE {key} IS NOT NULL" for name in origins)
             connection.execute(f"CREATE TABLE {table} AS {query}")
             present[table] = [key]

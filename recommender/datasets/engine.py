@@ -1,5 +1,6 @@
 """Opens DuckDB for whole logs: a limit of memory, a folder for what exceeds it, and a session in UTC."""
 
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -36,8 +37,14 @@ def open_engine(resources: ResourceSettings, purpose: str) -> Iterator[tuple[duc
         TemporaryDirectory(prefix=f"recommender-{purpose}-", dir=resources.scratch) as folder,
         duckdb.connect(config=configuration(resources, Path(folder) / "spilled")) as connection,
     ):
-        connection.execute("SET TimeZone = 'UTC'")
+        prepare(connection)
         yield connection, Path(folder)
+
+
+def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Settings of a session: UTC, and no progress bar, which DuckDB prints for slow queries, into files too."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
 
 
 @contextmanager
@@ -60,27 +67,24 @@ def configuration(resources: ResourceSettings, spill: Path | None = None) -> Con
             it when it needs it, and takes it away. None: one of a name of its own, where temporary files lie.
     """
     folder = spill or Path(resources.scratch or tempfile.gettempdir()) / f"recommender-spilled-{uuid.uuid4().hex}"
-    mebibytes = memory_limit(resources) // 2**20
-    return {"threads": resources.threads, "memory_limit": f"{mebibytes}MiB", "temp_directory": str(folder)}
+    return {
+        "threads": resources.threads,
+        "memory_limit": f"{memory_limit(resources) // 2**20}MiB",
+        "temp_directory": str(folder),
+    }
 
 
 def memory_limit(resources: ResourceSettings) -> int:
     """Bytes that DuckDB may use: the setting, or a share of what the machine or the process's cgroup has."""
     if resources.memory_limit is not None:
         return bytes_of(resources.memory_limit)
-    return max(LEAST_BYTES, int(SHARE * min([_of_machine(), *_of_cgroups()])))
-
-
-def _of_machine() -> int:
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) * 1024
-    return NO_LIMIT
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(LEAST_BYTES, int(SHARE * min([machine, *_of_cgroups()])))
 
 
 def _of_cgroups() -> Iterator[int]:
     """Limits of the process's cgroup and of those around it, of either version."""
-    for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
+    for line in _text(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue

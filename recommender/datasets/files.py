@@ -53,7 +53,7 @@ class ReadTables:
         left_out: canonical table -> rule -> rows that it leaves out.
         decisions: sentences about what was derived or decided.
         facts: further facts for the manifest.
-        missing: sentences about what a run needs and the files lack. Nothing is derived while something is missing.
+        missing: sentences about what a run needs and the files lack. Nothing is derived while a file lacks something.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -163,7 +163,12 @@ def read_tables(
             settle_returns(connection, read.present["events"], mapping.source.returns, read.decisions)
             read.facts = {"currency": currency, "event_time_has_hours": has_hours(connection, mapping.source.time_zone)}
         if not missing:
-            derive_missing(connection, read.present, read.decisions)
+            try:
+                derive_missing(connection, read.present, read.decisions)
+            except ContractError as error:  # what is derived so far can be looked at
+                if complete:
+                    raise
+                read.missing = [str(error)]
         yield read
 
 

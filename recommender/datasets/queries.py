@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 
+from recommender.datasets.engine import prepare
 from recommender.errors import SourceError
 
 BATCH_ROWS = 122_880
@@ -58,7 +59,7 @@ def run_query(
         TemporaryDirectory(prefix="recommender-query-", dir=scratch) as folder,
         duckdb.connect(config={**limits, "temp_directory": folder}) as apart,
     ):
-        apart.execute("SET TimeZone = 'UTC'")
+        prepare(apart)
         for name, open_input in inputs.items():
             if re.search(rf"\b{re.escape(name)}\b", query, re.IGNORECASE):
                 _copy(open_input(name), apart, name)

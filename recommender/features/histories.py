@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from recommender.datasets.periods import microseconds
 from recommender.datasets.tables import Tables
-from recommender.datasets.time_units import DAY_US
+from recommender.datasets.time_units import DAY_US, SECOND_US
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Histories
+
+NEVER_S = np.iinfo(np.int64).max
+"""Stands for a purchase that was not returned."""
 
 
 def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict[str, NDArray[Any]]:
@@ -25,8 +28,12 @@ def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict
 
     The arrays are those of `Histories`, with the baskets' absolute times `times_us_B` instead of their ages. Users are
     in order of their identifiers, baskets in order of time.
+
+    Where purchases were returned before `as_of`, each line also has `returned_s_T` (second of the return, int64; the
+    largest number if there was none), `returned_share_T` and `amount_T` (float64), because a boundary before the return
+    still sees the purchase.
     """
-    wanted = ["user_id", "kind", "event_time", "item_id", "basket_id", "amount"]
+    wanted = ["user_id", "kind", "event_time", "item_id", "basket_id", "amount", "returned_at", "returned_share"]
     wanted = [name for name in wanted if tables.has("events", name)]
     data = ds.dataset(tables.folder / "events", format="parquet", partitioning=None)
     moment = pa.scalar(as_of, pa.timestamp("us", tz="UTC"))
@@ -43,6 +50,7 @@ def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict
         position = pc.index_in(bought["item_id"], value_set=pa.array(catalogue.item_ids[1:], pa.string()))
         item_T = (pc.fill_null(position, -1).to_numpy() + 1).astype(np.int32)
     amount_T = pc.fill_null(bought["amount"], 0.0).to_numpy() if "amount" in wanted else np.zeros(len(time_T))
+    returned = _returned(bought, microseconds(as_of))
     del bought  # The largest table here; what follows needs the memory.
     order = np.lexsort((item_T, basket_T, user_T))
     user_T, basket_T, time_T, item_T = user_T[order], basket_T[order], time_T[order], item_T[order]
@@ -53,7 +61,11 @@ def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict
     by_time = np.lexsort((times_us_B, users_B))
     line_order = _concatenated_ranges(np.append(starts, len(time_T)).astype(np.int64), by_time.astype(np.int64))
     _, baskets_U = np.unique(users_B, return_counts=True)
+    by_line = {name: values_T[order][line_order] for name, values_T in returned.items()}
+    if by_line:
+        by_line["amount_T"] = amount_T[order][line_order]
     return {
+        **by_line,
         "basket_offsets": _offsets(baskets_U),
         "line_offsets": _offsets(lines_B[by_time]),
         "items_T": np.ascontiguousarray(item_T[line_order]),
@@ -63,7 +75,13 @@ def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict
 
 
 def histories_before(arrays: Mapping[str, NDArray[Any]], boundary: datetime) -> Histories:
-    """Cut `corpus_arrays` at a boundary. Ages are days up to it. Users without a purchase before it are left out."""
+    """Cut `corpus_arrays` at a boundary. Ages are days up to it. Users without a purchase before it are left out.
+
+    A purchase that was wholly returned before the boundary is left out, and the spend of others is net, as
+    `source.known_at` has it for features.
+    """
+    if "returned_s_T" in arrays:
+        arrays = _known_at(arrays, microseconds(boundary) // SECOND_US)
     boundary_us, times_us_B = microseconds(boundary), arrays["times_us_B"]
     known_B = times_us_B < boundary_us
     lines_B = np.diff(arrays["line_offsets"])
@@ -76,6 +94,43 @@ def histories_before(arrays: Mapping[str, NDArray[Any]], boundary: datetime) -> 
         age_days_B=((boundary_us - times_us_B[known_B]) / DAY_US).astype(np.float32),
         spend_B=arrays["spend_B"][known_B],
     )
+
+
+def _returned(bought: pa.Table, as_of_us: int) -> dict[str, NDArray[Any]]:
+    """Second and share of the returns before `as_of_us` by line. Empty where nothing was returned."""
+    if "returned_at" not in bought.column_names:
+        return {}
+    returned_us_T = pc.fill_null(bought["returned_at"].cast(pa.int64()), NEVER_S).to_numpy()
+    known_T = returned_us_T // SECOND_US < as_of_us // SECOND_US
+    if not known_T.any():
+        return {}
+    share_T = np.ones(len(known_T))
+    if "returned_share" in bought.column_names:
+        share_T = pc.fill_null(bought["returned_share"], 1.0).to_numpy()
+    return {
+        "returned_s_T": np.where(known_T, returned_us_T // SECOND_US, NEVER_S),
+        "returned_share_T": np.where(known_T, share_T, 0.0),
+    }
+
+
+def _known_at(arrays: Mapping[str, NDArray[Any]], moment_s: int) -> dict[str, NDArray[Any]]:
+    """`corpus_arrays` without the lines that were wholly returned before a moment, and with net spend."""
+    kept_share_T = np.where(arrays["returned_s_T"] < moment_s, 1.0 - arrays["returned_share_T"], 1.0)
+    kept_T = kept_share_T > 0
+    starts, lines_B = arrays["line_offsets"][:-1], np.diff(arrays["line_offsets"])
+    # A basket without a return keeps the bits of its spend.
+    touched_B = np.logical_or.reduceat(kept_share_T < 1, starts)
+    net_B = np.add.reduceat(arrays["amount_T"] * kept_share_T, starts).astype(np.float32)
+    left_B = np.add.reduceat(kept_T, starts, dtype=np.int64)
+    users_B = np.repeat(np.arange(len(arrays["basket_offsets"]) - 1), np.diff(arrays["basket_offsets"]))
+    basket_B = left_B > 0
+    return {
+        "basket_offsets": _offsets(np.bincount(users_B[basket_B], minlength=len(arrays["basket_offsets"]) - 1)),
+        "line_offsets": _offsets(left_B[basket_B]),
+        "items_T": arrays["items_T"][kept_T & np.repeat(basket_B, lines_B)],
+        "times_us_B": arrays["times_us_B"][basket_B],
+        "spend_B": np.where(touched_B, net_B, arrays["spend_B"])[basket_B],
+    }
 
 
 def take_users(histories: Histories, users: Sequence[int] | NDArray[Any]) -> Histories:

@@ -15,15 +15,8 @@ from recommender.features.decisions import past
 from recommender.features.source import Source, Taxonomy
 from recommender.features.value_names import ValueNames
 from recommender.matching import examples
-from recommender.matching.affinity import (
-    AXES,
-    MEASURES,
-    OpenCampaigns,
-    UserAffinity,
-    campaign_code,
-    pack_user,
-    type_code,
-)
+from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
+from recommender.matching.open_campaigns import OpenCampaigns, campaign_code
 
 MAX_DEPARTMENTS = 12
 """Most departments with a separate feature, those with the most items. Chosen by hand."""
@@ -53,7 +46,11 @@ def purchases_by_axis(source: Source, decided: pa.Table) -> list[pa.Table]:
         value = by_item_axes.item_row if axis == "product" else by_item_axes[axis]
         rows = by_item_axes.mutate(value=value)
         rows = rows.filter(rows.value > 0)
-        summed = rows.group_by("decision", "value").agg(**{name: rows[name].sum().cast("int32") for name in _COUNTED})
+        # Money needs 64 bits: 25 million rupiah in hundredths do not fit into 31.
+        types = {**dict.fromkeys(MEASURES, "int32"), "cents": "int64"}
+        summed = rows.group_by("decision", "value").agg(
+            **{name: rows[name].sum().cast(types[name]) for name in _COUNTED}
+        )
         tables.append(summed.order_by("decision", "value").to_pyarrow())
     return tables
 
@@ -106,9 +103,8 @@ def pack_affinities(
                 targeted_us_O=own_times[own_cut],
                 counted_O=counted[own_cut],
                 redeemed_O=own_redeemed[own_cut],
-                # A user without an open campaign needs no places of features.
-                columns_H=columns_H if own_cut.start < own_cut.stop else columns_H[:0],
-                habits_OH=habits_OH[own_cut] if own_cut.start < own_cut.stop else habits_OH[:0, :0],
+                columns_H=columns_H,
+                habits_OH=habits_OH[own_cut],
             ),
         )
         packed.append(pack_user(user, taxonomy_version))
@@ -227,7 +223,7 @@ def _bounds(table: pa.Table, num_decisions: int) -> NDArray[np.int64]:
 def _arrays(table: pa.Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return values [n], counts [M, n] and cents [n] of one axis, in the dtypes of `UserAffinity`."""
     counts = np.stack([_uint16_column(table, name) for name in MEASURES])
-    return table["value"].to_numpy().astype(np.int32), counts, table["cents"].to_numpy().astype(np.uint32)
+    return table["value"].to_numpy().astype(np.int32), counts, table["cents"].to_numpy().astype(np.int64)
 
 
 def _uint16_column(table: pa.Table, name: str) -> NDArray[np.uint16]:

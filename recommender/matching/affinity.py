@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import FeatureStoreError
+from recommender.matching.open_campaigns import OpenCampaigns
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
 """Axes of the taxonomy. Product is the item itself. The others are columns of the canonical table `items`."""
@@ -47,51 +48,13 @@ CROSS_NAMES: tuple[str, ...] = (
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
-_MAGIC = b"AFF2"
-_HEADER = struct.Struct("<4s8sfI6III")
-"""Magic number, taxonomy version, months, number of campaign types, number of values on each axis, number of open
-campaigns, number of features about campaigns."""
-
-_OPEN = (
-    *(("codes_O", "<u4"), ("targeted_us_O", "<i8")),
-    *(("counted_O", "<u2"), ("redeemed_O", "<u2")),
-)
-"""Fields of the open campaigns in their packed order, with their types."""
-
-
-@dataclass(frozen=True, eq=False)
-class OpenCampaigns:
-    """The campaigns with an open window that a user was targeted by or took up, as known at one moment.
-
-    A campaign is no evidence about itself, so `habits_OH` holds the features about campaigns without each of them.
-
-    Shapes: O open campaigns · H features about campaigns.
-    """
-
-    codes_O: NDArray[np.uint32]
-    """Codes of the campaigns' identifiers, see `campaign_code`."""
-    targeted_us_O: NDArray[np.int64]
-    """When the user was targeted, microseconds since 1970, UTC. The window's start if the user was not."""
-    counted_O: NDArray[np.uint16]
-    """1 if the campaign is counted in `UserAffinity.targeted`: the user was targeted by it."""
-    redeemed_O: NDArray[np.uint16]
-    """1 if the user took the campaign up."""
-    columns_H: NDArray[np.uint16]
-    """Places of the features about campaigns in the portrait."""
-    habits_OH: NDArray[np.float32]
-    """Values of these features without the campaign."""
-
-    @classmethod
-    def none(cls) -> "OpenCampaigns":
-        """No open campaign."""
-        codes, counts = np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint16)
-        times, habits = np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
-        return cls(codes, times, counts, counts, counts, habits)
-
-    def place(self, code: int) -> int | None:
-        """Place of a campaign among the open ones by its code. None if it is not among them."""
-        found = np.flatnonzero(self.codes_O == code)
-        return int(found[0]) if len(found) else None
+_MAGIC, _MAGIC_WIDE = b"AFF3", b"AFF4"
+"""Money in 32 bits, or in 64 where a user's does not fit: 43 million units of a currency with cents."""
+_BEFORE = {b"AFF1": _MAGIC, b"AFF2": _MAGIC_WIDE}
+"""The same of values from before users had open campaigns, which are still read."""
+_NARROW = np.iinfo(np.uint32)
+_HEADER = struct.Struct("<4s8sfI6I")
+"""Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +67,8 @@ class UserAffinity:
     """For each axis [n]: indices into the catalogue's `axis_values`, ascending, never 0."""
     counts: tuple[NDArray[np.uint16], ...]
     """For each axis [M, n]: counts of purchase lines."""
-    cents: tuple[NDArray[np.uint32], ...]
-    """For each axis [n]: money paid, in hundredths of the currency unit."""
+    cents: tuple[NDArray[np.integer[Any]], ...]
+    """For each axis [n]: money paid, in hundredths of the currency unit, of up to 64 bits."""
     types: NDArray[np.uint32]
     """Codes of the campaign types that the user was targeted with, see `type_code`."""
     targeted: NDArray[np.uint16]
@@ -128,11 +91,6 @@ class UserAffinity:
         return np.isin(campaign_codes_C, self.open.codes_O[self.open.redeemed_O > 0])
 
 
-def campaign_code(campaign_id: str) -> int:
-    """Return the CRC-32 that stands for a campaign in a user's vector. A user has a few open ones, so few can clash."""
-    return zlib.crc32(campaign_id.encode())
-
-
 def type_code(campaign_type: str) -> int:
     """Return the CRC-32 that stands for a campaign type in a user's vector.
 
@@ -144,18 +102,16 @@ def type_code(campaign_type: str) -> int:
 def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
     """Pack the `affinity` value of a user's row. `taxonomy_version` names the taxonomy that the indices belong to."""
     sizes = [len(values) for values in user.values]
-    counts_of = len(user.types), *sizes, len(user.open.codes_O), len(user.open.columns_H)
-    parts = [_HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), user.months, *counts_of)]
+    wide = any(((cents < _NARROW.min) | (cents > _NARROW.max)).any() for cents in user.cents)
+    magic, money = (_MAGIC_WIDE, "<i8") if wide else (_MAGIC, "<u4")
+    parts = [_HEADER.pack(magic, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
     for values, cents, counts in zip(user.values, user.cents, user.counts, strict=True):
-        parts += [values.astype("<i4").tobytes(), cents.astype("<u4").tobytes(), counts.astype("<u2").tobytes()]
+        parts += [values.astype("<i4").tobytes(), cents.astype(money).tobytes(), counts.astype("<u2").tobytes()]
     parts += [
         user.types.astype("<u4").tobytes(),
         user.targeted.astype("<u2").tobytes(),
         user.redeemed.astype("<u2").tobytes(),
-        *(
-            np.asarray(getattr(user.open, name)).astype(kind).tobytes()
-            for name, kind in (*_OPEN, ("columns_H", "<u2"), ("habits_OH", "<f4"))
-        ),
+        user.open.pack(),
     ]
     return b"".join(parts)
 
@@ -166,22 +122,24 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
     Raises:
         FeatureStoreError: the value is not a packed affinity, is truncated, or belongs to another taxonomy.
     """
-    if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
+    magic = _BEFORE.get(packed[:4], packed[:4])
+    if len(packed) < _HEADER.size or magic not in (_MAGIC, _MAGIC_WIDE):
         raise FeatureStoreError(
             f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
             "build and materialise the features again"
         )
-    _, version, months, num_types, *sizes, num_open, num_habits = _HEADER.unpack_from(packed)
+    _, version, months, num_types, *sizes = _HEADER.unpack_from(packed)
     if version.hex() != taxonomy_version:
         raise FeatureStoreError(
             f"affinity: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
             "materialise both from the same features"
         )
-    # Each bought value takes an int32 index, uint32 cents and a uint16 for each measure; each type a code and two
-    # uint16.
-    expected = _HEADER.size + sum(sizes) * (8 + 2 * len(MEASURES)) + 8 * num_types
-    # Each open campaign takes a code, a time, two uint16 and its features; each feature's place a uint16.
-    expected += num_open * (16 + 4 * num_habits) + 2 * num_habits
+    # Each bought value takes an int32 index, 4 or 8 bytes of cents and a uint16 for each measure; each type a code and
+    # two uint16.
+    money = "<i8" if magic == _MAGIC_WIDE else "<u4"
+    expected = _HEADER.size + sum(sizes) * (4 + np.dtype(money).itemsize + 2 * len(MEASURES)) + 8 * num_types
+    has_open, start = packed[:4] not in _BEFORE, expected
+    expected += OpenCampaigns.packed_size(packed, start) if has_open else 0
     if len(packed) != expected:
         raise FeatureStoreError(
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
@@ -198,7 +156,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
 
     for size in sizes:
         values.append(take("<i4", size))
-        cents.append(take("<u4", size))
+        cents.append(take(money, size))
         counts.append(take("<u2", size * len(MEASURES)).reshape(len(MEASURES), size))
     return UserAffinity(
         months=months,
@@ -208,11 +166,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
         types=take("<u4", num_types),
         targeted=take("<u2", num_types),
         redeemed=take("<u2", num_types),
-        open=OpenCampaigns(
-            **{name: take(kind, num_open) for name, kind in _OPEN},
-            columns_H=take("<u2", num_habits),
-            habits_OH=take("<f4", num_open * num_habits).reshape(num_open, num_habits),
-        ),
+        open=OpenCampaigns.unpack(packed, start) if has_open else OpenCampaigns.none(),
     )
 
 

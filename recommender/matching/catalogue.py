@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import CorruptFileError
-from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, campaign_code, type_code
+from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_code
+from recommender.matching.open_campaigns import campaign_code
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
@@ -99,7 +100,7 @@ class Catalogue:
 
     @cached_property
     def campaign_codes_C(self) -> NDArray[np.uint32]:
-        """Code of each campaign in users' vectors, see `affinity.campaign_code`."""
+        """Code of each campaign in users' vectors, see `open_campaigns.campaign_code`."""
         return np.array([campaign_code(campaign_id) for campaign_id in self.campaign_ids], dtype=np.uint32)
 
     @cached_property

@@ -17,6 +17,7 @@ from recommender.errors import FeatureStoreError
 from recommender.matching import affinity
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.horizon import Horizon
+from recommender.matching.open_campaigns import OpenCampaigns
 
 MAX_BASKETS = 64
 """A user's row holds at most this many baskets, the last ones. Chosen by hand: over a year of a weekly shopper."""
@@ -174,7 +175,7 @@ def _fill_cross(
 
 def _leave_out_own(
     features_NF: NDArray[np.float32],
-    own: affinity.OpenCampaigns,
+    own: OpenCampaigns,
     pairs: NDArray[np.intp],
     codes_N: NDArray[np.uint32],
     targeted_us_N: NDArray[np.int64],

@@ -123,11 +123,6 @@ class ServingSettings(Section):
         description="Older features are still used, but the answer is marked `degraded`. Eight days: a weekly run may "
         "be a day late.",
     )
-    repeat_participations: bool = Field(
-        False,
-        description="Whether a campaign that a user has taken up stays a candidate. For campaigns that can be taken up "
-        "again.",
-    )
     exploration: Literal["none", "epsilon", "thompson"] = Field(
         "none",
         description="How the order of campaigns is randomised (`recommender.policies.exploration`). "

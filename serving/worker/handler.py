@@ -109,8 +109,7 @@ class CampaignRankerHandler:
         return self._ranked(asked, shopper, return_features=request.return_features)
 
     def _ranked(self, asked: ScoringRequest, shopper: Shopper, *, return_features: bool = False) -> dict[str, Any]:
-        repeats = self.settings.serving.repeat_participations
-        scored = score(self.ranker, self._shop(), shopper, asked, repeats=repeats)
+        scored = score(self.ranker, self._shop(), shopper, asked)
         age_s = (asked.as_of_us - shopper.feature_time_us) / 1e6
         document = self._document(asked, scored.ranking, feature_age_s=age_s)
         if return_features and scored.examples is not None:

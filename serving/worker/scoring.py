@@ -36,11 +36,8 @@ class Scored:
     examples: Examples | None
 
 
-def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringRequest, *, repeats: bool = False) -> Scored:
+def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringRequest) -> Scored:
     """Rank the candidates of one request for one user.
-
-    A campaign that the user has taken up is a candidate only with `repeats`. Otherwise it is dropped, and named among
-    the dropped ones where the request named it.
 
     Raises:
         FeatureStoreError: The user's features are damaged or refer to another taxonomy than the shop's catalogue.
@@ -48,12 +45,6 @@ def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringReque
         ServingError: The ranker returned NaN or Inf; names the campaign.
     """
     rows, dropped = shop.candidates(asked)
-    if not repeats:
-        user = unpack_user(shopper.affinity, shop.catalogue.taxonomy_version)
-        taken_N = user.taken_up(shop.catalogue.campaign_codes_C[rows])
-        if asked.request.campaign_ids is not None:
-            dropped = [*dropped, *(shop.catalogue.campaign_ids[row] for row in rows[taken_N].tolist())]
-        rows = rows[~taken_N]
     if len(rows) == 0:
         return Scored(Ranking([], dropped), None)
     users = np.zeros(len(rows), dtype=np.int32)

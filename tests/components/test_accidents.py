@@ -43,11 +43,18 @@ def test_an_accident_is_noticed_by_a_check_that_names_its_cause(runs: DailyRuns,
     assert any(check.startswith(accident.checks) for check in seen.failed), json.dumps(seen.failed)
 
 
-def test_an_accident_that_the_files_show_is_noticed_on_a_first_run(runs: DailyRuns) -> None:
-    (accident,) = (one for one in ACCIDENTS if one.name == "amounts in cents in all rows")
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("amounts in cents in all rows", "events.amount.against_price"),
+        ("day and month swapped where both are 12 or less", "events.event_time.day_and_month"),
+    ],
+)
+def test_an_accident_that_the_files_show_is_named_on_a_first_run(runs: DailyRuns, name: str, check: str) -> None:
+    (accident,) = (one for one in ACCIDENTS if one.name == name)
     seen = runs.accident(accident, DAYS - 2, first=True)
     assert seen.stopped
-    assert "events.amount.against_price" in seen.failed
+    assert check in seen.failed
 
 
 def test_the_limits_of_the_newest_days_keep_their_budget_on_simulated_good_days() -> None:

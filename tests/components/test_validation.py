@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from small_shop import SmallShop
 
 from components.validate_data.suites import load_suite
 from components.validate_data.validation import Verdict, validate, write_memory
@@ -177,3 +178,14 @@ def test_a_row_that_names_a_quarantined_row_is_set_aside_too(bench: Bench) -> No
     bench.change("campaigns", replaced("ends_at", lambda ends: [row["starts_at"], *ends[1:]]))
     message = bench.refused()
     assert f"campaigns has no {row['campaign_id']}" in message
+
+
+def test_the_page_counts_months_by_the_shops_own_calendar(tmp_path: Path) -> None:
+    shop = SmallShop(tmp_path, source='time_zone = "Asia/Shanghai"\n')
+    shop.write("events.csv", "user_id,event_time,item_id\n17,2024-03-01 03:00:00,tin\n18,2024-03-12 09:00:00,tin\n")
+    shop.write("campaigns.csv", "campaign_id,starts_at,ends_at\nspring,2024-04-01,2024-04-20\n")
+    tables, page = shop.read(), tmp_path / "page.html"
+    validate(tables.folder, tmp_path / "clean", page, as_of=tables.log_end)
+    html = page.read_text()
+    assert "2024-04" in html
+    assert not re.search(r"2024-02(?!-)", html), "in Shanghai no event is of February"

@@ -43,6 +43,29 @@ def test_a_packed_user_comes_back_as_it_was(catalogue: Catalogue) -> None:
     np.testing.assert_array_equal(back.redeemed, user.redeemed)
 
 
+@pytest.mark.parametrize(("cents", "num_bytes"), [(2**32 - 1, 4), (2**32, 8), (2**52, 8), (-1, 8)])
+def test_money_of_any_size_is_packed_whole_and_small_money_in_the_bytes_that_it_always_had(
+    catalogue: Catalogue, cents: int, num_bytes: int
+) -> None:
+    plain = random_user(catalogue)
+    before = affinity.pack_user(plain, catalogue.taxonomy_version)
+    most = tuple(np.where(np.arange(len(one)) == 0, cents, one.astype(np.int64)) for one in plain.cents)
+    packed = affinity.pack_user(replace(plain, cents=most), catalogue.taxonomy_version)
+    back = affinity.unpack_user(packed, catalogue.taxonomy_version)
+    for one, other in zip(most, back.cents, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(packed) - len(before) == (num_bytes - 4) * sum(len(one) for one in plain.values)
+    same = tuple(one.astype(np.int64) for one in plain.cents)
+    assert affinity.pack_user(replace(plain, cents=same), catalogue.taxonomy_version) == before
+    joined_CK = affinity.join(back, catalogue.incidence(range(len(catalogue.campaign_types))))
+    spend_C = joined_CK[:, CROSS_NAMES.index("affinity__product__spend_per_month")]
+    own = [
+        most[0][np.isin(plain.values[0], catalogue.item_axes_VA[catalogue.items_of(row), 0])].sum() / 100 / 5.5
+        for row in range(len(catalogue.campaign_types))
+    ]
+    np.testing.assert_array_equal(spend_C, np.array(own, dtype=np.float32))
+
+
 def test_the_join_is_the_count_by_hand(catalogue: Catalogue) -> None:
     user = random_user(catalogue)
     got_CK = affinity.join(user, catalogue.incidence([4, 7]))

@@ -65,16 +65,17 @@ def test_a_run_needs_no_file_of_rules_but_one_that_is_named_must_exist(
 
 
 def test_a_preview_shows_rows_kinds_times_keys_and_what_is_left_out(shop: SmallShop) -> None:
-    shop.write("targets.csv", "campaign_id,user_id\nspring,17.5\nspring,18\n")
-    shop.parts["events"] += "where = \"user_id <> '17'\"\n"
+    shop.write("targets.csv", "campaign_id,user_id\nspring,17.5\nspring,17\n")
+    shop.parts["events"] += "where = \"user_id <> '18'\"\n"
     found = preview_mapping(shop.mapping())
     events = next(table for table in found.tables if table.name == "events")
-    assert (events.rows, events.kinds) == (1, {"purchase": 1})
-    assert events.left_out == {"where: user_id <> '17'": 2}
-    assert str(events.times["event_time"][0]) == "2024-03-03 10:00:00+00:00"
+    assert (events.rows, events.kinds) == (2, {"purchase": 2})
+    assert events.left_out == {"where: user_id <> '18'": 1}
+    assert str(events.times["event_time"][0]) == "2024-03-02 09:00:00+00:00"
     assert events.first[0]["item_id"] == "tin"
-    known = next(key for key in found.keys if (key.table, key.column, key.other) == ("targets", "user_id", "events"))
-    assert (known.rows, known.matched, known.example) == (2, 1, "17.5")
+    known = next(fact for fact in found.facts if fact.name == "facts.targeted_users_known")
+    assert (known.value, known.holds) == (0.5, True)
+    assert "'17.5'" in known.cause
 
 
 def test_the_verb_ingest_previews_and_writes(shop: SmallShop) -> None:

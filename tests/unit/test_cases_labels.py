@@ -99,3 +99,11 @@ def test_campaigns_without_a_file_of_items_cover_all_items_or_those_of_their_eve
         ("summer", "tin"),
     ]
     assert any("campaign_items: no file; 1 of 2" in said for said in tables.manifest["decisions"])
+
+
+def test_items_that_only_the_events_name_are_listed_once(shop: SmallShop) -> None:
+    del shop.parts["campaign_items"]
+    tables = shop.read()
+    check(tables)
+    assert ask(tables, "SELECT item_id FROM items") == [("tin",)]
+    assert ask(tables, "SELECT campaign_id, item_id FROM campaign_items") == [("spring", "tin")]

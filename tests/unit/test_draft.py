@@ -228,3 +228,21 @@ def test_parquet_is_drafted_like_text(tmp_path: Path) -> None:
         )
     text = draft_mapping([tmp_path / "sales.parquet"], folder=tmp_path)
     assert read(tmp_path, text, "SELECT user_id, sum(amount) FROM events GROUP BY 1") == [("17", 13.0)]
+
+
+def test_a_discount_with_a_decimal_comma_is_taken_off_exactly(tmp_path: Path) -> None:
+    text = draft(
+        tmp_path,
+        lines="order_no;customer;date;sku;lineitem_quantity;lineitem_price;lineitem_discount\n"
+        "1;17;2024-03-02;tin;2;1.009,50;0,50\n2;18;2024-03-03;tin;1;1.009,50;\n3;18;2024-03-04;jar;1;4,00;1,00\n",
+    )
+    assert read(tmp_path, text, "SELECT amount FROM events ORDER BY event_time") == [(2018.5,), (1009.5,), (3.0,)]
+
+
+def test_a_cancelled_line_leaves_the_other_lines_of_its_order(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{n // 2},u{n % 4},2024-03-0{n // 2 + 1} 10:00:00,i{n % 3},1,9.5,{'2024-03-20' if n in (3, 7) else ''}\n"
+        for n in range(12)
+    )
+    text = draft(tmp_path, lines=f"order_id,customer_id,created_at,sku,qty,amount,cancelled_at\n{rows}")
+    assert read(tmp_path, text, "SELECT count(*) FROM events") == [(10,)]

@@ -16,7 +16,7 @@ from recommender.errors import ContractError
 from recommender.settings import SourceSettings
 
 SHAPES = ("amexpert", "ta_feng", "taobao", "tmall", "ga4", "klaviyo", "mailchimp", "starbucks", "valued_shoppers")
-PAGE = Path(__file__).parents[2] / "docs" / "recipes-b.md"
+PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 WITH_CAMPAIGNS = ("amexpert", "tmall", "klaviyo", "mailchimp", "starbucks", "valued_shoppers")
 
 
@@ -29,7 +29,9 @@ def mapping_of(shape: ModuleType, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_page_has_the_recipe_that_is_tested(name: str) -> None:
-    assert f"```toml\n{import_module(f'shapes.{name}').RECIPE}```" in PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"```toml\n{import_module(f'shapes.{name}').RECIPE}```" in page
+    assert f"(#{name})" in page
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -64,6 +64,8 @@ def tables(connection: duckdb.DuckDBPyConnection, first: str, second: str) -> li
         ("17", "0017", "leading zeros"),
         ("a 1", "a1", "blanks"),
         ("a１", "a1", "full-width"),
+        ("café", "cafe\u0301", "accents"),
+        ("Ａé", "ae\u0301", "full-width"),
     ],
 )
 def test_two_spellings_of_one_identifier_are_refused(one: str, other: str, remedy: str) -> None:

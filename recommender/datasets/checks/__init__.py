@@ -7,7 +7,8 @@ what is expected, and the likely cause if it is not so.
 
 from recommender.datasets.checks.alone import alone
 from recommender.datasets.checks.check import Check
-from recommender.datasets.checks.compared import Run, compared
+from recommender.datasets.checks.compared import compared
+from recommender.datasets.checks.log_end import Run
 from recommender.datasets.checks.newest import newest
 from recommender.datasets.statistics import Statistics
 

@@ -9,10 +9,18 @@ Shapes: D days, H 24 hours.
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recommender.datasets.checks.check import Check, days_in_words, factor_in_words, longest_run, unit_cause
-from recommender.datasets.checks.clock import hour_shift, night_of, swapped
+from recommender.datasets.checks.check import (
+    DEVIATION,
+    Check,
+    check_at,
+    days_in_words,
+    factor_in_words,
+    longest_run,
+    unit_cause,
+)
+from recommender.datasets.checks.clock import busy_hours
+from recommender.datasets.checks.dates import day_and_month
 from recommender.datasets.statistics import Statistics
 
 NUMBERS = ("amount", "quantity", "discount", "coupon_discount")
@@ -35,6 +43,20 @@ BUSY_ROWS = 10
 """Rows of a usual day from which a day without any is strange."""
 CLOSED_SHARE = 0.25
 """Share of a weekday's days without rows from which the shop counts as closed on it."""
+FEWEST_LEVEL_DAYS = 3
+"""Days with a level below which none of them can stand out from the others."""
+WIDE = 8.0
+"""Deviations of a day's mean: a column of few values, such as coupons, can be that far off by itself."""
+NEARLY_ALL = 0.9
+"""Share of the busy days with copies from which the whole log is there twice. A short last day may hide its own."""
+FILLED_LONG = 0.25
+"""Share of all days from which a column that is usually empty has been filled for long: lost, not tried out."""
+ONE_VALUE = 0.995
+"""Share of the commonest value. One item in two hundred with another may be a mistake, five are a taxonomy."""
+TWO_WEEKS = 14
+"""Days from which the weekdays on which a shop is closed are known: each has come twice."""
+HOLIDAY_DAYS, LONGEST_CLOSED_DAYS = 1.0, 3
+"""Days in a row without an event: one is a holiday, three can be Easter or a move, more is a loss."""
 
 
 def alone(now: Statistics) -> list[Check]:
@@ -47,8 +69,8 @@ def alone(now: Statistics) -> list[Check]:
         *_negative(now),
         *_taxonomy(now),
         *_missing_days(now),
-        *_hours(now),
-        *_dates(now),
+        *busy_hours(now),
+        *day_and_month(now),
     ]
 
 
@@ -57,12 +79,11 @@ def _levels(now: Statistics) -> Iterator[Check]:
     for column in NUMBERS:
         level_D = now.figure(f"log:{column}")
         known_D = np.isfinite(level_D) & (now.figure("kind:purchase") >= FEW_ROWS)
-        if known_D.sum() < 3:
+        if known_D.sum() < FEWEST_LEVEL_DAYS:
             continue
         away_D = np.where(known_D, level_D - np.median(level_D[known_D]), 0.0)
-        spread = 1.4826 * float(np.median(np.abs(away_D[known_D])))
-        # Eight deviations: a column of few values, such as coupons, can be that far off by itself.
-        limit = max(np.log(LARGEST_FACTOR), 8 * spread)
+        spread = DEVIATION * float(np.median(np.abs(away_D[known_D])))
+        limit = max(np.log(LARGEST_FACTOR), WIDE * spread)
         run = longest_run(np.abs(away_D) > limit)
         cause, value = "", float(np.abs(away_D).max())
         if run is not None:
@@ -70,11 +91,8 @@ def _levels(now: Statistics) -> Iterator[Check]:
             when = days_in_words(now, run)
             cause = f"{column} is about {factor_in_words(factor)} times what it is otherwise, {when}: "
             cause += unit_cause(factor, column)
-        yield Check(
-            name=f"events.{column}.level",
-            table="events",
-            column=column,
-            severity="critical",
+        yield check_at(
+            f"events.{column}.level",
             value=float(np.exp(value)),
             most=float(np.exp(limit)),
             sentence=f"no day's {column} is many times that of the other days",
@@ -95,11 +113,8 @@ def _paid(now: Statistics) -> Iterator[Check]:
             f"amounts are about {factor_in_words(factor)} times quantity x price of the catalogue: "
             f"{unit_cause(factor, 'amount')} Or is quantity or the price in another unit?"
         )
-    yield Check(
-        name="events.amount.against_price",
-        table="events",
-        column="amount",
-        severity="critical",
+    yield check_at(
+        "events.amount.against_price",
         value=factor,
         least=1 / PRICE_FACTOR,
         most=PRICE_FACTOR,
@@ -119,13 +134,11 @@ def _repeated(now: Statistics) -> Iterator[Check]:
     run = longest_run(copied_D)
     cause = ""
     if run is not None:
-        block = "the whole log" if copied_D[busy_D].mean() > 0.9 else f"the block {days_in_words(now, run)}"
+        block = "the whole log" if copied_D[busy_D].mean() > NEARLY_ALL else f"the block {days_in_words(now, run)}"
         cause = f"{block} is there twice under other event ids ({int(copied_D.sum())} days): a file read twice?"
-    yield Check(
-        name="events.repeated_days",
-        table="events",
-        severity="critical",
-        value=float(copied_D.sum()),
+    yield check_at(
+        "events.repeated_days",
+        value=copied_D.sum(),
         most=0.0,
         sentence="no day's events are all there twice",
         cause=cause,
@@ -149,15 +162,12 @@ def _empty(now: Statistics) -> Iterator[Check]:
             if run is not None:
                 cause = f"{column} is empty {days_in_words(now, run)} and filled on the other days: no longer exported?"
         elif known_D.any() and np.median(share_D[known_D]) >= EMPTY:
-            filled_D = known_D & (np.nan_to_num(share_D, nan=1.0) <= 0.1)
-            # A third of the days, by hand: a column that was filled for that long has been lost, not tried out.
-            if filled_D.mean() > 0.25 and (run := longest_run(~filled_D, bridge=0)) is not None:
+            filled_D = known_D & (np.nan_to_num(share_D, nan=1.0) <= 1 - EMPTY)
+            if filled_D.mean() > FILLED_LONG and (run := longest_run(~filled_D, bridge=0)) is not None:
                 value = 1 - float(filled_D.mean())
                 cause = f"{column} is empty {days_in_words(now, run)} and filled on the other days: no longer exported?"
-        yield Check(
-            name=f"{name}.empty",
-            table=table,
-            column=column,
+        yield check_at(
+            f"{name}.empty",
             severity="critical" if value and total < 1.0 else "warning",
             value=value,
             most=0.0,
@@ -175,12 +185,9 @@ def _negative(now: Statistics) -> Iterator[Check]:
         wrong_D = bought_D & (share_D > LARGEST_NEGATIVE)
         run = longest_run(wrong_D)
         cause = "" if run is None else f"most of {column} is below zero {days_in_words(now, run)}: a sign turned?"
-        yield Check(
-            name=f"events.{column}.negative",
-            table="events",
-            column=column,
-            severity="critical",
-            value=float(share_D[bought_D].max()),
+        yield check_at(
+            f"events.{column}.negative",
+            value=share_D[bought_D].max(),
             most=LARGEST_NEGATIVE,
             sentence=f"on every day most of {column} is not below zero",
             cause=cause,
@@ -191,15 +198,13 @@ def _taxonomy(now: Statistics) -> Iterator[Check]:
     for name in TAXONOMY:
         shares = now.values.get(name)
         if shares and now.rows.get("items", 0) >= ONE_VALUE_ROWS:
-            table, column = name.split(".")
+            column = name.split(".")[1]
             (common, share), *_ = shares.items()
-            yield Check(
-                name=f"{name}.one_value",
-                table=table,
-                column=column,
+            yield check_at(
+                f"{name}.one_value",
                 severity="warning",
                 value=share,
-                most=0.995,
+                most=ONE_VALUE,
                 sentence=f"{column} has more than one value",
                 cause=f"{column} is {common!r} for all items: a default value instead of the real one?",
             )
@@ -208,7 +213,7 @@ def _taxonomy(now: Statistics) -> Iterator[Check]:
 def _missing_days(now: Statistics) -> Iterator[Check]:
     """Days without any event on which a shop like this one has some."""
     rows_D, weekday_D = now.figure("rows"), now.weekdays_D
-    if now.num_days < 14 or np.median(rows_D) < BUSY_ROWS:
+    if now.num_days < TWO_WEEKS or np.median(rows_D) < BUSY_ROWS:
         return
     closed = [w for w in range(7) if (rows_D[weekday_D == w] == 0).mean() > CLOSED_SHARE]
     missing_D = (rows_D == 0) & ~np.isin(weekday_D, closed)
@@ -217,71 +222,11 @@ def _missing_days(now: Statistics) -> Iterator[Check]:
     cause = ""
     if run is not None and value > 1:
         cause = f"no event at all {days_in_words(now, run)} ({value} days): files of these days missing?"
-    yield Check(
-        name="events.missing_days",
-        table="events",
-        severity="critical" if value > 3 else "warning",
-        value=float(value),
-        most=1.0,  # a holiday
+    yield check_at(
+        "events.missing_days",
+        severity="critical" if value > LONGEST_CLOSED_DAYS else "warning",
+        value=value,
+        most=HOLIDAY_DAYS,
         sentence="no two days in a row without an event, but for weekdays on which the shop is closed",
-        cause=cause,
-    )
-
-
-def _hours(now: Statistics) -> Iterator[Check]:
-    """The shop's night in the middle of the day, and days whose clock differs from the others'."""
-    hours_DH = now.hours_DH
-    if (night := night_of(hours_DH.sum(axis=0))) is not None:
-        away = float(min((night - 3.5) % 24, (3.5 - night) % 24))
-        by = round((night - 3.5 + 12) % 24 - 12)
-        yield Check(
-            name="events.event_time.night",
-            table="events",
-            column="event_time",
-            severity="warning",
-            value=away,
-            most=5.0,  # a shop whose quietest hours lie around 3:30, give or take five: bars and early trade included
-            sentence="the quietest hours of the day are at night",
-            cause=f"the quietest hours lie around {night:.0f}:00 local time: times {by:+d} h, in another time zone?",
-        )
-    shift_D, sure_D = hour_shift(hours_DH)
-    run = longest_run(sure_D)
-    cause, value = "", 0.0
-    if run is not None and run[1] > run[0]:  # one short day is a holiday
-        value = float(np.median(shift_D[run[0] : run[1] + 1][sure_D[run[0] : run[1] + 1]]))
-        cause = f"times are shifted by about {value:+.0f} hours {days_in_words(now, run)}: another time zone?"
-    yield Check(
-        name="events.event_time.clock",
-        table="events",
-        column="event_time",
-        severity="critical",
-        value=abs(value),
-        most=1.0,  # summer time
-        sentence="all days have the same busy hours",
-        cause=cause,
-    )
-
-
-def _dates(now: Statistics) -> Iterator[Check]:
-    days = np.array([now.day(place).day for place in range(now.num_days)])
-    rows_D = now.figure("rows")
-    if now.num_days < 60 or rows_D.sum() < 100:
-        return
-    early: NDArray[np.bool_] = days <= 12
-    value = float(rows_D[early].sum() / rows_D.sum())
-    weekly = swapped(now)
-    only = value > 0.95
-    cause = ""
-    if only or weekly > 0:
-        cause = "day and month look swapped: "
-        cause += "all dates have a day of 12 or less" if only else "days 1 to 12 fit the week only if they are swapped"
-    yield Check(
-        name="events.event_time.day_and_month",
-        table="events",
-        column="event_time",
-        severity="critical",
-        value=1.0 if cause else 0.0,
-        most=0.0,
-        sentence="day and month of the dates are not swapped",
         cause=cause,
     )

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from recommender.datasets.statistics import Statistics
 
 Severity = Literal["critical", "warning"]
+DEVIATION = 1.4826
+"""A normal distribution's standard deviation in units of its median absolute deviation."""
+NEAR, NEAR_TEN = 0.35, 0.25
+"""Powers of ten by which a factor may miss 100 or 1000, and 10. Prices and quantities scatter, and a factor of 3 or 5
+between currencies must not read as a decimal mark. Chosen by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,52 @@ class Check:
         if math.isnan(self.value):
             return False
         return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
+
+    @property
+    def place(self) -> str:
+        """Table and column."""
+        return f"{self.table}.{self.column}" if self.column else self.table
+
+    def in_short(self) -> str:
+        """One line for a terminal where it does not hold: place, and the cause or else what was expected."""
+        return f"{self.place}: {self.cause or f'expected that {self.sentence}'} [{self.name}]"
+
+
+def check_at(
+    name: str,
+    *,
+    value: float,
+    sentence: str,
+    cause: str = "",
+    severity: Severity = "critical",
+    least: float | None = None,
+    most: float | None = None,
+    at: str | None = None,
+) -> Check:
+    """A check of a table or of one of its columns.
+
+    Args:
+        name: the check's name, such as `events.amount.level`.
+        value: the figure.
+        sentence: what is expected, in words.
+        cause: what it looks like if it is not so.
+        severity: whether it stops a run.
+        least: lower bound of the figure. None: no bound on that side.
+        most: upper bound, likewise.
+        at: `table` or `table.column` that it is about. By default the name without its last part.
+    """
+    table, _, column = (name.rpartition(".")[0] if at is None else at).partition(".")
+    return Check(
+        name=name,
+        table=table,
+        column=column,
+        severity=severity,
+        value=float(value),
+        least=least,
+        most=most,
+        sentence=sentence,
+        cause=cause,
+    )
 
 
 def longest_run(flagged_D: NDArray[np.bool_], *, bridge: int = 1) -> tuple[int, int] | None:
@@ -71,11 +122,11 @@ def unit_cause(factor: float, column: str) -> str:
     """What a factor between two units suggests."""
     size = abs(math.log10(factor)) if factor > 0 else 0.0
     large = factor > 1
-    if abs(size - 3) < 0.35:
+    if abs(size - 3) < NEAR:
         return "thousandths instead of units?" if large else "units instead of thousandths, or thousands?"
-    if abs(size - 2) < 0.35:
+    if abs(size - 2) < NEAR:
         return "cents instead of units?" if large else "units instead of cents, or a decimal mark lost?"
-    if abs(size - 1) < 0.25:
+    if abs(size - 1) < NEAR_TEN:
         return f"a decimal mark of {column} moved?"
     return "another unit or currency?"
 

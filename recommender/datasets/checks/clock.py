@@ -1,13 +1,14 @@
-"""Whether clocks and calendars fit: the hour by which a day is shifted, the hours of night, swapped day and month.
+"""Whether clocks fit: the hour by which a day is shifted, and the hours of night.
 
 Shapes: D days, H 24 hours.
 """
 
-from datetime import date
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.datasets.checks.check import Check, check_at, days_in_words, longest_run
 from recommender.datasets.statistics import Statistics
 from recommender.datasets.statistics.measured import Floats
 
@@ -18,6 +19,10 @@ SURE = 30.0
 chance. It must also be a tenth of a unit for each event, so that large days need a large shift too."""
 SURE_EACH = 0.1
 """Chosen by hand."""
+NIGHT, NIGHT_TOLERANCE = 3.5, 5.0
+"""Middle of the quietest six hours of ordinary shops, and hours by which it may differ: bars and early trade too."""
+SUMMER_TIME = 1.0
+"""Hours by which a day's busy hours may lie elsewhere."""
 QUIET = 0.10
 """Share of a day's events in its quietest six hours up to which these are a night. Evenly spread it is 0.25."""
 
@@ -60,36 +65,30 @@ def hour_shift(hours_DH: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return shift_D, sure_D
 
 
-def swapped(now: Statistics) -> float:
-    """How much better days 1 to 12 fit the week if day and month are swapped: 0 where not surely so.
-
-    The pattern of the week is learned from days 13 to 31, which cannot be swapped. Needs a pattern: some weekday must
-    differ from the others by a quarter.
-    """
-    rows_D = now.figure("rows")
-    days = [now.day(place) for place in range(now.num_days)]
-    level_D = np.log(rows_D + 1) - _smooth(np.log(rows_D + 1))
-    late_D = np.array([day.day > 12 for day in days])
-    weekday_D = now.weekdays_D
-    if late_D.sum() < 30:
-        return 0.0
-    week = np.array([np.median(level_D[late_D & (weekday_D == w)]) for w in range(7)])
-    if week.max() - week.min() < 0.25:
-        return 0.0
-    gains = []
-    for place in np.flatnonzero(~late_D).tolist():
-        other = date(days[place].year, days[place].day, days[place].month)
-        if rows_D[place] > 0 and other.weekday() != days[place].weekday():
-            own, swap = week[days[place].weekday()], week[other.weekday()]
-            gains.append((level_D[place] - own) ** 2 - (level_D[place] - swap) ** 2)
-    if len(gains) < 12:
-        return 0.0
-    mean, error = float(np.mean(gains)), float(np.std(gains) / np.sqrt(len(gains)))
-    # Six standard errors: the search is made once a run, and a false alarm would stop it.
-    return mean if mean > 6 * error else 0.0
-
-
-def _smooth(values_D: Floats) -> Floats:
-    """The mean of 28 days around each day: whole weeks, so that weekdays cancel."""
-    padded = np.pad(values_D, 14, mode="edge")
-    return np.convolve(padded, np.ones(28) / 28, mode="valid")[: len(values_D)]
+def busy_hours(now: Statistics) -> Iterator[Check]:
+    """The shop's night in the middle of the day, and days whose clock differs from the others'."""
+    hours_DH = now.hours_DH
+    if (night := night_of(hours_DH.sum(axis=0))) is not None:
+        away = float(min((night - NIGHT) % 24, (NIGHT - night) % 24))
+        by = round((night - NIGHT + 12) % 24 - 12)
+        yield check_at(
+            "events.event_time.night",
+            severity="warning",
+            value=away,
+            most=NIGHT_TOLERANCE,
+            sentence="the quietest hours of the day are at night",
+            cause=f"the quietest hours lie around {night:.0f}:00 local time: times {by:+d} h, in another time zone?",
+        )
+    shift_D, sure_D = hour_shift(hours_DH)
+    run = longest_run(sure_D)
+    cause, value = "", 0.0
+    if run is not None and run[1] > run[0]:  # one short day is a holiday
+        value = float(np.median(shift_D[run[0] : run[1] + 1][sure_D[run[0] : run[1] + 1]]))
+        cause = f"times are shifted by about {value:+.0f} hours {days_in_words(now, run)}: another time zone?"
+    yield check_at(
+        "events.event_time.clock",
+        value=abs(value),
+        most=SUMMER_TIME,
+        sentence="all days have the same busy hours",
+        cause=cause,
+    )

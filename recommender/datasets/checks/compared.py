@@ -13,8 +13,9 @@ from datetime import date
 
 import numpy as np
 
-from recommender.datasets.checks.check import Check, days_in_words, factor_in_words, unit_cause
-from recommender.datasets.checks.clock import ENOUGH_EVENTS, best_shift
+from recommender.datasets.checks.check import Check, check_at, days_in_words, factor_in_words, unit_cause
+from recommender.datasets.checks.clock import ENOUGH_EVENTS, SURE, best_shift
+from recommender.datasets.checks.log_end import Run, log_end
 from recommender.datasets.checks.vanished import vanished
 from recommender.datasets.statistics import Statistics
 from recommender.datasets.statistics.measured import Floats
@@ -22,24 +23,22 @@ from recommender.datasets.statistics.measured import Floats
 SETTLING_DAYS = 3
 """The newest days of a log may still be filled, so they are not compared. Chosen by hand."""
 FEWER, MORE = 0.8, 1.25
+"""Shares of a past day's rows between which late arrivals, cancelled orders and erased users leave it."""
+NEARLY_TWICE = 0.2
+"""How far from two the factor may be of days that were read twice."""
 FEW_ROWS = 5
 """Rows below which a level means nothing. Chosen by hand."""
 LEVEL_CHANGE = 1.5
 """Factor between two good runs beyond which a level has changed. Chosen by hand."""
 NULL_CHANGE, KIND_CHANGE = 0.3, 0.2
-LEAST_END_RUNS = 7
-"""Runs after which the hour at which the log ends is known."""
-EXAMPLES_OF_SWAPS = 6
-"""Swapped dates that a message shows. Chosen by hand: they fit one line."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A good run in short."""
-
-    data_hash: str
-    last_day: str
-    last_hour: float
+"""Changes of a past day's share of missing values, and of a kind of event. Only corrections should move them."""
+CLOCK_EACH = 0.02
+"""Gain in log likelihood for each event from which a clock moved. Less would be late arrivals."""
+FEWEST_SWAPS, SWAPPED_TO_KEPT = 6, 3
+"""Days with the rows of the swapped date, and how many times as many they must be as days that kept their own."""
+SAME_ROWS, TOLD_APART = 0.02, 2
+"""Share by which a day's rows may change and still be the same, and rows by which two days must differ to be told
+apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ def compared(now: Statistics, before: Statistics, runs: tuple[Run, ...] = ()) ->
         before: those of the last good run.
         runs: the good runs so far, the latest last.
     """
-    checks = [*vanished(now, before), *_end(now, before, runs)]
+    checks = [*vanished(now, before), *log_end(now, before, runs)]
     first = max(now.first_day, before.first_day)
     # The last day of an earlier run was rarely whole.
     num_days = (min(now.last_day, before.last_day) - first).days
@@ -99,11 +98,11 @@ def _rows(pair: _Pair) -> Iterator[Check]:
         fewer_D = known_D & (now_D < FEWER * before_D)
         more_D = known_D & (now_D > MORE * np.maximum(before_D, 1)) & (np.arange(pair.num_days) < pair.settled)
         changed = np.flatnonzero(fewer_D | more_D)
-        yield Check(
-            name=f"events.{what}.past_days",
-            table="events",
+        yield check_at(
+            f"events.{what}.past_days",
+            at="events",
             severity="critical" if len(changed) > 1 else "warning",
-            value=float(len(changed)),
+            value=len(changed),
             most=0.0,
             sentence=f"days that the last good run had still have as many {what}",
             cause=_rows_cause(pair, what, now_D, before_D, fewer_D, more_D) if len(changed) else "",
@@ -125,7 +124,7 @@ def _rows_cause(
         parts.append(f"{len(less)} day(s) have only {share:.0%} of their {what} {pair.words(less)}: {why}")
     if len(more):
         times = now_D[more].sum() / max(before_D[more].sum(), 1)
-        why = "read twice?" if 1.8 < times < 2.2 else "other rows added, or ids written in several ways?"
+        why = "read twice?" if abs(times - 2) < NEARLY_TWICE else "other rows added, or ids written in several ways?"
         parts.append(f"{len(more)} day(s) have {times:.2g} times their {what} {pair.words(more)}: {why}")
     return "; ".join(parts)
 
@@ -139,12 +138,10 @@ def _levels(pair: _Pair) -> Iterator[Check]:
         changed = np.flatnonzero((np.abs(away_D) > np.log(LEVEL_CHANGE)) & bought_D)
         factor = float(np.exp(np.median(away_D[changed]))) if len(changed) else 1.0
         what = "amounts against quantity x price" if column == "paid" else column
-        yield Check(
-            name=f"events.{column}.past_level",
-            table="events",
-            column="amount" if column == "paid" else column,
-            severity="critical",
-            value=float(len(changed)),
+        yield check_at(
+            f"events.{column}.past_level",
+            at=f"events.{'amount' if column == 'paid' else column}",
+            value=len(changed),
             most=0.0,
             sentence=f"{what}: days that the last good run had still have the same mean",
             cause=f"{what} is about {factor_in_words(factor)} times what it was {pair.words(changed)}: "
@@ -176,12 +173,10 @@ def _shares(pair: _Pair) -> Iterator[Check]:
             "kind": "kinds renamed or mapped otherwise?",
             "negative": "a sign turned?",
         }
-        yield Check(
-            name=f"events.{column}.past_{group}",
-            table="events",
-            column="kind" if group == "kind" else column,
-            severity="critical",
-            value=float(len(changed)),
+        yield check_at(
+            f"events.{column}.past_{group}",
+            at=f"events.{'kind' if group == 'kind' else column}",
+            value=len(changed),
             most=0.0,
             sentence=f"the share of {what} is what it was in the last good run",
             cause=f"the share of {what} moved by {by:+.0%} {pair.words(changed)}: {why[group]}" if len(changed) else "",
@@ -195,14 +190,10 @@ def _clock(pair: _Pair) -> Iterator[Check]:
     shift = 0
     if min(now_H.sum(), before_H.sum()) >= ENOUGH_EVENTS:
         best, gain = best_shift(now_H, before_H)
-        # 2 % of a unit for each event: less would be late arrivals, not a clock.
-        shift = best if gain > max(30.0, 0.02 * now_H.sum()) else 0
-    yield Check(
-        name="events.event_time.past_clock",
-        table="events",
-        column="event_time",
-        severity="critical",
-        value=float(abs(shift)),
+        shift = best if gain > max(SURE, CLOCK_EACH * now_H.sum()) else 0
+    yield check_at(
+        "events.event_time.past_clock",
+        value=abs(shift),
         most=0.0,
         sentence="the busy hours are those of the last good run",
         cause=f"times are shifted by about {shift:+d} hours since the last good run: another time zone?"
@@ -221,53 +212,17 @@ def _swapped(pair: _Pair) -> Iterator[Check]:
         if day.day > 12 or day.day == day.month:
             continue
         other = places.get(date(day.year, day.day, day.month))
-        if other is None or before_D[other] < FEW_ROWS or abs(before_D[other] - before_D[place]) < 2:
+        if other is None or before_D[other] < FEW_ROWS or abs(before_D[other] - before_D[place]) < TOLD_APART:
             continue
-        moved += int(abs(now_D[place] - before_D[other]) <= 0.02 * before_D[other])
-        kept += int(abs(now_D[place] - before_D[place]) <= 0.02 * before_D[place])
+        moved += int(abs(now_D[place] - before_D[other]) <= SAME_ROWS * before_D[other])
+        kept += int(abs(now_D[place] - before_D[place]) <= SAME_ROWS * before_D[place])
     cause = ""
-    if moved >= EXAMPLES_OF_SWAPS and moved > 3 * kept:
+    if moved >= FEWEST_SWAPS and moved > SWAPPED_TO_KEPT * kept:
         cause = f"day and month are swapped: {moved} days since {first} have the rows that the swapped date had"
-    yield Check(
-        name="events.event_time.past_day_and_month",
-        table="events",
-        column="event_time",
-        severity="critical",
-        value=float(moved) if cause else 0.0,
+    yield check_at(
+        "events.event_time.past_day_and_month",
+        value=moved if cause else 0,
         most=0.0,
         sentence="days have their own rows and not those of the date with day and month swapped",
         cause=cause,
     )
-
-
-def _end(now: Statistics, before: Statistics, runs: tuple[Run, ...]) -> Iterator[Check]:
-    """The log ends later than before, and at an hour at which it has ended before."""
-    back = (before.last_day - now.last_day).days
-    yield Check(
-        name="events.log_end",
-        table="events",
-        column="event_time",
-        severity="critical",
-        value=float(max(0, back)),
-        most=0.0,
-        sentence="the log does not end earlier than in the last good run",
-        cause=f"the log ends on {now.last_day}, {back} day(s) earlier than in the last good run: a file cut or missing?"
-        if back > 0
-        else "",
-    )
-    ends = [run.last_hour for run in runs[-60:] if np.isfinite(run.last_hour)]
-    if len(ends) >= LEAST_END_RUNS and np.isfinite(now.last_hour):
-        spread = max(ends) - min(ends)
-        # Twice the range seen so far, and two hours: a quiet evening must not look like a cut.
-        least = min(ends) - spread - 2
-        yield Check(
-            name="events.last_hour",
-            table="events",
-            column="event_time",
-            severity="warning",
-            value=now.last_hour,
-            least=least,
-            sentence="the log ends at an hour of the day at which it has ended before",
-            cause=f"the last event is at {now.last_hour:.1f} h, earlier runs ended after {min(ends):.1f} h: "
-            "the newest file cut at a row?",
-        )

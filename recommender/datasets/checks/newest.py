@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recommender.datasets.checks.check import Check, days_in_words
+from recommender.datasets.checks.check import DEVIATION, Check, check_at, days_in_words
 from recommender.datasets.checks.clock import ENOUGH_EVENTS
 from recommender.datasets.statistics import Statistics
 from recommender.datasets.statistics.measured import Floats
@@ -35,6 +35,14 @@ FEWEST_DAYS = 35
 SIGMAS, TAIL = 6.0, 1.8
 """Chosen by the simulation of `benchmarks.accidents`, so that all checks together stay below the budget."""
 YEAR_AGO_DAYS, YEAR_AGO_TIMES = 3, 1.5
+"""Days around the same weekday a year ago, since holidays move, and how much more than then a day may stray."""
+PARTIAL_DAY = 0.05
+"""A last day that ends earlier than nineteen of twenty is not whole."""
+FEWEST_WEEKS = 8
+"""Weeks of returning users from which their spread is known. Chosen by hand."""
+LEAST_LOSS, FEW_SIGMAS = 0.1, 8.0
+"""The smallest loss of returning users that matters, and the deviations that it must exceed: more than `SIGMAS`, since
+a week's share has few values to learn from."""
 USUAL_ROWS = 30
 """Rows of a usual day below which its figures are mostly chance."""
 
@@ -84,7 +92,7 @@ def _last_day_is_partial(now: Statistics) -> bool:
     """Whether the log ends in the middle of its last day: earlier than nineteen of twenty days end."""
     ends_D = now.figure("last_hour")
     known = ends_D[:-1][np.isfinite(ends_D[:-1])]
-    return len(known) > 0 and bool(ends_D[-1] < np.quantile(known, 0.05))
+    return len(known) > 0 and bool(ends_D[-1] < np.quantile(known, PARTIAL_DAY))
 
 
 def _figures(now: Statistics) -> Iterator[tuple[str, str, Kind, Floats]]:
@@ -143,7 +151,7 @@ def limits(away_D: Floats, horizon: int, kind: Kind) -> tuple[float, float]:
     past = away_D[:-horizon]
     past = past[np.isfinite(past)]
     place = HORIZONS.index(horizon)
-    spread = 1.4826 * float(np.median(np.abs(past - np.median(past))))
+    spread = DEVIATION * float(np.median(np.abs(past - np.median(past))))
     # Days that overlap carry less: a week's mean has a seventh as many independent values.
     wide = SIGMAS * (1 + 40 * horizon**0.5 / len(past)) * spread
     drop = max(kind.least_drop[place], wide, -TAIL * float(np.quantile(past, 0.01)))
@@ -164,9 +172,9 @@ def _judge(now: Statistics, name: str, what: str, kind: Kind, values_D: Floats) 
         span = np.arange(len(values_D) - horizon, len(values_D))
         when = days_in_words(now, span) if horizon > 1 else f"on {now.day(int(span[0]))}"
         words = kind.words.format(what=what, times=f"{np.exp(value):.2g}", by=f"{value:+.0%}")
-        yield Check(
-            name=f"{name}.newest_{horizon}d",
-            table="events",
+        yield check_at(
+            f"{name}.newest_{horizon}d",
+            at="events",
             severity="warning",
             value=value,
             least=least,
@@ -188,17 +196,19 @@ def _returning(now: Statistics) -> Iterator[Check]:
     """Users of the last weeks who do not come back."""
     shares = np.array(now.returning)
     shares = shares[np.isfinite(shares)]
-    if len(shares) < 8 or now.keys.get("users with events") is None or now.figure("users").sum() < ENOUGH_EVENTS:
+    if (
+        len(shares) < FEWEST_WEEKS
+        or now.keys.get("users with events") is None
+        or now.figure("users").sum() < ENOUGH_EVENTS
+    ):
         return
     past, value = shares[:-1], float(shares[-1])
     middle = float(np.median(past))
-    spread = 1.4826 * float(np.median(np.abs(past - middle)))
-    # A tenth is the smallest loss that matters; a week's share has few values to learn from, so eight deviations.
-    limit = max(0.1 * middle, 8 * spread, TAIL * float(middle - past.min()))
-    yield Check(
-        name="events.users.returning",
-        table="events",
-        column="user_id",
+    spread = DEVIATION * float(np.median(np.abs(past - middle)))
+    limit = max(LEAST_LOSS * middle, FEW_SIGMAS * spread, TAIL * float(middle - past.min()))
+    yield check_at(
+        "events.users.returning",
+        at="events.user_id",
         severity="warning",
         value=value,
         least=middle - limit,

@@ -4,16 +4,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recommender.datasets.checks.check import Check, factor_in_words, unit_cause
+from recommender.datasets.checks.check import Check, check_at, factor_in_words, unit_cause
 from recommender.datasets.statistics import Statistics
 
 KEYS_KEPT = {"users": 0.9, "items": 0.8, "campaigns": 0.8, "users with events": 0.9, "items with events": 0.8}
 """Share of the earlier run's keys that must still be there. Users are erased and items delisted, but not a tenth of
 them between two runs. Chosen by hand."""
+REENCODED = 0.2
+"""Share of the keys still there below which all were written anew. A loss of data rarely takes four in five."""
 VALUES_KEPT = 0.6
-"""Share of rows whose category was known before."""
+"""Share of rows whose category was known before. A shop adds a category, but not two fifths between two runs."""
 MOVED = 0.35
-"""Total variation between the shares of values in two runs."""
+"""Total variation between the shares of values in two runs. A season moves shares by less than a third."""
+ENOUGH_ROWS = 20
+"""Rows from which a kind of event that is gone counts as lost. Fewer come and go by chance."""
+EXAMPLES = 3
+"""Values that a message shows."""
 NULL_CHANGE = 0.3
 """Change of a share of missing values that counts. Chosen by hand."""
 LEVEL_CHANGE = 3.0
@@ -33,26 +39,25 @@ def vanished(now: Statistics, before: Statistics) -> Iterator[Check]:
 
 def _columns(now: Statistics, before: Statistics) -> Iterator[Check]:
     """Columns, tables and kinds that the earlier run had: a figure that is no longer there fails."""
-    kinds = {name for name, rows_D in before.days.items() if name.startswith("kind:") and np.nansum(rows_D) >= 20}
+    kinds = {
+        name for name, rows_D in before.days.items() if name.startswith("kind:") and np.nansum(rows_D) >= ENOUGH_ROWS
+    }
     have = {name for name, rows_D in now.days.items() if name.startswith("kind:") and np.nansum(rows_D) > 0}
     gone = sorted(set(before.columns) - set(now.columns))
-    yield Check(
-        name="tables.columns_vanished",
-        table=gone[0].split(".")[0] if gone else "events",
-        column=", ".join(name.split(".")[1] for name in gone),
-        severity="critical",
-        value=float(len(gone)),
+    columns = ", ".join(name.split(".")[1] for name in gone)
+    yield check_at(
+        "tables.columns_vanished",
+        at=f"{gone[0].split('.')[0]}.{columns}" if gone else "events",
+        value=len(gone),
         most=0.0,
         sentence="every column of the last good run is still there",
         cause=f"{', '.join(gone)} no longer exported or mapped: a column dropped or renamed?" if gone else "",
     )
     lost = sorted(name.removeprefix("kind:") for name in kinds - have)
-    yield Check(
-        name="events.kinds_vanished",
-        table="events",
-        column="kind",
-        severity="critical",
-        value=float(len(lost)),
+    yield check_at(
+        "events.kinds_vanished",
+        at="events.kind",
+        value=len(lost),
         most=0.0,
         sentence="every kind of event of the last good run is still there",
         cause=f"no event of the kind {', '.join(lost)} any more: renamed in the export, or no longer mapped?"
@@ -81,16 +86,13 @@ def _keys(now: Statistics, before: Statistics) -> Iterator[Check]:
             continue
         kept = overlap(now.keys.get(name, ()), before.keys[name])
         one = name.split()[0].removesuffix("s")
-        if kept < 0.2:
+        if kept < REENCODED:
             why = f"{one} ids re-encoded (another format, or hashed anew)?"
         else:
             why = f"a part of the {name} missing from the export, or their ids re-encoded in one file?"
-        table, column = ("events", f"{one}_id") if "events" in name else (name, f"{one}_id")
-        yield Check(
-            name=f"keys.{name.replace(' ', '_')}",
-            table=table,
-            column=column,
-            severity="critical",
+        yield check_at(
+            f"keys.{name.replace(' ', '_')}",
+            at=f"{'events' if 'events' in name else name}.{one}_id",
             value=kept,
             least=least,
             sentence=f"the {name} of the last good run are still there",
@@ -103,15 +105,12 @@ def _values(now: Statistics, before: Statistics) -> Iterator[Check]:
         shares = now.values.get(name)
         if not shares:
             continue
-        table, column = name.split(".")
-        known = sum(share for value, share in shares.items() if value in earlier) / max(sum(shares.values()), 1e-9)
-        new = [value for value in shares if value not in earlier][:3]
-        gone = [value for value in earlier if value not in shares][:3]
-        yield Check(
-            name=f"{name}.values",
-            table=table,
-            column=column,
-            severity="critical",
+        column = name.split(".")[1]
+        known = sum(share for value, share in shares.items() if value in earlier) / sum(shares.values())
+        new = [value for value in shares if value not in earlier][:EXAMPLES]
+        gone = [value for value in earlier if value not in shares][:EXAMPLES]
+        yield check_at(
+            f"{name}.values",
             value=known,
             least=VALUES_KEPT,
             sentence=f"most rows have a {column} that the last good run had",
@@ -119,10 +118,8 @@ def _values(now: Statistics, before: Statistics) -> Iterator[Check]:
         )
         moved = sum(abs(shares.get(value, 0) - earlier.get(value, 0)) for value in {*shares, *earlier}) / 2
         (common, share), *_ = shares.items()
-        yield Check(
-            name=f"{name}.shares",
-            table=table,
-            column=column,
+        yield check_at(
+            f"{name}.shares",
             severity="warning",
             value=moved,
             most=MOVED,
@@ -135,13 +132,10 @@ def _values(now: Statistics, before: Statistics) -> Iterator[Check]:
 def _column(name: str, now: dict[str, float] | object, before: dict[str, float] | object) -> Iterator[Check]:
     assert isinstance(now, dict)
     assert isinstance(before, dict)
-    table, column = name.split(".")
+    column = name.split(".")[1]
     rose = now.get("null_share", 0.0) - before.get("null_share", 0.0)
-    yield Check(
-        name=f"{name}.past_null",
-        table=table,
-        column=column,
-        severity="critical",
+    yield check_at(
+        f"{name}.past_null",
         value=rose,
         most=NULL_CHANGE,
         sentence=f"{column} is about as often missing as in the last good run",
@@ -150,11 +144,8 @@ def _column(name: str, now: dict[str, float] | object, before: dict[str, float] 
     )
     if before.get("p50", 0) > 0 and now.get("p50", 0) > 0:
         factor = now["p50"] / before["p50"]
-        yield Check(
-            name=f"{name}.past_level",
-            table=table,
-            column=column,
-            severity="critical",
+        yield check_at(
+            f"{name}.past_level",
             value=factor,
             least=1 / LEVEL_CHANGE,
             most=LEVEL_CHANGE,

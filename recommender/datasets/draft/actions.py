@@ -6,7 +6,7 @@ from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.headers import table_words
 from recommender.datasets.draft.keys import Join, overlap
 from recommender.datasets.draft.kinds import IGNORE, SENT, TAKEN, code_of, kind_of
-from recommender.datasets.draft.roles import kind_column
+from recommender.datasets.draft.roles import kind_column, kind_of_file
 from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section
 
@@ -20,7 +20,8 @@ def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, f
     if column is None:
         section.constants["kind"], certain = _constant_kind(rows)
         if not certain:
-            section.comments.append('DECIDE: kind: no column says what was done; "purchase", "view", …?')
+            kind = section.constants["kind"]
+            section.comments.append(f"DECIDE: no column says what was done; every row is taken for a {kind}")
         return
     columns["kind"] = column
     code = code_of(column.words)
@@ -98,11 +99,13 @@ def _leave_out_pages(
 def _constant_kind(rows: Rows) -> tuple[str, bool]:
     """The kind of a log without a column for it, and whether it is certain."""
     file = rows.base
+    named = kind_of_file(file)
+    if named is not None:
+        return named, False
     if any(rows.first(one) is not None for one in ("order", "amount", "unit_price", "order_total", "quantity")):
         return "purchase", True
-    for kind, words in (("view", ("view", "visit", "page")), ("click", ("click",)), ("search", ("search",))):
-        if any(word in file.path.stem.lower() for word in words):
-            return kind, False
-    if file.has("rating"):
+    if any(column.is_number for column in file.candidates("rating")):
         return "review", False
+    if file.has("query"):
+        return "search", False
     return "purchase", table_words(file.path.stem, "events") > 5

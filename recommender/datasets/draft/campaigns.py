@@ -115,7 +115,8 @@ def _coupon_items(file: FileEvidence, files: Sequence[FileEvidence]) -> Section 
     """Items of coupons, with the campaigns of a file that has both."""
     coupon = file.first("coupon")
     assert coupon is not None
-    for other in files:
+    # The pairs with labels first: those without are the secret part of a competition.
+    for other in sorted(files, key=lambda one: label_column(one) is None):
         bridge, campaign = other.first("coupon"), other.first("campaign")
         if other is file or bridge is None or campaign is None or overlap(coupon, bridge) < JOINABLE / 2:
             continue

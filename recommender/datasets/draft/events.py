@@ -19,6 +19,11 @@ from recommender.datasets.draft.written import finish
 FURTHER = ("campaign_id", "store_id", "rating", "text", "query", "dwell_s", "page", "device", "location", "currency")
 """Optional columns that are taken as they stand."""
 
+MOSTLY_FILLED = 0.97
+"""Share of filled cells above which a column is no order's own: orders of one line are many, but not all. By hand."""
+FEWEST_FIRST_LINES = 2
+"""Orders of several lines that must show it. One may be an accident."""
+
 
 def event_sections(files: Sequence[FileEvidence], roles: dict[str, Role | None]) -> list[Section]:
     """A section for each log, and for the lines of orders with their heads."""
@@ -109,12 +114,17 @@ def _fill_down(rows: Rows) -> None:
     order = file.first("order")
     if order is None or order.is_unique or file.first("item") is None:
         return
-    share = order.distinct / max(1, order.filled)
     for column in file.columns.values():
-        if column.meanings and "item" not in column.meanings and 0 < column.filled_share <= share * 1.05 < 0.97:
-            (most,) = file.connection.execute(
-                f"SELECT max(n) FROM (SELECT count({column.text}) AS n FROM {file.view} GROUP BY {order.text})"
-            ).fetchone() or (0,)
-            is_state = bool(set(column.meanings) & {"status", "cancelled_at"})
-            if most == 1 and (is_state or column.filled_share > 0.5 * share):
-                rows.filled_down[column.name] = order.name
+        sparse = column.meanings and "item" not in column.meanings and 0 < column.filled_share < MOSTLY_FILLED
+        if sparse and _only_in_first_lines(column, order):
+            rows.filled_down[column.name] = order.name
+
+
+def _only_in_first_lines(column: ColumnEvidence, order: ColumnEvidence) -> bool:
+    """Whether a column has values in first lines of orders of several lines, and in no other line."""
+    own = f"SELECT {column.text} IS NOT NULL AS filled, _row = min(_row) OVER same_order AS is_first, "
+    own += f"count(*) OVER same_order AS lines FROM {column.file.view} WINDOW same_order AS (PARTITION BY {order.text})"
+    first, later = column.file.connection.execute(
+        f"SELECT count(*) FILTER (is_first), count(*) FILTER (NOT is_first) FROM ({own}) WHERE filled AND lines > 1"
+    ).fetchone() or (0, 0)
+    return bool(later == 0 and first >= FEWEST_FIRST_LINES)

@@ -18,6 +18,8 @@ from recommender.datasets.values import Column, Survey, survey
 
 SAMPLE_ROWS = 20_000
 """Rows in which values are surveyed: enough to see every mark and format that is not rare. Chosen by hand."""
+FEWEST_ROWS = 5
+"""Rows above which a column of one value is constant by no accident. Chosen by hand."""
 MOST_WORDS = 200
 """Different values up to which all are counted: a shop has tens of kinds and statuses. Chosen by hand."""
 LINE = "line"
@@ -205,11 +207,12 @@ class FileEvidence:
     def candidates(self, meaning: str) -> list[ColumnEvidence]:
         """Columns that may have a meaning and hold any value, the likeliest first."""
         found = [
-            (column.meanings[meaning], place, column)
+            # The same value in every row says nothing, whatever the name: when a table was loaded.
+            (column.distinct == 1 and self.rows > FEWEST_ROWS, column.meanings[meaning], place, column)
             for place, column in enumerate(self.columns.values())
-            if meaning in column.meanings
+            if meaning in column.meanings and column.filled
         ]
-        return [column for _, _, column in sorted(found, key=lambda one: one[:2]) if column.filled]
+        return [column for *_, column in sorted(found, key=lambda one: one[:3])]
 
     def first(self, meaning: str) -> ColumnEvidence | None:
         """The likeliest column of a meaning."""

@@ -4,14 +4,51 @@ import re
 import unicodedata
 from functools import cache
 
-from recommender.datasets.draft.vocabulary import COLUMNS, EMAILS, ENTITIES, KEYS, TABLE_WORDS
+from recommender.datasets.draft.vocabulary import (
+    CENTS,
+    COLUMNS,
+    EMAILS,
+    ENTITIES,
+    KEYS,
+    MOMENTS,
+    TABLE_WORDS,
+    TIME_ENDS,
+)
 
 WITHOUT_KEY = 20
 """Rank of an entity's word alone (`customer`): after every name with a key (`customer_no`). Chosen by hand."""
 AFTER_PREFIX = 50
 """Rank added where a word before it says whose it is (`order_status`), because the whole name is not known."""
+FILLERS = ("of", "de", "du", "des", "da", "do", "del", "der", "the", "la", "le", "in")
+"""Words inside names that mean nothing: date of order."""
+SHORTEST_PLURAL = 3
+"""Letters above which an s at the end may be a plural: `products`."""
 PREFIXES = (
-    *("event", "events", "data", "lineitem", "review", "billing", "base", "source", "original", "fk", "col"),
+    *(
+        "event",
+        "events",
+        "data",
+        "lineitem",
+        "review",
+        "billing",
+        "base",
+        "source",
+        "original",
+        "fk",
+        "col",
+        "external",
+    ),
+    *(
+        "internal",
+        "crm",
+        "web",
+        "online",
+        "primary",
+        "main",
+        "total",
+        "actual",
+        "domain",
+    ),
     *("value", "properties", "attributes", "payload", "ecommerce", "record", "fields"),
 )
 """Words before a name that say nothing about it, besides those of entities."""
@@ -76,9 +113,13 @@ def meanings(name: str) -> dict[str, int]:
     The meanings are the columns of the contract, the keys of ENTITIES and of COLUMNS, and `email`.
     """
     found = _exact(squashed(name))
+    words = tokens(name)
+    if not found and is_cents(name):
+        found = meanings("_".join(word for word in words[:-1] if word != "in"))
+    if not found:
+        found = _moments(words)
     if found:
         return found
-    words = tokens(name)
     for rest in _shortened(words):
         found = {meaning: rank + AFTER_PREFIX for meaning, rank in _exact("".join(rest)).items()}
         if found:
@@ -86,11 +127,27 @@ def meanings(name: str) -> dict[str, int]:
     return {}
 
 
+def is_cents(name: str) -> bool:
+    """Whether a name says that its amounts are in hundredths: amount_cents."""
+    words = tokens(name)
+    return len(words) > 1 and words[-1] in CENTS
+
+
+def _moments(words: tuple[str, ...]) -> dict[str, int]:
+    """Times by what happened at them: sold_on, viewed_at, date_created_gmt."""
+    stem = "".join(word for word in words if word not in TIME_ENDS and word not in FILLERS)
+    if not stem or len(words) < 2 or stem == "".join(words):
+        return {}
+    return {meaning: AFTER_PREFIX + _words(stems)[stem] for meaning, stems in MOMENTS.items() if stem in _words(stems)}
+
+
 def _exact(word: str) -> dict[str, int]:
     found = {concept: words[word] for concept, text in COLUMNS.items() if word in (words := _words(text))}
     if word in _words(EMAILS):
         found["email"] = _words(EMAILS)[word]
     entities = {entity: ranks[word] for entity in ENTITIES if word in (ranks := _names_of(entity))}
+    if not found and not entities and len(word) > SHORTEST_PLURAL and word.endswith("s"):
+        return {meaning: rank for meaning, rank in _exact(word[:-1]).items() if meaning == "item"}
     # A line's number is a better guess than an order's or an item's: order_item_id.
     if "line" in entities and squashed(word) not in _words(ENTITIES["item"]):
         entities = {"line": entities["line"]}

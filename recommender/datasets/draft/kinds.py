@@ -36,19 +36,19 @@ RULES: tuple[tuple[str, str], ...] = (
         r"(add\w*to|addedto)?(cart|basket|bag)|addtocart\w*|cart\w*|basketadd|加购|加购物车|加入购物车|carrito|warenkorb|panier|carrinho",
         "cart",
     ),
-    (r"\w*(wish\w*list|favou?rite\w*|fav|bookmark\w*|collect(ion)?)|收藏|merkliste|favori", "favourite"),
+    (r"\w*(wish\w*list\w*|favou?rite\w*|fav|bookmark\w*|collect(ion)?)|收藏|merkliste|favori", "favourite"),
     (r"(view)?search\w*|viewsearchresults|query|搜索|busqueda|suche|recherche", "search"),
     (
         r"\w*(purchase|buy|bought|orderplaced|placedorder|orderedproduct|transaction|orderpaid|paid|ordered)\w*",
         "purchase",
     ),
     (
-        r"order|orders|sale|sales|checkout(completed?|success)|购买|下单|支付|付款|成交|买|compra|kauf|bestellung|achat|commande",
+        r"order|orders|ordercompleted|completedorder|sale|sales|ventas?|charge|checkout(completed?|success)|购买|下单|支付|付款|成交|买|compra|kauf|bestellung|achat|commande",
         "purchase",
     ),
     (r"(select|click)\w*|\w*click(ed)?|tap|点击|clic|klick", "click"),
     (
-        r"(view|visit|viewed|pv|browse|impression|open|opened|detail)\w*|\w*(view|viewed|pageview|impression|opened)",
+        r"(view|visit|viewed|pv|browse|impression|open|opened|detail|productdetail|productpage|pagina)\w*|\w*(view|viewed|pageview|impression|opened)",
         "view",
     ),
     (r"浏览|查看|曝光|访问|vista|ansicht|aufruf|vue|visualizacao", "view"),
@@ -78,14 +78,12 @@ CAMPAIGN_KINDS: tuple[tuple[str, str], ...] = (
 )
 CANCELLED = (
     r"\w*(cancel|void|refund|fail|declin|unavail|expire|fraud|reject|abandon|annul|storn|chargeback|trash|draft"
-    r"|closed|已取消|取消|已退款|退款|交易关闭|关闭|作废|anulad|cancelad|rembours|retourn|returned|invalid|deleted)\w*"
+    r"|closed|devuel|reembols|zurueck|zuruck|出库取消|已取消|取消|已退款|退款|交易关闭|关闭|作废|anulad|cancelad|rembours|retourn|returned|invalid|deleted)\w*"
 )
 """Statuses of orders that came to nothing."""
 PARTLY = r"partial\w*"
 """An order that was refunded in part remains a purchase."""
-PAID_LATER = (
-    r"(pendingpayment|paymentpending|unpaid|onhold|\w*awaiting\w*payment|待付款|未付款|未支付|unbezahlt|holded)"
-)
+PAID_LATER = r"(pendingpayment|paymentpending|unpaid|onhold|\w*awaiting\w*payment|等待付款|待付款|未付款|en\w*attente\w*paiement|enattentedepaiement|未支付|unbezahlt|holded)"
 """Statuses of orders that are not paid yet."""
 
 

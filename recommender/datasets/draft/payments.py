@@ -5,9 +5,7 @@ from recommender.datasets.draft.headers import squashed
 from recommender.datasets.draft.money import of_order, paid, sign
 from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section, listed
-
-NUMBER = "coalesce(TRY_CAST({} AS DECIMAL(18, 4)), {})"
-"""SQL of a number in a text. Four decimals, so that cents are exact."""
+from recommender.datasets.reading.raw import quoted
 
 
 def add_money(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, item: ColumnEvidence | None) -> None:
@@ -19,6 +17,8 @@ def add_money(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, 
         columns["amount"] = found.column
         if found.per_unit and found.quantity is not None:
             section.per_unit.append("amount")
+    elif section.constants.get("kind") == "return" and (refund := rows.base.first("refund")) is not None:
+        columns["amount"] = refund
     elif item is None:
         total = rows.first("order_total")
         if total is not None and total.is_number:
@@ -37,19 +37,43 @@ def add_money(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, 
         scale = sign(numbers[0])
         if scale is not None:
             section.scale[canonical] = scale
-        if len(numbers) > 1 and canonical == "coupon_discount":
-            rows.expressions[canonical] = " + ".join(NUMBER.format(rows.name(one), 0) for one in numbers)
+        if len(numbers) > 1 and canonical == "coupon_discount" and all(map(_can_be_computed, numbers)):
+            rows.expressions[canonical] = " + ".join(f"coalesce({_number(rows, one)}, 0)" for one in numbers)
             section.comments.append(f"CHECK: {listed(one.name for one in numbers)} are added up")
     if found.before_discount and "discount" in columns:
         _take_off_discount(rows, columns, section, per_unit=found.per_unit)
     _add_paid_coupons(rows, columns, section)
 
 
+def _can_be_computed(column: ColumnEvidence) -> bool:
+    """Whether SQL reads the numbers of a column: they have no marks of currency or thousands, and one decimal mark."""
+    number = _cast(quoted(column.name), column)
+    (unread,) = column.file.connection.execute(
+        f"SELECT count(*) FROM {column.file.sample} WHERE {number} IS NULL AND {column.text} IS NOT NULL"
+    ).fetchone() or (1,)
+    return bool(unread == 0)
+
+
+def _cast(sql: str, column: ColumnEvidence) -> str:
+    comma = column.seen.numbers.found.get("decimal") == ","
+    text = f"replace(replace({sql}, '.', ''), ',', '.')" if comma else sql
+    return f"TRY_CAST({text} AS DECIMAL(18, 4))"  # four decimals, so that cents are exact
+
+
+def _number(rows: Rows, column: ColumnEvidence) -> str:
+    """SQL of the number in a column. NULL where it has none."""
+    return _cast(rows.name(column), column)
+
+
 def _take_off_discount(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, *, per_unit: bool) -> None:
     """What was paid is the price, times the quantity if it is for one unit, less the discount of the line."""
-    price, off = NUMBER.format(rows.name(columns["amount"]), 0), NUMBER.format(rows.name(columns["discount"]), 0)
+    needed = [columns[one] for one in ("amount", "discount", *(["quantity"] if per_unit else []))]
+    if not all(map(_can_be_computed, needed)):
+        section.comments.append(f"DECIDE: {columns['discount'].name} is still to be taken off {columns['amount'].name}")
+        return
+    price, off = _number(rows, columns["amount"]), f"coalesce({_number(rows, columns['discount'])}, 0)"
     if per_unit:
-        price = f"{price} * {NUMBER.format(rows.name(columns['quantity']), 1)}"
+        price = f"{price} * coalesce({_number(rows, columns['quantity'])}, 1)"
         section.per_unit.remove("amount")
     rows.expressions["amount"] = f"{price} - abs({off})"
     section.comments.append(f"CHECK: {columns['discount'].name} is taken off the price of the line")
@@ -60,7 +84,7 @@ def _add_paid_coupons(rows: Rows, columns: dict[str, ColumnEvidence], section: S
     coupon, amount = columns.get("coupon_discount"), columns.get("amount")
     if coupon is None or amount is None or section.scale.get("coupon_discount") != -1:
         return
-    if squashed(amount.name) == "salesvalue" and "amount" not in rows.expressions:
-        value, off = NUMBER.format(rows.name(amount), 0), NUMBER.format(rows.name(coupon), 0)
+    if squashed(amount.name) == "salesvalue" and "amount" not in rows.expressions and _can_be_computed(amount):
+        value, off = _number(rows, amount), f"coalesce({_number(rows, coupon)}, 0)"
         rows.expressions["amount"] = f"greatest({value} + {off}, 0)"
         section.comments.append(f"CHECK: {amount.name} is what the shop received; {coupon.name} is taken off")

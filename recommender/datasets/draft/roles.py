@@ -1,9 +1,10 @@
 """What one file of a draft holds: a log, orders or their lines, items, users, campaigns, targets and so on."""
 
+import re
 from typing import Literal
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
-from recommender.datasets.draft.headers import table_words
+from recommender.datasets.draft.headers import table_words, tokens
 from recommender.datasets.draft.kinds import code_of, kind_of
 
 Role = Literal[
@@ -25,6 +26,30 @@ KNOWN_WORDS = 0.3
 """Share of a column's words that must be known kinds for it to be the kind. A shop has words of its own. By hand."""
 DAY_NUMBERS = (0, 10_000)
 """Numbers between which a column of days counts them from the first: 27 years."""
+
+
+FILES_OF_KINDS = (
+    (r"return|refund|retour|retoure|devol|退货|退款", "return"),
+    (r"wish|favou?rite|bookmark|收藏|merkliste", "favourite"),
+    (r"cart(?!e)|basket|warenkorb|panier|carrito|加购|abandon", "cart"),
+    (r"search|suche|busqueda|搜索", "search"),
+    (r"review|rating|bewertung|avis|评价", "review"),
+    (r"comment|评论", "comment"),
+    (r"click|klick", "click"),
+    (r"view|visit|page|impression|open|browse|浏览", "view"),
+    (r"play|listen|stream|watch", "view"),
+)
+"""Words in the name of a file -> the kind of all its events."""
+NO_EVENTS = (
+    r"shipment|shipping|deliver|ticket|support|staff|employee|inventor|payment|payout|setting|ledger|points|\bstock"
+)
+"""Words in the names of files whose rows are no acts of shoppers, although they name users and times."""
+
+
+def kind_of_file(file: FileEvidence) -> str | None:
+    """The kind that a file's name gives to all its events. None where it says nothing, or also names orders."""
+    stem = "_".join(tokens(file.path.name.split(".")[0]))
+    return next((kind for pattern, kind in FILES_OF_KINDS if re.search(pattern, stem)), None)
 
 
 def kind_column(file: FileEvidence) -> ColumnEvidence | None:
@@ -169,9 +194,11 @@ def _of_events(
     traded: bool,
 ) -> Role | None:
     timed = event_time_known(file)
+    if re.search(NO_EVENTS, "_".join(tokens(file.path.name.split(".")[0]))) and kind_column(file) is None:
+        return None
     if order is not None and order.is_unique and item is None and (user is not None or timed):
         return "orders" if not file.has("rating") else "reviews"
-    if file.has("rating") and item is None:
+    if file.has("rating") and item is None and order is not None:
         return "reviews"
     if item is not None and order is not None and (user is None or not timed):
         return "lines"

@@ -7,18 +7,18 @@ Words are compared without case, accents, blanks and separators, so `Customer ID
 ENTITIES = {
     "user": (
         "user customer client member household householdkey shopper visitor person buyer account subscriber "
-        "recipient consumer purchaser contact profile cust hshd loyaltycard card klaviyo fullvisitor userpseudo "
-        "customerunique uid membership cookie 用户 会员 客户 顾客 买家 消费者 访客 会员卡 cliente usuario "
+        "recipient consumer purchaser contact profile cust hshd loyaltycard card klaviyo loyalty reviewer kundenkarte treuekarte cartefidelite cpf tarjeta cartao domainuser fullvisitor userpseudo "
+        "customerunique uid membership cookie 会员手机 手机 下单帐 帐 账 买家会员 买家昵称 用户 会员 客户 顾客 买家 消费者 访客 会员卡 cliente usuario "
         "comprador socio kunde kunden kaeufer kaufer besucher nutzer mitglied haushalt utilisateur acheteur "
         "membre foyer adherent"
     ),
     "item": (
         "item product sku article stock upc ean asin gtin barcode goods prod plu material variant lineitem "
-        "lineitemsku productsku itemsku content 商品 产品 货品 物品 宝贝 货号 条码 producto articulo artikel "
+        "lineitemsku productsku itemsku content listing movie film track song book isbn recipe referencia reference 商品 产品 货品 物品 宝贝 货号 条码 producto articulo artikel "
         "produkt ware produit produto artigo"
     ),
     "campaign": (
-        "campaign promotion promo offer deal mailing newsletter promotionrule cartrule salesrule 活动 促销 "
+        "campaign promotion promo offer deal mailing newsletter promotionrule cartrule salesrule kampagnen aktionen aktions 活动 促销 "
         "营销活动 优惠活动 促销活动 campana campania promocion oferta kampagne aktion angebot werbeaktion "
         "campagne offre operation campanha promocao"
     ),
@@ -42,7 +42,7 @@ ENTITIES = {
 """What a key identifies -> its words."""
 
 KEYS = (
-    "id no nr num number key code uuid guid hash identifier ref uniqueid pseudoid # 编号 号 号码 标识 代码 "
+    "id n 名 昵称 no nr num number key code uuid guid hash identifier ref uniqueid pseudoid # 编号 号 号码 标识 代码 "
     "编码 卡号 序号 codigo numero clave nummer kennung numerocliente identifiant"
 )
 """Words that make a key of an entity's word, before or after it: customer id, code client."""
@@ -78,7 +78,7 @@ COLUMNS = {
     ),
     "ends_at": (
         "endsat enddate endtime end endday enddt endts endedat validto validuntil validthru validthrough todate "
-        "to until expires expirydate expiresat expirationdate activeto lastday availableuntil dateto finishdate "
+        "to until expires finish finishes expirydate expiresat expirationdate activeto lastday availableuntil dateto finishdate "
         "结束时间 结束日期 活动结束时间 活动结束日期 截止时间 截止日期 失效时间 到期时间 下线时间 fechafin fin "
         "fechadefin fechafinal hasta ende enddatum endzeit gueltigbis gultigbis bis datefin datedefin datafim fim "
         "datafinal datatermino"
@@ -97,7 +97,7 @@ COLUMNS = {
         "dateutilisation"
     ),
     "joined_at": (
-        "joinedat joined joindate signupdate signup signupat registeredat registrationdate registered membersince "
+        "joinedat joined joindate signupdate signup signupat registeredat registrationdate registered membersince since "
         "customersince becamememberon createdat created datecreated accountcreated accountcreatedat optintime "
         "profilecreatedon firstseen 注册时间 注册日期 入会时间 入会日期 开卡时间 fechaalta fecharegistro "
         "registriertam anmeldedatum dateinscription datacadastro"
@@ -120,7 +120,7 @@ COLUMNS = {
         "是否转化 是否使用 是否购买 标签 canjeado eingeloest eingelost utilise resgatado"
     ),
     "quantity": (
-        "quantity qty units pieces numunits numberofunits quantityordered qtyordered quantityrefund itemquantity "
+        "quantity qty units pieces numunits numberofunits quantityordered qtyordered quantityrefund returnedquantity returnedqty quantityreturned qtyreturned itemquantity "
         "lineitemquantity purchasequantity itemqty unitssold noofitems unit count itemssold purchaseqty "
         "orderquantity 数量 件数 购买数量 商品数量 购买件数 销售数量 cantidad unidades menge anzahl stueck stuck "
         "stueckzahl stuckzahl quantite qte quantidade qtd qtde"
@@ -133,6 +133,7 @@ COLUMNS = {
         "总价 小计 importe totallinea importetotal betrag summe umsatz gesamtpreis zeilensumme montant totalligne "
         "prixtotal montanttotal valor valortotal"
     ),
+    "refund": "refundamount refundedamount refund refundtotal amountrefunded 退款金额",
     "unit_price": (
         "unitprice price itemprice priceeach lineitemprice itemcost productprice sellingprice saleprice "
         "salesprice retailprice pricepaidperunit unitcost priceperunit cost 单价 价格 售价 成交价 销售价 precio "
@@ -176,7 +177,8 @@ COLUMNS = {
     "age_band": ("ageband age agegroup agerange agedesc agebucket 年龄 年龄段 年龄层 edad alter altersgruppe idade"),
     "gender": "gender sex 性别 sexo genero geschlecht sexe genre",
     "income_band": (
-        "incomeband income incomerange incomedesc incomegroup 收入 收入水平 ingresos einkommen revenu renda"
+        "incomeband income incomebracket incomerange incomedesc incomegroup 收入 收入水平 ingresos einkommen "
+        "revenu renda"
     ),
     "household_size": "householdsize householdsizedesc familysize hhsize 家庭人数 家庭规模",
     "household_type": "householdtype hhcompdesc householdcomp householdcomposition 家庭类型",
@@ -206,7 +208,7 @@ COLUMNS = {
         "souscategorie"
     ),
     "category": (
-        "category group productcategory categoryname productcategoryname commodity commoditydesc categoryid cat catid "
+        "category group family productcategory categoryname productcategoryname commodity commoditydesc categoryid cat catid "
         "itemcategory productgroupname itemcategoryid categorycode productgroup 类目 品类 分类 商品类目 商品分类 "
         "类别 类目id 一级类目 产品大类 商品类别 categoria kategorie warengruppe categorie"
     ),
@@ -229,6 +231,27 @@ COLUMNS = {
     ),
 }
 """Column of the contract, or what a draft reads beside them, -> its words, the likeliest first."""
+
+MOMENTS = {
+    "event_time": (
+        "order ordered purchase purchased bought sold sale sales placed paid created viewed view clicked click added "
+        "add booked booking visited visit occurred happened transaction invoice checkout event log logged action "
+        "review reviewed search searched rated rating played play listened returned return refunded refund posted "
+        "entry receipt collector derived server streamed watched read"
+    ),
+    "starts_at": "start starts begin begins validfrom launch opens open active live",
+    "ends_at": "end ends finish finishes close closes expiry expires expire validuntil validto validthru",
+    "joined_at": "join joined signup registered registration enrolled enrolment membersince since",
+    "targeted_at": "sent send sends mailed delivered dispatched issued targeted exposed assigned pushed offered",
+    "participated_at": "redeemed redeem redemption used converted claimed accepted responded",
+}
+"""Meaning -> what happened at a time: with one of TIME_ENDS behind it, it is a column of that meaning."""
+
+TIME_ENDS = ("on", "at", "date", "time", "ts", "dt", "tstamp", "datetime", "timestamp", "moment", "gmt", "utc")
+"""Words that make a time of what happened."""
+
+CENTS = ("cents", "cent", "minor", "pence", "centimes", "centavos", "fen")
+"""Words behind an amount that is in hundredths of the currency."""
 
 EMAILS = "email emailaddress mail customeremail useremail contactemail billingemail buyeremail 邮箱 电子邮箱 correo"
 """Words of a mail address: it identifies a user where nothing else does."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from recommender.datasets.statistics.kinds import kinds_with
 from recommender.datasets.statistics.measured import Floats
 from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
 
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
 
 MONEY = ("amount", "quantity", "discount", "coupon_discount")
 """Numbers of a purchase."""
-OF_KINDS = {
-    **dict.fromkeys((*MONEY, "basket_id", "store_id"), ("purchase",)),
-    "rating": ("review",),
-    "query": ("search",),
-    "item_id": ("view", "click", "cart", "purchase", "review"),
-}
-"""The kinds of event among which a missing value of a column is counted. Others are counted among all events."""
 EXACT_ROWS = 4_000_000
 """Rows of a log up to which users and repeated rows are counted exactly. Of a larger one, the users of every second,
 fourth, … hash are counted, so that the distinct rows fit in memory."""
@@ -49,7 +43,7 @@ def event_days(
         f"timezone($zone, make_timestamptz(quarter * {QUARTER_US})) AS started FROM quarters GROUP BY ALL)",
         {"zone": tables.time_zone},
     )
-    figures = dict(_event_figures(tables))
+    figures = dict(_event_figures(tables, kinds_with(connection, _optional(tables))))
     found = connection.execute(
         f"SELECT day, {_listed(figures)} FROM quarters JOIN local_quarters USING (quarter) GROUP BY 1 ORDER BY 1"
     ).to_arrow_table()
@@ -113,13 +107,13 @@ def _means(tables: Tables) -> dict[str, str]:
     return found
 
 
-def _event_figures(tables: Tables) -> Iterator[tuple[str, str]]:
+def _event_figures(tables: Tables, of_kinds: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
     """Name of a day's figure -> its SQL from the sums of the day's quarters."""
     yield "rows", "sum(rows)"
     for kind in EVENT_KINDS:
         yield f"kind:{kind}", f"coalesce(sum(rows) FILTER (kind = '{kind}'), 0)"
     for column in _optional(tables):
-        kinds = ", ".join(f"'{kind}'" for kind in OF_KINDS.get(column, EVENT_KINDS))
+        kinds = ", ".join(f"'{kind}'" for kind in of_kinds[column])
         all_rows = f"sum(rows) FILTER (kind IN ({kinds}))"
         yield f"null:{column}", f'({all_rows} - sum("{column}/") FILTER (kind IN ({kinds}))) / nullif({all_rows}, 0)'
     for name in _means(tables):

@@ -7,6 +7,7 @@ before this search.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from unicodedata import normalize
 
 import duckdb
 
@@ -24,6 +25,7 @@ REMEDIES = {
     "leading zeros": 'export both columns alike, or write identifiers = "exact" in [source] if they are two',
     "blanks": 'take the blanks out of the export, or write identifiers = "exact" in [source] if they are two',
     "full-width characters": 'write both alike, or write identifiers = "exact" in [source] if they are two',
+    "how accents are encoded": 'write both in Unicode form NFC, or identifiers = "exact" in [source] if they are two',
 }
 """What tells two spellings apart -> what to do."""
 
@@ -58,8 +60,9 @@ def collisions(
         identifiers: The mapping's `source.identifiers`. None if it does not say.
 
     Raises:
-        ContractError: Two spellings differ only by letter case, `.0`, leading zeros, blanks inside or full-width
-            characters. Names both, their files and rows, how many there are, and the remedy.
+        ContractError: Two spellings differ only by letter case, `.0`, leading zeros, blanks inside, full-width
+            characters or the encoding of accents (é as one character or as two). Names both, their files and rows,
+            how many there are, and the remedy.
     """
     for kind in dict.fromkeys(source.kind for source in sources):
         of_kind = [source for source in sources if source.kind == kind]
@@ -79,7 +82,7 @@ def _folded(text: str, identifiers: str | None) -> str:
     """SQL of a key that is equal for spellings that may mean the same."""
     if identifiers == "exact":
         return f"regexp_replace({text}, '^([+-]?\\d+)\\.0+$', '\\1')"
-    narrow = f"translate({text}, {literal(FULL_WIDTH)}, {literal(ASCII)})"
+    narrow = f"nfc_normalize(translate({text}, {literal(FULL_WIDTH)}, {literal(ASCII)}))"
     # Only texts with more bytes than characters can have such characters, and to translate takes microseconds.
     plain = f"lower(CASE WHEN strlen({text}) = length({text}) THEN {text} ELSE {narrow} END)"
     plain = f"regexp_replace({plain}, '{INNER_BLANKS}', '', 'g')"
@@ -115,6 +118,9 @@ def _place(
 
 def _difference(one: str, other: str) -> str:
     """The first rule by which two spellings are alike."""
+    one, other = normalize("NFC", one), normalize("NFC", other)
+    if one == other:
+        return "how accents are encoded"
     if one.lower() == other.lower():
         return "letter case"
     half = str.maketrans(FULL_WIDTH, ASCII)
