@@ -74,6 +74,11 @@ class Outcomes:
     known_at_us: int
     """The boundary, or the end of the log if that is earlier."""
 
+    def take(self, rows: NDArray[np.bool_]) -> "Outcomes":
+        """Select pairs."""
+        times = (self.targeted_us_N, self.ends_us_N, self.redeemed_us_N)
+        return Outcomes(*(times_N[rows] for times_N in times), self.known_at_us)
+
     @property
     def redeemed_N(self) -> NDArray[np.bool_]:
         """Whether a participation was known."""

@@ -57,7 +57,7 @@ class OpenCampaigns:
 
     @staticmethod
     def packed_size(packed: bytes, start: int) -> int:
-        """Bytes that `pack` wrote from place `start` on, by its sizes, or of the sizes alone where these are cut off."""
+        """Bytes that `pack` wrote from place `start` on, by its sizes, of which the bytes may be cut off."""
         if len(packed) < start + SIZES.size:
             return SIZES.size
         num_open, num_habits = SIZES.unpack_from(packed, start)

@@ -91,7 +91,7 @@ def require_replaceable(folder: Path) -> None:
     require_folder_takes_files(folder.absolute().parent)
 
 
-def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker[Any]:
+def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> HorizonRanker:
     """Load the ranker of a bundle on the CPU after verifying every file's SHA-256.
 
     Its scores are probabilities over the horizon of each pair. A bundle that was saved without timing takes the prior.

@@ -5,7 +5,7 @@ the probability of that, given none so far. This is the expectation step of a mi
 "Estimation in a Cox proportional hazards cure model", Biometrics, 2000). Timing and a logistic regression on all
 features are fitted in turn with it until the labels stay the same. Then every ranker learns from the same labels.
 
-Shapes: N pairs.
+Shapes: N pairs · P pairs whose outcome is known so far · E inputs of the regression.
 """
 
 from dataclasses import replace
@@ -43,25 +43,28 @@ def expected_labels(examples: Examples, labels: Labels, outcomes: Outcomes) -> t
     """
     known_N = known_redemptions(labels)
     types = examples.catalogue.campaign_types
-    types_N = [types[row] for row in examples.campaigns_N.tolist()]
-    open_N = outcomes.open_N & known_N
-    redeemed_N = labels.redeemed_N.astype(np.float64)
-    expected_N = np.where(open_N, redeemed_N[known_N].mean(), redeemed_N)
-    timing = Timing.fit(types_N, outcomes, expected_N)
-    if not open_N.any():
+    types_P = [types[row] for row in examples.campaigns_N[known_N].tolist()]
+    known = outcomes.take(known_N)
+    redeemed_P = labels.redeemed_N[known_N].astype(np.float64)
+    open_P = known.open_N & (redeemed_P == 0)
+    expected_P = np.where(open_P, redeemed_P.mean(), redeemed_P)
+    timing = Timing.fit(types_P, known, expected_P)
+    if not open_P.any():
         return labels, timing
     config = LogisticConfig()
     preprocessing = Preprocessing.fit(examples.features_NF[known_N], clip=config.clip)
-    z_NE = preprocessing(examples.features_NF)
-    observed_N = outcomes.observed_N()
+    z_PE = preprocessing(examples.features_NF[known_N])
+    observed_P = known.observed_N()
     for _ in range(MAX_ROUNDS):
-        weights_E, bias = fit_logistic(z_NE[known_N], expected_N[known_N].astype(np.float32), strength=config.strength)
-        p_N = sigmoid((z_NE * weights_E).sum(axis=1, dtype=np.float64) + bias).astype(np.float64)
-        behind_N = timing.behind_N(types_N, observed_N)
-        updated_N = np.where(open_N, still_coming(p_N, behind_N, np.ones_like(behind_N)), redeemed_N)
-        change = abs(float(updated_N[open_N].mean() - expected_N[open_N].mean()))
-        expected_N = updated_N
-        timing = Timing.fit(types_N, outcomes, expected_N)
-        if change < SETTLED * max(float(expected_N[open_N].mean()), SETTLED):
+        weights_E, bias = fit_logistic(z_PE, expected_P.astype(np.float32), strength=config.strength)
+        p_P = sigmoid((z_PE * weights_E).sum(axis=1, dtype=np.float64) + bias).astype(np.float64)
+        behind_P = timing.behind_N(types_P, observed_P)
+        updated_P = np.where(open_P, still_coming(p_P, behind_P, np.ones_like(behind_P)), redeemed_P)
+        change = abs(float(updated_P[open_P].mean() - expected_P[open_P].mean()))
+        expected_P = updated_P
+        timing = Timing.fit(types_P, known, expected_P)
+        if change < SETTLED * max(float(expected_P[open_P].mean()), SETTLED):
             break
-    return replace(labels, redeemed_N=expected_N.astype(np.float32)), timing
+    expected_N = labels.redeemed_N.copy()
+    expected_N[known_N] = expected_P
+    return replace(labels, redeemed_N=expected_N), timing

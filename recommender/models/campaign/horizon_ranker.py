@@ -35,7 +35,6 @@ class HorizonRanker(Ranker[Hyperparameters]):
     def __init__(self, inside: Ranker[Any], timing: Timing) -> None:
         self.inside, self.timing = inside, timing
         self.name = inside.name  # type: ignore[misc]  # a bundle names the ranker inside
-        self.Config = inside.Config  # type: ignore[misc]
 
     @classmethod
     def fit(
