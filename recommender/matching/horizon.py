@@ -76,8 +76,9 @@ class Outcomes:
 
     def take(self, rows: NDArray[np.bool_]) -> "Outcomes":
         """Select pairs."""
-        times = (self.targeted_us_N, self.ends_us_N, self.redeemed_us_N)
-        return Outcomes(*(times_N[rows] for times_N in times), self.known_at_us)
+        return Outcomes(
+            self.targeted_us_N[rows], self.ends_us_N[rows], self.redeemed_us_N[rows], known_at_us=self.known_at_us
+        )
 
     @property
     def redeemed_N(self) -> NDArray[np.bool_]:
