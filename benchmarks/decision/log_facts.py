@@ -32,7 +32,7 @@ IN_AXIS = "EXISTS (SELECT 1 FROM axis a WHERE a.campaign_id = s.campaign_id AND 
 OF_TYPE = """
 SELECT s.n, count(DISTINCT t.campaign_id) FILTER (p.campaign_id IS NOT NULL), count(DISTINCT t.campaign_id)
 FROM said s JOIN campaigns own ON own.campaign_id = s.campaign_id
-JOIN targets t ON t.user_id = s.user_id AND t.targeted_at < $as_of
+JOIN targets t ON t.user_id = s.user_id AND t.targeted_at < $as_of AND t.campaign_id <> s.campaign_id
 JOIN campaigns c ON c.campaign_id = t.campaign_id AND c.campaign_type = own.campaign_type
 LEFT JOIN participations p ON p.user_id = s.user_id AND p.campaign_id = t.campaign_id AND p.participated_at < $as_of
 GROUP BY s.n

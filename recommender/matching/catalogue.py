@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import CorruptFileError
-from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, campaign_code, type_code
+from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_code
+from recommender.matching.open_campaigns import campaign_code
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
@@ -99,7 +100,7 @@ class Catalogue:
 
     @cached_property
     def campaign_codes_C(self) -> NDArray[np.uint32]:
-        """Codes that stand for the campaigns in users' vectors."""
+        """Code of each campaign in users' vectors, see `open_campaigns.campaign_code`."""
         return np.array([campaign_code(campaign_id) for campaign_id in self.campaign_ids], dtype=np.uint32)
 
     @cached_property
@@ -136,7 +137,11 @@ class Catalogue:
                 weights.append(np.ceil(counts * WEIGHT_UNIT / in_all[:, None]).astype(np.uint16))
         types = [type_code(self.campaign_types[int(row)]) for row in rows]
         return Incidence(
-            tuple(present), tuple(weights), np.array(num_values, dtype=np.float64), np.array(types, dtype=np.uint32)
+            tuple(present),
+            tuple(weights),
+            np.array(num_values, dtype=np.float64),
+            np.array(types, dtype=np.uint32),
+            self.campaign_codes_C[np.asarray(rows, dtype=np.int64)],
         )
 
     def items_of(self, row: int) -> NDArray[np.int32]:

@@ -146,8 +146,7 @@ def _facts(
     measure, days, when = windows[1] if is_recent else ("lines", None, "so far")
     if num := _lines(user, campaigns, column, "manufacturer")[measure]:
         state("brands", f"You bought {_counted(num, 'thing', 'things')} of these makers {when}", num, days)
-    same = user.types == campaigns.types[column]
-    targeted, redeemed = int(user.targeted[same].sum()), int(user.redeemed[same].sum())
+    targeted, redeemed = user.past_of_type(int(campaigns.types[column]), int(campaigns.codes[column]))
     if redeemed and redeemed >= base_rate * targeted:
         number = _counted(targeted, "campaign", "campaigns")
         state("campaigns", f"You took up {redeemed} of your last {number} of this type", redeemed)

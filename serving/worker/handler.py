@@ -64,7 +64,7 @@ class CampaignRankerHandler:
         # What was loaded stays for good, so the collector need not walk over it in the middle of a request.
         gc.collect()
         gc.freeze()
-        log.info("worker ready", ranker=type(self.ranker).__name__, model_version=self.version)
+        log.info("worker ready", ranker=self.ranker.name, model_version=self.version)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one JSON document and one HTTP status per item."""

@@ -63,8 +63,7 @@ def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringReque
     if not np.isfinite(score_N).all():
         row = int(rows[~np.isfinite(score_N)][0])
         raise ServingError(
-            f"{type(ranker).__name__} returned NaN or Inf for campaign {shop.catalogue.campaign_ids[row]};"
-            " check its bundle"
+            f"{ranker.name} returned NaN or Inf for campaign {shop.catalogue.campaign_ids[row]}; check its bundle"
         )
     # In ascending order, as `build` lays them out: both then use the same incidence that the catalogue keeps.
     incidence = shop.catalogue.incidence(np.sort(rows))
@@ -139,6 +138,7 @@ def _at(examples: Examples, places: NDArray[np.int64]) -> Examples:
         campaigns_N=examples.campaigns_N[places],
         users_N=examples.users_N[places],
         features_NF=examples.features_NF[places],
+        horizon=None if examples.horizon is None else examples.horizon.take(places),
     )
 
 

@@ -25,7 +25,6 @@ def random_user(catalogue: Catalogue, seed: int = 1) -> UserAffinity:
         types=np.array([affinity.type_code("A"), affinity.type_code("C")], dtype=np.uint32),
         targeted=np.array([5, 1], dtype=np.uint16),
         redeemed=np.array([2, 0], dtype=np.uint16),
-        open_taken_up=np.array([affinity.campaign_code("campaign-1")] * (seed % 3), dtype=np.uint32),
     )
 
 
@@ -41,17 +40,6 @@ def test_a_packed_user_comes_back_as_it_was(catalogue: Catalogue) -> None:
     for name in ("values", "counts", "cents"):
         for one, other in zip(getattr(user, name), getattr(back, name), strict=True):
             np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(back.redeemed, user.redeemed)
-    codes_C = np.array([affinity.campaign_code(f"campaign-{row}") for row in range(3)], dtype=np.uint32)
-    assert back.taken_up(codes_C).tolist() == [False, True, False]
-
-
-def test_a_value_from_before_campaigns_taken_up_were_kept_is_read_without_them(catalogue: Catalogue) -> None:
-    user = replace(random_user(catalogue), open_taken_up=np.zeros(0, dtype=np.uint32))
-    packed = affinity.pack_user(user, catalogue.taxonomy_version)
-    before = b"AFF1" + packed[4:-4]  # a campaign count of 32 bits ends the value
-    back = affinity.unpack_user(before, catalogue.taxonomy_version)
-    assert not back.taken_up(np.array([affinity.campaign_code("campaign-1")], dtype=np.uint32)).any()
     np.testing.assert_array_equal(back.redeemed, user.redeemed)
 
 

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from random_examples import random_catalogue
 
-from recommender.matching.affinity import AXES, MEASURES, UserAffinity, campaign_code
+from recommender.matching.affinity import AXES, MEASURES, UserAffinity
 from recommender.matching.candidates import candidates
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.open_campaigns import OpenCampaigns, campaign_code
 
 
 def user(*taken_up: str) -> UserAffinity:
     """A user who bought nothing and took these campaigns up."""
     none, axes = np.zeros(0, dtype=np.uint16), len(AXES)
+    ones = np.ones(len(taken_up), dtype=np.uint16)
     return UserAffinity(
         months=1.0,
         values=(none.astype(np.int32),) * axes,
@@ -20,7 +22,14 @@ def user(*taken_up: str) -> UserAffinity:
         types=none.astype(np.uint32),
         targeted=none,
         redeemed=none,
-        open_taken_up=np.array([campaign_code(name) for name in taken_up], dtype=np.uint32),
+        open=OpenCampaigns(
+            codes_O=np.array([campaign_code(name) for name in taken_up], dtype=np.uint32),
+            targeted_us_O=ones.astype(np.int64),
+            counted_O=ones,
+            redeemed_O=ones,
+            columns_H=none,
+            habits_OH=np.zeros((len(taken_up), 0), dtype=np.float32),
+        ),
     )
 
 
