@@ -85,7 +85,7 @@ class Ranking:
     """Of all candidates, best first, and then of all that dropped out. None: the request does not ask for them."""
 
     @staticmethod
-    def population(model_version: str) -> Population:
+    def score_population(model_version: str) -> Population:
         """Whose probability the scores of a version are."""
         return "targeted_users" if model_version == POPULAR else "this_user"
 

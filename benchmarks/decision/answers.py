@@ -56,6 +56,7 @@ def rows(say: Callable[[str], None]) -> list[Row]:
             *_repeats(tables, scorer, answers),
             *_reasons(tables, scorer, answers),
             *_items(scorer, answers),
+            _difference(scorer, answers),
             _newcomers(tables, scorer, newcomer.campaigns, answers),
         ]
 
@@ -142,9 +143,26 @@ def _items(scorer: BulkScorer, answers: list[Answered]) -> list[Row]:
             name="shown campaigns in which a product type exceeds its share",
             value=crowded,
             goal="",
-            facts={"campaigns": shown, "with_fewer_items": short, "why": "the campaign has no other types"},
+            facts={"campaigns": shown, "why": "the campaign has no other types"},
         ),
+        Row.at_least("share of shown campaigns with as many items as asked", 1 - short / shown, 1),
     ]
+
+
+def _difference(scorer: BulkScorer, answers: list[Answered]) -> Row:
+    """Compare the scores of a batch with those of one request for each user."""
+    batch = {
+        (row["user_id"], row["campaign_id"]): row["score"]
+        for batch in scorer.score(scorer.live_campaigns())
+        for row in batch.to_pylist()
+    }
+    asked = {(answer.user_id, one["campaign_id"]): one["score"] for answer in answers for one in answer.campaigns}
+    if set(batch) != set(asked):
+        raise AssertionError(f"{len(set(batch) ^ set(asked))} pairs are in a batch or in an answer only")
+    largest = max(abs(batch[pair] - asked[pair]) for pair in batch)
+    return Row.at_most(
+        "largest difference between a score of a batch and of an answer", largest, 1e-6, pairs=len(batch)
+    )
 
 
 def _newcomers(tables: Tables, scorer: BulkScorer, popular: list[Campaign], answers: list[Answered]) -> Row:

@@ -42,8 +42,10 @@ class _Index:
     """For each campaign the rows of its most popular items, the most popular first, each name once."""
     row_of_product: NDArray[np.int32]
     """Row of the item for each value of the product axis."""
-    name_V: NDArray[np.int32]
-    """Number of each item's name. Items that look the same to a reader share it."""
+    names: list[int]
+    """Number of each item's name. Items that look the same to a reader share it. A list: it is read one by one."""
+    types: list[int]
+    """Each item's value on the axis of product types, 0 for none."""
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> "_Index":
@@ -56,7 +58,7 @@ class _Index:
             popular.append(items[np.sort(first)[:MAX_POPULAR_ITEMS]])
         row_of_product = np.zeros(len(catalogue.axis_values[_PRODUCT]), dtype=np.int32)
         row_of_product[catalogue.item_axes_VA[:, _PRODUCT]] = np.arange(len(catalogue.item_ids))
-        return cls(popular, row_of_product, name_V)
+        return cls(popular, row_of_product, name_V.tolist(), catalogue.item_axes_VA[:, _PRODUCT_TYPE].tolist())
 
 
 def _name_numbers(catalogue: Catalogue) -> NDArray[np.int32]:
@@ -126,9 +128,9 @@ class _Varied:
 
     def take(self, candidates: Iterable[Choice]) -> None:
         """Take the candidates, best first, until enough are chosen."""
-        name_V, most = _index(self.catalogue).name_V, math.ceil(self.num_items * MAX_TYPE_SHARE)
+        index, most = _index(self.catalogue), math.ceil(self.num_items * MAX_TYPE_SHARE)
         for row, reason in () if self.is_full else candidates:
-            name, product_type = int(name_V[row]), int(self.catalogue.item_axes_VA[row, _PRODUCT_TYPE])
+            name, product_type = index.names[row], index.types[row]
             if name in self.names:
                 continue
             self.names.add(name)

@@ -55,7 +55,7 @@ class Answer:
             "request_id": request_id,
             "campaigns": self.ranking.campaigns,
             **self._known(assigned),
-            "score_population": self.ranking.population(self.model_version),
+            "score_population": self.ranking.score_population(self.model_version),
             "degraded": bool(self.degraded_reasons),
             "degraded_reasons": self.degraded_reasons,
             "dropped_campaign_ids": self.ranking.dropped_campaign_ids,

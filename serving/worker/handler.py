@@ -125,7 +125,7 @@ class CampaignRankerHandler:
     ) -> dict[str, Any]:
         found = self._shop().popular(asked)
         document = self._document(asked, found, cold_start=cold_start, degraded_reasons=degraded_reasons)
-        return {**document, "model_version": POPULAR, "score_population": found.population(POPULAR)}
+        return {**document, "model_version": POPULAR, "score_population": found.score_population(POPULAR)}
 
     def _document(
         self,
@@ -138,7 +138,7 @@ class CampaignRankerHandler:
     ) -> dict[str, Any]:
         document = {
             "model_version": self.version,
-            "score_population": ranking.population(self.version),
+            "score_population": ranking.score_population(self.version),
             "as_of": iso(asked.as_of_us),
             "cold_start": cold_start,
             "degraded": bool(degraded_reasons),

@@ -127,4 +127,4 @@ def _constant_kind(rows: Rows) -> tuple[str, bool]:
         return "review", False
     if file.has("query"):
         return "search", False
-    return "purchase", table_words(file.path.stem, "events") > 5
+    return "purchase", table_words(file.stem, "events") > 5

@@ -32,12 +32,12 @@ def add_conditions(rows: Rows, user: ColumnEvidence | None, section: Section) ->
         for column in file.candidates("status"):
             _status(rows, column, section)
         for column in file.candidates("cancelled_at"):
-            rows.conditions.append(_is_blank(rows, column))
+            rows.conditions.append(is_blank(rows, column))
             section.comments.append(f"CHECK: rows with a value in {column.name} are left out")
         _flags(rows, file, section)
         for column in file.candidates("parent"):
             if file is rows.base and column.filled_share < 0.9:
-                rows.conditions.append(_is_blank(rows, column))
+                rows.conditions.append(is_blank(rows, column))
                 section.comments.append(f"CHECK: lines with a {column.name} are parts of another line; left out")
     _guests(rows, user, section)
     quantity = rows.base.columns.get(section.columns.get("quantity", ""))
@@ -74,7 +74,7 @@ def _text(rows: Rows, column: ColumnEvidence) -> str:
     return f"coalesce({name}, '')" if is_text else f"coalesce({name}::VARCHAR, '')"
 
 
-def _is_blank(rows: Rows, column: ColumnEvidence, further: Sequence[str] = (), *, negated: bool = False) -> str:
+def is_blank(rows: Rows, column: ColumnEvidence, further: Sequence[str] = (), *, negated: bool = False) -> str:
     """SQL of whether a column has no value: it is missing, empty, or a word such as NULL."""
     words = list(dict.fromkeys(["", *column.blanks, *further]))
     if len(words) == 1:
@@ -91,5 +91,5 @@ def _guests(rows: Rows, user: ColumnEvidence | None, section: Section) -> None:
         name, rows_of = next(iter(user.words.items()))
         section.comments.append(f"CHECK: {user.name} = {name} has {rows_of:,} rows, far more than anybody: a guest?")
     if 1 - user.filled_share > GUESTS or nobody:
-        rows.conditions.append(_is_blank(rows, user, nobody, negated=True))
+        rows.conditions.append(is_blank(rows, user, nobody, negated=True))
         section.comments.append(f"CHECK: rows without {user.name} are left out: guests")

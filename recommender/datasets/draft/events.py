@@ -36,9 +36,20 @@ def event_sections(files: Sequence[FileEvidence], roles: dict[str, Role | None])
     for file in files:
         if roles[file.name] == "log" or (roles[file.name] == "orders" and file.name not in used):
             sections.append(_section(Rows(file), files, roles))
+        if file.acts is not None and file.has_lists and roles[file.name] == "log":
+            _one_item_only(sections[-1], file)
+            sections.append(_section(Rows(file.acts), files, roles))
         if file.acts is not None and roles[file.name] in ("targets", "participations"):
             sections.append(_section(Rows(file.acts), files, roles))
     return _once(sections)
+
+
+def _one_item_only(section: Section, file: FileEvidence) -> None:
+    """Leave the rows that have a list of items to the section that reads the list."""
+    assert file.acts is not None
+    condition = f"coalesce(len({file.acts.lines}), 0) = 0"
+    if section.query is not None:
+        section.query += f"\nAND {condition}" if "\nWHERE " in section.query else f"\nWHERE {condition}"
 
 
 def _once(sections: list[Section]) -> list[Section]:
@@ -52,7 +63,7 @@ def _once(sections: list[Section]) -> list[Section]:
             if (
                 order is not None
                 and theirs is not None
-                and order.file is not theirs.file
+                and order.file.path != theirs.file.path
                 and overlap(order, theirs) > JOINABLE
             ):
                 twin = other

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.headers import entity_of, is_bare_key, squashed
-from recommender.datasets.draft.vocabulary import ENTITIES
 
 JOINABLE = 0.7
 """Share of a column's keys that another file must know for the two to be joined. Guests and old orders are always
@@ -52,7 +51,7 @@ def name_bare_keys(files: Sequence[FileEvidence]) -> None:
         for column in file.columns.values():
             if not is_bare_key(column.name) or not column.filled:
                 continue
-            entity = entity_of(file.path.name.split(".")[0])
+            entity = entity_of(file.stem)
             if entity is None or entity not in KEYED:
                 entity = _shared_with(column, files)
             is_order = entity == "order" and file.lines is not None
@@ -172,6 +171,3 @@ def _counts_lines(column: ColumnEvidence, order: ColumnEvidence) -> bool:
         f"count(*) AS lines FROM {column.file.view} GROUP BY {order.text})"
     ).fetchone() or (None,)
     return share is not None and float(share) > 0.95
-
-
-assert set(KEYED) <= set(ENTITIES)

@@ -14,6 +14,8 @@ FIRST_DAY = "2024-01-01"
 
 DAY_AND_MONTH = re.compile(r"%[dm][-/.]%[dm]")
 """A format of numbers whose order a person may mistake."""
+EXCEL_DAYS = (32_874, 73_051)
+"""Excel's numbers of 1990-01-01 and 2100-01-01."""
 PER_SECOND = {"unix_s": 1, "unix_ms": 1_000, "unix_us": 1_000_000}
 TIMES = frozenset({"event_time", "starts_at", "ends_at", "targeted_at", "participated_at", "joined_at"})
 
@@ -32,6 +34,12 @@ def moment_of(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, 
                 rows.expressions["event_time"] = f"{rows.name(column)} || ' ' || {rows.name(clock)}"
             return
     for file in rows.files:
+        serial = next((one for one in file.candidates("event_time") if _is_excel(one)), None)
+        if serial is not None:
+            columns["event_time"] = serial
+            section.formats["event_time"] = "excel"
+            section.comments.append(f"CHECK: {serial.name} holds days as Excel counts them")
+            return
         day = file.first("day_number")
         if day is not None and is_day_number(day):
             _day_number(rows, columns, section, day)
@@ -94,6 +102,14 @@ def day_first(files: Sequence[FileEvidence]) -> bool | None:
         if column.meanings.keys() & TIMES and DAY_AND_MONTH.match(written := column.seen.times.found.get("format", ""))
     }
     return orders.pop() if len(orders) == 1 else None
+
+
+def _is_excel(column: ColumnEvidence) -> bool:
+    """Whether a column called a date holds numbers such as Excel's days of 1990 to 2100."""
+    if not column.is_number:
+        return False
+    smallest, largest, _, _ = column.numbers
+    return EXCEL_DAYS[0] <= smallest and largest <= EXCEL_DAYS[1]
 
 
 def _clock(rows: Rows, day: ColumnEvidence) -> ColumnEvidence | None:
