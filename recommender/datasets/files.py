@@ -16,6 +16,7 @@ The manifest also has `left_out` ({table: {rule: rows}}), `currency`, and `event
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,19 +133,10 @@ def read_tables(
         identifiers: list[Identifiers] = []
         inputs = open_inputs(connection, mapping, mapping_file, scratch)
         for table, parts in mapping.tables.items():
-            parsed = [
-                read_part(
-                    connection,
-                    part,
-                    table,
-                    number,
-                    mapping_file=mapping_file,
-                    source=mapping.source,
-                    inputs=inputs,
-                    scratch=scratch,
-                )
-                for number, part in enumerate(parts)
-            ]
+            read_one = partial(
+                read_part, mapping_file=mapping_file, source=mapping.source, inputs=inputs, scratch=scratch
+            )
+            parsed = [read_one(connection, part, table, number) for number, part in enumerate(parts)]
             read.present[table] = _union_parts(connection, table, parsed, read.decisions)
             read.rejected[table] = " UNION ALL BY NAME ".join(f"SELECT * FROM {part.rejected}" for part in parsed)
             _count_left_out(read, table, parsed)

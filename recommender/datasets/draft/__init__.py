@@ -18,7 +18,7 @@ from recommender.datasets.draft.events import event_sections
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import clear_line_numbers, name_bare_keys, name_campaigns
 from recommender.datasets.draft.moments import day_first
-from recommender.datasets.draft.open_files import look_at
+from recommender.datasets.draft.open_files import look_at, look_at_sheets
 from recommender.datasets.draft.patterns import alike, expanded, pattern_of
 from recommender.datasets.draft.roles import Role, role_of
 from recommender.datasets.draft.sections import Section, input_lines, listed, one_line
@@ -47,6 +47,12 @@ def draft(files: Sequence[Path], folder: Path | None = None) -> str:
         seen, unread = _look_at_all(connection, expanded(files), Path(scratch))
         _prepare(seen)
         sections = _sections(seen)
+        if not sections:
+            seen_columns = "; ".join(f"{file.path.name}: {listed(file.types)}" for file in seen)
+            reason = f"no file fits a table of the contract ({seen_columns})"
+            raise SourceError(
+                "; ".join([reason, *unread]) + "; see docs/data.md for the tables, and write the mapping by hand"
+            )
         trial = Path(scratch) / "mapping.toml"
         trial.write_text(_text(seen, sections, unread, trial.parent), encoding="utf-8")
         problem = problem_of(seen, trial)
@@ -63,7 +69,9 @@ def _look_at_all(
     unread: list[str] = []
     for file in files:
         try:
-            seen.append(look_at(connection, file, names, scratch))
+            opened, sheets = look_at_sheets(connection, file, names, scratch)
+            seen += opened
+            unread += sheets
         except SourceError as error:
             if len(files) == 1 or not file.exists():
                 raise
@@ -151,6 +159,12 @@ def _head(sections: Sequence[Section]) -> list[str]:
     return lines
 
 
+def _read_by(sections: Sequence[Section], file: FileEvidence) -> set[str]:
+    """Columns of a file that a query names."""
+    text = " ".join(section.query or "" for section in sections if file in section.files)
+    return {name for name in file.types if name.rsplit(".", 1)[-1] in text}
+
+
 def _mapped(section: Section, canonical: str) -> list[ColumnEvidence]:
     """The columns of a section's files that are mapped to a canonical column."""
     name = section.columns.get(canonical)
@@ -174,6 +188,9 @@ def _tail(files: Sequence[FileEvidence], sections: Sequence[Section], unread: Se
     lines = [""]
     lines += [f"# UNREAD: {one_line(problem)}" for problem in unread]
     for file in files:
+        unused = [name for name in file.types if name not in file.used and name not in _read_by(sections, file)]
+        if file.taken and unused and not any(section.files == [file] and not section.is_query for section in sections):
+            lines.append(f"# not used of {file.path.name}: {listed(unused)}")
         if not file.taken:
             lines.append(f"# UNUSED: {file.path}: fits no table ({', '.join(list(file.types)[:8])})")
     lines += [

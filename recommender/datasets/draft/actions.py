@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from recommender.datasets.draft.conditions import MOST_FLAGS, TRUE
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.headers import table_words
 from recommender.datasets.draft.keys import Join, overlap
@@ -9,6 +10,7 @@ from recommender.datasets.draft.kinds import IGNORE, SENT, TAKEN, code_of, kind_
 from recommender.datasets.draft.roles import kind_column, kind_of_file
 from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section
+from recommender.datasets.reading.raw import literal
 
 MOST_KINDS = 500
 """Rows of a file that may list the kinds of events. Chosen by hand."""
@@ -17,6 +19,8 @@ MOST_KINDS = 500
 def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, files: Sequence[FileEvidence]) -> None:
     """The kind: the file's own words, or a constant."""
     column = kind_column(rows.base) or _kind_elsewhere(rows, files)
+    if column is None and _returns_by_flag(rows, section):
+        return
     if column is None:
         section.constants["kind"], certain = _constant_kind(rows)
         if not certain:
@@ -45,6 +49,21 @@ def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, f
         section.comments.append(f"CHECK: left out on purpose: {', '.join(left_out)}")
     if "purchase" not in meant.values():
         section.comments.append("CHECK: no word means a purchase, without which campaigns cannot be ranked")
+
+
+def _returns_by_flag(rows: Rows, section: Section) -> bool:
+    """Take lines that a column of yes and no calls returned for returns, and the others for purchases."""
+    for column in rows.base.candidates("return_flag"):
+        true = [word for word in column.words if word.lower() in TRUE]
+        if true and len(column.words) <= MOST_FLAGS and _constant_kind(rows)[0] == "purchase":
+            words = ", ".join(map(literal, true))
+            rows.expressions["kind"] = (
+                f"CASE WHEN {rows.name(column)}::VARCHAR IN ({words}) THEN 'return' ELSE 'purchase' END"
+            )
+            section.comments.append(f"CHECK: rows with {', '.join(true)} in {column.name} are returns")
+            column.file.used.add(column.name)
+            return True
+    return False
 
 
 def _kind_elsewhere(rows: Rows, files: Sequence[FileEvidence]) -> ColumnEvidence | None:
@@ -108,4 +127,4 @@ def _constant_kind(rows: Rows) -> tuple[str, bool]:
         return "review", False
     if file.has("query"):
         return "search", False
-    return "purchase", table_words(file.path.stem, "events") > 5
+    return "purchase", table_words(file.stem, "events") > 5

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import JOINABLE, Join, overlap
 from recommender.datasets.draft.kinds import campaign_kind_of
-from recommender.datasets.draft.moments import FIRST_DAY, add_format
-from recommender.datasets.draft.pairs import lacks_label, pair_section
+from recommender.datasets.draft.moments import FIRST_DAY, add_format, timestamp_sql
+from recommender.datasets.draft.pairs import lacks_label, pair_section, taken_section
 from recommender.datasets.draft.roles import (
     Role,
     is_day_number,
@@ -29,6 +29,11 @@ def campaign_sections(files: Sequence[FileEvidence], roles: dict[str, Role | Non
     has_coupons = any(file.has("coupon") for file in files if roles[file.name] in couples)
     sections = [_campaigns(file, has_coupons=has_coupons) for file in files if roles[file.name] == "campaigns"]
     sections += [_campaign_items(file) for file in files if roles[file.name] == "campaign_items"]
+    sections += [
+        _campaign_items(file)
+        for file in files
+        if roles[file.name] == "campaigns" and file.has("campaign") and list_mark(file.first("item")) is not None
+    ]
     for file in files:
         if roles[file.name] == "coupon_items":
             section = _coupon_items(file, files)
@@ -36,6 +41,7 @@ def campaign_sections(files: Sequence[FileEvidence], roles: dict[str, Role | Non
     targets = [file for file in files if roles[file.name] == "targets"]
     labelled = [file for file in targets if label_column(file) is not None]
     sections += [pair_section(file, "targets") for file in targets if not lacks_label(file, labelled)]
+    sections += [taken for file in targets if (taken := taken_section(file)) is not None]
     sections += [pair_section(file, "participations") for file in files if roles[file.name] == "participations"]
     return sections
 
@@ -76,10 +82,7 @@ def _window(rows: Rows, columns: dict[str, ColumnEvidence], section: Section) ->
             add_format(section, canonical, column)
     if end is None and start is not None:
         columns["ends_at"] = start
-        time = f"CAST({rows.name(start)} AS TIMESTAMP)"
-        found = section.formats.pop("starts_at", None)
-        if found is not None:
-            time = f"strptime({rows.name(start)}, {literal(found)})"
+        time = timestamp_sql(rows.name(start), section.formats.pop("starts_at", None))
         duration = next((one for one in file.candidates("duration_days") if one.is_number), None)
         days = f"CAST({rows.name(duration)} AS INTEGER)" if duration is not None else str(WINDOW_DAYS)
         rows.expressions |= {"starts_at": time, "ends_at": f"{time} + to_days({days})"}
@@ -96,7 +99,7 @@ def _kind(file: FileEvidence, columns: dict[str, ColumnEvidence], section: Secti
             section.kinds = {word: str(kind) for word, kind in meant.items() if word != kind}
             section.comments += [f"CHECK: kinds of {column.name}"] if section.kinds else []
             return
-    kind = "coupon" if has_coupons or "coupon" in file.path.stem.lower() else "promotion"
+    kind = "coupon" if has_coupons or "coupon" in file.stem.lower() else "promotion"
     section.constants["kind"] = kind
     section.comments.append("DECIDE: kind: promotion, coupon, member_event or launch")
 
@@ -104,6 +107,9 @@ def _kind(file: FileEvidence, columns: dict[str, ColumnEvidence], section: Secti
 def _campaign_items(file: FileEvidence) -> Section:
     section = Section("campaign_items", [file])
     rows, columns = Rows(file), _keys(file, "campaign", "item", "coupon")
+    if unnested_items(rows, columns, section):
+        finish(section, rows, {name: column for name, column in columns.items() if name != "item_id"})
+        return section
     repeats = file.connection.execute(
         f"SELECT count(*) - count(DISTINCT ({', '.join(one.text for one in columns.values())})) FROM {file.view}"
     ).fetchone()
@@ -128,6 +134,25 @@ def _coupon_items(file: FileEvidence, files: Sequence[FileEvidence]) -> Section 
         section.comments.append(f"CHECK: {other.path.name} says which coupon belongs to which campaign")
         return section
     return None
+
+
+def unnested_items(rows: Rows, columns: dict[str, ColumnEvidence], section: Section) -> bool:
+    """Take a list of items in one cell apart: `P00|P04|P08`."""
+    mark = list_mark(columns.get("item_id"))
+    if mark is None:
+        return False
+    name = rows.name(columns["item_id"])
+    rows.expressions["item_id"] = f"trim(unnest(string_split({name}, {literal(mark)})))"
+    section.comments.append(f"CHECK: {columns['item_id'].name} lists several items in a cell, with {mark} between them")
+    return True
+
+
+def list_mark(column: ColumnEvidence | None) -> str | None:
+    """The mark between the items in the cells of a column. None where a cell is one item."""
+    if column is None or not column.file.types[column.name].startswith("VARCHAR"):
+        return None
+    cells = list(column.words)
+    return next((mark for mark in "|;, " if cells and sum(mark in cell for cell in cells) > len(cells) / 2), None)
 
 
 def _keys(file: FileEvidence, *entities: str) -> dict[str, ColumnEvidence]:

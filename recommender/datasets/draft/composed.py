@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
-from recommender.datasets.draft.moments import FIRST_DAY
+from recommender.datasets.draft.moments import FIRST_DAY, timestamp_sql
 from recommender.datasets.draft.roles import Role, month_and_day
 from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section
-from recommender.datasets.reading.raw import literal
 
 PARTS = ("category", "manufacturer", "brand")
 """Columns that together stand for a product where none has a number of its own."""
@@ -66,7 +65,7 @@ def campaigns_of_targets(targets: Sequence[Section], events: Sequence[Section]) 
         if moment is not None:
             time = Rows(file).name(moment)
             written = section.formats.get("targeted_at")
-            time = f"strptime({time}, {literal(written)})" if written else f"CAST({time} AS TIMESTAMP)"
+            time = timestamp_sql(time, written)
             window = f"min({time}) AS starts_at, max({time}) + to_days({WINDOW_DAYS}) AS ends_at"
             said = f"from its first target to {WINDOW_DAYS} days after the last"
         else:

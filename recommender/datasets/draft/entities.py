@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
+from recommender.datasets.draft.evidence import MOSTLY, ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import Join, decides, overlap
 from recommender.datasets.draft.moments import add_format
 from recommender.datasets.draft.roles import Role, time_column
@@ -106,9 +106,9 @@ def _names_of_groups(rows: Rows, attributes: dict[str, ColumnEvidence], files: S
                 continue
             key = other.columns[column.name]
             names = [one for name, one in other.columns.items() if name != column.name]
-            if key.is_unique and names and overlap(column, key) > KNOWN_ENOUGH:
-                rows.joins.append(Join(column, key))
-                attributes[canonical] = names[0]
+            if key.is_unique and names and overlap(column, key) > MOSTLY:
+                rows.joins.append(Join(column, key, optional=True))
+                attributes[canonical] = next((one for one in names if "name" in one.meanings), names[0])
                 other.taken = True
                 break
 

@@ -7,7 +7,7 @@ from recommender.datasets.draft.attribution import add_campaign
 from recommender.datasets.draft.composed import composed, parts_of
 from recommender.datasets.draft.conditions import GUESTS, add_conditions
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
-from recommender.datasets.draft.keys import Join, joins
+from recommender.datasets.draft.keys import JOINABLE, Join, joins, overlap
 from recommender.datasets.draft.moments import moment_of
 from recommender.datasets.draft.payments import add_money
 from recommender.datasets.draft.people import user_of
@@ -36,9 +36,51 @@ def event_sections(files: Sequence[FileEvidence], roles: dict[str, Role | None])
     for file in files:
         if roles[file.name] == "log" or (roles[file.name] == "orders" and file.name not in used):
             sections.append(_section(Rows(file), files, roles))
+        if file.acts is not None and file.has_lists and roles[file.name] == "log":
+            _one_item_only(sections[-1], file)
+            sections.append(_section(Rows(file.acts), files, roles))
         if file.acts is not None and roles[file.name] in ("targets", "participations"):
             sections.append(_section(Rows(file.acts), files, roles))
-    return sections
+    return _once(sections)
+
+
+def _one_item_only(section: Section, file: FileEvidence) -> None:
+    """Leave the rows that have a list of items to the section that reads the list."""
+    assert file.acts is not None
+    condition = f"coalesce(len({file.acts.lines}), 0) = 0"
+    if section.query is not None:
+        section.query += f"\nAND {condition}" if "\nWHERE " in section.query else f"\nWHERE {condition}"
+
+
+def _once(sections: list[Section]) -> list[Section]:
+    """Leave out purchases of orders that another file has too, such as a report beside orders and lines."""
+    kept: list[Section] = []
+    for section in sections:
+        order = _order_of(section)
+        twin = None
+        for other in kept:
+            theirs = _order_of(other)
+            if (
+                order is not None
+                and theirs is not None
+                and order.file.path != theirs.file.path
+                and overlap(order, theirs) > JOINABLE
+            ):
+                twin = other
+        if twin is None:
+            kept.append(section)
+            continue
+        names = " and ".join(file.path.name for file in section.files if file not in twin.files)
+        twin.comments.append(f"CHECK: {names} has the same orders, and is not read a second time")
+    return kept
+
+
+def _order_of(section: Section) -> ColumnEvidence | None:
+    """The column of the order of purchases."""
+    if section.constants.get("kind") != "purchase" or "basket_id" not in section.columns:
+        return None
+    name = section.columns["basket_id"]
+    return next((file.columns[name] for file in section.files if name in file.types), None)
 
 
 def _ways(file: FileEvidence, files: Sequence[FileEvidence], roles: dict[str, Role | None]) -> list[Join]:
@@ -60,13 +102,15 @@ def _section(rows: Rows, files: Sequence[FileEvidence], roles: dict[str, Role | 
     if item is not None:
         columns["item_id"] = item
         _fill_items(rows, item, section)
-    else:
+    if item is None:
         parts = parts_of(rows.base, files, roles)
         if parts:
             rows.expressions["item_id"] = composed(rows, parts)
             names = listed(part.name for part in parts)
             section.comments.append(f"CHECK: no column numbers the product; {names} together stand for it")
     add_kind(rows, columns, section, files)
+    if item is None and "item_id" not in rows.expressions and section.constants.get("kind") == "purchase":
+        section.comments.append("MISSING: item_id: no column says what was bought; items cannot be ranked")
     order = rows.first("order")
     if order is not None and order is not item:
         columns["basket_id"] = order

@@ -18,6 +18,8 @@ from recommender.datasets.values import Column, Survey, survey
 
 SAMPLE_ROWS = 20_000
 """Rows in which values are surveyed: enough to see every mark and format that is not rare. Chosen by hand."""
+ENDINGS = re.compile(r"(\.(csv|tsv|txt|jsonl?|ndjson|parquet|xlsx?|xlsb|xlsm|ods|gz|zst|zip|bz2))+$", re.IGNORECASE)
+"""Endings of names of files."""
 FEWEST_ROWS = 5
 """Rows above which a column of one value is constant by no accident. Chosen by hand."""
 MOST_WORDS = 200
@@ -179,6 +181,8 @@ class FileEvidence:
     """SQL over `name` that adds a column, such as a running sum."""
     acts: "FileEvidence | None" = None
     """The same file with a row for each act in its list of acts."""
+    has_lists: bool = False
+    """Whether `acts` holds the lists of items of some of its rows."""
     form: dict[str, object] = field(default_factory=dict)
     comments: list[str] = field(default_factory=list)
     extra: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -194,6 +198,11 @@ class FileEvidence:
     def columns(self) -> dict[str, ColumnEvidence]:
         """Name -> column."""
         return {name: ColumnEvidence(self, name, dict(meanings_of(name))) for name in self.types}
+
+    @property
+    def stem(self) -> str:
+        """The file's name without the endings that say how it is written."""
+        return ENDINGS.sub("", self.path.name)
 
     @property
     def source(self) -> str:

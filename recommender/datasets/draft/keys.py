@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.headers import entity_of, is_bare_key, squashed
-from recommender.datasets.draft.vocabulary import ENTITIES
 
 JOINABLE = 0.7
 """Share of a column's keys that another file must know for the two to be joined. Guests and old orders are always
@@ -24,6 +23,8 @@ class Join:
 
     many: ColumnEvidence
     one: ColumnEvidence
+    optional: bool = False
+    """Whether rows without a partner stay."""
 
 
 def overlap(column: ColumnEvidence, other: ColumnEvidence) -> float:
@@ -50,12 +51,13 @@ def name_bare_keys(files: Sequence[FileEvidence]) -> None:
         for column in file.columns.values():
             if not is_bare_key(column.name) or not column.filled:
                 continue
-            entity = entity_of(file.path.name.split(".")[0])
+            entity = entity_of(file.stem)
             if entity is None or entity not in KEYED:
                 entity = _shared_with(column, files)
             is_order = entity == "order" and file.lines is not None
-            if entity is not None and (column.is_unique or is_order):
-                # After a key that says it itself: sales_order_item has an item_id of its own.
+            has_own = entity is not None and file.first(entity) is not None
+            if entity is not None and not has_own and (column.is_unique or is_order):
+                # A key that says it itself is surer: sales_order_item has an item_id of its own.
                 column.meanings.setdefault(entity, 5)
     _name_order_numbers(files)
     _name_shoppers(files)
@@ -169,6 +171,3 @@ def _counts_lines(column: ColumnEvidence, order: ColumnEvidence) -> bool:
         f"count(*) AS lines FROM {column.file.view} GROUP BY {order.text})"
     ).fetchone() or (None,)
     return share is not None and float(share) > 0.95
-
-
-assert set(KEYED) <= set(ENTITIES)

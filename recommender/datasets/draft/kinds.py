@@ -77,13 +77,17 @@ CAMPAIGN_KINDS: tuple[tuple[str, str], ...] = (
     (r"\w*(promo|discount|sale|offer|deal|bogo|信息|满减|折扣|促销|aktion|rabatt)\w*", "promotion"),
 )
 CANCELLED = (
-    r"\w*(cancel|void|refund|fail|declin|unavail|expire|fraud|reject|abandon|annul|storn|chargeback|trash|draft"
-    r"|closed|devuel|reembols|zurueck|zuruck|出库取消|已取消|取消|已退款|退款|交易关闭|关闭|作废|anulad|cancelad|rembours|retourn|returned|invalid|deleted)\w*"
+    r"\w*(cancel|void|refund|fail|declin|unavail|expire|fraud|reject|abandon|annul|storn|chargeback|trash|draft|closed"
+    r"|devuel|reembols|zurueck|zuruck|anulad|rembours|retourn|returned|invalid|deleted"
+    r"|删除|取消|退款|关闭|作废)\w*"
 )
 """Statuses of orders that came to nothing."""
 PARTLY = r"partial\w*"
 """An order that was refunded in part remains a purchase."""
-PAID_LATER = r"(pendingpayment|paymentpending|unpaid|onhold|\w*awaiting\w*payment|等待付款|待付款|未付款|en\w*attente\w*paiement|enattentedepaiement|未支付|unbezahlt|holded)"
+PAID_LATER = (
+    r"(pendingpayment|paymentpending|unpaid|onhold|\w*awaiting\w*payment|enattentedepaiement|unbezahlt"
+    r"|等待付款|待付款|未付款|未支付)"
+)
 """Statuses of orders that are not paid yet."""
 
 

@@ -7,12 +7,16 @@ from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.roles import has_hours, is_day_number, month_and_day, time_column
 from recommender.datasets.draft.rows import Rows, sql_name
 from recommender.datasets.draft.sections import Section
+from recommender.datasets.reading.raw import literal
 
 FIRST_DAY = "2024-01-01"
 """Day 1 of a data set that does not say it. Any day will do for ranking; weekdays are then made up."""
 
 DAY_AND_MONTH = re.compile(r"%[dm][-/.]%[dm]")
 """A format of numbers whose order a person may mistake."""
+EXCEL_DAYS = (32_874, 73_051)
+"""Excel's numbers of 1990-01-01 and 2100-01-01."""
+PER_SECOND = {"unix_s": 1, "unix_ms": 1_000, "unix_us": 1_000_000}
 TIMES = frozenset({"event_time", "starts_at", "ends_at", "targeted_at", "participated_at", "joined_at"})
 
 
@@ -30,6 +34,12 @@ def moment_of(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, 
                 rows.expressions["event_time"] = f"{rows.name(column)} || ' ' || {rows.name(clock)}"
             return
     for file in rows.files:
+        serial = next((one for one in file.candidates("event_time") if _is_excel(one)), None)
+        if serial is not None:
+            columns["event_time"] = serial
+            section.formats["event_time"] = "excel"
+            section.comments.append(f"CHECK: {serial.name} holds days as Excel counts them")
+            return
         day = file.first("day_number")
         if day is not None and is_day_number(day):
             _day_number(rows, columns, section, day)
@@ -72,6 +82,17 @@ def add_format(section: Section, canonical: str, column: ColumnEvidence) -> None
             section.comments.append(f"CHECK: the {first} comes first in {column.name}, as its numbers over 12 show")
 
 
+def timestamp_sql(sql: str, written: str | None) -> str:
+    """SQL of a TIMESTAMP from a time in a format that the mapping would name."""
+    if written in PER_SECOND:
+        return f"make_timestamp(CAST(CAST({sql} AS DOUBLE) * {1_000_000 // PER_SECOND[written]} AS BIGINT))"
+    if written == "unix_ns":
+        return f"make_timestamp(CAST({sql} AS BIGINT) // 1000)"
+    if written and written.startswith("%"):
+        return f"strptime({sql}, {literal(written)})"
+    return f"CAST({sql} AS TIMESTAMP)"
+
+
 def day_first(files: Sequence[FileEvidence]) -> bool | None:
     """Whether the columns of days that decide it write the day first. None: none decides, or they differ."""
     orders = {
@@ -81,6 +102,14 @@ def day_first(files: Sequence[FileEvidence]) -> bool | None:
         if column.meanings.keys() & TIMES and DAY_AND_MONTH.match(written := column.seen.times.found.get("format", ""))
     }
     return orders.pop() if len(orders) == 1 else None
+
+
+def _is_excel(column: ColumnEvidence) -> bool:
+    """Whether a column called a date holds numbers such as Excel's days of 1990 to 2100."""
+    if not column.is_number:
+        return False
+    smallest, largest, _, _ = column.numbers
+    return EXCEL_DAYS[0] <= smallest and largest <= EXCEL_DAYS[1]
 
 
 def _clock(rows: Rows, day: ColumnEvidence) -> ColumnEvidence | None:

@@ -11,29 +11,61 @@ from recommender.datasets.draft.evidence import LINE, SAMPLE_ROWS, FileEvidence,
 from recommender.datasets.draft.headerless import header_of
 from recommender.datasets.draft.headers import tokens
 from recommender.datasets.mapping import FileFormat
-from recommender.datasets.reading import RawTable, open_file
+from recommender.datasets.reading import RawTable, open_file, sheet_names
 from recommender.datasets.reading.problems import NoHeaderError, NotUtf8Error
 from recommender.datasets.reading.raw import quoted
+from recommender.errors import SourceError
 
+WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 SAMPLE_SEED = 17
 """Seed of the sample, so that the same files give the same draft."""
 
 
-def look_at(connection: duckdb.DuckDBPyConnection, path: Path, taken: set[str], scratch: Path) -> FileEvidence:
+def look_at_sheets(
+    connection: duckdb.DuckDBPyConnection, path: Path, taken: set[str], scratch: Path
+) -> tuple[list[FileEvidence], list[str]]:
+    """Open a file, or each sheet of a workbook. Also returns what sheets cannot be read, and why.
+
+    Raises:
+        SourceError: the file is missing, or no part of it can be read.
+    """
+    sheets = sheet_names(path) if path.suffix.lower() in WORKBOOKS else []
+    if len(sheets) < 2:
+        return [look_at(connection, path, taken, scratch)], []
+    seen, unread = [], []
+    for sheet in sheets:
+        try:
+            seen.append(look_at(connection, path, taken, scratch, sheet=sheet))
+        except SourceError as error:
+            unread.append(f"{path.name}, sheet {sheet}: {error}")
+    if not seen:
+        raise SourceError("; ".join(unread))
+    return seen, unread
+
+
+def look_at(
+    connection: duckdb.DuckDBPyConnection, path: Path, taken: set[str], scratch: Path, *, sheet: str | None = None
+) -> FileEvidence:
     """Open one file. `taken` holds the names of earlier files, and grows.
 
     Raises:
         SourceError: the file is missing or cannot be read, whatever the mapping says.
     """
     name = _name_for(path, taken)
-    raw, form, comments = _opened(connection, path, f"file_{name}", scratch)
+    raw, form, comments = _opened(connection, path, f"file_{name}", scratch, sheet)
     # Every question reads the rows, so they are parsed once and kept in columns on disk.
     connection.execute(f"CREATE TABLE kept_{name} AS FROM {raw.relation}")
     raw = replace(raw, relation=f"kept_{name}")
     paths, lists = _inside(connection, raw)
     lines = next((one for one in lists if _has(one, "item")), None)
-    file = _evidence(connection, path, name, raw, paths, lines)
+    both = lines is not None and any("item" in meanings_of(field) for field in paths)
+    file = _evidence(connection, path, name, raw, paths, None if both else lines)
     file.form, file.comments = form, comments
+    if both and lines is not None:
+        # Some events name one item themselves, such as a view, and others a list of them, such as an order.
+        file.acts = _evidence(connection, path, name, raw, paths, lines)
+        file.acts.form, file.has_lists = form, True
+        return file
     acts = next((one for one in lists if lines is None and _has(one, "kind") and _has(one, "event_time")), None)
     if acts is not None:
         file.acts = _evidence(connection, path, name, raw, paths, acts)
@@ -101,10 +133,10 @@ def _name_for(path: Path, taken: set[str]) -> str:
 
 
 def _opened(
-    connection: duckdb.DuckDBPyConnection, path: Path, view: str, scratch: Path
+    connection: duckdb.DuckDBPyConnection, path: Path, view: str, scratch: Path, sheet: str | None
 ) -> tuple[RawTable, dict[str, object], list[str]]:
     """Open the file as it is, or with the encoding and the header that it turns out to need."""
-    form: dict[str, object] = {}
+    form: dict[str, object] = {} if sheet is None else {"sheet": sheet}
     comments: list[str] = []
     while True:
         try:

@@ -1,8 +1,11 @@
 """Drafts who was targeted by a campaign and who took part: pairs of users and campaigns."""
 
+import re
 from collections.abc import Sequence
 
-from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
+from recommender.datasets.draft.conditions import is_blank
+from recommender.datasets.draft.evidence import MOSTLY, ColumnEvidence, FileEvidence
+from recommender.datasets.draft.headers import squashed
 from recommender.datasets.draft.moments import FIRST_DAY, add_format
 from recommender.datasets.draft.roles import is_day_number, kind_column, label_column, time_column
 from recommender.datasets.draft.rows import Rows, sql_name
@@ -10,6 +13,10 @@ from recommender.datasets.draft.sections import Section
 from recommender.datasets.draft.written import finish
 from recommender.datasets.reading.raw import literal
 
+MOST_ARMS = 10
+"""Different values up to which a column may name the arms of an experiment."""
+CONTROL = re.compile(r"control\w*|holdout|holdback|kontroll\w*|placebo|untreated|notreatment|对照组?|controle|temoin")
+"""Words of an arm that was not treated."""
 WHEN = {"targets": "targeted_at", "participations": "participated_at"}
 """Table -> the column of its time."""
 
@@ -29,10 +36,43 @@ def pair_section(file: FileEvidence, table: str) -> Section:
     if table == "targets" and propensity is not None and propensity.is_number:
         columns["propensity"] = propensity
     rows = Rows(file)
+    _without_control(rows, section)
     if table == "targets" and file.acts is not None:
         _without_bounces(rows, file.acts, section)
     finish(section, rows, columns)
     return section
+
+
+def taken_section(file: FileEvidence) -> Section | None:
+    """Participations of a file of targets: the rows in which a column says when the campaign was taken up."""
+    moment = next((one for one in file.candidates("participated_at") if one.is_time), None)
+    if moment is None or moment.filled_share > MOSTLY or label_column(file) is not None:
+        return None
+    section = Section("participations", [file])
+    columns = {**_keys(file, section), "participated_at": moment}
+    coupon = file.first("coupon")
+    if coupon is not None and coupon not in columns.values():
+        columns["coupon_id"] = coupon
+    add_format(section, "participated_at", moment)
+    rows = Rows(file)
+    rows.conditions.append(is_blank(rows, moment, negated=True))
+    section.comments.append(f"CHECK: rows with a value in {moment.name} took part")
+    finish(section, rows, columns)
+    return section
+
+
+def _without_control(rows: Rows, section: Section) -> None:
+    """Leave out the group of an experiment that was not sent the campaign."""
+    for column in rows.base.columns.values():
+        if column.distinct > MOST_ARMS or column.name in section.columns.values():
+            continue
+        control = [word for word in column.words if CONTROL.fullmatch(squashed(word))]
+        if control and len(column.words) > len(control):
+            rows.conditions.append(f"{rows.name(column)} NOT IN ({', '.join(map(literal, control))})")
+            section.comments.append(
+                f"CHECK: {', '.join(control)} in {column.name} were not sent the campaign; left out"
+            )
+            column.file.used.add(column.name)
 
 
 def _keys(file: FileEvidence, section: Section) -> dict[str, ColumnEvidence]:

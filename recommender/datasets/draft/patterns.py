@@ -1,6 +1,7 @@
 """Finds the files of a draft that belong together as parts of one table: a month each, or parts of an export."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 from recommender.datasets.draft.evidence import FileEvidence
 from recommender.datasets.reading import local_files
 
+PART = re.compile(
+    r"\w*\d\w*|[a-z]|prior|train|test|part|(jan|feb|mar|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])\w*", re.I
+)
+"""What tells parts of one table apart: numbers, months, single letters. `open` and `click` are different things."""
 SHORTEST_PREFIX = 3
 """Letters at the beginning that names of parts must share: `orders_01`, `orders_02`. Chosen by hand."""
 
@@ -45,6 +50,9 @@ def pattern_of(group: Sequence[FileEvidence]) -> Path | None:
     folder = group[0].path.parent
     pattern = f"{front}*{back}"
     beside = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+    middles = [name[len(front) : len(name) - len(back)] for name in names]
+    if not all(PART.fullmatch(middle) for middle in middles):
+        return None
     if len(front) < SHORTEST_PREFIX or any(sign in front + back for sign in "*?["):
         return None
     return folder / pattern if {name for name in beside if fnmatch(name, pattern)} == set(names) else None

@@ -1,7 +1,7 @@
 """Drafts quantity, amount and discounts of events."""
 
 from recommender.datasets.draft.evidence import ColumnEvidence
-from recommender.datasets.draft.headers import squashed
+from recommender.datasets.draft.headers import is_cents, squashed
 from recommender.datasets.draft.money import of_order, paid, sign
 from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section, listed
@@ -24,13 +24,28 @@ def add_money(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, 
         if total is not None and total.is_number:
             columns["amount"] = total
     section.comments += [found.comment] if found.comment else []
+    _scale_cents(columns, section)
     if found.otherwise is not None and found.column is not None:
         rows.expressions["amount"] = f"coalesce({rows.name(found.column)}, {rows.name(found.otherwise)})"
+    _add_discounts(rows, columns, section, item)
+    if found.before_discount and "discount" in columns:
+        _take_off_discount(rows, columns, section, per_unit=found.per_unit)
+    _add_paid_coupons(rows, columns, section)
+
+
+def _add_discounts(
+    rows: Rows, columns: dict[str, ColumnEvidence], section: Section, item: ColumnEvidence | None
+) -> None:
+    """Discounts of lines, with a plus. One that stands once in each order is named, and not spread over the lines."""
     order = rows.base.first("order") if item is not None else None
     for canonical in ("discount", "coupon_discount"):
         taken = {one.name for one in columns.values()}
         numbers = [one for one in rows.base.candidates(canonical) if one.is_number and one.name not in taken]
-        numbers = [one for one in numbers if not of_order(one, order)]
+        of_orders = [one for one in numbers if of_order(one, order) or one.name in rows.filled_down]
+        numbers = [one for one in numbers if one not in of_orders]
+        if of_orders and any(one.numbers[1] > 0 for one in of_orders):
+            names = listed(one.name for one in of_orders)
+            section.comments.append(f"CHECK: {names} is of a whole order, and not taken off its lines")
         if not numbers:
             continue
         columns[canonical] = numbers[0]
@@ -40,9 +55,14 @@ def add_money(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, 
         if len(numbers) > 1 and canonical == "coupon_discount" and all(map(_can_be_computed, numbers)):
             rows.expressions[canonical] = " + ".join(f"coalesce({_number(rows, one)}, 0)" for one in numbers)
             section.comments.append(f"CHECK: {listed(one.name for one in numbers)} are added up")
-    if found.before_discount and "discount" in columns:
-        _take_off_discount(rows, columns, section, per_unit=found.per_unit)
-    _add_paid_coupons(rows, columns, section)
+
+
+def _scale_cents(columns: dict[str, ColumnEvidence], section: Section) -> None:
+    """Divide amounts that are in hundredths by name."""
+    column = columns.get("amount")
+    if column is not None and is_cents(column.name):
+        section.scale["amount"] = 0.01
+        section.comments.append(f"CHECK: {column.name} is in cents; amount is divided by 100")
 
 
 def _can_be_computed(column: ColumnEvidence) -> bool:

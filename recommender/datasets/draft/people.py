@@ -6,7 +6,10 @@ from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
 from recommender.datasets.draft.keys import JOINABLE, Join, decides, joins, overlap
 from recommender.datasets.draft.roles import repeated_bare_key
 from recommender.datasets.draft.rows import Rows
-from recommender.datasets.draft.sections import Section
+from recommender.datasets.draft.sections import Section, listed
+
+FEW_OF_MANY = 0.4
+"""Share of the values of another candidate below which a column does not name the shoppers. Chosen by hand."""
 
 
 def user_of(rows: Rows, files: Sequence[FileEvidence], section: Section) -> ColumnEvidence | None:
@@ -18,8 +21,14 @@ def user_of(rows: Rows, files: Sequence[FileEvidence], section: Section) -> Colu
             f"CHECK: {found[0].name} is empty in {1 - found[0].filled_share:.0%} of the rows; {filled[0].name} is taken"
         )
     emails = [column for file in rows.files for column in file.candidates("email")]
-    known = [column for column in [*filled, *emails] if _is_known_elsewhere(column, rows, files)]
-    user = next(iter([*known, *filled, *emails, *found]), None)
+    candidates = _many_first([*filled, *emails])
+    known = [column for column in candidates if _is_known_elsewhere(column, rows, files)]
+    user = next(iter([*known, *candidates, *found]), None)
+    others = [column.name for column in filled if column is not user and column.distinct > 1]
+    if user is not None and others and not known:
+        section.comments.append(
+            f"DECIDE: user_id: {user.name} has {user.distinct:,} values; or is it {listed(others)}?"
+        )
     if user is None:
         user = repeated_bare_key(rows.base)
         if user is not None:
@@ -31,6 +40,12 @@ def user_of(rows: Rows, files: Sequence[FileEvidence], section: Section) -> Colu
         section.comments.append(f"CHECK: {user.name} is new in every order; {person[1].name} is the person")
         return person[1]
     return user
+
+
+def _many_first(candidates: Sequence[ColumnEvidence]) -> list[ColumnEvidence]:
+    """Put columns of a handful of values last: a till's cashiers beside the shoppers."""
+    most = max((column.distinct for column in candidates if not column.is_unique), default=0)
+    return sorted(candidates, key=lambda column: column.distinct < FEW_OF_MANY * most)
 
 
 def _is_known_elsewhere(column: ColumnEvidence, rows: Rows, files: Sequence[FileEvidence]) -> bool:

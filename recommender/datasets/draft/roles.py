@@ -41,14 +41,14 @@ FILES_OF_KINDS = (
 )
 """Words in the name of a file -> the kind of all its events."""
 NO_EVENTS = (
-    r"shipment|shipping|deliver|ticket|support|staff|employee|inventor|payment|payout|setting|ledger|points|\bstock"
+    r"shipment|shipping|deliver|helpdesk|support|staff|employee|inventor|payment|payout|setting|ledger|points|\bstock"
 )
 """Words in the names of files whose rows are no acts of shoppers, although they name users and times."""
 
 
 def kind_of_file(file: FileEvidence) -> str | None:
     """The kind that a file's name gives to all its events. None where it says nothing, or also names orders."""
-    stem = "_".join(tokens(file.path.name.split(".")[0]))
+    stem = "_".join(tokens(file.stem))
     return next((kind for pattern, kind in FILES_OF_KINDS if re.search(pattern, stem)), None)
 
 
@@ -123,18 +123,13 @@ def role_of(file: FileEvidence) -> Role | None:
 def _of_campaigns(
     file: FileEvidence, user: ColumnEvidence | None, item: ColumnEvidence | None, promoted: ColumnEvidence | None
 ) -> Role | None:
-    if user is not None or (item is not None and not table_words(file.path.stem, "campaigns")):
+    if user is not None or (item is not None and not table_words(file.stem, "campaigns")):
         return None
     window = window_column(file, "starts_at") or window_column(file, "ends_at")
     sent = time_column(file, "targeted_at")
     named = file.first("name")
     key = promoted if promoted is not None and promoted.is_unique else named
-    if (
-        key is not None
-        and key.is_unique
-        and (window or sent)
-        and (promoted or table_words(file.path.stem, "campaigns"))
-    ):
+    if key is not None and key.is_unique and (window or sent) and (promoted or table_words(file.stem, "campaigns")):
         return "campaigns"
     if promoted is not None and window_column(file, "starts_at") and window_column(file, "ends_at") and item is None:
         return "campaigns"
@@ -156,7 +151,8 @@ def _of_pairs(
     composed = [one for one in ("category", "brand", "manufacturer") if file.has(one)]
     if user is None and item is None and promoted.is_unique and len(composed) > 1 and time_column(file) is None:
         return "promoted"
-    if traded:
+    named = table_words(file.stem, "participations") or file.has("participated_at")
+    if traded and not (named and user is not None and item is None and not file.has("quantity")):
         return None
     if user is None:
         if item is None or time_column(file) is not None:
@@ -164,10 +160,14 @@ def _of_pairs(
         return "campaign_items" if file.first("campaign") is not None else "coupon_items"
     if kind_column(file) is not None:
         return None
+    if kind_of_file(file) in ("view", "click") and not file.has("targeted_at"):
+        return "log"
     if label_column(file) is not None:
         return "targets"
-    takes = table_words(file.path.stem, "participations") > table_words(file.path.stem, "targets")
-    if takes or (file.has("participated_at") and not file.has("targeted_at")):
+    taken_at = file.first("participated_at")
+    in_part = taken_at is not None and taken_at.filled_share < 0.9
+    takes = table_words(file.stem, "participations") > table_words(file.stem, "targets")
+    if not in_part and (takes or (taken_at is not None and not file.has("targeted_at"))):
         return "participations"
     return "targets"
 
@@ -180,9 +180,24 @@ def _of_entities(
     if item is not None and item.is_unique and user is None:
         return "items"
     users = [column for one in ("user", "email") for column in file.candidates(one)]
+    if item is not None and user is None and not _has_acts(file):
+        return "items"
+    if item is None and user is not None and not _has_acts(file) and any(file.has(one) for one in ABOUT_USERS):
+        return "users"
     if item is None and any(column.is_unique for column in users) and kind_column(file) is None:
         return "users"
     return None
+
+
+ABOUT_USERS = ("joined_at", "gender", "age_band", "region", "income_band", "household_size", "name")
+"""Columns of a file that describes users."""
+
+
+def _has_acts(file: FileEvidence) -> bool:
+    """Whether rows have what only acts have: a time, a number of pieces, an amount or a kind."""
+    traded = any(file.has(one) for one in ("quantity", "amount", "order_total"))
+    timed = any(column.is_time and "joined_at" not in column.meanings for column in file.candidates("event_time"))
+    return traded or timed or file.has("rating") or kind_column(file) is not None
 
 
 def _of_events(
@@ -194,7 +209,7 @@ def _of_events(
     traded: bool,
 ) -> Role | None:
     timed = event_time_known(file)
-    if re.search(NO_EVENTS, "_".join(tokens(file.path.name.split(".")[0]))) and kind_column(file) is None:
+    if re.search(NO_EVENTS, "_".join(tokens(file.stem))) and (kind_column(file) is None or file.first("item") is None):
         return None
     if order is not None and order.is_unique and item is None and (user is not None or timed):
         return "orders" if not file.has("rating") else "reviews"
@@ -218,6 +233,7 @@ def event_time_known(file: FileEvidence) -> bool:
         or is_day_number(file.first("day_number"))
         or is_day_number(file.first("hours_since_start"))
         or month_and_day(file.first("event_time"))
+        or any(one.is_number for one in file.candidates("event_time"))
         or file.has("sequence", "days_since")
     )
 

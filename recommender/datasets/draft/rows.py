@@ -105,7 +105,7 @@ def _path(inside: str) -> str:
 
 def _join(rows: Rows, join: Join) -> str:
     many, one = join.many, join.one
-    kind = "JOIN"
+    kind = "LEFT JOIN" if join.optional else "JOIN"
     if many.name == one.name and sum(many.name in file.types for file in rows.files) == 2:
         return f"{kind} {one.file.source} USING ({sql_name(one.name)})"
     return f"{kind} {one.file.source} ON {_of_file(many)} = {_of_file(one)}"

@@ -7,20 +7,22 @@ Words are compared without case, accents, blanks and separators, so `Customer ID
 ENTITIES = {
     "user": (
         "user customer client member household householdkey shopper visitor person buyer account subscriber "
-        "recipient consumer purchaser contact profile cust hshd loyaltycard card klaviyo loyalty reviewer kundenkarte treuekarte cartefidelite cpf tarjeta cartao domainuser fullvisitor userpseudo "
-        "customerunique uid membership cookie 会员手机 手机 下单帐 帐 账 买家会员 买家昵称 用户 会员 客户 顾客 买家 消费者 访客 会员卡 cliente usuario "
-        "comprador socio kunde kunden kaeufer kaufer besucher nutzer mitglied haushalt utilisateur acheteur "
-        "membre foyer adherent"
+        "recipient consumer purchaser contact profile cust hshd loyaltycard card klaviyo loyalty reviewer "
+        "kundenkarte treuekarte cartefidelite cpf tarjeta cartao domainuser fullvisitor userpseudo customerunique "
+        "uid membership cookie 会员手机 手机 下单帐 帐 账 买家会员 买家昵称 用户 会员 客户 顾客 买家 消费者 访客 "
+        "会员卡 cliente usuario comprador socio kunde kunden kaeufer kaufer besucher nutzer mitglied haushalt "
+        "utilisateur acheteur membre foyer adherent"
     ),
     "item": (
         "item product sku article stock upc ean asin gtin barcode goods prod plu material variant lineitem "
-        "lineitemsku productsku itemsku content listing movie film track song book isbn recipe referencia reference 商品 产品 货品 物品 宝贝 货号 条码 producto articulo artikel "
-        "produkt ware produit produto artigo"
+        "lineitemsku productsku itemsku content listing movie film track song book isbn recipe referencia "
+        "reference 商品 产品 货品 物品 宝贝 货号 条码 商家编码 商家 producto articulo artikel produkt ware "
+        "produit produto artigo"
     ),
     "campaign": (
-        "campaign promotion promo offer deal mailing newsletter promotionrule cartrule salesrule kampagnen aktionen aktions 活动 促销 "
-        "营销活动 优惠活动 促销活动 campana campania promocion oferta kampagne aktion angebot werbeaktion "
-        "campagne offre operation campanha promocao"
+        "campaign promotion promo offer deal mailing newsletter promotionrule cartrule salesrule kampagnen "
+        "aktionen aktions 活动 促销 营销活动 优惠活动 促销活动 campana campania promocion oferta kampagne aktion "
+        "angebot werbeaktion campagne offre operation campanha promocao"
     ),
     "coupon": (
         "coupon voucher couponupc couponcode discountcode promocode vouchercode 优惠券 券 卡券 红包 优惠码 cupon "
@@ -42,8 +44,9 @@ ENTITIES = {
 """What a key identifies -> its words."""
 
 KEYS = (
-    "id n 名 昵称 no nr num number key code uuid guid hash identifier ref uniqueid pseudoid # 编号 号 号码 标识 代码 "
-    "编码 卡号 序号 codigo numero clave nummer kennung numerocliente identifiant"
+    "id no nr num number key code cod ref n uuid guid hash identifier uniqueid pseudoid # "
+    "编号 号 号码 标识 代码 编码 卡号 序号 名 昵称 "
+    "codigo numero clave nummer kennung numerocliente identifiant"
 )
 """Words that make a key of an entity's word, before or after it: customer id, code client."""
 
@@ -55,11 +58,11 @@ COLUMNS = {
         "invoicedatetime timestamp time timestampms timestampus tdat datetime ts dt date occurredat happenedat "
         "eventdate visittime visitdate viewtime clicktime logtime actiontime reviewdate reviewcreationdate "
         "reviewedat reviewtime processedat processedatforeign paidat paymentdate datepaid paiddate updatedat "
-        "下单时间 下单日期 订单时间 订单日期 交易时间 交易日期 购买时间 购买日期 成交时间 创建时间 发生时间 "
-        "行为时间 浏览时间 访问时间 点击时间 评论时间 评价时间 支付时间 付款时间 支付日期 时间 日期 时间戳 "
-        "fechapedido fechacompra fechahora fecha fechadecompra fechadelpedido bestelldatum bestellzeit kaufdatum "
-        "kaufzeit zeitpunkt zeitstempel rechnungsdatum datum zeit datecommande datedecommande dateachat "
-        "datedachat horodatage datapedido datadopedido datacompra datahora data"
+        "下单时间 下单日期 订单时间 订单日期 交易时间 交易日期 购买时间 购买日期 成交时间 创建时间 订单创建时间 "
+        "订单付款时间 发生时间 行为时间 浏览时间 访问时间 点击时间 评论时间 评价时间 支付时间 付款时间 支付日期 "
+        "时间 日期 时间戳 fechapedido fechacompra fechahora fecha fechadecompra fechadelpedido bestelldatum "
+        "bestellzeit kaufdatum kaufzeit zeitpunkt zeitstempel rechnungsdatum datum zeit datecommande "
+        "datedecommande dateachat datedachat horodatage datapedido datadopedido datacompra datahora data"
     ),
     "day_number": "day dayno daynumber",
     "clock": (
@@ -78,10 +81,10 @@ COLUMNS = {
     ),
     "ends_at": (
         "endsat enddate endtime end endday enddt endts endedat validto validuntil validthru validthrough todate "
-        "to until expires finish finishes expirydate expiresat expirationdate activeto lastday availableuntil dateto finishdate "
-        "结束时间 结束日期 活动结束时间 活动结束日期 截止时间 截止日期 失效时间 到期时间 下线时间 fechafin fin "
-        "fechadefin fechafinal hasta ende enddatum endzeit gueltigbis gultigbis bis datefin datedefin datafim fim "
-        "datafinal datatermino"
+        "to until expires finish finishes expirydate expiresat expirationdate activeto lastday availableuntil "
+        "dateto finishdate 结束时间 结束日期 活动结束时间 活动结束日期 截止时间 截止日期 失效时间 到期时间 "
+        "下线时间 fechafin fin fechadefin fechafinal hasta ende enddatum endzeit gueltigbis gultigbis bis datefin "
+        "datedefin datafim fim datafinal datatermino"
     ),
     "duration_days": "duration durationdays validdays 有效天数",
     "targeted_at": (
@@ -97,10 +100,10 @@ COLUMNS = {
         "dateutilisation"
     ),
     "joined_at": (
-        "joinedat joined joindate signupdate signup signupat registeredat registrationdate registered membersince since "
-        "customersince becamememberon createdat created datecreated accountcreated accountcreatedat optintime "
-        "profilecreatedon firstseen 注册时间 注册日期 入会时间 入会日期 开卡时间 fechaalta fecharegistro "
-        "registriertam anmeldedatum dateinscription datacadastro"
+        "joinedat joined joindate signupdate signup signupat registeredat registrationdate registered membersince "
+        "since customersince becamememberon createdat created datecreated accountcreated accountcreatedat "
+        "optintime profilecreatedon firstseen 注册时间 注册日期 入会时间 入会日期 开卡时间 fechaalta "
+        "fecharegistro registriertam anmeldedatum dateinscription datacadastro"
     ),
     "kind": (
         "kind eventtype eventname event type action actiontype behavior behaviour behaviortype behaviourtype "
@@ -112,7 +115,15 @@ COLUMNS = {
         "status orderstatus state financialstatus paymentstatus orderstate transactionstatus fulfillmentstatus "
         "状态 订单状态 支付状态 交易状态 estado estadopedido bestellstatus statut statutcommande situacao"
     ),
-    "cancelled_at": ("cancelledat canceledat cancelleddate canceleddate cancellationdate refundedat 取消时间 退款时间"),
+    "cancelled_at": (
+        "cancelledat canceledat cancelleddate canceleddate cancellationdate deletedat deleteddate voidedat "
+        "refundedat 取消时间 退款时间"
+    ),
+    "flag": (
+        "iscancelled iscanceled cancelled canceled storno storniert isdeleted deleted istest istestorder test "
+        "testorder isvoid voided isrefunded annule annulee anulado anulada cancelado 是否取消 是否删除 是否测试"
+    ),
+    "return_flag": "isreturn isreturned returned return isrefund retoure retour devolucion 是否退货",
     "parent": "parentitemid parentid parentlineid",
     "label": (
         "redemptionstatus redeemed isredeemed redeem response responded isresponse repeater converted conversion "
@@ -120,24 +131,25 @@ COLUMNS = {
         "是否转化 是否使用 是否购买 标签 canjeado eingeloest eingelost utilise resgatado"
     ),
     "quantity": (
-        "quantity qty units pieces numunits numberofunits quantityordered qtyordered quantityrefund returnedquantity returnedqty quantityreturned qtyreturned itemquantity "
-        "lineitemquantity purchasequantity itemqty unitssold noofitems unit count itemssold purchaseqty "
-        "orderquantity 数量 件数 购买数量 商品数量 购买件数 销售数量 cantidad unidades menge anzahl stueck stuck "
-        "stueckzahl stuckzahl quantite qte quantidade qtd qtde"
+        "quantity qty units pieces numunits numberofunits quantityordered qtyordered quantityrefund "
+        "returnedquantity returnedqty quantityreturned qtyreturned itemquantity lineitemquantity purchasequantity "
+        "itemqty unitssold noofitems unit count itemssold purchaseqty orderquantity 数量 件数 购买数量 商品数量 "
+        "订购数量 购买数 购买件数 销售数量 cantidad unidades menge anzahl stueck stuck stueckzahl stuckzahl "
+        "quantite qte quantidade qtd qtde"
     ),
     "amount": (
         "amount salesvalue linetotal rowtotal lineamount itemtotal subtotal totalprice netamount amountpaid paid "
         "pricepaid revenue itemrevenue netsales sales spend value purchaseamount salesamount totalamount "
         "extendedprice linesubtotal netrevenue ordervalue eventvalue paymentamount total itemlinetotal "
-        "orderlinetotal productgross itemrefund 实付金额 实付 支付金额 付款金额 成交金额 销售金额 销售额 金额 "
-        "总价 小计 importe totallinea importetotal betrag summe umsatz gesamtpreis zeilensumme montant totalligne "
-        "prixtotal montanttotal valor valortotal"
+        "orderlinetotal productgross itemrefund 实付金额 结算金额 应付金额 买家实际支付金额 实付 支付金额 "
+        "付款金额 成交金额 销售金额 销售额 金额 总价 小计 importe totallinea importetotal betrag summe umsatz "
+        "gesamtpreis zeilensumme montant montantttc ttc totalligne prixtotal montanttotal valor valortotal"
     ),
     "refund": "refundamount refundedamount refund refundtotal amountrefunded 退款金额",
     "unit_price": (
         "unitprice price itemprice priceeach lineitemprice itemcost productprice sellingprice saleprice "
-        "salesprice retailprice pricepaidperunit unitcost priceperunit cost 单价 价格 售价 成交价 销售价 precio "
-        "preciounitario preis einzelpreis stueckpreis stuckpreis prix prixunitaire preco precounitario "
+        "salesprice retailprice pricepaidperunit unitcost priceperunit cost 单价 价格 京东价 售价 成交价 销售价 "
+        "precio preciounitario preis einzelpreis stueckpreis stuckpreis prix prixunitaire preco precounitario "
         "valorunitario"
     ),
     "order_total": (
@@ -208,9 +220,9 @@ COLUMNS = {
         "souscategorie"
     ),
     "category": (
-        "category group family productcategory categoryname productcategoryname commodity commoditydesc categoryid cat catid "
-        "itemcategory productgroupname itemcategoryid categorycode productgroup 类目 品类 分类 商品类目 商品分类 "
-        "类别 类目id 一级类目 产品大类 商品类别 categoria kategorie warengruppe categorie"
+        "category group family productcategory categoryname productcategoryname commodity commoditydesc "
+        "categoryid cat catid itemcategory productgroupname itemcategoryid categorycode productgroup 类目 品类 "
+        "分类 商品类目 商品分类 类别 类目id 一级类目 产品大类 商品类别 categoria kategorie warengruppe categorie"
     ),
     "department": (
         "department dept departmentname indexgroupname division section garmentgroupname deptid departmentid 大类 "
@@ -234,20 +246,39 @@ COLUMNS = {
 
 MOMENTS = {
     "event_time": (
-        "order ordered purchase purchased bought sold sale sales placed paid created viewed view clicked click added "
-        "add booked booking visited visit occurred happened transaction invoice checkout event log logged action "
-        "review reviewed search searched rated rating played play listened returned return refunded refund posted "
-        "entry receipt collector derived server streamed watched read"
+        "order ordered purchase purchased bought sold sale sales placed paid created viewed view clicked click "
+        "added add booked booking visited visit occurred happened transaction invoice checkout event log logged "
+        "action review reviewed search searched rated rating played play listened returned return refunded refund "
+        "posted entry receipt collector derived server venda compra pedido venta verkauf verkaufs kauf bestell "
+        "vente commande achat ticket beleg streamed watched read"
     ),
     "starts_at": "start starts begin begins validfrom launch opens open active live",
-    "ends_at": "end ends finish finishes close closes expiry expires expire validuntil validto validthru",
+    "ends_at": ("end ends finish finishes close closes expiry expires expire validuntil validto validthru"),
     "joined_at": "join joined signup registered registration enrolled enrolment membersince since",
-    "targeted_at": "sent send sends mailed delivered dispatched issued targeted exposed assigned pushed offered",
+    "targeted_at": ("sent send sends mailed delivered dispatched issued targeted exposed assigned pushed offered"),
     "participated_at": "redeemed redeem redemption used converted claimed accepted responded",
 }
 """Meaning -> what happened at a time: with one of TIME_ENDS behind it, it is a column of that meaning."""
 
-TIME_ENDS = ("on", "at", "date", "time", "ts", "dt", "tstamp", "datetime", "timestamp", "moment", "gmt", "utc")
+TIME_ENDS = (
+    "on",
+    "at",
+    "date",
+    "time",
+    "ts",
+    "dt",
+    "tstamp",
+    "datetime",
+    "timestamp",
+    "moment",
+    "gmt",
+    "utc",
+    "data",
+    "fecha",
+    "datum",
+    "zeit",
+    "hora",
+)
 """Words that make a time of what happened."""
 
 CENTS = ("cents", "cent", "minor", "pence", "centimes", "centavos", "fen")

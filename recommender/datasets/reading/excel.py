@@ -21,6 +21,17 @@ SAMPLE_ROWS = 500
 Row = tuple[int, list[str]]
 
 
+def sheet_names(path: Path) -> list[str]:
+    """The sheets of a workbook. None where the file is no workbook, or none that can be read."""
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        with path.open("rb") as file:
+            return list(CalamineWorkbook.from_filelike(file).sheet_names)
+    except (CalamineError, OSError, ValueError):
+        return []
+
+
 def scan_workbook(part: Part, form: FileFormat, scratch: Path) -> Scan:
     """A query for a sheet, whose rows are copied to a Parquet file in `scratch`.
 
