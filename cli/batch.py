@@ -9,6 +9,7 @@ from rich.table import Table
 from cli.bars import user_bar
 from recommender.allocation.files import batch_writer, require_known
 from recommender.allocation.scoring import SCHEMA, BulkScorer
+from recommender.models.campaign.levels import CONFIDENCE
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 
@@ -50,9 +51,10 @@ def show_audience(settings: Settings, campaign: str, *, top: int, output: Path |
     for rank, row in enumerate(ranked.slice(0, top).to_pylist(), start=1):
         table.add_row(str(rank), escape(row["user_id"]), f"{row['score']:.3f}")
     wide().print(table)
-    expected = float(sum(ranked["score"].to_pylist()))
+    found = scorer.ranker.take_up(ranked["score"].to_numpy())
     print(
-        f"{ranked.num_rows:,} users, {expected:,.0f} participations expected if all of them see it; by {scorer.version}"
+        f"{found.num_users:,} users, {found.expected:,.0f} participations expected if all of them see it "
+        f"({found.low:,} to {found.high:,} with {CONFIDENCE:.0%} probability); by {scorer.version}"
     )
     if output is not None:
         with batch_writer(output, SCHEMA) as write:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper, build
 from recommender.matching.packed_user import ServingSchema, unpack
-from recommender.models.campaign.ranker import Ranker
+from recommender.models.campaign.horizon_ranker import HorizonRanker
 from recommender.registry import Registry, bundle
 from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
@@ -47,7 +46,7 @@ class BulkScorer:
     """The champion, with the features and the catalogue that it scores."""
 
     version: str
-    ranker: Ranker[Any]
+    ranker: HorizonRanker
     catalogue: Catalogue
     users: Path
     schema: ServingSchema

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from recommender.errors import BundleError, CorruptFileError, SettingsError
 from recommender.models.campaign import ranker_class
-from recommender.models.campaign.horizon_ranker import HorizonRanker, timing_of
+from recommender.models.campaign.horizon_ranker import HorizonRanker, levels_of, timing_of
 from recommender.models.campaign.ranker import Ranker
 from recommender.models.next_item import ItemRanker, item_ranker_class
 from recommender.sequences import Items, Sequences
@@ -120,9 +120,12 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Horizon
     }
     inside: Ranker[Any] = _restore(folder, str(stored.get("ranker")), ranker_class, config)
     try:
-        return HorizonRanker(inside, timing_of(load_file(folder / WEIGHTS), config))
+        tensors = load_file(folder / WEIGHTS)
+        return HorizonRanker(inside, timing_of(tensors, config), levels_of(tensors))
     except MISMATCH_ERRORS as error:
-        raise BundleError(f"{folder}: its timing does not fit its configuration ({error}); train again") from error
+        raise BundleError(
+            f"{folder}: its timing or levels do not fit its configuration ({error}); train again"
+        ) from error
 
 
 def load_items(folder: Path) -> tuple[ItemRanker[Any], Items]:

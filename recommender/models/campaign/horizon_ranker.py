@@ -22,18 +22,21 @@ from recommender.engine.hyperparameters import Hyperparameters
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.matching.horizon import Outcomes
 from recommender.models.campaign.censoring import expected_labels
+from recommender.models.campaign.levels import Levels, TakeUp, past_levels
 from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
 from recommender.models.campaign.timing import Timing, still_coming
 
 PREFIX, KEY = "timing.", "timing"
 """Prefix of the timing's tensors in a bundle, and its entry in the configuration."""
+LEVELS = "levels."
+"""Prefix of the levels' tensors in a bundle."""
 
 
 class HorizonRanker(Ranker[Hyperparameters]):
     """A ranker whose scores are probabilities over each pair's horizon. `fit_over_horizon` makes it, and a bundle."""
 
-    def __init__(self, inside: Ranker[Any], timing: Timing) -> None:
-        self.inside, self.timing = inside, timing
+    def __init__(self, inside: Ranker[Any], timing: Timing, levels: Levels | None = None) -> None:
+        self.inside, self.timing, self.levels = inside, timing, levels or Levels.prior()
         self.name = inside.name  # type: ignore[misc]  # a bundle names the ranker inside
 
     @classmethod
@@ -73,14 +76,23 @@ class HorizonRanker(Ranker[Hyperparameters]):
             excess_N=None if scores.excess_N is None else scores.excess_N * part_N,
         )
 
+    def take_up(self, redeem_N: NDArray[np.float32]) -> TakeUp:
+        """Forecast the participations of one campaign among N users, from their scores."""
+        return self.levels.take_up(redeem_N)
+
     def contributions(self, examples: Examples) -> NDArray[np.float32] | None:
         """Contributions of the ranker inside to the log-odds. The horizon adds the same to all of a pair's."""
         return self.inside.contributions(examples)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Tensors of the ranker inside and of the timing. The prior is not written."""
+        """Tensors of the ranker inside, of the timing and of the levels. Priors are not written."""
         timing = {} if self.timing.is_prior else self.timing.tensors()
-        return {**self.inside.tensors(), **{PREFIX + name: value for name, value in timing.items()}}
+        levels = self.levels.tensors() if self.levels.num_campaigns else {}
+        return {
+            **self.inside.tensors(),
+            **{PREFIX + name: value for name, value in timing.items()},
+            **{LEVELS + name: value for name, value in levels.items()},
+        }
 
     def config(self) -> dict[str, Any]:
         """Configuration of the ranker inside and of the timing."""
@@ -128,7 +140,21 @@ def fit_over_horizon(
     inside = cls.fit(
         replace(examples, horizon=None), expected, corpus=corpus, config=config, context=context, earlier=started_from
     )
-    return HorizonRanker(inside, timing)
+    known_N = np.isfinite(labels.redeemed_N)
+    learnt = replace(
+        examples,
+        campaigns_N=examples.campaigns_N[known_N],
+        users_N=examples.users_N[known_N],
+        features_NF=examples.features_NF[known_N],
+        horizon=None,
+    )
+    return HorizonRanker(inside, timing, past_levels(learnt, outcomes.take(known_N), timing))
+
+
+def levels_of(tensors: Mapping[str, NDArray[Any]]) -> Levels:
+    """Restore a bundle's levels. A bundle without them gets the prior."""
+    own = {name.removeprefix(LEVELS): value for name, value in tensors.items() if name.startswith(LEVELS)}
+    return Levels.restore(own) if own else Levels.prior()
 
 
 def timing_of(tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Timing:
