@@ -104,7 +104,7 @@ bench-accidents: $(INSTALLED) ## accidents in a seasonal shop's export: which of
 bench-ingest: $(INSTALLED) ## CPU-seconds and peak memory of reading and checking 5 M events; EVENTS=100000000 reads Parquet under 4 GiB
 	$(BIN)/python -m benchmarks.ingest --events $(EVENTS) $(BENCH_ARGS)
 
-bench-decision: $(INSTALLED) ## error rates and power of the gate, off-policy intervals, latency check; BENCH_ARGS="--groups gate,off_policy"
+bench-decision: $(INSTALLED) ## wrong decisions and answers: error rates of the gate, intervals, horizon, answers of a run; BENCH_ARGS="--groups gate,answers"
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.decision $(BENCH_ARGS)
 
 bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them

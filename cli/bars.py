@@ -1,4 +1,4 @@
-"""Progress while a ranker is fitted: bars on a terminal, log events elsewhere."""
+"""Progress while a ranker is fitted or users are scored: bars on a terminal, log events of fits elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +21,19 @@ def fit_bars() -> Iterator[Callable[[dict[str, Any]], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not is_first()) as progress:
         yield bars(progress)
+
+
+@contextmanager
+def user_bar(users: int) -> Iterator[Callable[[int], None]]:
+    """Yield a callback that takes how many more users were scored, and shows them as a bar on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda _: None
+        return
+    columns = (TextColumn("scoring"), BarColumn(), TextColumn("{task.completed:,} of {task.total:,} users"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=users)
+        yield lambda more: progress.advance(task, more)
 
 
 def bars(progress: Progress) -> Callable[[dict[str, Any]], None]:

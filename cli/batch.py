@@ -6,8 +6,10 @@ import pyarrow as pa
 from rich.markup import escape
 from rich.table import Table
 
+from cli.bars import user_bar
 from recommender.allocation.files import batch_writer, require_known
 from recommender.allocation.scoring import SCHEMA, BulkScorer
+from recommender.models.campaign.levels import CONFIDENCE
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 
@@ -19,11 +21,11 @@ def score_to_file(settings: Settings, output: Path) -> None:
         SettingsError: `output` is neither Parquet nor CSV.
     """
     require_known(output)
-    scorer = BulkScorer.open(settings.home)
+    scorer = BulkScorer.open(settings.home, allow_repeats=settings.serving.allow_repeats)
     campaigns = scorer.live_campaigns()
     rows = 0
-    with batch_writer(output, SCHEMA) as write:
-        for batch in scorer.score(campaigns):
+    with batch_writer(output, SCHEMA) as write, user_bar(scorer.num_users) as progress:
+        for batch in scorer.score(campaigns, progress=progress):
             write(batch)
             rows += batch.num_rows
     print(
@@ -40,17 +42,19 @@ def show_audience(settings: Settings, campaign: str, *, top: int, output: Path |
     """
     if output is not None:
         require_known(output)
-    scorer = BulkScorer.open(settings.home)
-    scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign])), SCHEMA)
+    scorer = BulkScorer.open(settings.home, allow_repeats=settings.serving.allow_repeats)
+    with user_bar(scorer.num_users) as progress:
+        scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign]), progress=progress), SCHEMA)
     ranked = scored.sort_by([("score", "descending"), ("user_id", "ascending")])
     title = f"Shoppers for {escape(campaign)}, as of {scorer.as_of:%Y-%m-%d %H:%M} UTC"
     table = Table("#", "user", "probability", title=title)
     for rank, row in enumerate(ranked.slice(0, top).to_pylist(), start=1):
         table.add_row(str(rank), escape(row["user_id"]), f"{row['score']:.3f}")
     wide().print(table)
-    expected = float(sum(ranked["score"].to_pylist()))
+    found = scorer.ranker.take_up(ranked["score"].to_numpy())
     print(
-        f"{ranked.num_rows:,} users, {expected:,.0f} participations expected if all of them see it; by {scorer.version}"
+        f"{found.num_users:,} users, {found.expected:,.0f} participations expected if all of them see it "
+        f"({found.low:,} to {found.high:,} with {CONFIDENCE:.0%} probability); by {scorer.version}"
     )
     if output is not None:
         with batch_writer(output, SCHEMA) as write:

@@ -181,6 +181,19 @@ def audience(
 
 
 @app.command(rich_help_panel=LATER)
+def explain(
+    user: Annotated[str, typer.Argument(help="The shopper's user_id.")],
+    campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
+    settings: SettingsFile = None,
+    data: DataFile = None,
+) -> None:
+    """Say which place a campaign gets for a shopper and why, or at which stage it drops out."""
+    from cli.explain import show_explanation
+
+    show_explanation(settings_of(settings, data), user, campaign)
+
+
+@app.command(rich_help_panel=LATER)
 def status(settings: SettingsFile = None, data: DataFile = None) -> None:
     """Show which versions serve, since when, from which data and configuration, and the latest changes."""
     from cli.registry import show_status

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 Interactions = Annotated[
     Path,
     typer.Option(
-        help="Events: Parquet, CSV, JSON lines or Excel with user, item, and `pos` or a timestamp, or a mapping TOML "
-        "whose table of events is read. If there are both, `pos` orders the events. If times are equal, the file's "
-        "order does."
+        help="Events: Parquet, CSV, JSON lines or Excel with user, item, and `pos` or a timestamp, a folder of such "
+        "files or of tables that `ingest` wrote, or a mapping TOML whose table of events is read. If there are both, "
+        "`pos` orders the events. If times are equal, the file's order does."
     ),
 ]
 Columns = Annotated[

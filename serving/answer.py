@@ -6,10 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
+from recommender.matching.candidates import Dropped
 from serving.request import Problem
 
 POPULAR = "popular"
 """The `model_version` of an answer that is the popular list and not a model's."""
+
+
+Population = Literal["this_user", "targeted_users"]
+"""Whose probability a score is: the user's own, by a model, or that of users who were targeted with such campaigns."""
 
 
 class Item(TypedDict):
@@ -26,9 +31,45 @@ class Campaign(TypedDict):
     campaign_id: str
     name: str
     kind: Annotated[str, Field(description="promotion, coupon, member_event or launch")]
-    score: Annotated[float, Field(description="Probability that this user takes the campaign up.")]
+    score: Annotated[
+        float, Field(description="Probability that a user takes the campaign up. `score_population` says which user.")
+    ]
+    base_rate: Annotated[
+        float,
+        Field(
+            description="Rate at which users who were targeted with campaigns like this one took them up: the same for "
+            "every user. The score of an unknown user is this rate, so score / base_rate compares users."
+        ),
+    ]
     items: list[Item]
     reasons: Annotated[list[str], Field(description="Reasons in plain words, the strongest first.")]
+
+
+Stage = Literal["shown", "ranked_below", Dropped]
+"""Where a campaign ended: in the answer, among the candidates beyond `num_campaigns`, or out before the ranking."""
+
+
+class Explanation(TypedDict):
+    """Which place one campaign got for one user and why, or at which stage it dropped out."""
+
+    campaign_id: str
+    stage: Annotated[
+        Stage,
+        Field(
+            description="`shown`; `ranked_below` num_campaigns; `unknown`, `not_started`, `ended`, `excluded` by the "
+            "request, or `taken_up` already."
+        ),
+    ]
+    place: Annotated[int | None, Field(description="Place among the candidates, 1 is the first. null: no candidate.")]
+    score: Annotated[float | None, Field(description="As in `campaigns`. null: no candidate.")]
+    reasons: list[str]
+    contributions: Annotated[
+        dict[str, float] | None,
+        Field(
+            description="What each kind of fact, and `other` features, added to the log-odds of the score. null: the "
+            "ranker does not say."
+        ),
+    ]
 
 
 @dataclass(frozen=True)
@@ -37,9 +78,22 @@ class Ranking:
 
     campaigns: list[Campaign]
     dropped_campaign_ids: list[str]
-    """Candidates of the request that are unknown or not live."""
+    """Campaigns that the request names and that are no candidates (`recommender.matching.candidates.Dropped`)."""
     exploration: dict[str, Any] | None = None
     """Propensities of the order (`Explored.record`), where chance took part in it."""
+    explanations: list[Explanation] | None = None
+    """Of all candidates, best first, and then of all that dropped out. None: the request does not ask for them."""
+
+    @staticmethod
+    def score_population(model_version: str) -> Population:
+        """Whose probability the scores of a version are."""
+        return "targeted_users" if model_version == POPULAR else "this_user"
+
+    def add_explanations(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Put the explanations into an answer's document where the request asked for them."""
+        if self.explanations is not None:
+            document["explanations"] = self.explanations
+        return document
 
 
 class Recommendations(BaseModel):
@@ -51,6 +105,13 @@ class Recommendations(BaseModel):
     ]
     campaigns: list[Campaign]
     model_version: Annotated[str, Field(description="The version in the registry, or `popular` if no model ranked.")]
+    score_population: Annotated[
+        Population,
+        Field(
+            description="Whose probability the scores are: `this_user`'s, by the model, or in the popular list that of "
+            "the users who were targeted with such campaigns so far."
+        ),
+    ]
     variant: Literal["champion", "canary"]
     as_of: Annotated[str, Field(description="Time of the decision, UTC.")]
     feature_age_s: Annotated[float | None, Field(description="Age of the user's features. null: none were used.")]
@@ -59,7 +120,16 @@ class Recommendations(BaseModel):
         bool, Field(description="Whether something was late, unavailable or old. See `degraded_reasons`.")
     ]
     degraded_reasons: list[str]
-    dropped_campaign_ids: Annotated[list[str], Field(description="Requested campaigns that are unknown or not live.")]
+    dropped_campaign_ids: Annotated[
+        list[str],
+        Field(
+            description="Requested campaigns that are no candidates: unknown, not live, excluded by the request, or "
+            "taken up by the user already."
+        ),
+    ]
+    explanations: Annotated[
+        list[Explanation], Field(description="Only where the request says `explain`: all candidates and all left out.")
+    ] = []
 
 
 class Exposure(BaseModel):

@@ -14,13 +14,15 @@ from recommender.policies.exploration import Exploration
 
 MAX_CANDIDATES = 500
 """Campaigns that one request may name. Chosen by hand: far above any number of campaigns live at once."""
-SIZES = ("num_campaigns", "num_items")
+MAX_EXCLUDED = 100
+"""Campaigns that one request may exclude. Chosen by hand: above any number of campaigns live at once."""
+ABOUT_THE_ANSWER = ("num_campaigns", "num_items", "explain")
 """Fields that say how much to answer. The record holds the answer itself."""
-RECORDED_AS = {"campaign_ids": "candidates"}
+RECORDED_AS = {"campaign_ids": "candidates", "exclude_campaign_ids": "excluded"}
 """Field of the request -> its name in the decision record, where it differs."""
 MAX_BODY_BYTES = 524_288
-"""512 KiB. The largest request (500 candidates of 200 characters, 32 context entries) has about 120 KB in ASCII and
-360 KB in Chinese, whose characters have three bytes."""
+"""512 KiB. The largest request (500 candidates and 100 excluded campaigns of 200 characters, 32 context entries) has
+about 140 KB in ASCII and 420 KB in Chinese, whose characters have three bytes."""
 MAX_PROBLEMS = 10
 """A refusal names at most this many wrong fields, so that it stays short whatever was sent. By hand."""
 PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
@@ -61,9 +63,19 @@ class RecommendationRequest(Strict):
             description="The candidates. Left out: every live campaign.",
         ),
     ] = None
+    exclude_campaign_ids: Annotated[
+        list[Identifier],
+        Field(
+            max_length=MAX_EXCLUDED, description="Campaigns that are no candidates, such as those on the page already."
+        ),
+    ] = []
     # Numbers of campaigns and items: chosen by hand, a page's worth by default and an order of magnitude more at most.
     num_campaigns: Annotated[int, Field(ge=1, le=100, description="How many campaigns to answer with, at most.")] = 10
     num_items: Annotated[int, Field(ge=0, le=50, description="How many items of each campaign to show, at most.")] = 5
+    explain: Annotated[
+        bool,
+        Field(description="Also say of each campaign which place it got and why, or at which stage it dropped out."),
+    ] = False
     context: Annotated[
         dict[ContextKey, ContextValue],
         Field(max_length=32, description="Where and how the answer will be shown. Kept in the decision record."),
@@ -78,7 +90,9 @@ class RecommendationRequest(Strict):
 
     def recorded(self) -> dict[str, Any]:
         """The part of the request that the decision record keeps: every field but those about the answer's size."""
-        kept = {name: getattr(self, name) for name in RecommendationRequest.model_fields if name not in SIZES}
+        kept = {
+            name: getattr(self, name) for name in RecommendationRequest.model_fields if name not in ABOUT_THE_ANSWER
+        }
         return {RECORDED_AS.get(name, name): value for name, value in kept.items()}
 
 
@@ -103,6 +117,8 @@ class ScoringRequest:
     """The moment of the decision, µs since 1970, UTC."""
     exploration: Exploration | None = None
     """None: the order is the ranker's alone."""
+    allow_repeats: bool = False
+    """Whether a campaign that the user has taken up is a candidate again."""
 
 
 class ExposureRequest(Strict):

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from recommender import logs
 from recommender.errors import RecommenderError
+from recommender.matching.affinity import UserAffinity
+from recommender.matching.candidates import Candidates, candidates
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.item_choice import popular_items
+from recommender.matching.item_choice import popular_items, prepare
 from recommender.matching.reasons import popularity_reason
 from recommender.policies.exploration import explore
 from recommender.settings import Settings
@@ -22,6 +24,7 @@ from recommender.storage.home import Home
 from recommender.storage.manifest import MANIFEST
 from serving.answer import Campaign, Item, Ranking
 from serving.clock import decision_time_us
+from serving.explanations import Ranked, dropped_ids, explained
 from serving.request import ScoringRequest
 
 log = logs.get(__name__)
@@ -42,29 +45,34 @@ class Shop:
         _ = self.catalogue.taxonomy_version, self.catalogue.axis_sizes, self._names
         if self.catalogue.campaign_ids:
             self.catalogue.rows(self.catalogue.campaign_ids[:1])
-            popular_items(self.catalogue, 0)
+            prepare(self.catalogue)
         return self
 
-    def candidates(self, asked: ScoringRequest) -> tuple[NDArray[np.int32], list[str]]:
-        """Rows of the live candidates, most popular first, and the identifiers that are unknown or not live."""
-        live = self.catalogue.popular(self.catalogue.live(asked.as_of_us))
-        if asked.request.campaign_ids is None:
-            return live, []
-        wanted, unknown = self.catalogue.rows(asked.request.campaign_ids)
-        chosen = live[np.isin(live, wanted)]
-        is_live = set(chosen.tolist())
-        ended = [self.catalogue.campaign_ids[row] for row in wanted.tolist() if row not in is_live]
-        return chosen, [*unknown, *ended]
+    def candidates(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Candidates:
+        """The candidates of a request, without what the user has taken up, where that is known."""
+        request = asked.request
+        return candidates(
+            self.catalogue,
+            asked.as_of_us,
+            named=request.campaign_ids,
+            excluded=request.exclude_campaign_ids,
+            user=None if asked.allow_repeats else user,
+        )
 
-    def popular(self, asked: ScoringRequest) -> Ranking:
+    def popular(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Ranking:
         """The popular list, which unknown users get, and all users while store or model is unavailable."""
-        rows, dropped = self.candidates(asked)
-        if asked.exploration is None or len(rows) == 0:
-            return Ranking(self._listed(rows[: asked.request.num_campaigns], asked.request.num_items), dropped)
-        popularity_N = self.catalogue.campaign_popularity_C[rows]
-        explored = explore(popularity_N, asked.request.user_id, asked.exploration)
-        chosen = rows[explored.order_N[: asked.request.num_campaigns]]
-        return Ranking(self._listed(chosen, asked.request.num_items), dropped, explored.record(len(chosen)))
+        request, found = asked.request, self.candidates(asked, user)
+        rows_N, exploration = found.rows_N, None
+        if asked.exploration is not None and len(rows_N):
+            explored = explore(self.catalogue.campaign_popularity_C[rows_N], request.user_id, asked.exploration)
+            rows_N = rows_N[explored.order_N]
+            exploration = explored.record(min(len(rows_N), request.num_campaigns))
+        campaigns = self._listed(rows_N[: request.num_campaigns], request.num_items)
+        explanations = None
+        if request.explain:
+            ranked = [Ranked(one["campaign_id"], one["score"], one["reasons"]) for one in self._listed(rows_N, 0)]
+            explanations = explained(ranked, found.dropped, num_shown=len(campaigns))
+        return Ranking(campaigns, dropped_ids(request, found), exploration, explanations)
 
     def item(self, row: int, reason: str | None) -> Item:
         """One item in the form of an answer."""
@@ -78,6 +86,7 @@ class Shop:
             "name": catalogue.campaign_names[row] or catalogue.campaign_ids[row],
             "kind": catalogue.campaign_kinds[row],
             "score": score,
+            "base_rate": float(catalogue.campaign_popularity_C[row]),
             "items": items,
             "reasons": reasons,
         }
@@ -85,7 +94,7 @@ class Shop:
     def _listed(self, rows: NDArray[np.int32], num_items: int) -> list[Campaign]:
         answer = []
         for row in rows.tolist():
-            items = [self.item(item, None) for item in popular_items(self.catalogue, row)[:num_items].tolist()]
+            items = [self.item(item, None) for item in popular_items(self.catalogue, row, num_items).tolist()]
             score = float(self.catalogue.campaign_popularity_C[row])
             answer.append(self.campaign(row, score, items, [popularity_reason(self.catalogue, row)]))
         return answer

@@ -27,6 +27,7 @@ from recommender.datasets.values import (
 )
 from recommender.datasets.values.readings import literal, shown
 from recommender.errors import ContractError, SourceError
+from recommender.storage.manifest import MANIFEST
 
 TABLE = "events"
 """The DuckDB table that is made: `user`, `item` (text), `time_us`, `place`, `n` (the row's number), `_file`, `_row`."""
@@ -76,12 +77,18 @@ class EventRows:
 _KEPT = {USER: "user", ITEM: "item", TIME: "_time_text", PLACE: "_place_text"}
 
 
+def log_of(path: Path) -> Path:
+    """The log that `path` stands for: the folder of events where it is a folder of tables that `ingest` wrote."""
+    inside = path / TABLE
+    return inside if inside.is_dir() and (path / MANIFEST).is_file() else path
+
+
 def read_events(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventColumns, *, scratch: Path) -> EventRows:
     """Read a log into the table `TABLE`. Times that cannot be read beside `pos` are left out with a warning.
 
     Args:
         connection: Where the table is created. Its time zone must be UTC.
-        path: A file of events.
+        path: A file of events, a folder of such files, or a folder of tables that `ingest` wrote.
         asked: Which columns and kinds are read.
         scratch: A temporary folder that outlives the reading.
 
@@ -89,6 +96,7 @@ def read_events(connection: duckdb.DuckDBPyConnection, path: Path, asked: EventC
         SourceError: The file is missing or unreadable, lacks a column, or has no rows.
         ContractError: A user, item, place or time is empty or cannot be read; names the row.
     """
+    path = log_of(path)
     raw = open_file(connection, path, FileFormat(file=str(path)), name="raw_events", scratch=scratch)
     chosen = asked.choose(raw.columns, path)
     columns = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recommender.datasets.engine import open_engine
 from recommender.datasets.event_columns import ITEM, PLACE, EventColumns
 from recommender.datasets.event_mapping import read_mapped_events
-from recommender.datasets.event_rows import TABLE, EventRows, read_events
+from recommender.datasets.event_rows import TABLE, EventRows, log_of, read_events
 from recommender.datasets.item_attributes import catalogue, read_attributes
 from recommender.datasets.mapping import read_mapping
 from recommender.datasets.reading import local_files, resolve
@@ -117,13 +117,15 @@ def _read(connection: duckdb.DuckDBPyConnection, path: Path, columns: EventColum
 
 
 def event_files(path: Path) -> list[Path]:
-    """The files on this machine that a log is read from: itself, and those that it names where it is a mapping.
+    """The files on this machine that a log is read from.
+
+    Those are the file itself, all files of a folder, or a mapping and the files that it names.
 
     Raises:
         SourceError: A file is missing, or the mapping is wrong; names it.
     """
     if path.suffix.lower() != ".toml":
-        return [path]
+        return local_files(str(log_of(path)))
     parts = read_mapping(path).tables.get(TABLE, [])
     locations = [resolve(part.file, path) for part in parts if part.file is not None]
     return [path, *(file for one in locations if "://" not in one for file in local_files(one))]

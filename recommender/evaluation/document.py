@@ -71,6 +71,11 @@ class RankerResult(_Part):
     precision_recall: list[tuple[float, float]]
     """(recall, precision)"""
     heads: dict[str, Head]
+    closed: dict[str, Estimate] = {}
+    """The metrics on the pairs whose window had closed when the labels were read. Empty where the period has no open
+    window, or these pairs lack one of the outcomes."""
+    timing: dict[str, str] = {}
+    """Campaign type -> what its time to participation was learnt from. Empty: an even spread was assumed."""
 
     @property
     def excess_ece(self) -> float:
@@ -103,7 +108,8 @@ class PeriodResult(_Part):
     starts: datetime
     ends: datetime
     labels_known_at: datetime | None
-    """Time at which labels were read. None stands for the end of the log."""
+    """Reading date: participations before it count, in the labels and in the scores. None stands for the end of the
+    log."""
     num_pairs: int
     num_positives: int
     num_users: int

@@ -132,12 +132,14 @@ class _Comparison:
         """Score the pairs of a period with every candidate and compute all figures."""
         fits = {name: fit_before(folder, period.starts) for name, folder in self.candidates.items()}
         names = period.examples.feature_names
-        scores = {name: bundle.load(fit, feature_names=names).score(period.examples) for name, fit in fits.items()}
+        loaded = {name: bundle.load(fit, feature_names=names) for name, fit in fits.items()}
+        scores = {name: ranker.score(period.examples) for name, ranker in loaded.items()}
         redeemed_N = period.labels.redeemed_N.astype(np.float64)
         scored = {
             name: ScoredPairs(redeemed_N, of.redeem_N.astype(np.float64), period.users_N) for name, of in scores.items()
         }
         resampled = resample(scored, self.bootstrap)
+        closed = self._closed(scored, period)
         return PeriodResult(
             starts=period.starts,
             ends=period.ends,
@@ -148,7 +150,9 @@ class _Comparison:
             num_campaigns=len(np.unique(period.examples.campaigns_N)),
             num_open=int(period.open_N.sum()),
             rankers={
-                name: self._result(name, fits[name], scored[name], scores[name], period.labels, resampled)
+                name: self._result(name, fits[name], scored[name], scores[name], period.labels, resampled).model_copy(
+                    update={"closed": closed.get(name, {}), "timing": loaded[name].timing.learnt_from}
+                )
                 for name in fits
             },
             gains={name: Estimate.of(resampled.gain(self.challenger, self.champion, name)) for name in METRICS},
@@ -191,6 +195,19 @@ class _Comparison:
             precision_recall=precision_recall_points(scored),
             heads={head: quality for head, quality in heads.items() if quality is not None},
         )
+
+    def _closed(self, scored: Mapping[str, ScoredPairs], period: PeriodPairs) -> dict[str, dict[str, Estimate]]:
+        """Compute the metrics on the pairs whose window had closed, by ranker. Empty where that says nothing new."""
+        closed_N = ~period.open_N
+        positives = int(period.labels.redeemed_N[closed_N].sum())
+        if closed_N.all() or positives in (0, int(closed_N.sum())):
+            return {}
+        parts = {
+            name: ScoredPairs(of.redeemed_N[closed_N], of.score_N[closed_N], of.users_N[closed_N])
+            for name, of in scored.items()
+        }
+        resampled = resample(parts, self.bootstrap)
+        return {name: {metric: Estimate.of(resampled.estimate(name, metric)) for metric in METRICS} for name in parts}
 
     def _axes(self, period: PeriodPairs) -> dict[str, Sequence[str | None]]:
         """Return name of an axis -> the value of each pair, by which the period is cut into slices."""

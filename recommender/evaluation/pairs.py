@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.datasets.periods import Periods, microseconds
+from recommender.datasets.periods import Periods, from_microseconds, microseconds
 from recommender.errors import LabelError, PeriodError
 from recommender.matching.examples import Examples, Labels
 
@@ -99,7 +99,20 @@ def final_test_pairs(data: PairSet, periods: Periods) -> PeriodPairs | None:
 def _select(
     data: PairSet, mask: NDArray[np.bool_], starts: datetime, ends: datetime, known_at: datetime | None
 ) -> PeriodPairs:
-    """Select the pairs of a mask whose label is known. Amounts of pairs with an open window become unknown."""
+    """Select the pairs of a mask whose label is known. Amounts of pairs with an open window become unknown.
+
+    Labels and scores are read at the same moment: a participation counts if it happened before `known_at`.
+
+    Raises:
+        PeriodError: `known_at`, or the end of the log, is not after the decision of any pair.
+    """
+    reading = known_at or data.log_end
+    first_us = int(times(data, "decided_at")[mask].min())
+    if microseconds(reading) <= first_us:
+        raise PeriodError(
+            f"the evaluation reads participations up to {reading.isoformat()}, but its first pair is decided at "
+            f"{from_microseconds(first_us).isoformat()}. Read later, or evaluate earlier campaigns."
+        )
     labels = data.labels_at(known_at or END_OF_LOG, mask)
     known_N = np.isfinite(labels.redeemed_N)
     if not known_N.all():
@@ -110,7 +123,8 @@ def _select(
     unknown = np.where(open_N, np.float32("nan"), np.float32(0))
     labels = Labels(labels.redeemed_N, labels.spend_N + unknown, labels.excess_N + unknown)
     users_N = np.unique(column(data, "user_id")[mask], return_inverse=True)[1].astype(np.int64)
-    return PeriodPairs(starts, ends, known_at, mask, labels, users_N, open_N, data.examples(mask))
+    examples = data.examples(mask).read_at(microseconds(known_at or data.log_end))
+    return PeriodPairs(starts, ends, known_at, mask, labels, users_N, open_N, examples)
 
 
 def column(data: PairSet, name: str) -> NDArray[np.object_]:

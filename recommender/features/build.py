@@ -108,11 +108,21 @@ def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named:
     months_D = np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / MONTH_DAYS)
     types = campaign_habits.habits_by_type(past_targets)
     columns = {name: values.astype(np.float32) for name, values in columns.items()}
-    affinities = vectors.pack_affinities(bought_by_axis, types, months_D, taxonomy_version)
+    kinds = ("base", "behaviour", "interest", "social", "consumption")
+    portrait = [name for kind in kinds for name in columns if name.startswith(f"{kind}__")]
+    own = campaign_habits.open_campaigns(source, decided, past_targets)
+    affinities = vectors.pack_affinities(
+        bought_by_axis,
+        types,
+        months_D,
+        taxonomy_version,
+        own=own,
+        columns_H=np.array([portrait.index(name) for name in habits], dtype=np.uint16),
+        habits_OH=_habits_without_own(source, past_targets, own, list(habits)),
+    )
     histories = vectors.pack_histories(source, decided, baskets, taxonomy_version)
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
-    for kind in ("base", "behaviour", "interest", "social", "consumption"):
-        arrays |= {name: pa.array(columns[name]) for name in columns if name.startswith(f"{kind}__")}
+    arrays |= {name: pa.array(columns[name]) for name in portrait}
     arrays |= {"affinity": pa.array(affinities, pa.binary()), "history": pa.array(histories, pa.binary())}
     return pa.table(arrays)
 
@@ -124,6 +134,17 @@ def _base(
     row_of = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
     rows_D = np.array([row_of[user_id] for user_id in decided["user_id"].to_pylist()], dtype=np.int64)
     return people.base(users, decided_us_D, rows_D, named)
+
+
+def _habits_without_own(source: Source, past_targets: Any, own: pa.Table, names: list[str]) -> NDArray[np.float32]:
+    """Compute the features about campaigns without the one of each row of `own`, float32 [O, H]."""
+    if not own.num_rows:
+        return np.zeros((0, len(names)), dtype=np.float32)
+    # Names of its own: the features are the same, so they get the same names again.
+    left = campaign_habits.habits(campaign_habits.without_own(past_targets, own), source, ValueNames()).to_pyarrow()
+    found = _aligned(left, own.num_rows)
+    columns = [np.nan_to_num(found[name]) if _is_count(name) else found[name] for name in names]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _is_count(name: str) -> bool:

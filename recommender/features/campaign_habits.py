@@ -31,7 +31,7 @@ def past_targets(source: Source, decided: pa.Table) -> ir.Table:
 
     Columns: `redeemed`, 1 if a participation was known before the decision; `coupons`, the number of participations;
     `redeemed_days`, days since the last one; `targeted_days`, days since the targeting; `open`, 1 if the window is
-    open.
+    open; `targeted_at`.
     """
     campaigns = ibis.memtable(source.campaigns.select(["campaign_id", "campaign_type", "ends_at"]))
     moments = ibis.memtable(decided)
@@ -52,7 +52,41 @@ def past_targets(source: Source, decided: pa.Table) -> ir.Table:
         redeemed_days=(decided_s - joined["last"].epoch_seconds()) / DAY_S,
         targeted_days=(decided_s - joined.targeted_at.epoch_seconds()) / DAY_S,
         open=(joined.ends_at > joined.decided_at).cast("int64"),
+        targeted_at=joined.targeted_at,
     ).cache()
+
+
+def open_campaigns(source: Source, decided: pa.Table, past: ir.Table) -> pa.Table:
+    """List the campaigns with an open window that each decision's user was targeted by or took up, numbered by `own`.
+
+    Columns: `own`, `decision`, `campaign_id`, `targeted_at` (the window's start for a user who was not targeted),
+    `counted` (1 if `past_targets` has the pair) and `redeemed`; sorted by decision and campaign.
+    """
+    campaigns = ibis.memtable(source.campaigns.select(["campaign_id", "starts_at", "ends_at"]))
+    moments = ibis.memtable(decided)
+    known = source.participations.inner_join(moments, "user_id").inner_join(campaigns, "campaign_id")
+    known = known.filter(known.participated_at < known.decided_at, known.ends_at > known.decided_at)
+    redeemed = known.group_by("decision", "campaign_id").agg(starts_at=known.starts_at.min())
+    untargeted = redeemed.anti_join(past, ["decision", "campaign_id"])
+    targeted = past.filter(past.open == 1)
+    columns = ("decision", "campaign_id", "targeted_at", "counted", "redeemed")
+    one = ibis.literal(1).cast("int64")
+    both = (
+        targeted.mutate(counted=one).select(*columns),
+        untargeted.mutate(counted=ibis.literal(0).cast("int64"), redeemed=one, targeted_at=untargeted.starts_at).select(
+            *columns
+        ),
+    )
+    listed = both[0].union(both[1]).order_by("decision", "campaign_id").to_pyarrow()
+    return listed.append_column("own", pa.array(range(listed.num_rows), pa.int32()))
+
+
+def without_own(past: ir.Table, own: pa.Table) -> ir.Table:
+    """List `past_targets` of each row of `open_campaigns` without its campaign; `decision` is the row's `own`."""
+    rows = ibis.memtable(own.select(["own", "decision", "campaign_id"]).rename_columns(["own", "decision", "left_out"]))
+    others = past.inner_join(rows, "decision")
+    others = others.filter(others.campaign_id != others.left_out)
+    return others.drop("decision", "left_out").rename(decision="own")
 
 
 def habits(past: ir.Table, source: Source, named: ValueNames) -> ir.Table:

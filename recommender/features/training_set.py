@@ -30,6 +30,7 @@ from recommender.features.shoppers import distinct_users, microsecond_column, sh
 from recommender.matching import examples
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Histories, Labels, Shopper
+from recommender.matching.horizon import NEVER, Horizon, Outcomes
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
@@ -196,14 +197,15 @@ class TrainingSet:
             features_NF=self.all.features_NF[mask],
             feature_names=self.all.feature_names,
             histories=take_users(self.all.histories, kept),
+            horizon=Horizon.whole(self._decided_us_N, self._decided_us_N, self.times_us("ends_at")).take(mask),
         )
 
     def labels_at(self, boundary: datetime, mask: NDArray[np.bool_]) -> Labels:
         """Return the labels of the pairs of a mask, bool [N], as known at `boundary`.
 
         A participation counts if it was known before the boundary. Without one the pair is 0, even while its window is
-        open. Spend and excess are NaN until the window has closed, and always where it ends after the log. A pair
-        decided at or after the boundary has only NaN.
+        open: `outcomes_at` says which ones are. Spend and excess are NaN until the window has closed, and always where
+        it ends after the log. A pair decided at or after the boundary has only NaN.
         """
         boundary_us, log_end_us = microseconds(boundary), microseconds(self.log_end)
         redeemed_us_N = self._redeemed_us_N[mask]
@@ -214,6 +216,17 @@ class TrainingSet:
             redeemed_N=np.where(undecided_N, np.nan, redeemed_N).astype(np.float32),
             spend_N=np.where(open_N | undecided_N, np.nan, self._float_column("spend")[mask]).astype(np.float32),
             excess_N=np.where(open_N | undecided_N, np.nan, self._float_column("excess")[mask]).astype(np.float32),
+        )
+
+    def outcomes_at(self, boundary: datetime, mask: NDArray[np.bool_]) -> Outcomes:
+        """Return what was known at `boundary` about the participations of the pairs of a mask, bool [N], and when."""
+        known_at_us = min(microseconds(boundary), microseconds(self.log_end) + 1)
+        redeemed_us_N = self._redeemed_us_N[mask]
+        return Outcomes(
+            targeted_us_N=self._decided_us_N[mask],
+            ends_us_N=self.times_us("ends_at")[mask],
+            redeemed_us_N=np.where(redeemed_us_N < known_at_us, redeemed_us_N, NEVER),
+            known_at_us=known_at_us,
         )
 
     def corpus(self, boundary: datetime) -> Histories:

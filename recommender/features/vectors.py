@@ -16,6 +16,7 @@ from recommender.features.source import Source, Taxonomy
 from recommender.features.value_names import ValueNames
 from recommender.matching import examples
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
+from recommender.matching.open_campaigns import OpenCampaigns, campaign_code
 
 MAX_DEPARTMENTS = 12
 """Most departments with a separate feature, those with the most items. Chosen by hand."""
@@ -55,7 +56,14 @@ def purchases_by_axis(source: Source, decided: pa.Table) -> list[pa.Table]:
 
 
 def pack_affinities(
-    tables: list[pa.Table], types: pa.Table, months_D: NDArray[np.float64], taxonomy_version: str
+    tables: list[pa.Table],
+    types: pa.Table,
+    months_D: NDArray[np.float64],
+    taxonomy_version: str,
+    *,
+    own: pa.Table,
+    columns_H: NDArray[np.uint16],
+    habits_OH: NDArray[np.float32],
 ) -> list[bytes]:
     """Pack the `affinity` value of each decision.
 
@@ -64,8 +72,15 @@ def pack_affinities(
         types: what `campaign_habits.habits_by_type` returned.
         months_D: length of each user's known history in months of 30 days.
         taxonomy_version: version of the taxonomy whose indices the tables hold.
+        own: what `campaign_habits.open_campaigns` returned.
+        columns_H: places in the portrait of the features about campaigns.
+        habits_OH: their values without the campaign of each row of `own`.
     """
     num_decisions = len(months_D)
+    own_bounds = _bounds(own, num_decisions)
+    own_codes = np.array([campaign_code(name) for name in own["campaign_id"].to_pylist()], dtype=np.uint32)
+    own_times = own["targeted_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    counted, own_redeemed = _uint16_column(own, "counted"), _uint16_column(own, "redeemed")
     axes = [(_bounds(table, num_decisions), *_arrays(table)) for table in tables]
     type_bounds = _bounds(types, num_decisions)
     codes = np.array([type_code(name) for name in types["campaign_type"].to_pylist()], dtype=np.uint32)
@@ -74,6 +89,7 @@ def pack_affinities(
     for d in range(num_decisions):
         cuts = [slice(bounds[d], bounds[d + 1]) for bounds, *_ in axes]
         type_cut = slice(type_bounds[d], type_bounds[d + 1])
+        own_cut = slice(int(own_bounds[d]), int(own_bounds[d + 1]))
         user = UserAffinity(
             months=float(months_D[d]),
             values=tuple(values[cut] for cut, (_, values, _, _) in zip(cuts, axes, strict=True)),
@@ -82,6 +98,14 @@ def pack_affinities(
             types=codes[type_cut],
             targeted=targeted[type_cut],
             redeemed=redeemed[type_cut],
+            open=OpenCampaigns(
+                codes_O=own_codes[own_cut],
+                targeted_us_O=own_times[own_cut],
+                counted_O=counted[own_cut],
+                redeemed_O=own_redeemed[own_cut],
+                columns_H=columns_H,
+                habits_OH=habits_OH[own_cut],
+            ),
         )
         packed.append(pack_user(user, taxonomy_version))
     return packed

@@ -12,13 +12,14 @@ Shapes: A axes · n values of an axis that the user bought · C campaigns · M m
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import FeatureStoreError
+from recommender.matching.open_campaigns import OpenCampaigns
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
 """Axes of the taxonomy. Product is the item itself. The others are columns of the canonical table `items`."""
@@ -47,8 +48,10 @@ CROSS_NAMES: tuple[str, ...] = (
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
-_MAGIC, _MAGIC_WIDE = b"AFF1", b"AFF2"
+_MAGIC, _MAGIC_WIDE = b"AFF3", b"AFF4"
 """Money in 32 bits, or in 64 where a user's does not fit: 43 million units of a currency with cents."""
+_BEFORE = {b"AFF1": _MAGIC, b"AFF2": _MAGIC_WIDE}
+"""The same of values from before users had open campaigns, which are still read."""
 _NARROW = np.iinfo(np.uint32)
 _HEADER = struct.Struct("<4s8sfI6I")
 """Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
@@ -72,6 +75,20 @@ class UserAffinity:
     """Number of campaigns of each type."""
     redeemed: NDArray[np.uint16]
     """Number of these campaigns that the user took up."""
+    open: OpenCampaigns = field(default_factory=OpenCampaigns.none)
+
+    def past_of_type(self, type_code: int, campaign_code: int) -> tuple[int, int]:
+        """Count the other campaigns of a campaign's type: those that the user was targeted with, and took up."""
+        same = self.types == type_code
+        targeted, redeemed = int(self.targeted[same].sum()), int(self.redeemed[same].sum())
+        place = self.open.place(campaign_code)
+        if place is not None and self.open.counted_O[place]:
+            return targeted - 1, redeemed - int(self.open.redeemed_O[place])
+        return targeted, redeemed
+
+    def taken_up(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Mark the campaigns that the user has taken up and whose window was open then, bool [C]."""
+        return np.isin(campaign_codes_C, self.open.codes_O[self.open.redeemed_O > 0])
 
 
 def type_code(campaign_type: str) -> int:
@@ -94,6 +111,7 @@ def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
         user.types.astype("<u4").tobytes(),
         user.targeted.astype("<u2").tobytes(),
         user.redeemed.astype("<u2").tobytes(),
+        user.open.pack(),
     ]
     return b"".join(parts)
 
@@ -104,7 +122,8 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
     Raises:
         FeatureStoreError: the value is not a packed affinity, is truncated, or belongs to another taxonomy.
     """
-    if len(packed) < _HEADER.size or packed[:4] not in (_MAGIC, _MAGIC_WIDE):
+    magic = _BEFORE.get(packed[:4], packed[:4])
+    if len(packed) < _HEADER.size or magic not in (_MAGIC, _MAGIC_WIDE):
         raise FeatureStoreError(
             f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
             "build and materialise the features again"
@@ -117,8 +136,10 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
         )
     # Each bought value takes an int32 index, 4 or 8 bytes of cents and a uint16 for each measure; each type a code and
     # two uint16.
-    money = "<i8" if packed[:4] == _MAGIC_WIDE else "<u4"
+    money = "<i8" if magic == _MAGIC_WIDE else "<u4"
     expected = _HEADER.size + sum(sizes) * (4 + np.dtype(money).itemsize + 2 * len(MEASURES)) + 8 * num_types
+    has_open, start = packed[:4] not in _BEFORE, expected
+    expected += OpenCampaigns.packed_size(packed, start) if has_open else 0
     if len(packed) != expected:
         raise FeatureStoreError(
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
@@ -145,6 +166,7 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
         types=take("<u4", num_types),
         targeted=take("<u2", num_types),
         redeemed=take("<u2", num_types),
+        open=OpenCampaigns.unpack(packed, start) if has_open else OpenCampaigns.none(),
     )
 
 
@@ -160,6 +182,8 @@ class Incidence:
     """[A, C]: how many values of the axis the campaign has."""
     types: NDArray[np.uint32]
     """[C]: codes of the campaigns' types."""
+    codes: NDArray[np.uint32]
+    """[C]: codes of the campaigns' identifiers."""
 
 
 def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
@@ -197,8 +221,13 @@ def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
 
 
 def _fill_same_type(user: UserAffinity, campaigns: Incidence, out: NDArray[np.float64]) -> None:
-    """Fill [3, C]: the user's past with campaigns of the same type, as targeted, redeemed and the shrunk rate."""
+    """Fill [3, C]: the user's past with other campaigns of the same type, as targeted, redeemed and the shrunk rate."""
     same = (user.types[:, None] == campaigns.types).astype(np.float64)
     out[0] = user.targeted.astype(np.float64) @ same
     out[1] = user.redeemed.astype(np.float64) @ same
+    if len(user.open.codes_O):
+        own = (user.open.codes_O[:, None] == campaigns.codes).astype(np.float64)
+        own *= user.open.counted_O[:, None]
+        out[0] -= own.sum(axis=0)
+        out[1] -= user.open.redeemed_O.astype(np.float64) @ own
     out[2] = (out[1] + PRIOR_PAIRS * PRIOR_RATE) / (out[0] + PRIOR_PAIRS)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recommender.errors import CorruptFileError
 from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_code
+from recommender.matching.open_campaigns import campaign_code
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
@@ -98,6 +99,11 @@ class Catalogue:
         return {campaign_id: row for row, campaign_id in enumerate(self.campaign_ids)}
 
     @cached_property
+    def campaign_codes_C(self) -> NDArray[np.uint32]:
+        """Code of each campaign in users' vectors, see `open_campaigns.campaign_code`."""
+        return np.array([campaign_code(campaign_id) for campaign_id in self.campaign_ids], dtype=np.uint32)
+
+    @cached_property
     def _incidences(self) -> dict[bytes, Incidence]:
         return {}
 
@@ -131,7 +137,11 @@ class Catalogue:
                 weights.append(np.ceil(counts * WEIGHT_UNIT / in_all[:, None]).astype(np.uint16))
         types = [type_code(self.campaign_types[int(row)]) for row in rows]
         return Incidence(
-            tuple(present), tuple(weights), np.array(num_values, dtype=np.float64), np.array(types, dtype=np.uint32)
+            tuple(present),
+            tuple(weights),
+            np.array(num_values, dtype=np.float64),
+            np.array(types, dtype=np.uint32),
+            self.campaign_codes_C[np.asarray(rows, dtype=np.int64)],
         )
 
     def items_of(self, row: int) -> NDArray[np.int32]:

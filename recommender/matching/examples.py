@@ -6,7 +6,7 @@ features · K cross features.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from recommender.datasets.time_units import DAY_US
 from recommender.errors import FeatureStoreError
 from recommender.matching import affinity
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.horizon import Horizon
+from recommender.matching.open_campaigns import OpenCampaigns
 
 MAX_BASKETS = 64
 """A user's row holds at most this many baskets, the last ones. Chosen by hand: over a year of a weekly shopper."""
@@ -45,7 +47,7 @@ class Labels:
     """Outcomes of pairs as known at a boundary. NaN means not known (yet)."""
 
     redeemed_N: NDArray[np.float32]
-    """1 if the user took the campaign up, else 0."""
+    """1 if the user took the campaign up, else 0. In a fit, the probability of it for a pair whose window is open."""
     spend_N: NDArray[np.float32]
     """Currency units spent on the campaign's items in its window."""
     excess_N: NDArray[np.float32]
@@ -65,6 +67,12 @@ class Examples:
     """Portrait of the user, features of the campaign, their affinity. NaN means unknown."""
     feature_names: tuple[str, ...]
     histories: Histories
+    horizon: Horizon | None = None
+    """From when to when a participation counts. None: the whole window lies ahead, and all of it counts."""
+
+    def read_at(self, reading_us: int) -> "Examples":
+        """The same pairs, where only participations before a time (microseconds since 1970, UTC) count."""
+        return self if self.horizon is None else replace(self, horizon=self.horizon.read_at(reading_us))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +128,8 @@ def build(
     if len(users_N):
         features_NF[:, :num_portrait] = np.stack([shopper.portrait_P for shopper in shoppers])[users_N]
     features_NF[:, num_portrait : num_portrait + num_campaign] = catalogue.campaign_features_CG[campaigns_N]
-    _fill_cross(features_NF[:, num_portrait + num_campaign :], shoppers, users_N, campaigns_N, catalogue)
+    targeted_us_N = catalogue.campaign_starts_C[campaigns_N]
+    _fill_cross(features_NF, num_portrait + num_campaign, shoppers, users_N, campaigns_N, catalogue, targeted_us_N)
     decided_us_U = _decision_times(shoppers, users_N, decided_us_N)
     histories = unpack_histories([shopper.history for shopper in shoppers], decided_us_U, catalogue.taxonomy_version)
     return Examples(
@@ -130,17 +139,24 @@ def build(
         features_NF=features_NF,
         feature_names=names,
         histories=histories,
+        horizon=Horizon.whole(targeted_us_N, decided_us_N, catalogue.campaign_ends_C[campaigns_N]),
     )
 
 
 def _fill_cross(
-    out_NK: NDArray[np.float32],
+    features_NF: NDArray[np.float32],
+    first: int,
     shoppers: Sequence[Shopper],
     users_N: NDArray[np.int32],
     campaigns_N: NDArray[np.int32],
     catalogue: Catalogue,
+    targeted_us_N: NDArray[np.int64],
 ) -> None:
-    """Fill the cross features of all pairs, unpacking each user once."""
+    """Fill the cross features of all pairs from column `first` on, unpacking each user once.
+
+    Where the user has the pair's campaign open, its own traces leave the portrait, and the time of targeting becomes
+    the user's own.
+    """
     if not len(users_N):
         return
     rows, columns_N = np.unique(campaigns_N, return_inverse=True)
@@ -151,8 +167,25 @@ def _fill_cross(
     for end in ends.tolist():
         pairs = order[start:end]
         user = affinity.unpack_user(shoppers[users_N[pairs[0]]].affinity, catalogue.taxonomy_version)
-        out_NK[pairs] = affinity.join(user, incidence)[columns_N[pairs]]
+        features_NF[pairs, first:] = affinity.join(user, incidence)[columns_N[pairs]]
+        if len(user.open.codes_O):
+            _leave_out_own(features_NF, user.open, pairs, catalogue.campaign_codes_C[campaigns_N], targeted_us_N)
         start = end
+
+
+def _leave_out_own(
+    features_NF: NDArray[np.float32],
+    own: OpenCampaigns,
+    pairs: NDArray[np.intp],
+    codes_N: NDArray[np.uint32],
+    targeted_us_N: NDArray[np.int64],
+) -> None:
+    """Take what a campaign itself left in its user's portrait out of the pair's features."""
+    for pair in pairs[np.isin(codes_N[pairs], own.codes_O)].tolist():
+        place = own.place(int(codes_N[pair]))
+        if place is not None:
+            features_NF[pair, own.columns_H] = own.habits_OH[place]
+            targeted_us_N[pair] = own.targeted_us_O[place]
 
 
 def _decision_times(

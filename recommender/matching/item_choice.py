@@ -1,9 +1,15 @@
-"""Chooses the items of a campaign to show a user: those that the user buys, then popular ones of familiar types.
+"""Chooses the items of a campaign to show a user: those that the user buys, then likely ones, all of different names.
 
-Shapes: n products that the user bought · v values of the product axis · L the campaign's most popular items.
+At most `MAX_TYPE_SHARE` of the items are of one product type, as long as the campaign has others. Sizes and packagings
+of one thing often share a name; a user sees each name once.
+
+Shapes: V items · n products that the user bought · v values of the product axis · L the campaign's most popular items.
 """
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +21,8 @@ from recommender.matching.catalogue import Catalogue
 MAX_POPULAR_ITEMS = 200
 """Only this many of a campaign's most popular items compete for a user who bought none of them. Chosen by hand: a
 campaign may have 35,000 items, and every request would rank them all."""
+MAX_TYPE_SHARE = 1 / 3
+"""Share of the shown items that one product type may take. Chosen by hand: of five items at most two are cheese."""
 RECENT_WEIGHT = 2
 """A line of the last 90 days counts three times as much as an older one. Chosen by hand."""
 MIN_POPULARITY = 1e-3
@@ -22,26 +30,43 @@ MIN_POPULARITY = 1e-3
 _PRODUCT, _PRODUCT_TYPE = AXES.index("product"), AXES.index("product_type")
 _LINES, _RECENT = MEASURES.index("lines"), MEASURES.index("lines_90")
 
+Choice = tuple[int, str | None]
+"""The row of an item, and the reason to show it if there is one."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Index:
     """Arrays that are computed once per catalogue."""
 
     popular: list[NDArray[np.int32]]
-    """For each campaign the rows of its most popular items, the most popular first."""
+    """For each campaign the rows of its most popular items, the most popular first, each name once."""
     row_of_product: NDArray[np.int32]
     """Row of the item for each value of the product axis."""
+    names: list[int]
+    """Number of each item's name. Items that look the same to a reader share it. A list: it is read one by one."""
+    types: list[int]
+    """Each item's value on the axis of product types, 0 for none."""
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> "_Index":
+        name_V = _name_numbers(catalogue)
         popular = []
         for campaign in range(len(catalogue.campaign_ids)):
             items = catalogue.items_of(campaign)
-            order = np.argsort(-catalogue.item_popularity_V[items], kind="stable")
-            popular.append(items[order[:MAX_POPULAR_ITEMS]])
+            items = items[np.argsort(-catalogue.item_popularity_V[items], kind="stable")]
+            _, first = np.unique(name_V[items], return_index=True)
+            popular.append(items[np.sort(first)[:MAX_POPULAR_ITEMS]])
         row_of_product = np.zeros(len(catalogue.axis_values[_PRODUCT]), dtype=np.int32)
         row_of_product[catalogue.item_axes_VA[:, _PRODUCT]] = np.arange(len(catalogue.item_ids))
-        return cls(popular, row_of_product)
+        return cls(popular, row_of_product, name_V.tolist(), catalogue.item_axes_VA[:, _PRODUCT_TYPE].tolist())
+
+
+def _name_numbers(catalogue: Catalogue) -> NDArray[np.int32]:
+    """Number the names of all items, without regard to case and spaces. An item without a name has its identifier."""
+    numbers: dict[str, int] = {}
+    shown = (name or item_id for name, item_id in zip(catalogue.item_names, catalogue.item_ids, strict=True))
+    keys = (" ".join(name.casefold().split()) for name in shown)
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int32)
 
 
 @lru_cache(maxsize=2)  # The current catalogue, and the new one while both are in use.
@@ -49,59 +74,102 @@ def _index(catalogue: Catalogue) -> _Index:
     return _Index.of(catalogue)
 
 
-def popular_items(catalogue: Catalogue, campaign: int) -> NDArray[np.int32]:
-    """Return the rows of a campaign's most popular items, at most `MAX_POPULAR_ITEMS`, ties by row."""
-    return _index(catalogue).popular[campaign]
+def prepare(catalogue: Catalogue) -> None:
+    """Compute now what the first choice of items would wait for."""
+    _index(catalogue)
+
+
+def popular_items(catalogue: Catalogue, campaign: int, num_items: int) -> NDArray[np.int32]:
+    """Return rows of a campaign's most popular items, at most `num_items`, varied as `rank_items` varies them."""
+    chosen = _Varied(catalogue, num_items)
+    chosen.take((row, None) for row in _index(catalogue).popular[campaign].tolist())
+    return np.array([row for row, _ in chosen.result()], dtype=np.int32)
 
 
 def rank_items(
     user: UserAffinity, catalogue: Catalogue, campaign: int, num_items: int, *, present_v: NDArray[np.uint8]
-) -> list[tuple[int, str | None]]:
-    """Choose the items of a campaign to show a user.
+) -> list[Choice]:
+    """Choose the items of a campaign to show a user: first those that the user buys, the most often bought first.
 
     Args:
         user: what the user bought.
         catalogue: items and campaigns.
         campaign: the campaign's row.
-        num_items: how many to choose.
+        num_items: how many to choose. Fewer come back only if the campaign has fewer names.
         present_v: the campaign's column of the product axis of its `Incidence`.
 
     Returns:
         The item's row, and a reason if there is one.
     """
-    if num_items <= 0:
-        return []
+    chosen = _Varied(catalogue, num_items)
+    chosen.take(_bought(user, catalogue, present_v))
+    if not chosen.is_full:
+        chosen.take(_likely(user, catalogue, campaign))
+    return chosen.result()
+
+
+@dataclass
+class _Varied:
+    """Items chosen so far, each name once and each product type within its share.
+
+    Items beyond their type's share are put aside, and fill what stays empty: a campaign of one type shows that type.
+    """
+
+    catalogue: Catalogue
+    num_items: int
+    taken: list[tuple[int, Choice]] = field(default_factory=list)
+    aside: list[tuple[int, Choice]] = field(default_factory=list)
+    names: set[int] = field(default_factory=set)
+    types: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.taken) >= self.num_items
+
+    def take(self, candidates: Iterable[Choice]) -> None:
+        """Take the candidates, best first, until enough are chosen."""
+        index, most = _index(self.catalogue), math.ceil(self.num_items * MAX_TYPE_SHARE)
+        for row, reason in () if self.is_full else candidates:
+            name, product_type = index.names[row], index.types[row]
+            if name in self.names:
+                continue
+            self.names.add(name)
+            one = (len(self.names), (row, reason))
+            if product_type and self.types[product_type] >= most:
+                self.aside.append(one)
+                continue
+            self.types[product_type] += 1
+            self.taken.append(one)
+            if self.is_full:
+                break
+
+    def result(self) -> list[Choice]:
+        """Return what was chosen, in the order in which it was offered."""
+        filled = self.taken + self.aside[: self.num_items - len(self.taken)]
+        return [choice for _, choice in sorted(filled, key=lambda one: one[0])]
+
+
+def _bought(user: UserAffinity, catalogue: Catalogue, present_v: NDArray[np.uint8]) -> Iterator[Choice]:
+    """List the campaign's items that the user has bought, those bought often and recently first."""
     bought = np.flatnonzero(present_v[user.values[_PRODUCT]])
     lines = user.counts[_PRODUCT][_LINES, bought].astype(np.int64)
     strength = lines + RECENT_WEIGHT * user.counts[_PRODUCT][_RECENT, bought].astype(np.int64)
-    order = np.argsort(-strength, kind="stable")[:num_items]
+    order = np.argsort(-strength, kind="stable")
     rows = _index(catalogue).row_of_product[user.values[_PRODUCT][bought[order]]]
-    chosen: list[tuple[int, str | None]] = [
-        (row, _bought_reason(times)) for row, times in zip(rows.tolist(), lines[order].tolist(), strict=True)
-    ]
-    if len(chosen) < num_items:
-        chosen += _popular_choice(user, catalogue, campaign, {row for row, _ in chosen}, num_items - len(chosen))
-    return chosen
+    for row, times in zip(rows.tolist(), lines[order].tolist(), strict=True):
+        yield row, _bought_reason(times)
 
 
-def _popular_choice(
-    user: UserAffinity, catalogue: Catalogue, campaign: int, excluded: set[int], num_items: int
-) -> list[tuple[int, str | None]]:
-    """Choose popular items of the campaign, preferring product types that the user buys."""
-    items_L = popular_items(catalogue, campaign)
+def _likely(user: UserAffinity, catalogue: Catalogue, campaign: int) -> Iterator[Choice]:
+    """List popular items of the campaign, preferring product types that the user buys."""
+    items_L = _index(catalogue).popular[campaign]
     lines_by_type = np.zeros(len(catalogue.axis_values[_PRODUCT_TYPE]))
     lines_by_type[user.values[_PRODUCT_TYPE]] = user.counts[_PRODUCT_TYPE][_LINES]
     lines_L = lines_by_type[catalogue.item_axes_VA[items_L, _PRODUCT_TYPE]]
     # The logarithm damps a type that is bought very often: popularity still decides among familiar types.
     score_L = (catalogue.item_popularity_V[items_L] + MIN_POPULARITY) * (1.0 + np.log1p(lines_L))
-    chosen: list[tuple[int, str | None]] = []
     for position in np.argsort(-score_L, kind="stable").tolist():
-        row = int(items_L[position])
-        if row not in excluded:
-            chosen.append((row, "You buy this product type" if lines_L[position] else None))
-            if len(chosen) == num_items:
-                break
-    return chosen
+        yield int(items_L[position]), "You buy this product type" if lines_L[position] else None
 
 
 def _bought_reason(number: int) -> str:

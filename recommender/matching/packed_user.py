@@ -107,6 +107,13 @@ class PackedUser:
             )
         return cls(content, layout, feature_time_us)
 
+    @property
+    def affinity(self) -> bytes:
+        """The user's packed affinity (`affinity.unpack_user`)."""
+        _, _, num_features, affinity_bytes, _ = _HEADER.unpack_from(self.content, _CHECKSUM.size)
+        start = _PORTRAIT_AT + _FLOAT32_BYTES * int(num_features)
+        return self.content[start : start + int(affinity_bytes)]
+
 
 def unpack(user_id: str, content: bytes, layouts: Mapping[bytes, tuple[str, ...]]) -> Shopper:
     """Unpack what `pack` packed. `layouts` maps a layout to its portrait names (`ServingSchema.by_layout`).

@@ -20,6 +20,10 @@ GROUPS = ("products", "product_types", "coupons", "brands", "campaigns")
 """Kinds of facts, in the order in which they are given without contributions: the most concrete first."""
 
 
+OTHER = "other"
+"""Name for what the features that belong to no group contributed together."""
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureGroups:
     """The columns of the features that belong to each kind of fact."""
@@ -37,8 +41,10 @@ class FeatureGroups:
         return cls({group: np.array(columns, dtype=np.intp) for group, columns in found.items()})
 
     def weights(self, contributions_F: NDArray[np.float32]) -> dict[str, float]:
-        """Sum what each group contributed to one pair's log-odds."""
-        return {group: float(contributions_F[columns].sum()) for group, columns in self.members.items()}
+        """Sum what each group, and all `OTHER` features together, contributed to one pair's log-odds."""
+        weights = {group: float(contributions_F[columns].sum()) for group, columns in self.members.items()}
+        rest = float(contributions_F.sum(dtype=np.float64)) - sum(weights.values())
+        return {**weights, OTHER: rest}
 
 
 OF_VALUES = ("base__", "interest__department_", "campaign__department_", "campaign__type_")
@@ -63,60 +69,87 @@ def _group(name: str) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Fact:
+    """A statement about the user's past that can be checked in the log."""
+
+    group: str
+    """One of `GROUPS`."""
+    text: str
+    count: int
+    """What the text counts: items bought, purchase lines, or campaigns taken up."""
+    days: int | None = None
+    """Length of the time that the count covers, in days before the features' time. None: all of the user's history."""
+
+
 def reasons(
     user: UserAffinity,
     campaigns: Incidence,
     column: int,
     *,
     weights: dict[str, float] | None,
+    base_rate: float = 0.0,
+    is_recent: bool = True,
     most: int = 3,
-) -> list[str]:
+) -> list[Fact]:
     """List at most `most` reasons for a campaign, the strongest first.
+
+    A fact whose group lowered the score does not speak for the campaign. The user's own items are the exception: that
+    the ranker expected more of them makes them no less the user's own, and nothing else may speak for the campaign.
 
     Args:
         user: what the user bought.
         campaigns: the prepared campaigns.
         column: the campaign's column in `campaigns`.
         weights: what `FeatureGroups.weights` returned, or None for a ranker without contributions.
+        base_rate: participation rate of campaigns like this one. A user's own rate below it does not speak for it.
+        is_recent: whether the features are of now, so that "in the last 30 days" is true.
         most: the limit, chosen by hand.
     """
-    facts = _facts(user, campaigns, column)
+    facts = _facts(user, campaigns, column, base_rate=base_rate, is_recent=is_recent)
     order = [group for group in GROUPS if group in facts]
     if weights is not None:
         order = sorted((group for group in order if weights[group] > 0), key=lambda group: -weights[group])
+        if not order and "products" in facts:
+            order = ["products"]
     return [facts[group] for group in order[:most]]
 
 
 def popularity_reason(catalogue: Catalogue, campaign: int) -> str:
     """Return the reason for a campaign that no fact about the user supports."""
-    rate = float(catalogue.campaign_popularity_C[campaign])
-    return f"About {max(rate * 100, 1):.0f} in 100 shoppers take up campaigns like this one"
+    in_100 = round(float(catalogue.campaign_popularity_C[campaign]) * 100)
+    number = f"About {in_100}" if in_100 else "Fewer than 1"
+    return f"{number} in 100 shoppers who got campaigns like this one took them up"
 
 
-def _facts(user: UserAffinity, campaigns: Incidence, column: int) -> dict[str, str]:
-    """Write one sentence for each group that has a fact."""
-    facts: dict[str, str] = {}
+def _facts(
+    user: UserAffinity, campaigns: Incidence, column: int, *, base_rate: float, is_recent: bool
+) -> dict[str, Fact]:
+    """State one fact for each group that has one."""
+    facts: dict[str, Fact] = {}
+
+    def state(group: str, text: str, count: int, days: int | None = None) -> None:
+        facts[group] = Fact(group, text, count, days)
+
     if num := int(_matched(user, campaigns, column, "product").sum()):
-        facts["products"] = f"You have bought {num} of its items before"
+        state("products", f"You have bought {num} of its items before", num)
     lines_of_types = _lines(user, campaigns, column, "product_type")
-    for measure, when in (
-        ("lines_30", "in the last 30 days"),
-        ("lines_90", "in the last 90 days"),
-        ("lines", "so far"),
-    ):
+    windows = (("lines_30", 30, "in the last 30 days"), ("lines_90", 90, "in the last 90 days"))
+    for measure, days, when in (*(windows if is_recent else ()), ("lines", None, "so far")):
         if num := lines_of_types[measure]:
-            facts["product_types"] = f"You bought {_counted(num, 'thing', 'things')} of these product types {when}"
+            things = _counted(num, "thing", "things")
+            state("product_types", f"You bought {things} of these product types {when}", num, days)
             break
     if num := lines_of_types["coupon"]:
-        facts["coupons"] = f"You used a coupon for {_counted(num, 'thing', 'things')} of these product types"
-    if num := _lines(user, campaigns, column, "manufacturer")["lines_90"]:
-        facts["brands"] = f"You bought {_counted(num, 'thing', 'things')} of these makers in the last 90 days"
-    same = user.types == campaigns.types[column]
-    targeted, redeemed = int(user.targeted[same].sum()), int(user.redeemed[same].sum())
-    if redeemed:
-        facts["campaigns"] = (
-            f"You took up {redeemed} of your last {_counted(targeted, 'campaign', 'campaigns')} of this type"
-        )
+        things = _counted(num, "thing", "things")
+        state("coupons", f"You used a coupon for {things} of these product types", num)
+    measure, days, when = windows[1] if is_recent else ("lines", None, "so far")
+    if num := _lines(user, campaigns, column, "manufacturer")[measure]:
+        state("brands", f"You bought {_counted(num, 'thing', 'things')} of these makers {when}", num, days)
+    targeted, redeemed = user.past_of_type(int(campaigns.types[column]), int(campaigns.codes[column]))
+    if redeemed and redeemed >= base_rate * targeted:
+        number = _counted(targeted, "campaign", "campaigns")
+        state("campaigns", f"You took up {redeemed} of your last {number} of this type", redeemed)
     return facts
 
 

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from recommender.errors import BundleError, CorruptFileError, SettingsError
 from recommender.models.campaign import ranker_class
+from recommender.models.campaign.horizon_ranker import HorizonRanker, levels_of, timing_of
 from recommender.models.campaign.ranker import Ranker
 from recommender.models.next_item import ItemRanker, item_ranker_class
 from recommender.sequences import Items, Sequences
@@ -90,8 +91,10 @@ def require_replaceable(folder: Path) -> None:
     require_folder_takes_files(folder.absolute().parent)
 
 
-def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker[Any]:
+def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> HorizonRanker:
     """Load the ranker of a bundle on the CPU after verifying every file's SHA-256.
+
+    Its scores are probabilities over the horizon of each pair. A bundle that was saved without timing takes the prior.
 
     Args:
         folder: the bundle.
@@ -115,8 +118,14 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Ranker[
         "feature_names": list(trained_on),
         "vocabulary": _json(folder / "vocabulary.json"),
     }
-    ranker: Ranker[Any] = _restore(folder, str(stored.get("ranker")), ranker_class, config)
-    return ranker
+    inside: Ranker[Any] = _restore(folder, str(stored.get("ranker")), ranker_class, config)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        return HorizonRanker(inside, timing_of(tensors, config), levels_of(tensors))
+    except MISMATCH_ERRORS as error:
+        raise BundleError(
+            f"{folder}: its timing or levels do not fit its configuration ({error}); train again"
+        ) from error
 
 
 def load_items(folder: Path) -> tuple[ItemRanker[Any], Items]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from recommender.evaluation.document import Evaluation, PeriodResult, SliceResult
 from recommender.evaluation.metrics import METRICS
+from recommender.models.campaign.timing import PRIOR
 from recommender.report.axes import Html, metric, percent
 from recommender.report.bars import bar_chart
 from recommender.report.estimates import MAIN_METRICS, interval_row, role_of, slice_name, written, written_time
@@ -73,7 +74,12 @@ def period_section(evaluation: Evaluation, period: PeriodResult, title: str, lea
                 axis="AUC",
             ),
         ],
-        blocks=[_main_metrics(evaluation, period, rankers), _further_metrics(period, rankers), *_open_note(period)],
+        blocks=[
+            _main_metrics(evaluation, period, rankers),
+            *_closed_metrics(period, rankers),
+            _further_metrics(period, rankers),
+            *_open_note(period),
+        ],
     )
 
 
@@ -101,6 +107,26 @@ def _main_metrics(evaluation: Evaluation, period: PeriodResult, rankers: Sequenc
     return table(columns, rows, caption=f"In brackets: {evaluation.confidence:.0%} confidence intervals")
 
 
+def _closed_metrics(period: PeriodResult, rankers: Sequence[str]) -> list[Html]:
+    """The same metrics on closed windows alone, where the reading date cuts no window short."""
+    shown = [name for name in rankers if period.rankers[name].closed]
+    if not shown:
+        return []
+    rows = [[name, *(written(period.rankers[name].closed[m]) for m in MAIN_METRICS)] for name in shown]
+    columns = ["ranker", *(METRICS[m].title for m in MAIN_METRICS)]
+    return [table(columns, rows, caption=f"Closed windows only: {period.num_pairs - period.num_open:,} pairs")]
+
+
+def _timing(period: PeriodResult, rankers: Sequence[str]) -> Html:
+    """What each ranker's time to participation was learnt from."""
+    rows = [
+        [ranker, kind, source]
+        for ranker in rankers
+        for kind, source in (period.rankers[ranker].timing or {"all types": PRIOR}).items()
+    ]
+    return table(["ranker", "campaign type", "time to participation learnt from"], rows)
+
+
 def _further_metrics(period: PeriodResult, rankers: Sequence[str]) -> Html:
     names = [name for name in METRICS if name not in MAIN_METRICS]
     rows = [[ranker, *(written(period.rankers[ranker].metrics[m]) for m in names)] for ranker in rankers]
@@ -115,16 +141,19 @@ def _further_metrics(period: PeriodResult, rankers: Sequence[str]) -> Html:
         blocks.append(table(columns, heads, caption="Predicted amounts, on pairs whose window had closed"))
     fits = [[ranker, period.rankers[ranker].fit, written_time(period.rankers[ranker].boundary)] for ranker in rankers]
     blocks.append(table(["ranker", "fit", "trained on data before"], fits))
+    blocks.append(_timing(period, rankers))
     return fold("More metrics: per user, Brier score, lift, amounts, fits", *blocks)
 
 
 def _open_note(period: PeriodResult) -> list[Html]:
     if not period.num_open:
         return []
+    read = "the end of the log" if period.labels_known_at is None else written_time(period.labels_known_at)
     return [
         paragraph(
-            f"The window of {period.num_open:,} of these pairs was still open when labels were read. They count as "
-            "without participation unless one was known by then, and are shown as a separate slice below."
+            f"Participations count up to {read}, in the outcomes and in the scores. The window of "
+            f"{period.num_open:,} of these pairs was still open then: a score is the probability of a participation "
+            "up to that moment. Open and closed windows are also shown as separate slices below."
         )
     ]
 

@@ -123,6 +123,11 @@ class ServingSettings(Section):
         description="Older features are still used, but the answer is marked `degraded`. Eight days: a weekly run may "
         "be a day late.",
     )
+    allow_repeats: bool = Field(
+        False,
+        description="Whether a campaign that a user has taken up is recommended to the user again. `recommender score` "
+        "and `recommender audience` follow it too.",
+    )
     exploration: Literal["none", "epsilon", "thompson"] = Field(
         "none",
         description="How the order of campaigns is randomised (`recommender.policies.exploration`). "

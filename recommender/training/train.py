@@ -23,6 +23,7 @@ from recommender.engine.hyperparameters import Hyperparameters
 from recommender.engine.progress import log_progress
 from recommender.errors import CorruptFileError, PeriodError
 from recommender.models.campaign import ranker_class
+from recommender.models.campaign.horizon_ranker import HorizonRanker, fit_over_horizon
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import bundle
 from recommender.settings import Settings
@@ -164,8 +165,8 @@ def fit_at(
     context: FitContext,
     *,
     earlier: Ranker[Any] | None = None,
-) -> Ranker[Any]:
-    """Fit on what was known at `moment`.
+) -> HorizonRanker:
+    """Fit on what was known at `moment`. The ranker scores participation over the horizon of each pair.
 
     Args:
         cls: Class of the ranker.
@@ -188,9 +189,11 @@ def fit_at(
             f"no pair was decided before {moment.isoformat()}, so nothing can be trained on. Move the boundary later."
         )
     with enough_memory(cls.name, context.device):
-        return cls.fit(
+        return fit_over_horizon(
+            cls,
             data.examples(mask),
             data.labels_at(moment, mask),
+            data.outcomes_at(moment, mask),
             corpus=data.corpus(moment),
             config=config,
             context=context,

@@ -184,7 +184,7 @@ class _Objective:
                     f"{fold.ends.date()} all have the same outcome, so they cannot judge a trial. "
                     "Use other periods or fewer folds."
                 )
-            self.judged.append((data.examples(mask), redeemed_N))
+            self.judged.append((data.examples(mask).read_at(microseconds(folds[-1].ends)), redeemed_N))
 
     @property
     def judged_on(self) -> str:

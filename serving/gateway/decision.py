@@ -51,14 +51,16 @@ class Answer:
 
     def document(self, assigned: Assigned, request_id: str | None) -> dict[str, Any]:
         """The answer as the caller gets it (`serving.answer.Recommendations`), not validated again to save time."""
-        return {
+        document = {
             "request_id": request_id,
             "campaigns": self.ranking.campaigns,
             **self._known(assigned),
+            "score_population": self.ranking.score_population(self.model_version),
             "degraded": bool(self.degraded_reasons),
             "degraded_reasons": self.degraded_reasons,
             "dropped_campaign_ids": self.ranking.dropped_campaign_ids,
         }
+        return self.ranking.add_explanations(document)
 
     def _known(self, assigned: Assigned) -> dict[str, Any]:
         return {

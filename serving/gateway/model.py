@@ -65,7 +65,9 @@ class Model:
             found = orjson.loads(body)
         except orjson.JSONDecodeError:
             raise ModelAway("model_error", "the answer is not JSON") from None
-        ranking = Ranking(found["campaigns"], found["dropped_campaign_ids"], found.get("exploration"))
+        ranking = Ranking(
+            found["campaigns"], found["dropped_campaign_ids"], found.get("exploration"), found.get("explanations")
+        )
         return ranking, str(found["model_version"])
 
     async def probe(self, version: str, body: bytes) -> int:

@@ -13,9 +13,11 @@ from recommender import logs
 from recommender.decisions.assignment import assign
 from recommender.decisions.log import DecisionLog, new_token
 from recommender.errors import FeatureStoreError
+from recommender.matching.affinity import unpack_user
 from recommender.matching.packed_user import PackedUser
 from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
+from serving.answer import Ranking
 from serving.deployed import Follower
 from serving.gateway.decision import Answer, Assigned
 from serving.gateway.metrics import Metrics
@@ -65,7 +67,12 @@ class Recommender:
         assignment = assign(request.user_id, salt=self.settings.serving.assignment_salt, canary_share=share)
         version = deployed.canary if assignment.variant == "canary" else deployed.champion
         exploration = self._exploration(token)
-        asked = ScoringRequest(request=request, as_of_us=self.shops.now_us(), exploration=exploration)
+        asked = ScoringRequest(
+            request=request,
+            as_of_us=self.shops.now_us(),
+            exploration=exploration,
+            allow_repeats=self.settings.serving.allow_repeats,
+        )
         return Assigned(asked=asked, assignment=assignment, version=version, token=token, began_s=began_s)
 
     def _exploration(self, token: str) -> Exploration | None:
@@ -89,7 +96,7 @@ class Recommender:
             ranking, model_version = await self.model.rank(assigned, packed.content)
         except ModelAway as error:
             logs.bind(problem=error.problem or error.reason)
-            return Answer(ranking=shop.popular(asked), degraded_reasons=[error.reason])
+            return Answer(ranking=_popular(shop, asked, packed), degraded_reasons=[error.reason])
         age_s = (asked.as_of_us - packed.feature_time_us) / 1e6
         reasons = ["features_old"] if age_s > self.settings.serving.max_feature_age_s else []
         return Answer(ranking=ranking, model_version=model_version, feature_age_s=age_s, degraded_reasons=reasons)
@@ -123,3 +130,12 @@ class Recommender:
         logs.bind(variant=variant, model_version=answer.model_version, cold_start=answer.cold_start)
         if answer.degraded_reasons:
             logs.bind(degraded_reasons=answer.degraded_reasons)
+
+
+def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser) -> Ranking:
+    """The popular list for a user whose features were read, without what the user has taken up."""
+    try:
+        return shop.popular(asked, unpack_user(packed.affinity, shop.catalogue.taxonomy_version))
+    except FeatureStoreError as error:
+        logs.bind(problem=str(error))
+        return shop.popular(asked)

@@ -64,7 +64,7 @@ class CampaignRankerHandler:
         # What was loaded stays for good, so the collector need not walk over it in the middle of a request.
         gc.collect()
         gc.freeze()
-        log.info("worker ready", ranker=type(self.ranker).__name__, model_version=self.version)
+        log.info("worker ready", ranker=self.ranker.name, model_version=self.version)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one JSON document and one HTTP status per item."""
@@ -95,7 +95,11 @@ class CampaignRankerHandler:
             return 500, {"error": "internal", "message": type(error).__name__}
 
     def _direct(self, request: DirectRequest) -> dict[str, Any]:
-        asked = ScoringRequest(request=request, as_of_us=self._moment(request.as_of))
+        asked = ScoringRequest(
+            request=request,
+            as_of_us=self._moment(request.as_of),
+            allow_repeats=self.settings.serving.allow_repeats,
+        )
         if request.probe:
             return self._ranked(asked, self._user_without_features(asked), return_features=request.return_features)
         try:
@@ -121,7 +125,7 @@ class CampaignRankerHandler:
     ) -> dict[str, Any]:
         found = self._shop().popular(asked)
         document = self._document(asked, found, cold_start=cold_start, degraded_reasons=degraded_reasons)
-        return {**document, "model_version": POPULAR}
+        return {**document, "model_version": POPULAR, "score_population": found.score_population(POPULAR)}
 
     def _document(
         self,
@@ -134,6 +138,7 @@ class CampaignRankerHandler:
     ) -> dict[str, Any]:
         document = {
             "model_version": self.version,
+            "score_population": ranking.score_population(self.version),
             "as_of": iso(asked.as_of_us),
             "cold_start": cold_start,
             "degraded": bool(degraded_reasons),
@@ -142,6 +147,7 @@ class CampaignRankerHandler:
             "campaigns": ranking.campaigns,
             "dropped_campaign_ids": ranking.dropped_campaign_ids,
         }
+        ranking.add_explanations(document)
         return document if ranking.exploration is None else {**document, "exploration": ranking.exploration}
 
     def _shop(self) -> Shop:

@@ -242,7 +242,8 @@ def test_an_endpoint_answers_the_same_after_a_clean_of_all_that_is_old(
 
 def test_scores_and_an_audience_are_utf_8_files_that_excel_reads(folder: Path, settings: Settings) -> None:
     recommender(folder, "score", "--output", "分数.csv")
-    campaign = Catalogue.load(Home.of(settings).catalogue).campaign_ids[-1]
+    scorer = BulkScorer.open(settings.home)
+    campaign = scorer.catalogue.campaign_ids[scorer.live_campaigns()[-1]]
     shown = recommender(folder, "audience", campaign, "--output", "受众.csv").stdout
     assert campaign in shown
     for name in ("分数.csv", "受众.csv"):

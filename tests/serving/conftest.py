@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from servers import free_ports
 
+from recommender.datasets.contract import open_views
+from recommender.datasets.tables import Tables
 from recommender.decisions.log import find
 from recommender.engine.context import FitContext
 from recommender.matching.catalogue import Catalogue
@@ -32,6 +34,7 @@ class Shop:
     features: Path
     training_set: Path
     as_of: datetime
+    tables: Tables
 
     @property
     def users(self) -> list[str]:
@@ -42,6 +45,17 @@ class Shop:
     @property
     def catalogue(self) -> Catalogue:
         return Catalogue.load(Home.of(self.settings).catalogue)
+
+    def taken_up(self) -> set[tuple[str, str]]:
+        """Users and the live campaigns that they had taken up by `as_of`, read from the log."""
+        live = ", ".join(f"'{campaign_id}'" for campaign_id in self.live())
+        with open_views(self.tables) as connection:
+            rows = connection.execute(
+                f"SELECT DISTINCT user_id, campaign_id FROM participations WHERE campaign_id IN ({live}) "
+                "AND participated_at < ?",
+                [self.as_of],
+            ).fetchall()
+        return {(user_id, campaign_id) for user_id, campaign_id in rows}
 
     def live(self) -> list[str]:
         rows = self.catalogue.live(round(self.as_of.timestamp() * 1e6))
@@ -82,7 +96,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     )
     materialise(features, settings)
     build_training_set(features, root / "tables", settings, root / "set")
-    return Shop(settings, features, root / "set", as_of)
+    return Shop(settings, features, root / "set", as_of, tables)
 
 
 def candidate(shop: Shop, folder: Path, *, ranker: str = "logistic", **hyper: Any) -> Path:

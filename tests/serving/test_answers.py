@@ -45,6 +45,13 @@ def test_an_unknown_user_gets_popular_campaigns_and_cold_start(endpoint: Endpoin
     answer = endpoint.ask(user_id="never seen").json()
     assert (answer["cold_start"], answer["degraded"], answer["model_version"]) == (True, False, "popular")
     assert {campaign["campaign_id"] for campaign in answer["campaigns"]} == set(endpoint.shop.live())
+    assert answer["score_population"] == "targeted_users"
+    assert all(campaign["score"] == campaign["base_rate"] for campaign in answer["campaigns"])
+    known = endpoint.ask(user_id=endpoint.shop.users[0]).json()
+    assert known["score_population"] == "this_user"
+    rates = {campaign["campaign_id"]: campaign["base_rate"] for campaign in answer["campaigns"]}
+    assert all(campaign["base_rate"] == rates[campaign["campaign_id"]] for campaign in known["campaigns"])
+    assert endpoint.predict({"user_id": "never seen"}).json()["score_population"] == "targeted_users"
     assert endpoint.decision(answer["request_id"])["cold_start"] is True
 
 
@@ -55,6 +62,61 @@ def test_unknown_and_ended_campaigns_are_dropped_and_listed(endpoint: Endpoint) 
         answer = endpoint.ask(user_id=user, campaign_ids=[live[0], "no such", ended]).json()
         assert [campaign["campaign_id"] for campaign in answer["campaigns"]] == [live[0]]
         assert answer["dropped_campaign_ids"] == ["no such", ended]
+
+
+def test_a_campaign_that_the_user_has_taken_up_is_not_recommended_again(endpoint: Endpoint) -> None:
+    user, campaign = sorted(endpoint.shop.taken_up())[0]
+    answer = endpoint.ask(user_id=user).json()
+    assert campaign not in [one["campaign_id"] for one in answer["campaigns"]]
+    named = endpoint.ask(user_id=user, campaign_ids=[campaign]).json()
+    assert (named["campaigns"], named["dropped_campaign_ids"]) == ([], [campaign])
+    direct = endpoint.predict({"user_id": user, "explain": True}).json()
+    assert {one["campaign_id"]: one["stage"] for one in direct["explanations"]}[campaign] == "taken_up"
+
+
+def test_excluded_campaigns_are_left_out_and_recorded(endpoint: Endpoint) -> None:
+    live = endpoint.shop.live()
+    for user in (endpoint.shop.users[0], "never seen"):
+        everything = endpoint.ask(user_id=user).json()["campaigns"]
+        first = everything[0]["campaign_id"]
+        answer = endpoint.ask(user_id=user, exclude_campaign_ids=[first, "no such"]).json()
+        assert answer["campaigns"] == everything[1:]
+        assert answer["dropped_campaign_ids"] == []
+        assert endpoint.decision(answer["request_id"])["excluded"] == [first, "no such"]
+        named = endpoint.ask(user_id=user, campaign_ids=live, exclude_campaign_ids=[first]).json()
+        assert named["dropped_campaign_ids"] == [first]
+
+
+def test_an_explanation_gives_every_campaign_s_place_or_the_stage_at_which_it_dropped_out(endpoint: Endpoint) -> None:
+    catalogue, live = endpoint.shop.catalogue, endpoint.shop.live()
+    later = catalogue.campaign_ids[int(catalogue.campaign_starts_C.argmax())]
+    taken_up = {user for user, _ in endpoint.shop.taken_up()}
+    known = next(user for user in endpoint.shop.users if user not in taken_up)
+    for user in (known, "never seen"):
+        request = {"user_id": user, "campaign_ids": [*live, later, "no such"], "num_campaigns": 1, "num_items": 2}
+        plain = endpoint.ask(**request).json()
+        assert "explanations" not in plain
+        answer = endpoint.ask(**request, explain=True).json()
+        assert answer["campaigns"] == plain["campaigns"]
+        explanations = answer["explanations"]
+        assert [one["stage"] for one in explanations] == [
+            *("shown", *["ranked_below"] * (len(live) - 1)),
+            *("unknown", "not_started"),
+        ]
+        ranked = explanations[: len(live)]
+        assert [one["place"] for one in ranked] == list(range(1, len(live) + 1))
+        assert [one["score"] for one in ranked] == sorted((one["score"] for one in ranked), reverse=True)
+        assert all(one["reasons"] for one in ranked)
+        assert ranked[0]["reasons"] == answer["campaigns"][0]["reasons"]
+        assert (ranked[0]["contributions"] is None) == (user == "never seen")
+        assert "explain" not in endpoint.decision(answer["request_id"])
+
+
+def test_no_answer_repeats_the_name_of_an_item(endpoint: Endpoint) -> None:
+    for user in (*endpoint.shop.users[:10], "never seen"):
+        for campaign in endpoint.ask(user_id=user, num_items=8).json()["campaigns"]:
+            names = [item["name"] for item in campaign["items"]]
+            assert len(set(names)) == len(names) > 0
 
 
 def test_an_exposure_confirms_a_decision(endpoint: Endpoint) -> None:

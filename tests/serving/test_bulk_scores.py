@@ -43,8 +43,10 @@ def test_each_user_gets_the_scores_and_ranks_of_an_answer(
     campaigns_C = scorer.live_campaigns()
     scored = pa.Table.from_batches(scorer.score(campaigns_C), SCHEMA)
     assert len(campaigns_C) > 1
-    assert scored.num_rows == len(shop.users) * len(campaigns_C)
-    assert sorted(set(scored["user_id"].to_pylist())) == shop.users
+    pairs = {(user_id, campaign_id) for user_id in shop.users for campaign_id in shop.live()}
+    found = list(zip(scored["user_id"].to_pylist(), scored["campaign_id"].to_pylist(), strict=True))
+    assert len(found) == len(set(found))
+    assert set(found) == pairs - shop.taken_up()
     assert set(scored["model_version"].to_pylist()) == {scorer.version}
     assert set(scored["as_of"].to_pylist()) == {shop.as_of}
 
@@ -64,7 +66,7 @@ def test_each_user_gets_the_scores_and_ranks_of_an_answer(
         asked = score(alone, served, shopper, request).ranking.campaigns
         batch = scored.filter(pc.field("user_id") == user_id).to_pylist()
         assert [row["campaign_id"] for row in batch] == [one["campaign_id"] for one in asked], user_id
-        assert [row["rank"] for row in batch] == list(range(1, len(campaigns_C) + 1)), user_id
+        assert [row["rank"] for row in batch] == list(range(1, len(batch) + 1)), user_id
         np.testing.assert_allclose(
             [row["score"] for row in batch], [one["score"] for one in asked], rtol=tolerance, err_msg=user_id
         )
@@ -84,9 +86,50 @@ def test_a_score_does_not_depend_on_which_campaigns_are_scored_beside_it(
         assert set(alone["rank"].to_pylist()) == {1}
 
 
+def test_a_campaign_that_the_user_has_taken_up_is_scored_only_where_repeats_are_allowed(
+    shop: Shop, home: Settings, tmp_path: Path
+) -> None:
+    assert shop.taken_up()
+    once = scorer_of(shop, home, tmp_path / "candidate", "logistic")
+    again = BulkScorer.open(home.home, allow_repeats=True)
+    once_scored, again_scored = (
+        pa.Table.from_batches(scorer.score(scorer.live_campaigns()), SCHEMA).to_pylist() for scorer in (once, again)
+    )
+    scores = {(row["user_id"], row["campaign_id"]): row["score"] for row in again_scored}
+    assert len(again_scored) == len(shop.users) * len(shop.live())
+    assert {(row["user_id"], row["campaign_id"]) for row in once_scored} == set(scores) - shop.taken_up()
+    assert all(row["score"] == scores[row["user_id"], row["campaign_id"]] for row in once_scored)
+
+
+def test_progress_counts_every_user_once(shop: Shop, home: Settings, tmp_path: Path) -> None:
+    scorer, counted = scorer_of(shop, home, tmp_path / "candidate", "logistic"), []
+    for _ in scorer.score(scorer.live_campaigns(), progress=counted.append):
+        pass
+    assert sum(counted) == scorer.num_users == len(shop.users)
+    assert len(counted) > 1
+
+
+def test_one_user_is_found_by_name(shop: Shop, home: Settings, tmp_path: Path) -> None:
+    scorer = scorer_of(shop, home, tmp_path / "candidate", "popularity")
+    found = scorer.shopper(shop.users[3])
+    assert found is not None
+    assert found.user_id == shop.users[3]
+    assert scorer.shopper("nobody") is None
+
+
 def test_without_a_live_campaign_there_is_no_row(shop: Shop, home: Settings, tmp_path: Path) -> None:
     scorer = scorer_of(shop, home, tmp_path / "candidate", "logistic")
     assert pa.Table.from_batches(scorer.score(np.zeros(0, dtype=np.int32)), SCHEMA).num_rows == 0
+
+
+def test_a_campaign_that_has_ended_is_refused_and_named_with_its_end(
+    shop: Shop, home: Settings, tmp_path: Path
+) -> None:
+    scorer = scorer_of(shop, home, tmp_path / "candidate", "popularity")
+    scorer.catalogue.campaign_ends_C[:] = microseconds(shop.as_of)
+    ended = scorer.catalogue.campaign_ids[0]
+    with pytest.raises(SourceError, match=rf"'{ended}' ended at {shop.as_of.isoformat()[:10]}"):
+        scorer.campaigns([ended])
 
 
 def test_an_unknown_campaign_is_named_beside_those_that_are_live(shop: Shop, home: Settings, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from cli.options import settings_of
 from recommender.allocation.files import batch_writer
 from recommender.report.axes import CHARACTER_PX, label_columns, shortened
 from recommender.report.bars import bar_chart
-from serving.request import MAX_BODY_BYTES, MAX_CANDIDATES, RecommendationRequest, parse
+from serving.request import MAX_BODY_BYTES, MAX_CANDIDATES, MAX_EXCLUDED, RecommendationRequest, parse
 
 SCHEMA = pa.schema({"user_id": pa.string(), "score": pa.float32()})
 
@@ -71,7 +71,9 @@ def test_a_mapping_with_the_longest_name_has_a_home_that_can_be_made(
 def test_a_request_with_the_most_and_longest_chinese_ids_is_small_enough() -> None:
     ids = [f"{place:03}" + "店" * 197 for place in range(MAX_CANDIDATES)]
     context = {f"{place:02}" + "键" * 62: "值" * 500 for place in range(32)}
-    request = RecommendationRequest(user_id="顾" * 200, campaign_ids=ids, context=context)
+    request = RecommendationRequest(
+        user_id="顾" * 200, campaign_ids=ids, exclude_campaign_ids=ids[:MAX_EXCLUDED], context=context
+    )
     content = request.model_dump_json().encode()
     assert 300_000 < len(content) <= MAX_BODY_BYTES
     assert parse(RecommendationRequest, content) == request

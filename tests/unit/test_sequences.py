@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_shop import SmallShop
 from typer.testing import CliRunner
 
 from cli.main import app
-from recommender.datasets.interactions import read_interactions
+from recommender.datasets.interactions import event_files, read_interactions
 from recommender.errors import ContractError, SourceError
 from recommender.models.next_item.packing import pack, windows
 from recommender.sequences import Items, LeaveOneOut, Sequences
@@ -31,6 +32,18 @@ def test_parquet_and_csv_in_any_order_are_the_same_sequences(tmp_path: Path) -> 
     assert sorted(map(tuple, np.split(one.items_T, one.offsets[1:-1]))) == sorted(
         map(tuple, np.split(other.items_T, other.offsets[1:-1]))
     )
+
+
+def test_a_folder_of_files_and_the_tables_that_ingest_wrote_are_logs(tmp_path: Path) -> None:
+    shop = SmallShop(tmp_path)
+    tables = shop.read().folder
+    read = [read_interactions(path) for path in (tmp_path / "events.csv", tables, tables / "events")]
+    assert [one.items.ids for one in read] == [("tin",)] * 3
+    assert [one.items_T.tolist() for one in read] == [[1, 1, 1]] * 3
+    assert event_files(tables) == event_files(tables / "events") == sorted((tables / "events").rglob("*.parquet"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="empty"):
+        read_interactions(tmp_path / "empty")
 
 
 def test_timestamps_order_events_where_there_is_no_pos(tmp_path: Path) -> None:

@@ -22,12 +22,18 @@ REQUESTS = st.builds(
     user_id=TEXT,
     campaign_ids=st.none() | st.lists(TEXT, min_size=1, max_size=5),
     num_campaigns=st.integers(1, 100),
+    exclude_campaign_ids=st.lists(TEXT, max_size=5),
     num_items=st.integers(0, 50),
+    explain=st.booleans(),
     context=st.dictionaries(TEXT, VALUES, max_size=5),
 )
 EXPLORATIONS = st.builds(Exploration, kind=st.sampled_from(["epsilon", "thompson"]), rate=st.floats(0.01, 1), seed=TEXT)
 SCORING = st.builds(
-    ScoringRequest, request=REQUESTS, as_of_us=st.integers(0, 2**52), exploration=st.none() | EXPLORATIONS
+    ScoringRequest,
+    request=REQUESTS,
+    as_of_us=st.integers(0, 2**52),
+    exploration=st.none() | EXPLORATIONS,
+    allow_repeats=st.booleans(),
 )
 
 

@@ -75,8 +75,11 @@ class LightGBMRanker(Ranker[LightGBMConfig]):
         lightgbm = _lightgbm()
 
         known_N = known_redemptions(labels)
+        redeemed_N = labels.redeemed_N[known_N]
+        # `binary` takes outcomes only. `cross_entropy` takes the probabilities that open pairs have as labels, too.
+        outcomes_only = bool(np.isin(redeemed_N, (0, 1)).all())
         parameters = {
-            "objective": "binary",
+            "objective": "binary" if outcomes_only else "cross_entropy",
             "learning_rate": config.learning_rate,
             "num_leaves": config.leaves,
             "min_data_in_leaf": config.min_pairs_a_leaf,
@@ -91,7 +94,7 @@ class LightGBMRanker(Ranker[LightGBMConfig]):
             "verbosity": -1,
         }
         pairs = lightgbm.Dataset(
-            examples.features_NF[known_N].astype(np.float64), label=labels.redeemed_N[known_N], params={"verbosity": -1}
+            examples.features_NF[known_N].astype(np.float64), label=redeemed_N, params={"verbosity": -1}
         )
         trees = lightgbm.train(parameters, pairs, num_boost_round=config.rounds)
         # Through the text format at once, so that this ranker scores as the one that its bundle restores.

@@ -141,13 +141,29 @@ class LogisticRanker(Ranker[LogisticConfig]):
 
 
 def fit_logistic(
-    z_NE: NDArray[np.float32], redeemed_N: NDArray[np.float32], *, strength: float
+    z_NE: NDArray[np.float32],
+    redeemed_N: NDArray[np.float32],
+    *,
+    strength: float,
+    weights_N: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float32], float]:
-    """Weights [E] and bias of an L2-penalised logistic regression at its optimum."""
+    """Weights [E] and bias of an L2-penalised logistic regression at its optimum.
+
+    A label between 0 and 1 is the probability of a participation: its pair counts as both outcomes, weighted by it.
+    With `weights_N`, labels are 0 or 1.
+    """
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
-    model.fit(z_NE.astype(np.float64), redeemed_N.astype(np.int64))
+    unsure_N = (redeemed_N > 0) & (redeemed_N < 1)
+    if not unsure_N.any():
+        model.fit(z_NE.astype(np.float64), redeemed_N.astype(np.int64), sample_weight=weights_N)
+        return model.coef_[0].astype(np.float32), float(model.intercept_[0])
+    share_U = redeemed_N[unsure_N].astype(np.float64)
+    sure = z_NE[~unsure_N], redeemed_N[~unsure_N].astype(np.int64), np.ones(int((~unsure_N).sum()))
+    inputs = np.concatenate([sure[0], z_NE[unsure_N], z_NE[unsure_N]]).astype(np.float64)
+    outcomes = np.concatenate([sure[1], np.ones_like(share_U, np.int64), np.zeros_like(share_U, np.int64)])
+    model.fit(inputs, outcomes, sample_weight=np.concatenate([sure[2], share_U, 1 - share_U]))
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])
 
 

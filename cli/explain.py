@@ -1,0 +1,98 @@
+"""`explain`: which place one campaign gets for one user and why, or at which stage it drops out. Needs no endpoint."""
+
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from recommender.allocation.scoring import BulkScorer
+from recommender.datasets.periods import microseconds
+from recommender.errors import SourceError, suggestion
+from recommender.report.terminal import wide
+from recommender.settings import Settings
+from serving.answer import Explanation, Ranking
+from serving.request import RecommendationRequest, ScoringRequest
+from serving.shop import Shop
+from serving.worker.scoring import score
+
+ALL = 100
+"""Campaigns that the answer may show, the most that a request may ask for."""
+
+
+def show_explanation(settings: Settings, user: str, campaign: str) -> None:
+    """Explain one campaign for one user, by the champion and the features of the last materialisation.
+
+    Raises:
+        SourceError: there is no such campaign; names the nearest one.
+        RegistryError, FeatureStoreError, CorruptFileError: as `BulkScorer.open`.
+    """
+    scorer = BulkScorer.open(settings.home, allow_repeats=settings.serving.allow_repeats)
+    catalogue, console = scorer.catalogue, wide()
+    row = catalogue.campaign_rows.get(campaign)
+    if row is None:
+        raise SourceError(f"unknown campaign {campaign!r}; {suggestion(campaign, catalogue.campaign_ids)}")
+    shop, shopper = Shop(catalogue), scorer.shopper(user)
+
+    def ask(named: list[str] | None) -> Ranking:
+        request = RecommendationRequest(user_id=user, campaign_ids=named, num_campaigns=ALL, num_items=0, explain=True)
+        asked = ScoringRequest(request=request, as_of_us=microseconds(scorer.as_of), allow_repeats=scorer.allow_repeats)
+        return shop.popular(asked) if shopper is None else score(scorer.ranker, shop, shopper, asked).ranking
+
+    explanations = ask(None).explanations or []
+    if all(one["campaign_id"] != campaign for one in explanations):
+        explanations += ask([campaign]).explanations or []
+    (explained,) = (one for one in explanations if one["campaign_id"] == campaign)
+    candidates = [one for one in explanations if one["place"] is not None]
+    console.print(f"{catalogue.campaign_names[row]} ({campaign}) for {user}", markup=False, highlight=False)
+    if shopper is None:
+        console.print(
+            "The user is unknown: campaigns are ranked by the rate at which users who were targeted took such ones up."
+        )
+    if explained["place"] is None:
+        console.print(
+            f"No candidate: {_why_not(explained, catalogue.campaign_starts_C[row], catalogue.campaign_ends_C[row])}"
+        )
+    else:
+        _show_place(console, explained, len(candidates))
+    if candidates:
+        console.print("All candidates:")
+        console.print(_ranking(candidates, campaign))
+    by = "popularity" if shopper is None else scorer.version
+    console.print(f"by {by}, as of {scorer.as_of:%Y-%m-%d %H:%M} UTC", highlight=False)
+
+
+def _why_not(explained: Explanation, starts_us: int, ends_us: int) -> str:
+    match explained["stage"]:
+        case "not_started":
+            return f"it starts on {_date(starts_us)}"
+        case "ended":
+            return f"it ended on {_date(ends_us)}"
+        case "taken_up":
+            return "the user has taken it up already, and serving.allow_repeats is off"
+        case other:
+            return other
+
+
+def _show_place(console: Console, explained: Explanation, num_candidates: int) -> None:
+    console.print(f"Place {explained['place']} of {num_candidates}, score {explained['score']:.4f}", highlight=False)
+    for reason in explained["reasons"]:
+        console.print(f"· {reason}", markup=False, highlight=False)
+    if explained["contributions"] is not None:
+        console.print("What raised and lowered the score:")
+        table = Table("kind of fact", "log-odds")
+        for group, weight in sorted(explained["contributions"].items(), key=lambda entry: -abs(entry[1])):
+            table.add_row(group, f"{weight:+.3f}")
+        console.print(table)
+
+
+def _ranking(candidates: list[Explanation], campaign: str) -> Table:
+    table = Table("#", "campaign", "score")
+    for one in candidates:
+        style = "bold" if one["campaign_id"] == campaign else None
+        table.add_row(str(one["place"]), escape(one["campaign_id"]), f"{one['score']:.4f}", style=style)
+    return table
+
+
+def _date(moment_us: int) -> str:
+    return f"{datetime.fromtimestamp(int(moment_us) / 1e6, UTC):%Y-%m-%d %H:%M} UTC"

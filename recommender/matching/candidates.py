@@ -1,0 +1,77 @@
+"""Chooses the campaigns that are candidates for one user at one moment, and says at which stage each other one dropped.
+
+Serving, bulk scoring and explanations all choose here.
+
+Shapes: N candidates · C campaigns that are considered.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.matching.affinity import UserAffinity
+from recommender.matching.catalogue import Catalogue
+
+Dropped = Literal["unknown", "not_started", "ended", "excluded", "taken_up"]
+"""Why a campaign is no candidate, in the order in which it is checked. `excluded`: the request excludes it. `taken_up`:
+the user has taken it up already, and repeats are not allowed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The campaigns to rank for one user, and those that are out."""
+
+    rows_N: NDArray[np.int32]
+    """Rows in the catalogue, the most popular campaign first."""
+    dropped: dict[str, Dropped]
+    """By identifier: named campaigns that are no candidates or, where none were named, the live ones that are not."""
+
+
+def candidates(
+    catalogue: Catalogue,
+    moment_us: int,
+    *,
+    named: Sequence[str] | None = None,
+    excluded: Collection[str] = (),
+    user: UserAffinity | None = None,
+) -> Candidates:
+    """Choose the candidates at a moment (microseconds since 1970, UTC).
+
+    Args:
+        catalogue: items and campaigns.
+        moment_us: the time of the decision.
+        named: only these campaigns may be candidates. None: every live one.
+        excluded: identifiers that may not be candidates. Unknown ones exclude nothing.
+        user: what the user has taken up is no candidate. None: the user is unknown, or repeats are allowed.
+    """
+    considered, unknown = (
+        (catalogue.live(moment_us), []) if named is None else catalogue.rows(list(dict.fromkeys(named)))
+    )
+    # Unknown ones first, then the others as they were named: the order that answers have always had.
+    dropped: dict[str, Dropped] = dict.fromkeys(unknown, "unknown")
+    taken_up_C = np.zeros(len(considered), dtype=bool)
+    if user is not None:
+        taken_up_C = user.taken_up(catalogue.campaign_codes_C[considered])
+    kept = []
+    for row, taken_up in zip(considered.tolist(), taken_up_C.tolist(), strict=True):
+        why = _dropped(catalogue, row, moment_us, excluded, taken_up=taken_up)
+        if why is None:
+            kept.append(row)
+        else:
+            dropped[catalogue.campaign_ids[row]] = why
+    return Candidates(catalogue.popular(np.array(kept, dtype=np.int32)), dropped)
+
+
+def _dropped(
+    catalogue: Catalogue, row: int, moment_us: int, excluded: Collection[str], *, taken_up: bool
+) -> Dropped | None:
+    if moment_us < catalogue.campaign_starts_C[row]:
+        return "not_started"
+    if moment_us >= catalogue.campaign_ends_C[row]:
+        return "ended"
+    if catalogue.campaign_ids[row] in excluded:
+        return "excluded"
+    return "taken_up" if taken_up else None

@@ -1,0 +1,165 @@
+"""Any campaign ranker over a horizon: the probability of participation from the decision on, given none yet.
+
+The ranker inside predicts whether a user ever takes a campaign up. `Timing` says which share of the participations lies
+behind at the decision, and which is due when participations stop to count. One function joins them for training sets,
+evaluations, requests and bulk scores.
+
+For a decision within a window that counts to its end, the log-odds of the ranker inside move by log(1 - F). So its
+additive contributions explain this probability, too.
+
+Shapes: N pairs · F features.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.engine.context import FitContext
+from recommender.engine.hyperparameters import Hyperparameters
+from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.horizon import Outcomes
+from recommender.models.campaign.censoring import expected_labels
+from recommender.models.campaign.levels import Levels, TakeUp, past_levels
+from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
+from recommender.models.campaign.timing import Timing, still_coming
+
+PREFIX, KEY = "timing.", "timing"
+"""Prefix of the timing's tensors in a bundle, and its entry in the configuration."""
+LEVELS = "levels."
+"""Prefix of the levels' tensors in a bundle."""
+
+
+class HorizonRanker(Ranker[Hyperparameters]):
+    """A ranker whose scores are probabilities over each pair's horizon. `fit_over_horizon` makes it, and a bundle."""
+
+    def __init__(self, inside: Ranker[Any], timing: Timing, levels: Levels | None = None) -> None:
+        self.inside, self.timing, self.levels = inside, timing, levels or Levels.prior()
+        self.name = inside.name  # type: ignore[misc]  # a bundle names the ranker inside
+
+    @classmethod
+    def fit(
+        cls,
+        examples: Examples,
+        labels: Labels,
+        *,
+        corpus: Histories,
+        config: Hyperparameters,
+        context: FitContext,
+        earlier: Ranker[Any] | None = None,
+    ) -> Self:
+        """Not used: `fit_over_horizon` needs the class of the ranker inside.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("call fit_over_horizon, which takes the class of the ranker inside")
+
+    def score(self, examples: Examples) -> Scores:
+        """Score N pairs over their horizons. Amounts shrink with the share of the window that counts."""
+        scores, horizon = self.inside.score(examples), examples.horizon
+        if horizon is None:
+            return scores
+        elapsed_N, reached_N = horizon.elapsed_N(), horizon.reached_N()
+        types = examples.catalogue.campaign_types
+        types_N = [types[row] for row in examples.campaigns_N.tolist()]
+        behind_N, due_N = self.timing.behind_N(types_N, elapsed_N), self.timing.behind_N(types_N, reached_N)
+        p_N = still_coming(scores.redeem_N.astype(np.float64), behind_N, due_N)
+        p_N = np.clip(p_N, LOWEST_PROBABILITY, HIGHEST_PROBABILITY)
+        # A window's purchases are taken as even over its days.
+        part_N = (reached_N - elapsed_N).astype(np.float32)
+        return Scores(
+            redeem_N=p_N.astype(np.float32),
+            spend_N=None if scores.spend_N is None else scores.spend_N * part_N,
+            excess_N=None if scores.excess_N is None else scores.excess_N * part_N,
+        )
+
+    def take_up(self, redeem_N: NDArray[np.float32]) -> TakeUp:
+        """Forecast the participations of one campaign among N users, from their scores."""
+        return self.levels.take_up(redeem_N)
+
+    def contributions(self, examples: Examples) -> NDArray[np.float32] | None:
+        """Contributions of the ranker inside to the log-odds. The horizon adds the same to all of a pair's."""
+        return self.inside.contributions(examples)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Tensors of the ranker inside, of the timing and of the levels. Priors are not written."""
+        timing = {} if self.timing.is_prior else self.timing.tensors()
+        levels = self.levels.tensors() if self.levels.num_campaigns else {}
+        return {
+            **self.inside.tensors(),
+            **{PREFIX + name: value for name, value in timing.items()},
+            **{LEVELS + name: value for name, value in levels.items()},
+        }
+
+    def config(self) -> dict[str, Any]:
+        """Configuration of the ranker inside and of the timing."""
+        return {**self.inside.config(), **({} if self.timing.is_prior else {KEY: self.timing.config()})}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
+        """Not used: `registry.bundle.load` restores the ranker inside by its name.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("call registry.bundle.load, which knows the class of the ranker inside")
+
+
+def fit_over_horizon(
+    cls: type[Ranker[Any]],
+    examples: Examples,
+    labels: Labels,
+    outcomes: Outcomes,
+    *,
+    corpus: Histories,
+    config: Hyperparameters,
+    context: FitContext,
+    earlier: Ranker[Any] | None = None,
+) -> HorizonRanker:
+    """Fit a ranker of class `cls` on pairs of which some windows are still open.
+
+    Args:
+        cls: Class of the ranker inside.
+        examples: As `Ranker.fit`.
+        labels: As `Ranker.fit`, 0 for a pair without a participation so far.
+        outcomes: What was known at the boundary about the same pairs.
+        corpus: As `Ranker.fit`.
+        config: As `Ranker.fit`.
+        context: As `Ranker.fit`.
+        earlier: A ranker that this function returned at an earlier boundary.
+
+    Raises:
+        LabelError: As `Ranker.fit`, or a participation lies before its targeting.
+        TrainingError, DeviceError: As `Ranker.fit`.
+    """
+    expected, timing = expected_labels(examples, labels, outcomes)
+    started_from = earlier.inside if isinstance(earlier, HorizonRanker) else earlier
+    inside = cls.fit(
+        replace(examples, horizon=None), expected, corpus=corpus, config=config, context=context, earlier=started_from
+    )
+    known_N = np.isfinite(labels.redeemed_N)
+    learnt = replace(
+        examples,
+        campaigns_N=examples.campaigns_N[known_N],
+        users_N=examples.users_N[known_N],
+        features_NF=examples.features_NF[known_N],
+        horizon=None,
+    )
+    return HorizonRanker(inside, timing, past_levels(learnt, outcomes.take(known_N), timing))
+
+
+def levels_of(tensors: Mapping[str, NDArray[Any]]) -> Levels:
+    """Restore a bundle's levels. A bundle without them gets the prior."""
+    own = {name.removeprefix(LEVELS): value for name, value in tensors.items() if name.startswith(LEVELS)}
+    return Levels.restore(own) if own else Levels.prior()
+
+
+def timing_of(tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Timing:
+    """Restore a bundle's timing. A bundle without one gets the prior, an even spread over the window."""
+    if KEY not in config:
+        return Timing.prior()
+    own = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    return Timing.restore(own, config[KEY])

@@ -1,0 +1,199 @@
+"""Every batch verb on the grocer's year, whose five campaigns are live at once, as its user runs it after one run."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from servers import free_ports
+
+from benchmarks.decision.log_facts import Said, contradicted
+from cli.options import settings_of
+from recommender.datasets.contract import open_views
+from recommender.datasets.tables import Tables, open_tables
+from recommender.matching.catalogue import Catalogue
+from recommender.registry import Registry
+from recommender.settings import Settings
+from recommender.storage.home import Home
+from serving.deployer.endpoint import serve
+
+COMMAND = Path(sys.executable).with_name("recommender")
+LIVE = ["15", "20", "21", "22", "23"]
+USERS = 2_469
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Grocer:
+    """A folder with settings and a home in which one run has finished."""
+
+    folder: Path
+    settings: Settings
+
+    def recommender(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "TMPDIR": str(self.folder), "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+        command = [str(COMMAND), *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=500
+        )
+
+    def succeeds(self, *arguments: str) -> str:
+        done = self.recommender(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def grocer(tmp_path_factory: pytest.TempPathFactory) -> Grocer:
+    """The default data with small rankers."""
+    folder = tmp_path_factory.mktemp("grocer")
+    gateway, inference, management, metrics = free_ports(4)
+    (folder / "recommender.toml").write_text(
+        f'home = "{folder}/var"\njudgement = "{folder}/judgement.toml"\n'
+        "[time]\nas_of = 2017-12-31\ngate_from = 2017-08-01\ntest_from = 2017-10-01\n"
+        '[training]\nchallenger = "rate_rule"\nbaselines = ["logistic"]\n'
+        f"[serving]\nport = {gateway}\ninference_port = {inference}\nmanagement_port = {management}\n"
+        f"metrics_port = {metrics}\ndeadline_ms = 5000\nstore_deadline_ms = 2000\n"
+    )
+    (folder / "judgement.toml").write_text("[gate]\nbootstrap_samples = 200\n")
+    made = Grocer(folder, settings_of(folder / "recommender.toml"))
+    made.succeeds("run", "--no-ask")
+    return made
+
+
+@pytest.fixture(scope="module")
+def tables(grocer: Grocer) -> Tables:
+    grocer.succeeds("ingest", "--output", "tables")
+    return open_tables(grocer.folder / "tables")
+
+
+@pytest.fixture(scope="module")
+def scores(grocer: Grocer) -> list[dict[str, object]]:
+    said = grocer.succeeds("score", "--output", "scores.parquet")
+    assert "5 live campaigns" in said
+    found = pq.read_table(grocer.folder / "scores.parquet")
+    assert re.search(rf"\b{found.num_rows:,} pairs", said)
+    return found.to_pylist()
+
+
+def test_score_has_every_user_and_live_campaign_but_what_the_user_took_up(
+    grocer: Grocer, tables: Tables, scores: list[dict[str, object]]
+) -> None:
+    with open_views(tables) as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT user_id, campaign_id FROM participations "
+            "WHERE list_contains(?, campaign_id) AND participated_at < '2017-12-31 05:00:00+00'",
+            [LIVE],
+        ).fetchall()
+    pairs = {(row["user_id"], row["campaign_id"]) for row in scores}
+    assert len(rows) > 30
+    assert len(pairs) == len(scores) == USERS * 5 - len(rows)
+    assert not pairs & set(rows)
+    assert {campaign for _, campaign in pairs} == set(LIVE)
+
+
+def test_the_endpoint_answers_with_the_same_scores(grocer: Grocer, scores: list[dict[str, object]]) -> None:
+    by_user: dict[object, dict[object, float]] = {}
+    for row in scores:
+        by_user.setdefault(row["user_id"], {})[row["campaign_id"]] = float(str(row["score"]))
+    with serve(grocer.settings) as deployment, httpx.Client(base_url=deployment.url, timeout=20) as client:
+        for user_id in sorted(by_user, key=str)[::40]:
+            request = {"user_id": user_id, "num_campaigns": 100, "num_items": 0}
+            answer = client.post("/v1/recommendations", json=request).json()
+            assert (answer["degraded"], answer["cold_start"]) == (False, False)
+            served = {one["campaign_id"]: one["score"] for one in answer["campaigns"]}
+            assert served == pytest.approx(by_user[user_id], rel=0, abs=1e-6)
+
+
+def test_every_reason_is_true_in_the_log_and_own_items_are_one(grocer: Grocer, tables: Tables) -> None:
+    said = []
+    for user_id in ("1", "973", "1451", "2130", "609"):
+        shown = grocer.succeeds("explain", user_id, "22")
+        reasons = re.findall(r"^· (.*)$", shown, re.M)
+        assert reasons or "taken it up" in shown
+        said += [Said(user_id, "22", reason) for reason in reasons if "in 100 shoppers" not in reason]
+    checked, wrong = contradicted(tables, pq.read_table(grocer.folder / "scores.parquet")["as_of"][0].as_py(), said)
+    assert wrong == []
+    assert checked > 3
+
+
+def test_an_audience_is_the_campaign_s_users_best_first(grocer: Grocer, scores: list[dict[str, object]]) -> None:
+    for campaign in LIVE[::3]:
+        grocer.succeeds("audience", campaign, "--top", "3", "--output", "audience.parquet")
+        audience = pq.read_table(grocer.folder / "audience.parquet")
+        expected = {row["user_id"]: row["score"] for row in scores if row["campaign_id"] == campaign}
+        assert dict(zip(*(audience[name].to_pylist() for name in ("user_id", "score")), strict=True)) == expected
+        assert audience["score"].to_pylist() == sorted(expected.values(), reverse=True)
+    ended = grocer.recommender("audience", "26")
+    assert ended.returncode == 2
+    assert all(fact in ended.stderr for fact in ("26", "2017-02-20", *LIVE))
+
+
+def test_explain_names_the_stage_or_the_place(grocer: Grocer, scores: list[dict[str, object]]) -> None:
+    catalogue = Catalogue.load(Home.of(grocer.settings).catalogue)
+    known = {(row["user_id"], row["campaign_id"]): row for row in scores}
+    missing = next((user, campaign) for user, _ in known for campaign in LIVE if (user, campaign) not in known)
+    assert "serving.allow_repeats" in grocer.succeeds("explain", *map(str, missing))
+    assert "2017-02-20" in grocer.succeeds("explain", "1", "26")
+    shown = grocer.succeeds("explain", "1", "22")
+    assert f"Place {known['1', '22']['rank']} of" in shown
+    assert catalogue.campaign_names[catalogue.campaign_rows["22"]] in shown
+    assert "Place 1 of 5" in grocer.succeeds("explain", "never seen", popular_first(catalogue))
+    unknown = grocer.recommender("explain", "1", "nothing like it")
+    assert unknown.returncode == 2
+    assert "'nothing like it'" in unknown.stderr
+
+
+def popular_first(catalogue: Catalogue) -> str:
+    rows = [catalogue.campaign_rows[campaign] for campaign in LIVE]
+    return catalogue.campaign_ids[catalogue.popular(rows)[0]]
+
+
+def test_tune_searches_on_the_year_and_continues(grocer: Grocer) -> None:
+    assert "best of 1 trials" in grocer.succeeds("tune", "logistic", "--trials", "1")
+    said = grocer.succeeds("tune", "logistic", "--trials", "2")
+    assert "best of 2 trials" in said
+    assert "[training.rankers.logistic]" in said
+    folds = grocer.succeeds("tune", "lightgbm", "--trials", "1", "--folds", "2")
+    assert "[training.rankers.lightgbm]" in folds
+
+
+def test_report_shows_both_rankers_over_all_campaigns(grocer: Grocer) -> None:
+    said = grocer.succeeds("report")
+    assert "2,421 pairs" in said
+    assert "8 campaigns" in said
+    assert all(name in said for name in ("logistic", "rate_rule"))
+
+
+def test_a_rollback_ends_the_canary_and_then_goes_back_to_the_earlier_champion(grocer: Grocer) -> None:
+    registry = Registry(grocer.settings.home)
+    champion = registry.champion()
+    challenger = next(event["version"] for event in registry.history() if "rate_rule" in event["version"])
+    registry.start_canary(challenger, 0.1)
+    assert str(champion) in grocer.succeeds("rollback")
+    assert registry.canary() is None
+    registry.start_canary(challenger, 0.1)
+    grocer.succeeds("promote")
+    assert registry.champion() == challenger
+    assert str(champion) in grocer.succeeds("rollback", "--reason", "a test")
+    assert registry.champion() == champion
+    assert grocer.recommender("rollback").returncode == 2
+
+
+def test_a_next_item_ranker_reads_a_month_of_the_tables_that_ingest_wrote(grocer: Grocer, tables: Tables) -> None:
+    events = ["--interactions", "tables/events/2017-12", "--kinds", "purchase"]
+    grocer.succeeds("next-items", "fit", *events, "--ranker", "item_popularity", "--save", "kept")
+    grocer.succeeds("next-items", "ask", *events, "--bundle", "kept", "--top", "5", "--output", "next.parquet")
+    found = pq.read_table(grocer.folder / "next.parquet")
+    month = pq.read_table(grocer.folder / "tables" / "events" / "2017-12", columns=["user_id", "item_id"])
+    assert found.num_rows == pc.count_distinct(month["user_id"]).as_py() * 5
+    bought = set(pc.binary_join_element_wise(month["user_id"], month["item_id"], "/").to_pylist())
+    asked = pc.binary_join_element_wise(found["user"], found["item"], "/").to_pylist()
+    assert not set(asked) & bought
