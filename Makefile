@@ -19,7 +19,7 @@ BEFORE ?=
 AFTER ?= HEAD
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -103,6 +103,9 @@ bench-accidents: $(INSTALLED) ## accidents in a seasonal shop's export: which of
 
 bench-ingest: $(INSTALLED) ## CPU-seconds and peak memory of reading and checking 5 M events; EVENTS=100000000 reads Parquet under 4 GiB
 	$(BIN)/python -m benchmarks.ingest --events $(EVENTS) $(BENCH_ARGS)
+
+bench-decision: $(INSTALLED) ## wrong decisions and answers: simulations, rolling origins, and what a finished run shows; BENCH_ARGS="--groups answers"
+	$(BIN)/python -m benchmarks.decision $(BENCH_ARGS)
 
 bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them
 	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)
