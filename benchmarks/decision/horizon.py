@@ -26,7 +26,7 @@ from recommender.matching.examples import Examples
 from recommender.models.campaign import ranker_class
 from recommender.models.campaign.horizon_ranker import HorizonRanker
 from recommender.models.campaign.ranker import Ranker
-from recommender.models.campaign.timing import Timing
+from recommender.models.campaign.timing import BINS, Timing
 from recommender.settings import load_settings
 from recommender.storage.home import Home
 from recommender.storage.published import published_training_set
@@ -128,7 +128,7 @@ def rows(say: Callable[[str], None]) -> list[Row]:
             measured[ranker].append(value(judged(at, scores)["horizon"], "log_loss"))
             by_ranker[at.name, ranker] = _quality(at, ranker, scores)
             if ranker == "logistic":
-                made += _timings(at, fitted, examples)
+                made += _timings(data, at, fitted, examples)
     chosen = min(RANKERS, key=lambda name: float(np.mean(measured[name])))
     for (name, ranker), found in by_ranker.items():
         made += [_with_goal(row, GOALS[name]) for row in found] if ranker == chosen else found
@@ -172,24 +172,35 @@ def _with_goal(row: Row, goals: Mapping[str, float]) -> Row:
     return make(row.name, row.value, goals[metric], **facts)
 
 
-def _timings(at: Origin, fitted: HorizonRanker, examples: Examples) -> list[Row]:
-    """The log loss of one fit with timings by type, of all types together, and spread evenly."""
+def _timings(data: TrainingSet, at: Origin, fitted: HorizonRanker, examples: Examples) -> list[Row]:
+    """How well timings by type, of all types together, and spread evenly foretell when the origin's users take part."""
     timing = fitted.timing
     ways = {
         "by type": timing,
         "all types together": Timing((), timing.shares_KJ[:0], timing.shop_J, {}),
         "even spread": Timing.prior(),
     }
-    losses = {
-        way: value(judged(at, {way: HorizonRanker(fitted.inside, of).score(examples).redeem_N})[way], "log_loss")
-        for way, of in ways.items()
-    }
-    best = min(losses, key=lambda way: losses[way])
+    rankers = {way: HorizonRanker(fitted.inside, of) for way, of in ways.items()}
+    scored = judged(at, {way: ranker.score(examples).redeem_N for way, ranker in rankers.items()})
+    gains = {way: round(_log_likelihood(data, at, of), 4) for way, of in ways.items()}
+    losses = {way: round(value(of, "log_loss"), 5) for way, of in scored.items()}
     return [
         Row(
-            name=f"horizon: {at.name}, timing by type, log loss",
-            value=round(losses["by type"], 5),
+            name=f"horizon: {at.name}, timing by type, log-likelihood of a participation's time over an even spread",
+            value=gains["by type"],
             goal="",
-            facts={"best": best, **{way: round(loss, 5) for way, loss in losses.items()}},
+            facts={"log_likelihood": gains, "log_loss": losses},
         )
     ]
+
+
+def _log_likelihood(data: TrainingSet, at: Origin, timing: Timing) -> float:
+    """Mean log density of the known participations' times, given that they happened before the reading."""
+    outcomes = data.outcomes_at(at.read_at, at.mask_N)
+    took_up_P = outcomes.redeemed_N
+    kinds = np.array(data.pairs["campaign_type"].to_pylist(), dtype=object)[at.mask_N][took_up_P].tolist()
+    place_R = np.minimum((outcomes.redeemed_share_N()[took_up_P] * BINS).astype(np.int64), BINS - 1)
+    reached_R = outcomes.observed_N()[took_up_P]
+    mass_R = timing.behind_N(kinds, (place_R + 1) / BINS) - timing.behind_N(kinds, place_R / BINS)
+    # An even spread has the mass 1 / BINS in each bin, and `reached_R` in all that was observed.
+    return float(np.log(mass_R * BINS * reached_R / timing.behind_N(kinds, reached_R)).mean())

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.datasets.time_units import DAY_US
-
 Times = NDArray[np.int64]
 """Microseconds since 1970, UTC."""
 NEVER = np.iinfo(np.int64).max
@@ -57,10 +55,6 @@ class Horizon:
         """
         reached_N = elapsed_share(self.targeted_us_N, self.ends_us_N, self.until_us_N)
         return np.maximum(reached_N, self.elapsed_N())
-
-    def days_left_N(self) -> NDArray[np.float64]:
-        """Days from the decision to the moment up to which a participation counts, at least 0."""
-        return np.maximum(self.until_us_N - np.maximum(self.decided_us_N, self.targeted_us_N), 0) / DAY_US
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,20 +48,21 @@ def outcomes_of(
 
 
 @pytest.mark.parametrize(
-    ("decided", "until", "elapsed", "reached", "left"),
+    ("decided", "until", "elapsed", "reached"),
     [
-        (0, 40, 0.0, 1.0, 40),
-        (10, 40, 0.25, 1.0, 30),
-        (10, 20, 0.25, 0.5, 10),
-        (-5, 40, 0.0, 1.0, 40),
-        (50, 40, 1, 1, 0),
+        (0, 40, 0.0, 1.0),
+        (10, 40, 0.25, 1.0),
+        (10, 20, 0.25, 0.5),
+        (10, 5, 0.25, 0.25),
+        (-5, 40, 0.0, 1.0),
+        (50, 40, 1, 1),
     ],
 )
-def test_shares_and_days_are_measured_from_the_targeting_to_the_end(
-    decided: float, until: float, elapsed: float, reached: float, left: float
+def test_shares_are_measured_from_the_targeting_to_the_end(
+    decided: float, until: float, elapsed: float, reached: float
 ) -> None:
     horizon = horizon_of(decided, until=until)
-    assert (horizon.elapsed_N()[0], horizon.reached_N()[0], horizon.days_left_N()[0]) == (elapsed, reached, left)
+    assert (horizon.elapsed_N()[0], horizon.reached_N()[0]) == (elapsed, reached)
 
 
 def test_a_window_without_length_lies_behind_from_its_end_on() -> None:
