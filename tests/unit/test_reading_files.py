@@ -308,3 +308,10 @@ def test_a_column_may_not_have_the_name_of_a_rows_origin(opened: Open, name: str
     assert repr(name) in refused(opened, f"user_id,{name}\n17,1\n")
     assert repr(name) in refused(opened, f'{{"{name}":1}}\n', "orders.jsonl")
     assert repr(name) in refused(opened, parquet(pa.table({name: [1]})), "orders.parquet")
+
+
+def test_gbk_is_named_where_its_characters_stand_between_digits(tmp_path: Path) -> None:
+    text = "user,time\n" + "".join(f"u{n},2024年01月{n:02d}日 10:00\n" for n in range(10, 28))
+    (tmp_path / "log.csv").write_bytes(text.encode("gbk"))
+    with duckdb.connect() as connection, pytest.raises(SourceError, match=r'encoding = "gbk"'):
+        open_file(connection, tmp_path / "log.csv", FileFormat(), name="log", scratch=tmp_path)

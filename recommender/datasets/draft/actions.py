@@ -12,6 +12,8 @@ from recommender.datasets.draft.rows import Rows
 from recommender.datasets.draft.sections import Section
 from recommender.datasets.reading.raw import literal
 
+MOST_SHOWN = 10
+"""Words of a column that is not understood up to which they are listed. Chosen by hand."""
 MOST_KINDS = 500
 """Rows of a file that may list the kinds of events. Chosen by hand."""
 
@@ -26,6 +28,10 @@ def add_kind(rows: Rows, columns: dict[str, ColumnEvidence], section: Section, f
         if not certain:
             kind = section.constants["kind"]
             section.comments.append(f"DECIDE: no column says what was done; every row is taken for a {kind}")
+        for unread in rows.base.candidates("kind"):
+            words = ", ".join(f"{word} ({count:,} rows)" for word, count in list(unread.words.items())[:MOST_SHOWN])
+            if 1 < len(unread.words) <= MOST_SHOWN:
+                section.comments.append(f"CHECK: {unread.name} holds {words}: is one of them a return or no sale?")
         return
     columns["kind"] = column
     code = code_of(column.words)

@@ -43,7 +43,7 @@ RULES: tuple[tuple[str, str], ...] = (
         "purchase",
     ),
     (
-        r"order|orders|ordercompleted|completedorder|sale|sales|ventas?|charge|checkout(completed?|success)|购买|下单|支付|付款|成交|买|compra|kauf|bestellung|achat|commande",
+        r"order|orders|ordercompleted|completedorder|sale|sales|ventas?|ventes?|verkauf|venda|charge|checkout(completed?|success)|购买|下单|支付|付款|成交|买|compra|kauf|bestellung|achat|commande",
         "purchase",
     ),
     (r"(select|click)\w*|\w*click(ed)?|tap|点击|clic|klick", "click"),

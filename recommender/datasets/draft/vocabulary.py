@@ -106,6 +106,8 @@ COLUMNS = {
         "fecharegistro registriertam anmeldedatum dateinscription datacadastro"
     ),
     "kind": (
+        "typeoperation typedoperation operationtype transactiontype documenttype doctype movementtype belegart "
+        "vorgang vorgangsart tipodocumento tipomovimiento tipooperacao saletype rowtype recordtype 单据类型 业务类型 "
         "kind eventtype eventname event type action actiontype behavior behaviour behaviortype behaviourtype "
         "activity activitytype interaction interactiontype metric metricname operation activityname 行为 行为类型 "
         "事件 事件类型 操作 操作类型 动作 类型 tipo tipoevento evento accion typ aktionstyp ereignis "

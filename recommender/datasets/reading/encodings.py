@@ -34,6 +34,8 @@ than 0.9, one in Chinese some 0.4 from its delimiters and digits. By hand."""
 
 CHINESE = (("gbk", 0xB0, 0xD7), ("big5", 0xA4, 0xC6))
 """Encoding and the first bytes of its common characters."""
+ALONE = "年月日时分秒元件个時"
+"""Characters that stand between digits in Chinese tables: 2024年01月10日."""
 COMMON_SHARE = 0.6
 """Share of them above which a text is Chinese. Texts of names and shops have 0.8 and more, a Western text read as
 Chinese less than 0.2. By hand."""
@@ -151,5 +153,9 @@ def _common_share(data: bytes, encoding: str, first: int, last: int) -> float:
     words = re.findall(r"[^\x00-\x7f]+", text)
     if "\ufffd" in text or not words:
         return 0.0
-    common: int = sum(first <= char.encode(encoding)[0] <= last for word in words if len(word) > 1 for char in word)
+    common: int = sum(
+        char in ALONE or (len(word) > 1 and first <= char.encode(encoding)[0] <= last)
+        for word in words
+        for char in word
+    )
     return common / sum(map(len, words))
