@@ -57,11 +57,31 @@ def main() -> None:
         "visible_on_a_first_run": sum(row["seen_alone"] for row in rows),
         "seconds": round(time.monotonic() - began, 1),
     }
+    report["rows"] = goal_rows(report)
     complete = not options.only and options.days == GOOD_DAYS
     path = report_path(REPORT, is_complete=complete)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(report, indent=1) + "\n")
     _show(console, report, path)
+
+
+def goal_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The figures that have a goal: name, value, goal, and whether it is held."""
+    noticed, visible = report["noticed_on_a_first_run"], report["visible_on_a_first_run"]
+    figures = [
+        (f"of {len(report['accidents'])} accidents, noticed with their cause", report["noticed"], GOALS["noticed"], 1),
+        (f"of {visible} that a first run can see, noticed with their cause", noticed, visible, 1),
+        (f"false alarms on {report['good_days']} good days", len(report["false_alarms"]), GOALS["false_alarms"], -1),
+    ]
+    return [
+        {
+            "name": name,
+            "value": value,
+            "goal": f"{'>=' if sign > 0 else '<='} {goal}",
+            "held": sign * (value - goal) >= 0,
+        }
+        for name, value, goal, sign in figures
+    ]
 
 
 def _row(accident: Accident, runs: DailyRuns, day: int) -> dict[str, Any]:

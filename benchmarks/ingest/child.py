@@ -1,6 +1,7 @@
 """Runs a command as a child process and measures its CPU-seconds and its memory, which may have a limit."""
 
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -65,30 +66,35 @@ def measure(
         last = log.read_text(encoding="utf-8")[-2000:]
         reason = f"more than {limit_gib} GiB" if watcher.killed else f"exit code {child.returncode}"
         raise ChildFailed(f"{' '.join(command)}: {reason}\n{last}")
-    # The kernel's own peak (KiB) also has what rises and falls between two looks of the watcher.
-    return Measured(used.ru_utime + used.ru_stime, time.monotonic() - began, used.ru_maxrss / 2**20)
+    # The kernel's own peak (KiB) has what rises after the watcher's last look. It also counts this process, of which
+    # the child was a copy until it began its program, so it says nothing where this process is as large.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = used.ru_maxrss / 2**20 if used.ru_maxrss > own else watcher.peak_gib
+    return Measured(used.ru_utime + used.ru_stime, time.monotonic() - began, peak)
 
 
 class _Watcher(threading.Thread):
-    """Kills a process that holds more memory than allowed."""
+    """Notes the peak of a process's memory, and kills one that holds more than allowed."""
 
     def __init__(self, pid: int, limit_gib: float | None) -> None:
         super().__init__(daemon=True)
         self.ended = threading.Event()
         self.killed = False
+        self.peak_gib = 0.0
         self._pid, self._limit = pid, limit_gib
 
     def run(self) -> None:
-        while self._limit is not None and not self.ended.wait(POLL_S):
-            if _resident_gib(self._pid) > self._limit:
+        while not self.ended.wait(POLL_S):
+            self.peak_gib = max(self.peak_gib, _memory_gib(self._pid, "VmHWM:"))
+            if self._limit is not None and _memory_gib(self._pid, "VmRSS:") > self._limit:
                 self.killed = True
                 os.kill(self._pid, 9)
                 return
 
 
-def _resident_gib(pid: int) -> float:
+def _memory_gib(pid: int, name: str) -> float:
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:  # it ended in this moment
         return 0.0
-    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmRSS:")), 0.0)
+    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith(name)), 0.0)

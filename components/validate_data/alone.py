@@ -1,9 +1,12 @@
 """Validates a source or a folder of tables outside a pipeline, compared with the source's last good run."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from components.validate_data.quarantine import SetAside, quarantined
+from components.validate_data.quarantine import keep as keep_list
 from components.validate_data.validation import record_of, source_name, validate
 from components.validate_data.verdict import Verdict
 from recommender.datasets import ingest
@@ -51,7 +54,14 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
         except ValidationFailed as failed:
             if isinstance(failed.verdict, Verdict) and keep:
                 record.keep(failed.verdict, source.data_hash)
+                keep_list(_without_files(tables), record.folder)
             raise
         if keep:
             record.keep(verdict, verdict.data_hash)
+            keep_list(_without_files(Path(folder) / "clean"), record.folder)
     return verdict
+
+
+def _without_files(tables: Path) -> list[SetAside]:
+    """What was set aside, without the files of all rows, which do not outlive this validation."""
+    return [replace(one, file=None) for one in quarantined(tables)]

@@ -61,7 +61,7 @@ def kept(folder: Path) -> list[SetAside]:
         RegistryError: no run has validated this source.
     """
     if not (folder / LIST).is_file():
-        raise RegistryError(f"{folder / LIST}: no run has validated this source yet; start with: recommender run")
+        raise RegistryError(f"{folder / LIST}: nothing has validated this source yet; start with: recommender validate")
     found = json.loads((folder / LIST).read_text(encoding="utf-8"))
     return [
         SetAside(

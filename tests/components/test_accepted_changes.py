@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.validate_data.alone import validate_alone
-from components.validate_data.quarantine import quarantined
+from components.validate_data.quarantine import kept, quarantined
 from components.validate_data.validation import record_of, validate
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import TIME, Tables, open_tables
@@ -112,3 +112,14 @@ def test_users_of_two_spellings_are_a_critical_fact(world: Tables, tmp_path: Pat
     write_manifest(tmp_path / "raw", **{k: v for k, v in known.items() if k not in ("files", "content_hash")})
     with pytest.raises(ValidationFailed, match=r"facts\.targeted_users_known"):
         validate(tmp_path / "raw", tmp_path / "clean", tmp_path / "page.html", as_of=world.log_end)
+
+
+def test_validate_alone_keeps_the_list_of_what_was_set_aside(world: Tables, tmp_path: Path) -> None:
+    read_at = world.log_end - timedelta(hours=6)
+    raw = changed(world, tmp_path / "raw", "event_time", lambda values: values, ingested_at=read_at.isoformat())
+    settings = Settings(home=str(tmp_path / "home"))
+    validate_alone(settings, tmp_path / "page.html", tables=raw)
+    (events,) = (one for one in kept(record_of(settings).folder) if one.table == "events")
+    assert events.rows > 0
+    assert events.examples
+    assert events.file is None

@@ -124,7 +124,10 @@ PARQUET = parquet(pa.table({"user_id": ["17", "18"], "sku": ["tin", "café"]}))
         ("orders.jsonl", b'\xef\xbb\xbf{"user_id":"17","sku":"tin"}\n{"user_id":"18","sku":"caf\xc3\xa9"}\n'),
         ("orders", b'[\n  {\n    "user_id": "17",\n    "sku": "tin"\n  },\n{"user_id":"18","sku":"caf\xc3\xa9"}\n]\n'),
         ("orders.csv", '"user_id";"sku"\r\n"17";"tin"\r\n"18";"café"\r\n'.encode("utf-16")),
-        ("orders.json.gz", gzip.compress('{"user_id":"17","sku":"tin"}\n{"user_id":"18","sku":"café"}\n'.encode(), mtime=0)),
+        (
+            "orders.json.gz",
+            gzip.compress('{"user_id":"17","sku":"tin"}\n{"user_id":"18","sku":"café"}\n'.encode(), mtime=0),
+        ),
     ],
 )  # fmt: skip
 def test_the_same_rows_in_any_kind_of_file(opened: Open, name: str, content: bytes) -> None:
