@@ -254,7 +254,7 @@ def test_the_transformer_wins_where_the_order_of_baskets_decides(shop: Path, tmp
     assert loss["transformer"] < 0.85 * loss["logistic"]
 
 
-def test_tuning_reads_the_gate_period_and_continues_its_study(shop: Path, tmp_path: Path) -> None:
+def test_tuning_reads_folds_that_end_at_the_gate_and_continues_its_study(shop: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     from recommender.training.tune import tune
 
@@ -268,7 +268,8 @@ def test_tuning_reads_the_gate_period_and_continues_its_study(shop: Path, tmp_pa
     assert [one["strength"] for one in tune(shop, "logistic", 1, other, study).trials] == [0.05], (
         "another configuration"
     )
-    assert json.loads(study.with_suffix(".json").read_text())["judged_on"] == "gate period"
+    judged_on = json.loads(study.with_suffix(".json").read_text())["judged_on"]
+    assert judged_on == "1 fold from 2024-05-19 to 2024-08-06"
 
 
 def test_tuning_a_ranker_without_a_search_space_names_those_with_one(tmp_path: Path) -> None:
