@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OTHER_SHAPE = 0.05
 """Share of identifiers of a shape that no event has. Test accounts are fewer. Chosen by hand."""
-LEFT_OUT_WARNING, LEFT_OUT_CRITICAL = 0.9, 0.995
+LEFT_OUT_WARNING, LEFT_OUT_CRITICAL = 0.9, 0.98
 """Share of a table's rows that one rule of the mapping may leave out. Page views are often most of a click log."""
 PURCHASE = "kind = 'purchase' AND event_time <= $as_of"
 

@@ -45,6 +45,8 @@ CLOSED_SHARE = 0.25
 """Share of a weekday's days without rows from which the shop counts as closed on it."""
 FEWEST_LEVEL_DAYS = 3
 """Days with a level below which none of them can stand out from the others."""
+SHORTEST_LEVEL = 7
+"""Days with a level that each side of a step must have: a week of sales is no step."""
 WIDE = 8.0
 """Deviations of a day's mean: a column of few values, such as coupons, can be that far off by itself."""
 NEARLY_ALL = 0.9
@@ -86,6 +88,14 @@ def _levels(now: Statistics) -> Iterator[Check]:
         limit = max(np.log(LARGEST_FACTOR), WIDE * spread)
         run = longest_run(np.abs(away_D) > limit)
         cause, value = "", float(np.abs(away_D).max())
+        step = None if run is not None else _step(level_D, known_D)
+        if step is not None:
+            # A change for about half of the log widens its own limit, so it is looked for by itself.
+            place, factor = step
+            value, limit = abs(np.log(factor)), np.log(LARGEST_FACTOR)
+            when = days_in_words(now, (place, len(level_D) - 1))
+            cause = f"{column} is about {factor_in_words(factor)} times what it was before, {when}: "
+            cause += unit_cause(factor, column)
         if run is not None:
             factor = float(np.exp(np.median(away_D[run[0] : run[1] + 1])))
             when = days_in_words(now, run)
@@ -98,6 +108,26 @@ def _levels(now: Statistics) -> Iterator[Check]:
             sentence=f"no day's {column} is many times that of the other days",
             cause=cause,
         )
+
+
+def _step(level_D: np.ndarray, known_D: np.ndarray) -> tuple[int, float] | None:
+    """The day from which on a level is another one for good, and by which factor. None where there is no such day."""
+    days = np.flatnonzero(known_D)
+    levels = level_D[days]
+    best: tuple[float, int] | None = None
+    for place in range(SHORTEST_LEVEL, len(days) - SHORTEST_LEVEL + 1):
+        before, after = levels[:place], levels[place:]
+        rest = np.abs(before - np.median(before)).sum() + np.abs(after - np.median(after)).sum()
+        if best is None or rest < best[0]:
+            best = (float(rest), place)
+    if best is None:
+        return None
+    before, after = levels[: best[1]], levels[best[1] :]
+    height = float(np.median(after) - np.median(before))
+    spread = DEVIATION * max(float(np.median(np.abs(part - np.median(part)))) for part in (before, after))
+    if abs(height) <= max(np.log(LARGEST_FACTOR), WIDE * spread):
+        return None
+    return int(days[best[1]]), float(np.exp(height))
 
 
 def _paid(now: Statistics) -> Iterator[Check]:
