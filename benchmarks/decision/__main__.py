@@ -9,13 +9,14 @@ import pkgutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import benchmarks.decision
 from benchmarks.decision.rows import REPORT, merge
 from benchmarks.measured_on import measured_on
 
 
-def groups() -> dict[str, object]:
+def groups() -> dict[str, ModuleType]:
     """The modules of this package that measure rows, by name."""
     names = [module.name for module in pkgutil.iter_modules(benchmarks.decision.__path__) if module.name != "__main__"]
     modules = {name: importlib.import_module(f"benchmarks.decision.{name}") for name in names}
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in found:
             parser.error(f"unknown group {name!r}; there are {', '.join(found)}")
         started = time.process_time()
-        rows = found[name].rows(say)  # type: ignore[attr-defined]
+        rows = found[name].rows(say)
         merge(rows, measured_on(), chosen.output)
         table = Table("", "value", "goal", "held", title=f"{name}, {time.process_time() - started:.0f} CPU-seconds")
         for row in rows:

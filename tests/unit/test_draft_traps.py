@@ -172,3 +172,19 @@ def test_what_a_query_does_not_read_is_listed(tmp_path: Path) -> None:
     assert any("terminal" in line for line in said)
     assert any("shelf" in line for line in said)
     assert set(tomllib.loads(text)["tables"]) >= {"events"}
+
+
+def test_offers_sent_again_and_again_are_campaigns_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        f"2024-03-{day:02d} 09:00:00,C{n},offer received,spring,\n"
+        f"2024-03-{day:02d} 1{n}:00:00,C{n},offer completed,spring,\n"
+        f"2024-03-{day:02d} 1{n}:00:00,C{n},transaction,,9.5\n"
+        for day in (4, 11)
+        for n in range(6)
+    ]
+    text = draft(tmp_path, transcript="timestamp,customer,event,offer_id,amount\n" + "".join(rows))
+    assert "PROBLEM" not in text
+    tables_of = ("campaigns", "targets", "participations")
+    counts = f"SELECT {', '.join(f'(SELECT count(*) FROM {one})' for one in tables_of)}"
+    assert read(tmp_path, text, counts) == [(2, 12, 12)]
+    assert read(tmp_path, text, "SELECT count(DISTINCT starts_at) FROM campaigns") == [(2,)]

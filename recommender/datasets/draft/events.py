@@ -34,22 +34,14 @@ def event_sections(files: Sequence[FileEvidence], roles: dict[str, Role | None])
             used |= {join.one.file.name for join in rows.joins}
             sections.append(_section(rows, files, roles))
     for file in files:
-        if roles[file.name] == "log" or (roles[file.name] == "orders" and file.name not in used):
-            sections.append(_section(Rows(file), files, roles))
-        if file.acts is not None and file.has_lists and roles[file.name] == "log":
-            _one_item_only(sections[-1], file)
-            sections.append(_section(Rows(file.acts), files, roles))
-        if file.acts is not None and roles[file.name] in ("targets", "participations"):
+        role = roles[file.name]
+        if role == "log" or (role == "orders" and file.name not in used):
+            # Rows that have a list of items are left to the section that reads the lists.
+            alone = [f"coalesce(len({file.acts.lines}), 0) = 0"] if file.acts is not None and file.has_lists else []
+            sections.append(_section(Rows(file, conditions=alone), files, roles))
+        if file.acts is not None and (role in ("targets", "participations") or (role == "log" and file.has_lists)):
             sections.append(_section(Rows(file.acts), files, roles))
     return _once(sections)
-
-
-def _one_item_only(section: Section, file: FileEvidence) -> None:
-    """Leave the rows that have a list of items to the section that reads the list."""
-    assert file.acts is not None
-    condition = f"coalesce(len({file.acts.lines}), 0) = 0"
-    if section.query is not None:
-        section.query += f"\nAND {condition}" if "\nWHERE " in section.query else f"\nWHERE {condition}"
 
 
 def _once(sections: list[Section]) -> list[Section]:

@@ -5,8 +5,10 @@ Where a campaign is sent to the same user again and again, each of its waves is 
 
 from collections.abc import Sequence
 
-from recommender.datasets.draft.evidence import ColumnEvidence, FileEvidence
+from recommender.datasets.draft.evidence import FileEvidence
 from recommender.datasets.draft.kinds import SENT, TAKEN
+from recommender.datasets.draft.moments import timestamp_sql
+from recommender.datasets.draft.rows import sql_name
 from recommender.datasets.draft.sections import Log, Section
 from recommender.datasets.reading.raw import literal
 
@@ -65,21 +67,13 @@ def _is(log: Log, words: Sequence[str]) -> str:
     return f"{log.kind} IN ({', '.join(map(literal, words))})"
 
 
-def _columns(section: Section) -> tuple[FileEvidence, ColumnEvidence, list[ColumnEvidence], ColumnEvidence] | None:
-    """The file of a log, with the columns of its user, campaigns and kind as evidence."""
-    file = section.files[0]
-    user, kind = file.columns.get(section.columns["user_id"]), file.columns.get(section.columns["kind"])
-    return None if user is None or kind is None else (file, user, file.candidates("campaign"), kind)
-
-
 def _comes_in_waves(section: Section, sent: Sequence[str]) -> bool:
     """Whether many users receive a campaign at the same few moments."""
-    found = _columns(section)
-    if found is None or section.formats.get("event_time") or ("event_time" in section.columns.values() and False):
-        return False
-    file, _, campaigns, kind = found
-    moment = next((one for one in (*file.candidates("event_time"), *file.candidates("hours_since_start"))), None)
-    if moment is None or not campaigns:
+    file = section.files[0]
+    kind, campaigns = file.columns.get(section.columns["kind"]), file.candidates("campaign")
+    moment = next(iter([*file.candidates("event_time"), *file.candidates("hours_since_start")]), None)
+    # A time in a format of its own would have to be read by it in SQL.
+    if kind is None or moment is None or not campaigns or section.formats.get("event_time"):
         return False
     campaign = f"coalesce({', '.join(one.text for one in campaigns)})"
     rows, waves = file.connection.execute(
@@ -94,6 +88,7 @@ def _waves(
 ) -> list[Section]:
     """Each moment at which a campaign is sent makes a campaign; what is taken up belongs to the last one before."""
     campaign, user, time = (log.columns[one] for one in ("campaign_id", "user_id", "event_time"))
+    time = timestamp_sql(time, None)
     named = f"SELECT {campaign} AS offer, {user} AS person, {time} AS sent_at"
     sends = f"({named} FROM {log.source} WHERE {_is(log, sent)}) AS s"
     took = f"(SELECT {campaign} AS what, {user} AS who, {time} AS at FROM {log.source} WHERE {_is(log, taken)}) AS t"
@@ -137,5 +132,6 @@ def _duration(section: Section, files: Sequence[FileEvidence]) -> tuple[str, str
         days = next((one for one in file.candidates("duration_days") if one.is_number), None)
         if file is not section.files[0] and key is not None and days is not None:
             file.taken = True
-            return f"CAST({days.name} AS INTEGER)", f" JOIN {file.name} ON offer = {file.name}.{key.name}", [file]
+            lasts, known = sql_name(days.name), sql_name(key.name)
+            return f"CAST({file.name}.{lasts} AS INTEGER)", f" JOIN {file.name} ON offer = {file.name}.{known}", [file]
     return str(WINDOW_DAYS), "", []
