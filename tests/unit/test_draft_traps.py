@@ -188,3 +188,12 @@ def test_offers_sent_again_and_again_are_campaigns_of_their_own(tmp_path: Path) 
     counts = f"SELECT {', '.join(f'(SELECT count(*) FROM {one})' for one in tables_of)}"
     assert read(tmp_path, text, counts) == [(2, 12, 12)]
     assert read(tmp_path, text, "SELECT count(DISTINCT starts_at) FROM campaigns") == [(2,)]
+
+
+def test_a_damaged_workbook_is_an_unread_file_beside_others(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(ORDERS, encoding="utf-8")
+    (tmp_path / "cut.xlsx").write_bytes(workbook(Orders=[["a", "b"], ["1", "2"]])[:-40])
+    text = draft_mapping([tmp_path / "orders.csv", tmp_path / "cut.xlsx"], folder=tmp_path)
+    assert "cut.xlsx" in text.split("# UNREAD")[1]
+    with pytest.raises(SourceError, match=r"gone\.xlsx"):
+        draft_mapping([tmp_path / "gone.xlsx"])

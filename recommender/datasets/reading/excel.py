@@ -6,6 +6,7 @@ sheet's own row number. Rows and columns without any value are left out.
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
@@ -23,12 +24,12 @@ Row = tuple[int, list[str]]
 
 def sheet_names(path: Path) -> list[str]:
     """The sheets of a workbook. None where the file is no workbook, or none that can be read."""
-    from python_calamine import CalamineError, CalamineWorkbook
+    from python_calamine import CalamineWorkbook
 
     try:
-        with path.open("rb") as file:
+        with _damage_named(Part(str(path), path)), path.open("rb") as file:
             return list(CalamineWorkbook.from_filelike(file).sheet_names)
-    except (CalamineError, OSError, ValueError):
+    except SourceError:
         return []
 
 
@@ -60,14 +61,26 @@ def scan_workbook(part: Part, form: FileFormat, scratch: Path) -> Scan:
 
 def _rows(part: Part, sheet: str | None) -> tuple[str, Iterator[Row]]:
     """The sheet's name, and its rows with a value: their number and cells, from the first column with a value."""
-    from python_calamine import CalamineError, CalamineWorkbook
+    from python_calamine import CalamineWorkbook
+
+    with _damage_named(part), part.path.open("rb") as file:
+        workbook = CalamineWorkbook.from_filelike(file)
+        names = workbook.sheet_names
+        chosen = names[0] if sheet is None else sheet
+        cells = workbook.get_sheet_by_name(chosen).iter_rows() if chosen in names else None
+    if cells is None:
+        raise SourceError(f"{part.label}: no sheet {chosen!r}; {suggestion(chosen, names)}")
+    texts = ((number, [_text(cell) for cell in row]) for number, row in enumerate(cells, start=1))
+    return chosen, ((number, row) for number, row in texts if any(row))
+
+
+@contextmanager
+def _damage_named(part: Part) -> Iterator[None]:
+    """Turn whatever the library raises over a damaged or locked workbook into an error that names the file."""
+    from python_calamine import CalamineError
 
     try:
-        with part.path.open("rb") as file:
-            workbook = CalamineWorkbook.from_filelike(file)
-            names = workbook.sheet_names
-            chosen = names[0] if sheet is None else sheet
-            cells = workbook.get_sheet_by_name(chosen).iter_rows() if chosen in names else None
+        yield
     except BaseException as error:
         # A panic of the Rust library is no `Exception`, and its class has no public name.
         if (
@@ -77,10 +90,6 @@ def _rows(part: Part, sheet: str | None) -> tuple[str, Iterator[Row]]:
             raise
         problem = first_line(error)
         raise SourceError(f"{part.label}: the workbook cannot be read ({problem}); save it anew, unlocked") from None
-    if cells is None:
-        raise SourceError(f"{part.label}: no sheet {chosen!r}; {suggestion(chosen, names)}")
-    texts = ((number, [_text(cell) for cell in row]) for number, row in enumerate(cells, start=1))
-    return chosen, ((number, row) for number, row in texts if any(row))
 
 
 def _text(cell: object) -> str:
