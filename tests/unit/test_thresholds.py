@@ -109,10 +109,7 @@ def test_without_a_closed_window_all_pairs_count_and_without_both_outcomes_there
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     folder = tmp_path_factory.mktemp("candidates")
-    folders: Mapping[str, Path] = {
-        "new": candidate(folder / "new", column=0),
-        "old": candidate(folder / "old", column=1),
-    }
+    folders = {name: candidate(folder / name, column=column) for column, name in enumerate(("new", "old"))}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(OWN_RANKERS, "reading", "judged_pairs:ReadingRanker")
         return compare(world(), folders, challenger="new", champion="old", rules=RULES)
