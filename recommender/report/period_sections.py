@@ -11,6 +11,7 @@ from recommender.report.estimates import MAIN_METRICS, interval_row, role_of, sl
 from recommender.report.intervals import Bin, calibration_chart, interval_chart
 from recommender.report.lines import line_chart
 from recommender.report.page import Section, fold, paragraph, table
+from recommender.report.thresholds import threshold_tables
 
 MAX_SLICES = 24
 """Slices in a chart, so that it fits on a screen. The table below it lists all."""
@@ -77,6 +78,7 @@ def period_section(evaluation: Evaluation, period: PeriodResult, title: str, lea
         blocks=[
             _main_metrics(evaluation, period, rankers),
             *_closed_metrics(period, rankers),
+            *threshold_tables(period, rankers),
             _further_metrics(period, rankers),
             *_open_note(period),
         ],
