@@ -61,6 +61,10 @@ class Explanation(TypedDict):
         ),
     ]
     place: Annotated[int | None, Field(description="Place among the candidates, 1 is the first. null: no candidate.")]
+    place_by_score: Annotated[
+        int | None,
+        Field(description="The place before re-ranking. It differs from `place` where re-ranking moved the campaign."),
+    ]
     score: Annotated[float | None, Field(description="As in `campaigns`. null: no candidate.")]
     reasons: list[str]
     contributions: Annotated[

@@ -58,7 +58,7 @@ def grocer(tmp_path_factory: pytest.TempPathFactory) -> Grocer:
     gateway, inference, management, metrics = free_ports(4)
     (folder / "recommender.toml").write_text(
         f'home = "{folder}/var"\njudgement = "{folder}/judgement.toml"\n'
-        "[time]\nas_of = 2017-12-31\ngate_from = 2017-08-01\ntest_from = 2017-10-01\n"
+        "[time]\nas_of = 2017-12-31\ngate_from = 2017-05-01\ntest_from = 2017-10-01\n"
         '[training]\nchallenger = "rate_rule"\nbaselines = ["logistic"]\n'
         f"[serving]\nport = {gateway}\ninference_port = {inference}\nmanagement_port = {management}\n"
         f"metrics_port = {metrics}\ndeadline_ms = 5000\nstore_deadline_ms = 2000\n"
