@@ -19,7 +19,7 @@ User = Annotated[str, typer.Argument(help="The shopper's user_id.")]
 
 @app.command()
 def compact(settings: SettingsFile = None, data: DataFile = None) -> None:
-    """Turn shipped segments into one table a day. Safe to kill and to repeat. Exit code 1 if a segment is damaged."""
+    """Turn shipped segments into one table a day. Safe to kill and to repeat. Exit code 1 if one is damaged."""
     from recommender.decision_tables import compact as compact_segments
 
     done = compact_segments(settings_of(settings, data))
@@ -29,9 +29,9 @@ def compact(settings: SettingsFile = None, data: DataFile = None) -> None:
     )
     if done.torn:
         print(f"{done.torn:,} lines were cut off by a kill before they were acknowledged")
-    for path in done.damaged:
-        print(f"damaged, left as it is: {path}", file=sys.stderr)
-    if done.damaged:
+    for path, problem in done.refused.items():
+        print(f"left as it is: {path}: {problem}", file=sys.stderr)
+    if done.refused:
         raise typer.Exit(1)
 
 

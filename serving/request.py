@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from recommender.matching.rerank import BY_SCORE, Rerank
 from recommender.policies.exploration import Exploration
 
 MAX_CANDIDATES = 500
@@ -119,6 +120,8 @@ class ScoringRequest:
     """None: the order is the ranker's alone."""
     allow_repeats: bool = False
     """Whether a campaign that the user has taken up is a candidate again."""
+    rerank: Rerank = BY_SCORE
+    """How the model's campaigns are re-ranked. The popular list is not: it knows neither score nor user."""
 
 
 class ExposureRequest(Strict):

@@ -21,7 +21,7 @@ from recommender.decision_tables import schema
 from recommender.decision_tables.days import GRACE_S, Day, DayManifest, Part, Table, days_of, locked, merged_segments
 from recommender.decision_tables.removed import removed_users, without_removed
 from recommender.decision_tables.schema import quoted, select
-from recommender.decision_tables.segments import SegmentFile, create_lines, is_sealed, is_whole, segment_files
+from recommender.decision_tables.segments import SegmentFile, create_lines, is_sealed, problem_of, segment_files
 from recommender.decisions.log import EXPOSED, UNDELIVERED
 from recommender.settings import Settings
 from recommender.storage.home import Home
@@ -50,8 +50,8 @@ class Compacted:
     torn: int
     """Lines that are not whole: a kill cut them off before they were acknowledged."""
     days: tuple[str, ...]
-    damaged: tuple[Path, ...]
-    """Sealed segments whose bytes are not those that were sealed. They are left as they are."""
+    refused: dict[Path, str]
+    """Segments that are left as they are, and why: damaged, or with keys that have no column."""
     deleted: int
     """Segments that were merged earlier and are deleted now."""
 
@@ -71,16 +71,16 @@ def compact(settings: Settings, *, now: datetime | None = None) -> Compacted:
         names = merged_segments(home, manifests, (file.name for file in found))
         merged = [file for file in found if file.name in names]
         waiting = [file for file in found if file.name not in names and _is_complete(file, now)]
-        damaged = tuple(file.path for file in waiting if not is_whole(file.path))
-        for path in damaged:
-            log.error("segment is damaged, it is left out", path=str(path))
-        waiting = [file for file in waiting if file.path not in damaged]
+        refused = {file.path: problem for file in waiting if (problem := problem_of(file.path)) is not None}
+        for path, problem in refused.items():
+            log.error("segment is left out", path=str(path), problem=problem)
+        waiting = [file for file in waiting if file.path not in refused]
         figures: tuple[int, int, int, tuple[str, ...]] = (0, 0, 0, ())
         if waiting:
             with open_engine(settings.resources, "compaction") as (connection, _):
                 figures = _merge_all(connection, home, waiting)
         deleted = _delete(home, merged, now)
-    result = Compacted(len(waiting), *figures, damaged, deleted)
+    result = Compacted(len(waiting), *figures, refused, deleted)
     log.info("compacted", segments=result.segments, decisions=result.decisions, events=result.events, torn=result.torn)
     return result
 

@@ -26,6 +26,7 @@ LINE = {
     "context": "JSON",
     "exploration": "STRUCT(kind VARCHAR, rate DOUBLE, spread DOUBLE, num_candidates BIGINT, first_propensity DOUBLE, "
     "list_propensity DOUBLE)",
+    "rerank": "STRUCT(kind VARCHAR, trade_off DOUBLE)",
     "campaign_ids": "VARCHAR[]",
 }
 """Keys of a line, of decisions and events alike -> their types in DuckDB."""
@@ -54,6 +55,8 @@ DECISIONS = {
     "num_candidates": "exploration.num_candidates",
     "first_propensity": "exploration.first_propensity",
     "list_propensity": "exploration.list_propensity",
+    "rerank_kind": "rerank.kind",
+    "rerank_trade_off": "rerank.trade_off",
 }
 """Column of the table of decisions -> how it is made from a line. `delivered` is added from the events."""
 

@@ -57,14 +57,29 @@ def is_sealed(path: Path) -> bool:
         return seal_of(b"\n" + file.read()) is not None
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the bytes before the seal are those that were sealed. True for a segment without a seal."""
+def problem_of(path: Path) -> str | None:
+    """Why a segment cannot be merged without losing something, or None.
+
+    Its bytes must be those that were sealed, if it has a seal, and its decisions may have no keys without a column. All
+    decisions of a writer have the same keys, so the first one is looked at.
+    """
     content = path.read_bytes()
     seal = seal_of(content)
-    if seal is None:
-        return True
-    lines = content[: content.rfind(b"\n", 0, -1) + 1]
-    return seal == (lines.count(b"\n"), hashlib.sha256(lines).hexdigest())
+    if seal is not None:
+        lines = content[: content.rfind(b"\n", 0, -1) + 1]
+        if seal != (lines.count(b"\n"), hashlib.sha256(lines).hexdigest()):
+            return "its bytes are not those that were sealed"
+    first = content[: content.find(b"\n") + 1]
+    try:
+        keys = set(orjson.loads(first)) if first else set()
+    except orjson.JSONDecodeError:
+        return None  # a torn line, which is counted
+    unknown = sorted(keys - set(LINE))
+    return (
+        f"no column for {', '.join(unknown)}; compact it with a version of the software that knows them"
+        if unknown
+        else None
+    )
 
 
 def create_lines(connection: duckdb.DuckDBPyConnection, files: Sequence[SegmentFile], *, as_table: bool) -> None:

@@ -56,6 +56,32 @@ class Head(_Part):
     rank_correlation: float | None
 
 
+class AtThreshold(_Part):
+    """What comes of saying "takes part" of every pair whose score is at or above a threshold."""
+
+    rule: str
+    """As in the judgement file: `base_rate`, or the number."""
+    threshold: float
+    """Where pairs of several periods are pooled, the mean of their thresholds over the pairs."""
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+    metrics: dict[str, Estimate]
+    """accuracy, precision, recall and f1. Precision is None where no score reaches the threshold."""
+    accuracy_over_nobody: Estimate
+    """Accuracy minus that of saying of nobody that they take part, on the same draws of users."""
+
+
+class BaseRate(_Part):
+    """Share of participations in the pairs that were decided before a period, as known where it begins."""
+
+    value: float
+    num_pairs: int
+    closed: bool
+    """Whether the pairs are those whose window had closed. False: all pairs, where the closed ones lack an outcome."""
+
+
 class RankerResult(_Part):
     """One ranker in one period."""
 
@@ -74,6 +100,8 @@ class RankerResult(_Part):
     closed: dict[str, Estimate] = {}
     """The metrics on the pairs whose window had closed when the labels were read. Empty where the period has no open
     window, or these pairs lack one of the outcomes."""
+    at_thresholds: list[AtThreshold] = []
+    """Accuracy, precision, recall and F1, in the order of the judgement file's thresholds."""
     timing: dict[str, str] = {}
     """Campaign type -> what its time to participation was learnt from. Empty: an even spread was assumed."""
 
@@ -116,6 +144,10 @@ class PeriodResult(_Part):
     num_campaigns: int
     num_open: int
     """Pairs whose window was still open when the labels were read."""
+    nobody: Estimate | None = None
+    """Accuracy of saying of nobody that they take part, which every ranker's accuracy is to be compared with."""
+    base_rate: BaseRate | None = None
+    """None where all pairs before the period have the same outcome."""
     rankers: dict[str, RankerResult]
     gains: dict[str, Estimate]
     """Metric -> gain over all pairs, with an interval over users alone."""

@@ -26,6 +26,7 @@ from recommender.evaluation.latency import measure
 from recommender.evaluation.metrics import METRICS, ScoredPairs, ece_floor
 from recommender.evaluation.pairs import PairSet, PeriodPairs, column, final_test_pairs, gate_pairs, times
 from recommender.evaluation.slices import CLOSED, OPEN, WINDOW, slices
+from recommender.evaluation.thresholds import base_rate, figures_at, resolved
 from recommender.matching.examples import Labels
 from recommender.models.campaign.ranker import Scores
 from recommender.registry import bundle
@@ -140,6 +141,8 @@ class _Comparison:
         }
         resampled = resample(scored, self.bootstrap)
         closed = self._closed(scored, period)
+        usual = base_rate(self.data, period.starts)
+        at = figures_at(resolved(self.rules.report.thresholds, usual), scored, self.bootstrap)
         return PeriodResult(
             starts=period.starts,
             ends=period.ends,
@@ -149,9 +152,15 @@ class _Comparison:
             num_users=len(np.unique(period.users_N)),
             num_campaigns=len(np.unique(period.examples.campaigns_N)),
             num_open=int(period.open_N.sum()),
+            nobody=at.nobody,
+            base_rate=usual,
             rankers={
                 name: self._result(name, fits[name], scored[name], scores[name], period.labels, resampled).model_copy(
-                    update={"closed": closed.get(name, {}), "timing": loaded[name].timing.learnt_from}
+                    update={
+                        "closed": closed.get(name, {}),
+                        "timing": loaded[name].timing.learnt_from,
+                        "at_thresholds": at.rankers[name],
+                    }
                 )
                 for name in fits
             },

@@ -17,6 +17,10 @@ DEFAULT_FILE = Path("judgement.toml")
 """The rules' file where the settings name none, in the working folder."""
 
 
+Threshold = Literal["base_rate"] | Annotated[float, Field(gt=0, lt=1)]
+"""A probability, or the rule by which one is found in what was known before the period."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -59,11 +63,19 @@ class Guardrails(_Frozen):
     """Size of the bundle, which every replica loads."""
 
 
+class Report(_Frozen):
+    """What the page shows beside what decides."""
+
+    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = ("base_rate", 0.5)
+    """For accuracy, precision, recall and F1, see `evaluation.thresholds`. A confusion matrix is at the first one."""
+
+
 class Judgement(_Frozen):
     """The whole file. `sha256` is the hash of its bytes."""
 
     gate: GateRule = GateRule()
     guardrails: Guardrails = Guardrails()
+    report: Report = Report()
     sha256: str = ""
 
 

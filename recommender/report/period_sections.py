@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from recommender.evaluation.document import Evaluation, PeriodResult, SliceResult
 from recommender.evaluation.metrics import METRICS
-from recommender.models.campaign.timing import PRIOR
+from recommender.matching.timing import PRIOR
 from recommender.report.axes import Html, metric, percent
 from recommender.report.bars import bar_chart
 from recommender.report.estimates import MAIN_METRICS, interval_row, role_of, slice_name, written, written_time
 from recommender.report.intervals import Bin, calibration_chart, interval_chart
 from recommender.report.lines import line_chart
 from recommender.report.page import Section, fold, paragraph, table
+from recommender.report.thresholds import threshold_tables
 
 MAX_SLICES = 24
 """Slices in a chart, so that it fits on a screen. The table below it lists all."""
@@ -77,6 +78,7 @@ def period_section(evaluation: Evaluation, period: PeriodResult, title: str, lea
         blocks=[
             _main_metrics(evaluation, period, rankers),
             *_closed_metrics(period, rankers),
+            *threshold_tables(period, rankers),
             _further_metrics(period, rankers),
             *_open_note(period),
         ],

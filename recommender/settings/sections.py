@@ -2,10 +2,10 @@
 
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from recommender.settings.sizes import bytes_of
 
@@ -144,6 +144,28 @@ class ServingSettings(Section):
     exploration_spread: float = Field(
         0.3, gt=0, le=10, description="`thompson`: scale of the Gumbel noise on the log-odds."
     )
+    rerank: Literal["none", "mmr", "calibrated"] = Field(
+        "none",
+        description="How campaigns are re-ranked after scoring (`recommender.matching.rerank`): `mmr` varies them, "
+        "`calibrated` brings the list's categories closer to the user's own. `recommender score` and the evaluation "
+        "follow it too.",
+    )
+    # By hand: what each value costs is measured, see docs/evaluation.md.
+    rerank_trade_off: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Weight of variety or calibration against the score. 0 keeps the order of the scores.",
+    )
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.rerank != "none" and self.exploration != "none":
+            raise ValueError(
+                "`rerank` and `exploration` cannot both be on: the propensities of an exploration are those of the "
+                f"order of the scores (got rerank = {self.rerank!r}, exploration = {self.exploration!r})"
+            )
+        return self
 
 
 Days = Annotated[int, Field(ge=1, le=36_500)]

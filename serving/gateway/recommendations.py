@@ -15,6 +15,7 @@ from recommender.decisions.log import DecisionLog, LogFull, new_token
 from recommender.errors import FeatureStoreError
 from recommender.matching.affinity import unpack_user
 from recommender.matching.packed_user import PackedUser
+from recommender.matching.rerank import Rerank
 from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from serving.answer import Ranking
@@ -72,6 +73,7 @@ class Recommender:
             as_of_us=self.shops.now_us(),
             exploration=exploration,
             allow_repeats=self.settings.serving.allow_repeats,
+            rerank=Rerank.of(self.settings.serving),
         )
         return Assigned(asked=asked, assignment=assignment, version=version, token=token, began_s=began_s)
 

@@ -16,12 +16,19 @@ import pytest
 
 from recommender.decision_tables import compact, forget, open_decisions, read_decisions, read_exposures, records_of
 from recommender.decision_tables.days import days_of
+from recommender.decision_tables.schema import LINE
+from recommender.decisions.assignment import assign
 from recommender.decisions.log import DecisionLog, folders_of
 from recommender.decisions.names import segments_in
 from recommender.decisions.writer import Limits
 from recommender.errors import CorruptFileError
+from recommender.matching.rerank import Rerank
+from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from recommender.storage.home import Home
+from serving.answer import Ranking
+from serving.gateway.decision import Answer, Assigned
+from serving.request import RecommendationRequest, ScoringRequest
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 DECISION: dict[str, Any] = {
@@ -91,21 +98,33 @@ def test_every_column_holds_the_same_before_and_after_compaction(settings: Setti
     as_of = datetime.fromisoformat(DECISION["as_of"])
     expected = {name: value for name, value in DECISION.items() if name not in ("context", "exploration")}
     added = {"request_id": request_id, "decided_at": NOON, "as_of": as_of, "day": date(2026, 1, 5), "degraded": False}
+    added |= {"rerank_kind": None, "rerank_trade_off": None}
     assert decision == {**expected, **added}
 
 
 def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> None:
-    from recommender.decision_tables.schema import LINE
-    from recommender.decisions.assignment import assign
-    from serving.answer import Ranking
-    from serving.gateway.decision import Answer, Assigned
-    from serving.request import RecommendationRequest, ScoringRequest
-
-    asked = ScoringRequest(request=RecommendationRequest(user_id="1"), as_of_us=0)
+    asked = ScoringRequest(
+        request=RecommendationRequest(user_id="1"),
+        as_of_us=0,
+        exploration=Exploration(kind="thompson", rate=0.1, spread=0.3, seed="0"),
+        rerank=Rerank(kind="mmr", trade_off=0.1),
+    )
     assigned = Assigned(
         asked=asked, assignment=assign("1", salt="s", canary_share=0), version="v", token="0" * 16, began_s=0
     )
-    assert set(Answer(ranking=Ranking([], [])).record(assigned)) <= set(LINE)
+    record = Answer(ranking=Ranking([], [])).record(assigned)
+    assert {"exploration", "rerank"} <= set(record) <= set(LINE)
+
+
+def test_a_segment_with_a_field_that_has_no_column_waits_for_a_version_that_has_one(settings: Settings) -> None:
+    write(settings, NOON, "1", mood="good")
+    (known,) = write(settings, NOON, "2")
+    compacted = compact(settings)
+    ((path, problem),) = compacted.refused.items()
+    assert "mood" in problem
+    assert path.is_file()
+    assert (compacted.decisions, len(ids(settings))) == (1, 2)
+    assert known in ids(settings)
 
 
 def test_days_are_partitions_by_the_clock_of_each_answer_and_the_order_of_answers_holds(settings: Settings) -> None:
@@ -210,7 +229,7 @@ def test_a_damaged_segment_is_named_and_left_as_it_is_and_the_others_are_merged(
     damaged.write_bytes(damaged.read_bytes().replace(b"logistic-1", b"logistic-2", 1))
     (whole,) = write(settings, NOON, "2")
     compacted = compact(settings)
-    assert (compacted.damaged, compacted.segments) == ((damaged,), 1)
+    assert (list(compacted.refused), compacted.segments) == ([damaged], 1)
     assert damaged.is_file()
     assert whole in ids(settings)
 

@@ -21,10 +21,10 @@ from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.matching.horizon import Outcomes
+from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.censoring import expected_labels
 from recommender.models.campaign.levels import Levels, TakeUp, past_levels
 from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
-from recommender.models.campaign.timing import Timing, still_coming
 
 PREFIX, KEY = "timing.", "timing"
 """Prefix of the timing's tensors in a bundle, and its entry in the configuration."""

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from recommender.matching.examples import Examples
 from recommender.matching.horizon import Outcomes
+from recommender.matching.timing import Timing
 from recommender.models.campaign.logistic import LogisticConfig, fit_logistic, sigmoid
 from recommender.models.campaign.preprocessing import Preprocessing
-from recommender.models.campaign.timing import Timing
 
 SPREADS_T = np.arange(0.05, 1.51, 0.05)
 """Spreads that are weighed: standard deviations of a campaign's level in log-odds."""
