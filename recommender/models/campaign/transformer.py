@@ -43,6 +43,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
     name = "transformer"
     Config = TransformerConfig
     trains_on_gpu = True
+    calibration_fits = 0
 
     def __init__(
         self,
