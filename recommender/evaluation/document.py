@@ -62,6 +62,7 @@ class AtThreshold(_Part):
     rule: str
     """As in the judgement file: `base_rate`, or the number."""
     threshold: float
+    """Where pairs of several periods are pooled, the mean of their thresholds over the pairs."""
     true_positives: int
     false_positives: int
     false_negatives: int

@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from recommender import logs
 from recommender.engine.checkpoints import PROGRESS, STEPS
 from recommender.engine.context import FitContext
@@ -228,8 +230,9 @@ def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
     gate_from = None if chosen.gate_from is None else moment(chosen.gate_from, zone)
     test_from = None if chosen.test_from is None else moment(chosen.test_from, zone)
     if gate_from is None or test_from is None:
-        times = [data.times_us(name) for name in ("starts_at", "decided_at", "redeemed_at")]
-        gate_from, test_from = choose(Pairs(*times), now, gate_from=gate_from, test_from=test_from)
+        starts_N, decided_N, redeemed_N = (data.times_us(name) for name in ("starts_at", "decided_at", "redeemed_at"))
+        pairs = Pairs(starts_N, decided_N, redeemed_N, data.all.campaigns_N.astype(np.int64))
+        gate_from, test_from = choose(pairs, now, gate_from=gate_from, test_from=test_from)
     if not gate_from < test_from <= now:
         raise PeriodError(
             f"periods out of order: gate_from {gate_from.isoformat()}, test_from {test_from.isoformat()}, as_of "
