@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from recommender.evaluation.document import Evaluation, PeriodResult, SliceResult
 from recommender.evaluation.metrics import METRICS
-from recommender.models.campaign.timing import PRIOR
+from recommender.matching.timing import PRIOR
 from recommender.report.axes import Html, metric, percent
 from recommender.report.bars import bar_chart
 from recommender.report.calibrators import calibrator_table

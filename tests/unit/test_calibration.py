@@ -14,13 +14,13 @@ from recommender.engine.context import FitContext
 from recommender.errors import BundleError
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.matching.horizon import NEVER, Horizon, Outcomes
+from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.calibration import MIN_CAMPAIGNS, Calibrator, Candidate
 from recommender.models.campaign.held_out import HeldOut, held_out_of
 from recommender.models.campaign.horizon_ranker import HorizonRanker, fit_over_horizon
 from recommender.models.campaign.logistic import LogisticRanker
 from recommender.models.campaign.popularity import PopularityConfig, PopularityRanker
 from recommender.models.campaign.ranker import Ranker
-from recommender.models.campaign.timing import Timing, still_coming
 from recommender.registry import bundle
 
 

@@ -9,10 +9,10 @@ from random_examples import fit_ranker, random_examples
 from recommender.datasets.time_units import DAY_US
 from recommender.errors import BundleError
 from recommender.matching.horizon import NEVER, Outcomes
+from recommender.matching.timing import Timing
 from recommender.models.campaign.held_out import held_out_of_logistic
 from recommender.models.campaign.horizon_ranker import HorizonRanker
 from recommender.models.campaign.levels import SPREADS_T, Levels, past_levels
-from recommender.models.campaign.timing import Timing
 from recommender.registry import bundle
 
 

@@ -17,10 +17,10 @@ from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.matching.horizon import Outcomes
+from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.logistic import LogisticConfig, fit_logistic, sigmoid
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker
-from recommender.models.campaign.timing import Timing, still_coming
 
 MAX_CAMPAIGNS = 12
 """Past campaigns that are predicted, the latest ones. Chosen by hand: a fit takes a tenth of a second for each."""

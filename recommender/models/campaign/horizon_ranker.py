@@ -22,6 +22,7 @@ from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.matching.horizon import Outcomes
+from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.calibration import KEY as CALIBRATION
 from recommender.models.campaign.calibration import Calibrator
 from recommender.models.campaign.censoring import expected_labels
@@ -29,7 +30,6 @@ from recommender.models.campaign.held_out import CorpusBefore, HeldOut, held_out
 from recommender.models.campaign.levels import Levels, TakeUp, past_levels
 from recommender.models.campaign.logistic import LogisticConfig, LogisticRanker
 from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
-from recommender.models.campaign.timing import Timing, still_coming
 
 PREFIX, KEY = "timing.", "timing"
 """Prefix of the timing's tensors in a bundle, and its entry in the configuration."""
