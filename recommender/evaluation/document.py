@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recommender.errors import CorruptFileError
 from recommender.evaluation import intervals
 from recommender.evaluation.campaign_gains import PooledGain
+from recommender.models.campaign.calibration import Calibrator
 from recommender.storage.manifest import read_manifest
 
 SCHEMA_VERSION = 2
@@ -62,6 +63,7 @@ class AtThreshold(_Part):
     rule: str
     """As in the judgement file: `base_rate`, or the number."""
     threshold: float
+    """Where pairs of several periods are pooled, the mean of their thresholds over the pairs."""
     true_positives: int
     false_positives: int
     false_negatives: int
@@ -101,6 +103,8 @@ class RankerResult(_Part):
     window, or these pairs lack one of the outcomes."""
     at_thresholds: list[AtThreshold] = []
     """Accuracy, precision, recall and F1, in the order of the judgement file's thresholds."""
+    calibrator: Calibrator | None = None
+    """The calibrator of that fit, with its figures on held-out campaigns."""
     timing: dict[str, str] = {}
     """Campaign type -> what its time to participation was learnt from. Empty: an even spread was assumed."""
 

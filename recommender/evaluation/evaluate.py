@@ -173,6 +173,7 @@ class _Comparison:
                 name: self._result(name, fits[name], scored[name], scores[name], period.labels, resampled).model_copy(
                     update={
                         "closed": closed.get(name, {}),
+                        "calibrator": loaded[name].calibrator,
                         "timing": loaded[name].timing.learnt_from,
                         "at_thresholds": at.rankers[name],
                     }

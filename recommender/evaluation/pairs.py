@@ -78,19 +78,33 @@ def gate_pairs(data: PairSet, periods: Periods) -> PeriodPairs:
         PeriodError: there are none.
         LabelError: all have the same outcome.
     """
-    mask = periods.gate_mask(times(data, "starts_at"), times(data, "decided_at"))
+    remedy = "Change `time.gate_from` and `time.test_from` in the settings, or leave them out."
+    return pairs_between(data, periods.gate_from, periods.test_from, name="the gate period", remedy=remedy)
+
+
+def pairs_between(data: PairSet, starts: datetime, ends: datetime, *, name: str, remedy: str) -> PeriodPairs:
+    """Select the pairs decided in [starts, ends) of campaigns that start in it, with the labels known at its end.
+
+    Args:
+        data: all pairs.
+        starts: first moment of the period.
+        ends: its end, at which participations are read.
+        name: of the period, for errors.
+        remedy: what to do about one.
+
+    Raises:
+        PeriodError: there are none.
+        LabelError: all have the same outcome.
+    """
+    mask = Periods(starts, ends, ends).gate_mask(times(data, "starts_at"), times(data, "decided_at"))
+    when = f"{name} from {starts.isoformat()} to {ends.isoformat()}"
     if not mask.any():
-        raise PeriodError(
-            f"the gate period from {periods.gate_from.isoformat()} to {periods.test_from.isoformat()} has no pairs. "
-            "Change `time.gate_from` and `time.test_from` in the settings, or leave them out."
-        )
-    period = _select(data, mask, periods.gate_from, periods.test_from, periods.test_from)
+        raise PeriodError(f"{when} has no pairs. {remedy}")
+    period = _select(data, mask, starts, ends, ends)
     positives, total = int(period.labels.redeemed_N.sum()), len(period.labels.redeemed_N)
     if positives in (0, total):
         raise LabelError(
-            f"the gate period from {periods.gate_from.isoformat()} to {periods.test_from.isoformat()} has {positives} "
-            f"participations among {total} pairs, but both outcomes are needed. "
-            "Change `time.gate_from` and `time.test_from` in the settings, or leave them out."
+            f"{when} has {positives} participations among {total} pairs, but both outcomes are needed. {remedy}"
         )
     return period
 

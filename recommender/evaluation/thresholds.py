@@ -57,11 +57,13 @@ def resolved(thresholds: Sequence[str | float], usual: BaseRate | None) -> dict[
     return {str(rule): bound for rule in thresholds if (bound := found[str(rule)]) is not None}
 
 
-def figures_at(thresholds: Mapping[str, float], scored: Mapping[str, ScoredPairs], bootstrap: Bootstrap) -> Figures:
+def figures_at(
+    thresholds: Mapping[str, float | Floats], scored: Mapping[str, ScoredPairs], bootstrap: Bootstrap
+) -> Figures:
     """Compute the figures of every ranker at every threshold, with intervals over users with all their pairs.
 
     Args:
-        thresholds: rule -> threshold.
+        thresholds: rule -> threshold of all pairs, or of each pair [N].
         scored: ranker -> its scores of the same pairs.
         bootstrap: how users are drawn.
     """
@@ -88,7 +90,7 @@ def figures_at(thresholds: Mapping[str, float], scored: Mapping[str, ScoredPairs
         rankers[name].append(
             AtThreshold(
                 rule=rule,
-                threshold=thresholds[rule],
+                threshold=float(np.mean(thresholds[rule])),
                 **counts.confusion(),
                 metrics={figure: _estimate(values[figure], drawn_R[figure], bootstrap) for figure in values},
                 accuracy_over_nobody=_estimate(
