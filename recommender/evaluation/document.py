@@ -142,7 +142,7 @@ class ListAxis(_Part):
 
 
 class ListGroup(_Part):
-    """A group of shoppers, and the share of their later participations that the lists show."""
+    """A group of shoppers, and the share of their later participations that the top of the lists catches."""
 
     axis: str
     value: str
@@ -159,6 +159,8 @@ class ListResult(_Part):
 
     cut: int
     """Campaigns of each list that are judged."""
+    top: int
+    """Places that catch a participation."""
     num_items: int
     """Items of each campaign."""
     rerank: str

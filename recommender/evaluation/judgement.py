@@ -6,9 +6,9 @@ A run in a folder without a file of rules uses the packaged ones, which are thos
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recommender.errors import SettingsError, suggestion
 from recommender.storage.manifest import sha256
@@ -75,11 +75,18 @@ class Report(_Frozen):
 
 
 class ListRule(_Frozen):
-    """Which part of a list is judged."""
+    """Which part of a list is judged. Chosen by hand: on the default data two to six campaigns are live at once."""
 
     cut: Annotated[int, Field(ge=1, le=50)] = 2
-    """Campaigns from the top. Chosen by hand: on the default data two to six are live at once, so more would show every
-    user nearly all of them."""
+    """Campaigns from the top. More would show every user nearly all of them."""
+    top: Annotated[int, Field(ge=1, le=50)] = 1
+    """Places that catch a participation. Two would catch all of them."""
+
+    @model_validator(mode="after")
+    def _top_is_shown(self) -> Self:
+        if self.top > self.cut:
+            raise ValueError(f"`top` must be at most `cut` ({self.cut}, got {self.top})")
+        return self
 
 
 class Judgement(_Frozen):

@@ -41,6 +41,8 @@ class ShownLists:
     """Whether the user took the campaign up later, as far as that is known."""
     shares: Sequence[Shares]
     """[L]: what the users buy."""
+    top: int
+    """Places that catch a participation."""
     groups: Mapping[str, NDArray[np.int64]]
     """Axis of shopper groups -> each user's group [L], numbered from 0; -1: not judged."""
 
@@ -60,8 +62,8 @@ class ShownLists:
 
     @cached_property
     def caught_LC(self) -> NDArray[np.bool_]:
-        """Participations in campaigns that the list shows."""
-        return self.relevant_LC & (self.exposure_LC > 0)
+        """Participations in campaigns that have one of the `top` places."""
+        return self.relevant_LC & (self.exposure_LC >= float(place_weight(self.top - 1)))
 
 
 def campaign_coverage(lists: ShownLists, weights_RL: Floats) -> Floats:
@@ -160,9 +162,9 @@ def miscalibration(lists: ShownLists) -> Floats:
 
 
 def caught(lists: ShownLists, weights_RL: Floats) -> Floats:
-    """Share of the later participations in live campaigns whose campaign the list shows, in [0, 1]. Higher is better.
+    """Share of the later participations whose campaign has one of the `top` places, in [0, 1]. Higher is better.
 
-    Recall at the cut: the true positive rate of being shown.
+    Recall at `top`: the true positive rate of being put there. Participations in campaigns that were live count.
     """
     return _ratio(weights_RL @ lists.caught_LC.sum(axis=1), weights_RL @ lists.relevant_LC.sum(axis=1))
 

@@ -29,7 +29,7 @@ class ListMetric:
     """higher or lower, or `neither` where more is not better by itself."""
     words: str
     biased: bool = False
-    """Whether resamples of users shift it, so that its interval is shifted back."""
+    """Whether resamples of users shift it, so that its interval is shifted back. All such metrics are shares."""
 
 
 CAUGHT, COVERAGE, OPPORTUNITY_GAP, EXPOSURE_GAP = "caught", "campaign_coverage", "opportunity_gap", "exposure_gap"
@@ -38,7 +38,7 @@ LIST_METRICS: dict[str, ListMetric] = {
         "participations caught",
         list_metrics.caught,
         "higher",
-        "Of the later participations in live campaigns, the share whose campaign the list shows.",
+        "Of the later participations in campaigns that were live, the share whose campaign is at the top of the list.",
     ),
     COVERAGE: ListMetric(
         "campaign coverage",
@@ -126,8 +126,7 @@ def list_result(
     limits = rules.guardrails
     groups = lists.groups(min_lists=limits.min_slice_pairs, min_participations=limits.min_slice_positives)
     shown = {
-        name: lists.shown(score_M, cut=rules.lists.cut, rerank=rerank, groups=groups)
-        for name, score_M in scores.items()
+        name: lists.shown(score_M, rule=rules.lists, rerank=rerank, groups=groups) for name, score_M in scores.items()
     }
     first = shown[challenger]
     weights_RL = np.concatenate(list(bootstrap.weights(np.arange(len(first.shown_LK)))))
@@ -138,6 +137,7 @@ def list_result(
     both = {name: shown[name] for name in dict.fromkeys((challenger, champion))}
     return ListResult(
         cut=rules.lists.cut,
+        top=rules.lists.top,
         num_items=first.items_LKI.shape[2],
         rerank=rerank.kind,
         trade_off=rerank.trade_off if rerank.is_on else 0.0,
@@ -146,7 +146,10 @@ def list_result(
         num_participations=int(first.relevant_LC.sum()),
         rankers={
             name: {
-                metric: figure.estimate(bootstrap, biased=LIST_METRICS[metric].biased) for metric, figure in of.items()
+                metric: figure.estimate(
+                    bootstrap, biased=LIST_METRICS[metric].biased, is_share=LIST_METRICS[metric].biased
+                )
+                for metric, figure in of.items()
             }
             for name, of in figures.items()
         },
@@ -174,15 +177,25 @@ class _Figure:
 
     @classmethod
     def of(cls, compute: Callable[[ShownLists, Floats], Floats], lists: ShownLists, weights_RL: Floats) -> "_Figure":
-        return cls(float(compute(lists, lists.ones)[0]), compute(lists, weights_RL))
+        value_R = compute(lists, np.concatenate([lists.ones, weights_RL]))
+        return cls(float(value_R[0]), value_R[1:])
 
     def minus(self, other: "_Figure") -> "_Figure":
         return _Figure(self.value - other.value, self.sample_R - other.sample_R)
 
-    def estimate(self, bootstrap: Bootstrap, *, biased: bool = False) -> Estimate:
-        """Value with interval, shifted by the bootstrap's estimate of the bias (Efron & Tibshirani, chapter 10)."""
+    def estimate(self, bootstrap: Bootstrap, *, biased: bool = False, is_share: bool = False) -> Estimate:
+        """Value with interval.
+
+        Args:
+            bootstrap: its confidence.
+            biased: shift the interval by the bootstrap's estimate of the bias (Efron & Tibshirani, chapter 10).
+            is_share: keep the interval in [0, 1], beyond which a shift could take it.
+        """
         shift = np.nanmean(self.sample_R) - self.value if biased and np.isfinite(self.sample_R).any() else 0.0
-        return Estimate.of(intervals.Estimate(self.value, *bootstrap.interval(self.sample_R - shift)))
+        low, high = bootstrap.interval(self.sample_R - shift)
+        if is_share:
+            low, high = float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+        return Estimate.of(intervals.Estimate(self.value, low, high))
 
 
 def _axis(axis: str, shown: Mapping[str, ShownLists], weights_RL: Floats, bootstrap: Bootstrap) -> ListAxis:
@@ -190,7 +203,7 @@ def _axis(axis: str, shown: Mapping[str, ShownLists], weights_RL: Floats, bootst
         found = {
             name: _Figure.of(lambda of, weights: gap(of, weights, axis), of, weights_RL) for name, of in shown.items()
         }
-        return {name: figure.estimate(bootstrap, biased=True) for name, figure in found.items()}
+        return {name: figure.estimate(bootstrap, biased=True, is_share=True) for name, figure in found.items()}
 
     return ListAxis(
         axis=axis,

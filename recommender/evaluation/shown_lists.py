@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.evaluation.judgement import ListRule
 from recommender.evaluation.list_metrics import ShownLists
 from recommender.evaluation.pairs import END_OF_LOG, PairSet, PeriodPairs, column, times
 from recommender.evaluation.slices import UNKNOWN
@@ -65,25 +66,25 @@ class PeriodLists:
         return found
 
     def shown(
-        self, score_M: NDArray[np.float32], *, cut: int, rerank: Rerank, groups: Mapping[str, Sequence[str]]
+        self, score_M: NDArray[np.float32], *, rule: ListRule, rerank: Rerank, groups: Mapping[str, Sequence[str]]
     ) -> ShownLists:
-        """The lists that a ranker with these scores gives, cut at `cut` campaigns.
+        """The lists that a ranker with these scores gives, cut at `rule.cut` campaigns.
 
         Args:
             score_M: the ranker's scores of all candidates.
-            cut: K.
+            rule: cut, and places that catch a participation.
             rerank: how serving re-ranks.
             groups: axis -> the groups that are judged.
         """
         lists, catalogue = self.lists, self.lists.examples.catalogue
         rows_C, places_M = np.unique(lists.examples.campaigns_N, return_inverse=True)
         num_lists = len(lists.users)
-        shown_LK = np.full((num_lists, cut), -1, dtype=np.int64)
-        items_LKI = np.zeros((num_lists, cut, lists.items_MI.shape[1]), dtype=np.int32)
+        shown_LK = np.full((num_lists, rule.cut), -1, dtype=np.int64)
+        items_LKI = np.zeros((num_lists, rule.cut, lists.items_MI.shape[1]), dtype=np.int32)
         for one in range(num_lists):
             own = np.arange(lists.offsets[one], lists.offsets[one + 1])
             rows_N = lists.examples.campaigns_N[own]
-            first = own[rerank.order(score_M[own], rows_N, catalogue, lists.shares[one])[:cut]]
+            first = own[rerank.order(score_M[own], rows_N, catalogue, lists.shares[one])[: rule.cut]]
             shown_LK[one, : len(first)] = places_M[first]
             items_LKI[one, : len(first)] = lists.items_MI[first]
         owner_M = np.repeat(np.arange(num_lists), lists.sizes_L)
@@ -94,4 +95,14 @@ class PeriodLists:
             axis: np.array([groups[axis].index(value) if value in groups[axis] else -1 for value in values])
             for axis, values in self.segments.items()
         }
-        return ShownLists(catalogue, rows_C, shown_LK, items_LKI, candidate_LC, relevant_LC, lists.shares, numbered)
+        return ShownLists(
+            catalogue=catalogue,
+            rows_C=rows_C,
+            shown_LK=shown_LK,
+            items_LKI=items_LKI,
+            candidate_LC=candidate_LC,
+            relevant_LC=relevant_LC,
+            shares=lists.shares,
+            top=rule.top,
+            groups=numbered,
+        )

@@ -54,6 +54,20 @@ class DecisionLists:
     shares: tuple[Shares, ...]
     """[L]: what the users buy."""
 
+    @classmethod
+    def none(cls, like: Examples) -> "DecisionLists":
+        """No lists, with the columns of `like`."""
+        no_rows = np.zeros(0, dtype=np.int64)
+        part = replace(
+            like,
+            campaigns_N=like.campaigns_N[no_rows],
+            users_N=like.users_N[no_rows],
+            features_NF=like.features_NF[no_rows],
+            horizon=None,
+        )
+        items = np.zeros((0, NUM_ITEMS), dtype=np.int32)
+        return cls((), no_rows, np.zeros(1, dtype=np.int64), part, items, ())
+
     @property
     def sizes_L(self) -> NDArray[np.int64]:
         """How many candidates each list has."""
