@@ -74,6 +74,13 @@ class TrainingSettings(Section):
     checkpoint_every_s: float = Field(
         30.0, gt=0, description="Seconds between checkpoints: the most work that a killed training loses."
     )
+    calibration_fits: int | None = Field(
+        None,
+        ge=0,
+        le=12,
+        description="Most further fits by which a ranker's calibrator is chosen. Unset: 12 for rankers that fit in "
+        "seconds, 0 for those that train networks. 0: no calibrator.",
+    )
     rankers: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="`rankers.<name>`: hyperparameters of a ranker, as `recommender rankers` lists them.",

@@ -118,7 +118,15 @@ def _train(training_set: Path, ranker: str, settings: Settings, output: Path) ->
                 checkpoint_every_s=settings.training.checkpoint_every_s,
                 progress=log_progress(ranker=ranker, fit=fit),
             )
-            made = fit_at(cls, data, moment, config, context, earlier=earlier)
+            made = fit_at(
+                cls,
+                data,
+                moment,
+                config,
+                context,
+                earlier=earlier,
+                calibration_fits=settings.training.calibration_fits,
+            )
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
             for steps in list(place.rglob(STEPS)):
                 shutil.rmtree(steps, ignore_errors=True)
@@ -167,6 +175,7 @@ def fit_at(
     context: FitContext,
     *,
     earlier: Ranker[Any] | None = None,
+    calibration_fits: int | None = None,
 ) -> HorizonRanker:
     """Fit on what was known at `moment`. The ranker scores participation over the horizon of each pair.
 
@@ -177,12 +186,14 @@ def fit_at(
         config: Instance of `cls.Config`.
         context: Seed, device, checkpoints and progress.
         earlier: The same ranker fitted at an earlier boundary.
+        calibration_fits: Most further fits for the choice of the calibrator. None: what the class allows.
 
     Raises:
         PeriodError: No pair was decided before `moment`.
         LabelError, DeviceError: As `Ranker.fit`.
         TrainingError: As `Ranker.fit`, or memory ran out.
     """
+    from recommender.datasets.periods import from_microseconds
     from recommender.engine.guard import enough_memory
 
     mask = data.decided_in(None, moment)
@@ -200,6 +211,8 @@ def fit_at(
             config=config,
             context=context,
             earlier=earlier,
+            corpus_before=lambda moment_us: data.corpus(from_microseconds(moment_us)),
+            calibration_fits=calibration_fits,
         )
 
 

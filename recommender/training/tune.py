@@ -192,7 +192,8 @@ class _Objective:
         context = FitContext(seed=training.seed, device=training.device, progress=self.progress)
         losses = []
         for fold, (judged, redeemed_N) in zip(self.folds, self.judged, strict=True):
-            fitted = fit_at(self.cls, self.data, fold.starts, config, context)
+            # Without further fits for a calibrator, which would multiply the time of a trial.
+            fitted = fit_at(self.cls, self.data, fold.starts, config, context, calibration_fits=0)
             losses.append(log_loss(fitted.score(judged).redeem_N, redeemed_N))
         trial.set_user_attr("log_losses", [round(loss, DIGITS) for loss in losses])
         return float(np.mean(losses))
