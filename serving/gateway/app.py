@@ -139,7 +139,7 @@ class _Gateway:
         if arrival is None:
             # Not over a connection of this server, which decides by the head before anything is handled.
             arrival = Arrival(deadline_s=self.front.deadline_s)
-            if (refused_directly := self.front.decide(dict(request.scope), arrival)) is not None:
+            if (refused_directly := self.front.decide(dict(request.scope))) is not None:
                 return Response(status_code=refused_directly.status)
         try:
             body = await read_body(request)

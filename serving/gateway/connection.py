@@ -7,7 +7,6 @@ and answers what it cannot parse in plain text. `tests/serving/test_heads.py` ho
 import asyncio
 import select
 import time
-from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -17,7 +16,6 @@ from serving.gateway.arrival import Arrival
 from serving.gateway.direct import Direct, refusal
 from serving.gateway.front import OVERLOADED, Front
 from serving.gateway.head import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MAX_HEADERS, body_bytes, framing_problem
-from serving.gateway.limiter import Wait
 from serving.request import MAX_BODY_BYTES
 
 MAX_PIPELINED = 16
@@ -56,7 +54,9 @@ class GatewayConnection(HttpToolsProtocol):
         """Whether a message ended in the bytes that are being parsed."""
         self._message_began_s: float | None = time.perf_counter()
         """When the message that arrives began. On a new connection its opening counts. None: nothing arrives."""
-        self._idle_since_s = 0.0
+        self._arrived_s = self._idle_since_s = 0.0
+        self._plain_left: int | None = None
+        """Bytes of a body that still come without the parser. None: it parses."""
         self._lingers_since_s: float | None = None
         self._dropped_bytes = 0
         self._files = select.poll()
@@ -123,15 +123,12 @@ class GatewayConnection(HttpToolsProtocol):
         if self._lingers_since_s is not None:
             self._drop(len(data))
             return
+        self._arrived_s = self.front.turns.arrived_s()
         if self._message_began_s is None:
-            self._message_began_s = time.perf_counter()
+            self._message_began_s = self._arrived_s
         try:
             while data and self._lingers_since_s is None:
-                data = self._parse(data)
-        except httptools.HttpParserUpgrade:
-            # The request is answered as if it had not asked for another protocol, and is the last one.
-            self.close_after_answer()
-            self._linger()
+                data = self._parse(data) if self._plain_left is None else self._take(data, self._plain_left)
         except httptools.HttpParserError:
             self._refuse(self._problem or refusal(400, "bad_request", "this is not a request of HTTP/1.1"))
 
@@ -140,19 +137,46 @@ class GatewayConnection(HttpToolsProtocol):
         in_head, self._message_ended = self._in_head, False
         room = MAX_HEAD_BYTES - self._head_bytes if in_head else len(data)
         part, rest = (data, b"") if room >= len(data) else (data[:room], data[room:])
-        self.parser.feed_data(part)
+        try:
+            self.parser.feed_data(part)
+        except httptools.HttpParserUpgrade as error:
+            return self._without_upgrade(part[error.args[0] :] + rest)
         if in_head and self._in_head and not self._message_ended:
             self._head_bytes += len(part)
             if self._head_bytes >= MAX_HEAD_BYTES:
                 self._refuse(TOO_LARGE)
         return rest
 
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """Answer a request as if it had not asked for another protocol, and close. `rest` is what was not parsed.
+
+        Java's client asks for HTTP/2 this way unless it is told not to. The parser leaves the body to whoever speaks
+        the other protocol, so the body is taken here.
+        """
+        length = body_bytes(self.headers)
+        if length is None:
+            self._refuse(refusal(400, "bad_request", "a request with a chunked body cannot ask for another protocol"))
+            return b""
+        self.close_after_answer()
+        self._plain_left = length
+        return rest if length else self._take(b"", 0)
+
+    def _take(self, data: bytes, left: int) -> bytes:
+        """Take what belongs to a body that the parser left alone."""
+        part = data[:left]
+        self._plain_left = left - len(part)
+        self.on_body(part)
+        if self._plain_left == 0:
+            super().on_message_complete()
+            self._message_began_s = None
+            self._linger()
+        return b""
+
     def on_message_begin(self) -> None:
         """Start the clock of a request: the parser calls this at its first byte."""
         super().on_message_begin()
-        now_s = time.perf_counter()
-        self._message_began_s = now_s
-        arrival = Arrival(deadline_s=self.front.deadline_s, at_s=now_s, caller_left=self.caller_left)
+        self._message_began_s = self._arrived_s
+        arrival = Arrival(deadline_s=self.front.deadline_s, at_s=self._arrived_s, caller_left=self.caller_left)
         cast(dict[str, Any], self.scope)["state"]["arrival"] = arrival
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -176,6 +200,8 @@ class GatewayConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Be ready for the next head."""
+        if self.parser.should_upgrade():
+            return  # it is not: see `_without_upgrade`
         super().on_message_complete()
         self._in_head, self._head_bytes, self._message_ended = True, 0, True
         self._message_began_s = None
@@ -185,31 +211,28 @@ class GatewayConnection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Answer by the head alone, or hand the request to the application."""
         scope = cast(dict[str, Any], cycle.scope)
-        arrival: Arrival = scope["state"]["arrival"]
         if self.front.draining:
             cycle.keep_alive = False
-        answer = self.front.decide(scope, arrival)
+        answer = self.front.decide(scope)
         if answer is not None:
             self._answer_directly(cycle, answer)
             return
         self.active = cycle
-        wait = Wait(self.front.waiting)
-        task = self.loop.create_task(self._handle(cycle, app, wait))
+        self.front.waiting += 1
+        # Counted by a callback of its own, because a task that is cancelled early never begins.
+        self.loop.call_soon(self._waited)
+        self.front.in_flight += 1
+        task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
-        task.add_done_callback(partial(self._task_ended, wait))
+        task.add_done_callback(self._task_ended)
         self._task = task
 
-    async def _handle(self, cycle: RequestResponseCycle, app: Any, wait: Wait) -> None:
-        wait.end()
-        self.front.in_flight += 1
-        try:
-            await cycle.run_asgi(app)
-        finally:
-            self.front.in_flight -= 1
+    def _waited(self) -> None:
+        self.front.waiting -= 1
 
-    def _task_ended(self, wait: Wait, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        wait.end(finished=False)  # where the task was cancelled before it began
+        self.front.in_flight -= 1
 
     def on_response_complete(self) -> None:
         """Go on with the next request of the connection, or let it be idle."""

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from recommender import logs
 from recommender.settings import ServingSettings
-from serving.gateway.arrival import Arrival
 from serving.gateway.direct import Direct, direct, refusal
 from serving.gateway.head import value_of
-from serving.gateway.limiter import Limiter
 from serving.gateway.metrics import Metrics
 from serving.gateway.tokens import Tokens
+from serving.gateway.turns import Turns
 
 if TYPE_CHECKING:
     from serving.gateway.connection import GatewayConnection
@@ -47,7 +46,8 @@ class Front:
         self.deadline_s = serving.deadline_ms / 1e3
         self.max_connections = serving.max_connections
         self.tokens, self.metrics = tokens, metrics
-        self.waiting = Limiter(share=WAITING_SHARE, least=LEAST_WAITING, floor_s=LEAST_HANDLING_S)
+        self.turns = Turns(floor_s=LEAST_HANDLING_S)
+        self.waiting = 0
         """Requests that were admitted and that the event loop has not begun to handle."""
         self.in_flight = 0
         self.draining = False
@@ -61,7 +61,7 @@ class Front:
         """Those between two requests, the longest idle first."""
         self._refused: dict[int, int] = {}
 
-    def decide(self, scope: dict[str, Any], arrival: Arrival) -> Direct | None:
+    def decide(self, scope: dict[str, Any]) -> Direct | None:
         """The answer to a request by its head alone, or None if it is to be handled."""
         path, method = scope["path"], scope["method"]
         if path == "/healthz" and method == "GET":
@@ -70,9 +70,14 @@ class Front:
             return None
         if self.tokens.needed and (refused := self._unauthorized(scope)) is not None:
             return self._count(refused)
-        if not self.waiting.admits(arrival.deadline_s):
+        if self.waiting >= self.limit():
             return self._count(OVERLOADED)
+        self.turns.admit()
         return None
+
+    def limit(self) -> int:
+        """Requests that may wait for the event loop: part of the deadline ÷ the loop's time for a request."""
+        return max(LEAST_WAITING, int(WAITING_SHARE * self.deadline_s / self.turns.request_s))
 
     def _unauthorized(self, scope: dict[str, Any]) -> Direct | None:
         peer = scope["client"][0] if scope["client"] else ""
@@ -100,6 +105,9 @@ class Front:
                 connection.refuse_at_once()
             else:
                 self.metrics.shed_connections.inc()
+                self.closed(
+                    waiting
+                )  # now, because asyncio says so only later, and the next one is not to choose it too
                 waiting.shed()
 
     def head_arrived(self, connection: "GatewayConnection") -> None:

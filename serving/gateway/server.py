@@ -4,11 +4,13 @@ import asyncio
 import resource
 import signal
 import socket
+import threading
 from functools import partial
 
 import uvicorn
 
 from recommender import logs
+from recommender.settings import Settings
 from serving import config
 from serving.gateway.app import create
 from serving.gateway.connection import GatewayConnection
@@ -21,6 +23,9 @@ GOODBYE_S = 1.0
 `Connection: close`. Closed at once, they would fail the requests that are on their way."""
 OTHER_FILES = 256
 """Files and sockets beside those of clients: the store's, the model's, logs. Far more than there are."""
+ACCEPTS = 16
+"""Times that the listening socket is watched. libuv takes one new connection from each in a turn of its event loop, so
+with a single one a flood would let new clients wait for one long turn each."""
 
 log = logs.get(__name__)
 
@@ -35,7 +40,8 @@ class GatewayServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and to watch for the signal to drain."""
         await super().startup(sockets)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.front.drain)
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.front.drain)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new connections, let kept ones send a last request, finish what is in flight, and end."""
@@ -54,6 +60,12 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a drain before anything is served changes nothing
     settings = config.of_environment()
     logs.configure(process="gateway", file=config.log_file(settings, "gateway"))
+    server, sockets = prepare(settings)
+    server.run(sockets)
+
+
+def prepare(settings: Settings) -> tuple[GatewayServer, list[socket.socket]]:
+    """The gateway's server and the sockets for its `run`, bound to the gateway's port."""
     app = create(settings)
     front: Front = app.state.front
     front.max_connections = connections_allowed(front.max_connections)
@@ -73,7 +85,8 @@ def main() -> None:
         date_header=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    GatewayServer(configured, front).run()
+    listening = configured.bind_socket()
+    return GatewayServer(configured, front), [listening, *(listening.dup() for _ in range(ACCEPTS - 1))]
 
 
 def connections_allowed(wanted: int) -> int:

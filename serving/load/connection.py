@@ -16,8 +16,6 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.usable = False
-        self.sent_s = 0.0
-        """When the request under way was written, on the clock of `time.perf_counter`."""
         self._done: Done | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
@@ -27,10 +25,10 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
         self.usable = True
 
-    def send(self, request: bytes, now_s: float, done: Done) -> None:
+    def send(self, request: bytes, done: Done) -> None:
         """Write a request. `done` is called once, with its answer or with its end."""
         assert self.transport is not None
-        self._done, self.sent_s = done, now_s
+        self._done = done
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:

@@ -101,7 +101,8 @@ class _Run:
 
     def _send_over(self, connection: Connection, intended_s: float, request: bytes) -> None:
         self.under_way[connection] = intended_s
-        connection.send(request, time.perf_counter(), self._answered)
+        self.result.late_s.append(time.perf_counter() - intended_s)
+        connection.send(request, self._answered)
 
     def _answered(self, connection: Connection, status: int, body: bytes) -> None:
         intended_s = self.under_way.pop(connection)

@@ -37,6 +37,8 @@ class Result:
     cpu_seconds: float = 0.0
     """CPU time of the generator's process during the run."""
     most_connections: int = 0
+    late_s: list[float] = field(default_factory=list)
+    """Seconds between the intended and the real moment of each sending: what the generator itself adds."""
     latencies_s: dict[str, list[float]] = field(default_factory=lambda: {outcome: [] for outcome in OUTCOMES})
     ended_s: dict[str, list[float]] = field(default_factory=lambda: {outcome: [] for outcome in OUTCOMES})
     """Seconds from the start of the run to each answer, in the order of `latencies_s`."""
@@ -61,7 +63,8 @@ class Result:
         """The figures as JSON, without the single latencies."""
         kept = asdict(self)
         latencies = kept.pop("latencies_s")
-        kept.pop("ended_s")
+        for name in ("ended_s", "late_s"):
+            kept.pop(name)
         return {
             **kept,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
@@ -72,5 +75,6 @@ class Result:
                 for outcome, values in latencies.items()
                 if values
             },
+            "late_ms": {f"p{percent:.0f}": round(percentile(self.late_s, percent) * 1e3, 3) for percent in PERCENTILES},
             "generator_cpu_share": round(self.cpu_seconds / max(self.seconds, 1e-9), 3),
         }
