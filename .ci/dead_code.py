@@ -29,6 +29,7 @@ HOOKS = (
     "formatwarning",  # warnings
     "trace",  # third argument of __exit__
     *("connection_made", "data_received", "connection_lost"),  # asyncio.Protocol
+    *("disconnected", "total_requests", "should_exit"),  # attributes that uvicorn reads
     "shouldRollover",  # logging
     *("on_body", "on_message_complete"),  # httptools
     *("CampaignRankerHandler", "initialize", "handle"),  # TorchServe

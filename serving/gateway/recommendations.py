@@ -72,6 +72,7 @@ class Recommender:
             as_of_us=self.shops.now_us(),
             exploration=exploration,
             allow_repeats=self.settings.serving.allow_repeats,
+            answer_by_us=time.time_ns() // 1000 + round(arrival.left_s() * 1e6),
         )
         return Assigned(asked=asked, assignment=assignment, version=version, token=token, arrival=arrival)
 

@@ -14,8 +14,11 @@ from gateways import PATH, Gateway, beside, gateway, read_reply, stopped
 from servers import free_ports
 
 from recommender.settings import Settings
+from serving import wire
 from serving.load.generator import Target, closed_loop, open_loop, post
 from serving.load.results import Result
+from serving.online_store.client import OnlineStoreClient
+from serving.request import RecommendationRequest, ScoringRequest
 
 DEADLINE_MS = 300
 
@@ -141,6 +144,22 @@ def test_a_model_that_hangs_is_soon_busy_and_the_popular_list_comes_at_once(endp
         deadline = time.monotonic() + 10
         while running.ask(users[0]).json()["degraded"]:
             assert time.monotonic() < deadline, "the model is not asked again"
+
+
+def test_the_worker_skips_what_nobody_waits_for_any_more(endpoint: Endpoint) -> None:
+    version = endpoint.deployment.refresh().champion
+    url = f"http://127.0.0.1:{endpoint.settings.serving.inference_port}/predictions/campaign_ranker/{version}"
+    request = RecommendationRequest(user_id=endpoint.shop.users[0])
+    with closing(OnlineStoreClient.open(endpoint.settings)) as store:
+        packed = store.read(endpoint.shop.users[0])
+    assert packed is not None
+    now_us, as_of_us = time.time_ns() // 1000, round(endpoint.shop.as_of.timestamp() * 1e6)
+    for answer_by_us, status in ((now_us - 1, 503), (now_us + 60_000_000, 200), (None, 200)):
+        asked = ScoringRequest(request=request, as_of_us=as_of_us, answer_by_us=answer_by_us)
+        body = wire.encode(asked, packed.content)
+        answer = httpx.post(url, content=body, headers={"Content-Type": "application/octet-stream"}, timeout=20)
+        assert answer.status_code == status, answer.text
+        assert (answer.json().get("error") == "late") == (status == 503)
 
 
 def test_however_many_ask_the_readiness_is_probed_once_at_a_time(endpoint: Endpoint, tmp_path: Path) -> None:
