@@ -119,9 +119,10 @@ class _Gateway:
         self.shops = ShopFollower(settings)
         self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
-        self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port)
+        self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port, self.front.turns)
         self.decisions = DecisionLog(Home.of(settings).decisions)
         self.model = Model(settings=settings, deployed=self.deployed, inference=self.inference, metrics=self.metrics)
+        self.front.room = self.model.room
         self.readiness = Readiness(self.shops, self.deployed, self.model, self.front)
         self.recommender = Recommender(
             settings=settings,

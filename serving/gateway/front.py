@@ -6,6 +6,7 @@ A refusal here costs a tenth of an answer, so most of the machine is left for th
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 API = "/v1/"
+RECOMMENDATIONS = "/v1/recommendations"
 WAITING_SHARE = 0.125
 """Part of the deadline that admitted requests may wait for the event loop. By hand: the loop then also comes back to
 answers of the model, and to what is not limited, within an eighth of the deadline."""
@@ -49,6 +51,8 @@ class Front:
         self.turns = Turns(floor_s=LEAST_HANDLING_S)
         self.waiting = 0
         """Requests that were admitted and that the event loop has not begun to handle."""
+        self.room: Callable[[float], int | None] = lambda deadline_s: None
+        """How many requests the champion could take, with so much of their deadline left. None: there is none."""
         self.in_flight = 0
         self.draining = False
         self.beat_s = time.monotonic()
@@ -70,10 +74,20 @@ class Front:
             return None
         if self.tokens.needed and (refused := self._unauthorized(scope)) is not None:
             return self._count(refused)
-        if self.waiting >= self.limit():
+        if self.waiting >= self.limit() or (path == RECOMMENDATIONS and self._only_popular()):
             return self._count(OVERLOADED)
         self.turns.admit()
         return None
+
+    def _only_popular(self) -> bool:
+        """Whether a request would only get the popular list, and the event loop has no time to spare for it.
+
+        A popular list costs the loop nearly as much as an answer of the model, which then waits for its turn.
+        """
+        if not self.turns.busy:
+            return False
+        free = self.room(self.deadline_s)
+        return free is not None and self.waiting >= free
 
     def limit(self) -> int:
         """Requests that may wait for the event loop: part of the deadline ÷ the loop's time for a request."""

@@ -72,8 +72,15 @@ class Wait:
         self._limiter: Limiter | None = limiter
         self._before, self._began_s = limiter.begin(), time.perf_counter()
 
-    def end(self, *, finished: bool = True) -> None:
-        """Count the request out. `finished` is False where it was given up. A second call changes nothing."""
+    def end(self, *, at_s: float | None = None, finished: bool = True) -> None:
+        """Count the request out. A second call changes nothing.
+
+        Args:
+            at_s: When its answer arrived, on the clock of `time.perf_counter`. None: now. What the event loop does
+                between the arrival and this call is no sign of a slow server.
+            finished: False: it was given up.
+        """
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
-            limiter.end(self._before, time.perf_counter() - self._began_s, finished=finished)
+            ended_s = time.perf_counter() if at_s is None else at_s
+            limiter.end(self._before, ended_s - self._began_s, finished=finished)

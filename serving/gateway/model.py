@@ -13,7 +13,7 @@ from serving.answer import Ranking
 from serving.archive import MODEL_NAME
 from serving.deployed import Follower
 from serving.gateway.decision import Assigned
-from serving.gateway.inference import InferenceClient, InferenceError
+from serving.gateway.inference import InferenceClient, InferenceError, Reply
 from serving.gateway.limiter import Limiter, Wait
 from serving.gateway.metrics import Metrics
 
@@ -67,8 +67,8 @@ class Model:
         asked_s, wait = time.perf_counter(), Wait(limiter)
         try:
             async with asyncio.timeout(left_s):
-                status, body = await self._post(assigned, version, wire.encode(assigned.asked, features))
-            wait.end()
+                status, body, arrived_s = await self._post(assigned, version, wire.encode(assigned.asked, features))
+            wait.end(at_s=arrived_s)
         except TimeoutError:
             raise ModelAway("model_late") from None
         except InferenceError as error:
@@ -87,6 +87,14 @@ class Model:
         )
         return ranking, str(found["model_version"])
 
+    def room(self, deadline_s: float) -> int | None:
+        """Requests that the champion could take now. None: no version is deployed."""
+        champion = self.deployed.current.champion
+        if champion is None:
+            return None
+        limiter = self.limiter(champion)
+        return limiter.limit(deadline_s) - limiter.in_flight
+
     def limiter(self, version: str) -> Limiter:
         """The limiter of a version."""
         if version not in self.limiters:
@@ -102,19 +110,18 @@ class Model:
         Raises:
             InferenceError: There is no connection, or it broke.
         """
-        status, _ = await self.inference.post(_path(version), body)
-        return status
+        return (await self.inference.post(_path(version), body)).status
 
-    async def _post(self, assigned: Assigned, version: str, body: bytes) -> tuple[int, bytes]:
-        status, answer = await self.inference.post(_path(version), body, content_type=wire.CONTENT_TYPE)
-        if status == 404:
+    async def _post(self, assigned: Assigned, version: str, body: bytes) -> Reply:
+        reply = await self.inference.post(_path(version), body, content_type=wire.CONTENT_TYPE)
+        if reply.status == 404:
             # The version was unregistered after its name was read from what is deployed: read that again, once.
             deployed = self.deployed.refresh()
             again = deployed.canary if assigned.assignment.variant == "canary" else deployed.champion
             again = again or deployed.champion
             if again is not None and again != version:
-                status, answer = await self.inference.post(_path(again), body, content_type=wire.CONTENT_TYPE)
-        return status, answer
+                reply = await self.inference.post(_path(again), body, content_type=wire.CONTENT_TYPE)
+        return reply
 
 
 def _path(version: str) -> str:

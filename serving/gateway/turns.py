@@ -34,6 +34,11 @@ class Turns:
             self._loop.call_soon(self._mark)
         return now_s if self._began_s is None else self._began_s
 
+    @property
+    def busy(self) -> bool:
+        """Whether the loop has not slept since the turn before."""
+        return self._began_s is not None
+
     def admit(self) -> None:
         """Count a request that the next turn begins to handle."""
         self._admitted += 1
