@@ -27,6 +27,9 @@ RECOMMENDATIONS = "/v1/recommendations"
 WAITING_SHARE = 0.125
 """Part of the deadline that admitted requests may wait for the event loop. By hand: the loop then also comes back to
 answers of the model, and to what is not limited, within an eighth of the deadline."""
+MOST_OCCUPIED = 0.5
+"""Share of its time for which the event loop may be busy while it still gives popular lists in place of a model that
+can take no more. By hand: the other half of a core goes to the model, which shares the machine."""
 LEAST_WAITING = 8
 """Requests that may wait in any case. By hand: a page that asks for several places at once is no overload."""
 LEAST_HANDLING_S = 0.0005
@@ -84,7 +87,7 @@ class Front:
 
         A popular list costs the loop nearly as much as an answer of the model, which then waits for its turn.
         """
-        if not self.turns.busy:
+        if self.turns.occupancy() < MOST_OCCUPIED:
             return False
         free = self.room(self.deadline_s)
         return free is not None and self.waiting >= free

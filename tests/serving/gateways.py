@@ -50,13 +50,14 @@ class Gateway:
             return read_reply(connection)
 
     def metric(self, name: str, **labels: str) -> float:
-        """A metric's value, 0 if it is not there."""
+        """A metric's value, summed over what the labels leave open."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        total = 0.0
         for line in self.client.get("/metrics").text.splitlines():
             key, _, value = line.rpartition(" ")
             if key.partition("{")[0] == name and all(label in key for label in wanted):
-                return float(value)
-        return 0.0
+                total += float(value)
+        return total
 
     def log(self) -> str:
         return ServingState.of(self.settings).log("gateway").read_text(encoding="utf-8")
