@@ -7,8 +7,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from recommender import logs
 from recommender.engine.processes import is_first
 from recommender.engine.progress import log_progress
+
+log = logs.get(__name__)
 
 
 @contextmanager
@@ -21,6 +24,23 @@ def fit_bars() -> Iterator[Callable[[dict[str, Any]], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not is_first()) as progress:
         yield bars(progress)
+
+
+@contextmanager
+def fits_bars() -> Iterator[tuple[Callable[[str, int, int], None], Callable[[dict[str, Any]], None]]]:
+    """Yield two callbacks: one for the beginning of each of several fits, and one for the progress inside a fit."""
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda what, number, of: log.info("fitting", what=what, number=number + 1, of=of), log_progress()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("fits", facts="")
+
+        def fitting(what: str, number: int, of: int) -> None:
+            progress.update(task, total=of, completed=number, facts=f"{number + 1} of {of} · {what}")
+
+        yield fitting, bars(progress)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def score_to_file(settings: Settings, output: Path) -> None:
         SettingsError: `output` is neither Parquet nor CSV.
     """
     require_known(output)
-    scorer = BulkScorer.open(settings.home, allow_repeats=settings.serving.allow_repeats)
+    scorer = BulkScorer.of(settings)
     campaigns = scorer.live_campaigns()
     rows = 0
     with batch_writer(output, SCHEMA) as write, user_bar(scorer.num_users) as progress:
@@ -42,7 +42,7 @@ def show_audience(settings: Settings, campaign: str, *, top: int, output: Path |
     """
     if output is not None:
         require_known(output)
-    scorer = BulkScorer.open(settings.home, allow_repeats=settings.serving.allow_repeats)
+    scorer = BulkScorer.of(settings)
     with user_bar(scorer.num_users) as progress:
         scored = pa.Table.from_batches(scorer.score(scorer.campaigns([campaign]), progress=progress), SCHEMA)
     ranked = scored.sort_by([("score", "descending"), ("user_id", "ascending")])

@@ -9,6 +9,7 @@ from rich.table import Table
 from recommender.allocation.scoring import BulkScorer
 from recommender.datasets.periods import microseconds
 from recommender.errors import SourceError, suggestion
+from recommender.matching.rerank import Rerank
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from serving.answer import Explanation, Ranking
@@ -27,7 +28,7 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
         SourceError: there is no such campaign; names the nearest one.
         RegistryError, FeatureStoreError, CorruptFileError: as `BulkScorer.open`.
     """
-    scorer = BulkScorer.open(settings.home, allow_repeats=settings.serving.allow_repeats)
+    scorer = BulkScorer.of(settings)
     catalogue, console = scorer.catalogue, wide()
     row = catalogue.campaign_rows.get(campaign)
     if row is None:
@@ -36,7 +37,12 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
 
     def ask(named: list[str] | None) -> Ranking:
         request = RecommendationRequest(user_id=user, campaign_ids=named, num_campaigns=ALL, num_items=0, explain=True)
-        asked = ScoringRequest(request=request, as_of_us=microseconds(scorer.as_of), allow_repeats=scorer.allow_repeats)
+        asked = ScoringRequest(
+            request=request,
+            as_of_us=microseconds(scorer.as_of),
+            allow_repeats=scorer.allow_repeats,
+            rerank=scorer.rerank,
+        )
         return shop.popular(asked) if shopper is None else score(scorer.ranker, shop, shopper, asked).ranking
 
     explanations = ask(None).explanations or []
@@ -54,7 +60,7 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
             f"No candidate: {_why_not(explained, catalogue.campaign_starts_C[row], catalogue.campaign_ends_C[row])}"
         )
     else:
-        _show_place(console, explained, len(candidates))
+        _show_place(console, explained, len(candidates), scorer.rerank)
     if candidates:
         console.print("All candidates:")
         console.print(_ranking(candidates, campaign))
@@ -74,8 +80,14 @@ def _why_not(explained: Explanation, starts_us: int, ends_us: int) -> str:
             return other
 
 
-def _show_place(console: Console, explained: Explanation, num_candidates: int) -> None:
+def _show_place(console: Console, explained: Explanation, num_candidates: int, rerank: Rerank) -> None:
     console.print(f"Place {explained['place']} of {num_candidates}, score {explained['score']:.4f}", highlight=False)
+    if explained["place_by_score"] != explained["place"]:
+        console.print(
+            f"Re-ranking ({rerank.kind}, trade-off {rerank.trade_off:g}) moved it there from place "
+            f"{explained['place_by_score']} by score",
+            highlight=False,
+        )
     for reason in explained["reasons"]:
         console.print(f"· {reason}", markup=False, highlight=False)
     if explained["contributions"] is not None:

@@ -283,6 +283,26 @@ def tune(
     tune_ranker(settings_of(settings, data), ranker, trials=trials, folds=folds)
 
 
+@app.command(rich_help_panel=LATER, name="cross-validate")
+def cross_validate(
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    rankers: Annotated[
+        str, typer.Option(help="Campaign rankers, with commas between. The others are compared with the first.")
+    ] = "logistic,rate_rule",
+    # Three: each origin still has the pairs of a season on the default data.
+    origins: Annotated[int, typer.Option(min=1, help="Number of origins, with about equal pairs between them.")] = 3,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="An origin instead, such as 2017-05-01. Repeat it for several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Judge rankers by rolling origin on the last run's training set: fit at several moments before the final test."""
+    from cli.cross_validation import cross_validate_and_show
+
+    cross_validate_and_show(settings_of(settings, data), rankers, count=origins, origins=origin or [], as_json=as_json)
+
+
 @app.command(rich_help_panel=FIRST)
 def rankers(
     name: Annotated[str | None, typer.Argument(help="One ranker. Without it: all of them.")] = None,

@@ -8,6 +8,7 @@ from rich.table import Table
 from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
 from recommender.evaluation.metrics import METRICS
 from recommender.evaluation.verdict import Verdict
+from recommender.report.calibrators import calibrator_words
 from recommender.report.last_run import LastRun
 from recommender.report.terminal import wide
 from recommender.settings import Settings
@@ -58,6 +59,9 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
 def show_results(console: Console, evaluation: Evaluation) -> None:
     """Print every ranker's figures on the gate's campaigns and on the final test."""
     console.print(_results(evaluation, evaluation.gate, "Gate: the campaigns that decide"))
+    for name, ranker in evaluation.gate.rankers.items():
+        if ranker.calibrator is not None:
+            console.print(f"calibrator of {name}: {calibrator_words(ranker.calibrator)}", highlight=False, markup=False)
     if evaluation.test is not None:
         console.print(_results(evaluation, evaluation.test, "Final test: reported, never used for a choice"))
 

@@ -33,3 +33,4 @@ def evaluate(
     for name, value in measured.metrics.items():
         metrics.log_metric(name, value)
     roc.log_roc_curve(*measured.roc_curve)
+    roc.log_confusion_matrix(*measured.confusion_matrix)

@@ -13,7 +13,7 @@ POPULAR = "popular"
 """The `model_version` of an answer that is the popular list and not a model's."""
 
 
-Population = Literal["this_user", "targeted_users"]
+Population = Literal["this_user", "known_users"]
 """Whose probability a score is: the user's own, by a model, or that of users who were targeted with such campaigns."""
 
 
@@ -37,8 +37,8 @@ class Campaign(TypedDict):
     base_rate: Annotated[
         float,
         Field(
-            description="Rate at which users who were targeted with campaigns like this one took them up: the same for "
-            "every user. The score of an unknown user is this rate, so score / base_rate compares users."
+            description="Rate at which users who were targeted with campaigns like this one took them up in the whole "
+            "window: the same for every user."
         ),
     ]
     items: list[Item]
@@ -61,6 +61,10 @@ class Explanation(TypedDict):
         ),
     ]
     place: Annotated[int | None, Field(description="Place among the candidates, 1 is the first. null: no candidate.")]
+    place_by_score: Annotated[
+        int | None,
+        Field(description="The place before re-ranking. It differs from `place` where re-ranking moved the campaign."),
+    ]
     score: Annotated[float | None, Field(description="As in `campaigns`. null: no candidate.")]
     reasons: list[str]
     contributions: Annotated[
@@ -87,7 +91,7 @@ class Ranking:
     @staticmethod
     def score_population(model_version: str) -> Population:
         """Whose probability the scores of a version are."""
-        return "targeted_users" if model_version == POPULAR else "this_user"
+        return "known_users" if model_version == POPULAR else "this_user"
 
     def add_explanations(self, document: dict[str, Any]) -> dict[str, Any]:
         """Put the explanations into an answer's document where the request asked for them."""
@@ -109,7 +113,7 @@ class Recommendations(BaseModel):
         Population,
         Field(
             description="Whose probability the scores are: `this_user`'s, by the model, or in the popular list that of "
-            "the users who were targeted with such campaigns so far."
+            "an average user known to the shop. Both count from now to the window's end, so they can be compared."
         ),
     ]
     variant: Literal["champion", "canary"]

@@ -18,13 +18,27 @@ class Ranked:
     contributions: dict[str, float] | None = None
 
 
-def explained(ranked: Sequence[Ranked], dropped: Mapping[str, Dropped], *, num_shown: int) -> list[Explanation]:
-    """Explain all candidates, in the order in which they were ranked, and then the campaigns that dropped out."""
+def explained(
+    ranked: Sequence[Ranked],
+    dropped: Mapping[str, Dropped],
+    *,
+    num_shown: int,
+    places_by_score: Sequence[int] | None = None,
+) -> list[Explanation]:
+    """Explain all candidates, in the order in which they were ranked, and then the campaigns that dropped out.
+
+    Args:
+        ranked: the candidates.
+        dropped: the other campaigns.
+        num_shown: how many of the candidates the answer shows.
+        places_by_score: the place of each candidate before re-ranking. None: there was none.
+    """
     explanations: list[Explanation] = [
         {
             "campaign_id": one.campaign_id,
             "stage": "shown" if place <= num_shown else "ranked_below",
             "place": place,
+            "place_by_score": place if places_by_score is None else places_by_score[place - 1],
             "score": one.score,
             "reasons": one.reasons,
             "contributions": one.contributions,
@@ -36,6 +50,7 @@ def explained(ranked: Sequence[Ranked], dropped: Mapping[str, Dropped], *, num_s
             "campaign_id": campaign_id,
             "stage": stage,
             "place": None,
+            "place_by_score": None,
             "score": None,
             "reasons": [],
             "contributions": None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from recommender.matching.rerank import BY_SCORE, Rerank
 from recommender.policies.exploration import Exploration
 
 MAX_CANDIDATES = 500
@@ -122,6 +123,8 @@ class ScoringRequest:
     answer_by_us: int | None = None
     """When the deadline passes, µs since 1970 on this machine's clock: later, nobody waits for a ranking. None: never.
     The worker and the gateway share a machine, and a clock that is set meanwhile costs one answer."""
+    rerank: Rerank = BY_SCORE
+    """How the model's campaigns are re-ranked. The popular list is not: it knows neither score nor user."""
 
 
 class ExposureRequest(Strict):

@@ -62,15 +62,20 @@ class Shop:
     def popular(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Ranking:
         """The popular list, which unknown users get, and all users while store or model is unavailable."""
         request, found = asked.request, self.candidates(asked, user)
-        rows_N, exploration = found.rows_N, None
+        score_N = self.catalogue.newcomer_scores(found.rows_N, asked.as_of_us)
+        best_N, exploration = np.argsort(-score_N, kind="stable"), None
+        rows_N, score_N = found.rows_N[best_N], score_N[best_N]
         if asked.exploration is not None and len(rows_N):
-            explored = explore(self.catalogue.campaign_popularity_C[rows_N], request.user_id, asked.exploration)
-            rows_N = rows_N[explored.order_N]
+            explored = explore(score_N, request.user_id, asked.exploration)
+            rows_N, score_N = rows_N[explored.order_N], score_N[explored.order_N]
             exploration = explored.record(min(len(rows_N), request.num_campaigns))
-        campaigns = self._listed(rows_N[: request.num_campaigns], request.num_items)
+        num_shown = min(len(rows_N), request.num_campaigns)
+        campaigns = self._listed(rows_N[:num_shown], score_N[:num_shown], request.num_items)
         explanations = None
         if request.explain:
-            ranked = [Ranked(one["campaign_id"], one["score"], one["reasons"]) for one in self._listed(rows_N, 0)]
+            ranked = [
+                Ranked(one["campaign_id"], one["score"], one["reasons"]) for one in self._listed(rows_N, score_N, 0)
+            ]
             explanations = explained(ranked, found.dropped, num_shown=len(campaigns))
         return Ranking(campaigns, dropped_ids(request, found), exploration, explanations)
 
@@ -91,11 +96,10 @@ class Shop:
             "reasons": reasons,
         }
 
-    def _listed(self, rows: NDArray[np.int32], num_items: int) -> list[Campaign]:
+    def _listed(self, rows: NDArray[np.int32], scores: NDArray[np.float32], num_items: int) -> list[Campaign]:
         answer = []
-        for row in rows.tolist():
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
             items = [self.item(item, None) for item in popular_items(self.catalogue, row, num_items).tolist()]
-            score = float(self.catalogue.campaign_popularity_C[row])
             answer.append(self.campaign(row, score, items, [popularity_reason(self.catalogue, row)]))
         return answer
 

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from benchmarks.decision.rows import Row
-from recommender.evaluation.campaign_gains import CampaignGains
+from recommender.evaluation.campaign_gains import CampaignGains, pool
+from recommender.evaluation.intervals import Bootstrap
 from recommender.evaluation.judgement import GateRule
 from recommender.evaluation.ledger import level_of
+from recommender.evaluation.metrics import ScoredPairs
 
 Floats = NDArray[np.float64]
 CAMPAIGNS = ((1076, 158), (176, 20), (123, 10), (214, 6), (170, 11), (1077, 196), (224, 18), (17, 2))
@@ -43,6 +45,9 @@ LEVEL, USER_NOISE, PAIR_NOISE = 0.4, 0.1, 0.05
 NOISES = (0.05, 0.1, 0.2)
 WORLDS, TRIED_WORLDS, TRIES = 1000, 200, 30
 """A rate of 5 % is then known to 1.4 points (two standard errors); for repeated tries to 3 points."""
+RANKED_WORLDS, RANKED_RESAMPLES = 500, 200
+"""For AUC and average precision, computed inside every campaign of every resample. A rate of 5 % is then known to two
+points. The gate itself draws 1,000 resamples."""
 TRUE_GAIN_NOISE = 0.495
 """Further noise of the champion in each pair that costs it about .01 in log loss."""
 SEED = 28
@@ -138,6 +143,35 @@ def promoted(
     return hits / worlds, float(np.mean(gains))
 
 
+def promoted_by_order(metric: str, noise: float, *, worlds: int = RANKED_WORLDS) -> float:
+    """Share of worlds in which an equal challenger is promoted by its AUC or average precision inside the campaigns.
+
+    Noise that moves all users of a campaign alike does not change their order. So each ranker also leans, in each
+    campaign by its own amount, towards users with some trait: with a standard deviation of `noise` in log-odds.
+    """
+    random = np.random.default_rng(SEED + 3)
+    names = {number: str(number) for number in range(len(CAMPAIGNS))}
+    hits = 0
+    for world in range(worlds):
+        gate = Gate.draw(CAMPAIGNS, random)
+        trait_N = random.normal(size=NUM_USERS)[gate.users_N]
+        challenger, champion = (
+            ScoredPairs(
+                gate.redeemed_N.astype(np.float64),
+                1
+                / (1 + np.exp(-gate.ranker(noise, random) - random.normal(size=8)[gate.campaigns_N] * noise * trait_N)),
+                gate.users_N,
+            )
+            for _ in range(2)
+        )
+        drawn = Bootstrap(samples=RANKED_RESAMPLES, confidence=GateRule().confidence, seed=world)
+        pooled = pool(challenger, champion, gate.campaigns_N, names, metric, drawn)
+        interval = None if pooled is None else pooled.interval(1 - 2 * FIRST)
+        enough = pooled is not None and len(pooled.campaigns) >= GateRule().min_campaigns
+        hits += enough and interval is not None and interval[0] > 0
+    return hits / worlds
+
+
 def promoted_among(noise: float, rule: Rule, *, spend: bool, worlds: int = TRIED_WORLDS) -> float:
     """Share of worlds in which any of 30 equal challengers, tried in turn against one champion, is promoted."""
     random = np.random.default_rng(SEED + 1)
@@ -191,6 +225,11 @@ def rows(say: Callable[[str], None]) -> list[Row]:
         was, _ = promoted(ONE_LARGE, noise, before_rule)
         name = f"false PROMOTE, one campaign of 1,000 pairs and five of 30, noise {noise:g}"
         made.append(Row.at_most(name, share, total, before=was, worlds=WORLDS))
+    for metric, title in (("auc", "AUC"), ("ap", "average precision")):
+        for noise in NOISES:
+            say(f"equal rankers by {title}, noise {noise:g}")
+            name = f"false PROMOTE by {title}, 8 campaigns, noise {noise:g}"
+            made.append(Row.at_most(name, promoted_by_order(metric, noise), total, worlds=RANKED_WORLDS))
     say("power")
     power, gain = promoted(CAMPAIGNS, 0.1, now, further=TRUE_GAIN_NOISE)
     was, _ = promoted(CAMPAIGNS, 0.1, before_rule, further=TRUE_GAIN_NOISE)

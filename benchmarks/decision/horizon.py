@@ -23,10 +23,10 @@ from recommender.evaluation.intervals import Bootstrap, resample
 from recommender.evaluation.metrics import METRICS, ScoredPairs
 from recommender.features.training_set import TrainingSet
 from recommender.matching.examples import Examples
+from recommender.matching.timing import BINS, Timing
 from recommender.models.campaign import ranker_class
 from recommender.models.campaign.horizon_ranker import HorizonRanker
 from recommender.models.campaign.ranker import Ranker
-from recommender.models.campaign.timing import BINS, Timing
 from recommender.settings import load_settings
 from recommender.storage.home import Home
 from recommender.storage.published import published_training_set

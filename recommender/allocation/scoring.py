@@ -19,8 +19,10 @@ from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper, build
 from recommender.matching.packed_user import ServingSchema, unpack
+from recommender.matching.rerank import BY_SCORE, Rerank, Shares
 from recommender.models.campaign.horizon_ranker import HorizonRanker
 from recommender.registry import Registry, bundle
+from recommender.settings import Settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
 
@@ -52,14 +54,17 @@ class BulkScorer:
     schema: ServingSchema
     allow_repeats: bool = False
     """Whether a user is scored for a campaign that the user has taken up."""
+    rerank: Rerank = BY_SCORE
+    """How each user's campaigns are re-ranked, as the endpoint does."""
 
     @classmethod
-    def open(cls, home: Path, *, allow_repeats: bool = False) -> "BulkScorer":
+    def open(cls, home: Path, *, allow_repeats: bool = False, rerank: Rerank = BY_SCORE) -> "BulkScorer":
         """Open the champion of the registry below `home` and the features of the last materialisation.
 
         Args:
             home: the home folder.
             allow_repeats: as the setting `serving.allow_repeats`.
+            rerank: as the settings `serving.rerank` and `serving.rerank_trade_off`.
 
         Raises:
             RegistryError: there is no champion yet.
@@ -77,7 +82,13 @@ class BulkScorer:
         read_manifest(store.offline)
         ranker = bundle.load(registry.bundle(version))
         catalogue = Catalogue.load(Home(home).catalogue)
-        return cls(version, ranker, catalogue, store.packed_users, schema, allow_repeats)
+        return cls(version, ranker, catalogue, store.packed_users, schema, allow_repeats, rerank)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "BulkScorer":
+        """Open the champion of a home with the serving settings that the endpoint follows. Raises as `open`."""
+        serving = settings.serving
+        return cls.open(settings.home, allow_repeats=serving.allow_repeats, rerank=Rerank.of(serving))
 
     @property
     def as_of(self) -> datetime:
@@ -181,8 +192,9 @@ class BulkScorer:
         examples = build(shoppers, users_N, campaigns_N, self.catalogue, decided_us_N)
         score_UC = self.ranker.score(examples).redeem_N.reshape(num_users, num_campaigns)
         self._require_finite(score_UC, shoppers, campaigns_C)
-        best_UC = np.argsort(-score_UC, axis=1, kind="stable")
-        kept_UC = np.take_along_axis(self._wanted(shoppers, campaigns_C), best_UC, axis=1)
+        wanted_UC = self._wanted(shoppers, campaigns_C)
+        best_UC = self._order(shoppers, campaigns_C, score_UC, wanted_UC)
+        kept_UC = np.take_along_axis(wanted_UC, best_UC, axis=1)
         kept_N = kept_UC.ravel()
         columns = (
             [shoppers[user].user_id for user in users_N[kept_N]],
@@ -194,6 +206,22 @@ class BulkScorer:
         )
         arrays = [pa.array(values, kind.type) for values, kind in zip(columns, SCHEMA, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+    def _order(
+        self,
+        shoppers: list[Shopper],
+        campaigns_C: NDArray[np.int32],
+        score_UC: NDArray[np.float32],
+        wanted_UC: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """Order each user's campaigns, best first, int [U, C]. Only candidates take part in a re-ranking."""
+        best_UC = np.argsort(-score_UC, axis=1, kind="stable")
+        for row, shopper in enumerate(shoppers if self.rerank.is_on else ()):
+            shares = Shares.of(unpack_user(shopper.affinity, self.catalogue.taxonomy_version))
+            wanted = np.flatnonzero(wanted_UC[row])
+            order = self.rerank.order(score_UC[row, wanted], campaigns_C[wanted], self.catalogue, shares)
+            best_UC[row] = np.concatenate([wanted[order], np.flatnonzero(~wanted_UC[row])])
+        return best_UC
 
     def _wanted(self, shoppers: list[Shopper], campaigns_C: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Mark the pairs that are candidates, bool [U, C]: not what the user has taken up."""

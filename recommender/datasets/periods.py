@@ -29,6 +29,8 @@ little."""
 GATE_SHARE, TEST_SHARE = 0.2, 0.35
 """Wanted shares of all pairs, chosen by hand for a year of one shop. The final test is larger: people read its
 figures."""
+GATE_CAMPAIGNS = 6
+"""Campaigns that a chosen gate period holds where the data allow it, the gate's default `min_campaigns`."""
 MAX_START_TIMES = 60
 """Start times of campaigns that are tried as bounds: 60 give 1,770 combinations of two. Chosen by hand."""
 
@@ -70,6 +72,10 @@ class TimedPairs(Protocol):
     def redeemed_us_N(self) -> Times:
         """Times of the first redemptions, NEVER where there was none."""
 
+    @property
+    def campaigns_N(self) -> NDArray[np.int64]:
+        """Number of the pair's campaign."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
@@ -78,6 +84,7 @@ class Pairs:
     starts_us_N: Times
     decided_us_N: Times
     redeemed_us_N: Times
+    campaigns_N: NDArray[np.int64]
 
 
 def resolve(settings: Settings, tables: Tables) -> Periods:
@@ -108,7 +115,8 @@ def choose(
     """Choose the starts of the gate period and of the final test from the data. One that is given is kept.
 
     Both are times at which campaigns start. Every period gets at least `MIN_PAIRS` pairs and `MIN_OF_EACH_CLASS` of
-    each class whose labels are known in time. Of these choices, the one nearest to `GATE_SHARE` and `TEST_SHARE` wins.
+    each class whose labels are known in time. Choices whose gate period holds `GATE_CAMPAIGNS` campaigns come first.
+    Among them the one nearest to `GATE_SHARE` and `TEST_SHARE` wins.
 
     Raises:
         PeriodError: there is no such choice. States what was found.
@@ -120,10 +128,11 @@ def choose(
     tests = start_times if test_from is None else np.array([microseconds(test_from)])
     both_free = gate_from is None and test_from is None
     candidates = combinations(start_times, 2) if both_free else ((g, t) for g in gates for t in tests)
-    best: tuple[float, int, int] | None = None
+    found: list[tuple[bool, float, int, int]] = []
     for gate, test in candidates:
         if gate < test <= now and (distance := _distance(pairs, int(gate), int(test), now)) is not None:
-            best = min(best or (np.inf, 0, 0), (distance, int(gate), int(test)))
+            found.append((_too_few_campaigns(pairs, int(gate), int(test)), distance, int(gate), int(test)))
+    best = min(found, default=None)
     if best is None:
         redeemed = int((pairs.redeemed_us_N != NEVER).sum())
         raise PeriodError(
@@ -132,7 +141,7 @@ def choose(
             f"and {len(np.unique(starts_N))} different starts of campaigns. "
             "Add campaigns over a longer time, or set `time.gate_from` and `time.test_from`."
         )
-    return from_microseconds(best[1]), from_microseconds(best[2])
+    return from_microseconds(best[2]), from_microseconds(best[3])
 
 
 def read_pairs(tables: Tables) -> Pairs:
@@ -146,13 +155,16 @@ def read_pairs(tables: Tables) -> Pairs:
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{tables.glob(name)}')")
         found: pa.Table = connection.execute("""
             SELECT epoch_us(c.starts_at) AS starts, epoch_us(t.targeted_at) AS decided,
-                   coalesce(min(epoch_us(p.participated_at)), 9223372036854775807) AS redeemed
+                   coalesce(min(epoch_us(p.participated_at)), 9223372036854775807) AS redeemed,
+                   dense_rank() OVER (ORDER BY t.campaign_id) AS campaign
             FROM targets t JOIN campaigns c USING (campaign_id)
             LEFT JOIN participations p
               ON p.campaign_id = t.campaign_id AND p.user_id = t.user_id AND p.participated_at >= t.targeted_at
             GROUP BY t.campaign_id, t.user_id, c.starts_at, t.targeted_at
         """).to_arrow_table()
-    return Pairs(*(found.column(name).to_numpy().astype(np.int64) for name in ("starts", "decided", "redeemed")))
+    return Pairs(
+        *(found.column(name).to_numpy().astype(np.int64) for name in ("starts", "decided", "redeemed", "campaign"))
+    )
 
 
 def microseconds(value: datetime) -> int:
@@ -185,6 +197,11 @@ def _distance(pairs: TimedPairs, gate: int, test: int, now: int) -> float | None
             return None
     shares = [float(mask.mean()) for mask, _ in parts]
     return abs(shares[1] - GATE_SHARE) + abs(shares[2] - TEST_SHARE)
+
+
+def _too_few_campaigns(pairs: TimedPairs, gate: int, test: int) -> bool:
+    inside_N = _inside(pairs.starts_us_N, pairs.decided_us_N, gate, test)
+    return len(np.unique(pairs.campaigns_N[inside_N])) < GATE_CAMPAIGNS
 
 
 def _thinned(start_times: Times) -> Times:

@@ -26,6 +26,8 @@ from recommender.errors import LONGEST_VALUE, RecommenderError
 MAX_BYTES = 256 * 2**20
 """256 MiB, about half a million decisions: then a new file begins, so that files can be copied and read."""
 EXPOSURES = "exposures-"
+UNDELIVERED = "undelivered"
+"""The `event` of a line that says that a decision's caller hung up before the answer."""
 _WRITER_BYTES = 6
 """48 random bits name a writer: among a thousand writers of one day, two are equal with a probability of 2e-9."""
 _TOKEN_BYTES = 8
@@ -141,6 +143,16 @@ class DecisionLog:
         at = self.clock().isoformat()
         self._exposures.append(orjson.dumps({"request_id": request_id, "at": at, "campaign_ids": shown}) + b"\n")
 
+    def mark_undelivered(self, request_id: str) -> None:
+        """Note that the caller of this decision hung up before the answer: no analysis counts the decision.
+
+        Raises:
+            OSError: The disk is full or unavailable.
+        """
+        self._decisions.place()
+        at = self.clock().isoformat()
+        self._decisions.append(orjson.dumps({"event": UNDELIVERED, "request_id": request_id, "at": at}) + b"\n")
+
     def close(self) -> None:
         """Close the files."""
         self._decisions.close()
@@ -178,8 +190,10 @@ def find(folder: Path, request_id: str) -> dict[str, Any]:
 
 
 def read_decisions(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every whole decision, by day and writer, and each writer's in the order of its answers."""
-    return _read(path for path in sorted(folder.glob("*.jsonl")) if not path.name.startswith(EXPOSURES))
+    """Every whole decision that was delivered, by day and writer, and each writer's in the order of its answers."""
+    paths = [path for path in sorted(folder.glob("*.jsonl")) if not path.name.startswith(EXPOSURES)]
+    undelivered = {line["request_id"] for line in _read(paths) if line.get("event") == UNDELIVERED}
+    return (line for line in _read(paths) if "event" not in line and line["request_id"] not in undelivered)
 
 
 def read_exposures(folder: Path) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recommender.errors import CorruptFileError
 from recommender.evaluation import intervals
 from recommender.evaluation.campaign_gains import PooledGain
+from recommender.models.campaign.calibration import Calibrator
 from recommender.storage.manifest import read_manifest
 
 SCHEMA_VERSION = 2
@@ -56,6 +57,32 @@ class Head(_Part):
     rank_correlation: float | None
 
 
+class AtThreshold(_Part):
+    """What comes of saying "takes part" of every pair whose score is at or above a threshold."""
+
+    rule: str
+    """As in the judgement file: `base_rate`, or the number."""
+    threshold: float
+    """Where pairs of several periods are pooled, the mean of their thresholds over the pairs."""
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+    metrics: dict[str, Estimate]
+    """accuracy, precision, recall and f1. Precision is None where no score reaches the threshold."""
+    accuracy_over_nobody: Estimate
+    """Accuracy minus that of saying of nobody that they take part, on the same draws of users."""
+
+
+class BaseRate(_Part):
+    """Share of participations in the pairs that were decided before a period, as known where it begins."""
+
+    value: float
+    num_pairs: int
+    closed: bool
+    """Whether the pairs are those whose window had closed. False: all pairs, where the closed ones lack an outcome."""
+
+
 class RankerResult(_Part):
     """One ranker in one period."""
 
@@ -74,6 +101,10 @@ class RankerResult(_Part):
     closed: dict[str, Estimate] = {}
     """The metrics on the pairs whose window had closed when the labels were read. Empty where the period has no open
     window, or these pairs lack one of the outcomes."""
+    at_thresholds: list[AtThreshold] = []
+    """Accuracy, precision, recall and F1, in the order of the judgement file's thresholds."""
+    calibrator: Calibrator | None = None
+    """The calibrator of that fit, with its figures on held-out campaigns."""
     timing: dict[str, str] = {}
     """Campaign type -> what its time to participation was learnt from. Empty: an even spread was assumed."""
 
@@ -102,6 +133,52 @@ class SliceResult(_Part):
     """Ranker -> participation rate among the slice's best-scored tenth, divided by the slice's own."""
 
 
+class ListAxis(_Part):
+    """Gaps between the judged shopper groups of one axis. Challenger and champion -> gap."""
+
+    axis: str
+    opportunity_gap: dict[str, Estimate]
+    exposure_gap: dict[str, Estimate]
+
+
+class ListGroup(_Part):
+    """A group of shoppers, and the share of their later participations that the top of the lists catches."""
+
+    axis: str
+    value: str
+    num_lists: int
+    num_participations: int
+    judged: bool
+    """Whether the group is large enough to be compared with others."""
+    caught: dict[str, Estimate]
+    """Challenger and champion -> share. Empty if the group is not judged."""
+
+
+class ListResult(_Part):
+    """What the lists of all rankers are like beyond accuracy, see `evaluation.list_metrics`."""
+
+    cut: int
+    """Campaigns of each list that are judged."""
+    top: int
+    """Places that catch a participation."""
+    num_items: int
+    """Items of each campaign."""
+    rerank: str
+    trade_off: float
+    num_lists: int
+    """Users, each with one list."""
+    num_campaigns: int
+    """Campaigns that could be shown."""
+    num_participations: int
+    """Later participations in campaigns that could be shown."""
+    rankers: dict[str, dict[str, Estimate]]
+    """Ranker -> metric -> value."""
+    differences: dict[str, Estimate]
+    """Metric -> challenger minus champion on the same draws of users."""
+    axes: list[ListAxis]
+    groups: list[ListGroup]
+
+
 class PeriodResult(_Part):
     """All rankers on the same pairs. Gains are challenger minus champion, with the sign such that more is better."""
 
@@ -116,12 +193,18 @@ class PeriodResult(_Part):
     num_campaigns: int
     num_open: int
     """Pairs whose window was still open when the labels were read."""
+    nobody: Estimate | None = None
+    """Accuracy of saying of nobody that they take part, which every ranker's accuracy is to be compared with."""
+    base_rate: BaseRate | None = None
+    """None where all pairs before the period have the same outcome."""
     rankers: dict[str, RankerResult]
     gains: dict[str, Estimate]
     """Metric -> gain over all pairs, with an interval over users alone."""
     pooled: dict[str, PooledGain]
     """auc, ap and log_loss -> gain over users and campaigns, where it is defined. The gate decides by one of these."""
     slices: list[SliceResult]
+    lists: ListResult | None = None
+    """The lists of the period's users. None where the training set kept none for it."""
 
 
 class Latency(_Part):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recommender.datasets.periods import Periods, from_microseconds, microseconds
 from recommender.errors import LabelError, PeriodError
+from recommender.features.decision_lists import DecisionLists
 from recommender.matching.examples import Examples, Labels
 
 END_OF_LOG = datetime(9999, 1, 1, tzinfo=UTC)
@@ -25,11 +26,15 @@ class PairSet(Protocol):
 
     @property
     def pairs(self) -> pa.Table:
-        """Columns user_id, starts_at, ends_at, decided_at, campaign_type and those of the segments."""
+        """Columns user_id, campaign_id, starts_at, ends_at, decided_at, campaign_type and those of the segments."""
 
     @property
     def segments(self) -> Sequence[str]:
         """Columns of `pairs` that hold portrait segments."""
+
+    @property
+    def lists(self) -> DecisionLists:
+        """The lists that serving could have given at past decisions. May hold none."""
 
     @property
     def log_end(self) -> datetime:
@@ -73,19 +78,33 @@ def gate_pairs(data: PairSet, periods: Periods) -> PeriodPairs:
         PeriodError: there are none.
         LabelError: all have the same outcome.
     """
-    mask = periods.gate_mask(times(data, "starts_at"), times(data, "decided_at"))
+    remedy = "Change `time.gate_from` and `time.test_from` in the settings, or leave them out."
+    return pairs_between(data, periods.gate_from, periods.test_from, name="the gate period", remedy=remedy)
+
+
+def pairs_between(data: PairSet, starts: datetime, ends: datetime, *, name: str, remedy: str) -> PeriodPairs:
+    """Select the pairs decided in [starts, ends) of campaigns that start in it, with the labels known at its end.
+
+    Args:
+        data: all pairs.
+        starts: first moment of the period.
+        ends: its end, at which participations are read.
+        name: of the period, for errors.
+        remedy: what to do about one.
+
+    Raises:
+        PeriodError: there are none.
+        LabelError: all have the same outcome.
+    """
+    mask = Periods(starts, ends, ends).gate_mask(times(data, "starts_at"), times(data, "decided_at"))
+    when = f"{name} from {starts.isoformat()} to {ends.isoformat()}"
     if not mask.any():
-        raise PeriodError(
-            f"the gate period from {periods.gate_from.isoformat()} to {periods.test_from.isoformat()} has no pairs. "
-            "Change `time.gate_from` and `time.test_from` in the settings, or leave them out."
-        )
-    period = _select(data, mask, periods.gate_from, periods.test_from, periods.test_from)
+        raise PeriodError(f"{when} has no pairs. {remedy}")
+    period = _select(data, mask, starts, ends, ends)
     positives, total = int(period.labels.redeemed_N.sum()), len(period.labels.redeemed_N)
     if positives in (0, total):
         raise LabelError(
-            f"the gate period from {periods.gate_from.isoformat()} to {periods.test_from.isoformat()} has {positives} "
-            f"participations among {total} pairs, but both outcomes are needed. "
-            "Change `time.gate_from` and `time.test_from` in the settings, or leave them out."
+            f"{when} has {positives} participations among {total} pairs, but both outcomes are needed. {remedy}"
         )
     return period
 

@@ -15,26 +15,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recommender.errors import CorruptFileError, SettingsError
 from recommender.evaluation.campaign_gains import PooledGain
+from recommender.evaluation.checks import Check
 from recommender.evaluation.document import Estimate, Evaluation, Latency
 from recommender.evaluation.judgement import Guardrails, Judgement
 from recommender.evaluation.ledger import Attempt, next_attempt
+from recommender.evaluation.list_checks import list_checks
 from recommender.evaluation.metrics import METRICS
 from recommender.storage.manifest import SHOWN_DIGITS, digest
 
 PROMOTE: Literal["PROMOTE"] = "PROMOTE"
 HOLD: Literal["HOLD"] = "HOLD"
-
-
-class Check(BaseModel):
-    """One condition of the gate: what was measured, its limit, and whether it holds. `words` is the whole in words."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    passed: bool
-    measured: float | None
-    limit: float | None
-    words: str
 
 
 class Verdict(BaseModel):
@@ -238,6 +228,7 @@ def _guardrails(evaluation: Evaluation, limits: Guardrails) -> list[Check]:
         ),
     ]
     checks += _slice_checks(evaluation, limits)
+    checks += list_checks(evaluation.gate.lists, limits)
     if challenger.latency is None:
         words = "latency was not measured, because no campaign is live at as_of"
         checks.append(Check(name="latency", passed=True, measured=None, limit=limits.max_latency_ms, words=words))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ from recommender.datasets.tables import Tables
 from recommender.datasets.time_units import MONTH_DAYS
 from recommender.features import campaign_habits, campaigns, decisions, pairs, people, purchases, vectors
 from recommender.features.decisions import TIME
+from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import CROSS_NAMES
@@ -57,7 +59,8 @@ def _build(source: Source, output: Path) -> None:
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
     users = _user_table(source, decided, catalogue.taxonomy_version, named)
-    pair_table = _pair_table(source, users)
+    pair_table, found = _pair_table(source, users)
+    catalogue = campaigns.with_newcomers(catalogue, found)
     with whole_folder(output) as folder:
         catalogue.save(folder / "catalogue")
         _write(users, folder / "users.parquet")
@@ -164,14 +167,16 @@ def _aligned(table: pa.Table, num_decisions: int) -> dict[str, NDArray[np.float3
     return columns
 
 
-def _pair_table(source: Source, users: pa.Table) -> pa.Table:
-    """Build the pairs with the segment `activity` of each pair's user at its decision."""
+def _pair_table(source: Source, users: pa.Table) -> tuple[pa.Table, Newcomers]:
+    """Build the pairs with the segment `activity` of each pair's user at its decision, and learn from them."""
     table = pairs.pairs(source)
     keys = zip(users["user_id"].to_pylist(), users["event_timestamp"].cast(pa.int64()).to_pylist(), strict=True)
     row_of = {key: row for row, key in enumerate(keys)}
     decided = table["decided_at"].cast(pa.int64()).to_pylist()
     rows = [row_of[key] for key in zip(table["user_id"].to_pylist(), decided, strict=True)]
-    return pairs.with_activity(table, users["behaviour__baskets_per_month"].to_numpy()[rows])
+    baskets_D = users["behaviour__baskets_per_month"].to_numpy().astype(np.float64)
+    now_D = pc.equal(users["event_timestamp"], pa.scalar(source.as_of, TIME)).to_numpy(zero_copy_only=False)
+    return pairs.with_activity(table, baskets_D[rows]), newcomers(source, table, baskets_D[rows], baskets_D[now_D])
 
 
 def _campaign_table(source: Source, features: campaigns.CampaignFeatures) -> pa.Table:

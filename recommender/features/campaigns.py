@@ -7,7 +7,7 @@ Shapes: C campaigns · V items, the unknown one first · A axes of the taxonomy 
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import ibis
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import DAY_S, DAY_US, MONTH_DAYS, SECOND_US
 from recommender.features.campaign_habits import campaign_types
 from recommender.features.decisions import TIME
+from recommender.features.newcomers import PRIOR_PAIRS, PRIOR_RATE, Newcomers
 from recommender.features.source import Source, known_at
 from recommender.features.value_names import ValueNames
 from recommender.features.vectors import largest_departments
@@ -26,12 +27,6 @@ from recommender.matching.catalogue import Catalogue
 
 POPULARITY_DAYS = 90
 """Days of purchases that count for demand and popularity: a season. Chosen by hand."""
-PRIOR_PAIRS = 50.0
-"""A type's rate is shrunk to the overall rate by this many pairs (posterior mean of a beta-binomial). Chosen by
-hand."""
-PRIOR_RATE = 0.1
-"""The overall rate before any participation is known, worth `PRIOR_PAIRS` pairs. Complete Journey's whole year has
-0.12."""
 MAX_TYPES = 12
 """Campaign types with an indicator, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
 
@@ -45,7 +40,7 @@ class CampaignFeatures:
     names: tuple[str, ...]
     features_CG: NDArray[np.float32]
     rate_now_C: NDArray[np.float32]
-    """Participation rate of an unknown user as known at `as_of`."""
+    """Participation rate of targeted users as known at `as_of`."""
     offsets: NDArray[np.int64]
     """[C + 1]: campaign c has the items `items[offsets[c] : offsets[c + 1]]`."""
     items: NDArray[np.int32]
@@ -118,6 +113,13 @@ def catalogue(source: Source, features: CampaignFeatures, popularity_V: NDArray[
         campaign_feature_names=features.names,
         campaign_popularity_C=features.rate_now_C,
     )
+
+
+def with_newcomers(catalogue: Catalogue, found: Newcomers) -> Catalogue:
+    """Add what to expect of newcomers to a catalogue. That is another version."""
+    content = {column.name: getattr(catalogue, column.name) for column in fields(catalogue)[1:]}
+    content |= {"campaign_newcomer_C": found.rate_C, "campaign_behind_CJ": found.behind_CJ}
+    return Catalogue.versioned(**content)
 
 
 def _item_rows(source: Source) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

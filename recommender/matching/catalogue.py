@@ -3,13 +3,14 @@
 The materialise step writes it as one verified folder. The training set, the model server's worker and the gateway read
 it.
 
-Shapes: V items (row 0 is the unknown item) · C campaigns · A axes of the taxonomy · G campaign features.
+Shapes: V items (row 0 is the unknown item) · C campaigns · A axes of the taxonomy · G campaign features ·
+J edges of a window's bins.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from recommender.errors import CorruptFileError
 from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_code
+from recommender.matching.horizon import elapsed_share
 from recommender.matching.open_campaigns import campaign_code
+from recommender.matching.timing import BINS, behind_at, still_coming
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
@@ -61,17 +64,28 @@ class Catalogue:
     campaign_features_CG: NDArray[np.float32]
     campaign_feature_names: tuple[str, ...]
     campaign_popularity_C: NDArray[np.float32]
-    """Shrunk participation rate of an unknown user. The popular list is sorted by it."""
+    """Shrunk participation rate of users who were targeted with campaigns of the type. The order of equal scores."""
+    campaign_newcomer_C: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    """Participation rate of an average known user over the whole window, see `features.newcomers`.
+
+    Empty in catalogues from before it was learnt. `campaign_popularity_C` then stands in.
+    """
+    campaign_behind_CJ: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, BINS + 1)))
+    """Share of the participations that lies behind at the edges of a window's bins, see `timing`.
+
+    Empty in such catalogues: participations are then taken as spread evenly.
+    """
 
     @classmethod
     def versioned(cls, **content: Any) -> "Catalogue":
         """Create a catalogue and compute its version from its content."""
+        made = cls(version="", **content)
         hasher = hashlib.sha256()
-        for field in fields(cls)[1:]:
-            value = content[field.name]
+        for column in fields(cls)[1:]:
+            value = getattr(made, column.name)
             hasher.update(value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value).encode())
             hasher.update(b"\0")
-        return cls(version=hasher.hexdigest()[:VERSION_DIGITS], **content)
+        return replace(made, version=hasher.hexdigest()[:VERSION_DIGITS])
 
     @cached_property
     def taxonomy_version(self) -> str:
@@ -164,15 +178,29 @@ class Catalogue:
         return rows, [name for name, row in found.items() if row is None]
 
     def popular(self, rows: Sequence[int] | NDArray[np.int32], count: int | None = None) -> NDArray[np.int32]:
-        """Sort `rows` by the participation rate of an unknown user, highest first. Ties keep the catalogue's order."""
+        """Sort `rows` by the participation rate of targeted users, highest first. Ties keep the catalogue's order."""
         chosen = np.sort(np.asarray(rows, dtype=np.int32))
         return chosen[np.argsort(-self.campaign_popularity_C[chosen], kind="stable")][:count]
+
+    def newcomer_scores(self, rows: NDArray[np.int32], moment_us: int) -> NDArray[np.float32]:
+        """Probability that an average known user takes campaigns up from a moment to their ends, float32 [len(rows)].
+
+        It is what a ranker's scores mean for one user, so both can be compared.
+        """
+        rate_C = self.campaign_newcomer_C if len(self.campaign_newcomer_C) else self.campaign_popularity_C
+        edges_CJ = self.campaign_behind_CJ
+        if not len(edges_CJ):
+            edges_CJ = np.tile(np.linspace(0, 1, BINS + 1), (len(self.campaign_ids), 1))
+        starts, ends = self.campaign_starts_C[rows], self.campaign_ends_C[rows]
+        elapsed = elapsed_share(starts, ends, np.full(len(rows), moment_us, dtype=np.int64))
+        behind = behind_at(edges_CJ, rows, elapsed)
+        return still_coming(rate_C[rows].astype(np.float64), behind, np.ones(len(rows))).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         """Write the catalogue as one folder with a manifest, completely or not at all."""
         from safetensors.numpy import save_file
 
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
         arrays = {name: np.ascontiguousarray(value) for name, value in values.items() if isinstance(value, np.ndarray)}
         names = {name: value for name, value in values.items() if name not in arrays}
         with whole_folder(folder) as temporary:

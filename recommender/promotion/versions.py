@@ -35,6 +35,18 @@ class Measured:
         false_positive, true_positive, thresholds = (list(part) for part in zip(*points, strict=True))
         return false_positive, true_positive, thresholds
 
+    @property
+    def confusion_matrix(self) -> tuple[list[str], list[list[int]]]:
+        """The challenger's in the gate period: names of the outcomes, and rows of true outcomes by what was said.
+
+        It is at the first threshold of the judgement file. Without any threshold it is empty.
+        """
+        at = self.evaluation.gate.rankers[self.evaluation.challenger].at_thresholds[:1]
+        rows = [
+            [[one.true_negatives, one.false_positives], [one.false_negatives, one.true_positives]] for one in at
+        ] or [[[0, 0], [0, 0]]]
+        return ["takes no part", "takes part"], rows[0]
+
     def _of(self, result: PeriodResult) -> dict[str, float]:
         roles = {"challenger": self.evaluation.challenger, "champion": self.evaluation.champion}
         values = {
@@ -43,6 +55,11 @@ class Measured:
             for metric in METRICS
         }
         values |= {f"gain_{metric}": gain.value for metric, gain in result.gains.items()}
+        for role, name in roles.items():
+            for at in result.rankers[name].at_thresholds:
+                values[f"{role}_threshold_at_{at.rule}"] = at.threshold
+                values |= {f"{role}_{metric}_at_{at.rule}": of.value for metric, of in at.metrics.items()}
+        values["nobody_accuracy"] = None if result.nobody is None else result.nobody.value
         return {name: value for name, value in values.items() if value is not None}
 
 

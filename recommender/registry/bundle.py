@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from recommender.errors import BundleError, CorruptFileError, SettingsError
 from recommender.models.campaign import ranker_class
+from recommender.models.campaign.calibration import Calibrator
 from recommender.models.campaign.horizon_ranker import HorizonRanker, levels_of, timing_of
 from recommender.models.campaign.ranker import Ranker
 from recommender.models.next_item import ItemRanker, item_ranker_class
@@ -36,8 +37,10 @@ from recommender.storage.manifest import (
     write_text,
 )
 
-FORMAT = 1
-"""Version of the bundle's layout. Raise it when a reader of the old layout would misread the new one."""
+FORMAT, CALIBRATED = 1, 2
+"""Versions of the bundle's layout: the usual one, and that of a bundle whose probabilities a calibrator corrects. A
+release without calibrators would misread the second, so it refuses it. Raise them when a reader of the old layout would
+misread the new one."""
 WEIGHTS = "weights.safetensors"
 ITEM_BUNDLE = "next-item bundle"
 UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -121,10 +124,10 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Horizon
     inside: Ranker[Any] = _restore(folder, str(stored.get("ranker")), ranker_class, config)
     try:
         tensors = load_file(folder / WEIGHTS)
-        return HorizonRanker(inside, timing_of(tensors, config), levels_of(tensors))
+        return HorizonRanker(inside, timing_of(tensors, config), levels_of(tensors), Calibrator.of(config))
     except MISMATCH_ERRORS as error:
         raise BundleError(
-            f"{folder}: its timing or levels do not fit its configuration ({error}); train again"
+            f"{folder}: its timing, levels or calibrator do not fit its configuration ({error}); train again"
         ) from error
 
 
@@ -158,8 +161,10 @@ def _write(
     vocabulary: Any,
     lineage: Mapping[str, Any],
 ) -> Path:
+    calibrated = isinstance(ranker, HorizonRanker) and not ranker.calibrator.is_none
+    layout = CALIBRATED if calibrated else FORMAT
     parts = {
-        "config": {"format": FORMAT, "ranker": ranker.name, "config": dict(config)},
+        "config": {"format": layout, "ranker": ranker.name, "config": dict(config)},
         "schema": {"features": features},
         "vocabulary": vocabulary,
         "lineage": dict(lineage),
@@ -171,7 +176,7 @@ def _write(
         (temporary / WEIGHTS).chmod(temporary.stat().st_mode & 0o666)
         for name, content in parts.items():
             write_text(temporary / f"{name}.json", json.dumps(content, indent=1, sort_keys=True, default=str))
-        write_manifest(temporary, kind=kind, format=FORMAT, ranker=ranker.name)
+        write_manifest(temporary, kind=kind, format=layout, ranker=ranker.name)
     return folder
 
 
@@ -183,9 +188,9 @@ def _read_config(folder: Path, kind: str) -> dict[str, Any]:
     if manifest.get("kind") != kind:
         raise BundleError(f"{folder}: must be a {kind} (got a {manifest.get('kind')}); name another folder")
     stored = _json(folder / "config.json")
-    if stored.get("format") != FORMAT:
+    if stored.get("format") not in (FORMAT, CALIBRATED):
         raise BundleError(
-            f"{folder / 'config.json'}: format must be {FORMAT} (got {stored.get('format')!r}); "
+            f"{folder / 'config.json'}: format must be {FORMAT} or {CALIBRATED} (got {stored.get('format')!r}); "
             "install the release that wrote it, or train again"
         )
     return stored

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 from recommender.evaluation.document import Evaluation, PeriodResult, SliceResult
 from recommender.evaluation.metrics import METRICS
-from recommender.models.campaign.timing import PRIOR
+from recommender.matching.timing import PRIOR
 from recommender.report.axes import Html, metric, percent
 from recommender.report.bars import bar_chart
+from recommender.report.calibrators import calibrator_table
 from recommender.report.estimates import MAIN_METRICS, interval_row, role_of, slice_name, written, written_time
 from recommender.report.intervals import Bin, calibration_chart, interval_chart
 from recommender.report.lines import line_chart
 from recommender.report.page import Section, fold, paragraph, table
+from recommender.report.thresholds import threshold_tables
 
 MAX_SLICES = 24
 """Slices in a chart, so that it fits on a screen. The table below it lists all."""
@@ -77,6 +79,7 @@ def period_section(evaluation: Evaluation, period: PeriodResult, title: str, lea
         blocks=[
             _main_metrics(evaluation, period, rankers),
             *_closed_metrics(period, rankers),
+            *threshold_tables(period, rankers),
             _further_metrics(period, rankers),
             *_open_note(period),
         ],
@@ -141,7 +144,7 @@ def _further_metrics(period: PeriodResult, rankers: Sequence[str]) -> Html:
         blocks.append(table(columns, heads, caption="Predicted amounts, on pairs whose window had closed"))
     fits = [[ranker, period.rankers[ranker].fit, written_time(period.rankers[ranker].boundary)] for ranker in rankers]
     blocks.append(table(["ranker", "fit", "trained on data before"], fits))
-    blocks.append(_timing(period, rankers))
+    blocks += [_timing(period, rankers), *calibrator_table(period, rankers)]
     return fold("More metrics: per user, Brier score, lift, amounts, fits", *blocks)
 
 

@@ -2,10 +2,10 @@
 
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from recommender.settings.sizes import bytes_of
 
@@ -73,6 +73,13 @@ class TrainingSettings(Section):
     seed: int = Field(17, description="Seed of everything random in training. The default has no special meaning.")
     checkpoint_every_s: float = Field(
         30.0, gt=0, description="Seconds between checkpoints: the most work that a killed training loses."
+    )
+    calibration_fits: int | None = Field(
+        None,
+        ge=0,
+        le=12,
+        description="Most further fits by which a ranker's calibrator is chosen. Unset: 12 for rankers that fit in "
+        "seconds, 0 for those that train networks. 0: no calibrator.",
     )
     rankers: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
@@ -159,6 +166,28 @@ class ServingSettings(Section):
     exploration_spread: float = Field(
         0.3, gt=0, le=10, description="`thompson`: scale of the Gumbel noise on the log-odds."
     )
+    rerank: Literal["none", "mmr", "calibrated"] = Field(
+        "none",
+        description="How campaigns are re-ranked after scoring (`recommender.matching.rerank`): `mmr` varies them, "
+        "`calibrated` brings the list's categories closer to the user's own. `recommender score` and the evaluation "
+        "follow it too.",
+    )
+    # By hand: what each value costs is measured, see docs/evaluation.md.
+    rerank_trade_off: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Weight of variety or calibration against the score. 0 keeps the order of the scores.",
+    )
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.rerank != "none" and self.exploration != "none":
+            raise ValueError(
+                "`rerank` and `exploration` cannot both be on: the propensities of an exploration are those of the "
+                f"order of the scores (got rerank = {self.rerank!r}, exploration = {self.exploration!r})"
+            )
+        return self
 
 
 Days = Annotated[int, Field(ge=1, le=36_500)]

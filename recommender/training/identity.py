@@ -30,7 +30,7 @@ def training_hash(settings: Settings, ranker: str) -> str:
     """
     training = settings.training
     own = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
-    return digest(own, settings.time.model_dump(mode="json"))
+    return digest({**own, **_calibration(settings)}, settings.time.model_dump(mode="json"))
 
 
 def checkpoint_folder(
@@ -40,6 +40,13 @@ def checkpoint_folder(
     from recommender.engine.precision import cpu_has_units
 
     config, where = settings.training.rankers.get(ranker, {}), (settings.training.device, cpu_has_units())
+    config = {**config, **_calibration(settings)}
     inputs = (data.manifest["content_hash"], config, settings.training.seed, where, training_code(ranker))
     moments = [settings.time.model_dump(mode="json"), moment.isoformat(), earlier]
     return Home(home).checkpoint(f"{ranker}-{digest(inputs, moments)[:NAME_DIGITS]}")
+
+
+def _calibration(settings: Settings) -> dict[str, int]:
+    """The setting of the calibration where there is one."""
+    fits = settings.training.calibration_fits
+    return {} if fits is None else {"calibration_fits": fits}

@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from recommender import logs
 from recommender.engine.checkpoints import PROGRESS, STEPS
 from recommender.engine.context import FitContext
@@ -116,7 +118,15 @@ def _train(training_set: Path, ranker: str, settings: Settings, output: Path) ->
                 checkpoint_every_s=settings.training.checkpoint_every_s,
                 progress=log_progress(ranker=ranker, fit=fit),
             )
-            made = fit_at(cls, data, moment, config, context, earlier=earlier)
+            made = fit_at(
+                cls,
+                data,
+                moment,
+                config,
+                context,
+                earlier=earlier,
+                calibration_fits=settings.training.calibration_fits,
+            )
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
             for steps in list(place.rglob(STEPS)):
                 shutil.rmtree(steps, ignore_errors=True)
@@ -165,6 +175,7 @@ def fit_at(
     context: FitContext,
     *,
     earlier: Ranker[Any] | None = None,
+    calibration_fits: int | None = None,
 ) -> HorizonRanker:
     """Fit on what was known at `moment`. The ranker scores participation over the horizon of each pair.
 
@@ -175,12 +186,14 @@ def fit_at(
         config: Instance of `cls.Config`.
         context: Seed, device, checkpoints and progress.
         earlier: The same ranker fitted at an earlier boundary.
+        calibration_fits: Most further fits for the choice of the calibrator. None: what the class allows.
 
     Raises:
         PeriodError: No pair was decided before `moment`.
         LabelError, DeviceError: As `Ranker.fit`.
         TrainingError: As `Ranker.fit`, or memory ran out.
     """
+    from recommender.datasets.periods import from_microseconds
     from recommender.engine.guard import enough_memory
 
     mask = data.decided_in(None, moment)
@@ -198,6 +211,8 @@ def fit_at(
             config=config,
             context=context,
             earlier=earlier,
+            corpus_before=lambda moment_us: data.corpus(from_microseconds(moment_us)),
+            calibration_fits=calibration_fits,
         )
 
 
@@ -215,8 +230,9 @@ def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
     gate_from = None if chosen.gate_from is None else moment(chosen.gate_from, zone)
     test_from = None if chosen.test_from is None else moment(chosen.test_from, zone)
     if gate_from is None or test_from is None:
-        times = [data.times_us(name) for name in ("starts_at", "decided_at", "redeemed_at")]
-        gate_from, test_from = choose(Pairs(*times), now, gate_from=gate_from, test_from=test_from)
+        starts_N, decided_N, redeemed_N = (data.times_us(name) for name in ("starts_at", "decided_at", "redeemed_at"))
+        pairs = Pairs(starts_N, decided_N, redeemed_N, data.all.campaigns_N.astype(np.int64))
+        gate_from, test_from = choose(pairs, now, gate_from=gate_from, test_from=test_from)
     if not gate_from < test_from <= now:
         raise PeriodError(
             f"periods out of order: gate_from {gate_from.isoformat()}, test_from {test_from.isoformat()}, as_of "

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.datasets.periods import from_microseconds, microseconds
+from recommender.datasets.periods import microseconds
 from recommender.engine.context import FitContext
 from recommender.engine.search import search, suggest, write_trials
-from recommender.errors import LabelError, PeriodError, SettingsError
+from recommender.errors import LabelError, SettingsError
 from recommender.models.campaign import RANKERS, Ranker, ranker_class, ranker_modules
 from recommender.settings import Settings
 from recommender.storage.code_identity import code_identity
 from recommender.storage.manifest import SHOWN_DIGITS, digest
 from recommender.training.identity import CODE_OF_TRAINING
+from recommender.training.origins import origins_before
 from recommender.training.train import boundaries, fit_at
 
 if TYPE_CHECKING:
@@ -147,17 +148,8 @@ def folds_of(data: "TrainingSet", settings: Settings, count: int) -> list[Fold]:
         PeriodError: Campaigns start at too few moments.
     """
     last = boundaries(data, settings)["gate"]
-    end = microseconds(last)
-    starts = np.sort(data.times_us("starts_at")[data.decided_in(None, last)])
-    starts = starts[starts < end]
-    cuts = [int(starts[len(starts) * part // (count + 1)]) for part in range(1, count + 1)] if len(starts) else []
-    if len(set(cuts)) < count or cuts[0] == starts[0]:
-        raise PeriodError(
-            f"campaigns start at {len(np.unique(starts))} moments before gate_from, too few for {count} folds. "
-            "Ask for fewer folds."
-        )
-    edges = [*(from_microseconds(cut) for cut in cuts), last]
-    return [Fold(low, high) for low, high in pairwise(edges)]
+    starts = origins_before(data, last, count, name="gate_from", parts="folds")
+    return [Fold(low, high) for low, high in pairwise([*starts, last])]
 
 
 class _Objective:
@@ -200,7 +192,8 @@ class _Objective:
         context = FitContext(seed=training.seed, device=training.device, progress=self.progress)
         losses = []
         for fold, (judged, redeemed_N) in zip(self.folds, self.judged, strict=True):
-            fitted = fit_at(self.cls, self.data, fold.starts, config, context)
+            # Without further fits for a calibrator, which would multiply the time of a trial.
+            fitted = fit_at(self.cls, self.data, fold.starts, config, context, calibration_fits=0)
             losses.append(log_loss(fitted.score(judged).redeem_N, redeemed_N))
         trial.set_user_attr("log_losses", [round(loss, DIGITS) for loss in losses])
         return float(np.mean(losses))

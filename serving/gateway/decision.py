@@ -47,6 +47,8 @@ class Answer:
             propensities = self.ranking.exploration or {"num_candidates": 0}
             described = {"kind": explores.kind, "rate": explores.rate, "spread": explores.spread}
             record["exploration"] = {**described, **propensities}
+        if assigned.asked.rerank.is_on:
+            record["rerank"] = {"kind": assigned.asked.rerank.kind, "trade_off": assigned.asked.rerank.trade_off}
         return record
 
     def document(self, assigned: Assigned, request_id: str | None) -> dict[str, Any]:

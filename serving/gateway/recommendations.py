@@ -15,6 +15,7 @@ from recommender.decisions.log import DecisionLog, new_token
 from recommender.errors import FeatureStoreError
 from recommender.matching.affinity import unpack_user
 from recommender.matching.packed_user import PackedUser
+from recommender.matching.rerank import Rerank
 from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from serving.answer import Ranking
@@ -73,6 +74,7 @@ class Recommender:
             exploration=exploration,
             allow_repeats=self.settings.serving.allow_repeats,
             answer_by_us=time.time_ns() // 1000 + round(arrival.left_s() * 1e6),
+            rerank=Rerank.of(self.settings.serving),
         )
         return Assigned(asked=asked, assignment=assignment, version=version, token=token, arrival=arrival)
 

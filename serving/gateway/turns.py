@@ -2,8 +2,8 @@
 
 A turn reads what has arrived on all connections, and then runs everything that is due. While it runs, new bytes wait
 in the kernel, and nothing tells later when they came. So a callback marks the beginning of each turn for as long as
-turns follow each other without a pause: bytes that are read came after the mark before. That holds for uvloop, which reads between two turns; asyncio's own loop reads
-within one.
+turns follow each other without a pause: bytes that are read came after the mark before. That holds for uvloop, which
+reads between two turns; asyncio's own loop reads within one.
 """
 
 import asyncio

@@ -20,6 +20,7 @@ from recommender import logs
 from recommender.errors import FeatureStoreError, RecommenderError
 from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import ServingSchema, unpack
+from recommender.matching.rerank import Rerank
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import bundle
 from recommender.settings import Settings
@@ -105,6 +106,7 @@ class CampaignRankerHandler:
             request=request,
             as_of_us=self._moment(request.as_of),
             allow_repeats=self.settings.serving.allow_repeats,
+            rerank=Rerank.of(self.settings.serving),
         )
         if request.probe:
             return self._ranked(asked, self._user_without_features(asked), return_features=request.return_features)

@@ -17,6 +17,7 @@ from recommender.matching.affinity import AXES, Incidence, UserAffinity, unpack_
 from recommender.matching.examples import Examples, Shopper, build
 from recommender.matching.item_choice import rank_items
 from recommender.matching.reasons import FeatureGroups, popularity_reason, reasons
+from recommender.matching.rerank import Shares
 from recommender.models.campaign.ranker import Ranker
 from recommender.policies.exploration import explore
 from serving.answer import Ranking
@@ -72,11 +73,14 @@ def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringReque
         kept_N = np.flatnonzero(np.isin(rows, found.rows_N))
         examples, score_N = _at(examples, kept_N), score_N[kept_N]
     # They come most popular first, so equal scores (a ranker that knows only campaign types) keep the popular order.
-    order_N, exploration = np.argsort(-score_N, kind="stable"), None
+    by_score_N, exploration = np.argsort(-score_N, kind="stable"), None
+    shares = Shares.of(user) if asked.rerank.is_on else None
+    order_N = asked.rerank.order(score_N, found.rows_N, shop.catalogue, shares)
     num_shown = min(len(order_N), request.num_campaigns)
     if asked.exploration is not None:
         explored = explore(score_N, request.user_id, asked.exploration)
-        order_N, exploration = explored.order_N, explored.record(num_shown)
+        order_N = by_score_N = explored.order_N
+        exploration = explored.record(num_shown)
     places = order_N[: None if request.explain else num_shown]
     is_recent = asked.as_of_us - shopper.feature_time_us <= RECENT_US
     ranked = _ranked(ranker, shop, user, incidence, columns_N, examples, score_N, places, is_recent=is_recent)
@@ -86,7 +90,10 @@ def score(ranker: Ranker[Any], shop: Shop, shopper: Shopper, asked: ScoringReque
         chosen = rank_items(user, shop.catalogue, row, request.num_items, present_v=present_v)
         items = [shop.item(item, why) for item, why in chosen]
         campaigns.append(shop.campaign(row, one.score, items, one.reasons))
-    explanations = explained(ranked, found.dropped, num_shown=num_shown) if request.explain else None
+    places_by_score = (np.argsort(by_score_N)[order_N] + 1).tolist()
+    explanations = None
+    if request.explain:
+        explanations = explained(ranked, found.dropped, num_shown=num_shown, places_by_score=places_by_score)
     return Scored(Ranking(campaigns, dropped, exploration, explanations), examples)
 
 

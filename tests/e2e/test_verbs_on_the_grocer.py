@@ -1,5 +1,6 @@
 """Every batch verb on the grocer's year, whose five campaigns are live at once, as its user runs it after one run."""
 
+import json
 import os
 import re
 import subprocess
@@ -57,7 +58,7 @@ def grocer(tmp_path_factory: pytest.TempPathFactory) -> Grocer:
     gateway, inference, management, metrics = free_ports(4)
     (folder / "recommender.toml").write_text(
         f'home = "{folder}/var"\njudgement = "{folder}/judgement.toml"\n'
-        "[time]\nas_of = 2017-12-31\ngate_from = 2017-08-01\ntest_from = 2017-10-01\n"
+        "[time]\nas_of = 2017-12-31\ngate_from = 2017-05-01\ntest_from = 2017-10-01\n"
         '[training]\nchallenger = "rate_rule"\nbaselines = ["logistic"]\n'
         f"[serving]\nport = {gateway}\ninference_port = {inference}\nmanagement_port = {management}\n"
         f"metrics_port = {metrics}\ndeadline_ms = 5000\nstore_deadline_ms = 2000\n"
@@ -163,6 +164,18 @@ def test_tune_searches_on_the_year_and_continues(grocer: Grocer) -> None:
     assert "[training.rankers.logistic]" in said
     folds = grocer.succeeds("tune", "lightgbm", "--trials", "1", "--folds", "2")
     assert "[training.rankers.lightgbm]" in folds
+
+
+def test_cross_validation_judges_the_eight_campaigns_from_may_to_september(grocer: Grocer) -> None:
+    origins = ["--origin", "2017-05-01", "--origin", "2017-08-01"]
+    found = json.loads(grocer.succeeds("cross-validate", "--rankers", "logistic,rate_rule", *origins, "--json"))
+    assert [one["num_campaigns"] for one in found["origins"]] == [5, 3]
+    assert (found["pooled"]["num_pairs"], found["pooled"]["num_positives"]) == (3_077, 408)
+    assert found["test_from"].startswith("2017-10-01")
+    auc = {name: of["metrics"]["auc"]["value"] for name, of in found["pooled"]["rankers"].items()}
+    assert auc["logistic"] > auc["rate_rule"] + 0.05
+    assert found["gains"]["rate_rule"]["log_loss"]["num_campaigns"] == 8
+    assert "nobody takes part" in grocer.succeeds("cross-validate", "--rankers", "rate_rule", "--origins", "2")
 
 
 def test_report_shows_both_rankers_over_all_campaigns(grocer: Grocer) -> None:

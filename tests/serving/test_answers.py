@@ -1,8 +1,11 @@
 """What a running endpoint answers."""
 
+from datetime import datetime
+
 import httpx
 from conftest import Endpoint
 
+from recommender.datasets.periods import microseconds
 from recommender.decisions.assignment import assign
 from recommender.decisions.log import read_exposures
 from recommender.storage.home import Home
@@ -45,13 +48,15 @@ def test_an_unknown_user_gets_popular_campaigns_and_cold_start(endpoint: Endpoin
     answer = endpoint.ask(user_id="never seen").json()
     assert (answer["cold_start"], answer["degraded"], answer["model_version"]) == (True, False, "popular")
     assert {campaign["campaign_id"] for campaign in answer["campaigns"]} == set(endpoint.shop.live())
-    assert answer["score_population"] == "targeted_users"
-    assert all(campaign["score"] == campaign["base_rate"] for campaign in answer["campaigns"])
+    assert answer["score_population"] == "known_users"
+    shop, moment_us = endpoint.shop.catalogue, microseconds(datetime.fromisoformat(answer["as_of"]))
+    rows, _ = shop.rows([campaign["campaign_id"] for campaign in answer["campaigns"]])
+    assert [campaign["score"] for campaign in answer["campaigns"]] == shop.newcomer_scores(rows, moment_us).tolist()
     known = endpoint.ask(user_id=endpoint.shop.users[0]).json()
     assert known["score_population"] == "this_user"
     rates = {campaign["campaign_id"]: campaign["base_rate"] for campaign in answer["campaigns"]}
     assert all(campaign["base_rate"] == rates[campaign["campaign_id"]] for campaign in known["campaigns"])
-    assert endpoint.predict({"user_id": "never seen"}).json()["score_population"] == "targeted_users"
+    assert endpoint.predict({"user_id": "never seen"}).json()["score_population"] == "known_users"
     assert endpoint.decision(answer["request_id"])["cold_start"] is True
 
 

@@ -12,8 +12,10 @@ from feature_sets import read_shopper
 
 from recommender.allocation.scoring import SCHEMA, BulkScorer
 from recommender.datasets.periods import microseconds
+from recommender.datasets.time_units import DAY_US
 from recommender.errors import SourceError
 from recommender.matching.examples import unpack_histories
+from recommender.matching.rerank import Kind, Rerank
 from recommender.registry import Registry, bundle
 from recommender.settings import Settings
 from serving import shop as serving_shop
@@ -72,6 +74,39 @@ def test_each_user_gets_the_scores_and_ranks_of_an_answer(
         )
     store.close()
     assert num_without_purchases > 0
+
+
+@pytest.mark.parametrize("kind", ["mmr", "calibrated"])
+def test_a_batch_and_an_answer_re_rank_alike_and_the_explanation_says_from_where(
+    shop: Shop, home: Settings, tmp_path: Path, kind: Kind
+) -> None:
+    by_score = scorer_of(shop, home, tmp_path / "candidate", "logistic")
+    rerank = Rerank(kind=kind, trade_off=0.8)
+    scorer = BulkScorer.of(home.updated(serving={"rerank": kind, "rerank_trade_off": 0.8}))
+    assert scorer.rerank == rerank
+    for one in (scorer, by_score):  # two are live, and `mmr` keeps the first: let all be live
+        one.catalogue.campaign_starts_C[:] = microseconds(shop.as_of) - 1
+        one.catalogue.campaign_ends_C[:] = microseconds(shop.as_of) + 10 * DAY_US
+    batches = [pa.Table.from_batches(one.score(one.live_campaigns()), SCHEMA) for one in (scorer, by_score)]
+    served, alone = serving_shop.Shop(scorer.catalogue), bundle.load(Registry(home.home).bundle(scorer.version))
+    num_moved = 0
+    for user_id in shop.users[:50]:
+        rows, rows_by_score = (batch.filter(pc.field("user_id") == user_id).to_pylist() for batch in batches)
+        shopper = scorer.shopper(user_id)
+        assert shopper is not None
+        request = RecommendationRequest(user_id=user_id, num_items=0, explain=True, num_campaigns=100)
+        asked = ScoringRequest(request=request, as_of_us=microseconds(shop.as_of), rerank=rerank)
+        ranking = score(alone, served, shopper, asked).ranking
+        order, order_by_score = ([row["campaign_id"] for row in of] for of in (rows, rows_by_score))
+        assert order == [one["campaign_id"] for one in ranking.campaigns], user_id
+        assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+        assert sorted(order) == sorted(order_by_score)
+        for one in ranking.explanations or []:
+            if one["place"] is not None:
+                assert one["place_by_score"] == order_by_score.index(one["campaign_id"]) + 1
+                assert one["place"] == order.index(one["campaign_id"]) + 1
+                num_moved += one["place"] != one["place_by_score"]
+    assert num_moved > 0
 
 
 def test_a_score_does_not_depend_on_which_campaigns_are_scored_beside_it(

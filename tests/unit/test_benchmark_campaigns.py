@@ -109,7 +109,7 @@ def test_an_unknown_ranker_is_named(shop: Path, tmp_path: Path, capsys: pytest.C
 def test_folds_follow_one_another_and_end_where_the_gate_period_begins(shop: Path, tmp_path: Path) -> None:
     data, chosen = TrainingSet.open(shop), settings(tmp_path)
     moments = boundaries(data, chosen)
-    folds = folds_of(data, chosen, 3)
+    folds = folds_of(data, chosen, 2)
     assert [fold.starts for fold in folds[1:]] == [fold.ends for fold in folds[:-1]]
     assert folds[-1].ends == moments["gate"]
     assert data.times_us("starts_at").min() < microseconds(folds[0].starts)

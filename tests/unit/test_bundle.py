@@ -73,8 +73,8 @@ def test_an_unknown_ranker_is_refused_with_the_known_ones(saved: Path) -> None:
 
 
 def test_a_newer_format_is_refused(saved: Path) -> None:
-    _edit_config(saved, format=bundle.FORMAT + 1)
-    with pytest.raises(BundleError, match=rf"config\.json.*\b{bundle.FORMAT + 1}\b"):
+    _edit_config(saved, format=bundle.CALIBRATED + 1)
+    with pytest.raises(BundleError, match=rf"config\.json.*\b{bundle.CALIBRATED + 1}\b"):
         bundle.load(saved)
 
 

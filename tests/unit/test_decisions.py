@@ -82,6 +82,15 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
         find(tmp_path, torn)
 
 
+def test_a_decision_whose_caller_hung_up_is_left_out_and_can_still_be_found(tmp_path: Path) -> None:
+    with DecisionLog(tmp_path) as log:
+        answered, hung_up = log.record(DECISION), log.record(DECISION)
+        log.mark_undelivered(hung_up)
+        last = log.record(DECISION)
+    assert [decision["request_id"] for decision in read_decisions(tmp_path)] == [answered, last]
+    assert find(tmp_path, hung_up)["user_id"] == "7"
+
+
 def test_each_day_has_its_own_file(tmp_path: Path) -> None:
     now = [datetime(2026, 1, 1, 23, 59, tzinfo=UTC)]
     with DecisionLog(tmp_path, clock=lambda: now[0]) as log:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from recommender.datasets.periods import NEVER, Pairs, Periods, choose, from_microseconds, microseconds
+from recommender.datasets.periods import GATE_CAMPAIGNS, NEVER, Pairs, Periods, choose, from_microseconds, microseconds
 from recommender.errors import PeriodError
+from recommender.evaluation.judgement import GateRule
 
 START = datetime(2017, 1, 1, tzinfo=UTC)
 DAY = 86_400_000_000
@@ -14,9 +15,10 @@ DAY = 86_400_000_000
 
 def pairs(num_campaigns: int = 24, pairs_a_campaign: int = 60, rate: float = 0.3, lag_days: int = 5) -> Pairs:
     """A campaign every two weeks, decided when it starts."""
-    starts_N = microseconds(START) + np.repeat(np.arange(num_campaigns), pairs_a_campaign) * 14 * DAY
+    campaigns_N = np.repeat(np.arange(num_campaigns), pairs_a_campaign)
+    starts_N = microseconds(START) + campaigns_N * 14 * DAY
     taken_N = np.random.default_rng(0).random(len(starts_N)) < rate
-    return Pairs(starts_N, starts_N.copy(), np.where(taken_N, starts_N + lag_days * DAY, NEVER))
+    return Pairs(starts_N, starts_N.copy(), np.where(taken_N, starts_N + lag_days * DAY, NEVER), campaigns_N)
 
 
 AS_OF = START + timedelta(days=14 * 24)
@@ -28,6 +30,19 @@ def test_chosen_periods_hold_about_a_fifth_and_a_third_of_the_pairs() -> None:
     starts = pairs().starts_us_N
     assert periods.gate_mask(starts, starts).mean() == pytest.approx(0.2, abs=0.05)
     assert periods.test_mask(starts, starts).mean() == pytest.approx(0.35, abs=0.05)
+
+
+def test_the_gate_period_holds_the_campaigns_that_a_verdict_needs_where_the_data_allow_it() -> None:
+    few = pairs(num_campaigns=12, pairs_a_campaign=120)
+    gate_from, test_from = choose(few, START + timedelta(days=14 * 12))
+    periods = Periods(gate_from, test_from, AS_OF)
+    judged_N = periods.gate_mask(few.starts_us_N, few.decided_us_N)
+    assert len(np.unique(few.campaigns_N[judged_N])) == GATE_CAMPAIGNS == GateRule.model_fields["min_campaigns"].default
+
+
+def test_a_shop_with_fewer_campaigns_still_gets_periods() -> None:
+    gate_from, test_from = choose(pairs(num_campaigns=5, pairs_a_campaign=300), START + timedelta(days=14 * 5))
+    assert gate_from < test_from
 
 
 def test_a_given_moment_stays_and_the_other_is_chosen() -> None:

@@ -17,9 +17,9 @@ from recommender.errors import LabelError, PeriodError
 from recommender.evaluation.pairs import gate_pairs
 from recommender.matching.examples import Examples, Labels
 from recommender.matching.horizon import NEVER, Horizon, Outcomes
+from recommender.matching.timing import PRIOR, SHOP, TYPE, Timing, still_coming
 from recommender.models.campaign import OWN_RANKERS, ranker_class
 from recommender.models.campaign.horizon_ranker import HorizonRanker, fit_over_horizon
-from recommender.models.campaign.timing import PRIOR, SHOP, TYPE, Timing, still_coming
 from recommender.registry import bundle
 
 WINDOW_DAYS = 40

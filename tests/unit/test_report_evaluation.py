@@ -12,7 +12,9 @@ from recommender.evaluation.evaluate import compare
 from recommender.evaluation.judgement import GateRule, Guardrails, Judgement
 from recommender.evaluation.verdict import Verdict, decide
 from recommender.models.campaign import OWN_RANKERS
+from recommender.models.campaign.calibration import Calibrator, Candidate
 from recommender.promotion.versions import Measured
+from recommender.report.calibrators import calibrator_words
 from recommender.report.evaluation import evaluation_page, verdict_markdown
 
 RULES = Judgement(gate=GateRule(bootstrap_samples=200), guardrails=Guardrails(max_latency_ms=1000), sha256="f" * 64)
@@ -127,3 +129,29 @@ def test_the_kubeflow_roc_curve_and_metrics_are_plain_finite_numbers(evaluation:
 
 def test_the_document_survives_its_json(evaluation: Evaluation, tmp_path: Path) -> None:
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
+
+
+def test_the_page_says_which_calibrator_each_ranker_has_and_what_it_gained(
+    evaluation: Evaluation, promoted: Verdict
+) -> None:
+    tried = {
+        "none": Candidate(a=1, b=1, c=0, log_loss=0.3, gain=0, standard_error=0),
+        "platt": Candidate(a=0.5, b=0.5, c=0.1, log_loss=0.2766, gain=0.0234, standard_error=0.0071),
+    }
+    sizes = {"num_campaigns": 9, "num_participations": 123, "candidates": tried}
+    calibrators = [Calibrator.model_validate({"chosen": name, **sizes}) for name in ("platt", "none")]
+    names = list(evaluation.gate.rankers)[:2]
+    rankers = {
+        name: evaluation.gate.rankers[name].model_copy(update={"calibrator": one})
+        for name, one in zip(names, calibrators, strict=True)
+    }
+    gate = evaluation.gate.model_copy(update={"rankers": {**evaluation.gate.rankers, **rankers}})
+    said = words(evaluation_page(evaluation.model_copy(update={"gate": gate}), promoted))
+    for calibrator in calibrators:
+        assert calibrator_words(calibrator) in said
+        assert "+0.0234 ± 0.0071" in calibrator_words(calibrator)
+        assert "9 held-out campaigns, 123 participations" in calibrator_words(calibrator)
+
+
+def test_an_evaluation_names_the_calibrator_that_each_fit_has(evaluation: Evaluation) -> None:
+    assert all(ranker.calibrator == Calibrator() for ranker in evaluation.gate.rankers.values())

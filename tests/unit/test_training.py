@@ -269,7 +269,8 @@ def test_tuning_reads_folds_that_end_at_the_gate_and_continues_its_study(shop: P
         "another configuration"
     )
     judged_on = json.loads(study.with_suffix(".json").read_text())["judged_on"]
-    assert judged_on == "1 fold from 2024-05-19 to 2024-08-06"
+    gate_from = boundaries(TrainingSet.open(shop), chosen)["gate"]
+    assert judged_on == f"1 fold from 2024-04-09 to {gate_from:%Y-%m-%d}"
 
 
 def test_tuning_a_ranker_without_a_search_space_names_those_with_one(tmp_path: Path) -> None:

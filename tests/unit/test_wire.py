@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recommender.matching.rerank import Rerank
 from recommender.policies.exploration import Exploration
 from serving import wire
 from serving.request import RecommendationRequest, ScoringRequest
@@ -35,6 +36,7 @@ SCORING = st.builds(
     exploration=st.none() | EXPLORATIONS,
     allow_repeats=st.booleans(),
     answer_by_us=st.none() | st.integers(0, 2**52),
+    rerank=st.builds(Rerank, kind=st.sampled_from(["none", "mmr", "calibrated"]), trade_off=st.floats(0, 1)),
 )
 
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from recommender.matching.examples import Examples, Labels
 from recommender.matching.horizon import Outcomes
+from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.logistic import LogisticConfig, fit_logistic, sigmoid
 from recommender.models.campaign.preprocessing import Preprocessing
-from recommender.models.campaign.timing import Timing, still_coming
 
 MAX_ROUNDS = 15
 """Most rounds of expectation and maximisation. On the default data the labels are settled after eight."""

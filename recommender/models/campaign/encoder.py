@@ -164,7 +164,7 @@ class BasketEncoder(nn.Module):
 
     def forward(self, pooled_BLD: Tensor, facts_BLX: Tensor) -> Tensor:
         """Compute the states after 0 … L baskets: [B, 1 + L, D]."""
-        x_BLD = functional.dropout(pooled_BLD, self.dropout, self.training) + self.facts(facts_BLX)
+        x_BLD = functional.dropout(pooled_BLD, self.dropout, self.training) + self.facts(facts_BLX.to(self.start.dtype))
         start = self.start.expand(len(x_BLD), 1, -1)
         x_BLD = torch.cat([start, x_BLD], dim=1) + self.position[: x_BLD.shape[1] + 1]
         for block in self.blocks:

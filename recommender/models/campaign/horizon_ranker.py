@@ -4,8 +4,9 @@ The ranker inside predicts whether a user ever takes a campaign up. `Timing` say
 behind at the decision, and which is due when participations stop to count. One function joins them for training sets,
 evaluations, requests and bulk scores.
 
-For a decision within a window that counts to its end, the log-odds of the ranker inside move by log(1 - F). So its
-additive contributions explain this probability, too.
+Between the two stands the calibrator, where held-out campaigns chose one: it corrects the probability of the ranker
+inside, before the horizon. For a decision within a window that counts to its end, the log-odds move by log(1 - F). So
+the additive contributions of the ranker inside, times the calibrator's slope, explain this probability, too.
 
 Shapes: N pairs · F features.
 """
@@ -21,10 +22,14 @@ from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.matching.horizon import Outcomes
+from recommender.matching.timing import Timing, still_coming
+from recommender.models.campaign.calibration import KEY as CALIBRATION
+from recommender.models.campaign.calibration import Calibrator
 from recommender.models.campaign.censoring import expected_labels
+from recommender.models.campaign.held_out import CorpusBefore, HeldOut, held_out_of, held_out_of_logistic
 from recommender.models.campaign.levels import Levels, TakeUp, past_levels
+from recommender.models.campaign.logistic import LogisticConfig, LogisticRanker
 from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
-from recommender.models.campaign.timing import Timing, still_coming
 
 PREFIX, KEY = "timing.", "timing"
 """Prefix of the timing's tensors in a bundle, and its entry in the configuration."""
@@ -35,8 +40,15 @@ LEVELS = "levels."
 class HorizonRanker(Ranker[Hyperparameters]):
     """A ranker whose scores are probabilities over each pair's horizon. `fit_over_horizon` makes it, and a bundle."""
 
-    def __init__(self, inside: Ranker[Any], timing: Timing, levels: Levels | None = None) -> None:
+    def __init__(
+        self,
+        inside: Ranker[Any],
+        timing: Timing,
+        levels: Levels | None = None,
+        calibrator: Calibrator | None = None,
+    ) -> None:
         self.inside, self.timing, self.levels = inside, timing, levels or Levels.prior()
+        self.calibrator = calibrator or Calibrator()
         self.name = inside.name  # type: ignore[misc]  # a bundle names the ranker inside
 
     @classmethod
@@ -59,7 +71,7 @@ class HorizonRanker(Ranker[Hyperparameters]):
 
     def score(self, examples: Examples) -> Scores:
         """Score N pairs over their horizons. Amounts shrink with the share of the window that counts."""
-        scores, horizon = self.inside.score(examples), examples.horizon
+        scores, horizon = self._calibrated(self.inside.score(examples)), examples.horizon
         if horizon is None:
             return scores
         elapsed_N, reached_N = horizon.elapsed_N(), horizon.reached_N()
@@ -76,13 +88,25 @@ class HorizonRanker(Ranker[Hyperparameters]):
             excess_N=None if scores.excess_N is None else scores.excess_N * part_N,
         )
 
+    def _calibrated(self, scores: Scores) -> Scores:
+        if self.calibrator.is_none:
+            return scores
+        return replace(scores, redeem_N=self.calibrator(scores.redeem_N.astype(np.float64)).astype(np.float32))
+
     def take_up(self, redeem_N: NDArray[np.float32]) -> TakeUp:
         """Forecast the participations of one campaign among N users, from their scores."""
         return self.levels.take_up(redeem_N)
 
     def contributions(self, examples: Examples) -> NDArray[np.float32] | None:
-        """Contributions of the ranker inside to the log-odds. The horizon adds the same to all of a pair's."""
-        return self.inside.contributions(examples)
+        """Contributions to the calibrated log-odds, float32 [N, F]. The horizon adds the same to all of a pair's.
+
+        With beta calibration, whose slope depends on the probability, they are those of a small change of a feature.
+        """
+        added_NF = self.inside.contributions(examples)
+        if added_NF is None or self.calibrator.is_none:
+            return added_NF
+        slope_N = self.calibrator.slope_N(self.inside.score(examples).redeem_N.astype(np.float64))
+        return np.asarray(added_NF * slope_N[:, None], dtype=np.float32)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Tensors of the ranker inside, of the timing and of the levels. Priors are not written."""
@@ -95,8 +119,10 @@ class HorizonRanker(Ranker[Hyperparameters]):
         }
 
     def config(self) -> dict[str, Any]:
-        """Configuration of the ranker inside and of the timing."""
-        return {**self.inside.config(), **({} if self.timing.is_prior else {KEY: self.timing.config()})}
+        """Configuration of the ranker inside, of the timing, and of the calibrator with its held-out figures."""
+        timing = {} if self.timing.is_prior else {KEY: self.timing.config()}
+        calibration = self.calibrator.model_dump(exclude_defaults=True)
+        return {**self.inside.config(), **timing, **({CALIBRATION: calibration} if calibration else {})}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
@@ -118,8 +144,10 @@ def fit_over_horizon(
     config: Hyperparameters,
     context: FitContext,
     earlier: Ranker[Any] | None = None,
+    corpus_before: CorpusBefore | None = None,
+    calibration_fits: int | None = None,
 ) -> HorizonRanker:
-    """Fit a ranker of class `cls` on pairs of which some windows are still open.
+    """Fit a ranker of class `cls` on pairs of which some windows are still open, and choose its calibrator.
 
     Args:
         cls: Class of the ranker inside.
@@ -130,6 +158,9 @@ def fit_over_horizon(
         config: As `Ranker.fit`.
         context: As `Ranker.fit`.
         earlier: A ranker that this function returned at an earlier boundary.
+        corpus_before: Purchase histories before earlier moments, for rankers that read a corpus.
+        calibration_fits: Most further fits for the choice of the calibrator. None: what the class allows. 0: no
+            calibrator.
 
     Raises:
         LabelError: As `Ranker.fit`, or a participation lies before its targeting.
@@ -148,7 +179,35 @@ def fit_over_horizon(
         features_NF=examples.features_NF[known_N],
         horizon=None,
     )
-    return HorizonRanker(inside, timing, past_levels(learnt, outcomes.take(known_N), timing))
+    known = outcomes.take(known_N)
+    by_regression = held_out_of_logistic(learnt, known, timing)
+    max_fits = cls.calibration_fits if calibration_fits is None else calibration_fits
+    if max_fits == 0:
+        own = HeldOut.none("not tried: its fits take long; ask for some with training.calibration_fits")
+    elif cls is LogisticRanker and isinstance(config, LogisticConfig):
+        own = _of_logistic(learnt, known, timing, config, by_regression)
+    else:
+        own = held_out_of(
+            cls,
+            learnt,
+            Labels(*(values_N[known_N] for values_N in (labels.redeemed_N, labels.spend_N, labels.excess_N))),
+            known,
+            timing,
+            corpus_before=corpus_before or (lambda _: corpus),
+            config=config,
+            context=context,
+            max_fits=max_fits,
+        )
+    return HorizonRanker(inside, timing, past_levels(by_regression), Calibrator.choose(own))
+
+
+def _of_logistic(
+    learnt: Examples, outcomes: Outcomes, timing: Timing, config: LogisticConfig, by_regression: HeldOut
+) -> HeldOut:
+    """Held-out predictions of `logistic`: those that the levels need anyway, unless its hyperparameters are others."""
+    default = LogisticConfig()
+    same = (config.strength, config.clip) == (default.strength, default.clip)
+    return by_regression if same else held_out_of_logistic(learnt, outcomes, timing, config)
 
 
 def levels_of(tensors: Mapping[str, NDArray[Any]]) -> Levels:

@@ -17,11 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.matching.examples import Examples
-from recommender.matching.horizon import Outcomes
-from recommender.models.campaign.logistic import LogisticConfig, fit_logistic, sigmoid
-from recommender.models.campaign.preprocessing import Preprocessing
-from recommender.models.campaign.timing import Timing
+from recommender.models.campaign.held_out import HeldOut
 
 SPREADS_T = np.arange(0.05, 1.51, 0.05)
 """Spreads that are weighed: standard deviations of a campaign's level in log-odds."""
@@ -30,8 +26,6 @@ PRIOR_SPREAD = 0.5
 odds. It is the forecast's spread where no campaign is known."""
 LEVELS_G = np.linspace(-4.0, 4.0, 161)
 """Grid of a campaign's level. Odds 55 times as high or as low as expected lie at its ends."""
-MAX_CAMPAIGNS = 12
-"""Past campaigns that are predicted, the latest ones. Chosen by hand: a fit takes a tenth of a second for each."""
 MIN_EXPECTED = 0.5
 """A past campaign of which fewer participations are expected says nothing about levels. By hand."""
 CONFIDENCE = 0.9
@@ -127,67 +121,17 @@ def _quantile(weights_G: Floats, means_G: Floats, variances_G: Floats, most: int
     return low
 
 
-def past_levels(examples: Examples, outcomes: Outcomes, timing: Timing) -> Levels:
-    """Learn the spread of levels from the latest campaigns of a training set, by rolling origins.
-
-    Each campaign is predicted by a logistic regression on the pairs that were targeted before its first one, as known
-    then. An open pair counts by the share of the participations that lay behind it.
-
-    Args:
-        examples: The pairs of a fit whose outcomes are known so far.
-        outcomes: What was known about them at its boundary.
-        timing: What was learnt at the same boundary.
-    """
-    rows, first_us = _campaigns(examples, outcomes)
-    types = examples.catalogue.campaign_types
-    types_N = np.array([types[row] for row in examples.campaigns_N.tolist()], dtype=object)
-    reached_N = timing.behind_N(types_N.tolist(), outcomes.observed_N())
+def past_levels(held_out: HeldOut) -> Levels:
+    """Learn the spread of levels from past campaigns, each predicted by a fit that ends where it begins."""
     differences, variances = [], []
-    for row, moment_us in list(zip(rows, first_us, strict=True))[-MAX_CAMPAIGNS:]:
-        before_N, of_N = outcomes.targeted_us_N < moment_us, examples.campaigns_N == row
-        then = Outcomes(outcomes.targeted_us_N, outcomes.ends_us_N, outcomes.redeemed_us_N, moment_us).take(before_N)
-        p_P = _predicted(examples.features_NF, before_N, of_N, then, timing, types_N)
-        if p_P is None:
-            continue
-        expected, num = float((p_P * reached_N[of_N]).sum()), int(of_N.sum())
+    for row in dict.fromkeys(held_out.campaigns_P.tolist()):
+        of_P = held_out.campaigns_P == row
+        expected, num = float((held_out.p_P[of_P] * held_out.reached_P[of_P]).sum()), int(of_P.sum())
         if expected < MIN_EXPECTED:
             continue
-        seen = int(outcomes.redeemed_N[of_N].sum())
+        seen = int(held_out.redeemed_P[of_P].sum())
         # Half a pair of each outcome: the empirical logit, finite without any participation (Haldane, 1956).
         logits = [np.log((count + 0.5) / (num - count + 0.5)) for count in (seen, expected)]
         differences.append(logits[0] - logits[1])
         variances.append(num / (expected * (num - expected)))
     return Levels.of(np.array(differences), np.array(variances))
-
-
-def _campaigns(examples: Examples, outcomes: Outcomes) -> tuple[list[int], list[int]]:
-    """Rows of the campaigns and the time of their first targeting, in order of time."""
-    rows, back_N = np.unique(examples.campaigns_N, return_inverse=True)
-    first_us = np.full(len(rows), np.iinfo(np.int64).max)
-    np.minimum.at(first_us, back_N, outcomes.targeted_us_N)
-    order = np.argsort(first_us, kind="stable")
-    return rows[order].tolist(), first_us[order].tolist()
-
-
-def _predicted(
-    features_NF: NDArray[np.float32],
-    before_N: NDArray[np.bool_],
-    of_N: NDArray[np.bool_],
-    then: Outcomes,
-    timing: Timing,
-    types_N: NDArray[np.object_],
-) -> Floats | None:
-    """Probabilities of some pairs by a fit on earlier ones. None where those have only one outcome."""
-    if not 0 < then.redeemed_N.sum() < len(then.redeemed_N):
-        return None
-    config = LogisticConfig()
-    preprocessing = Preprocessing.fit(features_NF[before_N], clip=config.clip)
-    behind_P = timing.behind_N(types_N[before_N].tolist(), then.observed_N())
-    weights_E, bias = fit_logistic(
-        preprocessing(features_NF[before_N]),
-        then.redeemed_N.astype(np.float32),
-        strength=config.strength,
-        weights_N=np.where(then.open_N, behind_P, 1.0),
-    )
-    z_PE = preprocessing(features_NF[of_N])
-    return sigmoid((z_PE * weights_E).sum(axis=1, dtype=np.float64) + bias).astype(np.float64)

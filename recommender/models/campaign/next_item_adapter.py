@@ -93,6 +93,7 @@ class NextItemAdapter(Ranker[NextItemAdapterConfig]):
     Config: ClassVar[type[NextItemAdapterConfig]] = NextItemAdapterConfig
     item_ranker: ClassVar[str]
     """Name of the next-item ranker."""
+    calibration_fits: ClassVar[int] = 0
 
     def __init__(
         self,

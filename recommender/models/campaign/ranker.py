@@ -46,6 +46,9 @@ class Ranker(ABC, Generic[C]):
     """Hyperparameters of this ranker: defaults, bounds, meaning and search space. `fit` takes an instance of it."""
     trains_on_gpu: ClassVar[bool] = False
     """Whether `fit` uses the context's device. Scoring always runs on the CPU."""
+    calibration_fits: ClassVar[int] = 12
+    """Most further fits, on earlier pairs, by which its calibrator is chosen: one for each of the latest campaigns. 0,
+    no calibrator, for rankers that train networks, whose fits take too long. A setting can ask for some."""
 
     @classmethod
     @abstractmethod

@@ -57,17 +57,17 @@ class CampaignContent:
         cls, catalogue: Catalogue, rows: list[int], axes_VA: Tensor, vectors_VD: Tensor, encoder: BasketEncoder
     ) -> "CampaignContent":
         """Lay out the campaigns at `rows` of the catalogue."""
-        num_values = encoder.bias_V.shape[0]
+        num_values, dtype = encoder.bias_V.shape[0], torch.promote_types(vectors_VD.dtype, torch.float32)
         vectors, present, share = [], [], []
         for row in rows:
             items = torch.from_numpy(catalogue.items_of(row).astype(np.int64)).to(axes_VA.device)
-            counts_V = torch.bincount(axes_VA[items, encoder.target], minlength=num_values).float()
+            counts_V = torch.bincount(axes_VA[items, encoder.target], minlength=num_values).to(dtype)
             counts_V[0] = 0.0
             vectors.append(vectors_VD[items].mean(dim=0) if len(items) else vectors_VD.new_zeros(vectors_VD.shape[1]))
-            present.append((counts_V > 0).float())
+            present.append((counts_V > 0).to(dtype))
             share.append(counts_V / counts_V.sum().clamp(min=1.0))
         days_C = (catalogue.campaign_ends_C[rows] - catalogue.campaign_starts_C[rows]) / DAY_US
-        log_days_C = torch.from_numpy(np.log1p(np.maximum(days_C, 0)).astype(np.float32)).to(axes_VA.device)
+        log_days_C = torch.from_numpy(np.log1p(np.maximum(days_C, 0)).astype(np.float32)).to(axes_VA.device, dtype)
         return cls(
             vectors_CD=torch.stack(vectors),
             present_CV=torch.stack(present),
@@ -96,7 +96,8 @@ def sequence_features(
         recency_N: Days since each user's last basket.
         baskets_N: Number of each user's known baskets.
     """
-    p_NV = encoder.next_log_odds(states_ND).float().softmax(dim=1)
+    logits_NV = encoder.next_log_odds(states_ND)
+    p_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).softmax(dim=1)
     present_NV = content.present_CV[campaigns_N]
     mass_N = (p_NV * present_NV).sum(dim=1)
     base_N = present_NV @ base_V

@@ -11,6 +11,7 @@ Shapes: N pairs · U histories · L baskets · D width · F features · E inputs
 heads.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -43,6 +44,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
     name = "transformer"
     Config = TransformerConfig
     trains_on_gpu = True
+    calibration_fits = 0
 
     def __init__(
         self,
@@ -54,6 +56,8 @@ class TransformerRanker(Ranker[TransformerConfig]):
         notes: Mapping[str, Any],
     ) -> None:
         self.network = network.eval().requires_grad_(False)
+        # In float64: else a user's score would depend, in its sixth decimal, on who else is in the batch.
+        self._exact = copy.deepcopy(self.network).double()
         self._preprocessing, self.vocabulary, self._names = preprocessing, vocabulary, names
         self._hyperparameters, self.notes = config, dict(notes)
         self._catalogue: Catalogue | None = None
@@ -97,15 +101,15 @@ class TransformerRanker(Ranker[TransformerConfig]):
         self._lay_out(examples)
         column_of = {row: column for column, row in enumerate(self._rows)}
         columns_N = torch.tensor([column_of[row] for row in examples.campaigns_N.tolist()], dtype=torch.int64)
-        states_UD = encode(self.network.encoder, self._vectors_VD, examples.histories)
-        recency_U, baskets_U = recency(examples.histories)
-        z_NE = torch.from_numpy(self._preprocessing(examples.features_NF))
+        states_UD = encode(self._exact.encoder, self._vectors_VD, examples.histories)
+        recency_U, baskets_U = (of_users.double() for of_users in recency(examples.histories))
+        z_NE = torch.from_numpy(self._preprocessing(examples.features_NF)).double()
         users_N = torch.from_numpy(examples.users_N.astype(np.int64))
-        out_NH = torch.empty(num_pairs, len(HEADS))
+        out_NH = torch.empty(num_pairs, len(HEADS), dtype=torch.float64)
         for start in range(0, num_pairs, USERS_A_BATCH):
             some = slice(start, start + USERS_A_BATCH)
             who = users_N[some]
-            out = self.network(
+            out = self._exact(
                 z_NE[some], states_UD[who], columns_N[some], self._content, recency_U[who], baskets_U[who]
             )
             out_NH[some] = out.mean(dim=0)
@@ -124,12 +128,12 @@ class TransformerRanker(Ranker[TransformerConfig]):
             self._catalogue is None or self._catalogue.version != catalogue.version
         ):
             self._axes_VA = torch.from_numpy(self.vocabulary.rows(catalogue))
-            self._vectors_VD = self.network.encoder.item_vectors(self._axes_VA)
+            self._vectors_VD = self._exact.encoder.item_vectors(self._axes_VA)
             self._catalogue, self._rows = catalogue, ()
         asked = set(examples.campaigns_N.tolist())
         if not asked <= set(self._rows):
             rows = sorted(asked | set(self._rows)) if len(self._rows) < MAX_KEPT_CAMPAIGNS else sorted(asked)
-            self._content = CampaignContent.of(catalogue, rows, self._axes_VA, self._vectors_VD, self.network.encoder)
+            self._content = CampaignContent.of(catalogue, rows, self._axes_VA, self._vectors_VD, self._exact.encoder)
             self._rows = tuple(rows)
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:

@@ -97,14 +97,14 @@ class Timing:
 
     def behind_N(self, types_N: Sequence[str], share_N: Floats) -> Floats:
         """Share of the participations that lie behind at an elapsed share, float64 [N]. A new type gets the shop's."""
-        rows_N = np.array([self._row.get(name, len(self.types)) for name in types_N], dtype=np.int64)
-        place_N = np.clip(share_N, 0.0, 1.0) * BINS
-        bin_N = np.minimum(place_N.astype(np.int64), BINS - 1)
-        low_N, high_N = self._behind[rows_N, bin_N], self._behind[rows_N, bin_N + 1]
-        inside_N = place_N - bin_N
-        # Written so that the ends of a bin give its values without a rounding error.
-        behind_N: Floats = np.where(inside_N >= 1, high_N, low_N + (high_N - low_N) * inside_N)
-        return behind_N
+        return behind_at(self._behind, self._rows(types_N), share_N)
+
+    def edges(self, types_C: Sequence[str]) -> Floats:
+        """Share of the participations that lies behind at the edges of the bins, float64 [C, BINS + 1]."""
+        return np.asarray(self._behind[self._rows(types_C)])
+
+    def _rows(self, types_N: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([self._row.get(name, len(self.types)) for name in types_N], dtype=np.int64)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """All arrays that `restore` needs."""
@@ -118,6 +118,23 @@ class Timing:
     def restore(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Self:
         """Rebuild it from `tensors()` and `config()`."""
         return cls(config["types"], tensors["shares_KJ"], tensors["shop_J"], config["learnt_from"])
+
+
+def behind_at(edges_KJ: Floats, rows_N: NDArray[Any], share_N: Floats) -> Floats:
+    """Share of the participations that lies behind at an elapsed share of the window, float64 [N].
+
+    Args:
+        edges_KJ: The same at the edges of the window's `BINS` bins, [K, BINS + 1].
+        rows_N: Row in it of each pair.
+        share_N: Elapsed share of each pair's window, 0 to 1.
+    """
+    place_N = np.clip(share_N, 0.0, 1.0) * BINS
+    bin_N = np.minimum(place_N.astype(np.int64), BINS - 1)
+    low_N, high_N = edges_KJ[rows_N, bin_N], edges_KJ[rows_N, bin_N + 1]
+    inside_N = place_N - bin_N
+    # Written so that the ends of a bin give its values without a rounding error.
+    behind_N: Floats = np.where(inside_N >= 1, high_N, low_N + (high_N - low_N) * inside_N)
+    return behind_N
 
 
 def still_coming(p_N: Floats, behind_N: Floats, reached_N: Floats) -> Floats:
