@@ -40,8 +40,8 @@ HOOKS = (
 )
 FIELDS = ("labels_known_at", "features_hash", "num_clusters")
 """Fields of JSON documents and results that only people read."""
-DOCUMENTED = ("read_decisions", "read_exposures", "mark_undelivered")
-"""Readers of the decision log that docs/serving.md offers to people who analyse it."""
+DOCUMENTED = ("read_decisions", "read_exposures")
+"""Readers of the decision log that docs/serving.md offers to people who analyse it, and what the gateway will call."""
 
 
 def main() -> int:

@@ -9,13 +9,14 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from recommender import logs
-from recommender.decisions.log import DecisionLog, UnknownRequest
+from recommender.decisions.log import DecisionLog, LogFull, UnknownRequest
 from recommender.settings import Settings
-from recommender.storage.home import Home, ServingState
+from recommender.storage.home import ServingState
 from serving.answer import Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
 from serving.gateway import openapi
 from serving.gateway.arrival import Arrival, arrival_of
+from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.front import Front
 from serving.gateway.health import HealthServer
 from serving.gateway.inference import InferenceClient
@@ -46,6 +47,7 @@ def create(settings: Settings) -> FastAPI:
         # What was loaded stays for good, so the collector need not walk over it in the middle of a request.
         gc.collect()
         gc.freeze()
+        gateway.decisions.start()
         tasks = [asyncio.create_task(gateway.follow()), asyncio.create_task(gateway.front.watch())]
         health = gateway.health_server()
         yield
@@ -63,7 +65,7 @@ def create(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect's address would be made of whatever Host the client sent
     )
-    app.state.front = gateway.front
+    app.state.front, app.state.decisions = gateway.front, gateway.decisions
     app.add_middleware(RequestLog)
 
     @app.post("/v1/recommendations", **openapi.documented(RecommendationRequest, Recommendations, 503))
@@ -120,10 +122,11 @@ class _Gateway:
         self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
         self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port, self.front.turns)
-        self.decisions = DecisionLog(Home.of(settings).decisions)
+        self.decisions = DecisionLog.of(settings)
         self.model = Model(settings=settings, deployed=self.deployed, inference=self.inference, metrics=self.metrics)
         self.front.room = self.model.room
         self.readiness = Readiness(self.shops, self.deployed, self.model, self.front)
+        self.metrics.registry.register(DecisionMetrics(self.decisions))
         self.recommender = Recommender(
             settings=settings,
             shops=self.shops,
@@ -165,9 +168,10 @@ class _Gateway:
         shown = parse(ExposureRequest, body)
         campaigns = None if shown.campaign_ids is None else tuple(shown.campaign_ids)
         try:
-            self.decisions.expose(shown.request_id, campaigns)
-        except OSError as error:
-            raise unavailable(f"the exposure could not be recorded ({error.strerror})") from None
+            await self.decisions.expose_async(shown.request_id, campaigns)
+        except (OSError, LogFull) as error:
+            problem = getattr(error, "strerror", None) or "the decision log is late"
+            raise unavailable(f"the exposure could not be recorded ({problem})") from None
         logs.bind(request_id=shown.request_id)
         self.metrics.exposures.inc()
         return Exposure(request_id=shown.request_id).model_dump_json().encode()

@@ -11,7 +11,7 @@ import orjson
 
 from recommender import logs
 from recommender.decisions.assignment import assign
-from recommender.decisions.log import DecisionLog, new_token
+from recommender.decisions.log import DecisionLog, LogFull, new_token
 from recommender.errors import FeatureStoreError
 from recommender.matching.affinity import unpack_user
 from recommender.matching.packed_user import PackedUser
@@ -46,7 +46,7 @@ class Recommender:
     metrics: Metrics
 
     async def recommend(self, request: RecommendationRequest, arrival: Arrival) -> bytes:
-        """The answer as JSON, after its decision record was written.
+        """The answer as JSON, once its decision record is written or late.
 
         Raises:
             Unavailable: There is no popular list yet.
@@ -56,7 +56,7 @@ class Recommender:
             raise Unavailable
         assigned = self._assign(request, arrival)
         answer = await self._answer(assigned, shop)
-        request_id, answer = self._record(assigned, answer)
+        request_id, answer = await self._record(assigned, answer)
         logs.bind(request_id=request_id)
         content = orjson.dumps(answer.document(assigned, request_id))
         self._observe(assigned, answer)
@@ -113,14 +113,30 @@ class Recommender:
         finally:
             self.metrics.store_seconds.observe(time.perf_counter() - began_s)
 
-    def _record(self, assigned: Assigned, answer: Answer) -> tuple[str | None, Answer]:
-        """Write the decision record, and return its request id and the answer as it can be given now."""
+    async def _record(self, assigned: Assigned, answer: Answer) -> tuple[str | None, Answer]:
+        """Let the decision be recorded, and return its request id and the answer as it can be given now."""
+        late = replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
         try:
-            return self.decisions.record(answer.record(assigned), token=assigned.token), answer
-        except OSError as error:
+            entry = self.decisions.submit(answer.record(assigned), token=assigned.token)
+        except LogFull as error:
             # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.
             logs.bind(problem=f"no decision record: {error}")
-            return None, replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
+            return None, late
+        delivered = False
+        try:
+            written = await self.decisions.written(entry)
+            delivered = not assigned.arrival.caller_left()
+        finally:
+            # The caller hung up, meanwhile (the wait was cancelled) or just now.
+            if not delivered:
+                self._mark_undelivered(str(entry.request_id))
+        return entry.request_id, answer if written else late
+
+    def _mark_undelivered(self, request_id: str) -> None:
+        try:
+            self.decisions.mark_undelivered(request_id)
+        except LogFull as error:
+            logs.bind(problem=f"not marked as undelivered: {error}")
 
     def _observe(self, assigned: Assigned, answer: Answer) -> None:
         variant = assigned.assignment.variant

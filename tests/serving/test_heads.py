@@ -11,6 +11,7 @@ from gateways import PATH, Gateway, copied_home, gateway, gateway_in_a_thread, r
 
 from recommender.settings import Settings
 from serving.gateway import connection as connections
+from serving.gateway.head import MAX_HEAD_BYTES
 
 BODY = b'{"user_id": "1"}'
 HEAD = b"POST /v1/recommendations HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
@@ -56,7 +57,7 @@ def test_what_two_servers_could_read_differently_is_refused_and_the_connection_c
 def test_an_endless_header_is_refused_once_64_kib_of_it_arrived(alone: Gateway) -> None:
     before = alone.metric("recommender_refusals_total", status="431")
     with closing(alone.connect()) as connection:
-        connection.sendall(HEAD + b"X-Endless: " + b"x" * connections.MAX_HEAD_BYTES)
+        connection.sendall(HEAD + b"X-Endless: " + b"x" * MAX_HEAD_BYTES)
         reply = read_reply(connection)
     assert (reply.status, reply.json()["error"], reply.closed) == (431, "head_too_large", True)
     assert alone.metric("recommender_refusals_total", status="431") == before + 1
@@ -84,7 +85,7 @@ def test_100_headers_are_taken_and_101_are_not(alone: Gateway) -> None:
 
 def test_a_large_body_is_no_large_head(alone: Gateway) -> None:
     body = json.dumps({"user_id": "1", "campaign_ids": ["c" * 190] * 500}).encode()
-    assert len(body) > connections.MAX_HEAD_BYTES
+    assert len(body) > MAX_HEAD_BYTES
     request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
     with closing(alone.connect()) as connection:
         for _ in range(2):

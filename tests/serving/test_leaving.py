@@ -1,5 +1,6 @@
 """Clients that hang up and gateways that stop: no work for nobody, and no request lost."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -8,13 +9,17 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from conftest import Endpoint
+import httpx
+from conftest import Endpoint, Shop
 from gateways import PATH, beside, gateway, gateway_in_a_thread, stopped
 
-from recommender.decisions.log import read_decisions
+from recommender.decision_tables import read_decisions
+from recommender.decisions.log import find, folders_of
 from recommender.settings import Settings
-from recommender.storage.home import Home
+from serving.gateway import app as application
+from serving.gateway.arrival import Arrival
 
 JSON = {"Content-Type": "application/json"}
 
@@ -43,8 +48,32 @@ def test_a_client_that_hangs_up_is_counted_as_499_and_its_work_is_cancelled(endp
         assert not [line for line in lines if line["level"] == "error" or "exception" in line]
         answered = running.ask(user).json()
         assert answered["degraded"] is False
-    counted = [one for one in read_decisions(Home.of(endpoint.settings).decisions) if one["user_id"] == user]
+    counted = [one for one in read_decisions(*folders_of(running.settings)) if one["user_id"] == user]
+    assert answered["request_id"] in [one["request_id"] for one in counted]
     assert [one["request_id"] for one in counted if one["context"] == {"caller": "left"}] == []
+
+
+def test_a_decision_whose_caller_left_before_the_answer_is_recorded_and_not_counted(shop: Shop, home: Settings) -> None:
+    gateway_app = application.create(home)
+    left: list[bool] = []
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        scope["state"] = {"arrival": Arrival(deadline_s=5.0, caller_left=lambda: left[-1])}
+        await gateway_app(scope, receive, send)
+
+    async def ask() -> list[str]:
+        ids = []
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://gateway") as client:
+            for gone in (False, True):
+                left.append(gone)
+                answer = await client.post(PATH, json={"user_id": shop.users[0]})
+                ids.append(answer.json()["request_id"])
+        return ids
+
+    stayed, gone = asyncio.run(ask())
+    gateway_app.state.decisions.close()
+    assert [one["request_id"] for one in read_decisions(*folders_of(home))] == [stayed]
+    assert find(folders_of(home), gone)["user_id"] == shop.users[0]
 
 
 def test_a_draining_gateway_answers_and_asks_its_clients_to_go(home: Settings) -> None:
