@@ -33,9 +33,8 @@ NO_OP = b"""class NoOp:
     def handle(self, data, context):
         return [b"{}"] * len(data)
 """
-NAME = "no_op"
 REPORT = Path("reports/bench/serving.json")
-"""Its `rows` are those of `benchmarks.serving_load`, which stay."""
+NAME = "no_op"
 GOAL = 4.0
 """The gateway's p50 over that of the handler that does nothing, at most: the goal of the task."""
 WARM_UP, ROUNDS, USERS = 300, 2_000, 200
@@ -145,6 +144,7 @@ def main(words: list[str] | None = None) -> int:
         f"p50 ratio {report['ratio_p50']:.2f} (goal: at most {GOAL:.0f}) · {report['live_campaigns']} live campaigns · "
         f"{report['rounds']} interleaved rounds · {report['workers']} worker(s) · {report['model_version']}"
     )
+    # Rows of other benchmarks of serving stay.
     known = json.loads(REPORT.read_text(encoding="utf-8")) if REPORT.is_file() else {}
     write_text(REPORT, json.dumps({**report, "rows": known.get("rows", [])}, indent=1) + "\n")
     return 0 if report["ratio_p50"] <= GOAL else 1
