@@ -5,7 +5,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 
 from benchmarks.decision.rows import Row
 from benchmarks.serving_load.loads import UnderTest, latencies_ms, p99
@@ -17,6 +17,8 @@ ENDLESS_BYTES, PART_BYTES = 64 * 2**20, 2**20
 PAUSE_S = 0.5
 """Seconds between two endless headers, and between two looks for half-open connections that were closed."""
 MOST = 1.2
+Harm = Callable[[int], AbstractContextManager[None]]
+"""Does harm to the gateway of a port for as long as its block lasts."""
 
 
 def rows(endpoint: UnderTest, seconds: float, say: Callable[[str], None]) -> list[Row]:
@@ -24,9 +26,12 @@ def rows(endpoint: UnderTest, seconds: float, say: Callable[[str], None]) -> lis
     rate = RATE * endpoint.capacity(5.0)
     found = []
     for name, harm in (("an endless header of 64 MiB", endless), (f"{HALF_OPEN:,} half-open connections", half_open)):
-        without, during, errors = [], [], 0
+        without: list[float] = []
+        during: list[float] = []
+        errors = 0
         for _ in range(TURNS):
-            for figures, block in ((without, None), (during, harm)):
+            turns: tuple[tuple[list[float], Harm | None], ...] = ((without, None), (during, harm))
+            for figures, block in turns:
                 with ExitStack() as stack:
                     if block is not None:
                         stack.enter_context(block(endpoint.settings.serving.port))

@@ -76,7 +76,7 @@ def p99(values: list[float]) -> float:
 
 def in_time(load: Load, limit_s: float) -> float:
     """Answers of a model per second that came within a limit."""
-    return sum(seconds <= limit_s for seconds in load["latencies_s"]["model"]) / float(load["seconds"])
+    return sum(1.0 for seconds in load["latencies_s"]["model"] if seconds <= limit_s) / float(load["seconds"])
 
 
 @contextmanager

@@ -77,7 +77,8 @@ def _rows(
 
 def recovery_s(calm: Load) -> float:
     """Seconds from the end of the overload to the end of the last half second in which a model gave too few answers."""
-    whole, others = ([] for _ in range(2))
+    whole: list[float] = []
+    others: list[float] = []
     for outcome, ends in calm["ended_s"].items():
         (whole if outcome == "model" else others).extend(ends)
     last = 0.0
