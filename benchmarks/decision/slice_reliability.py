@@ -26,11 +26,11 @@ TYPES_C = np.array([0, 1, 1, 1, 1, 0, 2, 2])
 """Types of campaigns 8 to 15: A, B and C."""
 SEGMENT_NOISE = 0.1
 """Spread of a ranker's own error in each segment, in log-odds. Equal rankers have as much."""
-WORLDS = 400
-"""A rate of 5 % is then known to 2.2 points (two standard errors)."""
+WORLDS = 300
+"""A rate of 5 % is then known to 2.5 points (two standard errors)."""
 SEED = 29
 LIMITS, CONFIDENCE = Guardrails(), GateRule().confidence
-GOAL, POWER = 0.05, 0.8
+GOAL, POWER = 0.05, 0.7
 
 
 def rows(say: Callable[[str], None]) -> list[Row]:
