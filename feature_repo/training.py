@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 from feature_repo.definitions import FILES, SERVICE, TIMESTAMP, portrait_names
 from feature_repo.environment import open_store, store_folder
 from feature_repo.materialisation import as_of_of
-from recommender.errors import FeatureStoreError
+from recommender.errors import FeatureStoreError, PeriodError
 from recommender.settings import Settings
 from recommender.storage.manifest import SHOWN_DIGITS, read_manifest
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pyarrow as pa
+
+    from recommender.datasets.tables import Tables
 
 
 def training_frame(features: Path, settings: Settings) -> "pa.Table":
@@ -66,4 +70,27 @@ def build_training_set(features: Path, tables: Path, settings: Settings, output:
     users = training_frame(features, settings)
     pairs = pq.read_table(features / "pairs.parquet")
     catalogue = Catalogue.load(features / "catalogue")
-    write_training_set(users, pairs, catalogue, open_tables(tables), output, as_of=as_of_of(features))
+    opened = open_tables(tables)
+    write_training_set(
+        users,
+        pairs,
+        catalogue,
+        opened,
+        output,
+        as_of=as_of_of(features),
+        list_bounds=_list_bounds(settings, opened),
+    )
+
+
+def _list_bounds(settings: Settings, tables: "Tables") -> list["datetime"]:
+    """Bounds of the periods for which lists are kept. None where the data has no periods: nothing is evaluated there.
+
+    A run without periods ends at its features already.
+    """
+    from recommender.datasets.periods import resolve
+
+    try:
+        periods = resolve(settings, tables)
+    except PeriodError:
+        return []
+    return [periods.gate_from, periods.test_from, periods.as_of]

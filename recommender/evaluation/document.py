@@ -151,6 +151,52 @@ class SliceResult(_Part):
     """Challenger's expected take-up minus the champion's, as a share of their mean, over users and campaigns."""
 
 
+class ListAxis(_Part):
+    """Gaps between the judged shopper groups of one axis. Challenger and champion -> gap."""
+
+    axis: str
+    opportunity_gap: dict[str, Estimate]
+    exposure_gap: dict[str, Estimate]
+
+
+class ListGroup(_Part):
+    """A group of shoppers, and the share of their later participations that the top of the lists catches."""
+
+    axis: str
+    value: str
+    num_lists: int
+    num_participations: int
+    judged: bool
+    """Whether the group is large enough to be compared with others."""
+    caught: dict[str, Estimate]
+    """Challenger and champion -> share. Empty if the group is not judged."""
+
+
+class ListResult(_Part):
+    """What the lists of all rankers are like beyond accuracy, see `evaluation.list_metrics`."""
+
+    cut: int
+    """Campaigns of each list that are judged."""
+    top: int
+    """Places that catch a participation."""
+    num_items: int
+    """Items of each campaign."""
+    rerank: str
+    trade_off: float
+    num_lists: int
+    """Users, each with one list."""
+    num_campaigns: int
+    """Campaigns that could be shown."""
+    num_participations: int
+    """Later participations in campaigns that could be shown."""
+    rankers: dict[str, dict[str, Estimate]]
+    """Ranker -> metric -> value."""
+    differences: dict[str, Estimate]
+    """Metric -> challenger minus champion on the same draws of users."""
+    axes: list[ListAxis]
+    groups: list[ListGroup]
+
+
 class PeriodResult(_Part):
     """All rankers on the same pairs. Gains are challenger minus champion, with the sign such that more is better."""
 
@@ -175,6 +221,8 @@ class PeriodResult(_Part):
     pooled: dict[str, PooledGain]
     """auc, ap and log_loss -> gain over users and campaigns, where it is defined. The gate decides by one of these."""
     slices: list[SliceResult]
+    lists: ListResult | None = None
+    """The lists of the period's users. None where the training set kept none for it."""
 
 
 class Latency(_Part):

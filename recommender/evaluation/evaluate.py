@@ -18,16 +18,28 @@ from recommender.engine.context import DEFAULT_SEED
 from recommender.errors import RegistryError
 from recommender.evaluation.campaign_gains import PooledGain, pool
 from recommender.evaluation.curves import calibration_bins, precision_recall_points, roc_points
-from recommender.evaluation.document import FILE, Candidate, Estimate, Evaluation, PeriodResult, RankerResult
+from recommender.evaluation.document import (
+    FILE,
+    Candidate,
+    Estimate,
+    Evaluation,
+    ListResult,
+    PeriodResult,
+    RankerResult,
+)
 from recommender.evaluation.heads import head_quality
 from recommender.evaluation.intervals import Bootstrap, Resampled, resample
 from recommender.evaluation.judgement import Judgement, read_judgement
 from recommender.evaluation.latency import measure
+from recommender.evaluation.list_results import list_result
 from recommender.evaluation.metrics import METRICS, ScoredPairs, ece_floor
 from recommender.evaluation.pairs import PairSet, PeriodPairs, column, final_test_pairs, gate_pairs, times
+from recommender.evaluation.shown_lists import PeriodLists
 from recommender.evaluation.slices import CLOSED, OPEN, WINDOW, slices
 from recommender.evaluation.thresholds import base_rate, figures_at, resolved
 from recommender.matching.examples import Labels
+from recommender.matching.rerank import BY_SCORE, Rerank
+from recommender.models.campaign.horizon_ranker import HorizonRanker
 from recommender.models.campaign.ranker import Scores
 from recommender.registry import bundle
 from recommender.registry.candidates import boundaries, fit_before, lineage, version_of
@@ -78,6 +90,7 @@ def evaluate(
         champion=champion,
         rules=read_judgement(judgement),
         seed=settings.training.seed,
+        rerank=Rerank.of(settings.serving),
     )
     with whole_folder(output) as folder:
         write_text(folder / FILE, evaluation.model_dump_json(indent=1))
@@ -93,6 +106,7 @@ def compare(
     champion: str,
     rules: Judgement,
     seed: int = DEFAULT_SEED,
+    rerank: Rerank = BY_SCORE,
 ) -> Evaluation:
     """Evaluate like `evaluate`, on pairs in memory and without writing."""
     for name in (challenger, champion):
@@ -101,7 +115,7 @@ def compare(
     periods = _periods(candidates[challenger])
     gate, test = gate_pairs(data, periods), final_test_pairs(data, periods)
     bootstrap = Bootstrap(samples=rules.gate.bootstrap_samples, confidence=rules.gate.confidence, seed=seed)
-    comparison = _Comparison(candidates, challenger, champion, rules, bootstrap, data)
+    comparison = _Comparison(candidates, challenger, champion, rules, bootstrap, data, rerank)
     return Evaluation(
         judgement_sha256=rules.sha256,
         data_hash=str(lineage(candidates[challenger])["data_hash"]),
@@ -128,6 +142,7 @@ class _Comparison:
     rules: Judgement
     bootstrap: Bootstrap
     data: PairSet
+    rerank: Rerank
 
     def on(self, period: PeriodPairs) -> PeriodResult:
         """Score the pairs of a period with every candidate and compute all figures."""
@@ -176,6 +191,22 @@ class _Comparison:
                 limits=self.rules.guardrails,
                 bootstrap=self.bootstrap,
             ),
+            lists=self._lists(period, loaded),
+        )
+
+    def _lists(self, period: PeriodPairs, loaded: Mapping[str, HorizonRanker]) -> ListResult | None:
+        """Judge the lists that serving would give, with the scores that it would give: up to the end of each window."""
+        lists = PeriodLists.of(self.data, period)
+        if lists is None:
+            return None
+        return list_result(
+            lists,
+            {name: ranker.score(lists.lists.examples).redeem_N for name, ranker in loaded.items()},
+            challenger=self.challenger,
+            champion=self.champion,
+            rules=self.rules,
+            rerank=self.rerank,
+            bootstrap=self.bootstrap,
         )
 
     def _pooled(self, period: PeriodPairs, scored: Mapping[str, ScoredPairs]) -> dict[str, PooledGain]:

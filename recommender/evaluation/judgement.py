@@ -6,9 +6,9 @@ A run in a folder without a file of rules uses the packaged ones, which are thos
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recommender.errors import SettingsError, suggestion
 from recommender.storage.manifest import sha256
@@ -64,6 +64,10 @@ class Guardrails(_Frozen):
     """How many times as large as the champion's that factor may be."""
     min_slice_campaigns: Annotated[int, Field(ge=2)] = 4
     """The same needs this many campaigns in the slice: a ranker may be off in a whole campaign by chance."""
+    max_coverage_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Loss of campaign coverage against the champion. It counts if its interval excludes zero."""
+    max_opportunity_gap_increase: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Increase of the opportunity gap over the champion's. It counts if its interval excludes zero."""
     max_latency_ms: Annotated[float, Field(gt=0)] = 25.0
     """95th percentile of the CPU time of scoring one user, see `evaluation.latency`."""
     max_bundle_mib: Annotated[float, Field(gt=0)] = 64.0
@@ -77,11 +81,27 @@ class Report(_Frozen):
     """For accuracy, precision, recall and F1, see `evaluation.thresholds`. A confusion matrix is at the first one."""
 
 
+class ListRule(_Frozen):
+    """Which part of a list is judged. Chosen by hand: on the default data two to six campaigns are live at once."""
+
+    cut: Annotated[int, Field(ge=1, le=50)] = 2
+    """Campaigns from the top. More would show every user nearly all of them."""
+    top: Annotated[int, Field(ge=1, le=50)] = 1
+    """Places that catch a participation. Two would catch all of them."""
+
+    @model_validator(mode="after")
+    def _top_is_shown(self) -> Self:
+        if self.top > self.cut:
+            raise ValueError(f"`top` must be at most `cut` ({self.cut}, got {self.top})")
+        return self
+
+
 class Judgement(_Frozen):
     """The whole file. `sha256` is the hash of its bytes."""
 
     gate: GateRule = GateRule()
     guardrails: Guardrails = Guardrails()
+    lists: ListRule = ListRule()
     report: Report = Report()
     sha256: str = ""
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recommender.datasets.periods import Periods, from_microseconds, microseconds
 from recommender.errors import LabelError, PeriodError
+from recommender.features.decision_lists import DecisionLists
 from recommender.matching.examples import Examples, Labels
 
 END_OF_LOG = datetime(9999, 1, 1, tzinfo=UTC)
@@ -25,11 +26,15 @@ class PairSet(Protocol):
 
     @property
     def pairs(self) -> pa.Table:
-        """Columns user_id, starts_at, ends_at, decided_at, campaign_type and those of the segments."""
+        """Columns user_id, campaign_id, starts_at, ends_at, decided_at, campaign_type and those of the segments."""
 
     @property
     def segments(self) -> Sequence[str]:
         """Columns of `pairs` that hold portrait segments."""
+
+    @property
+    def lists(self) -> DecisionLists:
+        """The lists that serving could have given at past decisions. May hold none."""
 
     @property
     def log_end(self) -> datetime:

@@ -19,6 +19,7 @@ from recommender.evaluation.checks import Check
 from recommender.evaluation.document import Estimate, Evaluation, Latency
 from recommender.evaluation.judgement import Guardrails, Judgement
 from recommender.evaluation.ledger import Attempt, next_attempt
+from recommender.evaluation.list_checks import list_checks
 from recommender.evaluation.metrics import METRICS
 from recommender.evaluation.slice_checks import auc_checks, take_up_checks
 from recommender.storage.manifest import SHOWN_DIGITS, digest
@@ -228,6 +229,7 @@ def _guardrails(evaluation: Evaluation, limits: Guardrails) -> list[Check]:
         ),
     ]
     checks += [*auc_checks(evaluation, limits), *take_up_checks(evaluation, limits)]
+    checks += list_checks(evaluation.gate.lists, limits)
     if challenger.latency is None:
         words = "latency was not measured, because no campaign is live at as_of"
         checks.append(Check(name="latency", passed=True, measured=None, limit=limits.max_latency_ms, words=words))

@@ -4,12 +4,13 @@
     examples.safetensors  features and histories of the pairs, made by the function that serving calls
     corpus.safetensors    every user's purchases with their absolute times, for pretraining
     shoppers.parquet      the users decided on last, as the feature store holds them, for measuring latency
+    lists.safetensors     the candidates of each user's last decision in each period, for judging lists
     catalogue/            items and campaigns
 
 Shapes: N pairs · F features · U users · B baskets · T basket lines · P portrait features · C campaigns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -25,6 +26,8 @@ from safetensors.numpy import load_file, save_file
 from recommender.datasets.periods import microseconds
 from recommender.datasets.tables import Tables
 from recommender.errors import ContractError, CorruptFileError, PeriodError
+from recommender.features.decision_lists import FILE as LISTS
+from recommender.features.decision_lists import DecisionLists, read_lists, write_lists
 from recommender.features.histories import corpus_arrays, histories_before, take_users
 from recommender.features.shoppers import distinct_users, microsecond_column, shoppers_of
 from recommender.matching import examples
@@ -51,6 +54,7 @@ def write_training_set(
     output: Path,
     *,
     as_of: datetime | None = None,
+    list_bounds: Sequence[datetime] = (),
 ) -> Path:
     """Write a training set into the folder `output`, completely or not at all.
 
@@ -63,6 +67,7 @@ def write_training_set(
         tables: where the corpus of purchases is read from.
         output: the folder to write.
         as_of: purchases before it make the corpus; by default all of them.
+        list_bounds: starts and end of the periods for which users' lists are kept (`decision_lists.write_lists`).
 
     Raises:
         ContractError: a pair's user has no row at the decision, or a pair's campaign is not in the catalogue.
@@ -101,6 +106,7 @@ def write_training_set(
         pq.write_table(pairs, folder / "pairs.parquet", compression="zstd", write_page_checksum=True)
         arrays = {"campaigns_N": built.campaigns_N, "users_N": built.users_N, "features_NF": built.features_NF}
         save_file({**arrays, **_arrays(built.histories)}, folder / "examples.safetensors")
+        write_lists(shoppers, users_N.tolist(), catalogue, list_bounds, folder / LISTS)
         save_file(corpus_arrays(tables, catalogue, as_of), folder / "corpus.safetensors")
         last = np.argsort([-shopper.feature_time_us for shopper in shoppers], kind="stable")[:KEPT_SHOPPERS]
         pq.write_table(distinct_users(users).take(last), folder / "shoppers.parquet")
@@ -253,6 +259,13 @@ class TrainingSet:
             return lambda: examples.build([shopper], users_N, rows, self.catalogue, decided_us_N)
 
         return [request(shopper) for shopper in shoppers], len(rows)
+
+    @cached_property
+    def lists(self) -> DecisionLists:
+        """The lists that serving could have given at past decisions."""
+        if not (self.folder / LISTS).is_file():
+            raise CorruptFileError(f"{self.folder / LISTS}: a training set of an earlier release; build it again")
+        return read_lists(self.folder / LISTS, self.catalogue, self.all.feature_names, self.all.histories)
 
     @cached_property
     def _decided_us_N(self) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from recommender.report.axes import number
 from recommender.report.campaign_sections import campaigns_section, ledger_section
 from recommender.report.estimates import MAIN_METRICS, interval_row, role_of
 from recommender.report.intervals import interval_chart
+from recommender.report.list_sections import lists_section
 from recommender.report.page import Banner, Section, Tone, badge, bullets, fold, page, table
 from recommender.report.period_sections import period_section, slices_section
 from recommender.report.reliability import reliability_section
@@ -48,6 +49,7 @@ def evaluation_page(
         ),
         slices_section(evaluation, evaluation.gate, "Slices of the gate period"),
         *reliability_section(evaluation, evaluation.gate, "Take-up in the slices of the gate period"),
+        *_lists(evaluation, evaluation.gate, "Lists of the gate period"),
         campaigns_section(evaluation.gate, verdict),
         _checks(verdict),
         ledger_section(verdict, attempts),
@@ -68,6 +70,7 @@ def evaluation_page(
             ),
             slices_section(evaluation, evaluation.test, "Slices of the final test"),
             *reliability_section(evaluation, evaluation.test, "Take-up in the slices of the final test"),
+            *_lists(evaluation, evaluation.test, "Lists of the final test"),
         ]
     sections += [_periods(evaluation), _lineage(evaluation)]
     subtitle = f"{challenger.version} (challenger) against {champion.version} (champion)"
@@ -163,6 +166,10 @@ def _gain(period: PeriodResult, metric: str, evaluation: Evaluation) -> Estimate
 def _four_decimals(value: object) -> str:
     """Write a gain: gains of log loss between good rankers are in the third decimal."""
     return f"{value:+.4f}" if isinstance(value, float) else str(value)
+
+
+def _lists(evaluation: Evaluation, period: PeriodResult, title: str) -> list[Section]:
+    return [] if period.lists is None else [lists_section(evaluation, period.lists, title)]
 
 
 def _checks(verdict: Verdict) -> Section:

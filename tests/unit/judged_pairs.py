@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from random_examples import random_catalogue, random_histories
 
 from recommender.engine.context import FitContext
+from recommender.features.decision_lists import DecisionLists
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.models.campaign.ranker import Ranker, Scores
 from recommender.registry import bundle
@@ -70,6 +71,10 @@ class World:
 
     segments = ("age_band",)
     log_end = AS_OF
+
+    @property
+    def lists(self) -> DecisionLists:
+        return DecisionLists.none(self.all)
 
     def examples(self, mask: NDArray[np.bool_]) -> Examples:
         part = self.all

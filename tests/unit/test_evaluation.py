@@ -14,6 +14,7 @@ from recommender.datasets.periods import Periods, resolve
 from recommender.datasets.synthetic import World, generate
 from recommender.errors import CorruptFileError, RegistryError
 from recommender.evaluation import Evaluation, evaluate
+from recommender.evaluation.list_results import LIST_METRICS
 from recommender.features.training_set import TrainingSet, write_training_set
 from recommender.matching.catalogue import Catalogue
 from recommender.promotion.gate import judge
@@ -71,6 +72,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         tables,
         folder / "training_set",
         as_of=periods.as_of,
+        list_bounds=[periods.gate_from, periods.test_from, periods.as_of],
     )
     return Shop(training_set, periods, settings)
 
@@ -105,6 +107,10 @@ def test_an_evaluation_is_written_verified_and_the_same_again(
     assert (made[0].gate, made[0].test) == (made[1].gate, made[1].test)
     assert made[0].candidates["new"].latency is not None
     assert made[0].gate.num_pairs > 100
+    lists = made[0].gate.lists
+    assert lists is not None
+    assert lists.num_lists == made[0].gate.num_users
+    assert set(lists.rankers) == {"new", "old"}
 
     document = tmp_path / "first" / "evaluation.json"
     document.write_text(document.read_text().replace('"num_pairs"', '"num_Pairs"', 1))
@@ -145,6 +151,7 @@ def test_versions_meet_through_the_registry_and_the_second_time_is_nothing_new(
     verdict = judge(output, settings=settings, challenger=challenger)
     assert verdict.new
     assert verdict.decision in page.read_text()
+    assert all(metric.title in page.read_text() for metric in LIST_METRICS.values())
     assert measured.metrics["gate_challenger_log_loss"] > 0
     judged = [event for event in registry.history() if event["what"] == "judged"]
     assert [(event["version"], event["verdict"]["decision"]) for event in judged] == [(challenger, verdict.decision)]

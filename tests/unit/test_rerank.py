@@ -1,47 +1,22 @@
 """Re-ranking: off it keeps the order of the scores bit for bit, on it trades score for variety or calibration."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_examples import random_catalogue
+from shown import shares, shop
 
 from recommender.errors import SettingsError
-from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.rerank import BY_SCORE, DEPTH, Kind, Rerank, Shares, category_mix, divergence, overlaps
 from recommender.settings import Settings
 
-TYPE, CATEGORY = AXES.index("product_type"), AXES.index("category")
 KINDS: list[Kind] = ["mmr", "calibrated"]
-
-
-def shop(*campaigns: list[int], num_items: int = 20) -> Catalogue:
-    """Campaigns that promote items by row. Item k has product type and category k."""
-    base = random_catalogue(np.random.default_rng(0), num_items=num_items, num_campaigns=len(campaigns))
-    axes_VA = base.item_axes_VA.copy()
-    values = ("", *(f"value-{row}" for row in range(1, num_items + 1)))
-    axes_VA[:, [TYPE, CATEGORY]] = np.arange(num_items + 1)[:, None]
-    return replace(
-        base,
-        item_axes_VA=axes_VA,
-        axis_values=tuple(values if k in (TYPE, CATEGORY) else old for k, old in enumerate(base.axis_values)),
-        campaign_item_offsets=np.cumsum([0, *map(len, campaigns)]),
-        campaign_items=np.array([item for items in campaigns for item in items], dtype=np.int32),
-    )
 
 
 def all_rows(catalogue: Catalogue) -> np.ndarray:
     return np.arange(len(catalogue.campaign_ids), dtype=np.int32)
-
-
-def shares(**lines: float) -> Shares:
-    """A user's lines by category, as in c1=3."""
-    values = sorted((int(name[1:]), number) for name, number in lines.items())
-    total = sum(lines.values())
-    return Shares(np.array([v for v, _ in values], dtype=np.int32), np.array([n / total for _, n in values]))
 
 
 def test_mmr_puts_the_campaign_that_repeats_the_first_one_last() -> None:
