@@ -87,7 +87,7 @@ class TorchServe:
         options = {
             "url": archive,
             "model_name": name,
-            "initial_workers": self.settings.serving.workers,
+            "initial_workers": self.settings.serving.num_workers,
             "synchronous": "false",
             "batch_size": 1,
             "response_timeout": RESPONSE_S,
@@ -103,7 +103,7 @@ class TorchServe:
         Raises:
             ServingError: A worker failed to load, or time ran out; holds the end of the workers' log.
         """
-        wanted, deadline = self.settings.serving.workers, time.monotonic() + seconds
+        wanted, deadline = self.settings.serving.num_workers, time.monotonic() + seconds
         while (states := self.versions(name).get(version, [])).count("READY") < wanted:
             stopped = any(state in ("UNLOADED", "ERROR") for state in states)
             hopeful = any(state in ("READY", "UNLOADING") for state in states)

@@ -48,8 +48,10 @@ class Model:
     limiters: dict[str, Limiter] = field(default_factory=dict)
     """Version -> the requests under way to it. A version that is slow fills only its own."""
 
-    async def rank(self, assigned: Assigned, features: bytes) -> tuple[Ranking, str]:
+    async def rank(self, assigned: Assigned, features: bytes, left_s: float) -> tuple[Ranking, str]:
         """The ranking of one user, whose packed features are sent as they are, and the version that made it.
+
+        It may take `left_s` seconds.
 
         Raises:
             ModelAway: No version is deployed, too many requests wait for it, the deadline passed, there is no
@@ -58,9 +60,6 @@ class Model:
         version = assigned.version
         if version is None:
             raise ModelAway("no_model")
-        left_s = assigned.arrival.left_s()
-        if left_s <= 0:
-            raise ModelAway("model_late")
         limiter = self.limiter(version)
         if not limiter.admits(left_s):
             raise ModelAway("model_busy")
