@@ -78,6 +78,12 @@ class TorchServe:
         described = json.loads(body)
         return {str(one["modelVersion"]): [worker["status"] for worker in one.get("workers", ())] for one in described}
 
+    def worker_pids(self, version: str, name: str = MODEL_NAME) -> list[int]:
+        """Processes of a version's workers that are READY."""
+        status, body = self._call("GET", f"/models/{name}/{version}")
+        workers = json.loads(body)[0].get("workers", ()) if status == 200 else ()
+        return [int(worker["pid"]) for worker in workers if worker["status"] == "READY"]
+
     def register(self, archive: str, *, name: str = MODEL_NAME) -> None:
         """Begin to load an archive of the model store, without waiting: a synchronous call would stall inference.
 
