@@ -44,6 +44,8 @@ def processes_of(group: int) -> list[str]:
 def test_no_request_is_lost_over_two_swaps_and_a_version_that_does_not_load(
     shop: Shop, home: Settings, tmp_path: Path
 ) -> None:
+    # Without a former champion, which would still answer from memory when its files are damaged.
+    home = with_serving(home, isolation={"keep_former": False})
     registry = Registry(home.home)
     first, second, third = (
         registry.add(candidate(shop, tmp_path / str(index), strength=0.001 * (index + 1))) for index in range(3)
@@ -84,7 +86,7 @@ def test_no_request_is_lost_over_two_swaps_and_a_version_that_does_not_load(
             broken = deployment.refresh()
             assert broken.champion == second, "the champion that served does not serve any more"
             assert "weights.safetensors" in broken.failed[first]
-            assert sorted(TorchServe(home).versions()) == sorted([second, third]), "third is the former champion"
+            assert sorted(TorchServe(home).versions()) == [second]
             time.sleep(0.5)
         finally:
             stopping.set()

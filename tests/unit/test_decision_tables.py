@@ -27,6 +27,7 @@ from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.answer import Ranking
+from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
 from serving.request import RecommendationRequest, ScoringRequest
 
@@ -99,7 +100,19 @@ def test_every_column_holds_the_same_before_and_after_compaction(settings: Setti
     expected = {name: value for name, value in DECISION.items() if name not in ("context", "exploration")}
     added = {"request_id": request_id, "decided_at": NOON, "as_of": as_of, "day": date(2026, 1, 5), "degraded": False}
     added |= {"rerank_kind": None, "rerank_trade_off": None}
+    added["by_assigned_version"] = DECISION["model_version"] == DECISION["assigned_version"]
     assert decision == {**expected, **added}
+
+
+def test_an_answer_of_the_champion_for_a_canary_and_a_popular_list_are_not_by_the_assigned_version(
+    settings: Settings,
+) -> None:
+    for user, answered_by in (("1", "v1"), ("2", "v2"), ("3", "popular")):
+        write(settings, NOON, user, assigned_version="v2", model_version=answered_by)
+    expected = {"1": False, "2": True, "3": False}
+    assert {one["user_id"]: one["by_assigned_version"] for one in read_decisions(settings)} == expected
+    compact(settings)
+    assert {one["user_id"]: one["by_assigned_version"] for one in read_decisions(settings)} == expected
 
 
 def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> None:
@@ -110,7 +123,11 @@ def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> No
         rerank=Rerank(kind="mmr", trade_off=0.1),
     )
     assigned = Assigned(
-        asked=asked, assignment=assign("1", salt="s", canary_share=0), version="v", token="0" * 16, began_s=0
+        asked=asked,
+        assignment=assign("1", salt="s", canary_share=0),
+        version="v",
+        token="0" * 16,
+        arrival=Arrival(deadline_s=1),
     )
     record = Answer(ranking=Ranking([], [])).record(assigned)
     assert {"exploration", "rerank"} <= set(record) <= set(LINE)
