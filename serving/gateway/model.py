@@ -25,6 +25,9 @@ LEAST_IN_FLIGHT = 2
 LEAST_SERVICE_S = 0.0005
 """A no-op of TorchServe takes half a millisecond of a worker."""
 
+LATE = b'"error":"late"'
+"""Part of the worker's answer to a request whose deadline had passed (`serving.worker.handler.LATE`)."""
+
 
 class ModelAway(Exception):
     """The model gave no answer in time.
@@ -75,6 +78,8 @@ class Model:
         finally:
             wait.end(finished=False)
             self.metrics.model_seconds.labels(assigned.assignment.variant).observe(time.perf_counter() - asked_s)
+        if status == 503 and LATE in body:
+            raise ModelAway("model_late")
         if status != 200:
             raise ModelAway("model_error", f"{status}: {body[:LONGEST_ANSWER].decode(errors='replace')}")
         try:
