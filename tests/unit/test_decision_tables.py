@@ -27,6 +27,7 @@ from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.answer import Ranking
+from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
 from serving.request import RecommendationRequest, ScoringRequest
 
@@ -110,7 +111,7 @@ def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> No
         rerank=Rerank(kind="mmr", trade_off=0.1),
     )
     assigned = Assigned(
-        asked=asked, assignment=assign("1", salt="s", canary_share=0), version="v", token="0" * 16, began_s=0
+        asked=asked, assignment=assign("1", salt="s", canary_share=0), version="v", token="0" * 16, arrival=Arrival(1.0)
     )
     record = Answer(ranking=Ranking([], [])).record(assigned)
     assert {"exploration", "rerank"} <= set(record) <= set(LINE)
