@@ -39,8 +39,8 @@ TRADE_OFFS = (0.0, 0.1, 0.3, 0.5, 0.7)
 BROUGHT = {"mmr": "campaign_diversity", "calibrated": "miscalibration"}
 """What each kind is meant to improve."""
 SHOWN = (*BROUGHT.values(), CAUGHT, COVERAGE, "exposure_gini", OPPORTUNITY_GAP)
-WORLDS, RESAMPLES = 400, 200
-"""A rate of 2.5 % is then known to 1.6 points (two standard errors)."""
+WORLDS, RESAMPLES = 200, 200
+"""A rate of 2.5 % is then known to 2.2 points (two standard errors)."""
 NOISES = ((0.1, 0.2), (0.3, 0.6))
 """Standard deviations of an equal ranker's noise in log-odds, by campaign and by pair. The first is the middle one of
 the group `gate` with twice its chance by pair; the second swaps many places."""
