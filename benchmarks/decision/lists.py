@@ -110,6 +110,7 @@ def _costs(gate: Gate, ranker: str, say: Callable[[str], None]) -> list[Row]:
             facts = {
                 "ranker": ranker,
                 "lists": len(now.shown_LK),
+                "participations": int(now.relevant_LC.sum()),
                 "moved_first": round(float((now.shown_LK[:, 0] != before.shown_LK[:, 0]).mean()), 4),
                 "values": values,
                 "changes": {name: _listed(change) for name, change in changes.items()},
