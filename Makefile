@@ -28,13 +28,13 @@ help: ## list these targets
 
 install: $(INSTALLED) ## create .venv with the pinned packages of constraints.txt; does nothing if it is up to date
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt clients/python/pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "make: Python 3.11 is needed, and '$(PYTHON)' is not. Choose one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt setuptools wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation $(PIP_ARGS) -c constraints.txt \
-	  -e '.[serving,pipeline,text,data,cli,dev]'
+	  -e '.[serving,pipeline,text,data,cli,dev]' -e clients/python
 	@touch $@
 
 run: $(INSTALLED) ## run the full pipeline once: data, training, verdict, answers of the real endpoint for three shoppers

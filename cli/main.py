@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import benchmark, next_items
+from cli import benchmark, decisions, next_items
 from cli.options import AsOf, ClusterSettingsFile, DataFile, SettingsFile, Url, settings_of
 from cli.verbs import Verbs
 from recommender import logs
@@ -25,6 +25,7 @@ reports = typer.Typer(cls=Verbs, invoke_without_command=True)
 FIRST, LATER, CLUSTER = "Start here", "With a trained ranker", "On a cluster"
 app.add_typer(next_items.app, name="next-items", rich_help_panel=LATER)
 app.add_typer(benchmark.app, name="benchmark", rich_help_panel=LATER)
+app.add_typer(decisions.app, name="decisions", rich_help_panel=LATER)
 app.add_typer(reports, name="report", rich_help_panel=LATER)
 
 
@@ -301,6 +302,27 @@ def cross_validate(
     from cli.cross_validation import cross_validate_and_show
 
     cross_validate_and_show(settings_of(settings, data), rankers, count=origins, origins=origin or [], as_json=as_json)
+
+
+@app.command(rich_help_panel=FIRST)
+def behaviour(
+    settings: SettingsFile = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Your own data: a mapping file, or a folder that `ingest` wrote.")
+    ] = None,
+    as_of: AsOf = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("behaviour"),
+    # A week, and four weeks, which hold each day of the week equally often.
+    days: Annotated[list[int] | None, typer.Option(help="Length of the window. Repeat it. Default: 7 and 28.")] = None,
+    origins: Annotated[int, typer.Option(min=1, help="Number of past moments at which forecasts are judged.")] = 4,
+    forecast: Annotated[str, typer.Option(help="The forecast to write: logistic, lightgbm, bg_nbd, …")] = "logistic",
+) -> None:
+    """Forecast whether each user will buy, visit or redeem in the next days, judged by rolling origin."""
+    from cli.behaviour import forecast_and_show
+
+    mapping = None if data is not None and data.is_dir() else data
+    chosen = settings_of(settings, mapping, as_of)
+    forecast_and_show(chosen, data, output, days=days or [7, 28], origins=origins, forecast=forecast)
 
 
 @app.command(rich_help_panel=FIRST)

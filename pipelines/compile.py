@@ -9,7 +9,14 @@ import yaml
 from pipelines.cluster import Cluster
 from pipelines.preflight import check_before_compiling
 from recommender.errors import SettingsError
-from recommender.settings import ResourceSettings, RetentionSettings, ServingSettings, Settings, TrainingSettings
+from recommender.settings import (
+    DecisionLogSettings,
+    ResourceSettings,
+    RetentionSettings,
+    ServingSettings,
+    Settings,
+    TrainingSettings,
+)
 from recommender.storage.code_identity import bare_code
 from recommender.storage.manifest import SHOWN_DIGITS, sha256
 
@@ -123,9 +130,11 @@ def _commands_of_steps(part: Any) -> Iterator[list[str]]:
 def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
     """The parameters of a run. Together they name everything that a step's result depends on."""
     return {
-        # No step reads how long files are kept, and only those before training read what memory a log may use. Another
-        # value must not run all steps again.
-        "settings": settings.updated(retention=RetentionSettings(), resources=ResourceSettings()).model_dump_json(),
+        # No step reads how long files are kept or how decisions are logged, and only those before training read what
+        # memory a log may use. Another value must not run all steps again.
+        "settings": settings.updated(
+            decision_log=DecisionLogSettings(), retention=RetentionSettings(), resources=ResourceSettings()
+        ).model_dump_json(),
         "data_settings": _for_data(settings).model_dump_json(),
         "source_identity": source_identity,
     }
@@ -141,6 +150,7 @@ def _for_data(settings: Settings) -> Settings:
         training=TrainingSettings(threads=settings.training.threads),
         store=settings.store,
         serving=ServingSettings(),
+        decision_log=DecisionLogSettings(),
         retention=RetentionSettings(),
         resources=settings.resources,
     )

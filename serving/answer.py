@@ -14,7 +14,7 @@ POPULAR = "popular"
 
 
 Population = Literal["this_user", "known_users"]
-"""Whose probability a score is: the user's own, by a model, or that of users who were targeted with such campaigns."""
+"""Whose probability a score is: the user's own, by a model, or that of an average user known to the shop."""
 
 
 class Item(TypedDict):

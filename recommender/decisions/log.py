@@ -1,162 +1,199 @@
-"""Decision log: every answer, written before it is sent, and which answers were really shown.
+"""Decision log of one gateway process: every answer, which answers were shown, and which did not arrive.
 
-    decisions/<day>-<writer>-<n>.jsonl             one line per answer
-    decisions/exposures-<day>-<writer>-<n>.jsonl   one line per confirmation that an answer was shown
+    <own folder>/<day>-<writer>-<n>.jsonl   segments on the replica's own disk, until they are closed and shipped
+    home/decisions/<day>-<writer>-<n>.jsonl shipped segments, which `recommender.decision_tables` reads and compacts
 
-Every line is one write() to a file that has only this writer. So a line is in the kernel's hands before its answer
-leaves, and no kill -9 of any process can lose it or mix it with another line. Only a full disk or a lost machine can
-tear the last line of a file, and readers leave a torn line out. A request id holds the file and the place of its
-record, so any process that sees the folder finds a record with one read, however large the log is.
+A line is a decision, or an event about one: {"event": "exposed" | "undelivered", "request_id", "at", …}. One thread
+writes (`recommender.decisions.writer`) and another one ships (`recommender.decisions.shipping`), so no request waits
+for a disk longer than it wants to.
 """
 
-import json
-import os
-import re
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import orjson
 
-from recommender.errors import LONGEST_VALUE, RecommenderError
+from recommender.decisions.entry import Entry
+from recommender.decisions.lookup import UnknownRequest, find, parse
+from recommender.decisions.names import EXPOSURES, Place, new_token, request_id_of
+from recommender.decisions.shipping import Backlog, Shipper
+from recommender.decisions.writer import Limits, LogFull, Writer
+from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
 
-MAX_BYTES = 256 * 2**20
-"""256 MiB, about half a million decisions: then a new file begins, so that files can be copied and read."""
-EXPOSURES = "exposures-"
-UNDELIVERED = "undelivered"
-"""The `event` of a line that says that a decision's caller hung up before the answer."""
-_WRITER_BYTES = 6
-"""48 random bits name a writer: among a thousand writers of one day, two are equal with a probability of 2e-9."""
-_TOKEN_BYTES = 8
-"""64 random bits end a request id, so that nobody can guess the id of another user's decision."""
-_REQUEST_ID = re.compile(r"(\d{8}-[0-9a-f]{12}-\d{1,6})\.([0-9a-f]{1,12})\.([0-9a-f]{16})")
+__all__ = ["EXPOSURES", "DecisionLog", "LogFull", "UnknownRequest", "find", "folders_of", "new_token"]
+
+EXPOSED, UNDELIVERED = "exposed", "undelivered"
+"""The `event` of a line about a decision: it was shown, or its caller hung up before the answer."""
+PATIENCE_S = 10.0
+"""Seconds that the calls that block wait for the disk. By hand: whoever calls them has time."""
+FLUSH_S, LAST_SHIP_S = 2.0, 5.0
+"""Seconds for what waits, and for shipping it, when the log is closed. By hand: within a pod's grace period."""
+LOOKUPS = 2
+"""Threads that look up decisions. By hand: if the shared folder hangs, only exposures wait."""
+LOOKUP_S = 1.0
+"""Seconds for the look-up of a decision, and again for its exposure to be written. By hand: no page waits for it."""
+UNSEEN_DAYS = 1
+"""A decision of this many days ago may still lie on another replica's disk. Its id says the day."""
 
 
-class UnknownRequest(RecommenderError):
-    """No decision has this request id, or the decision does not hold a campaign that was named."""
-
-
-def new_token() -> str:
-    """A random end for a request id: 16 hexadecimal digits."""
-    return secrets.token_hex(_TOKEN_BYTES)
-
-
-class _Log:
-    """Append-only files of one writer.
-
-    A new one begins each UTC day, past `max_bytes`, and after a failed write.
-    """
-
-    def __init__(self, folder: Path, prefix: str, *, max_bytes: int, clock: Callable[[], datetime]) -> None:
-        self.folder, self.prefix, self.max_bytes, self.clock = folder, prefix, max_bytes, clock
-        # Random, not made of host and process: a pod's clone or a reused process id must be another writer.
-        self.writer = secrets.token_hex(_WRITER_BYTES)
-        self.number = 0
-        self._descriptor = -1
-        self._day = ""
-        self._size = 0
-        self.stem = ""
-
-    def place(self) -> int:
-        """Open the file that takes the next line, and return the byte at which that line will start."""
-        day = self.clock().strftime("%Y%m%d")
-        if self._descriptor < 0 or day != self._day or self._size >= self.max_bytes:
-            self.close()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            stem = f"{day}-{self.writer}-{self.number}"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-            # 0o640: the group may read decisions, nobody else.
-            self._descriptor = os.open(self.folder / f"{self.prefix}{stem}.jsonl", flags, 0o640)
-            self._day, self._size, self.stem = day, 0, stem
-            self.number += 1
-        return self._size
-
-    def append(self, line: bytes) -> None:
-        """Write one whole line, or raise OSError and begin a new file with the next line."""
-        try:
-            written = os.write(self._descriptor, line)
-            if written != len(line):
-                raise OSError(f"{self.folder / self.prefix}{self.stem}.jsonl: {written} of {len(line)} bytes written")
-        except OSError:
-            self.close()
-            raise
-        self._size += written
-
-    def close(self) -> None:
-        """Close the present file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+def folders_of(settings: Settings) -> tuple[Path, Path]:
+    """The folders of segments that this machine sees: the replica's own one, then the shared one."""
+    own = settings.decision_log.folder or ServingState.of(settings).decisions
+    return own, Home.of(settings).decisions
 
 
 class DecisionLog:
-    """Writes the decisions and exposures of one process.
-
-    Any number of processes may share the folder.
-    """
+    """Writes the decisions and events of one process. Any number of processes may share the folders."""
 
     def __init__(
         self,
         folder: Path,
         *,
-        max_bytes: int = MAX_BYTES,
+        shared: Path | None = None,
+        limits: Limits | None = None,
+        wait_s: float = 0.04,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.folder, self.clock = folder, clock
-        self._decisions = _Log(folder, "", max_bytes=max_bytes, clock=clock)
-        self._exposures = _Log(folder, EXPOSURES, max_bytes=max_bytes, clock=clock)
+        self.wait_s, self.clock = wait_s, clock
+        self.folders = (folder,) if shared is None else (folder, shared)
+        self.writer = Writer(folder, limits or Limits(), clock)
+        self._shipper = None if shared is None else Shipper(folder, shared)
+        self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="decision-lookup")
 
-    def record(self, decision: Mapping[str, Any], *, token: str | None = None) -> str:
-        """Write one decision and return its request id.
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The log that the settings describe. Its shipping begins with `start`."""
+        chosen = settings.decision_log
+        own, shared = folders_of(settings)
+        limits = Limits(
+            segment_bytes=chosen.segment_mib * 2**20,
+            segment_s=chosen.segment_s,
+            buffer_bytes=chosen.buffer_mib * 2**20,
+            sync=chosen.durability == "disk",
+        )
+        return cls(own, shared=shared, limits=limits, wait_s=chosen.wait_ms / 1e3)
 
-        Once this returns, no kill of this process can lose the record.
+    def start(self) -> None:
+        """Begin to ship segments, first those that an earlier process left."""
+        if self._shipper is not None:
+            self._shipper.start()
+
+    @property
+    def backlog(self) -> Backlog:
+        """What is closed and not shipped yet."""
+        return Backlog() if self._shipper is None else self._shipper.backlog
+
+    def submit(self, decision: Mapping[str, Any], *, token: str | None = None) -> Entry:
+        """Give a decision its request id and let it be written. Never blocks on a disk.
 
         `token`: the end of the id (`new_token()`), for a decision whose exploration was seeded with it; None: a new
         one.
 
         Raises:
-            OSError: The disk is full or unavailable. There is no record.
+            LogFull: Too many records wait for the disk. There is no record.
         """
-        offset = self._decisions.place()
-        request_id = f"{self._decisions.stem}.{offset:x}.{token or new_token()}"
-        line = orjson.dumps({"request_id": request_id, "at": self.clock().isoformat(), **decision}) + b"\n"
-        self._decisions.append(line)
-        return request_id
 
-    def expose(self, request_id: str, campaign_ids: tuple[str, ...] | None = None) -> None:
-        """Write that a decision was shown.
+        def line(stem: str, offset: int, at: str) -> tuple[str, bytes]:
+            request_id = request_id_of(stem, offset, token or new_token())
+            return request_id, orjson.dumps({"request_id": request_id, "at": at, **decision}) + b"\n"
+
+        return self.writer.submit(line)
+
+    async def written(self, entry: Entry) -> bool:
+        """Wait for a line, at most `wait_s`, and not at all while the disk is known to be stuck; tell whether it is."""
+        if not entry.written and self.writer.stalled_s() <= self.wait_s and await entry.wait_async(self.wait_s):
+            return True
+        self.writer.note_stall()
+        return entry.written
+
+    def record(self, decision: Mapping[str, Any], *, token: str | None = None) -> str:
+        """Write one decision and return its request id. Blocks until no killed process can lose it.
+
+        Raises:
+            LogFull: Too many records wait for the disk. There is no record.
+            TimeoutError: It is not written yet. It is written as soon as the disk takes it.
+        """
+        entry = self.submit(decision, token=token)
+        _require(entry, PATIENCE_S)
+        return str(entry.request_id)
+
+    def mark_undelivered(self, request_id: str) -> None:
+        """Note that the caller of this decision hung up before the answer: no analysis counts the decision.
+
+        Never blocks on a disk.
+
+        Raises:
+            LogFull: Too many records wait for the disk.
+        """
+        self._event(UNDELIVERED, request_id)
+
+    def expose(self, request_id: str, campaign_ids: Sequence[str] | None = None) -> None:
+        """Write that a decision was shown. Blocks until no killed process can lose that.
 
         `campaign_ids` are those of its campaigns that were shown, or None for all of them.
 
         Raises:
             UnknownRequest: There is no such decision, or it does not hold one of these campaigns; names it.
-            OSError: The disk is full or unavailable.
+            OSError: A folder cannot be read, or the event is not written yet.
+            LogFull: Too many records wait for the disk.
         """
-        answered = [campaign["campaign_id"] for campaign in find(self.folder, request_id)["campaigns"]]
+        shown = self._shown(request_id, campaign_ids)
+        _require(self._event(EXPOSED, request_id, campaign_ids=shown), PATIENCE_S)
+
+    async def expose_async(self, request_id: str, campaign_ids: Sequence[str] | None = None) -> None:
+        """As `expose`, without blocking the event loop, and with little patience."""
+        loop = asyncio.get_running_loop()
+        looking = loop.run_in_executor(self._lookups, self._shown, request_id, campaign_ids)
+        shown = await asyncio.wait_for(looking, LOOKUP_S)
+        if not await self._event(EXPOSED, request_id, campaign_ids=shown).wait_async(LOOKUP_S):
+            raise TimeoutError("the exposure is not written yet")
+
+    def _event(self, event: str, request_id: str, **facts: object) -> Entry:
+        def line(stem: str, offset: int, at: str) -> tuple[None, bytes]:
+            return None, orjson.dumps({"event": event, "request_id": request_id, "at": at, **facts}) + b"\n"
+
+        return self.writer.submit(line)
+
+    def _shown(self, request_id: str, campaign_ids: Sequence[str] | None) -> list[str] | None:
+        """The shown campaigns of a decision. None stands for all of a decision that another replica has not shipped."""
+        waiting = self.writer.unwritten(request_id)
+        try:
+            decision = find(self.folders, request_id) if waiting is None else parse(waiting)
+        except UnknownRequest:
+            if not self._may_be_elsewhere(request_id):
+                raise
+            return None if campaign_ids is None else list(campaign_ids)
+        answered = [campaign["campaign_id"] for campaign in (decision or {})["campaigns"]]
         shown = answered if campaign_ids is None else list(campaign_ids)
         if foreign := [campaign for campaign in shown if campaign not in set(answered)]:
             raise UnknownRequest(f"decision {request_id} does not hold campaign {foreign[0]!r}")
-        self._exposures.place()
-        at = self.clock().isoformat()
-        self._exposures.append(orjson.dumps({"request_id": request_id, "at": at, "campaign_ids": shown}) + b"\n")
+        return shown
 
-    def mark_undelivered(self, request_id: str) -> None:
-        """Note that the caller of this decision hung up before the answer: no analysis counts the decision.
+    def _may_be_elsewhere(self, request_id: str) -> bool:
+        """Whether the decision may lie in a segment of another replica that is not shipped yet.
 
-        Raises:
-            OSError: The disk is full or unavailable.
+        Readers count an event only with its decision, so one about a decision that never was changes nothing.
         """
-        self._decisions.place()
-        at = self.clock().isoformat()
-        self._decisions.append(orjson.dumps({"event": UNDELIVERED, "request_id": request_id, "at": at}) + b"\n")
+        place = Place.of(request_id)
+        if place is None or len(self.folders) == 1 or place.writer == self.writer.name:
+            return False
+        if any((folder / f"{place.stem}.jsonl").is_file() for folder in self.folders):
+            return False
+        days = {(self.clock() + timedelta(days=days)).strftime("%Y%m%d") for days in range(-UNSEEN_DAYS, 2)}
+        return place.day in days
 
     def close(self) -> None:
-        """Close the files."""
-        self._decisions.close()
-        self._exposures.close()
+        """Write what waits, ship it, and end the threads."""
+        self.writer.close(FLUSH_S)
+        if self._shipper is not None:
+            self._shipper.close(LAST_SHIP_S)
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self
@@ -167,54 +204,6 @@ class DecisionLog:
         self.close()
 
 
-def find(folder: Path, request_id: str) -> dict[str, Any]:
-    """Read the decision with this id.
-
-    Raises:
-        UnknownRequest: There is none; names the id.
-    """
-    unknown = UnknownRequest(f"no decision has the request id {request_id[:LONGEST_VALUE]!r}")
-    parts = _REQUEST_ID.fullmatch(request_id)
-    if parts is None:
-        raise unknown
-    try:
-        with (folder / f"{parts[1]}.jsonl").open("rb") as file:
-            file.seek(int(parts[2], 16))
-            line = file.readline()
-    except FileNotFoundError:
-        raise unknown from None
-    decision = _whole(line)
-    if decision is None or decision.get("request_id") != request_id:
-        raise unknown
-    return decision
-
-
-def read_decisions(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every whole decision that was delivered, by day and writer, and each writer's in the order of its answers."""
-    paths = [path for path in sorted(folder.glob("*.jsonl")) if not path.name.startswith(EXPOSURES)]
-    undelivered = {line["request_id"] for line in _read(paths) if line.get("event") == UNDELIVERED}
-    return (line for line in _read(paths) if "event" not in line and line["request_id"] not in undelivered)
-
-
-def read_exposures(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every confirmation (`request_id`, `at`, `campaign_ids`), of which a decision may have more than one."""
-    return _read(sorted(folder.glob(f"{EXPOSURES}*.jsonl")))
-
-
-def _read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    for path in paths:
-        with path.open("rb") as file:
-            for line in file:
-                record = _whole(line)
-                if record is not None:
-                    yield record
-
-
-def _whole(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+def _require(entry: Entry, within_s: float) -> None:
+    if not entry.wait(within_s):
+        raise TimeoutError(f"{entry.segment.path}: not written within {within_s:.0f} s")

@@ -108,7 +108,14 @@ def _hidden_name(folder: Path) -> Path:
 def _delete_hidden(home: Home) -> None:
     """Delete what a killed clean left."""
     versions = Registry(home.root).versions_folder
-    for folder in (home.runs, home.pipeline_artifacts, home.checkpoints, home.catalogue_versions, versions):
+    for folder in (
+        home.runs,
+        home.pipeline_artifacts,
+        home.checkpoints,
+        home.catalogue_versions,
+        home.decision_days,
+        versions,
+    ):
         for path in folder.glob(f"{REMOVED}*") if folder.is_dir() else []:
             with suppress(FileNotFoundError):  # another clean was faster
                 shutil.rmtree(path)

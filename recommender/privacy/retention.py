@@ -6,20 +6,22 @@
                  and the versions of the published evaluation
     catalogues   catalogue.versions/<hash>. Kept: the one in use. The age counts from its replacement
     quarantine   the folders of tables with rows that were set aside. Kept: those of the runs that are kept
-    decisions    files of the decision log. Kept: those since the canary's start or the start of a live campaign
+    decisions    days and segments of the decision log, by the day of the decisions. Kept: those since the canary's
+                 start or the start of a live campaign
 
 Anything else in a home, such as published results and the figures of the last valid tables, has no retention time.
 """
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
+from recommender.decision_tables.days import days_of
+from recommender.decisions.names import SegmentName, segments_in
 from recommender.evaluation.document import Evaluation
 from recommender.matching.catalogue import Catalogue
 from recommender.registry import Registry
@@ -30,7 +32,6 @@ from recommender.storage.manifest import MANIFEST
 KINDS = tuple(RetentionSettings.model_fields)
 QUARANTINE = "quarantine"
 """Folder of set-aside rows in a folder of tables (`recommender.datasets.write`)."""
-_DAY = re.compile(r"(?:exposures-)?(\d{8})-[0-9a-f]+-\d+\.jsonl")
 Limits = Mapping[str, timedelta]
 """Kind -> its retention time. A kind that is missing is kept for ever."""
 
@@ -181,12 +182,17 @@ def _quarantine(settings: Settings, home: Home, now: datetime) -> _Found:
 
 def _decisions(settings: Settings, home: Home, now: datetime) -> _Found:
     since, why = _needed_decisions(home, now)
-    for path in sorted(home.decisions.glob("*.jsonl")) if home.decisions.is_dir() else []:
-        day = _DAY.fullmatch(path.name)
-        if day is not None:
-            ends = datetime.strptime(day[1], "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=1)
+    for path in segments_in(home.decisions) if home.decisions.is_dir() else ():
+        name = SegmentName.of(path)
+        if name is not None:
+            ends = datetime.strptime(name.day, "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=1)
             leftover = _leftover("decisions", path.name, (path,), not_before=ends)
             yield leftover, why if since is not None and leftover.changed > since else ""
+    for day in days_of(home):
+        ends = datetime.combine(day.date, time(), UTC) + timedelta(days=1)
+        # A day's age is that of its decisions. A late confirmation changes its files and must not keep it longer.
+        leftover = replace(_leftover("decisions", day.folder.name, (day.folder,)), changed=ends)
+        yield leftover, why if since is not None and ends > since else ""
 
 
 def _needed_decisions(home: Home, now: datetime) -> tuple[datetime | None, str]:

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from pydantic import Field, ValidationError
 
 from recommender.errors import SettingsError
+from recommender.settings.decision_log import DecisionLogSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.sections import (
     DEFAULT_RESOURCES,
@@ -32,6 +33,7 @@ from recommender.settings.sections import (
 
 __all__ = [
     "DEFAULT_RESOURCES",
+    "DecisionLogSettings",
     "OnlineStoreName",
     "ResourceSettings",
     "RetentionSettings",
@@ -68,6 +70,7 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()
+    decision_log: DecisionLogSettings = DecisionLogSettings()
     retention: RetentionSettings = RetentionSettings()
     resources: ResourceSettings = ResourceSettings()
 

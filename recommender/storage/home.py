@@ -5,7 +5,7 @@
       checkpoints/        unfinished and finished fits, by what decides their weights
       feature_store/      Feast's registry, offline Parquet, the SQLite online store, the serving schema
       catalogue           link to the catalogue that serving reads; its versions lie in catalogue.versions/
-      decisions/          decision log and exposures
+      decisions/          shipped segments of the decision log; days/ holds what was compacted of each day
       serving/            private files of one serving replica, unless `serving.state` names another folder
       published/          results of runs under fixed names, for people and for later commands
       validated/          figures and statistics of the last valid tables of each source, which the next run is
@@ -103,6 +103,11 @@ class ServingState:
     def torchserve_properties(self) -> Path:
         """TorchServe's configuration file."""
         return self.root / "torchserve.properties"
+
+    @property
+    def decisions(self) -> Path:
+        """Segments of the decision log that are not shipped yet, unless `decision_log.folder` names another folder."""
+        return self.root / "decisions"
 
     @property
     def logs(self) -> Path:
@@ -223,8 +228,13 @@ class Home:
 
     @property
     def decisions(self) -> Path:
-        """Folder of the decision log."""
+        """Folder of the decision log's shipped segments."""
         return self.root / "decisions"
+
+    @property
+    def decision_days(self) -> Path:
+        """Folder with a folder for each compacted day of the decision log."""
+        return self.decisions / "days"
 
     @property
     def feature_store(self) -> FeatureStoreFolder:

@@ -9,13 +9,14 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from recommender import logs
-from recommender.decisions.log import DecisionLog, UnknownRequest
+from recommender.decisions.log import DecisionLog, LogFull, UnknownRequest
 from recommender.secrets import secret
 from recommender.settings import Settings
-from recommender.storage.home import Home, ServingState
+from recommender.storage.home import ServingState
 from serving.answer import Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
 from serving.gateway import openapi
+from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.inference import InferenceClient
 from serving.gateway.intake import authorise, read_body
 from serving.gateway.metrics import Metrics
@@ -42,6 +43,7 @@ def create(settings: Settings) -> FastAPI:
         # What was loaded stays for good, so the collector need not walk over it in the middle of a request.
         gc.collect()
         gc.freeze()
+        gateway.decisions.start()
         following = asyncio.create_task(gateway.follow())
         yield
         following.cancel()
@@ -103,8 +105,9 @@ class _Gateway:
         self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
         self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port)
-        self.decisions = DecisionLog(Home.of(settings).decisions)
+        self.decisions = DecisionLog.of(settings)
         model = Model(settings=settings, deployed=self.deployed, inference=self.inference, metrics=self.metrics)
+        self.metrics.registry.register(DecisionMetrics(self.decisions))
         self.readiness = Readiness(self.shops, self.deployed, model)
         self.recommender = Recommender(
             settings=settings,
@@ -140,9 +143,10 @@ class _Gateway:
         shown = parse(ExposureRequest, body)
         campaigns = None if shown.campaign_ids is None else tuple(shown.campaign_ids)
         try:
-            self.decisions.expose(shown.request_id, campaigns)
-        except OSError as error:
-            raise unavailable(f"the exposure could not be recorded ({error.strerror})") from None
+            await self.decisions.expose_async(shown.request_id, campaigns)
+        except (OSError, LogFull) as error:
+            problem = getattr(error, "strerror", None) or "the decision log is late"
+            raise unavailable(f"the exposure could not be recorded ({problem})") from None
         logs.bind(request_id=shown.request_id)
         self.metrics.exposures.inc()
         return Exposure(request_id=shown.request_id).model_dump_json().encode()

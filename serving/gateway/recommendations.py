@@ -11,7 +11,7 @@ import orjson
 
 from recommender import logs
 from recommender.decisions.assignment import assign
-from recommender.decisions.log import DecisionLog, new_token
+from recommender.decisions.log import DecisionLog, LogFull, new_token
 from recommender.errors import FeatureStoreError
 from recommender.matching.affinity import unpack_user
 from recommender.matching.packed_user import PackedUser
@@ -45,7 +45,7 @@ class Recommender:
     metrics: Metrics
 
     async def recommend(self, request: RecommendationRequest) -> bytes:
-        """The answer as JSON, after its decision record was written.
+        """The answer as JSON, once its decision record is written or late.
 
         Raises:
             Unavailable: There is no popular list yet.
@@ -56,7 +56,7 @@ class Recommender:
             raise Unavailable
         assigned = self._assign(request, began_s)
         answer = await self._answer(assigned, shop)
-        request_id, answer = self._record(assigned, answer)
+        request_id, answer = await self._record(assigned, answer)
         logs.bind(request_id=request_id)
         content = orjson.dumps(answer.document(assigned, request_id))
         self._observe(assigned, answer)
@@ -110,14 +110,16 @@ class Recommender:
         finally:
             self.metrics.store_seconds.observe(time.perf_counter() - began_s)
 
-    def _record(self, assigned: Assigned, answer: Answer) -> tuple[str | None, Answer]:
-        """Write the decision record, and return its request id and the answer as it can be given now."""
+    async def _record(self, assigned: Assigned, answer: Answer) -> tuple[str | None, Answer]:
+        """Let the decision be recorded, and return its request id and the answer as it can be given now."""
+        late = replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
         try:
-            return self.decisions.record(answer.record(assigned), token=assigned.token), answer
-        except OSError as error:
+            entry = self.decisions.submit(answer.record(assigned), token=assigned.token)
+        except LogFull as error:
             # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.
             logs.bind(problem=f"no decision record: {error}")
-            return None, replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
+            return None, late
+        return entry.request_id, answer if await self.decisions.written(entry) else late
 
     def _observe(self, assigned: Assigned, answer: Answer) -> None:
         variant = assigned.assignment.variant

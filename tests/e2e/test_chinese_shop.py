@@ -18,7 +18,7 @@ from cli.answers import ask
 from cli.now import now_is
 from cli.options import settings_of
 from recommender.allocation.scoring import BulkScorer
-from recommender.decisions import log as decision_log
+from recommender.decision_tables import read_decisions
 from recommender.evaluation.document import Evaluation
 from recommender.matching.catalogue import Catalogue
 from recommender.settings import Settings
@@ -219,7 +219,7 @@ def test_the_real_endpoint_answers_in_the_shops_words(
             assert campaign["name"] in catalogue.campaign_names
             assert campaign["reasons"]
             assert {item["name"] for item in campaign["items"]} <= set(catalogue.item_names)
-    users = {record["user_id"] for record in decision_log.read_decisions(Home.of(settings).decisions)}
+    users = {record["user_id"] for record in read_decisions(settings)}
     assert "从未见过的顾客" in users
 
 

@@ -15,7 +15,7 @@ from servers import free_ports
 
 from recommender.datasets.contract import open_views
 from recommender.datasets.tables import Tables
-from recommender.decisions.log import find
+from recommender.decisions.log import find, folders_of
 from recommender.engine.context import FitContext
 from recommender.matching.catalogue import Catalogue
 from recommender.models.campaign import ranker_class
@@ -141,7 +141,7 @@ class Endpoint:
         return self.client.post(path, content=body, headers={"Content-Type": "application/json"})
 
     def decision(self, request_id: str) -> dict[str, Any]:
-        return find(Home.of(self.settings).decisions, request_id)
+        return find(folders_of(self.settings), request_id)
 
     def predict(self, request: dict[str, Any]) -> httpx.Response:
         url = f"http://127.0.0.1:{self.settings.serving.inference_port}/predictions/campaign_ranker"

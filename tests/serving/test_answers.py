@@ -6,9 +6,8 @@ import httpx
 from conftest import Endpoint
 
 from recommender.datasets.periods import microseconds
+from recommender.decision_tables import read_exposures
 from recommender.decisions.assignment import assign
-from recommender.decisions.log import read_exposures
-from recommender.storage.home import Home
 
 
 def test_a_known_user_gets_ranked_campaigns_with_items_and_reasons(endpoint: Endpoint) -> None:
@@ -128,7 +127,7 @@ def test_an_exposure_confirms_a_decision(endpoint: Endpoint) -> None:
     answer = endpoint.ask(user_id=endpoint.shop.users[1]).json()
     response = endpoint.client.post("/v1/exposures", json={"request_id": answer["request_id"]})
     assert response.status_code == 200, response.text
-    shown = {e["request_id"]: e["campaign_ids"] for e in read_exposures(Home.of(endpoint.settings).decisions)}
+    shown = {e["request_id"]: e["campaign_ids"] for e in read_exposures(endpoint.settings)}
     assert shown[answer["request_id"]] == [campaign["campaign_id"] for campaign in answer["campaigns"]]
 
 

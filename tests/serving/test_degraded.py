@@ -5,13 +5,16 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from conftest import Endpoint, Shop, serving_settings, with_serving
 from servers import free_ports
 
-from recommender.decisions.log import find, read_decisions
+from recommender.decision_tables import read_decisions
+from recommender.decisions.log import find, folders_of
+from recommender.decisions.names import segments_in
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 from serving.deployer.endpoint import Deployment, start_gateway
@@ -51,7 +54,7 @@ def test_without_a_model_everyone_gets_the_popular_list_degraded(
     answer = response.json()
     assert (answer["degraded"], answer["degraded_reasons"]) == (True, ["no_model"])
     assert {campaign["campaign_id"] for campaign in answer["campaigns"]} == set(shop.live())
-    assert find(Home.of(settings).decisions, answer["request_id"])["degraded_reasons"] == ["no_model"]
+    assert find(folders_of(settings), answer["request_id"])["degraded_reasons"] == ["no_model"]
     assert client.get("/readyz").status_code == 503
 
 
@@ -67,17 +70,85 @@ def test_a_store_that_is_away_degrades_and_comes_back(alone: tuple[Settings, htt
     assert answer["degraded_reasons"] == ["no_model"]
 
 
-def test_a_full_decision_log_gives_an_answer_without_a_request_id(
+def test_a_decision_log_that_cannot_be_written_degrades_and_catches_up_in_order(
     alone: tuple[Settings, httpx.Client], shop: Shop
 ) -> None:
     settings, client = alone
-    log = Home.of(settings).decisions
-    log.write_text("a file where the folder should be", encoding="utf-8")
-    answer = client.post("/v1/recommendations", json={"user_id": "never seen"}).json()
-    assert answer["request_id"] is None
-    assert answer["degraded_reasons"] == ["decision_log"]
-    log.unlink()
-    assert client.post("/v1/recommendations", json={"user_id": "never seen"}).json()["request_id"] is not None
+    own, _ = folders_of(settings)
+    own.write_text("a file where the folder should be", encoding="utf-8")
+    answers = [client.post("/v1/recommendations", json={"user_id": f"new {i}"}).json() for i in range(5)]
+    assert [answer["degraded_reasons"] for answer in answers] == [["decision_log"]] * 5
+    refused = client.post("/v1/exposures", json={"request_id": answers[0]["request_id"]})
+    assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
+    assert _metric(client, "recommender_decision_log_waiting") >= 5
+    own.unlink()
+    deadline = time.monotonic() + 10
+    while client.post("/v1/recommendations", json={"user_id": "last"}).json()["degraded_reasons"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    logged = [decision["request_id"] for decision in read_decisions(settings)]
+    assert logged[:5] == [answer["request_id"] for answer in answers]
+    assert client.post("/v1/exposures", json={"request_id": answers[0]["request_id"]}).status_code == 200
+    assert _metric(client, "recommender_decision_log_lost_total") == 0
+
+
+def _metric(client: httpx.Client, name: str) -> float:
+    (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
+    return float(line.split()[1])
+
+
+DELAYED = """
+import os, sys, time
+
+pwrite = os.pwrite
+
+def delayed(descriptor, content, offset):
+    flag = os.environ["DELAY_FLAG"]
+    while os.path.exists(flag):
+        time.sleep(0.01)
+    return pwrite(descriptor, content, offset)
+
+os.pwrite = delayed
+"""
+
+
+def test_a_write_that_takes_three_seconds_delays_no_answer_and_no_health_check(
+    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python imports `sitecustomize` before anything else, so it stands for a disk that hangs in the real gateway.
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DELAYED, encoding="utf-8")
+    flag = tmp_path / "hangs"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("DELAY_FLAG", str(flag))
+    running = start_gateway(home)
+    try:
+        with httpx.Client(base_url=Deployment(home).url, timeout=20) as client:
+            wait_alive(client)
+            before = client.post("/v1/recommendations", json={"user_id": "1"}).json()
+            flag.touch()
+            ends, answers, seconds = time.monotonic() + 3, [], []
+            while time.monotonic() < ends:
+                began = time.monotonic()
+                answers.append(client.post("/v1/recommendations", json={"user_id": "1"}).json())
+                assert client.get("/healthz").status_code == 200
+                seconds.append(time.monotonic() - began)
+            flag.unlink()
+            assert all("decision_log" in answer["degraded_reasons"] for answer in answers)
+            # Both requests together. The wait is 40 ms, and the machine may be busy.
+            assert sorted(seconds)[len(seconds) * 99 // 100] < 0.3
+            deadline = time.monotonic() + 10
+            while (
+                "decision_log" in client.post("/v1/recommendations", json={"user_id": "1"}).json()["degraded_reasons"]
+            ):
+                assert time.monotonic() < deadline
+            logged = [decision["request_id"] for decision in read_decisions(home)]
+            answered = [answer["request_id"] for answer in (before, *answers)]
+            assert logged[: len(answered)] == answered
+    finally:
+        running.stop()
+    logs = ServingState.of(home).log("gateway").read_text(encoding="utf-8")
+    assert (logs.count("decision log is stuck"), logs.count("decision log writes again")) == (1, 1)
 
 
 def test_before_any_popular_list_the_answer_is_503_with_retry_after(shop: Shop, home: Settings) -> None:
@@ -103,16 +174,35 @@ def test_before_any_popular_list_the_answer_is_503_with_retry_after(shop: Shop, 
         running.stop()
 
 
-def test_kill_9_under_load_loses_no_acknowledged_decision(alone: tuple[Settings, httpx.Client], shop: Shop) -> None:
-    settings, client = alone
-    acknowledged = [
-        client.post("/v1/recommendations", json={"user_id": user}).json()["request_id"] for user in shop.users[:150]
-    ]
-    gateway = find_process(ServingState.of(settings).pid_file("gateway"))
-    assert gateway is not None
-    os.kill(gateway.pid, signal.SIGKILL)
-    logged = {decision["request_id"] for decision in read_decisions(Home.of(settings).decisions)}
-    assert set(acknowledged) <= logged
+def test_a_gateway_that_is_killed_ten_times_under_load_loses_no_acknowledged_decision(
+    home: Settings, shop: Shop
+) -> None:
+    acknowledged: list[str] = []
+    for _ in range(10):
+        running = start_gateway(home)
+        try:
+            with httpx.Client(base_url=Deployment(home).url, timeout=20) as client:
+                wait_alive(client)
+                for user in shop.users[:30]:
+                    answer = client.post("/v1/recommendations", json={"user_id": user}).json()
+                    if "decision_log" not in answer["degraded_reasons"]:
+                        acknowledged.append(answer["request_id"])
+        finally:
+            os.kill(running.pid, signal.SIGKILL)
+            running.stop()
+    assert len(acknowledged) > 200
+    logged = [decision["request_id"] for decision in read_decisions(home)]
+    assert set(acknowledged) <= set(logged)
+    assert len(logged) == len(set(logged))
+    # The next process ships what the killed ones left, and its end ships its own.
+    running = start_gateway(home)
+    with httpx.Client(base_url=Deployment(home).url, timeout=20) as client:
+        wait_alive(client)
+    running.stop(patience_s=20)
+    own, shared = folders_of(home)
+    assert segments_in(own) == []
+    assert set(acknowledged) <= {decision["request_id"] for decision in read_decisions(home)}
+    assert segments_in(shared)
 
 
 def test_a_token_is_demanded_when_one_is_configured(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

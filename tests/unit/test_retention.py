@@ -16,7 +16,8 @@ from test_registry import candidate
 
 from feature_repo.materialisation import install_catalogue
 from pipelines.compile import run_arguments
-from recommender.decisions.log import DecisionLog, read_decisions, read_exposures
+from recommender.decision_tables import compact, read_decisions, read_exposures
+from recommender.decisions.log import DecisionLog
 from recommender.errors import RegistryError, SettingsError
 from recommender.features import build
 from recommender.matching.catalogue import Catalogue
@@ -196,9 +197,8 @@ def decisions(settings: Settings, *days_ago: int) -> list[str]:
 
 
 def logged(settings: Settings) -> set[str]:
-    folder = Home.of(settings).decisions
-    ids = {str(record["request_id"]) for record in read_decisions(folder)}
-    assert {str(record["request_id"]) for record in read_exposures(folder)} == ids
+    ids = {str(record["request_id"]) for record in read_decisions(settings)}
+    assert {str(record["request_id"]) for record in read_exposures(settings)} == ids
     return ids
 
 
@@ -207,6 +207,17 @@ def test_decisions_go_by_their_day_together_with_their_exposures(settings: Setti
     remove(settings, find(settings, LIMITS, NOW)[0], LIMITS, NOW)
     assert logged(settings) == {recent, today}
     assert old not in logged(settings)
+
+
+def test_compacted_decisions_go_by_their_day_however_late_they_were_compacted(settings: Settings) -> None:
+    _, recent = decisions(settings, 45, 20)
+    compact(settings, now=NOW)
+    for path in Home.of(settings).decisions.glob("*.jsonl"):
+        path.unlink()
+    leftovers = find(settings, LIMITS, NOW)[0]
+    assert [one.name for one in leftovers] == [f"{NOW - timedelta(days=45):%Y-%m-%d}"]
+    remove(settings, leftovers, LIMITS, NOW)
+    assert logged(settings) == {recent}
 
 
 def test_decisions_since_a_canary_began_stay_until_it_ends(settings: Settings, tmp_path: Path) -> None:
@@ -239,7 +250,7 @@ def test_decisions_about_a_campaign_whose_window_is_open_stay(settings: Settings
         os.utime(path, (began.timestamp(), began.timestamp()))
     limits = {"decisions": timedelta(days=1)}
     leftovers, kept = find(settings, limits, moment)
-    assert {one.name.removeprefix("exposures-")[:8] for one in leftovers} == {f"{began - timedelta(days=3):%Y%m%d}"}
+    assert {one.name[:8] for one in leftovers} == {f"{began - timedelta(days=3):%Y%m%d}"}
     assert all(
         catalogue.campaign_ids[int(live[catalogue.campaign_starts_C[live].argmin()])] in one.reason for one in kept
     )
@@ -253,7 +264,7 @@ def test_a_writer_goes_on_beside_a_clean(settings: Settings) -> None:
         first = log.record({"user_id": "1", "campaigns": []})
         remove(settings, find(settings, LIMITS, NOW)[0], LIMITS, NOW)
         second = log.record({"user_id": "1", "campaigns": []})
-    assert {r["request_id"] for r in read_decisions(Home.of(settings).decisions)} == {first, second}
+    assert {r["request_id"] for r in read_decisions(settings)} == {first, second}
 
 
 HOLDER = """
