@@ -86,8 +86,9 @@ $(TOOLS)/.installed: k8s/tools.txt
 manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)
 	$(if $(SHARED),CRDS="$(SHARED)/crds") $(BIN)/python -m pytest tests/manifests
 
-bench-serving: $(INSTALLED) ## latency of a request through gateway and TorchServe, against a no-op TorchServe handler
-	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
+bench-serving: $(INSTALLED) ## latency against a no-op TorchServe handler; overload, harmful clients, rolling restart: BENCH_ARGS="--seconds 60 --groups overload"
+	$(BIN)/python -m benchmarks.serving; latency=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving_load $(BENCH_ARGS) && exit $$latency
 
 bench-decision-log: $(INSTALLED) ## answers while the decision log's disk hangs, and a query over many decisions: BENCH_ARGS="--decisions 50000000"
 	$(BIN)/python -m benchmarks.decision_log $(BENCH_ARGS)

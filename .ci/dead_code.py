@@ -29,6 +29,7 @@ HOOKS = (
     "formatwarning",  # warnings
     "trace",  # third argument of __exit__
     *("connection_made", "data_received", "connection_lost"),  # asyncio.Protocol
+    *("disconnected", "total_requests", "should_exit"),  # attributes that uvicorn reads
     "shouldRollover",  # logging
     *("on_body", "on_message_complete"),  # httptools
     *("CampaignRankerHandler", "initialize", "handle"),  # TorchServe
@@ -39,7 +40,7 @@ HOOKS = (
 )
 FIELDS = ("labels_known_at", "features_hash", "num_clusters", "place_by_score")
 """Fields of JSON documents and results that only people read."""
-DOCUMENTED = ("read_decisions", "read_exposures", "mark_undelivered")
+DOCUMENTED = ("read_decisions", "read_exposures")
 """Readers of the decision log that docs/serving.md offers to people who analyse it, and what the gateway will call."""
 
 

@@ -120,6 +120,9 @@ class ScoringRequest:
     """None: the order is the ranker's alone."""
     allow_repeats: bool = False
     """Whether a campaign that the user has taken up is a candidate again."""
+    answer_by_us: int | None = None
+    """When the deadline passes, µs since 1970 on this machine's clock: later, nobody waits for a ranking. None: never.
+    The worker and the gateway share a machine, and a clock that is set meanwhile costs one answer."""
     rerank: Rerank = BY_SCORE
     """How the model's campaigns are re-ranked. The popular list is not: it knows neither score nor user."""
 

@@ -113,6 +113,21 @@ class ServingSettings(Section):
     store_deadline_ms: Milliseconds = Field(
         50, description="Time for the read of the online store. A later answer is ignored."
     )
+    health_port: Port | None = Field(
+        None,
+        description="A port for /healthz, /readyz and /metrics that a thread of its own answers, so that probes do not "
+        "queue behind requests. None: they are answered on `port` only.",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=16,
+        le=100_000,
+        description="Connections of clients at once. Beyond it a new one takes the place of one that waits for a "
+        "request. By hand: far more than load balancers keep.",
+    )
+    token_rate_per_s: float | None = Field(
+        None, gt=0, description="Requests per second of one token, with bursts of a second. None: no limit."
+    )
     # By hand: small, so that a challenger that turns out worse costs little.
     canary_share: float = Field(0.1, gt=0, lt=1, description="Share of users that a promoted challenger gets.")
     assignment_salt: str = Field(

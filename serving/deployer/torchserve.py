@@ -31,8 +31,9 @@ REFUSED_VARIABLES = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TS_CONFIG_FILE", "JAVA
 """Not passed on: the first allows pickles to run code, the others change TorchServe's configuration from outside."""
 HEAP_MIB = 512
 """Java only passes requests on. Models live in the Python workers. Within the container's limit of 3 GiB."""
-QUEUE = 1_000
-"""Requests that may wait for a worker. Chosen by hand. TorchServe computes them even when their caller has hung up."""
+LEAST_QUEUE = 100
+"""Requests that may wait for a worker, at least. The queue grows with the deadline, by one a millisecond: a request
+takes a worker more than half of one, and the gateway sends no more than can be answered in half of the deadline."""
 MAX_REQUEST_BYTES = 1_048_576
 """1 MiB: the gateway's largest body (512 KiB) with a user's features (a few KiB) and room to spare."""
 
@@ -146,7 +147,7 @@ def _properties(settings: Settings, store: Path) -> dict[str, Any]:
         "unregister_model_timeout": RESPONSE_S,
         # The handler decodes its input itself, once, and names the field that is wrong.
         "decode_input_request": "false",
-        "job_queue_size": QUEUE,
+        "job_queue_size": max(LEAST_QUEUE, serving.deadline_ms),
         "max_request_size": MAX_REQUEST_BYTES,
         # Two at least, so that a long upload does not hold up a probe.
         "number_of_netty_threads": max(2, serving.workers),

@@ -10,26 +10,30 @@ from starlette.exceptions import HTTPException
 
 from recommender import logs
 from recommender.decisions.log import DecisionLog, LogFull, UnknownRequest
-from recommender.secrets import secret
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.answer import Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
 from serving.gateway import openapi
+from serving.gateway.arrival import Arrival, arrival_of
 from serving.gateway.decision_metrics import DecisionMetrics
+from serving.gateway.front import Front
+from serving.gateway.health import HealthServer
 from serving.gateway.inference import InferenceClient
-from serving.gateway.intake import authorise, read_body
+from serving.gateway.intake import read_body
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import Model
 from serving.gateway.readiness import Readiness
 from serving.gateway.recommendations import Recommender, Unavailable
 from serving.gateway.refusals import Refused, json_response, refusal_of, unavailable
 from serving.gateway.request_log import RequestLog
+from serving.gateway.tokens import Tokens
 from serving.online_store.client import OnlineStoreClient
 from serving.request import ExposureRequest, InvalidRequest, RecommendationRequest, parse
 from serving.shop import ShopFollower
 
 log = logs.get(__name__)
+READY = "ready"
 FOLLOW_S = 0.2
 """Seconds between looks at the deployed versions and at the catalogue. A look is two `stat` calls. By hand."""
 
@@ -44,12 +48,24 @@ def create(settings: Settings) -> FastAPI:
         gc.collect()
         gc.freeze()
         gateway.decisions.start()
-        following = asyncio.create_task(gateway.follow())
+        tasks = [asyncio.create_task(gateway.follow()), asyncio.create_task(gateway.front.watch())]
+        health = gateway.health_server()
         yield
-        following.cancel()
+        if health is not None:
+            health.stop()
+        for task in tasks:
+            task.cancel()
         gateway.close()
 
-    app = FastAPI(title="Campaign recommendations", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Campaign recommendations",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect's address would be made of whatever Host the client sent
+    )
+    app.state.front, app.state.decisions = gateway.front, gateway.decisions
     app.add_middleware(RequestLog)
 
     @app.post("/v1/recommendations", **openapi.documented(RecommendationRequest, Recommendations, 503))
@@ -70,13 +86,13 @@ def create(settings: Settings) -> FastAPI:
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health, "description": "Not ready"}})
     async def readyz() -> Response:
         """A real prediction works."""
-        problem = await gateway.readiness.problem()
-        return json_response(gateway.health(problem).model_dump_json(), 200 if problem is None else 503)
+        health = await gateway.health()
+        return json_response(health.model_dump_json(), 200 if health.status == READY else 503)
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     async def metrics() -> Response:
         """Figures for Prometheus."""
-        return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(gateway.figures(), media_type="text/plain; version=0.0.4")
 
     @app.exception_handler(HTTPException)
     async def not_found(_: Request, error: HTTPException) -> Response:
@@ -98,32 +114,41 @@ class _Gateway:
     """State and handlers that the routes share."""
 
     def __init__(self, settings: Settings) -> None:
-        token = secret("token")
-        self._expected = None if token is None else f"Bearer {token}".encode()
+        self.serving = settings.serving
         self.metrics = Metrics()
+        self.tokens = Tokens(settings.serving.token_rate_per_s, self.metrics)
+        self.front = Front(settings.serving, self.tokens, self.metrics)
         self.shops = ShopFollower(settings)
         self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
-        self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port)
+        self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port, self.front.turns)
         self.decisions = DecisionLog.of(settings)
-        model = Model(settings=settings, deployed=self.deployed, inference=self.inference, metrics=self.metrics)
+        self.model = Model(settings=settings, deployed=self.deployed, inference=self.inference, metrics=self.metrics)
+        self.front.room = self.model.room
+        self.readiness = Readiness(self.shops, self.deployed, self.model, self.front)
         self.metrics.registry.register(DecisionMetrics(self.decisions))
-        self.readiness = Readiness(self.shops, self.deployed, model)
         self.recommender = Recommender(
             settings=settings,
             shops=self.shops,
             deployed=self.deployed,
             online_store=self.online_store,
-            model=model,
+            model=self.model,
             decisions=self.decisions,
             metrics=self.metrics,
         )
 
-    async def guarded(self, request: Request, answer: Callable[[bytes], Awaitable[bytes]]) -> Response:
+    async def guarded(self, request: Request, answer: Callable[[bytes, Arrival], Awaitable[bytes]]) -> Response:
         """The answer to a request's body, or the refusal of whatever is wrong with the request."""
+        arrival = arrival_of(request)
+        if arrival is None:
+            # Not over a connection of this server, which decides by the head before anything is handled.
+            arrival = Arrival(deadline_s=self.front.deadline_s)
+            if (refused_directly := self.front.decide(dict(request.scope))) is not None:
+                return Response(status_code=refused_directly.status)
         try:
-            authorise(request, self._expected)
-            return json_response(await answer(await read_body(request)))
+            body = await read_body(request)
+            self.metrics.waiting_seconds.observe(arrival.waited_s())
+            return json_response(await answer(body, arrival))
         except (InvalidRequest, UnknownRequest) as error:
             refused = refusal_of(error)
         except Refused as error:
@@ -131,14 +156,14 @@ class _Gateway:
         self.metrics.refusals.labels(refused.status).inc()
         return refused.response()
 
-    async def recommend(self, body: bytes) -> bytes:
+    async def recommend(self, body: bytes, arrival: Arrival) -> bytes:
         """The answer to /v1/recommendations."""
         try:
-            return await self.recommender.recommend(parse(RecommendationRequest, body))
+            return await self.recommender.recommend(parse(RecommendationRequest, body), arrival)
         except Unavailable:
             raise unavailable(f"no popular list was loaded yet: {self.shops.problem}") from None
 
-    async def expose(self, body: bytes) -> bytes:
+    async def expose(self, body: bytes, arrival: Arrival) -> bytes:
         """The answer to /v1/exposures."""
         shown = parse(ExposureRequest, body)
         campaigns = None if shown.campaign_ids is None else tuple(shown.campaign_ids)
@@ -151,11 +176,28 @@ class _Gateway:
         self.metrics.exposures.inc()
         return Exposure(request_id=shown.request_id).model_dump_json().encode()
 
-    def health(self, problem: str | None) -> Health:
+    async def health(self) -> Health:
         """The body of /readyz."""
-        now = self.deployed.current
+        problem, now = await self.readiness.problem(), self.deployed.current
         details = {"champion": now.champion, "canary": now.canary, "failed": now.failed}
-        return Health(status=problem or "ready", details=details)
+        return Health(status=problem or READY, details=details)
+
+    def health_server(self) -> HealthServer | None:
+        """The started server of the health port, where the settings name one."""
+        if self.serving.health_port is None:
+            return None
+        server = HealthServer(self.serving, self.front, self.health, self.figures)
+        server.start()
+        return server
+
+    def figures(self) -> bytes:
+        """The body of /metrics."""
+        self.metrics.in_flight.set(self.front.in_flight)
+        self.metrics.connections.set(len(self.front.connections))
+        for version, limiter in list(self.model.limiters.items()):
+            self.metrics.model_in_flight.labels(version).set(limiter.in_flight)
+            self.metrics.model_limit.labels(version).set(limiter.limit(self.front.deadline_s))
+        return self.metrics.text()
 
     async def follow(self) -> None:
         """Load each new catalogue and each new deployment."""

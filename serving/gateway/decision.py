@@ -6,6 +6,7 @@ from typing import Any
 from recommender.decisions.assignment import Assignment
 from serving.answer import POPULAR, Ranking
 from serving.clock import iso
+from serving.gateway.arrival import Arrival
 from serving.request import ScoringRequest
 
 
@@ -19,8 +20,7 @@ class Assigned:
     """The deployed version of the variant. None: none is deployed."""
     token: str
     """End of the request id. It is drawn first, because it seeds the exploration."""
-    began_s: float
-    """When the request arrived, on the clock of `time.perf_counter`."""
+    arrival: Arrival
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,11 @@ answer that has a Content-Length.
 
 import asyncio
 from collections import deque
-from typing import cast
+from typing import NamedTuple, cast
 
 import httptools
+
+from serving.gateway.turns import Turns
 
 MAX_IDLE = 64
 """Connections kept for the next request. Chosen by hand, well above the requests that one gateway has in flight."""
@@ -25,13 +27,23 @@ class Stale(InferenceError):
         super().__init__("the connection was closed before an answer began")
 
 
+class Reply(NamedTuple):
+    """TorchServe's answer to one request."""
+
+    status: int
+    body: bytes
+    arrived_s: float
+    """When it arrived, on the clock of `time.perf_counter`. Its reader runs later, after what else the loop does."""
+
+
 class _Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
+        self._turns, self._arrived_s = turns, 0.0
         self.transport: asyncio.Transport | None = None
         self.closed = False
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._answer: asyncio.Future[Reply] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self._begun = False
@@ -40,7 +52,7 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def data_received(self, data: bytes) -> None:
-        self._begun = True
+        self._begun, self._arrived_s = True, self._turns.arrived_s()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -58,9 +70,9 @@ class _Connection(asyncio.Protocol):
         self.closed = self.closed or not self._parser.should_keep_alive()
         self._parser, self._body = httptools.HttpResponseParser(self), []
         if self._answer is not None and not self._answer.done():
-            self._answer.set_result((status, body))
+            self._answer.set_result(Reply(status, body, self._arrived_s))
 
-    def post(self, head: bytes, body: bytes) -> "asyncio.Future[tuple[int, bytes]]":
+    def post(self, head: bytes, body: bytes) -> "asyncio.Future[Reply]":
         assert self.transport is not None
         self._answer, self._begun = asyncio.get_running_loop().create_future(), False
         self.transport.write(head + body)
@@ -82,12 +94,12 @@ class InferenceClient:
     Cancelling a call closes its connection, so that no later request reads its answer.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+    def __init__(self, host: str, port: int, turns: Turns) -> None:
+        self._host, self._port, self._turns = host, port, turns
         self._idle: deque[_Connection] = deque()
         self._fixed = f" HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: ".encode()
 
-    async def post(self, path: str, body: bytes, *, content_type: bytes = b"application/json") -> tuple[int, bytes]:
+    async def post(self, path: str, body: bytes, *, content_type: bytes = b"application/json") -> Reply:
         """Post a body and return status and body of the answer, for as long as the caller lets it take.
 
         Raises:
@@ -105,12 +117,14 @@ class InferenceClient:
 
     async def _connect(self) -> _Connection:
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: _Connection(self._turns), self._host, self._port
+            )
         except OSError as error:
             raise InferenceError(f"{self._host}:{self._port}: {error}") from None
         return connection
 
-    async def _ask(self, connection: _Connection, head: bytes, body: bytes) -> tuple[int, bytes]:
+    async def _ask(self, connection: _Connection, head: bytes, body: bytes) -> Reply:
         try:
             answer = await connection.post(head, body)
         except BaseException:

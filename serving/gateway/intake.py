@@ -1,7 +1,6 @@
-"""Checks of a request before it is parsed: bearer token, content type, size and time of its body."""
+"""Checks of a request before it is parsed: content type, size and time of its body."""
 
 import asyncio
-import hmac
 
 from fastapi import Request
 
@@ -17,27 +16,13 @@ MAX_DRAINED_BYTES = 4 * 2**20
 Chosen by hand: sixteen times what is allowed."""
 
 
-def authorise(request: Request, expected: bytes | None) -> None:
-    """Check the bearer token. `expected` is the whole header value, or None where no token is configured.
-
-    Raises:
-        Refused: Another token or none was given.
-    """
-    if expected is None:
-        return
-    given = request.headers.get("authorization", "").encode("latin-1")
-    if not hmac.compare_digest(given, expected):
-        refusal = Refusal(error="unauthorized", message="a bearer token is needed: Authorization: Bearer …")
-        raise Refused(401, refusal, {"WWW-Authenticate": "Bearer"})
-
-
 async def read_body(request: Request) -> bytes:
     """The body of a request.
 
     Raises:
         Refused: It is not application/json, is too large, or did not arrive in time.
     """
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         problem = Problem(field="body", problem=f"Content-Type is {kind[:LONGEST_VALUE]!r}, not application/json")
         raise Refused(415, Refusal(error="unsupported_media_type", message=problem.problem, fields=[problem]))

@@ -27,6 +27,26 @@ class Metrics:
         self.model_seconds = Histogram(
             "recommender_model_seconds", "TorchServe", ["variant"], buckets=BUCKETS_S, registry=registry
         )
+        self.waiting_seconds = Histogram(
+            "recommender_waiting_seconds",
+            "From a request's first byte until it is handled: body, event loop",
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.failed_tokens = Counter(
+            "recommender_failed_tokens", "Requests with a wrong token or none", registry=registry
+        )
+        self.shed_connections = Counter(
+            "recommender_shed_connections", "Waiting connections closed in favour of new ones", registry=registry
+        )
+        self.in_flight = Gauge("recommender_in_flight", "Requests that are being handled", registry=registry)
+        self.connections = Gauge("recommender_connections", "Open connections of clients", registry=registry)
+        self.model_in_flight = Gauge(
+            "recommender_model_in_flight", "Requests under way to a version", ["model_version"], registry=registry
+        )
+        self.model_limit = Gauge(
+            "recommender_model_limit", "Most of them at present", ["model_version"], registry=registry
+        )
         self.feature_age = Gauge("recommender_feature_age_seconds", "Age of the features last used", registry=registry)
 
     def text(self) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -13,11 +13,17 @@ from serving.answer import Ranking
 from serving.archive import MODEL_NAME
 from serving.deployed import Follower
 from serving.gateway.decision import Assigned
-from serving.gateway.inference import InferenceClient, InferenceError
+from serving.gateway.inference import InferenceClient, InferenceError, Reply
+from serving.gateway.limiter import Limiter, Wait
 from serving.gateway.metrics import Metrics
 
-LEAST_S = 0.001
-"""A request that comes late to the model still gets this long, so that it fails as late and not as impossible."""
+SHARE = 0.5
+"""Part of what is left of a deadline that a request may wait for the model. The other half is for what the limiter
+cannot foresee, such as a worker that another process slows down. By hand."""
+LEAST_IN_FLIGHT = 2
+"""One is worked on while the next one is on its way."""
+LEAST_SERVICE_S = 0.0005
+"""A no-op of TorchServe takes half a millisecond of a worker."""
 
 
 class ModelAway(Exception):
@@ -39,25 +45,36 @@ class Model:
     deployed: Follower
     inference: InferenceClient
     metrics: Metrics
+    limiters: dict[str, Limiter] = field(default_factory=dict)
+    """Version -> the requests under way to it. A version that is slow fills only its own."""
 
     async def rank(self, assigned: Assigned, features: bytes) -> tuple[Ranking, str]:
         """The ranking of one user, whose packed features are sent as they are, and the version that made it.
 
         Raises:
-            ModelAway: No version is deployed, the deadline passed, there is no connection, or the answer is an error.
+            ModelAway: No version is deployed, too many requests wait for it, the deadline passed, there is no
+                connection, or the answer is an error.
         """
-        if assigned.version is None:
+        version = assigned.version
+        if version is None:
             raise ModelAway("no_model")
-        asked_s = time.perf_counter()
-        left_s = self.settings.serving.deadline_ms / 1e3 - (asked_s - assigned.began_s)
+        left_s = assigned.arrival.left_s()
+        if left_s <= 0:
+            raise ModelAway("model_late")
+        limiter = self.limiter(version)
+        if not limiter.admits(left_s):
+            raise ModelAway("model_busy")
+        asked_s, wait = time.perf_counter(), Wait(limiter)
         try:
-            async with asyncio.timeout(max(left_s, LEAST_S)):
-                status, body = await self._post(assigned, assigned.version, wire.encode(assigned.asked, features))
+            async with asyncio.timeout(left_s):
+                status, body, arrived_s = await self._post(assigned, version, wire.encode(assigned.asked, features))
+            wait.end(at_s=arrived_s)
         except TimeoutError:
             raise ModelAway("model_late") from None
         except InferenceError as error:
             raise ModelAway("model_away", str(error)) from None
         finally:
+            wait.end(finished=False)
             self.metrics.model_seconds.labels(assigned.assignment.variant).observe(time.perf_counter() - asked_s)
         if status != 200:
             raise ModelAway("model_error", f"{status}: {body[:LONGEST_ANSWER].decode(errors='replace')}")
@@ -70,25 +87,41 @@ class Model:
         )
         return ranking, str(found["model_version"])
 
+    def room(self, deadline_s: float) -> int | None:
+        """Requests that the champion could take now. None: no version is deployed."""
+        champion = self.deployed.current.champion
+        if champion is None:
+            return None
+        limiter = self.limiter(champion)
+        return limiter.limit(deadline_s) - limiter.in_flight
+
+    def limiter(self, version: str) -> Limiter:
+        """The limiter of a version."""
+        if version not in self.limiters:
+            kept = self.deployed.current.versions
+            for gone in [known for known in self.limiters if known not in kept and not self.limiters[known].in_flight]:
+                del self.limiters[gone]
+            self.limiters[version] = Limiter(share=SHARE, least=LEAST_IN_FLIGHT, floor_s=LEAST_SERVICE_S)
+        return self.limiters[version]
+
     async def probe(self, version: str, body: bytes) -> int:
         """The status with which a version answers `body`, for as long as the caller lets it take.
 
         Raises:
             InferenceError: There is no connection, or it broke.
         """
-        status, _ = await self.inference.post(_path(version), body)
-        return status
+        return (await self.inference.post(_path(version), body)).status
 
-    async def _post(self, assigned: Assigned, version: str, body: bytes) -> tuple[int, bytes]:
-        status, answer = await self.inference.post(_path(version), body, content_type=wire.CONTENT_TYPE)
-        if status == 404:
+    async def _post(self, assigned: Assigned, version: str, body: bytes) -> Reply:
+        reply = await self.inference.post(_path(version), body, content_type=wire.CONTENT_TYPE)
+        if reply.status == 404:
             # The version was unregistered after its name was read from what is deployed: read that again, once.
             deployed = self.deployed.refresh()
             again = deployed.canary if assigned.assignment.variant == "canary" else deployed.champion
             again = again or deployed.champion
             if again is not None and again != version:
-                status, answer = await self.inference.post(_path(again), body, content_type=wire.CONTENT_TYPE)
-        return status, answer
+                reply = await self.inference.post(_path(again), body, content_type=wire.CONTENT_TYPE)
+        return reply
 
 
 def _path(version: str) -> str:

@@ -1,4 +1,4 @@
-"""Readiness: whether every deployed version answers a real prediction."""
+"""Readiness: whether every deployed version answers a real prediction, asked once at a time."""
 
 import asyncio
 import time
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from serving.deployed import Follower
+from serving.gateway.front import Front
 from serving.gateway.inference import InferenceError
 from serving.gateway.model import Model
 from serving.request import PROBE
@@ -25,15 +26,29 @@ class Readiness:
     shops: ShopFollower
     deployed: Follower
     model: Model
+    front: Front
     _at_s: float = float("-inf")
     _problem: str | None = None
+    _looking: asyncio.Task[str | None] | None = None
 
     async def problem(self) -> str | None:
-        """The problem that keeps the gateway from being ready, or None."""
+        """The problem that keeps the gateway from being ready, or None. All who ask meanwhile share one look."""
+        if self.front.draining:
+            return "draining"
         if time.monotonic() - self._at_s > KEPT_S:
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._keep())
+            # Shielded: a caller that hangs up does not end what others wait for.
+            return await asyncio.shield(self._looking)
+        return self._problem
+
+    async def _keep(self) -> str | None:
+        try:
             self._problem = await self._look()
             self._at_s = time.monotonic()
-        return self._problem
+            return self._problem
+        finally:
+            self._looking = None
 
     async def _look(self) -> str | None:
         if self.shops.current is None:

@@ -20,6 +20,7 @@ from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from serving.answer import Ranking
 from serving.deployed import Follower
+from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import Model, ModelAway
@@ -44,17 +45,16 @@ class Recommender:
     decisions: DecisionLog
     metrics: Metrics
 
-    async def recommend(self, request: RecommendationRequest) -> bytes:
+    async def recommend(self, request: RecommendationRequest, arrival: Arrival) -> bytes:
         """The answer as JSON, once its decision record is written or late.
 
         Raises:
             Unavailable: There is no popular list yet.
         """
-        began_s = time.perf_counter()
         shop = self.shops.current
         if shop is None:
             raise Unavailable
-        assigned = self._assign(request, began_s)
+        assigned = self._assign(request, arrival)
         answer = await self._answer(assigned, shop)
         request_id, answer = await self._record(assigned, answer)
         logs.bind(request_id=request_id)
@@ -62,7 +62,7 @@ class Recommender:
         self._observe(assigned, answer)
         return content
 
-    def _assign(self, request: RecommendationRequest, began_s: float) -> Assigned:
+    def _assign(self, request: RecommendationRequest, arrival: Arrival) -> Assigned:
         deployed, token = self.deployed.current, new_token()
         share = deployed.canary_share if deployed.canary else 0.0
         assignment = assign(request.user_id, salt=self.settings.serving.assignment_salt, canary_share=share)
@@ -73,9 +73,10 @@ class Recommender:
             as_of_us=self.shops.now_us(),
             exploration=exploration,
             allow_repeats=self.settings.serving.allow_repeats,
+            answer_by_us=time.time_ns() // 1000 + round(arrival.left_s() * 1e6),
             rerank=Rerank.of(self.settings.serving),
         )
-        return Assigned(asked=asked, assignment=assignment, version=version, token=token, began_s=began_s)
+        return Assigned(asked=asked, assignment=assignment, version=version, token=token, arrival=arrival)
 
     def _exploration(self, token: str) -> Exploration | None:
         serving = self.settings.serving
@@ -86,9 +87,11 @@ class Recommender:
         )
 
     async def _answer(self, assigned: Assigned, shop: Shop) -> Answer:
-        asked = assigned.asked
+        asked, left_s = assigned.asked, assigned.arrival.left_s()
+        if left_s <= 0:
+            return Answer(ranking=shop.popular(asked), degraded_reasons=["model_late"])
         try:
-            packed = await self._read(asked.request.user_id)
+            packed = await self._read(asked.request.user_id, min(left_s, self.settings.serving.store_deadline_ms / 1e3))
         except FeatureStoreError as error:
             logs.bind(problem=str(error))
             return Answer(ranking=shop.popular(asked), degraded_reasons=["feature_store"])
@@ -103,10 +106,10 @@ class Recommender:
         reasons = ["features_old"] if age_s > self.settings.serving.max_feature_age_s else []
         return Answer(ranking=ranking, model_version=model_version, feature_age_s=age_s, degraded_reasons=reasons)
 
-    async def _read(self, user_id: str) -> PackedUser | None:
+    async def _read(self, user_id: str, timeout_s: float) -> PackedUser | None:
         began_s = time.perf_counter()
         try:
-            return await self.online_store.read_async(user_id)
+            return await self.online_store.read_async(user_id, timeout_s)
         finally:
             self.metrics.store_seconds.observe(time.perf_counter() - began_s)
 
@@ -119,12 +122,26 @@ class Recommender:
             # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.
             logs.bind(problem=f"no decision record: {error}")
             return None, late
-        return entry.request_id, answer if await self.decisions.written(entry) else late
+        delivered = False
+        try:
+            written = await self.decisions.written(entry)
+            delivered = not assigned.arrival.caller_left()
+        finally:
+            # The caller hung up, meanwhile (the wait was cancelled) or just now.
+            if not delivered:
+                self._mark_undelivered(str(entry.request_id))
+        return entry.request_id, answer if written else late
+
+    def _mark_undelivered(self, request_id: str) -> None:
+        try:
+            self.decisions.mark_undelivered(request_id)
+        except LogFull as error:
+            logs.bind(problem=f"not marked as undelivered: {error}")
 
     def _observe(self, assigned: Assigned, answer: Answer) -> None:
         variant = assigned.assignment.variant
         self.metrics.answers.labels(variant, answer.model_version).inc()
-        self.metrics.seconds.labels(variant).observe(time.perf_counter() - assigned.began_s)
+        self.metrics.seconds.labels(variant).observe(assigned.arrival.waited_s())
         for reason in answer.degraded_reasons:
             self.metrics.degraded.labels(reason).inc()
         if answer.cold_start:

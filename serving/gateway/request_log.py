@@ -1,5 +1,6 @@
 """One structured log line per request: path, status, seconds, and what was bound to it (request_id, variant, …)."""
 
+import asyncio
 import logging
 import time
 
@@ -34,6 +35,11 @@ class RequestLog:
         logs.unbind_all()
         try:
             await self.app(scope, receive, note_status)
+        except asyncio.CancelledError:
+            # The connection cancels a request whose caller left. Nobody waits for an answer, so this is no failure.
+            if (cancelled := scope.get("state", {}).get("cancelled")) is None:
+                raise
+            status = cancelled
         finally:
             # The route's own path, because a path or query that the client made up may hold anything.
             path = getattr(scope.get("route"), "path", None)

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ from serving.worker.scoring import features_document, score
 log = logs.get(__name__)
 FOLLOW_S = 0.5
 """Seconds between looks at the catalogue's folder. A look is one `stat`. Chosen by hand."""
+LATE = {"error": "late", "message": "the deadline passed before the worker came to the request"}
+"""TorchServe itself computes whatever waits, also when its caller has left: `clientTimeoutInMills` only drops the
+answer, and `useJobTicket` refuses whatever finds no free worker. So the worker skips what is late."""
 METRICS_MARK = "[METRICS]"
 """TorchServe parses the lines of its workers that begin with this, so they are not written as JSON."""
 
@@ -83,6 +87,8 @@ class CampaignRankerHandler:
             content = bytes(body) if isinstance(body, bytes | bytearray) else _encoded(body)
             if content[:1] == wire.MAGIC:
                 asked, packed = _decoded(content)
+                if asked.answer_by_us is not None and asked.answer_by_us < time.time_ns() // 1000:
+                    return 503, LATE
                 return 200, self._ranked(asked, self._unpacked(asked.request.user_id, packed))
             return 200, {**self._direct(parse(DirectRequest, content)), "decision_recorded": False}
         except InvalidRequest as error:

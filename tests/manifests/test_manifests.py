@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,22 @@ def test_the_gateway_is_ready_only_when_a_prediction_works(resources: Resources)
     (gateway,) = [c for c in containers(resources) if c["name"] == "gateway"]
     assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_probes_and_prometheus_ask_the_port_that_does_not_queue_behind_requests(resources: Resources) -> None:
+    (gateway,) = [c for c in containers(resources) if c["name"] == "gateway"]
+    settings = tomllib.loads((ROOT / "k8s" / "base" / "recommender.toml").read_text(encoding="utf-8"))
+    health = {port["name"]: port["containerPort"] for port in gateway["ports"]}["health"]
+    assert health == settings["serving"]["health_port"]
+    assert {gateway[probe]["httpGet"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {
+        "health"
+    }
+    (serving,) = [
+        one for one in of_kind(resources, "Deployment") if one["metadata"]["name"].endswith("campaign-serving")
+    ]
+    assert serving["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"] == str(health)
+    for service in of_kind(resources, "Service"):
+        assert "health" not in [port["targetPort"] for port in service["spec"]["ports"]], "clients need not reach it"
 
 
 def test_no_service_reaches_the_management_port(resources: Resources) -> None:

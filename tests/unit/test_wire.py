@@ -35,6 +35,7 @@ SCORING = st.builds(
     as_of_us=st.integers(0, 2**52),
     exploration=st.none() | EXPLORATIONS,
     allow_repeats=st.booleans(),
+    answer_by_us=st.none() | st.integers(0, 2**52),
     rerank=st.builds(Rerank, kind=st.sampled_from(["none", "mmr", "calibrated"]), trade_off=st.floats(0, 1)),
 )
 

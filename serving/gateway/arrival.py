@@ -1,0 +1,33 @@
+"""When a request arrived, how much of its deadline is left, and whether its caller is still there."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """Everything that happens to a request is charged to its deadline, which starts with its first byte."""
+
+    deadline_s: float
+    """Time for the whole request, in seconds."""
+    at_s: float = field(default_factory=time.perf_counter)
+    """When the first byte arrived, on the clock of `time.perf_counter`."""
+    caller_left: Callable[[], bool] = lambda: False
+    """Whether the caller has hung up by now."""
+
+    def left_s(self) -> float:
+        """Seconds until the deadline, negative after it."""
+        return self.at_s + self.deadline_s - time.perf_counter()
+
+    def waited_s(self) -> float:
+        """Seconds since the first byte."""
+        return time.perf_counter() - self.at_s
+
+
+def arrival_of(request: Request) -> Arrival | None:
+    """The arrival that the server noted, or None for a request that did not come over a connection of this server."""
+    found = request.scope.get("state", {}).get("arrival")
+    return found if isinstance(found, Arrival) else None

@@ -1,0 +1,160 @@
+"""What a client sends before the body: bounded, unambiguous, and refused in the contract's form."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+
+import pytest
+from conftest import Shop
+from gateways import PATH, Gateway, copied_home, gateway, gateway_in_a_thread, read_reply
+
+from recommender.settings import Settings
+from serving.gateway import connection as connections
+from serving.gateway.head import MAX_HEAD_BYTES
+
+BODY = b'{"user_id": "1"}'
+HEAD = b"POST /v1/recommendations HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+WITH_LENGTH = b"Content-Length: 16\r\n"
+AMBIGUOUS = {
+    "a length and chunks": HEAD + WITH_LENGTH + b"Transfer-Encoding: chunked\r\n\r\n10\r\n" + BODY + b"\r\n0\r\n\r\n",
+    "two lengths": HEAD + WITH_LENGTH + b"Content-Length: 17\r\n\r\n" + BODY,
+    "one length twice": HEAD + WITH_LENGTH + WITH_LENGTH + b"\r\n" + BODY,
+    "a length with a sign": HEAD + b"Content-Length: +16\r\n\r\n" + BODY,
+    "two lengths in one header": HEAD + b"Content-Length: 16, 16\r\n\r\n" + BODY,
+    "chunks twice": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "an unknown coding": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunks that are compressed": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunks of HTTP/1.0": HEAD.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a space before the colon": HEAD + b"Content-Length : 16\r\n\r\n" + BODY,
+    "a folded header": HEAD + b"X-A: a\r\n b\r\n" + WITH_LENGTH + b"\r\n" + BODY,
+    "two Hosts": HEAD + b"Host: other\r\n" + WITH_LENGTH + b"\r\n" + BODY,
+    "no Host": HEAD.replace(b"Host: gateway\r\n", b"") + WITH_LENGTH + b"\r\n" + BODY,
+    "a null in a header": HEAD + b"X-A: a\x00b\r\n" + WITH_LENGTH + b"\r\n" + BODY,
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 32,
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a broken chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + BODY,
+}
+
+
+@pytest.fixture(scope="module")
+def alone(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway without a model: its answers are the popular list."""
+    with gateway(copied_home(shop, tmp_path_factory.mktemp("heads") / "home")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_what_two_servers_could_read_differently_is_refused_and_the_connection_closed(
+    alone: Gateway, name: str
+) -> None:
+    smuggled = b"GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n"
+    reply = alone.send(AMBIGUOUS[name] + smuggled)
+    assert (reply.status, reply.json()["error"], reply.closed) == (400, "bad_request", True), reply
+    assert "connection: close" in reply.head
+
+
+def test_an_endless_header_is_refused_once_64_kib_of_it_arrived(alone: Gateway) -> None:
+    before = alone.metric("recommender_refusals_total", status="431")
+    with closing(alone.connect()) as connection:
+        connection.sendall(HEAD + b"X-Endless: " + b"x" * MAX_HEAD_BYTES)
+        reply = read_reply(connection)
+    assert (reply.status, reply.json()["error"], reply.closed) == (431, "head_too_large", True)
+    assert alone.metric("recommender_refusals_total", status="431") == before + 1
+
+
+def test_other_clients_do_not_notice_an_endless_header(alone: Gateway) -> None:
+    with closing(alone.connect()) as connection:
+        connection.sendall(HEAD + b"X-Endless: ")
+        slowest_s = 0.0
+        for _ in range(40):
+            with suppress(OSError):  # cut off, as it should be
+                connection.sendall(b"x" * 2**20)
+            began = time.monotonic()
+            assert alone.ask().status_code == 200
+            slowest_s = max(slowest_s, time.monotonic() - began)
+    assert slowest_s < 1, "the event loop stood still"
+
+
+def test_100_headers_are_taken_and_101_are_not(alone: Gateway) -> None:
+    for extra, status in ((96, 200), (97, 431)):
+        lines = b"".join(b"X-%d: x\r\n" % number for number in range(extra))
+        reply = alone.send(HEAD + WITH_LENGTH + b"Connection: close\r\n" + lines + b"\r\n" + BODY)
+        assert reply.status == status, (extra, reply)
+
+
+def test_a_large_body_is_no_large_head(alone: Gateway) -> None:
+    body = json.dumps({"user_id": "1", "campaign_ids": ["c" * 190] * 500}).encode()
+    assert len(body) > MAX_HEAD_BYTES
+    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with closing(alone.connect()) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            assert read_reply(connection).status == 200
+            connection.settimeout(20)
+
+
+def test_requests_that_are_sent_ahead_are_answered_in_their_order(alone: Gateway) -> None:
+    bad = b'{"user_id": ""} '
+    with closing(alone.connect()) as connection:
+        connection.sendall(b"".join(HEAD + WITH_LENGTH + b"\r\n" + body for body in (BODY, bad, BODY, bad)))
+        received = b""
+        while received.count(b"HTTP/1.1") < 4 or not received.endswith(b"}"):
+            received += connection.recv(65_536)
+    statuses = [int(part.split()[0]) for part in received.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [200, 422, 200, 422]
+
+
+def test_a_head_that_does_not_arrive_is_cut_off(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.5)
+    with gateway_in_a_thread(home) as running, ExitStack() as stack:
+        begun, silent = (stack.enter_context(closing(running.connect())) for _ in range(2))
+        begun.sendall(HEAD)
+        reply = read_reply(begun)
+        assert (reply.status, reply.json()["error"], reply.closed) == (408, "timeout", True)
+        assert silent.recv(1) == b"", "a connection that sends nothing is closed without an answer"
+        assert running.ask().status_code == 200
+
+
+def test_half_open_connections_make_room_for_new_ones(home: Settings) -> None:
+    with gateway(home, max_connections=16) as running, ExitStack() as stack:
+        kept = running.connect()
+        stack.enter_context(closing(kept))
+        request = HEAD + WITH_LENGTH + b"\r\n" + BODY
+        kept.sendall(request)
+        assert read_reply(kept).status == 200
+        for _ in range(60):
+            half_open = stack.enter_context(closing(running.connect()))
+            half_open.sendall(b"POST ")
+        assert running.send(request).status == 200
+        kept.settimeout(20)
+        kept.sendall(request)
+        assert read_reply(kept).status == 200, "a client that asked before keeps its connection"
+        assert running.metric("recommender_shed_connections_total") >= 40
+        assert running.metric("recommender_connections") <= 16
+
+
+def test_a_request_that_asks_for_http_2_is_answered_in_http_1(alone: Gateway) -> None:
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    request = HEAD + WITH_LENGTH + upgrade + b"\r\n"
+    reply = alone.send(request + BODY)
+    assert (reply.status, reply.closed) == (200, True)
+    with closing(alone.connect()) as connection:
+        connection.sendall(request + BODY[:3])
+        time.sleep(0.1)
+        connection.sendall(BODY[3:])
+        reply = read_reply(connection)
+    assert (reply.status, reply.closed) == (200, True)
+    assert alone.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n").status == 200
+
+
+def test_a_body_without_a_content_type_is_refused(alone: Gateway) -> None:
+    reply = alone.send(HEAD.replace(b"Content-Type: application/json\r\n", b"") + WITH_LENGTH + b"\r\n" + BODY)
+    assert (reply.status, reply.json()["error"]) == (415, "unsupported_media_type")
+
+
+def test_nothing_redirects_to_a_host_that_the_client_named(alone: Gateway) -> None:
+    reply = alone.send(b"POST /v1/recommendations/ HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n")
+    assert (reply.status, reply.json()["error"]) == (404, "not_found")
+    assert "evil.example" not in reply.head
+    assert PATH == "/v1/recommendations"
