@@ -111,7 +111,11 @@ def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> No
         rerank=Rerank(kind="mmr", trade_off=0.1),
     )
     assigned = Assigned(
-        asked=asked, assignment=assign("1", salt="s", canary_share=0), version="v", token="0" * 16, arrival=Arrival(deadline_s=1.0)
+        asked=asked,
+        assignment=assign("1", salt="s", canary_share=0),
+        version="v",
+        token="0" * 16,
+        arrival=Arrival(deadline_s=1.0),
     )
     record = Answer(ranking=Ranking([], [])).record(assigned)
     assert {"exploration", "rerank"} <= set(record) <= set(LINE)
