@@ -85,6 +85,8 @@ def serve(settings: Settings) -> Deployment:
     if Registry(settings.home).champion() is None:
         raise ServingError(f"{Home.of(settings).registry}: no champion yet; train one: recommender run")
     require_free(settings.serving.host, settings.serving.port, "the gateway", "port")
+    if settings.serving.health_port is not None:
+        require_free(settings.serving.host, settings.serving.health_port, "the gateway's health", "health_port")
     state.deployed.unlink(missing_ok=True)
     torchserve.start_torchserve(settings)
     try:

@@ -127,7 +127,7 @@ def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> No
         assignment=assign("1", salt="s", canary_share=0),
         version="v",
         token="0" * 16,
-        arrival=Arrival(deadline_s=1),
+        arrival=Arrival(deadline_s=1.0),
     )
     record = Answer(ranking=Ranking([], [])).record(assigned)
     assert {"exploration", "rerank"} <= set(record) <= set(LINE)
@@ -224,6 +224,29 @@ def test_logs_of_earlier_versions_are_read_and_compacted_and_torn_lines_counted(
     compacted = compact(settings)
     assert (compacted.segments, compacted.decisions, compacted.events, compacted.torn) == (2, 2, 1, 1)
     assert (ids(settings), list(read_exposures(settings))) == before
+
+
+def test_nobody_but_owner_and_group_may_read_what_is_logged(settings: Settings) -> None:
+    os.umask(umask := os.umask(0))
+    os.umask(0)
+    try:
+        write(settings, NOON, "1")
+        write(settings, NOON, "2", shipped=False)
+        compact(settings)
+    finally:
+        os.umask(umask)
+    files = [path for path in settings.home.rglob("*") if path.suffix in (".jsonl", ".parquet")]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
+
+
+def test_a_backlog_larger_than_a_batch_is_merged_in_several(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recommender.decision_tables.compaction.BATCH_BYTES", 1_500)
+    made = [one for hour in range(5) for one in write(settings, NOON + timedelta(hours=hour), "1", "2")]
+    assert compact(settings).decisions == 10
+    assert sorted(ids(settings)) == sorted(made)
 
 
 def test_a_copied_segment_or_one_that_is_shipped_again_adds_nothing(settings: Settings) -> None:
