@@ -1,5 +1,6 @@
 """The endpoint of one machine: TorchServe and the gateway as background processes (`recommender serve` and `stop`)."""
 
+import json
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 from serving import config
 from serving.deployed import Deployed
-from serving.deployer import torchserve
+from serving.deployer import restarts, torchserve
 from serving.deployer.management import LOOPBACK, NO_LOOPBACK_PROXY
 from serving.deployer.processes import Running, find, known, last_lines, require_free, start
 from serving.deployer.sync import Deployer
@@ -47,13 +48,15 @@ class Deployment:
     def follow(self) -> None:
         """Follow the registry until the endpoint is stopped, by a signal to this process or by `stop` from another one.
 
+        TorchServe is started again when it exits by itself.
+
         Raises:
-            ServingError: Gateway or TorchServe exited by itself; names it.
+            ServingError: The gateway exited by itself; names it.
         """
         state = ServingState.of(self.settings)
         gateway, server = known(state.pid_file(NAME)), known(state.pid_file(torchserve.NAME))
         if gateway is not None and server is not None:
-            Deployer(self.settings).follow([gateway, server])
+            restarts.follow(self.settings, gateway, server)
 
     def stop(self) -> None:
         """Stop the endpoint."""
@@ -87,7 +90,7 @@ def serve(settings: Settings) -> Deployment:
     state.deployed.unlink(missing_ok=True)
     torchserve.start_torchserve(settings)
     try:
-        Deployer(settings).refresh()
+        Deployer(settings).refresh(with_former=False)
         start_gateway(settings)
         wait_ready(settings)
     except BaseException:
@@ -105,7 +108,7 @@ def start_gateway(settings: Settings) -> Running:
 
 
 def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
-    """Wait until the gateway reports that a real prediction works.
+    """Wait until the gateway reports that the champion answers.
 
     Raises:
         ServingError: The gateway exited, or time ran out; holds what keeps it from being ready and the end of its log.
@@ -114,9 +117,12 @@ def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
     deadline, answer = time.monotonic() + seconds, "no answer"
     while time.monotonic() < deadline:
         try:
-            # 5 s: longer than the gateway itself waits for a prediction (`readiness.TIMEOUT_S`).
-            with NO_LOOPBACK_PROXY.open(f"{url}/readyz", timeout=5):
+            # 5 s: by hand, far longer than an idle gateway takes.
+            with NO_LOOPBACK_PROXY.open(f"{url}/readyz", timeout=5) as ready:
+                content = ready.read()
+            if json.loads(content)["details"]["answers"] == "model":
                 return
+            answer = content[:LONGEST_ANSWER].decode()
         except urllib.error.HTTPError as error:
             with error:
                 answer = error.read()[:LONGEST_ANSWER].decode(errors="replace")

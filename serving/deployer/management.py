@@ -78,6 +78,12 @@ class TorchServe:
         described = json.loads(body)
         return {str(one["modelVersion"]): [worker["status"] for worker in one.get("workers", ())] for one in described}
 
+    def worker_pids(self, version: str, name: str = MODEL_NAME) -> list[int]:
+        """Processes of a version's workers that are READY."""
+        status, body = self._call("GET", f"/models/{name}/{version}")
+        workers = json.loads(body)[0].get("workers", ()) if status == 200 else ()
+        return [int(worker["pid"]) for worker in workers if worker["status"] == "READY"]
+
     def register(self, archive: str, *, name: str = MODEL_NAME) -> None:
         """Begin to load an archive of the model store, without waiting: a synchronous call would stall inference.
 
@@ -87,7 +93,7 @@ class TorchServe:
         options = {
             "url": archive,
             "model_name": name,
-            "initial_workers": self.settings.serving.workers,
+            "initial_workers": self.settings.serving.num_workers,
             "synchronous": "false",
             "batch_size": 1,
             "response_timeout": RESPONSE_S,
@@ -103,7 +109,7 @@ class TorchServe:
         Raises:
             ServingError: A worker failed to load, or time ran out; holds the end of the workers' log.
         """
-        wanted, deadline = self.settings.serving.workers, time.monotonic() + seconds
+        wanted, deadline = self.settings.serving.num_workers, time.monotonic() + seconds
         while (states := self.versions(name).get(version, [])).count("READY") < wanted:
             stopped = any(state in ("UNLOADED", "ERROR") for state in states)
             hopeful = any(state in ("READY", "UNLOADING") for state in states)

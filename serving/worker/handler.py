@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from recommender import logs
-from recommender.errors import FeatureStoreError, RecommenderError
+from recommender.errors import FeatureStoreError, RecommenderError, ServingError
 from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.matching.rerank import Rerank
@@ -34,6 +34,7 @@ from serving.request import DirectRequest, InvalidRequest, Problem, ScoringReque
 from serving.shop import Shop, ShopFollower
 from serving.worker.probe import user_without_features
 from serving.worker.scoring import features_document, score
+from serving.worker.warm_up import bodies
 
 log = logs.get(__name__)
 FOLLOW_S = 0.5
@@ -54,6 +55,7 @@ class CampaignRankerHandler:
         Raises:
             CorruptFileError: A file of the bundle is missing, truncated or altered; names it.
             BundleError: This version cannot load the bundle. States the reason.
+        ServingError: It cannot answer a request of the warm-up; holds its answer.
         """
         # TorchServe writes what a worker prints to its log file.
         logs.configure(process="worker", stream=sys.stdout, verbatim=METRICS_MARK)
@@ -66,10 +68,11 @@ class CampaignRankerHandler:
         self.online_store = OnlineStoreClient.open(self.settings)
         self.layouts: dict[bytes, tuple[str, ...]] = {}
         threading.Thread(target=self._follow, name="catalogue", daemon=True).start()
+        num_warmed = self._warm_up()
         # What was loaded stays for good, so the collector need not walk over it in the middle of a request.
         gc.collect()
         gc.freeze()
-        log.info("worker ready", ranker=self.ranker.name, model_version=self.version)
+        log.info("worker ready", ranker=self.ranker.name, model_version=self.version, warmed_with=num_warmed)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one JSON document and one HTTP status per item."""
@@ -80,6 +83,19 @@ class CampaignRankerHandler:
             context.set_response_content_type(place, "application/json")
             answers.append(orjson.dumps(document))
         return answers
+
+    def _warm_up(self) -> int:
+        """Answer requests of made-up users, and return how many. Without a catalogue there is nothing to answer."""
+        shop, number = self.shops.current, self.settings.isolation.warm_up_requests
+        if shop is None or number == 0:
+            return 0
+        names = ServingSchema.load(Home.of(self.settings).feature_store.root).layouts[0]
+        as_of_us = self.shops.now_us()
+        for body in bodies(self.settings, shop.catalogue, names, as_of_us=as_of_us, number=number):
+            status, document = self._one({"body": body})
+            if status != 200:
+                raise ServingError(f"{self.version} answers a request of its warm-up with {status}: {document}")
+        return number
 
     def _one(self, item: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:

@@ -100,7 +100,19 @@ def test_every_column_holds_the_same_before_and_after_compaction(settings: Setti
     expected = {name: value for name, value in DECISION.items() if name not in ("context", "exploration")}
     added = {"request_id": request_id, "decided_at": NOON, "as_of": as_of, "day": date(2026, 1, 5), "degraded": False}
     added |= {"rerank_kind": None, "rerank_trade_off": None}
+    added["by_assigned_version"] = DECISION["model_version"] == DECISION["assigned_version"]
     assert decision == {**expected, **added}
+
+
+def test_an_answer_of_the_champion_for_a_canary_and_a_popular_list_are_not_by_the_assigned_version(
+    settings: Settings,
+) -> None:
+    for user, answered_by in (("1", "v1"), ("2", "v2"), ("3", "popular")):
+        write(settings, NOON, user, assigned_version="v2", model_version=answered_by)
+    expected = {"1": False, "2": True, "3": False}
+    assert {one["user_id"]: one["by_assigned_version"] for one in read_decisions(settings)} == expected
+    compact(settings)
+    assert {one["user_id"]: one["by_assigned_version"] for one in read_decisions(settings)} == expected
 
 
 def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> None:
