@@ -1,4 +1,4 @@
-"""How often 95 % intervals of off-policy estimates miss the truth where hardly any decision earns a reward, or fails to.
+"""How often 95 % intervals of off-policy estimates miss the truth where few decisions earn a reward, or few do not.
 
 Campaigns are taken up by a few users in a hundred, so a log of some hundred decisions holds a handful of rewards. The
 judged policy always shows one of two actions, and both actions earn 1 with the same probability.
