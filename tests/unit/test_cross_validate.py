@@ -200,7 +200,7 @@ def test_what_cannot_be_validated_is_a_typed_error(shop: Path) -> None:
     late = [moments["test"].isoformat()]
     with pytest.raises(PeriodError, match="must be before the final test"):
         cross_validate(shop, ["rate_rule"], SETTINGS, RULES, origins=late, through_gate=True)
-    with pytest.raises(PeriodError, match="must be before the gate period.*--through-gate"):
+    with pytest.raises(PeriodError, match=r"must be before the gate period.*--through-gate"):
         cross_validate(shop, ["rate_rule"], SETTINGS, RULES, origins=[moments["gate"].isoformat()])
     with pytest.raises(SettingsError, match="'last May'"):
         cross_validate(shop, ["rate_rule"], SETTINGS, RULES, origins=["last May"])
