@@ -152,7 +152,7 @@ class InvalidRequest(Exception):
         self.problems = problems
 
 
-_Request = TypeVar("_Request", bound=Strict)
+_Request = TypeVar("_Request", bound=BaseModel)
 _KEY = re.compile(rb'"([^"\\]{1,64})"\s*:')
 _PLACE = re.compile(r"at line (\d+) column (\d+)")
 

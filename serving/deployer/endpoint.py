@@ -1,4 +1,4 @@
-"""The endpoint of one machine: TorchServe and the gateway as background processes (`recommender serve` and `stop`)."""
+"""The endpoint of one machine: gateway and engine as background processes (`recommender serve` and `stop`)."""
 
 import os
 import sys
@@ -16,6 +16,7 @@ from recommender.storage.home import Home, ServingState
 from serving import config
 from serving.deployed import Deployed
 from serving.deployer import torchserve
+from serving.deployer.engines import SERVERS, loading, start_server
 from serving.deployer.management import LOOPBACK, NO_LOOPBACK_PROXY
 from serving.deployer.processes import Running, find, known, last_lines, require_free, start
 from serving.deployer.sync import Deployer
@@ -23,6 +24,8 @@ from serving.deployer.sync import Deployer
 NAME = "gateway"
 READY_S = 60.0
 """Seconds for the gateway to start and get a real prediction. It takes 2 to 3 s here. A busy machine needs more."""
+UP_S = 30.0
+"""Seconds for the engine to answer at all. A gateway takes 2 s here to start. A busy machine needs more."""
 STOP_S = 20.0
 """Seconds for the gateway to finish requests in flight: more than the 15 s that it gives them itself."""
 ANY_HOST = ("0.0.0.0", "::", "")
@@ -48,12 +51,13 @@ class Deployment:
         """Follow the registry until the endpoint is stopped, by a signal to this process or by `stop` from another one.
 
         Raises:
-            ServingError: Gateway or TorchServe exited by itself; names it.
+            ServingError: Gateway or engine exited by itself; names it.
         """
         state = ServingState.of(self.settings)
         gateway, server = known(state.pid_file(NAME)), known(state.pid_file(torchserve.NAME))
-        if gateway is not None and server is not None:
-            Deployer(self.settings).follow([gateway, server])
+        has_server = SERVERS[self.settings.serving.engine] is not None
+        if gateway is not None and (server is not None or not has_server):
+            Deployer(self.settings).follow([one for one in (gateway, server) if one is not None])
 
     def stop(self) -> None:
         """Stop the endpoint."""
@@ -69,7 +73,7 @@ class Deployment:
 
 
 def serve(settings: Settings) -> Deployment:
-    """Start TorchServe and the gateway for the registry's champion and canary, and wait until a real prediction works.
+    """Start the engine and the gateway for the registry's champion and canary, and wait until a real prediction works.
 
     Raises:
         ServingError: A port is busy (named), there is no champion, no version loads, or the gateway did not become
@@ -82,11 +86,14 @@ def serve(settings: Settings) -> Deployment:
     if Registry(settings.home).champion() is None:
         raise ServingError(f"{Home.of(settings).registry}: no champion yet; train one: recommender run")
     require_free(settings.serving.host, settings.serving.port, "the gateway", "port")
-    state.deployed.unlink(missing_ok=True)
-    torchserve.start_torchserve(settings)
+    for left_behind in (state.deployed, state.wanted, state.loaded):
+        left_behind.unlink(missing_ok=True)
+    start_server(settings)
     try:
+        # First the gateway, which may be the engine itself.
+        gateway = start_gateway(settings)
+        _wait_up(settings, gateway)
         Deployer(settings).refresh()
-        start_gateway(settings)
         wait_ready(settings)
     except BaseException:
         stop(settings)
@@ -100,6 +107,22 @@ def start_gateway(settings: Settings) -> Running:
     environment = {**os.environ, **config.export(settings), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "serving.gateway"]
     return start(command, name=NAME, state=ServingState.of(settings), environment=environment, folder=Path.cwd())
+
+
+def _wait_up(settings: Settings, gateway: Running) -> None:
+    """Wait until the engine answers, perhaps without any version.
+
+    Raises:
+        ServingError: The gateway exited, or time ran out.
+    """
+    engine, deadline = loading(settings), time.monotonic() + UP_S
+    while not engine.is_up():
+        if not gateway.alive():
+            raise ServingError(f"the gateway exited while it started. {last_lines(ServingState.of(settings), NAME)}")
+        if time.monotonic() > deadline:
+            where = settings.serving.oip_url if settings.serving.engine == "oip" else "the gateway"
+            raise ServingError(f"the engine {settings.serving.engine} does not answer within {UP_S:.0f} s ({where})")
+        time.sleep(0.05)  # chosen by hand: the gateway takes seconds to start
 
 
 def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:

@@ -1,7 +1,7 @@
-"""Deployer: keeps TorchServe in sync with the registry, swapping versions without losing a request.
+"""Deployer: keeps the scoring engine in sync with the registry, swapping versions without losing a request.
 
-A swap: build the archive from the verified bundle, register it asynchronously, wait until its workers are READY, ask it
-for a real prediction, make it TorchServe's default and name it in `deployed.json` (which the gateway follows), let
+A swap: hand the verified bundle to the engine, wait until its workers are READY, ask it for a real prediction, make it
+the default and name it in `deployed.json` (which the gateway follows), let
 requests in flight finish, unregister the old version. A version that does not get that far changes nothing for anyone.
 
 `python -m serving.deployer` is the container's command: it follows the registry until SIGTERM.
@@ -17,11 +17,10 @@ from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 from serving import config
-from serving.archive import archive_name, build_archive
 from serving.deployed import Deployed
-from serving.deployer.management import TorchServe
+from serving.deployer.engines import loading
 from serving.deployer.processes import Running, last_lines
-from serving.request import PROBE
+from serving.engines.contract import Loading
 
 log = logs.get(__name__)
 FOLLOW_S = 2.0
@@ -38,14 +37,14 @@ MAX_REASON = 2_000
 
 @dataclass(frozen=True)
 class Deployer:
-    """Keeps TorchServe in sync with the versions that the registry names."""
+    """Keeps the engine in sync with the versions that the registry names."""
 
     settings: Settings
 
     @property
-    def torchserve(self) -> TorchServe:
-        """The TorchServe of these settings."""
-        return TorchServe(self.settings)
+    def engine(self) -> Loading:
+        """The engine of these settings."""
+        return loading(self.settings)
 
     @property
     def state(self) -> ServingState:
@@ -61,7 +60,7 @@ class Deployer:
         champion that loads takes its place.
 
         Raises:
-            ServingError: TorchServe is unavailable, or no version at all can be loaded.
+            ServingError: The engine is unavailable, or no version at all can be loaded.
             RegistryError: The registry has no champion.
         """
         began_s = time.monotonic()
@@ -73,7 +72,7 @@ class Deployer:
         if self._is_deployed(wanted, share, before):
             return before
         failed: dict[str, str] = {}
-        live = self.torchserve.versions()
+        live = self.engine.versions()
         serving = [before.champion] if before.champion in live else []
         candidates = [wanted[0], *serving, *reversed(status.previous)]
         champion = self._first_that_loads(list(dict.fromkeys(c for c in candidates if c)), before, failed)
@@ -81,7 +80,7 @@ class Deployer:
         if canary is not None and (canary == champion or not self._load(canary, before, failed)):
             canary = None
         after = Deployed(champion, canary, share if canary else 0.0, failed)
-        self.torchserve.set_default(champion)
+        self.engine.set_default(champion)
         after.save(self.state.root)
         log.info(
             "deployed",
@@ -136,7 +135,7 @@ class Deployer:
             return False
         if before.canary is not None and before.canary_share != share:
             return False
-        live = self.torchserve.versions()
+        live = self.engine.versions()
         return all("READY" in live.get(version, []) for version in before.versions)
 
     def _first_that_loads(self, candidates: list[str], before: Deployed, failed: dict[str, str]) -> str:
@@ -150,20 +149,18 @@ class Deployer:
         """Load a version and tell whether it answers a real prediction, with the reason in `failed` if it does not."""
         if version in failed:
             return False
-        server = self.torchserve
+        engine = self.engine
         try:
-            states = server.versions().get(version)
+            states = engine.versions().get(version)
             if states is not None and "READY" not in states and version not in before.versions:
                 self._unload(version)  # left behind by an attempt that was killed
                 states = None
             if states is None:
-                archive = server.model_store / archive_name(version)
-                build_archive(Registry(self.settings.home).bundle(version), archive, version=version)
-                server.register(archive.name)
-            server.wait_ready(version)
-            server.predict(PROBE, version)
+                engine.register(version, Registry(self.settings.home).bundle(version))
+            engine.wait_ready(version)
+            engine.check(version)
         except RecommenderError as error:
-            if not server.is_up():
+            if not engine.is_up():
                 raise
             log.error("version cannot serve", model_version=version, problem=f"{type(error).__name__}: {error}")
             failed[version] = f"{type(error).__name__}: {error}"[:MAX_REASON]
@@ -174,13 +171,12 @@ class Deployer:
 
     def _unload(self, version: str) -> None:
         try:
-            self.torchserve.unregister(version)
+            self.engine.unregister(version)
         except ServingError as error:
             log.warning("version not unregistered", model_version=version, problem=str(error))
-        (self.torchserve.model_store / archive_name(version)).unlink(missing_ok=True)
 
     def _unload_others(self, after: Deployed) -> None:
-        gone = [version for version in self.torchserve.versions() if version not in after.versions]
+        gone = [version for version in self.engine.versions() if version not in after.versions]
         if gone:
             time.sleep(GRACE_S + self.settings.serving.deadline_ms / 1e3)
         for version in gone:

@@ -14,12 +14,12 @@ from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.answer import Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
+from serving.engines.choice import open_engine
 from serving.gateway import openapi
 from serving.gateway.arrival import Arrival, arrival_of
 from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.front import Front
 from serving.gateway.health import HealthServer
-from serving.gateway.inference import InferenceClient
 from serving.gateway.intake import read_body
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import Model
@@ -121,9 +121,9 @@ class _Gateway:
         self.shops = ShopFollower(settings)
         self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
-        self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port, self.front.turns)
+        self.engine = open_engine(settings, self.front.turns.arrived_s)
         self.decisions = DecisionLog.of(settings)
-        self.model = Model(settings=settings, deployed=self.deployed, inference=self.inference, metrics=self.metrics)
+        self.model = Model(settings=settings, deployed=self.deployed, engine=self.engine, metrics=self.metrics)
         self.front.room = self.model.room
         self.readiness = Readiness(self.shops, self.deployed, self.model, self.front)
         self.metrics.registry.register(DecisionMetrics(self.decisions))
@@ -203,6 +203,7 @@ class _Gateway:
         """Load each new catalogue and each new deployment."""
         while True:
             try:
+                self.engine.follow()
                 self.deployed.refresh()
                 await asyncio.to_thread(self.shops.refresh)
             except (OSError, ValueError, TypeError) as error:
@@ -211,6 +212,6 @@ class _Gateway:
 
     def close(self) -> None:
         """Release connections, threads and files."""
-        self.inference.close()
+        self.engine.close()
         self.online_store.close()
         self.decisions.close()

@@ -4,13 +4,10 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-import orjson
-
 from serving.deployed import Follower
+from serving.engines.contract import EngineError
 from serving.gateway.front import Front
-from serving.gateway.inference import InferenceError
 from serving.gateway.model import Model
-from serving.request import PROBE
 from serving.shop import ShopFollower
 
 KEPT_S = 1.0
@@ -59,8 +56,8 @@ class Readiness:
         for version in deployed.versions:
             try:
                 async with asyncio.timeout(TIMEOUT_S):
-                    status = await self.model.probe(version, orjson.dumps(PROBE))
-            except (TimeoutError, InferenceError) as error:
+                    status = await self.model.probe(version)
+            except (TimeoutError, EngineError) as error:
                 return f"{version}: {error or 'no answer in time'}"
             if status != 200:
                 return f"{version} answers {status}"
