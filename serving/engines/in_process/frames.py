@@ -3,8 +3,8 @@
     request   length (4 bytes, little-endian), body of `serving.worker.bodies`
     answer    status (2 bytes), length (4 bytes), JSON
 
-A worker answers in the order in which it was asked. Its first frame comes without a request: 200 once it is ready, or
-another status with the reason why it cannot be.
+A worker answers in the order in which it was asked. The first request is the settings as JSON, and the first answer is
+200 once the worker is ready, or another status with the reason why it cannot be.
 """
 
 import struct

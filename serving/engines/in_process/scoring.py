@@ -52,7 +52,7 @@ class InProcessScoring:
     """Scores in worker processes of this one."""
 
     def __init__(self, settings: Settings, arrived_s: Callable[[], float]) -> None:
-        self._workers, self._arrived_s = settings.serving.workers, arrived_s
+        self._settings, self._arrived_s = settings, arrived_s
         self._state = ServingState.of(settings)
         self._seen: tuple[int, int] | None = None
         self._wanted: dict[str, Wanted] = {}
@@ -98,7 +98,7 @@ class InProcessScoring:
         self._state.loaded.unlink(missing_ok=True)
 
     def _pool(self, version: str, wanted: Wanted) -> Pool:
-        return Pool(version, Path(wanted.bundle), self._workers, self._arrived_s)
+        return Pool(version, Path(wanted.bundle), self._settings, self._arrived_s)
 
     def _close(self, version: str) -> None:
         _, pool = self._pools.pop(version, (0, None))
@@ -117,7 +117,7 @@ class InProcessScoring:
 
     def _say(self) -> None:
         said = {
-            version: Loaded(asked, pool.num_ready, self._workers, pool.failed, pool.problem)
+            version: Loaded(asked, pool.num_ready, pool.size, pool.failed, pool.problem)
             for version, (asked, pool) in self._pools.items()
         }
         now_s = time.monotonic()

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import orjson
 
 from recommender import logs
+from recommender.settings import settings_from_json
 from serving import config
 from serving.engines.in_process.frames import REQUEST, answer
 from serving.request import PROBE
@@ -33,9 +34,12 @@ def main(words: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     descriptor, slot, version, bundle = words
-    settings = config.of_environment()
-    logs.configure(process="worker", file=config.log_file(settings, f"worker-{slot}"))
-    with socket.socket(fileno=int(descriptor)) as connection:
+    with socket.socket(fileno=int(descriptor)) as connection, connection.makefile("rb") as requests:
+        first = _body(requests)
+        if first is None:
+            return 1
+        settings = settings_from_json(first.decode())
+        logs.configure(process="worker", file=config.log_file(settings, f"worker-{slot}"))
         try:
             answering = Answering(settings, version, Path(bundle))
             _warm(answering)
@@ -44,9 +48,8 @@ def main(words: list[str]) -> int:
             connection.sendall(answer(500, f"{type(error).__name__}: {error}".encode()))
             return 1
         connection.sendall(answer(200, b"{}"))
-        with connection.makefile("rb") as requests:
-            while (body := _body(requests)) is not None:
-                connection.sendall(answer(*respond(answering, body)))
+        while (body := _body(requests)) is not None:
+            connection.sendall(answer(*respond(answering, body)))
         answering.close()
     return 0
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from recommender import logs
+from recommender.settings import Settings
 from serving.engines.contract import EngineError, Reply
 from serving.engines.in_process import frames
 
@@ -78,8 +79,9 @@ class Worker(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Send the settings."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
+        self._transport.write(frames.request(self._pool.settings.model_dump_json().encode()))
 
     def data_received(self, data: bytes) -> None:
         """Hand the answers that are whole to those who wait for them."""
@@ -131,8 +133,8 @@ class Worker(asyncio.Protocol):
 class Pool:
     """All workers of one version."""
 
-    def __init__(self, version: str, bundle: Path, workers: int, arrived_s: Callable[[], float]) -> None:
-        self.version, self.bundle, self.arrived_s = version, bundle, arrived_s
+    def __init__(self, version: str, bundle: Path, settings: Settings, arrived_s: Callable[[], float]) -> None:
+        self.version, self.bundle, self.settings, self.arrived_s = version, bundle, settings, arrived_s
         self.problem = ""
         """Why the version could not be loaded at all, or why its last worker ended."""
         self.failed = False
@@ -141,7 +143,8 @@ class Pool:
         self._ends_in_a_row = 0
         self._waiting: deque[_Asked] = deque()
         self._ended: list[subprocess.Popen[bytes]] = []
-        self.workers = [Worker(self, slot) for slot in range(workers)]
+        self.size = settings.serving.workers
+        self.workers = [Worker(self, slot) for slot in range(self.size)]
 
     @property
     def num_ready(self) -> int:

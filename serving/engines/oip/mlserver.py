@@ -9,9 +9,10 @@ from pathlib import Path
 
 import orjson
 from mlserver import MLModel
-from mlserver.errors import InferenceError
+from mlserver.errors import InferenceError, MLServerError
 from mlserver.types import InferenceRequest, InferenceResponse
 
+from recommender.errors import RecommenderError
 from serving import config
 from serving.worker.answering import Answering
 from serving.worker.tensors import infer
@@ -25,9 +26,12 @@ class CampaignRanker(MLModel):  # type: ignore[misc]  # MLServer is not installe
         parameters = self.settings.parameters
         if parameters is None or parameters.uri is None or parameters.version is None:
             raise InferenceError("model-settings.json must name `uri` and `version`")
-        self._answering = await asyncio.to_thread(
-            Answering, config.of_environment(), str(parameters.version), Path(parameters.uri)
-        )
+        version, folder = str(parameters.version), Path(parameters.uri)
+        try:
+            self._answering = await asyncio.to_thread(Answering, config.of_environment(), version, folder)
+        except RecommenderError as error:
+            # MLServer tells its caller the message of its own errors only.
+            raise MLServerError(f"{type(error).__name__}: {error}") from error
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
