@@ -19,7 +19,7 @@ BEFORE ?=
 AFTER ?= HEAD
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -95,8 +95,12 @@ $(MLSERVER)/.installed: tests/mlserver.txt $(INSTALLED)
 manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)
 	$(if $(SHARED),CRDS="$(SHARED)/crds") $(BIN)/python -m pytest tests/manifests
 
-bench-serving: $(INSTALLED) ## latency of a request through gateway and TorchServe, against a no-op TorchServe handler
-	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
+bench-serving: $(INSTALLED) ## latency against a no-op TorchServe handler; overload, harmful clients, rolling restart: BENCH_ARGS="--seconds 60 --groups overload"
+	$(BIN)/python -m benchmarks.serving; latency=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving_load $(BENCH_ARGS) && exit $$latency
+
+bench-decision-log: $(INSTALLED) ## answers while the decision log's disk hangs, and a query over many decisions: BENCH_ARGS="--decisions 50000000"
+	$(BIN)/python -m benchmarks.decision_log $(BENCH_ARGS)
 
 bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
 	$(BIN)/python -m benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)

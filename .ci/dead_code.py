@@ -39,7 +39,7 @@ HOOKS = (
     *("sampler", "progress_bars", "external_attr"),  # attributes of Optuna, Great Expectations, zipfile
     "BOTH",  # a choice of a command-line option
 )
-FIELDS = ("labels_known_at", "features_hash", "num_clusters")
+FIELDS = ("labels_known_at", "features_hash", "num_clusters", "place_by_score")
 """Fields of JSON documents and results that only people read."""
 DOCUMENTED = ("read_decisions", "read_exposures")
 """Readers of the decision log that docs/serving.md offers to people who analyse it, and what the gateway will call."""

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measured_on import measured_on
-from recommender.evaluation.document import Estimate
+from recommender.evaluation.document import AtThreshold, Estimate
 from recommender.evaluation.intervals import Bootstrap, Resampled, resample
+from recommender.evaluation.judgement import Report
 from recommender.evaluation.metrics import ScoredPairs
 from recommender.evaluation.pairs import PeriodPairs, column
+from recommender.evaluation.thresholds import base_rate, figures_at, resolved
 from recommender.features.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def report_of(rows: Sequence[Row], data: TrainingSet, test: PeriodPairs, *, seed
     judged = {row.ranker: ScoredPairs(redeemed_N, row.score_N, test.users_N) for row in rows if row.score_N is not None}
     bootstrap = Bootstrap(seed=seed)
     overall = resample(judged, bootstrap, METRICS)
+    usual = base_rate(data, test.starts)
+    at = figures_at(resolved(Report().thresholds, usual), judged, bootstrap)
     types_N = np.array([str(value) for value in column(data, "campaign_type")[test.mask].tolist()], dtype=object)
     by_type = {}
     for kind in sorted(set(types_N.tolist())):
@@ -71,8 +75,12 @@ def report_of(rows: Sequence[Row], data: TrainingSet, test: PeriodPairs, *, seed
         },
         "intervals": {"over": "households", **asdict(bootstrap)},
         "mark": MARK,
+        "base_rate": None if usual is None else usual.model_dump(),
+        "nobody": {"accuracy": _rounded(at.nobody)},
         "rankers": {
-            row.ranker: _ranker(row, overall, {kind: drawn for kind, (drawn, _, _) in by_type.items()}) for row in rows
+            row.ranker: _ranker(row, overall, {kind: drawn for kind, (drawn, _, _) in by_type.items()})
+            | {"at_thresholds": [_at(one) for one in at.rankers.get(row.ranker, [])]}
+            for row in rows
         },
     }
 
@@ -105,6 +113,13 @@ def _figures(ranker: str, drawn: Resampled) -> dict[str, Any]:
         "metrics": {name: _rounded(Estimate.of(drawn.estimate(ranker, name))) for name in METRICS},
         "against": against,
     }
+
+
+def _at(one: AtThreshold) -> dict[str, Any]:
+    """Counts and figures at a threshold."""
+    figures = {name: _rounded(of) for name, of in one.metrics.items()}
+    counts = one.model_dump(exclude={"metrics", "accuracy_over_nobody"})
+    return {**counts, **figures, "accuracy_over_nobody": _rounded(one.accuracy_over_nobody)}
 
 
 def _rounded(estimate: Estimate) -> dict[str, float | None]:

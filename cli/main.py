@@ -305,6 +305,27 @@ def cross_validate(
 
 
 @app.command(rich_help_panel=FIRST)
+def behaviour(
+    settings: SettingsFile = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Your own data: a mapping file, or a folder that `ingest` wrote.")
+    ] = None,
+    as_of: AsOf = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("behaviour"),
+    # A week, and four weeks, which hold each day of the week equally often.
+    days: Annotated[list[int] | None, typer.Option(help="Length of the window. Repeat it. Default: 7 and 28.")] = None,
+    origins: Annotated[int, typer.Option(min=1, help="Number of past moments at which forecasts are judged.")] = 4,
+    forecast: Annotated[str, typer.Option(help="The forecast to write: logistic, lightgbm, bg_nbd, …")] = "logistic",
+) -> None:
+    """Forecast whether each user will buy, visit or redeem in the next days, judged by rolling origin."""
+    from cli.behaviour import forecast_and_show
+
+    mapping = None if data is not None and data.is_dir() else data
+    chosen = settings_of(settings, mapping, as_of)
+    forecast_and_show(chosen, data, output, days=days or [7, 28], origins=origins, forecast=forecast)
+
+
+@app.command(rich_help_panel=FIRST)
 def rankers(
     name: Annotated[str | None, typer.Argument(help="One ranker. Without it: all of them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,

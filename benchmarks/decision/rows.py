@@ -38,10 +38,10 @@ class Row(BaseModel):
 
 
 def merge(rows: Sequence[Row], measured_on: dict[str, str], path: Path = REPORT) -> None:
-    """Write rows into the report. Rows of other names stay."""
-    known = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    merged = {row["name"]: row for row in known}
+    """Write rows into the report. Rows of other names stay, and so does what else it holds."""
+    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    merged = {row["name"]: row for row in report.get("rows", [])}
     merged |= {row.name: {**row.model_dump(), "measured_on": measured_on} for row in rows}
-    content = {"rows": [merged[name] for name in sorted(merged)]}
+    content = {**report, "rows": [merged[name] for name in sorted(merged)]}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content, indent=1))

@@ -75,6 +75,7 @@ class DecisionLog:
             segment_bytes=chosen.segment_mib * 2**20,
             segment_s=chosen.segment_s,
             buffer_bytes=chosen.buffer_mib * 2**20,
+            backlog_bytes=chosen.backlog_mib * 2**20,
             sync=chosen.durability == "disk",
         )
         return cls(own, shared=shared, limits=limits, wait_s=chosen.wait_ms / 1e3)

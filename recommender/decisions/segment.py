@@ -24,13 +24,18 @@ class Segment:
         """Bytes that belong to lines, written or not."""
         self._descriptor = -1
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its file was created and not closed yet."""
+        return self._descriptor >= 0
+
     def write(self, content: bytes, offset: int, *, sync: bool) -> None:
         """Write all of `content` at its place. Repeating it after an error is safe.
 
         Raises:
             OSError: The disk is full or unavailable; any part of the content may be written.
         """
-        if self._descriptor < 0:
+        if not self.is_open:
             self._descriptor = self._open()
         done = 0
         while done < len(content):
@@ -55,6 +60,6 @@ class Segment:
 
     def close(self) -> None:
         """Release the file, so that it can be shipped."""
-        if self._descriptor >= 0:
+        if self.is_open:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -5,6 +5,7 @@ slow or away, it tries the same batch again, ever more rarely, while further lin
 is lost or out of order once the disk is back, unless the buffer overflowed, which is counted.
 """
 
+import errno
 import threading
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from recommender import logs
 from recommender.decisions.entry import Entry, mark_written
-from recommender.decisions.names import new_writer
+from recommender.decisions.names import SUFFIX, new_writer
 from recommender.decisions.segment import Segment
 from recommender.errors import RecommenderError
 
@@ -41,6 +42,7 @@ class Limits:
     segment_bytes: int = 16 * 2**20
     segment_s: float = 5.0
     buffer_bytes: int = 64 * 2**20
+    backlog_bytes: int = 2**30
     sync: bool = False
 
 
@@ -192,6 +194,8 @@ class Writer:
         pause_s = FIRST_RETRY_S
         while True:
             try:
+                if not segment.is_open:
+                    self._require_room()
                 segment.write(content, batch[0].offset, sync=self.limits.sync)
                 break
             except OSError as error:
@@ -209,6 +213,16 @@ class Writer:
                     self._unwritten.pop(entry.request_id, None)
         self._unstuck()
 
+    def _require_room(self) -> None:
+        """Wait, as on a full disk, while too much is not shipped.
+
+        Raises:
+            OSError: the folder holds as much as it may.
+        """
+        paths = self.folder.glob(f"*{SUFFIX}") if self.folder.is_dir() else ()
+        if sum(_size(path) for path in paths) >= self.limits.backlog_bytes:
+            raise OSError(errno.EDQUOT, "the backlog of segments that are not shipped is full", str(self.folder))
+
     def _stuck(self, problem: str) -> None:
         with self._lock:
             if self._stuck_since_s is not None:
@@ -222,3 +236,10 @@ class Writer:
         if since_s is not None:
             seconds = round(time.monotonic() - since_s, 3)
             log.info("decision log writes again", seconds=seconds, waiting=self.waiting, lost=self.lost)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # shipped meanwhile
+        return 0

@@ -47,8 +47,8 @@ class CampaignGain(BaseModel):
     """Share of this campaign in the pooled gain."""
 
 
-class PooledGain(BaseModel):
-    """Sufficient statistics of a gain over users and campaigns: its interval at every level follows from them.
+class OverCampaigns(BaseModel):
+    """Sufficient statistics of a value over users and campaigns: its interval at every level follows from them.
 
     `standard_error` and `degrees_of_freedom` are None for fewer than two campaigns.
     """
@@ -58,9 +58,6 @@ class PooledGain(BaseModel):
     value: float
     standard_error: float | None
     degrees_of_freedom: int | None
-    spread: float
-    """Standard deviation of the true gain between campaigns, estimated."""
-    campaigns: list[CampaignGain]
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """Return the two-sided interval, or None where there are too few campaigns for one."""
@@ -70,6 +67,14 @@ class PooledGain(BaseModel):
             return None
         half = float(t.ppf(0.5 + confidence / 2, self.degrees_of_freedom)) * self.standard_error
         return self.value - half, self.value + half
+
+
+class PooledGain(OverCampaigns):
+    """A gain over users and campaigns, with the gains of the campaigns."""
+
+    spread: float
+    """Standard deviation of the true gain between campaigns, estimated."""
+    campaigns: list[CampaignGain]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recommender.errors import CorruptFileError
 from recommender.evaluation import intervals
-from recommender.evaluation.campaign_gains import PooledGain
+from recommender.evaluation.campaign_gains import OverCampaigns, PooledGain
 from recommender.models.campaign.calibration import Calibrator
 from recommender.storage.manifest import read_manifest
 
@@ -114,6 +114,19 @@ class RankerResult(_Part):
         return max(0.0, (self.metrics["ece"].value or 0.0) - self.ece_floor)
 
 
+class Reliability(_Part):
+    """Expected against observed take-up of one ranker in a slice."""
+
+    expected: float
+    """Sum of the scores: participations to expect."""
+    ratio: Estimate
+    """Participations observed over expected, with an interval over users alone."""
+    over_campaigns: OverCampaigns | None
+    """The same ratio over users and campaigns. None where no campaign of the slice says anything about it."""
+    excess_ece: float | None
+    """Calibration error beyond the one that a calibrated ranker has by chance on as few pairs."""
+
+
 class SliceResult(_Part):
     """A slice of a period's pairs."""
 
@@ -131,6 +144,11 @@ class SliceResult(_Part):
     """Ranker -> mean probability. Compared with the observed share it shows calibration in the slice."""
     lift: dict[str, float | None]
     """Ranker -> participation rate among the slice's best-scored tenth, divided by the slice's own."""
+    num_campaigns: int = 0
+    reliability: dict[str, Reliability] = {}
+    """Challenger and champion -> expected against observed take-up. Empty if the slice is not judged."""
+    expected_difference: OverCampaigns | None = None
+    """Challenger's expected take-up minus the champion's, as a share of their mean, over users and campaigns."""
 
 
 class ListAxis(_Part):

@@ -185,6 +185,7 @@ class _Comparison:
             slices=slices(
                 scored,
                 self._axes(period),
+                period.examples.campaigns_N.astype(np.int64),
                 challenger=self.challenger,
                 champion=self.champion,
                 limits=self.rules.guardrails,

@@ -57,10 +57,18 @@ class Guardrails(_Frozen):
     """Smaller slices are shown but not judged: their AUC has too wide an interval."""
     min_slice_positives: Annotated[int, Field(ge=1)] = 10
     """The same for slices with fewer participations."""
+    max_slice_take_up_error: Annotated[float, Field(gt=1)] = 1.25
+    """Factor by which the expected take-up of a slice may be off, too high or too low. It counts if that is beyond
+    chance and worse than the champion's, see `evaluation.reliability`."""
+    max_slice_take_up_error_increase: Annotated[float, Field(ge=1)] = 1.15
+    """How many times as large as the champion's that factor may be."""
+    min_slice_campaigns: Annotated[int, Field(ge=2)] = 4
+    """The same needs this many campaigns in the slice: a ranker may be off in a whole campaign by chance."""
     max_coverage_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Loss of campaign coverage against the champion. It counts if its interval excludes zero."""
-    max_opportunity_gap_increase: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Increase of the opportunity gap over the champion's. It counts if its interval excludes zero."""
+    max_opportunity_gap_increase: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Increase of the opportunity gap over the champion's. It counts if its interval excludes zero. With 0.1, equal
+    rankers that differ much by chance were held in 6 % of 200 simulated gate periods of the default data."""
     max_latency_ms: Annotated[float, Field(gt=0)] = 25.0
     """95th percentile of the CPU time of scoring one user, see `evaluation.latency`."""
     max_bundle_mib: Annotated[float, Field(gt=0)] = 64.0

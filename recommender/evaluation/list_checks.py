@@ -4,6 +4,8 @@ A limit fails only if the interval of the difference, over users, excludes zero 
 holds an equal challenger in at most 2.5 % of gate periods for each of the two (`make bench-decision`).
 """
 
+from collections.abc import Mapping
+
 from recommender.evaluation.checks import Check
 from recommender.evaluation.document import Estimate, ListResult
 from recommender.evaluation.judgement import Guardrails
@@ -12,7 +14,11 @@ from recommender.evaluation.list_results import COVERAGE, OPPORTUNITY_GAP
 
 def list_checks(lists: ListResult | None, limits: Guardrails) -> list[Check]:
     """Compare the lists of challenger and champion. Without lists, or where a figure is not defined, a check passes."""
-    differences = {} if lists is None else lists.differences
+    return checks_of({} if lists is None else lists.differences, limits)
+
+
+def checks_of(differences: Mapping[str, Estimate], limits: Guardrails) -> list[Check]:
+    """Judge the differences of metrics, challenger minus champion."""
     return [
         _check(
             "campaign coverage",

@@ -131,7 +131,7 @@ def list_result(
     first = shown[challenger]
     weights_RL = np.concatenate(list(bootstrap.weights(np.arange(len(first.shown_LK)))))
     figures = {
-        name: {metric: _Figure.of(one.compute, of, weights_RL) for metric, one in LIST_METRICS.items()}
+        name: {metric: Figure.of(one.compute, of, weights_RL) for metric, one in LIST_METRICS.items()}
         for name, of in shown.items()
     }
     both = {name: shown[name] for name in dict.fromkeys((challenger, champion))}
@@ -169,19 +169,21 @@ def list_result(
 
 
 @dataclass(frozen=True, eq=False)
-class _Figure:
+class Figure:
     """A value and its resamples."""
 
     value: float
     sample_R: Floats
 
     @classmethod
-    def of(cls, compute: Callable[[ShownLists, Floats], Floats], lists: ShownLists, weights_RL: Floats) -> "_Figure":
+    def of(cls, compute: Callable[[ShownLists, Floats], Floats], lists: ShownLists, weights_RL: Floats) -> "Figure":
+        """Compute both, of lists and of their resamples."""
         value_R = compute(lists, np.concatenate([lists.ones, weights_RL]))
         return cls(float(value_R[0]), value_R[1:])
 
-    def minus(self, other: "_Figure") -> "_Figure":
-        return _Figure(self.value - other.value, self.sample_R - other.sample_R)
+    def minus(self, other: "Figure") -> "Figure":
+        """The difference on the same resamples."""
+        return Figure(self.value - other.value, self.sample_R - other.sample_R)
 
     def estimate(self, bootstrap: Bootstrap, *, biased: bool = False, is_share: bool = False) -> Estimate:
         """Value with interval.
@@ -201,7 +203,7 @@ class _Figure:
 def _axis(axis: str, shown: Mapping[str, ShownLists], weights_RL: Floats, bootstrap: Bootstrap) -> ListAxis:
     def gaps(gap: Callable[[ShownLists, Floats, str], Floats]) -> dict[str, Estimate]:
         found = {
-            name: _Figure.of(lambda of, weights: gap(of, weights, axis), of, weights_RL) for name, of in shown.items()
+            name: Figure.of(lambda of, weights: gap(of, weights, axis), of, weights_RL) for name, of in shown.items()
         }
         return {name: figure.estimate(bootstrap, biased=True, is_share=True) for name, figure in found.items()}
 
@@ -225,7 +227,7 @@ def _group(
     of_L = (np.array(lists.segments[axis], dtype=object) == value).astype(np.float64)
     first = next(iter(shown.values()))
     rates = {
-        name: _Figure(
+        name: Figure(
             float(list_metrics.caught(of, of_L[None, :])[0]), list_metrics.caught(of, weights_RL * of_L)
         ).estimate(bootstrap)
         for name, of in shown.items()

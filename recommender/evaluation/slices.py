@@ -12,6 +12,7 @@ from recommender.evaluation.document import Estimate, SliceResult
 from recommender.evaluation.intervals import Bootstrap, resample
 from recommender.evaluation.judgement import Guardrails
 from recommender.evaluation.metrics import ScoredPairs, lift
+from recommender.evaluation.reliability import reliability
 
 WINDOW = "window"
 """Axis of slices: was the campaign's window open when labels were read?"""
@@ -24,6 +25,7 @@ UNKNOWN = "not known"
 def slices(
     rankers: Mapping[str, ScoredPairs],
     axes: Mapping[str, Sequence[str | None]],
+    campaigns_N: NDArray[np.int64],
     *,
     challenger: str,
     champion: str,
@@ -37,6 +39,7 @@ def slices(
     Args:
         rankers: name -> its scores of all pairs.
         axes: name of an axis -> the value of each pair, [N].
+        campaigns_N: number of each pair's campaign.
         challenger: name of the challenger.
         champion: name of the champion.
         limits: sizes from which a slice is judged.
@@ -46,7 +49,20 @@ def slices(
     for axis, values in axes.items():
         values_N = np.array([UNKNOWN if value in (None, "") else str(value) for value in values], dtype=object)
         for value in sorted(set(values_N.tolist())):
-            results.append(_slice(rankers, axis, value, values_N == value, challenger, champion, limits, bootstrap))
+            of_N = values_N == value
+            part = _slice(rankers, axis, value, of_N, challenger, champion, limits, bootstrap)
+            results.append(part.model_copy(update={"num_campaigns": len(np.unique(campaigns_N[of_N]))}))
+            if part.judged:
+                both = {name: _part(rankers[name], of_N) for name in dict.fromkeys((challenger, champion))}
+                found, difference = reliability(
+                    both,
+                    campaigns_N[of_N],
+                    challenger=challenger,
+                    champion=champion,
+                    confidence=bootstrap.confidence,
+                )
+                figures = {"reliability": found, "expected_difference": difference}
+                results[-1] = results[-1].model_copy(update=figures)
     return results
 
 

@@ -21,6 +21,7 @@ from recommender.evaluation.judgement import Guardrails, Judgement
 from recommender.evaluation.ledger import Attempt, next_attempt
 from recommender.evaluation.list_checks import list_checks
 from recommender.evaluation.metrics import METRICS
+from recommender.evaluation.slice_checks import auc_checks, take_up_checks
 from recommender.storage.manifest import SHOWN_DIGITS, digest
 
 PROMOTE: Literal["PROMOTE"] = "PROMOTE"
@@ -227,7 +228,7 @@ def _guardrails(evaluation: Evaluation, limits: Guardrails) -> list[Check]:
             "calibration error beyond chance changes by {:+.4f} against the champion, limit {:+.4f}",
         ),
     ]
-    checks += _slice_checks(evaluation, limits)
+    checks += [*auc_checks(evaluation, limits), *take_up_checks(evaluation, limits)]
     checks += list_checks(evaluation.gate.lists, limits)
     if challenger.latency is None:
         words = "latency was not measured, because no campaign is live at as_of"
@@ -250,35 +251,6 @@ def _latency(latency: Latency, limit_ms: float) -> Check:
         words += f", but other programs disturbed all {latency.num_rounds} rounds, so it does not count"
     passed = latency.p95_ms <= limit_ms or disturbed
     return Check(name="latency", passed=passed, measured=latency.p95_ms, limit=limit_ms, words=words)
-
-
-def _slice_checks(evaluation: Evaluation, limits: Guardrails) -> list[Check]:
-    """Return one failed check for each slice that lost too much AUC, or else one passed check for all slices."""
-    judged = [part for part in evaluation.gate.slices if part.judged and part.auc_gain is not None]
-    limit = limits.max_slice_auc_drop
-    failed, largest_drop = [], 0.0
-    for part in judged:
-        gain = part.auc_gain
-        if gain is None or gain.value is None or gain.high is None:
-            continue
-        drop = -gain.value
-        largest_drop = max(largest_drop, drop)
-        if drop > limit and gain.high < 0:
-            words = (
-                f"where {part.axis} is {part.value} ({part.num_pairs:,} pairs), AUC drops by {drop:.3f} "
-                f"and the interval excludes zero, limit {limit:g}"
-            )
-            name = f"slice {part.axis} = {part.value}"
-            failed.append(Check(name=name, passed=False, measured=drop, limit=limit, words=words))
-    if failed:
-        return failed
-    words = (
-        f"in none of {len(judged)} slices does AUC drop by more than {limit:g} with an interval that excludes zero "
-        f"(largest drop {largest_drop:.3f})"
-        if judged
-        else "no slice is large enough to be judged"
-    )
-    return [Check(name="slices", passed=True, measured=largest_drop, limit=limit, words=words)]
 
 
 def _limit(name: str, measured: float, limit: float, words: str) -> Check:

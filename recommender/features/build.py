@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recommender.datasets.tables import Tables
-from recommender.datasets.time_units import MONTH_DAYS
-from recommender.features import campaign_habits, campaigns, decisions, pairs, people, purchases, vectors
+from recommender.features import campaign_habits, campaigns, decisions, pairs, vectors
 from recommender.features.decisions import TIME
 from recommender.features.newcomers import Newcomers, newcomers
+from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import CROSS_NAMES
@@ -88,55 +88,22 @@ def _build(source: Source, output: Path) -> None:
 
 def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames) -> pa.Table:
     """Build one row for each decision: the user's portrait and packed vectors as known then."""
-    num_decisions = decided.num_rows
-    decided_us_D = decided["decided_at"].cast(pa.int64()).to_numpy()
-    baskets = purchases.baskets(source, decided)
-    past_targets = campaign_habits.past_targets(source, decided)
-    behaviour = _aligned(
-        purchases.behaviour(baskets, has_hours=source.tables.event_time_has_hours).to_pyarrow(), num_decisions
-    )
-    habits = _aligned(campaign_habits.habits(past_targets, source, named).to_pyarrow(), num_decisions)
-    habits = {name: np.nan_to_num(column) if _is_count(name) else column for name, column in habits.items()}
-    columns = {**_base(source, decided, decided_us_D, named), **behaviour, **habits}
-    activity = people.activity(source, decided)
-    if activity is not None:
-        counts = _aligned(activity.to_pyarrow(), num_decisions)
-        columns |= {
-            name: np.nan_to_num(values) if "recency" not in name and "rating" not in name else values
-            for name, values in counts.items()
-        }
-    bought_by_axis = vectors.purchases_by_axis(source, decided)
-    columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions, named)
-    columns |= _aligned(purchases.consumption(baskets, source).to_pyarrow(), num_decisions)
-    months_D = np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / MONTH_DAYS)
-    types = campaign_habits.habits_by_type(past_targets)
-    columns = {name: values.astype(np.float32) for name, values in columns.items()}
-    kinds = ("base", "behaviour", "interest", "social", "consumption")
-    portrait = [name for kind in kinds for name in columns if name.startswith(f"{kind}__")]
-    own = campaign_habits.open_campaigns(source, decided, past_targets)
+    known = portrait(source, decided, named)
+    own = campaign_habits.open_campaigns(source, decided, known.past_targets)
     affinities = vectors.pack_affinities(
-        bought_by_axis,
-        types,
-        months_D,
+        known.bought_by_axis,
+        campaign_habits.habits_by_type(known.past_targets),
+        known.months_D,
         taxonomy_version,
         own=own,
-        columns_H=np.array([portrait.index(name) for name in habits], dtype=np.uint16),
-        habits_OH=_habits_without_own(source, past_targets, own, list(habits)),
+        columns_H=np.array([list(known.columns).index(name) for name in known.habits], dtype=np.uint16),
+        habits_OH=_habits_without_own(source, known.past_targets, own, list(known.habits)),
     )
-    histories = vectors.pack_histories(source, decided, baskets, taxonomy_version)
+    histories = vectors.pack_histories(source, decided, known.baskets, taxonomy_version)
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
-    arrays |= {name: pa.array(columns[name]) for name in portrait}
+    arrays |= {name: pa.array(values_D) for name, values_D in known.columns.items()}
     arrays |= {"affinity": pa.array(affinities, pa.binary()), "history": pa.array(histories, pa.binary())}
     return pa.table(arrays)
-
-
-def _base(
-    source: Source, decided: pa.Table, decided_us_D: NDArray[np.int64], named: ValueNames
-) -> dict[str, NDArray[np.float32]]:
-    users = source.table("users").to_pyarrow().sort_by("user_id")
-    row_of = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
-    rows_D = np.array([row_of[user_id] for user_id in decided["user_id"].to_pylist()], dtype=np.int64)
-    return people.base(users, decided_us_D, rows_D, named)
 
 
 def _habits_without_own(source: Source, past_targets: Any, own: pa.Table, names: list[str]) -> NDArray[np.float32]:
@@ -145,26 +112,9 @@ def _habits_without_own(source: Source, past_targets: Any, own: pa.Table, names:
         return np.zeros((0, len(names)), dtype=np.float32)
     # Names of its own: the features are the same, so they get the same names again.
     left = campaign_habits.habits(campaign_habits.without_own(past_targets, own), source, ValueNames()).to_pyarrow()
-    found = _aligned(left, own.num_rows)
-    columns = [np.nan_to_num(found[name]) if _is_count(name) else found[name] for name in names]
+    found = aligned(left, own.num_rows)
+    columns = [np.nan_to_num(found[name]) if is_count(name) else found[name] for name in names]
     return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _is_count(name: str) -> bool:
-    short = name.removeprefix("behaviour__")
-    return short in campaign_habits.COUNTS or short.endswith(campaign_habits.COUNT_SUFFIXES)
-
-
-def _aligned(table: pa.Table, num_decisions: int) -> dict[str, NDArray[np.float32]]:
-    """Return a table's columns as float32 [D], NaN for decisions that the table has no row of."""
-    rows = table["decision"].to_numpy()
-    columns = {}
-    for name in table.column_names:
-        if name != "decision":
-            values = np.full(num_decisions, np.nan, dtype=np.float32)
-            values[rows] = table[name].cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
-            columns[name] = values
-    return columns
 
 
 def _pair_table(source: Source, users: pa.Table) -> tuple[pa.Table, Newcomers]:

@@ -30,9 +30,9 @@ from recommender.matching.item_choice import rank_items
 from recommender.matching.rerank import Shares
 
 FILE = "lists.safetensors"
-MAX_LISTS_A_PERIOD = 2_000
-"""Users whose lists are kept for each period, drawn with the default seed. Chosen by hand: the default data has fewer,
-and a candidate takes 1.5 KB."""
+MAX_LISTS_A_PERIOD = 800
+"""Users whose lists are kept for each period, drawn with the default seed. By hand: with them an evaluation of the
+default data takes 10 to 20 CPU-seconds longer, most of it the transformer's scores."""
 NUM_ITEMS = 5
 """Items of a campaign, as a request has them that does not say otherwise."""
 _PRODUCT = AXES.index("product")

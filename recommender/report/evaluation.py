@@ -13,6 +13,7 @@ from recommender.report.intervals import interval_chart
 from recommender.report.list_sections import lists_section
 from recommender.report.page import Banner, Section, Tone, badge, bullets, fold, page, table
 from recommender.report.period_sections import period_section, slices_section
+from recommender.report.reliability import reliability_section
 from recommender.report.timeline import timeline
 from recommender.storage.manifest import NAME_DIGITS, SHOWN_DIGITS
 
@@ -47,6 +48,7 @@ def evaluation_page(
             "score the same pairs. Confidence intervals come from a bootstrap over users.",
         ),
         slices_section(evaluation, evaluation.gate, "Slices of the gate period"),
+        *reliability_section(evaluation, evaluation.gate, "Take-up in the slices of the gate period"),
         *_lists(evaluation, evaluation.gate, "Lists of the gate period"),
         campaigns_section(evaluation.gate, verdict),
         _checks(verdict),
@@ -67,6 +69,7 @@ def evaluation_page(
                 ),
             ),
             slices_section(evaluation, evaluation.test, "Slices of the final test"),
+            *reliability_section(evaluation, evaluation.test, "Take-up in the slices of the final test"),
             *_lists(evaluation, evaluation.test, "Lists of the final test"),
         ]
     sections += [_periods(evaluation), _lineage(evaluation)]

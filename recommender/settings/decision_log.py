@@ -43,3 +43,9 @@ class DecisionLogSettings(Section):
         description="Records that wait in memory for a slow or full disk, MiB. What exceeds it is not recorded, and "
         "counted. A record has about half a KiB.",
     )
+    backlog_mib: int = Field(
+        1_024,
+        ge=1,
+        description="Segments that may lie on the replica's own disk, MiB. Beyond it the log waits as on a full disk, "
+        "so that a shared folder that is away for hours does not fill the disk of the replica.",
+    )

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from recommender import logs
 from recommender.settings import ServingSettings
@@ -17,9 +17,6 @@ from serving.gateway.head import value_of
 from serving.gateway.metrics import Metrics
 from serving.gateway.tokens import Tokens
 from serving.gateway.turns import Turns
-
-if TYPE_CHECKING:
-    from serving.gateway.connection import GatewayConnection
 
 log = logs.get(__name__)
 API = "/v1/"
@@ -44,6 +41,22 @@ UNAUTHORIZED = refusal(
 )
 
 
+class Connection(Protocol):
+    """What `Front` asks of a connection (`serving.gateway.connection.GatewayConnection`)."""
+
+    def close_after_answer(self) -> None:
+        """Let the present answer, or the next one, be the last."""
+
+    def shed(self) -> None:
+        """Close, in favour of a new connection."""
+
+    def refuse_at_once(self) -> None:
+        """Refuse whatever comes, and close."""
+
+    def look(self, now_s: float) -> None:
+        """Close if nothing has come for too long."""
+
+
 class Front:
     """State that all connections of a gateway process share."""
 
@@ -60,11 +73,11 @@ class Front:
         self.draining = False
         self.beat_s = time.monotonic()
         """When the event loop last had time for housekeeping."""
-        self.connections: dict[GatewayConnection, None] = {}
+        self.connections: dict[Connection, None] = {}
         """All open connections, the oldest first."""
-        self.fresh: dict[GatewayConnection, None] = {}
+        self.fresh: dict[Connection, None] = {}
         """Those that never sent a whole head. Under a flood of half-open connections, they are closed first."""
-        self.idle_ones: dict[GatewayConnection, None] = {}
+        self.idle_ones: dict[Connection, None] = {}
         """Those between two requests, the longest idle first."""
         self._refused: dict[int, int] = {}
 
@@ -113,7 +126,7 @@ class Front:
 
     # --- connections
 
-    def opened(self, connection: "GatewayConnection") -> None:
+    def opened(self, connection: Connection) -> None:
         """Take a new connection. Where there is no room, the oldest one that waits for a request makes it."""
         self.connections[connection] = self.fresh[connection] = None
         if len(self.connections) > self.max_connections:
@@ -127,16 +140,16 @@ class Front:
                 )  # now, because asyncio says so only later, and the next one is not to choose it too
                 waiting.shed()
 
-    def head_arrived(self, connection: "GatewayConnection") -> None:
+    def head_arrived(self, connection: Connection) -> None:
         """Note that a connection sent a whole head."""
         self.fresh.pop(connection, None)
         self.idle_ones.pop(connection, None)
 
-    def idle(self, connection: "GatewayConnection") -> None:
+    def idle(self, connection: Connection) -> None:
         """Note that a connection waits for its next request."""
         self.idle_ones[connection] = None
 
-    def closed(self, connection: "GatewayConnection") -> None:
+    def closed(self, connection: Connection) -> None:
         """Forget a connection."""
         for known in (self.connections, self.fresh, self.idle_ones):
             known.pop(connection, None)

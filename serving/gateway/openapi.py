@@ -18,7 +18,7 @@ from serving.request import ExposureRequest, RecommendationRequest
 def documented(request: type[Any], answer: type[Any], *refusals: int) -> dict[str, Any]:
     """Arguments for a route from `request` to `answer` that may refuse with these statuses beside the usual ones."""
     body = {"required": True, "content": {"application/json": {"schema": _reference(request)}}}
-    codes = sorted({401, 408, 413, 415, 422, *refusals})
+    codes = sorted({400, 401, 408, 413, 415, 422, 429, 431, *refusals})
     return {
         "response_model": answer,
         "responses": {code: {"model": Refusal, "description": MEANINGS[code]} for code in codes},

@@ -9,13 +9,16 @@ from serving.request import InvalidRequest
 RETRY = {"Retry-After": "2"}
 """Seconds. The gateway looks for a new catalogue five times a second, so two seconds later there may be one."""
 MEANINGS = {
+    400: "Not a request of HTTP/1.1, or one whose end two servers could see differently",
     401: "A bearer token is needed",
     404: "Unknown request id or campaign",
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The body is no application/json",
     422: "Which fields are wrong, and why",
-    503: "Nothing to answer with yet; see Retry-After",
+    429: "Too many requests with this token, or too many wrong tokens; see Retry-After",
+    431: "The head is too large",
+    503: "Nothing to answer with yet, or too many requests at once; see Retry-After",
 }
 """Status (RFC 9110) -> what it means here, for the API's description."""
 

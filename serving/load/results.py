@@ -54,11 +54,6 @@ class Result:
         """Answers of an outcome per second of the run, without those later than `within_s`."""
         return sum(latency <= within_s for latency in self.latencies_s[outcome]) / max(self.seconds, 1e-9)
 
-    def percentile_ms(self, percent: float, outcomes: Sequence[str] = ("model", "popular")) -> float:
-        """A percentile of the latency of these outcomes together, in milliseconds."""
-        together = [latency for outcome in outcomes for latency in self.latencies_s[outcome]]
-        return percentile(together, percent) * 1e3
-
     def document(self) -> dict[str, Any]:
         """The figures as JSON, without the single latencies."""
         kept = asdict(self)

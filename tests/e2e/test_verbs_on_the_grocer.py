@@ -178,6 +178,19 @@ def test_cross_validation_judges_the_eight_campaigns_from_may_to_september(groce
     assert "nobody takes part" in grocer.succeeds("cross-validate", "--rankers", "rate_rule", "--origins", "2")
 
 
+def test_behaviour_is_forecast_for_every_household_and_a_visit_is_no_second_success(
+    grocer: Grocer, tables: Tables
+) -> None:
+    said = grocer.succeeds("behaviour", "--data", str(tables.folder), "--origins", "1", "--output", "behaviour")
+    assert "2,463 users" in said
+    found = json.loads((grocer.folder / "behaviour" / "figures.json").read_text())
+    assert {(one["outcome"], one["days"]) for one in found["left_out"]} == {("visit", 7), ("visit", 28)}
+    assert pq.read_table(grocer.folder / "behaviour" / "predictions.parquet").num_rows == USERS * 4
+    for task in found["tasks"]:
+        losses = {name: of["metrics"]["log_loss"]["value"] for name, of in task["forecasts"].items()}
+        assert min(losses, key=lambda name: losses[name]) in ("logistic", "lightgbm")
+
+
 def test_report_shows_both_rankers_over_all_campaigns(grocer: Grocer) -> None:
     said = grocer.succeeds("report")
     assert "2,421 pairs" in said

@@ -23,8 +23,7 @@ from recommender_client import (
 )
 from recommender_client import answers as typed
 
-from recommender.decisions.log import read_exposures
-from recommender.storage.home import Home
+from recommender.decision_tables import read_exposures
 from serving.gateway.app import create
 
 Serve = Callable[[socket.socket], None]
@@ -108,7 +107,7 @@ def test_a_known_user_is_answered_with_types_and_the_exposure_is_recorded(endpoi
         assert endpoint.decision(answer.request_id)["context"] == {"page": "home", "slot": 2}
         first = answer.campaigns[0].campaign_id
         client.expose(answer, [first])
-    recorded = read_exposures(Home.of(endpoint.settings).decisions)
+    recorded = read_exposures(endpoint.settings)
     assert [first] in [list(one["campaign_ids"]) for one in recorded if one["request_id"] == answer.request_id]
 
 

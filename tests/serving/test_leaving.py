@@ -48,7 +48,7 @@ def test_a_client_that_hangs_up_is_counted_as_499_and_its_work_is_cancelled(endp
         assert not [line for line in lines if line["level"] == "error" or "exception" in line]
         answered = running.ask(user).json()
         assert answered["degraded"] is False
-    counted = [one for one in read_decisions(*folders_of(running.settings)) if one["user_id"] == user]
+    counted = [one for one in read_decisions(running.settings) if one["user_id"] == user]
     assert answered["request_id"] in [one["request_id"] for one in counted]
     assert [one["request_id"] for one in counted if one["context"] == {"caller": "left"}] == []
 
@@ -72,7 +72,7 @@ def test_a_decision_whose_caller_left_before_the_answer_is_recorded_and_not_coun
 
     stayed, gone = asyncio.run(ask())
     gateway_app.state.decisions.close()
-    assert [one["request_id"] for one in read_decisions(*folders_of(home))] == [stayed]
+    assert [one["request_id"] for one in read_decisions(home)] == [stayed]
     assert find(folders_of(home), gone)["user_id"] == shop.users[0]
 
 

@@ -63,6 +63,12 @@ def test_the_benchmark_holds_every_ranker_against_both_references_and_logs_the_r
         assert gain["value"] == pytest.approx(theirs - row["metrics"]["log_loss"]["value"], abs=2e-6)
         assert gain["low"] <= gain["value"] <= gain["high"]
     assert sum(part["pairs"] for part in content["test"]["types"].values()) == content["test"]["pairs"]
+    usual, half = row["at_thresholds"]
+    assert (usual["threshold"], half["threshold"]) == (content["base_rate"]["value"], 0.5)
+    nobody = 1 - content["test"]["redeemed"] / content["test"]["pairs"]
+    assert content["nobody"]["accuracy"]["value"] == pytest.approx(nobody, abs=1e-6)
+    gain = half["accuracy_over_nobody"]["value"]
+    assert half["accuracy"]["value"] - nobody == pytest.approx(gain, abs=2e-6)
     logged = [json.loads(line) for line in readings.read_text().splitlines()]
     assert {line["ranker"] for line in logged} == set(content["rankers"])
     assert len(tables(content)) == 2

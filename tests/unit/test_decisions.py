@@ -265,6 +265,21 @@ def test_a_shared_folder_that_is_away_delays_shipping_alone(tmp_path: Path) -> N
     log.close()
 
 
+def test_a_backlog_that_may_not_grow_waits_like_a_full_disk_until_it_is_shipped(tmp_path: Path) -> None:
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    shared.write_text("a file where the folder should be", encoding="utf-8")
+    limits = Limits(segment_s=60, segment_bytes=1_000, backlog_bytes=3_000)
+    log = DecisionLog(own, shared=shared, limits=limits)
+    log.start()
+    submitted = [log.submit(DECISION) for _ in range(40)]
+    until(lambda: log.writer.stalled_s() > 0.2)
+    assert sum(path.stat().st_size for path in segments_in(own)) < 5_000
+    shared.unlink()
+    assert submitted[-1].wait(20)
+    log.close()
+    assert ids(shared) == [entry.request_id for entry in submitted]
+
+
 def test_a_kill_between_the_rename_and_the_deletion_leaves_the_segment_once(tmp_path: Path) -> None:
     own, shared = tmp_path / "own", tmp_path / "shared"
     with DecisionLog(own) as log:

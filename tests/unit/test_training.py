@@ -197,6 +197,17 @@ def test_a_retried_step_in_a_new_folder_takes_the_finished_fits(shop: Path, tmp_
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def test_a_ranker_of_networks_is_calibrated_only_if_a_setting_asks_for_the_fits(shop: Path, tmp_path: Path) -> None:
+    held_out = {}
+    for fits in (None, 2):
+        chosen = settings(tmp_path / f"var-{fits}", calibration_fits=fits)
+        output = train(shop, ranker="rules", settings=chosen, output=tmp_path / f"out-{fits}").output
+        held_out[fits] = bundle.load(output / "fits" / "live").calibrator
+    assert held_out[None].num_campaigns == 0
+    assert "training.calibration_fits" in held_out[None].note
+    assert held_out[2].num_campaigns > 2
+
+
 def test_another_seed_is_another_version(shop: Path, tmp_path: Path) -> None:
     for seed in (1, 2):
         train(shop, ranker="popularity", settings=settings(tmp_path / "v", seed=seed), output=tmp_path / str(seed))
@@ -209,6 +220,7 @@ def test_the_identity_of_a_training_is_what_was_configured_for_that_ranker(tmp_p
     assert training_hash(settings(tmp_path, rankers={"lightgbm": {"rounds": 5}}), "logistic") == default
     assert training_hash(settings(tmp_path, rankers={"logistic": {"strength": 0.05}}), "logistic") != default
     assert training_hash(settings(tmp_path, seed=3), "logistic") != default
+    assert training_hash(settings(tmp_path, calibration_fits=3), "logistic") != default
 
 
 def test_a_misspelt_hyperparameter_is_refused_before_anything_is_read_or_trained(tmp_path: Path) -> None:

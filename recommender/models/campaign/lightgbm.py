@@ -72,33 +72,10 @@ class LightGBMRanker(Ranker[LightGBMConfig]):
         earlier: Ranker[Any] | None = None,
     ) -> Self:
         """Grow the trees. Raises LabelError as `Ranker.fit`."""
-        lightgbm = _lightgbm()
-
         known_N = known_redemptions(labels)
-        redeemed_N = labels.redeemed_N[known_N]
-        # `binary` takes outcomes only. `cross_entropy` takes the probabilities that open pairs have as labels, too.
-        outcomes_only = bool(np.isin(redeemed_N, (0, 1)).all())
-        parameters = {
-            "objective": "binary" if outcomes_only else "cross_entropy",
-            "learning_rate": config.learning_rate,
-            "num_leaves": config.leaves,
-            "min_data_in_leaf": config.min_pairs_a_leaf,
-            "feature_fraction": config.feature_share,
-            "bagging_fraction": config.pair_share,
-            "bagging_freq": 1,  # draw pairs anew for every tree
-            "lambda_l2": config.penalty,
-            "seed": context.seed,
-            "deterministic": True,
-            "force_row_wise": True,  # as LightGBM's documentation advises beside `deterministic`
-            "num_threads": 1,
-            "verbosity": -1,
-        }
-        pairs = lightgbm.Dataset(
-            examples.features_NF[known_N].astype(np.float64), label=redeemed_N, params={"verbosity": -1}
-        )
-        trees = lightgbm.train(parameters, pairs, num_boost_round=config.rounds)
+        trees = grow(examples.features_NF[known_N], labels.redeemed_N[known_N], config, seed=context.seed)
         # Through the text format at once, so that this ranker scores as the one that its bundle restores.
-        again = lightgbm.Booster(model_str=trees.model_to_string())
+        again = _lightgbm().Booster(model_str=trees.model_to_string())
         return cls(again, examples.feature_names, config)
 
     def score(self, examples: Examples) -> Scores:
@@ -137,6 +114,33 @@ class LightGBMRanker(Ranker[LightGBMConfig]):
                 "They come from different fits. Train again."
             )
         return cls(trees, names, LightGBMConfig.model_validate(config["hyper"]))
+
+
+def grow(
+    features_NF: NDArray[np.float32], happened_N: NDArray[np.floating], config: LightGBMConfig, *, seed: int
+) -> "Booster":
+    """Grow trees that predict outcomes (0 or 1), or the probabilities that stand for them, from features."""
+    lightgbm = _lightgbm()
+    # `binary` takes outcomes only. `cross_entropy` takes the probabilities that open pairs have as labels, too.
+    outcomes_only = bool(np.isin(happened_N, (0, 1)).all())
+    parameters = {
+        "objective": "binary" if outcomes_only else "cross_entropy",
+        "learning_rate": config.learning_rate,
+        "num_leaves": config.leaves,
+        "min_data_in_leaf": config.min_pairs_a_leaf,
+        "feature_fraction": config.feature_share,
+        "bagging_fraction": config.pair_share,
+        "bagging_freq": 1,  # draw pairs anew for every tree
+        "lambda_l2": config.penalty,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,  # as LightGBM's documentation advises beside `deterministic`
+        "num_threads": 1,
+        "verbosity": -1,
+    }
+    pairs = lightgbm.Dataset(features_NF.astype(np.float64), label=happened_N, params={"verbosity": -1})
+    trees: Booster = lightgbm.train(parameters, pairs, num_boost_round=config.rounds)
+    return trees
 
 
 def _lightgbm() -> Any:
