@@ -121,6 +121,7 @@ class Worker(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
         else:
+            self._connecting.cancel()
             self.process.kill()
 
     def _said_hello(self, status: int, body: bytes) -> None:
