@@ -86,6 +86,8 @@ def serve(settings: Settings) -> Deployment:
     if Registry(settings.home).champion() is None:
         raise ServingError(f"{Home.of(settings).registry}: no champion yet; train one: recommender run")
     require_free(settings.serving.host, settings.serving.port, "the gateway", "port")
+    if settings.serving.health_port is not None:
+        require_free(settings.serving.host, settings.serving.health_port, "the gateway's health", "health_port")
     for left_behind in (state.deployed, state.wanted, state.loaded):
         left_behind.unlink(missing_ok=True)
     start_server(settings)

@@ -113,7 +113,7 @@ def test_a_killed_gateway_and_java_leave_no_orphan_and_stop_works_from_another_s
 def test_a_busy_port_is_named(shop: Shop, home: Settings, tmp_path: Path) -> None:
     registry = Registry(home.home)
     registry.promote(registry.add(candidate(shop, tmp_path / "a", ranker="popularity")))
-    for key in ("port", "inference_port", "management_port", "metrics_port"):
+    for key in ("port", "health_port", "inference_port", "management_port", "metrics_port"):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
