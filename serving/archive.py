@@ -16,6 +16,8 @@ from recommender.storage.manifest import MANIFEST, read_manifest, write_bytes
 MODEL_NAME = "campaign_ranker"
 HANDLER = "serving.worker.handler"
 BUNDLE = "bundle"
+CANNOT_LOAD = "version cannot be loaded"
+"""Event by which the deployer finds the reason in TorchServe's log. TorchServe itself does not tell it."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""
 _MODE = 0o644

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
-from serving.archive import MODEL_NAME
+from serving.archive import CANNOT_LOAD, MODEL_NAME
 from serving.deployer.processes import LOG_LINES, Running, last_lines
 
 LOOPBACK = "127.0.0.1"
@@ -32,6 +32,8 @@ POLL_S = 0.05
 """Seconds between looks while Java starts or a worker loads, which takes seconds. Chosen by hand."""
 UNREGISTER_ATTEMPTS, UNREGISTER_PAUSE_S = 5, 0.3
 """Repeated calls with growing pauses, 3 s in all. Enough for a worker that does not end at once. Chosen by hand."""
+_SEARCHED_LINES = 500
+"""Lines of a worker's log in which its reason is looked for: a failed start writes some twenty."""
 _TRACEBACK_LINES = 25
 """Lines shown of a worker's log: its traceback has about twenty."""
 
@@ -114,6 +116,8 @@ class TorchServe:
             # TorchServe starts a worker that fails again and again, and does not say that it failed.
             started |= {int(worker["pid"]) for worker in workers if int(worker.get("pid", -1)) > 0}
             if time.monotonic() > deadline or len(started) > STARTS * wanted:
+                if (problem := self._problem(version)) is not None:
+                    raise ServingError(f"{name} {version} cannot be loaded: {problem}")
                 raise ServingError(
                     f"{name} {version}: workers are {states}, not READY. {self._last_lines(_TRACEBACK_LINES)}"
                 )
@@ -168,6 +172,16 @@ class TorchServe:
         if status == 404:
             return {}
         return {str(one["modelVersion"]): list(one.get("workers", ())) for one in json.loads(body)}
+
+    def _problem(self, version: str) -> str | None:
+        """What a worker's log says of a version that cannot be loaded."""
+        for line in reversed(last_lines(ServingState.of(self.settings), "torchserve", _SEARCHED_LINES).splitlines()):
+            if CANNOT_LOAD in line and version in line:
+                try:
+                    return str(json.loads(line)["problem"])
+                except (ValueError, KeyError, TypeError):
+                    return None
+        return None
 
     def _last_lines(self, lines: int = LOG_LINES) -> str:
         return last_lines(ServingState.of(self.settings), "torchserve", lines)

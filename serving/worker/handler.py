@@ -12,12 +12,14 @@ from typing import Any
 import orjson
 
 from recommender import logs
+from recommender.errors import RecommenderError
 from serving import config
-from serving.archive import BUNDLE
+from serving.archive import BUNDLE, CANNOT_LOAD
 from serving.request import InvalidRequest
 from serving.worker.answering import Answering, invalid, refused
 from serving.worker.bodies import respond
 
+log = logs.get(__name__)
 METRICS_MARK = "[METRICS]"
 """TorchServe parses the lines of its workers that begin with this, so they are not written as JSON."""
 
@@ -37,7 +39,11 @@ class CampaignRankerHandler:
         logging.getLogger("ts").setLevel(logging.INFO)  # the level at which it writes its metrics
         folder = Path(context.system_properties["model_dir"]) / BUNDLE
         version = str(context.manifest["model"]["modelVersion"])
-        self.answering = Answering(config.of_environment(), version, folder)
+        try:
+            self.answering = Answering(config.of_environment(), version, folder)
+        except RecommenderError as error:
+            log.error(CANNOT_LOAD, model_version=version, problem=f"{type(error).__name__}: {error}")
+            raise
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one JSON document and one HTTP status per item."""

@@ -21,6 +21,9 @@ from serving.worker.tensors import infer
 class CampaignRanker(MLModel):  # type: ignore[misc]  # MLServer is not installed where types are checked
     """One version."""
 
+    _answering: Answering | None = None
+    """None: not loaded. MLServer also unloads a model whose loading failed."""
+
     async def load(self) -> bool:
         """Verify and load the bundle. An error keeps the model from becoming ready."""
         parameters = self.settings.parameters
@@ -36,6 +39,7 @@ class CampaignRanker(MLModel):  # type: ignore[misc]  # MLServer is not installe
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Answer a batch. A body that is not a batch of ours is refused with 400."""
+        assert self._answering is not None
         content = orjson.dumps(payload.model_dump(exclude_none=True))
         status, document = infer(self._answering, content)
         if status != 200:
@@ -44,5 +48,6 @@ class CampaignRanker(MLModel):  # type: ignore[misc]  # MLServer is not installe
 
     async def unload(self) -> bool:
         """Release the thread and the connections."""
-        self._answering.close()
+        if self._answering is not None:
+            self._answering.close()
         return True
