@@ -70,7 +70,7 @@ def bench(settings: Settings, *, rounds: int = ROUNDS) -> dict[str, Any]:
     report: dict[str, Any] = {
         "ms": {name: _summary(values) for name, values in seconds.items()},
         "rounds": rounds,
-        "workers": own.serving.workers,
+        "workers": own.serving.num_workers,
         "users": len(users),
         "live_campaigns": num_campaigns,
         "model_version": version,

@@ -16,13 +16,20 @@ class Deployed:
     canary: str | None = None
     canary_share: float = 0.0
     """Share of the users that get the canary."""
+    former: str | None = None
+    """The champion before this one, which stays loaded for a rollback and answers nobody."""
     failed: dict[str, str] = field(default_factory=dict)
     """Versions that the registry wants but that could not be loaded, each with the reason."""
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Champion and canary, as far as there are any."""
+        """The versions that answer: champion and canary, as far as there are any."""
         return tuple(version for version in (self.champion, self.canary) if version is not None)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """All versions with live workers."""
+        return self.versions if self.former is None else (*self.versions, self.former)
 
     def save(self, state: Path) -> None:
         """Write the state into the folder `state`, whole or not at all."""

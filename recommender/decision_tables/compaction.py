@@ -8,7 +8,8 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,8 @@ from recommender.storage.home import Home
 log = logs.get(__name__)
 KEPT_DAYS = 2
 """Merged segments stay for so many days, for confirmations by request id. By hand: few come later."""
+BATCH_BYTES = 2**32
+"""4 GiB of segments are merged at once, so that a long backlog fits the temporary folder. By hand: a busy day's."""
 ROW_GROUP = 122_880
 """Rows of a row group: DuckDB's own default, stated because a user's rows are found by row groups."""
 
@@ -75,12 +78,11 @@ def compact(settings: Settings, *, now: datetime | None = None) -> Compacted:
         for path, problem in refused.items():
             log.error("segment is left out", path=str(path), problem=problem)
         waiting = [file for file in waiting if file.path not in refused]
-        figures: tuple[int, int, int, tuple[str, ...]] = (0, 0, 0, ())
-        if waiting:
-            with open_engine(settings.resources, "compaction") as (connection, _):
-                figures = _merge_all(connection, home, waiting)
+        done = [_merge_batch(settings, home, batch) for batch in _batches(waiting)]
         deleted = _delete(home, merged, now)
-    result = Compacted(len(waiting), *figures, refused, deleted)
+    decisions, events, torn = (sum(figures[place] for figures, _ in done) for place in range(3))
+    days = tuple(sorted({day for _, days in done for day in days}))
+    result = Compacted(len(waiting), decisions, events, torn, days, refused, deleted)
     log.info("compacted", segments=result.segments, decisions=result.decisions, events=result.events, torn=result.torn)
     return result
 
@@ -92,9 +94,31 @@ def _is_complete(file: SegmentFile, now: datetime) -> bool:
     return file.name.day < f"{now:%Y%m%d}" and time.time() - file.path.stat().st_mtime > GRACE_S
 
 
-def _merge_all(
-    connection: duckdb.DuckDBPyConnection, home: Home, files: Sequence[SegmentFile]
-) -> tuple[int, int, int, tuple[str, ...]]:
+def _batches(files: Sequence[SegmentFile]) -> Iterator[list[SegmentFile]]:
+    """Segments of at most `BATCH_BYTES` together, in order."""
+    batch: list[SegmentFile] = []
+    size = 0
+    for file in files:
+        num_bytes = file.path.stat().st_size
+        if batch and size + num_bytes > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += num_bytes
+    if batch:
+        yield batch
+
+
+_Figures = tuple[tuple[int, int, int], set[str]]
+"""Numbers of decisions, events and torn lines, and the days that were changed."""
+
+
+def _merge_batch(settings: Settings, home: Home, files: Sequence[SegmentFile]) -> _Figures:
+    with open_engine(settings.resources, "compaction") as (connection, _):
+        return _merge_all(connection, home, files)
+
+
+def _merge_all(connection: duckdb.DuckDBPyConnection, home: Home, files: Sequence[SegmentFile]) -> _Figures:
     create_lines(connection, files, as_table=True)
     stays = without_removed(removed_users(home), 'lines."at"')
     connection.execute(f"DELETE FROM lines WHERE event IS NULL AND request_id IS NOT NULL AND NOT ({stays})")
@@ -116,7 +140,7 @@ def _merge_all(
             _merge(connection, Day.of(home, day), day, [])
     for day, segments in sorted(own.items()):
         _merge(connection, Day.of(home, day), day, segments)
-    return *counted, tuple(sorted({*own, *(day for (day,) in late)}))
+    return (counted[0], counted[1], counted[2]), {*own, *(day for (day,) in late)}
 
 
 def _is_date(day: str) -> bool:
@@ -130,7 +154,8 @@ def _is_date(day: str) -> bool:
 def _merge(connection: duckdb.DuckDBPyConnection, day: Day, name: str, segments: Sequence[SegmentFile]) -> None:
     """Merge the lines about one day's decisions into its tables: its events, and the decisions of `segments`."""
     manifest = day.manifest()
-    day.folder.mkdir(parents=True, exist_ok=True)
+    # As the tables in it, which DuckDB writes under a temporary name with the mode that the umask leaves.
+    day.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     stems = ", ".join(quoted(file.name.stem) for file in segments) or "NULL"
     connection.execute(
         f"CREATE OR REPLACE TEMP VIEW new_decisions AS SELECT {select(schema.DECISIONS)} FROM lines "
@@ -203,6 +228,7 @@ def _delete(home: Home, merged: Sequence[SegmentFile], now: datetime) -> int:
     for file in old:
         file.path.unlink(missing_ok=True)
     for path in home.decisions.glob(".*.jsonl.*"):
-        if time.time() - path.stat().st_mtime > GRACE_S:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its shipper renamed it meanwhile
+            if time.time() - path.stat().st_mtime > GRACE_S:
+                path.unlink()
     return len(old)

@@ -23,7 +23,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recommender.decision_tables.schema import SCHEMA_VERSION
-from recommender.decisions.names import SegmentName
+from recommender.decisions.names import MODE, SegmentName
 from recommender.errors import CorruptFileError
 from recommender.storage.home import Home
 from recommender.storage.manifest import MANIFEST, NAME_DIGITS, sha256, write_text
@@ -128,6 +128,7 @@ class Day:
 
     def add(self, table: Table, written: Path, rows: int) -> Part:
         """Give a file that was written in this folder its name, which is made of its content."""
+        written.chmod(MODE)
         descriptor = os.open(written, os.O_RDONLY)
         try:
             os.fsync(descriptor)

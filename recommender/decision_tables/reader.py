@@ -2,6 +2,9 @@
 
 decisions        delivered decisions, with the columns of `recommender.decision_tables.schema.DECISIONS`
 every_decision   also those whose caller hung up, with `delivered`
+                 both have `by_assigned_version`: whether the version of the user's variant made the answer. Only such
+                 decisions say anything about a version: the others are popular lists, or the champion's answers for a
+                 canary that was away
 exposures        request_id, exposed_at, campaign_ids: which campaigns of a delivered decision were shown
 """
 
@@ -98,7 +101,10 @@ def _create_views(
         f"AS delivered FROM lines WHERE event IS NULL AND request_id IS NOT NULL) WHERE {without_removed(removed)}"
     )
     both = [live] if not compacted else [f"SELECT {columns}, {delivered} AS delivered FROM {compacted}", live]
-    connection.execute(f"CREATE VIEW every_decision AS SELECT * FROM ({' UNION ALL '.join(both)}) WHERE {between}")
+    connection.execute(
+        "CREATE VIEW every_decision AS SELECT *, model_version IS NOT DISTINCT FROM assigned_version "
+        f"AS by_assigned_version FROM ({' UNION ALL '.join(both)}) WHERE {between}"
+    )
     connection.execute("CREATE VIEW decisions AS SELECT * EXCLUDE (delivered) FROM every_decision WHERE delivered")
     events = f"SELECT request_id, exposed_at, campaign_ids FROM live_events WHERE event = '{EXPOSED}'"
     if shown:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Self
 
 SUFFIX = ".jsonl"
+MODE = 0o640
+"""The group may read decisions, nobody else."""
 EXPOSURES = "exposures-"
 _WRITER_BYTES = 6
 """48 random bits name a writer: among a thousand writers of one day, two are equal with a probability of 2e-9."""

@@ -5,7 +5,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from recommender.decisions.names import SUFFIX
+from recommender.decisions.names import MODE, SUFFIX
 
 
 class Segment:
@@ -48,8 +48,7 @@ class Segment:
 
     def _open(self) -> int:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # 0o640: the group may read decisions, nobody else.
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:

@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 
 from recommender import logs
-from recommender.decisions.names import segments_in
+from recommender.decisions.names import MODE, segments_in
 from recommender.storage.manifest import YOUNG_S, write_bytes
 
 log = logs.get(__name__)
@@ -147,7 +147,7 @@ def _ship_one(path: Path, shared: Path) -> None:
             return
         content = sealed(path.read_bytes())
         if content and not (shared / path.name).is_file():
-            write_bytes(shared / path.name, content)
+            write_bytes(shared / path.name, content, mode=MODE)
             _sync_folder(shared)
         path.unlink(missing_ok=True)
 

@@ -146,6 +146,21 @@ class Registry:
             event = self._event("canary stopped", state["canary"]["version"], reason=reason)
             self._journal.commit({**state, "canary": None}, **event)
 
+    def end_canary(self, canary: Serving, reason: str) -> bool:
+        """End exactly this canary, because it is sick, and tell whether this call did it.
+
+        Several replicas may find the same canary sick. The first one ends it, and the others change nothing. A canary
+        that was started since then, even of the same version, stays.
+        """
+        with self._journal.locked():
+            state = self._journal.state()
+            now = self._serving(state.get("canary"))
+            if now is None or (now.version, now.since) != (canary.version, canary.since):
+                return False
+            event = self._event("canary ended", canary.version, reason=reason)
+            self._journal.commit({**state, "canary": None}, **event)
+        return True
+
     def promote(self, version: str, reason: str = "") -> None:
         """Make `version` the champion and stop any canary. The champion before it is kept for `rollback`.
 

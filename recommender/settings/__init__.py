@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from recommender.errors import SettingsError
 from recommender.settings.decision_log import DecisionLogSettings
+from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.sections import (
     DEFAULT_RESOURCES,
@@ -34,6 +35,7 @@ from recommender.settings.sections import (
 __all__ = [
     "DEFAULT_RESOURCES",
     "DecisionLogSettings",
+    "IsolationSettings",
     "OnlineStoreName",
     "ResourceSettings",
     "RetentionSettings",
@@ -71,6 +73,7 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()
     decision_log: DecisionLogSettings = DecisionLogSettings()
+    isolation: IsolationSettings = IsolationSettings()
     retention: RetentionSettings = RetentionSettings()
     resources: ResourceSettings = ResourceSettings()
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from recommender.settings.cores import usable_cores
 from recommender.settings.sizes import bytes_of
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -124,7 +125,13 @@ class ServingSettings(Section):
     inference_port: Port = Field(8080, description="TorchServe's inference API.")
     management_port: Port = Field(8081, description="TorchServe's management API, always on loopback.")
     metrics_port: Port = Field(8082, description="TorchServe's metrics API.")
-    workers: int = Field(1, ge=1, le=64, description="Worker processes for each version. One takes at least 220 MB.")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Worker processes for each version. One takes at least 220 MB. None: two where there are two "
+        "cores, so that one that dies leaves another, else one.",
+    )
     # By hand. An answer with a model normally takes 1 to 10 ms and a read of the store 0.1 ms; the deadlines leave room
     # for a busy machine.
     deadline_ms: Annotated[Milliseconds, Field(ge=5)] = Field(
@@ -199,6 +206,11 @@ class ServingSettings(Section):
         le=1,
         description="Weight of variety or calibration against the score. 0 keeps the order of the scores.",
     )
+
+    @property
+    def num_workers(self) -> int:
+        """Worker processes for each version, on this machine."""
+        return self.workers or (2 if usable_cores() >= 2 else 1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -105,6 +105,11 @@ class ServingState:
         return self.root / "loaded.json"
 
     @property
+    def health(self) -> Path:
+        """Folder with a file for each gateway process, about the versions that it found sick."""
+        return self.root / "health"
+
+    @property
     def deployer_alive(self) -> Path:
         """Touched by the deployer at every round. Kubernetes' liveness probe looks at its age."""
         return self.root / "deployer.alive"

@@ -167,11 +167,11 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all (temporary name, fsync, rename)."""
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write a file whole or not at all (temporary name, fsync, rename). `mode`: who may use it, less the umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:WRITER_DIGITS]}")
-    with temporary.open("wb") as file:
+    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

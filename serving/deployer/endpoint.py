@@ -1,5 +1,6 @@
 """The endpoint of one machine: gateway and engine as background processes (`recommender serve` and `stop`)."""
 
+import json
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 from serving import config
 from serving.deployed import Deployed
-from serving.deployer import torchserve
+from serving.deployer import restarts, torchserve
 from serving.deployer.engines import SERVERS, loading, start_server
 from serving.deployer.management import LOOPBACK, NO_LOOPBACK_PROXY
 from serving.deployer.processes import Running, find, known, last_lines, require_free, start
@@ -50,14 +51,19 @@ class Deployment:
     def follow(self) -> None:
         """Follow the registry until the endpoint is stopped, by a signal to this process or by `stop` from another one.
 
+        TorchServe is started again when it exits by itself.
+
         Raises:
-            ServingError: Gateway or engine exited by itself; names it.
+            ServingError: The gateway exited by itself; names it.
         """
         state = ServingState.of(self.settings)
         gateway, server = known(state.pid_file(NAME)), known(state.pid_file(torchserve.NAME))
-        has_server = SERVERS[self.settings.serving.engine] is not None
-        if gateway is not None and (server is not None or not has_server):
-            Deployer(self.settings).follow([one for one in (gateway, server) if one is not None])
+        if gateway is None:
+            return
+        if SERVERS[self.settings.serving.engine] is None:
+            Deployer(self.settings).follow([gateway])
+        elif server is not None:
+            restarts.follow(self.settings, gateway, server)
 
     def stop(self) -> None:
         """Stop the endpoint."""
@@ -95,7 +101,7 @@ def serve(settings: Settings) -> Deployment:
         # First the gateway, which may be the engine itself.
         gateway = start_gateway(settings)
         _wait_up(settings, gateway)
-        Deployer(settings).refresh()
+        Deployer(settings).refresh(with_former=False)
         wait_ready(settings)
     except BaseException:
         stop(settings)
@@ -128,7 +134,7 @@ def _wait_up(settings: Settings, gateway: Running) -> None:
 
 
 def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
-    """Wait until the gateway reports that a real prediction works.
+    """Wait until the gateway reports that the champion answers.
 
     Raises:
         ServingError: The gateway exited, or time ran out; holds what keeps it from being ready and the end of its log.
@@ -137,9 +143,12 @@ def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
     deadline, answer = time.monotonic() + seconds, "no answer"
     while time.monotonic() < deadline:
         try:
-            # 5 s: longer than the gateway itself waits for a prediction (`readiness.TIMEOUT_S`).
-            with NO_LOOPBACK_PROXY.open(f"{url}/readyz", timeout=5):
+            # 5 s: by hand, far longer than an idle gateway takes.
+            with NO_LOOPBACK_PROXY.open(f"{url}/readyz", timeout=5) as ready:
+                content = ready.read()
+            if json.loads(content)["details"]["answers"] == "model":
                 return
+            answer = content[:LONGEST_ANSWER].decode()
         except urllib.error.HTTPError as error:
             with error:
                 answer = error.read()[:LONGEST_ANSWER].decode(errors="replace")

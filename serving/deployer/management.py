@@ -81,6 +81,12 @@ class TorchServe:
             version: [worker["status"] for worker in workers] for version, workers in self._all_workers(name).items()
         }
 
+    def worker_pids(self, version: str, name: str = MODEL_NAME) -> list[int]:
+        """Processes of a version's workers that are READY."""
+        status, body = self._call("GET", f"/models/{name}/{version}")
+        workers = json.loads(body)[0].get("workers", ()) if status == 200 else ()
+        return [int(worker["pid"]) for worker in workers if worker["status"] == "READY"]
+
     def register(self, archive: str, *, name: str = MODEL_NAME) -> None:
         """Begin to load an archive of the model store, without waiting: a synchronous call would stall inference.
 
@@ -90,7 +96,7 @@ class TorchServe:
         options = {
             "url": archive,
             "model_name": name,
-            "initial_workers": self.settings.serving.workers,
+            "initial_workers": self.settings.serving.num_workers,
             "synchronous": "false",
             "batch_size": 1,
             "response_timeout": RESPONSE_S,
@@ -106,7 +112,7 @@ class TorchServe:
         Raises:
             ServingError: A worker failed to load, or time ran out; holds the end of the workers' log.
         """
-        wanted, deadline = self.settings.serving.workers, time.monotonic() + seconds
+        wanted, deadline = self.settings.serving.num_workers, time.monotonic() + seconds
         started: set[int] = set()
         while True:
             workers = self._all_workers(name).get(version, [])

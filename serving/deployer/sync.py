@@ -1,15 +1,16 @@
 """Deployer: keeps the scoring engine in sync with the registry, swapping versions without losing a request.
 
 A swap: hand the verified bundle to the engine, wait until its workers are READY, ask it for a real prediction, make it
-the default and name it in `deployed.json` (which the gateway follows), let
-requests in flight finish, unregister the old version. A version that does not get that far changes nothing for anyone.
+the default and name it in `deployed.json` (which the gateway follows), let requests in flight finish. The champion that
+was replaced stays loaded for a rollback, and versions that nobody needs are unregistered. A version that does not get
+that far changes nothing for anyone.
 
 `python -m serving.deployer` is the container's command: it follows the registry until SIGTERM.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recommender import logs
 from recommender.errors import RecommenderError, ServingError
@@ -20,6 +21,8 @@ from serving import config
 from serving.deployed import Deployed
 from serving.deployer.engines import loading
 from serving.deployer.processes import Running, last_lines
+from serving.deployer.sick_canary import end_sick_canary
+from serving.deployer.wanted import Wanted
 from serving.engines.contract import Loading
 
 log = logs.get(__name__)
@@ -33,6 +36,14 @@ STOPPING_S = 4.0
 spare. One that died by itself keeps it."""
 MAX_REASON = 2_000
 """Characters of the reason why a version failed, which /readyz shows: enough for the end of a worker's log."""
+
+
+class Exited(ServingError):
+    """Processes of the endpoint exited unexpectedly. Names them, with the end of the first one's log."""
+
+    def __init__(self, ended: Sequence[Running], end_of_log: str) -> None:
+        self.names = [one.name for one in ended]
+        super().__init__(f"{' and '.join(self.names)} exited unexpectedly. {end_of_log}")
 
 
 @dataclass(frozen=True)
@@ -51,13 +62,16 @@ class Deployer:
         """The private files of this replica."""
         return ServingState.of(self.settings)
 
-    def refresh(self) -> Deployed:
-        """Serve the registry's champion and canary.
+    def refresh(self, *, with_former: bool = True) -> Deployed:
+        """Serve the registry's champion and canary, and keep the champion before them loaded.
 
         A version that cannot be loaded is left out and named in `failed`.
 
         When the champion itself cannot be loaded, the one that serves now stays. When none serves, the newest earlier
         champion that loads takes its place.
+
+        Args:
+            with_former: False: a former champion that is not loaded yet can wait for the next refresh.
 
         Raises:
             ServingError: The engine is unavailable, or no version at all can be loaded.
@@ -67,19 +81,26 @@ class Deployer:
         status, before = Registry(self.settings.home).status(), Deployed.load(self.state.root)
         if status.champion is None:
             raise ServingError(f"{Home.of(self.settings).registry}: no champion yet; train one: recommender run")
-        wanted = (status.champion.version, status.canary.version if status.canary else None)
-        share = status.canary.share if status.canary else 0.0
-        if self._is_deployed(wanted, share, before):
+        wanted = Wanted.of(status, keep_former=self.settings.isolation.keep_former)
+        live = self.engine.versions()
+        if wanted.is_deployed(before, live):
             return before
         failed: dict[str, str] = {}
-        live = self.engine.versions()
         serving = [before.champion] if before.champion in live else []
-        candidates = [wanted[0], *serving, *reversed(status.previous)]
+        candidates = [wanted.champion, *serving, *reversed(status.previous)]
         champion = self._first_that_loads(list(dict.fromkeys(c for c in candidates if c)), before, failed)
-        canary = wanted[1]
+        canary = wanted.canary
         if canary is not None and (canary == champion or not self._load(canary, before, failed)):
             canary = None
-        after = Deployed(champion, canary, share if canary else 0.0, failed)
+        former = wanted.former if wanted.former not in (champion, canary) else None
+        waits = former is not None and "READY" not in live.get(former, [])
+        after = Deployed(
+            champion=champion,
+            canary=canary,
+            canary_share=wanted.share if canary else 0.0,
+            former=None if waits else former,
+            failed=failed,
+        )
         self.engine.set_default(champion)
         after.save(self.state.root)
         log.info(
@@ -87,10 +108,21 @@ class Deployer:
             champion=champion,
             canary=canary,
             canary_share=after.canary_share,
+            former=after.former,
             failed=list(failed),
             seconds=round(time.monotonic() - began_s, 3),
         )
         self._unload_others(after)
+        return self._with_former(former, after) if waits and with_former else after
+
+    def _with_former(self, former: str | None, deployed: Deployed) -> Deployed:
+        """Load the former champion, once everything that answers is in place."""
+        if former is None:
+            return deployed
+        failed = dict(deployed.failed)
+        loads = self._load(former, deployed, failed)
+        after = replace(deployed, former=former if loads else None, failed=failed)
+        after.save(self.state.root)
         return after
 
     def follow(self, running: Sequence[Running] = ()) -> None:
@@ -99,44 +131,28 @@ class Deployer:
         A failure is logged and tried again. Without any `running` this does not return.
 
         Raises:
-            ServingError: One of `running` exited unexpectedly. Names it. Its remaining processes were stopped.
+            Exited: One of `running` exited unexpectedly. What was left of it was stopped.
         """
         while all(one.alive() for one in running):
             try:
+                end_sick_canary(self.settings)
                 self.refresh()
             except RecommenderError as error:
                 log.error("refresh failed", problem=f"{type(error).__name__}: {error}")
             self.state.deployer_alive.touch()
             time.sleep(FOLLOW_S)
+        if not all(one.pid_file.exists() for one in running):
+            return
         deadline = time.monotonic() + STOPPING_S
-        while time.monotonic() < deadline:
+        # `stop` ends them in this order, so while the first one runs, another one has died by itself.
+        while time.monotonic() < deadline and not running[0].alive():
             if not all(one.pid_file.exists() for one in running):
                 return
             time.sleep(0.05)  # chosen by hand: small beside STOPPING_S
         ended = [one for one in running if not one.alive()]
         for one in ended:
             one.stop()
-        names = " and ".join(one.name for one in ended)
-        raise ServingError(
-            f"{names} exited unexpectedly; shutting the endpoint down. {last_lines(self.state, ended[0].name)}"
-        )
-
-    def _is_deployed(self, wanted: tuple[str, str | None], share: float, before: Deployed) -> bool:
-        """Whether the wanted versions are already deployed.
-
-        A version that failed is not tried again before the registry wants another one.
-        """
-        asked = {version for version in wanted if version is not None}
-        if not asked <= {*before.versions, *before.failed} or before.champion is None:
-            return False
-        if (before.champion != wanted[0] and wanted[0] not in before.failed) or set(before.failed) - asked:
-            return False
-        if before.canary != wanted[1] and wanted[1] not in before.failed and wanted[1] != before.champion:
-            return False
-        if before.canary is not None and before.canary_share != share:
-            return False
-        live = self.engine.versions()
-        return all("READY" in live.get(version, []) for version in before.versions)
+        raise Exited(ended, last_lines(self.state, ended[0].name))
 
     def _first_that_loads(self, candidates: list[str], before: Deployed, failed: dict[str, str]) -> str:
         for version in candidates:
@@ -152,19 +168,21 @@ class Deployer:
         engine = self.engine
         try:
             states = engine.versions().get(version)
-            if states is not None and "READY" not in states and version not in before.versions:
+            if states is not None and "READY" not in states and version not in before.loaded:
                 self._unload(version)  # left behind by an attempt that was killed
                 states = None
             if states is None:
                 engine.register(version, Registry(self.settings.home).bundle(version))
-            engine.wait_ready(version)
+            # One that is loaded need not wait for a worker that is just being replaced.
+            if states is None or "READY" not in states:
+                engine.wait_ready(version)
             engine.check(version)
         except RecommenderError as error:
             if not engine.is_up():
                 raise
             log.error("version cannot serve", model_version=version, problem=f"{type(error).__name__}: {error}")
             failed[version] = f"{type(error).__name__}: {error}"[:MAX_REASON]
-            if version not in before.versions:
+            if version not in before.loaded:
                 self._unload(version)
             return False
         return True
@@ -176,7 +194,7 @@ class Deployer:
             log.warning("version not unregistered", model_version=version, problem=str(error))
 
     def _unload_others(self, after: Deployed) -> None:
-        gone = [version for version in self.engine.versions() if version not in after.versions]
+        gone = [version for version in self.engine.versions() if version not in after.loaded]
         if gone:
             time.sleep(GRACE_S + self.settings.serving.deadline_ms / 1e3)
         for version in gone:

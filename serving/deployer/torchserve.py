@@ -142,7 +142,7 @@ def _properties(settings: Settings, store: Path) -> dict[str, Any]:
         "install_py_dep_per_model": "false",
         "metrics_mode": "prometheus",
         "disable_system_metrics": "true",
-        "default_workers_per_model": serving.workers,
+        "default_workers_per_model": serving.num_workers,
         "default_response_timeout": RESPONSE_S,
         "unregister_model_timeout": RESPONSE_S,
         # The handler decodes its input itself, once, and names the field that is wrong.
@@ -150,7 +150,7 @@ def _properties(settings: Settings, store: Path) -> dict[str, Any]:
         "job_queue_size": max(LEAST_QUEUE, serving.deadline_ms),
         "max_request_size": MAX_REQUEST_BYTES,
         # Two at least, so that a long upload does not hold up a probe.
-        "number_of_netty_threads": max(2, serving.workers),
+        "number_of_netty_threads": max(2, serving.num_workers),
     }
 
 

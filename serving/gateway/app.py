@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
@@ -21,6 +22,7 @@ from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.front import Front
 from serving.gateway.health import HealthServer
 from serving.gateway.intake import read_body
+from serving.gateway.isolation import STATES, Isolation
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import Model
 from serving.gateway.readiness import Readiness
@@ -48,7 +50,8 @@ def create(settings: Settings) -> FastAPI:
         gc.collect()
         gc.freeze()
         gateway.decisions.start()
-        tasks = [asyncio.create_task(gateway.follow()), asyncio.create_task(gateway.front.watch())]
+        watching = (gateway.follow(), gateway.front.watch(), gateway.versions.watch())
+        tasks = [asyncio.create_task(one) for one in watching]
         health = gateway.health_server()
         yield
         if health is not None:
@@ -85,7 +88,7 @@ def create(settings: Settings) -> FastAPI:
 
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health, "description": "Not ready"}})
     async def readyz() -> Response:
-        """A real prediction works."""
+        """This replica can answer. `details` says with what, and how each version is."""
         health = await gateway.health()
         return json_response(health.model_dump_json(), 200 if health.status == READY else 503)
 
@@ -125,14 +128,15 @@ class _Gateway:
         self.decisions = DecisionLog.of(settings)
         self.model = Model(settings=settings, deployed=self.deployed, engine=self.engine, metrics=self.metrics)
         self.front.room = self.model.room
-        self.readiness = Readiness(self.shops, self.deployed, self.model, self.front)
+        self.versions = Isolation(settings=settings, deployed=self.deployed, model=self.model, metrics=self.metrics)
+        self.readiness = Readiness(settings, self.shops, self.versions, self.front)
         self.metrics.registry.register(DecisionMetrics(self.decisions))
         self.recommender = Recommender(
             settings=settings,
             shops=self.shops,
             deployed=self.deployed,
             online_store=self.online_store,
-            model=self.model,
+            versions=self.versions,
             decisions=self.decisions,
             metrics=self.metrics,
         )
@@ -161,7 +165,7 @@ class _Gateway:
         try:
             return await self.recommender.recommend(parse(RecommendationRequest, body), arrival)
         except Unavailable:
-            raise unavailable(f"no popular list was loaded yet: {self.shops.problem}") from None
+            raise unavailable(self.readiness.nothing()) from None
 
     async def expose(self, body: bytes, arrival: Arrival) -> bytes:
         """The answer to /v1/exposures."""
@@ -178,9 +182,16 @@ class _Gateway:
 
     async def health(self) -> Health:
         """The body of /readyz."""
-        problem, now = await self.readiness.problem(), self.deployed.current
-        details = {"champion": now.champion, "canary": now.canary, "failed": now.failed}
-        return Health(status=problem or READY, details=details)
+        now = self.deployed.current
+        details = {
+            "champion": now.champion,
+            "canary": now.canary,
+            "former": now.former,
+            "failed": now.failed,
+            "answers": self.readiness.answers,
+            "versions": self.versions.described(),
+        }
+        return Health(status=self.readiness.problem() or READY, details=details)
 
     def health_server(self) -> HealthServer | None:
         """The started server of the health port, where the settings name one."""
@@ -197,6 +208,11 @@ class _Gateway:
         for version, limiter in list(self.model.limiters.items()):
             self.metrics.model_in_flight.labels(version).set(limiter.in_flight)
             self.metrics.model_limit.labels(version).set(limiter.limit(self.front.deadline_s))
+        now_s = time.monotonic()
+        for version, breaker in list(self.versions.breakers.items()):
+            sick_s = 0.0 if breaker.sick_since_s is None else now_s - breaker.sick_since_s
+            self.metrics.breaker_state.labels(version).set(STATES[breaker.state])
+            self.metrics.version_sick.labels(version).set(sick_s)
         return self.metrics.text()
 
     async def follow(self) -> None:
@@ -206,6 +222,7 @@ class _Gateway:
                 self.engine.follow()
                 self.deployed.refresh()
                 await asyncio.to_thread(self.shops.refresh)
+                await asyncio.to_thread(self.readiness.refresh)
             except (OSError, ValueError, TypeError) as error:
                 log.warning("deployed versions cannot be read, the last state stays", problem=str(error))
             await asyncio.sleep(FOLLOW_S)

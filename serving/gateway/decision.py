@@ -17,7 +17,7 @@ class Assigned:
     asked: ScoringRequest
     assignment: Assignment
     version: str | None
-    """The deployed version of the variant. None: none is deployed."""
+    """The deployed version of the user's variant, which another one may answer for. None: none is deployed."""
     token: str
     """End of the request id. It is drawn first, because it seeds the exploration."""
     arrival: Arrival

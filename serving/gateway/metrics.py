@@ -1,5 +1,7 @@
 """Prometheus metrics of the gateway, whose labels hold nothing of a user."""
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -47,7 +49,31 @@ class Metrics:
         self.model_limit = Gauge(
             "recommender_model_limit", "Most of them at present", ["model_version"], registry=registry
         )
+        self.breaker_state = Gauge(
+            "recommender_breaker_state",
+            "Circuit breaker of a version: 0 closed, 1 half open, 2 open",
+            ["model_version"],
+            registry=registry,
+        )
+        self.version_sick = Gauge(
+            "recommender_version_sick_seconds",
+            "How long a version has been sick, 0 if it is well",
+            ["model_version"],
+            registry=registry,
+        )
+        self.model_failures = Counter(
+            "recommender_model_failures",
+            "Requests that a version did not answer",
+            ["model_version", "reason"],
+            registry=registry,
+        )
         self.feature_age = Gauge("recommender_feature_age_seconds", "Age of the features last used", registry=registry)
+
+    def forget(self, model_version: str) -> None:
+        """Drop the state of a version that is not deployed any more."""
+        for gauge in (self.breaker_state, self.version_sick):
+            with contextlib.suppress(KeyError):
+                gauge.remove(model_version)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

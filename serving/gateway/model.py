@@ -26,6 +26,9 @@ LEAST_IN_FLIGHT = 2
 LEAST_SERVICE_S = 0.0005
 """A no-op of TorchServe takes half a millisecond of a worker."""
 
+LATE = b'"error":"late"'
+"""Part of the worker's answer to a request whose deadline had passed (`serving.worker.handler.LATE`)."""
+
 
 class ModelAway(Exception):
     """The model gave no answer in time.
@@ -49,8 +52,10 @@ class Model:
     limiters: dict[str, Limiter] = field(default_factory=dict)
     """Version -> the requests under way to it. A version that is slow fills only its own."""
 
-    async def rank(self, assigned: Assigned, features: bytes) -> tuple[Ranking, str]:
+    async def rank(self, assigned: Assigned, features: bytes, left_s: float) -> tuple[Ranking, str]:
         """The ranking of one user, whose packed features are sent as they are, and the version that made it.
+
+        It may take `left_s` seconds.
 
         Raises:
             ModelAway: No version is deployed, too many requests wait for it, the deadline passed, there is no
@@ -59,9 +64,6 @@ class Model:
         version = assigned.version
         if version is None:
             raise ModelAway("no_model")
-        left_s = assigned.arrival.left_s()
-        if left_s <= 0:
-            raise ModelAway("model_late")
         limiter = self.limiter(version)
         if not limiter.admits(left_s):
             raise ModelAway("model_busy")
@@ -78,6 +80,8 @@ class Model:
         finally:
             wait.end(finished=False)
             self.metrics.model_seconds.labels(assigned.assignment.variant).observe(time.perf_counter() - asked_s)
+        if status == 503 and LATE in body:
+            raise ModelAway("model_late")
         if status != 200:
             raise ModelAway("model_error", f"{status}: {content[:LONGEST_ANSWER].decode(errors='replace')}")
         try:

@@ -1,64 +1,69 @@
-"""Readiness: whether every deployed version answers a real prediction, asked once at a time."""
+"""Readiness: whether this replica can answer. The popular list is an answer.
 
-import asyncio
+The health of a version is no reason for unreadiness: all replicas serve the same versions, so a sick one would take
+all of them out of the Service at once.
+"""
+
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
-from serving.deployed import Follower
-from serving.engines.contract import EngineError
+from recommender.errors import RecommenderError
+from recommender.registry import Registry
+from recommender.settings import Settings
 from serving.gateway.front import Front
-from serving.gateway.model import Model
+from serving.gateway.isolation import Isolation
 from serving.shop import ShopFollower
 
-KEPT_S = 1.0
-"""A result stands this long, so that frequent probes do not load the model. Chosen by hand, below the probes' 5 s."""
-TIMEOUT_S = 2.5
-"""Within the 3 s that the readiness probe of k8s/base/serving.yaml waits."""
+Answers = Literal["model", "popular", "nothing"]
 
 
 @dataclass
 class Readiness:
-    """Asks the deployed versions at most once a second."""
+    """Says whether a gateway is ready, and what it can answer with."""
 
+    settings: Settings
     shops: ShopFollower
-    deployed: Follower
-    model: Model
+    versions: Isolation
     front: Front
-    _at_s: float = float("-inf")
-    _problem: str | None = None
-    _looking: asyncio.Task[str | None] | None = None
+    _began_s: float = field(default_factory=time.monotonic)
+    _settled: bool = False
+    """Whether waiting for the champion is over."""
+    _has_champion: bool | None = None
+    """Whether the registry has a champion. None: unknown."""
 
-    async def problem(self) -> str | None:
-        """The problem that keeps the gateway from being ready, or None. All who ask meanwhile share one look."""
+    def problem(self) -> str | None:
+        """The problem that keeps the gateway from being ready, or None."""
         if self.front.draining:
             return "draining"
-        if time.monotonic() - self._at_s > KEPT_S:
-            if self._looking is None:
-                self._looking = asyncio.create_task(self._keep())
-            # Shielded: a caller that hangs up does not end what others wait for.
-            return await asyncio.shield(self._looking)
-        return self._problem
-
-    async def _keep(self) -> str | None:
-        try:
-            self._problem = await self._look()
-            self._at_s = time.monotonic()
-            return self._problem
-        finally:
-            self._looking = None
-
-    async def _look(self) -> str | None:
         if self.shops.current is None:
-            return self.shops.problem
-        deployed = self.deployed.current
-        if deployed.champion is None:
-            return "no version is deployed"
-        for version in deployed.versions:
-            try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    status = await self.model.probe(version)
-            except (TimeoutError, EngineError) as error:
-                return f"{version}: {error or 'no answer in time'}"
-            if status != 200:
-                return f"{version} answers {status}"
+            # Before the first run there is nothing to wait for, and a first roll-out is to complete.
+            return None if self._has_champion is False else self.shops.problem
+        if not self._settled and self._has_champion is not False:
+            return "waiting for the champion's first answer"
         return None
+
+    @property
+    def answers(self) -> Answers:
+        """What an answer is made of now."""
+        if self.shops.current is None:
+            return "nothing"
+        return "model" if self.versions.champion_answers else "popular"
+
+    def nothing(self) -> str:
+        """Why there is nothing to answer with."""
+        if self._has_champion is False:
+            return f"no champion yet, and no popular list: {self.shops.problem}"
+        return f"no popular list was loaded yet: {self.shops.problem}"
+
+    def refresh(self) -> None:
+        """Look whether the registry has a champion, as long as that matters. Reads a file, so not on the event loop."""
+        waited_s = time.monotonic() - self._began_s
+        if waited_s >= self.settings.isolation.wait_for_model_s or self.versions.champion_answers:
+            self._settled = True
+        if self._settled and self.shops.current is not None:
+            return
+        try:
+            self._has_champion = Registry(self.settings.home).champion() is not None
+        except (RecommenderError, OSError):
+            self._has_champion = None

@@ -22,8 +22,9 @@ from serving.answer import Ranking
 from serving.deployed import Follower
 from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
+from serving.gateway.isolation import Isolation
 from serving.gateway.metrics import Metrics
-from serving.gateway.model import Model, ModelAway
+from serving.gateway.model import ModelAway
 from serving.online_store.client import OnlineStoreClient
 from serving.request import RecommendationRequest, ScoringRequest
 from serving.shop import Shop, ShopFollower
@@ -41,7 +42,7 @@ class Recommender:
     shops: ShopFollower
     deployed: Follower
     online_store: OnlineStoreClient
-    model: Model
+    versions: Isolation
     decisions: DecisionLog
     metrics: Metrics
 
@@ -55,7 +56,7 @@ class Recommender:
         if shop is None:
             raise Unavailable
         assigned = self._assign(request, arrival)
-        answer = await self._answer(assigned, shop)
+        assigned, answer = await self._answer(assigned, shop)
         request_id, answer = await self._record(assigned, answer)
         logs.bind(request_id=request_id)
         content = orjson.dumps(answer.document(assigned, request_id))
@@ -86,25 +87,30 @@ class Recommender:
             kind=serving.exploration, rate=serving.exploration_rate, spread=serving.exploration_spread, seed=token
         )
 
-    async def _answer(self, assigned: Assigned, shop: Shop) -> Answer:
+    async def _answer(self, assigned: Assigned, shop: Shop) -> tuple[Assigned, Answer]:
+        """The answer, and what it was assigned to: another variant where the champion answers for a canary."""
         asked, left_s = assigned.asked, assigned.arrival.left_s()
         if left_s <= 0:
-            return Answer(ranking=shop.popular(asked), degraded_reasons=["model_late"])
+            return assigned, Answer(ranking=shop.popular(asked), degraded_reasons=["model_late"])
         try:
             packed = await self._read(asked.request.user_id, min(left_s, self.settings.serving.store_deadline_ms / 1e3))
         except FeatureStoreError as error:
             logs.bind(problem=str(error))
-            return Answer(ranking=shop.popular(asked), degraded_reasons=["feature_store"])
+            return assigned, Answer(ranking=shop.popular(asked), degraded_reasons=["feature_store"])
         if packed is None:
-            return Answer(ranking=shop.popular(asked), cold_start=True)
+            return assigned, Answer(ranking=shop.popular(asked), cold_start=True)
         try:
-            ranking, model_version = await self.model.rank(assigned, packed.content)
+            ranked = await self.versions.rank(assigned, packed.content)
         except ModelAway as error:
             logs.bind(problem=error.problem or error.reason)
-            return Answer(ranking=_popular(shop, asked, packed), degraded_reasons=[error.reason])
+            return assigned, Answer(ranking=_popular(shop, asked, packed), degraded_reasons=[error.reason])
         age_s = (asked.as_of_us - packed.feature_time_us) / 1e6
-        reasons = ["features_old"] if age_s > self.settings.serving.max_feature_age_s else []
-        return Answer(ranking=ranking, model_version=model_version, feature_age_s=age_s, degraded_reasons=reasons)
+        reasons = [*ranked.reasons]
+        if age_s > self.settings.serving.max_feature_age_s:
+            reasons.append("features_old")
+        return ranked.assigned, Answer(
+            ranking=ranked.ranking, model_version=ranked.model_version, feature_age_s=age_s, degraded_reasons=reasons
+        )
 
     async def _read(self, user_id: str, timeout_s: float) -> PackedUser | None:
         began_s = time.perf_counter()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recommender import logs
-from recommender.errors import FeatureStoreError, RecommenderError
+from recommender.errors import FeatureStoreError, RecommenderError, ServingError
 from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.matching.rerank import Rerank
@@ -29,6 +29,7 @@ from serving.shop import Shop, ShopFollower
 from serving.wire_key import wire_key
 from serving.worker.probe import user_without_features
 from serving.worker.scoring import features_document, score
+from serving.worker.warm_up import bodies
 
 log = logs.get(__name__)
 FOLLOW_S = 0.5
@@ -51,6 +52,7 @@ class Answering:
         Raises:
             CorruptFileError: A file of the bundle is missing, truncated or altered; names it.
             BundleError: This version cannot load the bundle. States the reason.
+            ServingError: It cannot answer a request of the warm-up; holds its answer.
         """
         self.settings, self.version = settings, version
         self.ranker: Ranker[Any] = bundle.load(folder)
@@ -60,10 +62,11 @@ class Answering:
         self.layouts: dict[bytes, tuple[str, ...]] = {}
         self._ended = threading.Event()
         threading.Thread(target=self._follow, name="catalogue", daemon=True).start()
+        num_warmed = self._warm_up()
         # What was loaded stays for good, so the collector need not walk over it in the middle of a request.
         gc.collect()
         gc.freeze()
-        log.info("worker ready", ranker=self.ranker.name, model_version=version)
+        log.info("worker ready", ranker=self.ranker.name, model_version=version, warmed_with=num_warmed)
 
     def close(self) -> None:
         """Release the thread and the store's connections."""
@@ -97,6 +100,19 @@ class Answering:
     def requested(self, request: DirectRequest) -> Answered:
         """The answer to a request that was parsed already."""
         return self._guarded(lambda: {**self._direct(request), "decision_recorded": False})
+
+    def _warm_up(self) -> int:
+        """Answer requests of made-up users, and return how many. Without a catalogue there is nothing to answer."""
+        shop, number = self.shops.current, self.settings.isolation.warm_up_requests
+        if shop is None or number == 0:
+            return 0
+        names = ServingSchema.load(Home.of(self.settings).feature_store.root).layouts[0]
+        as_of_us = self.shops.now_us()
+        for body in bodies(self.settings, shop.catalogue, names, as_of_us=as_of_us, number=number, key=self.key):
+            status, document = self.one(body)
+            if status != 200:
+                raise ServingError(f"{self.version} answers a request of its warm-up with {status}: {document}")
+        return number
 
     def _guarded(self, answer: Any) -> Answered:
         try:

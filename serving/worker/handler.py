@@ -33,6 +33,7 @@ class CampaignRankerHandler:
         Raises:
             CorruptFileError: A file of the bundle is missing, truncated or altered; names it.
             BundleError: This version cannot load the bundle. States the reason.
+            ServingError: It cannot answer a request of the warm-up; holds its answer.
         """
         # TorchServe writes what a worker prints to its log file.
         logs.configure(process="worker", stream=sys.stdout, verbatim=METRICS_MARK)

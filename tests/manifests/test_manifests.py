@@ -92,7 +92,7 @@ def test_every_container_is_probed_limited_and_confined(resources: Resources) ->
         assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
 
 
-def test_the_gateway_is_ready_only_when_a_prediction_works(resources: Resources) -> None:
+def test_the_gateway_is_probed_by_its_readiness_and_its_liveness(resources: Resources) -> None:
     (gateway,) = [c for c in containers(resources) if c["name"] == "gateway"]
     assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"

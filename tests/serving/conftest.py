@@ -63,9 +63,12 @@ class Shop:
 
 
 def serving_settings(**changes: Any) -> ServingSettings:
-    """Own ports, and patience for a busy machine: what a deadline does is tested where it is the point."""
+    """Own ports, one worker a version (they start in half of the time), and patience for a busy machine.
+
+    What a deadline and a second worker do is tested where it is the point.
+    """
     ports = dict(zip(("port", "inference_port", "management_port", "metrics_port"), free_ports(4), strict=True))
-    return ServingSettings(**{**ports, "deadline_ms": 5_000, "store_deadline_ms": 2_000, **changes})
+    return ServingSettings(**{**ports, "workers": 1, "deadline_ms": 5_000, "store_deadline_ms": 2_000, **changes})
 
 
 def with_serving(settings: Settings, **changes: Any) -> Settings:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Endpoint, Shop, serving_settings, with_serving
+from conftest import Endpoint, Shop, candidate, serving_settings, with_serving
 from servers import free_ports
 
 from recommender.decision_tables import read_decisions
 from recommender.decisions.log import find, folders_of
 from recommender.decisions.names import segments_in
+from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 from serving.deployer.endpoint import Deployment, start_gateway
@@ -45,6 +46,29 @@ def wait_alive(client: httpx.Client) -> None:
             return
 
 
+def until_ready(client: httpx.Client, status: int) -> None:
+    """Wait until /readyz answers with a status."""
+    deadline = time.monotonic() + 10
+    while client.get("/readyz").status_code != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_new_replica_waits_for_its_champion_as_long_as_it_is_told(shop: Shop, home: Settings, tmp_path: Path) -> None:
+    registry = Registry(home.home)
+    registry.promote(registry.add(candidate(shop, tmp_path / "candidate", ranker="popularity")))
+    waiting = home.updated(isolation={"wait_for_model_s": 2.0})
+    running = start_gateway(waiting)
+    try:
+        with httpx.Client(base_url=Deployment(waiting).url, timeout=20) as client:
+            wait_alive(client)
+            assert client.get("/readyz").status_code == 503
+            assert client.post("/v1/recommendations", json={"user_id": shop.users[0]}).status_code == 200
+            until_ready(client, 200)
+    finally:
+        running.stop()
+
+
 def test_without_a_model_everyone_gets_the_popular_list_degraded(
     alone: tuple[Settings, httpx.Client], shop: Shop
 ) -> None:
@@ -55,7 +79,8 @@ def test_without_a_model_everyone_gets_the_popular_list_degraded(
     assert (answer["degraded"], answer["degraded_reasons"]) == (True, ["no_model"])
     assert {campaign["campaign_id"] for campaign in answer["campaigns"]} == set(shop.live())
     assert find(folders_of(settings), answer["request_id"])["degraded_reasons"] == ["no_model"]
-    assert client.get("/readyz").status_code == 503
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["details"]["answers"]) == (200, "popular")
 
 
 def test_a_store_that_is_away_degrades_and_comes_back(alone: tuple[Settings, httpx.Client], shop: Shop) -> None:
@@ -162,6 +187,12 @@ def test_before_any_popular_list_the_answer_is_503_with_retry_after(shop: Shop, 
             assert response.status_code == 503
             assert int(response.headers["Retry-After"]) > 0
             assert response.json()["error"] == "unavailable"
+            assert "no champion" in response.json()["message"]
+            ready = client.get("/readyz")
+            assert (ready.status_code, ready.json()["details"]["answers"]) == (200, "nothing")
+            registry = Registry(home.home)
+            registry.promote(registry.add(candidate(shop, home.home / "candidate", ranker="popularity")))
+            until_ready(client, 503)  # with a champion, a replica without a list has lost something
             shutil.move(home.home / "later", catalogue)
             deadline = time.monotonic() + 10
             while client.post("/v1/recommendations", json={"user_id": shop.users[0]}).status_code == 503:

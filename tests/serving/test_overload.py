@@ -104,7 +104,7 @@ def test_health_does_not_queue_behind_requests(home: Settings) -> None:
             assert flood[0].per_second("refused") > 100
             assert sorted(seconds)[len(seconds) // 2] < 0.1
             assert client.get("/metrics").text.count("recommender_waiting_seconds_count") == 1
-            assert client.get("/readyz").status_code == 503
+            assert client.get("/readyz").json()["details"]["answers"] == "popular"
             assert client.get("/v1/recommendations").status_code == 404
 
 
@@ -141,11 +141,12 @@ def test_a_model_that_hangs_is_soon_busy_and_the_popular_list_comes_at_once(endp
         with stopped(endpoint), ThreadPoolExecutor(len(users)) as pool:
             for _ in range(3):
                 answers = list(pool.map(ask, users))
-            busy = [seconds for reason, seconds in answers if reason in ("model_busy", "overloaded")]
+            busy = [seconds for reason, seconds in answers if reason in ("model_busy", "model_sick", "overloaded")]
             assert len(busy) > len(users) / 2, answers
             assert sorted(busy)[len(busy) // 2] < DEADLINE_MS / 1e3, answers
-            assert {reason for reason, _ in answers} <= {"model_busy", "model_late", "overloaded"}
-            assert running.metric("recommender_degraded_total", reason="model_busy") > 0
+            assert {reason for reason, _ in answers} <= {"model_busy", "model_sick", "model_late", "overloaded"}
+            degraded = [running.metric("recommender_degraded_total", reason=f"model_{why}") for why in ("busy", "sick")]
+            assert sum(degraded) > 0
         deadline = time.monotonic() + 10
         while running.ask(users[0]).json().get("degraded") is not False:
             assert time.monotonic() < deadline, "the model is not asked again"
@@ -167,7 +168,7 @@ def test_the_worker_skips_what_nobody_waits_for_any_more(endpoint: Endpoint) -> 
         assert (answer.json().get("error") == "late") == (status == 503)
 
 
-def test_however_many_ask_the_readiness_is_probed_once_at_a_time(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_however_many_ask_for_the_readiness_no_version_is_asked_more_often(endpoint: Endpoint, tmp_path: Path) -> None:
     def predictions() -> float:
         url = f"http://127.0.0.1:{endpoint.settings.serving.metrics_port}/metrics"
         lines = httpx.get(url, timeout=10, trust_env=False).text.splitlines()
@@ -179,7 +180,8 @@ def test_however_many_ask_the_readiness_is_probed_once_at_a_time(endpoint: Endpo
         before = predictions()
         statuses = set(pool.map(lambda _: running.client.get("/readyz").status_code, range(60)))
         assert statuses == {200}
-        assert predictions() - before in (2, 4), "one probe of champion and canary, two if it took over a second"
+        # The gateway's own probes of champion and canary, and those of the endpoint's gateway, every two seconds.
+        assert predictions() - before <= 4
 
 
 def test_the_generators_latency_counts_from_the_intended_moment(shop: Shop, home: Settings) -> None:

@@ -32,11 +32,11 @@ def test_the_serving_extra_alone_answers_a_request(shop: Shop, home: Settings, t
             workers = pod.state / "logs" / "torchserve.log"
             assert not workers.exists() or "ModuleNotFoundError" not in workers.read_text(), workers.read_text()
             try:
-                return client.get("/readyz").status_code == 200
+                return bool(client.get("/readyz").json()["details"]["answers"] == "model")
             except httpx.TransportError:
                 return False
 
-        wait_until(ready, "the gateway is ready")
+        wait_until(ready, "the champion answers")
         answer = client.post(
             "/v1/recommendations", json={"user_id": shop.users[0]}, headers={"Authorization": "Bearer a-token"}
         ).json()

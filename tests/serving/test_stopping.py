@@ -59,6 +59,14 @@ def status(client: httpx.Client) -> int | None:
         return None
 
 
+def answers(client: httpx.Client) -> str | None:
+    """What an answer of the gateway is made of. None while nothing listens."""
+    try:
+        return str(client.get("/readyz").json()["details"]["answers"])
+    except httpx.TransportError:
+        return None
+
+
 @pytest.mark.parametrize("name", ["deployer", "gateway"])
 def test_it_ends_while_it_starts(home: Settings, tmp_path: Path, name: str) -> None:
     with Pod(tmp_path / "pod", home) as pod:
@@ -72,7 +80,7 @@ def test_both_end_while_they_wait_for_a_champion_and_for_torchserve(shop: Shop, 
     with Pod(tmp_path / "pod", home) as pod, client_of(home) as client:
         without_champion, gateway = pod.start("deployer"), pod.start("gateway")
         refuses(without_champion, str(Home.of(home).registry))
-        wait_until(lambda: status(client) == 503, "the gateway says that it is not ready")
+        wait_until(lambda: answers(client) == "popular", "the gateway says that it has no model")
         assert without_champion.stop(within_s=WITHIN_S) == 0
         assert gateway.stop(within_s=WITHIN_S) == 0
         registry.promote(registry.add(candidate(shop, tmp_path / "champion", ranker="popularity")))
@@ -96,7 +104,7 @@ def test_all_end_while_a_version_loads_and_while_it_serves(shop: Shop, home: Set
         assert not (pod.state / "deployed.json").exists(), "it was no longer loading"
         # What the one that was stopped left behind keeps the next one from nothing.
         following = pod.start("deployer")
-        wait_until(lambda: status(client) == 200, "the gateway is ready")
+        wait_until(lambda: answers(client) == "model", "the champion answers")
         assert client.post("/v1/recommendations", json={"user_id": shop.users[0]}).json()["model_version"] == champion
         assert {"request", "catalogue loaded"} <= set(events(gateway))
         assert "worker ready" in events(torchserve)

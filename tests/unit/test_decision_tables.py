@@ -27,6 +27,7 @@ from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.answer import Ranking
+from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
 from serving.request import RecommendationRequest, ScoringRequest
 
@@ -99,7 +100,19 @@ def test_every_column_holds_the_same_before_and_after_compaction(settings: Setti
     expected = {name: value for name, value in DECISION.items() if name not in ("context", "exploration")}
     added = {"request_id": request_id, "decided_at": NOON, "as_of": as_of, "day": date(2026, 1, 5), "degraded": False}
     added |= {"rerank_kind": None, "rerank_trade_off": None}
+    added["by_assigned_version"] = DECISION["model_version"] == DECISION["assigned_version"]
     assert decision == {**expected, **added}
+
+
+def test_an_answer_of_the_champion_for_a_canary_and_a_popular_list_are_not_by_the_assigned_version(
+    settings: Settings,
+) -> None:
+    for user, answered_by in (("1", "v1"), ("2", "v2"), ("3", "popular")):
+        write(settings, NOON, user, assigned_version="v2", model_version=answered_by)
+    expected = {"1": False, "2": True, "3": False}
+    assert {one["user_id"]: one["by_assigned_version"] for one in read_decisions(settings)} == expected
+    compact(settings)
+    assert {one["user_id"]: one["by_assigned_version"] for one in read_decisions(settings)} == expected
 
 
 def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> None:
@@ -110,7 +123,11 @@ def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> No
         rerank=Rerank(kind="mmr", trade_off=0.1),
     )
     assigned = Assigned(
-        asked=asked, assignment=assign("1", salt="s", canary_share=0), version="v", token="0" * 16, began_s=0
+        asked=asked,
+        assignment=assign("1", salt="s", canary_share=0),
+        version="v",
+        token="0" * 16,
+        arrival=Arrival(deadline_s=1.0),
     )
     record = Answer(ranking=Ranking([], [])).record(assigned)
     assert {"exploration", "rerank"} <= set(record) <= set(LINE)
@@ -207,6 +224,29 @@ def test_logs_of_earlier_versions_are_read_and_compacted_and_torn_lines_counted(
     compacted = compact(settings)
     assert (compacted.segments, compacted.decisions, compacted.events, compacted.torn) == (2, 2, 1, 1)
     assert (ids(settings), list(read_exposures(settings))) == before
+
+
+def test_nobody_but_owner_and_group_may_read_what_is_logged(settings: Settings) -> None:
+    os.umask(umask := os.umask(0))
+    os.umask(0)
+    try:
+        write(settings, NOON, "1")
+        write(settings, NOON, "2", shipped=False)
+        compact(settings)
+    finally:
+        os.umask(umask)
+    files = [path for path in settings.home.rglob("*") if path.suffix in (".jsonl", ".parquet")]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
+
+
+def test_a_backlog_larger_than_a_batch_is_merged_in_several(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recommender.decision_tables.compaction.BATCH_BYTES", 1_500)
+    made = [one for hour in range(5) for one in write(settings, NOON + timedelta(hours=hour), "1", "2")]
+    assert compact(settings).decisions == 10
+    assert sorted(ids(settings)) == sorted(made)
 
 
 def test_a_copied_segment_or_one_that_is_shipped_again_adds_nothing(settings: Settings) -> None:

@@ -21,8 +21,6 @@ from serving.worker.answering import Answering
 from serving.worker.bodies import respond
 
 log = logs.get(__name__)
-WARM_UP = 3
-"""Real predictions before the worker says that it is ready. The first one computes what the others find cached."""
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
@@ -42,7 +40,7 @@ def main(words: list[str]) -> int:
         logs.configure(process="worker", file=config.log_file(settings, f"worker-{slot}"))
         try:
             answering = Answering(settings, version, Path(bundle))
-            _warm(answering)
+            _check(answering)
         except Exception as error:  # whatever it is, the deployer is to know why the version does not load
             log.exception("version cannot be loaded", model_version=version)
             connection.sendall(answer(500, f"{type(error).__name__}: {error}".encode()))
@@ -63,11 +61,10 @@ def _body(requests: BinaryIO) -> bytes | None:
     return body if len(body) == length else None
 
 
-def _warm(answering: Answering) -> None:
-    for _ in range(WARM_UP):
-        status, document = respond(answering, orjson.dumps(PROBE))
-        if status != 200:
-            raise RuntimeError(f"a real prediction answers {status}: {document.decode()}")
+def _check(answering: Answering) -> None:
+    status, document = respond(answering, orjson.dumps(PROBE))
+    if status != 200:
+        raise RuntimeError(f"a real prediction answers {status}: {document.decode()}")
 
 
 def _end_with_parent() -> None:

@@ -144,7 +144,7 @@ class Pool:
         self._ends_in_a_row = 0
         self._waiting: deque[_Asked] = deque()
         self._ended: list[subprocess.Popen[bytes]] = []
-        self.size = settings.serving.workers
+        self.size = settings.serving.num_workers
         self.workers = [Worker(self, slot) for slot in range(self.size)]
 
     @property

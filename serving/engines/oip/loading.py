@@ -61,7 +61,7 @@ class OipLoading:
 
     def versions(self) -> dict[str, list[str]]:
         """See `Loading`: what is deployed and what the server lists, as far as it answers."""
-        deployed = Deployed.load(ServingState.of(self.settings).root).versions
+        deployed = Deployed.load(ServingState.of(self.settings).root).loaded
         names = dict.fromkeys([*deployed, *self._listed()])
         return {version: ["READY"] for version in names if self._is_ready(version)}
 
