@@ -43,8 +43,8 @@ class Scoring(Protocol):
             EngineError: There is no answer. States what happened.
         """
 
-    def follow(self) -> None:
-        """Do what the deployer asked for since the last call. Called a few times a second, on the event loop."""
+    async def follow(self) -> None:
+        """Do what the deployer asked for since the last call. Awaited a few times a second; files in a thread."""
 
     def close(self) -> None:
         """Release connections and processes."""

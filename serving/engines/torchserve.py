@@ -25,7 +25,7 @@ class TorchServeScoring:
         """See `Scoring`."""
         return (await self._client.post(_path(version), orjson.dumps(PROBE))).status
 
-    def follow(self) -> None:
+    async def follow(self) -> None:
         """Nothing: the deployer speaks to TorchServe itself."""
 
     def close(self) -> None:

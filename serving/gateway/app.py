@@ -219,7 +219,7 @@ class _Gateway:
         """Load each new catalogue and each new deployment."""
         while True:
             try:
-                self.engine.follow()
+                await self.engine.follow()
                 self.deployed.refresh()
                 await asyncio.to_thread(self.shops.refresh)
                 await asyncio.to_thread(self.readiness.refresh)

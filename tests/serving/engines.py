@@ -170,7 +170,7 @@ def _followed(loop: asyncio.AbstractEventLoop, open_it: Callable[[], Scoring]) -
 
     async def follow() -> None:
         while not ended.is_set():
-            scoring.follow()
+            await scoring.follow()
             await asyncio.sleep(FOLLOW_S)
         scoring.close()
         await asyncio.sleep(FOLLOW_S)

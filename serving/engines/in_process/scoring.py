@@ -5,6 +5,7 @@ loaded.json   {version: {"asked": …, "ready": …, "of": …, "failed": …, "
               every second
 """
 
+import asyncio
 import json
 import os
 import time
@@ -72,9 +73,9 @@ class InProcessScoring:
         """See `Scoring`."""
         return (await self.score(version, orjson.dumps(PROBE))).status
 
-    def follow(self) -> None:
+    async def follow(self) -> None:
         """Start and end workers as the deployer wants, and say what became of them."""
-        self._read()
+        self._wanted = await asyncio.to_thread(self._read)
         for version in [known for known in self._pools if known not in self._wanted]:
             self._close(version)
         for version, wanted in self._wanted.items():
@@ -87,7 +88,11 @@ class InProcessScoring:
             self._pools[version] = (wanted.asked, self._pool(version, wanted))
         for pool in self._closing:
             pool.look()
-        self._say()
+        said = {
+            version: Loaded(asked, pool.num_ready, pool.size, pool.failed, pool.problem)
+            for version, (asked, pool) in self._pools.items()
+        }
+        await asyncio.to_thread(self._say, said)
 
     def close(self) -> None:
         """End all workers."""
@@ -106,20 +111,18 @@ class InProcessScoring:
             pool.close()
             self._closing.append(pool)
 
-    def _read(self) -> None:
+    def _read(self) -> dict[str, Wanted]:
         try:
             stat = self._state.wanted.stat()
         except FileNotFoundError:
-            self._wanted, self._seen = {}, None
-            return
-        if (stat.st_ino, stat.st_mtime_ns) != self._seen:
-            self._wanted, self._seen = read_wanted(self._state), (stat.st_ino, stat.st_mtime_ns)
+            self._seen = None
+            return {}
+        seen = (stat.st_ino, stat.st_mtime_ns)
+        wanted = self._wanted if seen == self._seen else read_wanted(self._state)
+        self._seen = seen
+        return wanted
 
-    def _say(self) -> None:
-        said = {
-            version: Loaded(asked, pool.num_ready, pool.size, pool.failed, pool.problem)
-            for version, (asked, pool) in self._pools.items()
-        }
+    def _say(self, said: dict[str, Loaded]) -> None:
         now_s = time.monotonic()
         if said != self._said:
             document = {version: asdict(one) for version, one in said.items()}

@@ -31,7 +31,7 @@ class OipScoring:
         """See `Scoring`."""
         return (await self._infer(version, orjson.dumps(PROBE).decode(), None)).status
 
-    def follow(self) -> None:
+    async def follow(self) -> None:
         """Nothing: the deployer speaks to the server itself."""
 
     def close(self) -> None:
