@@ -20,6 +20,7 @@ from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from serving.answer import Ranking
 from serving.deployed import Follower
+from serving.gateway import trace
 from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
 from serving.gateway.isolation import Isolation
@@ -123,7 +124,9 @@ class Recommender:
         """Let the decision be recorded, and return its request id and the answer as it can be given now."""
         late = replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
         try:
-            entry = self.decisions.submit(answer.record(assigned), token=assigned.token)
+            ids = trace.current()
+            record = {**answer.record(assigned), **(ids.recorded() if ids is not None else {})}
+            entry = self.decisions.submit(record, token=assigned.token)
         except LogFull as error:
             # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.
             logs.bind(problem=f"no decision record: {error}")
@@ -150,6 +153,8 @@ class Recommender:
         self.metrics.seconds.labels(variant).observe(assigned.arrival.waited_s())
         for reason in answer.degraded_reasons:
             self.metrics.degraded.labels(reason).inc()
+        if not answer.ranking.campaigns:
+            self.metrics.empty_answers.labels(self._why_empty(assigned)).inc()
         if answer.cold_start:
             self.metrics.cold_starts.inc()
         if answer.feature_age_s is not None:
@@ -157,6 +162,11 @@ class Recommender:
         logs.bind(variant=variant, model_version=answer.model_version, cold_start=answer.cold_start)
         if answer.degraded_reasons:
             logs.bind(degraded_reasons=answer.degraded_reasons)
+
+    def _why_empty(self, assigned: Assigned) -> str:
+        shop = self.shops.current
+        live = shop is not None and len(shop.catalogue.live(assigned.asked.as_of_us))
+        return "no_candidate" if live else "no_live_campaign"
 
 
 def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser) -> Ranking:
