@@ -1,0 +1,70 @@
+"""A worker answers requests of a real shape before it is READY, and one that cannot is not served."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Shop, candidate
+
+from recommender.errors import ServingError
+from recommender.matching.affinity import unpack_user
+from recommender.matching.packed_user import ServingSchema, unpack
+from recommender.registry import bundle
+from recommender.storage.home import Home
+from serving import wire
+from serving.shop import ShopFollower
+from serving.worker.handler import CampaignRankerHandler
+from serving.worker.warm_up import VALUES, bodies
+
+NUMBER = 6
+
+
+@pytest.fixture
+def handler(shop: Shop, tmp_path: Path) -> CampaignRankerHandler:
+    """A handler that has loaded a version, and has not warmed up."""
+    made = CampaignRankerHandler()
+    made.settings = shop.settings.updated(isolation={"warm_up_requests": NUMBER})
+    made.version, made.layouts = "v1", {}
+    made.ranker = bundle.load(candidate(shop, tmp_path / "candidate") / "fits" / "live")
+    made.shops = ShopFollower(made.settings)
+    return made
+
+
+def test_its_users_reach_from_a_newcomer_to_one_with_a_full_history(shop: Shop) -> None:
+    schema, catalogue = ServingSchema.load(Home.of(shop.settings).feature_store.root), shop.catalogue
+    as_of_us = round(shop.as_of.timestamp() * 1e6)
+    made = list(bodies(shop.settings, catalogue, schema.layouts[0], as_of_us=as_of_us, number=NUMBER))
+    users = []
+    for body in made:
+        asked, packed = wire.decode(body)
+        shopper = unpack(asked.request.user_id, packed, schema.by_layout())
+        assert np.isfinite(shopper.portrait_P).all()
+        users.append(unpack_user(shopper.affinity, catalogue.taxonomy_version))
+    products = [len(user.values[0]) for user in users]
+    assert products[0] == 0
+    assert products == sorted(products)
+    assert products[-1] == min(VALUES, len(catalogue.axis_values[0]) - 1)
+    assert all(values.min() > 0 and values.max() < len(catalogue.axis_values[0]) for values, *_ in [users[-1].values])
+
+
+def test_a_worker_answers_as_many_requests_as_it_is_told(handler: CampaignRankerHandler) -> None:
+    assert handler._warm_up() == NUMBER
+
+
+def test_a_version_that_cannot_answer_one_of_them_does_not_load(
+    handler: CampaignRankerHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranker: Any = type(handler.ranker)
+    real, asked = ranker.score, []
+
+    def breaks_for_a_busy_user(self: Any, examples: Any) -> Any:
+        asked.append(examples)
+        if len(asked) == NUMBER:
+            raise ValueError("too many values")
+        return real(self, examples)
+
+    monkeypatch.setattr(ranker, "score", breaks_for_a_busy_user)
+    with pytest.raises(ServingError, match=r"v1 .*500"):
+        handler._warm_up()
+    assert len(asked) == NUMBER
