@@ -9,6 +9,7 @@ import sys
 from vulture import Vulture
 
 from recommender.datasets.sources import SOURCES
+from recommender.models.behaviour import FORECASTS
 from recommender.models.campaign import OWN_RANKERS
 from recommender.models.next_item import ITEM_RANKERS
 
@@ -46,7 +47,7 @@ DOCUMENTED = ("read_decisions", "read_exposures")
 
 def main() -> int:
     """Print unused code and return the exit code."""
-    by_name = (*SOURCES.values(), *OWN_RANKERS.values(), *ITEM_RANKERS.values())
+    by_name = (*SOURCES.values(), *OWN_RANKERS.values(), *ITEM_RANKERS.values(), *FORECASTS.values())
     looked_up = [place.split(":")[1] for place in by_name]
     finder = Vulture(ignore_names=[*HOOKS, *FIELDS, *DOCUMENTED, *looked_up], ignore_decorators=list(DECORATORS))
     finder.scavenge(PATHS, exclude=[f"*/{path}/*" for path in EXCLUDED])

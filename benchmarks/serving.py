@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from recommender.errors import RecommenderError
+from recommender.features.some_users import some_users
 from recommender.settings import Settings, load_settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import write_text
@@ -117,13 +118,7 @@ def _summary(seconds: list[float]) -> dict[str, float]:
 
 def users_of(settings: Settings) -> list[str]:
     """User ids of the last materialisation, evenly spread over all of them."""
-    import pyarrow.parquet as pq
-
-    file = Home.of(settings).feature_store.users
-    if not file.is_file():
-        raise RecommenderError(f"{file}: missing; build the features first with: recommender run")
-    users = sorted(set(pq.read_table(file, columns=["user_id"])["user_id"].to_pylist()))
-    return users[:: max(1, len(users) // USERS)][:USERS]
+    return some_users(settings, USERS)
 
 
 def main(words: list[str] | None = None) -> int:

@@ -24,10 +24,8 @@ def ask(
     """
     import httpx
 
-    from recommender.secrets import secret
-
     base = url or f"http://{_reachable(settings.serving.host)}:{settings.serving.port}"
-    token = secret("token")
+    token = bearer_token()
     try:
         response = httpx.post(
             f"{base}/v1/recommendations",
@@ -41,6 +39,14 @@ def ask(
         raise ServingError(f"{base} answered {response.status_code}: {response.text[:LONGEST_ANSWER]}")
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def bearer_token() -> str | None:
+    """The first token of the secret `token`, which may hold several. None: there is no such secret."""
+    from recommender.secrets import secret
+
+    found = secret("token")
+    return found.split()[0] if found else None
 
 
 def show(console: Console, title: str, answer: dict[str, Any]) -> None:

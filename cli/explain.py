@@ -53,7 +53,7 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
     console.print(f"{catalogue.campaign_names[row]} ({campaign}) for {user}", markup=False, highlight=False)
     if shopper is None:
         console.print(
-            "The user is unknown: campaigns are ranked by the rate at which users who were targeted took such ones up."
+            "The user is unknown. Scores are those of an average known user, from now to the end of each window."
         )
     if explained["place"] is None:
         console.print(

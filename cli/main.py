@@ -151,6 +151,40 @@ def recommend(
     ask_and_show(settings_of(settings, data), [user], url=url, num_campaigns=campaigns, num_items=items)
 
 
+@app.command(rich_help_panel=LATER, name="load-test")
+def load_test(
+    url: Annotated[str, typer.Argument(help="The gateway's address, such as http://127.0.0.1:8000.")],
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Requests per second.")] = None,
+    times: Annotated[
+        float | None, typer.Option(min=0.01, help="Instead: so many times the capacity, which is measured first.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to send.")] = 10.0,
+    users: Annotated[
+        Path | None, typer.Option(help="A file with one user_id a line. Default: users of the last run.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="A file with the token. Default: the secret `token`.")] = None,
+    within_ms: Annotated[
+        float | None, typer.Option(min=0, help="What counts as goodput. Default: `deadline_ms` of the settings.")
+    ] = None,
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Send requests to an endpoint at a steady rate, whatever it answers, and show goodput and latencies."""
+    from cli.load import Asked, load_and_show
+
+    asked = Asked(
+        url=url,
+        rate=rate,
+        times=times,
+        seconds=seconds,
+        users_file=users,
+        token_file=token_file,
+        within_ms=within_ms,
+    )
+    load_and_show(settings_of(settings, data), asked, as_json=as_json)
+
+
 @app.command(rich_help_panel=LATER)
 def score(
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet or CSV file to write.")] = Path(

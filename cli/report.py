@@ -59,9 +59,12 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
 def show_results(console: Console, evaluation: Evaluation) -> None:
     """Print every ranker's figures on the gate's campaigns and on the final test."""
     console.print(_results(evaluation, evaluation.gate, "Gate: the campaigns that decide"))
-    for name, ranker in evaluation.gate.rankers.items():
-        if ranker.calibrator is not None:
-            console.print(f"calibrator of {name}: {calibrator_words(ranker.calibrator)}", highlight=False, markup=False)
+    calibrators = {name: one.calibrator for name, one in evaluation.gate.rankers.items() if one.calibrator is not None}
+    for name, calibrator in calibrators.items():
+        if calibrator.chosen != "none":
+            console.print(f"calibrator of {name}: {calibrator_words(calibrator)}", highlight=False, markup=False)
+    if calibrators and all(calibrator.chosen == "none" for calibrator in calibrators.values()):
+        console.print("No ranker got a calibrator: the evaluation page says why.", highlight=False)
     if evaluation.test is not None:
         console.print(_results(evaluation, evaluation.test, "Final test: reported, never used for a choice"))
 

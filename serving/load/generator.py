@@ -22,6 +22,8 @@ PATIENCE_S = 10.0
 LATE_LOOK_S = 0.5
 """Seconds between looks for requests that ran out of patience."""
 LONGEST_SLEEP_S = 0.05
+MOST_SENT_AT_ONCE = 64
+"""Requests that a generator which is behind sends before it reads answers. It must not starve itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class _Run:
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
         else:
+            self.result.waited += 1
             self.waiting.append((intended_s, request))
 
     async def _open(self, intended_s: float, request: bytes) -> None:
@@ -101,7 +104,6 @@ class _Run:
 
     def _send_over(self, connection: Connection, intended_s: float, request: bytes) -> None:
         self.under_way[connection] = intended_s
-        self.result.late_s.append(time.perf_counter() - intended_s)
         connection.send(request, self._answered)
 
     def _answered(self, connection: Connection, status: int, body: bytes) -> None:
@@ -120,7 +122,7 @@ class _Run:
 
     def _note(self, intended_s: float, status: int, body: bytes, outcome: str | None = None) -> None:
         now_s = time.perf_counter()
-        self.result.note(outcome or outcome_of(status, body), status, now_s - intended_s, now_s - self.began_s)
+        self.result.note(outcome or outcome_of(status, body), status, now_s - intended_s, now_s - self.began_s, body)
 
     def hang_up_late(self) -> None:
         """Give up requests that have waited longer than the patience."""
@@ -156,9 +158,12 @@ async def open_loop(
     result = Result(rate=rate)
     run = _Run(target, result, most_connections, patience_s)
     cpu_s, looked_s = time.process_time(), 0.0
-    for at_s in send_times(rate, seconds, seed=seed):
+    for number, at_s in enumerate(send_times(rate, seconds, seed=seed)):
         while (left_s := at_s - (time.perf_counter() - run.began_s)) > 0:
             await asyncio.sleep(min(left_s, LONGEST_SLEEP_S))
+        result.late_s.append(-left_s)
+        if number % MOST_SENT_AT_ONCE == 0:
+            await asyncio.sleep(0)
         run.send(run.began_s + at_s, run.next_request())
         if at_s - looked_s > LATE_LOOK_S:
             looked_s = at_s

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +19,7 @@ from servers import free_ports
 from benchmarks.decision.log_facts import Said, contradicted
 from cli.options import settings_of
 from recommender.datasets.contract import open_views
+from recommender.datasets.periods import microseconds
 from recommender.datasets.tables import Tables, open_tables
 from recommender.matching.catalogue import Catalogue
 from recommender.registry import Registry
@@ -146,15 +149,17 @@ def test_explain_names_the_stage_or_the_place(grocer: Grocer, scores: list[dict[
     shown = grocer.succeeds("explain", "1", "22")
     assert f"Place {known['1', '22']['rank']} of" in shown
     assert catalogue.campaign_names[catalogue.campaign_rows["22"]] in shown
-    assert "Place 1 of 5" in grocer.succeeds("explain", "never seen", popular_first(catalogue))
+    assert "Place 1 of 5" in grocer.succeeds(
+        "explain", "never seen", best_for_newcomers(catalogue, datetime.fromisoformat(str(scores[0]["as_of"])))
+    )
     unknown = grocer.recommender("explain", "1", "nothing like it")
     assert unknown.returncode == 2
     assert "'nothing like it'" in unknown.stderr
 
 
-def popular_first(catalogue: Catalogue) -> str:
-    rows = [catalogue.campaign_rows[campaign] for campaign in LIVE]
-    return catalogue.campaign_ids[catalogue.popular(rows)[0]]
+def best_for_newcomers(catalogue: Catalogue, as_of: datetime) -> str:
+    rows = np.array([catalogue.campaign_rows[campaign] for campaign in LIVE], dtype=np.int32)
+    return catalogue.campaign_ids[rows[np.argmax(catalogue.newcomer_scores(rows, microseconds(as_of)))]]
 
 
 def test_tune_searches_on_the_year_and_continues(grocer: Grocer) -> None:
