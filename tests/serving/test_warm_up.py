@@ -37,7 +37,7 @@ def test_its_users_reach_from_a_newcomer_to_one_with_a_full_history(shop: Shop) 
     made = list(bodies(shop.settings, catalogue, schema.layouts[0], as_of_us=as_of_us, number=NUMBER))
     users = []
     for body in made:
-        asked, packed = wire.decode(body)
+        asked, packed, *_ = wire.decode(body)
         shopper = unpack(asked.request.user_id, packed, schema.by_layout())
         assert np.isfinite(shopper.portrait_P).all()
         users.append(unpack_user(shopper.affinity, catalogue.taxonomy_version))
