@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from recommender.decisions.log import DecisionLog
+from serving.monitoring.metrics import METRICS
 
 
 class DecisionMetrics(Collector):
@@ -17,12 +18,13 @@ class DecisionMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
         writer, backlog, name = self.log.writer, self.log.backlog, "recommender_decision_log"
-        yield CounterMetricFamily(f"{name}_lost", "Decisions and events that were not recorded", value=writer.lost)
-        for metric, meaning, value in (
-            ("waiting", "Decisions and events that wait for the disk", writer.waiting),
-            ("stalled_seconds", "How long the disk has not taken the present batch", writer.stalled_s()),
-            ("backlog_segments", "Closed segments that are not shipped yet", backlog.segments),
-            ("backlog_bytes", "Bytes of closed segments that are not shipped yet", backlog.num_bytes),
-            ("shipping_lag_seconds", "How long the oldest closed segment has waited to be shipped", backlog.lag_s()),
+        lost = f"{name}_lost_total"
+        yield CounterMetricFamily(lost.removesuffix("_total"), METRICS[lost].meaning, value=writer.lost)
+        for metric, value in (
+            (f"{name}_waiting", writer.waiting),
+            (f"{name}_stalled_seconds", writer.stalled_s()),
+            (f"{name}_backlog_segments", backlog.segments),
+            (f"{name}_backlog_bytes", backlog.num_bytes),
+            (f"{name}_shipping_lag_seconds", backlog.lag_s()),
         ):
-            yield GaugeMetricFamily(f"{name}_{metric}", meaning, value=value)
+            yield GaugeMetricFamily(metric, METRICS[metric].meaning, value=value)

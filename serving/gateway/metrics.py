@@ -1,8 +1,11 @@
-"""Prometheus metrics of the gateway, whose labels hold nothing of a user."""
+"""Prometheus metrics of the gateway, made from the list in `serving.monitoring.metrics`."""
 
 import contextlib
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from serving.monitoring.listed import Kind, Listed
+from serving.monitoring.metrics import METRICS
 
 BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Dense from 1 to 10 ms, where an answer with a model normally lies, up to ten default deadlines (250 ms)."""
@@ -12,62 +15,27 @@ class Metrics:
     """The metrics of one gateway process."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.answers = Counter(
-            "recommender_answers", "Answers to /v1/recommendations", ["variant", "model_version"], registry=registry
-        )
-        self.refusals = Counter("recommender_refusals", "Requests that were refused", ["status"], registry=registry)
-        self.degraded = Counter("recommender_degraded", "Degraded answers", ["reason"], registry=registry)
-        self.cold_starts = Counter("recommender_cold_starts", "Answers to unknown users", registry=registry)
-        self.exposures = Counter("recommender_exposures", "Confirmed exposures", registry=registry)
-        self.seconds = Histogram(
-            "recommender_request_seconds", "Whole request", ["variant"], buckets=BUCKETS_S, registry=registry
-        )
-        self.store_seconds = Histogram(
-            "recommender_store_seconds", "Online store read", buckets=BUCKETS_S, registry=registry
-        )
-        self.model_seconds = Histogram(
-            "recommender_model_seconds", "TorchServe", ["variant"], buckets=BUCKETS_S, registry=registry
-        )
-        self.waiting_seconds = Histogram(
-            "recommender_waiting_seconds",
-            "From a request's first byte until it is handled: body, event loop",
-            buckets=BUCKETS_S,
-            registry=registry,
-        )
-        self.failed_tokens = Counter(
-            "recommender_failed_tokens", "Requests with a wrong token or none", registry=registry
-        )
-        self.shed_connections = Counter(
-            "recommender_shed_connections", "Waiting connections closed in favour of new ones", registry=registry
-        )
-        self.in_flight = Gauge("recommender_in_flight", "Requests that are being handled", registry=registry)
-        self.connections = Gauge("recommender_connections", "Open connections of clients", registry=registry)
-        self.model_in_flight = Gauge(
-            "recommender_model_in_flight", "Requests under way to a version", ["model_version"], registry=registry
-        )
-        self.model_limit = Gauge(
-            "recommender_model_limit", "Most of them at present", ["model_version"], registry=registry
-        )
-        self.breaker_state = Gauge(
-            "recommender_breaker_state",
-            "Circuit breaker of a version: 0 closed, 1 half open, 2 open",
-            ["model_version"],
-            registry=registry,
-        )
-        self.version_sick = Gauge(
-            "recommender_version_sick_seconds",
-            "How long a version has been sick, 0 if it is well",
-            ["model_version"],
-            registry=registry,
-        )
-        self.model_failures = Counter(
-            "recommender_model_failures",
-            "Requests that a version did not answer",
-            ["model_version", "reason"],
-            registry=registry,
-        )
-        self.feature_age = Gauge("recommender_feature_age_seconds", "Age of the features last used", registry=registry)
+        self.registry = CollectorRegistry()
+        self.answers = self._counter("recommender_answers_total")
+        self.refusals = self._counter("recommender_refusals_total")
+        self.degraded = self._counter("recommender_degraded_total")
+        self.empty_answers = self._counter("recommender_empty_answers_total")
+        self.cold_starts = self._counter("recommender_cold_starts_total")
+        self.exposures = self._counter("recommender_exposures_total")
+        self.seconds = self._histogram("recommender_request_seconds")
+        self.store_seconds = self._histogram("recommender_store_seconds")
+        self.model_seconds = self._histogram("recommender_model_seconds")
+        self.waiting_seconds = self._histogram("recommender_waiting_seconds")
+        self.failed_tokens = self._counter("recommender_failed_tokens_total")
+        self.shed_connections = self._counter("recommender_shed_connections_total")
+        self.in_flight = self._gauge("recommender_in_flight")
+        self.connections = self._gauge("recommender_connections")
+        self.model_in_flight = self._gauge("recommender_model_in_flight")
+        self.model_limit = self._gauge("recommender_model_limit")
+        self.breaker_state = self._gauge("recommender_breaker_state")
+        self.version_sick = self._gauge("recommender_version_sick_seconds")
+        self.model_failures = self._counter("recommender_model_failures_total")
+        self.feature_age = self._gauge("recommender_feature_age_seconds")
 
     def forget(self, model_version: str) -> None:
         """Drop the state of a version that is not deployed any more."""
@@ -78,3 +46,21 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _counter(self, name: str) -> Counter:
+        listed = _listed(name, "counter")
+        return Counter(name.removesuffix("_total"), listed.meaning, listed.labels, registry=self.registry)
+
+    def _gauge(self, name: str) -> Gauge:
+        listed = _listed(name, "gauge")
+        return Gauge(name, listed.meaning, listed.labels, registry=self.registry)
+
+    def _histogram(self, name: str) -> Histogram:
+        listed = _listed(name, "histogram")
+        return Histogram(name, listed.meaning, listed.labels, buckets=BUCKETS_S, registry=self.registry)
+
+
+def _listed(name: str, kind: Kind) -> Listed:
+    listed = METRICS[name]
+    assert listed.kind == kind, f"{name} is listed as a {listed.kind}"
+    return listed

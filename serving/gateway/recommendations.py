@@ -150,6 +150,8 @@ class Recommender:
         self.metrics.seconds.labels(variant).observe(assigned.arrival.waited_s())
         for reason in answer.degraded_reasons:
             self.metrics.degraded.labels(reason).inc()
+        if not answer.ranking.campaigns:
+            self.metrics.empty_answers.labels(self._why_empty(assigned)).inc()
         if answer.cold_start:
             self.metrics.cold_starts.inc()
         if answer.feature_age_s is not None:
@@ -157,6 +159,11 @@ class Recommender:
         logs.bind(variant=variant, model_version=answer.model_version, cold_start=answer.cold_start)
         if answer.degraded_reasons:
             logs.bind(degraded_reasons=answer.degraded_reasons)
+
+    def _why_empty(self, assigned: Assigned) -> str:
+        shop = self.shops.current
+        live = shop is not None and len(shop.catalogue.live(assigned.asked.as_of_us))
+        return "no_candidate" if live else "no_live_campaign"
 
 
 def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser) -> Ranking:

@@ -1,10 +1,14 @@
 """What `kubectl apply -k k8s/overlays/…` would send is valid, pinned, closed and probed."""
 
+import json
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from components.images import SERVING_IMAGE
 from recommender.settings import load_settings
@@ -158,3 +162,16 @@ def test_the_settings_on_a_cluster_are_settings(resources: Resources, tmp_path: 
     mounts = {m["mountPath"] for c in containers(resources) for m in c["volumeMounts"]}
     assert str(settings.home) in mounts
     assert settings.store.kind == "redis"
+
+
+def test_an_overlay_with_the_component_for_monitoring_has_alerts_and_a_dashboard(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    overlay = tmp_path / "k8s" / "overlays" / "staging"
+    with (overlay / "kustomization.yaml").open("a") as file:
+        file.write("components:\n  - ../../components/monitoring\n")
+    command = [str(Path(sys.executable).with_name("kubectl")), "kustomize", str(overlay)]
+    resources = list(yaml.safe_load_all(subprocess.run(command, capture_output=True, check=True).stdout))
+    (rule,) = of_kind(resources, "PrometheusRule")
+    assert all(one["alert"] and one["expr"] for group in rule["spec"]["groups"] for one in group["rules"])
+    (dashboard,) = (one for one in of_kind(resources, "ConfigMap") if "grafana_dashboard" in one["metadata"]["labels"])
+    assert json.loads(dashboard["data"]["dashboard.json"])["panels"]

@@ -1,0 +1,34 @@
+"""How a metric is described: name, kind, labels, meaning, and the alerts on it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+Severity = Literal["page", "ticket"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """A state of a metric that somebody should know of."""
+
+    name: str
+    expression: str
+    """PromQL. It may name listed metrics only."""
+    minutes: int
+    """For how long it must hold."""
+    severity: Severity
+    """`page`: shoppers notice. `ticket`: within a working day."""
+    action: str
+    """What to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One metric of the gateway."""
+
+    name: str
+    """As Prometheus stores it, so a counter's name ends with _total."""
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+    alerts: tuple[Alert, ...] = ()
