@@ -11,30 +11,29 @@ from recommender.errors import ServingError
 from recommender.matching.affinity import unpack_user
 from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.registry import bundle
+from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving import wire
-from serving.shop import ShopFollower
-from serving.worker.handler import CampaignRankerHandler
+from serving.worker.answering import Answering
 from serving.worker.warm_up import VALUES, bodies
 
 NUMBER = 6
 
 
 @pytest.fixture
-def handler(shop: Shop, tmp_path: Path) -> CampaignRankerHandler:
-    """A handler that has loaded a version, and has not warmed up."""
-    made = CampaignRankerHandler()
-    made.settings = shop.settings.updated(isolation={"warm_up_requests": NUMBER})
-    made.version, made.layouts = "v1", {}
-    made.ranker = bundle.load(candidate(shop, tmp_path / "candidate") / "fits" / "live")
-    made.shops = ShopFollower(made.settings)
-    return made
+def settings(shop: Shop, tmp_path: Path) -> Settings:
+    return shop.settings.updated(isolation={"warm_up_requests": NUMBER}, serving={"state": tmp_path / "state"})
+
+
+@pytest.fixture
+def loaded(shop: Shop, tmp_path: Path) -> Path:
+    return candidate(shop, tmp_path / "candidate") / "fits" / "live"
 
 
 def test_its_users_reach_from_a_newcomer_to_one_with_a_full_history(shop: Shop) -> None:
     schema, catalogue = ServingSchema.load(Home.of(shop.settings).feature_store.root), shop.catalogue
     as_of_us = round(shop.as_of.timestamp() * 1e6)
-    made = list(bodies(shop.settings, catalogue, schema.layouts[0], as_of_us=as_of_us, number=NUMBER))
+    made = list(bodies(shop.settings, catalogue, schema.layouts[0], as_of_us=as_of_us, number=NUMBER, key=bytes(16)))
     users = []
     for body in made:
         asked, packed, *_ = wire.decode(body)
@@ -48,23 +47,23 @@ def test_its_users_reach_from_a_newcomer_to_one_with_a_full_history(shop: Shop) 
     assert all(values.min() > 0 and values.max() < len(catalogue.axis_values[0]) for values, *_ in [users[-1].values])
 
 
-def test_a_worker_answers_as_many_requests_as_it_is_told(handler: CampaignRankerHandler) -> None:
-    assert handler._warm_up() == NUMBER
-
-
-def test_a_version_that_cannot_answer_one_of_them_does_not_load(
-    handler: CampaignRankerHandler, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("last_fails", [False, True])
+def test_a_version_answers_as_many_requests_as_it_is_told_or_does_not_load(
+    settings: Settings, loaded: Path, monkeypatch: pytest.MonkeyPatch, last_fails: bool
 ) -> None:
-    ranker: Any = type(handler.ranker)
+    ranker: Any = type(bundle.load(loaded))
     real, asked = ranker.score, []
 
-    def breaks_for_a_busy_user(self: Any, examples: Any) -> Any:
+    def score(self: Any, examples: Any) -> Any:
         asked.append(examples)
-        if len(asked) == NUMBER:
+        if last_fails and len(asked) == NUMBER:
             raise ValueError("too many values")
         return real(self, examples)
 
-    monkeypatch.setattr(ranker, "score", breaks_for_a_busy_user)
-    with pytest.raises(ServingError, match=r"v1 .*500"):
-        handler._warm_up()
+    monkeypatch.setattr(ranker, "score", score)
+    if last_fails:
+        with pytest.raises(ServingError, match=r"v1 .*500"):
+            Answering(settings, "v1", loaded)
+    else:
+        Answering(settings, "v1", loaded).close()
     assert len(asked) == NUMBER
