@@ -1,7 +1,7 @@
 """The final test of the ranker that validation chose, once with the horizon and once as it was without. Needs a run.
 
-Nothing is chosen by it: the ranker is the one that the group `horizon` chose. Every reading is a line of reports/bench/readings.jsonl.
-Gains are paired, with intervals over users.
+The ranker is the one that the group `horizon` chose: nothing is chosen here. Every reading is a line of
+reports/bench/readings.jsonl. Gains are paired, with intervals over users.
 """
 
 from collections.abc import Callable
