@@ -20,6 +20,7 @@ from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from serving.answer import Ranking
 from serving.deployed import Follower
+from serving.gateway import trace
 from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
 from serving.gateway.isolation import Isolation
@@ -123,7 +124,9 @@ class Recommender:
         """Let the decision be recorded, and return its request id and the answer as it can be given now."""
         late = replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
         try:
-            entry = self.decisions.submit(answer.record(assigned), token=assigned.token)
+            ids = trace.current()
+            record = {**answer.record(assigned), **(ids.recorded() if ids is not None else {})}
+            entry = self.decisions.submit(record, token=assigned.token)
         except LogFull as error:
             # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.
             logs.bind(problem=f"no decision record: {error}")
