@@ -255,7 +255,7 @@ def rows(say: Callable[[str], None]) -> list[Row]:
     for season in SEASONS:
         say(f"rankers {APART:g} apart in level, a season of {season:g}")
         name = f"PROMOTE, rankers {APART:g} apart in level, season {season:g} shared by the 8 campaigns"
-        made.append(Row(name, promoted_in_a_season(season), goal="", facts={"worlds": WORLDS}))
+        made.append(Row(name=name, value=promoted_in_a_season(season), goal="", facts={"worlds": WORLDS}))
     say("power")
     power, gain = promoted(CAMPAIGNS, 0.1, now, further=TRUE_GAIN_NOISE)
     was, _ = promoted(CAMPAIGNS, 0.1, before_rule, further=TRUE_GAIN_NOISE)
