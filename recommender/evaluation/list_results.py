@@ -197,6 +197,9 @@ class Figure:
         low, high = bootstrap.interval(self.sample_R - shift)
         if is_share:
             low, high = float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+        if biased and np.isfinite(low + high) and np.isfinite(self.value):
+            # A shift may push the interval of a figure that hardly varies past the figure itself.
+            low, high = min(low, self.value), max(high, self.value)
         return Estimate.of(intervals.Estimate(self.value, low, high))
 
 

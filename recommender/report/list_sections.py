@@ -39,6 +39,7 @@ def lists_section(evaluation: Evaluation, lists: ListResult, title: str) -> Sect
         figures=charts,
         blocks=[
             _metrics(evaluation, lists, rankers),
+            fold("What these figures are", _meanings()),
             _gaps(lists),
             fold(f"All {len(lists.groups)} groups of shoppers", _groups(lists)),
         ],
@@ -51,14 +52,18 @@ def _metrics(evaluation: Evaluation, lists: ListResult, rankers: list[str]) -> H
             one.title,
             *(written(lists.rankers[name][metric]) for name in rankers),
             written(lists.differences[metric]),
-            DIRECTIONS[one.direction],
-            one.words,
         ]
         for metric, one in LIST_METRICS.items()
     ]
     named = [f"{name} ({role_of(evaluation, name)})" for name in rankers]
-    columns = ["", *named, "challenger minus champion", "direction", "what it is"]
-    return table(columns, rows, caption=f"A participation is caught by the first {lists.top} of a list's places")
+    places = "place" if lists.top == 1 else f"{lists.top} places"
+    caption = f"A participation is caught if its campaign stands at the first {places} of the list"
+    return table(["figure", *named, "gain"], rows, caption=f"{caption}. Gain: challenger minus champion")
+
+
+def _meanings() -> Html:
+    rows = [[one.title, DIRECTIONS[one.direction], one.words] for one in LIST_METRICS.values()]
+    return table(["figure", "direction", "what it is"], rows)
 
 
 def _gaps(lists: ListResult) -> Html:

@@ -19,6 +19,8 @@ from recommender.report.axes import Html, metric, number
 Tone = Literal["good", "warn", "bad", "neutral"]
 """A colour with a meaning."""
 
+LONGEST_CAPTION = 100
+"""Characters of a table's caption. Longer words stand above the table, where they do not scroll away with it."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Content security policy: the browser loads nothing but the style sheet inside the page."""
 
@@ -114,9 +116,11 @@ def table(
             for value, right, form in zip(row, numeric, forms, strict=True)
         )
         lines.append(f'<tr class="{tone}">{cells}</tr>' if tone else f"<tr>{cells}</tr>")
-    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    long = len(caption) > LONGEST_CAPTION
+    above = f"<caption>{escape(caption)}</caption>" if caption and not long else ""
+    note = f'<p class="note">{escape(caption)}</p>' if long else ""
     return Html(
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption or "table")}"><table>{above}'
+        f'{note}<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption or "table")}"><table>{above}'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

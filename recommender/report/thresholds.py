@@ -6,7 +6,7 @@ from recommender.evaluation.document import AtThreshold, PeriodResult
 from recommender.evaluation.thresholds import BASE_RATE, TITLES
 from recommender.report.axes import Html, metric, percent
 from recommender.report.estimates import written
-from recommender.report.page import table
+from recommender.report.page import fold, table
 
 
 def threshold_tables(period: PeriodResult, rankers: Sequence[str]) -> list[Html]:
@@ -15,31 +15,30 @@ def threshold_tables(period: PeriodResult, rankers: Sequence[str]) -> list[Html]
         return []
     at = {name: {one.rule: one for one in period.rankers[name].at_thresholds} for name in rankers}
     rules = list(dict.fromkeys(rule for of in at.values() for rule in of))
-    return [_table(period, {name: at[name][rule] for name in rankers}) for rule in rules]
+    return [block for rule in rules for block in _tables(period, {name: at[name][rule] for name in rankers})]
 
 
-def _table(period: PeriodResult, at: dict[str, AtThreshold]) -> Html:
+def _tables(period: PeriodResult, at: dict[str, AtThreshold]) -> list[Html]:
     one = next(iter(at.values()))
     rows = [
-        [
-            name,
-            *(written(of.metrics[figure]) for figure in TITLES),
-            written(of.accuracy_over_nobody),
-            of.true_positives,
-            of.false_positives,
-            of.false_negatives,
-            of.true_negatives,
-        ]
+        [name, *(written(of.metrics[figure]) for figure in TITLES), written(of.accuracy_over_nobody)]
         for name, of in at.items()
+    ]
+    counts = [
+        [name, of.true_positives, of.false_positives, of.false_negatives, of.true_negatives] for name, of in at.items()
     ]
     if period.nobody is not None:
         positives = one.true_positives + one.false_negatives
         zero = metric(0.0)
-        nobody = ["nobody takes part", written(period.nobody), "–", zero, zero, zero]
-        rows.append([*nobody, 0, 0, positives, period.num_pairs - positives])
-    counts = ["takes part, rightly", "wrongly", "missed", "takes no part, rightly"]
-    columns = ["ranker", *TITLES.values(), "accuracy over nobody's", *counts]
-    return table(columns, rows, caption=f"{_words(period, one)} {_FOR_ALL}")
+        rows.append(["nobody takes part", written(period.nobody), "–", zero, zero, zero])
+        counts.append(["nobody takes part", 0, 0, positives, period.num_pairs - positives])
+    columns = ["ranker", "takes part, rightly", "takes part, wrongly", "missed", "takes no part, rightly"]
+    return [
+        table(
+            ["ranker", *TITLES.values(), "accuracy above nobody's"], rows, caption=f"{_words(period, one)} {_FOR_ALL}"
+        ),
+        fold("Numbers of pairs at this threshold", table(columns, counts)),
+    ]
 
 
 def _words(period: PeriodResult, at: AtThreshold) -> str:

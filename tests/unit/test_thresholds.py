@@ -145,7 +145,7 @@ def test_kubeflow_gets_the_confusion_matrix_and_the_figures(evaluation: Evaluati
 
 def test_the_page_has_a_table_for_each_threshold_with_nobody_last(evaluation: Evaluation) -> None:
     tables = threshold_tables(evaluation.gate, ["new", "old"])
-    assert len(tables) == 2
+    assert len(tables) == 4, "for each threshold the metrics, and the numbers of pairs"
     for table in tables:
         assert str(table).index("nobody takes part") > str(table).rindex("old")
     older = evaluation.gate.model_copy(update={"nobody": None})
