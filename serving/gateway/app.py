@@ -15,7 +15,7 @@ from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.answer import Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
-from serving.gateway import openapi
+from serving.gateway import openapi, tracing
 from serving.gateway.arrival import Arrival, arrival_of
 from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.front import Front
@@ -50,6 +50,7 @@ def create(settings: Settings) -> FastAPI:
         gc.collect()
         gc.freeze()
         gateway.decisions.start()
+        tracing.start()
         watching = (gateway.follow(), gateway.front.watch(), gateway.versions.watch())
         tasks = [asyncio.create_task(one) for one in watching]
         health = gateway.health_server()
@@ -231,3 +232,4 @@ class _Gateway:
         self.inference.close()
         self.online_store.close()
         self.decisions.close()
+        tracing.stop()
