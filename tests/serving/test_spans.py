@@ -1,5 +1,7 @@
 """Spans of a request, as a collector receives them over OTLP/HTTP."""
 
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -151,3 +153,16 @@ def test_without_a_collector_nothing_that_makes_or_sends_spans_is_imported() -> 
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_collector_without_the_extra_is_a_warning_and_no_failure() -> None:
+    program = (
+        "import sys; sys.modules['opentelemetry.sdk.trace'] = None; from recommender import logs; "
+        "logs.configure(process='gateway'); from serving.gateway import tracing; tracing.start(); "
+        "assert tracing.span('x') is tracing.span('y')"
+    )
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    (line,) = (json.loads(line) for line in done.stderr.splitlines())
+    assert line["level"] == "warning"
+    assert "otel" in line["event"]
