@@ -16,7 +16,7 @@ from recommender.storage.home import ServingState
 from serving.answer import Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
 from serving.engines.choice import open_engine
-from serving.gateway import openapi
+from serving.gateway import openapi, tracing
 from serving.gateway.arrival import Arrival, arrival_of
 from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.front import Front
@@ -50,6 +50,7 @@ def create(settings: Settings) -> FastAPI:
         gc.collect()
         gc.freeze()
         gateway.decisions.start()
+        tracing.start()
         watching = (gateway.follow(), gateway.front.watch(), gateway.versions.watch())
         tasks = [asyncio.create_task(one) for one in watching]
         health = gateway.health_server()
@@ -232,3 +233,4 @@ class _Gateway:
         self.engine.close()
         self.online_store.close()
         self.decisions.close()
+        tracing.stop()

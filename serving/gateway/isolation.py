@@ -17,6 +17,7 @@ from recommender.storage.home import ServingState
 from serving.answer import Ranking
 from serving.deployed import Follower
 from serving.engines.contract import EngineError
+from serving.gateway import tracing
 from serving.gateway.breaker import Breaker, State
 from serving.gateway.decision import Assigned
 from serving.gateway.metrics import Metrics
@@ -95,7 +96,8 @@ class Isolation:
         if breaker.state != "closed":
             raise ModelAway("model_sick", f"{version}: its circuit breaker is open ({breaker.problem})")
         try:
-            ranking, answered = await self.model.rank(assigned, features, left_s)
+            with tracing.span("engine", model_version=version):
+                ranking, answered = await self.model.rank(assigned, features, left_s)
         except ModelAway as error:
             self._failed(version, breaker, error, left_s)
             raise

@@ -10,7 +10,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recommender import logs
-from serving.gateway import trace
+from serving.gateway import trace, tracing
 
 log = logs.get(__name__)
 PROBES = ("/healthz", "/readyz", "/metrics")
@@ -30,6 +30,9 @@ class RequestLog:
             return
         began_s, status = time.perf_counter(), 500
         ids = trace.trace_of(scope["headers"])
+        span = tracing.request_span(ids, scope["method"], scope["path"])
+        if span is not None:
+            ids = span.ids
         trace.remember(ids)
 
         async def note_status(message: Message) -> None:
@@ -53,4 +56,6 @@ class RequestLog:
             path = getattr(scope.get("route"), "path", None)
             level = logging.DEBUG if path in PROBES else logging.INFO
             seconds = round(time.perf_counter() - began_s, 6)
+            if span is not None:
+                span.end(scope["method"], path, status)
             log.log(level, "request", method=scope["method"], path=path, status=status, seconds=seconds)

@@ -14,7 +14,7 @@ MAX_REQUEST_ID = 128
 """Characters of an X-Request-ID. A UUID has 36, and cloud load balancers' ids have up to about 80."""
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=@-]{{1,{MAX_REQUEST_ID}}}".encode())
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_SAMPLED = 1
+SAMPLED = 1
 _current: ContextVar["Trace | None"] = ContextVar("trace", default=None)
 
 
@@ -96,7 +96,7 @@ def _parent(value: bytes) -> tuple[str, str, int] | None:
     ):
         return None
     # Of the flags only `sampled` is known, and an unknown one must not be passed on.
-    return trace_id.decode(), span_id.decode(), int(flags, 16) & _SAMPLED
+    return trace_id.decode(), span_id.decode(), int(flags, 16) & SAMPLED
 
 
 def _random(bits: int) -> int:
