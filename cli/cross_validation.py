@@ -11,6 +11,7 @@ from recommender.evaluation.document import Estimate
 from recommender.evaluation.judgement import read_judgement, with_gate_campaigns
 from recommender.evaluation.thresholds import BASE_RATE
 from recommender.evaluation.thresholds import TITLES as FIGURES
+from recommender.models.campaign import ranker_class
 from recommender.registry import Registry
 from recommender.report.estimates import written
 from recommender.report.terminal import wide
@@ -34,6 +35,8 @@ def cross_validate_and_show(
     """Judge the rankers, log that their campaigns were read, and print tables or JSON."""
     settings = with_gate_campaigns(settings)
     names = [name.strip() for name in rankers.split(",") if name.strip()]
+    for name in names:
+        ranker_class(name)
     training_set = published_training_set(Home.of(settings))
     with fits_bars() as (fitting, progress):
         found = cross_validate(

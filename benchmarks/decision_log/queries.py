@@ -121,6 +121,8 @@ def _made_up(first: int, last: int, moment: datetime) -> str:
         "list_propensity": "CASE WHEN hash(i) % 20 = 0 THEN 0.01 ELSE 0.96 END",
         "rerank_kind": "NULL::VARCHAR",
         "rerank_trade_off": "NULL::DOUBLE",
+        "trace_id": "md5(i::VARCHAR)",
+        "x_request_id": "md5((i + 1)::VARCHAR)",
     }
     if set(columns) != set(schema.DECISIONS):
         raise AssertionError(f"columns of the schema that are not made up: {set(schema.DECISIONS) ^ set(columns)}")

@@ -230,5 +230,8 @@ def test_the_verb_prints_tables_or_json(shop: Path, tmp_path: Path, monkeypatch:
     assert CrossValidation.model_validate(content).pooled.num_campaigns > 2
     assert set(content["gains"]) == {"popularity"}
     assert gate_readings(registry.readings, moments["gate"], moments["test"]) == GateReadings(2, 2)
+    unread = CliRunner().invoke(app, ["cross-validate", "--rankers", "logistc"], env={"RECOMMENDER_HOME": "empty"})
+    assert unread.exit_code == 2
+    assert "'logistic'" in unread.stderr
     refused = CliRunner().invoke(app, ["cross-validate", "--origins", "99"])
     assert refused.exit_code == 2
