@@ -11,6 +11,7 @@ from recommender.evaluation.document import Estimate
 from recommender.evaluation.judgement import read_judgement
 from recommender.evaluation.thresholds import BASE_RATE
 from recommender.evaluation.thresholds import TITLES as FIGURES
+from recommender.models.campaign import ranker_class
 from recommender.report.estimates import written
 from recommender.report.terminal import wide
 from recommender.settings import Settings
@@ -26,6 +27,8 @@ def cross_validate_and_show(
 ) -> None:
     """Judge the rankers, and print tables or JSON."""
     names = [name.strip() for name in rankers.split(",") if name.strip()]
+    for name in names:
+        ranker_class(name)
     training_set = published_training_set(Home.of(settings))
     with fits_bars() as (fitting, progress):
         found = cross_validate(

@@ -169,5 +169,8 @@ def test_the_verb_prints_tables_or_json(shop: Path, tmp_path: Path, monkeypatch:
     content = json.loads(printed.stdout)
     assert CrossValidation.model_validate(content).pooled.num_campaigns > 2
     assert set(content["gains"]) == {"popularity"}
+    unread = CliRunner().invoke(app, ["cross-validate", "--rankers", "logistc"], env={"RECOMMENDER_HOME": "empty"})
+    assert unread.exit_code == 2
+    assert "'logistic'" in unread.stderr
     refused = CliRunner().invoke(app, ["cross-validate", "--origins", "99"])
     assert refused.exit_code == 2
