@@ -52,7 +52,9 @@ status: $(INSTALLED) ## show which versions serve, since when, from which data a
 compile: $(INSTALLED) ## write the pipeline for a cluster to dist/
 	$(BIN)/recommender compile
 
-test: $(INSTALLED) ## run all tests in two processes of one thread each; tests start the servers that they need
+# MLServer stands for the servers of the Open Inference Protocol in tests. What it shares with us comes from $(VENV).
+MLSERVER := .venv-mlserver
+test: $(INSTALLED) $(MLSERVER)/.installed ## run all tests in two processes of one thread each; tests start the servers that they need
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 test-gpu: $(INSTALLED) ## run the tests that need a GPU; without a GPU they are skipped
@@ -81,6 +83,13 @@ TOOLS := .venv-tools
 $(TOOLS)/.installed: k8s/tools.txt
 	@[ -x $(TOOLS)/bin/python ] || "$(PYTHON)" -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r k8s/tools.txt
+	@touch $@
+
+$(MLSERVER)/.installed: tests/mlserver.txt $(INSTALLED)
+	@[ -x $(MLSERVER)/bin/python ] || $(BIN)/python -m venv --without-pip $(MLSERVER)
+	@$(BIN)/python -c 'import site, sys; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+	  > $(MLSERVER)/lib/python3.11/site-packages/shared.pth
+	$(MLSERVER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile $(PIP_ARGS) -r tests/mlserver.txt
 	@touch $@
 
 manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)
@@ -139,4 +148,4 @@ clean: ## stop the endpoint and delete the results of runs (var/, dist/, caches)
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 
 distclean: clean ## `clean`, and delete .venv too
-	rm -rf $(VENV) $(TOOLS)
+	rm -rf $(VENV) $(TOOLS) $(MLSERVER)

@@ -34,6 +34,7 @@ HOOKS = (
     "shouldRollover",  # logging
     *("on_body", "on_message_complete"),  # httptools
     *("CampaignRankerHandler", "initialize", "handle"),  # TorchServe
+    *("CampaignRanker", "predict", "unload"),  # MLServer
     *("S3DuckDBOfflineStore", "S3DuckDBOfflineStoreConfig"),  # Feast, by the name in feature_store.yaml
     *("DataSource", "RetrievalJob", "BaseRegistry"),  # in annotations written as strings
     *("sampler", "progress_bars", "external_attr"),  # attributes of Optuna, Great Expectations, zipfile

@@ -16,13 +16,14 @@ from recommender.report.estimates import written
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.manifest import require_writable
-from recommender.training.behaviour import Behaviour, forecast_behaviour
+from recommender.training.behaviour import Behaviour, forecast_behaviour, require_choices
 
 
 def forecast_and_show(
     settings: Settings, data: Path | None, output: Path, *, days: Sequence[int], origins: int, forecast: str
 ) -> None:
     """Forecast from the folder of tables `data`, or from the settings' source, and print the figures."""
+    require_choices(days, forecast)
     require_writable(output)
     with TemporaryDirectory(prefix="tables-", ignore_cleanup_errors=True) as place, fits_bars() as (step, _):
         if data is not None and data.is_dir():

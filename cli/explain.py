@@ -92,6 +92,10 @@ def _show_place(console: Console, explained: Explanation, num_candidates: int, r
         console.print(f"· {reason}", markup=False, highlight=False)
     if explained["contributions"] is not None:
         console.print("What raised and lowered the score:")
+        console.print(
+            "contributions to the log-odds of taking part at any time in the window, relative to the ranker's average; "
+            "the timing is not among them"
+        )
         table = Table("kind of fact", "log-odds")
         for group, weight in sorted(explained["contributions"].items(), key=lambda entry: -abs(entry[1])):
             table.add_row(group, f"{weight:+.3f}")

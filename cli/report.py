@@ -9,6 +9,7 @@ from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
 from recommender.evaluation.metrics import METRICS
 from recommender.evaluation.verdict import Verdict
 from recommender.report.calibrators import calibrator_words
+from recommender.report.estimates import role_of
 from recommender.report.last_run import LastRun
 from recommender.report.terminal import wide
 from recommender.settings import Settings
@@ -17,6 +18,8 @@ from recommender.storage.manifest import SHOWN_DIGITS
 
 SHOWN = ("auc", "ap", "log_loss", "ece")
 """The metrics that tell rankers apart on this task. The page shows all."""
+SHOWN_OF_CLOSED = ("auc", "ap", "log_loss")
+"""Those of closed windows alone."""
 
 
 def show_report(settings: Settings, console: Console | None = None) -> None:
@@ -59,6 +62,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
 def show_results(console: Console, evaluation: Evaluation) -> None:
     """Print every ranker's figures on the gate's campaigns and on the final test."""
     console.print(_results(evaluation, evaluation.gate, "Gate: the campaigns that decide"))
+    console.print(_closed(evaluation, evaluation.gate), highlight=False, markup=False, soft_wrap=True)
     calibrators = {name: one.calibrator for name, one in evaluation.gate.rankers.items() if one.calibrator is not None}
     for name, calibrator in calibrators.items():
         if calibrator.chosen != "none":
@@ -67,6 +71,7 @@ def show_results(console: Console, evaluation: Evaluation) -> None:
         console.print("No ranker got a calibrator: the evaluation page says why.", highlight=False)
     if evaluation.test is not None:
         console.print(_results(evaluation, evaluation.test, "Final test: reported, never used for a choice"))
+        console.print(_closed(evaluation, evaluation.test), highlight=False, markup=False, soft_wrap=True)
 
 
 def show_pages(console: Console, last: LastRun) -> None:
@@ -87,6 +92,26 @@ def _results(evaluation: Evaluation, period: PeriodResult, title: str) -> Table:
         label = name if role.strip() in name else name + role
         table.add_row(label, *(_interval(ranker.metrics[metric]) for metric in SHOWN))
     return table
+
+
+def _closed(evaluation: Evaluation, period: PeriodResult) -> str:
+    """Challenger and champion on closed windows alone, in one line: there the reading date cuts no window short."""
+    if not period.num_open:
+        return "Closed windows only: the same, since no window was still open."
+    both = dict.fromkeys((evaluation.challenger, evaluation.champion))
+    shown = {name: period.rankers[name].closed for name in both if period.rankers[name].closed}
+    if not shown:
+        return "Closed windows only: not defined, since these pairs all have the same outcome."
+    words = [
+        f"{name} ({role_of(evaluation, name)}) {' / '.join(_value(closed[metric]) for metric in SHOWN_OF_CLOSED)}"
+        for name, closed in shown.items()
+    ]
+    titles = " / ".join(METRICS[metric].title for metric in SHOWN_OF_CLOSED)
+    return f"Closed windows only ({period.num_pairs - period.num_open:,} pairs), {titles}: {'; '.join(words)}"
+
+
+def _value(estimate: Estimate) -> str:
+    return "–" if estimate.value is None else f"{estimate.value:.3f}"
 
 
 def _order(estimate: Estimate) -> float:

@@ -6,6 +6,7 @@ time into the zip.
 """
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from recommender.storage.manifest import MANIFEST, read_manifest, write_bytes
 MODEL_NAME = "campaign_ranker"
 HANDLER = "serving.worker.handler"
 BUNDLE = "bundle"
+CANNOT_LOAD = "version cannot be loaded"
+"""Event by which the deployer finds the reason in TorchServe's log. TorchServe itself does not tell it."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""
 _MODE = 0o644
@@ -35,11 +38,43 @@ def build_archive(bundle: Path, output: Path, *, version: str) -> Path:
         CorruptFileError: A file of the bundle is missing, truncated or altered; names it.
         ServingError: The version contains characters that TorchServe's URLs cannot hold.
     """
-    if not version or not all(character.isalnum() or character in "-_." for character in version):
-        raise ServingError(f"version {version!r}: TorchServe's URLs can hold only letters, digits, '-', '_' and '.'")
+    check_version(version)
     names = [*sorted(read_manifest(bundle)["files"]), MANIFEST]
     members = {f"{BUNDLE}/{name}": (bundle / name).read_bytes() for name in names}
     return write_archive(members, output, version=version, handler=HANDLER)
+
+
+def check_version(version: str) -> str:
+    """The version, if it can stand in a URL and as a folder's name.
+
+    Raises:
+        ServingError: It contains other characters.
+    """
+    if not version.strip(".") or not all(character.isalnum() or character in "-_." for character in version):
+        raise ServingError(f"version {version!r}: a URL and a folder can hold only letters, digits, '-', '_' and '.'")
+    return version
+
+
+def copy_bundle(bundle: Path, output: Path) -> Path:
+    """Verify `bundle`, copy it to the folder `output` (whole or not at all), and return `output`.
+
+    The name of `output` is the version, and a folder that is there already is that version's.
+
+    Raises:
+        CorruptFileError: A file of the bundle is missing, truncated or altered; names it.
+        ServingError: The version contains characters that a folder's name should not hold.
+    """
+    check_version(output.name)
+    names = [*sorted(read_manifest(bundle)["files"]), MANIFEST]
+    temporary = output.with_name(f".{output.name}.copy")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for name in names:
+        target = temporary / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle / name, target)
+    shutil.rmtree(output, ignore_errors=True)
+    temporary.rename(output)
+    return output
 
 
 def write_archive(

@@ -152,7 +152,7 @@ class InvalidRequest(Exception):
         self.problems = problems
 
 
-_Request = TypeVar("_Request", bound=Strict)
+_Request = TypeVar("_Request", bound=BaseModel)
 _KEY = re.compile(rb'"([^"\\]{1,64})"\s*:')
 _PLACE = re.compile(r"at line (\d+) column (\d+)")
 
@@ -171,7 +171,7 @@ def parse(model: type[_Request], content: bytes) -> _Request:
     for problem in found:
         if problem["type"] == "json_invalid":
             problems[_field_at(content, problem["msg"])] = problem["msg"]
-        elif problem["loc"][:1] == ("context",) and len(problem["loc"]) > 2:
+        elif len(inner := problem["loc"][_start(problem["loc"]) :]) > 2 and inner[0] == "context":
             problems.setdefault(_field(problem["loc"]), "should be a short text, a finite number, true or false")
         else:
             problems.setdefault(_field(problem["loc"]), problem["msg"])
@@ -182,9 +182,14 @@ def _field(place: tuple[int | str, ...]) -> str:
     if not place:
         return "body"
     # Pydantic appends the branch of a union to a value's place; the part that the client sent ends before it.
-    depth = 2 if place[0] in ("context", "campaign_ids") else len(place)
+    depth = _start(place) + 2 if place[_start(place)] in ("context", "campaign_ids") else len(place)
     # A context key has at most 64 characters; a longer part is what the client made up.
     return ".".join(str(part)[:64] for part in place[:depth])
+
+
+def _start(place: tuple[int | str, ...]) -> int:
+    """Where the place within one request begins: in a batch behind `instances` and its number."""
+    return 2 if place[:1] == ("instances",) and len(place) > 2 else 0
 
 
 def _field_at(content: bytes, message: str) -> str:

@@ -45,6 +45,9 @@ LEVEL, USER_NOISE, PAIR_NOISE = 0.4, 0.1, 0.05
 NOISES = (0.05, 0.1, 0.2)
 WORLDS, TRIED_WORLDS, TRIES = 1000, 200, 30
 """A rate of 5 % is then known to 1.4 points (two standard errors); for repeated tries to 3 points."""
+SEASONS, APART = (0.2, 0.3), 0.2
+"""Standard deviations of what all campaigns of a period share, and how far apart two rankers' levels are, in
+log-odds."""
 RANKED_WORLDS, RANKED_RESAMPLES = 500, 200
 """For AUC and average precision, computed inside every campaign of every resample. A rate of 5 % is then known to two
 points. The gate itself draws 1,000 resamples."""
@@ -66,15 +69,20 @@ class Gate:
     """Time of the participation, as a share of the period. It counts from then on."""
 
     @classmethod
-    def draw(cls, sizes: Sequence[tuple[int, int]], random: np.random.Generator) -> "Gate":
-        """Draw a period whose campaigns have these pairs and about these participations."""
+    def draw(cls, sizes: Sequence[tuple[int, int]], random: np.random.Generator, *, season: float = 0.0) -> "Gate":
+        """Draw a period whose campaigns have these pairs and about these participations.
+
+        Of what nobody could know about a campaign, its campaigns share a part with standard deviation `season`.
+        """
         own = random.normal(size=NUM_USERS) * USER_SPREAD
+        shared = random.normal() * season if season else 0.0
+        level = np.sqrt(LEVEL**2 - season**2)
         parts: list[tuple[NDArray[np.int64], Floats, Floats, Floats]] = []
         for place, (pairs, positives) in enumerate(sizes):
             users = random.choice(NUM_USERS, pairs, replace=False)
             # A spread of log-odds around a mean below 0 raises the mean rate: .9 takes that back for these sizes.
             known = np.log(positives / (pairs - positives)) - 0.9 + own[users]
-            true = known + random.normal() * LEVEL
+            true = known + shared + random.normal() * level
             when = STARTS_C[place % 8] + LENGTHS_C[place % 8] * random.random(pairs)
             parts.append((users, known, true, when))
         users_N, known_N, true_N, when_N = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -141,6 +149,20 @@ def promoted(
         hits += rule(gate, gains_N, FIRST)
         gains.append(gains_N.mean())
     return hits / worlds, float(np.mean(gains))
+
+
+def promoted_in_a_season(season: float, *, worlds: int = WORLDS) -> float:
+    """Share of worlds in which the challenger is promoted, of two rankers one of which expects more of all campaigns.
+
+    Which one does is chance, so they are equally good before the period. Campaigns of one period share its season.
+    """
+    random = np.random.default_rng(SEED + 4)
+    hits = 0
+    for _ in range(worlds):
+        gate = Gate.draw(CAMPAIGNS, random, season=season)
+        shift = random.choice([-0.5, 0.5]) * APART
+        hits += now(gate, gate.gains(gate.ranker(0.05, random) + shift, gate.ranker(0.05, random) - shift), FIRST)
+    return hits / worlds
 
 
 def promoted_by_order(metric: str, noise: float, *, worlds: int = RANKED_WORLDS) -> float:
@@ -230,6 +252,10 @@ def rows(say: Callable[[str], None]) -> list[Row]:
             say(f"equal rankers by {title}, noise {noise:g}")
             name = f"false PROMOTE by {title}, 8 campaigns, noise {noise:g}"
             made.append(Row.at_most(name, promoted_by_order(metric, noise), total, worlds=RANKED_WORLDS))
+    for season in SEASONS:
+        say(f"rankers {APART:g} apart in level, a season of {season:g}")
+        name = f"PROMOTE, rankers {APART:g} apart in level, season {season:g} shared by the 8 campaigns"
+        made.append(Row(name=name, value=promoted_in_a_season(season), goal="", facts={"worlds": WORLDS}))
     say("power")
     power, gain = promoted(CAMPAIGNS, 0.1, now, further=TRUE_GAIN_NOISE)
     was, _ = promoted(CAMPAIGNS, 0.1, before_rule, further=TRUE_GAIN_NOISE)

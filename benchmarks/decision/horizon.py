@@ -126,12 +126,12 @@ def rows(say: Callable[[str], None]) -> list[Row]:
                 "whole window": whole_window(data, at, ranker).score(examples).redeem_N,
             }
             measured[ranker].append(value(judged(at, scores)["horizon"], "log_loss"))
-            by_ranker[at.name, ranker] = _quality(at, ranker, scores)
+            by_ranker[at.name, ranker] = quality(at, ranker, scores)
             if ranker == "logistic":
                 made += _timings(data, at, fitted, examples)
     chosen = min(RANKERS, key=lambda name: float(np.mean(measured[name])))
     for (name, ranker), found in by_ranker.items():
-        made += [_with_goal(row, GOALS[name]) for row in found] if ranker == chosen else found
+        made += [with_goal(row, GOALS[name]) for row in found] if ranker == chosen else found
     facts = {ranker: round(float(np.mean(losses)), 4) for ranker, losses in measured.items()}
     made.append(
         Row(name="horizon: ranker chosen by validation, mean log loss", value=facts[chosen], goal="", facts=facts)
@@ -139,7 +139,7 @@ def rows(say: Callable[[str], None]) -> list[Row]:
     return made
 
 
-def _quality(at: Origin, ranker: str, scores: Mapping[str, NDArray[np.float32]]) -> list[Row]:
+def quality(at: Origin, ranker: str, scores: Mapping[str, NDArray[np.float32]]) -> list[Row]:
     """Figures of all pairs and of closed windows, with the figures of the whole window and the paired gain beside."""
     made = []
     for part, kept in (("all pairs", None), ("closed windows", at.closed_P)):
@@ -163,7 +163,8 @@ def _quality(at: Origin, ranker: str, scores: Mapping[str, NDArray[np.float32]])
     return made
 
 
-def _with_goal(row: Row, goals: Mapping[str, float]) -> Row:
+def with_goal(row: Row, goals: Mapping[str, float]) -> Row:
+    """The row with its goal, where it has one: those of all pairs."""
     metric = row.name.rsplit(", ", 1)[1]
     if "all pairs" not in row.name:
         return row

@@ -43,8 +43,11 @@ KINDS = {
     "product_type": re.compile(r"You bought (\d+) things? of these product types (.*)"),
     "manufacturer": re.compile(r"You bought (\d+) things? of these makers (.*)"),
     "coupons": re.compile(r"You used a coupon for (\d+) things? of these product types"),
-    "campaigns": re.compile(r"You took up (\d+) of your last (\d+) campaigns? of this type"),
+    "campaigns": re.compile(r"You took up (\d+) of your last (\d+) campaigns of this type"),
+    "last_campaign": re.compile(r"You took up your last campaign of this type"),
 }
+IMPLIED = {"last_campaign": (1, 1)}
+"""Numbers of the reasons that say them in words: one campaign of this type, which was taken up."""
 
 
 def contradicted(tables: Tables, as_of: datetime, said: Sequence[Said]) -> tuple[int, list[Said]]:
@@ -68,7 +71,8 @@ def contradicted(tables: Tables, as_of: datetime, said: Sequence[Said]) -> tuple
             wrong += [
                 one
                 for number, (one, match) in enumerate(found)
-                if counted.get(number) != tuple(int(group) for group in match.groups() if group.isdigit())
+                if counted.get(number)
+                != IMPLIED.get(kind, tuple(int(group) for group in match.groups() if group.isdigit()))
             ]
     unknown = [one for one in said if not any(pattern.fullmatch(one.text) for pattern in KINDS.values())]
     if unknown:
@@ -85,7 +89,7 @@ def _counted(
             "n": pa.array(range(len(found)), pa.int64()),
             "user_id": pa.array([one.user_id for one, _ in found], pa.string()),
             "campaign_id": pa.array([one.campaign_id for one, _ in found], pa.string()),
-            "days": pa.array([DAYS.get(match.groups()[-1], 0) for _, match in found], pa.int64()),
+            "days": pa.array([DAYS.get(match[match.re.groups], 0) for _, match in found], pa.int64()),
         }
     )
     connection.register("said", table)
@@ -94,7 +98,7 @@ def _counted(
             query = COUNTED.format(what="DISTINCT l.item_id", where=OF_ITEMS)
         case "coupons":
             query = COUNTED.format(what="*", where="l.coupon_discount > 0 AND " + IN_AXIS.format(axis="product_type"))
-        case "campaigns":
+        case "campaigns" | "last_campaign":
             query = OF_TYPE
         case axis:
             query = COUNTED.format(what="*", where="l.age <= s.days AND " + IN_AXIS.format(axis=axis))

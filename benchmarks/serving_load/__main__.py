@@ -10,14 +10,20 @@ from rich.table import Table
 import benchmarks.serving_load
 from benchmarks.decision.rows import merge
 from benchmarks.measured_on import measured_on
-from benchmarks.serving_load import clients, isolation, overload, restart
+from benchmarks.serving_load import clients, cost, isolation, overload, restart
 from benchmarks.serving_load.loads import under_test
 from recommender.errors import RecommenderError
 from recommender.report.terminal import wide
 from recommender.settings import load_settings
 
 REPORT = Path("reports/bench/serving.json")
-GROUPS = {"overload": overload.rows, "clients": clients.rows, "restart": restart.rows, "isolation": isolation.rows}
+GROUPS = {
+    "overload": overload.rows,
+    "clients": clients.rows,
+    "restart": restart.rows,
+    "isolation": isolation.rows,
+    "cost": cost.rows,
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -22,7 +22,9 @@ from recommender.datasets.time_units import utc_day_sql
 from recommender.storage.manifest import MANIFEST, link_or_copy
 
 PARENTS_FIRST = ("users", "items", "campaigns", "campaign_items", "targets", "events", "participations")
-PARTICULARS = r"(has no|unknown value|ends before it starts:|\(0, 1\], not|later than|earlier than) [^;]*"
+PARTICULARS = (
+    r"(has no length or ends before it starts:|has no|unknown value|\(0, 1\], not|later than|earlier than) [^;]*"
+)
 """The part of a reason that differs between rows of one kind: a value or an identifier."""
 KINDS_SHOWN, EXAMPLES_SHOWN = 50, 50
 """Kinds of reason that are counted, and rows of a table that are shown. Chosen by hand: more is no longer read."""

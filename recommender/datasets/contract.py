@@ -164,7 +164,9 @@ def _rules(tables: Tables, name: str) -> Iterator[str]:
             yield rule(column, orphan, f"'{other} has no ' || {column}")
     if name == "campaigns":
         yield rule(
-            "ends_at", "ends_at <= starts_at", "'the window ends before it starts: ' || starts_at || ' to ' || ends_at"
+            "ends_at",
+            "ends_at <= starts_at",
+            "'the window has no length or ends before it starts: ' || starts_at || ' to ' || ends_at",
         )
     if name == "targets" and tables.has(name, "propensity"):
         yield rule(

@@ -198,7 +198,7 @@ def write_decisions(
     """Write a day's decisions anew: those that it has, those of the relation `added`, and which arrived."""
     columns, sources = ", ".join(f'"{name}"' for name in schema.DECISIONS), []
     if "decisions" in parts:
-        old = f"read_parquet({quoted(str(day.verified(parts['decisions'])))}, union_by_name = true)"
+        old = schema.decisions_in(f"read_parquet({quoted(str(day.verified(parts['decisions'])))})")
         sources.append(f"SELECT {columns} FROM {old}")
         if added is not None:
             sources.append(f"SELECT {columns} FROM {added} ANTI JOIN (SELECT request_id FROM {old}) USING (request_id)")

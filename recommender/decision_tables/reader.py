@@ -84,6 +84,7 @@ def _create_views(
     )
     connection.execute(f"CREATE TABLE hung_up AS SELECT request_id FROM live_events WHERE event = '{UNDELIVERED}'")
     compacted = _parts(days, "decisions")
+    compacted = compacted and schema.decisions_in(compacted)
     shown = _parts(days, "exposures")
     # Request ids of compacted days are read only where an answer that did not arrive is not compacted yet.
     days_hung_up = connection.execute(

@@ -12,7 +12,7 @@ from recommender.decision_tables.compaction import EVENTS, compact, write_decisi
 from recommender.decision_tables.days import Day, DayManifest, days_of, locked, merged_segments
 from recommender.decision_tables.reader import open_decisions
 from recommender.decision_tables.removed import note_removed
-from recommender.decision_tables.schema import quoted
+from recommender.decision_tables.schema import decisions_in, quoted
 from recommender.decision_tables.segments import create_lines, segment_files
 from recommender.settings import Settings
 from recommender.storage.home import Home
@@ -70,9 +70,9 @@ def _forget_day(connection: duckdb.DuckDBPyConnection, day: Day) -> int:
     ((num_gone,),) = connection.execute("SELECT count(*) FROM gone").fetchall()
     if not num_gone:
         return 0
-    parts = dict(manifest.parts)
+    parts, table_of_day = dict(manifest.parts), decisions_in(f"read_parquet({path})")
     connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW rest AS SELECT * EXCLUDE (delivered) FROM read_parquet({path}) "
+        f"CREATE OR REPLACE TEMP VIEW rest AS SELECT * EXCLUDE (delivered) FROM {table_of_day} "
         "ANTI JOIN gone USING (request_id)"
     )
     for table in EVENTS:

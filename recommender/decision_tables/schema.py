@@ -27,6 +27,8 @@ LINE = {
     "exploration": "STRUCT(kind VARCHAR, rate DOUBLE, spread DOUBLE, num_candidates BIGINT, first_propensity DOUBLE, "
     "list_propensity DOUBLE)",
     "rerank": "STRUCT(kind VARCHAR, trade_off DOUBLE)",
+    "trace_id": "VARCHAR",
+    "x_request_id": "VARCHAR",
     "campaign_ids": "VARCHAR[]",
 }
 """Keys of a line, of decisions and events alike -> their types in DuckDB."""
@@ -57,8 +59,13 @@ DECISIONS = {
     "list_propensity": "exploration.list_propensity",
     "rerank_kind": "rerank.kind",
     "rerank_trade_off": "rerank.trade_off",
+    "trace_id": "trace_id",
+    "x_request_id": "x_request_id",
 }
 """Column of the table of decisions -> how it is made from a line. `delivered` is added from the events."""
+
+ADDED = {"trace_id": "VARCHAR", "x_request_id": "VARCHAR"}
+"""Columns that tables of decisions written by earlier versions lack -> their types. A new column goes here too."""
 
 EXPOSURES = {"request_id": "request_id", "exposed_at": '"at"', "campaign_ids": "campaign_ids"}
 """Column of the table of exposures -> how it is made from a line. `campaign_ids` is null where all were shown."""
@@ -72,6 +79,12 @@ ORDER = "user_id, decided_at, request_id"
 def select(columns: dict[str, str]) -> str:
     """The list of a SELECT that makes `columns`."""
     return ", ".join(f'{made} AS "{name}"' for name, made in columns.items())
+
+
+def decisions_in(relation: str) -> str:
+    """A relation over tables of decisions, with null in each column that tables of earlier versions lack."""
+    nulls = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in ADDED.items())
+    return f"(SELECT {nulls} WHERE false UNION ALL BY NAME SELECT * FROM {relation})"
 
 
 def line_types() -> str:

@@ -1,10 +1,11 @@
 """The ledger of a gate period: every attempt spends a part of what false promotions it may cost, so trying again costs.
 
 Attempts whose gate periods overlap share one allowance, whoever the challenger and the champion are. The k-th of them
-may promote an equal challenger with probability `false_promotions` / (k (k + 1)). These sum to `false_promotions`
-over any number of attempts, whatever the attempts have in common: alpha spending (Lan & DeMets, Biometrika, 1983) by
-the union bound. The first attempt gets half. One that could not promote, for too few campaigns or participations,
-spends nothing. Judging the same subject again is the same attempt.
+may promote an equal challenger with probability `false_promotions` / (k (k + 1)). All attempts in which one campaign
+decides overlap each other, so theirs sum to `false_promotions` at most, over any number of attempts and whatever they
+have in common: alpha spending (Lan & DeMets, Biometrika, 1983) by the union bound. Periods without a common campaign
+have an allowance each. The first attempt gets half. One that could not promote, for too few campaigns or
+participations, spends nothing. Judging the same subject again is the same attempt.
 
 The attempts are read from the registry's history, which is append-only.
 """

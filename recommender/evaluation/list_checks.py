@@ -25,29 +25,37 @@ def checks_of(differences: Mapping[str, Estimate], limits: Guardrails) -> list[C
             differences.get(COVERAGE),
             sign=-1,
             limit=limits.max_coverage_drop,
-            words="the share of the live campaigns that the lists show drops by {:+.3f} against the champion",
+            figure="the share of the live campaigns that the lists show",
         ),
         _check(
             "opportunity gap",
             differences.get(OPPORTUNITY_GAP),
             sign=1,
             limit=limits.max_opportunity_gap_increase,
-            words="the gap between the best and the worst served shoppers grows by {:+.3f} against the champion",
+            figure="the gap between the best and the worst served shoppers",
         ),
     ]
 
 
-def _check(name: str, difference: Estimate | None, *, sign: int, limit: float, words: str) -> Check:
+def _check(name: str, difference: Estimate | None, *, sign: int, limit: float, figure: str) -> Check:
     """Judge how much worse a figure is: `sign` times the difference."""
     if difference is None or difference.value is None or difference.low is None or difference.high is None:
         return Check(name=name, passed=True, measured=None, limit=limit, words=f"the {name} could not be measured")
-    worse = sign * difference.value
+    worse = sign * difference.value + 0.0  # a difference of 0 must not become -0
     least = difference.low if sign > 0 else -difference.high
-    excluded = "excludes" if least > 0 else "does not exclude"
+    excluded = "excludes" if difference.low > 0 or difference.high < 0 else "does not exclude"
     return Check(
         name=name,
         passed=worse <= limit or least <= 0,
         measured=worse,
         limit=limit,
-        words=f"{words.format(worse)} and the interval {excluded} zero, limit {limit:g}",
+        words=f"{figure} {_change(difference.value)} against the champion and the interval {excluded} zero, "
+        f"limit: a {'rise' if sign > 0 else 'drop'} of {limit:g}",
     )
+
+
+def _change(difference: float) -> str:
+    """Say how a figure changes, to three decimals."""
+    if round(difference, 3) == 0:
+        return "does not change"
+    return f"{'grows' if difference > 0 else 'drops'} by {abs(difference):.3f}"

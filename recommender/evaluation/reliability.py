@@ -69,11 +69,18 @@ def reliability(
 def unreliable(
     part: SliceResult, challenger: str, champion: str, limits: Guardrails, *, confidence: float, slices: int
 ) -> bool:
-    """Whether a slice holds the challenger: its error is beyond the limit, beyond chance, and not the champion's too.
+    """Whether a slice holds the challenger, as `why_reliable` judges it."""
+    return why_reliable(part, challenger, champion, limits, confidence=confidence, slices=slices) is None
 
-    It must be further off than the champion by more than a limit, and their expected take-ups must differ beyond
-    chance. Many slices are asked. So the interval of that difference has the level of Bonferroni's correction for
-    their number.
+
+def why_reliable(
+    part: SliceResult, challenger: str, champion: str, limits: Guardrails, *, confidence: float, slices: int
+) -> str | None:
+    """Say why a slice does not hold the challenger, or return None if it does.
+
+    To hold it, its error must be beyond the limit, beyond chance, and not the champion's too. It must be further off
+    than the champion by more than a limit, and their expected take-ups must differ beyond chance. Many slices are
+    asked. So the interval of that difference has the level of Bonferroni's correction for their number.
 
     Args:
         part: the slice.
@@ -86,17 +93,20 @@ def unreliable(
     over, difference = part.reliability[challenger].over_campaigns, part.expected_difference
     champions = part.reliability[champion].over_campaigns
     if over is None or champions is None or difference is None:
-        return False
+        return "no campaign says anything about it"
     own, apart = over.interval(confidence), difference.interval(1 - (1 - confidence) / max(1, slices))
     if own is None or apart is None:
-        return False
-    increase = error_factor(over.value) / error_factor(champions.value)
-    return (
-        error_factor(over.value) > limits.max_slice_take_up_error
-        and not own[0] <= 1 <= own[1]
-        and increase > limits.max_slice_take_up_error_increase
-        and not apart[0] <= 0 <= apart[1]
-    )
+        return "one campaign alone says nothing about chance"
+    factor, champions_factor = error_factor(over.value), error_factor(champions.value)
+    if factor <= limits.max_slice_take_up_error:
+        return "within the limit"
+    if own[0] <= 1 <= own[1]:
+        return "within chance over users and campaigns"
+    if factor / champions_factor <= limits.max_slice_take_up_error_increase:
+        return f"no worse than the champion's factor of {champions_factor:.2f} beyond the allowed increase"
+    if apart[0] <= 0 <= apart[1]:
+        return "its expected take-up differs from the champion's by chance alone"
+    return None
 
 
 def error_factor(ratio: float) -> float:

@@ -3,7 +3,7 @@
 from recommender.evaluation.checks import Check
 from recommender.evaluation.document import Evaluation, SliceResult
 from recommender.evaluation.judgement import Guardrails
-from recommender.evaluation.reliability import error_factor, judged_slices, unreliable
+from recommender.evaluation.reliability import error_factor, judged_slices, why_reliable
 
 
 def auc_checks(evaluation: Evaluation, limits: Guardrails) -> list[Check]:
@@ -40,21 +40,28 @@ def take_up_checks(evaluation: Evaluation, limits: Guardrails) -> list[Check]:
     challenger, champion = evaluation.challenger, evaluation.champion
     judged = judged_slices(evaluation.gate.slices, limits)
     limit = limits.max_slice_take_up_error
-    failed = [
-        part
+    why = [
+        why_reliable(part, challenger, champion, limits, confidence=evaluation.confidence, slices=len(judged))
         for part in judged
-        if unreliable(part, challenger, champion, limits, confidence=evaluation.confidence, slices=len(judged))
     ]
+    failed = [part for part, reason in zip(judged, why, strict=True) if reason is None]
     if failed:
         return [_misjudged(part, challenger, champion, limit) for part in failed]
-    largest = max((_factor(part, challenger) for part in judged), default=None)
+    if not judged:
+        words = "no slice has enough pairs, participations and campaigns for a judgement of its take-up"
+        return [Check(name="take-up in slices", passed=True, measured=None, limit=limit, words=words)]
+    factors = [_factor(part, challenger) for part in judged]
+    place = max(range(len(judged)), key=factors.__getitem__)
+    shown = sum(bool(part.reliability) for part in evaluation.gate.slices)
+    counted = f"{len(judged)} slices"
+    if shown > len(judged):
+        counted += f" (of {shown} shown; a judgement needs {limits.min_slice_campaigns} campaigns)"
     words = (
-        f"in none of {len(judged)} slices is the expected take-up off by more than a factor of {limit:g}, beyond "
-        f"chance and further than the champion's (largest factor {largest:.2f})"
-        if largest is not None
-        else "no slice has enough pairs, participations and campaigns for a judgement of its take-up"
+        f"none of {counted} is misjudged: off by more than a factor of {limit:g}, beyond chance and further than the "
+        f"champion. The largest factor, {factors[place]:.2f} where {judged[place].axis} is {judged[place].value}, "
+        f"passes: {why[place]}"
     )
-    return [Check(name="take-up in slices", passed=True, measured=largest, limit=limit, words=words)]
+    return [Check(name="take-up in slices", passed=True, measured=factors[place], limit=limit, words=words)]
 
 
 def _misjudged(part: SliceResult, challenger: str, champion: str, limit: float) -> Check:

@@ -28,6 +28,8 @@ PRIOR_PAIRS = 50.0
 PRIOR_RATE = 0.1
 """The overall rate before any participation is known, worth `PRIOR_PAIRS` pairs. Complete Journey's whole year has
 0.12."""
+LOWEST, HIGHEST = 1e-4, 0.99
+"""Bounds of a rate. No shop knows that nobody or everybody takes part. By hand."""
 ROUNDS = 15
 """Rounds of expectation and maximisation for open pairs, as many as the rankers' fits make at most."""
 
@@ -94,8 +96,9 @@ def _rates(
         overall = (expected_N.sum() + PRIOR_PAIRS * PRIOR_RATE) / (len(expected_N) + PRIOR_PAIRS)
         by_stratum_S = _shrunk(expected_N, stratum_N, np.full(NUM_STRATA + 1, overall))
         by_type_K = _shrunk(expected_N, type_N, np.full(num_types, overall))
-        # Type and stratum act independently on the rate, until a cell's own pairs say otherwise.
-        prior_KS = np.minimum(by_type_K[:, None] * by_stratum_S / overall, 1.0)
+        # Type and stratum act independently on the odds, until a cell's own pairs say otherwise.
+        odds_KS = _odds(by_type_K)[:, None] * _odds(by_stratum_S) / _odds(overall)
+        prior_KS = odds_KS / (1 + odds_KS)
         rates_KS = _shrunk(expected_N, cell_N, prior_KS.ravel()).reshape(num_types, -1)
         behind_N = timing.behind_N(types_N, outcomes.observed_N())
         coming_N = still_coming(rates_KS.ravel()[cell_N], behind_N, ones_N)
@@ -107,7 +110,11 @@ def _rates(
 def _shrunk(expected_N: Floats, cell_N: NDArray[np.int64], prior_S: Floats) -> Floats:
     counts = np.bincount(cell_N, minlength=len(prior_S))
     sums = np.bincount(cell_N, weights=expected_N, minlength=len(prior_S))
-    return np.asarray((sums + PRIOR_PAIRS * prior_S) / (counts + PRIOR_PAIRS))
+    return np.clip((sums + PRIOR_PAIRS * prior_S) / (counts + PRIOR_PAIRS), LOWEST, HIGHEST)
+
+
+def _odds(rate: Floats | float) -> Floats:
+    return np.asarray(rate / (1 - np.asarray(rate)))
 
 
 def _edges(baskets_U: Floats) -> Floats:

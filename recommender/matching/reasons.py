@@ -148,8 +148,8 @@ def _facts(
         state("brands", f"You bought {_counted(num, 'thing', 'things')} of these makers {when}", num, days)
     targeted, redeemed = user.past_of_type(int(campaigns.types[column]), int(campaigns.codes[column]))
     if redeemed and redeemed >= base_rate * targeted:
-        number = _counted(targeted, "campaign", "campaigns")
-        state("campaigns", f"You took up {redeemed} of your last {number} of this type", redeemed)
+        last = "your last campaign" if targeted == 1 else f"{redeemed} of your last {targeted} campaigns"
+        state("campaigns", f"You took up {last} of this type", redeemed)
     return facts
 
 

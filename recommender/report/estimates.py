@@ -34,6 +34,15 @@ def role_of(evaluation: Evaluation, name: str) -> str:
     return " and ".join(role for role, candidate in roles.items() if candidate == name) or "baseline"
 
 
+def part_note(shown: int, total: int) -> str:
+    """Say that a chart shows the first rows alone, or return an empty text if it shows all."""
+    return (
+        f"The first {shown} of {total} slices that are large enough; all are in the table below."
+        if shown < total
+        else ""
+    )
+
+
 def slice_name(part: SliceResult) -> str:
     """Name a slice by its axis and its value."""
     return f"{part.axis.replace('_', ' ')}: {part.value}"

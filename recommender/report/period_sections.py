@@ -8,7 +8,15 @@ from recommender.matching.timing import PRIOR
 from recommender.report.axes import Html, metric, percent
 from recommender.report.bars import bar_chart
 from recommender.report.calibrators import calibrator_table
-from recommender.report.estimates import MAIN_METRICS, interval_row, role_of, slice_name, written, written_time
+from recommender.report.estimates import (
+    MAIN_METRICS,
+    interval_row,
+    part_note,
+    role_of,
+    slice_name,
+    written,
+    written_time,
+)
 from recommender.report.intervals import Bin, calibration_chart, interval_chart
 from recommender.report.lines import line_chart
 from recommender.report.page import Section, fold, paragraph, table
@@ -163,7 +171,9 @@ def _open_note(period: PeriodResult) -> list[Html]:
 
 def slices_section(evaluation: Evaluation, period: PeriodResult, title: str) -> Section:
     """Show challenger and champion in the slices of a period."""
-    judged = [part for part in period.slices if part.judged and part.auc_gain is not None][:MAX_SLICES]
+    defined = [part for part in period.slices if part.judged and part.auc_gain is not None]
+    judged = defined[:MAX_SLICES]
+    note = part_note(len(judged), len(defined))
     rows = [interval_row(slice_name(part), part.auc_gain, coloured=True) for part in judged if part.auc_gain]
     both = list(dict.fromkeys((evaluation.challenger, evaluation.champion)))
     lifts = {
@@ -174,9 +184,19 @@ def slices_section(evaluation: Evaluation, period: PeriodResult, title: str) -> 
     if rows:
         figures = [
             interval_chart(
-                "Gain in AUC by slice", rows, reference=0.0, reference_label="no difference", axis="gain in AUC"
+                "Gain in AUC by slice",
+                rows,
+                reference=0.0,
+                reference_label="no difference",
+                axis="gain in AUC",
+                note=note,
             ),
-            bar_chart("Lift of the best-scored tenth by slice", lifts, axis="times the slice's participation rate"),
+            bar_chart(
+                "Lift of the best-scored tenth by slice",
+                lifts,
+                axis="times the slice's participation rate",
+                note=note,
+            ),
         ]
     return Section(
         title,

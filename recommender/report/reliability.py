@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from recommender.evaluation.campaign_gains import OverCampaigns
 from recommender.evaluation.document import Evaluation, PeriodResult, SliceResult
 from recommender.report.axes import Html, metric, number
-from recommender.report.estimates import interval_row, slice_name, written
+from recommender.report.estimates import interval_row, part_note, slice_name, written
 from recommender.report.intervals import Interval, interval_chart
 from recommender.report.page import Section, fold, table
 
@@ -36,6 +36,8 @@ def reliability_section(evaluation: Evaluation, period: PeriodResult, title: str
         reference=1.0,
         reference_label="as expected",
         axis="observed / expected",
+        note=part_note(min(MAX_SLICES, len(shown)), len(shown)),
+        wide=True,  # a label names slice and ranker, which half of the column would cut
     )
     details = fold(f"Take-up in {len(shown)} slices", _table(evaluation, shown, both))
     return [Section(title, lead=lead, figures=[chart], blocks=[details])]

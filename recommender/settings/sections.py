@@ -53,6 +53,12 @@ class TimeSettings(Section):
         description="Campaigns that start on or after it are the final test: reported, never used for a decision. "
         "None: chosen from the data.",
     )
+    gate_campaigns: int | None = Field(
+        None,
+        ge=1,
+        description="Campaigns that a gate period chosen from the data holds, where the data allow it. None: "
+        "`min_campaigns` of the judgement file, where the command that starts the run can read that file, or else 6.",
+    )
 
 
 class TrainingSettings(Section):
@@ -97,6 +103,26 @@ class ServingSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address on which the gateway listens. The default is loopback.")
     port: Port = Field(8000, description="The gateway's port.")
+    engine: Literal["torchserve", "in_process", "oip"] = Field(
+        "torchserve",
+        description="What scores: TorchServe; worker processes of the gateway's own; or a server of the Open Inference "
+        "Protocol v2 at `oip_url`.",
+    )
+    oip_url: str | None = Field(
+        None,
+        pattern=r"^http://[^/\s]+(/[^\s]*)?$",
+        description="`oip`: the server's address, such as http://127.0.0.1:8085. It may contain {version}.",
+    )
+    oip_model: str = Field(
+        "campaign_ranker-{version}",
+        pattern=r"^[A-Za-z0-9_.{}-]+$",
+        description="`oip`: the model's name on the server. Without {version}, the version goes into the path.",
+    )
+    oip_repository: Path | None = Field(
+        None,
+        description="`oip`: the folder from which the server (MLServer) loads models. The deployer writes each version "
+        "there. None: somebody else brings the versions to the server.",
+    )
     inference_host: str = Field(
         "127.0.0.1",
         description="Address on which TorchServe itself listens. It asks for no token. In a pod: 0.0.0.0, behind a "
@@ -193,12 +219,14 @@ class ServingSettings(Section):
         return self.workers or (2 if usable_cores() >= 2 else 1)
 
     @model_validator(mode="after")
-    def _one_order(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.rerank != "none" and self.exploration != "none":
             raise ValueError(
                 "`rerank` and `exploration` cannot both be on: the propensities of an exploration are those of the "
                 f"order of the scores (got rerank = {self.rerank!r}, exploration = {self.exploration!r})"
             )
+        if self.engine == "oip" and self.oip_url is None:
+            raise ValueError("engine = 'oip' needs `oip_url`, the address of the server")
         return self
 
 

@@ -90,6 +90,21 @@ class ServingState:
         return self.root / "deployed.json"
 
     @property
+    def wire_key(self) -> Path:
+        """The bytes by which a worker knows its gateway (`serving.wire_key`)."""
+        return self.root / "wire.key"
+
+    @property
+    def wanted(self) -> Path:
+        """Versions that the deployer wants the gateway to load itself (engine `in_process`)."""
+        return self.root / "wanted.json"
+
+    @property
+    def loaded(self) -> Path:
+        """What became of them, as the gateway says. Touched every second."""
+        return self.root / "loaded.json"
+
+    @property
     def health(self) -> Path:
         """Folder with a file for each gateway process, about the versions that it found sick."""
         return self.root / "health"

@@ -92,10 +92,7 @@ def forecast_behaviour(
     from recommender.features.cutoffs import OUTCOMES, cutoffs, rows_at
     from recommender.features.source import open_source
 
-    lengths = sorted(set(days))
-    if not lengths or not 1 <= lengths[0] <= lengths[-1] <= LONGEST_DAYS:
-        raise SettingsError(f"--days {' '.join(map(str, days))}: name whole days from 1 to {LONGEST_DAYS}")
-    forecast_of(forecast)
+    lengths = require_choices(days, forecast)
     as_of = _known_until(tables, settings)
     with TemporaryDirectory(prefix="behaviour-", ignore_cleanup_errors=True) as spill:
         source = open_source(tables, as_of, threads=settings.training.threads, spill=Path(spill))
@@ -138,6 +135,20 @@ def forecast_behaviour(
     )
     _write(found, now, predicted, output)
     return found
+
+
+def require_choices(days: Sequence[int], forecast: str) -> list[int]:
+    """Check what is to be forecast, before anything is read. Returns the lengths, each once and the shortest first.
+
+    Raises:
+        SettingsError: a number of days out of range.
+        BundleError: there is no such forecast here.
+    """
+    lengths = sorted(set(days))
+    if not lengths or not 1 <= lengths[0] <= lengths[-1] <= LONGEST_DAYS:
+        raise SettingsError(f"--days {' '.join(map(str, days))}: name whole days from 1 to {LONGEST_DAYS}")
+    forecast_of(forecast)
+    return lengths
 
 
 def _known_until(tables: Tables, settings: Settings) -> datetime:

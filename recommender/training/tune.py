@@ -51,6 +51,12 @@ class Tuned:
     """The searched hyperparameters of the best trial."""
     log_loss: float
     """Log loss of the best trial, as the mean over the folds."""
+    present_log_loss: float | None
+    """That of the ranker's present configuration. None if its training failed."""
+    num_pairs: int
+    """Pairs that judge, over all folds."""
+    num_campaigns: int
+    num_positives: int
     trials: list[dict[str, Any]]
     """Number, log loss and searched hyperparameters of each finished trial."""
 
@@ -90,11 +96,9 @@ def tune(
     from recommender.engine.loop import require_device
     from recommender.features.training_set import TrainingSet
 
-    cls, given = ranker_class(ranker), settings.training.rankers.get(ranker, {})
+    cls, given = require_tunable(ranker), settings.training.rankers.get(ranker, {})
     space, present = cls.Config.search_space(), cls.Config.parse(given, owner=ranker).model_dump()
-    if not space:
-        others = ", ".join(name for name in RANKERS if ranker_class(name).Config.search_space())
-        raise SettingsError(f"{ranker}: no hyperparameter has a search range. Rankers that can be tuned: {others}")
+    start = {name: present[name] for name in space}
     require_device(cls, settings.training.device)
     data = TrainingSet.open(training_set)
     objective = _Objective(data, cls, settings, folds_of(data, settings, folds), progress)
@@ -105,7 +109,7 @@ def tune(
         f"{ranker}-{identity[:SHOWN_DIGITS]}",
         objective,
         trials=trials,
-        start={name: present[name] for name in space},
+        start=start,
         seed=settings.training.seed,
         direction="minimize",
     )
@@ -119,10 +123,34 @@ def tune(
         for one in found.trials
         if one.value is not None
     ]
-    result = Tuned(dict(found.best_params), float(found.best_value), listed)
+    result = Tuned(
+        config=dict(found.best_params),
+        log_loss=float(found.best_value),
+        present_log_loss=next(
+            (one.value for one in found.trials if one.params == start and one.value is not None), None
+        ),
+        num_pairs=objective.num_pairs,
+        num_campaigns=objective.num_campaigns,
+        num_positives=objective.num_positives,
+        trials=listed,
+    )
     content = {"ranker": ranker, "judged_on": objective.judged_on, "best": result.config}
     write_trials(study, {**content, "log_loss": round(result.log_loss, DIGITS)}, listed)
     return result
+
+
+def require_tunable(ranker: str) -> type[Ranker[Any]]:
+    """Return the class of a ranker whose hyperparameters can be searched.
+
+    Raises:
+        BundleError: There is no such ranker.
+        SettingsError: The ranker has nothing to search. Names those that have.
+    """
+    cls = ranker_class(ranker)
+    if not cls.Config.search_space():
+        others = ", ".join(name for name in RANKERS if ranker_class(name).Config.search_space())
+        raise SettingsError(f"{ranker}: no hyperparameter has a search range. Rankers that can be tuned: {others}")
+    return cls
 
 
 def study_code(ranker: str) -> str:
@@ -165,6 +193,7 @@ class _Objective:
     ) -> None:
         self.data, self.settings, self.cls, self.folds, self.progress = data, settings, cls, folds, progress
         self.judged = []
+        campaign_ids: set[str] = set()
         starts_N = data.times_us("starts_at")
         for fold in folds:
             low, high = microseconds(fold.starts), microseconds(fold.ends)
@@ -176,7 +205,11 @@ class _Objective:
                     f"{fold.ends.date()} all have the same outcome, so they cannot judge a trial. "
                     "Use other periods or fewer folds."
                 )
+            campaign_ids.update(data.pairs.column("campaign_id").filter(mask).to_pylist())
             self.judged.append((data.examples(mask).read_at(microseconds(folds[-1].ends)), redeemed_N))
+        self.num_campaigns = len(campaign_ids)
+        self.num_pairs = sum(len(redeemed_N) for _, redeemed_N in self.judged)
+        self.num_positives = int(sum(redeemed_N.sum() for _, redeemed_N in self.judged))
 
     @property
     def judged_on(self) -> str:

@@ -1,4 +1,4 @@
-"""The endpoint of one machine: TorchServe and the gateway as background processes (`recommender serve` and `stop`)."""
+"""The endpoint of one machine: gateway and engine as background processes (`recommender serve` and `stop`)."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from recommender.storage.home import Home, ServingState
 from serving import config
 from serving.deployed import Deployed
 from serving.deployer import restarts, torchserve
+from serving.deployer.engines import SERVERS, loading, start_server
 from serving.deployer.management import LOOPBACK, NO_LOOPBACK_PROXY
 from serving.deployer.processes import Running, find, known, last_lines, require_free, start
 from serving.deployer.sync import Deployer
@@ -24,6 +25,8 @@ from serving.deployer.sync import Deployer
 NAME = "gateway"
 READY_S = 60.0
 """Seconds for the gateway to start and get a real prediction. It takes 2 to 3 s here. A busy machine needs more."""
+UP_S = 30.0
+"""Seconds for the engine to answer at all. A gateway takes 2 s here to start. A busy machine needs more."""
 STOP_S = 20.0
 """Seconds for the gateway to finish requests in flight: more than the 15 s that it gives them itself."""
 ANY_HOST = ("0.0.0.0", "::", "")
@@ -55,7 +58,11 @@ class Deployment:
         """
         state = ServingState.of(self.settings)
         gateway, server = known(state.pid_file(NAME)), known(state.pid_file(torchserve.NAME))
-        if gateway is not None and server is not None:
+        if gateway is None:
+            return
+        if SERVERS[self.settings.serving.engine] is None:
+            Deployer(self.settings).follow([gateway])
+        elif server is not None:
             restarts.follow(self.settings, gateway, server)
 
     def stop(self) -> None:
@@ -72,7 +79,7 @@ class Deployment:
 
 
 def serve(settings: Settings) -> Deployment:
-    """Start TorchServe and the gateway for the registry's champion and canary, and wait until a real prediction works.
+    """Start the engine and the gateway for the registry's champion and canary, and wait until a real prediction works.
 
     Raises:
         ServingError: A port is busy (named), there is no champion, no version loads, or the gateway did not become
@@ -87,11 +94,14 @@ def serve(settings: Settings) -> Deployment:
     require_free(settings.serving.host, settings.serving.port, "the gateway", "port")
     if settings.serving.health_port is not None:
         require_free(settings.serving.host, settings.serving.health_port, "the gateway's health", "health_port")
-    state.deployed.unlink(missing_ok=True)
-    torchserve.start_torchserve(settings)
+    for left_behind in (state.deployed, state.wanted, state.loaded):
+        left_behind.unlink(missing_ok=True)
+    start_server(settings)
     try:
+        # First the gateway, which may be the engine itself.
+        gateway = start_gateway(settings)
+        _wait_up(settings, gateway)
         Deployer(settings).refresh(with_former=False)
-        start_gateway(settings)
         wait_ready(settings)
     except BaseException:
         stop(settings)
@@ -105,6 +115,22 @@ def start_gateway(settings: Settings) -> Running:
     environment = {**os.environ, **config.export(settings), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "serving.gateway"]
     return start(command, name=NAME, state=ServingState.of(settings), environment=environment, folder=Path.cwd())
+
+
+def _wait_up(settings: Settings, gateway: Running) -> None:
+    """Wait until the engine answers, perhaps without any version.
+
+    Raises:
+        ServingError: The gateway exited, or time ran out.
+    """
+    engine, deadline = loading(settings), time.monotonic() + UP_S
+    while not engine.is_up():
+        if not gateway.alive():
+            raise ServingError(f"the gateway exited while it started. {last_lines(ServingState.of(settings), NAME)}")
+        if time.monotonic() > deadline:
+            where = settings.serving.oip_url if settings.serving.engine == "oip" else "the gateway"
+            raise ServingError(f"the engine {settings.serving.engine} does not answer within {UP_S:.0f} s ({where})")
+        time.sleep(0.05)  # chosen by hand: the gateway takes seconds to start
 
 
 def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
-from serving.archive import MODEL_NAME
+from serving.archive import CANNOT_LOAD, MODEL_NAME
 from serving.deployer.processes import LOG_LINES, Running, last_lines
 
 LOOPBACK = "127.0.0.1"
@@ -25,10 +25,15 @@ CALL_S = 30.0
 """Seconds for one call. As long as TorchServe itself takes to give up on a worker (`RESPONSE_S`)."""
 RESPONSE_S = 30
 """Seconds after which TorchServe takes a worker for dead. The gateway's deadline ends a request long before."""
+STARTS = 2
+"""Starts of each worker before its version is taken for one that cannot be loaded: the first one, and another one in
+case that something outside the version ended it."""
 POLL_S = 0.05
 """Seconds between looks while Java starts or a worker loads, which takes seconds. Chosen by hand."""
 UNREGISTER_ATTEMPTS, UNREGISTER_PAUSE_S = 5, 0.3
 """Repeated calls with growing pauses, 3 s in all. Enough for a worker that does not end at once. Chosen by hand."""
+_SEARCHED_LINES = 500
+"""Lines of a worker's log in which its reason is looked for: a failed start writes some twenty."""
 _TRACEBACK_LINES = 25
 """Lines shown of a worker's log: its traceback has about twenty."""
 
@@ -71,12 +76,10 @@ class TorchServe:
             time.sleep(POLL_S)
 
     def versions(self, name: str = MODEL_NAME) -> dict[str, list[str]]:
-        """Registered versions of a model, each with the states of its workers."""
-        status, body = self._call("GET", f"/models/{name}/all")
-        if status == 404:
-            return {}
-        described = json.loads(body)
-        return {str(one["modelVersion"]): [worker["status"] for worker in one.get("workers", ())] for one in described}
+        """Registered versions of a model, each with the states of its workers: READY or, for any other, UNLOADING."""
+        return {
+            version: [worker["status"] for worker in workers] for version, workers in self._all_workers(name).items()
+        }
 
     def worker_pids(self, version: str, name: str = MODEL_NAME) -> list[int]:
         """Processes of a version's workers that are READY."""
@@ -110,10 +113,17 @@ class TorchServe:
             ServingError: A worker failed to load, or time ran out; holds the end of the workers' log.
         """
         wanted, deadline = self.settings.serving.num_workers, time.monotonic() + seconds
-        while (states := self.versions(name).get(version, [])).count("READY") < wanted:
-            stopped = any(state in ("UNLOADED", "ERROR") for state in states)
-            hopeful = any(state in ("READY", "UNLOADING") for state in states)
-            if time.monotonic() > deadline or (stopped and not hopeful):
+        started: set[int] = set()
+        while True:
+            workers = self._all_workers(name).get(version, [])
+            states = [str(worker["status"]) for worker in workers]
+            if states.count("READY") >= wanted:
+                return
+            # TorchServe starts a worker that fails again and again, and does not say that it failed.
+            started |= {int(worker["pid"]) for worker in workers if int(worker.get("pid", -1)) > 0}
+            if time.monotonic() > deadline or len(started) > STARTS * wanted:
+                if (problem := self._problem(version)) is not None:
+                    raise ServingError(f"{name} {version} cannot be loaded: {problem}")
                 raise ServingError(
                     f"{name} {version}: workers are {states}, not READY. {self._last_lines(_TRACEBACK_LINES)}"
                 )
@@ -162,6 +172,22 @@ class TorchServe:
             raise ServingError(f"{name} {version} answers {_described(status, body)}")
         answer: dict[str, Any] = json.loads(body)
         return answer
+
+    def _all_workers(self, name: str) -> dict[str, list[dict[str, Any]]]:
+        status, body = self._call("GET", f"/models/{name}/all")
+        if status == 404:
+            return {}
+        return {str(one["modelVersion"]): list(one.get("workers", ())) for one in json.loads(body)}
+
+    def _problem(self, version: str) -> str | None:
+        """What a worker's log says of a version that cannot be loaded."""
+        for line in reversed(last_lines(ServingState.of(self.settings), "torchserve", _SEARCHED_LINES).splitlines()):
+            if CANNOT_LOAD in line and version in line:
+                try:
+                    return str(json.loads(line)["problem"])
+                except (ValueError, KeyError, TypeError):
+                    return None
+        return None
 
     def _last_lines(self, lines: int = LOG_LINES) -> str:
         return last_lines(ServingState.of(self.settings), "torchserve", lines)

@@ -1,9 +1,9 @@
-"""Deployer: keeps TorchServe in sync with the registry, swapping versions without losing a request.
+"""Deployer: keeps the scoring engine in sync with the registry, swapping versions without losing a request.
 
-A swap: build the archive from the verified bundle, register it asynchronously, wait until its workers are READY, ask it
-for a real prediction, make it TorchServe's default and name it in `deployed.json` (which the gateway follows), let
-requests in flight finish. The champion that was replaced stays loaded for a rollback, and versions that nobody needs
-are unregistered. A version that does not get that far changes nothing for anyone.
+A swap: hand the verified bundle to the engine, wait until its workers are READY, ask it for a real prediction, make it
+the default and name it in `deployed.json` (which the gateway follows), let requests in flight finish. The champion that
+was replaced stays loaded for a rollback, and versions that nobody needs are unregistered. A version that does not get
+that far changes nothing for anyone.
 
 `python -m serving.deployer` is the container's command: it follows the registry until SIGTERM.
 """
@@ -18,13 +18,12 @@ from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 from serving import config
-from serving.archive import archive_name, build_archive
 from serving.deployed import Deployed
-from serving.deployer.management import TorchServe
+from serving.deployer.engines import loading
 from serving.deployer.processes import Running, last_lines
 from serving.deployer.sick_canary import end_sick_canary
 from serving.deployer.wanted import Wanted
-from serving.request import PROBE
+from serving.engines.contract import Loading
 
 log = logs.get(__name__)
 FOLLOW_S = 2.0
@@ -49,14 +48,14 @@ class Exited(ServingError):
 
 @dataclass(frozen=True)
 class Deployer:
-    """Keeps TorchServe in sync with the versions that the registry names."""
+    """Keeps the engine in sync with the versions that the registry names."""
 
     settings: Settings
 
     @property
-    def torchserve(self) -> TorchServe:
-        """The TorchServe of these settings."""
-        return TorchServe(self.settings)
+    def engine(self) -> Loading:
+        """The engine of these settings."""
+        return loading(self.settings)
 
     @property
     def state(self) -> ServingState:
@@ -75,7 +74,7 @@ class Deployer:
             with_former: False: a former champion that is not loaded yet can wait for the next refresh.
 
         Raises:
-            ServingError: TorchServe is unavailable, or no version at all can be loaded.
+            ServingError: The engine is unavailable, or no version at all can be loaded.
             RegistryError: The registry has no champion.
         """
         began_s = time.monotonic()
@@ -83,7 +82,7 @@ class Deployer:
         if status.champion is None:
             raise ServingError(f"{Home.of(self.settings).registry}: no champion yet; train one: recommender run")
         wanted = Wanted.of(status, keep_former=self.settings.isolation.keep_former)
-        live = self.torchserve.versions()
+        live = self.engine.versions()
         if wanted.is_deployed(before, live):
             return before
         failed: dict[str, str] = {}
@@ -102,7 +101,7 @@ class Deployer:
             former=None if waits else former,
             failed=failed,
         )
-        self.torchserve.set_default(champion)
+        self.engine.set_default(champion)
         after.save(self.state.root)
         log.info(
             "deployed",
@@ -166,22 +165,20 @@ class Deployer:
         """Load a version and tell whether it answers a real prediction, with the reason in `failed` if it does not."""
         if version in failed:
             return False
-        server = self.torchserve
+        engine = self.engine
         try:
-            states = server.versions().get(version)
+            states = engine.versions().get(version)
             if states is not None and "READY" not in states and version not in before.loaded:
                 self._unload(version)  # left behind by an attempt that was killed
                 states = None
             if states is None:
-                archive = server.model_store / archive_name(version)
-                build_archive(Registry(self.settings.home).bundle(version), archive, version=version)
-                server.register(archive.name)
+                engine.register(version, Registry(self.settings.home).bundle(version))
             # One that is loaded need not wait for a worker that is just being replaced.
             if states is None or "READY" not in states:
-                server.wait_ready(version)
-            server.predict(PROBE, version)
+                engine.wait_ready(version)
+            engine.check(version)
         except RecommenderError as error:
-            if not server.is_up():
+            if not engine.is_up():
                 raise
             log.error("version cannot serve", model_version=version, problem=f"{type(error).__name__}: {error}")
             failed[version] = f"{type(error).__name__}: {error}"[:MAX_REASON]
@@ -192,13 +189,12 @@ class Deployer:
 
     def _unload(self, version: str) -> None:
         try:
-            self.torchserve.unregister(version)
+            self.engine.unregister(version)
         except ServingError as error:
             log.warning("version not unregistered", model_version=version, problem=str(error))
-        (self.torchserve.model_store / archive_name(version)).unlink(missing_ok=True)
 
     def _unload_others(self, after: Deployed) -> None:
-        gone = [version for version in self.torchserve.versions() if version not in after.loaded]
+        gone = [version for version in self.engine.versions() if version not in after.loaded]
         if gone:
             time.sleep(GRACE_S + self.settings.serving.deadline_ms / 1e3)
         for version in gone:

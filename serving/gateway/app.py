@@ -15,12 +15,12 @@ from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.answer import Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
-from serving.gateway import openapi
+from serving.engines.choice import open_engine
+from serving.gateway import openapi, tracing
 from serving.gateway.arrival import Arrival, arrival_of
 from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.front import Front
 from serving.gateway.health import HealthServer
-from serving.gateway.inference import InferenceClient
 from serving.gateway.intake import read_body
 from serving.gateway.isolation import STATES, Isolation
 from serving.gateway.metrics import Metrics
@@ -50,6 +50,7 @@ def create(settings: Settings) -> FastAPI:
         gc.collect()
         gc.freeze()
         gateway.decisions.start()
+        tracing.start()
         watching = (gateway.follow(), gateway.front.watch(), gateway.versions.watch())
         tasks = [asyncio.create_task(one) for one in watching]
         health = gateway.health_server()
@@ -124,9 +125,9 @@ class _Gateway:
         self.shops = ShopFollower(settings)
         self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
-        self.inference = InferenceClient("127.0.0.1", settings.serving.inference_port, self.front.turns)
+        self.engine = open_engine(settings, self.front.turns.arrived_s)
         self.decisions = DecisionLog.of(settings)
-        self.model = Model(settings=settings, deployed=self.deployed, inference=self.inference, metrics=self.metrics)
+        self.model = Model(settings=settings, deployed=self.deployed, engine=self.engine, metrics=self.metrics)
         self.front.room = self.model.room
         self.versions = Isolation(settings=settings, deployed=self.deployed, model=self.model, metrics=self.metrics)
         self.readiness = Readiness(settings, self.shops, self.versions, self.front)
@@ -219,6 +220,7 @@ class _Gateway:
         """Load each new catalogue and each new deployment."""
         while True:
             try:
+                await self.engine.follow()
                 self.deployed.refresh()
                 await asyncio.to_thread(self.shops.refresh)
                 await asyncio.to_thread(self.readiness.refresh)
@@ -228,6 +230,7 @@ class _Gateway:
 
     def close(self) -> None:
         """Release connections, threads and files."""
-        self.inference.close()
+        self.engine.close()
         self.online_store.close()
         self.decisions.close()
+        tracing.stop()

@@ -16,6 +16,7 @@ from serving.gateway.arrival import Arrival
 from serving.gateway.direct import Direct, refusal
 from serving.gateway.front import OVERLOADED, Front
 from serving.gateway.head import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MAX_HEADERS, body_bytes, framing_problem
+from serving.gateway.trace import echoed
 from serving.request import MAX_BODY_BYTES
 
 MAX_PIPELINED = 16
@@ -253,7 +254,7 @@ class GatewayConnection(HttpToolsProtocol):
         # A small body is parsed and dropped with the connection's next bytes. A large one is not waited for.
         keeps = cycle.keep_alive and length is not None and length <= MAX_BODY_BYTES and not self.expect_100_continue
         cycle.response_started = cycle.response_complete = True
-        self.transport.write(answer.kept if keeps else answer.closing)
+        self.transport.write(answer.written(echoed(cycle.scope["headers"]), keeps=keeps))
         if keeps:
             self.on_response_complete()
         else:

@@ -14,6 +14,12 @@ class Direct:
     kept: bytes
     closing: bytes
 
+    def written(self, headers: bytes, *, keeps: bool) -> bytes:
+        """The bytes for a connection that stays open (`keeps`) or closes, with further lines of headers."""
+        answer = self.kept if keeps else self.closing
+        status_line, end, rest = answer.partition(b"\r\n")
+        return b"".join((status_line, end, headers, rest)) if headers else answer
+
 
 def direct(status: int, body: bytes, headers: dict[str, str] | None = None) -> Direct:
     """Prepare an answer with a JSON body."""

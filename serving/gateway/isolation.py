@@ -10,20 +10,18 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 
-import orjson
-
 from recommender import logs
 from recommender.decisions.assignment import Assignment
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.answer import Ranking
 from serving.deployed import Follower
+from serving.engines.contract import EngineError
+from serving.gateway import tracing
 from serving.gateway.breaker import Breaker, State
 from serving.gateway.decision import Assigned
-from serving.gateway.inference import InferenceError
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import Model, ModelAway
-from serving.request import PROBE
 from serving.version_health import Sick, write_report
 
 log = logs.get(__name__)
@@ -44,7 +42,6 @@ REPORT_S = 1.0
 """Seconds between reports to the deployer while a version is sick: see `serving.version_health`."""
 STATES: dict[State, int] = {"closed": 0, "half_open": 1, "open": 2}
 """State of a breaker -> value of its metric."""
-_PROBE = orjson.dumps(PROBE)
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,8 @@ class Isolation:
         if breaker.state != "closed":
             raise ModelAway("model_sick", f"{version}: its circuit breaker is open ({breaker.problem})")
         try:
-            ranking, answered = await self.model.rank(assigned, features, left_s)
+            with tracing.span("engine", model_version=version):
+                ranking, answered = await self.model.rank(assigned, features, left_s)
         except ModelAway as error:
             self._failed(version, breaker, error, left_s)
             raise
@@ -167,12 +165,12 @@ class Isolation:
             breaker.probing()
         try:
             async with asyncio.timeout(max(LEAST_PROBE_S, self._deadline_s)):
-                status = await self.model.probe(version, _PROBE)
+                status = await self.model.probe(version)
             if status != 200:
                 problem = f"a probe was answered with {status}"
         except TimeoutError:
             problem = "a probe was not answered in time"
-        except InferenceError as error:
+        except EngineError as error:
             problem = str(error)
         finally:
             self._probes.pop(version, None)

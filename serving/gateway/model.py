@@ -1,8 +1,9 @@
-"""Asks TorchServe for the assigned version's ranking, within what is left of the request's deadline."""
+"""Asks the scoring engine for the assigned version's ranking, within what is left of the request's deadline."""
 
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import orjson
 
@@ -10,12 +11,12 @@ from recommender.errors import LONGEST_ANSWER
 from recommender.settings import Settings
 from serving import wire
 from serving.answer import Ranking
-from serving.archive import MODEL_NAME
 from serving.deployed import Follower
+from serving.engines.contract import EngineError, Reply, Scoring
 from serving.gateway.decision import Assigned
-from serving.gateway.inference import InferenceClient, InferenceError, Reply
 from serving.gateway.limiter import Limiter, Wait
 from serving.gateway.metrics import Metrics
+from serving.wire_key import wire_key
 
 SHARE = 0.5
 """Part of what is left of a deadline that a request may wait for the model. The other half is for what the limiter
@@ -42,11 +43,11 @@ class ModelAway(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The deployed versions behind TorchServe's inference API."""
+    """The deployed versions behind the scoring engine."""
 
     settings: Settings
     deployed: Follower
-    inference: InferenceClient
+    engine: Scoring
     metrics: Metrics
     limiters: dict[str, Limiter] = field(default_factory=dict)
     """Version -> the requests under way to it. A version that is slow fills only its own."""
@@ -66,14 +67,15 @@ class Model:
         limiter = self.limiter(version)
         if not limiter.admits(left_s):
             raise ModelAway("model_busy")
+        body = wire.encode(assigned.asked, features, self._key)
         asked_s, wait = time.perf_counter(), Wait(limiter)
         try:
             async with asyncio.timeout(left_s):
-                status, body, arrived_s = await self._post(assigned, version, wire.encode(assigned.asked, features))
+                status, content, arrived_s = await self._score(assigned, version, body)
             wait.end(at_s=arrived_s)
         except TimeoutError:
             raise ModelAway("model_late") from None
-        except InferenceError as error:
+        except EngineError as error:
             raise ModelAway("model_away", str(error)) from None
         finally:
             wait.end(finished=False)
@@ -81,9 +83,9 @@ class Model:
         if status == 503 and LATE in body:
             raise ModelAway("model_late")
         if status != 200:
-            raise ModelAway("model_error", f"{status}: {body[:LONGEST_ANSWER].decode(errors='replace')}")
+            raise ModelAway("model_error", f"{status}: {content[:LONGEST_ANSWER].decode(errors='replace')}")
         try:
-            found = orjson.loads(body)
+            found = orjson.loads(content)
         except orjson.JSONDecodeError:
             raise ModelAway("model_error", "the answer is not JSON") from None
         ranking = Ranking(
@@ -108,25 +110,25 @@ class Model:
             self.limiters[version] = Limiter(share=SHARE, least=LEAST_IN_FLIGHT, floor_s=LEAST_SERVICE_S)
         return self.limiters[version]
 
-    async def probe(self, version: str, body: bytes) -> int:
-        """The status with which a version answers `body`, for as long as the caller lets it take.
+    async def probe(self, version: str) -> int:
+        """The status with which a version answers a real prediction, for as long as the caller lets it take.
 
         Raises:
-            InferenceError: There is no connection, or it broke.
+            EngineError: There is no connection, or it broke.
         """
-        return (await self.inference.post(_path(version), body)).status
+        return await self.engine.probe(version)
 
-    async def _post(self, assigned: Assigned, version: str, body: bytes) -> Reply:
-        reply = await self.inference.post(_path(version), body, content_type=wire.CONTENT_TYPE)
+    @cached_property
+    def _key(self) -> bytes:
+        return wire_key(self.settings)
+
+    async def _score(self, assigned: Assigned, version: str, body: bytes) -> Reply:
+        reply = await self.engine.score(version, body)
         if reply.status == 404:
-            # The version was unregistered after its name was read from what is deployed: read that again, once.
+            # The version was unloaded after its name was read from what is deployed: read that again, once.
             deployed = self.deployed.refresh()
             again = deployed.canary if assigned.assignment.variant == "canary" else deployed.champion
             again = again or deployed.champion
             if again is not None and again != version:
-                reply = await self.inference.post(_path(again), body, content_type=wire.CONTENT_TYPE)
+                reply = await self.engine.score(again, body)
         return reply
-
-
-def _path(version: str) -> str:
-    return f"/predictions/{MODEL_NAME}/{version}"

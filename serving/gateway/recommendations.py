@@ -20,6 +20,7 @@ from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
 from serving.answer import Ranking
 from serving.deployed import Follower
+from serving.gateway import trace, tracing
 from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
 from serving.gateway.isolation import Isolation
@@ -91,14 +92,14 @@ class Recommender:
         """The answer, and what it was assigned to: another variant where the champion answers for a canary."""
         asked, left_s = assigned.asked, assigned.arrival.left_s()
         if left_s <= 0:
-            return assigned, Answer(ranking=shop.popular(asked), degraded_reasons=["model_late"])
+            return assigned, Answer(ranking=_popular(shop, asked), degraded_reasons=["model_late"])
         try:
             packed = await self._read(asked.request.user_id, min(left_s, self.settings.serving.store_deadline_ms / 1e3))
         except FeatureStoreError as error:
             logs.bind(problem=str(error))
-            return assigned, Answer(ranking=shop.popular(asked), degraded_reasons=["feature_store"])
+            return assigned, Answer(ranking=_popular(shop, asked), degraded_reasons=["feature_store"])
         if packed is None:
-            return assigned, Answer(ranking=shop.popular(asked), cold_start=True)
+            return assigned, Answer(ranking=_popular(shop, asked), cold_start=True)
         try:
             ranked = await self.versions.rank(assigned, packed.content)
         except ModelAway as error:
@@ -115,7 +116,8 @@ class Recommender:
     async def _read(self, user_id: str, timeout_s: float) -> PackedUser | None:
         began_s = time.perf_counter()
         try:
-            return await self.online_store.read_async(user_id, timeout_s)
+            with tracing.span("store"):
+                return await self.online_store.read_async(user_id, timeout_s)
         finally:
             self.metrics.store_seconds.observe(time.perf_counter() - began_s)
 
@@ -123,7 +125,9 @@ class Recommender:
         """Let the decision be recorded, and return its request id and the answer as it can be given now."""
         late = replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
         try:
-            entry = self.decisions.submit(answer.record(assigned), token=assigned.token)
+            ids = trace.current()
+            record = {**answer.record(assigned), **(ids.recorded() if ids is not None else {})}
+            entry = self.decisions.submit(record, token=assigned.token)
         except LogFull as error:
             # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.
             logs.bind(problem=f"no decision record: {error}")
@@ -166,10 +170,13 @@ class Recommender:
         return "no_candidate" if live else "no_live_campaign"
 
 
-def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser) -> Ranking:
-    """The popular list for a user whose features were read, without what the user has taken up."""
-    try:
-        return shop.popular(asked, unpack_user(packed.affinity, shop.catalogue.taxonomy_version))
-    except FeatureStoreError as error:
-        logs.bind(problem=str(error))
-        return shop.popular(asked)
+def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser | None = None) -> Ranking:
+    """The popular list, for a user whose features were read without what the user has taken up."""
+    with tracing.span("rules"):
+        if packed is None:
+            return shop.popular(asked)
+        try:
+            return shop.popular(asked, unpack_user(packed.affinity, shop.catalogue.taxonomy_version))
+        except FeatureStoreError as error:
+            logs.bind(problem=str(error))
+            return shop.popular(asked)

@@ -1,4 +1,7 @@
-"""One structured log line per request: path, status, seconds, and what was bound to it (request_id, variant, …)."""
+"""One structured log line per request: path, status, seconds, ids, and what was bound to it (request_id, variant, …).
+
+The ids of the request (`serving.gateway.trace`) are in its other lines too, and in the headers of its answer.
+"""
 
 import asyncio
 import logging
@@ -7,6 +10,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recommender import logs
+from serving.gateway import trace, tracing
 
 log = logs.get(__name__)
 PROBES = ("/healthz", "/readyz", "/metrics")
@@ -25,14 +29,21 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         began_s, status = time.perf_counter(), 500
+        ids = trace.trace_of(scope["headers"])
+        span = tracing.request_span(ids, scope["method"], scope["path"])
+        if span is not None:
+            ids = span.ids
+        trace.remember(ids)
 
         async def note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *ids.headers()]
             await send(message)
 
         logs.unbind_all()
+        logs.bind(**ids.recorded())
         try:
             await self.app(scope, receive, note_status)
         except asyncio.CancelledError:
@@ -45,4 +56,6 @@ class RequestLog:
             path = getattr(scope.get("route"), "path", None)
             level = logging.DEBUG if path in PROBES else logging.INFO
             seconds = round(time.perf_counter() - began_s, 6)
+            if span is not None:
+                span.end(scope["method"], path, status)
             log.log(level, "request", method=scope["method"], path=path, status=status, seconds=seconds)

@@ -20,7 +20,7 @@ from recommender.settings import Settings, choose
 from recommender.storage.home import Home
 from serving.online_store.feast_format import KEY_VERSION, bytes_value
 from serving.online_store.redis_store import RedisStore
-from serving.online_store.sqlite_store import SqliteStore
+from serving.online_store.sqlite_store import Locked, SqliteStore
 
 NUM_THREADS = 4
 """Reads at the same time. A read takes about 0.1 ms, so four are enough for one gateway. Chosen by hand."""
@@ -29,8 +29,15 @@ NUM_THREADS = 4
 class OnlineStore(Protocol):
     """A place where Feast keeps online values."""
 
-    def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
-        """Feast's serialised value of the user, or None when the store does not know the user."""
+    is_local: bool
+    """Whether a read is a look into a file of this machine, for which no other thread is needed."""
+
+    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> bytes | None:
+        """Feast's serialised value of the user, or None when the store does not know the user.
+
+        Raises:
+            Locked: Somebody writes to it, and `waits` is false.
+        """
 
     def abandon_late(self, now: float) -> None:
         """End the reads whose deadline was before `now` (monotonic seconds), which frees their threads."""
@@ -85,7 +92,12 @@ class OnlineStoreClient:
             raise self._late(waited_s) from None
 
     async def read_async(self, user_id: str, timeout_s: float | None = None) -> PackedUser | None:
-        """Read one user like `read`, for an event loop and without a thread of the loop's own pool."""
+        """Read one user like `read`, for an event loop: at once where the store is local, else in a thread."""
+        if self._store.is_local:
+            try:
+                return self._read(user_id, waits=False)
+            except Locked:
+                pass  # a thread waits for whoever writes
         waited_s = self._timeout_s if timeout_s is None else timeout_s
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self._submit(user_id)), waited_s)
@@ -111,13 +123,13 @@ class OnlineStoreClient:
         except RuntimeError:
             raise FeatureStoreError("the online store client is closed") from None
 
-    def _read(self, user_id: str) -> PackedUser | None:
+    def _read(self, user_id: str, *, waits: bool = True) -> PackedUser | None:
         try:
             user_id.encode()
         except UnicodeEncodeError:
             return None  # a lone surrogate: no store can hold such a user
         schema = self._schema or self._load_schema()
-        message = self._store.fetch(schema, user_id)
+        message = self._store.fetch(schema, user_id, waits=waits)
         content = None if message is None else bytes_value(message)
         if content is None:
             return None

@@ -34,6 +34,8 @@ class RedisStore:
     `abandon_late` shuts its connection.
     """
 
+    is_local = False
+
     def __init__(self, url: str, timeout_s: float) -> None:
         # Imported here and not in the first read, because importing takes longer than a read may.
         import redis
@@ -67,7 +69,7 @@ class RedisStore:
         """The store of these settings, which connects with its first read."""
         return cls(settings.store.redis_url, settings.serving.store_deadline_ms / 1_000)
 
-    def fetch(self, schema: ServingSchema, user_id: str) -> bytes | None:
+    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> bytes | None:
         """Feast's serialised value of the user, or None when the store does not know the user.
 
         Raises:

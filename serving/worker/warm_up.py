@@ -24,7 +24,7 @@ SEED = 1
 
 
 def bodies(
-    settings: Settings, catalogue: Catalogue, portrait_names: tuple[str, ...], *, as_of_us: int, number: int
+    settings: Settings, catalogue: Catalogue, portrait_names: tuple[str, ...], *, as_of_us: int, number: int, key: bytes
 ) -> Iterator[bytes]:
     """Bodies as the gateway sends them, each for another user."""
     drawn = np.random.default_rng(SEED)
@@ -32,7 +32,7 @@ def bodies(
         shopper = _shopper(catalogue, portrait_names, drawn, as_of_us, size=index / max(1, number - 1))
         request = RecommendationRequest(user_id=f"warm-up-{index}")
         asked = ScoringRequest(request=request, as_of_us=as_of_us, allow_repeats=settings.serving.allow_repeats)
-        yield wire.encode(asked, pack(shopper))
+        yield wire.encode(asked, pack(shopper), key)
 
 
 def _shopper(

@@ -133,7 +133,8 @@ def beside(endpoint: Endpoint, folder: Path, **serving: Any) -> Iterator[Gateway
     changes = {"inference_port": endpoint.settings.serving.inference_port, "state": folder, **serving}
     settings = with_serving(endpoint.settings, serving=serving_settings(**changes))
     ServingState.of(settings).root.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ServingState.of(endpoint.settings).deployed, ServingState.of(settings).root)
+    for shared in (ServingState.of(endpoint.settings).deployed, ServingState.of(endpoint.settings).wire_key):
+        shutil.copy(shared, ServingState.of(settings).root)
     with gateway(settings) as running:
         yield running
 

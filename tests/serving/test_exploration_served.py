@@ -6,10 +6,9 @@ import httpx
 import pytest
 from conftest import Shop, candidate, with_serving
 
-from recommender.decisions.log import find
+from recommender.decisions.log import find, folders_of
 from recommender.registry import Registry
 from recommender.settings import Settings
-from recommender.storage.home import Home
 from serving.deployer.endpoint import serve
 
 RATE = 0.4
@@ -30,7 +29,7 @@ def test_every_record_of_an_exploring_endpoint_holds_the_propensity_of_what_was_
             for _ in range(30):
                 answer = client.post("/v1/recommendations", json={"user_id": user, "num_campaigns": 3}).json()
                 assert answer["degraded"] is False
-                record = find(Home.of(settings).decisions, answer["request_id"])
+                record = find(folders_of(settings), answer["request_id"])
                 explored = record["exploration"]
                 assert (explored["kind"], explored["rate"], explored["num_candidates"]) == ("epsilon", RATE, len(live))
                 firsts.append((user, answer["campaigns"][0]["campaign_id"], explored["first_propensity"]))

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -64,6 +65,38 @@ def test_a_locked_sqlite_ends_the_read_in_time_and_the_next_one_works(tmp_path: 
         assert ends_in_time(lambda: client.read("user 1", timeout_s=0.04), "40 ms")
         locker.execute("ROLLBACK")
     assert client.read("user 1", timeout_s=5) is not None
+    client.close()
+
+
+def test_an_event_loop_reads_a_local_store_itself_and_leaves_a_locked_one_to_a_thread(
+    tmp_path: Path, settings: Settings
+) -> None:
+    folder = materialise(shop(tmp_path / "features", num_users=3), settings)
+    with closing(sqlite3.connect(folder.online_database, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode=DELETE")
+    client = OnlineStoreClient.open(settings.updated(serving=PATIENT))
+
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("online-store")]
+
+    async def read() -> None:
+        assert await client.read_async("user 1") == expected
+        assert await client.read_async("nobody") is None
+
+    async def read_locked() -> None:
+        with pytest.raises(FeatureStoreError, match="40 ms"):
+            await client.read_async("user 1", timeout_s=0.04)
+
+    with closing(OnlineStoreClient.open(settings)) as client_of_a_thread:
+        expected = client_of_a_thread.read("user 1", timeout_s=5)
+    asyncio.run(read())
+    assert threads() == []
+    with closing(sqlite3.connect(folder.online_database, isolation_level=None)) as locker:
+        locker.execute("BEGIN EXCLUSIVE")
+        asyncio.run(read_locked())
+        locker.execute("ROLLBACK")
+    assert threads() != []
+    assert asyncio.run(client.read_async("user 1")) is not None
     client.close()
 
 

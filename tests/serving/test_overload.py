@@ -19,6 +19,7 @@ from serving.load.generator import Target, closed_loop, open_loop, post
 from serving.load.results import Result, percentile
 from serving.online_store.client import OnlineStoreClient
 from serving.request import RecommendationRequest, ScoringRequest
+from serving.wire_key import wire_key
 
 DEADLINE_MS = 300
 
@@ -161,7 +162,7 @@ def test_the_worker_skips_what_nobody_waits_for_any_more(endpoint: Endpoint) -> 
     now_us, as_of_us = time.time_ns() // 1000, round(endpoint.shop.as_of.timestamp() * 1e6)
     for answer_by_us, status in ((now_us - 1, 503), (now_us + 60_000_000, 200), (None, 200)):
         asked = ScoringRequest(request=request, as_of_us=as_of_us, answer_by_us=answer_by_us)
-        body = wire.encode(asked, packed.content)
+        body = wire.encode(asked, packed.content, wire_key(endpoint.settings))
         answer = httpx.post(url, content=body, headers={"Content-Type": "application/octet-stream"}, timeout=20)
         assert answer.status_code == status, answer.text
         assert (answer.json().get("error") == "late") == (status == 503)

@@ -10,7 +10,7 @@ import httpx
 import pyarrow.parquet as pq
 from conftest import Shop, with_serving
 
-from recommender.decisions.log import find
+from recommender.decisions.log import find, folders_of
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 from serving import wire
@@ -71,11 +71,11 @@ def test_the_gateway_sends_every_user_s_packed_bytes_as_the_store_holds_them(sho
     assert [response.json()["degraded_reasons"] for response in responses] == [[]] * len(users)
     received = [wire.decode(body) for body in server.bodies]
     packed = stored(settings.home)
-    assert [content for _, content in received] == [packed[user] for user in users]
-    assert [request.request.model_dump(exclude_defaults=True) for request, _ in received] == [
+    assert [content for _, content, _ in received] == [packed[user] for user in users]
+    assert [request.request.model_dump(exclude_defaults=True) for request, _, _ in received] == [
         {"user_id": u, **asked} for u in users
     ]
-    records = [find(Home.of(settings).decisions, response.json()["request_id"]) for response in responses]
+    records = [find(folders_of(settings), response.json()["request_id"]) for response in responses]
     assert [(r["user_id"], r["candidates"], r["context"]) for r in records] == [
         (user, asked["campaign_ids"], asked["context"]) for user in users
     ]

@@ -9,10 +9,9 @@ import pytest
 from conftest import Shop, candidate, with_serving
 
 from recommender.allocation.scoring import SCHEMA, BulkScorer
-from recommender.decisions.log import find
+from recommender.decisions.log import find, folders_of
 from recommender.registry import Registry
 from recommender.settings import Settings
-from recommender.storage.home import Home
 from serving.deployer.endpoint import serve
 
 
@@ -39,5 +38,5 @@ def test_answers_follow_the_batch_and_their_records_name_the_re_ranking(
             answer = client.post("/v1/recommendations", json={"user_id": user, "explain": True}).json()
             assert [one["campaign_id"] for one in answer["campaigns"]] == order(orders[0], user)
             assert any(one["place"] != one["place_by_score"] for one in answer["explanations"])
-            record = find(Home.of(settings).decisions, answer["request_id"])
+            record = find(folders_of(settings), answer["request_id"])
             assert record["rerank"] == {"kind": "calibrated", "trade_off": 0.9}

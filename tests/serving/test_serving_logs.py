@@ -10,9 +10,12 @@ import pytest
 from conftest import Endpoint
 
 from recommender.errors import ServingError
+from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.archive import write_archive
 from serving.deployer.management import TorchServe
+from serving.deployer.processes import start
+from serving.deployer.torchserve import LOG_CONFIGURATION, prepare, stop_torchserve
 
 FAILS = b"""class Fails:
     def initialize(self, context):
@@ -86,10 +89,50 @@ def test_torchserve_and_its_workers_write_nothing_for_a_request_that_works(endpo
     assert [log.text() for log in logs] == ["", "", ""]
 
 
+def test_a_request_writes_one_line_of_the_gateway_and_one_of_the_decision_log_and_no_byte_elsewhere(
+    endpoint: Endpoint,
+) -> None:
+    state, count = ServingState.of(endpoint.settings), 50
+    before = sizes(state.root)
+    for user in endpoint.shop.users[:count]:
+        assert endpoint.ask(user_id=user).json()["degraded"] is False
+    grown = {
+        path: size - before.get(path, 0) for path, size in sizes(state.root).items() if size != before.get(path, 0)
+    }
+    ours = {path: size for path, size in grown.items() if not path.is_relative_to(state.decisions)}
+    assert set(ours) == {state.log("gateway")}
+    # TorchServe's own configuration writes 3.9 KB a request. A line of ours has about 400 bytes.
+    assert ours[state.log("gateway")] / count < 700
+
+
+def sizes(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def test_torchserve_s_log_is_rotated_by_size_and_four_files_are_kept(home: Settings) -> None:
+    command, environment = prepare(home)
+    # Every line of Java's, many of them, into files of 2 KB.
+    noisy = LOG_CONFIGURATION.read_text().replace('<Root level="warn">', '<Root level="debug">')
+    assert noisy != LOG_CONFIGURATION.read_text()
+    state = ServingState.of(home)
+    (state.root / "noisy.xml").write_text(noisy)
+    at = command.index(f"-Dlog4j2.configurationFile={LOG_CONFIGURATION}")
+    command[at : at + 1] = [f"-Dlog4j2.configurationFile={state.root / 'noisy.xml'}", "-Drecommender.log_size=2 KB"]
+    running = start(command, name="torchserve", state=state, environment=environment, folder=state.root)
+    try:
+        TorchServe(home).wait_up(running)
+    finally:
+        stop_torchserve(home)
+    written = sorted(state.logs.glob("torchserve.log*"))
+    assert [path.name for path in written] == ["torchserve.log", *(f"torchserve.log.{n}" for n in (1, 2, 3))]
+    # A file ends with the line that made it too large. A line at DEBUG may have some KB.
+    assert all(path.stat().st_size < 20_000 for path in written)
+
+
 def test_a_worker_s_lines_are_json_and_name_the_version(endpoint: Endpoint) -> None:
     text = ServingState.of(endpoint.settings).log("torchserve").read_text()
     ours = [json.loads(line) for line in text.splitlines() if line.startswith('{"timestamp"')]
-    ready = {line["model_version"] for line in ours if line["event"] == "worker ready"}
+    ready = {line["model_version"] for line in ours if line["event"] == "worker ready" and line["warmed_with"] == 20}
     details = endpoint.client.get("/readyz").json()["details"]
     assert {details["champion"], details["canary"]} <= ready
     assert {line["process"] for line in ours} <= {"worker", "torchserve"}

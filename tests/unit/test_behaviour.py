@@ -23,7 +23,7 @@ from recommender.matching.users_at import Counts, Floats, Learnt, UsersAt
 from recommender.models.behaviour import BASELINES, available, bg_nbd, forecast_of
 from recommender.settings import Settings, TrainingSettings
 from recommender.storage.manifest import read_manifest
-from recommender.training.behaviour import Behaviour, forecast_behaviour
+from recommender.training.behaviour import Behaviour, forecast_behaviour, require_choices
 
 CUTOFF = datetime(2024, 3, 11, 23, tzinfo=UTC)  # midnight in Berlin
 BEFORE = """\
@@ -176,6 +176,22 @@ def test_the_verb_writes_a_probability_for_every_user_outcome_and_length(
     shares = {(task.outcome, task.days): task.share for task in found.tasks}
     assert shares["visit", 7] > shares["buy", 7] > shares["redeem", 7]
     assert shares["buy", 28] > shares["buy", 7]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [(["--days", "0"], SettingsError), (["--forecast", "nonsense"], BundleError)]
+)
+def test_a_wrong_choice_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str], error: type[Exception]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tables").mkdir()
+    done = CliRunner().invoke(app, ["behaviour", "--data", "tables", "--output", "made", *wrong])
+    assert done.exit_code == 2
+    assert wrong[1] in done.stderr
+    assert "tables" not in done.stderr
+    with pytest.raises(error):
+        require_choices([0] if error is SettingsError else [7], wrong[1])
 
 
 def test_each_cutoff_is_judged_by_what_follows_and_learns_from_all_earlier_ones(tables: Tables, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from recommender.decision_tables import compact, forget, open_decisions, read_decisions, read_exposures, records_of
 from recommender.decision_tables.days import days_of
-from recommender.decision_tables.schema import LINE
+from recommender.decision_tables.schema import ADDED, DECISIONS, LINE
 from recommender.decisions.assignment import assign
 from recommender.decisions.log import DecisionLog, folders_of
 from recommender.decisions.names import segments_in
@@ -29,6 +29,7 @@ from recommender.storage.home import Home
 from serving.answer import Ranking
 from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
+from serving.gateway.trace import trace_of
 from serving.request import RecommendationRequest, ScoringRequest
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -99,7 +100,7 @@ def test_every_column_holds_the_same_before_and_after_compaction(settings: Setti
     as_of = datetime.fromisoformat(DECISION["as_of"])
     expected = {name: value for name, value in DECISION.items() if name not in ("context", "exploration")}
     added = {"request_id": request_id, "decided_at": NOON, "as_of": as_of, "day": date(2026, 1, 5), "degraded": False}
-    added |= {"rerank_kind": None, "rerank_trade_off": None}
+    added |= {"rerank_kind": None, "rerank_trade_off": None, "trace_id": None, "x_request_id": None}
     added["by_assigned_version"] = DECISION["model_version"] == DECISION["assigned_version"]
     assert decision == {**expected, **added}
 
@@ -129,8 +130,24 @@ def test_the_table_has_a_column_for_every_field_that_the_gateway_records() -> No
         token="0" * 16,
         arrival=Arrival(deadline_s=1.0),
     )
-    record = Answer(ranking=Ranking([], [])).record(assigned)
-    assert {"exploration", "rerank"} <= set(record) <= set(LINE)
+    record = {**Answer(ranking=Ranking([], [])).record(assigned), **trace_of([]).recorded()}
+    assert {"exploration", "rerank", "trace_id", "x_request_id"} <= set(record) <= set(LINE)
+
+
+def test_tables_that_were_written_before_a_column_was_added_are_read_merged_and_shortened(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(settings, NOON, "1", "2")
+    with monkeypatch.context() as before:
+        for column in ADDED:
+            before.delitem(DECISIONS, column)
+        compact(settings)
+    assert [one["trace_id"] for one in read_decisions(settings)] == [None, None]
+    forget(settings, ["2"])
+    write(settings, NOON, "3", trace_id="t", x_request_id="x")
+    compact(settings)
+    found = {one["user_id"]: (one["trace_id"], one["x_request_id"]) for one in read_decisions(settings)}
+    assert found == {"1": (None, None), "3": ("t", "x")}
 
 
 def test_a_segment_with_a_field_that_has_no_column_waits_for_a_version_that_has_one(settings: Settings) -> None:

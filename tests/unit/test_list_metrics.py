@@ -9,11 +9,12 @@ from shown import period_lists, shares, shop, shown
 from sklearn.metrics import recall_score
 
 from recommender.evaluation import list_metrics
+from recommender.evaluation.document import Estimate
 from recommender.evaluation.intervals import Bootstrap
 from recommender.evaluation.judgement import Guardrails, Judgement, ListRule
-from recommender.evaluation.list_checks import list_checks
+from recommender.evaluation.list_checks import checks_of, list_checks
 from recommender.evaluation.list_metrics import ShownLists
-from recommender.evaluation.list_results import LIST_METRICS, list_result
+from recommender.evaluation.list_results import COVERAGE, LIST_METRICS, OPPORTUNITY_GAP, list_result
 from recommender.matching.rerank import BY_SCORE, Rerank
 
 FOUR = shop([1], [2], [3], [1, 2])
@@ -158,6 +159,19 @@ def test_equal_challengers_are_hardly_ever_held() -> None:
 
 def test_without_lists_the_checks_say_that_nothing_was_measured() -> None:
     assert [(check.passed, check.measured) for check in list_checks(None, Guardrails())] == [(True, None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "verb"), [(-0.0, "does not change"), (-0.2, "drops by 0.200"), (0.2, "grows by 0.200")]
+)
+def test_a_change_is_named_by_its_direction_and_never_by_a_negative_zero(value: float, verb: str) -> None:
+    both = {name: Estimate(value=value, low=value, high=value) for name in (COVERAGE, OPPORTUNITY_GAP)}
+    coverage, gap = checks_of(both, Guardrails())
+    assert verb in coverage.words
+    assert verb in gap.words
+    assert "-0" not in f"{coverage.words} {gap.words}"
+    assert str(coverage.measured) == ("0.0" if value == 0 else str(-value))
+    assert (coverage.passed, gap.passed) == (value >= 0, value <= 0)
 
 
 def test_lists_are_judged_as_they_are_re_ranked() -> None:

@@ -53,6 +53,12 @@ def test_targeting_the_best_customers_does_not_raise_what_a_newcomer_is_expected
     assert _learnt(best, rate_U, baskets_U) == pytest.approx(rate_U.mean(), rel=0.15)
 
 
+@pytest.mark.parametrize(("rate", "low", "high"), [(0.0, 1e-5, 0.01), (1.0, 0.95, 0.999)])
+def test_a_shop_where_nobody_or_everybody_took_part_leaves_some_doubt(rate: float, low: float, high: float) -> None:
+    baskets_U = np.random.default_rng(0).gamma(1.0, 3.0, 300)
+    assert low < _learnt(np.arange(300), np.full(300, rate), baskets_U) < high
+
+
 def _catalogue() -> Catalogue:
     return random_catalogue(np.random.default_rng(0))
 

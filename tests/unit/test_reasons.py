@@ -89,3 +89,14 @@ def test_all_contributions_together_are_the_sum_over_the_features() -> None:
     groups = FeatureGroups.of(["affinity__product__lines_share", "base__age", "behaviour__campaigns_redeemed"])
     found = groups.weights(np.array([0.5, 0.25, -1.0], dtype=np.float32))
     assert (found["products"], found["campaigns"], found[OTHER]) == (0.5, -1.0, 0.25)
+
+
+@pytest.mark.parametrize(("targeted", "redeemed", "number"), [(1, 1, None), (3, 2, "2 of your last 3 campaigns")])
+def test_one_campaign_that_was_taken_up_is_the_last_one(
+    catalogue: Catalogue, targeted: int, redeemed: int, number: str | None
+) -> None:
+    user = user_of(catalogue, [], targeted=targeted, redeemed=redeemed)
+    (fact,) = reasons(user, catalogue.incidence([0]), 0, weights=None)
+    assert (fact.group, fact.count) == ("campaigns", redeemed)
+    assert any(character.isdigit() for character in fact.text) == (number is not None)
+    assert number is None or number in fact.text

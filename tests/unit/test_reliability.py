@@ -16,7 +16,7 @@ from recommender.evaluation.evaluate import compare
 from recommender.evaluation.intervals import Bootstrap
 from recommender.evaluation.judgement import GateRule, Guardrails, Judgement, read_judgement
 from recommender.evaluation.metrics import ScoredPairs
-from recommender.evaluation.reliability import error_factor, judged_slices, reliability, unreliable
+from recommender.evaluation.reliability import error_factor, judged_slices, reliability, unreliable, why_reliable
 from recommender.evaluation.slices import slices
 from recommender.evaluation.verdict import decide
 from recommender.models.campaign import OWN_RANKERS
@@ -163,6 +163,54 @@ def test_reliable_slices_pass_with_one_check(evaluation: Evaluation) -> None:
     (check,) = [check for check in verdict.checks if check.name.startswith("take-up in slice")]
     assert check.passed
     assert check.measured == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_factor_beyond_the_limit_that_passes_says_why(evaluation: Evaluation) -> None:
+    few = one_slice(*pairs(campaigns=LIMITS.min_slice_campaigns - 1))
+    alike = one_slice(*pairs(factor={"new": 2.0, "old": 2.0})).model_copy(update={"axis": "age", "value": "35-44"})
+    gate = evaluation.gate.model_copy(update={"slices": [few, one_slice(*pairs()), alike]})
+    verdict = decide(evaluation.model_copy(update={"gate": gate}), rules_of(evaluation))
+    (check,) = [check for check in verdict.checks if check.name == "take-up in slices"]
+    assert check.passed
+    assert check.measured is not None
+    assert check.measured > LIMITS.max_slice_take_up_error
+    champions = alike.reliability["old"].over_campaigns
+    assert champions is not None
+    assert "age is 35-44" in check.words
+    assert f"champion's factor of {error_factor(champions.value):.2f}" in check.words
+    assert re.search(r"\b2 slices \(of 3 shown", check.words)
+
+
+def test_each_condition_that_does_not_hold_is_named() -> None:
+    def why(part: SliceResult) -> str | None:
+        return why_reliable(part, "new", "old", LIMITS, confidence=0.95, slices=30)
+
+    wrong = one_slice(*pairs(factor={"new": 2.0, "old": 1.0}))
+    assert why(wrong) is None
+    assert why(one_slice(*pairs())) == "within the limit"
+    unsure = OverCampaigns(value=0.6, standard_error=0.5, degrees_of_freedom=7)
+    new = wrong.reliability["new"].model_copy(update={"over_campaigns": unsure})
+    by_chance = wrong.model_copy(update={"reliability": {**wrong.reliability, "new": new}})
+    assert why(by_chance) == "within chance over users and campaigns"
+    apart = OverCampaigns(value=0.5, standard_error=0.5, degrees_of_freedom=7)
+    alike = why(wrong.model_copy(update={"expected_difference": apart}))
+    assert alike == "its expected take-up differs from the champion's by chance alone"
+
+
+def test_a_chart_that_leaves_slices_out_says_how_many(evaluation: Evaluation) -> None:
+    part = one_slice(*pairs())
+    many = [part.model_copy(update={"axis": "income_band", "value": f"band {k}"}) for k in range(30)]
+    gate = evaluation.gate.model_copy(update={"slices": many})
+    page = evaluation_page(
+        evaluation.model_copy(update={"gate": gate, "test": None}), decide(evaluation, rules_of(evaluation))
+    )
+    assert page.count("The first 24 of 30 slices") == 2
+    assert page.count("The first 16 of 30 slices") == 1
+    whole = evaluation.gate.model_copy(update={"slices": many[:3]})
+    shown = evaluation_page(
+        evaluation.model_copy(update={"gate": whole, "test": None}), decide(evaluation, rules_of(evaluation))
+    )
+    assert "of 3 slices" not in shown
 
 
 def test_an_evaluation_from_before_has_no_take_up_and_passes(evaluation: Evaluation) -> None:

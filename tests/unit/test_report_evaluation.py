@@ -1,12 +1,15 @@
 """The evaluation page says the verdict first, stands alone, and never mixes the final test into the decision."""
 
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from judged_pairs import candidate, world
+from rich.console import Console
 
+from cli.report import show_results
 from recommender.evaluation.document import Evaluation
 from recommender.evaluation.evaluate import compare
 from recommender.evaluation.judgement import GateRule, Guardrails, Judgement
@@ -105,6 +108,23 @@ def test_the_page_escapes_what_data_says(evaluation: Evaluation, promoted: Verdi
     page = evaluation_page(evaluation.model_copy(update={"gate": gate}), promoted)
     assert "<b>18-34" not in page
     assert "&lt;b&gt;18-34" in page
+
+
+def test_the_terminal_shows_challenger_and_champion_on_closed_windows_alone(evaluation: Evaluation) -> None:
+    console = Console(record=True, width=200, file=io.StringIO())
+    show_results(console, evaluation)
+    lines = [line for line in console.export_text().splitlines() if line.startswith("Closed windows only")]
+    assert evaluation.test is not None
+    for line, period in zip(lines, (evaluation.gate, evaluation.test), strict=True):
+        assert ("pairs)" in line) == (period.num_open > 0)
+        if not period.num_open:
+            continue
+        assert f"({period.num_pairs - period.num_open:,} pairs)" in line
+        for name, role in (("transformer", "challenger"), ("logistic", "champion")):
+            closed = period.rankers[name].closed
+            figures = " / ".join(f"{closed[metric].value:.3f}" for metric in ("auc", "ap", "log_loss"))
+            assert f"{name} ({role}) {figures}" in line
+    assert any("pairs)" in line for line in lines)
 
 
 def test_a_run_without_a_final_test_has_a_page_too(evaluation: Evaluation, promoted: Verdict) -> None:

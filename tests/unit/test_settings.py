@@ -248,3 +248,14 @@ def test_an_unset_secret_is_none_but_an_empty_one_is_an_error(monkeypatch: pytes
     monkeypatch.setenv("RECOMMENDER_TOKEN", " ")
     with pytest.raises(SettingsError, match="RECOMMENDER_TOKEN"):
         secret("token")
+
+
+def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"serving\.engine") as refused:
+        settings_from_json('{"serving": {"engine": "triton"}}')
+    assert all(name in str(refused.value) for name in ("torchserve", "in_process", "oip"))
+
+
+def test_a_server_of_the_open_inference_protocol_needs_an_address() -> None:
+    with pytest.raises(SettingsError, match="oip_url"):
+        settings_from_json('{"serving": {"engine": "oip"}}')

@@ -16,6 +16,7 @@ import pytest
 import torch
 from random_examples import fit_ranker, random_examples
 
+from cli.tuning import tune_ranker
 from recommender.datasets.synthetic import World, generate
 from recommender.engine.checkpoints import Checkpoints
 from recommender.engine.context import FitContext
@@ -268,7 +269,7 @@ def test_the_transformer_wins_where_the_order_of_baskets_decides(shop: Path, tmp
 
 def test_tuning_reads_folds_that_end_at_the_gate_and_continues_its_study(shop: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    from recommender.training.tune import tune
+    from recommender.training.tune import folds_of, tune
 
     chosen, study = settings(tmp_path / "var"), tmp_path / "logistic.db"
     first = tune(shop, "logistic", 2, chosen, study)
@@ -276,6 +277,17 @@ def test_tuning_reads_folds_that_end_at_the_gate_and_continues_its_study(shop: P
     assert len(first.trials) == 2
     assert again.trials[:2] == first.trials
     assert again.log_loss <= first.log_loss
+    assert first.present_log_loss == again.present_log_loss
+    assert round(first.present_log_loss or 0, 6) == first.trials[0]["log_loss"]
+    data = TrainingSet.open(shop)
+    (fold,) = folds_of(data, chosen, 1)
+    judging = [
+        pair["campaign_id"]
+        for pair in data.pairs.to_pylist()
+        if fold.starts <= pair["starts_at"] < fold.ends and fold.starts <= pair["decided_at"] < fold.ends
+    ]
+    assert (first.num_pairs, first.num_campaigns) == (len(judging), len(set(judging)))
+    assert 0 < first.num_positives < first.num_pairs
     other = settings(tmp_path / "var", rankers={"logistic": {"strength": 0.05}})
     assert [one["strength"] for one in tune(shop, "logistic", 1, other, study).trials] == [0.05], (
         "another configuration"
@@ -291,6 +303,8 @@ def test_tuning_a_ranker_without_a_search_space_names_those_with_one(tmp_path: P
 
     with pytest.raises(SettingsError, match=r"popularity.*logistic.*sasrec"):
         tune(tmp_path / "no-training-set", "popularity", 1, settings(tmp_path), tmp_path / "a.db")
+    with pytest.raises(SettingsError, match="popularity"):  # before the last run's training set is looked for
+        tune_ranker(settings(tmp_path), "popularity", trials=1)
 
 
 def test_tuning_refuses_a_gpu_that_has_nothing_to_do_or_is_not_there(shop: Path, tmp_path: Path) -> None:

@@ -42,16 +42,17 @@ SCORING = st.builds(
 
 @given(SCORING, st.binary(max_size=300))
 def test_a_request_and_its_features_come_out_as_they_went_in(asked: ScoringRequest, features: bytes) -> None:
-    assert wire.decode(wire.encode(asked, features)) == (asked, features)
+    assert wire.decode(wire.encode(asked, features, KEY)) == (asked, features, KEY)
 
 
+KEY = bytes(range(wire.KEY_BYTES))
 REQUEST = ScoringRequest(request=RecommendationRequest(user_id="u"), as_of_us=1)
 
 
-@pytest.mark.parametrize("length", range(len(wire.encode(REQUEST, b""))))
+@pytest.mark.parametrize("length", range(len(wire.encode(REQUEST, b"", KEY))))
 def test_a_body_that_was_cut_off_is_an_error(length: int) -> None:
     with pytest.raises(ValueError, match="body"):
-        wire.decode(wire.encode(REQUEST, b"")[:length])
+        wire.decode(wire.encode(REQUEST, b"", KEY)[:length])
 
 
 @pytest.mark.parametrize(
@@ -65,4 +66,4 @@ def test_a_body_that_was_cut_off_is_an_error(length: int) -> None:
 )
 def test_a_request_of_the_wrong_shape_names_its_field(request_json: bytes, field: str) -> None:
     with pytest.raises(ValueError, match=field):
-        wire.decode(struct.pack("<cI", wire.MAGIC, len(request_json)) + request_json)
+        wire.decode(struct.pack("<c16sI", wire.MAGIC, KEY, len(request_json)) + request_json)

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client for one TorchServe: kept connections, one write per request, no copies of the answer.
+"""A small HTTP/1.1 client for one model server: kept connections, one write per request, no copies of the answer.
 
 General clients spend more on a request than TorchServe spends on a no-op. This one only posts a body and reads an
 answer that has a Content-Length.
@@ -6,41 +6,29 @@ answer that has a Content-Length.
 
 import asyncio
 from collections import deque
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import cast
 
 import httptools
 
-from serving.gateway.turns import Turns
+from serving.engines.contract import EngineError, Reply
 
 MAX_IDLE = 64
 """Connections kept for the next request. Chosen by hand, well above the requests that one gateway has in flight."""
 
 
-class InferenceError(Exception):
-    """TorchServe is unavailable, or its answer is not HTTP."""
-
-
-class Stale(InferenceError):
+class Stale(EngineError):
     """A kept connection had been closed by the other side before it took the request."""
 
     def __init__(self) -> None:
         super().__init__("the connection was closed before an answer began")
 
 
-class Reply(NamedTuple):
-    """TorchServe's answer to one request."""
-
-    status: int
-    body: bytes
-    arrived_s: float
-    """When it arrived, on the clock of `time.perf_counter`. Its reader runs later, after what else the loop does."""
-
-
 class _Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns, self._arrived_s = turns, 0.0
+    def __init__(self, arrived_s: Callable[[], float]) -> None:
+        self._clock, self._arrived_s = arrived_s, 0.0
         self.transport: asyncio.Transport | None = None
         self.closed = False
         self._answer: asyncio.Future[Reply] | None = None
@@ -52,15 +40,15 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def data_received(self, data: bytes) -> None:
-        self._begun, self._arrived_s = True, self._turns.arrived_s()
+        self._begun, self._arrived_s = True, self._clock()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(InferenceError(f"not HTTP: {error}"))
+            self._fail(EngineError(f"not HTTP: {error}"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
-        self._fail(Stale() if not self._begun else InferenceError("the connection was lost in the middle of an answer"))
+        self._fail(Stale() if not self._begun else EngineError("the connection was lost in the middle of an answer"))
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -88,14 +76,14 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(error)
 
 
-class InferenceClient:
+class Client:
     """Posts to `host:port` over kept connections.
 
     Cancelling a call closes its connection, so that no later request reads its answer.
     """
 
-    def __init__(self, host: str, port: int, turns: Turns) -> None:
-        self._host, self._port, self._turns = host, port, turns
+    def __init__(self, host: str, port: int, arrived_s: Callable[[], float]) -> None:
+        self._host, self._port, self._arrived_s = host, port, arrived_s
         self._idle: deque[_Connection] = deque()
         self._fixed = f" HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: ".encode()
 
@@ -103,7 +91,7 @@ class InferenceClient:
         """Post a body and return status and body of the answer, for as long as the caller lets it take.
 
         Raises:
-            InferenceError: There is no connection, or it broke; names host and port or what happened.
+            EngineError: There is no connection, or it broke; names host and port or what happened.
         """
         head = b"POST %b%b%b\r\nContent-Length: %d\r\n\r\n" % (path.encode(), self._fixed, content_type, len(body))
         while self._idle:
@@ -118,10 +106,10 @@ class InferenceClient:
     async def _connect(self) -> _Connection:
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self._turns), self._host, self._port
+                lambda: _Connection(self._arrived_s), self._host, self._port
             )
         except OSError as error:
-            raise InferenceError(f"{self._host}:{self._port}: {error}") from None
+            raise EngineError(f"{self._host}:{self._port}: {error}") from None
         return connection
 
     async def _ask(self, connection: _Connection, head: bytes, body: bytes) -> Reply:

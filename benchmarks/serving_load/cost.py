@@ -1,0 +1,91 @@
+"""CPU time of a request in all processes of the endpoint, for each engine, with one live campaign and with several."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.decision.rows import Row
+from benchmarks.serving_load.loads import PORTS, UnderTest
+from recommender.errors import RecommenderError
+from recommender.matching.catalogue import Catalogue
+from recommender.settings import Settings
+from recommender.storage.home import Home, ServingState
+from serving import config
+from serving.deployer.endpoint import serve
+from serving.deployer.processes import known
+from serving.deployer.torchserve import free_port
+
+GOALS = {"torchserve": 1.6, "in_process": 1.0}
+"""Engine -> CPU-ms of a request with one live campaign, at most."""
+MOST_CAMPAIGNS = 5
+"""As many as are live at once, up to this number: the task's."""
+CONCURRENCY = 4
+"""Requests under way: enough to keep two cores busy, and few enough that none is refused."""
+LONGEST_S = 20.0
+FOREVER_S = 1e9
+"""The features may be of another time than the moment: they cost the same."""
+TICK_MS = 1e3 / os.sysconf("SC_CLK_TCK")
+_GROUP_FIELD, _USER_FIELD = 2, 11
+"""Places in /proc/<pid>/stat behind the command's name: process group, and user time with system time behind it."""
+
+
+def rows(endpoint: UnderTest, seconds: float, say: Callable[[str], None]) -> list[Row]:
+    """Start an endpoint for each engine and number of campaigns, and measure it."""
+    moments = live_at(endpoint.settings)
+    many = max(number for number in moments if number <= MOST_CAMPAIGNS)
+    if 1 not in moments:
+        raise RecommenderError(f"{Home.of(endpoint.settings).catalogue}: at no moment is one campaign alone live")
+    found = []
+    for num_campaigns in dict.fromkeys((1, many)):
+        for engine, goal in GOALS.items():
+            measured_ms, answers = _measured(endpoint, engine, moments[num_campaigns], min(seconds, LONGEST_S))
+            say(f"{engine}, {num_campaigns} live: {measured_ms:.2f} CPU-ms a request over {answers:.0f} requests")
+            value, facts = round(measured_ms, 3), {"requests": int(answers), "live_campaigns": num_campaigns}
+            if num_campaigns == 1:
+                found.append(Row.at_most(f"{engine}: CPU-ms per request, one live campaign", value, goal, **facts))
+            else:
+                name = f"{engine}: CPU-ms per request, several live campaigns"
+                found.append(Row(name=name, value=value, goal="reported", facts=facts))
+    return found
+
+
+def live_at(settings: Settings) -> dict[int, datetime]:
+    """Numbers of live campaigns, each with the last moment of the catalogue at which so many are live."""
+    catalogue = Catalogue.load(Home.of(settings).catalogue)
+    edges = sorted({*catalogue.campaign_starts_C.tolist(), *catalogue.campaign_ends_C.tolist()})
+    found = {len(catalogue.live(edge_us + 1)): datetime.fromtimestamp((edge_us + 1) / 1e6, UTC) for edge_us in edges}
+    return {number: moment for number, moment in found.items() if number}
+
+
+def _measured(endpoint: UnderTest, engine: str, moment: datetime, seconds: float) -> tuple[float, float]:
+    ports = {key: free_port() for key in PORTS}
+    state = Home.of(endpoint.settings).benchmark("serving_cost").resolve()
+    changes = {**ports, "state": state, "engine": engine, "max_feature_age_s": FOREVER_S}
+    own = config.absolute(endpoint.settings.updated(time={"as_of": moment}, serving=changes))
+    with serve(own):
+        running = UnderTest(own, endpoint.bodies)
+        words = ("--concurrency", str(CONCURRENCY), "--seconds")
+        running.load(*words, "3")
+        before_ms = cpu_ms(own)
+        load = running.load(*words, str(seconds))
+        used_ms = cpu_ms(own) - before_ms
+    answers = float(sum(len(times) for times in load["latencies_s"].values()))
+    if len(load["latencies_s"]["model"]) < answers:
+        raise RecommenderError(f"{engine}: not every answer was the model's: {load['per_second']}")
+    return used_ms / answers, answers
+
+
+def cpu_ms(settings: Settings) -> float:
+    """CPU time that the processes of an endpoint have used, in milliseconds, without those that have ended."""
+    state = ServingState.of(settings)
+    groups = {one.pid for name in ("gateway", "torchserve") if (one := known(state.pid_file(name))) is not None}
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[_GROUP_FIELD]) in groups:
+            total += int(fields[_USER_FIELD]) + int(fields[_USER_FIELD + 1])
+    return total * TICK_MS
