@@ -23,6 +23,7 @@ from recommender.datasets.periods import Periods
 from recommender.engine.context import FitContext
 from recommender.engine.precision import cpu_has_units
 from recommender.errors import BundleError, CorruptFileError, PeriodError, RecommenderError
+from recommender.evaluation.judgement import with_gate_campaigns
 from recommender.evaluation.pairs import PeriodPairs, final_test_pairs
 from recommender.features.training_set import TrainingSet
 from recommender.models.campaign import RANKERS, ranker_class
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     file = chosen.settings or (Path("recommender.toml") if Path("recommender.toml").is_file() else None)
     try:
-        settings = load_settings(file)
+        settings = with_gate_campaigns(load_settings(file))
         training_set = chosen.training_set or set_of(settings, file, say)
         rankers = [name.strip() for name in chosen.rankers.split(",") if name.strip()]
         output = chosen.output or report_path(REPORT, is_complete=set(rankers) == set(RANKERS))

@@ -1,4 +1,4 @@
-"""`cross-validate`: judge campaign rankers by rolling origin before the final test."""
+"""`cross-validate`: judge campaign rankers by rolling origin before the gate period, or through it when asked."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,11 @@ from rich.table import Table
 
 from cli.bars import fits_bars
 from recommender.evaluation.document import Estimate
-from recommender.evaluation.judgement import read_judgement
+from recommender.evaluation.judgement import read_judgement, with_gate_campaigns
 from recommender.evaluation.thresholds import BASE_RATE
 from recommender.evaluation.thresholds import TITLES as FIGURES
 from recommender.models.campaign import ranker_class
+from recommender.registry import Registry
 from recommender.report.estimates import written
 from recommender.report.terminal import wide
 from recommender.settings import Settings
@@ -23,9 +24,16 @@ TITLES = {"auc": "AUC", "ap": "AP", "log_loss": "log loss", "ece": "ECE"}
 
 
 def cross_validate_and_show(
-    settings: Settings, rankers: str, *, count: int, origins: Sequence[str], as_json: bool
+    settings: Settings,
+    rankers: str,
+    *,
+    count: int | None,
+    origins: Sequence[str],
+    through_gate: bool,
+    as_json: bool,
 ) -> None:
-    """Judge the rankers, and print tables or JSON."""
+    """Judge the rankers, log that their campaigns were read, and print tables or JSON."""
+    settings = with_gate_campaigns(settings)
     names = [name.strip() for name in rankers.split(",") if name.strip()]
     for name in names:
         ranker_class(name)
@@ -38,8 +46,17 @@ def cross_validate_and_show(
             read_judgement(settings.judgement),
             count=count,
             origins=origins,
+            through_gate=through_gate,
+            readings=Registry(settings.home).readings,
             fitting=fitting,
             progress=progress,
+        )
+    if through_gate:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold yellow]warning:[/] campaigns of the gate period, from {found.gate_from:%Y-%m-%d} to "
+            f"{found.test_from:%Y-%m-%d}, were read. The gate judges a challenger that is chosen by these figures too "
+            "kindly. The evaluation page will say how often its campaigns were read.",
+            highlight=False,
         )
     if as_json:
         print(found.model_dump_json(indent=1))
@@ -55,7 +72,8 @@ def show(found: CrossValidation) -> None:
         _show(console, one, title, found.confidence)
     for out in found.left_out:
         console.print(f"[yellow]left out:[/] {escape(out.reason)}", highlight=False)
-    _show(console, found.pooled, f"All {len(found.origins)} origins together", found.confidence)
+    if len(found.origins) > 1:
+        _show(console, found.pooled, f"All {len(found.origins)} origins together", found.confidence)
     if found.gains:
         first = next(iter(found.pooled.rankers))
         title = f"Gain over {first}: {found.confidence:.0%} intervals over users and campaigns; more is better"
@@ -68,7 +86,8 @@ def show(found: CrossValidation) -> None:
 def _show(console: Console, judged: Judged, title: str, confidence: float) -> None:
     counts = (
         f"{judged.num_pairs:,} pairs · {judged.num_users:,} users · {judged.num_campaigns} campaigns · "
-        f"{judged.num_positives / judged.num_pairs:.1%} took part · {confidence:.0%} intervals over users"
+        f"{judged.num_positives:,} took part ({judged.num_positives / judged.num_pairs:.1%}) · "
+        f"{confidence:.0%} intervals over users"
     )
     table = Table("ranker", *(TITLES[name] for name in METRICS), title=title, title_justify="left", caption=counts)
     for name, of in judged.rankers.items():

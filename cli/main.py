@@ -325,17 +325,38 @@ def cross_validate(
     rankers: Annotated[
         str, typer.Option(help="Campaign rankers, with commas between. The others are compared with the first.")
     ] = "logistic,rate_rule",
-    # Three: each origin still has the pairs of a season on the default data.
-    origins: Annotated[int, typer.Option(min=1, help="Number of origins, with about equal pairs between them.")] = 3,
+    origins: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of origins, with about equal pairs between them. Default: up to 3, as far as each is judged "
+            "by enough participations.",
+        ),
+    ] = None,
     origin: Annotated[
         list[str] | None, typer.Option(help="An origin instead, such as 2017-05-01. Repeat it for several.")
     ] = None,
+    through_gate: Annotated[
+        bool,
+        typer.Option(
+            "--through-gate",
+            help="Judge up to the final test, by the campaigns of the gate period too. The gate then judges a "
+            "challenger that is chosen by these figures too kindly; its page says how often they were read.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Judge rankers by rolling origin on the last run's training set: fit at several moments before the final test."""
+    """Judge rankers by rolling origin on the last run's training set: fit at several moments before the gate period."""
     from cli.cross_validation import cross_validate_and_show
 
-    cross_validate_and_show(settings_of(settings, data), rankers, count=origins, origins=origin or [], as_json=as_json)
+    cross_validate_and_show(
+        settings_of(settings, data),
+        rankers,
+        count=origins,
+        origins=origin or [],
+        through_gate=through_gate,
+        as_json=as_json,
+    )
 
 
 @app.command(rich_help_panel=FIRST)

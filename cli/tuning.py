@@ -10,9 +10,11 @@ from recommender.storage.published import published_training_set
 def tune_ranker(settings: Settings, ranker: str, *, trials: int, folds: int = 1) -> None:
     """Search, and print the best configuration as lines for the settings file. A stopped search continues."""
     from cli.bars import fit_bars
+    from recommender.evaluation.judgement import with_gate_campaigns
     from recommender.training.tune import require_tunable, tune
 
     require_tunable(ranker)
+    settings = with_gate_campaigns(settings)
     home = Home.of(settings)
     study = home.study(ranker if folds == 1 else f"{ranker}-{folds}-folds")
     training_set = published_training_set(home)

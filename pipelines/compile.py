@@ -9,6 +9,7 @@ import yaml
 from pipelines.cluster import Cluster
 from pipelines.preflight import check_before_compiling
 from recommender.errors import SettingsError
+from recommender.evaluation.judgement import with_gate_campaigns
 from recommender.settings import (
     DecisionLogSettings,
     ResourceSettings,
@@ -128,7 +129,14 @@ def _commands_of_steps(part: Any) -> Iterator[list[str]]:
 
 
 def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
-    """The parameters of a run. Together they name everything that a step's result depends on."""
+    """The parameters of a run. Together they name everything that a step's result depends on.
+
+    The campaigns that the rules demand of a gate period are among them where the periods are chosen from the data.
+
+    Raises:
+        SettingsError: The judgement file is wrong.
+    """
+    settings = with_gate_campaigns(settings)
     return {
         # No step reads how long files are kept or how decisions are logged, and only those before training read what
         # memory a log may use. Another value must not run all steps again.

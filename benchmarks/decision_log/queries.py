@@ -44,8 +44,8 @@ def rows(settings: Settings, chosen: argparse.Namespace, say: Callable[[str], No
     return [_query(settings, folder / f"{chosen.decisions}", chosen.decisions, say), _compaction(settings, folder, say)]
 
 
-def _query(settings: Settings, home: Path, num_decisions: int, say: Callable[[str], None]) -> Row:
-    settings = settings.updated(home=home, serving={"state": home / "state"})
+def _query(settings: Settings, own: Path, num_decisions: int, say: Callable[[str], None]) -> Row:
+    settings = settings.updated(home=own, serving={"state": own / "state"})
     began_s = time.process_time()
     _generate(settings, num_decisions)
     num_bytes = sum(path.stat().st_size for path in Home.of(settings).decision_days.rglob("*.parquet"))
@@ -132,9 +132,9 @@ def _made_up(first: int, last: int, moment: datetime) -> str:
 
 
 def _compaction(settings: Settings, folder: Path, say: Callable[[str], None]) -> Row:
-    home = folder / "segments"
-    shutil.rmtree(home, ignore_errors=True)
-    settings = settings.updated(home=home, serving={"state": home / "state"})
+    apart = folder / "segments"
+    shutil.rmtree(apart, ignore_errors=True)
+    settings = settings.updated(home=apart, serving={"state": apart / "state"})
     own, shared = Home.of(settings).decisions / "own", Home.of(settings).decisions
     log = DecisionLog(own, shared=shared, limits=Limits(segment_s=3_600))
     log.start()
@@ -150,7 +150,7 @@ def _compaction(settings: Settings, folder: Path, say: Callable[[str], None]) ->
         raise AssertionError(f"{done.decisions:,} of {COMPACTED:,} decisions were compacted")
     table = sum(path.stat().st_size for path in Home.of(settings).decision_days.rglob("*.parquet"))
     say(f"{COMPACTED:,} decisions: {num_bytes / 2**20:.0f} MiB of segments, {table / 2**20:.0f} MiB of Parquet")
-    shutil.rmtree(home)
+    shutil.rmtree(apart)
     return Row(
         name="CPU-s of compacting a million decisions",
         value=cpu_s / COMPACTED * 1e6,

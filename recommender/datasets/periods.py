@@ -8,6 +8,7 @@ that no evaluated campaign was seen in training.
 Shapes: N pairs of user and campaign.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
@@ -21,7 +22,7 @@ from recommender.datasets.moments import as_of as now_of
 from recommender.datasets.moments import moment
 from recommender.datasets.tables import Tables
 from recommender.errors import PeriodError
-from recommender.settings import Settings
+from recommender.settings import Settings, TimeSettings
 
 MIN_PAIRS, MIN_OF_EACH_CLASS = 100, 10
 """The smallest period that is chosen. Both chosen by hand: with fewer than ten of a class AUC and its interval mean
@@ -30,7 +31,8 @@ GATE_SHARE, TEST_SHARE = 0.2, 0.35
 """Wanted shares of all pairs, chosen by hand for a year of one shop. The final test is larger: people read its
 figures."""
 GATE_CAMPAIGNS = 6
-"""Campaigns that a chosen gate period holds where the data allow it, the gate's default `min_campaigns`."""
+"""Campaigns that a chosen gate period holds where the data allow it and `time.gate_campaigns` says nothing else: the
+gate's default `min_campaigns`, a rule of `recommender.evaluation`, which is above this package."""
 MAX_START_TIMES = 60
 """Start times of campaigns that are tried as bounds: 60 give 1,770 combinations of two. Chosen by hand."""
 
@@ -95,11 +97,26 @@ def resolve(settings: Settings, tables: Tables) -> Periods:
     Raises:
         PeriodError: the moments are out of order, or no choice gives every period enough pairs of both classes.
     """
-    now, zone = now_of(settings.time, tables), tables.time_zone
-    gate_from = None if settings.time.gate_from is None else moment(settings.time.gate_from, zone)
-    test_from = None if settings.time.test_from is None else moment(settings.time.test_from, zone)
+    return resolve_at(settings.time, now_of(settings.time, tables), tables.time_zone, lambda: read_pairs(tables))
+
+
+def resolve_at(time: TimeSettings, now: datetime, zone: str, pairs: Callable[[], TimedPairs]) -> Periods:
+    """Find the periods of a run from its pairs, wherever they come from.
+
+    Args:
+        time: the settings. Dates are midnights in `zone`.
+        now: the end of the final test.
+        zone: IANA name of the shop's time zone.
+        pairs: reads the pairs. Called only if the settings leave a period out.
+
+    Raises:
+        PeriodError: as `resolve`.
+    """
+    gate_from = None if time.gate_from is None else moment(time.gate_from, zone)
+    test_from = None if time.test_from is None else moment(time.test_from, zone)
     if gate_from is None or test_from is None:
-        gate_from, test_from = choose(read_pairs(tables), now, gate_from=gate_from, test_from=test_from)
+        campaigns = GATE_CAMPAIGNS if time.gate_campaigns is None else time.gate_campaigns
+        gate_from, test_from = choose(pairs(), now, gate_from=gate_from, test_from=test_from, gate_campaigns=campaigns)
     if not gate_from < test_from <= now:
         raise PeriodError(
             "the periods must satisfy gate_from < test_from <= as_of (got "
@@ -110,20 +127,27 @@ def resolve(settings: Settings, tables: Tables) -> Periods:
 
 
 def choose(
-    pairs: TimedPairs, as_of: datetime, *, gate_from: datetime | None = None, test_from: datetime | None = None
+    pairs: TimedPairs,
+    as_of: datetime,
+    *,
+    gate_from: datetime | None = None,
+    test_from: datetime | None = None,
+    gate_campaigns: int = GATE_CAMPAIGNS,
 ) -> tuple[datetime, datetime]:
     """Choose the starts of the gate period and of the final test from the data. One that is given is kept.
 
-    Both are times at which campaigns start. Every period gets at least `MIN_PAIRS` pairs and `MIN_OF_EACH_CLASS` of
-    each class whose labels are known in time. Choices whose gate period holds `GATE_CAMPAIGNS` campaigns come first.
-    Among them the one nearest to `GATE_SHARE` and `TEST_SHARE` wins.
+    Only pairs decided before `as_of` count, as in a training set. Both bounds are times at which campaigns start. Every
+    period gets at least `MIN_PAIRS` pairs and `MIN_OF_EACH_CLASS` of each class whose labels are known in time. Choices
+    whose gate period holds `gate_campaigns` campaigns come first. Among them the one nearest to `GATE_SHARE` and
+    `TEST_SHARE` wins.
 
     Raises:
         PeriodError: there is no such choice. States what was found.
     """
     now = microseconds(as_of)
-    starts_N, decided_N = pairs.starts_us_N, pairs.decided_us_N
-    start_times = _thinned(np.unique(starts_N[(starts_N < now) & (decided_N < now)]))
+    pairs = _decided_before(pairs, now)
+    starts_N = pairs.starts_us_N
+    start_times = _thinned(np.unique(starts_N[starts_N < now]))
     gates = start_times if gate_from is None else np.array([microseconds(gate_from)])
     tests = start_times if test_from is None else np.array([microseconds(test_from)])
     both_free = gate_from is None and test_from is None
@@ -131,14 +155,16 @@ def choose(
     found: list[tuple[bool, float, int, int]] = []
     for gate, test in candidates:
         if gate < test <= now and (distance := _distance(pairs, int(gate), int(test), now)) is not None:
-            found.append((_too_few_campaigns(pairs, int(gate), int(test)), distance, int(gate), int(test)))
+            too_few = _num_campaigns(pairs, int(gate), int(test)) < gate_campaigns
+            found.append((too_few, distance, int(gate), int(test)))
     best = min(found, default=None)
     if best is None:
         redeemed = int((pairs.redeemed_us_N != NEVER).sum())
         raise PeriodError(
             f"training, gate and final test need at least {MIN_PAIRS} pairs and {MIN_OF_EACH_CLASS} of each class, and "
-            f"no choice of periods gives them that: there are {len(starts_N)} pairs, {redeemed} with a participation, "
-            f"and {len(np.unique(starts_N))} different starts of campaigns. "
+            f"no choice of periods gives them that: {len(starts_N)} pairs are decided before {as_of.isoformat()}, "
+            f"{redeemed} of them with a participation, "
+            f"and their campaigns have {len(np.unique(starts_N))} different starts. "
             "Add campaigns over a longer time, or set `time.gate_from` and `time.test_from`."
         )
     return from_microseconds(best[2]), from_microseconds(best[3])
@@ -199,9 +225,16 @@ def _distance(pairs: TimedPairs, gate: int, test: int, now: int) -> float | None
     return abs(shares[1] - GATE_SHARE) + abs(shares[2] - TEST_SHARE)
 
 
-def _too_few_campaigns(pairs: TimedPairs, gate: int, test: int) -> bool:
+def _num_campaigns(pairs: TimedPairs, gate: int, test: int) -> int:
+    """Count the campaigns of the gate period between two bounds."""
     inside_N = _inside(pairs.starts_us_N, pairs.decided_us_N, gate, test)
-    return len(np.unique(pairs.campaigns_N[inside_N])) < GATE_CAMPAIGNS
+    return len(np.unique(pairs.campaigns_N[inside_N]))
+
+
+def _decided_before(pairs: TimedPairs, now: int) -> Pairs:
+    known_N = pairs.decided_us_N < now
+    columns = (pairs.starts_us_N, pairs.decided_us_N, pairs.redeemed_us_N, pairs.campaigns_N)
+    return Pairs(*(column_N[known_N] for column_N in columns))
 
 
 def _thinned(start_times: Times) -> Times:

@@ -10,7 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from recommender.datasets.periods import GATE_CAMPAIGNS
 from recommender.errors import SettingsError, suggestion
+from recommender.settings import Settings
 from recommender.storage.manifest import sha256
 
 DEFAULT_FILE = Path("judgement.toml")
@@ -140,6 +142,24 @@ def read_judgement(path: Path | None = None) -> Judgement:
             for e in error.errors(include_url=False)
         )
         raise SettingsError(f"{path}: {'; '.join(problems)}") from None
+
+
+def with_gate_campaigns(settings: Settings) -> Settings:
+    """The settings with the rules' `min_campaigns` as `time.gate_campaigns`, where periods are chosen from the data.
+
+    A gate period that is chosen for fewer campaigns than the rules demand would hold every challenger. Settings that
+    give both periods or the number, or whose file of rules lies on another machine, stay as they are.
+
+    Raises:
+        SettingsError: as `read_judgement`.
+    """
+    time, path = settings.time, judgement_file(settings.judgement)
+    given = time.gate_campaigns is not None or (time.gate_from is not None and time.test_from is not None)
+    if given or not path.is_file():
+        return settings
+    wanted = read_judgement(path).gate.min_campaigns
+    # The default stays unsaid, so that it is no other identity of the run's steps.
+    return settings if wanted == GATE_CAMPAIGNS else settings.updated(time={"gate_campaigns": wanted})
 
 
 def _problem(place: tuple[int | str, ...], kind: str, message: str) -> str:

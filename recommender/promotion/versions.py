@@ -93,7 +93,7 @@ def evaluate_versions(
         SettingsError: the judgement file is not valid.
     """
     from recommender.evaluation.ledger import attempts
-    from recommender.evaluation.readings import log_reading, num_readings
+    from recommender.evaluation.readings import FINAL_TEST, gate_readings, log_reading, num_readings
     from recommender.evaluation.verdict import decide
     from recommender.report.evaluation import evaluation_page
 
@@ -116,7 +116,11 @@ def evaluate_versions(
             ranker=challenger,
             train_on="all before the final test",
             seed=settings.training.seed,
-            facts={"test_from": evaluation.test_from.isoformat(), "as_of": evaluation.as_of.isoformat()},
+            facts={
+                "kind": FINAL_TEST,
+                "test_from": evaluation.test_from.isoformat(),
+                "as_of": evaluation.as_of.isoformat(),
+            },
         )
     if page is not None:
         known = attempts(registry.history(), evaluation.gate.starts, evaluation.gate.ends)
@@ -129,6 +133,7 @@ def evaluate_versions(
             source=settings.source.dataset.replace("_", " "),
             attempts=known,
             num_readings=num_readings(registry.readings, since=evaluation.test_from),
+            gate_readings=gate_readings(registry.readings, evaluation.gate.starts, evaluation.gate.ends),
         )
         write_text(page, text)
     return Measured(evaluation)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from recommender.evaluation.document import Estimate, PeriodResult
 from recommender.evaluation.ledger import Attempt
 from recommender.evaluation.metrics import METRICS
+from recommender.evaluation.readings import GateReadings
 from recommender.evaluation.verdict import Verdict
 from recommender.report.estimates import interval_row, written_time
 from recommender.report.intervals import interval_chart
@@ -43,8 +44,15 @@ def campaigns_section(period: PeriodResult, verdict: Verdict) -> Section:
     )
 
 
-def ledger_section(verdict: Verdict, attempts: Sequence[Attempt]) -> Section:
-    """Show every attempt on this gate period with what it spent."""
+def ledger_section(verdict: Verdict, attempts: Sequence[Attempt], readings: GateReadings | None = None) -> Section:
+    """Show every attempt on this gate period with what it spent, and other readings of its campaigns, which spent none.
+
+    Args:
+        verdict: what the gate says. Its own attempt is shown too.
+        attempts: earlier attempts on gate periods that overlap with this one.
+        readings: how often cross-validation judged by campaigns of this gate period.
+    """
+    readings = readings or GateReadings()
     known = list(attempts)
     if verdict.attempt is not None and verdict.attempt.subject not in {attempt.subject for attempt in known}:
         known.append(verdict.attempt)
@@ -52,8 +60,12 @@ def ledger_section(verdict: Verdict, attempts: Sequence[Attempt]) -> Section:
         "Each attempt on a gate period may promote an equal challenger with a small probability, which falls with the "
         "number of attempts, so that trying again costs. Gate periods that overlap share one ledger."
     )
+    facts: dict[str, object] = {}
+    if readings.times:
+        lead = f"{lead} {readings}"
+        facts = {"readings by cross-validate": readings.times, "rankers that they judged": readings.num_rankers}
     if not known:
-        return Section("Ledger of the gate period", lead=f"{lead} No attempt has spent anything yet.")
+        return Section("Ledger of the gate period", lead=f"{lead} No attempt has spent anything yet.", facts=facts)
     rows = [
         [
             attempt.number,
@@ -67,6 +79,6 @@ def ledger_section(verdict: Verdict, attempts: Sequence[Attempt]) -> Section:
     return Section(
         "Ledger of the gate period",
         lead=lead,
-        facts={"attempts": len(known), "spent": f"{sum(attempt.level for attempt in known):.2%}"},
+        facts={"attempts": len(known), "spent": f"{sum(attempt.level for attempt in known):.2%}", **facts},
         blocks=[table(["attempt", "challenger", "champion", "gate period", "spent"], rows)],
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
 from recommender.evaluation.ledger import Attempt
 from recommender.evaluation.metrics import METRICS
+from recommender.evaluation.readings import GateReadings
 from recommender.evaluation.verdict import Verdict
 from recommender.report.axes import number
 from recommender.report.campaign_sections import campaigns_section, ledger_section
@@ -25,6 +26,7 @@ def evaluation_page(
     source: str = "",
     attempts: Sequence[Attempt] = (),
     num_readings: int = 0,
+    gate_readings: GateReadings | None = None,
 ) -> str:
     """Return the self-contained HTML page of an evaluation and its verdict.
 
@@ -34,7 +36,9 @@ def evaluation_page(
         source: name of the data, for the subtitle.
         attempts: earlier attempts on gate periods that overlap with this one.
         num_readings: how often a final test with some of these campaigns was read, this time included.
+        gate_readings: how often cross-validation judged by campaigns of this gate period.
     """
+    gate_readings = gate_readings or GateReadings()
     tone: Tone = "good" if verdict.promotes else "neutral" if not verdict.new else "warn"
     reasons = [reason for reason in verdict.reasons if reason != verdict.headline]
     challenger, champion = (evaluation.candidates[n] for n in (evaluation.challenger, evaluation.champion))
@@ -45,14 +49,15 @@ def evaluation_page(
             evaluation.gate,
             "Gate period: decides on promotion",
             "Campaigns that no fit has seen in training, with the labels known at the end of the period. All rankers "
-            "score the same pairs. Confidence intervals come from a bootstrap over users.",
+            "score the same pairs. Confidence intervals come from a bootstrap over users."
+            + (f" {gate_readings}" if gate_readings.times else ""),
         ),
         slices_section(evaluation, evaluation.gate, "Slices of the gate period"),
         *reliability_section(evaluation, evaluation.gate, "Take-up in the slices of the gate period"),
         *_lists(evaluation, evaluation.gate, "Lists of the gate period"),
         campaigns_section(evaluation.gate, verdict),
         _checks(verdict),
-        ledger_section(verdict, attempts),
+        ledger_section(verdict, attempts, gate_readings),
     ]
     if evaluation.test is not None:
         sections += [

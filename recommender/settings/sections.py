@@ -53,6 +53,12 @@ class TimeSettings(Section):
         description="Campaigns that start on or after it are the final test: reported, never used for a decision. "
         "None: chosen from the data.",
     )
+    gate_campaigns: int | None = Field(
+        None,
+        ge=1,
+        description="Campaigns that a gate period chosen from the data holds, where the data allow it. None: "
+        "`min_campaigns` of the judgement file, where the command that starts the run can read that file, or else 6.",
+    )
 
 
 class TrainingSettings(Section):

@@ -1,8 +1,11 @@
 """Cross-validation of campaign rankers by rolling origin.
 
-Each ranker is fitted at several moments before the final test, on what was known then. The campaigns that start until
-the next origin judge the fit, with the participations known at that moment. The final test is never read. So the
-figures rest on more campaigns than one gate period has, and show how much they move from one season to the next.
+Each ranker is fitted at several moments before the gate period, on what was known then. The campaigns that start until
+the next origin judge the fit, with the participations known at that moment. So the figures show how much they move from
+one season to the next. The final test is never read.
+
+The gate period is read only when asked: a challenger that was chosen by the gate's campaigns would be judged by what it
+was chosen for, and the gate's ledger of attempts would not know. Every reading is a line of the log of readings.
 
 Shapes: P pairs of an origin · N pairs of all origins.
 """
@@ -10,7 +13,6 @@ Shapes: P pairs of an origin · N pairs of all origins.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from recommender.datasets.moments import moment as moment_of
 from recommender.engine.context import FitContext
 from recommender.errors import LabelError, PeriodError, SettingsError
 from recommender.evaluation.campaign_gains import pool
@@ -27,10 +28,11 @@ from recommender.evaluation.intervals import Bootstrap, resample
 from recommender.evaluation.judgement import Judgement
 from recommender.evaluation.metrics import Floats, ScoredPairs, ece_floor
 from recommender.evaluation.pairs import PeriodPairs, column, pairs_between
+from recommender.evaluation.readings import log_cross_validation
 from recommender.evaluation.thresholds import base_rate, figures_at, resolved
 from recommender.models.campaign import ranker_class
 from recommender.settings import Settings
-from recommender.training.origins import origins_before
+from recommender.training.origins import End, spans_before
 from recommender.training.train import boundaries, fit_at
 
 if TYPE_CHECKING:
@@ -98,10 +100,14 @@ class Gain(Estimate):
 class CrossValidation(_Part):
     """The whole result."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     data_hash: str
     judgement_sha256: str
+    gate_from: datetime
     test_from: datetime
+    through_gate: bool
+    """Whether campaigns of the gate period judge too, up to `test_from`. Otherwise the last origin ends at
+    `gate_from`."""
     confidence: float
     bootstrap_samples: int
     seed: int
@@ -131,8 +137,10 @@ def cross_validate(
     settings: Settings,
     rules: Judgement,
     *,
-    count: int = 3,
+    count: int | None = None,
     origins: Sequence[str] = (),
+    through_gate: bool = False,
+    readings: Path | None = None,
     fitting: Callable[[str, int, int], None] | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> CrossValidation:
@@ -143,17 +151,19 @@ def cross_validate(
         rankers: Names of campaign rankers. The others are compared with the first.
         settings: Boundaries, seed, device and hyperparameters.
         rules: Thresholds, confidence and the number of bootstrap samples.
-        count: Number of origins. The pairs before the final test are divided at starts of campaigns into one part more,
-            of about equal size. The first part is only trained on.
+        count: Number of origins. The pairs before the end are divided at starts of campaigns into one part more, of
+            about equal size. The first part is only trained on. None: see `origins.most_origins_before`.
         origins: Dates or times of the origins in the shops' time zone, instead of `count`.
+        through_gate: Judge by campaigns of the gate period too, up to the final test. Otherwise up to the gate period.
+        readings: The log that gets a line about it. None: nothing is written.
         fitting: Called before each fit with what is fitted, its number from 0, and the number of all fits.
         progress: Called with facts on the progress of each fit.
 
     Raises:
         BundleError: There is no such ranker.
         SettingsError: No ranker, an origin that is no date, or a hyperparameter that is not allowed.
-        PeriodError: Too few starts of campaigns for so many origins, an origin that is not before the final test, or no
-            origin that can judge.
+        PeriodError: Too few starts of campaigns for so many origins, an origin that is not before the gate period (or
+            with `through_gate` the final test), or no origin that can judge.
     """
     from recommender.features.training_set import TrainingSet
 
@@ -163,7 +173,9 @@ def cross_validate(
     given = {name: settings.training.rankers.get(name, {}) for name in names}
     configs = {name: ranker_class(name).Config.parse(given[name], owner=name) for name in names}
     data = TrainingSet.open(training_set)
-    spans = _spans(data, settings, count, origins)
+    moments = boundaries(data, settings)
+    end = End("the final test", moments["test"]) if through_gate else End("the gate period", moments["gate"])
+    spans = spans_before(data, end, count, origins)
     scored: list[_Scored] = []
     left_out: list[LeftOut] = []
     for place, (starts, ends) in enumerate(spans):
@@ -182,14 +194,26 @@ def cross_validate(
         user_ids_P = column(data, "user_id")[period.mask]
         scored.append(_Scored(period, user_ids_P, scores, base_rate(data, starts)))
     if not scored:
-        raise PeriodError("no origin can judge: " + " ".join(one.reason for one in left_out))
+        reasons = " ".join(one.reason for one in left_out)
+        raise PeriodError(f"no origin before {end.name} can judge: {reasons}{end.remedy}")
+    if readings is not None:
+        log_cross_validation(
+            readings,
+            data=data.data_hash,
+            rankers=given,
+            origins=[one.period.starts for one in scored],
+            judged_to=scored[-1].period.ends,
+            seed=settings.training.seed,
+        )
     bootstrap = Bootstrap(
         samples=rules.gate.bootstrap_samples, confidence=rules.gate.confidence, seed=settings.training.seed
     )
     return CrossValidation(
         data_hash=data.data_hash,
         judgement_sha256=rules.sha256,
-        test_from=spans[-1][1],
+        gate_from=moments["gate"],
+        test_from=moments["test"],
+        through_gate=through_gate,
         confidence=bootstrap.confidence,
         bootstrap_samples=bootstrap.samples,
         seed=settings.training.seed,
@@ -199,26 +223,6 @@ def cross_validate(
         pooled=_judged(scored, rules, bootstrap),
         gains=_gains(scored, names, data, bootstrap),
     )
-
-
-def _spans(
-    data: "TrainingSet", settings: Settings, count: int, origins: Sequence[str]
-) -> list[tuple[datetime, datetime]]:
-    """The origins and the moments at which they are read, in order; the last one where the final test begins."""
-    last = boundaries(data, settings)["test"]
-    if not origins:
-        starts = origins_before(data, last, count, name="the final test", parts="origins")
-    else:
-        try:
-            starts = sorted({moment_of(datetime.fromisoformat(text), data.time_zone) for text in origins})
-        except ValueError as error:
-            raise SettingsError(f"origins: {error}; write a date such as 2017-05-01") from None
-    if starts[-1] >= last:
-        raise PeriodError(
-            f"the origin {starts[-1].isoformat()} must be before the final test, which begins at {last.isoformat()}. "
-            "Choose an earlier origin, or a later time.test_from in the settings."
-        )
-    return list(pairwise([*starts, last]))
 
 
 def _origin(one: _Scored, data: "TrainingSet", rules: Judgement, bootstrap: Bootstrap) -> OriginResult:

@@ -217,28 +217,23 @@ def fit_at(
 
 
 def boundaries(data: "TrainingSet", settings: Settings) -> dict[str, datetime]:
-    """Moments of the fits, UTC and in order, from the settings or chosen from the pairs as the evaluation does.
+    """Moments of the fits, UTC and in order, from the settings or chosen from the pairs (`periods.resolve_at`).
 
     Raises:
         PeriodError: They are out of order, or there are too few pairs to choose from.
     """
     from recommender.datasets.moments import moment
-    from recommender.datasets.periods import Pairs, choose
+    from recommender.datasets.periods import Pairs, resolve_at
 
     chosen, zone = settings.time, data.time_zone
     now = moment(chosen.as_of, zone) if chosen.as_of is not None else data.as_of
-    gate_from = None if chosen.gate_from is None else moment(chosen.gate_from, zone)
-    test_from = None if chosen.test_from is None else moment(chosen.test_from, zone)
-    if gate_from is None or test_from is None:
+
+    def pairs() -> Pairs:
         starts_N, decided_N, redeemed_N = (data.times_us(name) for name in ("starts_at", "decided_at", "redeemed_at"))
-        pairs = Pairs(starts_N, decided_N, redeemed_N, data.all.campaigns_N.astype(np.int64))
-        gate_from, test_from = choose(pairs, now, gate_from=gate_from, test_from=test_from)
-    if not gate_from < test_from <= now:
-        raise PeriodError(
-            f"periods out of order: gate_from {gate_from.isoformat()}, test_from {test_from.isoformat()}, as_of "
-            f"{now.isoformat()}. Change [time] in the settings, or leave out gate_from and test_from."
-        )
-    return {"gate": gate_from, "test": test_from, "live": now}
+        return Pairs(starts_N, decided_N, redeemed_N, data.all.campaigns_N.astype(np.int64))
+
+    periods = resolve_at(chosen, now, zone, pairs)
+    return {"gate": periods.gate_from, "test": periods.test_from, "live": periods.as_of}
 
 
 def _is_finished(folder: Path) -> bool:

@@ -4,7 +4,6 @@
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ BEGIN, END = "<!-- made by python -m serving.monitoring -->", "<!-- end of what 
 NOTE = "# Made by `python -m serving.monitoring` from serving/monitoring/metrics.py.\n"
 PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_ROW = 8, 7, 3
 """Grafana's grid has 24 columns."""
-_NAME = re.compile(r"\brecommender_[a-z_]+")
-_SUFFIX = re.compile(r"_(bucket|sum|count)$")
-
-
-def names_in(expression: str) -> set[str]:
-    """The metrics that PromQL text names, a histogram's series under the histogram's name."""
-    names = set(_NAME.findall(expression))
-    return {name if name in METRICS else _SUFFIX.sub("", name) for name in names}
 
 
 def rules() -> dict[str, Any]:

@@ -173,13 +173,23 @@ def test_tune_searches_on_the_year_and_continues(grocer: Grocer) -> None:
 
 def test_cross_validation_judges_the_eight_campaigns_from_may_to_september(grocer: Grocer) -> None:
     origins = ["--origin", "2017-05-01", "--origin", "2017-08-01"]
-    found = json.loads(grocer.succeeds("cross-validate", "--rankers", "logistic,rate_rule", *origins, "--json"))
+    found = json.loads(
+        grocer.succeeds("cross-validate", "--rankers", "logistic,rate_rule", *origins, "--through-gate", "--json")
+    )
     assert [one["num_campaigns"] for one in found["origins"]] == [5, 3]
     assert (found["pooled"]["num_pairs"], found["pooled"]["num_positives"]) == (3_077, 408)
     assert found["test_from"].startswith("2017-10-01")
     auc = {name: of["metrics"]["auc"]["value"] for name, of in found["pooled"]["rankers"].items()}
     assert auc["logistic"] > auc["rate_rule"] + 0.05
     assert found["gains"]["rate_rule"]["log_loss"]["num_campaigns"] == 8
+
+
+def test_cross_validation_ends_where_the_gate_period_begins_with_one_origin_on_so_few_participations(
+    grocer: Grocer,
+) -> None:
+    before = json.loads(grocer.succeeds("cross-validate", "--rankers", "rate_rule", "--json"))
+    assert before["gate_from"].startswith("2017-05-01")
+    assert [(one["num_campaigns"], one["num_positives"]) for one in before["origins"]] == [(6, 18)]
     assert "nobody takes part" in grocer.succeeds("cross-validate", "--rankers", "rate_rule", "--origins", "2")
 
 

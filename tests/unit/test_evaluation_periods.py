@@ -1,13 +1,32 @@
 """Periods follow one another and each holds enough to train or judge with."""
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from recommender.datasets.periods import GATE_CAMPAIGNS, NEVER, Pairs, Periods, choose, from_microseconds, microseconds
+from recommender import features
+from recommender.datasets.periods import (
+    GATE_CAMPAIGNS,
+    NEVER,
+    Pairs,
+    Periods,
+    choose,
+    from_microseconds,
+    microseconds,
+    read_pairs,
+    resolve,
+)
+from recommender.datasets.synthetic import World, generate
 from recommender.errors import PeriodError
-from recommender.evaluation.judgement import GateRule
+from recommender.evaluation.judgement import GateRule, with_gate_campaigns
+from recommender.features.training_set import TrainingSet, write_training_set
+from recommender.matching.catalogue import Catalogue
+from recommender.settings import Settings
+from recommender.training.train import boundaries
 
 START = datetime(2017, 1, 1, tzinfo=UTC)
 DAY = 86_400_000_000
@@ -40,6 +59,27 @@ def test_the_gate_period_holds_the_campaigns_that_a_verdict_needs_where_the_data
     assert len(np.unique(few.campaigns_N[judged_N])) == GATE_CAMPAIGNS == GateRule.model_fields["min_campaigns"].default
 
 
+def test_a_gate_that_must_hold_more_campaigns_is_chosen_longer() -> None:
+    few = pairs(num_campaigns=16, pairs_a_campaign=120)
+    gate_from, test_from = choose(few, START + timedelta(days=14 * 16), gate_campaigns=8)
+    judged_N = Periods(gate_from, test_from, AS_OF).gate_mask(few.starts_us_N, few.decided_us_N)
+    assert len(np.unique(few.campaigns_N[judged_N])) == 8
+
+
+def test_rules_that_demand_more_campaigns_than_usual_become_a_setting_of_the_periods(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[gate]\nmin_campaigns = 8\n")
+    settings = Settings(judgement=rules)
+    assert with_gate_campaigns(settings).time.gate_campaigns == 8
+    given = settings.updated(time={"gate_campaigns": 7})
+    both = settings.updated(time={"gate_from": "2017-05-01", "test_from": "2017-10-01"})
+    elsewhere = Settings(judgement=tmp_path / "on-a-cluster.toml")
+    rules_as_usual = tmp_path / "usual.toml"
+    rules_as_usual.write_text("[gate]\nmin_campaigns = 6\n")
+    for same in (given, both, elsewhere, Settings(judgement=rules_as_usual)):
+        assert with_gate_campaigns(same) == same
+
+
 def test_a_shop_with_fewer_campaigns_still_gets_periods() -> None:
     gate_from, test_from = choose(pairs(num_campaigns=5, pairs_a_campaign=300), START + timedelta(days=14 * 5))
     assert gate_from < test_from
@@ -70,6 +110,26 @@ def test_nothing_after_as_of_is_used() -> None:
     early = START + timedelta(days=14 * 12)
     _, test_from = choose(pairs(pairs_a_campaign=120), early)
     assert test_from < early
+
+
+def test_campaigns_after_as_of_move_no_period() -> None:
+    everything, now = pairs(pairs_a_campaign=120), START + timedelta(days=14 * 14)
+    known_N = everything.decided_us_N < microseconds(now)
+    known = Pairs(*(getattr(everything, field.name)[known_N] for field in fields(Pairs)))
+    assert choose(everything, now) == choose(known, now)
+
+
+def test_the_tables_and_the_training_set_give_the_same_periods_when_campaigns_follow_as_of(tmp_path: Path) -> None:
+    tables = generate(World.small(num_users=300), tmp_path / "tables")
+    settings = Settings().updated(time={"as_of": tables.log_end - timedelta(days=85)})
+    periods = resolve(settings, tables)
+    assert (read_pairs(tables).decided_us_N >= microseconds(periods.as_of)).sum() > 100
+    built = features.build(tables, tmp_path / "features", as_of=periods.as_of, threads=1)
+    users, known = (pq.ParquetFile(built / f"{name}.parquet").read() for name in ("users", "pairs"))
+    catalogue = Catalogue.load(built / "catalogue")
+    folder = write_training_set(users, known, catalogue, tables, tmp_path / "set", as_of=periods.as_of)
+    moments = {"gate": periods.gate_from, "test": periods.test_from, "live": periods.as_of}
+    assert boundaries(TrainingSet.open(folder), settings) == moments
 
 
 def test_a_campaign_seen_in_training_is_judged_in_no_period() -> None:

@@ -10,7 +10,7 @@ from recommender.evaluation.document import Evaluation
 from recommender.evaluation.evaluate import compare
 from recommender.evaluation.judgement import GateRule, Guardrails, Judgement
 from recommender.evaluation.ledger import Attempt, attempts, level_of, next_attempt
-from recommender.evaluation.readings import log_reading, num_readings
+from recommender.evaluation.readings import GateReadings, log_reading, num_readings
 from recommender.evaluation.verdict import Verdict, decide
 from recommender.models.campaign import OWN_RANKERS
 from recommender.report.campaign_sections import campaigns_section, ledger_section
@@ -121,6 +121,11 @@ def test_the_page_shows_the_ledger_and_every_campaign_that_decided(better: Evalu
     assert ledger.facts["attempts"] == 2
     assert "earlier-version" in str(ledger.blocks)
     assert "attempts" not in ledger_section(first.model_copy(update={"attempt": None}), []).facts
+    read = ledger_section(first, [], GateReadings(times=3, num_rankers=7))
+    assert (read.facts["readings by cross-validate"], read.facts["rankers that they judged"]) == (3, 7)
+    assert "3 times" in read.lead
+    assert "7 rankers" in read.lead
+    assert "readings by cross-validate" not in ledger.facts
     shown = str(campaigns_section(better.gate, first).blocks)
     assert all(one.campaign in shown for one in better.gate.pooled["log_loss"].campaigns)
 

@@ -11,11 +11,21 @@ from recommender.decisions.log import DecisionLog
 from recommender.settings import Settings
 from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.metrics import Metrics
-from serving.monitoring.made import files, names_in
+from serving.monitoring.made import files
 from serving.monitoring.metrics import GROUPS, METRICS
 
 ROOT = Path(__file__).parents[2]
 ALERTS = [(metric, alert) for metric in METRICS.values() for alert in metric.alerts]
+
+
+_NAME = re.compile(r"\brecommender_[a-z_]+")
+_SUFFIX = re.compile(r"_(bucket|sum|count)$")
+
+
+def names_in(expression: str) -> set[str]:
+    """The metrics that PromQL text names, a histogram's series under the histogram's name."""
+    names = set(_NAME.findall(expression))
+    return {name if name in METRICS else _SUFFIX.sub("", name) for name in names}
 
 
 def test_every_registered_metric_is_listed_and_every_listed_one_is_registered(tmp_path: Path) -> None:
