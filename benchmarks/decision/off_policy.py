@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from benchmarks.decision.rows import Row
 from recommender.datasets.synthetic.policy import BanditWorld, LoggedDecisions
-from recommender.policies.off_policy import Judging, PolicyValue, TooLittleOverlap, doubly_robust, ips, snips
+from recommender.policies.off_policy import Judging, doubly_robust, ips, snips
 from recommender.policies.off_policy import effective_sample_size as effective
+from recommender.policies.policy_value import Answer, PolicyValue
 
 Floats = NDArray[np.float64]
 FLOORS, ROWS = (0.01, 0.001), (200, 2000)
@@ -61,9 +62,7 @@ def judged(world: BanditWorld, contexts_NX: NDArray[np.float32], sharpness: floa
     return np.asarray(weight_NA / weight_NA.sum(axis=1, keepdims=True))
 
 
-def estimates(
-    log: LoggedDecisions, target_NA: Floats, predicted_NA: Floats, judging: Judging
-) -> list[PolicyValue | TooLittleOverlap]:
+def estimates(log: LoggedDecisions, target_NA: Floats, predicted_NA: Floats, judging: Judging) -> list[Answer]:
     """The three estimates of one log, clustered by user."""
     target_N = target_NA[np.arange(len(log.actions_N)), log.actions_N]
     columns, users_N = (log.rewards_N, target_N, log.propensities_N), log.users_N
@@ -112,7 +111,7 @@ def tally(floor: float, num_rows: int, sharpness: float, *, logs: int = LOGS, re
             into.logs_from_200 += size >= 200
             if name == "snips":
                 into.before += not old_low <= truth <= old_high
-            if isinstance(one, TooLittleOverlap):
+            if not isinstance(one, PolicyValue):
                 into.refusals += 1
                 into.refusals_from_200 += size >= 200
                 continue

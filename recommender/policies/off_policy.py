@@ -2,8 +2,8 @@
 
 IPS (Horvitz & Thompson, JASA 1952), SNIPS (Swaminathan & Joachims, NeurIPS 2015) and doubly robust (Dudík, Langford &
 Li, ICML 2011). Each is a ratio of sums over users. Without users every row is its own cluster. `value_intervals` has
-the intervals. Where the log has too little of what the judged policy would show, the answer is `TooLittleOverlap` and
-no number.
+the intervals, and `rare_rewards` those for few rewards. Where the log has too little of what the judged policy would
+show, or no reward at all of an unknown range, the answer is `TooLittleOverlap` or `TooFewRewards` and no number.
 
 Shapes: N logged decisions · A actions · U users.
 """
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import ContractError, PropensityError
+from recommender.policies.policy_value import Answer, PolicyValue, TooFewRewards, TooLittleOverlap
+from recommender.policies.rare_rewards import RewardEvidence, distances
 from recommender.policies.value_intervals import RESAMPLES, Range, UserSums, interval
 
 Floats = NDArray[np.float64]
@@ -28,42 +30,6 @@ TOLERANCE = 1e-6
 MIN_EFFECTIVE = 20.0
 """Below this effective sample size, of rows or of users, there is no answer. Chosen by `make bench-decision`: from here
 on both tails of the 95 % interval stay within 4 %."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TooLittleOverlap:
-    """Why a log cannot say what a policy is worth: it hardly ever showed what the policy would show."""
-
-    method: str
-    effective_sample_size: float
-    """Of rows or of users, whichever is smaller."""
-    needed: float
-    num_rows: int
-    num_clusters: int
-
-    def __str__(self) -> str:
-        """In words."""
-        return (
-            f"{self.method}: too little overlap. {self.num_rows:,} rows of {self.num_clusters:,} users say as much "
-            f"about the judged policy as {self.effective_sample_size:.1f} rows of its own, and at least "
-            f"{self.needed:g} are needed. Log more decisions, or judge a policy that is nearer to the logged one."
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyValue:
-    """Estimated mean reward of a decision, with its interval at `confidence`."""
-
-    method: str
-    value: float
-    low: float
-    high: float
-    confidence: float
-    effective_sample_size: float
-    """(Σ w)² / Σ w² of the importance weights (Kish, Survey Sampling, 1965): unweighted rows with as much
-    information."""
-    num_rows: int
-    num_clusters: int
 
 
 def require_propensities(
@@ -126,7 +92,8 @@ class Judging:
     floor: float = FLOOR
     """Smallest propensity that is accepted."""
     reward_range: tuple[float, float] | None = None
-    """Smallest and largest reward that a decision can earn. None: those of the log, and 0."""
+    """Smallest and largest reward that a decision can earn. None: those of the log, and 0. Where the log
+    has no other reward than 0, there is no answer then."""
     min_effective: float = MIN_EFFECTIVE
     """Smallest effective sample size at which there is an answer."""
     resamples: int = RESAMPLES
@@ -148,7 +115,7 @@ def ips(
     *,
     users_N: NDArray[Any] | None = None,
     judging: Judging = DEFAULT,
-) -> PolicyValue | TooLittleOverlap:
+) -> Answer:
     """Inverse propensity score: mean of w·r with w = `target_N` / `propensities_N`. Unbiased, with the widest interval.
 
     Args:
@@ -165,7 +132,7 @@ def ips(
     weights_N, rewards_N = _weights(rewards_N, target_N, propensities_N, judging.floor)
     unseen = Range(most_weight=_most_weight(propensities_N), residual=judging.range_of(rewards_N))
     sums = UserSums.of(weights_N, weights_N * rewards_N, users_N)
-    return _estimate("ips", sums, sums.rows_U, unseen, weights_N, judging)
+    return _estimate("ips", sums, sums.rows_U, unseen, weights_N, rewards_N, judging)
 
 
 def snips(
@@ -175,7 +142,7 @@ def snips(
     *,
     users_N: NDArray[Any] | None = None,
     judging: Judging = DEFAULT,
-) -> PolicyValue | TooLittleOverlap:
+) -> Answer:
     """Self-normalised IPS: Σ w·r / Σ w. Its bias is O(1/N). A constant added to all rewards is added to the value.
 
     Arguments as in `ips`.
@@ -192,7 +159,7 @@ def snips(
         )
     unseen = Range(most_weight=_most_weight(propensities_N), residual=judging.range_of(rewards_N))
     sums = UserSums.of(weights_N, weights_N * rewards_N, users_N)
-    return _estimate("snips", sums, sums.weights_U, unseen, weights_N, judging)
+    return _estimate("snips", sums, sums.weights_U, unseen, weights_N, rewards_N, judging)
 
 
 def doubly_robust(
@@ -204,7 +171,7 @@ def doubly_robust(
     *,
     users_N: NDArray[Any] | None = None,
     judging: Judging = DEFAULT,
-) -> PolicyValue | TooLittleOverlap:
+) -> Answer:
     """Mean of Σ_a π(a) q̂(a) + w (r - q̂(shown)): right where the propensities are, precise where `predicted_NA` is.
 
     Args:
@@ -239,7 +206,8 @@ def doubly_robust(
         direct=mean,
     )
     sums = UserSums.of(weights_N, worth_N, users_N)
-    return _estimate("doubly robust", sums, sums.rows_U, unseen, weights_N, judging)
+    residuals_N = rewards_N - predicted_NA[shown]
+    return _estimate("doubly robust", sums, sums.rows_U, unseen, weights_N, residuals_N, judging)
 
 
 def effective_sample_size(weights_N: NDArray[Any]) -> float:
@@ -267,8 +235,14 @@ def _weights(
 
 
 def _estimate(
-    method: str, sums: UserSums, denominator_U: Floats, unseen: Range, weights_N: Floats, judging: Judging
-) -> PolicyValue | TooLittleOverlap:
+    method: str,
+    sums: UserSums,
+    denominator_U: Floats,
+    unseen: Range,
+    weights_N: Floats,
+    residuals_N: Floats,
+    judging: Judging,
+) -> Answer:
     num_rows, num_clusters = len(weights_N), len(sums.rows_U)
     effective = effective_sample_size(weights_N)
     # Few users with many rows each are few observations, however many rows there are.
@@ -281,8 +255,20 @@ def _estimate(
             num_rows=num_rows,
             num_clusters=num_clusters,
         )
+    reward_range = unseen.residual[0] + unseen.direct, unseen.residual[1] + unseen.direct
+    if judging.reward_range is None and reward_range[0] == reward_range[1]:
+        return TooFewRewards(method=method, num_rows=num_rows, num_clusters=num_clusters)
     value = float(sums.worth_U.sum() / denominator_U.sum())
     low, high = interval(sums, value, denominator_U, unseen, judging.confidence, resamples=judging.resamples)
+    if num_clusters > 1:
+        # The error of the weights' sum, which IPS has, is in the other intervals. Here the rewards' alone is asked.
+        by_weight = method == "ips"
+        below_U = sums.weights_U if by_weight else denominator_U
+        centre = float(sums.worth_U.sum() / below_U.sum()) if by_weight else value
+        deviation_U, total = sums.worth_U - centre * below_U, float(below_U.sum())
+        evidence = RewardEvidence.of(centre, deviation_U, total, weights_N, residuals_N, least, judging.confidence)
+        below, above = distances(evidence, reward_range, judging.confidence)
+        low, high = min(low, value - below), max(high, value + above)
     return PolicyValue(
         method=method,
         value=value,

@@ -17,14 +17,13 @@ from recommender.policies.head import PolicyHead, corrected_loss, top_k_multipli
 from recommender.policies.logged_fit import Head
 from recommender.policies.off_policy import (
     Judging,
-    PolicyValue,
-    TooLittleOverlap,
     doubly_robust,
     effective_sample_size,
     ips,
     require_propensities,
     snips,
 )
+from recommender.policies.policy_value import Answer, PolicyValue
 from recommender.policies.reward_model import RewardModel
 
 ANY_OVERLAP = Judging(min_effective=0)
@@ -42,7 +41,7 @@ def test_the_intervals_hold_the_true_value_at_their_stated_rate() -> None:
     assert found["doubly robust"]["mean_width"] < found["ips"]["mean_width"]
 
 
-def answer(found: PolicyValue | TooLittleOverlap) -> PolicyValue:
+def answer(found: Answer) -> PolicyValue:
     """The value, which must not have been refused."""
     assert isinstance(found, PolicyValue), str(found)
     return found

@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import minimize
 
 from benchmarks.decision.off_policy import tally
-from recommender.policies.off_policy import Judging, PolicyValue, TooLittleOverlap, doubly_robust, ips, snips
+from recommender.policies.off_policy import Judging, doubly_robust, ips, snips
+from recommender.policies.policy_value import PolicyValue, TooLittleOverlap
 from recommender.policies.value_intervals import Range, UserSums, bootstrap_t, empirical_likelihood, interval
 
 LOGS = 120
