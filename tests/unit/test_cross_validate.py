@@ -230,8 +230,10 @@ def test_the_verb_prints_tables_or_json(shop: Path, tmp_path: Path, monkeypatch:
     assert CrossValidation.model_validate(content).pooled.num_campaigns > 2
     assert set(content["gains"]) == {"popularity"}
     assert gate_readings(registry.readings, moments["gate"], moments["test"]) == GateReadings(2, 2)
-    unread = CliRunner().invoke(app, ["cross-validate", "--rankers", "logistc"], env={"RECOMMENDER_HOME": "empty"})
-    assert unread.exit_code == 2
-    assert "'logistic'" in unread.stderr
     refused = CliRunner().invoke(app, ["cross-validate", "--origins", "99"])
     assert refused.exit_code == 2
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")  # without a training set, which is looked for after the rankers' names
+    misspelt = CliRunner().invoke(app, ["cross-validate", "--rankers", "logistc"])
+    assert misspelt.exit_code == 2
+    assert "'logistic'" in misspelt.stderr
