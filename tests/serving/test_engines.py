@@ -221,7 +221,7 @@ def test_a_swap_and_a_rollback_lose_no_request(engine: Engine, versions: tuple[s
         time.sleep(0.5)
         engine.loading.unregister(first)
         assert_scores_as_here(engine, second, engine.shop.users[:2])
-        assert engine.ask(first, body)[0] == 404
+        until(lambda: engine.ask(first, body)[0] == 404, "the version is gone")
         engine.load(first)
         engine.serve(first)
         serving["now"] = first

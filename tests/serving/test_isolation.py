@@ -40,7 +40,8 @@ def beside(endpoint: Endpoint, tmp_path: Path) -> Iterator[Gateway]:
     changes = {"inference_port": endpoint.settings.serving.inference_port, "deadline_ms": DEADLINE_MS}
     settings = with_serving(home, serving=serving_settings(**changes, state=tmp_path / "state"), isolation=QUICK)
     ServingState.of(settings).root.mkdir()
-    shutil.copy(ServingState.of(endpoint.settings).deployed, ServingState.of(settings).root)
+    for shared in (ServingState.of(endpoint.settings).deployed, ServingState.of(endpoint.settings).wire_key):
+        shutil.copy(shared, ServingState.of(settings).root)
     with gateway(settings) as running:
         yield running
 
