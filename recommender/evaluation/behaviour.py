@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from recommender.evaluation import intervals
 from recommender.evaluation.document import Estimate
 from recommender.evaluation.intervals import Bootstrap, resample
 from recommender.evaluation.metrics import METRICS, Floats, ScoredPairs, auc, ece_floor
@@ -109,7 +108,7 @@ def judge(
         if name != best:
             (value, drawn_R), (other, other_R) = own[name]["auc"], own[best]["auc"]
             gains[name] = {
-                "auc": _estimate(value - other, drawn_R - other_R, bootstrap),
+                "auc": Estimate.drawn(value - other, drawn_R - other_R, bootstrap),
                 "log_loss": Estimate.of(resampled.gain(name, best, "log_loss")),
             }
     return Task(
@@ -122,10 +121,10 @@ def judge(
         forecasts={
             name: ForecastFigures(
                 metrics={
-                    "auc": _estimate(*own[name]["auc"], bootstrap),
+                    "auc": Estimate.drawn(*own[name]["auc"], bootstrap),
                     "log_loss": Estimate.of(resampled.estimate(name, "log_loss")),
                     "ece": Estimate.of(resampled.estimate(name, "ece")),
-                    "observed_over_expected": _estimate(*own[name]["ratio"], bootstrap),
+                    "observed_over_expected": Estimate.drawn(*own[name]["ratio"], bootstrap),
                 },
                 ece_floor=ece_floor(of),
             )
@@ -180,7 +179,3 @@ def _at(part: JudgedCutoff) -> AtCutoff:
         share=float(part.happened_N.mean()),
         forecasts=figures,
     )
-
-
-def _estimate(value: float, drawn_R: Floats, bootstrap: Bootstrap) -> Estimate:
-    return Estimate.of(intervals.Estimate(value, *bootstrap.interval(drawn_R)))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recommender.errors import CorruptFileError
 from recommender.evaluation import intervals
 from recommender.evaluation.campaign_gains import OverCampaigns, PooledGain
+from recommender.evaluation.metrics import Floats
 from recommender.models.campaign.calibration import Calibrator
 from recommender.storage.manifest import read_manifest
 
@@ -34,6 +35,11 @@ class Estimate(_Part):
         """Replace NaN, which JSON does not have, by None."""
         numbers = (float(v) if math.isfinite(v) else None for v in (estimate.value, estimate.low, estimate.high))
         return cls(**dict(zip(("value", "low", "high"), numbers, strict=True)))
+
+    @classmethod
+    def drawn(cls, value: float, drawn_R: Floats, bootstrap: intervals.Bootstrap) -> Self:
+        """A value with the interval of its resamples."""
+        return cls.of(intervals.Estimate(value, *bootstrap.interval(drawn_R)))
 
 
 class CalibrationBin(_Part):

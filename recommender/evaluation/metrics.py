@@ -23,6 +23,8 @@ TOP_SHARE = 0.1
 """Share of the best-scored pairs that `lift_10` measures: 10 %."""
 NDCG_AT = 3
 """Places that count for `ndcg_3`. Few, because a user has few campaigns at a time."""
+DRAWN_AT_ONCE = 4_000_000
+"""Outcomes that `ece_floor` draws at once: 32 MB."""
 NUM_BINS = 15
 """Bins of the calibration error, as in Guo et al., "On calibration of modern neural networks", ICML 2017."""
 
@@ -102,9 +104,19 @@ def ece_floor(pairs: ScoredPairs, *, draws: int = 200, seed: int = DEFAULT_SEED)
     Consistency resampling (Bröcker & Smith, Weather and Forecasting, 2007): outcomes are drawn from the scores
     themselves. The mean of 200 draws has a standard error of about a fourteenth of one draw's spread.
     """
-    drawn = np.random.default_rng(seed).random((draws, len(pairs.score_N))) < pairs.score_N
-    values = [ece(ScoredPairs(row.astype(float), pairs.score_N, pairs.users_N), pairs.ones)[0] for row in drawn]
-    return float(np.mean(values))
+    random, count = np.random.default_rng(seed), len(pairs.score_N)
+    bins_N = equal_mass_bins(pairs.score_N)
+    member_NK = np.eye(int(bins_N.max(initial=0)) + 1)[bins_N]
+    gaps: list[Floats] = []
+    for start in range(0, draws, at_once := max(1, DRAWN_AT_ONCE // max(count, 1))):
+        drawn_RN = random.random((min(at_once, draws - start), count)) < pairs.score_N
+        gaps.append(np.abs((pairs.score_N - drawn_RN) @ member_NK).sum(axis=1))
+    return float(np.concatenate(gaps).mean() / max(count, 1))
+
+
+def excess_ece(pairs: ScoredPairs) -> float:
+    """Calibration error beyond `ece_floor`, at least 0."""
+    return max(0.0, float(ece(pairs, pairs.ones)[0]) - ece_floor(pairs))
 
 
 def gauc(pairs: ScoredPairs, weights_RN: Floats) -> Floats:

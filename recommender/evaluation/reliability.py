@@ -14,16 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.engine.context import DEFAULT_SEED
 from recommender.evaluation.campaign_gains import CampaignGains, OverCampaigns
 from recommender.evaluation.document import Estimate, Reliability, SliceResult
 from recommender.evaluation.judgement import Guardrails
-from recommender.evaluation.metrics import Floats, ScoredPairs, ece, equal_mass_bins
+from recommender.evaluation.metrics import Floats, ScoredPairs, excess_ece
 
 MIN_EXPECTED = 0.5
 """A campaign of which the slice expects fewer participations says nothing about a ratio, as in `campaign.levels`."""
-DRAWS = 200
-"""Draws of the calibration error by chance, as many as `metrics.ece_floor` makes."""
 
 
 def reliability(
@@ -56,7 +53,7 @@ def reliability(
             expected=float(pairs.score_N.sum()),
             ratio=_over_users(pairs, confidence),
             over_campaigns=None if pooled is None else pooled[name],
-            excess_ece=_excess_ece(pairs) if with_ece else None,
+            excess_ece=excess_ece(pairs) if with_ece else None,
         )
         for name, pairs in rankers.items()
     }
@@ -190,13 +187,3 @@ def _over_users(pairs: ScoredPairs, confidence: float) -> Estimate:
     influence_H = np.bincount(back_N, weights=pairs.redeemed_N - ratio * pairs.score_N) / expected
     half = float(norm.ppf(0.5 + confidence / 2) * np.sqrt((influence_H**2).sum()))
     return Estimate(value=ratio, low=max(0.0, ratio - half), high=ratio + half)
-
-
-def _excess_ece(pairs: ScoredPairs) -> float:
-    """Calibration error beyond that of a calibrated ranker with these scores, as `metrics.ece_floor` draws it."""
-    bins_N = equal_mass_bins(pairs.score_N)
-    member_NK = np.eye(int(bins_N.max()) + 1)[bins_N]
-    drawn_RN = np.random.default_rng(DEFAULT_SEED).random((DRAWS, len(pairs.score_N))) < pairs.score_N
-    gap_RK = (pairs.score_N - drawn_RN) @ member_NK
-    floor = float(np.abs(gap_RK).sum(axis=1).mean() / len(pairs.score_N))
-    return max(0.0, float(ece(pairs, pairs.ones)[0]) - floor)

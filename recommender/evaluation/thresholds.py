@@ -15,7 +15,6 @@ from typing import Self
 import numpy as np
 
 from recommender.datasets.periods import microseconds
-from recommender.evaluation import intervals
 from recommender.evaluation.document import AtThreshold, BaseRate, Estimate
 from recommender.evaluation.intervals import Bootstrap
 from recommender.evaluation.metrics import Floats, ScoredPairs
@@ -92,13 +91,13 @@ def figures_at(
                 rule=rule,
                 threshold=float(np.mean(thresholds[rule])),
                 **counts.confusion(),
-                metrics={figure: _estimate(values[figure], drawn_R[figure], bootstrap) for figure in values},
-                accuracy_over_nobody=_estimate(
+                metrics={figure: Estimate.drawn(values[figure], drawn_R[figure], bootstrap) for figure in values},
+                accuracy_over_nobody=Estimate.drawn(
                     values["accuracy"] - beside[0], drawn_R["accuracy"] - beside[1], bootstrap
                 ),
             )
         )
-    return Figures(_estimate(*beside, bootstrap), rankers)
+    return Figures(Estimate.drawn(*beside, bootstrap), rankers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +137,3 @@ class _Counts:
             "false_negatives": positives - right,
             "true_negatives": total - said - positives + right,
         }
-
-
-def _estimate(value: float, drawn_R: Floats, bootstrap: Bootstrap) -> Estimate:
-    return Estimate.of(intervals.Estimate(value, *bootstrap.interval(drawn_R)))

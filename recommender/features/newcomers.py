@@ -78,9 +78,13 @@ def _outcomes(source: Source, pairs: pa.Table) -> Outcomes:
         name: pairs[name].cast(TIME).cast(pa.int64()).fill_null(NEVER).to_numpy()
         for name in ("decided_at", "ends_at", "redeemed_at")
     }
-    known_at_us = min(microseconds(source.as_of), microseconds(source.tables.log_end) + 1)
-    redeemed_us_N = np.where(times["redeemed_at"] < known_at_us, times["redeemed_at"], NEVER)
-    return Outcomes(times["decided_at"], times["ends_at"], redeemed_us_N, known_at_us)
+    return Outcomes.known_before(
+        microseconds(source.as_of),
+        log_end_us=microseconds(source.tables.log_end),
+        targeted_us_N=times["decided_at"],
+        ends_us_N=times["ends_at"],
+        redeemed_us_N=times["redeemed_at"],
+    )
 
 
 def _rates(

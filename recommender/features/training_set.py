@@ -33,7 +33,7 @@ from recommender.features.shoppers import distinct_users, microsecond_column, sh
 from recommender.matching import examples
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Histories, Labels, Shopper
-from recommender.matching.horizon import NEVER, Horizon, Outcomes
+from recommender.matching.horizon import Horizon, Outcomes
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
 FORMAT = 1
@@ -226,13 +226,12 @@ class TrainingSet:
 
     def outcomes_at(self, boundary: datetime, mask: NDArray[np.bool_]) -> Outcomes:
         """Return what was known at `boundary` about the participations of the pairs of a mask, bool [N], and when."""
-        known_at_us = min(microseconds(boundary), microseconds(self.log_end) + 1)
-        redeemed_us_N = self._redeemed_us_N[mask]
-        return Outcomes(
+        return Outcomes.known_before(
+            microseconds(boundary),
+            log_end_us=microseconds(self.log_end),
             targeted_us_N=self._decided_us_N[mask],
             ends_us_N=self.times_us("ends_at")[mask],
-            redeemed_us_N=np.where(redeemed_us_N < known_at_us, redeemed_us_N, NEVER),
-            known_at_us=known_at_us,
+            redeemed_us_N=self._redeemed_us_N[mask],
         )
 
     def corpus(self, boundary: datetime) -> Histories:

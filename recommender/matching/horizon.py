@@ -68,6 +68,15 @@ class Outcomes:
     known_at_us: int
     """The boundary, or the end of the log if that is earlier."""
 
+    @classmethod
+    def known_before(
+        cls, boundary_us: int, *, log_end_us: int, targeted_us_N: Times, ends_us_N: Times, redeemed_us_N: Times
+    ) -> "Outcomes":
+        """Hide what a boundary could not know: participations from then on, or after the end of the log."""
+        known_at_us = min(boundary_us, log_end_us + 1)
+        known_N = np.where(redeemed_us_N < known_at_us, redeemed_us_N, NEVER)
+        return cls(targeted_us_N, ends_us_N, known_N, known_at_us)
+
     def take(self, rows: NDArray[np.bool_]) -> "Outcomes":
         """Select pairs."""
         return Outcomes(

@@ -15,10 +15,11 @@ from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import Home, ServingState
 from serving import config
+from serving.blocking_http import DIRECT
 from serving.deployed import Deployed
 from serving.deployer import restarts, torchserve
 from serving.deployer.engines import SERVERS, loading, start_server
-from serving.deployer.management import LOOPBACK, NO_LOOPBACK_PROXY
+from serving.deployer.management import LOOPBACK
 from serving.deployer.processes import Running, find, known, last_lines, require_free, start
 from serving.deployer.sync import Deployer
 
@@ -144,7 +145,7 @@ def wait_ready(settings: Settings, *, seconds: float = READY_S) -> None:
     while time.monotonic() < deadline:
         try:
             # 5 s: by hand, far longer than an idle gateway takes.
-            with NO_LOOPBACK_PROXY.open(f"{url}/readyz", timeout=5) as ready:
+            with DIRECT.open(f"{url}/readyz", timeout=5) as ready:
                 content = ready.read()
             if json.loads(content)["details"]["answers"] == "model":
                 return

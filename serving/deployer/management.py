@@ -2,23 +2,20 @@
 
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from recommender.errors import LONGEST_ANSWER, ServingError
+from recommender.errors import ServingError
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
 from serving.archive import CANNOT_LOAD, MODEL_NAME
+from serving.blocking_http import call, described
 from serving.deployer.processes import LOG_LINES, Running, last_lines
 
 LOOPBACK = "127.0.0.1"
-NO_LOOPBACK_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Opens addresses of this machine without the proxy that the environment may name."""
 READY_S = 90.0
 """Seconds for Java to start or a worker to load. Both took 2 to 5 s on two cores. A busy machine needs more."""
 CALL_S = 30.0
@@ -104,7 +101,7 @@ class TorchServe:
         }
         status, body = self._call("POST", f"/models?{urlencode(options)}")
         if status not in (200, 202):
-            raise ServingError(f"TorchServe refuses {archive}: {_described(status, body)}")
+            raise ServingError(f"TorchServe refuses {archive}: {described(status, body)}")
 
     def wait_ready(self, version: str, *, name: str = MODEL_NAME, seconds: float = READY_S) -> None:
         """Wait until every worker of a version is READY.
@@ -140,7 +137,7 @@ class TorchServe:
             raise ServingError(f"{name} {version} has no READY worker ({states}); the default stays as it is")
         status, body = self._call("PUT", f"/models/{name}/{version}/set-default")
         if status != 200:
-            raise ServingError(f"{name} {version} cannot be the default: {_described(status, body)}")
+            raise ServingError(f"{name} {version} cannot be the default: {described(status, body)}")
 
     def unregister(self, version: str, *, name: str = MODEL_NAME) -> None:
         """Unload a version.
@@ -158,7 +155,7 @@ class TorchServe:
                 return
             if status != 500:
                 break
-        raise ServingError(f"{name} {version} cannot be unregistered: {_described(status, body)}")
+        raise ServingError(f"{name} {version} cannot be unregistered: {described(status, body)}")
 
     def predict(self, request: Mapping[str, Any], version: str, *, name: str = MODEL_NAME) -> dict[str, Any]:
         """One prediction of one version.
@@ -169,7 +166,7 @@ class TorchServe:
         path = f"/predictions/{name}/{version}"
         status, body = self._call("POST", path, port=self.inference_port, content=json.dumps(request).encode())
         if status != 200:
-            raise ServingError(f"{name} {version} answers {_described(status, body)}")
+            raise ServingError(f"{name} {version} answers {described(status, body)}")
         answer: dict[str, Any] = json.loads(body)
         return answer
 
@@ -196,17 +193,4 @@ class TorchServe:
         self, method: str, path: str, *, port: int | None = None, content: bytes | None = None
     ) -> tuple[int, bytes]:
         url = f"http://{LOOPBACK}:{port or self.settings.serving.management_port}{path}"
-        headers = {"Content-Type": "application/json"} if content is not None else {}
-        request = urllib.request.Request(url, data=content, method=method, headers=headers)
-        try:
-            with NO_LOOPBACK_PROXY.open(request, timeout=CALL_S) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
-        except OSError as error:
-            raise ServingError(f"{method} {url}: no answer ({error})") from None
-
-
-def _described(status: int, body: bytes) -> str:
-    return f"{status}: {body[:LONGEST_ANSWER].decode(errors='replace')}"
+        return call(method, url, content, seconds=CALL_S)

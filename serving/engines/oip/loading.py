@@ -9,8 +9,6 @@ import base64
 import json
 import shutil
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from recommender.storage.home import ServingState
 from recommender.storage.manifest import write_text
 from serving import wire
 from serving.archive import BUNDLE, check_version, copy_bundle
+from serving.blocking_http import call, described
 from serving.deployed import Deployed
 from serving.engines.oip.addresses import Addresses
 from serving.request import PROBE, RecommendationRequest, ScoringRequest
@@ -103,7 +102,7 @@ class OipLoading:
             return
         status, body = _call("POST", self._repository(f"models/{self._addresses.name(version)}/unload"), {})
         if status not in (200, 404) and self._is_ready(version):
-            raise ServingError(f"{version} cannot be unloaded: {_described(status, body)}")
+            raise ServingError(f"{version} cannot be unloaded: {described(status, body)}")
         shutil.rmtree(self._folder(version), ignore_errors=True)
 
     def _place(self, version: str, bundle: Path) -> None:
@@ -129,7 +128,7 @@ class OipLoading:
             return
         if self.settings.serving.oip_repository is not None:
             shutil.rmtree(self._folder(version), ignore_errors=True)
-        raise ServingError(f"{version} cannot be loaded: {_described(status, body)}")
+        raise ServingError(f"{version} cannot be loaded: {described(status, body)}")
 
     def _infer(self, version: str, element: str, parameters: dict[str, str] | None) -> tuple[int, str]:
         tensor: dict[str, Any] = {"name": "requests", "datatype": "BYTES", "shape": [1], "data": [element]}
@@ -137,7 +136,7 @@ class OipLoading:
             tensor["parameters"] = parameters
         status, body = _call("POST", self._url(version, "infer"), {"inputs": [tensor]})
         if status != 200:
-            return status, _described(status, body)
+            return status, described(status, body)
         try:
             outputs = {one["name"]: one["data"] for one in json.loads(body)["outputs"]}
             return int(outputs["statuses"][0]), str(outputs["answers"][0])[:LONGEST_ANSWER]
@@ -182,22 +181,5 @@ def _late_request(settings: Settings) -> str:
     return base64.b64encode(wire.encode(asked, b"", wire_key(settings))).decode()
 
 
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
 def _call(method: str, url: str, document: Any = None, *, seconds: float = CALL_S) -> tuple[int, bytes]:
-    content = None if document is None else json.dumps(document).encode()
-    headers = {"Content-Type": "application/json"} if content is not None else {}
-    request = urllib.request.Request(url, data=content, method=method, headers=headers)
-    try:
-        with _DIRECT.open(request, timeout=seconds) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
-    except OSError as error:
-        raise ServingError(f"{method} {url}: no answer ({error})") from None
-
-
-def _described(status: int, body: bytes) -> str:
-    return f"{status}: {body[:LONGEST_ANSWER].decode(errors='replace')}"
+    return call(method, url, None if document is None else json.dumps(document).encode(), seconds=seconds)
