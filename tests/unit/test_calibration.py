@@ -16,7 +16,7 @@ from recommender.matching.examples import Examples, Histories, Labels
 from recommender.matching.horizon import NEVER, Horizon, Outcomes
 from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.calibration import MIN_CAMPAIGNS, Calibrator, Candidate
-from recommender.models.campaign.held_out import HeldOut, held_out_of
+from recommender.models.campaign.held_out import HeldOut, Past, held_out_of
 from recommender.models.campaign.horizon_ranker import HorizonRanker, fit_over_horizon
 from recommender.models.campaign.logistic import LogisticRanker
 from recommender.models.campaign.popularity import PopularityConfig, PopularityRanker
@@ -185,10 +185,8 @@ def test_no_fit_sees_the_campaigns_that_it_predicts(max_fits: int, fits: int) ->
 
     held_out = held_out_of(
         Recorded,
-        examples,
+        Past.of(examples, outcomes, Timing.prior()),
         labels,
-        outcomes,
-        Timing.prior(),
         corpus_before=corpus_before,
         config=PopularityConfig(),
         context=FitContext(),

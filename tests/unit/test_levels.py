@@ -10,7 +10,7 @@ from recommender.datasets.time_units import DAY_US
 from recommender.errors import BundleError
 from recommender.matching.horizon import NEVER, Outcomes
 from recommender.matching.timing import Timing
-from recommender.models.campaign.held_out import held_out_of_logistic
+from recommender.models.campaign.held_out import Past, held_out_of_logistic
 from recommender.models.campaign.horizon_ranker import HorizonRanker
 from recommender.models.campaign.levels import SPREADS_T, Levels, past_levels
 from recommender.registry import bundle
@@ -58,7 +58,7 @@ def test_the_spread_is_learnt_from_campaigns_as_they_were_predicted_where_they_b
     targeted_N = examples.campaigns_N.astype(np.int64) * 30 * DAY_US
     redeemed_N = np.where(took_up_N, targeted_N + DAY_US, NEVER)
     outcomes = Outcomes(targeted_N, targeted_N + 20 * DAY_US, redeemed_N, 1000 * DAY_US)
-    levels = past_levels(held_out_of_logistic(examples, outcomes, Timing.prior()))
+    levels = past_levels(held_out_of_logistic(Past.of(examples, outcomes, Timing.prior())))
     mean_spread = float(levels.weights_T @ SPREADS_T)
     assert levels.num_campaigns == num_campaigns - 1  # before the first one nothing is known
     assert mean_spread < 0.25 if spread == 0 else 0.6 < mean_spread < 1.5

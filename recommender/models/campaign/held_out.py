@@ -7,7 +7,7 @@ Shapes: N pairs of a fit · P held-out pairs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -64,18 +64,38 @@ class HeldOut:
 
 
 @dataclass(frozen=True, eq=False)
-class _Past:
-    """The pairs of a fit whose outcomes are known so far, and their latest campaigns, in order of time."""
+class _Regression:
+    """A fitted logistic regression."""
+
+    preprocessing: Preprocessing
+    weights_E: NDArray[np.float32]
+    bias: float
+
+    def __call__(self, features_PF: NDArray[np.float32]) -> Floats:
+        """Probabilities of P pairs."""
+        z_PE = self.preprocessing(features_PF)
+        return sigmoid((z_PE * self.weights_E).sum(axis=1, dtype=np.float64) + self.bias).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """The pairs of a fit whose outcomes are known so far, and their latest campaigns, in order of time.
+
+    It keeps the regressions that were fitted on the pairs before a moment, for what predicts the same campaigns again.
+    """
 
     examples: Examples
     outcomes: Outcomes
     timing: Timing
+    """Learnt at the same boundary."""
     types_N: NDArray[np.object_]
     campaigns: list[tuple[int, int]]
     """Row of a campaign and the time of its first targeting."""
+    _regressions: dict[tuple[int, float, float], _Regression] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, examples: Examples, outcomes: Outcomes, timing: Timing) -> "_Past":
+    def of(cls, examples: Examples, outcomes: Outcomes, timing: Timing) -> "Past":
+        """Find the latest campaigns of the pairs of a fit."""
         rows, back_N = np.unique(examples.campaigns_N, return_inverse=True)
         first_us = np.full(len(rows), np.iinfo(np.int64).max)
         np.minimum.at(first_us, back_N, outcomes.targeted_us_N)
@@ -92,6 +112,27 @@ class _Past:
         then = Outcomes(all_of.targeted_us_N, all_of.ends_us_N, all_of.redeemed_us_N, moment_us)
         return before_N, then.take(before_N)
 
+    def regression(self, moment_us: int, config: LogisticConfig) -> _Regression:
+        """A logistic regression on the pairs that were targeted before a moment, as known then.
+
+        An open pair counts by the share of the participations that lay behind it.
+        """
+        key = (moment_us, config.strength, config.clip)
+        found = self._regressions.get(key)
+        if found is None:
+            before_N, then = self.before(moment_us)
+            before_BF = self.examples.features_NF[before_N]
+            preprocessing = Preprocessing.fit(before_BF, clip=config.clip)
+            behind_B = self.timing.behind_N(self.types_N[before_N].tolist(), then.observed_N())
+            weights_E, bias = fit_logistic(
+                preprocessing(before_BF),
+                then.redeemed_N.astype(np.float32),
+                strength=config.strength,
+                weights_N=np.where(then.open_N, behind_B, 1.0),
+            )
+            found = self._regressions[key] = _Regression(preprocessing, weights_E, bias)
+        return found
+
     def held_out(self, parts: list[tuple[int, Floats]]) -> HeldOut:
         """Join the predictions of campaigns, each a row and the probabilities of its pairs."""
         if not parts:
@@ -107,36 +148,27 @@ class _Past:
         )
 
 
-def held_out_of_logistic(
-    examples: Examples, outcomes: Outcomes, timing: Timing, config: LogisticConfig | None = None
-) -> HeldOut:
+def held_out_of_logistic(past: Past, config: LogisticConfig | None = None) -> HeldOut:
     """Predict each of the latest campaigns by a logistic regression on the pairs that were targeted before its first.
 
-    An open pair counts by the share of the participations that lay behind it.
-
     Args:
-        examples: The pairs of a fit whose outcomes are known so far.
-        outcomes: What was known about them at its boundary.
-        timing: What was learnt at the same boundary.
+        past: The pairs of a fit.
         config: Hyperparameters of the regression.
     """
-    past, config = _Past.of(examples, outcomes, timing), config or LogisticConfig()
-    features_NF, parts = examples.features_NF, []
+    config, parts = config or LogisticConfig(), []
     for row, moment_us in past.campaigns:
-        before_N, then = past.before(moment_us)
+        _, then = past.before(moment_us)
         if not 0 < then.redeemed_N.sum() < len(then.redeemed_N):
             continue
-        of_N = examples.campaigns_N == row
-        parts.append((row, _regression(past, before_N, then, features_NF[of_N], config)))
+        of_N = past.examples.campaigns_N == row
+        parts.append((row, past.regression(moment_us, config)(past.examples.features_NF[of_N])))
     return past.held_out(parts)
 
 
 def held_out_of(
     cls: type[Ranker[Any]],
-    examples: Examples,
+    past: Past,
     labels: Labels,
-    outcomes: Outcomes,
-    timing: Timing,
     *,
     corpus_before: CorpusBefore,
     config: Hyperparameters,
@@ -150,16 +182,14 @@ def held_out_of(
 
     Args:
         cls: Class of the ranker.
-        examples: The pairs of a fit whose outcomes are known so far.
+        past: The pairs of a fit.
         labels: Their labels.
-        outcomes: What was known about them at its boundary.
-        timing: What was learnt at the same boundary.
         corpus_before: Purchase histories before each moment.
         config: As `Ranker.fit`.
         context: As `Ranker.fit`. Each fit has its own checkpoints below those given.
         max_fits: Most fits, at least 1.
     """
-    past, parts = _Past.of(examples, outcomes, timing), []
+    parts: list[tuple[int, Floats]] = []
     starts = [moment_us for _, moment_us in past.campaigns]
     groups = np.array_split(np.arange(len(starts)), min(max_fits, len(starts)))
     for group in groups:
@@ -169,15 +199,15 @@ def held_out_of(
             continue
         own = None if context.checkpoints is None else context.checkpoints / f"before-{moment_us}"
         fitted = cls.fit(
-            _pairs(examples, before_N),
-            _labels_then(past, labels, before_N, then),
+            _pairs(past.examples, before_N),
+            _labels_then(past, labels, moment_us),
             corpus=corpus_before(moment_us),
             config=config,
             context=replace(context, checkpoints=own, progress=None),
         )
         for row in (past.campaigns[place][0] for place in group.tolist()):
-            of_N = examples.campaigns_N == row
-            parts.append((row, fitted.score(_pairs(examples, of_N)).redeem_N.astype(np.float64)))
+            of_N = past.examples.campaigns_N == row
+            parts.append((row, fitted.score(_pairs(past.examples, of_N)).redeem_N.astype(np.float64)))
     return past.held_out(parts)
 
 
@@ -191,36 +221,16 @@ def _pairs(examples: Examples, rows_N: NDArray[np.bool_]) -> Examples:
     )
 
 
-def _labels_then(past: _Past, labels: Labels, before_N: NDArray[np.bool_], then: Outcomes) -> Labels:
+def _labels_then(past: Past, labels: Labels, moment_us: int) -> Labels:
     """Labels as a fit at an earlier moment had them. Amounts were known of closed windows only."""
+    before_N, then = past.before(moment_us)
     redeemed_B = then.redeemed_N.astype(np.float64)
     open_B = then.open_N
     if open_B.any():
-        p_B = _regression(past, before_N, then, past.examples.features_NF[before_N], LogisticConfig())
+        p_B = past.regression(moment_us, LogisticConfig())(past.examples.features_NF[before_N])
         behind_B = past.timing.behind_N(past.types_N[before_N].tolist(), then.observed_N())
         redeemed_B = np.where(open_B, still_coming(p_B, behind_B, np.ones_like(p_B)), redeemed_B)
     unknown_B = np.where(then.ends_us_N > then.known_at_us, np.float32("nan"), np.float32(0))
     return Labels(
         redeemed_B.astype(np.float32), labels.spend_N[before_N] + unknown_B, labels.excess_N[before_N] + unknown_B
     )
-
-
-def _regression(
-    past: _Past,
-    before_N: NDArray[np.bool_],
-    then: Outcomes,
-    features_PF: NDArray[np.float32],
-    config: LogisticConfig,
-) -> Floats:
-    """Probabilities of P pairs by a logistic regression on the pairs before a moment, as known then."""
-    before_BF = past.examples.features_NF[before_N]
-    preprocessing = Preprocessing.fit(before_BF, clip=config.clip)
-    behind_B = past.timing.behind_N(past.types_N[before_N].tolist(), then.observed_N())
-    weights_E, bias = fit_logistic(
-        preprocessing(before_BF),
-        then.redeemed_N.astype(np.float32),
-        strength=config.strength,
-        weights_N=np.where(then.open_N, behind_B, 1.0),
-    )
-    z_PE = preprocessing(features_PF)
-    return sigmoid((z_PE * weights_E).sum(axis=1, dtype=np.float64) + bias).astype(np.float64)

@@ -26,7 +26,7 @@ from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.calibration import KEY as CALIBRATION
 from recommender.models.campaign.calibration import Calibrator
 from recommender.models.campaign.censoring import expected_labels
-from recommender.models.campaign.held_out import CorpusBefore, HeldOut, held_out_of, held_out_of_logistic
+from recommender.models.campaign.held_out import CorpusBefore, HeldOut, Past, held_out_of, held_out_of_logistic
 from recommender.models.campaign.levels import Levels, TakeUp, past_levels
 from recommender.models.campaign.logistic import LogisticConfig, LogisticRanker
 from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
@@ -179,35 +179,25 @@ def fit_over_horizon(
         features_NF=examples.features_NF[known_N],
         horizon=None,
     )
-    known = outcomes.take(known_N)
-    by_regression = held_out_of_logistic(learnt, known, timing)
+    past = Past.of(learnt, outcomes.take(known_N), timing)
+    by_regression = held_out_of_logistic(past)
     max_fits = cls.calibration_fits if calibration_fits is None else calibration_fits
     if max_fits == 0:
         own = HeldOut.none("not tried: its fits take long; ask for some with training.calibration_fits")
     elif cls is LogisticRanker and isinstance(config, LogisticConfig):
-        own = _of_logistic(learnt, known, timing, config, by_regression)
+        # The same predictions that the levels need, unless its hyperparameters are others.
+        own = held_out_of_logistic(past, config)
     else:
         own = held_out_of(
             cls,
-            learnt,
+            past,
             Labels(*(values_N[known_N] for values_N in (labels.redeemed_N, labels.spend_N, labels.excess_N))),
-            known,
-            timing,
             corpus_before=corpus_before or (lambda _: corpus),
             config=config,
             context=context,
             max_fits=max_fits,
         )
     return HorizonRanker(inside, timing, past_levels(by_regression), Calibrator.choose(own))
-
-
-def _of_logistic(
-    learnt: Examples, outcomes: Outcomes, timing: Timing, config: LogisticConfig, by_regression: HeldOut
-) -> HeldOut:
-    """Held-out predictions of `logistic`: those that the levels need anyway, unless its hyperparameters are others."""
-    default = LogisticConfig()
-    same = (config.strength, config.clip) == (default.strength, default.clip)
-    return by_regression if same else held_out_of_logistic(learnt, outcomes, timing, config)
 
 
 def levels_of(tensors: Mapping[str, NDArray[Any]]) -> Levels:
