@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         merge(rows, measured_on(), chosen.output)
         table = Table("", "value", "goal", "held", title=f"{name}, {time.process_time() - started:.0f} CPU-seconds")
         for row in rows:
-            held = "" if row.held is None else "yes" if row.held else "NO"
-            table.add_row(row.name, f"{row.value:.4g}", row.goal, held)
+            table.add_row(row.name, f"{row.value:.4g}", row.goal, row.in_words)
         console.print(table)
     say(f"all rows: {chosen.output}")
     return 0

@@ -26,6 +26,11 @@ class Row(BaseModel):
     facts: dict[str, Any] = {}
     """Sizes, seeds and further figures that belong to it."""
 
+    @property
+    def in_words(self) -> str:
+        """Whether the goal is reached, for a table. Empty for a figure without a goal."""
+        return "" if self.held is None else "yes" if self.held else "NO"
+
     @classmethod
     def at_most(cls, name: str, value: float, limit: float, **facts: Any) -> "Row":
         """A row whose value must not exceed a limit."""

@@ -35,8 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
         merge(rows, measured_on(), chosen.output)
         print(f"{name}: {time.process_time() - began_s:.0f} CPU-s")
         for row in rows:
-            held = "" if row.held is None else "held" if row.held else "MISSED"
-            print(f"  {row.name:60s} {row.value:10.4g}  {row.goal:10s} {held}")
+            print(f"  {row.name:60s} {row.value:10.4g}  {row.goal:10s} {row.in_words}")
             missed |= row.held is False
     return int(missed)
 

@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 merge(rows, measured_on(), given.output)
                 for row in rows:
                     held = held and row.held is not False
-                    table.add_row(row.name, f"{row.value:.4g}", row.goal, "yes" if row.held else "NO")
+                    table.add_row(row.name, f"{row.value:.4g}", row.goal, row.in_words)
     except RecommenderError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
