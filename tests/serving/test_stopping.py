@@ -106,9 +106,10 @@ def test_all_end_while_a_version_loads_and_while_it_serves(shop: Shop, home: Set
         following = pod.start("deployer")
         wait_until(lambda: answers(client) == "model", "the champion answers")
         assert client.post("/v1/recommendations", json={"user_id": shop.users[0]}).json()["model_version"] == champion
-        assert {"request", "catalogue loaded"} <= set(events(gateway))
-        assert "worker ready" in events(torchserve)
-        assert "deployed" in events(following)
+        # Each of them may write the line after the answer that it is about.
+        wait_until(lambda: {"request", "catalogue loaded"} <= set(events(gateway)), "the gateway logged the request")
+        wait_until(lambda: "worker ready" in events(torchserve), "the worker logged that it is ready")
+        wait_until(lambda: "deployed" in events(following), "the deployer logged the deployment")
         assert following.stop(within_s=WITHIN_S) == 0
         assert status(client) == 200, "the endpoint does not need the deployer to answer"
         with socket.create_connection(
