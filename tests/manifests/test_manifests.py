@@ -1,6 +1,7 @@
 """What `kubectl apply -k k8s/overlays/…` would send is valid, pinned, closed and probed."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import pytest
 import yaml
 
 from components.images import SERVING_IMAGE
@@ -15,6 +18,36 @@ from recommender.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 Resources = list[dict[str, Any]]
+
+
+def crd(kind: str) -> dict[str, Any]:
+    """The schema of a custom resource's CRD, in the folder that `make manifests SHARED=…` names."""
+    folder = os.environ.get("CRDS")
+    if not folder:
+        pytest.skip("no folder of CRDs was given: make manifests SHARED=…")
+    (file,) = (file for file in Path(folder).rglob(f"*{kind.lower()}s.yaml"))
+    definition = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert definition["spec"]["names"]["kind"] == kind
+    (version,) = definition["spec"]["versions"]
+    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def closed(schema: Any) -> Any:
+    """The schema, but a field that it does not name is an error. Kubernetes would drop it without a word."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: closed(value) for key, value in schema.items()}
+    if "(?i)" in str(inner.get("pattern", "")):  # Go takes a flag anywhere, Python at the beginning only
+        inner["pattern"] = "(?i)" + inner["pattern"].replace("(?i)", "")
+    fields = schema.get("properties")
+    if isinstance(fields, dict) and fields.keys() != {"apiVersion", "kind", "metadata", "spec", "status"}:
+        open_ones = ("additionalProperties", "x-kubernetes-preserve-unknown-fields")
+        if schema.get("type") == "object" and fields and not any(key in schema for key in open_ones):
+            inner.setdefault("additionalProperties", False)
+    return inner
 
 
 def pods(resources: Resources) -> Resources:
@@ -165,14 +198,32 @@ def test_the_settings_on_a_cluster_are_settings(resources: Resources, tmp_path: 
     assert settings.store.kind == "redis"
 
 
-def test_an_overlay_with_the_component_for_monitoring_has_alerts_and_a_dashboard(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
-    overlay = tmp_path / "k8s" / "overlays" / "staging"
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Resources:
+    """An overlay with the component for monitoring, as a user would add it."""
+    folder = tmp_path_factory.mktemp("monitored")
+    shutil.copytree(ROOT / "k8s", folder / "k8s")
+    overlay = folder / "k8s" / "overlays" / "staging"
     with (overlay / "kustomization.yaml").open("a") as file:
         file.write("components:\n  - ../../components/monitoring\n")
     command = [str(Path(sys.executable).with_name("kubectl")), "kustomize", str(overlay)]
-    resources = list(yaml.safe_load_all(subprocess.run(command, capture_output=True, check=True).stdout))
-    (rule,) = of_kind(resources, "PrometheusRule")
+    return list(yaml.safe_load_all(subprocess.run(command, capture_output=True, check=True).stdout))
+
+
+def test_an_overlay_with_the_component_for_monitoring_has_alerts_and_a_dashboard(monitored: Resources) -> None:
+    (rule,) = of_kind(monitored, "PrometheusRule")
     assert all(one["alert"] and one["expr"] for group in rule["spec"]["groups"] for one in group["rules"])
-    (dashboard,) = (one for one in of_kind(resources, "ConfigMap") if "grafana_dashboard" in one["metadata"]["labels"])
+    (dashboard,) = (one for one in of_kind(monitored, "ConfigMap") if "grafana_dashboard" in one["metadata"]["labels"])
     assert json.loads(dashboard["data"]["dashboard.json"])["panels"]
+
+
+def test_the_alert_rules_satisfy_the_crd_of_the_prometheus_operator(monitored: Resources) -> None:
+    (rule,) = of_kind(monitored, "PrometheusRule")
+    jsonschema.validate(rule, closed(crd("PrometheusRule")))
+
+
+def test_a_misspelt_field_of_an_alert_rule_is_found(monitored: Resources) -> None:
+    (rule,) = json.loads(json.dumps(of_kind(monitored, "PrometheusRule")))
+    rule["spec"]["groups"][0]["rules"][0]["annotation"] = {}
+    with pytest.raises(jsonschema.ValidationError, match="annotation"):
+        jsonschema.validate(rule, closed(crd("PrometheusRule")))
