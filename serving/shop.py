@@ -43,7 +43,7 @@ class Shop:
     @cached_property
     def base_rates(self) -> list[float]:
         """`campaign_popularity_C` of each campaign, as it stands in answers."""
-        return self.catalogue.campaign_popularity_C.tolist()
+        return [float(rate) for rate in self.catalogue.campaign_popularity_C]
 
     @cached_property
     def popularity_reasons(self) -> list[str]:

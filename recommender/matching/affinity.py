@@ -147,7 +147,9 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
             "build and materialise the features again"
         )
     at, cent_bytes, num_measures = _HEADER.size, money.itemsize, len(MEASURES)
-    values, cents, counts = [], [], []
+    values: list[NDArray[np.int32]] = []
+    cents: list[NDArray[np.integer[Any]]] = []
+    counts: list[NDArray[np.uint16]] = []
     for size in sizes:
         values.append(np.frombuffer(packed, _INDEX, size, at))
         at += 4 * size
@@ -190,9 +192,9 @@ class Incidence:
         return tuple(np.split(self.present_VC, self.starts[1:-1]))
 
     @cached_property
-    def ends(self) -> list[int]:
+    def sizes(self) -> list[int]:
         """Number of values of each axis."""
-        return np.diff(self.starts).tolist()
+        return [int(size) for size in np.diff(self.starts)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +220,8 @@ def match(user: UserAffinity, campaigns: Incidence) -> Matched:
     # All axes at once: a user has some hundred values, so the number of calls is what costs.
     num_campaigns, sizes = len(campaigns.types), [len(values) for values in user.values]
     for axis, values in enumerate(user.values):
-        if len(values) and values[-1] >= campaigns.ends[axis]:
-            raise IndexError(f"affinity: value {values[-1]} of axis {AXES[axis]}, which has {campaigns.ends[axis]}")
+        if len(values) and values[-1] >= campaigns.sizes[axis]:
+            raise IndexError(f"affinity: value {values[-1]} of axis {AXES[axis]}, which has {campaigns.sizes[axis]}")
     measured_SV = np.empty((len(_SUMMED) + 1, sum(sizes)))
     np.concatenate(user.counts, axis=1, out=measured_SV[: len(MEASURES)])
     np.concatenate(user.cents, out=measured_SV[-2])

@@ -178,9 +178,9 @@ class Catalogue:
         cached = self._live.get(place)
         if cached is None:
             is_live_C = (self.campaign_starts_C <= moment_us) & (moment_us < self.campaign_ends_C)
-            cached = self.popular(np.flatnonzero(is_live_C))
+            cached = self.popular(np.flatnonzero(is_live_C).astype(np.int32))
             cached.setflags(write=False)
-            for oldest in list(self._live)[: len(self._live) + 1 - KEPT_INTERVALS]:
+            for oldest in list(self._live)[: max(0, len(self._live) + 1 - KEPT_INTERVALS)]:
                 self._live.pop(oldest, None)  # another thread may have removed it
             self._live[place] = cached
         return cached
@@ -188,7 +188,7 @@ class Catalogue:
     @cached_property
     def _edges_us(self) -> list[int]:
         """Starts and ends of all windows, ascending."""
-        return np.unique(np.concatenate([self.campaign_starts_C, self.campaign_ends_C])).tolist()
+        return sorted({*self.campaign_starts_C.tolist(), *self.campaign_ends_C.tolist()})
 
     @cached_property
     def _live(self) -> dict[int, NDArray[np.int32]]:

@@ -22,7 +22,7 @@ from recommender.matching.reasons import FeatureGroups, reasons
 from recommender.matching.rerank import Shares
 from recommender.models.campaign.ranker import Ranker
 from recommender.policies.exploration import explore
-from serving.answer import Ranking
+from serving.answer import Campaign, Ranking
 from serving.explanations import Ranked, dropped_ids, explained
 from serving.request import ScoringRequest
 from serving.shop import Shop
@@ -172,7 +172,9 @@ def _scored(
     examples: Examples,
 ) -> Scored:
     asker, request = order.asker, order.asker.asked.request
-    ranked, campaigns, chooser = [], [], ItemChooser(asker.user, shop.catalogue)
+    ranked: list[Ranked] = []
+    campaigns: list[Campaign] = []
+    chooser = ItemChooser(asker.user, shop.catalogue)
     assert asker.joined is not None
     matched, columns_N = asker.joined
     is_recent = asker.asked.as_of_us - asker.shopper.feature_time_us <= RECENT_US

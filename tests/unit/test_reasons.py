@@ -87,8 +87,17 @@ def test_the_rate_of_others_is_not_rounded_up(catalogue: Catalogue, rate: float,
 
 def test_all_contributions_together_are_the_sum_over_the_features() -> None:
     groups = FeatureGroups.of(["affinity__product__lines_share", "base__age", "behaviour__campaigns_redeemed"])
-    found = groups.weights(np.array([0.5, 0.25, -1.0], dtype=np.float32))
+    (found,) = groups.weights(np.array([[0.5, 0.25, -1.0]], dtype=np.float32))
     assert (found["products"], found["campaigns"], found[OTHER]) == (0.5, -1.0, 0.25)
+
+
+def test_a_pair_has_the_same_weights_alone_and_among_others() -> None:
+    names = [f"affinity__{axis}__{number}" for axis in ("product", "brand", "category") for number in range(40)]
+    groups, drawn = FeatureGroups.of([*names, "base__age"]), np.random.default_rng(5)
+    contributions_NF = drawn.normal(0, 1, (9, len(names) + 1)).astype(np.float32)
+    alone = [groups.weights(contributions_NF[[pair]])[0] for pair in range(9)]
+    assert groups.weights(contributions_NF) == alone
+    assert len({one["brands"] for one in alone}) == 9
 
 
 @pytest.mark.parametrize(("targeted", "redeemed", "number"), [(1, 1, None), (3, 2, "2 of your last 3 campaigns")])
