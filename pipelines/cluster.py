@@ -50,8 +50,8 @@ class Size:
     """After this time the step is given up. Chosen by hand: a small step takes minutes at most."""
 
 
-# Memory requests are the largest peak of a step of each kind in a run on the default data (docs/tutorial.md), rounded up.
-# With them serving, the store, one step and KFP's driver fit a node of 4 CPUs and 8 GiB beside Kubeflow Pipelines
+# Memory requests are the largest peak of a step of each kind in a run on the default data (docs/tutorial.md), rounded
+# up. With them serving, the store, one step and KFP's driver fit a node of 4 CPUs and 8 GiB beside Kubeflow Pipelines
 # (tests/manifests/test_requests.py). Limits leave room for a larger shop, and the hours for its slowest step.
 SMALL = Size(cpu="100m", cpu_limit="1", memory="256Mi", memory_limit="2Gi")
 """Of steps that publish, judge or promote: they read a few small files. Peak 154 MiB."""
