@@ -61,7 +61,7 @@ def labels(title: str, *, root: Path = ROOT) -> dict[str, str]:
 
 def web_address(remote: str) -> str:
     """A git remote as an address without user and password. Empty: it is a folder of some machine."""
-    if found := re.fullmatch(r"(?:[\w.-]+@)?([\w.-]{2,}):([\w./-]+)", remote):  # git@host:owner/name
+    if found := re.fullmatch(r"(?:[\w.-]+@)?([\w.-]{2,}):([\w-][\w./-]*)", remote):  # git@host:owner/name
         return f"https://{found[1]}/{found[2]}"
     parts = urlsplit(remote)
     if parts.scheme not in ("http", "https", "ssh") or not parts.hostname:

@@ -51,30 +51,6 @@ def test_checkov_finds_nothing(rendered: Path, checkov: str) -> None:
     assert "Failed checks: 0" in result.stdout, result.stdout
 
 
-def test_hadolint_finds_nothing() -> None:
-    files = [str(ROOT / "serving" / "Dockerfile"), str(ROOT / "components" / "Dockerfile")]
-    command = [str(Path(sys.executable).with_name("hadolint")), *files]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
-def test_images_run_as_a_user_without_a_name_for_root() -> None:
-    for file in (ROOT / "serving" / "Dockerfile", ROOT / "components" / "Dockerfile"):
-        users = [line.split()[1] for line in file.read_text().splitlines() if line.startswith("USER ")]
-        assert users, f"{file}: runs as root"
-        assert all(int(user.split(":")[0]) > 0 for user in users)
-
-
-def test_images_install_what_their_rankers_need() -> None:
-    for folder, extras in (("serving", "serving"), ("components", "pipeline,data,text")):
-        lines = (ROOT / folder / "Dockerfile").read_text().splitlines()
-        ours = [line for line in lines if "pip install" in line and '".[' in line]
-        assert ours, f"{folder}: its image installs nothing of ours"
-        default = next((line.removeprefix("ARG EXTRAS=") for line in lines if line.startswith("ARG EXTRAS=")), "")
-        assert all(line.replace("$EXTRAS", default).endswith(f'".[{extras}]"') for line in ours)
-        assert any("libgomp1" in line for line in lines), f"{folder}: LightGBM finds no OpenMP"
-
-
 def test_no_image_tag_can_move(resources: Resources) -> None:
     for container in containers(resources):
         _, _, tag = container["image"].rpartition(":")
