@@ -3,13 +3,19 @@
 `kfp.local` ignores them, so the same pipeline runs on a laptop and on a cluster.
 """
 
+import re
 from dataclasses import dataclass
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry, read_digests
+from recommender.errors import SettingsError
 
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+"""A DNS label (RFC 1123), as Kubernetes wants it."""
+IMAGE_PATH = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*/?\Z")
+"""A registry's host and a path in it, as in the names of images."""
 USER = 10001
 """User and group of the images (components/Dockerfile), above the range of system users."""
 
@@ -49,6 +55,24 @@ DATA = Size(cpu="1", cpu_limit="4", memory="2Gi", memory_limit="8Gi", hours=3)
 """Of steps that read or write tables. Chosen by hand, see above."""
 TRAINING = Size(cpu="2", cpu_limit="8", memory="4Gi", memory_limit="16Gi", hours=12)
 """Of steps that train. Chosen by hand, see above."""
+
+
+def check_names(*, namespace: str, registry: str) -> None:
+    """Refuse a namespace or registry that no cluster would take.
+
+    Raises:
+        SettingsError: names the option and what it must look like.
+    """
+    if not NAMESPACE.match(namespace):
+        raise SettingsError(
+            f"--namespace {namespace!r} is no name of a namespace: at most 63 of a-z, 0-9 and '-', a letter or digit "
+            "at both ends"
+        )
+    if not IMAGE_PATH.match(registry):
+        raise SettingsError(
+            f"--registry {registry!r} is no start of an image's name: write host[:port]/path in small letters, without "
+            "https:// and tag, such as registry.example.com/shop"
+        )
 
 
 def place(task: PipelineTask, size: Size, cluster: Cluster | None, *, gpu: bool = False) -> PipelineTask:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fastapi import Request
+from starlette.types import Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Arrival:
         return time.perf_counter() - self.at_s
 
 
-def arrival_of(request: Request) -> Arrival | None:
+def arrival_of(scope: Scope) -> Arrival | None:
     """The arrival that the server noted, or None for a request that did not come over a connection of this server."""
-    found = request.scope.get("state", {}).get("arrival")
+    found = scope.get("state", {}).get("arrival")
     return found if isinstance(found, Arrival) else None
