@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kustomized import K8S, NAMESPACES, ROOT, Resources, containers, named, of_kind, pods, rendered_resources
+from kustomized import K8S, NAMESPACES, Resources, containers, named, of_kind, pods, rendered_resources
 
 from components.images import PIPELINE_IMAGE, SERVING_IMAGE
 from recommender.settings import load_settings
