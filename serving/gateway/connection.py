@@ -201,6 +201,8 @@ class GatewayConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Start the clock of a request: the parser calls this at its first byte."""
+        if self._lingers_since_s is not None:
+            raise _BadHead  # behind an answer that closes the connection, in the same bytes as its request
         super().on_message_begin()
         self._message_began_s = self._arrived_s
         arrival = Arrival(
@@ -296,6 +298,8 @@ class GatewayConnection(HttpToolsProtocol):
 
     def _refuse(self, answer: Direct) -> None:
         """Answer what cannot be handled, and close. Behind a request that is being handled, only its answer is sent."""
+        if self._lingers_since_s is not None:
+            return  # the last answer was written
         active = self.active
         self.pipeline.clear()
         if active is not None and not active.more_body:
