@@ -13,7 +13,7 @@ from typing import Self
 from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
-from recommender.storage.home import Home, ServingState
+from recommender.storage.home import ServingState
 from serving import config
 from serving.blocking_http import DIRECT
 from serving.deployed import Deployed
