@@ -19,7 +19,7 @@ BEFORE ?=
 AFTER ?= HEAD
 ENGINE ?= $(shell command -v docker || command -v podman)
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images e2e clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -141,6 +141,9 @@ images: ## build the images: make images REGISTRY=registry.example.com (needs do
 	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman was found. Install one, or set ENGINE=/path/to/engine" >&2; exit 2; }
 	@"$(PYTHON)" -m components.images "$(REGISTRY)" | while read -r image dockerfile target; do \
 	  echo "building $$image"; "$(ENGINE)" build -t "$$image" -f "$$dockerfile" $${target:+--target "$$target"} . ; done
+
+e2e: $(INSTALLED) ## the whole way on the kubeconfig's cluster: make e2e KFP=http://127.0.0.1:8888 REGISTRY=…; DRY=1 prints its steps (docs/operations.md)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" REGISTRY="$(REGISTRY)" bash tests/e2e_cluster/run.sh
 
 clean: ## stop the endpoint and delete the results of runs (var/, dist/, caches); keeps .venv
 	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop
