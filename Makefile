@@ -24,10 +24,10 @@ PUSH ?=
 BUILD_ARGS ?=
 PUSH_ARGS ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images e2e clean distclean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  PIP_ARGS=…  more arguments for pip (for the CPU build of torch see README)   ·   RUN_ARGS=…  arguments for 'recommender run'"
 
@@ -149,6 +149,9 @@ images: ## build the images: make images REGISTRY=registry.example.com; GPU=1 al
 
 test-images: $(INSTALLED) ## build both images and run every command of the manifests and every step in them; without docker or podman it is skipped
 	ENGINE="$(ENGINE)" BUILD_ARGS="$(BUILD_ARGS)" PUSH_ARGS="$(PUSH_ARGS)" $(BIN)/python -m pytest -rs tests/containers $(TEST_ARGS) || [ $$? -eq 5 ]
+
+e2e: $(INSTALLED) ## the whole way on the kubeconfig's cluster: make e2e KFP=http://127.0.0.1:8888 REGISTRY=…; DRY=1 prints its steps (docs/operations.md)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" REGISTRY="$(REGISTRY)" bash tests/e2e_cluster/run.sh
 
 clean: ## stop the endpoint and delete the results of runs (var/, dist/, caches); keeps .venv
 	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop

@@ -234,6 +234,9 @@ def test_a_second_schedule_of_one_name_is_refused(package: Path) -> None:
     assert len(service.made["recurringruns"]) == 1
 
 
-def test_a_schedule_with_a_fixed_as_of_says_that_every_run_is_the_same(package: Path) -> None:
-    result = typed(KfpEndpoint(multi_user=False), "submit", "--package", str(package), "--cron", "0 3 * * *")
+def test_a_schedule_with_a_fixed_as_of_says_that_every_run_is_the_same(package: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "recommender.toml"
+    settings.write_text(Path("k8s/base/recommender.toml").read_text() + "\n[time]\nas_of = 2017-12-31\n")
+    given = ("--cron", "0 3 * * *", "--package", str(package), "--settings", str(settings))
+    result = typed(KfpEndpoint(multi_user=False), "submit", *given)
     assert "as_of is 2017-12-31" in result.stdout
