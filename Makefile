@@ -17,12 +17,17 @@ SHARED ?=
 REGISTRY ?=
 BEFORE ?=
 AFTER ?= HEAD
-ENGINE ?= $(shell command -v docker || command -v podman)
+# The first that answers: docker's client without its daemon builds nothing.
+ENGINE ?= $(shell for e in docker podman; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
+GPU ?=
+PUSH ?=
+BUILD_ARGS ?=
+PUSH_ARGS ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images e2e clean distclean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  PIP_ARGS=…  more arguments for pip (for the CPU build of torch see README)   ·   RUN_ARGS=…  arguments for 'recommender run'"
 
@@ -139,11 +144,17 @@ prove-unchanged: $(INSTALLED) ## run two commits on the same inputs; compare wei
 	@[ -n "$(BEFORE)" ] || { echo "make prove-unchanged: BEFORE is not set. Name the commit before the change: make prove-unchanged BEFORE=main AFTER=HEAD" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.nothing_moved "$(BEFORE)" "$(AFTER)" --pip-args="$(PIP_ARGS)" $(BENCH_ARGS)
 
-images: ## build the images: make images REGISTRY=registry.example.com (needs docker or podman)
+images: ## build the images: make images REGISTRY=registry.example.com; GPU=1 also the GPU's; PUSH=1 pushes and writes digests; BUILD_ARGS, PUSH_ARGS
 	@[ -n "$(REGISTRY)" ] || { echo "make images: REGISTRY is not set. Name the registry: make images REGISTRY=registry.example.com" >&2; exit 2; }
-	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman was found. Install one, or set ENGINE=/path/to/engine" >&2; exit 2; }
-	@"$(PYTHON)" -m components.images "$(REGISTRY)" | while read -r image dockerfile target; do \
-	  echo "building $$image"; "$(ENGINE)" build -t "$$image" -f "$$dockerfile" $${target:+--target "$$target"} . ; done
+	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman answers. Start or install one, or set ENGINE=/path/to/engine" >&2; exit 2; }
+	@"$(PYTHON)" -m components.build_images "$(REGISTRY)" --engine "$(ENGINE)" $(if $(GPU),--gpu) $(if $(PUSH),--push) \
+	  --build-args="$(BUILD_ARGS)" --push-args="$(PUSH_ARGS)"
+
+test-images: $(INSTALLED) ## build both images and run every command of the manifests and every step in them; without docker or podman it is skipped
+	ENGINE="$(ENGINE)" BUILD_ARGS="$(BUILD_ARGS)" PUSH_ARGS="$(PUSH_ARGS)" $(BIN)/python -m pytest -rs tests/containers $(TEST_ARGS) || [ $$? -eq 5 ]
+
+e2e: $(INSTALLED) ## the whole way on the kubeconfig's cluster: make e2e KFP=http://127.0.0.1:8888 REGISTRY=…; DRY=1 prints its steps (docs/operations.md)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" REGISTRY="$(REGISTRY)" bash tests/e2e_cluster/run.sh
 
 clean: ## stop the endpoint and delete the results of runs (var/, dist/, caches); keeps .venv
 	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop
