@@ -3,25 +3,23 @@
 import tempfile
 from pathlib import Path
 
+from components.check_settings.parameters import defaults
 from pipelines.cluster import Cluster
-from pipelines.compile import compile_cluster, run_arguments
+from pipelines.compile import compile_cluster
 from recommender.settings import Settings
 
 
-def _cluster(registry: str, feature_store: str) -> Cluster:
-    return Cluster(feature_store=feature_store, **({"registry": registry} if registry else {}))
+def _cluster(settings: Settings, registry: str, feature_store: str) -> Cluster:
+    return Cluster.of(settings.cluster, registry=registry, feature_store=feature_store)
 
 
-def compile_to(
-    settings: Settings, folder: Path, *, namespace: str, registry: str, feature_store: str, source_identity: str
-) -> None:
+def compile_to(settings: Settings, folder: Path, *, namespace: str, registry: str, feature_store: str) -> None:
     """Write the pipeline's files, and print where they are."""
     files = compile_cluster(
         settings,
         folder,
-        cluster=_cluster(registry, feature_store),
+        cluster=_cluster(settings, registry, feature_store),
         namespace=namespace,
-        source_identity=source_identity,
     )
     print(f"{files[0]}: for a KFP endpoint (recommender submit, or the UI's upload)")
     print(f"{files[1]}: Pipeline and PipelineVersion resources (kubectl apply -f)")
@@ -36,7 +34,6 @@ def submit_to(
     registry: str,
     feature_store: str,
     service_account: str,
-    source_identity: str,
 ) -> None:
     """Compile, start a run at `host`, and print where to watch it."""
     from pipelines.submit import submit
@@ -45,14 +42,12 @@ def submit_to(
         pipeline, _ = compile_cluster(
             settings,
             Path(folder),
-            cluster=_cluster(registry, feature_store),
+            cluster=_cluster(settings, registry, feature_store),
             namespace=namespace,
-            source_identity=source_identity,
         )
-        arguments = run_arguments(settings, source_identity)
         page = submit(
             pipeline,
-            arguments,
+            defaults(settings),
             host=host,
             namespace=namespace,
             experiment=experiment,

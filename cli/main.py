@@ -398,10 +398,7 @@ def compile_pipeline(
     namespace: Annotated[str, typer.Option(help="Namespace of the Pipeline resources.")] = "campaigns",
     registry: Annotated[str, typer.Option(help="Container registry that holds the images.")] = "",
     feature_store: Annotated[
-        str, typer.Option(help="Feast environment: a folder of feature_repo/environments.")
-    ] = "staging",
-    source_identity: Annotated[
-        str, typer.Option(help="Names the content of the source. A source with the same name is not read again.")
+        str, typer.Option(help="Feast environment: a folder of feature_repo/environments. Empty: the settings'.")
     ] = "",
 ) -> None:
     """Write the pipeline's YAML for a cluster, and the Pipeline and PipelineVersion resources for GitOps."""
@@ -413,7 +410,6 @@ def compile_pipeline(
         namespace=namespace,
         registry=registry,
         feature_store=feature_store,
-        source_identity=source_identity,
     )
 
 
@@ -425,14 +421,11 @@ def submit(
     experiment: Annotated[str, typer.Option(help="KFP experiment of the run.")] = "campaign-training",
     registry: Annotated[str, typer.Option(help="Container registry that holds the images.")] = "",
     feature_store: Annotated[
-        str, typer.Option(help="Feast environment: a folder of feature_repo/environments.")
-    ] = "staging",
+        str, typer.Option(help="Feast environment: a folder of feature_repo/environments. Empty: the settings'.")
+    ] = "",
     service_account: Annotated[
         str, typer.Option(help="Kubernetes service account of the steps. Empty: the default of the KFP endpoint.")
     ] = "campaign-pipeline",
-    source_identity: Annotated[
-        str, typer.Option(help="Names the content of the source. A source with the same name is not read again.")
-    ] = "",
 ) -> None:
     """Run the pipeline on a KFP endpoint. The environment variable KFP_TOKEN is sent as bearer token, if set."""
     from cli.cluster import submit_to
@@ -445,5 +438,4 @@ def submit(
         registry=registry,
         feature_store=feature_store,
         service_account=service_account,
-        source_identity=source_identity,
     )

@@ -20,15 +20,19 @@ def train_ranker(
     """Train one ranker, and write its bundles and its curves. A killed step resumes from its last checkpoint."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import running
     from recommender.report.training import page_of_fits
     from recommender.settings import settings_from_json
     from recommender.training import train
+    from recommender.training.trials import with_best_trial
 
-    logs.configure(process="step:train_ranker")
-    chosen = settings_from_json(settings)
-    result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path))
-    Path(page.path).write_text(page_of_fits(result.output, ranker=ranker), encoding="utf-8")
-    fits.metadata.update(ranker=ranker, data_hash=result.lineage["data_hash"])
-    for name, value in result.metrics.items():
-        metrics.log_metric(name, value)
+    reads, writes = {"training_set": training_set.path, "ranker": ranker}, {"fits": fits.path, "page": page.path}
+    with running("train_ranker", reads=reads, writes=writes) as wrote:
+        data = Path(training_set.path)
+        chosen = with_best_trial(data, ranker, settings_from_json(settings))
+        result = train(data, ranker=ranker, settings=chosen, output=Path(fits.path))
+        Path(page.path).write_text(page_of_fits(result.output, ranker=ranker), encoding="utf-8")
+        wrote.update({name: result.lineage[name] for name in ("data_hash", "training_hash", "code_version")})
+        fits.metadata.update(wrote, ranker=ranker)
+        for name, value in result.metrics.items():
+            metrics.log_metric(name, value)

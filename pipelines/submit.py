@@ -5,13 +5,14 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from recommender.errors import EndpointError
 
 
 def submit(
     pipeline: Path,
-    arguments: Mapping[str, str],
+    arguments: Mapping[str, Any],
     *,
     host: str,
     namespace: str,
