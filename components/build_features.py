@@ -19,8 +19,7 @@ def build_features(
     from recommender.features import build
     from recommender.settings import settings_from_json
 
-    reads, writes = {"tables": tables.path, "data_hash": data_hash}, {"features": features.path}
-    with running("build_features", reads=reads, writes=writes) as wrote:
+    with running("build_features", reads={"tables": tables.path}, writes={"features": features.path}) as wrote:
         chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
         # If the periods cannot be resolved, the run stops here, before it changes the feature store.
         as_of = resolve(chosen, opened).as_of

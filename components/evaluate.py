@@ -21,19 +21,16 @@ def evaluate(
     """Measure every version on the gate's campaigns and on the final test, with intervals and a page."""
     from pathlib import Path
 
-    from components.step import running
+    from components.step import log_metrics, running
     from recommender.promotion.versions import evaluate_versions
     from recommender.settings import settings_from_json
 
     versions = {"champion": champion, "challenger": challenger}
-    reads, writes = {"training_set": training_set.path, **versions}, {"evaluation": evaluation.path, "page": page.path}
-    with running("evaluate", reads={**reads, "others": others}, writes=writes):
-        data, output, html = Path(training_set.path), Path(evaluation.path), Path(page.path)
-        measured = evaluate_versions(
-            data, **versions, others=others, settings=settings_from_json(settings), output=output, page=html
-        )
+    data, output, html = Path(training_set.path), Path(evaluation.path), Path(page.path)
+    with running("evaluate", reads={"training_set": data, **versions}, writes={"evaluation": output, "page": html}):
+        chosen = settings_from_json(settings)
+        measured = evaluate_versions(data, **versions, others=others, settings=chosen, output=output, page=html)
         evaluation.metadata.update(versions, data_hash=measured.evaluation.data_hash)
-        for name, value in measured.metrics.items():
-            metrics.log_metric(name, value)
+        log_metrics(metrics, measured.metrics)
         roc.log_roc_curve(*measured.roc_curve)
         roc.log_confusion_matrix(*measured.confusion_matrix)

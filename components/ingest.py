@@ -18,7 +18,7 @@ def ingest(
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from components.step import patiently, running
+    from components.step import log_metrics, patiently, running
     from recommender.datasets import ingest as ingest_source
     from recommender.settings import settings_from_json
 
@@ -26,8 +26,7 @@ def ingest(
         chosen, output, now = settings_from_json(settings), Path(tables.path), datetime.now(UTC)
         made = patiently(lambda: ingest_source(chosen.source, output, ingested_at=now, resources=chosen.resources))
         facts = {"data_hash": made.data_hash, "source": made.manifest["source"], "log_end": str(made.log_end)}
-        wrote.update(facts, rows=made.manifest["rows"])
         tables.metadata.update(facts, source_identity=source_identity)
-        for name, rows in made.manifest["rows"].items():
-            metrics.log_metric(f"{name}_rows", rows)
+        wrote.update(facts, rows=made.manifest["rows"])
+        log_metrics(metrics, {f"{name}_rows": rows for name, rows in made.manifest["rows"].items()})
         return made.data_hash

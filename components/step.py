@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from recommender import logs
 from recommender.errors import AWAY, RecommenderError
+
+if TYPE_CHECKING:
+    from kfp.dsl import Metrics
 
 WAITS_S = (2.0, 4.0, 8.0, 16.0)
 """Pauses between tries while a store is away: 30 s together. A server that is moved to another node is back by then;
@@ -38,7 +41,7 @@ log = logs.get(__name__)
 
 @contextmanager
 def running(
-    name: str, *, reads: Mapping[str, object] | None = None, writes: Mapping[str, str] | None = None
+    name: str, *, reads: Mapping[str, object] | None = None, writes: Mapping[str, str | Path] | None = None
 ) -> Iterator[dict[str, object]]:
     """Run a step's call: log what it reads, what it wrote and took, and end the process at a refusal.
 
@@ -93,6 +96,12 @@ def patiently(call: Callable[[], Answer], *, waits_s: tuple[float, ...] = WAITS_
         return call()
     except AWAY as error:
         raise type(error)(f"{error} (tried {len(waits_s) + 1} times in {sum(waits_s):.0f} s)") from error
+
+
+def log_metrics(metrics: "Metrics", values: Mapping[str, float]) -> None:
+    """Write numbers into a step's metrics artifact, which KFP's UI shows."""
+    for name, value in values.items():
+        metrics.log_metric(name, value)
 
 
 def _refuse(error: Exception, kind: str, message: str) -> NoReturn:

@@ -34,6 +34,8 @@ KEYS = {
     "source": "source.dataset",
 }
 """Parameter -> the key of the settings that it gives. `source` also gives `source.mapping`."""
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?")
+"""A date, or a time with or without a zone."""
 FIXED = ("home", "store", "cluster")
 """Sections that are fixed when a pipeline is compiled: its pods are built by them."""
 UNUSED = {
@@ -85,6 +87,7 @@ def settings_of_run(base: str, given: Mapping[str, Any]) -> Settings:
             fixed. Names the parameter or the key.
     """
     sections, override = json.loads(base), given["settings_override"]
+    _refuse_no_moments(given)
     _refuse_keys_with_a_place(override)
     values = {name: value for name, value in given.items() if name != "settings_override"}
     values["baselines"] = [name.strip() for name in str(given["baselines"]).split(",") if name.strip()]
@@ -100,7 +103,17 @@ def settings_of_run(base: str, given: Mapping[str, Any]) -> Settings:
     try:
         return settings_from_json(json.dumps(merged(sections, _whole(override))))
     except SettingsError as error:
-        raise SettingsError(by_parameter(str(error))) from None
+        named = {key: name for name, key in KEYS.items()}
+        shown = re.sub(r"settings: ([\w.]+)", lambda at: named.get(at[1], f"settings_override: {at[1]}"), str(error))
+        raise SettingsError(shown) from None
+
+
+def _refuse_no_moments(given: Mapping[str, Any]) -> None:
+    """Refuse a text that is no date and no time, before it is read as seconds since 1970."""
+    for name in ("as_of", "gate_from", "test_from"):
+        text = str(given[name])
+        if text and not MOMENT.fullmatch(text):
+            raise SettingsError(f"{name}: {text!r} is neither a date (2017-12-31) nor a time (2017-12-31T18:00)")
 
 
 def _refuse_keys_with_a_place(override: Mapping[str, Any]) -> None:
@@ -121,7 +134,6 @@ def _refuse_keys_with_a_place(override: Mapping[str, Any]) -> None:
 
 def by_parameter(message: str) -> str:
     """A message about the settings, where what a parameter gives is called by the parameter's name."""
-    message = message.replace("settings: ", "")
     for name, key in KEYS.items():
         message = re.sub(rf"\b{re.escape(key)}\b", name, message)
     return message

@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from components.step import patiently
+from components.step import WAITS_S, patiently
 from feature_repo.environment import store_config
 from feature_repo.online_stores import writer_of
 from recommender import logs
@@ -23,12 +23,13 @@ SECRETS = ("redis_password", "source_password")
 log = logs.get(__name__)
 
 
-def check_surroundings(settings: Settings, *, volume: str = "") -> str:
+def check_surroundings(settings: Settings, *, volume: str = "", waits_s: tuple[float, ...] = WAITS_S) -> str:
     """Look at everything that a later step needs, and return the identity of the source's content.
 
     Args:
         settings: The settings of the run.
         volume: Where a volume must be mounted. Empty: `home` is an ordinary folder.
+        waits_s: Pauses between tries while a store or bucket is away.
 
     Raises:
         SettingsError: The volume, a secret, the judgement file or the feature store's environment is missing or wrong.
@@ -40,9 +41,9 @@ def check_surroundings(settings: Settings, *, volume: str = "") -> str:
     check_secrets()
     read_judgement(settings.judgement)
     store_config(settings)
-    patiently(lambda: writer_of(settings).check(settings))
+    patiently(lambda: writer_of(settings).check(settings), waits_s=waits_s)
     check_registry(settings)
-    identity = patiently(lambda: source_identity(settings.source))
+    identity = patiently(lambda: source_identity(settings.source), waits_s=waits_s)
     log.info(
         "surroundings checked",
         home=str(settings.home),
