@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli import benchmark, decisions, next_items
-from cli.options import AsOf, ClusterSettingsFile, DataFile, SettingsFile, Url, settings_of
+from cli import benchmark, cluster, decisions, next_items
+from cli.options import AsOf, DataFile, SettingsFile, Url, settings_of
 from cli.verbs import Verbs
 from recommender import logs
 
@@ -391,51 +391,6 @@ def rankers(
     show_rankers(name, as_json=as_json)
 
 
-@app.command(rich_help_panel=CLUSTER, name="compile")
-def compile_pipeline(
-    settings: ClusterSettingsFile = Path("k8s/base/recommender.toml"),
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("dist"),
-    namespace: Annotated[str, typer.Option(help="Namespace of the Pipeline resources.")] = "campaigns",
-    registry: Annotated[str, typer.Option(help="Container registry that holds the images.")] = "",
-    feature_store: Annotated[
-        str, typer.Option(help="Feast environment: a folder of feature_repo/environments. Empty: the settings'.")
-    ] = "",
-) -> None:
-    """Write the pipeline's YAML for a cluster, and the Pipeline and PipelineVersion resources for GitOps."""
-    from cli.cluster import compile_to
-
-    compile_to(
-        settings_of(settings),
-        output,
-        namespace=namespace,
-        registry=registry,
-        feature_store=feature_store,
-    )
-
-
-@app.command(rich_help_panel=CLUSTER)
-def submit(
-    host: Annotated[str, typer.Option(help="Address of the KFP endpoint, such as http://127.0.0.1:8888")],
-    settings: ClusterSettingsFile = Path("k8s/base/recommender.toml"),
-    namespace: Annotated[str, typer.Option(help="Namespace of the run.")] = "campaigns",
-    experiment: Annotated[str, typer.Option(help="KFP experiment of the run.")] = "campaign-training",
-    registry: Annotated[str, typer.Option(help="Container registry that holds the images.")] = "",
-    feature_store: Annotated[
-        str, typer.Option(help="Feast environment: a folder of feature_repo/environments. Empty: the settings'.")
-    ] = "",
-    service_account: Annotated[
-        str, typer.Option(help="Kubernetes service account of the steps. Empty: the default of the KFP endpoint.")
-    ] = "campaign-pipeline",
-) -> None:
-    """Run the pipeline on a KFP endpoint. The environment variable KFP_TOKEN is sent as bearer token, if set."""
-    from cli.cluster import submit_to
-
-    submit_to(
-        settings_of(settings),
-        host=host,
-        namespace=namespace,
-        experiment=experiment,
-        registry=registry,
-        feature_store=feature_store,
-        service_account=service_account,
-    )
+app.command(rich_help_panel=CLUSTER, name="compile")(cluster.compile_pipeline)
+app.command(rich_help_panel=CLUSTER)(cluster.submit)
+app.add_typer(cluster.schedules, name="schedules", rich_help_panel=CLUSTER)

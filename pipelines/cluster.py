@@ -3,6 +3,7 @@
 `kfp.local` ignores them, so the same pipeline runs on a laptop and on a cluster.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
-from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry
+from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry, read_digests
 from recommender.errors import SettingsError, suggestion
 from recommender.settings import ClusterSettings, Toleration
 
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+"""A DNS label (RFC 1123), as Kubernetes wants it."""
+IMAGE_PATH = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*/?\Z")
+"""A registry's host and a path in it, as in the names of images."""
 USER = 10001
 """User and group of the images (components/Dockerfile), above the range of system users."""
 STEPS = (
@@ -25,6 +30,9 @@ READS_SOURCE = ("check-settings", "ingest")
 """Steps that get the source's Secrets and variables."""
 HOUR_S, DAY_S = 3600, 86_400
 DEFAULT_PODS = ClusterSettings()
+STEP_LABEL = "campaign-recommender/step"
+"""Label of our steps' pods, "true". The policies of k8s/base/network.yaml select them by it. KFP's own label is on the
+steps of everybody in the namespace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +83,33 @@ class Size:
     """After this time the step is given up. Chosen by hand: a small step takes minutes at most."""
 
 
-# Sizes are chosen by hand. A whole run on the default data takes 2.6 GiB on a laptop, so a promise of 2 GiB (4 for
-# training) fits the larger steps there; the limits leave room for a larger shop, and the hours for its slowest step.
-SMALL = Size(cpu="250m", cpu_limit="1", memory="512Mi", memory_limit="2Gi")
-"""Of steps that publish, judge or promote. Chosen by hand: they read a few small files."""
-DATA = Size(cpu="1", cpu_limit="4", memory="2Gi", memory_limit="8Gi", hours=3)
-"""Of steps that read or write tables. Chosen by hand, see above."""
-TRAINING = Size(cpu="2", cpu_limit="8", memory="4Gi", memory_limit="16Gi", hours=12)
-"""Of steps that train. Chosen by hand, see above."""
+# Memory requests are the largest peak of a step of each kind in a run on the default data (docs/tutorial.md), rounded
+# up. With them serving, the store, one step and KFP's driver fit a node of 4 CPUs and 8 GiB beside Kubeflow Pipelines
+# (tests/manifests/test_requests.py). Limits leave room for a larger shop, and the hours for its slowest step.
+SMALL = Size(cpu="100m", cpu_limit="1", memory="256Mi", memory_limit="2Gi")
+"""Of steps that publish, judge or promote: they read a few small files. Peak 154 MiB."""
+DATA = Size(cpu="1", cpu_limit="4", memory="2560Mi", memory_limit="8Gi", hours=3)
+"""Of steps that read or write tables. Peak 2,368 MiB, while features are built."""
+TRAINING = Size(cpu="1", cpu_limit="8", memory="1536Mi", memory_limit="16Gi", hours=12)
+"""Of steps that train or evaluate. Peak 985 MiB."""
+
+
+def check_names(*, namespace: str, registry: str) -> None:
+    """Refuse a namespace or registry that no cluster would take.
+
+    Raises:
+        SettingsError: names the option and what it must look like.
+    """
+    if not NAMESPACE.match(namespace):
+        raise SettingsError(
+            f"--namespace {namespace!r} is no name of a namespace: at most 63 of a-z, 0-9 and '-', a letter or digit "
+            "at both ends"
+        )
+    if not IMAGE_PATH.match(registry):
+        raise SettingsError(
+            f"--registry {registry!r} is no start of an image's name: write host[:port]/path in small letters, without "
+            "https:// and tag, such as registry.example.com/shop"
+        )
 
 
 def place(task: PipelineTask, size: Size, cluster: Cluster | None) -> PipelineTask:
@@ -92,9 +119,10 @@ def place(task: PipelineTask, size: Size, cluster: Cluster | None) -> PipelineTa
     task.set_memory_request(size.memory).set_memory_limit(size.memory_limit)
     if cluster is None:
         return task
-    task.set_container_image(in_registry(PIPELINE_IMAGE, cluster.registry))
+    task.set_container_image(in_registry(PIPELINE_IMAGE, cluster.registry, read_digests()))
     task.set_env_variable("RECOMMENDER_SECRETS", cluster.secrets)
     task.set_env_variable("FEATURE_STORE_ENVIRONMENT", cluster.feature_store)
+    kubernetes.add_pod_label(task, STEP_LABEL, "true")
     kubernetes.mount_pvc(task, pvc_name=cluster.claim, mount_path=cluster.home)
     kubernetes.use_secret_as_volume(task, secret_name=cluster.store_secret, mount_path=cluster.secrets, optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
@@ -118,8 +146,14 @@ def places(cluster: Cluster | None) -> dict[str, Any]:
     if cluster is None:
         return {}
     gpu = cluster.pods.gpu
+    # The file of digests has one for each repository, and it is the CPU image's: the GPU image goes by its tag.
     devices = {
-        "cpu": {"image": in_registry(PIPELINE_IMAGE, cluster.registry), "resource": "", "count": "", "tolerations": []},
+        "cpu": {
+            "image": in_registry(PIPELINE_IMAGE, cluster.registry, read_digests()),
+            "resource": "",
+            "count": "",
+            "tolerations": [],
+        },
         "cuda": {
             "image": in_registry(PIPELINE_GPU_IMAGE, cluster.registry),
             "resource": gpu.resource,

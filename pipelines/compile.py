@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.cluster import Cluster
+from pipelines.cluster import Cluster, check_names
 from pipelines.preflight import check_before_compiling
 from recommender.errors import SettingsError
 from recommender.settings import Settings
@@ -58,6 +58,7 @@ def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, names
     from pipelines.training import NAME, TITLE, training_pipeline_for
 
     check_before_compiling(settings, feature_store=cluster.feature_store)
+    check_names(namespace=namespace, registry=cluster.registry)
     if not settings.home.is_relative_to(cluster.home):
         raise SettingsError(
             f"home = {settings.home}: on a cluster it must lie on the volume at {cluster.home}; "
@@ -70,7 +71,7 @@ def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, names
     options = KubernetesManifestOptions(
         pipeline_name=NAME,
         pipeline_display_name=TITLE,
-        pipeline_version_name=f"{NAME}-{sha256(folder / PIPELINE_FILE)[:SHOWN_DIGITS]}",
+        pipeline_version_name=version_name(NAME, folder / PIPELINE_FILE),
         namespace=namespace,
         include_pipeline_manifest=True,
     )
@@ -84,6 +85,14 @@ def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, names
     return folder / PIPELINE_FILE, folder / RESOURCES_FILE
 
 
+def version_name(pipeline: str, file: Path) -> str:
+    """The name of a pipeline's version, by the digest of the whole compiled file: steps, images, defaults, pods.
+
+    A PipelineVersion's spec cannot be changed, so another spec needs another name.
+    """
+    return f"{pipeline}-{sha256(file)[:SHOWN_DIGITS]}"
+
+
 def drop_comments_of_steps(file: Path) -> None:
     """Rewrite the steps' code in a compiled file without comments, docstrings and formatting.
 
@@ -92,7 +101,7 @@ def drop_comments_of_steps(file: Path) -> None:
     """
     text = file.read_text(encoding="utf-8")
     header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    documents = list(yaml.safe_load_all(text))
+    documents = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
     for document in documents:
         for command in _commands_of_steps(document):
             command[:] = [bare_code(word) if STEP_CODE in word else word for word in command]

@@ -8,10 +8,13 @@ user, nothing but an id is ever logged.
     log.info("bundle loaded", model_version=version, seconds=0.31)
 """
 
+import io
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from logging.handlers import RotatingFileHandler
@@ -28,6 +31,9 @@ OURS = ("recommender", "serving", "feature_repo", "components", "pipelines", "cl
 FILE_BYTES, OLD_FILES = 50 * 2**20, 3
 """A log file is renamed at 50 MiB and three old ones are kept, so that a log takes about 200 MiB. Chosen by hand."""
 
+_bound: ContextVar[dict[str, object]] = ContextVar("bound", default={})  # noqa: B039 (it is replaced, never changed)
+"""What `bind` added. One dictionary, because a context variable for each fact costs more than the rest of a line."""
+
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
     """The structured logger of a module, which writes through the standard library's logger of that name."""
@@ -42,12 +48,17 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
 
 def bind(**facts: object) -> None:
     """Add facts (such as request_id) to every later line of this thread or asynchronous task."""
-    structlog.contextvars.bind_contextvars(**facts)
+    _bound.set({**_bound.get(), **facts})
 
 
-def unbind_all() -> None:
-    """Forget what `bind` added in this thread or asynchronous task."""
-    structlog.contextvars.clear_contextvars()
+def rebind(**facts: object) -> None:
+    """Forget what `bind` added in this thread or asynchronous task, and add these facts."""
+    _bound.set(facts)
+
+
+def bound() -> Mapping[str, object]:
+    """What `bind` added in this thread or asynchronous task."""
+    return _bound.get()
 
 
 def configure(
@@ -78,6 +89,10 @@ def configure(
     terminal = file is None and (sys.stderr if stream is None else stream).isatty()
     facts = {"process": process, "version": _release()}
     handler.setFormatter(_Formatter(facts, _for_people() if terminal else _for_machines(), verbatim))
+    # No line shows thread, process, task, or place in the code, so none of them is looked up for each line
+    # (logging's HOWTO, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     root = logging.getLogger()
     for previous in root.handlers:
         if isinstance(previous, _RotatedFile):
@@ -100,10 +115,24 @@ class _Stderr(logging.StreamHandler[Any]):
 
 
 class _RotatedFile(RotatingFileHandler):
-    """Begins a new file once the present one is full, instead of formatting every line twice to know its length."""
+    """Begins a new file once the present one is full. Each line is one write, and its bytes are counted here."""
 
-    def shouldRollover(self, record: logging.LogRecord) -> bool:
-        return self.stream is not None and self.stream.tell() >= self.maxBytes
+    stream: Any
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            if self._written >= self.maxBytes:
+                self.doRollover()
+            self.stream.write(line)
+            self._written += len(line)
+        except Exception:
+            self.handleError(record)
+
+    def _open(self) -> Any:
+        stream = io.FileIO(self.baseFilename, "a")
+        self._written = os.fstat(stream.fileno()).st_size
+        return stream
 
 
 class _Formatter(logging.Formatter):
@@ -123,7 +152,7 @@ class _Formatter(logging.Formatter):
             **self._facts,
             "logger": record.name,
             "event": event["event"],
-            **structlog.contextvars.get_contextvars(),
+            **_bound.get(),
             **event,
         }
         if record.exc_info:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from recommender.matching.rerank import BY_SCORE, Rerank
 from recommender.policies.exploration import Exploration
@@ -46,6 +46,14 @@ def _fits_64_bits(value: str | bool | int | float) -> str | bool | int | float:
 ContextValue = Annotated[ContextText | bool | int | ContextNumber, AfterValidator(_fits_64_bits)]
 
 
+def _whole(value: Any) -> Any:
+    # JSON Schema, and so the API's description, calls 9.0 an integer; some languages write whole numbers so.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+
+
 class Strict(BaseModel):
     """A frozen model that converts no types and refuses unknown fields."""
 
@@ -71,8 +79,12 @@ class RecommendationRequest(Strict):
         ),
     ] = []
     # Numbers of campaigns and items: chosen by hand, a page's worth by default and an order of magnitude more at most.
-    num_campaigns: Annotated[int, Field(ge=1, le=100, description="How many campaigns to answer with, at most.")] = 10
-    num_items: Annotated[int, Field(ge=0, le=50, description="How many items of each campaign to show, at most.")] = 5
+    num_campaigns: Annotated[
+        int, Field(ge=1, le=100, description="How many campaigns to answer with, at most."), WHOLE
+    ] = 10
+    num_items: Annotated[
+        int, Field(ge=0, le=50, description="How many items of each campaign to show, at most."), WHOLE
+    ] = 5
     explain: Annotated[
         bool,
         Field(description="Also say of each campaign which place it got and why, or at which stage it dropped out."),
@@ -91,10 +103,12 @@ class RecommendationRequest(Strict):
 
     def recorded(self) -> dict[str, Any]:
         """The part of the request that the decision record keeps: every field but those about the answer's size."""
-        kept = {
-            name: getattr(self, name) for name in RecommendationRequest.model_fields if name not in ABOUT_THE_ANSWER
-        }
-        return {RECORDED_AS.get(name, name): value for name, value in kept.items()}
+        return {recorded: getattr(self, name) for name, recorded in _RECORDED}
+
+
+_RECORDED = [
+    (name, RECORDED_AS.get(name, name)) for name in RecommendationRequest.model_fields if name not in ABOUT_THE_ANSWER
+]
 
 
 class DirectRequest(RecommendationRequest):

@@ -40,9 +40,20 @@ class Shop:
     def _names(self) -> list[str]:
         return [name or self.catalogue.item_ids[row] for row, name in enumerate(self.catalogue.item_names)]
 
+    @cached_property
+    def base_rates(self) -> list[float]:
+        """`campaign_popularity_C` of each campaign, as it stands in answers."""
+        return [float(rate) for rate in self.catalogue.campaign_popularity_C]
+
+    @cached_property
+    def popularity_reasons(self) -> list[str]:
+        """The reason for each campaign that no fact about the user supports."""
+        return [popularity_reason(self.catalogue, row) for row in range(len(self.catalogue.campaign_ids))]
+
     def warm(self) -> "Shop":
         """Compute cached values now, so that the first request does not wait for them."""
         _ = self.catalogue.taxonomy_version, self.catalogue.axis_sizes, self._names
+        _ = self.base_rates, self.popularity_reasons
         if self.catalogue.campaign_ids:
             self.catalogue.rows(self.catalogue.campaign_ids[:1])
             prepare(self.catalogue)
@@ -91,7 +102,7 @@ class Shop:
             "name": catalogue.campaign_names[row] or catalogue.campaign_ids[row],
             "kind": catalogue.campaign_kinds[row],
             "score": score,
-            "base_rate": float(catalogue.campaign_popularity_C[row]),
+            "base_rate": self.base_rates[row],
             "items": items,
             "reasons": reasons,
         }
@@ -100,7 +111,7 @@ class Shop:
         answer = []
         for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
             items = [self.item(item, None) for item in popular_items(self.catalogue, row, num_items).tolist()]
-            answer.append(self.campaign(row, score, items, [popularity_reason(self.catalogue, row)]))
+            answer.append(self.campaign(row, score, items, [self.popularity_reasons[row]]))
         return answer
 
 

@@ -26,6 +26,8 @@ LONGEST_S = 20.0
 FOREVER_S = 1e9
 """The features may be of another time than the moment: they cost the same."""
 TICK_MS = 1e3 / os.sysconf("SC_CLK_TCK")
+PARTS = ("gateway", "Java", "workers")
+"""Processes of an endpoint: the gateway's, TorchServe's Java, and the Python workers of either engine."""
 _GROUP_FIELD, _USER_FIELD = 2, 11
 """Places in /proc/<pid>/stat behind the command's name: process group, and user time with system time behind it."""
 
@@ -39,9 +41,12 @@ def rows(endpoint: UnderTest, seconds: float, say: Callable[[str], None]) -> lis
     found = []
     for num_campaigns in dict.fromkeys((1, many)):
         for engine, goal in GOALS.items():
-            measured_ms, answers = _measured(endpoint, engine, moments[num_campaigns], min(seconds, LONGEST_S))
-            say(f"{engine}, {num_campaigns} live: {measured_ms:.2f} CPU-ms a request over {answers:.0f} requests")
-            value, facts = round(measured_ms, 3), {"requests": int(answers), "live_campaigns": num_campaigns}
+            by_part, answers = _measured(endpoint, engine, moments[num_campaigns], min(seconds, LONGEST_S))
+            value = round(sum(by_part.values()), 3)
+            parts = {part: round(part_ms, 3) for part, part_ms in by_part.items() if part_ms}
+            words = " · ".join(f"{part} {part_ms:.2f}" for part, part_ms in parts.items())
+            say(f"{engine}, {num_campaigns} live: {value:.2f} CPU-ms a request ({words}) over {answers:.0f} requests")
+            facts = {"requests": int(answers), "live_campaigns": num_campaigns, "cpu_ms": parts}
             if num_campaigns == 1:
                 found.append(Row.at_most(f"{engine}: CPU-ms per request, one live campaign", value, goal, **facts))
             else:
@@ -58,7 +63,8 @@ def live_at(settings: Settings) -> dict[int, datetime]:
     return {number: moment for number, moment in found.items() if number}
 
 
-def _measured(endpoint: UnderTest, engine: str, moment: datetime, seconds: float) -> tuple[float, float]:
+def _measured(endpoint: UnderTest, engine: str, moment: datetime, seconds: float) -> tuple[dict[str, float], float]:
+    """CPU-ms of a request by part, and how many requests were answered."""
     ports = {key: free_port() for key in PORTS}
     state = Home.of(endpoint.settings).benchmark("serving_cost").resolve()
     changes = {**ports, "state": state, "engine": engine, "max_feature_age_s": FOREVER_S}
@@ -69,23 +75,30 @@ def _measured(endpoint: UnderTest, engine: str, moment: datetime, seconds: float
         running.load(*words, "3")
         before_ms = cpu_ms(own)
         load = running.load(*words, str(seconds))
-        used_ms = cpu_ms(own) - before_ms
+        used_ms = {part: now_ms - before_ms[part] for part, now_ms in cpu_ms(own).items()}
     answers = float(sum(len(times) for times in load["latencies_s"].values()))
     if len(load["latencies_s"]["model"]) < answers:
         raise RecommenderError(f"{engine}: not every answer was the model's: {load['per_second']}")
-    return used_ms / answers, answers
+    return {part: part_ms / answers for part, part_ms in used_ms.items()}, answers
 
 
-def cpu_ms(settings: Settings) -> float:
-    """CPU time that the processes of an endpoint have used, in milliseconds, without those that have ended."""
+def cpu_ms(settings: Settings) -> dict[str, float]:
+    """CPU time of the processes of an endpoint, in milliseconds by part, without those that have ended."""
     state = ServingState.of(settings)
     groups = {one.pid for name in ("gateway", "torchserve") if (one := known(state.pid_file(name))) is not None}
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    total = dict.fromkeys(PARTS, 0.0)
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[_GROUP_FIELD]) in groups:
+                ticks = int(fields[_USER_FIELD]) + int(fields[_USER_FIELD + 1])
+                total[_part((process / "cmdline").read_bytes())] += ticks * TICK_MS
         except OSError:
             continue  # it ended meanwhile
-        if int(fields[_GROUP_FIELD]) in groups:
-            total += int(fields[_USER_FIELD]) + int(fields[_USER_FIELD + 1])
-    return total * TICK_MS
+    return total
+
+
+def _part(command: bytes) -> str:
+    if b"serving.engines.in_process.worker" in command or b"model_service_worker" in command:
+        return "workers"
+    return "Java" if b"org.pytorch.serve" in command else "gateway"

@@ -13,6 +13,7 @@ Shapes: A axes · n values of an axis that the user bought · C campaigns · M m
 import struct
 import zlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ _AXIS_NAMES = (
     *(f"{name}_per_month" for name in _SUMMED),
     *("lines_share", "coupon_share", "campaign_coverage", "user_coverage", "coupon_rate"),
 )
+_LINES, _COUPON = _SUMMED.index("lines"), _SUMMED.index("coupon")
+_WEIGHTED = [_LINES, _COUPON, _SUMMED.index("lines_90")]
 _WEIGHTED_NAMES = ("weighted_lines", "weighted_coupon", "weighted_lines_90")
 CROSS_NAMES: tuple[str, ...] = (
     *(f"affinity__{axis}__{name}" for axis in AXES for name in _AXIS_NAMES),
@@ -53,6 +56,8 @@ _MAGIC, _MAGIC_WIDE = b"AFF3", b"AFF4"
 _BEFORE = {b"AFF1": _MAGIC, b"AFF2": _MAGIC_WIDE}
 """The same of values from before users had open campaigns, which are still read."""
 _NARROW = np.iinfo(np.uint32)
+_INDEX, _COUNT, _CODE, _WIDE_CENTS = np.dtype("<i4"), np.dtype("<u2"), np.dtype("<u4"), np.dtype("<i8")
+"""Types of the packed numbers. Made once: a request unpacks forty arrays."""
 _HEADER = struct.Struct("<4s8sfI6I")
 """Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
 
@@ -77,14 +82,10 @@ class UserAffinity:
     """Number of these campaigns that the user took up."""
     open: OpenCampaigns = field(default_factory=OpenCampaigns.none)
 
-    def past_of_type(self, type_code: int, campaign_code: int) -> tuple[int, int]:
-        """Count the other campaigns of a campaign's type: those that the user was targeted with, and took up."""
-        same = self.types == type_code
-        targeted, redeemed = int(self.targeted[same].sum()), int(self.redeemed[same].sum())
-        place = self.open.place(campaign_code)
-        if place is not None and self.open.counted_O[place]:
-            return targeted - 1, redeemed - int(self.open.redeemed_O[place])
-        return targeted, redeemed
+    @property
+    def has_taken_up(self) -> bool:
+        """Whether the user has taken up any campaign whose window was open then."""
+        return bool(self.open.redeemed_O.any())
 
     def taken_up(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Mark the campaigns that the user has taken up and whose window was open then, bool [C]."""
@@ -136,8 +137,8 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
         )
     # Each bought value takes an int32 index, 4 or 8 bytes of cents and a uint16 for each measure; each type a code and
     # two uint16.
-    money = "<i8" if magic == _MAGIC_WIDE else "<u4"
-    expected = _HEADER.size + sum(sizes) * (4 + np.dtype(money).itemsize + 2 * len(MEASURES)) + 8 * num_types
+    money = _WIDE_CENTS if magic == _MAGIC_WIDE else _CODE
+    expected = _HEADER.size + sum(sizes) * (4 + money.itemsize + 2 * len(MEASURES)) + 8 * num_types
     has_open, start = packed[:4] not in _BEFORE, expected
     expected += OpenCampaigns.packed_size(packed, start) if has_open else 0
     if len(packed) != expected:
@@ -145,27 +146,25 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
             "build and materialise the features again"
         )
-    offset = _HEADER.size
-    values, cents, counts = [], [], []
-
-    def take(dtype: str, count: int) -> NDArray[Any]:
-        nonlocal offset
-        array = np.frombuffer(packed, dtype, count, offset)
-        offset += array.nbytes
-        return array
-
+    at, cent_bytes, num_measures = _HEADER.size, money.itemsize, len(MEASURES)
+    values: list[NDArray[np.int32]] = []
+    cents: list[NDArray[np.integer[Any]]] = []
+    counts: list[NDArray[np.uint16]] = []
     for size in sizes:
-        values.append(take("<i4", size))
-        cents.append(take(money, size))
-        counts.append(take("<u2", size * len(MEASURES)).reshape(len(MEASURES), size))
+        values.append(np.frombuffer(packed, _INDEX, size, at))
+        at += 4 * size
+        cents.append(np.frombuffer(packed, money, size, at))
+        at += cent_bytes * size
+        counts.append(np.frombuffer(packed, _COUNT, size * num_measures, at).reshape(num_measures, size))
+        at += 2 * num_measures * size
     return UserAffinity(
         months=months,
         values=tuple(values),
         counts=tuple(counts),
         cents=tuple(cents),
-        types=take("<u4", num_types),
-        targeted=take("<u2", num_types),
-        redeemed=take("<u2", num_types),
+        types=np.frombuffer(packed, _CODE, num_types, at),
+        targeted=np.frombuffer(packed, _COUNT, num_types, at + 4 * num_types),
+        redeemed=np.frombuffer(packed, _COUNT, num_types, at + 6 * num_types),
         open=OpenCampaigns.unpack(packed, start) if has_open else OpenCampaigns.none(),
     )
 
@@ -174,10 +173,12 @@ def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
 class Incidence:
     """Item vectors of some campaigns over every axis, prepared once to be joined with many users."""
 
-    present: tuple[NDArray[np.uint8], ...]
-    """For each axis [values of the axis, C]: 1 where the campaign has an item with this value."""
-    weights: tuple[NDArray[np.uint16], ...]
-    """For each axis but the product, like `present`: share of the value's items that the campaign has, in 1/4096."""
+    present_VC: NDArray[np.uint8]
+    """[values of all axes, C]: 1 where the campaign has an item with this value. One axis after the other."""
+    weights_VC: NDArray[np.uint16]
+    """[values of all axes but the product, C]: share of the value's items that the campaign has, in 1/4096."""
+    starts: NDArray[np.int32]
+    """[A + 1]: axis a has the rows starts[a] to starts[a + 1], excluded, of `present_VC`."""
     num_values: NDArray[np.float64]
     """[A, C]: how many values of the axis the campaign has."""
     types: NDArray[np.uint32]
@@ -185,44 +186,98 @@ class Incidence:
     codes: NDArray[np.uint32]
     """[C]: codes of the campaigns' identifiers."""
 
+    @cached_property
+    def present(self) -> tuple[NDArray[np.uint8], ...]:
+        """For each axis its rows of `present_VC`."""
+        return tuple(np.split(self.present_VC, self.starts[1:-1]))
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Number of values of each axis."""
+        return [int(size) for size in np.diff(self.starts)]
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """What one user bought of some campaigns' items, as exact sums."""
+
+    user: UserAffinity
+    campaigns: Incidence
+    sums_ASC: NDArray[np.float64]
+    """[A, S, C]: on each axis, what the user bought of the campaign's values: the measures, cents, number of values."""
+    weighted_AWC: NDArray[np.float64]
+    """[A - 1, W, C]: on each axis but the product, weighted lines, lines with a coupon and lines of 90 days."""
+    past_2C: NDArray[np.float64]
+    """[2, C]: other campaigns of the same type that the user was targeted with, and those that the user took up."""
+
+
+def match(user: UserAffinity, campaigns: Incidence) -> Matched:
+    """Sum what a user bought of campaigns' items.
+
+    Raises:
+        IndexError: the user has a value that the catalogue does not know.
+    """
+    # All axes at once: a user has some hundred values, so the number of calls is what costs.
+    num_campaigns, sizes = len(campaigns.types), [len(values) for values in user.values]
+    for axis, values in enumerate(user.values):
+        if len(values) and values[-1] >= campaigns.sizes[axis]:
+            raise IndexError(f"affinity: value {values[-1]} of axis {AXES[axis]}, which has {campaigns.sizes[axis]}")
+    measured_SV = np.empty((len(_SUMMED) + 1, sum(sizes)))
+    np.concatenate(user.counts, axis=1, out=measured_SV[: len(MEASURES)])
+    np.concatenate(user.cents, out=measured_SV[-2])
+    measured_SV[-1] = 1.0
+    rows_V = np.concatenate(user.values) + np.repeat(campaigns.starts[:-1], sizes)
+    present_VC = campaigns.present_VC[rows_V].astype(np.float64)
+    first = sizes[0]
+    weights_VC = campaigns.weights_VC[rows_V[first:] - campaigns.starts[1]].astype(np.float64)
+    weighted_WV = measured_SV[_WEIGHTED, first:]
+    sums_ASC = np.empty((len(AXES), len(measured_SV), num_campaigns))
+    weighted_AWC = np.empty((len(AXES) - 1, len(_WEIGHTED), num_campaigns))
+    start = 0
+    for axis, size in enumerate(sizes):
+        end = start + size
+        np.matmul(measured_SV[:, start:end], present_VC[start:end], out=sums_ASC[axis])
+        if axis:
+            own = slice(start - first, end - first)
+            np.matmul(weighted_WV[:, own], weights_VC[own], out=weighted_AWC[axis - 1])
+        start = end
+    return Matched(user, campaigns, sums_ASC, weighted_AWC, _past_of_type(user, campaigns))
+
 
 def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
-    """Compute a user's affinity to campaigns: float32 [C, K], columns `CROSS_NAMES`, money in currency units."""
-    num_campaigns = len(campaigns.types)
-    width = len(_AXIS_NAMES)
-    out = np.zeros((len(CROSS_NAMES), num_campaigns))
+    """Compute a user's affinity to campaigns, see `affinities`."""
+    return affinities(match(user, campaigns))
+
+
+def affinities(matched: Matched) -> NDArray[np.float32]:
+    """A user's affinity to campaigns: float32 [C, K], columns `CROSS_NAMES`, money in currency units."""
+    user, sums_ASC = matched.user, matched.sums_ASC
+    num_axes, num_campaigns = len(AXES), sums_ASC.shape[2]
+    out = np.empty((len(CROSS_NAMES), num_campaigns))
     # Amounts become amounts a month: of the known history, or of the last three months or month where a measure covers
     # these. Cents become currency units. A history under a month counts as one, so that it is not extrapolated.
     months = max(user.months, 1.0)
     divisor = np.array([months, months, months, min(months, 3.0), 1.0, min(months, 3.0), months * 100.0])[:, None]
-    totals = user.counts[0].sum(axis=1, dtype=np.float64)
-    next_weighted = width * len(AXES)
-    for axis in range(len(AXES)):
-        values = user.values[axis]
-        measured = np.empty((len(_SUMMED) + 1, len(values)))
-        measured[:-2] = user.counts[axis]
-        measured[-2] = user.cents[axis]
-        measured[-1] = 1.0
-        sums = measured @ campaigns.present[axis][values].astype(np.float64)
-        block = out[axis * width : (axis + 1) * width]
-        block[: len(_SUMMED)] = sums[:-1] / divisor
-        block[-5] = sums[0] / max(totals[0], 1.0)  # lines_share
-        block[-4] = sums[2] / max(totals[2], 1.0)  # coupon_share
-        block[-3] = sums[-1] / np.maximum(campaigns.num_values[axis], 1.0)  # campaign_coverage
-        block[-2] = sums[-1] / max(len(values), 1)  # user_coverage
-        block[-1] = sums[2] / (sums[0] + PRIOR_LINES)  # coupon_rate
-        if axis:
-            weights = campaigns.weights[axis - 1][values].astype(np.float64)
-            weighted = (measured[[0, 2, 3]] @ weights) / WEIGHT_UNIT
-            out[next_weighted : next_weighted + len(_WEIGHTED_NAMES)] = weighted / divisor[[0, 2, 3]]
-            next_weighted += len(_WEIGHTED_NAMES)
-    _fill_same_type(user, campaigns, out[-3:])
+    lines, coupon = user.counts[0][[_LINES, _COUPON]].sum(axis=1, dtype=np.float64).tolist()
+    num_bought = np.array([max(len(values), 1) for values in user.values], dtype=np.float64)[:, None]
+    block = out[: num_axes * len(_AXIS_NAMES)].reshape(num_axes, len(_AXIS_NAMES), num_campaigns)
+    np.divide(sums_ASC[:, :-1], divisor, out=block[:, : len(_SUMMED)])
+    block[:, -5] = sums_ASC[:, _LINES] / max(lines, 1.0)  # lines_share
+    block[:, -4] = sums_ASC[:, _COUPON] / max(coupon, 1.0)  # coupon_share
+    block[:, -3] = sums_ASC[:, -1] / np.maximum(matched.campaigns.num_values, 1.0)  # campaign_coverage
+    block[:, -2] = sums_ASC[:, -1] / num_bought  # user_coverage
+    block[:, -1] = sums_ASC[:, _COUPON] / (sums_ASC[:, _LINES] + PRIOR_LINES)  # coupon_rate
+    weighted = out[num_axes * len(_AXIS_NAMES) : -3].reshape(matched.weighted_AWC.shape)
+    np.divide(matched.weighted_AWC / WEIGHT_UNIT, divisor[_WEIGHTED], out=weighted)
+    targeted_C, redeemed_C = out[-3:-1] = matched.past_2C
+    out[-1] = (redeemed_C + PRIOR_PAIRS * PRIOR_RATE) / (targeted_C + PRIOR_PAIRS)
     return np.ascontiguousarray(out.T, dtype=np.float32)
 
 
-def _fill_same_type(user: UserAffinity, campaigns: Incidence, out: NDArray[np.float64]) -> None:
-    """Fill [3, C]: the user's past with other campaigns of the same type, as targeted, redeemed and the shrunk rate."""
+def _past_of_type(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float64]:
+    """The user's past with other campaigns of each one's type, as targeted and redeemed, float64 [2, C]."""
     same = (user.types[:, None] == campaigns.types).astype(np.float64)
+    out = np.empty((2, len(campaigns.types)))
     out[0] = user.targeted.astype(np.float64) @ same
     out[1] = user.redeemed.astype(np.float64) @ same
     if len(user.open.codes_O):
@@ -230,4 +285,4 @@ def _fill_same_type(user: UserAffinity, campaigns: Incidence, out: NDArray[np.fl
         own *= user.open.counted_O[:, None]
         out[0] -= own.sum(axis=0)
         out[1] -= user.open.redeemed_O.astype(np.float64) @ own
-    out[2] = (out[1] + PRIOR_PAIRS * PRIOR_RATE) / (out[0] + PRIOR_PAIRS)
+    return out

@@ -47,6 +47,8 @@ def candidates(
         excluded: identifiers that may not be candidates. Unknown ones exclude nothing.
         user: what the user has taken up is no candidate. None: the user is unknown, or repeats are allowed.
     """
+    if named is None and not excluded and (user is None or not user.has_taken_up):
+        return Candidates(catalogue.live_popular(moment_us), {})
     considered, unknown = (
         (catalogue.live(moment_us), []) if named is None else catalogue.rows(list(dict.fromkeys(named)))
     )

@@ -9,6 +9,7 @@ J edges of a window's bins.
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -31,6 +32,9 @@ one."""
 ARRAYS, NAMES = "arrays.safetensors", "names.json"
 VERSION_DIGITS = 16
 """Hex digits of a version: 64 bits, the 8 bytes that users' packed vectors have for it."""
+KEPT_INTERVALS = 16
+"""Intervals between edges of windows whose live campaigns are kept. Requests are decided now, and a few by a moment of
+their own. Chosen by hand."""
 KEPT_COLUMNS = 256
 """Campaigns kept prepared for the join, over all sets asked for. Requests ask for the same live ones again and again.
 Chosen by hand: several sets of a shop's live campaigns; a campaign takes a byte or two for each value of each axis."""
@@ -151,11 +155,12 @@ class Catalogue:
                 weights.append(np.ceil(counts * WEIGHT_UNIT / in_all[:, None]).astype(np.uint16))
         types = [type_code(self.campaign_types[int(row)]) for row in rows]
         return Incidence(
-            tuple(present),
-            tuple(weights),
-            np.array(num_values, dtype=np.float64),
-            np.array(types, dtype=np.uint32),
-            self.campaign_codes_C[np.asarray(rows, dtype=np.int64)],
+            present_VC=np.concatenate(present),
+            weights_VC=np.concatenate(weights),
+            starts=np.cumsum([0, *map(len, present)]).astype(np.int32),
+            num_values=np.array(num_values, dtype=np.float64),
+            types=np.array(types, dtype=np.uint32),
+            codes=self.campaign_codes_C[np.asarray(rows, dtype=np.int64)],
         )
 
     def items_of(self, row: int) -> NDArray[np.int32]:
@@ -164,8 +169,30 @@ class Catalogue:
 
     def live(self, moment_us: int) -> NDArray[np.int32]:
         """Return the rows of the campaigns whose window contains a time (microseconds since 1970, UTC)."""
-        is_live_C = (self.campaign_starts_C <= moment_us) & (moment_us < self.campaign_ends_C)
-        return np.flatnonzero(is_live_C).astype(np.int32)
+        return np.sort(self.live_popular(moment_us))
+
+    def live_popular(self, moment_us: int) -> NDArray[np.int32]:
+        """Return the same rows as `popular` sorts them. The array is shared, and cannot be written to."""
+        # Between two edges of windows the same campaigns are live.
+        place = bisect_right(self._edges_us, moment_us)
+        cached = self._live.get(place)
+        if cached is None:
+            is_live_C = (self.campaign_starts_C <= moment_us) & (moment_us < self.campaign_ends_C)
+            cached = self.popular(np.flatnonzero(is_live_C).astype(np.int32))
+            cached.setflags(write=False)
+            for oldest in list(self._live)[: max(0, len(self._live) + 1 - KEPT_INTERVALS)]:
+                self._live.pop(oldest, None)  # another thread may have removed it
+            self._live[place] = cached
+        return cached
+
+    @cached_property
+    def _edges_us(self) -> list[int]:
+        """Starts and ends of all windows, ascending."""
+        return sorted({*self.campaign_starts_C.tolist(), *self.campaign_ends_C.tolist()})
+
+    @cached_property
+    def _live(self) -> dict[int, NDArray[np.int32]]:
+        return {}
 
     def rows(self, campaign_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
         """Look up campaigns by identifier.

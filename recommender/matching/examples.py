@@ -5,9 +5,9 @@ features · K cross features.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import DAY_US
 from recommender.errors import FeatureStoreError
 from recommender.matching import affinity
+from recommender.matching.affinity import Matched
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.horizon import Horizon
 from recommender.matching.open_campaigns import OpenCampaigns
@@ -74,6 +75,18 @@ class Examples:
         """The same pairs, where only participations before a time (microseconds since 1970, UTC) count."""
         return self if self.horizon is None else replace(self, horizon=self.horizon.read_at(reading_us))
 
+    def take(self, pairs: NDArray[np.int64]) -> "Examples":
+        """The pairs at these places, in this order."""
+        return Examples(
+            catalogue=self.catalogue,
+            campaigns_N=self.campaigns_N[pairs],
+            users_N=self.users_N[pairs],
+            features_NF=self.features_NF[pairs],
+            feature_names=self.feature_names,
+            histories=self.histories,
+            horizon=None if self.horizon is None else self.horizon.take(pairs),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Shopper:
@@ -88,12 +101,22 @@ class Shopper:
     """Time up to which the features know the user, microseconds since 1970, UTC."""
 
 
+class Joined(NamedTuple):
+    """What one shopper bought of the campaigns of the shopper's pairs, where that is known already."""
+
+    matched: Matched
+    columns_N: NDArray[np.int64]
+    """For each of the shopper's pairs the column of its campaign in `matched`."""
+
+
 def build(
     shoppers: Sequence[Shopper],
     users_N: NDArray[np.int32],
     campaigns_N: NDArray[np.int32],
     catalogue: Catalogue,
     decided_us_N: NDArray[np.int64],
+    *,
+    joined: Sequence[Joined] | None = None,
 ) -> Examples:
     """Build examples from pairs of shoppers and campaigns.
 
@@ -103,6 +126,8 @@ def build(
         campaigns_N: row in the catalogue of each pair.
         catalogue: items and campaigns.
         decided_us_N: time of each pair's decision, microseconds since 1970, UTC. Pairs of one shopper share it.
+        joined: what each shopper bought of the campaigns, by which no vector is unpacked. The pairs are then sorted by
+            shopper, and each shopper has some.
 
     Raises:
         FeatureStoreError: a shopper's vectors are damaged or belong to another taxonomy than the catalogue's, shoppers
@@ -129,7 +154,13 @@ def build(
         features_NF[:, :num_portrait] = np.stack([shopper.portrait_P for shopper in shoppers])[users_N]
     features_NF[:, num_portrait : num_portrait + num_campaign] = catalogue.campaign_features_CG[campaigns_N]
     targeted_us_N = catalogue.campaign_starts_C[campaigns_N]
-    _fill_cross(features_NF, num_portrait + num_campaign, shoppers, users_N, campaigns_N, catalogue, targeted_us_N)
+    cross_NK = features_NF[:, num_portrait + num_campaign :]
+    parts = _joined(shoppers, users_N, campaigns_N, catalogue) if joined is None else _in_order(joined)
+    codes_N = catalogue.campaign_codes_C[campaigns_N]
+    for pairs, (matched, columns_N) in parts:
+        cross_NK[pairs] = affinity.affinities(matched)[columns_N]
+        if len(matched.user.open.codes_O):
+            _leave_out_own(features_NF, matched.user.open, pairs, codes_N, targeted_us_N)
     decided_us_U = _decision_times(shoppers, users_N, decided_us_N)
     histories = unpack_histories([shopper.history for shopper in shoppers], decided_us_U, catalogue.taxonomy_version)
     return Examples(
@@ -143,20 +174,10 @@ def build(
     )
 
 
-def _fill_cross(
-    features_NF: NDArray[np.float32],
-    first: int,
-    shoppers: Sequence[Shopper],
-    users_N: NDArray[np.int32],
-    campaigns_N: NDArray[np.int32],
-    catalogue: Catalogue,
-    targeted_us_N: NDArray[np.int64],
-) -> None:
-    """Fill the cross features of all pairs from column `first` on, unpacking each user once.
-
-    Where the user has the pair's campaign open, its own traces leave the portrait, and the time of targeting becomes
-    the user's own.
-    """
+def _joined(
+    shoppers: Sequence[Shopper], users_N: NDArray[np.int32], campaigns_N: NDArray[np.int32], catalogue: Catalogue
+) -> Iterator[tuple[NDArray[np.int64], Joined]]:
+    """Unpack each shopper once: the places of the shopper's pairs, and what the shopper bought of the campaigns."""
     if not len(users_N):
         return
     rows, columns_N = np.unique(campaigns_N, return_inverse=True)
@@ -167,20 +188,29 @@ def _fill_cross(
     for end in ends.tolist():
         pairs = order[start:end]
         user = affinity.unpack_user(shoppers[users_N[pairs[0]]].affinity, catalogue.taxonomy_version)
-        features_NF[pairs, first:] = affinity.join(user, incidence)[columns_N[pairs]]
-        if len(user.open.codes_O):
-            _leave_out_own(features_NF, user.open, pairs, catalogue.campaign_codes_C[campaigns_N], targeted_us_N)
+        yield pairs, Joined(affinity.match(user, incidence), columns_N[pairs])
+        start = end
+
+
+def _in_order(joined: Sequence[Joined]) -> Iterator[tuple[NDArray[np.int64], Joined]]:
+    start = 0
+    for one in joined:
+        end = start + len(one.columns_N)
+        yield np.arange(start, end), one
         start = end
 
 
 def _leave_out_own(
     features_NF: NDArray[np.float32],
     own: OpenCampaigns,
-    pairs: NDArray[np.intp],
+    pairs: NDArray[np.int64],
     codes_N: NDArray[np.uint32],
     targeted_us_N: NDArray[np.int64],
 ) -> None:
-    """Take what a campaign itself left in its user's portrait out of the pair's features."""
+    """Take what a campaign itself left in its user's portrait out of the pair's features.
+
+    The time of targeting becomes the user's own.
+    """
     for pair in pairs[np.isin(codes_N[pairs], own.codes_O)].tolist():
         place = own.place(int(codes_N[pair]))
         if place is not None:
@@ -253,13 +283,21 @@ def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64],
     baskets_U = np.array(num_baskets, dtype=np.int64)
     age_us_B = np.repeat(decided_us_U, baskets_U) - _concatenate(times, np.int64)
     return Histories(
-        basket_offsets=np.concatenate([[0], np.cumsum(baskets_U)]).astype(np.int64),
-        line_offsets=np.concatenate([[0], np.cumsum(_concatenate(lines, np.int64))]).astype(np.int64),
+        basket_offsets=_offsets(baskets_U),
+        line_offsets=_offsets(_concatenate(lines, np.int64)),
         items_T=_concatenate(items, np.int32),
         age_days_B=(age_us_B / DAY_US).astype(np.float32),
         spend_B=_concatenate(spend, np.float32),
     )
 
 
+def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
+    sizes.cumsum(out=offsets[1:])
+    return offsets
+
+
 def _concatenate(arrays: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    if len(arrays) == 1:
+        return arrays[0].astype(dtype, copy=False)
     return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)

@@ -41,8 +41,11 @@ class Horizon:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64] | list[int]) -> "Horizon":
         """Select pairs."""
-        times = (self.targeted_us_N, self.decided_us_N, self.ends_us_N, self.until_us_N)
-        return Horizon(*(times_N[rows] for times_N in times))
+        targeted_us_N, decided_us_N, ends_us_N = (
+            times_N[rows] for times_N in (self.targeted_us_N, self.decided_us_N, self.ends_us_N)
+        )
+        until_us_N = ends_us_N if self.until_us_N is self.ends_us_N else self.until_us_N[rows]
+        return Horizon(targeted_us_N, decided_us_N, ends_us_N, until_us_N)
 
     def elapsed_N(self) -> NDArray[np.float64]:
         """Share of the window that lies behind at the decision, 0 to 1."""
@@ -53,6 +56,8 @@ class Horizon:
 
         It is 1 where the whole window counts.
         """
+        if self.until_us_N is self.ends_us_N:
+            return np.ones(len(self.ends_us_N))
         reached_N = elapsed_share(self.targeted_us_N, self.ends_us_N, self.until_us_N)
         return np.maximum(reached_N, self.elapsed_N())
 
@@ -107,7 +112,9 @@ def elapsed_share(begins_us_N: Times, ends_us_N: Times, moments_us_N: Times) -> 
 
     A window without any length lies behind from its end on.
     """
+    # `minimum` and `maximum`, here and in other functions of a request: `clip` takes three times as long for few pairs.
     length_us_N = ends_us_N - begins_us_N
-    done_us_N = np.clip(moments_us_N, np.minimum(begins_us_N, ends_us_N), ends_us_N) - begins_us_N
-    share_N = done_us_N / np.maximum(length_us_N, 1)
-    return np.where(length_us_N > 0, np.clip(share_N, 0.0, 1.0), (moments_us_N >= ends_us_N).astype(np.float64))
+    first_us_N = np.minimum(begins_us_N, ends_us_N)
+    done_us_N = np.minimum(np.maximum(moments_us_N, first_us_N), ends_us_N) - begins_us_N
+    share_N = np.minimum(np.maximum(done_us_N / np.maximum(length_us_N, 1), 0.0), 1.0)
+    return np.where(length_us_N > 0, share_N, (moments_us_N >= ends_us_N).astype(np.float64))

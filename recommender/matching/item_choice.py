@@ -7,10 +7,9 @@ Shapes: V items · n products that the user bought · v values of the product ax
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +45,10 @@ class _Index:
     """Number of each item's name. Items that look the same to a reader share it. A list: it is read one by one."""
     types: list[int]
     """Each item's value on the axis of product types, 0 for none."""
+    popular_types: list[NDArray[np.int32]]
+    """The product types of `popular`."""
+    popular_weights: list[NDArray[np.float32]]
+    """Popularity of `popular`, at least `MIN_POPULARITY`."""
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> "_Index":
@@ -58,7 +61,15 @@ class _Index:
             popular.append(items[np.sort(first)[:MAX_POPULAR_ITEMS]])
         row_of_product = np.zeros(len(catalogue.axis_values[_PRODUCT]), dtype=np.int32)
         row_of_product[catalogue.item_axes_VA[:, _PRODUCT]] = np.arange(len(catalogue.item_ids))
-        return cls(popular, row_of_product, name_V.tolist(), catalogue.item_axes_VA[:, _PRODUCT_TYPE].tolist())
+        types_V = catalogue.item_axes_VA[:, _PRODUCT_TYPE]
+        return cls(
+            popular,
+            row_of_product,
+            name_V.tolist(),
+            types_V.tolist(),
+            [types_V[items] for items in popular],
+            [catalogue.item_popularity_V[items] + MIN_POPULARITY for items in popular],
+        )
 
 
 def _name_numbers(catalogue: Catalogue) -> NDArray[np.int32]:
@@ -80,96 +91,118 @@ def prepare(catalogue: Catalogue) -> None:
 
 
 def popular_items(catalogue: Catalogue, campaign: int, num_items: int) -> NDArray[np.int32]:
-    """Return rows of a campaign's most popular items, at most `num_items`, varied as `rank_items` varies them."""
-    chosen = _Varied(catalogue, num_items)
-    chosen.take((row, None) for row in _index(catalogue).popular[campaign].tolist())
+    """Return rows of a campaign's most popular items, at most `num_items`, varied as `ItemChooser` varies them."""
+    index = _index(catalogue)
+    chosen = _Varied(index, num_items)
+    chosen.take((row, None) for row in index.popular[campaign].tolist())
     return np.array([row for row, _ in chosen.result()], dtype=np.int32)
+
+
+class ItemChooser:
+    """Chooses the items of campaigns to show one user: first those that the user buys, the most often bought first."""
+
+    def __init__(self, user: UserAffinity, catalogue: Catalogue) -> None:
+        self._user, self._index = user, _index(catalogue)
+        self._num_types = len(catalogue.axis_values[_PRODUCT_TYPE])
+
+    @cached_property
+    def _lines_by_type(self) -> NDArray[np.float64]:
+        user = self._user
+        lines_by_type = np.zeros(self._num_types)
+        lines_by_type[user.values[_PRODUCT_TYPE]] = user.counts[_PRODUCT_TYPE][_LINES]
+        return lines_by_type
+
+    def choose(self, campaign: int, num_items: int, *, present_v: NDArray[np.uint8]) -> list[Choice]:
+        """Choose the items of one campaign.
+
+        Args:
+            campaign: the campaign's row.
+            num_items: how many to choose. Fewer come back only if the campaign has fewer names.
+            present_v: the campaign's column of the product axis of its `Incidence`.
+
+        Returns:
+            The item's row, and a reason if there is one.
+        """
+        chosen = _Varied(self._index, num_items)
+        chosen.take(self._bought(present_v))
+        if not chosen.is_full:
+            chosen.take(self._likely(campaign))
+        return chosen.result()
+
+    def _bought(self, present_v: NDArray[np.uint8]) -> Iterator[Choice]:
+        """List the campaign's items that the user has bought, those bought often and recently first."""
+        user = self._user
+        bought = present_v[user.values[_PRODUCT]].nonzero()[0]
+        if not len(bought):
+            return
+        lines = user.counts[_PRODUCT][_LINES, bought].astype(np.int64)
+        strength = lines + RECENT_WEIGHT * user.counts[_PRODUCT][_RECENT, bought].astype(np.int64)
+        order = (-strength).argsort(kind="stable")
+        rows = self._index.row_of_product[user.values[_PRODUCT][bought[order]]]
+        for row, times in zip(rows.tolist(), lines[order].tolist(), strict=True):
+            yield row, _bought_reason(times)
+
+    def _likely(self, campaign: int) -> Iterator[Choice]:
+        """List popular items of the campaign, preferring product types that the user buys."""
+        lines_L = self._lines_by_type[self._index.popular_types[campaign]]
+        # The logarithm damps a type that is bought very often: popularity still decides among familiar types.
+        score_L = self._index.popular_weights[campaign] * (1.0 + np.log1p(lines_L))
+        order = (-score_L).argsort(kind="stable")
+        rows, lines = self._index.popular[campaign][order].tolist(), lines_L[order].tolist()
+        for row, num_lines in zip(rows, lines, strict=True):
+            yield row, "You buy this product type" if num_lines else None
 
 
 def rank_items(
     user: UserAffinity, catalogue: Catalogue, campaign: int, num_items: int, *, present_v: NDArray[np.uint8]
 ) -> list[Choice]:
-    """Choose the items of a campaign to show a user: first those that the user buys, the most often bought first.
-
-    Args:
-        user: what the user bought.
-        catalogue: items and campaigns.
-        campaign: the campaign's row.
-        num_items: how many to choose. Fewer come back only if the campaign has fewer names.
-        present_v: the campaign's column of the product axis of its `Incidence`.
-
-    Returns:
-        The item's row, and a reason if there is one.
-    """
-    chosen = _Varied(catalogue, num_items)
-    chosen.take(_bought(user, catalogue, present_v))
-    if not chosen.is_full:
-        chosen.take(_likely(user, catalogue, campaign))
-    return chosen.result()
+    """Choose the items of one campaign to show a user, see `ItemChooser`."""
+    return ItemChooser(user, catalogue).choose(campaign, num_items, present_v=present_v)
 
 
-@dataclass
 class _Varied:
     """Items chosen so far, each name once and each product type within its share.
 
     Items beyond their type's share are put aside, and fill what stays empty: a campaign of one type shows that type.
     """
 
-    catalogue: Catalogue
-    num_items: int
-    taken: list[tuple[int, Choice]] = field(default_factory=list)
-    aside: list[tuple[int, Choice]] = field(default_factory=list)
-    names: set[int] = field(default_factory=set)
-    types: Counter[int] = field(default_factory=Counter)
+    def __init__(self, index: _Index, num_items: int) -> None:
+        self._index, self._num_items = index, num_items
+        self._most = math.ceil(num_items * MAX_TYPE_SHARE)
+        self._taken: list[tuple[int, Choice]] = []
+        self._aside: list[tuple[int, Choice]] = []
+        self._names: set[int] = set()
+        self._types: dict[int, int] = {}
 
     @property
     def is_full(self) -> bool:
-        return len(self.taken) >= self.num_items
+        return len(self._taken) >= self._num_items
 
     def take(self, candidates: Iterable[Choice]) -> None:
         """Take the candidates, best first, until enough are chosen."""
-        index, most = _index(self.catalogue), math.ceil(self.num_items * MAX_TYPE_SHARE)
-        for row, reason in () if self.is_full else candidates:
-            name, product_type = index.names[row], index.types[row]
-            if name in self.names:
+        if self.is_full:
+            return
+        name_of, type_of, names, types = self._index.names, self._index.types, self._names, self._types
+        for choice in candidates:
+            name, product_type = name_of[choice[0]], type_of[choice[0]]
+            if name in names:
                 continue
-            self.names.add(name)
-            one = (len(self.names), (row, reason))
-            if product_type and self.types[product_type] >= most:
-                self.aside.append(one)
+            names.add(name)
+            number = types.get(product_type, 0)
+            if product_type and number >= self._most:
+                self._aside.append((len(names), choice))
                 continue
-            self.types[product_type] += 1
-            self.taken.append(one)
-            if self.is_full:
+            types[product_type] = number + 1
+            self._taken.append((len(names), choice))
+            if len(self._taken) >= self._num_items:
                 break
 
     def result(self) -> list[Choice]:
         """Return what was chosen, in the order in which it was offered."""
-        filled = self.taken + self.aside[: self.num_items - len(self.taken)]
-        return [choice for _, choice in sorted(filled, key=lambda one: one[0])]
-
-
-def _bought(user: UserAffinity, catalogue: Catalogue, present_v: NDArray[np.uint8]) -> Iterator[Choice]:
-    """List the campaign's items that the user has bought, those bought often and recently first."""
-    bought = np.flatnonzero(present_v[user.values[_PRODUCT]])
-    lines = user.counts[_PRODUCT][_LINES, bought].astype(np.int64)
-    strength = lines + RECENT_WEIGHT * user.counts[_PRODUCT][_RECENT, bought].astype(np.int64)
-    order = np.argsort(-strength, kind="stable")
-    rows = _index(catalogue).row_of_product[user.values[_PRODUCT][bought[order]]]
-    for row, times in zip(rows.tolist(), lines[order].tolist(), strict=True):
-        yield row, _bought_reason(times)
-
-
-def _likely(user: UserAffinity, catalogue: Catalogue, campaign: int) -> Iterator[Choice]:
-    """List popular items of the campaign, preferring product types that the user buys."""
-    items_L = _index(catalogue).popular[campaign]
-    lines_by_type = np.zeros(len(catalogue.axis_values[_PRODUCT_TYPE]))
-    lines_by_type[user.values[_PRODUCT_TYPE]] = user.counts[_PRODUCT_TYPE][_LINES]
-    lines_L = lines_by_type[catalogue.item_axes_VA[items_L, _PRODUCT_TYPE]]
-    # The logarithm damps a type that is bought very often: popularity still decides among familiar types.
-    score_L = (catalogue.item_popularity_V[items_L] + MIN_POPULARITY) * (1.0 + np.log1p(lines_L))
-    for position in np.argsort(-score_L, kind="stable").tolist():
-        yield int(items_L[position]), "You buy this product type" if lines_L[position] else None
+        missing = self._num_items - len(self._taken)
+        if not missing or not self._aside:
+            return [choice for _, choice in self._taken]
+        return [choice for _, choice in sorted(self._taken + self._aside[:missing], key=lambda one: one[0])]
 
 
 def _bought_reason(number: int) -> str:

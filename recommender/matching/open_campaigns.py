@@ -6,6 +6,7 @@ Shapes: O open campaigns · H features about campaigns.
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +40,7 @@ class OpenCampaigns:
     @classmethod
     def none(cls) -> "OpenCampaigns":
         """No open campaign."""
-        codes, counts = np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint16)
-        times, habits = np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
-        return cls(codes, times, counts, counts, counts, habits)
+        return _none()
 
     def place(self, code: int) -> int | None:
         """Place of a campaign among the open ones by its code. None if it is not among them."""
@@ -69,6 +68,8 @@ class OpenCampaigns:
     def unpack(cls, packed: bytes, start: int) -> "OpenCampaigns":
         """Unpack what `pack` wrote from place `start` on, without copying."""
         num_open, num_habits = SIZES.unpack_from(packed, start)
+        if not num_open:
+            return _none()
         at, arrays = start + SIZES.size, {}
         for name, kind in _ARRAYS:
             arrays[name] = np.frombuffer(packed, kind, num_open, at)
@@ -76,6 +77,14 @@ class OpenCampaigns:
         columns_H = np.frombuffer(packed, "<u2", num_habits, at)
         habits = np.frombuffer(packed, "<f4", num_open * num_habits, at + columns_H.nbytes)
         return cls(**arrays, columns_H=columns_H, habits_OH=habits.reshape(num_open, num_habits))
+
+
+@cache
+def _none() -> OpenCampaigns:
+    """One object for most users of most requests. Nothing writes to its arrays."""
+    codes, counts = np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint16)
+    times, habits = np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
+    return OpenCampaigns(codes, times, counts, counts, counts, habits)
 
 
 def campaign_code(campaign_id: str) -> int:

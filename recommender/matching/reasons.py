@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.matching.affinity import AXES, MEASURES, Incidence, UserAffinity
+from recommender.matching.affinity import AXES, MEASURES, Matched
 from recommender.matching.catalogue import Catalogue
 
 GROUPS = ("products", "product_types", "coupons", "brands", "campaigns")
 """Kinds of facts, in the order in which they are given without contributions: the most concrete first."""
 
 
+_PRODUCT, _PRODUCT_TYPE, _MANUFACTURER = (AXES.index(axis) for axis in ("product", "product_type", "manufacturer"))
 OTHER = "other"
 """Name for what the features that belong to no group contributed together."""
 
@@ -40,11 +41,19 @@ class FeatureGroups:
                 found[group].append(column)
         return cls({group: np.array(columns, dtype=np.intp) for group, columns in found.items()})
 
-    def weights(self, contributions_F: NDArray[np.float32]) -> dict[str, float]:
-        """Sum what each group, and all `OTHER` features together, contributed to one pair's log-odds."""
-        weights = {group: float(contributions_F[columns].sum()) for group, columns in self.members.items()}
-        rest = float(contributions_F.sum(dtype=np.float64)) - sum(weights.values())
-        return {**weights, OTHER: rest}
+    def weights(self, contributions_NF: NDArray[np.float32]) -> list[dict[str, float]]:
+        """Sum what each group, and all `OTHER` features together, contributed to the log-odds of each of N pairs."""
+        sums = {
+            # `take` copies each pair's columns beside each other, so that a pair's sum has the same bits in any batch.
+            group: np.take(contributions_NF, columns, axis=1).sum(axis=1).tolist()
+            for group, columns in self.members.items()
+        }
+        totals_N = contributions_NF.sum(axis=1, dtype=np.float64).tolist()
+        found = []
+        for total, *each in zip(totals_N, *sums.values(), strict=True):
+            weights = dict(zip(sums, each, strict=True))
+            found.append({**weights, OTHER: total - sum(each)})
+        return found
 
 
 OF_VALUES = ("base__", "interest__department_", "campaign__department_", "campaign__type_")
@@ -83,8 +92,7 @@ class Fact:
 
 
 def reasons(
-    user: UserAffinity,
-    campaigns: Incidence,
+    matched: Matched,
     column: int,
     *,
     weights: dict[str, float] | None,
@@ -98,15 +106,14 @@ def reasons(
     the ranker expected more of them makes them no less the user's own, and nothing else may speak for the campaign.
 
     Args:
-        user: what the user bought.
-        campaigns: the prepared campaigns.
-        column: the campaign's column in `campaigns`.
-        weights: what `FeatureGroups.weights` returned, or None for a ranker without contributions.
+        matched: what the user bought of the campaigns' items.
+        column: the campaign's column in `matched`.
+        weights: what `FeatureGroups.weights` returned for the pair, or None for a ranker without contributions.
         base_rate: participation rate of campaigns like this one. A user's own rate below it does not speak for it.
         is_recent: whether the features are of now, so that "in the last 30 days" is true.
         most: the limit, chosen by hand.
     """
-    facts = _facts(user, campaigns, column, base_rate=base_rate, is_recent=is_recent)
+    facts = _facts(matched, column, base_rate=base_rate, is_recent=is_recent)
     order = [group for group in GROUPS if group in facts]
     if weights is not None:
         order = sorted((group for group in order if weights[group] > 0), key=lambda group: -weights[group])
@@ -122,18 +129,16 @@ def popularity_reason(catalogue: Catalogue, campaign: int) -> str:
     return f"{number} in 100 shoppers who got campaigns like this one took them up"
 
 
-def _facts(
-    user: UserAffinity, campaigns: Incidence, column: int, *, base_rate: float, is_recent: bool
-) -> dict[str, Fact]:
+def _facts(matched: Matched, column: int, *, base_rate: float, is_recent: bool) -> dict[str, Fact]:
     """State one fact for each group that has one."""
     facts: dict[str, Fact] = {}
 
     def state(group: str, text: str, count: int, days: int | None = None) -> None:
         facts[group] = Fact(group, text, count, days)
 
-    if num := int(_matched(user, campaigns, column, "product").sum()):
+    if num := int(matched.sums_ASC[_PRODUCT, -1, column]):
         state("products", f"You have bought {num} of its items before", num)
-    lines_of_types = _lines(user, campaigns, column, "product_type")
+    lines_of_types = _lines(matched, column, _PRODUCT_TYPE)
     windows = (("lines_30", 30, "in the last 30 days"), ("lines_90", 90, "in the last 90 days"))
     for measure, days, when in (*(windows if is_recent else ()), ("lines", None, "so far")):
         if num := lines_of_types[measure]:
@@ -144,27 +149,19 @@ def _facts(
         things = _counted(num, "thing", "things")
         state("coupons", f"You used a coupon for {things} of these product types", num)
     measure, days, when = windows[1] if is_recent else ("lines", None, "so far")
-    if num := _lines(user, campaigns, column, "manufacturer")[measure]:
+    if num := _lines(matched, column, _MANUFACTURER)[measure]:
         state("brands", f"You bought {_counted(num, 'thing', 'things')} of these makers {when}", num, days)
-    targeted, redeemed = user.past_of_type(int(campaigns.types[column]), int(campaigns.codes[column]))
+    targeted, redeemed = map(int, matched.past_2C[:, column].tolist())
     if redeemed and redeemed >= base_rate * targeted:
         last = "your last campaign" if targeted == 1 else f"{redeemed} of your last {targeted} campaigns"
         state("campaigns", f"You took up {last} of this type", redeemed)
     return facts
 
 
-def _lines(user: UserAffinity, campaigns: Incidence, column: int, axis: str) -> dict[str, int]:
+def _lines(matched: Matched, column: int, axis: int) -> dict[str, int]:
     """Count the user's purchase lines whose value on the axis is among the campaign's, by measure."""
-    matched_n = _matched(user, campaigns, column, axis)
-    sums_M = user.counts[AXES.index(axis)][:, matched_n].sum(axis=1, dtype=np.int64)
-    return dict(zip(MEASURES, sums_M.tolist(), strict=True))
-
-
-def _matched(user: UserAffinity, campaigns: Incidence, column: int, axis: str) -> NDArray[np.bool_]:
-    """Mark the user's values of the axis that the campaign has too, bool [n]."""
-    place = AXES.index(axis)
-    matched_n: NDArray[np.bool_] = campaigns.present[place][user.values[place], column] > 0
-    return matched_n
+    sums_M = matched.sums_ASC[axis, : len(MEASURES), column].tolist()
+    return dict(zip(MEASURES, map(int, sums_M), strict=True))
 
 
 def _counted(number: int, singular: str, plural: str) -> str:

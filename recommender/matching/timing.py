@@ -128,7 +128,7 @@ def behind_at(edges_KJ: Floats, rows_N: NDArray[Any], share_N: Floats) -> Floats
         rows_N: Row in it of each pair.
         share_N: Elapsed share of each pair's window, 0 to 1.
     """
-    place_N = np.clip(share_N, 0.0, 1.0) * BINS
+    place_N = np.minimum(np.maximum(share_N, 0.0), 1.0) * BINS
     bin_N = np.minimum(place_N.astype(np.int64), BINS - 1)
     low_N, high_N = edges_KJ[rows_N, bin_N], edges_KJ[rows_N, bin_N + 1]
     inside_N = place_N - bin_N

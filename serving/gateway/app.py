@@ -5,9 +5,11 @@ import contextlib
 import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope
 
 from recommender import logs
 from recommender.decisions.log import DecisionLog, LogFull, UnknownRequest
@@ -19,15 +21,16 @@ from serving.engines.choice import open_engine
 from serving.gateway import openapi, tracing
 from serving.gateway.arrival import Arrival, arrival_of
 from serving.gateway.decision_metrics import DecisionMetrics
-from serving.gateway.front import Front
+from serving.gateway.front import EXPOSURES, RECOMMENDATIONS, Front
 from serving.gateway.health import HealthServer
+from serving.gateway.hot import Answered, Application
 from serving.gateway.intake import read_body
 from serving.gateway.isolation import STATES, Isolation
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import Model
 from serving.gateway.readiness import Readiness
 from serving.gateway.recommendations import Recommender, Unavailable
-from serving.gateway.refusals import Refused, json_response, refusal_of, unavailable
+from serving.gateway.refusals import Refused, refusal_of, unavailable
 from serving.gateway.request_log import RequestLog
 from serving.gateway.tokens import Tokens
 from serving.online_store.client import OnlineStoreClient
@@ -61,7 +64,8 @@ def create(settings: Settings) -> FastAPI:
             task.cancel()
         gateway.close()
 
-    app = FastAPI(
+    app = Application(
+        failed=gateway.failed,
         title="Campaign recommendations",
         version="1",
         lifespan=lifespan,
@@ -72,26 +76,31 @@ def create(settings: Settings) -> FastAPI:
     app.state.front, app.state.decisions = gateway.front, gateway.decisions
     app.add_middleware(RequestLog)
 
-    @app.post("/v1/recommendations", **openapi.documented(RecommendationRequest, Recommendations, 503))
+    @app.post(RECOMMENDATIONS, **openapi.documented(RecommendationRequest, Recommendations, 503))
     async def recommend(request: Request) -> Response:
         """Recommend campaigns to a user, ranked, with items and reasons."""
-        return await gateway.guarded(request, gateway.recommend)
+        return (await app.hot[RECOMMENDATIONS](request.scope, request.receive)).response()
 
-    @app.post("/v1/exposures", **openapi.documented(ExposureRequest, Exposure, 404, 503))
+    @app.post(EXPOSURES, **openapi.documented(ExposureRequest, Exposure, 404, 503))
     async def expose(request: Request) -> Response:
         """Confirm that an answer was shown to its user."""
-        return await gateway.guarded(request, gateway.expose)
+        return (await app.hot[EXPOSURES](request.scope, request.receive)).response()
+
+    app.hot = {
+        RECOMMENDATIONS: partial(gateway.guarded, gateway.recommend),
+        EXPOSURES: partial(gateway.guarded, gateway.expose),
+    }
 
     @app.get("/healthz", response_model=Health)
     async def healthz() -> Response:
         """The gateway's process is alive."""
-        return json_response(b'{"status":"alive","details":{}}')
+        return Answered(200, b'{"status":"alive","details":{}}').response()
 
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health, "description": "Not ready"}})
     async def readyz() -> Response:
         """This replica can answer. `details` says with what, and how each version is."""
         health = await gateway.health()
-        return json_response(health.model_dump_json(), 200 if health.status == READY else 503)
+        return Answered(200 if health.status == READY else 503, health.model_dump_json().encode()).response()
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     async def metrics() -> Response:
@@ -102,13 +111,12 @@ def create(settings: Settings) -> FastAPI:
     async def not_found(_: Request, error: HTTPException) -> Response:
         names = {404: "not_found", 405: "method_not_allowed"}
         refusal = Refusal(error=names.get(error.status_code, "refused"), message=str(error.detail))
-        return Refused(error.status_code, refusal, dict(error.headers or {})).response()
+        return Refused(error.status_code, refusal, dict(error.headers or {})).answered().response()
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
         # Starlette raises the error again behind this answer, and uvicorn logs it with its traceback.
-        gateway.metrics.refusals.labels(500).inc()
-        return Refused(500, Refusal(error="internal", message=type(error).__name__)).response()
+        return gateway.failed(error).response()
 
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app
@@ -142,24 +150,31 @@ class _Gateway:
             metrics=self.metrics,
         )
 
-    async def guarded(self, request: Request, answer: Callable[[bytes, Arrival], Awaitable[bytes]]) -> Response:
+    async def guarded(
+        self, answer: Callable[[bytes, Arrival], Awaitable[bytes]], scope: Scope, receive: Receive
+    ) -> Answered:
         """The answer to a request's body, or the refusal of whatever is wrong with the request."""
-        arrival = arrival_of(request)
+        arrival = arrival_of(scope)
         if arrival is None:
             # Not over a connection of this server, which decides by the head before anything is handled.
             arrival = Arrival(deadline_s=self.front.deadline_s)
-            if (refused_directly := self.front.decide(dict(request.scope))) is not None:
-                return Response(status_code=refused_directly.status)
+            if (refused_directly := self.front.decide(dict(scope))) is not None:
+                return Answered(refused_directly.status, b"")
         try:
-            body = await read_body(request)
+            body = await read_body(scope["headers"], arrival, receive)
             self.metrics.waiting_seconds.observe(arrival.waited_s())
-            return json_response(await answer(body, arrival))
+            return Answered(200, await answer(body, arrival))
         except (InvalidRequest, UnknownRequest) as error:
             refused = refusal_of(error)
         except Refused as error:
             refused = error
         self.metrics.refusals.labels(refused.status).inc()
-        return refused.response()
+        return refused.answered()
+
+    def failed(self, error: Exception) -> Answered:
+        """The answer where nobody foresaw what went wrong."""
+        self.metrics.refusals.labels(500).inc()
+        return Refused(500, Refusal(error="internal", message=type(error).__name__)).answered()
 
     async def recommend(self, body: bytes, arrival: Arrival) -> bytes:
         """The answer to /v1/recommendations."""

@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fastapi import Request
+from starlette.types import Scope
+
+from serving.gateway.head import Headers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,10 @@ class Arrival:
     """When the first byte arrived, on the clock of `time.perf_counter`."""
     caller_left: Callable[[], bool] = lambda: False
     """Whether the caller has hung up by now."""
+    whole_body: Callable[[], bytes | None] = lambda: None
+    """The request's body, once all of it arrived. None: not yet."""
+    reply: Callable[[int, Headers, bytes], bool] = lambda status, headers, body: False
+    """Answers with one write. False: not now, and ASGI's `send` waits until it can."""
 
     def left_s(self) -> float:
         """Seconds until the deadline, negative after it."""
@@ -27,7 +33,7 @@ class Arrival:
         return time.perf_counter() - self.at_s
 
 
-def arrival_of(request: Request) -> Arrival | None:
+def arrival_of(scope: Scope) -> Arrival | None:
     """The arrival that the server noted, or None for a request that did not come over a connection of this server."""
-    found = request.scope.get("state", {}).get("arrival")
+    found = scope.get("state", {}).get("arrival")
     return found if isinstance(found, Arrival) else None

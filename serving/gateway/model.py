@@ -80,7 +80,7 @@ class Model:
         finally:
             wait.end(finished=False)
             self.metrics.model_seconds.labels(assigned.assignment.variant).observe(time.perf_counter() - asked_s)
-        if status == 503 and LATE in body:
+        if status == 503 and LATE in content:
             raise ModelAway("model_late")
         if status != 200:
             raise ModelAway("model_error", f"{status}: {content[:LONGEST_ANSWER].decode(errors='replace')}")

@@ -1,9 +1,8 @@
 """Refusals: requests that get a 4xx or 503, each in the one form that the contract has for them."""
 
-from fastapi import Response
-
 from recommender.decisions.log import UnknownRequest
 from serving.answer import Refusal
+from serving.gateway.hot import Answered
 from serving.request import InvalidRequest
 
 RETRY = {"Retry-After": "2"}
@@ -30,9 +29,10 @@ class Refused(Exception):
         super().__init__(refusal.message)
         self.status, self.refusal, self.headers = status, refusal, headers or {}
 
-    def response(self) -> Response:
-        """The response that tells the client."""
-        return json_response(self.refusal.model_dump_json(), self.status, self.headers)
+    def answered(self) -> Answered:
+        """What the client gets."""
+        headers = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+        return Answered(self.status, self.refusal.model_dump_json().encode(), headers)
 
 
 def unavailable(message: str) -> Refused:
@@ -45,8 +45,3 @@ def refusal_of(error: InvalidRequest | UnknownRequest) -> Refused:
     if isinstance(error, InvalidRequest):
         return Refused(422, Refusal(error="invalid_request", message=str(error), fields=error.problems))
     return Refused(404, Refusal(error="unknown_request", message=str(error)))
-
-
-def json_response(content: str | bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A response whose body is JSON already."""
-    return Response(content, status_code=status, headers=headers, media_type="application/json")

@@ -6,6 +6,8 @@ The ids of the request (`serving.gateway.trace`) are in its other lines too, and
 import asyncio
 import logging
 import time
+from types import TracebackType
+from typing import Self
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +17,41 @@ from serving.gateway import trace, tracing
 log = logs.get(__name__)
 PROBES = ("/healthz", "/readyz", "/metrics")
 """Asked every few seconds by Kubernetes and Prometheus. They are logged at DEBUG only."""
+
+
+class Line:
+    """A block that handles one request, whose line is written at its end. `status` is what the client gets."""
+
+    __slots__ = ("_began_s", "_scope", "_span", "ids", "route", "status")
+
+    def __init__(self, scope: Scope, route: str | None = None) -> None:
+        self._scope, self._began_s, self.status = scope, time.perf_counter(), 500
+        self.route = route
+        """The route's own path, because a path or query that the client made up may hold anything. None: unknown."""
+        self.ids = trace.trace_of(scope["headers"])
+        self._span = tracing.request_span(self.ids, scope["method"], scope["path"])
+        if self._span is not None:
+            self.ids = self._span.ids
+
+    def __enter__(self) -> Self:
+        trace.remember(self.ids)
+        logs.rebind(**self.ids.recorded())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        # The connection cancels a request whose caller left. Nobody waits for an answer, so this is no failure.
+        cancelled = self._scope.get("state", {}).get("cancelled") if kind is asyncio.CancelledError else None
+        if cancelled is not None:
+            self.status = cancelled
+        seconds = round(time.perf_counter() - self._began_s, 6)
+        method = self._scope["method"]
+        if self._span is not None:
+            self._span.end(method, self.route, self.status)
+        level = logging.DEBUG if self.route in PROBES else logging.INFO
+        log.log(level, "request", method=method, path=self.route, status=self.status, seconds=seconds)
+        return cancelled is not None
 
 
 class RequestLog:
@@ -28,34 +65,15 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began_s, status = time.perf_counter(), 500
-        ids = trace.trace_of(scope["headers"])
-        span = tracing.request_span(ids, scope["method"], scope["path"])
-        if span is not None:
-            ids = span.ids
-        trace.remember(ids)
+        with Line(scope) as line:
 
-        async def note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *ids.headers()]
-            await send(message)
+            async def note_status(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    line.status = message["status"]
+                    message["headers"] = [*message.get("headers", ()), *line.ids.headers()]
+                await send(message)
 
-        logs.unbind_all()
-        logs.bind(**ids.recorded())
-        try:
-            await self.app(scope, receive, note_status)
-        except asyncio.CancelledError:
-            # The connection cancels a request whose caller left. Nobody waits for an answer, so this is no failure.
-            if (cancelled := scope.get("state", {}).get("cancelled")) is None:
-                raise
-            status = cancelled
-        finally:
-            # The route's own path, because a path or query that the client made up may hold anything.
-            path = getattr(scope.get("route"), "path", None)
-            level = logging.DEBUG if path in PROBES else logging.INFO
-            seconds = round(time.perf_counter() - began_s, 6)
-            if span is not None:
-                span.end(scope["method"], path, status)
-            log.log(level, "request", method=scope["method"], path=path, status=status, seconds=seconds)
+            try:
+                await self.app(scope, receive, note_status)
+            finally:
+                line.route = getattr(scope.get("route"), "path", None)

@@ -11,8 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from recommender import logs
 from serving.gateway.trace import SAMPLED, Trace
 
@@ -109,7 +107,7 @@ class RequestSpan:
             self._span.update_name(f"{method} {path}")
             self._span.set_attribute("http.route", path)
         self._span.set_attribute("http.response.status_code", status)
-        bound = structlog.contextvars.get_contextvars()
+        bound = logs.bound()
         self._span.set_attributes({PREFIX + key: bound[key] for key in KEPT if bound.get(key) is not None})
         if status >= 500:
             self._span.set_status(trace.StatusCode.ERROR)

@@ -111,6 +111,35 @@ def test_the_resources_for_gitops_are_a_pipeline_and_a_version_of_it(tmp_path: P
     assert version["spec"]["platformSpec"]
 
 
+def test_two_runs_with_other_settings_are_two_versions_and_the_same_run_is_one(tmp_path: Path) -> None:
+    def version_of(folder: str, settings: Settings, cluster: Cluster | None = None) -> str:
+        _, file = compile_cluster(settings, tmp_path / folder, cluster=cluster or Cluster(), namespace="shop")
+        _, version = yaml.safe_load_all(file.read_text())
+        return str(version["metadata"]["name"])
+
+    first = version_of("first", settings_with())
+    assert version_of("again", settings_with()) == first
+    others = {
+        version_of("seed", settings_with(seed=3)),
+        version_of("claim", settings_with(), Cluster(claim="another-home")),
+    }
+    assert len(others - {first}) == 2
+
+
+@pytest.mark.parametrize(
+    ("namespace", "registry", "named"),
+    [
+        ("Shop", "registry.example.com", r"--namespace 'Shop'"),
+        ("shop-", "registry.example.com", r"--namespace 'shop-'"),
+        ("shop", "https://registry.example.com", r"--registry 'https://registry.example.com'"),
+        ("shop", "registry.example.com/shop:1.0", r"--registry 'registry.example.com/shop:1.0'"),
+    ],
+)
+def test_names_that_no_cluster_takes_are_refused(tmp_path: Path, namespace: str, registry: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        compile_cluster(settings_with(), tmp_path, cluster=Cluster(registry=registry), namespace=namespace)
+
+
 def test_compiling_for_a_cluster_refuses_a_home_outside_its_volume(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"/var/recommender"):
         compile_cluster(settings_with().updated(home=Path("var")), tmp_path, cluster=Cluster(), namespace="shop")

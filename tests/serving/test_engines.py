@@ -146,7 +146,7 @@ def test_a_call_that_is_given_up_disturbs_no_later_one(engine: Engine, versions:
     given_up = 0
     for _ in range(20):
         try:
-            engine.ask(versions[0], engine.body(engine.shop.users[1]), seconds=0.0005)
+            engine.ask(versions[0], engine.body(engine.shop.users[1]), seconds=0.0001)
         except TimeoutError:
             given_up += 1
     assert given_up > 0

@@ -54,6 +54,27 @@ def test_what_two_servers_could_read_differently_is_refused_and_the_connection_c
     assert "connection: close" in reply.head
 
 
+ALIVE = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n"
+BEHIND_AN_ANSWER = {
+    "no trailer": ALIVE + b"Transfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n",
+    "no chunk": ALIVE + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a second request": ALIVE + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HEAD + WITH_LENGTH + b"\r\n" + BODY,
+    "a request behind the last one": ALIVE + b"Connection: close\r\n\r\n" + HEAD + WITH_LENGTH + b"\r\n" + BODY,
+    "no request": ALIVE + b"Expect: 100-continue\r\n\r\n" + b"no request\r\n\r\n",
+}
+"""A body that is not waited for closes the connection behind the answer."""
+
+
+@pytest.mark.parametrize("name", BEHIND_AN_ANSWER)
+def test_what_comes_in_the_same_bytes_behind_a_last_answer_is_dropped(alone: Gateway, name: str) -> None:
+    before = len(alone.log())
+    with closing(alone.connect()) as connection:
+        connection.sendall(BEHIND_AN_ANSWER[name])
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert (received.count(b"HTTP/1.1 "), received.startswith(b"HTTP/1.1 200")) == (1, True), received
+    assert "Traceback" not in alone.log()[before:]
+
+
 def test_an_endless_header_is_refused_once_64_kib_of_it_arrived(alone: Gateway) -> None:
     before = alone.metric("recommender_refusals_total", status="431")
     with closing(alone.connect()) as connection:

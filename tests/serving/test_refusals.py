@@ -97,6 +97,14 @@ def test_torchserve_names_the_field_of_what_only_it_accepts(endpoint: Endpoint, 
     assert [problem["field"] for problem in response.json()["fields"]] == [field]
 
 
+def test_a_whole_number_may_be_written_with_a_zero_fraction_as_in_json_schema(endpoint: Endpoint) -> None:
+    answer = endpoint.send(b'{"user_id": "nobody", "num_campaigns": 1.0, "num_items": 2e0}').json()
+    assert [len(campaign["items"]) for campaign in answer["campaigns"]] == [2]
+    document = endpoint.client.get("/openapi.json").json()
+    number = document["components"]["schemas"]["RecommendationRequest"]["properties"]["num_campaigns"]
+    assert (number["type"], number["minimum"], number["maximum"]) == ("integer", 1, 100)
+
+
 def test_a_whole_number_of_64_bits_is_kept_in_the_decision(endpoint: Endpoint) -> None:
     context = {"most": 2**63 - 1, "least": -(2**63), "large": 1e20}
     response = endpoint.ask(user_id="u", context=context)

@@ -167,3 +167,13 @@ def test_a_history_keeps_the_last_baskets(catalogue: Catalogue) -> None:
     assert got.spend_B[0] == 10.0
     with pytest.raises(FeatureStoreError, match=r"history: .*taxonomy"):
         examples.unpack_histories([packed], np.array([0]), "0" * 16)
+
+
+def test_a_value_that_the_catalogue_does_not_have_is_refused_and_not_taken_for_the_next_axis(
+    catalogue: Catalogue,
+) -> None:
+    user = random_user(catalogue)
+    beyond = np.append(user.values[2][:-1], len(catalogue.axis_values[2])).astype(np.int32)
+    broken = replace(user, values=(*user.values[:2], beyond, *user.values[3:]))
+    with pytest.raises(IndexError, match=f"{beyond[-1]}.*category"):
+        affinity.match(broken, catalogue.incidence([1, 2]))

@@ -119,6 +119,21 @@ def test_contributions_add_up_to_the_calibrated_log_odds() -> None:
     np.testing.assert_allclose(rest_N, rest_N[0], atol=2e-3)
 
 
+def test_a_request_gets_the_bits_of_the_calibrated_score_over_the_horizon_and_of_its_contributions() -> None:
+    _, ranker, examples = calibrated(platt(0.5, 0.4))
+    zeros = np.zeros(len(examples.users_N), dtype=np.int64)
+    half, places = (
+        replace(examples, horizon=Horizon.whole(zeros, zeros + 20 * DAY_US, zeros + 40 * DAY_US)),
+        np.array([5, 2]),
+    )
+    redeem_N, contributions = ranker.ranked(half)
+    added_NF, expected_NF = contributions(places), ranker.contributions(half)
+    assert redeem_N.tobytes() == ranker.score(half).redeem_N.tobytes()
+    assert added_NF is not None
+    assert expected_NF is not None
+    assert added_NF.tobytes() == expected_NF[places].tobytes()
+
+
 def test_a_bundle_holds_the_calibrator_and_earlier_releases_refuse_it(tmp_path: Path) -> None:
     _, ranker, examples = calibrated(platt(0.5, 0.4))
     folder = bundle.save(ranker, tmp_path / "bundle", lineage={})

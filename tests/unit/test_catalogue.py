@@ -8,7 +8,7 @@ import pytest
 from random_examples import DAY_US, random_catalogue
 
 from recommender.errors import CorruptFileError
-from recommender.matching.catalogue import ARRAYS, KEPT_COLUMNS, Catalogue
+from recommender.matching.catalogue import ARRAYS, KEPT_COLUMNS, KEPT_INTERVALS, Catalogue
 
 
 @pytest.fixture
@@ -74,3 +74,29 @@ def test_only_so_many_campaigns_are_kept_laid_out(catalogue: Catalogue) -> None:
             for third in range(9):
                 catalogue.incidence([first, second, third])
     assert sum(len(one.types) for one in catalogue._incidences.values()) <= KEPT_COLUMNS
+
+
+def test_what_is_live_changes_exactly_at_the_edges_of_windows_also_when_it_is_kept(catalogue: Catalogue) -> None:
+    edges_us = sorted({*catalogue.campaign_starts_C.tolist(), *catalogue.campaign_ends_C.tolist()})
+    for moment_us in [moment for edge in edges_us for moment in (edge, edge - 1, edge + 1)] * 2:
+        live = [
+            row
+            for row in range(len(catalogue.campaign_ids))
+            if catalogue.campaign_starts_C[row] <= moment_us < catalogue.campaign_ends_C[row]
+        ]
+        assert catalogue.live(moment_us).tolist() == live
+        assert catalogue.live_popular(moment_us).tolist() == catalogue.popular(live).tolist()
+    inside_us = edges_us[3] + 1
+    assert catalogue.live_popular(inside_us) is catalogue.live_popular(inside_us + 1)
+
+
+def test_only_so_many_intervals_are_kept() -> None:
+    many = random_catalogue(np.random.default_rng(0), num_campaigns=3 * KEPT_INTERVALS)
+    for start_us in many.campaign_starts_C.tolist():
+        assert len(many.live(start_us)) == 1
+    assert len(many._live) == KEPT_INTERVALS
+
+
+def test_nobody_can_write_to_what_all_requests_share(catalogue: Catalogue) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        catalogue.live_popular(int(catalogue.campaign_starts_C[0]))[0] = 5

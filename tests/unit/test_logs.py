@@ -30,7 +30,7 @@ def root_is_restored() -> Iterator[None]:
     root.handlers[:] = handlers
     for logger, level in levels:
         logger.setLevel(level)
-    logs.unbind_all()
+    logs.rebind()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:

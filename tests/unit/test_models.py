@@ -92,6 +92,17 @@ def test_contributions_of_the_logistic_ranker_add_up_to_its_log_odds() -> None:
     np.testing.assert_allclose(rest_N, rest_N[0], atol=1e-3)
 
 
+def test_a_request_gets_the_bits_of_score_and_contributions(ranker: Ranker[Any]) -> None:
+    examples, _ = random_examples(1)
+    places = np.array([7, 0, 3])
+    redeem_N, contributions = ranker.ranked(examples)
+    assert redeem_N.tobytes() == ranker.score(examples).redeem_N.tobytes()
+    expected = ranker.contributions(examples.take(places))
+    found = contributions(places)
+    assert (found is None) == (expected is None)
+    assert found is None or expected is None or found.tobytes() == expected.tobytes()
+
+
 def test_a_missing_value_and_an_infinite_one_are_the_same_to_the_logistic_ranker() -> None:
     examples, _ = random_examples(1)
     ranker, features_NF = fitted("logistic"), examples.features_NF.copy()

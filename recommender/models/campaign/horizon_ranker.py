@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
 from recommender.matching.examples import Examples, Histories, Labels
-from recommender.matching.horizon import Outcomes
+from recommender.matching.horizon import Horizon, Outcomes
 from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.calibration import KEY as CALIBRATION
 from recommender.models.campaign.calibration import Calibrator
@@ -29,7 +29,13 @@ from recommender.models.campaign.censoring import expected_labels
 from recommender.models.campaign.held_out import CorpusBefore, HeldOut, Past, held_out_of, held_out_of_logistic
 from recommender.models.campaign.levels import Levels, TakeUp, past_levels
 from recommender.models.campaign.logistic import LogisticConfig, LogisticRanker
-from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
+from recommender.models.campaign.ranker import (
+    HIGHEST_PROBABILITY,
+    LOWEST_PROBABILITY,
+    Contributions,
+    Ranker,
+    Scores,
+)
 
 PREFIX, KEY = "timing.", "timing"
 """Prefix of the timing's tensors in a bundle, and its entry in the configuration."""
@@ -74,19 +80,34 @@ class HorizonRanker(Ranker[Hyperparameters]):
         scores, horizon = self._calibrated(self.inside.score(examples)), examples.horizon
         if horizon is None:
             return scores
-        elapsed_N, reached_N = horizon.elapsed_N(), horizon.reached_N()
-        types = examples.catalogue.campaign_types
-        types_N = [types[row] for row in examples.campaigns_N.tolist()]
-        behind_N, due_N = self.timing.behind_N(types_N, elapsed_N), self.timing.behind_N(types_N, reached_N)
-        p_N = still_coming(scores.redeem_N.astype(np.float64), behind_N, due_N)
-        p_N = np.clip(p_N, LOWEST_PROBABILITY, HIGHEST_PROBABILITY)
         # A window's purchases are taken as even over its days.
-        part_N = (reached_N - elapsed_N).astype(np.float32)
+        part_N = (horizon.reached_N() - horizon.elapsed_N()).astype(np.float32)
         return Scores(
-            redeem_N=p_N.astype(np.float32),
+            redeem_N=self._coming_N(scores.redeem_N, examples, horizon),
             spend_N=None if scores.spend_N is None else scores.spend_N * part_N,
             excess_N=None if scores.excess_N is None else scores.excess_N * part_N,
         )
+
+    def ranked(self, examples: Examples) -> tuple[NDArray[np.float32], Contributions]:
+        """By the ranker inside, scored once."""
+        inside_N, added = self.inside.ranked(examples)
+        redeem_N = self._calibrated(Scores(inside_N)).redeem_N
+        if examples.horizon is not None:
+            redeem_N = self._coming_N(redeem_N, examples, examples.horizon)
+
+        def contributions(places: NDArray[np.int64]) -> NDArray[np.float32] | None:
+            added_NF = added(places)
+            return None if added_NF is None else self._sloped(added_NF, inside_N[places])
+
+        return redeem_N, contributions
+
+    def _coming_N(self, redeem_N: NDArray[np.float32], examples: Examples, horizon: Horizon) -> NDArray[np.float32]:
+        types = examples.catalogue.campaign_types
+        types_N = [types[row] for row in examples.campaigns_N.tolist()]
+        behind_N = self.timing.behind_N(types_N, horizon.elapsed_N())
+        due_N = self.timing.behind_N(types_N, horizon.reached_N())
+        p_N = still_coming(redeem_N.astype(np.float64), behind_N, due_N)
+        return np.minimum(np.maximum(p_N, LOWEST_PROBABILITY), HIGHEST_PROBABILITY).astype(np.float32)
 
     def _calibrated(self, scores: Scores) -> Scores:
         if self.calibrator.is_none:
@@ -105,7 +126,12 @@ class HorizonRanker(Ranker[Hyperparameters]):
         added_NF = self.inside.contributions(examples)
         if added_NF is None or self.calibrator.is_none:
             return added_NF
-        slope_N = self.calibrator.slope_N(self.inside.score(examples).redeem_N.astype(np.float64))
+        return self._sloped(added_NF, self.inside.score(examples).redeem_N)
+
+    def _sloped(self, added_NF: NDArray[np.float32], inside_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.calibrator.is_none:
+            return added_NF
+        slope_N = self.calibrator.slope_N(inside_N.astype(np.float64))
         return np.asarray(added_NF * slope_N[:, None], dtype=np.float32)
 
     def tensors(self) -> dict[str, NDArray[Any]]:

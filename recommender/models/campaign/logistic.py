@@ -20,7 +20,13 @@ from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.preprocessing import Preprocessing
-from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
+from recommender.models.campaign.ranker import (
+    HIGHEST_PROBABILITY,
+    LOWEST_PROBABILITY,
+    Contributions,
+    Ranker,
+    Scores,
+)
 from recommender.models.campaign.schema import require_features
 
 MIN_MONEY_PAIRS = 20
@@ -98,7 +104,7 @@ class LogisticRanker(Ranker[LogisticConfig]):
         if "spend" in money:
             np.maximum(money["spend"], 0, out=money["spend"])
         return Scores(
-            redeem_N=sigmoid(_rowwise(z_NE, self._redeem_E) + self._redeem_bias),
+            redeem_N=self._redeem_N(z_NE),
             spend_N=money.get("spend"),
             excess_N=money.get("excess"),
         )
@@ -106,8 +112,17 @@ class LogisticRanker(Ranker[LogisticConfig]):
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
         """Weight times input of each feature, float32 [N, F]. With the bias they add up to the log-odds."""
         require_features(self._names, examples)
-        added_NE = self._preprocessing(examples.features_NF) * self._redeem_E
-        return self._preprocessing.by_feature(added_NE)
+        return self._preprocessing.by_feature(self._preprocessing(examples.features_NF) * self._redeem_E)
+
+    def ranked(self, examples: Examples) -> tuple[NDArray[np.float32], Contributions]:
+        """Preprocess once, and leave out the money."""
+        require_features(self._names, examples)
+        z_NE = self._preprocessing(examples.features_NF)
+        by_feature, redeem_E = self._preprocessing.by_feature, self._redeem_E
+        return self._redeem_N(z_NE), lambda places: by_feature(z_NE[places] * redeem_E)
+
+    def _redeem_N(self, z_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+        return sigmoid(_rowwise(z_NE, self._redeem_E) + self._redeem_bias)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Preprocessing and weights."""
@@ -200,8 +215,9 @@ def unfold_money(z_NE: NDArray[np.float32], weights: NDArray[np.float32]) -> NDA
 
 def sigmoid(log_odds_N: NDArray[Any]) -> NDArray[np.float32]:
     """Probability of N log-odds, inside (0, 1) also in float32."""
-    p_N = 1.0 / (1.0 + np.exp(-np.clip(log_odds_N.astype(np.float64), -FARTHEST, FARTHEST)))
-    return np.clip(p_N, LOWEST_PROBABILITY, HIGHEST_PROBABILITY).astype(np.float32)
+    bounded_N = np.minimum(np.maximum(log_odds_N.astype(np.float64), -FARTHEST), FARTHEST)
+    p_N = 1.0 / (1.0 + np.exp(-bounded_N))
+    return np.minimum(np.maximum(p_N, LOWEST_PROBABILITY), HIGHEST_PROBABILITY).astype(np.float32)
 
 
 def _rowwise(z_NE: NDArray[np.float32], weights_E: NDArray[np.float32]) -> NDArray[np.float32]:

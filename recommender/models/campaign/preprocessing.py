@@ -65,12 +65,16 @@ class Preprocessing:
     def __call__(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw features, NaN where a value is missing -> standardised inputs, float32 [N, E]."""
         is_missing_NF = ~np.isfinite(features_NF)
-        z_NF = _fold(np.where(is_missing_NF, self.median_F, features_NF).astype(np.float32, copy=False))
+        z_NE = np.empty((len(features_NF), self.num_inputs), dtype=np.float32)
+        z_NF, z_NM = z_NE[:, : len(self.median_F)], z_NE[:, len(self.median_F) :]
+        z_NF[...] = _fold(np.where(is_missing_NF, self.median_F, features_NF).astype(np.float32, copy=False))
         z_NF -= self.mean_F
         z_NF *= self.inverse_scale_F
-        np.clip(z_NF, -self.clip, self.clip, out=z_NF)
-        z_NM = (is_missing_NF[:, self.missing_M] - self.missing_mean_M) * self.missing_inverse_scale_M
-        return np.concatenate([z_NF, z_NM.astype(np.float32, copy=False)], axis=1)
+        np.maximum(z_NF, -self.clip, out=z_NF)
+        np.minimum(z_NF, self.clip, out=z_NF)
+        np.subtract(is_missing_NF[:, self.missing_M], self.missing_mean_M, out=z_NM)
+        z_NM *= self.missing_inverse_scale_M
+        return z_NE
 
     def by_feature(self, added_NE: NDArray[np.float32]) -> NDArray[np.float32]:
         """Contributions of E inputs -> of F features, float32 [N, F]: an indicator's is added to its feature's."""

@@ -4,7 +4,7 @@ Shapes: N pairs of user and campaign · F features.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -32,6 +32,10 @@ class Scores:
     """Expected spend in currency units. None where the ranker does not predict it."""
     excess_N: NDArray[np.float32] | None = None
     """Expected spend above the user's usual spend, in currency units. None where the ranker does not predict it."""
+
+
+Contributions = Callable[[NDArray[np.int64]], "NDArray[np.float32] | None"]
+"""Places among scored pairs -> what `Ranker.contributions` says of them, float32 [places, F]."""
 
 
 class Ranker(ABC, Generic[C]):
@@ -86,6 +90,13 @@ class Ranker(ABC, Generic[C]):
     @abstractmethod
     def contributions(self, examples: Examples) -> NDArray[np.float32] | None:
         """Additive contributions of the F features to the log-odds, float32 [N, F]. None where the ranker has none."""
+
+    def ranked(self, examples: Examples) -> tuple[NDArray[np.float32], Contributions]:
+        """`redeem_N` of `score`, and `contributions` of the pairs that are then asked for.
+
+        A request needs only these. A ranker overrides it where the two have work in common.
+        """
+        return self.score(examples).redeem_N, lambda places: self.contributions(examples.take(places))
 
     @abstractmethod
     def tensors(self) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,166 @@
+"""Before a run, `submit` looks at account, claim, Secret and room, where the run will really be."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp_endpoint import AnswersByPath, listening
+
+from pipelines.cluster import Cluster
+from pipelines.cluster_look import ClusterView, Look
+from recommender.errors import SettingsError
+
+SPECIFICATION: dict[str, Any] = {
+    "deploymentSpec": {
+        "executors": {
+            "exec-train-ranker": {
+                "container": {"resources": {"resourceCpuRequest": "2", "resourceMemoryRequest": "4Gi"}}
+            },
+            "exec-gate": {"container": {"resources": {"resourceCpuRequest": "250m", "resourceMemoryRequest": "512Mi"}}},
+        }
+    }
+}
+"""A pipeline whose largest step asks for 2 cores and 4 GiB."""
+
+
+def node(cpu: str, memory: str) -> dict[str, Any]:
+    return {"metadata": {"name": "n1"}, "spec": {}, "status": {"allocatable": {"cpu": cpu, "memory": memory}}}
+
+
+def pod(cpu: str) -> dict[str, Any]:
+    container = {"name": "c", "resources": {"requests": {"cpu": cpu}}}
+    return {"spec": {"nodeName": "n1", "containers": [container]}, "status": {"phase": "Running"}}
+
+
+def cluster_with(namespace: str, *, nodes: list[dict[str, Any]], pods: list[dict[str, Any]]) -> dict[str, Any]:
+    """What an API server holds: account, claim and Secret in `namespace`, nodes and pods, and KFP in `kubeflow`."""
+    inside = f"/api/v1/namespaces/{namespace}"
+    return {
+        f"{inside}/persistentvolumeclaims/recommender-home": {"metadata": {"name": "recommender-home"}},
+        f"{inside}/secrets/campaign-store": {"metadata": {"name": "campaign-store"}},
+        f"{inside}/serviceaccounts/campaign-pipeline": {"metadata": {"name": "campaign-pipeline"}},
+        "/api/v1/nodes": {"items": nodes},
+        "/api/v1/pods": {"items": pods},
+        "/apis/apps/v1/deployments": {
+            "items": [
+                {
+                    "metadata": {"name": "ml-pipeline", "namespace": "kubeflow"},
+                    "spec": {"selector": {}, "template": {}},
+                }
+            ]
+        },
+    }
+
+
+@contextmanager
+def view_of(service: AnswersByPath, folder: Path) -> Iterator[ClusterView]:
+    """The view through a kubeconfig that names `service`."""
+    with listening(service) as address:
+        config = {
+            "clusters": [{"name": "here", "cluster": {"server": address}}],
+            "users": [{"name": "me", "user": {}}],
+            "contexts": [{"name": "kind", "context": {"cluster": "here", "user": "me"}}],
+            "current-context": "kind",
+        }
+        (folder / "kubeconfig").write_text(json.dumps(config))
+        yield ClusterView(folder / "kubeconfig")
+
+
+def looked(view: ClusterView, *, multi_user: bool = False, account: str = "campaign-pipeline") -> Look:
+    return view.look(
+        namespace="campaigns",
+        multi_user=multi_user,
+        cluster=Cluster(),
+        account=account,
+        specification=SPECIFICATION,
+    )
+
+
+def test_a_cluster_with_everything_and_room_has_no_problems(tmp_path: Path) -> None:
+    service = AnswersByPath(cluster_with("campaigns", nodes=[node("4", "8Gi")], pods=[pod("1")]))
+    with view_of(service, tmp_path) as view:
+        look = looked(view, multi_user=True)
+    assert (look.namespace, look.problems, look.notes) == ("campaigns", [], [])
+
+
+def test_kfp_alone_runs_in_its_own_namespace_so_what_lies_elsewhere_is_missing(tmp_path: Path) -> None:
+    service = AnswersByPath(cluster_with("campaigns", nodes=[node("4", "8Gi")], pods=[]))
+    with view_of(service, tmp_path) as view:
+        look = looked(view)
+        without_account = looked(view, account="")
+    assert look.namespace == "kubeflow"
+    assert [problem.split("'")[1] for problem in look.problems] == [
+        "recommender-home",
+        "campaign-store",
+        "campaign-pipeline",
+    ]
+    assert all("'kubeflow'" in problem for problem in look.problems)
+    assert len(without_account.problems) == 2
+
+
+def test_a_step_that_no_node_can_hold_and_one_that_must_wait_are_told_apart(tmp_path: Path) -> None:
+    small = AnswersByPath(cluster_with("kubeflow", nodes=[node("1900m", "8Gi")], pods=[]))
+    with view_of(small, tmp_path) as view:
+        (_, never) = looked(view).notes
+    assert "no node can hold the step 'train-ranker'" in never
+    assert "2 cpu, 4.0 GiB memory" in never
+    busy = AnswersByPath(cluster_with("kubeflow", nodes=[node("4", "8Gi")], pods=[pod("1"), pod("1500m")]))
+    with view_of(busy, tmp_path) as view:
+        (_, later) = looked(view).notes
+    assert "no node has room now for the step 'train-ranker'" in later
+    assert "free: 1.5 cpu" in later
+
+
+def test_what_may_not_be_read_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    objects = cluster_with("campaigns", nodes=[], pods=[])
+    hidden = ("/api/v1/namespaces/campaigns/secrets", "/api/v1/nodes")
+    with view_of(AnswersByPath(objects, forbidden=hidden), tmp_path) as view:
+        look = looked(view, multi_user=True)
+    assert look.problems == []
+    assert [note for note in look.notes if "'campaign-store'" in note and "403" in note]
+    assert [note for note in look.notes if "nodes" in note]
+
+
+def test_pods_that_wait_say_why(tmp_path: Path) -> None:
+    unscheduled = {
+        "status": {
+            "conditions": [
+                {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available: 1 Insufficient cpu."}
+            ]
+        }
+    }
+    pulling = {
+        "status": {
+            "containerStatuses": [
+                {
+                    "name": "main",
+                    "image": "registry.example.com/campaign-recommender-pipeline:0.1.0",
+                    "imageID": "",
+                    "ready": False,
+                    "restartCount": 0,
+                    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}},
+                }
+            ]
+        }
+    }
+    starting = {"status": {"containerStatuses": [{**pulling["status"]["containerStatuses"][0]}]}}
+    starting["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ContainerCreating"}}
+    pods = {"/api/v1/namespaces/campaigns/pods": {"items": [unscheduled, pulling, starting]}}
+    with view_of(AnswersByPath(pods), tmp_path) as view:
+        reasons = view.waiting("run-1", "campaigns")
+    assert reasons == [
+        "ImagePullBackOff: Back-off pulling image",
+        "not scheduled: 0/1 nodes are available: 1 Insufficient cpu.",
+    ]
+
+
+@pytest.mark.parametrize("content", [None, "", "clusters: 3", "{"])
+def test_no_kubeconfig_or_one_that_cannot_be_used_is_an_error_in_words(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError, match="kubeconfig"):
+        ClusterView(file)
