@@ -7,7 +7,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,7 @@ _FEATURE_SETS = 8
 hand."""
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """A model's ranking, and the examples that the ranker received (None: no campaign was a candidate)."""
 
     ranking: Ranking
