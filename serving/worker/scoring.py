@@ -194,12 +194,8 @@ def _scored(
             ranked, asker.found.dropped, num_shown=order.num_shown, places_by_score=places_by_score
         )
     ranking = Ranking(campaigns, dropped_ids(request, asker.found), order.exploration, explanations)
-    return Scored(ranking, examples if len(examples.campaigns_N) == order.end else _own(examples, order))
-
-
-def _own(examples: Examples, order: _Order) -> Examples:
-    """The part of a batch's examples that belongs to one request."""
-    return examples.take(np.arange(order.start, order.end))
+    is_alone = len(order.order_N) == len(examples.campaigns_N)
+    return Scored(ranking, examples if is_alone else examples.take(np.arange(order.start, order.end)))
 
 
 def _weights(
