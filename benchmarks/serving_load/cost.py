@@ -1,4 +1,7 @@
-"""CPU time of a request in all processes of the endpoint, for each engine, with one live campaign and with several."""
+"""CPU time of a request in all processes of the endpoint, for each engine, with one live campaign and with several.
+
+The profile by part: what the gateway, TorchServe's Java and the workers use, and what a worker does with its time.
+"""
 
 import os
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.decision.rows import Row
 from benchmarks.serving_load.loads import PORTS, UnderTest
+from benchmarks.serving_load.parts import rows as parts_of_a_worker
 from recommender.errors import RecommenderError
 from recommender.matching.catalogue import Catalogue
 from recommender.settings import Settings
@@ -54,7 +58,7 @@ def rows(endpoint: UnderTest, seconds: float, say: Callable[[str], None]) -> lis
             else:
                 name = f"{engine}: CPU-ms per request, several live campaigns"
                 found.append(Row(name=name, value=value, goal="reported", facts=facts))
-    return found
+    return found + parts_of_a_worker(endpoint, {number: moments[number] for number in dict.fromkeys((1, many))}, say)
 
 
 def live_at(settings: Settings) -> dict[int, datetime]:
