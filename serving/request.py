@@ -103,10 +103,12 @@ class RecommendationRequest(Strict):
 
     def recorded(self) -> dict[str, Any]:
         """The part of the request that the decision record keeps: every field but those about the answer's size."""
-        kept = {
-            name: getattr(self, name) for name in RecommendationRequest.model_fields if name not in ABOUT_THE_ANSWER
-        }
-        return {RECORDED_AS.get(name, name): value for name, value in kept.items()}
+        return {recorded: getattr(self, name) for name, recorded in _RECORDED}
+
+
+_RECORDED = [
+    (name, RECORDED_AS.get(name, name)) for name in RecommendationRequest.model_fields if name not in ABOUT_THE_ANSWER
+]
 
 
 class DirectRequest(RecommendationRequest):

@@ -134,7 +134,7 @@ class Writer:
 
     def _segment_at(self, now: datetime) -> Segment:
         """The segment of the next line. A new one begins each UTC day, forwards or backwards, past a size or an age."""
-        day, present = now.strftime("%Y%m%d"), self._segment
+        day, present = f"{now.year:04}{now.month:02}{now.day:02}", self._segment
         if present is not None:
             is_young = time.monotonic() - present.began_s < self.limits.segment_s
             if day == present.day and (not present.reserved or (is_young and self._has_room(present))):

@@ -161,7 +161,7 @@ class _Gateway:
             if (refused_directly := self.front.decide(dict(scope))) is not None:
                 return Answered(refused_directly.status, b"")
         try:
-            body = await read_body(scope["headers"], receive)
+            body = await read_body(scope["headers"], arrival, receive)
             self.metrics.waiting_seconds.observe(arrival.waited_s())
             return Answered(200, await answer(body, arrival))
         except (InvalidRequest, UnknownRequest) as error:

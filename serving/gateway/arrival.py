@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
+from serving.gateway.head import Headers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
@@ -17,6 +19,10 @@ class Arrival:
     """When the first byte arrived, on the clock of `time.perf_counter`."""
     caller_left: Callable[[], bool] = lambda: False
     """Whether the caller has hung up by now."""
+    whole_body: Callable[[], bytes | None] = lambda: None
+    """The request's body, once all of it arrived. None: not yet."""
+    reply: Callable[[int, Headers, bytes], bool] = lambda status, headers, body: False
+    """Answers with one write. False: not now, and ASGI's `send` waits until it can."""
 
     def left_s(self) -> float:
         """Seconds until the deadline, negative after it."""

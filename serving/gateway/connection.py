@@ -10,12 +10,13 @@ import time
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serving.gateway.arrival import Arrival
 from serving.gateway.direct import Direct, refusal
 from serving.gateway.front import OVERLOADED, Front
-from serving.gateway.head import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MAX_HEADERS, body_bytes, framing_problem
+from serving.gateway.head import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MAX_HEADERS, Headers, body_bytes, framing_problem
+from serving.gateway.lingering import KeptOpen
 from serving.gateway.trace import echoed
 from serving.request import MAX_BODY_BYTES
 
@@ -86,6 +87,32 @@ class GatewayConnection(HttpToolsProtocol):
     def caller_left(self) -> bool:
         """Whether the client has hung up, even if the event loop was not told yet."""
         return bool(self.transport.is_closing() or self._files.poll(0))
+
+    def whole_body(self) -> bytes | None:
+        """The body of the request that is being handled, once all of it arrived."""
+        cycle = self.active
+        return None if cycle is None or cycle.more_body else bytes(cycle.body)
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Answer the request that is being handled with one write, where `RequestResponseCycle.send` needs two.
+
+        uvloop hands each write to the kernel at once, so two of them wake the client twice.
+        """
+        cycle = self.active
+        if cycle is None or cycle.response_started or cycle.flow.write_paused:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        lines = [STATUS_LINE[status]]
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines += (b"content-length: %d\r\n" % len(body), b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        lines.append(body)
+        cycle.transport.write(b"".join(lines))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()  # which `_linger` may have put off
+        self.on_response_complete()
+        return True
 
     def close_after_answer(self) -> None:
         """Let the present answer, or the next one, be the last of this connection."""
@@ -179,7 +206,13 @@ class GatewayConnection(HttpToolsProtocol):
             raise _BadHead  # behind an answer that closes the connection, in the same bytes as its request
         super().on_message_begin()
         self._message_began_s = self._arrived_s
-        arrival = Arrival(deadline_s=self.front.deadline_s, at_s=self._arrived_s, caller_left=self.caller_left)
+        arrival = Arrival(
+            deadline_s=self.front.deadline_s,
+            at_s=self._arrived_s,
+            caller_left=self.caller_left,
+            whole_body=self.whole_body,
+            reply=self.reply,
+        )
         cast(dict[str, Any], self.scope)["state"]["arrival"] = arrival
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -245,6 +278,9 @@ class GatewayConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
+        if self._lingers_since_s is not None:
+            self._linger()
+            return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
@@ -285,7 +321,9 @@ class GatewayConnection(HttpToolsProtocol):
     def _linger(self) -> None:
         """Close the connection once the client had time to read the answer; drop what it still sends."""
         self._lingers_since_s = time.perf_counter()
-        if self.active is None and not self.transport.is_closing():
+        if self.active is not None:
+            self.active.transport = cast(asyncio.Transport, KeptOpen(self.transport))
+        elif not self.transport.is_closing():
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             else:

@@ -1,6 +1,7 @@
 """The gateway's decisions about a request before store and model are asked, and the answer to it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from recommender.decisions.assignment import Assignment
@@ -22,6 +23,11 @@ class Assigned:
     """End of the request id. It is drawn first, because it seeds the exploration."""
     arrival: Arrival
 
+    @cached_property
+    def as_of(self) -> str:
+        """The moment of the decision, ISO 8601 in UTC."""
+        return iso(self.asked.as_of_us)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -32,6 +38,10 @@ class Answer:
     feature_age_s: float | None = None
     cold_start: bool = False
     degraded_reasons: list[str] = field(default_factory=list)
+
+    def late(self) -> "Answer":
+        """The same, where the record is not written yet."""
+        return replace(self, degraded_reasons=[*self.degraded_reasons, "decision_log"])
 
     def record(self, assigned: Assigned) -> dict[str, Any]:
         """The decision record, without the request id and the time that the log adds."""
@@ -68,7 +78,7 @@ class Answer:
         return {
             "model_version": self.model_version,
             "variant": assigned.assignment.variant,
-            "as_of": iso(assigned.asked.as_of_us),
+            "as_of": assigned.as_of,
             "feature_age_s": self.feature_age_s,
             "cold_start": self.cold_start,
         }

@@ -4,16 +4,17 @@ FastAPI describes them and answers everything else. Its middleware, routing, `Re
 the gateway's own CPU time for an answer, and these routes need none of it: `serving.request.parse` reads their bodies.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Response
 from starlette.types import Receive, Scope, Send
 
+from serving.gateway.arrival import arrival_of
+from serving.gateway.head import Headers
 from serving.gateway.request_log import Line
 
 JSON = (b"content-type", b"application/json")
-Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Answered(NamedTuple):
@@ -21,7 +22,7 @@ class Answered(NamedTuple):
 
     status: int
     body: bytes
-    headers: Headers = ()
+    headers: Headers = []  # noqa: RUF012
 
     def response(self) -> Response:
         """The same, for a route of FastAPI."""
@@ -60,9 +61,11 @@ class Application(FastAPI):
                 error = found
                 status, body, headers = self._failed(found)
             line.status = status
-            length = (b"content-length", b"%d" % len(body))
-            whole = [length, JSON, *headers, *line.ids.headers()]
-            await send({"type": "http.response.start", "status": status, "headers": whole})
-            await send({"type": "http.response.body", "body": body})
+            whole = [JSON, *headers, *line.ids.headers()]
+            arrival = arrival_of(scope)
+            if arrival is None or not arrival.reply(status, whole, body):
+                whole.append((b"content-length", b"%d" % len(body)))
+                await send({"type": "http.response.start", "status": status, "headers": whole})
+                await send({"type": "http.response.body", "body": body})
             if error is not None:
                 raise error

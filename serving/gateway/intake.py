@@ -7,6 +7,7 @@ from starlette.types import Receive
 
 from recommender.errors import LONGEST_VALUE
 from serving.answer import Refusal
+from serving.gateway.arrival import Arrival
 from serving.gateway.head import Headers, value_of
 from serving.gateway.refusals import Refused
 from serving.request import MAX_BODY_BYTES, Problem
@@ -19,7 +20,7 @@ MAX_DRAINED_BYTES = 4 * 2**20
 Chosen by hand: sixteen times what is allowed."""
 
 
-async def read_body(headers: Headers, receive: Receive) -> bytes:
+async def read_body(headers: Headers, arrival: Arrival, receive: Receive) -> bytes:
     """The body of a request.
 
     Raises:
@@ -29,6 +30,19 @@ async def read_body(headers: Headers, receive: Receive) -> bytes:
     if given != JSON and (kind := given.decode("latin-1").partition(";")[0].strip().lower()) != JSON.decode():
         problem = Problem(field="body", problem=f"Content-Type is {kind[:LONGEST_VALUE]!r}, not application/json")
         raise Refused(415, Refusal(error="unsupported_media_type", message=problem.problem, fields=[problem]))
+    content = arrival.whole_body()
+    if content is None:
+        content, size = await _received(receive)
+    else:
+        size = len(content)
+    if size > MAX_BODY_BYTES:
+        problem = Problem(field="body", problem=f"more than {MAX_BODY_BYTES} bytes")
+        raise Refused(413, Refusal(error="too_large", message=problem.problem, fields=[problem]))
+    return content
+
+
+async def _received(receive: Receive) -> tuple[bytes, int]:
+    """A body that is still on its way, as far as it is kept, and its size, as far as it is read."""
     content, size, more = bytearray(), 0, True
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -42,7 +56,4 @@ async def read_body(headers: Headers, receive: Receive) -> bytes:
                     content += part
     except TimeoutError:
         raise Refused(408, Refusal(error="timeout", message="the body did not arrive in time")) from None
-    if size > MAX_BODY_BYTES:
-        problem = Problem(field="body", problem=f"more than {MAX_BODY_BYTES} bytes")
-        raise Refused(413, Refusal(error="too_large", message=problem.problem, fields=[problem]))
-    return bytes(content)
+    return bytes(content), size

@@ -5,7 +5,7 @@ answer is the popular list, marked as `degraded`.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import orjson
 
@@ -123,7 +123,6 @@ class Recommender:
 
     async def _record(self, assigned: Assigned, answer: Answer) -> tuple[str | None, Answer]:
         """Let the decision be recorded, and return its request id and the answer as it can be given now."""
-        late = replace(answer, degraded_reasons=[*answer.degraded_reasons, "decision_log"])
         try:
             ids = trace.current()
             record = {**answer.record(assigned), **(ids.recorded() if ids is not None else {})}
@@ -131,7 +130,7 @@ class Recommender:
         except LogFull as error:
             # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.
             logs.bind(problem=f"no decision record: {error}")
-            return None, late
+            return None, answer.late()
         delivered = False
         try:
             written = await self.decisions.written(entry)
@@ -140,7 +139,7 @@ class Recommender:
             # The caller hung up, meanwhile (the wait was cancelled) or just now.
             if not delivered:
                 self._mark_undelivered(str(entry.request_id))
-        return entry.request_id, answer if written else late
+        return entry.request_id, answer if written else answer.late()
 
     def _mark_undelivered(self, request_id: str) -> None:
         try:

@@ -123,12 +123,26 @@ def files(root: Path) -> dict[Path, str]:
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1alpha1",
         "kind": "Component",
-        "resources": ["alerts.yaml"],
+        "labels": [{"pairs": {"app.kubernetes.io/part-of": "campaign-recommender"}}],
+        "resources": ["alerts.yaml", "scraping.yaml"],
         "configMapGenerator": [
             {
                 "name": "campaign-serving-dashboard",
                 "files": ["dashboard.json"],
                 "options": {"labels": {"grafana_dashboard": "1"}, "disableNameSuffixHash": True},
+            }
+        ],
+        "replacements": [
+            {
+                "source": {"kind": "ClusterNames", "name": "names", "fieldPath": "spec.monitoring.release"},
+                "targets": [
+                    {
+                        "select": {"kind": kind},
+                        "fieldPaths": ["metadata.labels.release"],
+                        "options": {"create": True},
+                    }
+                    for kind in ("PrometheusRule", "ServiceMonitor")
+                ],
             }
         ],
     }

@@ -3,6 +3,7 @@
 SELECT value FROM "<project>_<view>" WHERE entity_key = ? AND feature_name = ?
 """
 
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -25,7 +26,7 @@ class SqliteStore:
     is_local = True
 
     def __init__(self, path: Path, busy_s: float) -> None:
-        self._path, self._busy_s = path, busy_s
+        self._path, self._name, self._busy_s = path, str(path), busy_s
         self._local = threading.local()
         self._lock = threading.Lock()
         self._open: list[sqlite3.Connection] = []
@@ -72,7 +73,7 @@ class SqliteStore:
         self._local = threading.local()
 
     def _connection(self, busy_s: float) -> sqlite3.Connection:
-        status = self._path.stat()
+        status = os.stat(self._name)  # noqa: PTH116 (once a request: a `Path` is spelled out again at each call)
         identity = (status.st_dev, status.st_ino)
         if getattr(self._local, "identity", None) != identity:
             self._drop()

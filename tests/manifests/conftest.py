@@ -1,16 +1,20 @@
 """Fixtures that run kubectl and hadolint from the `dev` extra, and checkov from the environment of `make manifests`."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from kustomized import OVERLAYS, ROOT, Resources, loaded, rendered_text
 
-ROOT = Path(__file__).parents[2]
-OVERLAYS = ("local", "staging", "production")
+VARIANTS: dict[str, tuple[str, ...]] = {
+    **{overlay: (overlay,) for overlay in OVERLAYS},
+    "local-with-components": ("local", "housekeeping", "monitoring", "gateway-api"),
+    "standalone-with-components": ("standalone", "production", "autoscaling", "monitoring", "housekeeping"),
+    "production-with-components": (
+        *("production", "autoscaling-keda", "monitoring", "external-redis", "housekeeping", "gateway-api"),
+    ),
+}
+"""Each overlay, and each component on at least one of them: name -> overlay and components."""
 
 
 @pytest.fixture(scope="session")
@@ -21,22 +25,21 @@ def checkov() -> str:
     return found
 
 
-@pytest.fixture(scope="session", params=OVERLAYS)
-def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One overlay as `kubectl kustomize` renders it, in a separate folder."""
-    folder = tmp_path_factory.mktemp(request.param)
-    command = [
-        str(Path(sys.executable).with_name("kubectl")),
-        "kustomize",
-        str(ROOT / "k8s" / "overlays" / request.param),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    (folder / f"{request.param}.yaml").write_text(result.stdout)
+@pytest.fixture(scope="session")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with each variant as `kubectl kustomize` renders it."""
+    folder = tmp_path_factory.mktemp("rendered")
+    for name, of in VARIANTS.items():
+        (folder / f"{name}.yaml").write_text(rendered_text(tmp_path_factory.mktemp(name), *of))
     return folder
 
 
+@pytest.fixture(scope="session", params=VARIANTS)
+def rendered(request: pytest.FixtureRequest, variants: Path) -> Path:
+    """One variant's file."""
+    return variants / f"{request.param}.yaml"
+
+
 @pytest.fixture(scope="session")
-def resources(rendered: Path) -> list[dict[str, Any]]:
-    (file,) = rendered.glob("*.yaml")
-    return [resource for resource in yaml.safe_load_all(file.read_text()) if resource]
+def resources(rendered: Path) -> Resources:
+    return loaded(rendered.read_text())
