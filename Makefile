@@ -17,12 +17,17 @@ SHARED ?=
 REGISTRY ?=
 BEFORE ?=
 AFTER ?= HEAD
-ENGINE ?= $(shell command -v docker || command -v podman)
+# The first that answers: docker's client without its daemon builds nothing.
+ENGINE ?= $(shell for e in docker podman; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
+GPU ?=
+PUSH ?=
+BUILD_ARGS ?=
+PUSH_ARGS ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images e2e clean distclean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  PIP_ARGS=…  more arguments for pip (for the CPU build of torch see README)   ·   RUN_ARGS=…  arguments for 'recommender run'"
 
@@ -102,6 +107,9 @@ bench-serving: $(INSTALLED) ## latency against a no-op TorchServe handler; overl
 bench-decision-log: $(INSTALLED) ## answers while the decision log's disk hangs, and a query over many decisions: BENCH_ARGS="--decisions 50000000"
 	$(BIN)/python -m benchmarks.decision_log $(BENCH_ARGS)
 
+fuzz-serving: $(INSTALLED) ## wrong and hostile requests to a small shop's endpoint: 5,000 cases of schemathesis, 50,000 mutated requests; BENCH_ARGS="--seed 2"
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving_fuzz $(BENCH_ARGS)
+
 bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
 	$(BIN)/python -m benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)
 
@@ -136,11 +144,17 @@ prove-unchanged: $(INSTALLED) ## run two commits on the same inputs; compare wei
 	@[ -n "$(BEFORE)" ] || { echo "make prove-unchanged: BEFORE is not set. Name the commit before the change: make prove-unchanged BEFORE=main AFTER=HEAD" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.nothing_moved "$(BEFORE)" "$(AFTER)" --pip-args="$(PIP_ARGS)" $(BENCH_ARGS)
 
-images: ## build the images: make images REGISTRY=registry.example.com (needs docker or podman)
+images: ## build the images: make images REGISTRY=registry.example.com; GPU=1 also the GPU's; PUSH=1 pushes and writes digests; BUILD_ARGS, PUSH_ARGS
 	@[ -n "$(REGISTRY)" ] || { echo "make images: REGISTRY is not set. Name the registry: make images REGISTRY=registry.example.com" >&2; exit 2; }
-	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman was found. Install one, or set ENGINE=/path/to/engine" >&2; exit 2; }
-	@"$(PYTHON)" -m components.images "$(REGISTRY)" | while read -r image dockerfile target; do \
-	  echo "building $$image"; "$(ENGINE)" build -t "$$image" -f "$$dockerfile" $${target:+--target "$$target"} . ; done
+	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman answers. Start or install one, or set ENGINE=/path/to/engine" >&2; exit 2; }
+	@"$(PYTHON)" -m components.build_images "$(REGISTRY)" --engine "$(ENGINE)" $(if $(GPU),--gpu) $(if $(PUSH),--push) \
+	  --build-args="$(BUILD_ARGS)" --push-args="$(PUSH_ARGS)"
+
+test-images: $(INSTALLED) ## build both images and run every command of the manifests and every step in them; without docker or podman it is skipped
+	ENGINE="$(ENGINE)" BUILD_ARGS="$(BUILD_ARGS)" PUSH_ARGS="$(PUSH_ARGS)" $(BIN)/python -m pytest -rs tests/containers $(TEST_ARGS) || [ $$? -eq 5 ]
+
+e2e: $(INSTALLED) ## the whole way on the kubeconfig's cluster: make e2e KFP=http://127.0.0.1:8888 REGISTRY=…; DRY=1 prints its steps (docs/operations.md)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" REGISTRY="$(REGISTRY)" bash tests/e2e_cluster/run.sh
 
 clean: ## stop the endpoint and delete the results of runs (var/, dist/, caches); keeps .venv
 	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop

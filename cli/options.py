@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from recommender.errors import SettingsError
-from recommender.settings import Settings, TimeSettings, load_settings
+from recommender.settings import FILE_VARIABLE, Settings, TimeSettings, load_settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import digest
 
@@ -15,7 +15,11 @@ LONGEST_STEM = 180
 """Bytes of a mapping's name in the name of its home, which leaves room below the file system's 255."""
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", "-s", help="Settings file (TOML). Default: recommender.toml, if it exists."),
+    typer.Option(
+        "--settings",
+        "-s",
+        help="Settings file (TOML). Default: what RECOMMENDER_SETTINGS names, else recommender.toml, if it exists.",
+    ),
 ]
 ClusterSettingsFile = Annotated[
     Path | None, typer.Option("--settings", "-s", help="Settings file (TOML) of the cluster.")
@@ -37,7 +41,11 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
         SettingsError: The settings file, the environment or an option is wrong. Names the key and the value.
     """
     default = Path("recommender.toml")
-    chosen = load_settings(file if file is not None or not default.is_file() else default)
+    # A pod names its mounted settings in the environment. The image's own recommender.toml must not win over them.
+    if file is None and FILE_VARIABLE not in os.environ and default.is_file():
+        chosen = load_settings(default)
+    else:
+        chosen = load_settings(file)
     if data is not None:
         # A name has at most 255 bytes, and a Chinese character three of them.
         stem = os.fsencode(data.stem)[:LONGEST_STEM].decode(errors="ignore")

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from components.images import PIPELINE_IMAGE, SERVING_IMAGE
 from recommender.errors import RecommenderError, SettingsError
 
 REFUSALS = {
@@ -19,17 +21,35 @@ REFUSALS = {
 """Errors of the operating system that the user can fix: no permission, a full disk, an impossible file name."""
 
 
+class MissingPackage(RecommenderError):
+    """A verb needs a package that this installation lacks, as an image lacks what it does not need."""
+
+    def __init__(self, verb: str, package: str) -> None:
+        image = (SERVING_IMAGE if verb == "serve" else PIPELINE_IMAGE).rpartition("/")[2]
+        where = "on a machine, by `make install`" if verb == "run" else f"in the image {image}"
+        super().__init__(
+            f"`recommender {verb}` needs the package {package!r}, which is not installed here. Run it {where}"
+        )
+
+
 class Verbs(TyperGroup):
     """A group of verbs that prints expected errors as one message, with exit code 2 and no traceback."""
 
     def invoke(self, ctx: Any) -> object:
-        """Run the verb, and turn an expected error into a message and exit code 2."""
+        """Run the verb. An expected error, or a package that an image lacks, becomes a message and exit code 2."""
         try:
             return super().invoke(ctx)
         except (RecommenderError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in REFUSALS:
                 raise
             print_error(error)
+            raise typer.Exit(2) from None
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if not package or find_spec(package) is not None:
+                raise
+            words = [*ctx.command_path.split()[1:], ctx.invoked_subcommand or ""]
+            print_error(MissingPackage(" ".join(words).strip(), package))
             raise typer.Exit(2) from None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry
+from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry, read_digests
 from recommender.errors import SettingsError
 
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
@@ -88,7 +88,7 @@ def place(task: PipelineTask, size: Size, cluster: Cluster | None, *, gpu: bool 
         task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
     if cluster is None:
         return task
-    task.set_container_image(in_registry(image, cluster.registry))
+    task.set_container_image(in_registry(image, cluster.registry, read_digests()))
     task.set_env_variable("RECOMMENDER_SECRETS", cluster.secrets)
     task.set_env_variable("FEATURE_STORE_ENVIRONMENT", cluster.feature_store)
     kubernetes.add_pod_label(task, STEP_LABEL, "true")

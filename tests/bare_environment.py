@@ -1,4 +1,4 @@
-"""A virtual environment with our wheel and one extra, and no other distribution: an undeclared import fails in it.
+"""A virtual environment with an image's wheel and some extras, and nothing else: an undeclared import fails in it.
 
 Installing torch anew takes a minute and a gigabyte, so the declared distributions are linked from the environment that
 runs the tests. pip then installs our wheel without an index: it refuses where a declared requirement is missing.
@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from collections import Counter
+from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -18,21 +19,43 @@ ROOT = Path(__file__).parents[1]
 PROJECT = "campaign-recommender"
 
 
-def bare_environment(folder: Path, *, extra: str, packages: tuple[str, ...]) -> Path:
+def bare_environment(folder: Path, *, extras: tuple[str, ...], dockerfile: str) -> Path:
     """Make the environment in `folder`, and return its interpreter.
 
-    `packages`: our own packages that the wheel holds, as the image copies them.
+    `dockerfile`: the image whose wheel it is. The wheel holds what its stage `wheel` copies.
     """
     environment = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     site = environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    wheel = _wheel(folder, packages)
+    wheel = _wheel(folder, copied(ROOT / dockerfile, "wheel"))
     (unpacked,) = Distribution.discover(path=[str(wheel)])
-    for name in declared(unpacked, extra):
-        _link(distribution(name), site)
+    wanted = [distribution(name) for name in set().union(*(declared(unpacked, extra) for extra in extras))]
+    folders = Counter(folder for one in wanted for folder in {file.parts[0] for file in _files(one)})
+    for one in wanted:
+        _link(one, site, shared={folder for folder, owners in folders.items() if owners > 1})
     python = environment / "bin" / "python"
-    _pip("--python", str(python), "install", "--no-index", "--no-compile", f"{PROJECT}[{extra}] @ {wheel.as_uri()}")
+    _pip(
+        "--python",
+        str(python),
+        "install",
+        "--no-index",
+        "--no-compile",
+        f"{PROJECT}[{','.join(extras)}] @ {wheel.as_uri()}",
+    )
     return python
+
+
+def copied(dockerfile: Path, stage: str) -> list[str]:
+    """What a stage of a Dockerfile copies from the checkout, without what lies in other stages."""
+    found: list[str] = []
+    within = False
+    for line in dockerfile.read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if words[:1] == ["FROM"]:
+            within = words[-1] == stage
+        elif within and words[:1] == ["COPY"] and not words[1].startswith("--"):
+            found += words[1:-1]
+    return found
 
 
 def declared(project: Distribution, extra: str) -> set[str]:
@@ -54,26 +77,33 @@ def declared(project: Distribution, extra: str) -> set[str]:
     return {name for name, _ in found}
 
 
-def _wheel(folder: Path, packages: tuple[str, ...]) -> Path:
+def _wheel(folder: Path, names: list[str]) -> Path:
     source = folder / "source"
     source.mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source)
-    for name in packages:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in names:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif not name.endswith(".pth"):
+            (source / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
     _pip("wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder / "wheels"), str(source))
     (wheel,) = (folder / "wheels").glob("*.whl")
     return wheel
 
 
-def _link(installed: Distribution, site: Path) -> None:
-    """Link a package with an `__init__.py` as one folder, and a shared namespace (google/) file by file."""
-    files = [file for file in installed.files or () if ".." not in file.parts]  # without the commands of bin/
-    whole = {file.parts[0] for file in files if file.parts[1:] == ("__init__.py",)}
+def _link(installed: Distribution, site: Path, *, shared: set[str]) -> None:
+    """Link a package with an `__init__.py` as one folder, and a folder of several ones (google/) file by file."""
+    files = _files(installed)
+    whole = {file.parts[0] for file in files if file.parts[1:] == ("__init__.py",)} - shared
     for place in {Path(file.parts[0]) if file.parts[0] in whole else Path(file) for file in files}:
         link = site / place
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(Path(str(installed.locate_file(place))))
+
+
+def _files(installed: Distribution) -> list[PackagePath]:
+    """Its files without the commands of bin/ and without bytecode, which two distributions may both name."""
+    return [file for file in installed.files or () if ".." not in file.parts and "__pycache__" not in file.parts]
 
 
 def _pip(*arguments: str) -> None:

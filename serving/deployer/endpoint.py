@@ -13,7 +13,7 @@ from typing import Self
 from recommender.errors import LONGEST_ANSWER, ServingError
 from recommender.registry import Registry
 from recommender.settings import Settings
-from recommender.storage.home import Home, ServingState
+from recommender.storage.home import ServingState
 from serving import config
 from serving.blocking_http import DIRECT
 from serving.deployed import Deployed
@@ -21,7 +21,7 @@ from serving.deployer import restarts, torchserve
 from serving.deployer.engines import SERVERS, loading, start_server
 from serving.deployer.management import LOOPBACK
 from serving.deployer.processes import Running, find, known, last_lines, require_free, start
-from serving.deployer.sync import Deployer
+from serving.deployer.sync import Deployer, NoChampion
 
 NAME = "gateway"
 READY_S = 60.0
@@ -91,7 +91,7 @@ def serve(settings: Settings) -> Deployment:
     if find(state.pid_file(NAME)) is not None:
         raise ServingError(f"the endpoint runs already ({state.pid_file(NAME)}); stop it first: recommender stop")
     if Registry(settings.home).champion() is None:
-        raise ServingError(f"{Home.of(settings).registry}: no champion yet; train one: recommender run")
+        raise NoChampion(settings)
     require_free(settings.serving.host, settings.serving.port, "the gateway", "port")
     if settings.serving.health_port is not None:
         require_free(settings.serving.host, settings.serving.health_port, "the gateway's health", "health_port")

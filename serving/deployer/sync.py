@@ -34,6 +34,7 @@ GRACE_S = 1.0
 STOPPING_S = 4.0
 """A stopped process is dead for at most this long before its pid file goes: `processes.STRAGGLERS_S` and as much to
 spare. One that died by itself keeps it."""
+WAITING = "waiting for a first champion: run the training pipeline"
 MAX_REASON = 2_000
 """Characters of the reason why a version failed, which /readyz shows: enough for the end of a worker's log."""
 
@@ -44,6 +45,13 @@ class Exited(ServingError):
     def __init__(self, ended: Sequence[Running], end_of_log: str) -> None:
         self.names = [one.name for one in ended]
         super().__init__(f"{' and '.join(self.names)} exited unexpectedly. {end_of_log}")
+
+
+class NoChampion(ServingError):
+    """The registry has no champion yet, so nothing can serve. Names the registry."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(f"{Home.of(settings).registry}: no champion yet; train one: recommender run")
 
 
 @dataclass(frozen=True)
@@ -74,13 +82,13 @@ class Deployer:
             with_former: False: a former champion that is not loaded yet can wait for the next refresh.
 
         Raises:
+            NoChampion: The registry has no champion.
             ServingError: The engine is unavailable, or no version at all can be loaded.
-            RegistryError: The registry has no champion.
         """
         began_s = time.monotonic()
         status, before = Registry(self.settings.home).status(), Deployed.load(self.state.root)
         if status.champion is None:
-            raise ServingError(f"{Home.of(self.settings).registry}: no champion yet; train one: recommender run")
+            raise NoChampion(self.settings)
         wanted = Wanted.of(status, keep_former=self.settings.isolation.keep_former)
         live = self.engine.versions()
         if wanted.is_deployed(before, live):
@@ -128,17 +136,18 @@ class Deployer:
     def follow(self, running: Sequence[Running] = ()) -> None:
         """Refresh again and again until one of `running` is stopped.
 
-        A failure is logged and tried again. Without any `running` this does not return.
+        A failure is tried again. It is logged when it begins, changes or ends, not at every look. Without any
+        `running` this does not return.
 
         Raises:
             Exited: One of `running` exited unexpectedly. What was left of it was stopped.
         """
+        logged = ""
         while all(one.alive() for one in running):
-            try:
-                end_sick_canary(self.settings)
-                self.refresh()
-            except RecommenderError as error:
-                log.error("refresh failed", problem=f"{type(error).__name__}: {error}")
+            problem = self._look()
+            if problem != logged:
+                self._log(problem)
+                logged = problem
             self.state.deployer_alive.touch()
             time.sleep(FOLLOW_S)
         if not all(one.pid_file.exists() for one in running):
@@ -153,6 +162,25 @@ class Deployer:
         for one in ended:
             one.stop()
         raise Exited(ended, last_lines(self.state, ended[0].name))
+
+    def _look(self) -> str:
+        """Refresh once, and return what stands between the registry and what serves. Empty: nothing."""
+        try:
+            end_sick_canary(self.settings)
+            self.refresh()
+        except NoChampion:
+            return WAITING
+        except RecommenderError as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def _log(self, problem: str) -> None:
+        if problem == WAITING:
+            log.info(WAITING, registry=str(Home.of(self.settings).registry))
+        elif problem:
+            log.error("refresh failed", problem=problem)
+        else:
+            log.info("serves what the registry names")
 
     def _first_that_loads(self, candidates: list[str], before: Deployed, failed: dict[str, str]) -> str:
         for version in candidates:

@@ -10,6 +10,7 @@ from kustomized import (
     ADDED,
     K8S,
     OVERLAYS,
+    containers,
     kustomize,
     loaded,
     named,
@@ -19,6 +20,8 @@ from kustomized import (
     rendered_resources,
 )
 
+from components.build_images import write_digests
+from components.images import PIPELINE_IMAGE, SERVING_IMAGE
 from serving.monitoring.metrics import METRICS
 
 
@@ -33,7 +36,7 @@ def test_ready_made_overlays_are_their_parts(tmp_path: Path) -> None:
     local = rendered_resources(tmp_path / "local", "local")
     assert local == rendered_resources(tmp_path / "standalone", "standalone", "single-node")
     production = rendered_resources(tmp_path / "production", "production")
-    assert production == rendered_resources(tmp_path / "profile", "profile", "production")
+    assert production == rendered_resources(tmp_path / "profile", "profile", "production", "digests")
 
 
 @pytest.mark.parametrize("order", [("autoscaling", "autoscaling-keda"), ("autoscaling-keda", "autoscaling")])
@@ -114,6 +117,22 @@ def test_production_survives_a_node_and_a_zone(tmp_path: Path) -> None:
     home = named(resources, "PersistentVolumeClaim", "recommender-home")["spec"]
     assert home["accessModes"] == ["ReadWriteMany"]
     assert home["storageClassName"] == _names()["volumes"]["sharedHome"]["storageClassName"]
+
+
+def test_production_runs_the_images_that_were_pushed(tmp_path: Path) -> None:
+    own = overlay_of(tmp_path, "production", ("housekeeping", "digests"))
+    pushed = {
+        SERVING_IMAGE: ("harbor.example.org/shop/campaign-recommender-serving:0.1.0", "sha256:" + 64 * "a"),
+        PIPELINE_IMAGE: ("harbor.example.org/shop/campaign-recommender-pipeline:0.1.0", "sha256:" + 64 * "b"),
+    }
+    write_digests(pushed, tmp_path / "k8s" / "components" / "digests" / "kustomization.yaml")
+    result = kustomize(own)
+    assert result.returncode == 0, result.stderr
+    images = {one["name"]: one["image"] for one in containers(loaded(result.stdout))}
+    serving = "harbor.example.org/shop/campaign-recommender-serving@sha256:" + 64 * "a"
+    pipeline = "harbor.example.org/shop/campaign-recommender-pipeline@sha256:" + 64 * "b"
+    assert {images[name] for name in ("gateway", "torchserve", "deployer")} == {serving}
+    assert {images[name] for name in ("clean", "compact")} == {pipeline}
 
 
 def test_prometheus_scrapes_both_ports_and_finds_the_rules(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.deployer.management import TorchServe
+from serving.deployer.sync import FOLLOW_S
 from serving.stopping import PATIENCE_S
 
 WITHIN_S = 5.0
@@ -80,6 +82,9 @@ def test_both_end_while_they_wait_for_a_champion_and_for_torchserve(shop: Shop, 
     with Pod(tmp_path / "pod", home) as pod, client_of(home) as client:
         without_champion, gateway = pod.start("deployer"), pod.start("gateway")
         refuses(without_champion, str(Home.of(home).registry))
+        time.sleep(2 * FOLLOW_S)
+        assert sum("first champion" in event for event in events(without_champion)) == 1, "a state is said once"
+        assert "problem" not in without_champion.said(), "an empty registry is no error"
         wait_until(lambda: answers(client) == "popular", "the gateway says that it has no model")
         assert without_champion.stop(within_s=WITHIN_S) == 0
         assert gateway.stop(within_s=WITHIN_S) == 0

@@ -52,7 +52,7 @@ def test_every_ranker_loads_and_scores_with_what_the_serving_image_installs(tmp_
         ranker = fit_ranker(name, examples, labels, **small)
         bundle.save(ranker, bundles / name, lineage={})
         expected[name] = ranker.score(examples).redeem_N
-    python = bare_environment(tmp_path / "bare", extra="serving", packages=("recommender", "serving"))
+    python = bare_environment(tmp_path / "bare", extras=("serving",), dockerfile="serving/Dockerfile")
     asked = subprocess.run(
         [str(python), "-c", ASKED, str(bundles), json.dumps(FITTED)],
         cwd=tmp_path,  # not the checkout, whose packages would be imported instead of the wheel's

@@ -1,0 +1,117 @@
+"""`make e2e DRY=1` prints every step and does none; the client that it runs in the cluster counts what fails."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "tests" / "e2e_cluster" / "run.sh"
+
+
+def dry(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the script dry, where a kubectl or recommender that is called after all leaves a mark."""
+    for name in ("kubectl", "recommender"):
+        (folder / name).write_text(f'#!/bin/sh\necho "$@" >> {folder}/called\n')
+        (folder / name).chmod(0o755)
+    out = ROOT / "build" / folder.name
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "DRY": "1", "OUT": str(out.relative_to(ROOT)), **variables}
+    try:
+        return subprocess.run(["bash", str(SCRIPT)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+NAMED = {"KFP": "http://127.0.0.1:8888", "REGISTRY": "localhost:5000", "OVERLAY": "k8s/overlays/local"}
+
+
+def test_a_dry_run_prints_the_commands_of_every_step_and_calls_nothing(tmp_path: Path) -> None:
+    done = dry(tmp_path, **NAMED)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "called").exists()
+    commands = [line.removeprefix("+ ") for line in done.stderr.splitlines() if line.startswith("+ ")]
+    for wanted in (
+        "kubectl apply -k",
+        "recommender submit --host http://127.0.0.1:8888",
+        "recommender promote",
+        "recommender rollback",
+        "rollout restart deploy/campaign-serving",
+        "-c gateway -- sh -c kill 1",
+        "-c torchserve -- sh -c kill 1",
+        "delete pod campaign-store-0",
+        "/eviction",
+        "client.py load http://campaign-gateway 20 110",
+    ):
+        assert [command for command in commands if wanted in command], wanted
+    rows = done.stdout.splitlines()
+    assert [row for row in rows if row.startswith("promotion followed by every replica")]
+
+
+def test_it_drains_no_node_and_deletes_no_namespace(tmp_path: Path) -> None:
+    commands = dry(tmp_path, **NAMED).stderr + SCRIPT.read_text()
+    assert "kubectl drain" not in commands
+    assert "delete namespace" not in commands
+    assert "delete ns" not in commands
+
+
+@pytest.mark.parametrize("missing", ["KFP", "REGISTRY"])
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path, missing: str) -> None:
+    done = dry(tmp_path, **{name: value for name, value in NAMED.items() if name != missing})
+    assert done.returncode != 0
+    assert f"{missing} is not set" in done.stderr
+
+
+def test_the_script_is_clean_for_shellcheck() -> None:
+    shellcheck = shutil.which("shellcheck", path=str(ROOT / ".venv-tools" / "bin")) or shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed: make manifests")
+    done = subprocess.run([shellcheck, str(SCRIPT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Answers the even users, a hundredth of them as the canary, and refuses the others."""
+
+    def do_POST(self) -> None:
+        user = int(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["user_id"])
+        variant = "canary" if user == 4 else "champion"
+        answer: dict[str, Any] = {"campaigns": [{"campaign_id": "1"}], "degraded": False, "cold_start": False}
+        body = json.dumps({**answer, "variant": variant, "model_version": f"{variant}-version"}).encode()
+        self.send_response(200 if user % 2 == 0 else 503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_the_client_counts_answers_versions_and_failed_requests(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret")
+    # The path of the token is that in the pod.
+    script = (ROOT / "tests" / "e2e_cluster" / "client.py").read_text()
+    (tmp_path / "client.py").write_text(script.replace("/run/secrets/e2e/token", str(tmp_path / "token")))
+
+    def client(*arguments: str) -> list[str]:
+        command = [sys.executable, str(tmp_path / "client.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}"
+            assert client("ask", url, "10") == ["5", "5", "1", "champion-version", "canary-version"]
+            failed, requests, p99_ms = client("load", url, "100", "0.2")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (failed, requests) == ("10", "20")
+    assert 0 < int(p99_ms) < 5_000
