@@ -23,6 +23,8 @@ class Attempt:
     target: str
     pieces: tuple[bytes, ...]
     """Sent one after the other with a short pause."""
+    content: bytes
+    """The last request among the bytes, which is the mutated one."""
     answers: int = 1
     """Answers that must come, unless one says that the connection closes."""
     is_private: bool = False
@@ -42,7 +44,7 @@ def attempt(rng: random.Random, messages: Sequence[Message]) -> Attempt:
     (way,) = rng.choices(list(WAYS), weights=list(WAYS.values()))
     mutation, content = _mutated(rng, message, way)
     name = f"{message.target}, {message.kind}: {way}, {mutation}"
-    known = Attempt(name=name, target=message.target, pieces=(content,), is_private=message.is_private)
+    known = Attempt(name=name, target=message.target, pieces=(content,), content=content, is_private=message.is_private)
     if way == "pipelined":
         peers = [one for one in messages if one.target == message.target]
         ahead = [rng.choice(peers) for _ in range(rng.randint(1, MOST_AHEAD))]

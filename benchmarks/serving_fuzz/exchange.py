@@ -5,6 +5,7 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import cast
 
 import httptools
 
@@ -80,16 +81,34 @@ class Exchanged:
         return any("close" in reply.headers.get("connection", "") for reply in self.replies)
 
 
-class _Parser:
-    """Collects answers; httptools calls it."""
+class _Connection(asyncio.Protocol):
+    """Collects answers as they arrive: a reset behind an answer does not take it back, as a stream of asyncio would."""
 
-    def __init__(self, found: Exchanged, *, without_bodies: bool) -> None:
-        self._found, self._without_bodies = found, without_bodies
+    def __init__(self, answers: int, *, last_is_head: bool) -> None:
+        self.found, self.ended = Exchanged(), asyncio.Event()
+        self.transport: asyncio.Transport | None = None
+        self._answers, self._last_is_head = answers, last_is_head
         self._now = Reply()
         self._parser = httptools.HttpResponseParser(self)
 
-    def feed(self, data: bytes) -> None:
-        self._parser.feed_data(data)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end("closed" if exc is None else "reset")
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended.is_set():
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._end("unreadable")
+
+    def _end(self, how: str) -> None:
+        if not self.ended.is_set():
+            self.found.ended = how
+            self.ended.set()
 
     def on_message_begin(self) -> None:
         self._now = Reply()
@@ -99,67 +118,55 @@ class _Parser:
 
     def on_headers_complete(self) -> None:
         self._now.status = self._parser.get_status_code()
-        if self._without_bodies:
-            self._found.replies.append(self._now)
+        if self._last_is_head and len(self.found.replies) == self._answers - 1:
+            self._note()  # its length is that of a body that does not come
 
     def on_body(self, body: bytes) -> None:
         self._now.body += body
 
     def on_message_complete(self) -> None:
-        if not self._without_bodies and self._now.status >= 200:
-            self._found.replies.append(self._now)
+        if self._now.status >= 200:
+            self._note()
+
+    def _note(self) -> None:
+        self.found.replies.append(self._now)
+        if len(self.found.replies) >= self._answers or self.found.closes:
+            self.ended.set()
 
 
 async def exchange(port: int, attempt: Attempt) -> Exchanged:
     """Send an attempt to a port of this machine, and read the answers."""
-    found = Exchanged()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    last_is_head = attempt.content.lstrip(b"\r\n").startswith(b"HEAD ")
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: _Connection(attempt.answers, last_is_head=last_is_head), "127.0.0.1", port
+    )
+    transport = connection.transport
+    assert transport is not None
     try:
-        with suppress(ConnectionError):  # the server may refuse before it has read everything
-            for place, piece in enumerate(attempt.pieces):
-                if place:
-                    await asyncio.sleep(PAUSE_S)
-                writer.write(piece)
-                await writer.drain()
+        for place, piece in enumerate(attempt.pieces):
+            if place:
+                await asyncio.sleep(PAUSE_S)
+            transport.write(piece)
         if attempt.hangs_up is None:
-            await _read(reader, writer, attempt, found)
+            await _wait(connection, transport, attempt)
         elif attempt.hangs_up == "reset":
-            plain: socket.socket = writer.get_extra_info("socket")
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            plain: socket.socket = transport.get_extra_info("socket")
+            with suppress(OSError):  # the server closed it already
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-    return found
+        transport.close()
+    return connection.found
 
 
-async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, attempt: Attempt, found: Exchanged) -> None:
-    """Read until all answers are there or the connection ends. Where nothing comes, send the rest of what is due."""
-    parser = _Parser(found, without_bodies=attempt.sent.lstrip(b"\r\n").startswith(b"HEAD "))
-    rest = list(reversed(REST))
-    quiet_s = ANSWER_S if reference(attempt.sent).complete >= attempt.answers else QUIET_S
-    while len(found.replies) < attempt.answers and not found.closes:
-        if len(rest) == len(REST):
-            wait_s = quiet_s
-        else:
-            wait_s = QUIET_S if len(REST) - len(rest) <= FEW else REST_S if rest else ANSWER_S
-        try:
-            data = await asyncio.wait_for(reader.read(65_536), wait_s)
-        except TimeoutError:
-            if not rest:
-                return
-            with suppress(ConnectionError):
-                writer.write(rest.pop())
-                await asyncio.wait_for(writer.drain(), ANSWER_S)
-            continue
-        except ConnectionError:
-            found.ended = "reset"
+async def _wait(connection: _Connection, transport: asyncio.Transport, attempt: Attempt) -> None:
+    """Wait until all answers are there or the connection ends. Where nothing comes, send the rest of what is due."""
+    whole = reference(attempt.sent).complete >= attempt.answers
+    waits_s = [ANSWER_S if whole else QUIET_S, *(QUIET_S if place < FEW else REST_S for place in range(len(REST)))]
+    for wait_s, part in zip(waits_s, REST, strict=False):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(connection.ended.wait(), wait_s)
+        if connection.ended.is_set():
             return
-        if not data:
-            found.ended = "closed"
-            return
-        try:
-            parser.feed(data)
-        except httptools.HttpParserError:
-            found.ended = "unreadable"
-            return
+        transport.write(part)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(connection.ended.wait(), ANSWER_S)

@@ -33,7 +33,7 @@ def faults_of(attempt: Attempt, exchanged: Exchanged) -> Iterator[Fault]:
     for reply in exchanged.replies:
         if (problem := _problem(attempt, reply)) is not None:
             yield Fault(name=attempt.name, problem=problem, sent=repr(attempt.sent))
-    if exchanged.ended == "unreadable":
+    if exchanged.ended == "unreadable" and not exchanged.closes:
         yield Fault(name=attempt.name, problem="the answer is no HTTP", sent=repr(attempt.sent))
     elif len(exchanged.replies) < attempt.answers and not exchanged.closes and not _ended_by_right(attempt, exchanged):
         problem = f"{len(exchanged.replies)} of {attempt.answers} answers, connection {exchanged.ended}"
@@ -63,13 +63,15 @@ def _problem(attempt: Attempt, reply: Reply) -> str | None:
 
 
 def _ended_by_right(attempt: Attempt, exchanged: Exchanged) -> bool:
-    """Whether TorchServe's Netty may close a connection unanswered. The gateway answers everything.
+    """Whether TorchServe's Netty may leave a request unanswered. The gateway answers everything.
 
     The bytes are no HTTP, or their head is longer than it takes, or they are unfinished and end with what
-    `exchange` sends to end them.
+    `exchange` sends to end them. It closes behind each 4xx, so of requests that are sent ahead some may get no answer.
     """
-    if attempt.target == GATEWAY or exchanged.ended not in ("closed", "reset"):
+    if attempt.target == GATEWAY:
         return False
+    if exchanged.replies:
+        return True
     read = reference(attempt.sent)
     return not read.is_http or read.complete < attempt.answers or _longest_head(attempt.sent) > NETTY_HEAD_BYTES
 
