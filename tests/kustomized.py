@@ -12,10 +12,19 @@ import yaml
 ROOT = Path(__file__).parents[1]
 K8S = ROOT / "k8s"
 OVERLAYS = ("standalone", "profile", "local", "demo", "production")
-NAMESPACES = {"standalone": "kubeflow", "profile": "campaigns", "local": "kubeflow", "demo": "kubeflow"} | {
-    "production": "campaigns"
+NAMESPACES = {
+    **{"standalone": "kubeflow", "local": "kubeflow", "demo": "kubeflow"},
+    **{"profile": "campaigns", "production": "campaigns"},
 }
-ADDED = ("gateway-api", "monitoring", "external-redis", "housekeeping", "autoscaling", "autoscaling-keda")
+ADDED = (
+    "gateway-api",
+    "monitoring",
+    "external-redis",
+    "housekeeping",
+    "autoscaling",
+    "autoscaling-keda",
+    "pull-secrets",
+)
 """Components that a person adds to an overlay by one line."""
 
 Resources = list[dict[str, Any]]
