@@ -24,7 +24,7 @@ PUSH ?=
 BUILD_ARGS ?=
 PUSH_ARGS ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images e2e clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images e2e clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -106,6 +106,9 @@ bench-serving: $(INSTALLED) ## latency against a no-op TorchServe handler; overl
 
 bench-decision-log: $(INSTALLED) ## answers while the decision log's disk hangs, and a query over many decisions: BENCH_ARGS="--decisions 50000000"
 	$(BIN)/python -m benchmarks.decision_log $(BENCH_ARGS)
+
+fuzz-serving: $(INSTALLED) ## wrong and hostile requests to a small shop's endpoint: 5,000 cases of schemathesis, 50,000 mutated requests; BENCH_ARGS="--seed 2"
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving_fuzz $(BENCH_ARGS)
 
 bench-quality: $(INSTALLED) ## next-item rankers on ML-1M and Amazon Beauty: SHARED=… with data/; BENCH_ARGS="--rankers fusion --seeds 1,2"
 	$(BIN)/python -m benchmarks.quality $(if $(SHARED),"$(SHARED)/data") $(BENCH_ARGS)

@@ -134,6 +134,7 @@ def submit(
             name=name,
             service_account=service_account,
         )
+        pinned = submission.pinned
         endpoint = _endpoint(host, namespace, ui)
         view = _view() if look else None
         seen = None
@@ -149,8 +150,8 @@ def submit(
         if cron:
             made = start_recurring(endpoint, submission, cron)
             print(f"{made.name}: {cron} (UTC, unless your KFP has another time zone), version {made.version}")
-            if submission.as_of:
-                print(f"as_of is {submission.as_of}: every run uses the same data. Leave [time] out to use the newest.")
+            if pinned:
+                print(f"as_of is {pinned}: every run uses the same data. Leave [time] out to use the newest.")
             return
         started = start(endpoint, submission)
         print(f"{started.name}: version {started.version}{', uploaded now' if started.uploaded else ''}")

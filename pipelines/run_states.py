@@ -39,25 +39,24 @@ def steps_of(specification: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def states(run: Mapping[str, Any], steps: Iterable[str]) -> dict[str, str]:
-    """The state of every step that has one. A step in a loop is RUNNING until all of it ended, and FAILED if any is."""
+    """The state of every step that has one, in the order of their starts.
+
+    A step in a loop is RUNNING until all of it ended, and FAILED if any of it is.
+    """
     found: dict[str, str] = {}
-    for name in steps:
-        of_step = [task["state"] for task in _tasks(run) if task.get("display_name") == name and task.get("state")]
-        of_driver = [
-            task["state"]
-            for task in _tasks(run)
-            if task.get("display_name") == name + DRIVER and task.get("state") in FAILED
-        ]
-        seen = [*of_step, *of_driver]
-        if not seen:
+    names = set(steps)
+    for task in sorted(_tasks(run), key=lambda one: str(one.get("start_time", ""))):
+        shown, state = str(task.get("display_name", "")), task.get("state")
+        name = shown.removesuffix(DRIVER)
+        if name not in names or state is None or (shown != name and state not in FAILED):
             continue
-        if any(state in FAILED for state in seen):
-            found[name] = "FAILED"
-        elif any(state not in ENDED for state in seen):
-            found[name] = next(state for state in seen if state not in ENDED)
-        else:
-            found[name] = seen[-1]
+        found[name] = _worse(found.get(name, state), "FAILED" if state in FAILED else state)
     return found
+
+
+def _worse(one: str, other: str) -> str:
+    """Of two parts of a step: a failed one before one that is under way, and that before one that ended."""
+    return min(one, other, key=lambda state: (state != "FAILED", state in ENDED))
 
 
 def failed_steps(run: Mapping[str, Any], steps: Iterable[str]) -> list[FailedStep]:

@@ -1,5 +1,6 @@
 """Run a compiled pipeline on a KFP endpoint, wait for its verdict, or have it run on a schedule."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ AWAY_S = 120.0
 """For so long an endpoint may be away while a run is watched: its pod is replaced in about a minute. Chosen by hand."""
 LOG_LINES = 60
 """Lines of a failed step's log that are shown: a traceback and what stands before it. Chosen by hand."""
+LAUNCHER = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+"""How lines of KFP's launcher begin, and no line of ours."""
 NEWEST = "the newest data"
 
 
@@ -51,6 +54,16 @@ class Submission:
     def specification(self) -> dict[str, Any]:
         """The compiled pipeline, read."""
         return read_specification(self.package)
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """The run's parameters. Raises SettingsError where one is unknown or of the wrong type."""
+        return arguments_of(self.specification, self.sets)
+
+    @property
+    def pinned(self) -> str:
+        """The moment that every run of this takes as "now". Empty: the newest data."""
+        return str(self.arguments.get("as_of") or self.as_of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,31 +199,34 @@ def _outcome(endpoint: Endpoint, run_id: str, run: dict[str, Any], steps: tuple[
         except EndpointError as error:
             # A pod that is gone has no log. What failed is still worth saying.
             lines = [str(error)]
-        outcome.logs[step.name] = "\n".join(lines[-LOG_LINES:])
+        outcome.logs[step.name] = "\n".join(_of_step(lines)[-LOG_LINES:])
     return outcome
+
+
+def _of_step(log: list[str]) -> list[str]:
+    """A log without the lines of KFP's launcher, which end every log; all of it where there are no others."""
+    return [line for line in log if not LAUNCHER.match(line)] or log
 
 
 def _body(endpoint: Endpoint, submission: Submission) -> tuple[dict[str, Any], str, bool]:
     """What a run and a schedule have in common, a run's name, and whether the version was uploaded now."""
-    arguments = arguments_of(submission.specification, submission.sets)
     pipeline_id = endpoint.pipeline_with(submission.pipeline, submission.title)
     version_id, uploaded = endpoint.version_with(pipeline_id, submission.version, submission.package)
-    name = submission.name or _run_name(submission, arguments)
+    name = submission.name or _run_name(submission)
     body: dict[str, Any] = {
         "display_name": name,
         "experiment_id": endpoint.experiment_with(submission.experiment or submission.pipeline),
         "pipeline_version_reference": {"pipeline_id": pipeline_id, "pipeline_version_id": version_id},
-        "runtime_config": {"parameters": arguments},
+        "runtime_config": {"parameters": submission.arguments},
     }
     if submission.service_account:
         body["service_account"] = submission.service_account
     return body, name, uploaded
 
 
-def _run_name(submission: Submission, arguments: dict[str, Any]) -> str:
-    challenger = arguments.get("challenger") or submission.challenger
-    as_of = arguments.get("as_of") or submission.as_of or NEWEST
-    return f"{challenger}, as of {as_of}" if challenger else f"{submission.pipeline}, as of {as_of}"
+def _run_name(submission: Submission) -> str:
+    what = submission.arguments.get("challenger") or submission.challenger or submission.pipeline
+    return f"{what}, as of {submission.pinned or NEWEST}"
 
 
 def _patiently(ask: Callable[[], dict[str, Any]], poll_s: float) -> dict[str, Any]:

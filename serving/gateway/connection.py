@@ -16,6 +16,7 @@ from serving.gateway.arrival import Arrival
 from serving.gateway.direct import Direct, refusal
 from serving.gateway.front import OVERLOADED, Front
 from serving.gateway.head import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MAX_HEADERS, Headers, body_bytes, framing_problem
+from serving.gateway.lingering import KeptOpen
 from serving.gateway.trace import echoed
 from serving.request import MAX_BODY_BYTES
 
@@ -106,10 +107,10 @@ class GatewayConnection(HttpToolsProtocol):
             lines += (name, b": ", value, b"\r\n")
         lines += (b"content-length: %d\r\n" % len(body), b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
         lines.append(body)
-        self.transport.write(b"".join(lines))
+        cycle.transport.write(b"".join(lines))
         cycle.message_event.set()
         if not cycle.keep_alive:
-            self.transport.close()
+            cycle.transport.close()  # which `_linger` may have put off
         self.on_response_complete()
         return True
 
@@ -277,6 +278,9 @@ class GatewayConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
+        if self._lingers_since_s is not None:
+            self._linger()
+            return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
@@ -317,7 +321,9 @@ class GatewayConnection(HttpToolsProtocol):
     def _linger(self) -> None:
         """Close the connection once the client had time to read the answer; drop what it still sends."""
         self._lingers_since_s = time.perf_counter()
-        if self.active is None and not self.transport.is_closing():
+        if self.active is not None:
+            self.active.transport = cast(asyncio.Transport, KeptOpen(self.transport))
+        elif not self.transport.is_closing():
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             else:

@@ -92,7 +92,8 @@ def test_a_run_that_ends_with_promote_exits_with_0_and_shows_its_steps(package: 
     result = typed(endpoint, "submit", "--package", str(package), "--wait", "--every", "0")
     assert result.exit_code == 0, result.output
     assert "PROMOTE" in result.stdout
-    assert "deploy: SUCCEEDED" in result.stdout
+    shown = [line.split(" ", 1)[1] for line in result.stdout.splitlines() if line.endswith("SUCCEEDED")]
+    assert (shown[0], shown[-1]) == ("ingest: SUCCEEDED", "deploy: SUCCEEDED")
     assert "/#/runs/details/runs-1" in result.stdout.splitlines()[-1]
 
 
@@ -111,6 +112,7 @@ def test_a_step_that_refuses_its_settings_exits_with_1_and_shows_the_end_of_its_
     assert result.exit_code == 1, result.output
     assert "ingest" in result.stdout
     assert "recommender.errors.SettingsError" in result.stdout
+    assert "launcher_v2.go" not in result.stdout
     (log,) = [target for _, target in endpoint.asked if target.endswith("/log")]
     assert log == "/apis/v1alpha1/runs/runs-1/nodes/campaign-training-p8nfz-2142849712/log"
 
@@ -184,6 +186,14 @@ def test_only_versions_that_were_tried_are_used_without_a_note(version: str, dou
 def test_without_a_kubeconfig_it_says_what_was_not_looked_at(package: Path) -> None:
     result = typed(KfpEndpoint(multi_user=False), "submit", "--package", str(package))
     assert "account, claim, Secret and room on the nodes were not looked at" in result.stdout
+
+
+def test_a_wrong_parameter_is_refused_before_anything_is_asked(package: Path) -> None:
+    endpoint = KfpEndpoint(multi_user=False)
+    result = typed(endpoint, "submit", "--package", str(package), "--set", "nosuch=1")
+    assert result.exit_code == 2
+    assert "nosuch" in result.stderr
+    assert endpoint.asked == []
 
 
 def test_an_unknown_pipeline_is_refused_with_the_known_ones(package: Path) -> None:

@@ -75,6 +75,16 @@ def test_what_comes_in_the_same_bytes_behind_a_last_answer_is_dropped(alone: Gat
     assert "Traceback" not in alone.log()[before:]
 
 
+def test_a_client_that_sends_more_than_it_announced_can_read_its_answer(alone: Gateway) -> None:
+    with closing(alone.connect()) as connection:
+        connection.sendall(HEAD + b"Content-Length: 16\r\n\r\n" + BODY + BODY)
+        for _ in range(5):
+            time.sleep(0.05)
+            connection.sendall(BODY)
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))  # a reset would be an error
+    assert (received.count(b"HTTP/1.1 "), received.startswith(b"HTTP/1.1 200")) == (1, True), received
+
+
 def test_an_endless_header_is_refused_once_64_kib_of_it_arrived(alone: Gateway) -> None:
     before = alone.metric("recommender_refusals_total", status="431")
     with closing(alone.connect()) as connection:

@@ -2,9 +2,12 @@
 
 import json
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import promql_parser
+import pytest
 import yaml
 
 from recommender.decisions.log import DecisionLog
@@ -18,14 +21,40 @@ ROOT = Path(__file__).parents[2]
 ALERTS = [(metric, alert) for metric in METRICS.values() for alert in metric.alerts]
 
 
-_NAME = re.compile(r"\brecommender_[a-z_]+")
-_SUFFIX = re.compile(r"_(bucket|sum|count)$")
+SERIES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
+STORED = {f"{metric.name}{ending}": metric for metric in METRICS.values() for ending in SERIES[metric.kind]}
+"""A series' name, as Prometheus stores it, and its metric."""
+OF_OTHERS = {"pod", "namespace", "job", "instance"}
+"""Labels that Prometheus adds when it scrapes a pod."""
 
 
-def names_in(expression: str) -> set[str]:
-    """The metrics that PromQL text names, a histogram's series under the histogram's name."""
-    names = set(_NAME.findall(expression))
-    return {name if name in METRICS else _SUFFIX.sub("", name) for name in names}
+@dataclass
+class Read:
+    """What a PromQL expression reads."""
+
+    series: set[str] = field(default_factory=set)
+    labels: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, expression: str) -> "Read":
+        """Parse an expression. ValueError: it is none, or a function gets what it does not take."""
+        found = cls()
+
+        def note(part: Any) -> None:
+            if isinstance(part, promql_parser.VectorSelector):
+                found.series.add(part.name)
+                found.labels.update(matcher.name for matcher in part.matchers.matchers)
+            elif isinstance(part, promql_parser.AggregateExpr) and part.modifier is not None:
+                found.labels.update(part.modifier.labels)
+
+        promql_parser.walk(promql_parser.parse(expression), note)
+        return found
+
+    @property
+    def known_labels(self) -> set[str]:
+        """The labels that these series have."""
+        own = {label for name in self.series & STORED.keys() for label in STORED[name].labels}
+        return own | OF_OTHERS | ({"le"} if any(name.endswith("_bucket") for name in self.series) else set())
 
 
 def test_every_registered_metric_is_listed_and_every_listed_one_is_registered(tmp_path: Path) -> None:
@@ -49,17 +78,25 @@ def test_no_metric_and_no_alert_is_listed_twice() -> None:
     assert len({alert.name for _, alert in ALERTS}) == len(ALERTS)
 
 
-def test_an_alert_names_its_own_metric_and_only_labels_that_this_has() -> None:
+def test_an_alert_reads_its_own_metric_and_only_labels_that_this_has() -> None:
     for metric, alert in ALERTS:
-        assert metric.name in names_in(alert.expression), alert.name
-        assert names_in(alert.expression) <= METRICS.keys(), alert.name
-        used = set(re.findall(r"(\w+)=", alert.expression))
-        for grouped in re.findall(r"by \(([^)]*)\)", alert.expression):
-            used |= set(grouped.split(", "))
-        known = {label for name in names_in(alert.expression) for label in METRICS[name].labels}
-        assert used <= known | {"le"}, alert.name
-        assert alert.expression.count("(") == alert.expression.count(")")
+        read = Read.of(alert.expression)
+        assert metric in [STORED[name] for name in read.series], alert.name
+        assert read.labels <= read.known_labels, alert.name
         assert alert.action
+
+
+@pytest.mark.parametrize(
+    ("expression", "problem"),
+    [
+        ("sum(rate(recommender_answers_total[5m])", "parenthesis"),
+        ("rate(recommender_answers_total)", "matrix"),
+        ("rate(recommender_answers_total{variant=champion}[5m])", "champion"),
+    ],
+)
+def test_an_expression_that_prometheus_would_refuse_is_found(expression: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Read.of(expression)
 
 
 def test_rules_dashboard_and_documentation_are_made_from_the_list_as_it_is() -> None:
@@ -69,9 +106,12 @@ def test_rules_dashboard_and_documentation_are_made_from_the_list_as_it_is() -> 
 
 def test_whatever_the_manifests_say_of_metrics_exists() -> None:
     texts = [*(ROOT / "k8s").rglob("*.yaml"), *(ROOT / "k8s").rglob("*.json")]
-    named = {name: file for file in texts for expression in expressions(file) for name in names_in(expression)}
-    assert named.keys() >= {metric.name for metric, _ in ALERTS}
-    assert {name: file for name, file in named.items() if name not in METRICS} == {}
+    read = {expression: Read.of(expression) for file in texts for expression in expressions(file)}
+    series = set[str]().union(*(one.series for one in read.values()))
+    assert {STORED[name] for name in series} >= {metric for metric, _ in ALERTS}
+    assert {expression: one.labels - one.known_labels for expression, one in read.items()} == {
+        key: set() for key in read
+    }
 
 
 def test_the_dashboard_shows_every_metric_once_without_panels_that_overlap() -> None:

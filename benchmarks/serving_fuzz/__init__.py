@@ -1,0 +1,1 @@
+"""Wrong and hostile requests to a real endpoint: generated from its OpenAPI document, and mutated bytes."""

@@ -1,0 +1,67 @@
+"""The Python client against real gateways that refuse for now: it comes back when they say, within its deadline."""
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Shop
+from gateways import Gateway, gateway
+from recommender_client import AsyncClient, Client, Recommendations, Unavailable
+
+from recommender.settings import Settings
+from recommender.storage.home import Home
+
+
+def blocking(running: Gateway, token: str | None, deadline_s: float) -> Recommendations:
+    with Client(f"{running.client.base_url}", token=token, deadline_s=deadline_s) as client:
+        return client.recommend("nobody")
+
+
+def awaited(running: Gateway, token: str | None, deadline_s: float) -> Recommendations:
+    async def ask() -> Recommendations:
+        async with AsyncClient(f"{running.client.base_url}", token=token, deadline_s=deadline_s) as client:
+            return await client.recommend("nobody")
+
+    return asyncio.run(ask())
+
+
+Ask = Callable[[Gateway, str | None, float], Recommendations]
+
+
+@pytest.mark.parametrize("ask", [blocking, awaited])
+def test_a_client_above_its_rate_comes_back_after_the_time_that_the_gateway_names(
+    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "token").write_text("token-of-a-shop")
+    monkeypatch.setenv("RECOMMENDER_SECRETS", str(tmp_path / "secrets"))
+    with gateway(home, token_rate_per_s=1) as running:
+        assert ask(running, "token-of-a-shop", 20).campaigns
+        began = time.monotonic()
+        with pytest.raises(Unavailable) as refused:
+            ask(running, "token-of-a-shop", 0.5)
+        assert time.monotonic() - began < 0.5, "the time that it names lies behind the deadline"
+        assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
+        began = time.monotonic()
+        assert ask(running, "token-of-a-shop", 20).campaigns
+        assert time.monotonic() - began >= 1
+        assert running.metric("recommender_refusals_total", status="429") == 2, "no attempt before its time"
+
+
+@pytest.mark.parametrize("ask", [blocking, awaited])
+def test_a_client_waits_for_a_gateway_that_has_nothing_to_answer_with_yet(shop: Shop, home: Settings, ask: Ask) -> None:
+    catalogue, later = Home.of(home).catalogue, home.home / "later"
+    shutil.move(catalogue, later)
+    with gateway(home) as running:
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="no champion") as refused:
+            ask(running, None, 1.5)
+        assert time.monotonic() - began < 1.5
+        assert (refused.value.status, refused.value.retry_after_s) == (503, 2)
+        threading.Timer(0.5, shutil.move, (later, catalogue)).start()
+        assert ask(running, None, 20).campaigns
+        assert running.metric("recommender_refusals_total", status="503") == 2
