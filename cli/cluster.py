@@ -13,6 +13,7 @@ import typer
 from cli.options import ClusterSettingsFile, settings_of
 from cli.verbs import Verbs
 from recommender.errors import RecommenderError, SettingsError, suggestion
+from recommender.settings import Settings
 
 if TYPE_CHECKING:
     from pipelines.cluster import Cluster
@@ -31,10 +32,9 @@ Namespace = Annotated[
     str, typer.Option(help="Namespace of the run in a Kubeflow with Profiles. KFP alone has one and ignores it.")
 ]
 Ui = Annotated[str, typer.Option("--ui", help="Address of KFP's UI, for the run's page. Empty: as --host.")]
-Registry = Annotated[str, typer.Option(help="Container registry that holds the images.")]
-FeatureStore = Annotated[str, typer.Option(help="Feast environment: a folder of feature_repo/environments.")]
-SourceIdentity = Annotated[
-    str, typer.Option(help="Names the content of the source. A source with the same name is not read again.")
+Registry = Annotated[str, typer.Option(help="Container registry that holds the images. Empty: cluster.registry.")]
+FeatureStore = Annotated[
+    str, typer.Option(help="Feast environment: a folder of feature_repo/environments. Empty: cluster.feature_store.")
 ]
 NamedPipeline = Annotated[str, typer.Argument(help=f"The pipeline: {', '.join(PIPELINES)}.")]
 DEFAULT_SETTINGS = Path("k8s/base/recommender.toml")
@@ -47,18 +47,17 @@ def compile_pipeline(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("dist"),
     namespace: Annotated[str, typer.Option(help="Namespace of the Pipeline resources.")] = "campaigns",
     registry: Registry = "",
-    feature_store: FeatureStore = "staging",
-    source_identity: SourceIdentity = "",
+    feature_store: FeatureStore = "",
 ) -> None:
     """Write the pipeline's YAML for a cluster, and the Pipeline and PipelineVersion resources for GitOps."""
     from pipelines.compile import compile_cluster
 
+    chosen = settings_of(settings)
     files = compile_cluster(
-        settings_of(settings),
+        chosen,
         output,
-        cluster=_cluster(registry, feature_store),
+        cluster=_cluster(chosen, registry, feature_store),
         namespace=namespace,
-        source_identity=source_identity,
     )
     print(f"{files[0]}: for a KFP endpoint (recommender submit, or the UI's upload)")
     print(f"{files[1]}: Pipeline and PipelineVersion resources (kubectl apply -f)")
@@ -100,11 +99,14 @@ def submit(
     experiment: Annotated[str, typer.Option(help="KFP experiment of the run. Empty: the pipeline's name.")] = "",
     ui: Ui = "",
     registry: Registry = "",
-    feature_store: FeatureStore = "staging",
+    feature_store: FeatureStore = "",
     service_account: Annotated[
-        str, typer.Option(help="Kubernetes service account of the steps. Empty: the default of the KFP endpoint.")
-    ] = "campaign-pipeline",
-    source_identity: SourceIdentity = "",
+        str | None,
+        typer.Option(
+            help="Kubernetes service account of the steps. Empty: the default of the KFP endpoint. Without it: "
+            "cluster.service_account."
+        ),
+    ] = None,
     look: Annotated[
         bool, typer.Option(help="Where a kubeconfig is at hand, look for account, claim, Secret and room first.")
     ] = True,
@@ -117,12 +119,11 @@ def submit(
     if wait and cron:
         raise SettingsError("--wait watches a run that starts now; a schedule (--cron) starts none")
     chosen = settings_of(settings)
-    cluster = _cluster(registry, feature_store)
+    cluster = _cluster(chosen, registry, feature_store)
+    account = cluster.service_account if service_account is None else service_account
     with tempfile.TemporaryDirectory() as folder:
         if package is None:
-            package, _ = compile_cluster(
-                chosen, Path(folder), cluster=cluster, namespace=namespace, source_identity=source_identity
-            )
+            package, _ = compile_cluster(chosen, Path(folder), cluster=cluster, namespace=namespace)
         submission = Submission(
             package=package,
             pipeline=title,
@@ -132,7 +133,7 @@ def submit(
             as_of=str(chosen.time.as_of or ""),
             experiment=experiment,
             name=name,
-            service_account=service_account,
+            service_account=account,
         )
         pinned = submission.pinned
         endpoint = _endpoint(host, namespace, ui)
@@ -143,7 +144,7 @@ def submit(
                 namespace=namespace,
                 multi_user=endpoint.health.multi_user,
                 cluster=cluster,
-                account=service_account,
+                account=account,
                 specification=submission.specification,
             )
             _say(view, seen)
@@ -184,10 +185,10 @@ def end_schedule(
     print(f"{name}: ended ({end_recurring(_endpoint(host, namespace), name)})")
 
 
-def _cluster(registry: str, feature_store: str) -> "Cluster":
+def _cluster(settings: Settings, registry: str, feature_store: str) -> "Cluster":
     from pipelines.cluster import Cluster
 
-    return Cluster(feature_store=feature_store, **({"registry": registry} if registry else {}))
+    return Cluster.of(settings.cluster, registry=registry, feature_store=feature_store)
 
 
 def _known(pipeline: str) -> str:

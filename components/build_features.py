@@ -13,14 +13,16 @@ def build_features(
     """Build every feature only from data before its decision time."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import running
     from recommender.datasets.periods import resolve
     from recommender.datasets.tables import open_tables
     from recommender.features import build
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:build_features")
-    chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
-    # If the periods cannot be resolved, the run stops here, before it changes the feature store.
-    as_of = resolve(chosen, opened).as_of
-    build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads)
+    with running("build_features", reads={"tables": tables.path}, writes={"features": features.path}) as wrote:
+        chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
+        # If the periods cannot be resolved, the run stops here, before it changes the feature store.
+        as_of = resolve(chosen, opened).as_of
+        build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads)
+        features.metadata.update(data_hash=data_hash, as_of=as_of.isoformat())
+        wrote["as_of"] = as_of.isoformat()

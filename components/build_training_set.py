@@ -18,9 +18,12 @@ def build_training_set(
     """Read users point-in-time from Feast, and join them to campaigns with the same function as serving."""
     from pathlib import Path
 
+    from components.step import patiently, running
     from feature_repo import build_training_set as build
-    from recommender import logs
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:build_training_set")
-    build(Path(features.path), Path(tables.path), settings_from_json(settings), Path(training_set.path))
+    reads = {"features": features.path, "tables": tables.path, "data_hash": data_hash}
+    with running("build_training_set", reads=reads, writes={"training_set": training_set.path}):
+        folders = Path(features.path), Path(tables.path)
+        patiently(lambda: build(*folders, settings_from_json(settings), Path(training_set.path)))
+        training_set.metadata.update(data_hash=data_hash)

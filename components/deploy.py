@@ -11,12 +11,14 @@ def deploy(settings: str, version: str, reason: str, note: Output[Markdown]) -> 
     """Start the canary in the registry. Every serving replica follows it without losing a request."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import running
     from recommender.registry import Registry
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:deploy")
-    chosen = settings_from_json(settings)
-    share = chosen.serving.canary_share
-    Registry(chosen.home).start_canary(version, share, verdict={"decision": "PROMOTE", "reason": reason})
-    Path(note.path).write_text(f"**{version}** serves {share:.0%} of the users as canary. {reason}\n", encoding="utf-8")
+    with running("deploy", reads={"version": version}) as wrote:
+        chosen = settings_from_json(settings)
+        share = chosen.serving.canary_share
+        Registry(chosen.home).start_canary(version, share, verdict={"decision": "PROMOTE", "reason": reason})
+        text = f"**{version}** serves {share:.0%} of the users as canary. {reason}\n"
+        Path(note.path).write_text(text, encoding="utf-8")
+        wrote.update(canary=version, share=share)

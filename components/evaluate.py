@@ -21,16 +21,16 @@ def evaluate(
     """Measure every version on the gate's campaigns and on the final test, with intervals and a page."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import log_metrics, running
     from recommender.promotion.versions import evaluate_versions
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:evaluate")
-    chosen, outputs = settings_from_json(settings), {"output": Path(evaluation.path), "page": Path(page.path)}
-    measured = evaluate_versions(
-        Path(training_set.path), champion=champion, challenger=challenger, others=others, settings=chosen, **outputs
-    )
-    for name, value in measured.metrics.items():
-        metrics.log_metric(name, value)
-    roc.log_roc_curve(*measured.roc_curve)
-    roc.log_confusion_matrix(*measured.confusion_matrix)
+    versions = {"champion": champion, "challenger": challenger}
+    data, output, html = Path(training_set.path), Path(evaluation.path), Path(page.path)
+    with running("evaluate", reads={"training_set": data, **versions}, writes={"evaluation": output, "page": html}):
+        chosen = settings_from_json(settings)
+        measured = evaluate_versions(data, **versions, others=others, settings=chosen, output=output, page=html)
+        evaluation.metadata.update(versions, data_hash=measured.evaluation.data_hash)
+        log_metrics(metrics, measured.metrics)
+        roc.log_roc_curve(*measured.roc_curve)
+        roc.log_confusion_matrix(*measured.confusion_matrix)

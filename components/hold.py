@@ -11,8 +11,8 @@ def hold(champion: str, challenger: str, reason: str, note: Output[Markdown]) ->
     """Write a note that names the champion that stays and the reason."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import running
 
-    logs.configure(process="step:hold")
-    text = f"**{champion}** stays champion; **{challenger}** does not serve. {reason}\n"
-    Path(note.path).write_text(text, encoding="utf-8")
+    with running("hold", reads={"champion": champion, "challenger": challenger}, writes={"note": note.path}):
+        text = f"**{champion}** stays champion; **{challenger}** does not serve. {reason}\n"
+        Path(note.path).write_text(text, encoding="utf-8")

@@ -18,14 +18,15 @@ def ingest(
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import log_metrics, patiently, running
     from recommender.datasets import ingest as ingest_source
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:ingest")
-    chosen = settings_from_json(settings)
-    made = ingest_source(chosen.source, Path(tables.path), ingested_at=datetime.now(UTC), resources=chosen.resources)
-    tables.metadata.update(data_hash=made.data_hash, source=made.manifest["source"], log_end=str(made.log_end))
-    for name, rows in made.manifest["rows"].items():
-        metrics.log_metric(f"{name}_rows", rows)
-    return made.data_hash
+    with running("ingest", reads={"source_identity": source_identity}, writes={"tables": tables.path}) as wrote:
+        chosen, output, now = settings_from_json(settings), Path(tables.path), datetime.now(UTC)
+        made = patiently(lambda: ingest_source(chosen.source, output, ingested_at=now, resources=chosen.resources))
+        facts = {"data_hash": made.data_hash, "source": made.manifest["source"], "log_end": str(made.log_end)}
+        tables.metadata.update(facts, source_identity=source_identity)
+        wrote.update(facts, rows=made.manifest["rows"])
+        log_metrics(metrics, {f"{name}_rows": rows for name, rows in made.manifest["rows"].items()})
+        return made.data_hash

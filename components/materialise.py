@@ -14,10 +14,12 @@ def materialise(settings: str, data_hash: str, features: Input[Dataset]) -> str:
     """
     from pathlib import Path
 
+    from components.step import patiently, running
     from feature_repo import materialise as materialise_features
-    from recommender import logs
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:materialise")
-    materialise_features(Path(features.path), settings_from_json(settings))
-    return data_hash
+    with running("materialise", reads={"features": features.path, "data_hash": data_hash}) as wrote:
+        chosen = settings_from_json(settings)
+        store = patiently(lambda: materialise_features(Path(features.path), chosen))
+        wrote.update(feature_store=str(store.root), online_store=chosen.store.kind)
+        return data_hash

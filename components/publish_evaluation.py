@@ -19,12 +19,14 @@ def publish_evaluation(
     """Publish the files that `recommender report` shows."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import running
     from recommender.settings import settings_from_json
     from recommender.storage.home import Home
     from recommender.storage.published import publish
 
-    logs.configure(process="step:publish_evaluation")
     results = {"evaluation": Path(evaluation.path), "verdict": Path(verdict.path)}
     pages = {"evaluation_page": Path(evaluation_page.path), "training_page": Path(training_page.path)}
-    publish(Home.of(settings_from_json(settings)), run=run, data_hash=data_hash, **results, **pages)
+    with running("publish_evaluation", reads=results | pages) as wrote:
+        home = Home.of(settings_from_json(settings))
+        publish(home, run=run, data_hash=data_hash, **results, **pages)
+        wrote.update(published=str(home.published.root), run=run, data_hash=data_hash)

@@ -13,11 +13,13 @@ def publish_training_set(
     """Publish the files for people and `recommender tune`, even if the steps that made them were cached."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import running
     from recommender.settings import settings_from_json
     from recommender.storage.home import Home
     from recommender.storage.published import publish
 
-    logs.configure(process="step:publish_training_set")
     results = {"training_set": Path(training_set.path), "validation_page": Path(validation_page.path)}
-    publish(Home.of(settings_from_json(settings)), run=run, data_hash=data_hash, **results)
+    with running("publish_training_set", reads=results) as wrote:
+        home = Home.of(settings_from_json(settings))
+        publish(home, run=run, data_hash=data_hash, **results)
+        wrote.update(published=str(home.published.root), run=run, data_hash=data_hash)

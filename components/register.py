@@ -17,12 +17,14 @@ def register(
     """Add each candidate under its version id, a hash of data, configuration, ranker and code, and return the ids."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import running
     from recommender.promotion.contest import enter
     from recommender.registry import Registry
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:register")
-    registry = Registry(settings_from_json(settings).home)
-    entry = enter(registry, baselines=[Path(model.path) for model in baselines], challenger=Path(challenger.path))
-    return entry.champion, entry.challenger, list(entry.others)
+    candidates = [Path(model.path) for model in baselines]
+    with running("register", reads={"baselines": candidates, "challenger": challenger.path}) as wrote:
+        registry = Registry(settings_from_json(settings).home)
+        entry = enter(registry, baselines=candidates, challenger=Path(challenger.path))
+        wrote.update(registry=registry.folder, champion=entry.champion, challenger=entry.challenger)
+        return entry.champion, entry.challenger, list(entry.others)

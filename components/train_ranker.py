@@ -20,15 +20,16 @@ def train_ranker(
     """Train one ranker, and write its bundles and its curves. A killed step resumes from its last checkpoint."""
     from pathlib import Path
 
-    from recommender import logs
+    from components.step import log_metrics, running
     from recommender.report.training import page_of_fits
     from recommender.settings import settings_from_json
     from recommender.training import train
+    from recommender.training.trials import with_best_trial
 
-    logs.configure(process="step:train_ranker")
-    chosen = settings_from_json(settings)
-    result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path))
-    Path(page.path).write_text(page_of_fits(result.output, ranker=ranker), encoding="utf-8")
-    fits.metadata.update(ranker=ranker, data_hash=result.lineage["data_hash"])
-    for name, value in result.metrics.items():
-        metrics.log_metric(name, value)
+    with running("train_ranker", reads={"training_set": training_set.path}, writes={"fits": fits.path}) as wrote:
+        chosen = with_best_trial(Path(training_set.path), ranker, settings_from_json(settings))
+        result = train(Path(training_set.path), ranker=ranker, settings=chosen, output=Path(fits.path))
+        Path(page.path).write_text(page_of_fits(result.output, ranker=ranker), encoding="utf-8")
+        wrote.update({name: result.lineage[name] for name in ("data_hash", "training_hash", "code_version", "ranker")})
+        fits.metadata.update(wrote)
+        log_metrics(metrics, result.metrics)

@@ -1,14 +1,12 @@
-"""Chooses the Feast store: an environment's `feature_store.yaml`, filled from settings, secrets and environment."""
+"""Chooses the Feast store: an environment's `feature_store.yaml`, filled from the settings."""
 
 import os
 import string
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_repo.online_stores import writer_of
 from recommender.errors import SettingsError
-from recommender.secrets import secret
 from recommender.settings import Settings
 from recommender.storage.home import FeatureStoreFolder, Home
 
@@ -61,8 +59,6 @@ def store_config(settings: Settings) -> dict[str, Any]:
         "FEATURE_STORE_HOME": str(store_folder(settings).root),
         "FEATURE_STORE_PROJECT": settings.store.project,
     }
-    if registry := secret("registry_url"):
-        variables["FEATURE_STORE_REGISTRY"] = registry
     config: dict[str, Any] = _fill(yaml.safe_load(file.read_text(encoding="utf-8")), variables, file)
     return {**config, "online_store": writer_of(settings).config(settings)}
 
@@ -72,13 +68,7 @@ def open_store(settings: Settings) -> "FeatureStore":
     from feast import FeatureStore, RepoConfig
 
     store_folder(settings).root.mkdir(parents=True, exist_ok=True)
-    config = store_config(settings)
-    store = FeatureStore(config=RepoConfig(**config))
-    if config["registry"]["registry_type"] == "sql":
-        registry: Any = store.registry
-        # Feast never closes its connections to the registry's database; here they end with the store.
-        weakref.finalize(store, registry.write_engine.dispose)
-    return store
+    return FeatureStore(config=RepoConfig(**store_config(settings)))
 
 
 def _fill(value: Any, variables: dict[str, str], file: Path) -> Any:

@@ -52,7 +52,8 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
     Raises:
         CorruptFileError: a file of the feature set is not the one that its manifest names; nothing was changed.
         ContractError: the feature set lacks what serving needs; names the column.
-        FeatureStoreError: another materialisation is running, or the online store cannot be written.
+        FeatureStoreError: another materialisation is running, or the online store refuses.
+        StoreAway: the online store does not answer now; run it again.
     """
     import pyarrow.parquet as pq
 
@@ -85,8 +86,9 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         store = open_store(settings)
         apply(store, definitions)
         _announce(schema, folder.root)
-        write_online(store, definitions, rows, packed)
-        removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
+        with writer.reached(settings):
+            write_online(store, definitions, rows, packed)
+            removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
         install_catalogue(features / "catalogue", Home.of(settings), catalogue_hash)
     log.info("materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
     return folder

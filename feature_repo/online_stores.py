@@ -6,14 +6,14 @@ Adding a store takes three files: a class and a line of `WRITERS` here, what rea
 
 import sqlite3
 import struct
-from collections.abc import Set
-from contextlib import closing
+from collections.abc import Iterator, Set
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from feature_repo.definitions import Definitions
-from recommender.errors import SettingsError
+from recommender.errors import FeatureStoreError, SettingsError, StoreAway
 from recommender.secrets import secret
 from recommender.settings import Settings, choose
 from recommender.storage.home import Home
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 LOCK_WAIT_S = 30
 """How long SQLite waits for another writer's lock. Chosen by hand: the writes here are short transactions."""
+CONNECT_S = 5.0
+"""How long a check waits for the server. Chosen by hand: it answers within milliseconds."""
+DEFAULT_PORT = 6379
+"""Redis' registered port, for a URL that names none."""
 SCAN_COUNT = 1_000
 """Keys that Redis looks at in each round of SCAN. Chosen by hand: few rounds, each short for other clients."""
 
@@ -36,8 +40,14 @@ class OnlineWriter(Protocol):
     def config(self, settings: Settings) -> dict[str, Any]:
         """Feast's `online_store` block."""
 
+    def check(self, settings: Settings) -> None:
+        """Refuse a store that a run could not write to. Writes nothing."""
+
     def prepare(self, settings: Settings) -> None:
         """Make the store ready before a run writes to it."""
+
+    def reached(self, settings: Settings) -> AbstractContextManager[None]:
+        """A block that writes to the store. Its failures become errors that say what to do."""
 
     def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
         """Remove the users whose entity keys are not among `kept`, and return how many rows or users went."""
@@ -56,6 +66,13 @@ class SqliteWriter:
     def config(self, settings: Settings) -> dict[str, Any]:
         """Feast's `online_store` block."""
         return {"type": "sqlite", "path": str(Home(settings.home.absolute()).feature_store.online_database)}
+
+    def check(self, settings: Settings) -> None:
+        """Nothing to check: whoever can write `home` can write the file."""
+
+    def reached(self, settings: Settings) -> AbstractContextManager[None]:
+        """Nothing to translate: a file is never away."""
+        return nullcontext()
 
     def prepare(self, settings: Settings) -> None:
         """Switch the file to write-ahead logging for good, so that readers read while a run writes."""
@@ -86,7 +103,7 @@ class SqliteWriter:
 class RedisWriter:
     """A Redis server, which other applications may use too."""
 
-    environments: tuple[str, ...] = ("staging", "production")
+    environments: tuple[str, ...] = ("staging",)
 
     def config(self, settings: Settings) -> dict[str, Any]:
         """Feast's `online_store` block.
@@ -97,6 +114,60 @@ class RedisWriter:
         # Without skip_dedup Redis would ignore corrected rows of the same moment. The step itself sorts and
         # de-duplicates first.
         return {"type": "redis", "connection_string": redis_connection(settings.store.redis_url), "skip_dedup": True}
+
+    def check(self, settings: Settings) -> None:
+        """Ask the server whether it answers, accepts the password and can be written.
+
+        Raises:
+            StoreAway: it does not answer now.
+            FeatureStoreError: it refuses the password, or is a replica that cannot be written.
+        """
+        import redis
+
+        parts = urlsplit(settings.store.redis_url)
+        with self.reached(settings):
+            client = redis.Redis.from_url(
+                settings.store.redis_url,
+                password=secret("redis_password"),
+                socket_connect_timeout=CONNECT_S,
+                socket_timeout=CONNECT_S,
+            )
+            with closing(client):
+                client.ping()
+                role = "master"
+                with suppress(redis.exceptions.NoPermissionError):  # a user that may only write its own keys
+                    role = str(client.info("replication")["role"])  # type: ignore[index]
+        if role != "master":
+            raise FeatureStoreError(
+                f"store.redis_url: {parts.hostname} is a replica, which cannot be written; name the master"
+            )
+
+    @contextmanager
+    def reached(self, settings: Settings) -> Iterator[None]:
+        """Turn the client's errors into ours: away for a moment, or refused.
+
+        Raises:
+            StoreAway: the server does not answer, or is still loading.
+            FeatureStoreError: it refuses the password or a command.
+        """
+        import redis
+
+        parts = urlsplit(settings.store.redis_url)
+        where = f"Redis at {parts.hostname}:{parts.port or DEFAULT_PORT}"
+        try:
+            yield
+        except redis.AuthenticationError as error:
+            wanted = "is wrong" if secret("redis_password") else "is missing, but the server asks for a password"
+            raise FeatureStoreError(
+                f"{where}: the secret redis_password {wanted} ({error}); put the server's password into the key "
+                f"redis_password of the Secret that cluster.store_secret names"
+            ) from None
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise StoreAway(
+                f"{where}: no answer ({error}); check store.redis_url, and that the server runs and may be reached"
+            ) from None
+        except redis.RedisError as error:
+            raise FeatureStoreError(f"{where}: refuses a command ({error}); check the rights of its user") from None
 
     def prepare(self, settings: Settings) -> None:
         """Nothing to do: Redis needs no preparation."""
@@ -131,8 +202,8 @@ def redis_connection(url: str) -> str:
         SettingsError: the password holds a comma, which separates the parts of such a string.
     """
     parts = urlsplit(url)
-    # 6379 is Redis' registered port, 0 its first database.
-    options = [f"{parts.hostname}:{parts.port or 6379}", f"db={parts.path.strip('/') or '0'}"]
+    # 0 is Redis' first database.
+    options = [f"{parts.hostname}:{parts.port or DEFAULT_PORT}", f"db={parts.path.strip('/') or '0'}"]
     if parts.scheme == "rediss":
         options.append("ssl=true")
     if parts.username:

@@ -4,13 +4,16 @@
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from kfp import kubernetes
+from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
 from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry, read_digests
-from recommender.errors import SettingsError
+from recommender.errors import SettingsError, suggestion
+from recommender.settings import ClusterSettings, Toleration
 
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 """A DNS label (RFC 1123), as Kubernetes wants it."""
@@ -18,6 +21,15 @@ IMAGE_PATH = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)
 """A registry's host and a path in it, as in the names of images."""
 USER = 10001
 """User and group of the images (components/Dockerfile), above the range of system users."""
+STEPS = (
+    *("check_settings", "ingest", "validate_data", "build_features", "materialise", "build_training_set"),
+    *("publish_training_set", "train_ranker", "register", "evaluate", "gate", "publish_evaluation", "deploy", "hold"),
+)
+"""Steps as `cluster.steps` names them."""
+READS_SOURCE = ("check-settings", "ingest")
+"""Steps that get the source's Secrets and variables."""
+HOUR_S, DAY_S = 3600, 86_400
+DEFAULT_PODS = ClusterSettings()
 STEP_LABEL = "campaign-recommender/step"
 """Label of our steps' pods, "true". The policies of k8s/base/network.yaml select them by it. KFP's own label is on the
 steps of everybody in the namespace."""
@@ -25,7 +37,7 @@ steps of everybody in the namespace."""
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Names that are defined in k8s/base."""
+    """Names that are defined in k8s/base, and the settings of the steps' pods."""
 
     home: str = "/var/recommender"
     """Where the volume claim is mounted, in every step and every serving pod."""
@@ -36,6 +48,27 @@ class Cluster:
     service_account: str = "campaign-pipeline"
     feature_store: str = "staging"
     """Which of feature_repo/environments the steps use."""
+    pods: ClusterSettings = DEFAULT_PODS
+    """Everything else that the settings say of the pods."""
+
+    @classmethod
+    def of(cls, settings: ClusterSettings, *, registry: str = "", feature_store: str = "") -> "Cluster":
+        """The cluster of these settings. A registry or feature store that is given here is taken instead.
+
+        Raises:
+            SettingsError: `cluster.steps` names a step that does not exist.
+        """
+        for name in settings.steps:
+            if name not in STEPS:
+                raise SettingsError(f"cluster.steps: no step is called {name!r}; {suggestion(name, STEPS)}")
+        return cls(
+            claim=settings.claim,
+            store_secret=settings.store_secret,
+            registry=registry or settings.registry or REGISTRY,
+            service_account=settings.service_account,
+            feature_store=feature_store or settings.feature_store,
+            pods=settings,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,21 +112,92 @@ def check_names(*, namespace: str, registry: str) -> None:
         )
 
 
-def place(task: PipelineTask, size: Size, cluster: Cluster | None, *, gpu: bool = False) -> PipelineTask:
-    """Give `task` its resources and, on a cluster, its volume, secrets, user, time limit and image."""
+def place(task: PipelineTask, size: Size, cluster: Cluster | None) -> PipelineTask:
+    """Give `task` its resources and, on a cluster, its image, volume, secrets, user, time limit and nodes."""
+    size = _size_of(task, size, cluster)
     task.set_cpu_request(size.cpu).set_cpu_limit(size.cpu_limit)
     task.set_memory_request(size.memory).set_memory_limit(size.memory_limit)
-    image = PIPELINE_GPU_IMAGE if gpu else PIPELINE_IMAGE
-    if gpu:
-        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
     if cluster is None:
         return task
-    task.set_container_image(in_registry(image, cluster.registry, read_digests()))
+    task.set_container_image(in_registry(PIPELINE_IMAGE, cluster.registry, read_digests()))
     task.set_env_variable("RECOMMENDER_SECRETS", cluster.secrets)
     task.set_env_variable("FEATURE_STORE_ENVIRONMENT", cluster.feature_store)
     kubernetes.add_pod_label(task, STEP_LABEL, "true")
     kubernetes.mount_pvc(task, pvc_name=cluster.claim, mount_path=cluster.home)
     kubernetes.use_secret_as_volume(task, secret_name=cluster.store_secret, mount_path=cluster.secrets, optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
-    kubernetes.set_timeout(task, seconds=int(size.hours * 3600))
+    kubernetes.set_timeout(task, seconds=int(size.hours * HOUR_S))
+    _set_nodes(task, cluster.pods)
+    if cluster.pods.shared_memory and task.name.startswith("train-ranker"):
+        kubernetes.empty_dir_mount(
+            task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=cluster.pods.shared_memory
+        )
+    if task.name in READS_SOURCE:
+        for name, value in cluster.pods.source_variables.items():
+            task.set_env_variable(name, value)
+        for secret, keys in cluster.pods.source_secrets.items():
+            # Optional, so that a missing Secret is the first step's sentence and no pod that waits for ever.
+            kubernetes.use_secret_as_env(task, secret, {key: key for key in keys}, optional=True)
     return task
+
+
+def places(cluster: Cluster | None) -> dict[str, Any]:
+    """What the first step must know of the pods: the volume, and the challenger's place by the run's device."""
+    if cluster is None:
+        return {}
+    gpu = cluster.pods.gpu
+    # The file of digests has one for each repository, and it is the CPU image's: the GPU image goes by its tag.
+    devices = {
+        "cpu": {
+            "image": in_registry(PIPELINE_IMAGE, cluster.registry, read_digests()),
+            "resource": "",
+            "count": "",
+            "tolerations": [],
+        },
+        "cuda": {
+            "image": in_registry(PIPELINE_GPU_IMAGE, cluster.registry),
+            "resource": gpu.resource,
+            "count": str(gpu.count),
+            "tolerations": [_of_kubernetes(one) for one in gpu.tolerations],
+        },
+    }
+    return {"volume": cluster.home, "devices": devices}
+
+
+def place_by(task: PipelineTask, outputs: Mapping[str, Any], cluster: Cluster | None) -> None:
+    """Give `task` the image, accelerator and tolerations that the first step chose by the run's device."""
+    if cluster is None:
+        return
+    task.set_container_image(outputs["image"])
+    # Without an accelerator both are empty, and KFP's driver asks for none.
+    task.set_accelerator_type(outputs["accelerator"]).set_accelerator_limit(outputs["accelerators"])
+    kubernetes.add_toleration_json(task, outputs["tolerations"])
+
+
+def lifetime(cluster: Cluster | None) -> dsl.PipelineConfig | None:
+    """How long a run may take, and how long its pods are kept."""
+    if cluster is None:
+        return None
+    return dsl.PipelineConfig(
+        active_deadline_seconds=int(cluster.pods.deadline_hours * HOUR_S),
+        ttl_seconds_after_finished=int(cluster.pods.keep_days * DAY_S),
+    )
+
+
+def _size_of(task: PipelineTask, size: Size, cluster: Cluster | None) -> Size:
+    own = None if cluster is None else cluster.pods.steps.get(task.component_spec.name.replace("-", "_"))
+    return size if own is None else replace(size, **own.model_dump(exclude_none=True))
+
+
+def _set_nodes(task: PipelineTask, pods: ClusterSettings) -> None:
+    for label, value in pods.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for one in pods.tolerations:
+        kubernetes.add_toleration(task, **_of_kubernetes(one))
+    if pods.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(pods.image_pull_secrets))
+
+
+def _of_kubernetes(toleration: Toleration) -> dict[str, str]:
+    """A toleration in Kubernetes' words, without what is empty."""
+    return {name: value for name, value in toleration.model_dump().items() if value}

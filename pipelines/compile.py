@@ -9,15 +9,7 @@ import yaml
 from pipelines.cluster import Cluster, check_names
 from pipelines.preflight import check_before_compiling
 from recommender.errors import SettingsError
-from recommender.evaluation.judgement import with_gate_campaigns
-from recommender.settings import (
-    DecisionLogSettings,
-    ResourceSettings,
-    RetentionSettings,
-    ServingSettings,
-    Settings,
-    TrainingSettings,
-)
+from recommender.settings import Settings
 from recommender.storage.code_identity import bare_code
 from recommender.storage.manifest import SHOWN_DIGITS, sha256
 
@@ -27,13 +19,12 @@ STEP_CODE = "from kfp.dsl import *"
 """A line in the code that KFP generates around a step's function."""
 
 
-def compile_local(settings: Settings, file: Path, *, identified_source: bool, run: str) -> None:
+def compile_local(settings: Settings, file: Path, *, run: str) -> None:
     """Write the pipeline for this machine to `file`: no volume, and no retries, because no pod can be lost here.
 
     Args:
-        settings: name challenger, baselines and device.
+        settings: the settings of the run. Parameters have their values as defaults.
         file: the YAML to write.
-        identified_source: as in `training_pipeline_for`.
         run: the run id that published files record.
     """
     from kfp.compiler import Compiler
@@ -41,23 +32,19 @@ def compile_local(settings: Settings, file: Path, *, identified_source: bool, ru
     from pipelines.training import training_pipeline_for
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    pipeline = training_pipeline_for(settings, identified_source=identified_source, retries=0, run=run)
+    pipeline = training_pipeline_for(settings, retries=0, run=run)
     Compiler().compile(pipeline, str(file))
     drop_comments_of_steps(file)
 
 
-def compile_cluster(
-    settings: Settings, folder: Path, *, cluster: Cluster, namespace: str, source_identity: str = ""
-) -> tuple[Path, Path]:
+def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, namespace: str) -> tuple[Path, Path]:
     """Write the pipeline for a cluster: its YAML for `kfp`, and Pipeline and PipelineVersion resources.
 
     Args:
-        settings: the settings of the pipeline's runs.
+        settings: the settings of the pipeline's runs. Parameters have their values as defaults.
         folder: the folder for both files.
         cluster: names and settings of the steps' pods.
         namespace: namespace of the resources.
-        source_identity: names the source's content, so that an unchanged source is not read again. Empty: it is
-            always read.
 
     Returns:
         The two files.
@@ -78,9 +65,8 @@ def compile_cluster(
             "compile with the cluster's settings, e.g. --settings k8s/base/recommender.toml"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    pipeline = training_pipeline_for(settings, cluster=cluster, identified_source=bool(source_identity))
-    arguments = run_arguments(settings, source_identity)
-    Compiler().compile(pipeline, str(folder / PIPELINE_FILE), pipeline_parameters=arguments)
+    pipeline = training_pipeline_for(settings, cluster=cluster)
+    Compiler().compile(pipeline, str(folder / PIPELINE_FILE))
     drop_comments_of_steps(folder / PIPELINE_FILE)
     options = KubernetesManifestOptions(
         pipeline_name=NAME,
@@ -92,7 +78,6 @@ def compile_cluster(
     Compiler().compile(
         pipeline,
         str(folder / RESOURCES_FILE),
-        pipeline_parameters=arguments,
         kubernetes_manifest_format=True,
         kubernetes_manifest_options=options,
     )
@@ -135,39 +120,3 @@ def _commands_of_steps(part: Any) -> Iterator[list[str]]:
     elif isinstance(part, list):
         for inner in part:
             yield from _commands_of_steps(inner)
-
-
-def run_arguments(settings: Settings, source_identity: str) -> dict[str, str]:
-    """The parameters of a run. Together they name everything that a step's result depends on.
-
-    The campaigns that the rules demand of a gate period are among them where the periods are chosen from the data.
-
-    Raises:
-        SettingsError: The judgement file is wrong.
-    """
-    settings = with_gate_campaigns(settings)
-    return {
-        # No step reads how long files are kept or how decisions are logged, and only those before training read what
-        # memory a log may use. Another value must not run all steps again.
-        "settings": settings.updated(
-            decision_log=DecisionLogSettings(), retention=RetentionSettings(), resources=ResourceSettings()
-        ).model_dump_json(),
-        "data_settings": _for_data(settings).model_dump_json(),
-        "source_identity": source_identity,
-    }
-
-
-def _for_data(settings: Settings) -> Settings:
-    """Only the settings that the steps before training depend on, so that another port does not rerun them."""
-    return Settings(
-        home=settings.home,
-        judgement=Path(),
-        source=settings.source,
-        time=settings.time,
-        training=TrainingSettings(threads=settings.training.threads),
-        store=settings.store,
-        serving=ServingSettings(),
-        decision_log=DecisionLogSettings(),
-        retention=RetentionSettings(),
-        resources=settings.resources,
-    )

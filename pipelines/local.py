@@ -14,12 +14,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
 from rich.console import Console
 
+from components.step import DETAILS
 from pipelines.memory import MemoryWatch
 from pipelines.progress import Step, StepDisplay
 from recommender.errors import SettingsError, StepFailed
@@ -33,8 +35,10 @@ ENDS = re.compile(r" - (?:INFO|ERROR) - Task '(?P<name>[\w-]+)' finished with st
 CACHED = re.compile(r" - INFO - Task (?P<name>[\w-]+) cache hit")
 RANKER = re.compile(r'^ {16}"ranker": "(?P<ranker>\w+)",?$')
 """The step's parameter `ranker`, as kfp.local prints a step's input: JSON, indented by 16."""
-ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Exception|Interrupt|Exit)): (?P<message>.*)")
-"""The last line of a traceback."""
+ERROR = re.compile(
+    r"^\s*(?:[\w.]+\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Away|Exception|Interrupt|Exit)): (?P<message>.*)"
+)
+"""The last line of a traceback, or of a step that was refused (`components.step`)."""
 KEPT_LINES = 20
 """Lines of the runner's own output that are kept, for the case that it fails outside a step. By hand."""
 SHOWN_LINES, SHOWN_STEP_LINES = 6, 3
@@ -224,7 +228,14 @@ def _why(watch: _Watch, output: list[str]) -> str:
     errors = [(number, found["message"]) for number, line in enumerate(lines) if (found := ERROR.match(line))]
     if errors:
         number, message = errors[-1]
-        shown = [message, *lines[number + 1 :]]
+        shown = [message, *_details(lines[:number]), *lines[number + 1 :]]
     else:
         shown = ["it ended without an error message (killed, or out of memory?)", *lines[-SHOWN_STEP_LINES:]]
     return "\n".join([f"{failed.title}: {shown[0]}", *shown[1:], f"Log: {failed.log}"])
+
+
+def _details(lines: list[str]) -> list[str]:
+    """The details of a refusal, which stand above its sentence. None where `lines` end with something else."""
+    indented = list(takewhile(lambda line: line.startswith("  "), reversed(lines)))[::-1]
+    above = lines[: len(lines) - len(indented)]
+    return indented if above and above[-1] == DETAILS else []

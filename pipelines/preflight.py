@@ -1,10 +1,10 @@
-"""Checks of the settings before the first step runs, so that a mistake costs seconds, not a whole training."""
+"""Checks of the settings before a run or a compiled pipeline exists, so that a mistake costs seconds.
 
-from feature_repo.environment import environment_file
-from recommender.datasets.sources import source_of
-from recommender.errors import SettingsError, suggestion
+The pipeline's first step makes the same checks with the parameters of its run, and looks at the cluster too.
+"""
+
+from components.check_settings.rules import check_rules
 from recommender.evaluation.judgement import read_judgement
-from recommender.models.campaign import RANKERS, ranker_class
 from recommender.settings import Settings
 
 
@@ -26,31 +26,6 @@ def check_before_compiling(settings: Settings, *, feature_store: str | None = No
         feature_store: The feature store environment of the steps. None: the one of this machine.
 
     Raises:
-        SettingsError: A ranker or hyperparameter is unknown (names the nearest one), a value is not allowed, the
-            challenger cannot use the GPU, a baseline or the mapping is missing, or the feature store environment is
-            unknown or does not fit the online store.
+        SettingsError: As `components.check_settings.rules.check_rules`.
     """
-    training = settings.training
-    if not training.baselines:
-        raise SettingsError(
-            "training.baselines is empty, but the last baseline is the first champion: name at least one ranker"
-        )
-    for key, names in (
-        ("challenger", (training.challenger,)),
-        ("baselines", training.baselines),
-        ("rankers", training.rankers),
-    ):
-        for name in names:
-            if name not in RANKERS:
-                raise SettingsError(f"training.{key}: unknown ranker {name!r}; {suggestion(name, RANKERS)}")
-    for name, given in training.rankers.items():
-        try:
-            ranker_class(name).Config.parse(given, owner=name)
-        except SettingsError as error:
-            raise SettingsError(f"training.rankers.{name}: {error}") from None
-    if training.device == "cuda" and not ranker_class(training.challenger).trains_on_gpu:
-        raise SettingsError(
-            f"training.device is 'cuda', but the challenger {training.challenger!r} is fitted on the CPU: set 'cpu'"
-        )
-    source_of(settings.source)
-    environment_file(settings, feature_store)
+    check_rules(settings, feature_store=feature_store)

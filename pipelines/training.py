@@ -1,22 +1,24 @@
 """The training pipeline: from a source to a verdict, and to a canary if the verdict is PROMOTE.
 
-    ingest -> validate -> features -> materialise -> training set -> publish
+    check -> ingest -> validate -> features -> materialise -> training set -> publish
     training set -> baselines, challenger -> register -> evaluate -> gate -> publish
                                                                      gate -> PROMOTE: deploy | HOLD
 
-Steps that only turn inputs into outputs are cached. Their cache keys contain everything that changes the result and
-that KFP cannot see: the data's hash, the settings, and the identity of the step's code. Steps that change anything
-outside their outputs (the feature store, the registry, published files) are never cached.
+The first step turns the run's parameters into one settings object and gives each step what it reads of it. Steps that
+only turn inputs into outputs are cached. Their cache keys contain everything that changes the result and that KFP
+cannot see: the data's hash, the settings, and the identity of the step's code. Steps that change anything outside
+their outputs (the feature store, the registry, published files) are never cached.
 """
 
 from typing import Any
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
-from kfp.dsl.python_component import PythonComponent
 
 from components.build_features import build_features
 from components.build_training_set import build_training_set
+from components.check_settings.component import check_settings
+from components.check_settings.parameters import base_settings, defaults
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
@@ -28,14 +30,12 @@ from components.publish_training_set import publish_training_set
 from components.register import register
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
-from pipelines.cluster import DATA, SMALL, TRAINING, Cluster, Size, place
-from recommender.datasets.sources import source_module
-from recommender.models.campaign import ranker_modules
+from pipelines.cluster import DATA, SMALL, TRAINING, Cluster, Size, lifetime, place, place_by, places
 from recommender.settings import Settings
-from recommender.storage.code_identity import code_identity
 
 NAME = "campaign-training"
 TITLE = "Campaign recommendation: training"
+DESCRIPTION = "From a source to a verdict: trains a challenger, measures it against the champion, and lets it serve."
 RETRIES = 2
 """Attempts after the first, for pods that are lost (a drained node, an eviction). Chosen by hand."""
 
@@ -44,77 +44,140 @@ def training_pipeline_for(
     settings: Settings,
     *,
     cluster: Cluster | None = None,
-    identified_source: bool = False,
     retries: int = RETRIES,
     run: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
 ) -> BaseComponent:
-    """The pipeline for the rankers and the device of these settings. All else is passed as the parameter `settings`.
+    """The pipeline whose parameters have these settings' values as defaults. All other settings are fixed in it.
 
     Args:
-        settings: name challenger, baselines and device.
+        settings: of the pipeline's runs.
         cluster: names and settings of the steps' pods. None on this machine.
-        identified_source: the run's `source_identity` names the source's content, so that an unchanged source is not
-            read again.
         retries: attempts of each step after the first.
         run: the run id that published files record. On a cluster it is KFP's id of the run.
     """
 
-    def placed(task: dsl.PipelineTask, title: str, size: Size, *, cached: bool, gpu: bool = False) -> dsl.PipelineTask:
+    def placed(task: dsl.PipelineTask, title: str, size: Size, *, cached: bool) -> dsl.PipelineTask:
         task.set_display_name(title).set_caching_options(enable_caching=cached)
         if retries:
             # 30 s, then a minute: a lost node is replaced within minutes. Chosen by hand.
             task.set_retry(num_retries=retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
-        return place(task, size, cluster, gpu=gpu)
+        return place(task, size, cluster)
 
-    baselines, challenger = settings.training.baselines, settings.training.challenger
-    of_challenger = ranker_modules(challenger)
-    of_baselines = [module for name in baselines for module in ranker_modules(name)]
-    gpu, source = settings.training.device == "cuda", source_module(settings.source)
+    base, here, given = base_settings(settings), places(cluster), defaults(settings)
 
-    @dsl.pipeline(name=NAME, display_name=TITLE, description=__doc__)
-    def training_pipeline(settings: str, data_settings: str, source_identity: str) -> None:
-        read = ingest(settings=data_settings, source_identity=source_identity, code_version=code_of(ingest, source))
-        placed(read, "Read the source into tables", DATA, cached=identified_source)
+    @dsl.pipeline(name=NAME, display_name=TITLE, description=DESCRIPTION, pipeline_config=lifetime(cluster))
+    def training_pipeline(
+        as_of: str = given["as_of"],
+        source: str = given["source"],
+        challenger: str = given["challenger"],
+        baselines: str = given["baselines"],
+        trials: int = given["trials"],
+        device: str = given["device"],
+        gate_from: str = given["gate_from"],
+        test_from: str = given["test_from"],
+        gate_campaigns: int = given["gate_campaigns"],
+        canary_share: float = given["canary_share"],
+        settings_override: dict = given["settings_override"],  # type: ignore[type-arg]
+    ) -> None:
+        """Train a challenger and judge it.
 
-        key: dict[str, Any] = {"settings": data_settings}
+        Args:
+            as_of: The moment that counts as now: a date (2017-12-31) or a time (2017-12-31T18:00), in the shop's time
+                zone. Empty: the moment of the newest data.
+            source: Where the data come from: complete_journey, synthetic, or the path of a mapping of your own files
+                (/var/recommender/shop/mapping.toml).
+            challenger: The ranker that is measured against the champion. `recommender rankers` lists them.
+            baselines: Rankers that are trained beside the challenger, separated by commas. The last one becomes the
+                first champion.
+            trials: Configurations of the challenger to try before it is trained. 0: its configured hyperparameters.
+            device: Where the challenger is trained: cpu, or cuda for a GPU.
+            gate_from: Campaigns that start from here until test_from decide. A date. Empty: chosen from the data.
+            test_from: Campaigns that start from here on are only reported. A date. Empty: chosen from the data.
+            gate_campaigns: Campaigns that a gate period chosen from the data holds. 0: as many as the rules demand.
+            canary_share: Share of the users that a promoted challenger gets, between 0 and 1.
+            settings_override: Other settings of this run, by section: {"training": {"seed": 18}}.
+        """
+        checked = check_settings(
+            base=base,
+            places=here,
+            as_of=as_of,
+            gate_from=gate_from,
+            test_from=test_from,
+            gate_campaigns=gate_campaigns,
+            challenger=challenger,
+            baselines=baselines,
+            trials=trials,
+            device=device,
+            canary_share=canary_share,
+            source=source,
+            settings_override=settings_override,
+        )
+        placed(checked, "Check the settings and the cluster", SMALL, cached=False)
+        derived = checked.outputs
+
+        read = ingest(
+            settings=derived["data_settings"],
+            source_identity=derived["source_identity"],
+            code_version=derived["code_of_ingest"],
+        )
+        placed(read, "Read the source into tables", DATA, cached=True)
+
+        of_data: dict[str, Any] = {"settings": derived["data_settings"]}
         valid = validate_data(
-            **key, code_version=code_of(validate_data), data_hash=read.outputs["Output"], raw=read.outputs["tables"]
+            **of_data,
+            code_version=derived["code_of_validate_data"],
+            data_hash=read.outputs["Output"],
+            raw=read.outputs["tables"],
         )
         placed(valid, "Validate the tables", DATA, cached=True)
-        tables, key["data_hash"] = valid.outputs["tables"], valid.outputs["Output"]
+        tables, data_hash = valid.outputs["tables"], valid.outputs["Output"]
 
-        featured = build_features(**key, code_version=code_of(build_features), tables=tables)
+        featured = build_features(
+            **of_data, code_version=derived["code_of_build_features"], data_hash=data_hash, tables=tables
+        )
         placed(featured, "Build features as of each decision", DATA, cached=True)
         features = featured.outputs["features"]
 
-        stored = materialise(settings=settings, data_hash=key["data_hash"], features=features)
+        whole: dict[str, Any] = {"settings": derived["settings"]}
+        stored = materialise(**whole, data_hash=data_hash, features=features)
         placed(stored, "Materialise for training and serving", DATA, cached=False)
+        data_hash = stored.output
 
-        key["data_hash"] = stored.output
-        pairs = build_training_set(**key, code_version=code_of(build_training_set), features=features, tables=tables)
+        pairs = build_training_set(
+            **of_data,
+            code_version=derived["code_of_build_training_set"],
+            data_hash=data_hash,
+            features=features,
+            tables=tables,
+        )
         placed(pairs, "Build the training set, point in time", DATA, cached=True)
         training_set = pairs.outputs["training_set"]
-        key["settings"] = settings
-        from_run = {"settings": settings, "run": run, "data_hash": key["data_hash"]}
+        from_run = {**whole, "run": run, "data_hash": data_hash}
 
         data = publish_training_set(**from_run, training_set=training_set, validation_page=valid.outputs["page"])
         placed(data, "Publish the training set", SMALL, cached=False)
 
-        with dsl.ParallelFor(list(baselines), parallelism=1) as ranker:
+        with dsl.ParallelFor(derived["Output"], name="Train the baselines", parallelism=1) as one:
             baseline = train_ranker(
-                **key, code_version=code_of(train_ranker, *of_baselines), ranker=ranker, training_set=training_set
+                settings=one.settings,
+                code_version=one.code_version,
+                data_hash=data_hash,
+                ranker=one.ranker,
+                training_set=training_set,
             )
             placed(baseline, "Train a baseline", TRAINING, cached=True)
         trained = train_ranker(
-            **key,
-            code_version=code_of(train_ranker, *of_challenger),
-            ranker=challenger,
+            settings=derived["challenger_settings"],
+            code_version=derived["code_of_train_ranker"],
+            data_hash=data_hash,
+            ranker=derived["challenger"],
             training_set=training_set,
         )
-        placed(trained, "Train the challenger", TRAINING, cached=True, gpu=gpu)
+        placed(trained, "Train the challenger", TRAINING, cached=True)
+        place_by(trained, derived, cluster)
 
         entered = register(
-            settings=settings,
+            **whole,
             baselines=dsl.Collected(baseline.outputs["fits"]),
             challenger=trained.outputs["fits"],
         )
@@ -122,7 +185,7 @@ def training_pipeline_for(
         champion_id, challenger_id = entered.outputs["champion"], entered.outputs["challenger"]
 
         measured = evaluate(
-            settings=settings,
+            **whole,
             champion=champion_id,
             challenger=challenger_id,
             others=entered.outputs["others"],
@@ -130,9 +193,9 @@ def training_pipeline_for(
         )
         placed(measured, "Evaluate against the champion", TRAINING, cached=False)
 
-        judged = gate(settings=settings, challenger=challenger_id, evaluation=measured.outputs["evaluation"])
-        placed(judged, "Gate", SMALL, cached=False)
-        reason = judged.outputs["reason"]
+        judged = gate(**whole, challenger=challenger_id, evaluation=measured.outputs["evaluation"])
+        placed(judged, "Gate: promote or hold", SMALL, cached=False)
+        decision, reason = judged.outputs["Output"], judged.outputs["reason"]
 
         results = publish_evaluation(
             **from_run,
@@ -143,16 +206,12 @@ def training_pipeline_for(
         )
         placed(results, "Publish the evaluation", SMALL, cached=False)
 
-        with dsl.If(judged.outputs["decision"] == "PROMOTE", name="promote"):
-            live = deploy(settings=settings, version=challenger_id, reason=reason)
+        # Two conditions in place of an If and its Else, which KFP would put into a box that cannot be named.
+        with dsl.If(decision == "PROMOTE", name="If the challenger is promoted"):
+            live = deploy(**whole, version=challenger_id, reason=reason)
             placed(live, "Deploy as canary beside the champion", SMALL, cached=False)
-        with dsl.Else(name="hold"):
+        with dsl.If(decision != "PROMOTE", name="If the champion stays"):
             kept = hold(champion=champion_id, challenger=challenger_id, reason=reason)
             placed(kept, "Hold: the champion stays", SMALL, cached=False)
 
     return training_pipeline
-
-
-def code_of(step: PythonComponent, *modules: str) -> str:
-    """Identity of the code that a step runs, part of its cache key. `modules`: what it looks up by name."""
-    return code_identity(step.python_func.__module__, *modules)

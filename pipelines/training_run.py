@@ -2,11 +2,11 @@
 
 from rich.console import Console
 
-from pipelines.compile import compile_local, run_arguments
+from components.check_settings.parameters import defaults
+from pipelines.compile import compile_local
 from pipelines.local import LocalRun, new_run_id, run_pipeline
 from pipelines.memory import MemoryWatch
 from pipelines.preflight import check_before_run
-from recommender.datasets.identity import source_identity
 from recommender.settings import Settings
 from recommender.storage.home import Home
 
@@ -20,7 +20,6 @@ def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, c
         SettingsError: the settings cannot be run; names the key.
         DeviceError: this machine lacks the device in the settings.
     """
-    identity = source_identity(settings.source)
     check_before_run(settings)
     if settings.training.device != "cpu":
         from recommender.engine.context import FitContext
@@ -28,6 +27,5 @@ def run_training(settings: Settings, *, console: Console, memory: MemoryWatch, c
 
         device_of(FitContext(device=settings.training.device))
     home, run_id = Home.of(settings), new_run_id()
-    compile_local(settings, home.run(run_id).specification, identified_source=True, run=run_id)
-    arguments = run_arguments(settings, identity)
-    return run_pipeline(run_id, arguments, home=home, console=console, memory=memory, caching=caching)
+    compile_local(settings, home.run(run_id).specification, run=run_id)
+    return run_pipeline(run_id, defaults(settings), home=home, console=console, memory=memory, caching=caching)

@@ -4,6 +4,7 @@
     ├── SettingsError                a setting, judgement rule, environment variable, secret or option is wrong
     ├── data
     │   ├── SourceError              a source file is missing, unreadable or incomplete
+    │   │   └── SourceAway           its bucket or database does not answer now
     │   ├── ContractError            a table breaks its contract
     │   ├── ValidationFailed         critical expectations about the tables failed
     │   ├── PeriodError              a period holds no pairs, or periods are out of order
@@ -14,6 +15,7 @@
     │   ├── BundleError              a bundle cannot be used here
     │   ├── RegistryError            the registry lacks a version, fit or state that is needed
     │   └── FeatureStoreError        the feature store is unavailable, late or unreadable
+    │       └── StoreAway            it does not answer now
     └── running
         ├── DeviceError              this machine lacks the device in the settings
         ├── TrainingError            training stopped
@@ -21,7 +23,8 @@
         ├── EndpointError            a pipeline endpoint cannot be reached or refuses
         └── ServingError             an endpoint could not be started or stopped
 
-All of them derive from `RecommenderError` directly; the groups only order this picture. A message says what was
+The classes without a parent here derive from `RecommenderError` directly; the groups only order this picture. What is
+`AWAY` may be back in a moment, so a pipeline step tries again. A message says what was
 wrong, where (file, column, row, key), the value, and what to do.
 """
 
@@ -51,6 +54,10 @@ class SettingsError(RecommenderError):
 
 class SourceError(RecommenderError):
     """A source file is missing, unreadable, or lacks what is read from it. Names the file."""
+
+
+class SourceAway(SourceError):
+    """The bucket or the database of a source does not answer now. Names it."""
 
 
 class ContractError(RecommenderError):
@@ -115,5 +122,13 @@ class FeatureStoreError(RecommenderError):
     """The feature store is unavailable or late, or this version cannot read it. Names the store and what to do."""
 
 
+class StoreAway(FeatureStoreError):
+    """The feature store does not answer now. Names the store and what to check."""
+
+
 class EndpointError(RecommenderError):
     """A pipeline endpoint cannot be reached or refuses the request."""
+
+
+AWAY = (SourceAway, StoreAway)
+"""Errors of what may be back in a moment."""

@@ -23,13 +23,15 @@ def validate_data(
     """
     from pathlib import Path
 
+    from components.step import log_metrics, running
     from components.validate_data.validation import validate_step
-    from recommender import logs
     from recommender.settings import settings_from_json
 
-    logs.configure(process="step:validate_data")
-    chosen = settings_from_json(settings)
-    verdict = validate_step(Path(raw.path), Path(tables.path), html=Path(page.path), settings=chosen)
-    for name, value in verdict.metrics.items():
-        metrics.log_metric(name, value)
-    return verdict.data_hash
+    outputs = {"tables": tables.path, "page": page.path}
+    with running("validate_data", reads={"tables": raw.path, "data_hash": data_hash}, writes=outputs) as wrote:
+        chosen = settings_from_json(settings)
+        verdict = validate_step(Path(raw.path), Path(tables.path), html=Path(page.path), settings=chosen)
+        log_metrics(metrics, verdict.metrics)
+        tables.metadata.update(data_hash=verdict.data_hash, made_from=data_hash)
+        wrote.update(verdict.metrics, data_hash=verdict.data_hash)
+        return verdict.data_hash

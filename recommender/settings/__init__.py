@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from pydantic import Field, ValidationError
 
 from recommender.errors import SettingsError
+from recommender.settings.cluster import ClusterSettings, Toleration
 from recommender.settings.decision_log import DecisionLogSettings
 from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
@@ -34,6 +35,7 @@ from recommender.settings.sections import (
 
 __all__ = [
     "DEFAULT_RESOURCES",
+    "ClusterSettings",
     "DecisionLogSettings",
     "IsolationSettings",
     "OnlineStoreName",
@@ -44,9 +46,11 @@ __all__ = [
     "SourceSettings",
     "StoreSettings",
     "TimeSettings",
+    "Toleration",
     "TrainingSettings",
     "choose",
     "load_settings",
+    "merged",
     "settings_from_json",
 ]
 
@@ -76,6 +80,7 @@ class Settings(Section):
     isolation: IsolationSettings = IsolationSettings()
     retention: RetentionSettings = RetentionSettings()
     resources: ResourceSettings = ResourceSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     def updated(self, **changes: Any) -> Self:
         """These settings with `changes`, validated again.
@@ -86,7 +91,7 @@ class Settings(Section):
             SettingsError: an unknown key or a value that is not allowed; names the key.
         """
         try:
-            return type(self).model_validate(_merged(self.model_dump(), changes))
+            return type(self).model_validate(merged(self.model_dump(), changes))
         except ValidationError as error:
             raise refusal(error, "settings", Settings) from None
 
@@ -108,9 +113,9 @@ def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
         if name.upper().startswith(PREFIX)
     }
     environment = _from_environment(variables)
-    values = _merged({} if file is None else _from_file(file), environment)
+    values = merged({} if file is None else _from_file(file), environment)
     try:
-        return Settings.model_validate(_merged(values, overrides))
+        return Settings.model_validate(merged(values, overrides))
     except ValidationError as error:
         raise refusal(error, str(file or "settings"), Settings, environment, variables) from None
 
@@ -185,9 +190,10 @@ def _from_text(variable: str, path: KeyPath) -> Any:
         raise SettingsError(f"environment variable {variable}: {key_of(path)} must be JSON ({error})") from None
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, where a mapping changes only the keys that it names, at every depth."""
+    result = dict(base)
     for key, value in changes.items():
-        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+        both = isinstance(result.get(key), Mapping) and isinstance(value, Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result

@@ -69,6 +69,13 @@ class TrainingSettings(Section):
         ("popularity", "rate_rule", "logistic"),
         description="Rankers trained beside the challenger. The last one is the first champion.",
     )
+    trials: int = Field(
+        0,
+        ge=0,
+        le=1_000,
+        description="Configurations of the challenger that a run tries before the gate period, as `recommender tune` "
+        "does. The best one is trained. 0: its configured hyperparameters.",
+    )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the challenger is trained.")
     threads: int = Field(
         2,

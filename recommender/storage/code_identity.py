@@ -25,7 +25,7 @@ WITHOUT_EFFECT = (
         "recommender.storage.code_identity",
         "recommender.storage.home",
     ),
-    *("recommender.storage.published", "components.images"),
+    *("recommender.storage.published", "components.images", "components.step"),
     *("recommender.datasets.draft", "recommender.datasets.header_words", "recommender.datasets.preview"),
 )
 """Packages and modules that a step may import but that change no trained weight and no table.

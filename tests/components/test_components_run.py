@@ -171,6 +171,19 @@ def test_gate_returns_its_decision_and_the_reason_in_words(way: SimpleNamespace)
     assert json.loads(Path(way.verdict.path).read_text())["decision"] == decision
 
 
+def test_artifacts_name_the_data_the_models_and_the_verdict_that_they_belong_to(way: SimpleNamespace) -> None:
+    versions = {"champion": way.champion, "challenger": way.challenger}
+    assert way.tables.metadata == {"data_hash": way.clean_hash, "made_from": way.data_hash}
+    assert way.features.metadata["data_hash"] == way.clean_hash
+    assert way.training_set.metadata == {"data_hash": way.clean_hash}
+    fitted = way.fits["logistic"][0].metadata
+    assert (fitted["ranker"], fitted["data_hash"]) == ("logistic", way.clean_hash)
+    assert len(fitted["training_hash"]) == 64
+    assert len(fitted["code_version"]) == 12
+    assert way.outputs["evaluation"].metadata == {**versions, "data_hash": way.clean_hash}
+    assert way.verdict.metadata == {**versions, "decision": way.judged[0], "data_hash": way.clean_hash}
+
+
 def test_what_later_commands_read_is_published_with_the_run_and_the_data_it_came_from(way: SimpleNamespace) -> None:
     home = Home.of(way.shop.settings)
     assert TrainingSet.open(published_training_set(home)).data_hash == way.clean_hash

@@ -33,7 +33,15 @@ def top_level_modules(path: Path) -> set[str]:
 
 def test_every_step_of_the_pipeline_is_a_component_file() -> None:
     names = {component_function(path).name for path in component_files()}
-    assert {"ingest", "validate_data", "build_features", "materialise", "build_training_set", "train_ranker"} < names
+    assert {
+        "check_settings",
+        "ingest",
+        "validate_data",
+        "build_features",
+        "materialise",
+        "build_training_set",
+        "train_ranker",
+    } < names
     assert {"evaluate", "gate", "deploy", "publish_training_set", "publish_evaluation"} < names
 
 
@@ -57,10 +65,17 @@ def test_a_component_body_is_at_most_fifteen_lines_after_its_docstring(path: Pat
 
 
 @pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_component_configures_its_logs_first_and_under_its_own_name(path: Path) -> None:
+def test_a_component_ends_with_its_call_inside_running_under_its_own_name(path: Path) -> None:
     function = component_function(path)
-    statements = [node for node in function.body[1:] if not isinstance(node, ast.Import | ast.ImportFrom)]
-    assert ast.unparse(statements[0]) == f"logs.configure(process='step:{function.name}')"
+    last = function.body[-1]
+    assert isinstance(last, ast.With)
+    call = last.items[0].context_expr
+    assert isinstance(call, ast.Call)
+    assert ast.unparse(call.func) == "running"
+    assert ast.literal_eval(call.args[0]) == function.name
+    # What stands before it may only name things: a refusal outside of it would be a traceback.
+    called = [node for one in function.body[1:-1] for node in ast.walk(one) if isinstance(node, ast.Call)]
+    assert {ast.unparse(node.func) for node in called} <= {"Path"}
 
 
 @pytest.mark.parametrize("path", component_files(), ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -10,13 +10,14 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from typer.testing import CliRunner
 
 from cli.main import app
-from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, in_registry
+from components.images import PIPELINE_IMAGE, in_registry
 from pipelines.cluster import Cluster
 from pipelines.compile import compile_cluster, compile_local
 from recommender.errors import SettingsError
 from recommender.settings import Settings, StoreSettings, TrainingSettings
 
 SIDE_EFFECTS = {
+    "comp-check-settings",
     "comp-materialise",
     "comp-register",
     "comp-evaluate",
@@ -33,12 +34,8 @@ def settings_with(**training: Any) -> Settings:
     return Settings(home=HOME, store=StoreSettings(kind="redis"), training=TrainingSettings(**training))
 
 
-def compiled(
-    folder: Path, settings: Settings, *, cluster: Cluster | None = None, source_identity: str = ""
-) -> dict[str, Any]:
-    file, _ = compile_cluster(
-        settings, folder, cluster=cluster or Cluster(), namespace="campaigns", source_identity=source_identity
-    )
+def compiled(folder: Path, settings: Settings, *, cluster: Cluster | None = None) -> dict[str, Any]:
+    file, _ = compile_cluster(settings, folder, cluster=cluster or Cluster(), namespace="campaigns")
     spec, platform = yaml.safe_load_all(file.read_text())
     return {"spec": spec, "platform": platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]}
 
@@ -72,18 +69,8 @@ def test_only_steps_without_side_effects_are_cached(tmp_path: Path) -> None:
     assert {"comp-build-features", "comp-train-ranker"} <= cached
 
 
-def test_ingestion_is_cached_only_where_the_source_s_identity_is_given(tmp_path: Path) -> None:
-    def ingestion(identity: str) -> dict[str, Any]:
-        spec = compiled(tmp_path / (identity or "none"), settings_with(), source_identity=identity)["spec"]
-        (step,) = (step for step in steps(spec) if step["componentRef"]["name"] == "comp-ingest")
-        return dict(step["cachingOptions"])
-
-    assert not ingestion("").get("enableCache")
-    assert ingestion("sha256:abc")["enableCache"] is True
-
-
 def test_every_cached_step_has_the_code_s_version_and_the_data_s_identity_in_its_key(tmp_path: Path) -> None:
-    spec = compiled(tmp_path, settings_with(), source_identity="sha256:abc")["spec"]
+    spec = compiled(tmp_path, settings_with())["spec"]
     for step in steps(spec):
         if step["cachingOptions"].get("enableCache"):
             inputs = step["inputs"]["parameters"]
@@ -105,21 +92,11 @@ def test_every_step_has_requests_limits_the_volume_and_an_unprivileged_user(tmp_
         assert int(platform["activeDeadlineSeconds"]) > 0
 
 
-def test_a_gpu_is_requested_for_the_challenger_only_and_only_when_training_is_on_cuda(tmp_path: Path) -> None:
-    on_cpu = containers(compiled(tmp_path / "cpu", settings_with())["spec"])
-    on_gpu = containers(compiled(tmp_path / "gpu", settings_with(device="cuda"))["spec"])
-    assert not [name for name, container in on_cpu.items() if "accelerator" in container["resources"]]
-    asking = {name: container for name, container in on_gpu.items() if "accelerator" in container["resources"]}
-    ((name, container),) = asking.items()
-    assert name.startswith("exec-train-ranker")
-    assert container["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
-    assert container["image"] == PIPELINE_GPU_IMAGE
-
-
 def test_images_come_from_the_registry_that_is_named(tmp_path: Path) -> None:
     cluster = Cluster(registry="harbor.example.org/shop")
     images = {c["image"] for c in containers(compiled(tmp_path, settings_with(), cluster=cluster)["spec"]).values()}
-    assert images == {in_registry(PIPELINE_IMAGE, "harbor.example.org/shop")}
+    of_first_step = "{{$.inputs.parameters['pipelinechannel--check-settings-image']}}"
+    assert images == {in_registry(PIPELINE_IMAGE, "harbor.example.org/shop"), of_first_step}
 
 
 def test_the_resources_for_gitops_are_a_pipeline_and_a_version_of_it(tmp_path: Path) -> None:
@@ -188,7 +165,7 @@ def test_what_a_pod_would_refuse_is_refused_before_compiling(
 
 def test_the_local_pipeline_has_no_retries_and_no_cluster_parts(tmp_path: Path) -> None:
     file = tmp_path / "local.yaml"
-    compile_local(Settings(), file, identified_source=False, run="run-1")
+    compile_local(Settings(), file, run="run-1")
     (spec,) = yaml.safe_load_all(file.read_text())
     assert not [step for step in steps(spec) if "retryPolicy" in step]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from bare_environment import bare_environment
 
-from pipelines.compile import compile_local, run_arguments
+from components.check_settings.parameters import defaults
+from pipelines.compile import compile_local
 from recommender.registry import Registry
 from recommender.settings import Settings, SourceSettings, TrainingSettings
 from recommender.storage.home import Home
@@ -27,8 +28,8 @@ def test_the_extras_of_the_steps_alone_run_the_training_pipeline(tmp_path: Path)
         training=TrainingSettings(challenger="lightgbm", baselines=("logistic",), threads=1),
     )
     specification, arguments, root = (tmp_path / name for name in ("training.yaml", "arguments.json", "artifacts"))
-    compile_local(settings, specification, identified_source=True, run="run-1")
-    arguments.write_text(json.dumps(run_arguments(settings, "shop")))
+    compile_local(settings, specification, run="run-1")
+    arguments.write_text(json.dumps(defaults(settings)))
     python = bare_environment(
         tmp_path / "bare", extras=("pipeline", "data", "text"), dockerfile="components/Dockerfile"
     )
@@ -43,7 +44,14 @@ def test_the_extras_of_the_steps_alone_run_the_training_pipeline(tmp_path: Path)
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-2000:]
     # A second task of one component has a number at its end.
     ran_steps = {re.sub(r"-\d+$", "", written.parent.name) for written in root.rglob("executor_output.json")}
-    assert {"ingest", "validate-data", "build-features", "materialise", "build-training-set"} <= ran_steps
+    assert {
+        "check-settings",
+        "ingest",
+        "validate-data",
+        "build-features",
+        "materialise",
+        "build-training-set",
+    } <= ran_steps
     assert {"train-ranker", "register", "evaluate", "gate", "publish-training-set", "publish-evaluation"} <= ran_steps
     assert ran_steps & {"deploy", "hold"}
     assert Registry(settings.home).status().champion is not None

@@ -1,15 +1,13 @@
 """A mistake in the settings is found before the first step runs."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.compile import run_arguments
 from pipelines.preflight import check_before_run
 from recommender.errors import SettingsError
-from recommender.settings import ServingSettings, Settings, SourceSettings, TrainingSettings
+from recommender.settings import Settings, SourceSettings, TrainingSettings
 
 JUDGEMENT = Path(__file__).parents[2] / "judgement.toml"
 
@@ -65,23 +63,3 @@ def test_the_default_settings_pass() -> None:
 def test_a_mistake_is_named(wrong: Settings, named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         check_before_run(wrong)
-
-
-def test_rules_that_demand_more_campaigns_reach_every_step_that_chooses_periods(tmp_path: Path) -> None:
-    rules = tmp_path / "rules.toml"
-    rules.write_text("[gate]\nmin_campaigns = 8\n")
-    arguments = run_arguments(settings().updated(judgement=rules), "source")
-    for name in ("settings", "data_settings"):
-        assert json.loads(arguments[name])["time"]["gate_campaigns"] == 8
-
-
-def test_a_new_port_or_another_ranker_s_hyperparameter_makes_no_feature_stale() -> None:
-    base = run_arguments(settings(), "source")
-    moved = run_arguments(
-        settings(
-            serving=ServingSettings(port=9000), training=TrainingSettings(rankers={"logistic": {"strength": 1.0}})
-        ),
-        "source",
-    )
-    assert moved["data_settings"] == base["data_settings"]
-    assert moved["settings"] != base["settings"]

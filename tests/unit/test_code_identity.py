@@ -38,13 +38,16 @@ found = {
     "next-item studies": {name: fitting_code(name) for name in ITEM_RANKERS},
 }
 if sys.argv[2:] == ["compile"]:
+    from components.check_settings.derive import Derived
     from pipelines.compile import compile_local
 
     file = Path(sys.argv[1]) / "pipeline.yaml"
-    compile_local(Settings(), file, identified_source=True, run="run")
+    compile_local(Settings(), file, run="run")
     compiled = file.read_text()
     shown = ("#", "description:")
+    derived = Derived.of(Settings())
     found["cache keys"] = [line for line in compiled.splitlines() if not line.strip().startswith(shown)]
+    found["cache keys"] += [derived.code, derived.baselines]
 print(json.dumps(found))
 """
 

@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from recommender.datasets.reading.raw import RawTable, first_line, literal, quoted
 from recommender.datasets.reading.unpacking import new_file
-from recommender.errors import SourceError
+from recommender.errors import SourceAway, SourceError
 from recommender.secrets import secret
 
 SECRET = "source_password"
 CONNECT_S = 10
 """Seconds to wait for a database. Chosen by hand."""
+AWAY = r"could not connect|Connection refused|could not translate host|timeout expired|starting up|shutting down"
+"""PostgreSQL's words, as a pattern, for a server that may be back in a moment."""
 OPTIONS = f"connect_timeout={CONNECT_S}&options={quote('-c default_transaction_read_only=on')}"
 
 
@@ -35,8 +37,8 @@ def open_query(
         scratch: a temporary folder that must outlive the view.
 
     Raises:
-        SourceError: the address holds a password or is of another kind; the server is away; it refuses the password
-            or the query.
+        SourceError: the address holds a password or is of another kind; the server refuses the password or the query.
+        SourceAway: the server cannot be reached now.
     """
     label = _checked(database)
     target = new_file(scratch, ".parquet")
@@ -87,7 +89,8 @@ def _copy(connection: duckdb.DuckDBPyConnection, database: str, query: str, labe
             finally:
                 connection.unregister("_batches")
     except (Error, duckdb.Error) as error:
-        raise SourceError(f"{label}: {_explained(error, password)}") from None
+        away = re.search(AWAY, str(error)) is not None
+        raise (SourceAway if away else SourceError)(f"{label}: {_explained(error, password)}") from None
 
 
 def _check_columns(label: str, schema: pa.Schema) -> None:

@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from recommender.datasets.reading.raw import Part, first_line
 from recommender.datasets.reading.unpacking import new_file
-from recommender.errors import SourceError
+from recommender.errors import SourceAway, SourceError
 
 BLOCK_BYTES = 1 << 22
 """Copied at once: little memory, few calls. Chosen by hand."""
@@ -66,7 +66,8 @@ def download(location: str, scratch: Path) -> list[Part]:
     """Copy an object, or all that a pattern or a folder (a trailing /) names, in the order of their keys.
 
     Raises:
-        SourceError: the store is away, refuses the key, or has no such bucket or object.
+        SourceError: the store refuses the key, or has no such bucket or object.
+        SourceAway: the store cannot be reached now.
     """
     parts = []
     with _explained(location):
@@ -161,7 +162,7 @@ def _explained(location: str) -> Iterator[None]:
             reason = f"the store refuses the key; check {KEYS[scheme]} and its rights"
         elif re.search(r"NETWORK_CONNECTION|curlCode|resolve host|connect", problem, re.I):
             settings = "the network, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION" if scheme == "s3" else "the network"
-            reason = f"the store cannot be reached; check {settings}"
+            raise SourceAway(f"{location}: the store cannot be reached; check {settings}") from None
         elif re.search(r"NO_SUCH_BUCKET|bucket does not exist|Bucket .* not found", problem, re.I):
             reason = "no such bucket; correct `file` in the mapping"
         else:

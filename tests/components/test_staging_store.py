@@ -1,9 +1,8 @@
-"""The production feature store works with a registry in PostgreSQL, offline files in S3 and online values in Redis."""
+"""The staging feature store works with offline files in S3 and online values in Redis."""
 
 from pathlib import Path
 
 import pandas as pd
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +13,7 @@ from servers import ObjectStore
 from feature_repo import materialise, training_frame
 from feature_repo.definitions import FILES
 from feature_repo.environment import open_store
-from recommender.errors import FeatureStoreError, SettingsError
+from recommender.errors import FeatureStoreError
 from recommender.settings import Settings, StoreSettings
 from serving.online_store.client import OnlineStoreClient
 
@@ -37,13 +36,10 @@ VIEWS = {
 
 
 @pytest.fixture
-def production(
-    redis_url: str, database_url: str, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Settings:
-    monkeypatch.setenv("FEATURE_STORE_ENVIRONMENT", "production")
-    monkeypatch.setenv("RECOMMENDER_REGISTRY_URL", database_url)
+def staging(redis_url: str, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    monkeypatch.setenv("FEATURE_STORE_ENVIRONMENT", "staging")
     monkeypatch.setenv("FEATURE_STORE_OFFLINE", f"s3://{bucket}/features")
-    return Settings(home=tmp_path / "production", store=StoreSettings(kind="redis", redis_url=redis_url))
+    return Settings(home=tmp_path / "staging", store=StoreSettings(kind="redis", redis_url=redis_url))
 
 
 def assert_same(frame: pa.Table, expected: pa.Table) -> None:
@@ -63,71 +59,60 @@ def on_one_machine(features: Path, home: Path) -> pa.Table:
         return training_frame(features, settings)
 
 
-def test_production_without_the_secret_of_its_registry_is_refused(
-    production: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RECOMMENDER_REGISTRY_URL")
-    with pytest.raises(SettingsError, match="FEATURE_STORE_REGISTRY"):
-        open_store(production)
-
-
 @pytest.mark.slow
-def test_the_pipeline_extra_alone_writes_and_reads_every_store_of_production(
-    tmp_path: Path, production: Settings, database_url: str, bucket: str, object_store: ObjectStore
+def test_the_pipeline_extra_alone_writes_and_reads_every_store_of_staging(
+    tmp_path: Path, staging: Settings, bucket: str, object_store: ObjectStore
 ) -> None:
     features = shop(tmp_path / "features")
     environment = {
         "PYTHONPATH": str(ROOT),
-        "FEATURE_STORE_ENVIRONMENT": "production",
+        "FEATURE_STORE_ENVIRONMENT": "staging",
         "FEATURE_STORE_OFFLINE": f"s3://{bucket}/features",
-        "RECOMMENDER_REGISTRY_URL": database_url,
         **object_store.environment,
     }
-    arguments = (str(features), production.model_dump_json(), str(tmp_path / "frame.parquet"))
+    arguments = (str(features), staging.model_dump_json(), str(tmp_path / "frame.parquet"))
     done = run_with_only("pipeline", MATERIALISED, *arguments, environment=environment)
     assert done.returncode == 0, done.stderr
 
-    home = production.home / "feature_store"
-    assert not (home / "registry.db").exists()
-    with psycopg.connect(database_url.replace("+psycopg", "")) as registry:
-        rows = registry.execute("SELECT feature_view_name FROM feature_views WHERE project_id = 'campaigns'").fetchall()
-    assert {name for (name,) in rows} == VIEWS
+    home = staging.home / "feature_store"
+    assert (home / "registry.db").is_file()
+    assert {view.name for view in open_store(staging).list_feature_views()} == VIEWS
     for file in FILES.values():
         in_s3 = object_store.files.open_input_file(f"{bucket}/features/{file}").read()
         assert in_s3 == (home / "offline" / file).read_bytes(), file
-    client = OnlineStoreClient.open(production)
+    client = OnlineStoreClient.open(staging)
     assert all(client.read(f"user {index}", timeout_s=5) is not None for index in range(40))
     client.close()
     assert_same(pq.read_table(tmp_path / "frame.parquet"), on_one_machine(features, tmp_path / "local"))
 
 
-def test_a_later_run_replaces_definitions_in_postgresql_and_files_in_s3(tmp_path: Path, production: Settings) -> None:
-    materialise(shop(tmp_path / "old", seed=1), production)
+def test_a_later_run_replaces_definitions_and_files_in_s3(tmp_path: Path, staging: Settings) -> None:
+    materialise(shop(tmp_path / "old", seed=1), staging)
     users = pq.read_table(shop(tmp_path / "full", seed=2) / "users.parquet")
     gone = [name for name in users.column_names if name.startswith("interest__")]
     new = write_feature_set(tmp_path / "new", users.drop_columns(gone), decisions=[("user 3", "c1", AS_OF)])
-    materialise(new, production)
-    store = open_store(production)
+    materialise(new, staging)
+    store = open_store(staging)
     assert {view.name for view in store.list_feature_views()} == VIEWS - {"user_interest"}
     assert {source.path.rpartition("/")[2] for source in store.list_data_sources()} == set(FILES.values())
-    frame = training_frame(new, production)
+    frame = training_frame(new, staging)
     assert frame.num_rows == 1
     assert_same(frame, on_one_machine(new, tmp_path / "local"))
 
 
 def test_training_reads_the_files_in_s3_and_names_one_that_is_gone(
-    tmp_path: Path, production: Settings, bucket: str, object_store: ObjectStore
+    tmp_path: Path, staging: Settings, bucket: str, object_store: ObjectStore
 ) -> None:
     features = shop(tmp_path / "features", num_users=3)
-    materialise(features, production)
+    materialise(features, staging)
     object_store.files.delete_file(f"{bucket}/features/users.parquet")
     with pytest.raises(FeatureStoreError, match=f"s3://{bucket}/features/users.parquet"):
-        training_frame(features, production)
+        training_frame(features, staging)
 
 
 def test_an_object_store_that_refuses_the_key_is_an_error_that_names_the_address(
-    tmp_path: Path, production: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, staging: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     with pytest.raises(FeatureStoreError, match=rf"FEATURE_STORE_OFFLINE=s3://{bucket}/features: .*ACCESS_DENIED"):
-        materialise(shop(tmp_path / "features", num_users=3), production)
+        materialise(shop(tmp_path / "features", num_users=3), staging)
