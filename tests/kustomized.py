@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -28,6 +28,16 @@ ADDED = (
 """Components that a person adds to an overlay by one line."""
 
 Resources = list[dict[str, Any]]
+
+
+class Compiled(NamedTuple):
+    """The training pipeline as KFP gets it."""
+
+    text: str
+    spec: dict[str, Any]
+    """What its steps are."""
+    platform: dict[str, Any]
+    """What Kubernetes is told of each step's pod, by the step's name."""
 
 
 def kustomize(folder: Path) -> subprocess.CompletedProcess[str]:

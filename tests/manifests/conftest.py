@@ -2,11 +2,10 @@
 
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from kustomized import K8S, OVERLAYS, ROOT, Resources, loaded, rendered_text
+from kustomized import K8S, OVERLAYS, ROOT, Compiled, Resources, loaded, rendered_text
 
 from pipelines.cluster import Cluster
 from pipelines.compile import compile_cluster
@@ -57,16 +56,6 @@ def rendered(request: pytest.FixtureRequest, variants: Path) -> Path:
 @pytest.fixture(scope="session")
 def resources(rendered: Path) -> Resources:
     return loaded(rendered.read_text())
-
-
-class Compiled(NamedTuple):
-    """The training pipeline as KFP gets it."""
-
-    text: str
-    spec: dict[str, Any]
-    """What its steps are."""
-    platform: dict[str, Any]
-    """What Kubernetes is told of each step's pod, by the step's name."""
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from conftest import Compiled
-from kustomized import OVERLAYS, ROOT, Resources, named, of_kind, pods, rendered_resources
+from kustomized import OVERLAYS, ROOT, Compiled, Resources, named, of_kind, pods, rendered_resources
 
 PAGE = ROOT / "docs" / "cluster" / "security.md"
 STEPS = "campaign-pipeline"

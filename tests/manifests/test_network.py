@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Compiled
-from kustomized import NAMESPACES, ROOT, Resources, named, of_kind, pods, rendered_resources
+from kustomized import NAMESPACES, ROOT, Compiled, Resources, named, of_kind, pods, rendered_resources
 
 from pipelines.cluster import STEP_LABEL
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conftest import Compiled
-from kustomized import ROOT, pods, rendered_resources
+from kustomized import ROOT, Compiled, pods, rendered_resources
 
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9, "m": 1e-3}
 MOST_CPU, MOST_MEMORY = 2.2, 4.5 * 2**30
