@@ -78,9 +78,8 @@ class Endpoint:
         if token and not (token.isascii() and token.isprintable() and " " not in token):
             # The HTTP library would say so too, and print the token.
             raise SettingsError(f"{TOKEN_VARIABLE} holds a blank, a line end or another character that no token has")
-        if token:
-            # As `auth`, because a login for the host in ~/.netrc would replace a header.
-            self._session.auth = _Bearer(token)
+        # Not as a header of the session: a login for the host in ~/.netrc would replace it.
+        self._auth = _Bearer(token) if token else None
         self.health = self._health()
 
     @property
@@ -194,6 +193,7 @@ class Endpoint:
                 params={name: value for name, value in (query or {}).items() if value},
                 json=body,
                 files=files,
+                auth=self._auth,
                 timeout=TIMEOUT_S,
                 # A redirect leads to a login page, and would send the token to another host.
                 allow_redirects=False,
