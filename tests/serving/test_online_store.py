@@ -4,7 +4,6 @@ import asyncio
 import shutil
 import sqlite3
 import statistics
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
