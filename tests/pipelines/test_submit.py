@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from pipelines.cluster import Cluster
+from pipelines.cluster_look import requests_of
 from pipelines.compile import compile_cluster, version_name
 from pipelines.endpoint import Endpoint
+from pipelines.parameters import read_specification
 from pipelines.submit import Submission, start, start_recurring
 from recommender.errors import EndpointError, SettingsError
 from recommender.settings import load_settings
@@ -30,8 +32,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def submission(package: Path, **others: Any) -> Submission:
-    of_training = {"pipeline": "campaign-training", "title": "Training", "challenger": "transformer"}
-    return Submission(package=package, **of_training, as_of="2017-12-31", service_account="campaign-pipeline", **others)
+    names = {"pipeline": "campaign-training", "title": "Training", "service_account": "campaign-pipeline"}
+    return Submission(package=package, **names, **others)
 
 
 @contextmanager
@@ -50,9 +52,11 @@ def typed(endpoint: KfpEndpoint, *arguments: str, token: str | None = None) -> R
 def test_a_run_is_started_from_a_version_named_by_the_spec_under_a_name_that_says_what_it_is(package: Path) -> None:
     service = KfpEndpoint(multi_user=False)
     with connected(service) as endpoint:
-        started = start(endpoint, submission(package))
+        started = start(endpoint, submission(package, sets=("challenger=logistic", "as_of=2017-12-31")))
     (run,), (experiment,), (version,) = (service.made[kind] for kind in ("runs", "experiments", "versions"))
-    assert run["display_name"] == started.name == "transformer, as of 2017-12-31"
+    assert run["display_name"] == started.name == "logistic, as of 2017-12-31"
+    assert run["runtime_config"]["parameters"]["challenger"] == "logistic"
+    assert run["runtime_config"]["parameters"]["settings_override"] == {}
     assert run["service_account"] == "campaign-pipeline"
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "campaign-training"
@@ -138,6 +142,25 @@ def test_an_endpoint_that_is_away_for_a_moment_ends_no_waiting(package: Path) ->
     assert typed(endpoint, "submit", "--package", str(package), "--wait", "--every", "0").exit_code == 3
 
 
+def test_a_token_that_expires_while_a_run_is_watched_leaves_the_run_alone_and_says_so(package: Path) -> None:
+    endpoint = KfpEndpoint(multi_user=True, runs=("run-running",))
+    endpoint.expires_after = 2
+    arguments = ("submit", "--package", str(package), "--wait", "--every", "0")
+    result = typed(endpoint, *arguments, token=TOKEN)
+    assert result.exit_code == 2
+    for fact in ("401", "expired", "The run goes on", "/#/runs/details/runs-1"):
+        assert fact in result.stderr
+
+
+def test_what_cannot_be_a_token_is_refused_and_not_shown() -> None:
+    with (
+        pytest.raises(SettingsError, match="KFP_TOKEN") as caught,
+        connected(KfpEndpoint(multi_user=True), token="se cret"),
+    ):
+        pass
+    assert "cret" not in str(caught.value)
+
+
 def test_without_a_token_a_kubeflow_with_profiles_is_answered_by_how_to_make_one(package: Path) -> None:
     result = typed(KfpEndpoint(multi_user=True), "submit", "--package", str(package), "--namespace", "shop")
     assert result.exit_code == 2
@@ -185,7 +208,7 @@ def test_only_versions_that_were_tried_are_used_without_a_note(version: str, dou
 
 def test_without_a_kubeconfig_it_says_what_was_not_looked_at(package: Path) -> None:
     result = typed(KfpEndpoint(multi_user=False), "submit", "--package", str(package))
-    assert "account, claim, Secret and room on the nodes were not looked at" in result.stdout
+    assert "account, claim, Secret and room on the nodes were not looked at" in result.stderr
 
 
 def test_a_wrong_parameter_is_refused_before_anything_is_asked(package: Path) -> None:
@@ -244,9 +267,16 @@ def test_a_second_schedule_of_one_name_is_refused(package: Path) -> None:
     assert len(service.made["recurringruns"]) == 1
 
 
-def test_a_schedule_with_a_fixed_as_of_says_that_every_run_is_the_same(package: Path, tmp_path: Path) -> None:
-    settings = tmp_path / "recommender.toml"
-    settings.write_text(Path("k8s/base/recommender.toml").read_text() + "\n[time]\nas_of = 2017-12-31\n")
-    given = ("--cron", "0 3 * * *", "--package", str(package), "--settings", str(settings))
-    result = typed(KfpEndpoint(multi_user=False), "submit", *given)
-    assert "as_of is 2017-12-31" in result.stdout
+def test_a_schedule_with_a_fixed_as_of_says_that_every_run_is_the_same(package: Path) -> None:
+    def scheduled(*given: str) -> str:
+        arguments = ("submit", "--cron", "0 3 * * *", "--package", str(package), *given)
+        return typed(KfpEndpoint(multi_user=False), *arguments).stdout
+
+    assert "as_of is 2017-12-31" in scheduled("--set", "as_of=2017-12-31")
+    assert "as_of" not in scheduled()
+
+
+def test_the_requests_of_the_compiled_steps_are_known_before_they_run(package: Path) -> None:
+    requests = {request.step: request.amounts for request in requests_of(read_specification(package))}
+    assert requests["ingest"]["cpu"] > 0
+    assert max(amounts["memory"] for amounts in requests.values()) >= 2**30
