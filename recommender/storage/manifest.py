@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -186,6 +187,18 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
+def _close(folder: Path, given: int) -> None:
+    """Take away from `folder` and what lies in it what the mode `given`, of a new folder under the umask, gives nobody.
+
+    Copies have the modes of their sources, and KFP's launcher makes a step's inputs with umask 0.
+    """
+    denied = 0o777 & ~given
+    for path in (folder, *folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if mode & denied and not path.is_symlink():
+            path.chmod(stat.S_IMODE(mode) & ~denied)
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well and vanishes otherwise.
@@ -200,12 +213,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:WRITER_DIGITS]}")
     temporary.mkdir()
+    given = temporary.stat().st_mode
     with _held(temporary):
         try:
             yield temporary
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        _close(temporary, given)
         if not os.path.lexists(target):
             temporary.replace(target)
         elif _exchanged(temporary, target):

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,3 +148,19 @@ def test_a_damaged_manifest_is_an_error_that_names_it(folder: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"sha256"', '"shb256"', 1))
     with pytest.raises(CorruptFileError, match=r"manifest\.json: not a manifest"):
         read_manifest(folder)
+
+
+def test_a_whole_folder_gives_nobody_more_than_the_umask_does_whatever_its_sources_gave(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner" / "table").write_text("1")
+    for path in (source / "inner", source / "inner" / "table"):
+        path.chmod(0o777)
+    before = os.umask(0o027)
+    try:
+        with whole_folder(tmp_path / "copy") as draft:
+            shutil.copytree(source, draft, dirs_exist_ok=True)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "copy", *(tmp_path / "copy").rglob("*")]}
+    assert modes == {"copy": 0o750, "inner": 0o750, "table": 0o750}

@@ -1,0 +1,176 @@
+"""Every command of the manifests and every step of the pipeline runs in the images as the manifests say."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine import Engine
+from kustomized import Resources, of_kind, rendered_resources
+from node import Mount, Node
+from steps import StepsOf
+from typer.testing import CliRunner
+
+from cli.main import app
+from components.images import PIPELINE_IMAGE
+
+ROOT = Path(__file__).parents[2]
+TOKEN, PASSWORD = "a-token-for-tests", "apasswordfortests"
+WITHIN_S = 5.0
+GATEWAY = "http://127.0.0.1:8000"
+SHOP = """
+[source]
+dataset = "synthetic"
+[source.synthetic]
+num_users = 300
+num_items = 100
+num_campaigns = 20
+num_categories = 6
+days = 240
+[training]
+challenger = "lightgbm"
+baselines = ["popularity"]
+threads = 1
+"""
+JUDGEMENT = "[gate]\nbootstrap_samples = 200\nmin_positives = 5\n"
+MODES = """
+import json, os, sys
+found = {}
+for folder, _, files in os.walk("/var/recommender"):
+    for path in [folder, *(os.path.join(folder, file) for file in files)]:
+        found[path] = os.lstat(path).st_mode & 0o777
+print(json.dumps(found))
+"""
+SERVED_AT = """
+from recommender.matching.packed_user import ServingSchema
+from recommender.settings import load_settings
+from recommender.storage.home import Home
+print(ServingSchema.load(Home.of(load_settings()).feature_store.root).as_of)
+"""
+
+
+def wait_until(true: Callable[[], bool], what: Callable[[], str], *, seconds: float = 180.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what()}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cluster's settings, with a small shop in place of the default data."""
+    text = (ROOT / "k8s" / "base" / "recommender.toml").read_text()
+    dataset = '[source]\ndataset = "complete_journey"\n'
+    assert dataset in text
+    file = tmp_path_factory.mktemp("settings") / "recommender.toml"
+    file.write_text(text.replace(dataset, SHOP))
+    return file
+
+
+@pytest.fixture(scope="module")
+def node(built: Engine, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node with the overlay `local` and its CronJobs, and a running store."""
+    resources = rendered_resources(tmp_path_factory.mktemp("k8s"), "local", "housekeeping")
+    configure(resources, settings.read_text())
+    secrets = {"campaign-gateway": {"token": TOKEN}, "campaign-store": {"redis_password": PASSWORD}}
+    with Node(built, tmp_path_factory.mktemp("node"), resources, secrets) as one:
+        one.start("StatefulSet", "campaign-store")
+        (redis,) = one.containers("StatefulSet", "campaign-store")
+        wait_until(lambda: one.probe("campaign-store", redis, "readiness"), lambda: "the store is ready")
+        yield one
+
+
+@pytest.fixture(scope="module")
+def steps(node: Node, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> StepsOf:
+    """The training pipeline as `recommender compile` writes it, once it ran on the node."""
+    dist, root = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("artifacts")
+    done = CliRunner().invoke(app, ["compile", "--settings", str(settings), "--output", str(dist)])
+    assert done.exit_code == 0, done.output
+    judgement = node.folder / "judgement.toml"
+    judgement.write_text(JUDGEMENT)
+    steps = StepsOf(node, dist / "training.yaml", [Mount(judgement, "/app/judgement.toml", read_only=True)])
+    steps.run(root)
+    return steps
+
+
+def configure(resources: Resources, text: str) -> None:
+    """Give the pods other settings."""
+    (settings,) = (one for one in of_kind(resources, "ConfigMap") if "recommender.toml" in one["data"])
+    settings["data"]["recommender.toml"] = text
+
+
+def events(node: Node, container: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in node.said(container).splitlines() if line.startswith('{"')]
+
+
+def test_a_pod_without_a_champion_is_ready_says_so_once_and_stops_at_once(node: Node) -> None:
+    names = node.start("Deployment", "campaign-serving")
+    containers = node.containers("Deployment", "campaign-serving")
+    for container in containers:
+        for probe in ("startup", "readiness", "liveness"):
+            wait_until(
+                lambda container=container, probe=probe: node.probe("campaign-serving", container, probe),
+                lambda container=container, probe=probe: f"{probe} of {container['name']}",
+            )
+    time.sleep(5)  # two more looks of the deployer at the registry
+    status, text = node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": "1"}, token=TOKEN)
+    assert status == 503, text
+    said = [one["event"] for one in events(node, f"{node.id}-campaign-serving-deployer")]
+    assert sum("first champion" in event for event in said) == 1, said
+    stopped = {name: node.stop(name) for name in names}
+    assert all(seconds <= WITHIN_S for seconds, _ in stopped.values()), stopped
+    for name in names:
+        node.engine.output("rm", name)
+
+
+def test_every_cron_job_runs_on_an_empty_volume(node: Node) -> None:
+    for job in of_kind(node.resources, "CronJob"):
+        code, said = node.run_job(job["metadata"]["name"])
+        assert code == 0, f"{job['metadata']['name']}: {said}"
+
+
+def test_every_step_runs_in_the_image(steps: StepsOf) -> None:
+    missing = {function for function, _ in steps.executors.items()} - set(steps.ran)
+    assert len(missing) == 1, "one of deploy and hold"
+    assert missing <= {"deploy", "hold"}
+
+
+def test_what_steps_leave_on_the_volume_is_for_our_user_and_group_alone(node: Node, steps: StepsOf) -> None:
+    modes = json.loads(in_pipeline_image(node, "python", "-c", MODES))
+    assert len(modes) > 20
+    opened = {path: oct(mode) for path, mode in modes.items() if mode & 0o027 and path != "/var/recommender"}
+    assert not opened, f"after {steps.ran}"
+
+
+def in_pipeline_image(node: Node, *argv: str) -> str:
+    """Run a command in the pipeline image on the volume, as a CronJob's pod would."""
+    (job,) = (one for one in node.containers("CronJob", "campaign-clean"))
+    return node.output_of("by-hand", {**job, "command": list(argv)})
+
+
+def test_a_recommendation_is_answered_and_verbs_in_the_pod_change_what_serves(
+    node: Node, steps: StepsOf, settings: Path
+) -> None:
+    as_of = in_pipeline_image(node, "python", "-c", SERVED_AT).strip()
+    configure(node.resources, f'{settings.read_text()}\n[time]\nas_of = "{as_of}"\n')
+    names = node.start("Deployment", "campaign-serving")
+    _, _, deployer = names
+
+    def answer() -> dict[str, Any]:
+        status, text = node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": "1"}, token=TOKEN)
+        return {"status": status, "text": text, **(json.loads(text) if status == 200 else {})}
+
+    wait_until(lambda: answer().get("degraded") is False, lambda: f"{answer()}\n{node.said(deployer)[-2000:]}")
+    assert node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": "1"})[0] == 401
+    champion = answer()["model_version"]
+    shown = node.engine.output("exec", deployer, "recommender", "status")
+    assert champion in shown
+    print(steps.ran, shown)
+    refused = node.engine("exec", deployer, "recommender", "clean")
+    assert refused.returncode == 2
+    assert PIPELINE_IMAGE.rpartition("/")[2] in refused.stderr
+    stopped = {name: node.stop(name) for name in names}
+    assert all(seconds <= WITHIN_S for seconds, _ in stopped.values()), stopped
+    print(stopped)
