@@ -7,7 +7,7 @@ import gc
 import hmac
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,8 @@ LATE = {"error": "late", "message": "the deadline passed before the worker came 
 `useJobTicket` refuses whatever finds no free worker. So the worker skips what is late."""
 FORBIDDEN = {"error": "forbidden", "message": "the gateway's own format, without this replica's key: send JSON"}
 
+NO_IDS: Mapping[str, str] = {}
+"""Of a request that did not come through the gateway."""
 NOT_RECORDED = {"decision_recorded": False}
 """Part of the answers to those who do not ask the gateway."""
 MOST_TOGETHER = 32
@@ -116,7 +118,7 @@ class Answering:
             return 403, FORBIDDEN
         if asked.answer_by_us is not None and asked.answer_by_us < time.time_ns() // 1000:
             return 503, LATE
-        return self._guarded(lambda: _Job(asked, self._unpacked(asked.request.user_id, packed)))
+        return self._guarded(lambda: _Job(asked, self._unpacked(asked.request.user_id, packed)), asked.ids)
 
     def _of_request(self, request: DirectRequest) -> "_Job | Answered":
         return self._guarded(lambda: self._direct(request))
@@ -134,7 +136,7 @@ class Answering:
                 return [(200, document) for document in self._ranked(jobs)]
             except Exception as error:  # whatever it is, each request alone tells whose it is
                 log.info("requests are scored one by one", number=len(jobs), problem=type(error).__name__)
-        found = [self._guarded(lambda job=job: (200, self._ranked([job])[0])) for job in jobs]  # type: ignore[misc]
+        found = [self._guarded(lambda job=job: (200, self._ranked([job])[0]), job.asked.ids) for job in jobs]  # type: ignore[misc]
         return [one for one in found if not isinstance(one, _Job)]
 
     def _warm_up(self) -> int:
@@ -150,16 +152,16 @@ class Answering:
                 raise ServingError(f"{self.version} answers a request of its warm-up with {status}: {document}")
         return number
 
-    def _guarded(self, answer: "Callable[[], _Job | Answered]") -> "_Job | Answered":
+    def _guarded(self, answer: "Callable[[], _Job | Answered]", ids: Mapping[str, str] = NO_IDS) -> "_Job | Answered":
         try:
             return answer()
         except InvalidRequest as error:
             return refused(error)
         except RecommenderError as error:
-            log.warning("request not answered", problem=f"{type(error).__name__}: {error}")
+            log.warning("request not answered", **ids, problem=f"{type(error).__name__}: {error}")
             return 503, {"error": "unavailable", "message": f"{type(error).__name__}: {error}"}
         except Exception as error:  # whatever it is, it must not fail the other requests of the batch
-            log.exception("request failed")
+            log.exception("request failed", **ids)
             return 500, {"error": "internal", "message": type(error).__name__}
 
     def _direct(self, request: DirectRequest) -> "_Job | Answered":
