@@ -104,6 +104,9 @@ bench-serving: $(INSTALLED) ## latency against a no-op TorchServe handler; overl
 	$(BIN)/python -m benchmarks.serving; latency=$$?; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving_load $(BENCH_ARGS) && exit $$latency
 
+bench-pipeline: $(INSTALLED) ## which of four runs that cannot succeed the pipeline's first step refuses in one sentence, and its time
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipeline
+
 bench-decision-log: $(INSTALLED) ## answers while the decision log's disk hangs, and a query over many decisions: BENCH_ARGS="--decisions 50000000"
 	$(BIN)/python -m benchmarks.decision_log $(BENCH_ARGS)
 
