@@ -26,6 +26,8 @@ NOBODY = 65534
 """The account without rights, on every Linux."""
 STEP = """
 import json, os, sys, time
+
+import components.check_settings.check, components.step
 from components.check_settings.component import check_settings
 from components.check_settings.parameters import settings_of_run
 from components.check_settings.rules import check_rules
