@@ -101,8 +101,8 @@ def configure(
     handler.setFormatter(_Formatter(facts, _for_people() if terminal else _for_machines(), verbatim))
     # No line shows thread, process, task, or place in the code, so none of them is looked up for each line
     # (logging's HOWTO, "Optimization").
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None
+    for looked_up in ("logThreads", "logProcesses", "logMultiprocessing", "_srcfile"):
+        setattr(logging, looked_up, None)
     root = logging.getLogger()
     for previous in root.handlers:
         if isinstance(previous, _RotatedFile):

@@ -38,9 +38,7 @@ class Line:
         logs.rebind(**self.ids.recorded())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         # The connection cancels a request whose caller left. Nobody waits for an answer, so this is no failure.
         cancelled = self._scope.get("state", {}).get("cancelled") if kind is asyncio.CancelledError else None
         if cancelled is not None:
