@@ -145,17 +145,16 @@ def places(cluster: Cluster | None) -> dict[str, Any]:
     """What the first step must know of the pods: the volume, and the challenger's place by the run's device."""
     if cluster is None:
         return {}
-    gpu = cluster.pods.gpu
-    # The file of digests has one for each repository, and it is the CPU image's: the GPU image goes by its tag.
+    gpu, digests = cluster.pods.gpu, read_digests()
     devices = {
         "cpu": {
-            "image": in_registry(PIPELINE_IMAGE, cluster.registry, read_digests()),
+            "image": in_registry(PIPELINE_IMAGE, cluster.registry, digests),
             "resource": "",
             "count": "",
             "tolerations": [],
         },
         "cuda": {
-            "image": in_registry(PIPELINE_GPU_IMAGE, cluster.registry),
+            "image": in_registry(PIPELINE_GPU_IMAGE, cluster.registry, digests),
             "resource": gpu.resource,
             "count": str(gpu.count),
             "tolerations": [_of_kubernetes(one) for one in gpu.tolerations],

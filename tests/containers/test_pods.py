@@ -14,11 +14,14 @@ from steps import StepsOf
 from typer.testing import CliRunner
 
 from cli.main import app
+from components.hold import hold
 from components.images import PIPELINE_IMAGE
 
 ROOT = Path(__file__).parents[2]
 TOKEN, PASSWORD = "a-token-for-tests", "apasswordfortests"
 WITHIN_S = 5.0
+FOLLOWED_S = 10.0
+"""After a verb, every replica serves what the registry names within this time."""
 GATEWAY = "http://127.0.0.1:8000"
 SHOP = """
 [source]
@@ -131,10 +134,24 @@ def test_every_cron_job_runs_on_an_empty_volume(node: Node) -> None:
         assert code == 0, f"{job['metadata']['name']}: {said}"
 
 
-def test_every_step_runs_in_the_image(steps: StepsOf) -> None:
-    missing = {function for function, _ in steps.executors.items()} - set(steps.ran)
+def test_every_step_runs_in_the_image(steps: StepsOf, tmp_path: Path) -> None:
+    missing = set(steps.executors) - set(steps.ran)
     assert len(missing) == 1, "one of deploy and hold"
     assert missing <= {"deploy", "hold"}
+    if missing == {"hold"}:
+        steps.run_alone(hold, tmp_path, champion="a", challenger="b", reason="It is no better.")
+        assert "**a**" in next(tmp_path.rglob("note")).read_text()
+
+
+def test_a_step_that_is_told_to_stop_ends_at_once(node: Node, steps: StepsOf, tmp_path: Path) -> None:
+    waits = ["python", "-c", "import recommender.training, time; print('waits', flush=True); time.sleep(60)"]
+    words = steps.words(["--function_to_execute", "train_ranker", *waits], tmp_path, "stopped")
+    place = words.index("--function_to_execute")
+    node.engine.output("run", "-d", *words[:place], *words[place + 2 :])
+    name = f"{node.id}-stopped"
+    wait_until(lambda: "waits" in node.said(name), lambda: node.said(name))
+    seconds, _ = node.stop(name)
+    assert seconds <= WITHIN_S
 
 
 def test_what_steps_leave_on_the_volume_is_for_our_user_and_group_alone(node: Node, steps: StepsOf) -> None:
@@ -151,26 +168,35 @@ def in_pipeline_image(node: Node, *argv: str) -> str:
 
 
 def test_a_recommendation_is_answered_and_verbs_in_the_pod_change_what_serves(
-    node: Node, steps: StepsOf, settings: Path
+    node: Node, steps: StepsOf, settings: Path, record_property: Callable[[str, object], None]
 ) -> None:
     as_of = in_pipeline_image(node, "python", "-c", SERVED_AT).strip()
     configure(node.resources, f'{settings.read_text()}\n[time]\nas_of = "{as_of}"\n')
     names = node.start("Deployment", "campaign-serving")
     _, _, deployer = names
 
-    def answer() -> dict[str, Any]:
-        status, text = node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": "1"}, token=TOKEN)
+    def answer(user: str = "1") -> dict[str, Any]:
+        status, text = node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": user}, token=TOKEN)
         return {"status": status, "text": text, **(json.loads(text) if status == 200 else {})}
 
     wait_until(lambda: answer().get("degraded") is False, lambda: f"{answer()}\n{node.said(deployer)[-2000:]}")
     assert node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": "1"})[0] == 401
-    champion = answer()["model_version"]
+    user = next(str(number) for number in range(50) if answer(str(number))["variant"] == "champion")
+    champion = answer(user)["model_version"]
     shown = node.engine.output("exec", deployer, "recommender", "status")
     assert champion in shown
-    print(steps.ran, shown)
     refused = node.engine("exec", deployer, "recommender", "clean")
     assert refused.returncode == 2
     assert PIPELINE_IMAGE.rpartition("/")[2] in refused.stderr
+    wait_until(lambda: any(one.get("canary") for one in events(node, deployer)), lambda: node.said(deployer))
+    # The canary takes over for everybody, and goes again.
+    for verb, serves in (("promote", True), ("rollback", False)):
+        node.engine.output("exec", deployer, "recommender", verb, "--reason", "by hand")
+        began = time.monotonic()
+        wait_until(
+            lambda serves=serves: (answer(user)["model_version"] != champion) is serves, lambda: node.said(deployer)
+        )
+        record_property(f"seconds_until_{verb}_serves", round(time.monotonic() - began, 1))
+        assert time.monotonic() - began < FOLLOWED_S
     stopped = {name: node.stop(name) for name in names}
     assert all(seconds <= WITHIN_S for seconds, _ in stopped.values()), stopped
-    print(stopped)
