@@ -156,7 +156,7 @@ def test_a_step_that_is_told_to_stop_ends_at_once(
     node: Node, steps: StepsOf, tmp_path: Path, figures: list[Row]
 ) -> None:
     waits = ["python", "-c", "import recommender.training, time; print('waits', flush=True); time.sleep(60)"]
-    words = steps.words(["--function_to_execute", "train_ranker", *waits], tmp_path, "step")
+    words = steps.words(["--function_to_execute", "evaluate", *waits], tmp_path, "step")
     place = words.index("--function_to_execute")
     node.engine.output("run", "-d", *words[:place], *words[place + 2 :])
     name = f"{node.id}-step"
