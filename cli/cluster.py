@@ -129,8 +129,6 @@ def submit(
             pipeline=title,
             title=title,
             sets=tuple(sets or ()),
-            challenger=chosen.training.challenger,
-            as_of=str(chosen.time.as_of or ""),
             experiment=experiment,
             name=name,
             service_account=account,

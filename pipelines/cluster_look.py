@@ -111,6 +111,8 @@ class ClusterView:
             look.notes.append(f"this KFP serves one user: the run is in its namespace {look.namespace!r}")
         named = [("claim", "persistent_volume_claim", cluster.claim, "kubectl apply -k of an overlay makes it")]
         named.append(("Secret", "secret", cluster.store_secret, "docs/kubernetes.md says how to make it"))
+        for name in (*cluster.pods.source_secrets, *cluster.pods.image_pull_secrets):
+            named.append(("Secret", "secret", name, "make it, or take it out of [cluster] in the settings"))
         if account:
             remedy = "kubectl apply -k of an overlay makes it; --service-account '' takes the endpoint's own"
             named.append(("account", "service_account", account, remedy))

@@ -6,7 +6,7 @@ wrong certificate. Answers stay JSON, so that a state which a newer server adds 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,17 @@ class Health:
         return ""
 
 
+@dataclass(frozen=True)
+class _Bearer:
+    """Adds the token to a request. Not shown where the object is."""
+
+    token: str = field(repr=False)
+
+    def __call__(self, request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
 class Endpoint:
     """One KFP endpoint, as one user. Every method raises EndpointError where the endpoint is away or refuses."""
 
@@ -60,7 +71,8 @@ class Endpoint:
         self._session = requests.Session()
         self._session.headers["Accept"] = "application/json"
         if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
+            # As `auth`, because a login for the host in ~/.netrc would replace a header.
+            self._session.auth = _Bearer(token)
         self.health = self._health()
 
     @property

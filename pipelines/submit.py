@@ -35,10 +35,6 @@ class Submission:
     title: str
     sets: tuple[str, ...] = ()
     """Parameters over the compiled defaults, each as name=value."""
-    challenger: str = ""
-    """Named in the run's name where no parameter is."""
-    as_of: str = ""
-    """As `challenger`."""
     experiment: str = ""
     name: str = ""
     """Of the run or schedule. Empty: made from challenger and as_of."""
@@ -63,7 +59,7 @@ class Submission:
     @property
     def pinned(self) -> str:
         """The moment that every run of this takes as "now". Empty: the newest data."""
-        return str(self.arguments.get("as_of") or self.as_of)
+        return str(self.arguments.get("as_of") or "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +221,7 @@ def _body(endpoint: Endpoint, submission: Submission) -> tuple[dict[str, Any], s
 
 
 def _run_name(submission: Submission) -> str:
-    what = submission.arguments.get("challenger") or submission.challenger or submission.pipeline
+    what = submission.arguments.get("challenger") or submission.pipeline
     return f"{what}, as of {submission.pinned or NEWEST}"
 
 

@@ -137,8 +137,17 @@ class ScoringRequest:
     answer_by_us: int | None = None
     """When the deadline passes, µs since 1970 on this machine's clock: later, nobody waits for a ranking. None: never.
     The worker and the gateway share a machine, and a clock that is set meanwhile costs one answer."""
+    trace_id: str | None = None
+    x_request_id: str | None = None
+    """Ids of the request in the gateway's log lines, for a worker's line about it."""
     rerank: Rerank = BY_SCORE
     """How the model's campaigns are re-ranked. The popular list is not: it knows neither score nor user."""
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids that are known, by their names in log lines and records."""
+        known = {"trace_id": self.trace_id, "x_request_id": self.x_request_id}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 class ExposureRequest(Strict):

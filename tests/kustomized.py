@@ -5,20 +5,39 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
 K8S = ROOT / "k8s"
 OVERLAYS = ("standalone", "profile", "local", "demo", "production")
-NAMESPACES = {"standalone": "kubeflow", "profile": "campaigns", "local": "kubeflow", "demo": "kubeflow"} | {
-    "production": "campaigns"
+NAMESPACES = {
+    **{"standalone": "kubeflow", "local": "kubeflow", "demo": "kubeflow"},
+    **{"profile": "campaigns", "production": "campaigns"},
 }
-ADDED = ("gateway-api", "monitoring", "external-redis", "housekeeping", "autoscaling", "autoscaling-keda")
+ADDED = (
+    "gateway-api",
+    "monitoring",
+    "external-redis",
+    "housekeeping",
+    "autoscaling",
+    "autoscaling-keda",
+    "pull-secrets",
+)
 """Components that a person adds to an overlay by one line."""
 
 Resources = list[dict[str, Any]]
+
+
+class Compiled(NamedTuple):
+    """The training pipeline as KFP gets it."""
+
+    text: str
+    spec: dict[str, Any]
+    """What its steps are."""
+    platform: dict[str, Any]
+    """What Kubernetes is told of each step's pod, by the step's name."""
 
 
 def kustomize(folder: Path) -> subprocess.CompletedProcess[str]:

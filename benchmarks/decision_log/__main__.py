@@ -22,6 +22,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-decision-log", description=benchmarks.decision_log.__doc__)
     parser.add_argument("--groups", default=",".join(GROUPS), help=f"which of {', '.join(GROUPS)}, separated by commas")
     parser.add_argument("--decisions", type=int, default=DECISIONS, help="decisions to query, such as 50000000")
+    parser.add_argument("--rate", type=float, default=delayed.RATE, help="requests a second while the disk hangs")
     parser.add_argument("--output", type=Path, default=Path("reports/bench/serving.json"), help="the report (JSON)")
     chosen = parser.parse_args(words)
     default = Path("recommender.toml")

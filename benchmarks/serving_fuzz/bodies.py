@@ -127,6 +127,8 @@ def encoded(rng: random.Random, body: bytes) -> bytes:
 
 def past_the_end(rng: random.Random, body: bytes) -> bytes:
     """Change digits and dots of a request id, so that it points to another place or past its file."""
+    if rng.random() < 0.3:
+        return re.sub(rb"\.[0-9a-f]+\.", b"." + b"f" * rng.randint(1, 40) + b".", body)
     changed = bytearray(body)
     places = [place for place, byte in enumerate(body) if chr(byte) in "0123456789abcdef.-"]
     for place in rng.sample(places, min(len(places), rng.randint(1, 3))):

@@ -103,15 +103,17 @@ def messages(
     asked = ScoringRequest(request=RecommendationRequest(**rich), as_of_us=as_of_us)
     for kind, known in ((PRIVATE, key), (f"{PRIVATE}, without the key", bytes(wire.KEY_BYTES))):
         body = wire.encode(asked, packed, known)
-        found.append(
-            Message(
-                target=TORCHSERVE,
-                kind=kind,
-                path=f"/predictions/{MODEL_NAME}".encode(),
-                headers=((b"Host", b"torchserve"), (b"Content-Type", wire.CONTENT_TYPE)),
-                body=body,
+        plain_body = json.dumps(plain).encode()
+        for of_kind, content in ((kind, body), (f"{kind}, batch", wire.encode_batch([body, plain_body, body]))):
+            found.append(
+                Message(
+                    target=TORCHSERVE,
+                    kind=of_kind,
+                    path=f"/predictions/{MODEL_NAME}".encode(),
+                    headers=((b"Host", b"torchserve"), (b"Content-Type", wire.CONTENT_TYPE)),
+                    body=content,
+                )
             )
-        )
     return found
 
 

@@ -84,7 +84,8 @@ def _is_right(attempt: Attempt, reply: Reply) -> bool:
     if reply.status != 503:
         return False
     if attempt.target == GATEWAY:
-        return reply.headers.get("retry-after", "").isdigit()
+        # `unavailable` would be a disk or a catalogue that failed, which they do not here.
+        return reply.headers.get("retry-after", "").isdigit() and _document(reply.body).get("error") == "overloaded"
     return attempt.is_private and _document(reply.body).get("error") in OF_A_WORKER
 
 

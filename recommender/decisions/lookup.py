@@ -1,6 +1,7 @@
 """Finds the record of one request id, and parses lines of segments."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def find(folders: Iterable[Path], request_id: str) -> dict[str, Any]:
 def _line(path: Path, offset: int) -> bytes:
     try:
         with path.open("rb") as file:
+            if offset >= os.fstat(file.fileno()).st_size:
+                return b""  # an offset that somebody made up may also be more than `seek` takes
             file.seek(offset)
             return file.readline()
     except (FileNotFoundError, NotADirectoryError):

@@ -165,6 +165,13 @@ class ServingSettings(Section):
         description="Connections of clients at once. Beyond it a new one takes the place of one that waits for a "
         "request. By hand: far more than load balancers keep.",
     )
+    gateway_processes: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Gateway processes behind one port (not with the engine `in_process`). More pay off where cores "
+        "are left over: see docs/serving.md.",
+    )
     token_rate_per_s: float | None = Field(
         None, gt=0, description="Requests per second of one token, with bursts of a second. None: no limit."
     )
@@ -234,6 +241,11 @@ class ServingSettings(Section):
             )
         if self.engine == "oip" and self.oip_url is None:
             raise ValueError("engine = 'oip' needs `oip_url`, the address of the server")
+        if self.engine == "in_process" and self.gateway_processes > 1:
+            raise ValueError(
+                "engine = 'in_process' needs gateway_processes = 1, because each gateway process would start `workers` "
+                f"of its own for each version (got gateway_processes = {self.gateway_processes})"
+            )
         return self
 
 

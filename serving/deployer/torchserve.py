@@ -98,6 +98,8 @@ def prepare(settings: Settings, *, console: bool = False) -> tuple[list[str], di
         "-Dlog4j2.formatMsgNoLookups=true",
         f"-Xmx{HEAP_MIB}m",
         "-XX:+UseSerialGC",
+        # Java only passes requests on. The second compiler works for minutes, on the cores that requests need.
+        "-XX:TieredStopAtLevel=1",
         "-cp",
         f"{installed / 'frontend'}/*",
         "org.pytorch.serve.ModelServer",

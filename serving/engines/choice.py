@@ -12,7 +12,9 @@ from serving.engines.torchserve import TorchServeScoring
 Opened = Callable[[Settings, Callable[[], float]], Scoring]
 
 SCORING: dict[str, Opened] = {
-    "torchserve": lambda settings, clock: TorchServeScoring(settings.serving.inference_port, clock),
+    "torchserve": lambda settings, clock: TorchServeScoring(
+        settings.serving.inference_port, clock, num_workers=settings.serving.num_workers
+    ),
     "in_process": InProcessScoring,
     "oip": lambda settings, clock: OipScoring(Addresses.of(settings), clock),
 }

@@ -2,7 +2,8 @@
 
 An engine has two halves, because two processes use it. The deployer loads and unloads versions and may wait for
 seconds (`Loading`). The gateway asks for scores on its event loop within milliseconds (`Scoring`). All engines run the
-same code on a request's body (`serving.worker.bodies.respond`), so they give the same answers.
+same code on a request's body (`serving.worker.bodies.respond`), so they give the same answers. Where requests have to
+wait, the engine lets them leave together (`serving.engines.batches`).
 """
 
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import NamedTuple, Protocol
 
 class EngineError(Exception):
     """The engine is unavailable, lost the worker that had the request, or its answer cannot be read."""
+
+    def __init__(self, problem: str, *, counts: bool = True) -> None:
+        super().__init__(problem)
+        self.counts = counts
+        """Whether it is a failure of its own: requests that shared a body fail with one failure of their version."""
 
 
 class Reply(NamedTuple):

@@ -4,6 +4,6 @@ from serving.stopping import end_at_sigterm
 
 end_at_sigterm()  # before the slow imports below: a container's first process ignores SIGTERM until it has a handler
 
-from serving.gateway.server import main  # noqa: E402
+from serving.gateway.run import main  # noqa: E402
 
 main()

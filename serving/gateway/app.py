@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import Protocol
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -43,9 +44,25 @@ FOLLOW_S = 0.2
 """Seconds between looks at the deployed versions and at the catalogue. A look is two `stat` calls. By hand."""
 
 
-def create(settings: Settings) -> FastAPI:
-    """The gateway's application, which starts without store, model or catalogue and follows them as they come."""
-    gateway = _Gateway(settings)
+class Whole(Protocol):
+    """All processes of a gateway together, where there are several: what the probes and Prometheus ask about."""
+
+    async def health(self) -> Health:
+        """The body of /readyz."""
+
+    async def figures(self) -> bytes:
+        """The body of /metrics."""
+
+
+def create(settings: Settings, whole: Whole | None = None) -> FastAPI:
+    """The gateway's application, which starts without store, model or catalogue and follows them as they come.
+
+    Args:
+        settings: The settings of this process.
+        whole: What answers /readyz and /metrics. None: this process is all there is.
+    """
+    gateway = Gateway(settings)
+    asked = whole or gateway
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -73,7 +90,7 @@ def create(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect's address would be made of whatever Host the client sent
     )
-    app.state.front, app.state.decisions = gateway.front, gateway.decisions
+    app.state.gateway, app.state.front, app.state.decisions = gateway, gateway.front, gateway.decisions
     app.add_middleware(RequestLog)
 
     @app.post(RECOMMENDATIONS, **openapi.documented(RecommendationRequest, Recommendations, 503))
@@ -99,13 +116,13 @@ def create(settings: Settings) -> FastAPI:
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health, "description": "Not ready"}})
     async def readyz() -> Response:
         """This replica can answer. `details` says with what, and how each version is."""
-        health = await gateway.health()
+        health = await asked.health()
         return Answered(200 if health.status == READY else 503, health.model_dump_json().encode()).response()
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     async def metrics() -> Response:
         """Figures for Prometheus."""
-        return Response(gateway.figures(), media_type="text/plain; version=0.0.4")
+        return Response(await asked.figures(), media_type="text/plain; version=0.0.4")
 
     @app.exception_handler(HTTPException)
     async def not_found(_: Request, error: HTTPException) -> Response:
@@ -122,7 +139,7 @@ def create(settings: Settings) -> FastAPI:
     return app
 
 
-class _Gateway:
+class Gateway:
     """State and handlers that the routes share."""
 
     def __init__(self, settings: Settings) -> None:
@@ -217,8 +234,12 @@ class _Gateway:
         server.start()
         return server
 
-    def figures(self) -> bytes:
-        """The body of /metrics."""
+    async def figures(self) -> bytes:
+        """The body of /metrics. It may run in another thread than the event loop's."""
+        return self.observed().text()
+
+    def observed(self) -> Metrics:
+        """The metrics, with what is true only at this moment."""
         self.metrics.in_flight.set(self.front.in_flight)
         self.metrics.connections.set(len(self.front.connections))
         for version, limiter in list(self.model.limiters.items()):
@@ -229,7 +250,7 @@ class _Gateway:
             sick_s = 0.0 if breaker.sick_since_s is None else now_s - breaker.sick_since_s
             self.metrics.breaker_state.labels(version).set(STATES[breaker.state])
             self.metrics.version_sick.labels(version).set(sick_s)
-        return self.metrics.text()
+        return self.metrics
 
     async def follow(self) -> None:
         """Load each new catalogue and each new deployment."""

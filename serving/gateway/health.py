@@ -36,7 +36,7 @@ class HealthServer:
         serving: ServingSettings,
         front: Front,
         ready: Callable[[], Awaitable[Health]],
-        figures: Callable[[], bytes],
+        figures: Callable[[], Awaitable[bytes]],
     ) -> None:
         assert serving.health_port is not None
         self._front, self._ready, self._figures = front, ready, figures
@@ -89,7 +89,7 @@ class HealthServer:
             health = await self._asked()
             return 200 if health.status == "ready" else 503, JSON, health.model_dump_json().encode()
         if path == "/metrics":
-            return 200, TEXT, self._figures()
+            return 200, TEXT, await self._figures()
         return 404, JSON, b'{"error":"not_found","message":"Not Found","fields":[]}'
 
     async def _asked(self) -> Health:

@@ -109,7 +109,7 @@ class Isolation:
 
     def _failed(self, version: str, breaker: Breaker, error: ModelAway, left_s: float) -> None:
         late = error.reason == "model_late"
-        if error.reason not in FAULTS or (late and left_s < LEAST_GIVEN * self._deadline_s):
+        if error.reason not in FAULTS or not error.counts or (late and left_s < LEAST_GIVEN * self._deadline_s):
             return
         self.metrics.model_failures.labels(version, error.reason).inc()
         was = breaker.state

@@ -33,12 +33,13 @@ LATE = b'"error":"late"'
 class ModelAway(Exception):
     """The model gave no answer in time.
 
-    `reason` goes into the answer, the decision record and the metrics, `problem` into the log.
+    `reason` goes into the answer, the decision record and the metrics, `problem` into the log. `counts` is that of
+    `EngineError`.
     """
 
-    def __init__(self, reason: str, problem: str = "") -> None:
+    def __init__(self, reason: str, problem: str = "", *, counts: bool = True) -> None:
         super().__init__(reason, problem)
-        self.reason, self.problem = reason, problem
+        self.reason, self.problem, self.counts = reason, problem, counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class Model:
         except TimeoutError:
             raise ModelAway("model_late") from None
         except EngineError as error:
-            raise ModelAway("model_away", str(error)) from None
+            raise ModelAway("model_away", str(error), counts=error.counts) from None
         finally:
             wait.end(finished=False)
             self.metrics.model_seconds.labels(assigned.assignment.variant).observe(time.perf_counter() - asked_s)

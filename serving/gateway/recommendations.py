@@ -77,6 +77,7 @@ class Recommender:
             allow_repeats=self.settings.serving.allow_repeats,
             answer_by_us=time.time_ns() // 1000 + round(arrival.left_s() * 1e6),
             rerank=Rerank.of(self.settings.serving),
+            **trace.recorded(),
         )
         return Assigned(asked=asked, assignment=assignment, version=version, token=token, arrival=arrival)
 
@@ -124,8 +125,7 @@ class Recommender:
     async def _record(self, assigned: Assigned, answer: Answer) -> tuple[str | None, Answer]:
         """Let the decision be recorded, and return its request id and the answer as it can be given now."""
         try:
-            ids = trace.current()
-            record = {**answer.record(assigned), **(ids.recorded() if ids is not None else {})}
+            record = {**answer.record(assigned), **assigned.asked.ids}
             entry = self.decisions.submit(record, token=assigned.token)
         except LogFull as error:
             # The shopper still gets an answer. Without a record there is no request id, and nothing can be confirmed.

@@ -8,10 +8,10 @@ import threading
 from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
 from recommender import logs
 from recommender.settings import Settings
-from serving import config
 from serving.gateway.app import create
 from serving.gateway.connection import GatewayConnection
 from serving.gateway.front import Front
@@ -55,21 +55,18 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def main() -> None:
-    """Serve until a signal comes, and finish requests in flight first."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a drain before anything is served changes nothing
-    settings = config.of_environment()
-    logs.configure(process="gateway", file=config.log_file(settings, "gateway"))
-    server, sockets = prepare(settings)
-    server.run(sockets)
-
-
 def prepare(settings: Settings) -> tuple[GatewayServer, list[socket.socket]]:
     """The gateway's server and the sockets for its `run`, bound to the gateway's port."""
     app = create(settings)
+    chosen = configured(settings, app)
+    return GatewayServer(chosen, app.state.front), accepting(chosen.bind_socket())
+
+
+def configured(settings: Settings, app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves the gateway's application."""
     front: Front = app.state.front
     front.max_connections = connections_allowed(front.max_connections)
-    configured = uvicorn.Config(
+    return uvicorn.Config(
         app,
         host=settings.serving.host,
         port=settings.serving.port,
@@ -85,8 +82,14 @@ def prepare(settings: Settings) -> tuple[GatewayServer, list[socket.socket]]:
         date_header=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    listening = configured.bind_socket()
-    return GatewayServer(configured, front), [listening, *(listening.dup() for _ in range(ACCEPTS - 1))]
+
+
+def accepting(listening: socket.socket) -> list[socket.socket]:
+    """The listening socket as often as the event loop is to watch it."""
+    # `dup` copies the mode of its socket to the kernel's one, which other gateway processes share. For as long as it
+    # blocks, one of them that looks for a connection which another one has taken stands still.
+    listening.setblocking(False)
+    return [listening, *(listening.dup() for _ in range(ACCEPTS - 1))]
 
 
 def connections_allowed(wanted: int) -> int:

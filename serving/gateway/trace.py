@@ -82,6 +82,12 @@ def current() -> Trace | None:
     return _current.get()
 
 
+def recorded() -> dict[str, str]:
+    """What log lines, the decision record and the worker get of the present request's ids. Empty outside of one."""
+    ids = current()
+    return {} if ids is None else ids.recorded()
+
+
 def _parent(value: bytes) -> tuple[str, str, int] | None:
     """Trace id, the caller's span id and flags. None: not a valid header (W3C Trace Context, 3.2.2)."""
     found = _TRACEPARENT.fullmatch(value)

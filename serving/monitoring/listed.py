@@ -31,4 +31,6 @@ class Listed:
     kind: Kind
     meaning: str
     labels: tuple[str, ...] = ()
+    summed: bool = False
+    """Whether a gauge of several gateway processes is the sum of theirs. Otherwise it is the largest."""
     alerts: tuple[Alert, ...] = ()

@@ -122,8 +122,8 @@ REQUESTS = (
     ),
 )
 CLIENTS = (
-    Listed(name="recommender_in_flight", kind="gauge", meaning="requests that are being handled"),
-    Listed(name="recommender_connections", kind="gauge", meaning="open connections of clients"),
+    Listed(name="recommender_in_flight", kind="gauge", meaning="requests that are being handled", summed=True),
+    Listed(name="recommender_connections", kind="gauge", meaning="open connections of clients", summed=True),
     Listed(
         name="recommender_shed_connections_total",
         kind="counter",
@@ -159,8 +159,15 @@ VERSIONS = (
         kind="gauge",
         meaning="requests under way to a version",
         labels=("model_version",),
+        summed=True,
     ),
-    Listed(name="recommender_model_limit", kind="gauge", meaning="most of them at present", labels=("model_version",)),
+    Listed(
+        name="recommender_model_limit",
+        kind="gauge",
+        meaning="most of them at present",
+        labels=("model_version",),
+        summed=True,
+    ),
     Listed(
         name="recommender_model_failures_total",
         kind="counter",
@@ -205,7 +212,7 @@ DECISION_LOG = (
             ),
         ),
     ),
-    Listed(name=f"{_LOG}_waiting", kind="gauge", meaning="decisions and events that wait for the disk"),
+    Listed(name=f"{_LOG}_waiting", kind="gauge", meaning="decisions and events that wait for the disk", summed=True),
     Listed(
         name=f"{_LOG}_stalled_seconds",
         kind="gauge",

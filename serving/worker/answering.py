@@ -1,4 +1,4 @@
-"""Answers one request by one version: the gateway's body (`serving.wire`) or plain JSON. Every engine runs this.
+"""Answers requests by one version: the gateway's body (`serving.wire`) or plain JSON. Every engine runs this.
 
 A request that cannot be answered gets a status of its own and does not affect its neighbours in a batch.
 """
@@ -7,9 +7,10 @@ import gc
 import hmac
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recommender import logs
 from recommender.errors import FeatureStoreError, RecommenderError, ServingError
@@ -28,7 +29,7 @@ from serving.request import DirectRequest, InvalidRequest, Problem, ScoringReque
 from serving.shop import Shop, ShopFollower
 from serving.wire_key import wire_key
 from serving.worker.probe import user_without_features
-from serving.worker.scoring import features_document, score
+from serving.worker.scoring import features_document, score_batch
 from serving.worker.warm_up import bodies
 
 log = logs.get(__name__)
@@ -39,8 +40,22 @@ LATE = {"error": "late", "message": "the deadline passed before the worker came 
 `useJobTicket` refuses whatever finds no free worker. So the worker skips what is late."""
 FORBIDDEN = {"error": "forbidden", "message": "the gateway's own format, without this replica's key: send JSON"}
 
+NO_IDS: Mapping[str, str] = {}
+"""Of a request that did not come through the gateway."""
+NOT_RECORDED = {"decision_recorded": False}
+"""Part of the answers to those who do not ask the gateway."""
+MOST_TOGETHER = 32
+"""Users in one call of the ranker: beyond that, a call costs nothing less for each, and memory grows. By hand."""
+
 Answered = tuple[int, dict[str, Any]]
 """Status, as in HTTP, and JSON document."""
+
+
+class _Job(NamedTuple):
+    """A request that needs only the ranker."""
+
+    asked: ScoringRequest
+    shopper: Shopper
 
 
 class Answering:
@@ -75,10 +90,26 @@ class Answering:
 
     def one(self, content: bytes) -> Answered:
         """The answer to one body: of the gateway, or of JSON."""
-        return self.from_gateway(content) if content[:1] == wire.MAGIC else self.direct(content)
+        return self.batch([content])[0]
 
-    def from_gateway(self, content: bytes) -> Answered:
-        """The answer to a body of the gateway."""
+    def batch(self, contents: Sequence[bytes]) -> list[Answered]:
+        """The answers to bodies of one request each. Their users are scored together."""
+        return self._answered([self._taken(content) for content in contents])
+
+    def requested(self, requests: Sequence[DirectRequest]) -> list[Answered]:
+        """The answers to requests that were parsed already."""
+        return self._answered([self._of_request(request) for request in requests])
+
+    def _taken(self, content: bytes) -> "_Job | Answered":
+        if content[:1] == wire.MAGIC:
+            return self._from_gateway(content)
+        try:
+            request = parse(DirectRequest, content)
+        except InvalidRequest as error:
+            return refused(error)
+        return self._of_request(request)
+
+    def _from_gateway(self, content: bytes) -> "_Job | Answered":
         try:
             asked, packed, key = wire.decode(content)
         except ValueError as error:
@@ -87,19 +118,26 @@ class Answering:
             return 403, FORBIDDEN
         if asked.answer_by_us is not None and asked.answer_by_us < time.time_ns() // 1000:
             return 503, LATE
-        return self._guarded(lambda: self._ranked(asked, self._unpacked(asked.request.user_id, packed)))
+        return self._guarded(lambda: _Job(asked, self._unpacked(asked.request.user_id, packed)), asked.ids)
 
-    def direct(self, content: bytes) -> Answered:
-        """The answer to JSON from whoever asked the model server itself."""
-        try:
-            request = parse(DirectRequest, content)
-        except InvalidRequest as error:
-            return refused(error)
-        return self.requested(request)
+    def _of_request(self, request: DirectRequest) -> "_Job | Answered":
+        return self._guarded(lambda: self._direct(request))
 
-    def requested(self, request: DirectRequest) -> Answered:
-        """The answer to a request that was parsed already."""
-        return self._guarded(lambda: {**self._direct(request), "decision_recorded": False})
+    def _answered(self, taken: "Sequence[_Job | Answered]") -> list[Answered]:
+        jobs = [one for one in taken if isinstance(one, _Job)]
+        parts = (jobs[start : start + MOST_TOGETHER] for start in range(0, len(jobs), MOST_TOGETHER))
+        answers = iter([answer for part in parts for answer in self._together(part)])
+        return [next(answers) if isinstance(one, _Job) else one for one in taken]
+
+    def _together(self, jobs: "Sequence[_Job]") -> list[Answered]:
+        """The answers of jobs that the ranker scores in one call, or each alone where one of them cannot be scored."""
+        if len(jobs) > 1:
+            try:
+                return [(200, document) for document in self._ranked(jobs)]
+            except Exception as error:  # whatever it is, each request alone tells whose it is
+                log.info("requests are scored one by one", number=len(jobs), problem=type(error).__name__)
+        found = [self._guarded(lambda job=job: (200, self._ranked([job])[0]), job.asked.ids) for job in jobs]  # type: ignore[misc]
+        return [one for one in found if not isinstance(one, _Job)]
 
     def _warm_up(self) -> int:
         """Answer requests of made-up users, and return how many. Without a catalogue there is nothing to answer."""
@@ -114,19 +152,19 @@ class Answering:
                 raise ServingError(f"{self.version} answers a request of its warm-up with {status}: {document}")
         return number
 
-    def _guarded(self, answer: Any) -> Answered:
+    def _guarded(self, answer: "Callable[[], _Job | Answered]", ids: Mapping[str, str] = NO_IDS) -> "_Job | Answered":
         try:
-            return 200, answer()
+            return answer()
         except InvalidRequest as error:
             return refused(error)
         except RecommenderError as error:
-            log.warning("request not answered", problem=f"{type(error).__name__}: {error}")
+            log.warning("request not answered", **ids, problem=f"{type(error).__name__}: {error}")
             return 503, {"error": "unavailable", "message": f"{type(error).__name__}: {error}"}
         except Exception as error:  # whatever it is, it must not fail the other requests of the batch
-            log.exception("request failed")
+            log.exception("request failed", **ids)
             return 500, {"error": "internal", "message": type(error).__name__}
 
-    def _direct(self, request: DirectRequest) -> dict[str, Any]:
+    def _direct(self, request: DirectRequest) -> "_Job | Answered":
         asked = ScoringRequest(
             request=request,
             as_of_us=self._moment(request.as_of),
@@ -134,24 +172,29 @@ class Answering:
             rerank=Rerank.of(self.settings.serving),
         )
         if request.probe:
-            return self._ranked(asked, self._user_without_features(asked), return_features=request.return_features)
+            return _Job(asked, self._user_without_features(asked))
         try:
             packed = self.online_store.read(request.user_id)
             shopper = None if packed is None else self._unpacked(request.user_id, packed.content)
         except FeatureStoreError as error:
             log.warning("online store not read", problem=str(error))
-            return self._popular(asked, degraded_reasons=["feature_store"])
+            return 200, {**self._popular(asked, degraded_reasons=["feature_store"]), **NOT_RECORDED}
         if shopper is None:
-            return self._popular(asked, cold_start=True)
-        return self._ranked(asked, shopper, return_features=request.return_features)
+            return 200, {**self._popular(asked, cold_start=True), **NOT_RECORDED}
+        return _Job(asked, shopper)
 
-    def _ranked(self, asked: ScoringRequest, shopper: Shopper, *, return_features: bool = False) -> dict[str, Any]:
-        scored = score(self.ranker, self._shop(), shopper, asked)
-        age_s = (asked.as_of_us - shopper.feature_time_us) / 1e6
-        document = self._document(asked, scored.ranking, feature_age_s=age_s)
-        if return_features and scored.examples is not None:
-            document["features"] = features_document(scored.examples)
-        return document
+    def _ranked(self, jobs: "Sequence[_Job]") -> list[dict[str, Any]]:
+        documents = []
+        scored = score_batch(self.ranker, self._shop(), [(job.shopper, job.asked) for job in jobs])
+        for (asked, shopper), (ranking, examples) in zip(jobs, scored, strict=True):
+            age_s = (asked.as_of_us - shopper.feature_time_us) / 1e6
+            document = self._document(asked, ranking, feature_age_s=age_s)
+            if isinstance(asked.request, DirectRequest):
+                document.update(NOT_RECORDED)
+                if asked.request.return_features and examples is not None:
+                    document["features"] = features_document(examples)
+            documents.append(document)
+        return documents
 
     def _popular(
         self, asked: ScoringRequest, *, cold_start: bool = False, degraded_reasons: list[str] | None = None

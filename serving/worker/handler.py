@@ -1,4 +1,4 @@
-"""TorchServe handler: the bodies of `serving.worker.bodies`, each item of TorchServe's batch by itself.
+"""TorchServe handler: the bodies of `serving.worker.bodies`, each item of TorchServe's batch with its own status.
 
 TorchServe wants a module with one class that has `initialize` and `handle`; nothing here imports TorchServe.
 """
@@ -17,7 +17,7 @@ from serving import config
 from serving.archive import BUNDLE, CANNOT_LOAD
 from serving.request import InvalidRequest
 from serving.worker.answering import Answering, invalid, refused
-from serving.worker.bodies import respond
+from serving.worker.bodies import respond_all
 
 log = logs.get(__name__)
 METRICS_MARK = "[METRICS]"
@@ -48,22 +48,24 @@ class CampaignRankerHandler:
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one JSON document and one HTTP status per item."""
-        answers = []
-        for place, item in enumerate(data):
-            status, document = self._one(item)
+        contents = [_content(item.get("body", item.get("data", b""))) for item in data]
+        answers = iter(respond_all(self.answering, [one for one in contents if isinstance(one, bytes)]))
+        documents = []
+        for place, content in enumerate(contents):
+            status, document = next(answers) if isinstance(content, bytes) else content
             context.set_response_status(code=status, idx=place)
             context.set_response_content_type(place, "application/json")
-            answers.append(document)
-        return answers
+            documents.append(document)
+        return documents
 
-    def _one(self, item: dict[str, Any]) -> tuple[int, bytes]:
-        body = item.get("body", item.get("data", b""))
-        try:
-            content = bytes(body) if isinstance(body, bytes | bytearray) else _encoded(body)
-        except InvalidRequest as error:
-            status, document = refused(error)
-            return status, orjson.dumps(document)
-        return respond(self.answering, content)
+
+def _content(body: object) -> bytes | tuple[int, bytes]:
+    """The bytes of a body, or the refusal of one that has none."""
+    try:
+        return bytes(body) if isinstance(body, bytes | bytearray) else _encoded(body)
+    except InvalidRequest as error:
+        status, document = refused(error)
+        return status, orjson.dumps(document)
 
 
 def _encoded(body: object) -> bytes:

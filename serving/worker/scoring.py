@@ -7,7 +7,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,7 @@ _FEATURE_SETS = 8
 hand."""
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """A model's ranking, and the examples that the ranker received (None: no campaign was a candidate)."""
 
     ranking: Ranking
@@ -195,12 +194,8 @@ def _scored(
             ranked, asker.found.dropped, num_shown=order.num_shown, places_by_score=places_by_score
         )
     ranking = Ranking(campaigns, dropped_ids(request, asker.found), order.exploration, explanations)
-    return Scored(ranking, examples if len(examples.campaigns_N) == order.end else _own(examples, order))
-
-
-def _own(examples: Examples, order: _Order) -> Examples:
-    """The part of a batch's examples that belongs to one request."""
-    return examples.take(np.arange(order.start, order.end))
+    is_alone = len(order.order_N) == len(examples.campaigns_N)
+    return Scored(ranking, examples if is_alone else examples.take(np.arange(order.start, order.end)))
 
 
 def _weights(

@@ -52,7 +52,7 @@ def infer(answering: Answering, content: bytes) -> Answered:
         bodies = [_element(tensor, place) for place in range(len(tensor.data))]
     except InvalidRequest as error:
         return refused(error)
-    answers = [answering.one(body) for body in bodies]
+    answers = answering.batch(bodies)
     outputs = [
         _tensor("answers", "BYTES", [orjson.dumps(document).decode() for _, document in answers]),
         _tensor("statuses", "INT32", [status for status, _ in answers]),

@@ -11,7 +11,9 @@ NAMESPACE=${NAMESPACE:-kubeflow} # the one that the overlay names
 TAG=${TAG:-0.1.0}
 REPLICAS=${REPLICAS:-2}          # of serving; with one, an accident is an outage and only reported
 UPGRADE_TAG=${UPGRADE_TAG:-}     # another tag of the serving image; empty: no upgrade is tried
-SUBMIT_ARGS=${SUBMIT_ARGS:-}     # more arguments for `recommender submit`
+# More arguments for `recommender submit`. By default a challenger that is better than the first champion, the last
+# baseline, so that there is a canary: on the default data this one is promoted.
+SUBMIT_ARGS=${SUBMIT_ARGS---set as_of=2017-12-31 --set baselines=popularity,rate_rule --set challenger=logistic}
 DELETE_DATA=${DELETE_DATA:-}     # 1: the volume claims that this run created are deleted too
 DRY=${DRY:-}
 OUT=${OUT:-build/e2e}            # in the repository, because kustomize takes relative paths only
@@ -120,10 +122,11 @@ finish() {
   k delete pod "$CLIENT" --ignore-not-found --wait=false
   while read -r what; do
     case $what in persistentvolumeclaim/*) [ -n "$DELETE_DATA" ] || continue ;; esac
-    k delete "$what" --ignore-not-found
+    # Without waiting: a claim goes when the pods that use it have gone.
+    k delete "$what" --ignore-not-found --wait=false
     # The controller makes the store's claim, so it is ours if the StatefulSet is.
-    if [ "$what" = statefulset.apps/campaign-store ] && [ -n "$DELETE_DATA" ]; then k delete pvc data-campaign-store-0; fi
-  done < "$OUT/created.txt"
+    if [ "$what" = statefulset.apps/campaign-store ] && [ -n "$DELETE_DATA" ]; then k delete pvc data-campaign-store-0 --wait=false; fi
+  done < <(tac "$OUT/created.txt")
   printf '\n'
   { printf 'what\tseen\tgoal\theld\n'; cat "$OUT/table.tsv"; } | column -t -s $'\t'
   [ "$failed" = 0 ] || printf '\nNot everything held. Logs: %s\n' "$OUT"
@@ -192,7 +195,9 @@ done
 verdict=0; wait "$submitted" || verdict=$?
 cat "$OUT/submit.log"
 judge "a training pod was killed meanwhile" "${victim:-none}" "one" [ -n "$victim" ]
-judge "verdict: exit code of submit" "$verdict" "0 PROMOTE or 3 HOLD" [ "$verdict" = 0 -o "$verdict" = 3 ]
+judge "verdict: exit code of submit" "$verdict" "0 PROMOTE" [ "$verdict" = 0 ]
+# With HOLD there is a champion but no canary. Without a verdict there is nothing to go on with.
+if [ "$verdict" != 0 ] && [ "$verdict" != 3 ]; then exit 1; fi
 
 step "A recommendation through the Service"
 seconds=$(within 180 served)
@@ -201,9 +206,9 @@ in_serving status
 read -r _ _ _ champion canary < <(ask "$GATEWAY" 200) || true
 
 step "Canary, promotion, rollback"
-seconds=$(within 60 canary_answers)
-judge "answers of the canary, after seconds" "$seconds" "<= 60 (needs PROMOTE: SUBMIT_ARGS='--set challenger=…')" canary_answers
 if [ "$verdict" = 0 ]; then
+  seconds=$(within 60 canary_answers)
+  judge "answers of the canary, after seconds" "$seconds" "<= 60" canary_answers
   read -r _ _ _ champion canary < <(ask "$GATEWAY" 200) || true
   in_serving promote --reason "make e2e"
   seconds=$(within $((2 * FOLLOW_S)) all_serve "${canary:-CANARY}")

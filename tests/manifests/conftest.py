@@ -4,14 +4,27 @@ import shutil
 from pathlib import Path
 
 import pytest
-from kustomized import OVERLAYS, ROOT, Resources, loaded, rendered_text
+import yaml
+from kustomized import K8S, OVERLAYS, ROOT, Compiled, Resources, loaded, rendered_text
+
+from pipelines.cluster import Cluster
+from pipelines.compile import compile_cluster
+from recommender.settings import load_settings
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     **{overlay: (overlay,) for overlay in OVERLAYS},
     "local-with-components": ("local", "housekeeping", "monitoring", "gateway-api"),
     "standalone-with-components": ("standalone", "production", "autoscaling", "monitoring", "housekeeping"),
     "production-with-components": (
-        *("production", "autoscaling-keda", "monitoring", "external-redis", "housekeeping", "gateway-api"),
+        *(
+            "production",
+            "autoscaling-keda",
+            "monitoring",
+            "external-redis",
+            "housekeeping",
+            "gateway-api",
+            "pull-secrets",
+        ),
     ),
 }
 """Each overlay, and each component on at least one of them: name -> overlay and components."""
@@ -43,3 +56,11 @@ def rendered(request: pytest.FixtureRequest, variants: Path) -> Path:
 @pytest.fixture(scope="session")
 def resources(rendered: Path) -> Resources:
     return loaded(rendered.read_text())
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    settings = load_settings(K8S / "base" / "recommender.toml")
+    file, _ = compile_cluster(settings, tmp_path_factory.mktemp("dist"), cluster=Cluster(), namespace="campaigns")
+    spec, platform = yaml.load_all(file.read_text(), yaml.CSafeLoader)
+    return Compiled(file.read_text(), spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"])

@@ -214,13 +214,17 @@ def test_an_overlay_of_ones_own_replaces_names_in_every_place(tmp_path: Path) ->
             "dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": [{"protocol": "UDP", "port": 53}]},
             "monitoring": {"address": "http://thanos.metrics.svc:9090"},
             "volumes": {"home": {"storageClassName": "fast"}},
+            "imagePullSecrets": [{"name": "harbor"}],
         },
     }
     component = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component"}
     (own / "names" / "kustomization.yaml").write_text(
         yaml.safe_dump({**component, "patches": [{"patch": yaml.safe_dump(patch)}]})
     )
-    components = ["names", *(f"../../components/{one}" for one in ("cluster-names", "autoscaling-keda"))]
+    components = [
+        "names",
+        *(f"../../components/{one}" for one in ("cluster-names", "autoscaling-keda", "housekeeping", "pull-secrets")),
+    ]
     (own / "kustomization.yaml").write_text(
         yaml.safe_dump({"namespace": "shop", "resources": ["../../base"], "components": components})
     )
@@ -235,6 +239,7 @@ def test_an_overlay_of_ones_own_replaces_names_in_every_place(tmp_path: Path) ->
     assert scaler["spec"]["triggers"][0]["metadata"]["serverAddress"] == spec["monitoring"]["address"]
     home = named(resources, "PersistentVolumeClaim", "recommender-home")["spec"]
     assert home["storageClassName"] == "fast"
+    assert {str(pod["spec"]["imagePullSecrets"]) for pod in pods(resources)} == {"[{'name': 'harbor'}]"}
     assert home["resources"] == _names()["volumes"]["home"]["resources"]
 
 

@@ -1,17 +1,14 @@
 """NetworkPolicies close our own pods, leave everybody else's alone, and let through what our pods need."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from kustomized import NAMESPACES, Resources, named, of_kind, pods, rendered_resources
+from kustomized import NAMESPACES, ROOT, Compiled, Resources, named, of_kind, pods, rendered_resources
 
-from pipelines.cluster import STEP_LABEL, Cluster
-from pipelines.compile import compile_cluster
-from recommender.settings import load_settings
+from pipelines.cluster import STEP_LABEL
 
-ROOT = Path(__file__).parents[2]
 Labels = dict[str, str]
 
 OTHERS: dict[str, Labels] = {
@@ -111,11 +108,29 @@ def test_metrics_are_for_prometheus_and_answers_for_clients(overlay: str, tmp_pa
     assert "monitoring" in ports[8082][0]["matchExpressions"][0]["values"]
 
 
-def test_every_compiled_step_carries_the_label_that_the_policies_select(tmp_path: Path) -> None:
-    settings = load_settings(ROOT / "k8s" / "base" / "recommender.toml")
-    pipeline, _ = compile_cluster(settings, tmp_path, cluster=Cluster(), namespace="campaigns")
-    spec, platform = yaml.safe_load_all(pipeline.read_text())
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert executors.keys() == spec["deploymentSpec"]["executors"].keys()
-    for name, one in executors.items():
+def test_every_compiled_step_carries_the_label_that_the_policies_select(compiled: Compiled) -> None:
+    assert compiled.platform.keys() == compiled.spec["deploymentSpec"]["executors"].keys()
+    for name, one in compiled.platform.items():
         assert one["podMetadata"]["labels"] == {STEP_LABEL: "true"}, name
+
+
+def test_the_page_names_every_port_that_a_policy_lets_through(tmp_path: Path) -> None:
+    resources = rendered_resources(tmp_path, "production", "gateway-api", "housekeeping")
+    page = (ROOT / "docs" / "cluster" / "security.md").read_text().partition("## Traffic\n")[2]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    documented: dict[str, set[int]] = {"serving in": set(), "store in": set(), "serving out": set(), "steps out": set()}
+    for source, target, ports, _ in rows[2:]:
+        numbers = {int(one) for one in re.findall(r"\d+", ports)}
+        for key in documented:
+            who, direction = key.split()
+            if who in re.findall(r"\w+", target if direction == "in" else source):
+                documented[key] |= numbers
+    allowed = {key: set[int]() for key in documented}
+    names = {"campaign-serving": "serving", "campaign-public": "serving", "campaign-store": "store"}
+    names["campaign-step"] = "steps"
+    for policy in of_kind(resources, "NetworkPolicy"):
+        for direction, rules in (("in", policy["spec"].get("ingress", [])), ("out", policy["spec"].get("egress", []))):
+            for rule in rules:
+                key = f"{names[policy['metadata']['name']]} {direction}"
+                allowed[key] |= {port["port"] for port in rule["ports"]}
+    assert documented == allowed

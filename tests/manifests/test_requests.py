@@ -3,12 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-from kustomized import K8S, pods, rendered_resources
-
-from pipelines.cluster import Cluster
-from pipelines.compile import compile_cluster
-from recommender.settings import load_settings
+from kustomized import ROOT, Compiled, pods, rendered_resources
 
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9, "m": 1e-3}
 MOST_CPU, MOST_MEMORY = 2.2, 4.5 * 2**30
@@ -45,26 +40,25 @@ def asked_by(pod: dict[str, Any]) -> Asked:
     return Asked(sum(quantity(one["cpu"]) for one in requests), sum(quantity(one["memory"]) for one in requests))
 
 
-def asked_by_steps(folder: Path) -> dict[str, Asked]:
-    settings = load_settings(K8S / "base" / "recommender.toml")
-    pipeline, _ = compile_cluster(settings, folder, cluster=Cluster(), namespace="kubeflow")
-    spec, _ = yaml.safe_load_all(pipeline.read_text())
+def asked_by_steps(compiled: Compiled) -> dict[str, Asked]:
     steps = {}
-    for name, executor in spec["deploymentSpec"]["executors"].items():
+    for name, executor in compiled.spec["deploymentSpec"]["executors"].items():
         of = executor["container"]["resources"]
         cpu, memory = quantity(of["resourceCpuRequest"]), quantity(of["resourceMemoryRequest"])
         steps[name] = Asked(max(cpu, LAUNCHER.cpu), memory)
     return steps
 
 
-def test_serving_store_the_largest_step_and_a_driver_fit_a_laptop(tmp_path: Path) -> None:
-    steps = asked_by_steps(tmp_path / "dist")
+def test_serving_store_the_largest_step_and_a_driver_fit_a_laptop(compiled: Compiled, tmp_path: Path) -> None:
+    steps = asked_by_steps(compiled)
     largest = Asked(max(one.cpu for one in steps.values()), max(one.memory for one in steps.values()))
-    ours = [asked_by(pod) for pod in pods(rendered_resources(tmp_path / "local", "local"))]
-    total = Asked(*(sum(column) for column in zip(*ours, largest, DRIVER, strict=True)))
+    ours = [asked_by(pod) for pod in pods(rendered_resources(tmp_path, "local"))]
     assert len(ours) == 2
+    total = Asked(*(sum(column) for column in zip(*ours, largest, DRIVER, strict=True)))
     assert total.cpu <= MOST_CPU, f"{total}: {[*map(str, ours), str(largest)]}"
     assert total.memory <= MOST_MEMORY, f"{total}: {[*map(str, ours), str(largest)]}"
+    page = (ROOT / "docs" / "cluster" / "manifests.md").read_text()
+    assert f"{total.cpu:.2f} CPU and {total.memory / 2**30:.2f} GiB" in page
 
 
 def test_every_request_is_within_its_limit(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
 """Before a run, `submit` looks at account, claim, Secret and room, where the run will really be."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp_endpoint import AnswersByPath, listening
+from kfp_endpoint import AnswersByPath, KfpEndpoint, listening
 
 from pipelines.cluster import Cluster
 from pipelines.cluster_look import ClusterView, Look
 from recommender.errors import SettingsError
+from recommender.settings import ClusterSettings
 
 SPECIFICATION: dict[str, Any] = {
     "deploymentSpec": {
@@ -69,11 +73,17 @@ def view_of(service: AnswersByPath, folder: Path) -> Iterator[ClusterView]:
         yield ClusterView(folder / "kubeconfig")
 
 
-def looked(view: ClusterView, *, multi_user: bool = False, account: str = "campaign-pipeline") -> Look:
+def looked(
+    view: ClusterView,
+    *,
+    multi_user: bool = False,
+    account: str = "campaign-pipeline",
+    cluster: Cluster | None = None,
+) -> Look:
     return view.look(
         namespace="campaigns",
         multi_user=multi_user,
-        cluster=Cluster(),
+        cluster=cluster or Cluster(),
         account=account,
         specification=SPECIFICATION,
     )
@@ -122,6 +132,26 @@ def test_what_may_not_be_read_is_said_and_stops_nothing(tmp_path: Path) -> None:
     assert look.problems == []
     assert [note for note in look.notes if "'campaign-store'" in note and "403" in note]
     assert [note for note in look.notes if "nodes" in note]
+
+
+def test_secrets_that_the_settings_name_are_looked_for_too(tmp_path: Path) -> None:
+    pods = ClusterSettings(source_secrets={"shop-bucket": ("AWS_ACCESS_KEY_ID",)}, image_pull_secrets=("harbor",))
+    service = AnswersByPath(cluster_with("kubeflow", nodes=[node("4", "8Gi")], pods=[]))
+    with view_of(service, tmp_path) as view:
+        look = looked(view, cluster=Cluster.of(pods))
+    assert [problem.split("'")[1] for problem in look.problems] == ["shop-bucket", "harbor"]
+
+
+def test_submit_starts_nothing_where_something_is_missing(tmp_path: Path) -> None:
+    service, kfp = AnswersByPath({}), KfpEndpoint(multi_user=False)
+    with view_of(service, tmp_path), listening(kfp) as host:
+        command = [str(Path(sys.executable).with_name("recommender")), "submit", "--host", host]
+        environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig"), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    for fact in ("'recommender-home'", "'campaign-store'", "'campaign-pipeline'", "'kubeflow'", "'kind'", "--no-look"):
+        assert fact in done.stderr
+    assert kfp.made["runs"] == []
 
 
 def test_pods_that_wait_say_why(tmp_path: Path) -> None:

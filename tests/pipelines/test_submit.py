@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from pipelines.cluster import Cluster
+from pipelines.cluster_look import requests_of
 from pipelines.compile import compile_cluster, version_name
 from pipelines.endpoint import Endpoint
+from pipelines.parameters import read_specification
 from pipelines.submit import Submission, start, start_recurring
 from recommender.errors import EndpointError, SettingsError
 from recommender.settings import load_settings
@@ -30,8 +32,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def submission(package: Path, **others: Any) -> Submission:
-    of_training = {"pipeline": "campaign-training", "title": "Training", "challenger": "transformer"}
-    return Submission(package=package, **of_training, as_of="2017-12-31", service_account="campaign-pipeline", **others)
+    names = {"pipeline": "campaign-training", "title": "Training", "service_account": "campaign-pipeline"}
+    return Submission(package=package, **names, **others)
 
 
 @contextmanager
@@ -50,9 +52,11 @@ def typed(endpoint: KfpEndpoint, *arguments: str, token: str | None = None) -> R
 def test_a_run_is_started_from_a_version_named_by_the_spec_under_a_name_that_says_what_it_is(package: Path) -> None:
     service = KfpEndpoint(multi_user=False)
     with connected(service) as endpoint:
-        started = start(endpoint, submission(package))
+        started = start(endpoint, submission(package, sets=("challenger=logistic", "as_of=2017-12-31")))
     (run,), (experiment,), (version,) = (service.made[kind] for kind in ("runs", "experiments", "versions"))
-    assert run["display_name"] == started.name == "transformer, as of 2017-12-31"
+    assert run["display_name"] == started.name == "logistic, as of 2017-12-31"
+    assert run["runtime_config"]["parameters"]["challenger"] == "logistic"
+    assert run["runtime_config"]["parameters"]["settings_override"] == {}
     assert run["service_account"] == "campaign-pipeline"
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "campaign-training"
@@ -244,9 +248,16 @@ def test_a_second_schedule_of_one_name_is_refused(package: Path) -> None:
     assert len(service.made["recurringruns"]) == 1
 
 
-def test_a_schedule_with_a_fixed_as_of_says_that_every_run_is_the_same(package: Path, tmp_path: Path) -> None:
-    settings = tmp_path / "recommender.toml"
-    settings.write_text(Path("k8s/base/recommender.toml").read_text() + "\n[time]\nas_of = 2017-12-31\n")
-    given = ("--cron", "0 3 * * *", "--package", str(package), "--settings", str(settings))
-    result = typed(KfpEndpoint(multi_user=False), "submit", *given)
-    assert "as_of is 2017-12-31" in result.stdout
+def test_a_schedule_with_a_fixed_as_of_says_that_every_run_is_the_same(package: Path) -> None:
+    def scheduled(*given: str) -> str:
+        arguments = ("submit", "--cron", "0 3 * * *", "--package", str(package), *given)
+        return typed(KfpEndpoint(multi_user=False), *arguments).stdout
+
+    assert "as_of is 2017-12-31" in scheduled("--set", "as_of=2017-12-31")
+    assert "as_of" not in scheduled()
+
+
+def test_the_requests_of_the_compiled_steps_are_known_before_they_run(package: Path) -> None:
+    requests = {request.step: request.amounts for request in requests_of(read_specification(package))}
+    assert requests["ingest"]["cpu"] > 0
+    assert max(amounts["memory"] for amounts in requests.values()) >= 2**30

@@ -91,7 +91,7 @@ def test_health_does_not_queue_behind_requests(home: Settings) -> None:
     with gateway(home, health_port=own, deadline_ms=DEADLINE_MS) as running:
         flood: list[Result] = []
         asked = target(running, ["1", "2"])
-        thread = threading.Thread(target=lambda: flood.append(asyncio.run(open_loop(asked, rate=2000, seconds=4))))
+        thread = threading.Thread(target=lambda: flood.append(asyncio.run(open_loop(asked, rate=5000, seconds=3))))
         thread.start()
         seconds = []
         with httpx.Client(base_url=f"http://127.0.0.1:{own}", trust_env=False) as client:

@@ -6,9 +6,11 @@ import json
 import httpx
 import pytest
 from conftest import Endpoint
+from gateways import gateway_in_a_thread
 
 from recommender.settings import Settings
 from serving.gateway import app as gateway
+from serving.gateway import intake
 from serving.gateway.recommendations import Recommender
 
 BODIES = {
@@ -53,6 +55,28 @@ def test_a_megabyte_is_too_large(endpoint: Endpoint) -> None:
     response = endpoint.send(b'{"user_id": "' + b"x" * 2**20 + b'"}')
     assert response.status_code == 413
     assert response.json()["fields"][0]["field"] == "body"
+
+
+def test_a_body_that_does_not_arrive_is_a_408(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "BODY_TIMEOUT_S", 0.5)
+    head = (
+        b"POST /v1/recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
+    )
+    with gateway_in_a_thread(home) as running:
+        reply = running.send(head + b'{"user_id": ')
+        assert (reply.status, reply.json()["error"]) == (408, "timeout")
+        assert running.metric("recommender_refusals_total", status="408") == 1
+
+
+def test_an_exposure_that_points_past_its_segment_or_at_another_campaign_is_a_404(endpoint: Endpoint) -> None:
+    answer = endpoint.ask(user_id="nobody").json()
+    stem, offset, token = answer["request_id"].split(".")
+    past = [f"{stem}.{'f' * digits}.{token}" for digits in (4, 8, 15, 16, 40)]
+    for request_id in (*past, f"{stem}.{offset}.{'0' * len(token)}", f"{stem}..{token}"):
+        response = endpoint.client.post("/v1/exposures", json={"request_id": request_id})
+        assert (response.status_code, response.json()["error"]) == (404, "unknown_request"), request_id
+    foreign = {"request_id": answer["request_id"], "campaign_ids": ["of another shop"]}
+    assert endpoint.client.post("/v1/exposures", json=foreign).status_code == 404
 
 
 def test_another_content_type_is_refused(endpoint: Endpoint) -> None:

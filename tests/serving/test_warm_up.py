@@ -52,15 +52,15 @@ def test_a_version_answers_as_many_requests_as_it_is_told_or_does_not_load(
     settings: Settings, loaded: Path, monkeypatch: pytest.MonkeyPatch, last_fails: bool
 ) -> None:
     ranker: Any = type(bundle.load(loaded))
-    real, asked = ranker.score, []
+    real, asked = ranker.ranked, []
 
-    def score(self: Any, examples: Any) -> Any:
+    def ranked(self: Any, examples: Any) -> Any:
         asked.append(examples)
         if last_fails and len(asked) == NUMBER:
             raise ValueError("too many values")
         return real(self, examples)
 
-    monkeypatch.setattr(ranker, "score", score)
+    monkeypatch.setattr(ranker, "ranked", ranked)
     if last_fails:
         with pytest.raises(ServingError, match=r"v1 .*500"):
             Answering(settings, "v1", loaded)

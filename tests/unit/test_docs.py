@@ -43,7 +43,7 @@ def is_path(span: str) -> bool:
 
 def is_module(span: str) -> bool:
     folder, *parts = span.split(".")
-    file = parts and parts[-1] in ("py", "toml", "yaml", "json", "md")
+    file = parts and parts[-1] in ("py", "toml", "yaml", "json", "md", "org")
     return folder in TOP_FOLDERS and bool(parts) and not file and all(part.isidentifier() for part in parts)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 assert not [name for name in ("pandas", "pyarrow", "sklearn", "implicit") if find_spec(name)]
 
 import numpy as np
-import serving.deployer.endpoint, serving.gateway.server, serving.worker.handler
+import serving.deployer.endpoint, serving.gateway.run, serving.worker.handler
 from random_examples import fit_ranker, random_examples
 from recommender.registry import bundle
 

@@ -67,3 +67,24 @@ def test_a_body_that_was_cut_off_is_an_error(length: int) -> None:
 def test_a_request_of_the_wrong_shape_names_its_field(request_json: bytes, field: str) -> None:
     with pytest.raises(ValueError, match=field):
         wire.decode(struct.pack("<c16sI", wire.MAGIC, KEY, len(request_json)) + request_json)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.lists(st.tuples(st.integers(0, 599), st.binary(max_size=40))))
+def test_a_batch_and_its_answers_come_out_as_they_went_in(
+    bodies: list[bytes], answers: list[tuple[int, bytes]]
+) -> None:
+    assert wire.decode_batch(wire.encode_batch(bodies)) == bodies
+    assert wire.decode_answers(wire.encode_answers(answers)) == answers
+
+
+@pytest.mark.parametrize("length", range(len(wire.encode_batch([b"one", b"", b"three"]))))
+def test_a_batch_that_was_cut_off_is_an_error(length: int) -> None:
+    with pytest.raises(ValueError, match="batch"):
+        wire.decode_batch(wire.encode_batch([b"one", b"", b"three"])[:length])
+    with pytest.raises(ValueError, match="batch"):
+        wire.decode_answers(wire.encode_answers([(200, b"one"), (503, b"")])[: min(length, 10)])
+
+
+def test_a_batch_that_is_longer_than_it_says_is_an_error() -> None:
+    with pytest.raises(ValueError, match="batch of 2 holds 3"):
+        wire.decode_batch(wire.encode_batch([b"one", b"two"]) + wire.encode_batch([b"x"])[5:])

@@ -1,7 +1,7 @@
 """The worker processes of one version: who gets the next request, and who takes the place of a worker that ended.
 
-A request that a dying worker was working on fails, and is never given to another one: it may be what killed the
-worker. Requests that only waited behind it go to the others.
+Requests that a dying worker was working on fail, and are never given to another one: one of them may be what killed
+the worker. Requests that only waited behind them go to the others.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import cast
 
 from recommender import logs
 from recommender.settings import Settings
+from serving.engines.batches import Asked, Batch, Pace
 from serving.engines.contract import EngineError, Reply
 from serving.engines.in_process import frames
 
@@ -33,24 +34,12 @@ STEADY_S = 30.0
 """A worker that was ready for so long ended for a reason of its own. By hand, far above the longest pause."""
 
 
-class _Asked:
-    """One request on its way to an answer."""
-
-    __slots__ = ("answer", "began_s", "body")
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.began_s = 0.0
-        """When its worker came to it."""
-
-
 class Worker(asyncio.Protocol):
     """One worker process and the requests given to it, the oldest first."""
 
     def __init__(self, pool: "Pool", slot: int) -> None:
         self._pool, self.slot = pool, slot
-        self.given: deque[_Asked] = deque()
+        self.given: deque[Batch] = deque()
         self.ready_s: float | None = None
         """When it said that it is ready."""
         self.problem = ""
@@ -90,31 +79,31 @@ class Worker(asyncio.Protocol):
             if self.ready_s is None:
                 self._said_hello(status, body)
                 continue
-            asked = self.given.popleft()
+            batch = self.given.popleft()
             if self.given:
                 self.given[0].began_s = time.perf_counter()
-            if not asked.answer.done():
-                asked.answer.set_result(Reply(status, body, arrived_s))
+            self._pool.pace.measured(arrived_s - batch.began_s, len(batch.asked))
+            batch.deliver(Reply(status, body, arrived_s))
         self._pool.dispatch()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The process ended: asyncio says so when its end of the sockets closes."""
         self._pool.ended(self)
 
-    def give(self, asked: _Asked) -> None:
-        """Send a request to the worker."""
+    def give(self, batch: Batch) -> None:
+        """Send requests to the worker."""
         assert self._transport is not None
         if not self.given:
-            asked.began_s = time.perf_counter()
-        self.given.append(asked)
-        self._transport.write(frames.request(asked.body))
+            batch.began_s = time.perf_counter()
+        self.given.append(batch)
+        self._transport.write(frames.request(batch.body))
 
     def hangs(self) -> bool:
         """Whether it has been busy for too long with a request for which nobody waits any more."""
         if not self.given:
             return False
         first = self.given[0]
-        return first.answer.done() and time.perf_counter() - first.began_s > HUNG_S
+        return first.is_given_up and time.perf_counter() - first.began_s > HUNG_S
 
     def close(self) -> None:
         """Let the process end once it has answered what it has."""
@@ -142,9 +131,10 @@ class Pool:
         """Whether a worker ended before any was ready: then the version cannot be loaded."""
         self._was_ready = self._closed = False
         self._ends_in_a_row = 0
-        self._waiting: deque[_Asked] = deque()
+        self._waiting: deque[Asked] = deque()
         self._ended: list[subprocess.Popen[bytes]] = []
         self.size = settings.serving.num_workers
+        self.pace = Pace(self.size * DEPTH)
         self.workers = [Worker(self, slot) for slot in range(self.size)]
 
     @property
@@ -160,7 +150,7 @@ class Pool:
         """
         if not self.num_ready:
             raise EngineError(f"{self.version}: no worker is ready. {self.problem}".rstrip())
-        asked = _Asked(body)
+        asked = Asked(body)
         self._waiting.append(asked)
         self.dispatch()
         return await asked.answer
@@ -168,13 +158,11 @@ class Pool:
     def dispatch(self) -> None:
         """Give waiting requests to the workers that have the least to do."""
         while self._waiting:
-            if self._waiting[0].answer.done():
-                self._waiting.popleft()  # its caller has left
-                continue
             free = [worker for worker in self.workers if worker.ready_s is not None and len(worker.given) < DEPTH]
-            if not free:
+            under_way = sum(len(worker.given) for worker in self.workers)
+            if not free or under_way >= self.pace.most_under_way or (batch := Batch.of(self._waiting)) is None:
                 return
-            min(free, key=lambda worker: len(worker.given)).give(self._waiting.popleft())
+            min(free, key=lambda worker: len(worker.given)).give(batch)
 
     def look(self) -> None:
         """Replace workers that hang, and collect processes that ended."""
@@ -203,10 +191,9 @@ class Pool:
             return
         self.workers.remove(worker)
         self.problem = worker.problem or "a worker ended"
-        lost, *behind = worker.given or [None]
-        if lost is not None and not lost.answer.done():
-            lost.answer.set_exception(EngineError(f"{self.version}: {self.problem} while it had the request"))
-        self._waiting.extendleft(asked for asked in reversed(behind) if asked is not None)
+        if worker.given:
+            worker.given.popleft().fail(f"{self.version}: {self.problem} while it had the request")
+        self._waiting.extendleft(asked for batch in reversed(worker.given) for asked in reversed(batch.asked))
         log.warning("worker ended", model_version=self.version, slot=worker.slot, problem=self.problem)
         if not self._was_ready:
             self.failed = True
