@@ -185,14 +185,18 @@ def test_a_recommendation_is_answered_and_verbs_in_the_pod_change_what_serves(
     names = node.start("Deployment", "campaign-serving")
     _, _, deployer = names
 
-    def answer(user: str = "1") -> dict[str, Any]:
+    def answer(user: str = "user-00000") -> dict[str, Any]:
         status, text = node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": user}, token=TOKEN)
         return {"status": status, "text": text, **(json.loads(text) if status == 200 else {})}
 
-    wait_until(lambda: answer().get("degraded") is False, lambda: f"{answer()}\n{node.said(deployer)[-2000:]}")
+    wait_until(
+        lambda: answer().get("model_version", "popular") != "popular",
+        lambda: f"{answer()}\n{node.said(deployer)[-2000:]}",
+    )
     assert node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": "1"})[0] == 401
-    user = next(str(number) for number in range(50) if answer(str(number))["variant"] == "champion")
+    user = next(user for user in (f"user-{row:05d}" for row in range(50)) if answer(user)["variant"] == "champion")
     champion = answer(user)["model_version"]
+    assert not answer(user)["degraded"]
     shown = node.engine.output("exec", deployer, "recommender", "status")
     assert champion in shown
     refused = node.engine("exec", deployer, "recommender", "clean")
