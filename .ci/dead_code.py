@@ -27,11 +27,13 @@ DECORATORS = (
 HOOKS = (
     "model_config",  # pydantic
     "code_version",  # a parameter of KFP components, which is part of the cache key
+    *("code_of_*", "accelerators"),  # outputs of the KFP component `check_settings`
+    *("operator", "effect"),  # of a toleration, written as a whole (Kubernetes)
     "formatwarning",  # warnings
-    "trace",  # third argument of __exit__
+    *("trace", "traceback"),  # third argument of __exit__
     *("connection_made", "data_received", "connection_lost"),  # asyncio.Protocol
     *("disconnected", "total_requests", "should_exit"),  # attributes that uvicorn reads
-    "shouldRollover",  # logging
+    *("shouldRollover", "logThreads", "logProcesses", "logMultiprocessing", "_srcfile"),  # logging
     *("on_body", "on_message_complete"),  # httptools
     *("CampaignRankerHandler", "initialize", "handle"),  # TorchServe
     *("CampaignRanker", "predict", "unload"),  # MLServer

@@ -166,7 +166,10 @@ def list_schedules(host: Host, namespace: Namespace = "campaigns") -> None:
     """Show the schedules: name, times, whether it is on, and its id."""
     from pipelines.schedules import without_seconds
 
-    for one in _endpoint(host, namespace).recurring_runs():
+    known = _endpoint(host, namespace).recurring_runs()
+    if not known:
+        _note("there is no schedule")
+    for one in known:
         times = without_seconds(one.get("trigger", {}).get("cron_schedule", {}).get("cron", "no cron"))
         print(f"{one['display_name']}\t{times}\t{one.get('status', '')}\t{one['recurring_run_id']}")
 
@@ -181,6 +184,11 @@ def end_schedule(
     from pipelines.submit import end_recurring
 
     print(f"{name}: ended ({end_recurring(_endpoint(host, namespace), name)})")
+
+
+def _note(text: str) -> None:
+    """Say what is worth knowing and is no result: on stderr, so that a script can read what is one."""
+    typer.echo(f"note: {text}", err=True)
 
 
 def _cluster(settings: Settings, registry: str, feature_store: str) -> "Cluster":
@@ -199,9 +207,9 @@ def _endpoint(host: str, namespace: str, ui: str = "") -> "Endpoint":
     from pipelines.endpoint import Endpoint
     from pipelines.kfp_refusals import TOKEN_VARIABLE
 
-    endpoint = Endpoint(host, namespace=namespace, token=os.environ.get(TOKEN_VARIABLE), ui=ui)
+    endpoint = Endpoint(host, namespace=namespace, token=os.environ.get(TOKEN_VARIABLE, "").strip() or None, ui=ui)
     if endpoint.health.doubt:
-        print(f"note: {endpoint.health.doubt}")
+        _note(endpoint.health.doubt)
     return endpoint
 
 
@@ -211,13 +219,13 @@ def _view() -> "ClusterView | None":
     try:
         return ClusterView()
     except SettingsError as error:
-        print(f"note: {error}: account, claim, Secret and room on the nodes were not looked at")
+        _note(f"{error}: account, claim, Secret and room on the nodes were not looked at")
         return None
 
 
 def _say(view: "ClusterView", seen: "Look") -> None:
     for note in seen.notes:
-        print(f"note: {note}")
+        _note(note)
     if seen.problems:
         raise SettingsError(
             f"the run was not started. In the cluster of the context {view.context!r} "

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.kfp_refusals import Refusal, away, not_kfp, refused
+from pipelines.kfp_refusals import TOKEN_VARIABLE, Refusal, away, not_kfp, refused
+from recommender.errors import SettingsError
 
 API = "/apis/v2beta1"
 TIMEOUT_S = (5, 60)
@@ -61,6 +62,10 @@ class Endpoint:
             namespace: the namespace that runs belong to. An endpoint for one user ignores it.
             token: sent as bearer token. None: no token.
             ui: address of KFP's UI, for pages. Empty: `host`.
+
+        Raises:
+            SettingsError: the token cannot be one. It is not shown.
+            EndpointError: the endpoint is away, or is no KFP.
         """
         import requests
 
@@ -70,9 +75,11 @@ class Endpoint:
         self._with_token = bool(token)
         self._session = requests.Session()
         self._session.headers["Accept"] = "application/json"
-        if token:
-            # As `auth`, because a login for the host in ~/.netrc would replace a header.
-            self._session.auth = _Bearer(token)
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            # The HTTP library would say so too, and print the token.
+            raise SettingsError(f"{TOKEN_VARIABLE} holds a blank, a line end or another character that no token has")
+        # Not as a header of the session: a login for the host in ~/.netrc would replace it.
+        self._auth = _Bearer(token) if token else None
         self.health = self._health()
 
     @property
@@ -186,6 +193,7 @@ class Endpoint:
                 params={name: value for name, value in (query or {}).items() if value},
                 json=body,
                 files=files,
+                auth=self._auth,
                 timeout=TIMEOUT_S,
                 # A redirect leads to a login page, and would send the token to another host.
                 allow_redirects=False,

@@ -116,7 +116,7 @@ def training_pipeline_for(
         derived = checked.outputs
 
         read = ingest(
-            settings=derived["data_settings"],
+            settings=derived["source_settings"],
             source_identity=derived["source_identity"],
             code_version=derived["code_of_ingest"],
         )

@@ -33,7 +33,8 @@ class KfpEndpoint:
         self.looks = 0
         self.away_for = 0
         """So many questions for a run are answered with 503 first."""
-        self.host = ""
+        self.expires_after: int | None = None
+        """After so many answers about a run the token counts as expired."""
 
     def answer(self, method: str, target: str, token: str, body: bytes) -> tuple[int, bytes]:
         """Status and body of one request."""
@@ -43,6 +44,8 @@ class KfpEndpoint:
         if url.path == "/apis/v2beta1/healthz":
             health = recorded("healthz.json") | {"multi_user": self.multi_user, "tag_name": self.version}
             return 200, json.dumps(health).encode()
+        if self.expires_after is not None and self.looks >= self.expires_after:
+            return raw("experiments-wrong-token.http")
         if self.multi_user and token != f"Bearer {TOKEN}":
             return raw("experiments-wrong-token.http" if token else "experiments-without-a-token.http")
         if self.multi_user and query.get("namespace", OWN) != OWN:

@@ -23,6 +23,7 @@ class Checked(NamedTuple):
     """`ranker`, `settings` and `code_version` of each."""
     settings: str
     """All settings, as JSON, for the steps that are never cached."""
+    source_settings: str
     data_settings: str
     source_identity: str
     """Names the content of the source."""
@@ -70,6 +71,7 @@ def checked(base: str, places: Mapping[str, Any], given: Mapping[str, Any]) -> C
     return Checked(
         baselines=derived.baselines,
         settings=derived.settings,
+        source_settings=derived.source_settings,
         data_settings=derived.data_settings,
         source_identity=identity,
         challenger=derived.challenger,

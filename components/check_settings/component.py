@@ -27,6 +27,7 @@ def check_settings(
     [
         ("Output", list),
         ("settings", str),
+        ("source_settings", str),
         ("data_settings", str),
         ("source_identity", str),
         ("challenger", str),

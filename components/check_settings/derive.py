@@ -23,8 +23,10 @@ class Derived:
 
     settings: str
     """All of them, for the steps that are never cached."""
+    source_settings: str
+    """For the step that reads the source."""
     data_settings: str
-    """For the steps before training."""
+    """For the other steps before training."""
     challenger: str
     challenger_settings: str
     baselines: list[dict[str, str]]
@@ -38,6 +40,7 @@ class Derived:
         challenger = settings.training.challenger
         return cls(
             settings=settings.model_dump_json(),
+            source_settings=for_source(settings).model_dump_json(),
             data_settings=for_data(settings).model_dump_json(),
             challenger=challenger,
             challenger_settings=for_training(settings, challenger, challenges=True).model_dump_json(),
@@ -59,8 +62,19 @@ class Derived:
         )
 
 
+def for_source(settings: Settings) -> Settings:
+    """Only what the step reads that reads the source: no period, so that another as_of reads no data again."""
+    return Settings(
+        home=settings.home,
+        judgement=Path(),
+        source=settings.source,
+        resources=settings.resources,
+        **_unread("time", "training", "store", "serving", "decision_log", "isolation", "retention", "cluster"),
+    )
+
+
 def for_data(settings: Settings) -> Settings:
-    """Only what the steps before training read."""
+    """Only what the steps between the source and training read."""
     return Settings(
         home=settings.home,
         judgement=Path(),

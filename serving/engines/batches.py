@@ -1,7 +1,7 @@
 """Requests that wait for a version leave together, as one body.
 
-While a version has enough to do, requests gather, and when an answer returns they leave. Nothing waits for a timer, and
-an idle version gets each request at once.
+While a version has enough to do, requests gather, and when an answer returns they leave. Nothing waits for a timer: an
+idle version gets what arrived in one turn of the event loop, at its end.
 
 A body costs the model server as much as a request does, and a batch costs the ranker hardly more than one user.
 """
@@ -46,8 +46,14 @@ class Batch:
         """When a worker came to it, where the engine knows that."""
 
     @classmethod
-    def of(cls, waiting: deque[Asked], most: int = MOST_TOGETHER) -> "Batch | None":
-        """Take the next requests from those that wait, without those whose callers have left."""
+    def of(cls, waiting: deque[Asked], bodies: int) -> "Batch | None":
+        """Take the next requests from those that wait, without those whose callers have left.
+
+        Args:
+            waiting: the requests, the oldest first.
+            bodies: how many bodies may leave now. The requests are spread over them.
+        """
+        most = min(MOST_TOGETHER, -(-len(waiting) // bodies))
         taken: list[Asked] = []
         num_bytes = 0
         while waiting and len(taken) < most:
@@ -129,7 +135,7 @@ class Lane:
         """
         self._post, self._pace = post, pace
         self._waiting: deque[Asked] = deque()
-        self._under_way = 0
+        self._under_way, self._scheduled = 0, False
         self._sending: dict[Asked, tuple[Batch, asyncio.Task[None]]] = {}
 
     @property
@@ -139,14 +145,12 @@ class Lane:
 
     async def score(self, body: bytes) -> Reply:
         """The answer to one request, see `Scoring.score`."""
-        if self._under_way < self._pace.most_under_way and not self._waiting:
-            self._under_way += 1
-            try:
-                return await self._posted(body, 1)
-            finally:
-                self._returned()
         asked = Asked(body)
         self._waiting.append(asked)
+        if not self._scheduled:
+            # After what else the event loop has to do now: requests that arrived at once leave at once.
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
         try:
             return await asked.answer
         finally:
@@ -154,15 +158,12 @@ class Lane:
             if batch is not None and task is not None and batch.is_given_up:
                 task.cancel()  # one that has delivered is done, or ends with its next step
 
-    async def _posted(self, body: bytes, number: int) -> Reply:
-        began_s = time.perf_counter()
-        reply = await self._post(body)
-        self._pace.measured(reply.arrived_s - began_s, number)
-        return reply
-
-    def _returned(self) -> None:
-        self._under_way -= 1
-        while self._under_way < self._pace.most_under_way and (batch := Batch.of(self._waiting)) is not None:
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        while (free := self._pace.most_under_way - self._under_way) > 0:
+            batch = Batch.of(self._waiting, free)
+            if batch is None:
+                return
             self._under_way += 1
             task = asyncio.get_running_loop().create_task(self._send(batch))
             for one in batch.asked:
@@ -170,9 +171,13 @@ class Lane:
 
     async def _send(self, batch: Batch) -> None:
         try:
-            batch.deliver(await self._posted(batch.body, len(batch.asked)))
+            began_s = time.perf_counter()
+            reply = await self._post(batch.body)
+            self._pace.measured(reply.arrived_s - began_s, len(batch.asked))
+            batch.deliver(reply)
         except EngineError as error:
             batch.fail(str(error))
         finally:
             batch.fail("the request was given up")  # whoever still waits, which is nobody unless there is an error here
-            self._returned()
+            self._under_way -= 1
+            self._dispatch()

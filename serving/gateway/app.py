@@ -258,11 +258,15 @@ class Gateway:
             try:
                 await self.engine.follow()
                 self.deployed.refresh()
-                await asyncio.to_thread(self.shops.refresh)
-                await asyncio.to_thread(self.readiness.refresh)
+                await asyncio.to_thread(self._look)
             except (OSError, ValueError, TypeError) as error:
                 log.warning("deployed versions cannot be read, the last state stays", problem=str(error))
             await asyncio.sleep(FOLLOW_S)
+
+    def _look(self) -> None:
+        # Both together, because a thread that is woken costs more than the look itself.
+        self.shops.refresh()
+        self.readiness.refresh()
 
     def close(self) -> None:
         """Release connections, threads and files."""

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from recommender import logs
 from serving.gateway import trace, tracing
 
-log = logs.get(__name__)
+log = logging.getLogger(__name__)
 PROBES = ("/healthz", "/readyz", "/metrics")
 """Asked every few seconds by Kubernetes and Prometheus. They are logged at DEBUG only."""
 
@@ -38,9 +38,7 @@ class Line:
         logs.rebind(**self.ids.recorded())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         # The connection cancels a request whose caller left. Nobody waits for an answer, so this is no failure.
         cancelled = self._scope.get("state", {}).get("cancelled") if kind is asyncio.CancelledError else None
         if cancelled is not None:
@@ -50,7 +48,7 @@ class Line:
         if self._span is not None:
             self._span.end(method, self.route, self.status)
         level = logging.DEBUG if self.route in PROBES else logging.INFO
-        log.log(level, "request", method=method, path=self.route, status=self.status, seconds=seconds)
+        logs.write(log, level, "request", method=method, path=self.route, status=self.status, seconds=seconds)
         return cancelled is not None
 
 

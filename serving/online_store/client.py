@@ -26,17 +26,28 @@ NUM_THREADS = 4
 """Reads at the same time. A read takes about 0.1 ms, so four are enough for one gateway. Chosen by hand."""
 
 
+class UnknownLayout(Exception):
+    """A portrait of a layout that the schema, as it was read last, does not list."""
+
+
+CLOSED = "the online store client is closed"
+
+
 class OnlineStore(Protocol):
     """A place where Feast keeps online values."""
-
-    is_local: bool
-    """Whether a read is a look into a file of this machine, for which no other thread is needed."""
 
     def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> bytes | None:
         """Feast's serialised value of the user, or None when the store does not know the user.
 
         Raises:
             Locked: Somebody writes to it, and `waits` is false.
+        """
+
+    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> bytes | None:
+        """As `fetch` without `waits`, on an event loop.
+
+        Raises:
+            TimeoutError: There was no answer within `within_s` seconds.
         """
 
     def abandon_late(self, now: float) -> None:
@@ -61,6 +72,7 @@ class OnlineStoreClient:
         self._pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="online-store")
         self._schema: ServingSchema | None = None
         self._layouts: frozenset[bytes] = frozenset()
+        self._closed = False
 
     @classmethod
     def open(cls, settings: Settings) -> "OnlineStoreClient":
@@ -92,13 +104,20 @@ class OnlineStoreClient:
             raise self._late(waited_s) from None
 
     async def read_async(self, user_id: str, timeout_s: float | None = None) -> PackedUser | None:
-        """Read one user like `read`, for an event loop: at once where the store is local, else in a thread."""
-        if self._store.is_local:
-            try:
-                return self._read(user_id, waits=False)
-            except Locked:
-                pass  # a thread waits for whoever writes
+        """Read one user like `read`, for an event loop: without a thread, unless somebody writes to a local store."""
         waited_s = self._timeout_s if timeout_s is None else timeout_s
+        if self._closed:
+            raise FeatureStoreError(CLOSED)
+        if not _can_be_stored(user_id):
+            return None
+        if self._schema is not None:
+            try:
+                message = await self._store.fetch_async(self._schema, user_id, waited_s)
+                return self._packed(message, may_load=False)
+            except (Locked, UnknownLayout):
+                pass  # a thread waits for whoever writes, and reads the schema's file
+            except TimeoutError:
+                raise self._late(waited_s) from None
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self._submit(user_id)), waited_s)
         except TimeoutError:
@@ -106,6 +125,7 @@ class OnlineStoreClient:
 
     def close(self) -> None:
         """Release threads and connections, after the reads under way have ended or were ended."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._store.abandon_late(float("inf"))
         # Closing a SQLite connection while a thread reads from it crashes the process, so the threads end first.
@@ -121,20 +141,21 @@ class OnlineStoreClient:
         try:
             return self._pool.submit(self._read, user_id)
         except RuntimeError:
-            raise FeatureStoreError("the online store client is closed") from None
+            raise FeatureStoreError(CLOSED) from None
 
-    def _read(self, user_id: str, *, waits: bool = True) -> PackedUser | None:
-        try:
-            user_id.encode()
-        except UnicodeEncodeError:
-            return None  # a lone surrogate: no store can hold such a user
-        schema = self._schema or self._load_schema()
-        message = self._store.fetch(schema, user_id, waits=waits)
+    def _read(self, user_id: str) -> PackedUser | None:
+        if not _can_be_stored(user_id):
+            return None
+        return self._packed(self._store.fetch(self._schema or self._load_schema(), user_id))
+
+    def _packed(self, message: bytes | None, *, may_load: bool = True) -> PackedUser | None:
         content = None if message is None else bytes_value(message)
         if content is None:
             return None
         packed = PackedUser.check(content)
         if packed.layout not in self._layouts:
+            if not may_load:
+                raise UnknownLayout
             # A run announces a new layout in the schema before it writes the first value of that layout.
             self._load_schema()
             if packed.layout not in self._layouts:
@@ -154,3 +175,12 @@ class OnlineStoreClient:
         self._layouts = frozenset(schema.by_layout())
         self._schema = schema
         return schema
+
+
+def _can_be_stored(user_id: str) -> bool:
+    """Whether a store can hold such a user: none can hold a lone surrogate."""
+    try:
+        user_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

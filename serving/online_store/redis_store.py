@@ -26,7 +26,7 @@ DEFAULT_PORT = 6379
 
 
 class RedisStore:
-    """Reads the hashes with one connection per thread, reconnected after a failure.
+    """Reads the hashes with one connection per thread and one per event loop, reconnected after a failure.
 
     A read is never retried.
 
@@ -34,25 +34,33 @@ class RedisStore:
     `abandon_late` shuts its connection.
     """
 
-    is_local = False
-
     def __init__(self, url: str, timeout_s: float) -> None:
         # Imported here and not in the first read, because importing takes longer than a read may.
         import redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
+        from serving.online_store.redis_pipeline import Address, Pipeline
+
         self._timeout_s = timeout_s
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or DEFAULT_PORT
-        self._where = f"{host}:{port}"
-        self._connect: Callable[[], redis.Connection] = partial(
-            redis.SSLConnection if parts.scheme == "rediss" else redis.Connection,
-            host=host,
-            port=port,
+        address = Address(
+            host=parts.hostname or "localhost",
+            port=parts.port or DEFAULT_PORT,
             db=int(parts.path.strip("/") or 0),
             username=unquote(parts.username) if parts.username else None,
             password=secret("redis_password"),
+            encrypted=parts.scheme == "rediss",
+        )
+        self._where = str(address)
+        self._pipeline = Pipeline(address, timeout_s)
+        self._connect: Callable[[], redis.Connection] = partial(
+            redis.SSLConnection if address.encrypted else redis.Connection,
+            host=address.host,
+            port=address.port,
+            db=address.db,
+            username=address.username,
+            password=address.password,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
@@ -92,6 +100,16 @@ class RedisStore:
             raise FeatureStoreError(f"Redis at {self._where}: answered {type(value).__name__} where Feast keeps bytes")
         return value
 
+    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> bytes | None:
+        """As `fetch`, on an event loop and in time.
+
+        Raises:
+            TimeoutError: Redis did not answer in time.
+            FeatureStoreError: As of `fetch`.
+        """
+        key = entity_key(schema.join_key, user_id) + schema.project.encode()
+        return await self._pipeline.hget(key, hash_field(schema.view, schema.field), within_s)
+
     def abandon_late(self, now: float) -> None:
         """Shut the connections whose read had to end before `now` (monotonic seconds), which frees their threads."""
         with self._lock:
@@ -100,7 +118,8 @@ class RedisStore:
                     _shut(connection)
 
     def close(self) -> None:
-        """Do nothing: each thread's connection is closed when the thread ends."""
+        """Close the event loop's connection. Each thread's is closed when the thread ends."""
+        self._pipeline.close()
 
     def _connection(self) -> "redis.Connection":
         connection: redis.Connection | None = getattr(self._local, "connection", None)

@@ -1,6 +1,7 @@
 """Every component writes, logs and returns what it should when it is called without a runner on one small shop."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,3 +214,34 @@ def test_hold_says_who_stays_and_why(way: SimpleNamespace) -> None:
     hold.python_func(champion=way.champion, challenger=way.challenger, reason="not better", note=note)
     assert way.champion in Path(note.path).read_text()
     assert "not better" in Path(note.path).read_text()
+
+
+def test_trials_search_before_the_gate_and_the_best_one_is_trained(way: SimpleNamespace) -> None:
+    settings = way.shop.settings.updated(training={"trials": 2})
+    fits, page, metrics = (
+        way.made(dsl.Model, "tried"),
+        way.made(dsl.HTML, "tried-page"),
+        way.made(dsl.Metrics, "tried-m"),
+    )
+    inputs = {"code_version": CODE, "data_hash": way.clean_hash, "ranker": "logistic", "training_set": way.training_set}
+    train_ranker.python_func(settings=settings.model_dump_json(), **inputs, fits=fits, page=page, metrics=metrics)
+    found = json.loads(Home.of(settings).study("logistic").with_suffix(".json").read_text())
+    assert len(found["trials"]) == 2
+    lineage = json.loads((Path(fits.path) / "lineage.json").read_text())
+    assert lineage["config"] == found["best"]
+    assert fits.metadata["training_hash"] != way.fits["logistic"][0].metadata["training_hash"]
+
+
+MIB = 2**20
+LOADS = re.compile(
+    r"""<(?:script|img|iframe|link)[^>]+(?:src|href)=["'](?!data:|#)|@import|url\((?!["']?(?:data:|#))"""
+)
+"""What makes a browser load something from elsewhere."""
+
+
+def test_every_page_loads_nothing_and_is_smaller_than_a_mebibyte(way: SimpleNamespace) -> None:
+    for page in (way.page, way.curves, way.outputs["page"]):
+        html = Path(page.path).read_text(encoding="utf-8")
+        assert len(html.encode()) < MIB
+        assert not LOADS.search(html)
+    assert LOADS.search('<script defer src="https://cdn.example.org/x.js">')

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from extras import ROOT, run_with_only
 from feature_sets import AS_OF, shop, write_feature_set
-from servers import ObjectStore
+from servers import ObjectStore, free_ports, valkey
 
 from feature_repo import materialise, training_frame
 from feature_repo.definitions import FILES
 from feature_repo.environment import open_store
-from recommender.errors import FeatureStoreError
+from recommender.errors import FeatureStoreError, StoreAway
 from recommender.settings import Settings, StoreSettings
 from serving.online_store.client import OnlineStoreClient
 
@@ -116,3 +116,19 @@ def test_an_object_store_that_refuses_the_key_is_an_error_that_names_the_address
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     with pytest.raises(FeatureStoreError, match=rf"FEATURE_STORE_OFFLINE=s3://{bucket}/features: .*ACCESS_DENIED"):
         materialise(shop(tmp_path / "features", num_users=3), staging)
+
+
+def test_a_store_that_is_away_or_refuses_the_password_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = shop(tmp_path / "features", num_users=3)
+    (port,) = free_ports(1)
+    settings = Settings(home=tmp_path, store=StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}/0"))
+    with pytest.raises(StoreAway, match=rf"Redis at 127\.0\.0\.1:{port}: no answer"):
+        materialise(features, settings)
+    with valkey(tmp_path, "--requirepass", "1234", port=port):
+        with pytest.raises(FeatureStoreError, match=r"redis_password is missing") as refused:
+            materialise(features, settings)
+        assert not isinstance(refused.value, StoreAway)
+        monkeypatch.setenv("RECOMMENDER_REDIS_PASSWORD", "1234")
+        materialise(features, settings)

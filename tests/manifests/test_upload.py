@@ -58,6 +58,15 @@ def test_under_restricted_there_is_no_root() -> None:
     assert spec["securityContext"]["fsGroup"] == 10001
 
 
+def test_its_pod_talks_to_nobody() -> None:
+    resources = upload()
+    policy = named(resources, "NetworkPolicy", "campaign-upload")["spec"]
+    labels = named(resources, "Job", "campaign-upload")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert not policy.keys() & {"ingress", "egress"}
+
+
 def receive(volume: Path, name: str, archive: bytes) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "HOME_VOLUME": str(volume), "DONE": str(volume / "done")}
     command = ["sh", str(K8S / "upload" / "receive.sh"), name]

@@ -142,6 +142,25 @@ def test_an_endpoint_that_is_away_for_a_moment_ends_no_waiting(package: Path) ->
     assert typed(endpoint, "submit", "--package", str(package), "--wait", "--every", "0").exit_code == 3
 
 
+def test_a_token_that_expires_while_a_run_is_watched_leaves_the_run_alone_and_says_so(package: Path) -> None:
+    endpoint = KfpEndpoint(multi_user=True, runs=("run-running",))
+    endpoint.expires_after = 2
+    arguments = ("submit", "--package", str(package), "--wait", "--every", "0")
+    result = typed(endpoint, *arguments, token=TOKEN)
+    assert result.exit_code == 2
+    for fact in ("401", "expired", "The run goes on", "/#/runs/details/runs-1"):
+        assert fact in result.stderr
+
+
+def test_what_cannot_be_a_token_is_refused_and_not_shown() -> None:
+    with (
+        pytest.raises(SettingsError, match="KFP_TOKEN") as caught,
+        connected(KfpEndpoint(multi_user=True), token="se cret"),
+    ):
+        pass
+    assert "cret" not in str(caught.value)
+
+
 def test_without_a_token_a_kubeflow_with_profiles_is_answered_by_how_to_make_one(package: Path) -> None:
     result = typed(KfpEndpoint(multi_user=True), "submit", "--package", str(package), "--namespace", "shop")
     assert result.exit_code == 2
@@ -189,7 +208,7 @@ def test_only_versions_that_were_tried_are_used_without_a_note(version: str, dou
 
 def test_without_a_kubeconfig_it_says_what_was_not_looked_at(package: Path) -> None:
     result = typed(KfpEndpoint(multi_user=False), "submit", "--package", str(package))
-    assert "account, claim, Secret and room on the nodes were not looked at" in result.stdout
+    assert "account, claim, Secret and room on the nodes were not looked at" in result.stderr
 
 
 def test_a_wrong_parameter_is_refused_before_anything_is_asked(package: Path) -> None:

@@ -6,10 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.local import LocalRun
+from components.check_settings.parameters import defaults
+from pipelines.compile import compile_local
+from pipelines.local import LocalRun, new_run_id, run_pipeline
 from pipelines.memory import MemoryWatch
 from pipelines.training_run import run_training
 from recommender.settings import Settings, SourceSettings, TrainingSettings
+from recommender.storage.home import Home
 
 WORLD = {"num_users": 800, "num_items": 240, "num_campaigns": 24, "num_categories": 8, "views": False}
 JUDGEMENT = """
@@ -45,6 +48,15 @@ def world(home: Path, *, preference: str, training: TrainingSettings | None = No
         source=SourceSettings(dataset="synthetic", synthetic={**WORLD, "preference": preference, **parameters}),
         training=training or TrainingSettings(threads=1, rankers={"transformer": SMALL_TRANSFORMER}),
     )
+
+
+def run_with(settings: Settings, **parameters: Any) -> LocalRun:
+    """One run of the pipeline that is compiled from these settings, with other values of its parameters."""
+    home, run_id = Home.of(settings), new_run_id()
+    compile_local(settings, home.run(run_id).specification, run=run_id)
+    console = Console(file=io.StringIO(), width=120)
+    with MemoryWatch() as memory:
+        return run_pipeline(run_id, defaults(settings) | parameters, home=home, console=console, memory=memory)
 
 
 def run(settings: Settings, *, caching: bool = True) -> tuple[LocalRun, str]:

@@ -16,7 +16,9 @@ from online_stores import PATIENT, ends_in_time, write_schema
 from servers import free_ports, valkey
 
 from feature_repo import materialise
-from recommender.settings import Settings, StoreSettings
+from recommender.errors import FeatureStoreError
+from recommender.matching.packed_user import PackedUser
+from recommender.settings import ServingSettings, Settings, StoreSettings
 from serving.online_store.client import NUM_THREADS, OnlineStoreClient
 
 
@@ -37,6 +39,20 @@ STORE_OPTIONS = ("--appendonly", "yes", "--maxmemory", "1gb", "--maxmemory-polic
 def redis_on(port: int, home: Path) -> Settings:
     store = StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}")
     return Settings(home=home, serving=PATIENT, store=store)
+
+
+def read_and_close(client: OnlineStoreClient, user: str, *, timeout_s: float = 20.0) -> PackedUser | None:
+    """Read on an event loop, and close there, as the gateway does. The first read, by a thread, loads the schema."""
+
+    async def read() -> PackedUser | None:
+        try:
+            with contextlib.suppress(FeatureStoreError):
+                await client.read_async(user, timeout_s=timeout_s)
+            return await client.read_async(user, timeout_s=timeout_s)
+        finally:
+            client.close()
+
+    return asyncio.run(read())
 
 
 def test_redis_serves_the_bits_that_sqlite_serves_and_corrections_and_losses_arrive(
@@ -89,15 +105,16 @@ def test_a_redis_that_takes_connections_and_never_answers_ends_the_read_in_time(
         client = OnlineStoreClient.open(settings)
         for _ in range(6):  # more than there are workers
             assert ends_in_time(lambda: client.read("user 1", timeout_s=0.03), "30 ms")
-        assert ends_in_time(lambda: asyncio.run(client.read_async("user 1", timeout_s=0.03)), "30 ms")
-        client.close()
+        assert ends_in_time(lambda: read_and_close(client, "user 1", timeout_s=0.03), "30 ms")
 
 
 def test_the_first_read_of_a_redis_imports_nothing_of_its_client(tmp_path: Path) -> None:
     first_read = f"""
 import sys
 from recommender.errors import FeatureStoreError
-from recommender.settings import Settings, StoreSettings
+from recommender.errors import FeatureStoreError
+from recommender.matching.packed_user import PackedUser
+from recommender.settings import ServingSettings, Settings, StoreSettings
 from serving.online_store.client import OnlineStoreClient
 
 store = StoreSettings(kind="redis", redis_url="redis://127.0.0.1:{free_ports(1)[0]}")
@@ -181,3 +198,104 @@ def test_a_redis_with_an_append_only_file_serves_the_same_users_after_a_crash(tm
             client.close()
     assert None not in served
     assert len(set(served)) == 1
+
+
+def test_many_reads_at_once_on_an_event_loop_get_each_the_bits_of_a_thread_s(tmp_path: Path) -> None:
+    with valkey(tmp_path) as port:
+        store = StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}/3")
+        settings = Settings(home=tmp_path / "var", serving=PATIENT, store=store)
+        materialise(shop(tmp_path / "features", num_users=20), settings)
+        client = OnlineStoreClient.open(settings)
+        users = [f"user {index % 25}" for index in range(500)]
+
+        expected = {user: client.read(user, timeout_s=20) for user in users}
+        assert sum(packed is not None for packed in expected.values()) == 20
+
+        async def read() -> None:
+            found = await asyncio.gather(*(client.read_async(user, timeout_s=20) for user in users))
+            assert found == [expected[user] for user in users]
+            assert await client.read_async("\ud800", timeout_s=20) is None
+            client.close()
+            with pytest.raises(FeatureStoreError, match="closed"):
+                await client.read_async("user 1", timeout_s=20)
+
+        asyncio.run(read())
+
+
+def test_a_password_is_sent_on_an_event_loop_too_and_a_wrong_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with valkey(tmp_path, "--requirepass", "1234") as port:
+        monkeypatch.setenv("RECOMMENDER_REDIS_PASSWORD", "1234")
+        settings = redis_on(port, tmp_path / "var")
+        materialise(shop(tmp_path / "features", num_users=3), settings)
+        assert read_and_close(OnlineStoreClient.open(settings), "user 2") is not None
+        monkeypatch.setenv("RECOMMENDER_REDIS_PASSWORD", "another")
+        with pytest.raises(FeatureStoreError, match=f"127.0.0.1:{port}.*WRONGPASS") as refused:
+            read_and_close(OnlineStoreClient.open(settings), "user 2")
+        assert "another" not in str(refused.value)
+
+
+def test_on_an_event_loop_a_redis_that_went_away_is_an_error_and_is_found_again(tmp_path: Path) -> None:
+    features = shop(tmp_path / "features", num_users=3)
+    first, second = valkey(tmp_path), None
+    port = first.__enter__()
+    settings = redis_on(port, tmp_path / "var")
+    materialise(features, settings)
+    client = OnlineStoreClient.open(settings)
+
+    async def read() -> None:
+        nonlocal second
+        for _ in range(2):
+            assert await client.read_async("user 1", timeout_s=20) is not None
+        await asyncio.to_thread(first.__exit__, None, None, None)
+        for _ in range(2):
+            with pytest.raises(FeatureStoreError, match=f"Redis at 127.0.0.1:{port}"):
+                await client.read_async("user 1", timeout_s=20)
+        second = valkey(tmp_path, port=port)
+        await asyncio.to_thread(second.__enter__)
+        await asyncio.to_thread(materialise, features, settings)
+        assert await client.read_async("user 1", timeout_s=20) is not None
+        client.close()
+
+    try:
+        asyncio.run(read())
+    finally:
+        if second is not None:
+            second.__exit__(None, None, None)
+
+
+def test_on_an_event_loop_a_connection_that_drips_is_replaced_and_a_hurried_read_replaces_none(tmp_path: Path) -> None:
+    accepted: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+        drips = len(accepted) == 2  # the first is a thread's
+        with contextlib.suppress(OSError):
+            while data := await reader.read(4096):
+                for _ in range(data.count(b"$6\r\nCLIENT\r\n") + data.count(b"$4\r\nHGET\r\n")):
+                    await asyncio.sleep(0.05)
+                    writer.write(b"$" if drips else b"$-1\r\n")
+
+    async def read() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        store = StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}")
+        serving = ServingSettings(store_deadline_ms=300)
+        settings = Settings(home=tmp_path / "var", serving=serving, store=store)
+        write_schema(settings)
+        client = OnlineStoreClient.open(settings)
+        assert await client.read_async("user 1", timeout_s=20) is None
+        with pytest.raises(FeatureStoreError, match="300 ms"):
+            await client.read_async("user 1")
+        for _ in range(3):  # answered after 50 ms, which is too late for a hurried read and no reason to connect again
+            with pytest.raises(FeatureStoreError, match="10 ms"):
+                await client.read_async("user 1", timeout_s=0.01)
+            assert await client.read_async("user 1", timeout_s=20) is None
+        assert len(accepted) == 3
+        client.close()
+        server.close()
+        for writer in accepted:
+            writer.close()
+
+    asyncio.run(read())

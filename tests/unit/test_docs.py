@@ -85,11 +85,11 @@ def test_every_recommender_verb_and_option_that_a_page_names_exists(page: Path) 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {
         name
         for line in all_code(page)
-        for name in re.findall(r"(?:^|[$;&(] ?| {4})make ([a-z-]*[a-z])(?![a-z…-])", line)
+        for name in re.findall(r"(?:^|[$;&(] ?| {4})make ([a-z][a-z0-9-]*[a-z0-9])(?![a-z0-9…-])", line)
     }
     assert named - targets == set()
 

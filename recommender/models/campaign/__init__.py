@@ -16,6 +16,8 @@ OWN_RANKERS: Mapping[str, str] = {
     "transformer": "recommender.models.campaign.transformer:TransformerRanker",
 }
 """Name -> module and class of each ranker that is made for campaigns. A new one is its file and a line here."""
+ADAPTER = "recommender.models.campaign.next_item_adapter"
+"""The module that makes a campaign ranker of every next-item ranker."""
 RANKERS = (*OWN_RANKERS, *ITEM_RANKERS)
 """Names of all campaign rankers. Every next-item ranker is one, through `next_item_adapter`."""
 
@@ -40,10 +42,13 @@ def ranker_class(name: str) -> type[Ranker[Any]]:
 
 
 def ranker_modules(name: str) -> tuple[str, ...]:
-    """List the modules that define the campaign ranker called `name`, for its code identity.
+    """List the modules that define the campaign ranker called `name`, for its code identity. Imports none of them.
 
     Raises:
         BundleError: There is no such ranker. The message names the nearest one.
     """
-    own = ranker_class(name).__module__
-    return (own, item_ranker_module(name)) if name in ITEM_RANKERS else (own,)
+    if name in ITEM_RANKERS:
+        return (ADAPTER, item_ranker_module(name))
+    if name in OWN_RANKERS:
+        return (OWN_RANKERS[name].split(":")[0],)
+    raise BundleError(f"unknown ranker {name!r}; {suggestion(name, RANKERS)}")

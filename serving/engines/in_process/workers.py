@@ -129,7 +129,7 @@ class Pool:
         """Why the version could not be loaded at all, or why its last worker ended."""
         self.failed = False
         """Whether a worker ended before any was ready: then the version cannot be loaded."""
-        self._was_ready = self._closed = False
+        self._was_ready = self._closed = self._scheduled = False
         self._ends_in_a_row = 0
         self._waiting: deque[Asked] = deque()
         self._ended: list[subprocess.Popen[bytes]] = []
@@ -152,15 +152,19 @@ class Pool:
             raise EngineError(f"{self.version}: no worker is ready. {self.problem}".rstrip())
         asked = Asked(body)
         self._waiting.append(asked)
-        self.dispatch()
+        if not self._scheduled:
+            # After what else the event loop has to do now: requests that arrived at once leave at once.
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self.dispatch)
         return await asked.answer
 
     def dispatch(self) -> None:
         """Give waiting requests to the workers that have the least to do."""
+        self._scheduled = False
         while self._waiting:
             free = [worker for worker in self.workers if worker.ready_s is not None and len(worker.given) < DEPTH]
-            under_way = sum(len(worker.given) for worker in self.workers)
-            if not free or under_way >= self.pace.most_under_way or (batch := Batch.of(self._waiting)) is None:
+            bodies = self.pace.most_under_way - sum(len(worker.given) for worker in self.workers)
+            if not free or bodies <= 0 or (batch := Batch.of(self._waiting, min(bodies, len(free)))) is None:
                 return
             min(free, key=lambda worker: len(worker.given)).give(batch)
 

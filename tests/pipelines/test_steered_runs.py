@@ -1,0 +1,84 @@
+"""A person changes a parameter of the real pipeline: what depends on it runs again, and a mistake costs seconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+from worlds import run_with, world
+
+from pipelines.local import LocalRun
+from recommender.errors import StepFailed
+from recommender.registry import Registry
+from recommender.settings import Settings, TrainingSettings
+from recommender.storage.home import Home
+
+pytestmark = pytest.mark.slow
+BEFORE_TRAINING = {"ingest", "validate-data", "build-features", "build-training-set"}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, LocalRun]:
+    training = TrainingSettings(threads=1, challenger="logistic", baselines=("popularity", "rate_rule"))
+    settings = world(tmp_path_factory.mktemp("steered") / "home", preference="affinity", training=training)
+    return settings, run_with(settings)
+
+
+def cached(run: LocalRun) -> list[str]:
+    return sorted(step.name for step in run.steps if step.status == "cached")
+
+
+def test_the_first_step_comes_first_and_exactly_one_of_deploy_and_hold_runs(first: tuple[Settings, LocalRun]) -> None:
+    _, run = first
+    assert run.steps[0].title == "Check the settings and the cluster"
+    assert len({step.name for step in run.steps} & {"deploy", "hold"}) == 1
+    assert [step.title for step in run.steps if step.name == "train-ranker"] == [
+        "Train a baseline: popularity",
+        "Train a baseline: rate_rule",
+    ]
+
+
+def test_every_log_begins_with_what_is_read_and_ends_with_what_was_written(first: tuple[Settings, LocalRun]) -> None:
+    for step in first[1].steps:
+        assert step.log is not None
+        lines = [json.loads(line) for line in step.log.read_text().splitlines() if line.startswith('{"timestamp"')]
+        assert (lines[0]["event"], lines[-1]["event"]) == ("step reads", "step wrote"), step.name
+        assert lines[-1]["seconds"] >= 0
+
+
+def test_another_canary_share_runs_no_cached_step_again_and_reaches_the_registry(
+    first: tuple[Settings, LocalRun],
+) -> None:
+    settings, _ = first
+    again = run_with(settings, canary_share=0.3)
+    trained = ["train-ranker", "train-ranker", "train-ranker-2"]
+    assert cached(again) == sorted([*BEFORE_TRAINING, *trained])
+
+
+def test_another_challenger_trains_itself_alone(first: tuple[Settings, LocalRun]) -> None:
+    settings, _ = first
+    again = run_with(settings, challenger="lightgbm", settings_override={"training": {"rankers": {"lightgbm": {}}}})
+    assert cached(again) == sorted([*BEFORE_TRAINING, "train-ranker", "train-ranker"])
+    assert any(version.startswith("lightgbm-") for version in Registry(settings.home).versions())
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"challenger": "transfomer"}, "SettingsError: challenger: unknown ranker 'transfomer'; did you mean"),
+        ({"settings_override": {"training": {"sede": 1}}}, "SettingsError: settings_override: training.sede: unknown"),
+        ({"source": "shop/absent.toml"}, "SourceError: shop/absent.toml: no such mapping file"),
+    ],
+)
+def test_a_mistake_stops_the_first_step_with_one_sentence_and_no_other_step_starts(
+    first: tuple[Settings, LocalRun], given: dict[str, object], sentence: str
+) -> None:
+    settings, _ = first
+    with pytest.raises(StepFailed, match=r"^Check the settings and the cluster: ") as failed:
+        run_with(settings, **given)
+    log = Path(str(failed.value).rsplit("Log: ", 1)[1])
+    assert [path.name for path in log.parent.glob("*.log")] == ["check-settings.log"]
+    # What follows the step's last line is the local runner's own.
+    last = [line for line in log.read_text().splitlines() if line.strip()][-1]
+    assert last.startswith(sentence)
+    assert "Traceback" not in log.read_text()
+    assert Home.of(settings).published.verdict.exists()
