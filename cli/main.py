@@ -120,7 +120,7 @@ def quarantine(
 
 @app.command(rich_help_panel=FIRST)
 def serve(settings: SettingsFile = None, data: DataFile = None, as_of: AsOf = None) -> None:
-    """Start the endpoint (gateway and scoring engine) for the champion and the canary, and keep it running until Ctrl-C."""
+    """Start gateway and scoring engine for the champion and the canary, and keep them running until Ctrl-C."""
     from cli.now import as_materialised
     from cli.serve import serve_until_stopped
 
