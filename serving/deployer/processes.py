@@ -86,7 +86,21 @@ class Running:
         while _members(self.pid):
             _reap(self.pid)
             time.sleep(POLL_S)
-        self.pid_file.unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Delete the pid file, unless it names another process by now."""
+        if known(self.pid_file) == self:
+            self.pid_file.unlink(missing_ok=True)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the process ends by itself within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
 
 
 def start(
@@ -114,6 +128,13 @@ def start(
     started = _started(process.pid)
     write_text(pid_file, json.dumps({"pid": process.pid, "started": started}))
     return Running(process.pid, started or 0, pid_file)
+
+
+def note(name: str, state: ServingState) -> Running:
+    """Write a pid file for this process."""
+    running = Running(os.getpid(), _started(os.getpid()) or 0, state.pid_file(name))
+    write_text(running.pid_file, json.dumps({"pid": running.pid, "started": running.started}))
+    return running
 
 
 def find(pid_file: Path) -> Running | None:

@@ -20,7 +20,7 @@ from recommender.storage.home import Home, ServingState
 from serving import config
 from serving.deployed import Deployed
 from serving.deployer.engines import loading
-from serving.deployer.processes import Running, last_lines
+from serving.deployer.processes import Running, known, last_lines
 from serving.deployer.sick_canary import end_sick_canary
 from serving.deployer.wanted import Wanted
 from serving.engines.contract import Loading
@@ -150,12 +150,12 @@ class Deployer:
                 logged = problem
             self.state.deployer_alive.touch()
             time.sleep(FOLLOW_S)
-        if not all(one.pid_file.exists() for one in running):
+        if not all(known(one.pid_file) == one for one in running):
             return
         deadline = time.monotonic() + STOPPING_S
         # `stop` ends them in this order, so while the first one runs, another one has died by itself.
         while time.monotonic() < deadline and not running[0].alive():
-            if not all(one.pid_file.exists() for one in running):
+            if not all(known(one.pid_file) == one for one in running):
                 return
             time.sleep(0.05)  # chosen by hand: small beside STOPPING_S
         ended = [one for one in running if not one.alive()]
