@@ -55,4 +55,4 @@ def test_the_extras_of_the_steps_alone_run_the_training_pipeline(tmp_path: Path)
     assert {"train-ranker", "register", "evaluate", "gate", "publish-training-set", "publish-evaluation"} <= ran_steps
     assert ran_steps & {"deploy", "hold"}
     assert Registry(settings.home).status().champion is not None
-    assert Home.of(settings).validated("synthetic").is_file()
+    assert Home.of(settings).published.evaluation.is_dir()
