@@ -23,6 +23,7 @@ GPU ?=
 PUSH ?=
 BUILD_ARGS ?=
 PUSH_ARGS ?=
+FIGURES ?=
 
 .PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images e2e clean distclean
 
@@ -154,10 +155,13 @@ images: ## build the images: make images REGISTRY=registry.example.com; GPU=1 al
 	  --build-args="$(BUILD_ARGS)" --push-args="$(PUSH_ARGS)"
 
 test-images: $(INSTALLED) ## build both images and run every command of the manifests and every step in them; without docker or podman it is skipped
-	ENGINE="$(ENGINE)" BUILD_ARGS="$(BUILD_ARGS)" PUSH_ARGS="$(PUSH_ARGS)" $(BIN)/python -m pytest -rs tests/containers $(TEST_ARGS) || [ $$? -eq 5 ]
+	ENGINE="$(ENGINE)" BUILD_ARGS="$(BUILD_ARGS)" FIGURES="$(FIGURES)" $(BIN)/python -m pytest -rs tests/containers $(TEST_ARGS) || [ $$? -eq 5 ]
 
 e2e: $(INSTALLED) ## the whole way on the kubeconfig's cluster: make e2e KFP=http://127.0.0.1:8888 REGISTRY=…; DRY=1 prints its steps (docs/operations.md)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" REGISTRY="$(REGISTRY)" bash tests/e2e_cluster/run.sh
+
+bench-images: ## what `make test-images` measures: new layers after a code change, seconds to stop
+	$(MAKE) test-images FIGURES=reports/bench/images.json
 
 clean: ## stop the endpoint and delete the results of runs (var/, dist/, caches); keeps .venv
 	@[ ! -x $(BIN)/recommender ] || [ ! -d var ] || $(BIN)/recommender stop

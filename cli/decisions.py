@@ -29,10 +29,7 @@ def compact(settings: SettingsFile = None, data: DataFile = None) -> None:
     )
     if done.torn:
         print(f"{done.torn:,} lines were cut off by a kill before they were acknowledged")
-    for path, problem in done.refused.items():
-        print(f"left as it is: {path}: {problem}", file=sys.stderr)
-    if done.refused:
-        raise typer.Exit(1)
+    _leave(done.refused)
 
 
 @app.command()
@@ -62,7 +59,10 @@ def forget(
     data: DataFile = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
 ) -> None:
-    """Remove all decisions about shoppers up to now, also those that replicas ship later."""
+    """Remove all decisions about shoppers up to now, also those that replicas ship later.
+
+    Exit code 1 if a damaged segment, which may hold some, had to be left.
+    """
     from recommender.decision_tables import forget as forget_users
     from recommender.errors import SettingsError
 
@@ -70,7 +70,17 @@ def forget(
         if not sys.stdin.isatty():
             raise SettingsError("nobody can be asked, because the input is no terminal; give --yes")
         typer.confirm(f"Remove all decisions about {len(users):,} shoppers?", abort=True)
-    print(f"{forget_users(settings_of(settings, data), users):,} decisions removed")
+    done = forget_users(settings_of(settings, data), users)
+    print(f"{done.decisions:,} decisions removed")
+    _leave(done.refused)
+
+
+def _leave(refused: dict[Path, str]) -> None:
+    """Name the segments that are left as they are, with exit code 1 if there is one."""
+    for path, problem in refused.items():
+        print(f"left as it is: {path}: {problem}", file=sys.stderr)
+    if refused:
+        raise typer.Exit(1)
 
 
 def _plain(value: object) -> str:

@@ -79,6 +79,8 @@ def compact(settings: Settings, *, now: datetime | None = None) -> Compacted:
             log.error("segment is left out", path=str(path), problem=problem)
         waiting = [file for file in waiting if file.path not in refused]
         done = [_merge_batch(settings, home, batch) for batch in _batches(waiting)]
+        for day in days_of(home):
+            day.sweep()
         deleted = _delete(home, merged, now)
     decisions, events, torn = (sum(figures[place] for figures, _ in done) for place in range(3))
     days = tuple(sorted({day for _, days in done for day in days}))
@@ -173,7 +175,6 @@ def _merge(connection: duckdb.DuckDBPyConnection, day: Day, name: str, segments:
     if _has_rows(connection, "new_decisions") or parts.get("undelivered") != manifest.parts.get("undelivered"):
         parts["decisions"] = write_decisions(connection, day, parts, "new_decisions")
     day.commit(DayManifest(parts=parts, segments=manifest.with_segments([file.name for file in segments])))
-    day.sweep(day.manifest())
 
 
 def _has_rows(connection: duckdb.DuckDBPyConnection, relation: str) -> bool:

@@ -7,7 +7,8 @@
       undelivered-<hash>.parquet   that day's answers that did not arrive
 
 No Parquet file is ever changed. One rename of the manifest replaces a day's tables, so a kill at any moment leaves the
-old tables or the new ones. Files that no manifest names are deleted an hour later, when no reader has them open.
+old tables or the new ones. A replaced file is deleted by the first compaction an hour later, when no reader has it
+open, whether its day has changed since or not. A removal of users deletes replaced files at once.
 """
 
 import fcntl
@@ -146,6 +147,10 @@ class Day:
 
     def commit(self, manifest: DayManifest) -> None:
         """Make these the day's tables, by one rename."""
+        kept = {part.name for part in manifest.parts.values()}
+        for part in self.manifest().parts.values():
+            if part.name not in kept and self.path(part).is_file():
+                os.utime(self.path(part))  # `sweep` counts from the moment at which a file was replaced
         write_text(self.folder / MANIFEST, manifest.model_dump_json(indent=1))
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
@@ -153,11 +158,11 @@ class Day:
         finally:
             os.close(descriptor)
 
-    def sweep(self, manifest: DayManifest) -> None:
-        """Delete replaced files, and what a kill left, once no reader has them open."""
-        named = {MANIFEST, *(part.name for part in manifest.parts.values())}
+    def sweep(self, *, at_once: bool = False) -> None:
+        """Delete replaced files, and what a kill left, once no reader has them open, or `at_once`."""
+        named = {MANIFEST, *(part.name for part in self.manifest().parts.values())}
         for path in self.folder.iterdir():
-            if path.name not in named and time.time() - path.stat().st_mtime > GRACE_S:
+            if path.name not in named and (at_once or time.time() - path.stat().st_mtime > GRACE_S):
                 path.unlink(missing_ok=True)
 
 

@@ -1,7 +1,9 @@
 """Finds and removes all decisions of users, in tables and segments alike."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,11 +22,20 @@ from recommender.storage.home import Home
 log = logs.get(__name__)
 
 
+@dataclass(frozen=True)
+class Forgotten:
+    """What a removal did."""
+
+    decisions: int
+    refused: dict[Path, str]
+    """Segments that are left as they are, and why. They may hold records of the removed users."""
+
+
 def records_of(settings: Settings, user_id: str) -> list[dict[str, Any]]:
     """Every decision about a user, also those that did not arrive, each with the campaigns that were shown of it."""
     with open_decisions(settings) as connection:
         result = connection.execute(
-            "SELECT d.*, coalesce((SELECT flatten(list(campaign_ids)) FROM exposures e "
+            "SELECT d.*, coalesce((SELECT list_sort(list_distinct(flatten(list(campaign_ids)))) FROM exposures e "
             "WHERE e.request_id = d.request_id), []) AS shown "
             "FROM every_decision d WHERE user_id = ? ORDER BY decided_at, request_id",
             [user_id],
@@ -33,8 +44,8 @@ def records_of(settings: Settings, user_id: str) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
-def forget(settings: Settings, user_ids: Sequence[str], *, now: datetime | None = None) -> int:
-    """Remove all decisions of users up to now, with their events, and return how many there were.
+def forget(settings: Settings, user_ids: Sequence[str], *, now: datetime | None = None) -> Forgotten:
+    """Remove all decisions of users up to now, with their events.
 
     They are noted first (`recommender.decision_tables.removed`), so that readers leave them out from then on, and so
     does the compaction of segments that arrive later. A killed removal is completed by repeating it.
@@ -46,16 +57,19 @@ def forget(settings: Settings, user_ids: Sequence[str], *, now: datetime | None 
     users = sorted(set(user_ids))
     with locked(home):
         note_removed(home, users, now)
-    compact(settings, now=now)
+    compacted = compact(settings, now=now)
     with locked(home), open_engine(settings.resources, "removal") as (connection, _):
         connection.execute("CREATE TABLE users (user_id VARCHAR)")
         connection.executemany("INSERT INTO users VALUES (?)", [[user] for user in users])
         moment = now.astimezone(UTC).isoformat()
         connection.execute(f"CREATE VIEW until AS SELECT TIMESTAMPTZ {quoted(moment)} AS until")
         num_removed = sum(_forget_day(connection, day) for day in days_of(home))
+        for day in days_of(home):
+            # Replaced files, also those of earlier compactions, hold the removed records: they wait for no reader.
+            day.sweep(at_once=True)
         _delete_segments(connection, home)
     log.info("decisions removed", users=len(users), decisions=num_removed)
-    return num_removed
+    return Forgotten(num_removed, compacted.refused)
 
 
 def _forget_day(connection: duckdb.DuckDBPyConnection, day: Day) -> int:
@@ -85,10 +99,6 @@ def _forget_day(connection: duckdb.DuckDBPyConnection, day: Day) -> int:
         connection, day, {table: part for table, part in parts.items() if table != "decisions"}, "rest"
     )
     day.commit(DayManifest(parts=parts, segments=manifest.segments))
-    # Replaced files hold the removed records, so they do not wait for readers.
-    for old in manifest.parts.values():
-        if old not in parts.values():
-            day.path(old).unlink(missing_ok=True)
     return int(num_gone)
 
 

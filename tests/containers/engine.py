@@ -25,7 +25,6 @@ class Engine:
 
     program: str
     build_args: str = ""
-    push_args: str = ""
 
     def __call__(self, *words: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         """Run one command of the engine and return how it ended."""

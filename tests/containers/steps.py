@@ -3,8 +3,9 @@
 What KFP's launcher does on a cluster is done here: it starts the command with umask 0 and hands a signal on.
 """
 
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from node import Mount, Node
+
+from components.images import PIPELINE_IMAGE
 
 LAUNCHER = """
 import os, signal, subprocess, sys
@@ -34,7 +37,6 @@ class StepsOf:
         }
         self.platform = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         self.ran: list[str] = []
-        self.said: dict[str, str] = {}
 
     def words(self, argv: list[str], root: Path, name: str) -> list[str]:
         """Arguments of `run` for a step's container, as its compiled specification says."""
@@ -55,13 +57,20 @@ class StepsOf:
         }
         return self.node.command(
             name,
-            container["image"],
+            self.image(container["image"], root),
             ["python", "-c", LAUNCHER, *argv],
             context=context,
             mounts=mounts,
             env={one["name"]: one["value"] for one in container.get("env", [])},
             memory=container["resources"]["resourceMemoryLimit"],
         )
+
+    def image(self, named: str, root: Path) -> str:
+        """An image that the specification names, or that the first step chose by the run's device."""
+        if not named.startswith("{{"):
+            return named
+        (written,) = root.rglob("check-settings/executor_output.json")
+        return str(json.loads(written.read_text())["parameterValues"]["image"])
 
     def run(self, root: Path) -> None:
         """Run the whole pipeline. Artifacts lie in `root`.
@@ -73,6 +82,15 @@ class StepsOf:
 
         with self._handled(root):
             components.load_component_from_file(str(self.specification))()
+
+    def run_alone(self, component: Callable[..., Any], root: Path, **arguments: str) -> None:
+        """Run one component.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        with self._handled(root):
+            component(**arguments)
 
     @contextmanager
     def _handled(self, root: Path) -> Iterator[None]:
@@ -93,8 +111,7 @@ class StepsOf:
                 done = steps.node.engine("run", *steps.words(self.full_command, root, name))
                 steps.open_to_all(root)
                 steps.ran.append(function)
-                steps.said[function] = done.stdout + done.stderr
-                print(steps.said[function])
+                print(done.stdout + done.stderr)
                 return status.Status.SUCCESS if done.returncode == 0 else status.Status.FAILURE
 
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -105,8 +122,7 @@ class StepsOf:
 
     def open_to_all(self, root: Path) -> None:
         """Let this process and the step's user read and write artifacts, which KFP's launcher would carry away."""
-        image = next(iter(self.executors.values()))[1]["image"]
-        words = ["run", "--rm", "--user", "0", "--network", "none", "-v", f"{root}:{root}", image]
+        words = ["run", "--rm", "--user", "0", "--network", "none", "-v", f"{root}:{root}", PIPELINE_IMAGE]
         self.node.engine.output(*words, "chmod", "-R", "a+rwX", str(root))
 
 

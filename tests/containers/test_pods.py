@@ -13,12 +13,16 @@ from node import Mount, Node
 from steps import StepsOf
 from typer.testing import CliRunner
 
+from benchmarks.decision.rows import Row
 from cli.main import app
+from components.hold import hold
 from components.images import PIPELINE_IMAGE
 
 ROOT = Path(__file__).parents[2]
 TOKEN, PASSWORD = "a-token-for-tests", "apasswordfortests"
 WITHIN_S = 5.0
+FOLLOWED_S = 10.0
+"""After a verb, every replica serves what the registry names within this time."""
 GATEWAY = "http://127.0.0.1:8000"
 SHOP = """
 [source]
@@ -101,11 +105,20 @@ def configure(resources: Resources, text: str) -> None:
     settings["data"]["recommender.toml"] = text
 
 
+def assert_stop_soon(node: Node, names: list[str], figures: list[Row], when: str) -> None:
+    """Send SIGTERM to each container in turn, and note how long it took."""
+    for name in names:
+        seconds, _ = node.stop(name)
+        of = name.removeprefix(f"{node.id}-").removeprefix("campaign-serving-")
+        figures.append(Row.at_most(f"SIGTERM to end, {of} {when}, s", round(seconds, 2), WITHIN_S))
+        assert seconds <= WITHIN_S, node.said(name)[-2000:]
+
+
 def events(node: Node, container: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in node.said(container).splitlines() if line.startswith('{"')]
 
 
-def test_a_pod_without_a_champion_is_ready_says_so_once_and_stops_at_once(node: Node) -> None:
+def test_a_pod_without_a_champion_is_ready_says_so_once_and_stops_at_once(node: Node, figures: list[Row]) -> None:
     names = node.start("Deployment", "campaign-serving")
     containers = node.containers("Deployment", "campaign-serving")
     for container in containers:
@@ -119,8 +132,7 @@ def test_a_pod_without_a_champion_is_ready_says_so_once_and_stops_at_once(node: 
     assert status == 503, text
     said = [one["event"] for one in events(node, f"{node.id}-campaign-serving-deployer")]
     assert sum("first champion" in event for event in said) == 1, said
-    stopped = {name: node.stop(name) for name in names}
-    assert all(seconds <= WITHIN_S for seconds, _ in stopped.values()), stopped
+    assert_stop_soon(node, names, figures, "without a champion")
     for name in names:
         node.engine.output("rm", name)
 
@@ -131,10 +143,25 @@ def test_every_cron_job_runs_on_an_empty_volume(node: Node) -> None:
         assert code == 0, f"{job['metadata']['name']}: {said}"
 
 
-def test_every_step_runs_in_the_image(steps: StepsOf) -> None:
-    missing = {function for function, _ in steps.executors.items()} - set(steps.ran)
+def test_every_step_runs_in_the_image(steps: StepsOf, tmp_path: Path) -> None:
+    missing = set(steps.executors) - set(steps.ran)
     assert len(missing) == 1, "one of deploy and hold"
     assert missing <= {"deploy", "hold"}
+    if missing == {"hold"}:
+        steps.run_alone(hold, tmp_path, champion="a", challenger="b", reason="It is no better.")
+        assert "**a**" in next(tmp_path.rglob("note")).read_text()
+
+
+def test_a_step_that_is_told_to_stop_ends_at_once(
+    node: Node, steps: StepsOf, tmp_path: Path, figures: list[Row]
+) -> None:
+    waits = ["python", "-c", "import recommender.training, time; print('waits', flush=True); time.sleep(60)"]
+    words = steps.words(["--function_to_execute", "evaluate", *waits], tmp_path, "step")
+    place = words.index("--function_to_execute")
+    node.engine.output("run", "-d", *words[:place], *words[place + 2 :])
+    name = f"{node.id}-step"
+    wait_until(lambda: "waits" in node.said(name), lambda: node.said(name))
+    assert_stop_soon(node, [name], figures, "while it runs")
 
 
 def test_what_steps_leave_on_the_volume_is_for_our_user_and_group_alone(node: Node, steps: StepsOf) -> None:
@@ -151,26 +178,43 @@ def in_pipeline_image(node: Node, *argv: str) -> str:
 
 
 def test_a_recommendation_is_answered_and_verbs_in_the_pod_change_what_serves(
-    node: Node, steps: StepsOf, settings: Path
+    node: Node, steps: StepsOf, settings: Path, figures: list[Row]
 ) -> None:
     as_of = in_pipeline_image(node, "python", "-c", SERVED_AT).strip()
     configure(node.resources, f'{settings.read_text()}\n[time]\nas_of = "{as_of}"\n')
     names = node.start("Deployment", "campaign-serving")
     _, _, deployer = names
 
-    def answer() -> dict[str, Any]:
-        status, text = node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": "1"}, token=TOKEN)
+    def answer(user: str = "user-00000") -> dict[str, Any]:
+        status, text = node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": user}, token=TOKEN)
         return {"status": status, "text": text, **(json.loads(text) if status == 200 else {})}
 
-    wait_until(lambda: answer().get("degraded") is False, lambda: f"{answer()}\n{node.said(deployer)[-2000:]}")
+    wait_until(
+        lambda: answer().get("model_version", "popular") != "popular",
+        lambda: f"{answer()}\n{node.said(deployer)[-2000:]}",
+    )
     assert node.ask("POST", f"{GATEWAY}/v1/recommendations", body={"user_id": "1"})[0] == 401
-    champion = answer()["model_version"]
+    user = next(user for user in (f"user-{row:05d}" for row in range(50)) if answer(user)["variant"] == "champion")
+    champion = answer(user)["model_version"]
+    assert not answer(user)["degraded"]
     shown = node.engine.output("exec", deployer, "recommender", "status")
     assert champion in shown
-    print(steps.ran, shown)
     refused = node.engine("exec", deployer, "recommender", "clean")
     assert refused.returncode == 2
     assert PIPELINE_IMAGE.rpartition("/")[2] in refused.stderr
-    stopped = {name: node.stop(name) for name in names}
-    assert all(seconds <= WITHIN_S for seconds, _ in stopped.values()), stopped
-    print(stopped)
+    wait_until(lambda: any(one.get("canary") for one in events(node, deployer)), lambda: node.said(deployer))
+    # The canary takes over for everybody, and goes again.
+    for verb, serves in (("promote", True), ("rollback", False)):
+        node.engine.output("exec", deployer, "recommender", verb, "--reason", "by hand")
+        began = time.monotonic()
+        wait_until(
+            lambda serves=serves: (answer(user)["model_version"] != champion) is serves, lambda: node.said(deployer)
+        )
+        seconds = round(time.monotonic() - began, 2)
+        figures.append(Row.at_most(f"from {verb} in the pod until it is served, s", seconds, FOLLOWED_S))
+        assert seconds < FOLLOWED_S
+    assert_stop_soon(node, names, figures, "while it serves")
+
+
+def test_the_store_stops_at_once(node: Node, steps: StepsOf, figures: list[Row]) -> None:
+    assert_stop_soon(node, [f"{node.id}-campaign-store-redis"], figures, "with what the steps wrote")

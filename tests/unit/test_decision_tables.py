@@ -399,7 +399,7 @@ def test_a_user_s_records_are_found_and_removed_in_tables_and_segments_alike(set
     assert [one["request_id"] for one in found] == [in_table, in_segment, own]
     assert found[0]["shown"] == ["a", "b"]
     removal = NOON + timedelta(hours=3)
-    assert forget(settings, ["1"], now=removal) == 1
+    assert forget(settings, ["1"], now=removal).decisions == 1
     assert records_of(settings, "1") == []
     assert ids(settings) == [other]
     assert [one["request_id"] for one in read_exposures(settings)] == [other]
@@ -413,3 +413,44 @@ def test_a_user_s_records_are_found_and_removed_in_tables_and_segments_alike(set
     assert not any(in_table.encode() in content for content in held)
     parquet = str(Home.of(settings).decision_days / "*" / "decisions-*.parquet")
     assert duckdb.sql(f"SELECT user_id FROM '{parquet}' WHERE user_id = '1'").fetchall() == [("1",)]
+
+
+def test_no_file_that_an_earlier_compaction_replaced_holds_a_removed_user(settings: Settings) -> None:
+    for user in ("1", "2", "3"):
+        write(settings, NOON, user)
+        compact(settings, now=NOON)
+    tables = Home.of(settings).decision_days / "2026-01-05"
+    assert len([*tables.glob("decisions-*.parquet")]) == 3
+    assert forget(settings, ["1"], now=NOON + timedelta(hours=1)).decisions == 1
+    assert duckdb.sql(f"SELECT user_id FROM '{tables}/decisions-*.parquet' ORDER BY 1").fetchall() == [("2",), ("3",)]
+
+
+def test_a_removal_names_segments_that_it_cannot_read(settings: Settings) -> None:
+    write(settings, NOON, "1")
+    (damaged,) = segments_in(Home.of(settings).decisions)
+    damaged.write_bytes(damaged.read_bytes().replace(b"logistic-1", b"logistic-2", 1))
+    assert list(forget(settings, ["1"]).refused) == [damaged]
+
+
+def test_a_replaced_file_stays_an_hour_for_its_readers_and_goes_also_if_its_day_changes_no_more(
+    settings: Settings,
+) -> None:
+    write(settings, NOON, "1")
+    compact(settings, now=NOON)
+    tables = Home.of(settings).decision_days / "2026-01-05"
+    (first,) = tables.glob("decisions-*.parquet")
+    _age(first)  # written by the last hourly compaction
+    with open_decisions(settings) as connection:
+        write(settings, NOON, "2")
+        compact(settings, now=NOON)
+        assert connection.sql("SELECT user_id FROM decisions").fetchall() == [("1",)]
+    _age(first)
+    compact(settings, now=NOON)
+    assert not first.exists()
+    assert len(ids(settings)) == 2
+
+
+def _age(path: Path) -> None:
+    """Let a file be as old as after an hour and a bit."""
+    moment = path.stat().st_mtime - 4_000
+    os.utime(path, (moment, moment))
