@@ -120,7 +120,7 @@ def quarantine(
 
 @app.command(rich_help_panel=FIRST)
 def serve(settings: SettingsFile = None, data: DataFile = None, as_of: AsOf = None) -> None:
-    """Start the endpoint (gateway and TorchServe) for the champion and the canary, and keep it running until Ctrl-C."""
+    """Start gateway and scoring engine for the champion and the canary, and keep them running until Ctrl-C."""
     from cli.now import as_materialised
     from cli.serve import serve_until_stopped
 
@@ -154,7 +154,7 @@ def recommend(
 @app.command(rich_help_panel=LATER, name="load-test")
 def load_test(
     url: Annotated[str, typer.Argument(help="The gateway's address, such as http://127.0.0.1:8000.")],
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Requests per second.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Requests per second, on average.")] = None,
     times: Annotated[
         float | None, typer.Option(min=0.01, help="Instead: so many times the capacity, which is measured first.")
     ] = None,

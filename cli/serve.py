@@ -3,6 +3,7 @@
 import signal
 from types import FrameType
 
+from recommender.secrets import secret
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
 
@@ -21,8 +22,9 @@ def serve_until_stopped(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, ended)
     with serve(settings) as deployment:
         print(f"serving on {deployment.url} (logs: {ServingState.of(deployment.settings).logs})")
-        body = """{"user_id": "1"}"""
-        print(f"  curl -X POST {deployment.url}/v1/recommendations -H 'content-type: application/json' -d '{body}'")
+        body, token = """{"user_id": "1"}""", """ -H "Authorization: Bearer $TOKEN\"""" if secret("token") else ""
+        headers = f"-H 'content-type: application/json'{token}"
+        print(f"  curl -X POST {deployment.url}/v1/recommendations {headers} -d '{body}'")
         print(f"  API: {deployment.url}/openapi.json   ·   stop with Ctrl-C or `recommender stop`", flush=True)
         try:
             deployment.follow()

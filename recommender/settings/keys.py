@@ -3,6 +3,7 @@
 `settings` is the model that holds all sections, here and below.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias, get_args, get_origin
 
@@ -48,7 +49,9 @@ def refusal(
     problems: dict[str, str] = {}
     for one in error.errors(include_url=False):
         path = _key_part(one["loc"], settings)
-        place = f"{_variable_of(path, environment or {}, variables or {}) or origin}: {key_of(path)}".removesuffix(": ")
+        known = one["type"] != "extra_forbidden"
+        held = _variable_of(path, one["msg"], known, environment or {}, variables or {})
+        place = f"{held or origin}: {key_of(path)}".removesuffix(": ")
         # A union has one message for each of its members. The first describes what is wrong with the value.
         problems.setdefault(
             place, _problem(path, settings, one["type"], one["msg"].removeprefix("Value error, "), one["input"])
@@ -68,15 +71,25 @@ def key_of(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
 
-def _variable_of(path: KeyPath, environment: Mapping[str, Any], variables: Mapping[KeyPath, str]) -> str:
-    """The environment variable that holds the value at `path`. Empty if the environment does not."""
+def _variable_of(
+    path: KeyPath, problem: str, known: bool, environment: Mapping[str, Any], variables: Mapping[KeyPath, str]
+) -> str:
+    """The environment variable that holds the value at `path`. Empty if the environment does not.
+
+    Below a section there may be several, of which only those whose key the problem names can be wrong. Below a section
+    that is not `known`, each is.
+    """
     value: Any = environment
     for part in path:
         if not isinstance(value, Mapping) or part not in value:
             return ""
         value = value[part]
-    names = (name for own, name in variables.items() if all(a == b for a, b in zip(own, path, strict=False)))
-    return f"environment variable {next(names)}" if path else ""
+    for own, name in variables.items():
+        above = own == path[: len(own)]
+        below = own[: len(path)] == path and (not known or re.search(rf"\b{own[-1]}\b", problem))
+        if path and (above or below):
+            return f"environment variable {name}"
+    return ""
 
 
 def _problem(path: KeyPath, settings: type[BaseModel], error: str, message: str, value: Any) -> str:

@@ -246,7 +246,18 @@ class ServingSettings(Section):
                 "engine = 'in_process' needs gateway_processes = 1, because each gateway process would start `workers` "
                 f"of its own for each version (got gateway_processes = {self.gateway_processes})"
             )
+        self._require_own_ports()
         return self
+
+    def _require_own_ports(self) -> None:
+        keys = ["port", "health_port"]
+        if self.engine == "torchserve":
+            keys += ["inference_port", "management_port", "metrics_port"]
+        first: dict[int, str] = {}
+        for key in keys:
+            port = getattr(self, key)
+            if port is not None and first.setdefault(port, key) != key:
+                raise ValueError(f"`{first[port]}` and `{key}` must be different ports (got {port} for both)")
 
 
 Days = Annotated[int, Field(ge=1, le=36_500)]

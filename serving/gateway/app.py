@@ -127,6 +127,7 @@ def create(settings: Settings, whole: Whole | None = None) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def not_found(_: Request, error: HTTPException) -> Response:
         names = {404: "not_found", 405: "method_not_allowed"}
+        gateway.metrics.refusals.labels(error.status_code).inc()
         refusal = Refusal(error=names.get(error.status_code, "refused"), message=str(error.detail))
         return Refused(error.status_code, refusal, dict(error.headers or {})).answered().response()
 

@@ -22,8 +22,9 @@ from serving.request import MAX_BODY_BYTES
 
 MAX_PIPELINED = 16
 """Requests that one connection may send ahead. Clients of an API hardly ever send one."""
-MAX_DROPPED_BYTES = 1024 * 1024
-"""Bytes read and dropped behind a refusal, so that the client can read it before its connection is reset."""
+MAX_DROPPED_BYTES = 4 * 1024 * 1024
+"""Bytes read and dropped behind a refusal, so that the client can read it before its connection is reset. By hand:
+eight times the largest body that is taken."""
 LINGER_S = 2.0
 """Seconds that this takes at most."""
 KEEP_ALIVE_S = 75.0

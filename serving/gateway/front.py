@@ -13,10 +13,12 @@ from typing import Any, Protocol
 from recommender import logs
 from recommender.settings import ServingSettings
 from serving.gateway.direct import Direct, direct, refusal
-from serving.gateway.head import value_of
+from serving.gateway.head import body_bytes, value_of
+from serving.gateway.intake import TOO_LARGE
 from serving.gateway.metrics import Metrics
 from serving.gateway.tokens import Tokens
 from serving.gateway.turns import Turns
+from serving.request import MAX_BODY_BYTES
 
 log = logs.get(__name__)
 API = "/v1/"
@@ -37,6 +39,7 @@ LOOK_S, LOOKS_PER_REFRESH = 0.5, 2
 ALIVE = direct(200, b'{"status":"alive","details":{}}')
 OVERLOADED = refusal(503, "overloaded", "too many requests under way; try again later", {"Retry-After": "1"})
 """A second: capacity is back within one or two once a burst is over."""
+BODY_TOO_LARGE = direct(413, TOO_LARGE.model_dump_json().encode())
 UNAUTHORIZED = refusal(
     401, "unauthorized", "a bearer token is needed: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
 )
@@ -91,6 +94,8 @@ class Front:
             return None
         if self.tokens.needed and (refused := self._unauthorized(scope)) is not None:
             return self._count(refused)
+        if (body_bytes(scope["headers"]) or 0) > MAX_BODY_BYTES:
+            return self._count(BODY_TOO_LARGE)
         if self.waiting >= self.limit() or (path == RECOMMENDATIONS and self._only_popular()):
             return self._count(OVERLOADED)
         self.turns.admit()

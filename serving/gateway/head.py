@@ -6,6 +6,8 @@ MAX_HEADERS = 100
 """As Apache allows."""
 HEAD_TIMEOUT_S = 10.0
 """Seconds for a head to arrive whole, from its first byte or, on a new connection, from its opening."""
+HTTP_VERSIONS = ("1.1", "1.0")
+"""The parser also takes requests that say HTTP/0.9 or 2.0, though they are written as one of HTTP/1.1."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -16,6 +18,8 @@ def framing_problem(headers: Headers, http_version: str) -> str | None:
     The names are in lower case. What the parser refuses by itself (bytes that no header may hold, a length that is no
     number) is not looked for again.
     """
+    if http_version not in HTTP_VERSIONS:
+        return f"this is not a request of HTTP/1.1 (got HTTP/{http_version})"
     hosts = lengths = codings = 0
     chunked = True
     for name, value in headers:

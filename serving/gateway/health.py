@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from recommender.settings import ServingSettings
 from serving.answer import Health
 from serving.gateway.connection import GatewayConnection
+from serving.gateway.direct import Direct
 from serving.gateway.front import Front
 
 HUNG_S = 30.0
@@ -26,6 +28,17 @@ READY_S = 2.8
 MOST_PROBES = 64
 """Connections to the port. A kubelet, Prometheus and a few people."""
 JSON, TEXT = b"application/json", b"text/plain; version=0.0.4"
+
+
+class ProbeFront(Front):
+    """Bounds heads and silent connections as the gateway does, and answers nothing by the head alone.
+
+    The gateway's own answer to /healthz says nothing about its event loop, because that loop gives it.
+    """
+
+    def decide(self, scope: dict[str, Any]) -> Direct | None:
+        """None: `HealthServer` answers every request."""
+        return None
 
 
 class HealthServer:
@@ -41,8 +54,7 @@ class HealthServer:
         assert serving.health_port is not None
         self._front, self._ready, self._figures = front, ready, figures
         self._loop = asyncio.get_running_loop()
-        # The same bounds on heads and silent connections, but nothing is refused because the gateway is busy.
-        own = Front(serving.model_copy(update={"max_connections": MOST_PROBES}), front.tokens, front.metrics)
+        own = ProbeFront(serving.model_copy(update={"max_connections": MOST_PROBES}), front.tokens, front.metrics)
         self._own = own
         config = uvicorn.Config(
             self._answer,

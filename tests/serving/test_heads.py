@@ -12,6 +12,7 @@ from gateways import PATH, Gateway, copied_home, gateway, gateway_in_a_thread, r
 from recommender.settings import Settings
 from serving.gateway import connection as connections
 from serving.gateway.head import MAX_HEAD_BYTES
+from serving.request import MAX_BODY_BYTES
 
 BODY = b'{"user_id": "1"}'
 HEAD = b"POST /v1/recommendations HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
@@ -105,6 +106,39 @@ def test_other_clients_do_not_notice_an_endless_header(alone: Gateway) -> None:
             assert alone.ask().status_code == 200
             slowest_s = max(slowest_s, time.monotonic() - began)
     assert slowest_s < 1, "the event loop stood still"
+
+
+def test_a_body_that_announces_too_many_bytes_is_refused_before_any_of_it_is_sent(alone: Gateway) -> None:
+    before = alone.metric("recommender_refusals_total", status="413")
+    head = HEAD + b"X-Request-ID: mine\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1)
+    reply = alone.send(head)
+    assert (reply.status, reply.json()["fields"][0]["field"], reply.closed) == (413, "body", True)
+    assert "x-request-id: mine" in reply.head
+    assert alone.metric("recommender_refusals_total", status="413") == before + 1
+
+
+def test_a_client_that_sends_megabytes_before_it_reads_still_gets_its_refusal(alone: Gateway) -> None:
+    body = b"x" * (3 * 2**20)
+    for length in (b"Content-Length: %d\r\n\r\n" % len(body), b"Transfer-Encoding: chunked\r\n\r\n300000\r\n"):
+        with closing(alone.connect()) as connection:
+            connection.sendall(HEAD + length + body)
+            if b"chunked" in length:
+                connection.sendall(b"\r\n0\r\n\r\n")
+            assert read_reply(connection).status == 413
+
+
+def test_a_request_of_another_version_of_http_is_refused(alone: Gateway) -> None:
+    for version in (b"0.9", b"1.2", b"2.0", b"3.0"):
+        for line in (b"GET /healthz", b"POST /v1/recommendations"):
+            reply = alone.send(line + b" HTTP/" + version + b"\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n")
+            assert (reply.status, reply.json()["error"], reply.closed) == (400, "bad_request", True), (version, line)
+
+
+def test_unknown_paths_and_methods_are_counted_as_refused(alone: Gateway) -> None:
+    for method, path, status in (("GET", "/nothing", 404), ("GET", "/v1/exposures", 405)):
+        before = alone.metric("recommender_refusals_total", status=str(status))
+        assert alone.client.request(method, path).status_code == status
+        assert alone.metric("recommender_refusals_total", status=str(status)) == before + 1
 
 
 def test_100_headers_are_taken_and_101_are_not(alone: Gateway) -> None:

@@ -1,5 +1,6 @@
 """Settings come from a TOML file and the environment, refuse misspelt keys by name, and never hold secrets."""
 
+import json
 from datetime import date
 from pathlib import Path
 from typing import get_args
@@ -259,3 +260,22 @@ def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
 def test_a_server_of_the_open_inference_protocol_needs_an_address() -> None:
     with pytest.raises(SettingsError, match="oip_url"):
         settings_from_json('{"serving": {"engine": "oip"}}')
+
+
+def test_settings_that_do_not_fit_together_name_the_variable_that_holds_one_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RECOMMENDER__SERVING__PORT", "9000")
+    monkeypatch.setenv("RECOMMENDER__SERVING__ENGINE", "oip")
+    with pytest.raises(SettingsError, match=r"RECOMMENDER__SERVING__ENGINE.*oip_url"):
+        load_settings()
+
+
+@pytest.mark.parametrize("key", ["health_port", "inference_port", "management_port", "metrics_port"])
+def test_two_servers_of_one_replica_cannot_share_a_port(key: str) -> None:
+    with pytest.raises(SettingsError, match=rf"`port` and `{key}`.*9000"):
+        settings_from_json(json.dumps({"serving": {"port": 9000, key: 9000}}))
+
+
+def test_ports_of_torchserve_are_free_for_others_where_another_engine_scores() -> None:
+    assert Settings.model_validate({"serving": {"engine": "in_process", "port": 8080}}).serving.port == 8080
