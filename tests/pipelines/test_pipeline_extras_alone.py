@@ -9,10 +9,12 @@ import pytest
 from bare_environment import bare_environment
 
 from components.check_settings.parameters import defaults
+from components.validate_data.validation import source_name
 from pipelines.compile import compile_local
 from recommender.registry import Registry
 from recommender.settings import Settings, SourceSettings, TrainingSettings
 from recommender.storage.home import Home
+from recommender.storage.manifest import MANIFEST
 
 SHOP = {"num_users": 300, "num_items": 100, "num_campaigns": 20, "num_categories": 6, "days": 240}
 
@@ -55,4 +57,4 @@ def test_the_extras_of_the_steps_alone_run_the_training_pipeline(tmp_path: Path)
     assert {"train-ranker", "register", "evaluate", "gate", "publish-training-set", "publish-evaluation"} <= ran_steps
     assert ran_steps & {"deploy", "hold"}
     assert Registry(settings.home).status().champion is not None
-    assert Home.of(settings).validated("synthetic").is_file()
+    assert (Home.of(settings).validated(source_name(settings)) / MANIFEST).is_file()
