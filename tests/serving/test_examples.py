@@ -35,7 +35,7 @@ def test_an_example_runs_as_it_stands(
     serving = endpoint.settings.serving
     for theirs, ours in {
         "http://127.0.0.1:8000": endpoint.deployment.url,
-        "http://campaign-serving:8000": endpoint.deployment.url,
+        "http://campaign-gateway.campaigns": endpoint.deployment.url,
         "http://127.0.0.1:8080": f"http://127.0.0.1:{serving.inference_port}",
         "/run/secrets/token": str(tmp_path / "token"),
         "deadline_s=0.3": "deadline_s=20",  # this machine may be busy

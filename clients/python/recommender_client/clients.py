@@ -67,7 +67,7 @@ class Client(_Calls):
         attempts: int = ATTEMPTS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Connect to `url`, for example http://campaign-serving:8000.
+        """Connect to `url`, for example http://campaign-gateway.campaigns.
 
         Args:
             url: Address of the gateway.
