@@ -80,10 +80,10 @@ def in_time(load: Load, limit_s: float) -> float:
 
 
 @contextmanager
-def under_test(settings: Settings) -> Iterator[UnderTest]:
-    """Run an endpoint of the champion on free ports, beside whatever runs."""
+def under_test(settings: Settings, folder: str = "serving_load") -> Iterator[UnderTest]:
+    """Run an endpoint of the champion on free ports, beside whatever runs. Its state lies in a folder of its own."""
     ports = {key: free_port() for key in PORTS}
-    state = Home.of(settings).benchmark("serving_load").resolve()
+    state = Home.of(settings).benchmark(folder).resolve()
     own = config.absolute(settings.updated(serving={**ports, "state": state}))
     with serve(own):
         bodies = "".join(json.dumps({"user_id": user}) + "\n" for user in users_of(own))

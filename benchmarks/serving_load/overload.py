@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from benchmarks.decision.rows import Row
-from benchmarks.serving_load.loads import Load, UnderTest, finished, in_time, latencies_ms, p99
+from benchmarks.serving_load.loads import Load, UnderTest, finished, in_time, latencies_ms, p99, under_test
 
-FACTORS = {3.0: 0.65, 1.5: 0.85}
-"""Times the capacity -> goal of the goodput, as a share of the capacity."""
+GOALS = {"torchserve": {3.0: 0.65, 1.5: 0.85}, "in_process": {3.0: 0.40, 1.5: 0.75}}
+"""Engine -> times the capacity -> goal of the goodput, as a share of the capacity."""
 HEALTH_GOAL_MS, RECOVERY_GOAL_S = 100.0, 2.0
 CAPACITY_S, CALM_S = 8.0, 6.0
 CALM = 0.7
@@ -16,11 +16,20 @@ BIN_S, WHOLE = 0.5, 0.95
 
 
 def rows(endpoint: UnderTest, seconds: float, say: Callable[[str], None]) -> list[Row]:
-    """Measure the capacity before, between and after the overloads, and each of these against its two neighbours."""
+    """Overload an endpoint of each engine."""
     found = []
+    for engine in GOALS:
+        with under_test(endpoint.settings.updated(serving={"engine": engine}), "serving_overload") as own:
+            found += _overloaded(own, seconds, say)
+    return found
+
+
+def _overloaded(endpoint: UnderTest, seconds: float, say: Callable[[str], None]) -> list[Row]:
+    """Measure the capacity before, between and after the overloads, and each of these against its two neighbours."""
+    found, engine = [], endpoint.settings.serving.engine
     before = endpoint.capacity(CAPACITY_S)
-    say(f"capacity {before:.0f} answers/s")
-    for factor, goal in FACTORS.items():
+    say(f"{engine}: capacity {before:.0f} answers/s")
+    for factor, goal in GOALS[engine].items():
         probes = endpoint.started(
             "--get",
             "--rate",
@@ -51,6 +60,7 @@ def _rows(
 ) -> list[Row]:
     limit_s, capacity = 2 * endpoint.deadline_s, sum(capacities) / 2
     answered, at = latencies_ms(load, "model", "popular"), f"at {factor:g} x capacity"
+    engine = endpoint.settings.serving.engine
     facts = {
         "capacity_before_per_s": round(capacities[0], 1),
         "capacity_after_per_s": round(capacities[1], 1),
@@ -63,15 +73,15 @@ def _rows(
     }
     lost = sum(len(load["latencies_s"][outcome]) for outcome in ("lost", "error", "unanswered"))
     return [
-        Row.at_least(f"torchserve: goodput {at}", round(in_time(load, limit_s) / capacity, 3), goal, **facts),
+        Row.at_least(f"{engine}: goodput {at}", round(in_time(load, limit_s) / capacity, 3), goal, **facts),
         Row.at_most(
-            f"torchserve: p99 of answered requests {at}, in deadlines",
+            f"{engine}: p99 of answered requests {at}, in deadlines",
             round(p99(answered) / endpoint.deadline_s / 1e3, 2),
             2,
         ),
-        Row.at_most(f"torchserve: requests without any answer {at}", lost, 0),
-        Row.at_most(f"/healthz p99 {at}, ms", round(p99(latencies_ms(health, "model")), 1), HEALTH_GOAL_MS),
-        Row.at_most(f"seconds until all is well after {at[3:]}", recovery_s(calm), RECOVERY_GOAL_S),
+        Row.at_most(f"{engine}: requests without any answer {at}", lost, 0),
+        Row.at_most(f"{engine}: /healthz p99 {at}, ms", round(p99(latencies_ms(health, "model")), 1), HEALTH_GOAL_MS),
+        Row.at_most(f"{engine}: seconds until all is well after {at[3:]}", recovery_s(calm), RECOVERY_GOAL_S),
     ]
 
 
