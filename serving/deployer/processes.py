@@ -108,11 +108,14 @@ def start(
 ) -> Running:
     """Start a process as leader of its own session.
 
-    Its stdout and stderr are appended to `state.output(name)`. The process itself writes its structured log, to
-    `state.log(name)`.
+    Its stdout and stderr go to `state.output(name)`, and what the one before it printed is kept as `….out.1`. The
+    process itself writes its structured log, to `state.log(name)`.
     """
     output_file, pid_file = state.output(name), state.pid_file(name)
     output_file.parent.mkdir(parents=True, exist_ok=True)
+    if output_file.exists() and output_file.stat().st_size:
+        # Its lines have no time, so an old error in it would be taken for the reason of a new end.
+        output_file.replace(output_file.with_name(f"{output_file.name}.1"))
     with output_file.open("ab") as output:
         process = subprocess.Popen(
             command,
