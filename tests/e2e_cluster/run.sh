@@ -25,7 +25,7 @@ CLIENT=campaign-e2e-client
 GATEWAY=http://campaign-gateway
 
 mkdir -p "$OUT" && rm -f "$OUT"/*.log "$OUT"/*.txt "$OUT"/table.tsv
-: > "$OUT/created.txt"; : > "$OUT/table.tsv"
+: > "$OUT/created.txt"; printf 'what\tseen\tgoal\theld\n' > "$OUT/table.tsv"
 failed=0
 
 step() { printf '\n== %s\n' "$*"; }
@@ -131,7 +131,9 @@ finish() {
     if [ "$what" = statefulset.apps/campaign-store ] && [ -n "$DELETE_DATA" ]; then k delete pvc data-campaign-store-0 --wait=false; fi
   done < <(tac "$OUT/created.txt")
   printf '\n'
-  { printf 'what\tseen\tgoal\theld\n'; cat "$OUT/table.tsv"; } | column -t -s $'\t'
+  # Columns as wide as their longest cell; a bare machine has awk and no `column`.
+  awk -F '\t' 'NR == FNR { for (i = 1; i < NF; i++) if (length($i) > wide[i]) wide[i] = length($i); next }
+    { for (i = 1; i < NF; i++) printf "%-" wide[i] + 2 "s", $i; print $NF }' "$OUT/table.tsv" "$OUT/table.tsv"
   [ "$failed" = 0 ] || printf '\nNot everything held. Logs: %s\n' "$OUT"
   exit "$failed"
 }
