@@ -49,7 +49,7 @@ class Metrics:
         self.feature_age = self._gauge("recommender_feature_age_seconds")
 
     def keep(self, versions: Collection[str]) -> None:
-        """Drop the state of every version but these: of one that is gone, a gauge would show its last value for ever."""
+        """Drop the state of every version but these: a gauge would show the last value of one that is gone."""
         for gauge in (self.model_in_flight, self.model_limit, self.breaker_state, self.version_sick):
             shown = {sample.labels["model_version"] for family in gauge.collect() for sample in family.samples}
             for gone in shown.difference(versions):
