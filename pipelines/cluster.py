@@ -177,9 +177,14 @@ def lifetime(cluster: Cluster | None) -> dsl.PipelineConfig | None:
     """How long a run may take, and how long its pods are kept."""
     if cluster is None:
         return None
+    kept_s = int(cluster.pods.keep_days * DAY_S)
     return dsl.PipelineConfig(
         active_deadline_seconds=int(cluster.pods.deadline_hours * HOUR_S),
-        ttl_seconds_after_finished=int(cluster.pods.keep_days * DAY_S),
+        # All three, because KFP's own Argo has an hour as default of each (workflowDefaults in its
+        # workflow-controller-configmap), and the one for success or failure wins over the one for any end.
+        ttl_seconds_after_finished=kept_s,
+        ttl_seconds_after_success=kept_s,
+        ttl_seconds_after_failure=kept_s,
     )
 
 

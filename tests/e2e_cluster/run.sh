@@ -83,6 +83,7 @@ kind: Kustomization
 resources: [$(realpath --relative-to "$OUT" "$OVERLAY")]
 images:
   - { name: registry.example.com/campaign-recommender-serving, newName: $REGISTRY/campaign-recommender-serving, newTag: "$1" }
+  - { name: $REGISTRY/campaign-recommender-serving, newTag: "$1" } # the overlay names the registry already
 replicas:
   - { name: campaign-serving, count: $REPLICAS }
 YAML
@@ -105,7 +106,9 @@ judge_load() { # NAME WHAT MOST [MOST_MS]
 keep_logs() {
   local pod name
   kubectl -n "$NAMESPACE" get pods,events -o wide > "$OUT/cluster.log" 2>&1 || true
-  for pod in $(kubectl -n "$NAMESPACE" get pods -l app.kubernetes.io/part-of=campaign-recommender -o name); do
+  for pod in $(for label in app.kubernetes.io/part-of=campaign-recommender campaign-recommender/step=true; do
+    kubectl -n "$NAMESPACE" get pods -l "$label" -o name
+  done); do
     name=${pod##*/}
     kubectl -n "$NAMESPACE" describe "$pod" > "$OUT/$name.describe.log" 2>&1 || true
     kubectl -n "$NAMESPACE" logs "$pod" --all-containers --prefix --tail 500 > "$OUT/$name.log" 2>&1 || true

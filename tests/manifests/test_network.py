@@ -77,6 +77,14 @@ def test_steps_reach_what_kfp_argo_and_we_need_at_the_pods_own_ports(tmp_path: P
     assert {port["port"] for port in dns["ports"]} == {53, 5353}
 
 
+def test_steps_reach_a_postgresql_and_an_s3_store_in_a_namespace_that_is_labelled_as_a_source(tmp_path: Path) -> None:
+    egress = named(rendered_resources(tmp_path, "profile"), "NetworkPolicy", "campaign-step")["spec"]["egress"]
+    labelled = {"matchLabels": {"campaigns/source": "true"}}
+    (rule,) = (one for one in egress if {"namespaceSelector": labelled} in one.get("to", []))
+    assert {"podSelector": labelled} in rule["to"]
+    assert {port["port"] for port in rule["ports"]} == {5432, 9000, 8333}
+
+
 def test_serving_and_steps_reach_the_store_and_the_store_lets_them_in(tmp_path: Path) -> None:
     resources = rendered_resources(tmp_path, "standalone")
     store = named(resources, "StatefulSet", "campaign-store")["spec"]["template"]["metadata"]["labels"]
@@ -116,7 +124,7 @@ def test_every_compiled_step_carries_the_label_that_the_policies_select(compiled
 
 def test_the_page_names_every_port_that_a_policy_lets_through(tmp_path: Path) -> None:
     resources = rendered_resources(tmp_path, "production", "gateway-api", "housekeeping")
-    page = (ROOT / "docs" / "cluster" / "security.md").read_text().partition("## Traffic\n")[2]
+    page = (ROOT / "docs" / "cluster" / "security.md").read_text().partition("## Traffic\n")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
     documented: dict[str, set[int]] = {"serving in": set(), "store in": set(), "serving out": set(), "steps out": set()}
     for source, target, ports, _ in rows[2:]:
