@@ -24,6 +24,8 @@ ADDED = (
     "autoscaling",
     "autoscaling-keda",
     "pull-secrets",
+    "engine-in-process",
+    "engine-oip",
 )
 """Components that a person adds to an overlay by one line."""
 

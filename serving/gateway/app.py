@@ -243,11 +243,21 @@ class Gateway:
         """The metrics, with what is true only at this moment."""
         self.metrics.in_flight.set(self.front.in_flight)
         self.metrics.connections.set(len(self.front.connections))
-        for version, limiter in list(self.model.limiters.items()):
+        deployed = self.deployed.current.versions
+        # A version that is not deployed any more is shown until its last request is answered.
+        limiters = {
+            version: limiter
+            for version, limiter in list(self.model.limiters.items())
+            if version in deployed or limiter.in_flight
+        }
+        self.metrics.keep({*deployed, *limiters})
+        for version, limiter in limiters.items():
             self.metrics.model_in_flight.labels(version).set(limiter.in_flight)
             self.metrics.model_limit.labels(version).set(limiter.limit(self.front.deadline_s))
         now_s = time.monotonic()
         for version, breaker in list(self.versions.breakers.items()):
+            if version not in deployed:
+                continue
             sick_s = 0.0 if breaker.sick_since_s is None else now_s - breaker.sick_since_s
             self.metrics.breaker_state.labels(version).set(STATES[breaker.state])
             self.metrics.version_sick.labels(version).set(sick_s)

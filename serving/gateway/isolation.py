@@ -150,7 +150,6 @@ class Isolation:
         now_s, deployed = time.monotonic(), self.deployed.current.versions
         for gone in [version for version in self.breakers if version not in deployed]:
             del self.breakers[gone]
-            self.metrics.forget(gone)
         for version in deployed:
             breaker = self.breaker(version)
             breaker.tick(now_s)

@@ -1,6 +1,7 @@
 """Prometheus metrics of the gateway, made from the list in `serving.monitoring.metrics`."""
 
 import contextlib
+from collections.abc import Collection
 
 from prometheus_client import (
     CollectorRegistry,
@@ -47,11 +48,14 @@ class Metrics:
         self.model_failures = self._counter("recommender_model_failures_total")
         self.feature_age = self._gauge("recommender_feature_age_seconds")
 
-    def forget(self, model_version: str) -> None:
-        """Drop the state of a version that is not deployed any more."""
-        for gauge in (self.breaker_state, self.version_sick):
-            with contextlib.suppress(KeyError):
-                gauge.remove(model_version)
+    def keep(self, versions: Collection[str]) -> None:
+        """Drop the state of every version but these: a gauge would show the last value of one that is gone."""
+        for gauge in (self.model_in_flight, self.model_limit, self.breaker_state, self.version_sick):
+            shown = {sample.labels["model_version"] for family in gauge.collect() for sample in family.samples}
+            for gone in shown.difference(versions):
+                # Two threads may ask for the figures at once, and the other one may be first.
+                with contextlib.suppress(KeyError):
+                    gauge.remove(gone)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -16,6 +16,8 @@ FOLDER = Path("k8s/components/monitoring")
 PAGE = Path("docs/serving.md")
 BEGIN, END = "<!-- made by python -m serving.monitoring -->", "<!-- end of what is made -->"
 NOTE = "# Made by `python -m serving.monitoring` from serving/monitoring/metrics.py.\n"
+HAS_TORCHSERVE = json.dumps([{"op": "test", "path": "/spec/template/spec/containers/1/name", "value": "torchserve"}])
+"""A patch that keeps kustomize from rendering after a component that took TorchServe away, whose port is scraped."""
 PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_ROW = 8, 7, 3
 """Grafana's grid has 24 columns."""
 
@@ -132,6 +134,7 @@ def files(root: Path) -> dict[Path, str]:
                 "options": {"labels": {"grafana_dashboard": "1"}, "disableNameSuffixHash": True},
             }
         ],
+        "patches": [{"target": {"kind": "Deployment", "name": "campaign-serving"}, "patch": HAS_TORCHSERVE}],
         "replacements": [
             {
                 "source": {"kind": "ClusterNames", "name": "names", "fieldPath": "spec.monitoring.release"},

@@ -26,6 +26,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
             "pull-secrets",
         ),
     ),
+    "local-in-process": ("local", "monitoring", "gateway-api", "engine-in-process"),
+    "production-in-process": ("production", "autoscaling", "monitoring", "housekeeping", "engine-in-process"),
+    "local-oip": ("local", "monitoring", "engine-oip", "oip-repository"),
+    "production-oip": ("production", "autoscaling", "monitoring", "external-redis", "engine-oip"),
 }
 """Each overlay, and each component on at least one of them: name -> overlay and components."""
 

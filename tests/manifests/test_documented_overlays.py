@@ -40,7 +40,7 @@ def test_the_overlay_for_a_profile_on_one_node(copy: Path) -> None:
 
 def test_the_overlays_with_components_and_with_names_of_ones_own(copy: Path) -> None:
     page = (ROOT / "docs" / "cluster" / "manifests.md").read_text()
-    added, own, names = (one["text"] for one in FENCED.finditer(page))
+    added, own, names, engine = (one["text"] for one in FENCED.finditer(page))
     place = "k8s/overlays/mine/kustomization.yaml"
     write(copy, {place: added})
     result = kustomize((copy / place).parent)
@@ -53,3 +53,8 @@ def test_the_overlays_with_components_and_with_names_of_ones_own(copy: Path) -> 
     home = named(loaded(result.stdout), "PersistentVolumeClaim", "recommender-home")["spec"]
     assert home["storageClassName"] == "cephfs"
     assert home["accessModes"] == ["ReadWriteMany"]
+    write(copy, {place: engine})
+    result = kustomize((copy / place).parent)
+    assert result.returncode == 0, result.stderr
+    serving = named(loaded(result.stdout), "Deployment", "campaign-serving")["spec"]["template"]["spec"]
+    assert [one["name"] for one in serving["containers"]] == ["gateway", "deployer"]

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -159,15 +158,17 @@ def test_only_the_demo_pins_a_date(tmp_path: Path) -> None:
 
 
 def test_every_variable_of_a_setting_names_a_setting(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in set(_settings_in_variables(resources)):
-        section, key = name.removeprefix("RECOMMENDER__").lower().split("__")
-        monkeypatch.setenv(name, value)
-        settings = load_settings(K8S / "base" / "recommender.toml")
-        assert str(getattr(getattr(settings, section), key)).startswith(value), name
-
-
-def _settings_in_variables(resources: Resources) -> Iterator[tuple[str, str]]:
     for container in containers(resources):
-        for variable in container.get("env", []):
-            if variable["name"].startswith("RECOMMENDER__"):
-                yield variable["name"], variable["value"]
+        found = {
+            variable["name"]: variable["value"]
+            for variable in container.get("env", [])
+            if variable["name"].startswith("RECOMMENDER__")
+        }
+        # All of a container's at once, as it has them: some settings are valid only together.
+        with monkeypatch.context() as environment:
+            for name, value in found.items():
+                environment.setenv(name, value)
+            settings = load_settings(K8S / "base" / "recommender.toml")
+        for name, value in found.items():
+            section, key = name.removeprefix("RECOMMENDER__").lower().split("__")
+            assert str(getattr(getattr(settings, section), key)).startswith(value), f"{container['name']}: {name}"
