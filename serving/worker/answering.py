@@ -140,7 +140,7 @@ class Answering:
                 log.info("requests are scored one by one", number=len(jobs), problem=type(error).__name__)
         return [self._guarded(partial(self._alone, job), job.asked.ids) for job in jobs]
 
-    def _alone(self, job: "_Job") -> Answered:
+    def _alone(self, job: _Job) -> Answered:
         return 200, self._ranked([job])[0]
 
     def _warm_up(self) -> int:
