@@ -14,7 +14,7 @@ from cli.now import now_is
 from cli.report import show_pages, show_results, show_verdict
 from pipelines.local import LocalRun
 from pipelines.memory import MemoryWatch
-from pipelines.preflight import check_before_compiling
+from pipelines.preflight import check_before_run
 from pipelines.progress import Step
 from pipelines.training_run import run_training
 from recommender.allocation.scoring import BulkScorer
@@ -34,7 +34,7 @@ def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
     signal.signal(signal.SIGTERM, _ended)
     if ask_three:
         check_ports(settings)
-    check_before_compiling(settings)
+    check_before_run(settings)
     with MemoryWatch() as memory:
         console.print(f"[bold]Training pipeline[/] on {settings.source.dataset} (home: {settings.home})")
         run = run_training(settings, console=console, memory=memory, caching=caching)

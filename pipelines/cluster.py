@@ -86,12 +86,13 @@ class Size:
 # Memory requests are the largest peak of a step of each kind in a run on the default data (docs/tutorial.md), rounded
 # up. With them serving, the store, one step and KFP's driver fit a node of 4 CPUs and 8 GiB beside Kubeflow Pipelines
 # (tests/manifests/test_requests.py). Limits leave room for a larger shop, and the hours for its slowest step.
-SMALL = Size(cpu="100m", cpu_limit="1", memory="256Mi", memory_limit="2Gi")
-"""Of steps that publish, judge or promote: they read a few small files. Peak 154 MiB."""
+SMALL = Size(cpu="100m", cpu_limit="1", memory="512Mi", memory_limit="2Gi")
+"""Of steps that check, publish, judge or promote: they read a few small files. Peak 246 MiB, or 426 MiB where the first
+step checks hyperparameters in the settings and so imports torch."""
 DATA = Size(cpu="1", cpu_limit="4", memory="2560Mi", memory_limit="8Gi", hours=3)
-"""Of steps that read or write tables. Peak 2,368 MiB, while features are built."""
+"""Of steps that read or write tables. Peak 2,549 MiB, while features are built."""
 TRAINING = Size(cpu="1", cpu_limit="8", memory="1536Mi", memory_limit="16Gi", hours=12)
-"""Of steps that train or evaluate. Peak 985 MiB."""
+"""Of steps that train or evaluate. Peak 1,060 MiB."""
 
 
 def check_names(*, namespace: str, registry: str) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
+from components.check_settings.rules import check_rules
 from pipelines.cluster import Cluster, check_names
-from pipelines.preflight import check_before_compiling
 from recommender.errors import SettingsError
 from recommender.settings import Settings
 from recommender.storage.code_identity import bare_code
@@ -57,7 +57,8 @@ def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, names
 
     from pipelines.training import NAME, TITLE, training_pipeline_for
 
-    check_before_compiling(settings, feature_store=cluster.feature_store)
+    # The judgement file is not read: it lies on the cluster.
+    check_rules(settings, feature_store=cluster.feature_store)
     check_names(namespace=namespace, registry=cluster.registry)
     if not settings.home.is_relative_to(cluster.home):
         raise SettingsError(

@@ -153,6 +153,10 @@ class Refusal(BaseModel):
     fields: list[Problem] = []
 
 
+READY = "ready"
+"""`Health.status` of what can answer. Anything else says why it cannot."""
+
+
 class Health(BaseModel):
     """Whether a process is alive or ready."""
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+from benchmarks.serving_fuzz import bodies
 from benchmarks.serving_fuzz.messages import JSON, Message
 
 NAMES = (
@@ -36,7 +37,6 @@ PATHS = (
 )  # fmt: skip
 VERSIONS = (b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.2", b"HTTP/9.9", b"http/1.1", b"HTTP/1.1 x", b"", b"\x00")
 CHUNK_SIZES = (b"-1", b"zz", b"", b"ffffffffffffffff", b"7fffffff", b"0x5", b"5 ", b" 5", b"5;a=b", b"5\x00", b"00005")
-MOST_FLIPS = 4
 
 
 def header(rng: random.Random, message: Message) -> bytes:
@@ -151,10 +151,7 @@ def chunked(rng: random.Random, message: Message) -> bytes:
 
 def flipped(rng: random.Random, message: Message) -> bytes:
     """Flip one to four bits of the head."""
-    changed = bytearray(message.head())
-    for _ in range(rng.randint(1, MOST_FLIPS)):
-        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-    return bytes(changed) + message.body
+    return bodies.flipped(rng, message.head()) + message.body
 
 
 def upgrade(rng: random.Random, message: Message) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from serving import wire
@@ -27,7 +27,7 @@ class Message:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
     version: bytes = b"HTTP/1.1"
-    sized: bool = field(default=True)
+    sized: bool = True
     """Whether a Content-Length is added."""
 
     @property

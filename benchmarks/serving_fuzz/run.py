@@ -39,6 +39,8 @@ class Outcome:
     """Answers to them by target and status."""
     faults: list[Fault] = field(default_factory=list)
     num_faults: int = 0
+    wrong_5xx: int = 0
+    """Faults that are answers by which a server blames itself. Like `num_faults`, also those that are not kept."""
     known: int = 0
     """Answers that are a fault of TorchServe's own (`verdict.is_known`)."""
     hung_up: float = 0.0
@@ -47,13 +49,9 @@ class Outcome:
     def add(self, fault: Fault) -> None:
         """Note a fault."""
         self.num_faults += 1
+        self.wrong_5xx += is_wrong_5xx(fault)
         if len(self.faults) < MOST_KEPT:
             self.faults.append(fault)
-
-    @property
-    def wrong_5xx(self) -> int:
-        """Faults that are answers by which a server blames itself."""
-        return sum(map(is_wrong_5xx, self.faults))
 
 
 def run(

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recommender.engine import processes
-
 CROSS_VALIDATION = "cross-validation"
 """Kind of a reading by `recommender cross-validate`. Readings of a final test have the kind FINAL_TEST."""
 FINAL_TEST = "final test"
@@ -109,7 +107,10 @@ def num_readings(readings: Path, *, since: datetime) -> int:
 
 
 def _append(readings: Path, facts: Mapping[str, Any]) -> None:
-    if not processes.is_first():
+    # Imported here because it imports torch, which who writes has imported anyway, and the gate, which reads, has not.
+    from recommender.engine.processes import is_first
+
+    if not is_first():
         return
     readings.parent.mkdir(parents=True, exist_ok=True)
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts}

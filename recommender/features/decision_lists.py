@@ -26,7 +26,7 @@ from recommender.matching.candidates import candidates
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Histories, Shopper
 from recommender.matching.horizon import Horizon
-from recommender.matching.item_choice import rank_items
+from recommender.matching.item_choice import ItemChooser
 from recommender.matching.rerank import Shares
 
 FILE = "lists.safetensors"
@@ -131,9 +131,10 @@ def write_lists(
         if not len(rows_N):
             continue
         incidence, columns_N = catalogue.incidence(np.sort(rows_N)), np.argsort(np.argsort(rows_N))
+        chooser = ItemChooser(user, catalogue)
         for campaign, column in zip(rows_N.tolist(), columns_N.tolist(), strict=True):
             present_v = incidence.present[_PRODUCT][:, column]
-            items = [item for item, _ in rank_items(user, catalogue, campaign, NUM_ITEMS, present_v=present_v)]
+            items = [item for item, _ in chooser.choose(campaign, NUM_ITEMS, present_v=present_v)]
             items_MI.append(items + [0] * (NUM_ITEMS - len(items)))
         lists_M += [len(kept)] * len(rows_N)
         campaigns_M += rows_N.tolist()

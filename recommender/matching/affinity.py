@@ -244,11 +244,6 @@ def match(user: UserAffinity, campaigns: Incidence) -> Matched:
     return Matched(user, campaigns, sums_ASC, weighted_AWC, _past_of_type(user, campaigns))
 
 
-def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
-    """Compute a user's affinity to campaigns, see `affinities`."""
-    return affinities(match(user, campaigns))
-
-
 def affinities(matched: Matched) -> NDArray[np.float32]:
     """A user's affinity to campaigns: float32 [C, K], columns `CROSS_NAMES`, money in currency units."""
     user, sums_ASC = matched.user, matched.sums_ASC

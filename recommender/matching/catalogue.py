@@ -126,7 +126,7 @@ class Catalogue:
         return {}
 
     def incidence(self, rows: Sequence[int] | NDArray[np.int32]) -> Incidence:
-        """Prepare the campaigns at `rows` for `affinity.join`. The last few sets asked for are cached."""
+        """Prepare the campaigns at `rows` for `affinity.match`. The last few sets asked for are cached."""
         key = np.asarray(rows, dtype=np.int32).tobytes()
         cached = self._incidences.get(key)
         if cached is None:

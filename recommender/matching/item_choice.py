@@ -153,13 +153,6 @@ class ItemChooser:
             yield row, "You buy this product type" if num_lines else None
 
 
-def rank_items(
-    user: UserAffinity, catalogue: Catalogue, campaign: int, num_items: int, *, present_v: NDArray[np.uint8]
-) -> list[Choice]:
-    """Choose the items of one campaign to show a user, see `ItemChooser`."""
-    return ItemChooser(user, catalogue).choose(campaign, num_items, present_v=present_v)
-
-
 class _Varied:
     """Items chosen so far, each name once and each product type within its share.
 

@@ -128,15 +128,17 @@ def start(
         )
     # `stop`, perhaps in another process, waits for it; without this, collecting `process` would warn.
     process.returncode = 0
-    started = _started(process.pid)
-    write_text(pid_file, json.dumps({"pid": process.pid, "started": started}))
-    return Running(process.pid, started or 0, pid_file)
+    return _noted(process.pid, pid_file)
 
 
 def note(name: str, state: ServingState) -> Running:
     """Write a pid file for this process."""
-    running = Running(os.getpid(), _started(os.getpid()) or 0, state.pid_file(name))
-    write_text(running.pid_file, json.dumps({"pid": running.pid, "started": running.started}))
+    return _noted(os.getpid(), state.pid_file(name))
+
+
+def _noted(pid: int, pid_file: Path) -> Running:
+    running = Running(pid, _started(pid) or 0, pid_file)
+    write_text(pid_file, json.dumps({"pid": pid, "started": running.started}))
     return running
 
 

@@ -16,7 +16,7 @@ from recommender import logs
 from recommender.decisions.log import DecisionLog, LogFull, UnknownRequest
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
-from serving.answer import Exposure, Health, Recommendations, Refusal
+from serving.answer import READY, Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
 from serving.engines.choice import open_engine
 from serving.gateway import openapi, tracing
@@ -39,7 +39,6 @@ from serving.request import ExposureRequest, InvalidRequest, RecommendationReque
 from serving.shop import ShopFollower
 
 log = logs.get(__name__)
-READY = "ready"
 FOLLOW_S = 0.2
 """Seconds between looks at the deployed versions and at the catalogue. A look is two `stat` calls. By hand."""
 

@@ -16,17 +16,16 @@ from serving.gateway.arrival import Arrival
 from serving.gateway.direct import Direct, refusal
 from serving.gateway.front import OVERLOADED, Front
 from serving.gateway.head import HEAD_TIMEOUT_S, MAX_HEAD_BYTES, MAX_HEADERS, Headers, body_bytes, framing_problem
+from serving.gateway.intake import MAX_DRAINED_BYTES
 from serving.gateway.lingering import KeptOpen
 from serving.gateway.trace import echoed
 from serving.request import MAX_BODY_BYTES
 
 MAX_PIPELINED = 16
 """Requests that one connection may send ahead. Clients of an API hardly ever send one."""
-MAX_DROPPED_BYTES = 4 * 1024 * 1024
-"""Bytes read and dropped behind a refusal, so that the client can read it before its connection is reset. By hand:
-eight times the largest body that is taken."""
 LINGER_S = 2.0
-"""Seconds that this takes at most."""
+"""Seconds for which bytes behind a refusal are read and dropped, so that the client can read it before its connection
+is reset. They are `MAX_DRAINED_BYTES` at most."""
 KEEP_ALIVE_S = 75.0
 """Seconds for which an idle connection stays: above the 60 s after which load balancers close theirs."""
 MESSAGE_TIMEOUT_S = 30.0
@@ -332,7 +331,7 @@ class GatewayConnection(HttpToolsProtocol):
 
     def _drop(self, count: int) -> None:
         self._dropped_bytes += count
-        if self._dropped_bytes > MAX_DROPPED_BYTES:
+        if self._dropped_bytes > MAX_DRAINED_BYTES:
             self.transport.abort()
 
     def _cancel(self, cycle: RequestResponseCycle, status: int) -> None:

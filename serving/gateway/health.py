@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from recommender.settings import ServingSettings
-from serving.answer import Health
+from serving.answer import READY, Health
 from serving.gateway.connection import GatewayConnection
 from serving.gateway.direct import Direct
 from serving.gateway.front import Front
@@ -99,7 +99,7 @@ class HealthServer:
             return 503 if hung else 200, JSON, Health(status=status).model_dump_json().encode()
         if path == "/readyz":
             health = await self._asked()
-            return 200 if health.status == "ready" else 503, JSON, health.model_dump_json().encode()
+            return 200 if health.status == READY else 503, JSON, health.model_dump_json().encode()
         if path == "/metrics":
             return 200, TEXT, await self._figures()
         return 404, JSON, b'{"error":"not_found","message":"Not Found","fields":[]}'

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from recommender import logs
 from recommender.errors import FeatureStoreError, RecommenderError, ServingError
@@ -49,6 +50,7 @@ MOST_TOGETHER = 32
 
 Answered = tuple[int, dict[str, Any]]
 """Status, as in HTTP, and JSON document."""
+T = TypeVar("T")
 
 
 class _Job(NamedTuple):
@@ -136,8 +138,10 @@ class Answering:
                 return [(200, document) for document in self._ranked(jobs)]
             except Exception as error:  # whatever it is, each request alone tells whose it is
                 log.info("requests are scored one by one", number=len(jobs), problem=type(error).__name__)
-        found = [self._guarded(lambda job=job: (200, self._ranked([job])[0]), job.asked.ids) for job in jobs]  # type: ignore[misc]
-        return [one for one in found if not isinstance(one, _Job)]
+        return [self._guarded(partial(self._alone, job), job.asked.ids) for job in jobs]
+
+    def _alone(self, job: _Job) -> Answered:
+        return 200, self._ranked([job])[0]
 
     def _warm_up(self) -> int:
         """Answer requests of made-up users, and return how many. Without a catalogue there is nothing to answer."""
@@ -152,7 +156,8 @@ class Answering:
                 raise ServingError(f"{self.version} answers a request of its warm-up with {status}: {document}")
         return number
 
-    def _guarded(self, answer: "Callable[[], _Job | Answered]", ids: Mapping[str, str] = NO_IDS) -> "_Job | Answered":
+    def _guarded(self, answer: Callable[[], T], ids: Mapping[str, str] = NO_IDS) -> T | Answered:
+        """What `answer` returns, or the answer that says why it could not."""
         try:
             return answer()
         except InvalidRequest as error:

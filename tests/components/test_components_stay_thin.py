@@ -1,6 +1,7 @@
 """A component is a name, its artifacts and one call into a package below: no logic may grow there."""
 
 import ast
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -85,6 +86,16 @@ def test_a_component_runs_from_the_one_pipeline_image(path: Path) -> None:
     (executor,) = component.pipeline_spec.deployment_spec["executors"].fields.values()
     image = executor.struct_value["container"]["image"]
     assert image == import_module("components.images").PIPELINE_IMAGE
+
+
+def test_steps_that_publish_judge_or_promote_import_no_torch() -> None:
+    # It takes seconds and 180 MiB, for steps that read a few small files.
+    small = ("publish_training_set", "register", "gate", "publish_evaluation", "deploy", "hold")
+    bodies = [component_function(ROOT / f"{name}.py").body for name in small]
+    imports = [ast.unparse(node) for body in bodies for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    code = "\n".join([*imports, "import sys", "assert 'recommender' in sys.modules", "print('torch' in sys.modules)"])
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_only_one_file_of_the_python_code_names_an_image() -> None:

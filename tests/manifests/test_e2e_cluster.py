@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
+
+from components.images import VERSION
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "e2e_cluster" / "run.sh"
@@ -52,6 +55,40 @@ def test_a_dry_run_prints_the_commands_of_every_step_and_calls_nothing(tmp_path:
         assert [command for command in commands if wanted in command], wanted
     rows = done.stdout.splitlines()
     assert [row for row in rows if row.startswith("promotion followed by every replica")]
+
+
+def test_the_tag_is_this_release_s_unless_another_one_is_named() -> None:
+    assert f"TAG=${{TAG:-{VERSION}}}" in SCRIPT.read_text()
+
+
+def pod(name: str, step: str, main: dict[str, Any]) -> dict[str, Any]:
+    """A pod of a step as Argo makes it, whose container `wait` still runs."""
+    containers = {"wait": {"running": {"startedAt": "2026-11-29T04:19:30Z"}}, "main": main}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "annotations": {"workflows.argoproj.io/node-name": f"run.root.{step}.executor"}},
+        "spec": {"containers": [{"name": one, "image": "x"} for one in containers]},
+        "status": {
+            "phase": "Running",
+            "containerStatuses": [{"name": one, "state": state} for one, state in containers.items()],
+        },
+    }
+
+
+def test_the_pod_that_is_killed_trains_and_has_not_just_ended(tmp_path: Path) -> None:
+    ended, runs = {"terminated": {"exitCode": 0}}, {"running": {"startedAt": "2026-11-29T04:19:31Z"}}
+    listed = [("ended", "train-ranker", ended), ("other", "ingest", runs), ("trains", "train-ranker-2", runs)]
+    (tmp_path / "pods.yaml").write_text("---\n".join(json.dumps(pod(*one)) + "\n" for one in listed))
+    # kubectl without a server prints one object after the other, where `get` prints a list of items.
+    kubectl = Path(sys.executable).with_name("kubectl")
+    stub = f"""k() {{
+      local path=${{*: -1}}; path=${{path/"{{range .items[*]}}"/}}
+      "{kubectl}" label --local -f "{tmp_path}/pods.yaml" seen=yes -o "${{path%"{{end}}"}}"
+    }}"""
+    (function,) = re.findall(r"^STEP_POD=.*?^\}$", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+    command = ["bash", "-c", f"{stub}\n{function}\ntraining_pod"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["trains"]
 
 
 def test_it_drains_no_node_and_deletes_no_namespace(tmp_path: Path) -> None:

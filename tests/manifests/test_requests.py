@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kubernetes.utils.quantity import parse_quantity
 from kustomized import ROOT, Compiled, pods, rendered_resources
 
-UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9, "m": 1e-3}
+from pipelines.cluster_look import requests_of
+
 MOST_CPU, MOST_MEMORY = 2.2, 4.5 * 2**30
 """What is left of such a node after KFP's own pods (0.7 CPU, 3.1 GiB) and kind's (0.95 CPU), with a little to spare."""
 
@@ -28,11 +30,7 @@ LAUNCHER = Asked(0.1, 0)
 
 def quantity(text: Any) -> float:
     """A quantity in Kubernetes' notation as a number."""
-    text = str(text)
-    for unit, factor in UNITS.items():
-        if text.endswith(unit):
-            return float(text.removesuffix(unit)) * factor
-    return float(text)
+    return float(parse_quantity(text))
 
 
 def asked_by(pod: dict[str, Any]) -> Asked:
@@ -40,18 +38,14 @@ def asked_by(pod: dict[str, Any]) -> Asked:
     return Asked(sum(quantity(one["cpu"]) for one in requests), sum(quantity(one["memory"]) for one in requests))
 
 
-def asked_by_steps(compiled: Compiled) -> dict[str, Asked]:
-    steps = {}
-    for name, executor in compiled.spec["deploymentSpec"]["executors"].items():
-        of = executor["container"]["resources"]
-        cpu, memory = quantity(of["resourceCpuRequest"]), quantity(of["resourceMemoryRequest"])
-        steps[name] = Asked(max(cpu, LAUNCHER.cpu), memory)
-    return steps
+def asked_by_steps(compiled: Compiled) -> list[Asked]:
+    requests = [one.amounts for one in requests_of(compiled.spec)]
+    return [Asked(max(one["cpu"], LAUNCHER.cpu), one["memory"]) for one in requests]
 
 
 def test_serving_store_the_largest_step_and_a_driver_fit_a_laptop(compiled: Compiled, tmp_path: Path) -> None:
     steps = asked_by_steps(compiled)
-    largest = Asked(max(one.cpu for one in steps.values()), max(one.memory for one in steps.values()))
+    largest = Asked(max(one.cpu for one in steps), max(one.memory for one in steps))
     ours = [asked_by(pod) for pod in pods(rendered_resources(tmp_path, "local"))]
     assert len(ours) == 2
     total = Asked(*(sum(column) for column in zip(*ours, largest, DRIVER, strict=True)))

@@ -1,5 +1,6 @@
 """Gateways without a model server behind them, and raw connections to them."""
 
+import http.client
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from serving.gateway.server import prepare
 
 START_S = 30.0
 PATH = "/v1/recommendations"
+JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -173,3 +175,28 @@ def _client(settings: Settings) -> Iterator[httpx.Client]:
                 assert time.monotonic() < deadline, "the gateway did not start"
                 time.sleep(0.05)
         yield client
+
+
+def clients_until_closed(port: int, number: int, ends: list[object]) -> list[threading.Thread]:
+    """Start clients, each of which asks over one connection until the gateway closes it. It never opens a second one.
+
+    How each ended goes to `ends`: the status of its last answer, or the error that came instead of one.
+    """
+
+    def ask(user: str) -> None:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            while True:
+                client.request("POST", PATH, json.dumps({"user_id": user}), JSON)
+                answer = client.getresponse()
+                answer.read()
+                if answer.status != 200 or answer.headers.get("connection") == "close":
+                    ends.append(answer.status)
+                    return
+        except (http.client.HTTPException, OSError) as error:
+            ends.append(error)
+
+    threads = [threading.Thread(target=ask, args=(str(user),)) for user in range(number)]
+    for thread in threads:
+        thread.start()
+    return threads

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import Shop
-from gateways import PATH, Gateway, gateway
+from gateways import JSON, PATH, Gateway, clients_until_closed, gateway
 from servers import free_ports
 
 from recommender.decision_tables import read_decisions
@@ -22,7 +22,6 @@ from recommender.settings import Settings
 from recommender.storage.home import ServingState
 
 NUM = 3
-JSON = {"Content-Type": "application/json"}
 
 
 def until(true: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
@@ -136,24 +135,8 @@ def test_a_killed_process_costs_no_acknowledged_decision_and_is_started_again(sh
 
 def test_signals_to_the_parent_reach_all_processes_and_no_kept_connection_fails(home: Settings) -> None:
     ends: list[object] = []
-
-    def ask(port: int, number: int) -> None:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        try:
-            while True:
-                client.request("POST", PATH, json.dumps({"user_id": str(number)}), JSON)
-                answer = client.getresponse()
-                answer.read()
-                if answer.status != 200 or answer.headers.get("connection") == "close":
-                    ends.append(answer.status)
-                    return
-        except (http.client.HTTPException, OSError) as error:
-            ends.append(error)
-
     with several(home) as running:
-        threads = [threading.Thread(target=ask, args=(running.settings.serving.port, number)) for number in range(12)]
-        for thread in threads:
-            thread.start()
+        threads = clients_until_closed(running.settings.serving.port, 12, ends)
         time.sleep(0.5)
         started = children(parent_of(running))
         os.kill(parent_of(running), signal.SIGUSR1)

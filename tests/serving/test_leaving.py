@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import signal
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,15 +12,13 @@ from typing import Any
 
 import httpx
 from conftest import Endpoint, Shop
-from gateways import PATH, beside, gateway, gateway_in_a_thread, stopped
+from gateways import JSON, PATH, beside, clients_until_closed, gateway, gateway_in_a_thread, stopped
 
 from recommender.decision_tables import read_decisions
 from recommender.decisions.log import find, folders_of
 from recommender.settings import Settings
 from serving.gateway import app as application
 from serving.gateway.arrival import Arrival
-
-JSON = {"Content-Type": "application/json"}
 
 
 def until(true: object, what: str, seconds: float = 5.0) -> None:
@@ -90,27 +87,9 @@ def test_a_draining_gateway_answers_and_asks_its_clients_to_go(home: Settings) -
 
 
 def test_clients_with_kept_connections_see_no_error_when_a_gateway_stops(home: Settings) -> None:
-    """Each client asks over one connection until the gateway asks it to close. It never opens a second one."""
     ends: list[object] = []
-
-    def ask(port: int, number: int) -> None:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        try:
-            while True:
-                client.request("POST", PATH, json.dumps({"user_id": str(number)}), JSON)
-                answer = client.getresponse()
-                answer.read()
-                if answer.status != 200 or answer.headers.get("connection") == "close":
-                    ends.append(answer.status)
-                    return
-        except (http.client.HTTPException, OSError) as error:
-            ends.append(error)
-
     with gateway(home) as running:
-        port = running.settings.serving.port
-        threads = [threading.Thread(target=ask, args=(port, number)) for number in range(8)]
-        for thread in threads:
-            thread.start()
+        threads = clients_until_closed(running.settings.serving.port, 8, ends)
         time.sleep(1)
         assert running.process is not None
         os.kill(running.process.pid, signal.SIGTERM)

@@ -112,9 +112,7 @@ def test_the_first_read_of_a_redis_imports_nothing_of_its_client(tmp_path: Path)
     first_read = f"""
 import sys
 from recommender.errors import FeatureStoreError
-from recommender.errors import FeatureStoreError
-from recommender.matching.packed_user import PackedUser
-from recommender.settings import ServingSettings, Settings, StoreSettings
+from recommender.settings import Settings, StoreSettings
 from serving.online_store.client import OnlineStoreClient
 
 store = StoreSettings(kind="redis", redis_url="redis://127.0.0.1:{free_ports(1)[0]}")

@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from random_examples import random_catalogue
 
 from recommender.datasets.time_units import DAY_US
 from recommender.errors import FeatureStoreError
 from recommender.matching import affinity, examples
-from recommender.matching.affinity import AXES, CROSS_NAMES, MEASURES, UserAffinity
+from recommender.matching.affinity import AXES, CROSS_NAMES, MEASURES, Incidence, UserAffinity
 from recommender.matching.catalogue import Catalogue
+
+
+def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
+    return affinity.affinities(affinity.match(user, campaigns))
 
 
 def random_user(catalogue: Catalogue, seed: int = 1) -> UserAffinity:
@@ -57,7 +62,7 @@ def test_money_of_any_size_is_packed_whole_and_small_money_in_the_bytes_that_it_
     assert len(packed) - len(before) == (num_bytes - 4) * sum(len(one) for one in plain.values)
     same = tuple(one.astype(np.int64) for one in plain.cents)
     assert affinity.pack_user(replace(plain, cents=same), catalogue.taxonomy_version) == before
-    joined_CK = affinity.join(back, catalogue.incidence(range(len(catalogue.campaign_types))))
+    joined_CK = join(back, catalogue.incidence(range(len(catalogue.campaign_types))))
     spend_C = joined_CK[:, CROSS_NAMES.index("affinity__product__spend_per_month")]
     own = [
         most[0][np.isin(plain.values[0], catalogue.item_axes_VA[catalogue.items_of(row), 0])].sum() / 100 / 5.5
@@ -68,7 +73,7 @@ def test_money_of_any_size_is_packed_whole_and_small_money_in_the_bytes_that_it_
 
 def test_the_join_is_the_count_by_hand(catalogue: Catalogue) -> None:
     user = random_user(catalogue)
-    got_CK = affinity.join(user, catalogue.incidence([4, 7]))
+    got_CK = join(user, catalogue.incidence([4, 7]))
     for place, row in enumerate((4, 7)):
         for axis, name in enumerate(AXES):
             promoted = set(catalogue.item_axes_VA[catalogue.items_of(row), axis].tolist())
@@ -84,9 +89,9 @@ def test_the_join_is_the_count_by_hand(catalogue: Catalogue) -> None:
 
 def test_one_request_and_a_batch_give_the_same_bits(catalogue: Catalogue) -> None:
     user = random_user(catalogue)
-    batch_CK = affinity.join(user, catalogue.incidence(np.arange(9)))
+    batch_CK = join(user, catalogue.incidence(np.arange(9)))
     for row in range(9):
-        assert affinity.join(user, catalogue.incidence([row])).tobytes() == batch_CK[row].tobytes()
+        assert join(user, catalogue.incidence([row])).tobytes() == batch_CK[row].tobytes()
 
 
 def test_a_user_without_history_has_finite_affinities(catalogue: Catalogue) -> None:
@@ -101,7 +106,7 @@ def test_a_user_without_history_has_finite_affinities(catalogue: Catalogue) -> N
         redeemed=none,
     )
     packed = affinity.pack_user(empty, catalogue.taxonomy_version)
-    got_CK = affinity.join(affinity.unpack_user(packed, catalogue.taxonomy_version), catalogue.incidence([0, 1]))
+    got_CK = join(affinity.unpack_user(packed, catalogue.taxonomy_version), catalogue.incidence([0, 1]))
     assert np.isfinite(got_CK).all()
     assert got_CK[:, CROSS_NAMES.index("affinity__product__lines_per_month")].tolist() == [0, 0]
 

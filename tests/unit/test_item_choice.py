@@ -11,7 +11,7 @@ from random_examples import random_catalogue
 
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.item_choice import popular_items, rank_items
+from recommender.matching.item_choice import ItemChooser, popular_items
 
 TYPE = AXES.index("product_type")
 
@@ -49,7 +49,7 @@ def buyer(catalogue: Catalogue, lines: dict[int, int]) -> UserAffinity:
 
 def shown(catalogue: Catalogue, user: UserAffinity, num_items: int) -> list[tuple[int, str | None]]:
     present_v = catalogue.incidence([0]).present[AXES.index("product")][:, 0]
-    return rank_items(user, catalogue, 0, num_items, present_v=present_v)
+    return ItemChooser(user, catalogue).choose(0, num_items, present_v=present_v)
 
 
 def test_a_name_is_shown_once_and_it_is_the_item_that_the_user_buys() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from recommender import logs
@@ -26,7 +26,7 @@ SERVING, HEALTH, FIGURES = b"serving", b"health", b"figures"
 class Whole:
     """The gateway as its parent knows it: all processes together."""
 
-    channel: Channel | None = field(default=None)
+    channel: Channel | None = None
 
     async def health(self) -> Health:
         """The body of /readyz."""

@@ -8,7 +8,7 @@ import orjson
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from serving.answer import Health
+from serving.answer import READY, Health
 from serving.monitoring.metrics import METRICS
 
 ANSWERS = ("nothing", "popular", "model")
@@ -35,8 +35,6 @@ class Figures:
             for key, value in other.samples[family].items():
                 if key not in known:
                     known[key] = value
-                elif key[0].endswith("_created"):
-                    known[key] = min(known[key], value)
                 elif is_total or METRICS[family].summed:
                     known[key] += value
                 else:
@@ -102,5 +100,5 @@ def health(found: Iterable[Health], *, wanted: int) -> Health:
     if not each:
         return Health(status="no gateway process serves", details={"answers": ANSWERS[0], "processes": processes})
     worst = min(each, key=lambda one: ANSWERS.index(one.details["answers"]))
-    status = next((one.status for one in each if one.status != "ready"), "ready")
+    status = next((one.status for one in each if one.status != READY), READY)
     return Health(status=status, details={**worst.details, "processes": processes})

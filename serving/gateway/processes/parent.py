@@ -32,7 +32,7 @@ LOOK_S = 2.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
 """Pause before a process is started again, doubled with each end in a row. By hand, as for scoring workers."""
 STEADY_S = 30.0
-"""A process that served for so long ended for a reason of its own, and is started again at once. By hand."""
+"""A process that served for so long ended for a reason of its own: it waits for the first pause only. By hand."""
 STOP_S = DRAIN_S + GOODBYE_S + 2.0
 """Seconds for the children to end after SIGTERM: what they take themselves, and for closing files and connections."""
 
