@@ -10,6 +10,12 @@ import servers
 numbers = itertools.count()
 
 
+@pytest.fixture(autouse=True)
+def without_settings_of_feast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import feast` sets this for its whole process; the gateway's process has none of it."""
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+
+
 @pytest.fixture(scope="session")
 def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a Valkey that several tests fill. Tests ask for `redis_url` instead."""

@@ -53,9 +53,10 @@ def test_the_log_is_compacted_exported_and_rid_of_a_shopper(settings: Settings, 
 
 def test_a_damaged_segment_is_named_with_exit_code_1(settings: Settings) -> None:
     (segment,) = Home.of(settings).decisions.glob("*.jsonl")
-    segment.write_bytes(segment.read_bytes().replace(b"0.5", b"0.6", 1))
+    sealed = segment.read_bytes()
+    segment.write_bytes(sealed.replace(b"champion", b"Champion", 1))
     assert str(segment) in run(settings, str(COMMAND), "decisions", "compact", code=1)
-    segment.write_bytes(segment.read_bytes().replace(b"0.6", b"0.5", 1))
+    segment.write_bytes(sealed)
     run(settings, str(COMMAND), "decisions", "compact")
     (day,) = {str(decision["day"]) for decision in read_decisions(settings)}
     assert [folder.name for folder in Home.of(settings).decision_days.iterdir()] == [day]

@@ -63,6 +63,8 @@ class InProcessLoading:
                     raise ServingError(f"{version} cannot be loaded: {now.problem}")
                 if 0 < now.of <= now.ready:
                     return
+            if not self.is_up():
+                raise ServingError(f"{version}: the gateway ended before it had loaded it")
             if time.monotonic() > deadline:
                 raise ServingError(f"{version}: not loaded within {READY_S:.0f} s; the gateway says {now or 'nothing'}")
             time.sleep(POLL_S)

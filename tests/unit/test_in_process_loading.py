@@ -1,0 +1,27 @@
+"""The deployer's half of the in-process engine, without a gateway."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from recommender.errors import ServingError
+from recommender.settings import Settings
+from recommender.storage.home import ServingState
+from serving.engines.in_process.loading import InProcessLoading
+
+
+def test_waiting_for_a_version_ends_with_the_gateway_that_should_load_it(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"home": tmp_path / "home"})
+    state, loading = ServingState.of(settings), InProcessLoading(settings)
+    (bundle := tmp_path / "bundle").mkdir()
+    state.root.mkdir(parents=True)
+    state.loaded.write_text(json.dumps({}))
+    loading.register("v1", bundle)
+    assert loading.versions() == {"v1": ["LOADING"]}
+    state.loaded.unlink()  # as a gateway that ends does
+    began_s = time.monotonic()
+    with pytest.raises(ServingError, match="v1"):
+        loading.wait_ready("v1")
+    assert time.monotonic() - began_s < 10
