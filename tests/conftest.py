@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client  # noqa: F401 - before any test imports Feast, which would have it keep figures in files
 import pytest
 import servers
 
