@@ -107,7 +107,7 @@ class OrderedPostgresOnlineStore(InOrder, PostgreSQLOnlineStore):
             self._conn.close()  # which ends the transaction, too
             raise
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         """Close the connection. The next use opens another one."""
         if self._conn is not None:
             self._conn.close()

@@ -121,7 +121,7 @@ class PostgresWriter:
             )
             removed = int(cursor.rowcount)
             connection.commit()
-        online.close()
+        online.disconnect()
         return removed
 
     def forget_views(self, store: "FeatureStore", views: Sequence["FeatureView"]) -> None:

@@ -48,7 +48,7 @@ def push(settings: Settings, moments: list[tuple[str, datetime]], *, seed: int) 
         store.push(PUSH_SOURCE, pd.DataFrame({**rows, SERVING_FIELD: values}))
     finally:
         if settings.store.kind == "postgres":
-            store.provider.online_store.close()
+            store.provider.online_store.disconnect()
     return [PackedUser.check(value) for value in values]
 
 
