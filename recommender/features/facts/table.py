@@ -126,18 +126,7 @@ def facts_at(source: Source, moment: datetime) -> pa.Table:
     """
     users = source.table("users").to_pyarrow().sort_by("user_id")
     user_ids = users["user_id"].combine_chunks()
-    numbers: dict[str, Floats] = {**_purchases(source, moment, user_ids), **_prices(source, moment, user_ids)}
-    looks = favourites.looks_at(source, moment)
-    if looks.num_rows:
-        numbers["looks__events_90d"] = aligned(looks, "looks__events_90d", user_ids, missing=0.0)
-        numbers["looks__recency_days"] = aligned(looks, "looks__recency_days", user_ids)
-    social = social_at(source, moment)
-    if social is not None:
-        for name in social.column_names[1:]:
-            known = name.endswith(("recency_days", "mean_rating"))
-            numbers[name] = aligned(social, name, user_ids, missing=np.nan if known else 0.0)
-        numbers["community__percentile"] = _percentile(numbers["community__events"])
-    numbers |= risks_at(source, moment, user_ids)
+    numbers = numbers_at(source, moment, user_ids)
     joined = users["joined_at"] if "joined_at" in users.column_names else pa.nulls(len(users), TIME)
     columns = {
         "user_id": user_ids,
@@ -158,6 +147,23 @@ def facts_at(source: Source, moment: datetime) -> pa.Table:
         "num_users": str(len(users)),
     }
     return pa.table(columns).replace_schema_metadata(facts)
+
+
+def numbers_at(source: Source, moment: datetime, user_ids: pa.Array) -> dict[str, Floats]:
+    """The numbers of `FACTS` that the source can show, for these users, float64 [U]."""
+    numbers: dict[str, Floats] = {**_purchases(source, moment, user_ids), **_prices(source, moment, user_ids)}
+    looks = favourites.looks_at(source, moment)
+    if looks.num_rows:
+        numbers["looks__events_90d"] = aligned(looks, "looks__events_90d", user_ids, missing=0.0)
+        numbers["looks__recency_days"] = aligned(looks, "looks__recency_days", user_ids)
+    social = social_at(source, moment)
+    if social is not None:
+        for name in social.column_names[1:]:
+            known = name.endswith(("recency_days", "mean_rating"))
+            numbers[name] = aligned(social, name, user_ids, missing=np.nan if known else 0.0)
+        numbers["community__percentile"] = _percentile(numbers["community__events"])
+    numbers |= risks_at(source, moment, user_ids)
+    return numbers
 
 
 def _purchases(source: Source, moment: datetime, user_ids: pa.Array) -> dict[str, Floats]:
