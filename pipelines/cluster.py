@@ -37,8 +37,8 @@ STEP_LABEL = "campaign-recommender/step"
 """Label of our steps' pods, "true". The policies of k8s/base/network.yaml select them by it. KFP's own label is on the
 steps of everybody in the namespace."""
 POD_LABELS = {STEP_LABEL: "true", "istio.io/dataplane-mode": "none"}
-"""Of every step's pod. Like the pods of k8s/base, steps take no part in Istio's ambient mode: policies would see the mesh's
-port 15008 there. KFP itself keeps sidecars away."""
+"""Of every step's pod. Like the pods of k8s/base, steps take no part in Istio's ambient mode: policies would see
+the mesh's port 15008 in it. KFP itself keeps sidecars away."""
 
 
 @dataclass(frozen=True, kw_only=True)
