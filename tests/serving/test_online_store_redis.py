@@ -154,7 +154,9 @@ def test_a_redis_that_drips_its_answer_ends_the_read_in_time_and_holds_no_worker
         door.listen()
         threading.Thread(target=serve, args=(door,), daemon=True).start()
         url = f"redis://127.0.0.1:{door.getsockname()[1]}/0"
-        settings = Settings(home=tmp_path / "var", store=StoreSettings(kind="redis", redis_url=url))
+        # Its own time-outs are a second: on a busy machine a drop may come late.
+        serving = ServingSettings(store_deadline_ms=1_000)
+        settings = Settings(home=tmp_path / "var", serving=serving, store=StoreSettings(kind="redis", redis_url=url))
         write_schema(settings)
         client = OnlineStoreClient.open(settings)
         for _ in range(NUM_THREADS):
