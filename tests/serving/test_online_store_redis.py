@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,7 @@ def test_a_redis_that_drips_its_answer_ends_the_read_in_time_and_holds_no_worker
         client = OnlineStoreClient.open(settings)
         for _ in range(NUM_THREADS):
             assert ends_in_time(lambda: client.read("user 1", timeout_s=0.1), "100 ms")
+        time.sleep(1.1)  # the next read ends those whose time is over
         assert client.read("user 1", timeout_s=20) is None
         stop.set()
         client.close()
