@@ -23,7 +23,9 @@ def build_features(
     with running("build_features", reads={"tables": tables.path}, writes={"features": features.path}) as wrote:
         chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
         # If the periods cannot be resolved, the run stops here, before it changes the feature store.
-        as_of = resolve(chosen, opened).as_of
-        build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads, kept_ids=IdsFile.of(chosen))
+        periods = resolve(chosen, opened)
+        as_of, about = periods.as_of, {"looks": chosen.looks, "learn_looks_before": periods.gate_from}
+        kept_ids, threads = IdsFile.of(chosen), chosen.training.threads
+        build(opened, Path(features.path), as_of=as_of, threads=threads, kept_ids=kept_ids, **about)
         features.metadata.update(data_hash=data_hash, as_of=as_of.isoformat())
         wrote["as_of"] = as_of.isoformat()

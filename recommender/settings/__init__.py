@@ -20,6 +20,7 @@ from recommender.settings.cluster import ClusterSettings, Toleration
 from recommender.settings.decision_log import DecisionLogSettings
 from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
+from recommender.settings.looks import LookSettings
 from recommender.settings.online_store import OnlineStoreName, StoreSettings
 from recommender.settings.sections import (
     DEFAULT_RESOURCES,
@@ -37,6 +38,7 @@ __all__ = [
     "ClusterSettings",
     "DecisionLogSettings",
     "IsolationSettings",
+    "LookSettings",
     "OnlineStoreName",
     "ResourceSettings",
     "RetentionSettings",
@@ -72,6 +74,7 @@ class Settings(Section):
     )
     source: SourceSettings = SourceSettings()
     time: TimeSettings = TimeSettings()
+    looks: LookSettings = LookSettings()
     training: TrainingSettings = TrainingSettings()
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()
