@@ -247,39 +247,62 @@ def pack_history(
     return header + b"".join(np.asarray(array).astype(dtype).tobytes() for array, dtype in arrays)
 
 
+class PackedBaskets(NamedTuple):
+    """The arguments of `pack_history`."""
+
+    times_us_B: NDArray[np.int64]
+    spend_B: NDArray[np.float32]
+    lines_B: NDArray[np.int32]
+    items_T: NDArray[np.int32]
+
+
+def unpack_history(packed: bytes, taxonomy_version: str) -> PackedBaskets:
+    """Unpack what `pack_history` packed, without copying.
+
+    Raises:
+        FeatureStoreError: the value is damaged or belongs to another taxonomy.
+    """
+    if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
+        raise FeatureStoreError(
+            f"history: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
+            "build and materialise the features again"
+        )
+    _, version, baskets, num_lines = _HEADER.unpack_from(packed)
+    if version.hex() != taxonomy_version:
+        raise FeatureStoreError(
+            f"history: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
+            "materialise both from the same features"
+        )
+    # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
+    expected = _HEADER.size + 16 * baskets + 4 * num_lines
+    if len(packed) != expected:
+        raise FeatureStoreError(
+            f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
+            "build and materialise the features again"
+        )
+    offset = _HEADER.size
+    return PackedBaskets(
+        np.frombuffer(packed, "<i8", baskets, offset),
+        np.frombuffer(packed, "<f4", baskets, offset + 8 * baskets),
+        np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets),
+        np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets),
+    )
+
+
 def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64], taxonomy_version: str) -> Histories:
     """Unpack the baskets of users, with ages at the users' decisions (microseconds since 1970, UTC).
 
     Raises:
         FeatureStoreError: a value is damaged or belongs to another taxonomy.
     """
-    taxonomy = bytes.fromhex(taxonomy_version)
     num_baskets, times, spend, lines, items = [], [], [], [], []
     for packed in packed_U:
-        if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
-            raise FeatureStoreError(
-                f"history: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
-                "build and materialise the features again"
-            )
-        _, version, baskets, num_lines = _HEADER.unpack_from(packed)
-        if version != taxonomy:
-            raise FeatureStoreError(
-                f"history: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
-                "materialise both from the same features"
-            )
-        # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
-        expected = _HEADER.size + 16 * baskets + 4 * num_lines
-        if len(packed) != expected:
-            raise FeatureStoreError(
-                f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
-                "build and materialise the features again"
-            )
-        num_baskets.append(baskets)
-        offset = _HEADER.size
-        times.append(np.frombuffer(packed, "<i8", baskets, offset))
-        spend.append(np.frombuffer(packed, "<f4", baskets, offset + 8 * baskets))
-        lines.append(np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets))
-        items.append(np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets))
+        times_us_B, spend_B, lines_B, items_T = unpack_history(packed, taxonomy_version)
+        num_baskets.append(len(times_us_B))
+        times.append(times_us_B)
+        spend.append(spend_B)
+        lines.append(lines_B)
+        items.append(items_T)
     baskets_U = np.array(num_baskets, dtype=np.int64)
     age_us_B = np.repeat(decided_us_U, baskets_U) - _concatenate(times, np.int64)
     return Histories(
