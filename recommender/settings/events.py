@@ -1,4 +1,4 @@
-"""Settings of events that come in over HTTP: where they lie first, what is refused, and how long they are remembered."""
+"""Settings of events that come in over HTTP: where they lie first, what is refused, how long ids are remembered."""
 
 from pathlib import Path
 
