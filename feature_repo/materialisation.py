@@ -1,7 +1,8 @@
 """The materialise step: a feature set becomes what Feast and serving read.
 
-The order makes a kill at any moment harmless: serving's old rows, old layout and old catalogue stay valid together
-until the new ones are complete, and running the step again ends where an undisturbed run ends.
+The order makes a kill at any moment harmless. Old rows, their layouts and the old catalogue stay until all new ones
+are complete. Meanwhile old and new rows are readable, by the old catalogue as by the new one, because ids are
+append-only. Running the step again ends where an undisturbed run ends.
 """
 
 import fcntl
@@ -24,6 +25,7 @@ from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
 from recommender.storage.home import FeatureStoreFolder, Home
+from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 OFFLINE_VARIABLE = "FEATURE_STORE_OFFLINE"
 KEPT_LAYOUTS = 2
-"""The new layout and the one before it: while a run replaces the values, the online store holds both."""
+"""The new layout and the one before it, when all values are replaced: a server may have read a value just before."""
 
 
 def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
@@ -76,6 +78,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         as_of=as_of.isoformat(),
     )
     with in_use(Home.of(settings)), _locked(folder):
+        _keep_ids(features, settings)
         _install_offline(features, folder.offline, packed, content_hash=manifest["content_hash"])
         elsewhere = os.environ.get(OFFLINE_VARIABLE)
         if elsewhere:
@@ -90,6 +93,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
             write_online(store, definitions, rows, packed)
             removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
         install_catalogue(features / "catalogue", Home.of(settings), catalogue_hash)
+        _forget_layouts(folder.root)
     log.info("materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
     return folder
 
@@ -201,8 +205,26 @@ def _announce(schema: ServingSchema, folder: Path) -> None:
     except FeatureStoreError as error:
         log.info("no earlier serving schema kept", problem=str(error))
     (names,) = schema.layouts
-    layouts = (names, *(layout for layout in known if layout != names))[:KEPT_LAYOUTS]
+    # All known ones: after killed runs the store may hold rows of more than two layouts.
+    layouts = (names, *(layout for layout in known if layout != names))
     replace(schema, layouts=layouts).save(folder)
+
+
+def _forget_layouts(folder: Path) -> None:
+    """Take from the schema the layouts of which the store has no value any more."""
+    schema = ServingSchema.load(folder)
+    if len(schema.layouts) > KEPT_LAYOUTS:
+        replace(schema, layouts=schema.layouts[:KEPT_LAYOUTS]).save(folder)
+
+
+def _keep_ids(features: Path, settings: Settings) -> None:
+    """Let the home number later items after those of this feature set, where that was built without the home's ids."""
+    if (features / IDS_FILE).is_file() and not IdsFile.of(settings).follow(Ids.load(features / IDS_FILE)):
+        log.warning(
+            "the features were built with other ids than the home's; until the end users are unreadable",
+            features=str(features),
+            ids=str(IdsFile.of(settings).path),
+        )
 
 
 def _set_broken_registry_aside(registry: Path) -> None:

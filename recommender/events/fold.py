@@ -64,7 +64,7 @@ class Fold:
             return packed.content
         shopper = unpack(user_id, packed.content, {packed.layout: names})
         lines = self._lines(new)
-        user = unpack_user(shopper.affinity, self.catalogue.taxonomy_version)
+        user = unpack_user(shopper.affinity, self.catalogue.numbering)
         user = replace(
             _with_lines(user, lines, self.catalogue), open=self._open(user.open, new, out, at_us, shopper.portrait_P)
         )
@@ -94,7 +94,7 @@ class Fold:
 
     def _history(self, shopper: Shopper, lines: Sequence[Line]) -> bytes:
         """The last baskets, oldest first, with those of the tail."""
-        before = unpack_history(shopper.history, self.catalogue.taxonomy_version)
+        before = unpack_history(shopper.history, self.catalogue.numbering)
         by_basket: dict[str, list[Line]] = defaultdict(list)
         for line in lines:
             by_basket[line.basket].append(line)
