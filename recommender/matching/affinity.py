@@ -1,333 +1,293 @@
-"""Inputs of a ranker: pairs of user and campaign, built by one function for the training set and for a request.
+"""Cross features of user and campaign, computed by one function for the training set and for every request.
 
-Shapes: N pairs · F features · U distinct users among the pairs · B baskets in all · T basket lines in all · P portrait
-features · K cross features.
+A user's row holds, for each axis of the taxonomy, a sparse vector of what the user bought there. A campaign holds the
+sparse vector of its items over the same axes. Their join is the user's affinity to this campaign. It needs neither a
+table of pairs nor a trained model, so it works for a campaign that was created a minute ago.
+
+All sums run over whole numbers (lines, cents, weights in 1/4096) held in float64. They are exact in any order, so one
+request and the batch of a training set give the same bits.
+
+Shapes: A axes · n values of an axis that the user bought · C campaigns · M measures · K cross features.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+import zlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.datasets.time_units import DAY_US
 from recommender.errors import FeatureStoreError
-from recommender.matching import affinity
-from recommender.matching.affinity import Matched
-from recommender.matching.catalogue import Catalogue
-from recommender.matching.horizon import Horizon
 from recommender.matching.numbering import NAME_BYTES, OWN_BYTES, Numbering
-from recommender.matching.open_campaigns import OpenCampaigns
+from recommender.matching.open_campaigns import HIDDEN, TAKEN_UP, OpenCampaigns
 
-MAX_BASKETS = 64
-"""A user's row holds at most this many baskets, the last ones. Chosen by hand: over a year of a weekly shopper."""
-_MAGIC = b"HIS2"
-_HEADER = struct.Struct(f"<4s{NAME_BYTES}sII")
-"""Magic number, name of the ids (`Numbering.name`), number of baskets, number of lines."""
-_OLD_MAGIC = b"HIS1"
-"""Of values from before ids were append-only, which name one state of them and are still read."""
-_OLD_HEADER = struct.Struct(f"<4s{OWN_BYTES}sII")
+AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
+"""Axes of the taxonomy. Product is the item itself. The others are columns of the canonical table `items`."""
+MEASURES = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90")
+"""Counts of the user's purchase lines: all, with the shop's discount, with a coupon, in the last 90 and 30 days, and
+with a coupon in the last 90 days."""
+WEIGHT_UNIT = 4096
+"""Weights are whole multiples of 1/4096. A power of two keeps the division exact, and 12 bits fit into 16."""
+PRIOR_PAIRS, PRIOR_RATE = 4.0, 0.1
+"""A user's rate in a campaign type is shrunk to `PRIOR_RATE` by `PRIOR_PAIRS` pairs. Chosen by hand: 0.1 is near
+Complete Journey's 0.12."""
+PRIOR_LINES = 10.0
+"""Lines without a coupon added to the coupon rate, so that a single line with a coupon is no rate of 1. Chosen by
+hand."""
 
+_SUMMED = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90", "spend")
+_AXIS_NAMES = (
+    *(f"{name}_per_month" for name in _SUMMED),
+    *("lines_share", "coupon_share", "campaign_coverage", "user_coverage", "coupon_rate"),
+)
+_LINES, _COUPON = _SUMMED.index("lines"), _SUMMED.index("coupon")
+_WEIGHTED = [_LINES, _COUPON, _SUMMED.index("lines_90")]
+_WEIGHTED_NAMES = ("weighted_lines", "weighted_coupon", "weighted_lines_90")
+CROSS_NAMES: tuple[str, ...] = (
+    *(f"affinity__{axis}__{name}" for axis in AXES for name in _AXIS_NAMES),
+    *(f"affinity__{axis}__{name}" for axis in AXES[1:] for name in _WEIGHTED_NAMES),
+    *("affinity__same_type__targeted", "affinity__same_type__redeemed", "affinity__same_type__rate"),
+)
+"""Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
-@dataclass(frozen=True, eq=False)
-class Histories:
-    """The last baskets of users as ragged arrays, each user's oldest first. Lines of one basket have no order."""
-
-    basket_offsets: NDArray[np.int64]
-    """[U + 1]: user u has the baskets basket_offsets[u] to basket_offsets[u + 1], excluded."""
-    line_offsets: NDArray[np.int64]
-    """[B + 1]: basket b has the lines line_offsets[b] to line_offsets[b + 1], excluded."""
-    items_T: NDArray[np.int32]
-    """Row of the item in the catalogue, 0 for an unknown item."""
-    age_days_B: NDArray[np.float32]
-    """Days from the basket to the decision, > 0."""
-    spend_B: NDArray[np.float32]
-    """Money paid for the basket, currency units."""
-
-
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """Outcomes of pairs as known at a boundary. NaN means not known (yet)."""
-
-    redeemed_N: NDArray[np.float32]
-    """1 if the user took the campaign up, else 0. In a fit, the probability of it for a pair whose window is open."""
-    spend_N: NDArray[np.float32]
-    """Currency units spent on the campaign's items in its window."""
-    excess_N: NDArray[np.float32]
-    """`spend_N` minus the user's own usual spend on these items in a window of the same length."""
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Pairs of user and campaign, ready to be scored."""
-
-    catalogue: Catalogue
-    campaigns_N: NDArray[np.int32]
-    """Row of the campaign in the catalogue."""
-    users_N: NDArray[np.int32]
-    """Row of the user in `histories`. Pairs of one user share it."""
-    features_NF: NDArray[np.float32]
-    """Portrait of the user, features of the campaign, their affinity. NaN means unknown."""
-    feature_names: tuple[str, ...]
-    histories: Histories
-    horizon: Horizon | None = None
-    """From when to when a participation counts. None: the whole window lies ahead, and all of it counts."""
-
-    def read_at(self, reading_us: int) -> "Examples":
-        """The same pairs, where only participations before a time (microseconds since 1970, UTC) count."""
-        return self if self.horizon is None else replace(self, horizon=self.horizon.read_at(reading_us))
-
-    def take(self, pairs: NDArray[np.int64]) -> "Examples":
-        """The pairs at these places, in this order."""
-        return Examples(
-            catalogue=self.catalogue,
-            campaigns_N=self.campaigns_N[pairs],
-            users_N=self.users_N[pairs],
-            features_NF=self.features_NF[pairs],
-            feature_names=self.feature_names,
-            histories=self.histories,
-            horizon=None if self.horizon is None else self.horizon.take(pairs),
-        )
+_MAGIC, _MAGIC_WIDE = b"AFF5", b"AFF6"
+"""Money in 32 bits, or in 64 where a user's does not fit: 43 million units of a currency with cents."""
+_ONE_STATE = {b"AFF3": _MAGIC, b"AFF4": _MAGIC_WIDE}
+"""The same of values from before ids were append-only, which name one state of them and are still read."""
+_NOTHING_OPEN = {b"AFF1": _MAGIC, b"AFF2": _MAGIC_WIDE}
+"""The same of values from before users had open campaigns, too."""
+_NARROW = np.iinfo(np.uint32)
+_INDEX, _COUNT, _CODE, _WIDE_CENTS = np.dtype("<i4"), np.dtype("<u2"), np.dtype("<u4"), np.dtype("<i8")
+"""Types of the packed numbers. Made once: a request unpacks forty arrays."""
+_HEADER = struct.Struct(f"<4s{NAME_BYTES}sfI6I")
+"""Magic number, name of the ids (`Numbering.name`), months, number of campaign types, number of values on each axis."""
+_OLD_HEADER = struct.Struct(f"<4s{OWN_BYTES}sfI6I")
 
 
 @dataclass(frozen=True, eq=False)
-class Shopper:
-    """One user as the feature store holds them."""
+class UserAffinity:
+    """The purchases of one user on every axis, as known at one moment."""
 
-    user_id: str
-    portrait_P: NDArray[np.float32]
-    portrait_names: tuple[str, ...]
-    affinity: bytes
-    history: bytes
-    feature_time_us: int
-    """Time up to which the features know the user, microseconds since 1970, UTC."""
+    months: float
+    """Length of the user's known history in units of 30 days, 0 without one."""
+    values: tuple[NDArray[np.int32], ...]
+    """For each axis [n]: indices into the catalogue's `axis_values`, ascending, never 0."""
+    counts: tuple[NDArray[np.uint16], ...]
+    """For each axis [M, n]: counts of purchase lines."""
+    cents: tuple[NDArray[np.integer[Any]], ...]
+    """For each axis [n]: money paid, in hundredths of the currency unit, of up to 64 bits."""
+    types: NDArray[np.uint32]
+    """Codes of the campaign types that the user was targeted with, see `type_code`."""
+    targeted: NDArray[np.uint16]
+    """Number of campaigns of each type."""
+    redeemed: NDArray[np.uint16]
+    """Number of these campaigns that the user took up."""
+    open: OpenCampaigns = field(default_factory=OpenCampaigns.none)
+
+    @property
+    def has_taken_up(self) -> bool:
+        """Whether the user has taken up, or hidden, any campaign whose window was open then."""
+        return bool(self.open.redeemed_O.any())
+
+    def taken_up(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Mark the campaigns that the user has taken up and whose window was open then, bool [C]."""
+        return np.isin(campaign_codes_C, self.open.codes_O[(self.open.redeemed_O & TAKEN_UP) > 0])
+
+    def hidden(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Mark the campaigns that are not to be shown to the user, bool [C]."""
+        return np.isin(campaign_codes_C, self.open.codes_O[(self.open.redeemed_O & HIDDEN) > 0])
 
 
-class Joined(NamedTuple):
-    """What one shopper bought of the campaigns of the shopper's pairs, where that is known already."""
+def type_code(campaign_type: str) -> int:
+    """Return the CRC-32 that stands for a campaign type in a user's vector.
 
-    matched: Matched
-    columns_N: NDArray[np.int64]
-    """For each of the shopper's pairs the column of its campaign in `matched`."""
+    It needs no vocabulary, so a new type invalidates no stored vector.
+    """
+    return zlib.crc32(campaign_type.encode())
 
 
-def build(
-    shoppers: Sequence[Shopper],
-    users_N: NDArray[np.int32],
-    campaigns_N: NDArray[np.int32],
-    catalogue: Catalogue,
-    decided_us_N: NDArray[np.int64],
-    *,
-    joined: Sequence[Joined] | None = None,
-) -> Examples:
-    """Build examples from pairs of shoppers and campaigns.
+def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
+    """Pack the `affinity` value of a user's row. `taxonomy_version`: `Numbering.name` of the indices' ids."""
+    sizes = [len(values) for values in user.values]
+    wide = any(((cents < _NARROW.min) | (cents > _NARROW.max)).any() for cents in user.cents)
+    magic, money = (_MAGIC_WIDE, "<i8") if wide else (_MAGIC, "<u4")
+    parts = [_HEADER.pack(magic, bytes.fromhex(taxonomy_version), user.months, len(user.types), *sizes)]
+    for values, cents, counts in zip(user.values, user.cents, user.counts, strict=True):
+        parts += [values.astype("<i4").tobytes(), cents.astype(money).tobytes(), counts.astype("<u2").tobytes()]
+    parts += [
+        user.types.astype("<u4").tobytes(),
+        user.targeted.astype("<u2").tobytes(),
+        user.redeemed.astype("<u2").tobytes(),
+        user.open.pack(),
+    ]
+    return b"".join(parts)
 
-    Args:
-        shoppers: the users.
-        users_N: row in `shoppers` of each pair.
-        campaigns_N: row in the catalogue of each pair.
-        catalogue: items and campaigns.
-        decided_us_N: time of each pair's decision, microseconds since 1970, UTC. Pairs of one shopper share it.
-        joined: what each shopper bought of the campaigns, by which no vector is unpacked. The pairs are then sorted by
-            shopper, and each shopper has some.
+
+def unpack_user(packed: bytes, numbering: Numbering) -> UserAffinity:
+    """Unpack what `pack_user` packed, without copying, and without indices that `numbering` does not know yet.
 
     Raises:
-        FeatureStoreError: a shopper's vectors are damaged or have other ids than the catalogue, shoppers
-            have different portraits, or one shopper has pairs at different times.
-        ValueError: `users_N`, `campaigns_N` and `decided_us_N` have different lengths.
+        FeatureStoreError: the value is not a packed affinity, is truncated, or was packed with other ids.
     """
-    if not len(users_N) == len(campaigns_N) == len(decided_us_N):
-        # A single moment would be spread over all pairs in silence, and one moment a user only fits with one campaign.
-        lengths = f"{len(users_N)} users, {len(campaigns_N)} campaigns and {len(decided_us_N)} moments"
-        raise ValueError(f"a pair is one user, one campaign and one moment (got {lengths})")
-    portrait_names = shoppers[0].portrait_names if shoppers else ()
-    for shopper in shoppers:
-        if shopper.portrait_names is not portrait_names and shopper.portrait_names != portrait_names:
-            difference = sorted(set(shopper.portrait_names) ^ set(portrait_names))
-            raise FeatureStoreError(
-                f"user {shopper.user_id}: portrait differs from that of user {shoppers[0].user_id} "
-                f"({', '.join(difference[:3]) or 'order of the features'}); materialise all users together"
-            )
-    campaigns_N, users_N = campaigns_N.astype(np.int32), users_N.astype(np.int32)
-    names = (*portrait_names, *catalogue.campaign_feature_names, *affinity.CROSS_NAMES)
-    num_portrait, num_campaign = len(portrait_names), len(catalogue.campaign_feature_names)
-    features_NF = np.empty((len(users_N), len(names)), dtype=np.float32)
-    if len(users_N):
-        features_NF[:, :num_portrait] = np.stack([shopper.portrait_P for shopper in shoppers])[users_N]
-    features_NF[:, num_portrait : num_portrait + num_campaign] = catalogue.campaign_features_CG[campaigns_N]
-    targeted_us_N = catalogue.campaign_starts_C[campaigns_N]
-    cross_NK = features_NF[:, num_portrait + num_campaign :]
-    parts = _joined(shoppers, users_N, campaigns_N, catalogue) if joined is None else _in_order(joined)
-    codes_N = catalogue.campaign_codes_C[campaigns_N]
-    for pairs, (matched, columns_N) in parts:
-        cross_NK[pairs] = affinity.affinities(matched)[columns_N]
-        if len(matched.user.open.codes_O):
-            _leave_out_own(features_NF, matched.user.open, pairs, codes_N, targeted_us_N)
-    decided_us_U = _decision_times(shoppers, users_N, decided_us_N)
-    histories = unpack_histories([shopper.history for shopper in shoppers], decided_us_U, catalogue.numbering)
-    return Examples(
-        catalogue=catalogue,
-        campaigns_N=campaigns_N,
-        users_N=users_N,
-        features_NF=features_NF,
-        feature_names=names,
-        histories=histories,
-        horizon=Horizon.whole(targeted_us_N, decided_us_N, catalogue.campaign_ends_C[campaigns_N]),
-    )
-
-
-def _joined(
-    shoppers: Sequence[Shopper], users_N: NDArray[np.int32], campaigns_N: NDArray[np.int32], catalogue: Catalogue
-) -> Iterator[tuple[NDArray[np.int64], Joined]]:
-    """Unpack each shopper once: the places of the shopper's pairs, and what the shopper bought of the campaigns."""
-    if not len(users_N):
-        return
-    rows, columns_N = np.unique(campaigns_N, return_inverse=True)
-    incidence = catalogue.incidence(rows)
-    order = np.argsort(users_N, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(users_N[order]), 1)) + 1
-    start = 0
-    for end in ends.tolist():
-        pairs = order[start:end]
-        user = affinity.unpack_user(shoppers[users_N[pairs[0]]].affinity, catalogue.numbering)
-        yield pairs, Joined(affinity.match(user, incidence), columns_N[pairs])
-        start = end
-
-
-def _in_order(joined: Sequence[Joined]) -> Iterator[tuple[NDArray[np.int64], Joined]]:
-    start = 0
-    for one in joined:
-        end = start + len(one.columns_N)
-        yield np.arange(start, end), one
-        start = end
-
-
-def _leave_out_own(
-    features_NF: NDArray[np.float32],
-    own: OpenCampaigns,
-    pairs: NDArray[np.int64],
-    codes_N: NDArray[np.uint32],
-    targeted_us_N: NDArray[np.int64],
-) -> None:
-    """Take what a campaign itself left in its user's portrait out of the pair's features.
-
-    The time of targeting becomes the user's own.
-    """
-    for pair in pairs[np.isin(codes_N[pairs], own.codes_O)].tolist():
-        place = own.place(int(codes_N[pair]))
-        if place is not None:
-            features_NF[pair, own.columns_H] = own.habits_OH[place]
-            targeted_us_N[pair] = own.targeted_us_O[place]
-
-
-def _decision_times(
-    shoppers: Sequence[Shopper], users_N: NDArray[np.int32], decided_us_N: NDArray[Any]
-) -> NDArray[np.int64]:
-    """Return the decision time of each shopper's pairs, int64 [U], or the features' own time for one without a pair."""
-    decided_us_U = np.array([shopper.feature_time_us for shopper in shoppers], dtype=np.int64)
-    decided_us_U[users_N] = decided_us_N
-    conflicts = np.flatnonzero(decided_us_U[users_N] != decided_us_N)
-    if len(conflicts):
-        user_id = shoppers[int(users_N[conflicts[0]])].user_id
-        raise FeatureStoreError(f"user {user_id}: pairs decided at different times need a shopper for each time")
-    return decided_us_U
-
-
-def pack_history(
-    times_us_B: NDArray[np.int64],
-    spend_B: NDArray[np.float32],
-    lines_B: NDArray[np.int32],
-    items_T: NDArray[np.int32],
-    taxonomy_version: str,
-) -> bytes:
-    """Pack the `history` value of a user: the last `MAX_BASKETS` baskets, oldest first, with `lines_B` lines each.
-
-    `taxonomy_version`: `Numbering.name` of the ids of `items_T`.
-    """
-    if len(times_us_B) > MAX_BASKETS:
-        items_T = items_T[int(lines_B[:-MAX_BASKETS].sum()) :]
-        times_us_B, spend_B, lines_B = times_us_B[-MAX_BASKETS:], spend_B[-MAX_BASKETS:], lines_B[-MAX_BASKETS:]
-    header = _HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), len(times_us_B), len(items_T))
-    arrays = ((times_us_B, "<i8"), (spend_B, "<f4"), (lines_B, "<i4"), (items_T, "<i4"))
-    return header + b"".join(np.asarray(array).astype(dtype).tobytes() for array, dtype in arrays)
-
-
-class PackedBaskets(NamedTuple):
-    """What `pack_history` packs, of one user."""
-
-    times_us_B: NDArray[np.int64]
-    spend_B: NDArray[np.float32]
-    lines_B: NDArray[np.int32]
-    items_T: NDArray[np.int32]
-
-
-def unpack_history(packed: bytes, numbering: Numbering) -> PackedBaskets:
-    """Unpack what `pack_history` packed, without copying. An item that `numbering` does not know yet is 0.
-
-    Raises:
-        FeatureStoreError: the value is damaged or was packed with other ids.
-    """
-    header = _OLD_HEADER if packed[:4] == _OLD_MAGIC else _HEADER
-    if len(packed) < header.size or packed[:4] not in (_MAGIC, _OLD_MAGIC):
+    given = packed[:4]
+    magic = _ONE_STATE.get(given) or _NOTHING_OPEN.get(given) or given
+    header = _HEADER if magic == given else _OLD_HEADER
+    if len(packed) < header.size or magic not in (_MAGIC, _MAGIC_WIDE):
         raise FeatureStoreError(
-            f"history: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
+            f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
             "build and materialise the features again"
         )
-    _, name, baskets, num_lines = header.unpack_from(packed)
-    lacks_some = numbering.lacks_some(name, "history")
-    # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
-    expected = header.size + 16 * baskets + 4 * num_lines
+    _, name, months, num_types, *sizes = header.unpack_from(packed)
+    lacks_some = numbering.lacks_some(name, "affinity")
+    # Each bought value takes an int32 index, 4 or 8 bytes of cents and a uint16 for each measure; each type a code and
+    # two uint16.
+    money = _WIDE_CENTS if magic == _MAGIC_WIDE else _CODE
+    expected = header.size + sum(sizes) * (4 + money.itemsize + 2 * len(MEASURES)) + 8 * num_types
+    has_open, start = given not in _NOTHING_OPEN, expected
+    expected += OpenCampaigns.packed_size(packed, start) if has_open else 0
     if len(packed) != expected:
         raise FeatureStoreError(
-            f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
+            f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
             "build and materialise the features again"
         )
-    offset = header.size
-    rows = np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets)
-    return PackedBaskets(
-        np.frombuffer(packed, "<i8", baskets, offset),
-        np.frombuffer(packed, "<f4", baskets, offset + 8 * baskets),
-        np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets),
-        np.where(rows < numbering.num_items, rows, 0) if lacks_some else rows,
+    at, cent_bytes, num_measures = header.size, money.itemsize, len(MEASURES)
+    values: list[NDArray[np.int32]] = []
+    cents: list[NDArray[np.integer[Any]]] = []
+    counts: list[NDArray[np.uint16]] = []
+    for axis, size in enumerate(sizes):
+        indices = np.frombuffer(packed, _INDEX, size, at)
+        at += 4 * size
+        # They ascend, so those that the catalogue lacks are the last ones.
+        end = int(np.searchsorted(indices, numbering.num_values[axis])) if lacks_some else size
+        values.append(indices[:end])
+        paid: NDArray[np.integer[Any]] = np.frombuffer(packed, money, size, at)
+        cents.append(paid[:end])
+        at += cent_bytes * size
+        counts.append(np.frombuffer(packed, _COUNT, size * num_measures, at).reshape(num_measures, size)[:, :end])
+        at += 2 * num_measures * size
+    return UserAffinity(
+        months=months,
+        values=tuple(values),
+        counts=tuple(counts),
+        cents=tuple(cents),
+        types=np.frombuffer(packed, _CODE, num_types, at),
+        targeted=np.frombuffer(packed, _COUNT, num_types, at + 4 * num_types),
+        redeemed=np.frombuffer(packed, _COUNT, num_types, at + 6 * num_types),
+        open=OpenCampaigns.unpack(packed, start) if has_open else OpenCampaigns.none(),
     )
 
 
-def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64], numbering: Numbering) -> Histories:
-    """Unpack the baskets of users, with ages at the users' decisions (microseconds since 1970, UTC).
+@dataclass(frozen=True, eq=False)
+class Incidence:
+    """Item vectors of some campaigns over every axis, prepared once to be joined with many users."""
 
-    An item that `numbering` does not know yet is the unknown one.
+    present_VC: NDArray[np.uint8]
+    """[values of all axes, C]: 1 where the campaign has an item with this value. One axis after the other."""
+    weights_VC: NDArray[np.uint16]
+    """[values of all axes but the product, C]: share of the value's items that the campaign has, in 1/4096."""
+    starts: NDArray[np.int32]
+    """[A + 1]: axis a has the rows starts[a] to starts[a + 1], excluded, of `present_VC`."""
+    num_values: NDArray[np.float64]
+    """[A, C]: how many values of the axis the campaign has."""
+    types: NDArray[np.uint32]
+    """[C]: codes of the campaigns' types."""
+    codes: NDArray[np.uint32]
+    """[C]: codes of the campaigns' identifiers."""
+
+    @cached_property
+    def present(self) -> tuple[NDArray[np.uint8], ...]:
+        """For each axis its rows of `present_VC`."""
+        return tuple(np.split(self.present_VC, self.starts[1:-1]))
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Number of values of each axis."""
+        return [int(size) for size in np.diff(self.starts)]
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """What one user bought of some campaigns' items, as exact sums."""
+
+    user: UserAffinity
+    campaigns: Incidence
+    sums_ASC: NDArray[np.float64]
+    """[A, S, C]: on each axis, what the user bought of the campaign's values: the measures, cents, number of values."""
+    weighted_AWC: NDArray[np.float64]
+    """[A - 1, W, C]: on each axis but the product, weighted lines, lines with a coupon and lines of 90 days."""
+    past_2C: NDArray[np.float64]
+    """[2, C]: other campaigns of the same type that the user was targeted with, and those that the user took up."""
+
+
+def match(user: UserAffinity, campaigns: Incidence) -> Matched:
+    """Sum what a user bought of campaigns' items.
 
     Raises:
-        FeatureStoreError: a value is damaged or was packed with other ids.
+        IndexError: the user has a value that the catalogue does not know.
     """
-    num_baskets, times, spend, lines, items = [], [], [], [], []
-    for packed in packed_U:
-        times_us_B, spend_B, lines_B, items_T = unpack_history(packed, numbering)
-        num_baskets.append(len(times_us_B))
-        times.append(times_us_B)
-        spend.append(spend_B)
-        lines.append(lines_B)
-        items.append(items_T)
-    baskets_U = np.array(num_baskets, dtype=np.int64)
-    age_us_B = np.repeat(decided_us_U, baskets_U) - _concatenate(times, np.int64)
-    return Histories(
-        basket_offsets=_offsets(baskets_U),
-        line_offsets=_offsets(_concatenate(lines, np.int64)),
-        items_T=_concatenate(items, np.int32),
-        age_days_B=(age_us_B / DAY_US).astype(np.float32),
-        spend_B=_concatenate(spend, np.float32),
-    )
+    # All axes at once: a user has some hundred values, so the number of calls is what costs.
+    num_campaigns, sizes = len(campaigns.types), [len(values) for values in user.values]
+    for axis, values in enumerate(user.values):
+        if len(values) and values[-1] >= campaigns.sizes[axis]:
+            raise IndexError(f"affinity: value {values[-1]} of axis {AXES[axis]}, which has {campaigns.sizes[axis]}")
+    measured_SV = np.empty((len(_SUMMED) + 1, sum(sizes)))
+    np.concatenate(user.counts, axis=1, out=measured_SV[: len(MEASURES)])
+    np.concatenate(user.cents, out=measured_SV[-2])
+    measured_SV[-1] = 1.0
+    rows_V = np.concatenate(user.values) + np.repeat(campaigns.starts[:-1], sizes)
+    present_VC = campaigns.present_VC[rows_V].astype(np.float64)
+    first = sizes[0]
+    weights_VC = campaigns.weights_VC[rows_V[first:] - campaigns.starts[1]].astype(np.float64)
+    weighted_WV = measured_SV[_WEIGHTED, first:]
+    sums_ASC = np.empty((len(AXES), len(measured_SV), num_campaigns))
+    weighted_AWC = np.empty((len(AXES) - 1, len(_WEIGHTED), num_campaigns))
+    start = 0
+    for axis, size in enumerate(sizes):
+        end = start + size
+        np.matmul(measured_SV[:, start:end], present_VC[start:end], out=sums_ASC[axis])
+        if axis:
+            own = slice(start - first, end - first)
+            np.matmul(weighted_WV[:, own], weights_VC[own], out=weighted_AWC[axis - 1])
+        start = end
+    return Matched(user, campaigns, sums_ASC, weighted_AWC, _past_of_type(user, campaigns))
 
 
-def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
-    sizes.cumsum(out=offsets[1:])
-    return offsets
+def affinities(matched: Matched) -> NDArray[np.float32]:
+    """A user's affinity to campaigns: float32 [C, K], columns `CROSS_NAMES`, money in currency units."""
+    user, sums_ASC = matched.user, matched.sums_ASC
+    num_axes, num_campaigns = len(AXES), sums_ASC.shape[2]
+    out = np.empty((len(CROSS_NAMES), num_campaigns))
+    # Amounts become amounts a month: of the known history, or of the last three months or month where a measure covers
+    # these. Cents become currency units. A history under a month counts as one, so that it is not extrapolated.
+    months = max(user.months, 1.0)
+    divisor = np.array([months, months, months, min(months, 3.0), 1.0, min(months, 3.0), months * 100.0])[:, None]
+    lines, coupon = user.counts[0][[_LINES, _COUPON]].sum(axis=1, dtype=np.float64).tolist()
+    num_bought = np.array([max(len(values), 1) for values in user.values], dtype=np.float64)[:, None]
+    block = out[: num_axes * len(_AXIS_NAMES)].reshape(num_axes, len(_AXIS_NAMES), num_campaigns)
+    np.divide(sums_ASC[:, :-1], divisor, out=block[:, : len(_SUMMED)])
+    block[:, -5] = sums_ASC[:, _LINES] / max(lines, 1.0)  # lines_share
+    block[:, -4] = sums_ASC[:, _COUPON] / max(coupon, 1.0)  # coupon_share
+    block[:, -3] = sums_ASC[:, -1] / np.maximum(matched.campaigns.num_values, 1.0)  # campaign_coverage
+    block[:, -2] = sums_ASC[:, -1] / num_bought  # user_coverage
+    block[:, -1] = sums_ASC[:, _COUPON] / (sums_ASC[:, _LINES] + PRIOR_LINES)  # coupon_rate
+    weighted = out[num_axes * len(_AXIS_NAMES) : -3].reshape(matched.weighted_AWC.shape)
+    np.divide(matched.weighted_AWC / WEIGHT_UNIT, divisor[_WEIGHTED], out=weighted)
+    targeted_C, redeemed_C = out[-3:-1] = matched.past_2C
+    out[-1] = (redeemed_C + PRIOR_PAIRS * PRIOR_RATE) / (targeted_C + PRIOR_PAIRS)
+    return np.ascontiguousarray(out.T, dtype=np.float32)
 
 
-def _concatenate(arrays: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    if len(arrays) == 1:
-        return arrays[0].astype(dtype, copy=False)
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
+def _past_of_type(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float64]:
+    """The user's past with other campaigns of each one's type, as targeted and redeemed, float64 [2, C]."""
+    same = (user.types[:, None] == campaigns.types).astype(np.float64)
+    out = np.empty((2, len(campaigns.types)))
+    out[0] = user.targeted.astype(np.float64) @ same
+    out[1] = user.redeemed.astype(np.float64) @ same
+    if len(user.open.codes_O):
+        own = (user.open.codes_O[:, None] == campaigns.codes).astype(np.float64)
+        own *= user.open.counted_O[:, None]
+        out[0] -= own.sum(axis=0)
+        out[1] -= (user.open.redeemed_O & TAKEN_UP).astype(np.float64) @ own
+    return out
