@@ -9,6 +9,7 @@ import httpx
 import pytest
 from conftest import Shop
 from gateways import Gateway, copied_home, gateway
+from recommender_client import Client, InvalidRequest
 
 from recommender.events.contract import BELONGS_TO, KINDS, NEEDS
 from recommender.storage.home import Home, ServingState
@@ -144,6 +145,16 @@ def test_a_body_that_is_no_batch_or_too_large_is_refused(running: Gateway, shop:
     assert running.client.post(PATH, content=b"[", headers={"Content-Type": "application/json"}).status_code == 422
     large = running.client.post(PATH, json={**one, "page": "x" * 600_000})
     assert (large.status_code, large.json()["fields"][0]["field"]) == (413, "body")
+
+
+def test_the_client_sends_events_and_gives_each_an_id(running: Gateway, shop: Shop) -> None:
+    one = {"kind": "view", "user_id": shop.users[4], "item_id": shop.catalogue.item_ids[1]}
+    with Client(str(running.client.base_url), deadline_s=20) as client:
+        taken = client.send_events([one, one, {**one, "dwell_s": -1.0}])
+        assert (taken.accepted, taken.rejected, taken.problems[0].field) == (2, 1, "dwell_s")
+        with pytest.raises(InvalidRequest) as refused:
+            client.send_events([{**one, "rating": 5.0}])
+    assert [problem.field for problem in refused.value.fields] == ["events.0.rating"]
 
 
 def test_every_field_that_belongs_to_a_kind_is_described(running: Gateway) -> None:
