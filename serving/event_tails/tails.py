@@ -8,6 +8,7 @@ from typing import Protocol
 
 from recommender.settings import Settings, choose
 from serving.event_tails.append import Append
+from serving.event_tails.postgres_tails import PostgresTails
 from serving.event_tails.redis_tails import RedisTails
 from serving.event_tails.sqlite_tails import SqliteTails
 
@@ -27,7 +28,11 @@ class Tails(Protocol):
         """Release connections and threads."""
 
 
-_TAILS: dict[str, Callable[[Settings], Tails]] = {"sqlite": SqliteTails.of, "redis": RedisTails.of}
+_TAILS: dict[str, Callable[[Settings], Tails]] = {
+    "sqlite": SqliteTails.of,
+    "redis": RedisTails.of,
+    "postgres": PostgresTails.of,
+}
 """By the name in the setting `store.kind`."""
 
 
