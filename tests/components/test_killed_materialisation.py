@@ -29,10 +29,11 @@ from recommender.features import build
 from recommender.matching.affinity import match, unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import unpack_histories
-from recommender.matching.packed_user import PackedUser, ServingSchema, unpack
+from recommender.matching.packed_user import PORTRAIT_KINDS, PackedUser, ServingSchema, unpack
 from recommender.settings import Settings, StoreSettings
 from recommender.storage.home import Home
 from recommender.storage.ids import IdsFile
+from recommender.storage.manifest import read_manifest, write_manifest
 from serving.online_store.client import OnlineStoreClient
 from serving.shop import ShopFollower
 
@@ -70,7 +71,21 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     world = World(num_users=8, num_items=40, num_campaigns=6, num_categories=4, days=150, seed=3)
     tables, file = generate(world, root / "tables"), IdsFile(root / "ids.json")
     logs = [tables, *(with_new_items(tables, NEW[: 1 + later], root / f"tables-{later}") for later in range(2))]
-    return [build(log, root / str(day), as_of=tables.log_end, threads=1, kept_ids=file) for day, log in enumerate(logs)]
+    built = [
+        build(log, root / f"{day}", as_of=tables.log_end, threads=1, kept_ids=file) for day, log in enumerate(logs)
+    ]
+    return [with_few_features(features) for features in built]
+
+
+def with_few_features(features: Path) -> Path:
+    """Keep two portrait features of a kind, and those about departments: Feast takes a second for two hundred."""
+    users, facts = pq.read_table(features / "users.parquet"), read_manifest(features)
+    of_kinds = [[name for name in users.column_names if name.startswith(f"{kind}__")] for kind in PORTRAIT_KINDS]
+    few = {name for names in of_kinds for name in names[:2]}
+    kept = [name for name in users.column_names if "__" not in name or name in few or "__department" in name]
+    pq.write_table(users.select(kept), features / "users.parquet")
+    write_manifest(features, as_of=facts["as_of"])
+    return features
 
 
 @pytest.fixture(params=["sqlite", "redis"])
