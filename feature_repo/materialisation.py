@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING
 
 from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definitions, define, portrait_names
 from feature_repo.environment import open_store, store_folder
-from feature_repo.online import forget_others, newest_rows, packed_rows, write_online
+from feature_repo.online import newest_rows, write_online, write_packed
 from feature_repo.online_stores import writer_of
 from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
-from recommender.storage.home import FeatureStoreFolder, Home
+from recommender.storage.home import FACTS_FILE, FeatureStoreFolder, Home
 from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import numpy as np
     from feast import FeatureStore
+    from numpy.typing import NDArray
 
 log = logs.get(__name__)
 OFFLINE_VARIABLE = "FEATURE_STORE_OFFLINE"
@@ -63,8 +64,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
     catalogue_hash = str(read_manifest(features / "catalogue")["content_hash"])
     as_of = as_of_of(features)
     names = portrait_names(pq.read_schema(features / FILES["user"]))
-    rows = newest_rows(features / FILES["user"], as_of)
-    packed = packed_rows(rows, names)
+    rows_N = newest_rows(features / FILES["user"], as_of)
     folder, writer = store_folder(settings), writer_of(settings)
     schema = ServingSchema(
         project=settings.store.project,
@@ -79,7 +79,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
     )
     with in_use(Home.of(settings)), _locked(folder):
         _keep_ids(features, settings)
-        _install_offline(features, folder.offline, packed, content_hash=manifest["content_hash"])
+        _install_offline(features, folder.offline, rows_N, names, content_hash=manifest["content_hash"])
         elsewhere = os.environ.get(OFFLINE_VARIABLE)
         if elsewhere:
             _upload(folder.offline, elsewhere)
@@ -87,20 +87,22 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         writer.prepare(settings)
         _set_broken_registry_aside(folder.feast_registry)
         store = open_store(settings)
-        apply(store, definitions)
-        _announce(schema, folder.root)
         with writer.reached(settings):
-            write_online(store, definitions, rows, packed)
-            removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
+            # Before the registry forgets that they were online, so that a killed run leaves nothing behind.
+            writer.forget_views(store, [view for view in store.list_feature_views() if view.name != SERVING_VIEW])
+            apply(store, definitions)
+            _announce(schema, folder.root)
+            kept = write_online(store, definitions, folder.offline / FILES[SERVING_VIEW])
+            removed = writer.forget_others(store, definitions, kept)
         install_catalogue(features / "catalogue", Home.of(settings), catalogue_hash)
         _forget_layouts(folder.root)
-    log.info("materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
+    log.info("materialised", users=len(rows_N), portrait_features=len(names), stale_rows_removed=removed)
     return folder
 
 
 def apply(store: "FeatureStore", definitions: Definitions) -> None:
     """Make Feast's registry hold these definitions and no other view: a source without reviews has no view of them."""
-    current = {view.name for view in (*definitions.online_views, *definitions.offline_views)}
+    current = {view.name for view in definitions.views}
     gone = [view for view in store.list_feature_views() if view.name not in current]
     store.apply(definitions.everything, objects_to_delete=[*gone], partial=not gone)
 
@@ -169,15 +171,17 @@ def _locked(store: FeatureStoreFolder) -> Iterator[None]:
         yield
 
 
-def _install_offline(features: Path, offline: Path, packed: "pa.Table", *, content_hash: str) -> None:
+def _install_offline(
+    features: Path, offline: Path, rows_N: "NDArray[np.int64]", names: tuple[str, ...], *, content_hash: str
+) -> None:
     """Copy the feature set's Parquet, and the packed values beside it, into the folder that Feast reads."""
-    import pyarrow.parquet as pq
-
     with whole_folder(offline) as folder:
         for name, file in FILES.items():
             if name != SERVING_VIEW:
                 shutil.copyfile(features / file, folder / file)
-        pq.write_table(packed, folder / FILES[SERVING_VIEW])
+        if (features / FACTS_FILE).is_file():  # Feast does not know it: `recommender portrait` reads it.
+            shutil.copyfile(features / FACTS_FILE, folder / FACTS_FILE)
+        write_packed(features / FILES["user"], rows_N, names, folder / FILES[SERVING_VIEW])
         write_manifest(folder, features_hash=content_hash)
 
 

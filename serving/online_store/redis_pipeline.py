@@ -7,12 +7,19 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
+from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from recommender.errors import FeatureStoreError
+from recommender.secrets import secret
+from serving.online_store.one_connection import OneConnection
+
+DEFAULT_PORT = 6379
+"""Redis' registered port, for a URL that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,19 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def address_of(url: str) -> Address:
+    """The address that `store.redis_url` names, with the secret `redis_password`."""
+    parts = urlsplit(url)
+    return Address(
+        host=parts.hostname or "localhost",
+        port=parts.port or DEFAULT_PORT,
+        db=int(parts.path.strip("/") or 0),
+        username=unquote(parts.username) if parts.username else None,
+        password=secret("redis_password"),
+        encrypted=parts.scheme == "rediss",
+    )
 
 
 class _Connection(asyncio.Protocol):
@@ -86,75 +106,63 @@ class _Connection(asyncio.Protocol):
 
 
 class Pipeline:
-    """Asks one Redis. A connection that stops answering is closed, and the next read opens another one."""
+    """Asks one Redis."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
-        self._address, self._timeout_s = address, timeout_s
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._connection: _Connection | None = None
-        self._connecting: asyncio.Task[_Connection] | None = None
+        self._address = address
+        self._connection = OneConnection(self._connect, timeout_s)
 
-    async def hget(self, key: bytes, field: bytes, within_s: float) -> bytes | None:
-        """The value of a field of a hash, or None where there is none.
+    async def hmget(self, key: bytes, fields: Sequence[bytes], within_s: float) -> list[bytes | None]:
+        """The values of fields of a hash, None where there is none.
 
         Raises:
             TimeoutError: There was no answer in time.
             FeatureStoreError: Redis cannot be reached or answers something else; names host and port.
         """
-        connection: _Connection | None = None
+        (values,) = await self.ask([(b"HMGET", key, *fields)], within_s)
+        if not isinstance(values, list) or not all(value is None or isinstance(value, bytes) for value in values):
+            raise self._problem(f"{type(values).__name__} where Feast keeps bytes")
+        return values
+
+    async def ask(self, commands: Sequence[tuple[bytes, ...]], within_s: float) -> list[object]:
+        """The answers to commands that are sent together.
+
+        Raises:
+            TimeoutError: There was no answer in time.
+            FeatureStoreError: Redis cannot be reached or refuses a command; names host and port.
+        """
+
+        async def answers_of(connection: _Connection) -> list[object]:
+            asked = [connection.ask(*command) for command in commands]
+            return [await one for one in asked]
+
         try:
-            async with asyncio.timeout(within_s):
-                connection = await self._open()
-                value = await connection.ask(b"HGET", key, field)
+            answers = await self._connection.ask(answers_of, within_s)
         except TimeoutError:
-            # A caller in a hurry says nothing about the connection; the oldest question does.
-            if connection is not None and connection.silent_s() >= self._timeout_s:
-                connection.abort()
             raise
         except OSError as error:
             raise self._problem(str(error)) from None
-        if isinstance(value, hiredis.HiredisError):
-            raise self._problem(str(value))
-        if value is not None and not isinstance(value, bytes):
-            raise self._problem(f"{type(value).__name__} where Feast keeps bytes")
-        return value
+        for answer in answers:
+            if isinstance(answer, hiredis.HiredisError):
+                raise self._problem(str(answer))
+        return answers
 
     def close(self) -> None:
         """Close the connection, on the loop that it belongs to."""
-        if self._connection is not None and self._loop is not None and not self._loop.is_closed():
-            self._connection.abort()
-        self._connection = None
-
-    async def _open(self) -> _Connection:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # a connection belongs to the loop that opened it
-            self._loop, self._connection, self._connecting = loop, None, None
-        if self._connection is not None and not self._connection.closed:
-            return self._connection
-        if self._connecting is None or self._connecting.done():
-            self._connecting = loop.create_task(self._connect())
-            # All who wait may give up first. Then nobody asks for its failure, which is none of the loop's business.
-            self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
-        # One reader that gives up must not take the connection from the others who wait for it.
-        return await asyncio.shield(self._connecting)
+        self._connection.close()
 
     async def _connect(self) -> _Connection:
         address = self._address
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    _Connection,
-                    address.host,
-                    address.port,
-                    ssl=ssl.create_default_context() if address.encrypted else None,
-                )
-                for answer in [connection.ask(*command) for command in address.greeting()]:
-                    if isinstance(said := await answer, hiredis.HiredisError):
-                        connection.abort()
-                        raise ConnectionRefusedError(str(said))
-        except TimeoutError:
-            raise ConnectionAbortedError(f"no connection within {self._timeout_s * 1e3:.0f} ms") from None
-        self._connection = connection
+        _, connection = await asyncio.get_running_loop().create_connection(
+            _Connection,
+            address.host,
+            address.port,
+            ssl=ssl.create_default_context() if address.encrypted else None,
+        )
+        for answer in [connection.ask(*command) for command in address.greeting()]:
+            if isinstance(said := await answer, hiredis.HiredisError):
+                connection.abort()
+                raise ConnectionRefusedError(str(said))
         return connection
 
     def _problem(self, problem: str) -> FeatureStoreError:
