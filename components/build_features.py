@@ -24,8 +24,8 @@ def build_features(
         chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
         # If the periods cannot be resolved, the run stops here, before it changes the feature store.
         periods = resolve(chosen, opened)
-        as_of, about = periods.as_of, {"looks": chosen.looks, "learn_looks_before": periods.gate_from}
-        kept_ids, threads = IdsFile.of(chosen), chosen.training.threads
-        build(opened, Path(features.path), as_of=as_of, threads=threads, kept_ids=kept_ids, **about)
+        as_of, output, threads = periods.as_of, Path(features.path), chosen.training.threads
+        ids, looks, learn = IdsFile.of(chosen), chosen.looks, periods.gate_from
+        build(opened, output, as_of=as_of, threads=threads, kept_ids=ids, looks=looks, learn_looks_before=learn)
         features.metadata.update(data_hash=data_hash, as_of=as_of.isoformat())
         wrote["as_of"] = as_of.isoformat()

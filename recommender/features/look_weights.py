@@ -82,6 +82,9 @@ def look_weights(source: Source, settings: LookSettings, before: datetime | None
 
 def _learnt(source: Source, before: datetime) -> LookWeights | None:
     """Learn from the last purchases before a moment. None where they are too few."""
+    looks = source.events.filter(source.events.kind.isin(list(WEIGHTS)), source.events.item_id.notnull())
+    if not looks.limit(1).count().to_pyarrow().as_py():
+        return None
     axis = next((name for name in _AXES if len(source.taxonomy.axis_values[AXES.index(name)]) > 2), None)
     if axis is None:
         return None
