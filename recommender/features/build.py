@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recommender.datasets.periods import resolve
 from recommender.datasets.tables import Tables
 from recommender.features import campaign_habits, campaigns, decisions, looks, pairs, vectors
 from recommender.features.decisions import TIME
@@ -36,7 +37,7 @@ from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
 from recommender.matching.looks import LOOKED
-from recommender.settings import LookSettings
+from recommender.settings import LookSettings, Settings
 from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
@@ -73,6 +74,25 @@ def build(
         source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill), kept_ids=kept_ids)
         _build(source, output, look_weights(source, looks, learn_looks_before), facts=facts)
     return output
+
+
+def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
+    """Build the feature set as the settings say, and return its `as_of`. What looks count is learnt before the gate.
+
+    Raises:
+        PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
+    """
+    periods = resolve(settings, tables)
+    build(
+        tables,
+        output,
+        as_of=periods.as_of,
+        threads=settings.training.threads,
+        kept_ids=IdsFile.of(settings),
+        looks=settings.looks,
+        learn_looks_before=periods.gate_from,
+    )
+    return periods.as_of
 
 
 def _build(source: Source, output: Path, weights: LookWeights, *, facts: bool) -> None:
