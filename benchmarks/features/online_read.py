@@ -75,7 +75,8 @@ def _of(kind: str, features: Path, settings: Settings, say: Callable[[str], None
         p50 = _interleaved(readers, users)
         p50["read_async"], bare_async = uvloop.run(_on_a_loop(client, bare.get, users))
         if kind == "postgres":
-            store.provider.online_store.disconnect()
+            online: Any = store.provider.online_store
+            online.disconnect()
     facts = {f"{name}_ms": round(value * 1e3, 4) for name, value in p50.items()}
     say(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
     label = f"online read of all one request needs, {kind}, p50 over a bare GET"
@@ -204,7 +205,7 @@ def soak(say: Callable[[str], None], refreshes: int, reads: int = 50) -> list[Ro
         client = OnlineStoreClient.open(settings)
 
         def feast() -> None:
-            store.refresh_registry()
+            store.refresh_registry()  # type: ignore[no-untyped-call]
             for row in range(reads):
                 store.get_online_features([f"{VIEW}:{FIELD}"], [{"user_id": f"user {row}"}]).to_dict()
 
