@@ -42,7 +42,9 @@ async def _load(shop: Shop, url: str, seconds: float) -> tuple[list[float], int,
 
         async def ask(user: str) -> list[str]:
             answer = await client.post("/v1/recommendations", json={"user_id": user})
-            counts["failed"] += answer.status_code != 200
+            if answer.status_code != 200:
+                counts["failed"] += 1
+                return []
             return [one["campaign_id"] for one in answer.json()["campaigns"]]
 
         async def hide(user: str, number: int) -> None:
@@ -52,7 +54,9 @@ async def _load(shop: Shop, url: str, seconds: float) -> tuple[list[float], int,
             began_s = time.monotonic()
             event = {"event_id": str(number), "kind": "hide", "user_id": user, "campaign_id": shown[0]}
             answer = await client.post("/v1/events", json=event)
-            counts["failed"] += answer.status_code != 202
+            if answer.status_code != 202:
+                counts["failed"] += 1
+                return
             while shown[0] in await ask(user):
                 await asyncio.sleep(ASKED_AGAIN_S)
             if began_s > warm:

@@ -5,6 +5,7 @@ the tables do not know are left out and counted. The next run looks at them agai
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -12,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recommender import logs
+from recommender.datasets import ingest
 from recommender.datasets.engine import open_engine
 from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
 from recommender.datasets.write import Frame, write_tables
 from recommender.decisions.names import SegmentName, segments_in
-from recommender.settings import DEFAULT_RESOURCES, ResourceSettings
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import digest
 
 log = logs.get(__name__)
@@ -27,6 +30,16 @@ _TEXTS = (
 _NUMBERS = ("quantity", "amount", "discount", "coupon_discount", "rating", "dwell_s")
 _WRITTEN = ("contract_version", "source", "time_zone", "log_end", "columns", "rows", "decisions", "quarantined")
 """Facts of a manifest that `write_tables` makes itself, beside those of the files."""
+
+
+def ingest_with_events(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
+    """Read the configured source into the folder `output`, and add the events of the home's log (`add_logged_events`).
+
+    Raises:
+        SettingsError, SourceError, ContractError: As `recommender.datasets.ingest`.
+    """
+    made = ingest(settings.source, output, ingested_at=ingested_at, resources=settings.resources)
+    return add_logged_events(made, Home.of(settings).events, resources=settings.resources)
 
 
 def segments_of(folder: Path) -> list[Path]:
