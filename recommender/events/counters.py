@@ -1,7 +1,7 @@
 """Portrait features that follow from the packed history alone, as they are at a moment: recency, counts and spend.
 
-The history holds the last `MAX_BASKETS` baskets with their times, so it is the ring from which baskets leave a window. A
-window that begins before its oldest basket is left as it was, unless the history holds everything.
+The history holds the last `MAX_BASKETS` baskets with their times, so it is the ring from which baskets leave a window.
+A window that begins before its oldest basket is left as it was, unless the history holds everything.
 
 Shapes: P portrait features · B baskets.
 """
