@@ -36,7 +36,7 @@ async def _load(shop: Shop, url: str, seconds: float) -> tuple[list[float], int,
     found_s: list[float] = []
     counts = {"asked": 0, "failed": 0}
     ends, warm = time.monotonic() + WARM_S + seconds, time.monotonic() + WARM_S
-    half = len(shop.users) // 2
+    half, busy = len(shop.users) // 2, set[str]()
     limits = httpx.Limits(max_connections=200)
     async with httpx.AsyncClient(base_url=url, timeout=20, limits=limits, trust_env=False) as client:
 
@@ -48,6 +48,13 @@ async def _load(shop: Shop, url: str, seconds: float) -> tuple[list[float], int,
             return [one["campaign_id"] for one in answer.json()["campaigns"]]
 
         async def hide(user: str, number: int) -> None:
+            # One at a time for each user: another one's `like` would show the campaign again.
+            if user not in busy:
+                busy.add(user)
+                await hide_once(user, number)
+                busy.discard(user)
+
+        async def hide_once(user: str, number: int) -> None:
             shown = await ask(user)
             if not shown:
                 return
