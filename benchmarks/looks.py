@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from benchmarks.decision.rows import Row
-from benchmarks.portraits import gains, training_set
+from benchmarks.portraits import gains, origins, training_set
 from recommender.datasets.periods import resolve
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables
@@ -31,17 +31,18 @@ def looks(place: Path) -> list[Row]:
     """Gains from looks by rolling origin."""
     tables = _written(place / "with", blank=False)
     settings = Settings(home=place / "looks-var")
-    periods = resolve(settings, tables)
-    as_of = periods.as_of
+    as_of = resolve(settings, tables).as_of
     without = training_set(_written(place / "without", blank=True), place / "blanked", as_of)
     by_hand = training_set(tables, place / "by-hand", as_of)
-    learnt = training_set(tables, place / "learnt", as_of, periods.gate_from)
+    # Before the first origin, so that nothing that judges has taught.
+    before = origins(without, settings)[0][0]
+    learnt = training_set(tables, place / "learnt", as_of, before)
     values = json.loads((place / "learnt" / "features" / "schema.json").read_text(encoding="utf-8"))["looks"]
-    print(f"learnt before {periods.gate_from:%Y-%m-%d}: {values}")
+    print(f"learnt before {before:%Y-%m-%d}: {values}")
     shop = f"{HIDDEN:.0%} of purchases unseen"
     return [
         *gains(without, by_hand, settings, f"looks, {shop}, weights by hand"),
-        *gains(without, learnt, settings, f"looks, {shop}, weights learnt"),
+        *gains(by_hand, learnt, settings, f"looks, {shop}, weights learnt over weights by hand"),
     ]
 
 

@@ -174,12 +174,17 @@ def training_set(tables: Tables, place: Path, as_of: datetime, learn: datetime |
     return TrainingSet.open(write_training_set(users, pairs, catalogue, tables, place / "set", as_of=as_of))
 
 
+def origins(data: TrainingSet, settings: Settings) -> list[tuple[datetime, datetime]]:
+    """The origins before the gate period, and the moments up to which they are judged."""
+    return spans_before(data, End("the gate period", boundaries(data, settings)["gate"]), None, ())
+
+
 def gains(without: TrainingSet, more: TrainingSet, settings: Settings, name: str) -> list[Row]:
     """What the logistic ranker gains from further features, by rolling origin before the gate period.
 
     Intervals are over users and campaigns, pooled over the origins.
     """
-    spans = spans_before(without, End("the gate period", boundaries(without, settings)["gate"]), None, ())
+    spans = origins(without, settings)
     ranker = ranker_class("logistic")
     scores: dict[str, list[Floats]] = {"without": [], "with": []}
     periods = []
