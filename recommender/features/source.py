@@ -115,7 +115,8 @@ class Source:
         """All events with whole cents and local hour and weekday. A column that the source lacks is 0 or null."""
         events = self.table("events")
         present = set(events.columns)
-        local_s = events.event_time.epoch_seconds() + self._offset_s(events.event_time)
+        time_s = whole_seconds(events.event_time)
+        local_s = time_s + self._offset_s(events.event_time)
 
         def cents(name: str) -> Any:
             if name not in present:
@@ -126,11 +127,11 @@ class Source:
         hour = ((local_s // 3600) % 24).cast("int32")
         if "event_time_has_hours" in self.tables.manifest:
             # A day without an hour is known at its last microsecond, which is no habit of the night.
-            last_second = local_s % DAY_S >= DAY_S - 1  # DuckDB counts parts of seconds, Spark does not
+            last_second = local_s % DAY_S == DAY_S - 1
             day_only = last_second & (events.event_time.microsecond() == 999_999)
             hour = ibis.ifelse(day_only, ibis.null().cast("int32"), hour)
         returned = (
-            {"returned_s": events.returned_at.epoch_seconds(), "returned_share": events.returned_share.fill_null(1.0)}
+            {"returned_s": whole_seconds(events.returned_at), "returned_share": events.returned_share.fill_null(1.0)}
             if "returned_at" in present
             else {}
         )
@@ -140,7 +141,7 @@ class Source:
             "event_time",
             item_id=events.item_id if "item_id" in present else ibis.null().cast("string"),
             basket=ibis.coalesce(basket, events.event_time.epoch_seconds().cast("string")),
-            time_s=events.event_time.epoch_seconds().cast("int64"),
+            time_s=time_s,
             hour=hour,
             weekday=((local_s // DAY_S + 3) % 7).cast("int32"),  # 0 is Monday; 1970-01-01 was a Thursday.
             cents=cents("amount"),
@@ -217,6 +218,11 @@ def known_at(lines: ir.Table, moment_s: Any) -> ir.Table:
     lines = lines.filter(lines.kept_share > 0)
     net = {name: (lines[name] * lines.kept_share).round().cast("int64") for name in MONEY if name in lines.columns}
     return lines.mutate(**net).drop("kept_share", "returned_s", "returned_share")
+
+
+def whole_seconds(time: Any) -> Any:
+    """Seconds since 1970 without parts, int64. DuckDB's own function counts parts of seconds, Spark's does not."""
+    return time.epoch_seconds().floor().cast("int64")
 
 
 def if_else(condition: Any, then: Any, otherwise: Any) -> Any:
