@@ -1,4 +1,6 @@
-"""The feature store: Feast over DuckDB (offline) and SQLite or Redis (online). Serving reads what training read.
+"""The feature store: Feast over DuckDB (offline) and SQLite, Redis or PostgreSQL (online).
+
+Serving reads what training read.
 
 materialise(features, settings)                          definitions, offline Parquet, online values, catalogue
 training_frame(features, settings)                       users' features as they were at each decision
