@@ -24,7 +24,7 @@ from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
-from recommender.storage.home import FeatureStoreFolder, Home
+from recommender.storage.home import FACTS_FILE, FeatureStoreFolder, Home
 from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
@@ -179,6 +179,8 @@ def _install_offline(
         for name, file in FILES.items():
             if name != SERVING_VIEW:
                 shutil.copyfile(features / file, folder / file)
+        if (features / FACTS_FILE).is_file():  # Feast does not know it: `recommender portrait` reads it.
+            shutil.copyfile(features / FACTS_FILE, folder / FACTS_FILE)
         write_packed(features / FILES["user"], rows_N, names, folder / FILES[SERVING_VIEW])
         write_manifest(folder, features_hash=content_hash)
 

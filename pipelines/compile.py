@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from components.check_settings.rules import check_rules
-from pipelines.cluster import Cluster, check_names
+from pipelines.cluster import HOME, Cluster, check_names
 from recommender.errors import SettingsError
 from recommender.settings import Settings
 from recommender.storage.code_identity import bare_code
@@ -58,11 +58,11 @@ def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, names
     from pipelines.training import NAME, TITLE, training_pipeline_for
 
     # The judgement file is not read: it lies on the cluster.
-    check_rules(settings, feature_store=cluster.feature_store)
+    check_rules(settings, feature_store=cluster.pods.feature_store)
     check_names(namespace=namespace, registry=cluster.registry)
-    if not settings.home.is_relative_to(cluster.home):
+    if not settings.home.is_relative_to(HOME):
         raise SettingsError(
-            f"home = {settings.home}: on a cluster it must lie on the volume at {cluster.home}; "
+            f"home = {settings.home}: on a cluster it must lie on the volume at {HOME}; "
             "compile with the cluster's settings, e.g. --settings k8s/base/recommender.toml"
         )
     folder.mkdir(parents=True, exist_ok=True)

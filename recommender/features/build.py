@@ -3,6 +3,7 @@
     users.parquet      user_id, event_timestamp, float32 `<kind>__<name>`, binary `affinity` and `history`
     campaigns.parquet  campaign_id, event_timestamp, float32 features
     items.parquet      item_id, event_timestamp, float32 features
+    facts.parquet      what people ask about each user at `as_of`; no ranker reads it
     pairs.parquet      which users were targeted by which campaign, labels, segments
     catalogue/         what serving holds in memory
     schema.json        names of all features and segments, and the value behind each feature that stands for one
@@ -26,12 +27,14 @@ from numpy.typing import NDArray
 from recommender.datasets.tables import Tables
 from recommender.features import campaign_habits, campaigns, decisions, pairs
 from recommender.features.decisions import TIME
+from recommender.features.facts import facts_at
 from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.packing import Packer
 from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import CROSS_NAMES
+from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
 
@@ -40,11 +43,19 @@ FORMAT = 1
 one."""
 
 
-def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2, kept_ids: IdsFile | None = None) -> Path:
+def build(
+    tables: Tables,
+    output: Path,
+    *,
+    as_of: datetime,
+    threads: int = 2,
+    kept_ids: IdsFile | None = None,
+    facts: bool = True,
+) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
-    this source's items; without it they begin with these tables.
+    this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
@@ -53,11 +64,11 @@ def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2, ke
     """
     with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
         source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill), kept_ids=kept_ids)
-        _build(source, output, Path(spill))
+        _build(source, output, Path(spill), facts=facts)
     return output
 
 
-def _build(source: Source, output: Path, spill: Path) -> None:
+def _build(source: Source, output: Path, spill: Path, *, facts: bool) -> None:
     decided = decisions.decisions(source)
     named = ValueNames()
     campaign_features = campaigns.campaign_features(source, named)
@@ -73,6 +84,8 @@ def _build(source: Source, output: Path, spill: Path) -> None:
         _write(_campaign_table(source, campaign_features), folder / "campaigns.parquet")
         _write(_item_table(source, popularity_V), folder / "items.parquet")
         _write(pair_table, folder / "pairs.parquet")
+        if facts:
+            _write(facts_at(source, source.as_of), folder / FACTS_FILE)
         schema = {
             "portrait": [name for name in users.column_names if "__" in name],
             "campaign": list(campaign_features.names),

@@ -33,7 +33,15 @@ _WINDOWED = ("baskets", "lines", "cents", "coupon_lines", "coupon_cents", "disco
 def running(versions: Versions) -> Running:
     """Running sums of baskets by user. A version comes when it is known and goes when the next one is."""
     ones_v = np.ones(len(versions.user_v), dtype=np.int64)
-    values = {"baskets": ones_v, **{name: getattr(versions, f"{name}_v") for name in _SUMMED}}
+    values = {
+        "baskets": ones_v,
+        "lines": versions.lines_v,
+        "cents": versions.cents_v,
+        "discount_cents": versions.discount_cents_v,
+        "coupon_cents": versions.coupon_cents_v,
+        "discounted": versions.discounted_v,
+        "coupon_lines": versions.coupon_lines_v,
+    }
     values["with_coupon"] = versions.coupon_lines_v > 0
     values["on_weekend"], values["with_hour"] = versions.weekday_v >= 5, versions.hour_v >= 0
     for name, (start, end) in HOURS.items():

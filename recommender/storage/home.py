@@ -31,6 +31,7 @@ from recommender.storage.manifest import NAME_DIGITS, digest
 
 USERS_FILE = "users.parquet"
 PACKED_USERS_FILE = "serving.parquet"
+FACTS_FILE = "facts.parquet"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class FeatureStoreFolder:
     def users(self) -> Path:
         """Every user's features at each moment for which they were built."""
         return self.offline / USERS_FILE
+
+    @property
+    def facts(self) -> Path:
+        """What people ask about each user (`recommender.features.facts`). No ranker reads it."""
+        return self.offline / FACTS_FILE
 
     @property
     def packed_users(self) -> Path:
