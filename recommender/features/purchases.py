@@ -33,7 +33,7 @@ _WINDOWED = ("baskets", "lines", "cents", "coupon_lines", "coupon_cents", "disco
 def running(versions: Versions) -> Running:
     """Running sums of baskets by user. A version comes when it is known and goes when the next one is."""
     ones_v = np.ones(len(versions.user_v), dtype=np.int64)
-    values = {
+    values: dict[str, NDArray[Any]] = {
         "baskets": ones_v,
         "lines": versions.lines_v,
         "cents": versions.cents_v,
