@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from recommender.errors import FeatureStoreError
 from recommender.matching.numbering import NAME_BYTES, OWN_BYTES, Numbering
-from recommender.matching.open_campaigns import OpenCampaigns
+from recommender.matching.open_campaigns import HIDDEN, TAKEN_UP, OpenCampaigns
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
 """Axes of the taxonomy. Product is the item itself. The others are columns of the canonical table `items`."""
@@ -88,12 +88,16 @@ class UserAffinity:
 
     @property
     def has_taken_up(self) -> bool:
-        """Whether the user has taken up any campaign whose window was open then."""
+        """Whether the user has taken up, or hidden, any campaign whose window was open then."""
         return bool(self.open.redeemed_O.any())
 
     def taken_up(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Mark the campaigns that the user has taken up and whose window was open then, bool [C]."""
-        return np.isin(campaign_codes_C, self.open.codes_O[self.open.redeemed_O > 0])
+        return np.isin(campaign_codes_C, self.open.codes_O[(self.open.redeemed_O & TAKEN_UP) > 0])
+
+    def hidden(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Mark the campaigns that are not to be shown to the user, bool [C]."""
+        return np.isin(campaign_codes_C, self.open.codes_O[(self.open.redeemed_O & HIDDEN) > 0])
 
 
 def type_code(campaign_type: str) -> int:
@@ -285,5 +289,5 @@ def _past_of_type(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float6
         own = (user.open.codes_O[:, None] == campaigns.codes).astype(np.float64)
         own *= user.open.counted_O[:, None]
         out[0] -= own.sum(axis=0)
-        out[1] -= user.open.redeemed_O.astype(np.float64) @ own
+        out[1] -= (user.open.redeemed_O & TAKEN_UP).astype(np.float64) @ own
     return out
