@@ -33,7 +33,7 @@ from recommender.features.packing import Packer
 from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
-from recommender.matching.affinity import CROSS_NAMES
+from recommender.matching.affinity import cross_names
 from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
@@ -89,7 +89,7 @@ def _build(source: Source, output: Path, spill: Path, *, facts: bool) -> None:
         schema = {
             "portrait": [name for name in users.column_names if "__" in name],
             "campaign": list(campaign_features.names),
-            "cross": list(CROSS_NAMES),
+            "cross": list(cross_names(tuple(users.column_names))),
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }
