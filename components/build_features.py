@@ -24,6 +24,14 @@ def build_features(
         chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
         # If the periods cannot be resolved, the run stops here, before it changes the feature store.
         as_of = resolve(chosen, opened).as_of
-        build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads, kept_ids=IdsFile.of(chosen))
+        build(
+            opened,
+            Path(features.path),
+            as_of=as_of,
+            threads=chosen.training.threads,
+            kept_ids=IdsFile.of(chosen),
+            memory_limit=chosen.resources.memory_limit,
+            scratch=chosen.resources.scratch,
+        )
         features.metadata.update(data_hash=data_hash, as_of=as_of.isoformat())
         wrote["as_of"] = as_of.isoformat()

@@ -51,19 +51,29 @@ def build(
     threads: int = 2,
     kept_ids: IdsFile | None = None,
     facts: bool = True,
+    memory_limit: str | None = None,
+    scratch: Path | None = None,
 ) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
+    `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
         ContractError: a required table or column is missing, or there is no purchase before `as_of`.
         PeriodError: no user was targeted before `as_of`.
     """
-    with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
-        source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill), kept_ids=kept_ids)
+    with TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill:
+        source = open_source(
+            tables,
+            as_of.astimezone(UTC),
+            threads=threads,
+            spill=Path(spill),
+            kept_ids=kept_ids,
+            memory_limit=memory_limit,
+        )
         _build(source, output, Path(spill), facts=facts)
     return output
 
