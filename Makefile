@@ -25,7 +25,7 @@ BUILD_ARGS ?=
 PUSH_ARGS ?=
 FIGURES ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-features bench-features-large bench-decision bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-features bench-features-large bench-decision bench-policy bench-portraits bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -137,6 +137,9 @@ bench-features-large: $(INSTALLED) ## CPU-seconds of an event of 100 M, under 8 
 
 bench-decision: $(INSTALLED) ## wrong decisions and answers: error rates of the gate, intervals, horizon, answers of a run; BENCH_ARGS="--groups gate,answers"
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.decision $(BENCH_ARGS)
+
+bench-portraits: $(INSTALLED) ## the portrait's forecasts against what came, and what its facts and looks give a ranker; BENCH_ARGS="--groups looks"
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.portraits $(BENCH_ARGS)
 
 bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them
 	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)

@@ -30,7 +30,7 @@ from components.publish_training_set import publish_training_set
 from components.register import register
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
-from pipelines.cluster import DATA, SMALL, TRAINING, Cluster, Size, lifetime, place, place_by, places
+from pipelines.cluster import DATA, FEATURES, SMALL, TRAINING, Cluster, Size, lifetime, place, place_by, places
 from recommender.settings import Settings
 
 NAME = "campaign-training"
@@ -135,7 +135,7 @@ def training_pipeline_for(
         featured = build_features(
             **of_data, code_version=derived["code_of_build_features"], data_hash=data_hash, tables=tables
         )
-        placed(featured, "Build features as of each decision", DATA, cached=True)
+        placed(featured, "Build features as of each decision", FEATURES, cached=True)
         features = featured.outputs["features"]
 
         whole: dict[str, Any] = {"settings": derived["settings"]}

@@ -33,7 +33,8 @@ from recommender.features.packing import Packer
 from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
-from recommender.matching.affinity import CROSS_NAMES
+from recommender.matching.affinity import cross_names
+from recommender.settings import Settings
 from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
@@ -41,6 +42,20 @@ from recommender.storage.manifest import whole_folder, write_manifest
 FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
+
+
+def build_for(settings: Settings, tables: Tables, output: Path, *, as_of: datetime) -> Path:
+    """Write a feature set as `build` does, with the home, threads and memory of the settings."""
+    resources = settings.resources
+    return build(
+        tables,
+        output,
+        as_of=as_of,
+        threads=settings.training.threads,
+        kept_ids=IdsFile.of(settings),
+        memory_limit=resources.memory_limit,
+        scratch=resources.scratch,
+    )
 
 
 def build(
@@ -99,7 +114,7 @@ def _build(source: Source, output: Path, spill: Path, *, facts: bool) -> None:
         schema = {
             "portrait": [name for name in users.column_names if "__" in name],
             "campaign": list(campaign_features.names),
-            "cross": list(CROSS_NAMES),
+            "cross": list(cross_names(tuple(users.column_names))),
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }

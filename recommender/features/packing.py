@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.features import looks
 from recommender.features.as_of import Ints, ranges
 from recommender.features.baskets import Versions
 from recommender.features.bought import Bought
@@ -51,13 +52,18 @@ class Packer:
         self._types, self._own, self._habits_OH = types, own, habits_OH
         self._taxonomy_version, self._minor_units, self._file = taxonomy_version, minor_units, file
         self._writer = pa.ipc.new_file(file, SCHEMA)
+        self._columns_H = np.zeros(0, dtype=np.uint16)
+        self._looked: list[pa.Table] | None = None
+
+    def begin(self, columns_H: NDArray[np.uint16], looked_by_axis: list[pa.Table] | None) -> None:
+        """Take what holds for all decisions. See `portrait.Packs`."""
+        self._columns_H, self._looked = columns_H, looked_by_axis
 
     def __call__(
         self,
         own: slice,
         by_axis: list[pa.Table],
         months_D: NDArray[np.float64],
-        columns_H: NDArray[np.uint16],
         lines: Bought,
         versions: Versions,
         seen: Known,
@@ -72,9 +78,11 @@ class Packer:
             months_D,
             self._taxonomy_version,
             own=campaigns,
-            columns_H=columns_H,
+            columns_H=self._columns_H,
             habits_OH=self._habits_OH[first : first + campaigns.num_rows],
         )
+        if self._looked is not None:
+            affinities = looks.behind(affinities, [_of_decisions(table, own) for table in self._looked])
         histories = pack_histories(lines, versions, seen, moment_us_D, self._minor_units, self._taxonomy_version)
         arrays = [pa.array(affinities, pa.binary()), pa.array(histories, pa.binary())]
         self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import MONTH_DAYS
-from recommender.features import campaign_habits, people, purchases, vectors
+from recommender.features import campaign_habits, looks, people, purchases, vectors
 from recommender.features.as_of import Running
 from recommender.features.baskets import Versions, versions
 from recommender.features.bought import Bought, Decisions, Part, bought, lines_of, parts
@@ -26,14 +26,21 @@ SLICE_PAIRS = 500_000
 
 
 class Packs(Protocol):
-    """Takes the packed vectors of some decisions, in the order of decisions."""
+    """Packs the vectors of decisions, in the order of decisions."""
+
+    def begin(self, columns_H: NDArray[np.uint16], looked_by_axis: list[pa.Table] | None) -> None:
+        """Take what holds for all decisions.
+
+        Args:
+            columns_H: places of the features about campaigns in the portrait.
+            looked_by_axis: what `looks.looks_by_axis` returned.
+        """
 
     def __call__(
         self,
         own: slice,
         by_axis: list[pa.Table],
         months_D: NDArray[np.float64],
-        columns_H: NDArray[np.uint16],
         lines: Bought,
         versions: Versions,
         seen: purchases.Known,
@@ -45,7 +52,6 @@ class Packs(Protocol):
             own: these decisions among all.
             by_axis: what `vectors.purchases_by_axis` returned for them.
             months_D: length of each user's known history in months of 30 days.
-            columns_H: places of the features about campaigns in the portrait.
             lines: what the users of the part bought.
             versions: their baskets.
             seen: the baskets that each decision knows.
@@ -88,6 +94,8 @@ def portrait(
     habits = {name: np.nan_to_num(column) if is_count(name) else column for name, column in habits.items()}
     columns = {**_base(source, decided, numbered.moment_us_D, named), **habits}
     columns |= people.activity(source, numbered)
+    looked_by_axis = looks.looks_by_axis(source, decided)
+    columns |= looks.portrait_column(looked_by_axis, num_decisions)
     own = _Purchases.of(source, numbered, vectors.department_features(source.taxonomy, named))
 
     def ordered(of_purchases: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -97,8 +105,9 @@ def portrait(
 
     # The packed vectors say where the features about campaigns stand, so the order of all must be known before.
     names = list(ordered(own.nothing()))
-    columns_H = np.array([names.index(name) for name in habits], dtype=np.uint16)
-    found = ordered(own.columns(columns_H, packs))
+    if packs is not None:
+        packs.begin(np.array([names.index(name) for name in habits], dtype=np.uint16), looked_by_axis)
+    found = ordered(own.columns(packs))
     return Portrait(
         columns={name: column.astype(np.float32, copy=False) for name, column in found.items()}, habits=tuple(habits)
     )
@@ -118,7 +127,7 @@ class _Purchases:
     def of(cls, source: Source, decisions: Decisions, departments: dict[str, int]) -> "_Purchases":
         return cls(source, decisions, departments, lines_of(source, decisions), source.taxonomy.axes_VA)
 
-    def columns(self, columns_H: NDArray[np.uint16], packs: Packs | None) -> dict[str, NDArray[np.float32]]:
+    def columns(self, packs: Packs | None) -> dict[str, NDArray[np.float32]]:
         """Name -> float32 [D]. Gives all decisions to `packs`, if there is one."""
         columns: dict[str, NDArray[np.float32]] = {}
         decisions = self.decisions
@@ -137,7 +146,7 @@ class _Purchases:
                 if packs is not None:
                     tenure_D = columns["behaviour__tenure_days"][own].astype(np.float64)
                     months_D = np.nan_to_num(tenure_D / MONTH_DAYS)
-                    packs(own, by_axis, months_D, columns_H, lines, all_baskets, seen, moment_us_D)
+                    packs(own, by_axis, months_D, lines, all_baskets, seen, moment_us_D)
         return columns
 
     def nothing(self) -> dict[str, NDArray[Any]]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import FeatureStoreError
+from recommender.matching.looks import LOOKED, Looks, looked
 from recommender.matching.numbering import NAME_BYTES, OWN_BYTES, Numbering
 from recommender.matching.open_campaigns import HIDDEN, TAKEN_UP, OpenCampaigns
 
@@ -51,6 +52,9 @@ CROSS_NAMES: tuple[str, ...] = (
     *("affinity__same_type__targeted", "affinity__same_type__redeemed", "affinity__same_type__rate"),
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
+
+LOOK_NAMES: tuple[str, ...] = tuple(f"affinity__{axis}__{name}" for axis in AXES for name in ("looked", "looked_share"))
+"""Names of what `look_affinities` returns: on each axis weighted looks at the campaign's values, and their share."""
 
 _MAGIC, _MAGIC_WIDE = b"AFF5", b"AFF6"
 """Money in 32 bits, or in 64 where a user's does not fit: 43 million units of a currency with cents."""
@@ -85,6 +89,7 @@ class UserAffinity:
     redeemed: NDArray[np.uint16]
     """Number of these campaigns that the user took up."""
     open: OpenCampaigns = field(default_factory=OpenCampaigns.none)
+    looks: Looks = field(default_factory=Looks.none)
 
     @property
     def has_taken_up(self) -> bool:
@@ -121,6 +126,7 @@ def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
         user.targeted.astype("<u2").tobytes(),
         user.redeemed.astype("<u2").tobytes(),
         user.open.pack(),
+        user.looks.pack(),
     ]
     return b"".join(parts)
 
@@ -147,6 +153,8 @@ def unpack_user(packed: bytes, numbering: Numbering) -> UserAffinity:
     expected = header.size + sum(sizes) * (4 + money.itemsize + 2 * len(MEASURES)) + 8 * num_types
     has_open, start = given not in _NOTHING_OPEN, expected
     expected += OpenCampaigns.packed_size(packed, start) if has_open else 0
+    looks_at = expected
+    expected += Looks.packed_size(packed, looks_at)
     if len(packed) != expected:
         raise FeatureStoreError(
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
@@ -176,6 +184,7 @@ def unpack_user(packed: bytes, numbering: Numbering) -> UserAffinity:
         targeted=np.frombuffer(packed, _COUNT, num_types, at + 4 * num_types),
         redeemed=np.frombuffer(packed, _COUNT, num_types, at + 6 * num_types),
         open=OpenCampaigns.unpack(packed, start) if has_open else OpenCampaigns.none(),
+        looks=Looks.unpack(packed, looks_at, numbering.num_values if lacks_some else None),
     )
 
 
@@ -277,6 +286,16 @@ def affinities(matched: Matched) -> NDArray[np.float32]:
     targeted_C, redeemed_C = out[-3:-1] = matched.past_2C
     out[-1] = (redeemed_C + PRIOR_PAIRS * PRIOR_RATE) / (targeted_C + PRIOR_PAIRS)
     return np.ascontiguousarray(out.T, dtype=np.float32)
+
+
+def cross_names(portrait_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the cross features that come with a portrait: those of looks only where the source knows of looks."""
+    return (*CROSS_NAMES, *LOOK_NAMES) if LOOKED in portrait_names else CROSS_NAMES
+
+
+def look_affinities(matched: Matched) -> NDArray[np.float32]:
+    """What a user looked at of campaigns' values: float32 [C, L], columns `LOOK_NAMES`."""
+    return looked(matched.user.looks, matched.campaigns.present)
 
 
 def _past_of_type(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float64]:

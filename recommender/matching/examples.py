@@ -151,7 +151,7 @@ def build(
                 f"({', '.join(difference[:3]) or 'order of the features'}); materialise all users together"
             )
     campaigns_N, users_N = campaigns_N.astype(np.int32), users_N.astype(np.int32)
-    names = (*portrait_names, *catalogue.campaign_feature_names, *affinity.CROSS_NAMES)
+    names = (*portrait_names, *catalogue.campaign_feature_names, *affinity.cross_names(portrait_names))
     num_portrait, num_campaign = len(portrait_names), len(catalogue.campaign_feature_names)
     features_NF = np.empty((len(users_N), len(names)), dtype=np.float32)
     if len(users_N):
@@ -162,7 +162,9 @@ def build(
     parts = _joined(shoppers, users_N, campaigns_N, catalogue) if joined is None else _in_order(joined)
     codes_N = catalogue.campaign_codes_C[campaigns_N]
     for pairs, (matched, columns_N) in parts:
-        cross_NK[pairs] = affinity.affinities(matched)[columns_N]
+        cross_NK[pairs, : len(affinity.CROSS_NAMES)] = affinity.affinities(matched)[columns_N]
+        if cross_NK.shape[1] > len(affinity.CROSS_NAMES):
+            cross_NK[pairs, len(affinity.CROSS_NAMES) :] = affinity.look_affinities(matched)[columns_N]
         if len(matched.user.open.codes_O):
             _leave_out_own(features_NF, matched.user.open, pairs, codes_N, targeted_us_N)
     decided_us_U = _decision_times(shoppers, users_N, decided_us_N)
