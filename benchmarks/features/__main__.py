@@ -17,8 +17,6 @@ from benchmarks.decision.rows import merge
 from benchmarks.measured_on import measured_on
 
 REPORT = Path("reports/bench/features.json")
-LARGE = ("large",)
-"""Groups that take hours, or much memory, and run only when they are named."""
 
 
 def groups() -> dict[str, ModuleType]:
@@ -38,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench-features", description=benchmarks.features.__doc__)
     parser.add_argument(
         "--groups",
-        default=",".join(name for name in found if name not in LARGE),
+        default=",".join(found),
         help=f"which of {', '.join(found)}, separated by commas",
     )
     parser.add_argument("--output", type=Path, default=REPORT, help="the report (JSON)")

@@ -44,7 +44,7 @@ def by_sql(tables: Path, as_of: str) -> None:
     """Make the tables with joins as one writes them by hand: baskets, vectors, histories, demand and labels."""
     import duckdb
 
-    with duckdb.connect(config={"threads": 2, "memory_limit": "2GB"}) as con:
+    with duckdb.connect(config={"threads": 2, "memory_limit": "8GB"}) as con:
         con.execute("SET TimeZone = 'UTC'")
         for table in ("users", "items", "campaigns", "campaign_items", "targets", "events", "participations"):
             con.execute(f"CREATE VIEW {table} AS FROM read_parquet('{tables}/{table}/**/*.parquet')")
