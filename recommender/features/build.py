@@ -34,6 +34,7 @@ from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
+from recommender.settings import Settings
 from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
@@ -41,6 +42,20 @@ from recommender.storage.manifest import whole_folder, write_manifest
 FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
+
+
+def build_for(settings: Settings, tables: Tables, output: Path, *, as_of: datetime) -> Path:
+    """Write a feature set as `build` does, with the home, threads and memory of the settings."""
+    resources = settings.resources
+    return build(
+        tables,
+        output,
+        as_of=as_of,
+        threads=settings.training.threads,
+        kept_ids=IdsFile.of(settings),
+        memory_limit=resources.memory_limit,
+        scratch=resources.scratch,
+    )
 
 
 def build(
@@ -51,19 +66,29 @@ def build(
     threads: int = 2,
     kept_ids: IdsFile | None = None,
     facts: bool = True,
+    memory_limit: str | None = None,
+    scratch: Path | None = None,
 ) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
+    `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
         ContractError: a required table or column is missing, or there is no purchase before `as_of`.
         PeriodError: no user was targeted before `as_of`.
     """
-    with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
-        source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill), kept_ids=kept_ids)
+    with TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill:
+        source = open_source(
+            tables,
+            as_of.astimezone(UTC),
+            threads=threads,
+            spill=Path(spill),
+            kept_ids=kept_ids,
+            memory_limit=memory_limit,
+        )
         _build(source, output, Path(spill), facts=facts)
     return output
 

@@ -22,13 +22,14 @@ from recommender.datasets.tables import Tables
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError
 from recommender.matching.affinity import AXES
+from recommender.settings.sizes import bytes_of
 from recommender.storage.ids import Ids, IdsFile
 
 REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MONEY = ("cents", "discount_cents", "coupon_cents")
 """Columns of events and lines that hold whole minor units of the currency."""
 MEMORY_LIMIT = "2GB"
-"""Memory for DuckDB's data, chosen by hand. What does not fit goes to disk, which is slower, not wrong."""
+"""Memory for DuckDB's data where the settings name none, chosen by hand: enough for a year of a grocer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +268,13 @@ _MISSING_TABLE = "the source has no such table, which features need; add it to t
 
 
 def open_source(
-    tables: Tables, as_of: datetime, *, threads: int, spill: Path, kept_ids: IdsFile | None = None
+    tables: Tables,
+    as_of: datetime,
+    *,
+    threads: int,
+    spill: Path,
+    kept_ids: IdsFile | None = None,
+    memory_limit: str | None = None,
 ) -> Source:
     """Open `tables` with DuckDB, its session in UTC.
 
@@ -278,6 +285,8 @@ def open_source(
         spill: folder for what exceeds memory. No other run may use it, since DuckDB gives its temporary files the same
             names in every process.
         kept_ids: where the ids of items and axis values are kept. None: they begin with these tables.
+        memory_limit: memory for DuckDB's data, such as "4GB". What does not fit goes to disk, which is slower, not
+            wrong. None: `MEMORY_LIMIT`.
 
     Raises:
         ContractError: a required table is missing, or there is no purchase before `as_of`.
@@ -285,8 +294,9 @@ def open_source(
     for name in REQUIRED_TABLES:
         if not tables.has(name):
             raise ContractError(name, _MISSING_TABLE)
+    limit = MEMORY_LIMIT if memory_limit is None else f"{bytes_of(memory_limit) // 2**20}MiB"
     backend = ibis.duckdb.connect(
-        threads=threads, memory_limit=MEMORY_LIMIT, preserve_insertion_order=True, temp_directory=str(spill)
+        threads=threads, memory_limit=limit, preserve_insertion_order=True, temp_directory=str(spill)
     )
     backend.raw_sql("SET TimeZone = 'UTC'")
     source = Source(tables, backend, as_of, kept_ids)
