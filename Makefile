@@ -25,7 +25,7 @@ BUILD_ARGS ?=
 PUSH_ARGS ?=
 FIGURES ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-features bench-decision bench-policy bench-portraits bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-events bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-features bench-decision bench-policy bench-portraits bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -104,6 +104,9 @@ manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../
 bench-serving: $(INSTALLED) ## latency against a no-op TorchServe handler; overload, harmful clients, rolling restart: BENCH_ARGS="--seconds 60 --groups overload"
 	$(BIN)/python -m benchmarks.serving; latency=$$?; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving_load $(BENCH_ARGS) && exit $$latency
+
+bench-events: $(INSTALLED) ## events over HTTP: time until an answer knows one, events lost by ten killed gateways, cost of a read
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.events $(BENCH_ARGS)
 
 bench-pipeline: $(INSTALLED) ## which of four runs that cannot succeed the pipeline's first step refuses in one sentence, and its time
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipeline

@@ -13,6 +13,7 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 """
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,38 +25,28 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recommender.datasets.periods import resolve
 from recommender.datasets.tables import Tables
 from recommender.features import campaign_habits, campaigns, decisions, pairs
 from recommender.features.decisions import TIME
 from recommender.features.facts import facts_at
+from recommender.features.look_weights import LookWeights, look_weights
 from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.packing import Packer
 from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
-from recommender.settings import Settings
+from recommender.matching.looks import LOOKED
+from recommender.settings import LookSettings, Settings
 from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
 
+DEFAULT_LOOKS = LookSettings()
 FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
-
-
-def build_for(settings: Settings, tables: Tables, output: Path, *, as_of: datetime) -> Path:
-    """Write a feature set as `build` does, with the home, threads and memory of the settings."""
-    resources = settings.resources
-    return build(
-        tables,
-        output,
-        as_of=as_of,
-        threads=settings.training.threads,
-        kept_ids=IdsFile.of(settings),
-        memory_limit=resources.memory_limit,
-        scratch=resources.scratch,
-    )
 
 
 def build(
@@ -66,6 +57,8 @@ def build(
     threads: int = 2,
     kept_ids: IdsFile | None = None,
     facts: bool = True,
+    looks: LookSettings = DEFAULT_LOOKS,
+    learn_looks_before: datetime | None = None,
     memory_limit: str | None = None,
     scratch: Path | None = None,
 ) -> Path:
@@ -73,6 +66,7 @@ def build(
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
+    What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`.
     `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
 
     Raises:
@@ -89,17 +83,38 @@ def build(
             kept_ids=kept_ids,
             memory_limit=memory_limit,
         )
-        _build(source, output, Path(spill), facts=facts)
+        _build(source, output, Path(spill), look_weights(source, looks, learn_looks_before), facts=facts)
     return output
 
 
-def _build(source: Source, output: Path, spill: Path, *, facts: bool) -> None:
+def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
+    """Build the feature set as the settings say, and return its `as_of`. What looks count is learnt before the gate.
+
+    Raises:
+        PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
+    """
+    periods = resolve(settings, tables)
+    build(
+        tables,
+        output,
+        as_of=periods.as_of,
+        threads=settings.training.threads,
+        kept_ids=IdsFile.of(settings),
+        looks=settings.looks,
+        learn_looks_before=periods.gate_from,
+        memory_limit=settings.resources.memory_limit,
+        scratch=settings.resources.scratch,
+    )
+    return periods.as_of
+
+
+def _build(source: Source, output: Path, spill: Path, weights: LookWeights, *, facts: bool) -> None:
     decided = decisions.decisions(source)
     named = ValueNames()
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
-    users = _user_table(source, decided, catalogue.taxonomy_version, named, spill)
+    users = _user_table(source, decided, catalogue.taxonomy_version, named, spill, weights)
     pair_table, found = _pair_table(source, users)
     catalogue = campaigns.with_newcomers(catalogue, found)
     with whole_folder(output) as folder:
@@ -111,13 +126,15 @@ def _build(source: Source, output: Path, spill: Path, *, facts: bool) -> None:
         _write(pair_table, folder / "pairs.parquet")
         if facts:
             _write(facts_at(source, source.as_of), folder / FACTS_FILE)
-        schema = {
+        schema: dict[str, Any] = {
             "portrait": [name for name in users.column_names if "__" in name],
             "campaign": list(campaign_features.names),
             "cross": list(cross_names(tuple(users.column_names))),
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }
+        if LOOKED in users.column_names:
+            schema["looks"] = asdict(weights)
         (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
             folder,
@@ -125,12 +142,15 @@ def _build(source: Source, output: Path, spill: Path, *, facts: bool) -> None:
             format=FORMAT,
             as_of=source.as_of.isoformat(),
             data_hash=source.tables.data_hash,
+            events_read=source.tables.manifest.get("events_read"),
             catalogue=catalogue.version,
             taxonomy=catalogue.numbering.versions[-1],
         )
 
 
-def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames, spill: Path) -> pa.Table:
+def _user_table(
+    source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames, spill: Path, weights: LookWeights
+) -> pa.Table:
     """Build one row for each decision: the user's portrait and packed vectors as known then.
 
     The packed vectors, which are most of the table, lie in a file of `spill` from which they are mapped into memory.
@@ -145,7 +165,7 @@ def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named:
         minor_units=source.minor_units,
         file=spill / "packed.arrow",
     )
-    known = portrait(source, decided, named, past_targets=past_targets, packs=packer)
+    known = portrait(source, decided, named, past_targets=past_targets, packs=packer, look_weights=weights)
     packed = packer.table()
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
     arrays |= {name: pa.array(values_D) for name, values_D in known.columns.items()}

@@ -17,6 +17,7 @@ from recommender.features import campaign_habits, looks, people, purchases, vect
 from recommender.features.as_of import Running
 from recommender.features.baskets import Versions, versions
 from recommender.features.bought import Bought, Decisions, Part, bought, lines_of, parts
+from recommender.features.look_weights import LookWeights
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 
@@ -76,6 +77,7 @@ def portrait(
     *,
     past_targets: ir.Table | None = None,
     packs: Packs | None = None,
+    look_weights: LookWeights | None = None,
 ) -> Portrait:
     """Compute the portrait of each decision's user from what was known strictly before the decision.
 
@@ -85,6 +87,7 @@ def portrait(
         named: names the features that stand for values.
         past_targets: what `campaign_habits.past_targets` returned, where it is there already.
         packs: packs the vectors of the same decisions.
+        look_weights: what looks count. None: the values by hand.
     """
     num_decisions = decided.num_rows
     numbered = Decisions.of(decided)
@@ -94,7 +97,7 @@ def portrait(
     habits = {name: np.nan_to_num(column) if is_count(name) else column for name, column in habits.items()}
     columns = {**_base(source, decided, numbered.moment_us_D, named), **habits}
     columns |= people.activity(source, numbered)
-    looked_by_axis = looks.looks_by_axis(source, decided)
+    looked_by_axis = looks.looks_by_axis(source, decided, look_weights or LookWeights.by_hand())
     columns |= looks.portrait_column(looked_by_axis, num_decisions)
     own = _Purchases.of(source, numbered, vectors.department_features(source.taxonomy, named))
 

@@ -27,10 +27,12 @@ from components.validate_data.component import validate_data
 from recommender.datasets.tables import open_tables
 from recommender.evaluation.document import Evaluation
 from recommender.features.training_set import TrainingSet
+from recommender.matching.catalogue import Catalogue
 from recommender.registry import Registry
 from recommender.report.last_run import LastRun
 from recommender.settings import Settings, SourceSettings, TrainingSettings
 from recommender.storage.home import Home
+from recommender.storage.ids import IdsFile
 from recommender.storage.published import origin_of, published_training_set
 
 CODE = "test"
@@ -139,7 +141,10 @@ def test_validate_data_writes_clean_tables_and_a_page_that_loads_nothing(way: Si
 def test_build_features_and_materialise_fill_the_home(way: SimpleNamespace) -> None:
     assert (Path(way.features.path) / "users.parquet").is_file()
     assert way.stored == way.clean_hash
-    assert (Home.of(way.shop.settings).catalogue / "manifest.json").is_file()
+    catalogue = Catalogue.load(Home.of(way.shop.settings).catalogue)
+    kept = IdsFile.of(way.shop.settings).read()
+    assert catalogue.id_versions == kept.versions
+    assert catalogue.item_ids == kept.of("product")
 
 
 def test_train_ranker_writes_fits_and_logs_its_figures(way: SimpleNamespace) -> None:
