@@ -5,6 +5,7 @@ are then taken out of the log, as if they were made at a till that does not know
 stay. The same log with the items of the looks blanked has the same features but those of looks.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from recommender.datasets.periods import resolve
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
-from recommender.features.looks import WEIGHTS
+from recommender.features.look_weights import WEIGHTS
 from recommender.settings import Settings
 
 HIDDEN = 0.9
@@ -30,10 +31,18 @@ def looks(place: Path) -> list[Row]:
     """Gains from looks by rolling origin."""
     tables = _written(place / "with", blank=False)
     settings = Settings(home=place / "looks-var")
-    as_of = resolve(settings, tables).as_of
+    periods = resolve(settings, tables)
+    as_of = periods.as_of
     without = training_set(_written(place / "without", blank=True), place / "blanked", as_of)
-    more = training_set(tables, place / "looks", as_of)
-    return gains(without, more, settings, f"looks, {HIDDEN:.0%} of purchases unseen")
+    by_hand = training_set(tables, place / "by-hand", as_of)
+    learnt = training_set(tables, place / "learnt", as_of, periods.gate_from)
+    values = json.loads((place / "learnt" / "features" / "schema.json").read_text(encoding="utf-8"))["looks"]
+    print(f"learnt before {periods.gate_from:%Y-%m-%d}: {values}")
+    shop = f"{HIDDEN:.0%} of purchases unseen"
+    return [
+        *gains(without, by_hand, settings, f"looks, {shop}, weights by hand"),
+        *gains(without, learnt, settings, f"looks, {shop}, weights learnt"),
+    ]
 
 
 def _written(folder: Path, *, blank: bool) -> Tables:

@@ -166,9 +166,9 @@ def _ranking(tables: Tables, source: Source, settings: Settings, place: Path, as
     return gains(data, more, settings, "facts, Complete Journey")
 
 
-def training_set(tables: Tables, place: Path, as_of: datetime) -> TrainingSet:
-    """The training set of tables, without Feast in between."""
-    built = build(tables, place / "features", as_of=as_of, facts=False)
+def training_set(tables: Tables, place: Path, as_of: datetime, learn: datetime | None = None) -> TrainingSet:
+    """The training set of tables, without Feast in between. What looks count is learnt from before `learn`."""
+    built = build(tables, place / "features", as_of=as_of, facts=False, learn_looks_before=learn)
     users, pairs = (pq.read_table(built / name) for name in ("users.parquet", "pairs.parquet"))
     catalogue = Catalogue.load(built / "catalogue")
     return TrainingSet.open(write_training_set(users, pairs, catalogue, tables, place / "set", as_of=as_of))

@@ -13,6 +13,7 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 """
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,19 +25,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recommender.datasets.periods import resolve
 from recommender.datasets.tables import Tables
 from recommender.features import campaign_habits, campaigns, decisions, looks, pairs, vectors
 from recommender.features.decisions import TIME
 from recommender.features.facts import facts_at
+from recommender.features.look_weights import LookWeights, look_weights
 from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
+from recommender.matching.looks import LOOKED
+from recommender.settings import LookSettings, Settings
 from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
 
+DEFAULT_LOOKS = LookSettings()
 FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
@@ -50,11 +56,14 @@ def build(
     threads: int = 2,
     kept_ids: IdsFile | None = None,
     facts: bool = True,
+    looks: LookSettings = DEFAULT_LOOKS,
+    learn_looks_before: datetime | None = None,
 ) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
+    What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`.
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
@@ -63,17 +72,36 @@ def build(
     """
     with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
         source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill), kept_ids=kept_ids)
-        _build(source, output, facts=facts)
+        _build(source, output, look_weights(source, looks, learn_looks_before), facts=facts)
     return output
 
 
-def _build(source: Source, output: Path, *, facts: bool) -> None:
+def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
+    """Build the feature set as the settings say, and return its `as_of`. What looks count is learnt before the gate.
+
+    Raises:
+        PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
+    """
+    periods = resolve(settings, tables)
+    build(
+        tables,
+        output,
+        as_of=periods.as_of,
+        threads=settings.training.threads,
+        kept_ids=IdsFile.of(settings),
+        looks=settings.looks,
+        learn_looks_before=periods.gate_from,
+    )
+    return periods.as_of
+
+
+def _build(source: Source, output: Path, weights: LookWeights, *, facts: bool) -> None:
     decided = decisions.decisions(source)
     named = ValueNames()
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
-    users = _user_table(source, decided, catalogue.taxonomy_version, named)
+    users = _user_table(source, decided, catalogue.taxonomy_version, named, weights)
     pair_table, found = _pair_table(source, users)
     catalogue = campaigns.with_newcomers(catalogue, found)
     with whole_folder(output) as folder:
@@ -85,13 +113,15 @@ def _build(source: Source, output: Path, *, facts: bool) -> None:
         _write(pair_table, folder / "pairs.parquet")
         if facts:
             _write(facts_at(source, source.as_of), folder / FACTS_FILE)
-        schema = {
+        schema: dict[str, Any] = {
             "portrait": [name for name in users.column_names if "__" in name],
             "campaign": list(campaign_features.names),
             "cross": list(cross_names(tuple(users.column_names))),
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }
+        if LOOKED in users.column_names:
+            schema["looks"] = asdict(weights)
         (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
             folder,
@@ -105,9 +135,11 @@ def _build(source: Source, output: Path, *, facts: bool) -> None:
         )
 
 
-def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames) -> pa.Table:
+def _user_table(
+    source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames, weights: LookWeights
+) -> pa.Table:
     """Build one row for each decision: the user's portrait and packed vectors as known then."""
-    known = portrait(source, decided, named)
+    known = portrait(source, decided, named, look_weights=weights)
     own = campaign_habits.open_campaigns(source, decided, known.past_targets)
     affinities = vectors.pack_affinities(
         known.bought_by_axis,

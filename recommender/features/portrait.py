@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recommender.datasets.time_units import MONTH_DAYS
 from recommender.features import campaign_habits, looks, people, purchases, vectors
+from recommender.features.look_weights import LookWeights
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 
@@ -37,13 +38,16 @@ class Portrait:
     """None where the source has no looks at items."""
 
 
-def portrait(source: Source, decided: pa.Table, named: ValueNames) -> Portrait:
+def portrait(
+    source: Source, decided: pa.Table, named: ValueNames, *, look_weights: LookWeights | None = None
+) -> Portrait:
     """Compute the portrait of each decision's user from what was known strictly before the decision.
 
     Args:
         source: the tables.
         decided: decision (numbered from 0), user_id and decided_at, as `decisions.decisions` lists them.
         named: names the features that stand for values.
+        look_weights: what looks count. None: the values by hand.
     """
     num_decisions = decided.num_rows
     decided_us_D = decided["decided_at"].cast(pa.int64()).to_numpy()
@@ -62,7 +66,7 @@ def portrait(source: Source, decided: pa.Table, named: ValueNames) -> Portrait:
             name: np.nan_to_num(values) if "recency" not in name and "rating" not in name else values
             for name, values in counts.items()
         }
-    looked_by_axis = looks.looks_by_axis(source, decided)
+    looked_by_axis = looks.looks_by_axis(source, decided, look_weights or LookWeights.by_hand())
     columns |= looks.portrait_column(looked_by_axis, num_decisions)
     bought_by_axis = vectors.purchases_by_axis(source, decided)
     columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions, named)
