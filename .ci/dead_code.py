@@ -39,11 +39,16 @@ HOOKS = (
     *("CampaignRankerHandler", "initialize", "handle"),  # TorchServe
     *("CampaignRanker", "predict", "unload"),  # MLServer
     *("S3DuckDBOfflineStore", "S3DuckDBOfflineStoreConfig"),  # Feast, by the name in feature_store.yaml
+    *("OrderedSqliteOnlineStore", "OrderedSqliteOnlineStoreConfig", "OrderedRedisOnlineStore"),  # likewise
+    *("OrderedRedisOnlineStoreConfig", "OrderedPostgresOnlineStore", "OrderedPostgresOnlineStoreConfig"),
+    "get_historical_features",  # of an offline store: Feast calls it
+    "dwell_s",  # a field of an event over HTTP, which the log writes whole
+    "measured_step",  # what the benchmark's child process runs
     *("DataSource", "RetrievalJob", "BaseRegistry"),  # in annotations written as strings
     *("sampler", "progress_bars", "external_attr"),  # attributes of Optuna, Great Expectations, zipfile
     "BOTH",  # a choice of a command-line option
 )
-FIELDS = ("labels_known_at", "features_hash", "num_clusters", "place_by_score")
+FIELDS = ("by_chance", "joined_at", "labels_known_at", "features_hash", "num_clusters", "place_by_score")
 """Fields of JSON documents and results that only people read."""
 DOCUMENTED = ("read_decisions", "read_exposures")
 """Readers of the decision log that docs/serving.md offers to people who analyse it, and what the gateway will call."""

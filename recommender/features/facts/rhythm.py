@@ -57,7 +57,6 @@ class Rhythm:
     """The usual gap, shrunk."""
     variation_U: Floats
     """Standard deviation of the gaps over their mean. NaN with fewer than three gaps."""
-    cents_U: Floats
     units_U: Floats
     units_squared_U: Floats
     hazard_SJ: Floats
@@ -105,7 +104,6 @@ def rhythm_at(source: Source, moment: datetime) -> Rhythm:
         recency_days_U=last_U,
         usual_days_U=usual_U,
         variation_U=_variation(num_U, first_U - last_U, users["squares"].to_numpy(zero_copy_only=False)),
-        cents_U=users["cents"].to_numpy().astype(np.float64),
         units_U=users["units"].to_numpy().astype(np.float64),
         units_squared_U=users["units_squared"].to_numpy().astype(np.float64),
         hazard_SJ=_hazards(visits, users, model, last_U / usual_U, prior_U, usual_U),
