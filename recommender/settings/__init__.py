@@ -20,6 +20,7 @@ from recommender.settings.cluster import ClusterSettings, Toleration
 from recommender.settings.decision_log import DecisionLogSettings
 from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
+from recommender.settings.monitoring import MonitoringSettings
 from recommender.settings.sections import (
     DEFAULT_RESOURCES,
     OnlineStoreName,
@@ -38,6 +39,7 @@ __all__ = [
     "ClusterSettings",
     "DecisionLogSettings",
     "IsolationSettings",
+    "MonitoringSettings",
     "OnlineStoreName",
     "ResourceSettings",
     "RetentionSettings",
@@ -78,6 +80,7 @@ class Settings(Section):
     serving: ServingSettings = ServingSettings()
     decision_log: DecisionLogSettings = DecisionLogSettings()
     isolation: IsolationSettings = IsolationSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     retention: RetentionSettings = RetentionSettings()
     resources: ResourceSettings = ResourceSettings()
     cluster: ClusterSettings = ClusterSettings()
