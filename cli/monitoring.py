@@ -1,5 +1,7 @@
 """`monitor` and `refresh`: run the monitoring and the refresh pipeline on this machine."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,7 +14,9 @@ from pipelines.training_run import run_named
 from recommender.errors import CorruptFileError, StepFailed
 from recommender.matching.packed_user import ServingSchema
 from recommender.monitoring.ages import in_words
-from recommender.monitoring.findings import Report
+from recommender.monitoring.findings import FeatureDrift, Report
+from recommender.monitoring.monitor import require_champion
+from recommender.registry import Registry
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
@@ -25,9 +29,11 @@ def monitor_and_show(settings: Settings, *, caching: bool) -> bool:
     """Run the monitoring pipeline, print what it found, and return whether no limit is broken.
 
     Raises:
+        RegistryError: there is no champion yet.
         StepFailed: a step failed before anything was found.
     """
     check_rules(settings)
+    require_champion(Registry(settings.home))
     console, home, run_id = wide(), Home.of(settings), new_run_id()
     console.print(f"[bold]Monitoring[/] of {settings.source.dataset} (home: {settings.home})")
     try:
@@ -68,8 +74,11 @@ def show(console: Console, report: Report) -> None:
     for finding in report.findings:
         mark = "[red]✘[/]" if finding.breaks else "[yellow]·[/]"
         console.print(f"  {mark} {escape(finding.words)} {escape(finding.remedy)}", highlight=False, soft_wrap=True)
-    if report.drift:
-        console.print(_features(report))
+    moved = [one for one in report.drift if one.moved]
+    if moved:
+        console.print(_features(moved[:SHOWN_FEATURES]))
+    elif report.drift:
+        console.print(f"No feature of {report.num_users_now:,} users moved beyond chance.", highlight=False)
     console.print(_ages(report))
     if report.served_note:
         console.print(report.served_note, highlight=False, soft_wrap=True)
@@ -84,10 +93,10 @@ def _is_of(home: Home, run_id: str) -> bool:
         return False
 
 
-def _features(report: Report) -> Table:
+def _features(moved: Sequence[FeatureDrift]) -> Table:
     columns = ("feature", "importance", "index", "by chance", "KS", "missing then", "now")
     table = Table(*columns, title="Features that moved most, by importance times drift", title_justify="left")
-    for one in report.drift[:SHOWN_FEATURES]:
+    for one in moved:
         table.add_row(
             one.name,
             f"{one.importance:.1%}",

@@ -2,11 +2,12 @@
 
 from rich.console import Console
 
+from components.check_settings.parameters import defaults
 from pipelines.compile import compile_local
 from pipelines.local import LocalRun, new_run_id, run_pipeline
 from pipelines.memory import MemoryWatch
 from pipelines.named import TRAINING
-from pipelines.parameters import arguments_of, read_specification
+from pipelines.parameters import read_specification
 from pipelines.preflight import check_before_run
 from recommender.settings import Settings
 from recommender.storage.home import Home
@@ -56,5 +57,6 @@ def run_named(
     home, run_id = Home.of(settings), run_id or new_run_id()
     file = home.run(run_id).specification
     compile_local(settings, file, run=run_id, pipeline=pipeline)
-    arguments = arguments_of(read_specification(file), ())
+    parameters = read_specification(file)["root"]["inputDefinitions"]["parameters"]
+    arguments = {name: value for name, value in defaults(settings).items() if name in parameters}
     return run_pipeline(run_id, arguments, home=home, console=console, memory=memory, caching=caching)

@@ -63,6 +63,12 @@ class Distribution(BaseModel):
         counts = np.bincount(bins_U, minlength=len(edges) + 1)
         return cls(edges=edges, counts=tuple(counts.tolist()), missing=len(values_U) - len(known_U))
 
+    def drawn(self, random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Random values of this distribution, float32: upper edges of bins, NaN for missing."""
+        values = np.array([*self.edges, self.edges[-1] if self.edges else np.nan, np.nan], dtype=np.float32)
+        counts = np.array([*self.counts, self.missing], dtype=np.float64)
+        return np.asarray(random.choice(values, size=shape, p=counts / counts.sum()))
+
     @property
     def num_known(self) -> int:
         """How many values are known."""
@@ -214,17 +220,18 @@ def _ks(before: Distribution, now: Distribution) -> float:
 def _groups(before: Distribution) -> list[slice]:
     """Bins of the index: fine bins that together hold `COARSE_SHARE` of the known values, or one value each.
 
-    What is above all edges, where the reference has nothing, belongs to the last one.
+    What is above all edges, where the reference has nothing, belongs to the last one, or else has its own.
     """
-    last = max(len(before.edges) - 1, 0)
-    few = len(before.edges) <= 1 / COARSE_SHARE
-    wanted = 0.0 if few else COARSE_SHARE * before.num_known
+    num = len(before.counts)
+    if len(before.edges) <= 1 / COARSE_SHARE:
+        return [slice(place, place + 1) for place in range(num)]
+    wanted = COARSE_SHARE * before.num_known
     groups: list[slice] = []
     start, held = 0, 0
-    for place, count in enumerate(before.counts[: last + 1]):
+    for place, count in enumerate(before.counts[:-1]):
         held += count
-        if place == last:
-            groups.append(slice(start, len(before.counts)))
+        if place == num - 2:
+            groups.append(slice(start, num))
         elif held >= wanted:
             groups.append(slice(start, place + 1))
             start, held = place + 1, 0
@@ -233,14 +240,12 @@ def _groups(before: Distribution) -> list[slice]:
 
 def _labels(edges: tuple[float, ...], groups: list[slice]) -> list[str]:
     """What each group holds, in numbers of three digits."""
-    if len(edges) < 2:
-        return [f"{edge:.3g}" for edge in edges] or ["any"]
     labels = []
     for group in groups:
         low = edges[group.start - 1] if group.start else None
         high = edges[group.stop - 1] if group.stop <= len(edges) else None
         if low is None:
-            labels.append(f"≤ {high:.3g}")
+            labels.append("any" if high is None else f"≤ {high:.3g}")
         elif high is None:
             labels.append(f"> {low:.3g}")
         else:

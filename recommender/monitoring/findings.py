@@ -50,9 +50,14 @@ class FeatureDrift(_Part):
     """Label, share before and share now."""
 
     @property
+    def moved(self) -> bool:
+        """Whether chance alone does not explain the drift."""
+        return self.psi > self.psi_by_chance
+
+    @property
     def weight(self) -> float:
         """Importance times drift: the order of the page. 0 where chance explains the drift."""
-        return self.importance * self.psi if self.psi > self.psi_by_chance else 0.0
+        return self.importance * self.psi if self.moved else 0.0
 
 
 class Age(_Part):

@@ -1,13 +1,14 @@
-"""How much a ranker's scores hang on each feature of its users: by exchanging the feature between users.
+"""How much a ranker's scores hang on each feature of its users: by drawing the feature anew.
 
-For each feature the values of a sample of users are exchanged at random (Breiman, Random Forests, 2001), and the scores
-are computed again. The importance is the mean change of the log-odds, as a share of all features' changes. It needs no
-outcome, so it is known for every ranker at any moment. It says what a feature moves, not what it is good for.
+For each feature a sample of users is scored with two random draws of its values from the distribution that the ranker
+was trained on. The importance is the mean difference of the log-odds, as a share of all features' differences. It is
+the importance by permutation (Breiman, Random Forests, 2001) without outcomes, so it is known for every ranker at any
+moment. It says what a feature moves, not what it is good for. The drift itself does not change it.
 
 Shapes: U users · N pairs · F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from recommender.features.shoppers import shoppers_of
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, build
 from recommender.models.campaign.horizon_ranker import HorizonRanker
+from recommender.monitoring.distributions import Distribution
 
 NUM_USERS = 128
 """Users that are scored again for each feature. By hand: with a hundred features some ten seconds of a transformer."""
@@ -29,7 +31,7 @@ LOWEST = 1e-6
 
 
 def importances(
-    ranker: HorizonRanker, users: pa.Table, catalogue: Catalogue, features: Sequence[str]
+    ranker: HorizonRanker, users: pa.Table, catalogue: Catalogue, features: Mapping[str, Distribution]
 ) -> dict[str, float]:
     """Importance of each of `features`, as shares that add up to 1. All 0 for a ranker that reads none of them.
 
@@ -37,20 +39,17 @@ def importances(
         ranker: the one that serves.
         users: a feature set's users at one moment.
         catalogue: of the same feature set.
-        features: columns of `users`.
+        features: columns of `users`, and how they were distributed in training.
     """
     examples = _sample(users, catalogue)
     random = np.random.default_rng(SEED)
-    first_U = np.unique(examples.users_N, return_index=True)[1]
-    usual_N = _log_odds(ranker, examples)
+    num_users = int(examples.users_N.max()) + 1
     changes = {}
-    for name in features:
+    for name, before in features.items():
         place = examples.feature_names.index(name)
-        values_U = examples.features_NF[first_U, place]
-        features_NF = examples.features_NF.copy()
-        features_NF[:, place] = random.permutation(values_U)[examples.users_N]
-        exchanged_N = _log_odds(ranker, replace(examples, features_NF=features_NF))
-        changes[name] = float(np.abs(exchanged_N - usual_N).mean())
+        drawn_2U = before.drawn(random, (2, num_users))
+        one, other = (_with(examples, place, drawn_U[examples.users_N]) for drawn_U in drawn_2U)
+        changes[name] = float(np.abs(_log_odds(ranker, one) - _log_odds(ranker, other)).mean())
     total = sum(changes.values())
     return {name: change / total if total > 0 else 0.0 for name, change in changes.items()}
 
@@ -67,6 +66,12 @@ def _sample(users: pa.Table, catalogue: Catalogue) -> Examples:
     users_N = np.repeat(np.arange(num_users, dtype=np.int32), len(campaigns))
     moments_N = np.full(len(users_N), moment_us, dtype=np.int64)
     return build(shoppers, users_N, np.tile(campaigns, num_users), catalogue, moments_N)
+
+
+def _with(examples: Examples, place: int, values_N: NDArray[np.float32]) -> Examples:
+    features_NF = examples.features_NF.copy()
+    features_NF[:, place] = values_N
+    return replace(examples, features_NF=features_NF)
 
 
 def _log_odds(ranker: HorizonRanker, examples: Examples) -> NDArray[np.float64]:

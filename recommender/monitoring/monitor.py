@@ -21,8 +21,8 @@ from recommender.settings import MonitoringSettings, Settings
 from recommender.storage.home import REFERENCE_FILE
 from recommender.storage.manifest import read_manifest
 
-BY_EXCHANGE = "share of the change of the champion's log-odds when a feature is exchanged between users"
-EVENLY = "the same for each feature: the champion reads none of them"
+BY_DRAWS = "share of the change of the champion's log-odds when a feature's value is drawn anew from its training"
+EVENLY = "the same for each feature, and no drift breaks a limit: the champion reads none of them"
 RETRAIN = (
     "If the shop changed, train again: recommender run. If it did not, look at the tables that the feature is from."
 )
@@ -43,11 +43,7 @@ def monitor(features: Path, tables: Path, settings: Settings, *, run: str = "", 
         CorruptFileError: the features, the tables or the champion are damaged.
     """
     manifest, opened, registry = read_manifest(features), open_tables(tables), Registry(settings.home)
-    champion = registry.champion()
-    if champion is None:
-        raise RegistryError(
-            f"{registry.folder} has no champion yet, so nothing is watched; start with: recommender run"
-        )
+    champion = require_champion(registry)
     as_of = datetime.fromisoformat(str(manifest["as_of"]))
     users = at_moment(pq.read_table(features / "users.parquet"), as_of)
     problems, reference = _reference(features, champion, registry)
@@ -58,7 +54,7 @@ def monitor(features: Path, tables: Path, settings: Settings, *, run: str = "", 
         *problems,
         *age_findings(old),
         *calibration_findings(served, settings.monitoring),
-        *_drift_findings(drift, settings.monitoring),
+        *_drift_findings(drift, settings.monitoring, reads=importance == BY_DRAWS),
     ]
     return Report(
         run=run,
@@ -76,6 +72,20 @@ def monitor(features: Path, tables: Path, settings: Settings, *, run: str = "", 
         served=tuple(served),
         served_note=note,
     )
+
+
+def require_champion(registry: Registry) -> str:
+    """The version that serves.
+
+    Raises:
+        RegistryError: there is none yet.
+    """
+    champion = registry.champion()
+    if champion is None:
+        raise RegistryError(
+            f"{registry.folder} has no champion yet, so nothing is watched; start with: recommender run"
+        )
+    return champion
 
 
 def _now(settings: Settings, tables: Tables) -> datetime:
@@ -129,7 +139,9 @@ def _drift(
     ranker = bundle.load(registry.bundle(champion))
     found = dict.fromkeys(names, 0.0)
     if column_change(features, champion, registry) is None:
-        found = importances(ranker, users, Catalogue.load(features / "catalogue"), names)
+        found = importances(
+            ranker, users, Catalogue.load(features / "catalogue"), {name: reference.features[name] for name in names}
+        )
     reads = any(found.values())
     drift = []
     for name in names:
@@ -150,14 +162,17 @@ def _drift(
             )
         )
     drift.sort(key=lambda one: (-one.weight, -one.psi, one.name))
-    return drift, BY_EXCHANGE if reads else EVENLY
+    return drift, BY_DRAWS if reads else EVENLY
 
 
-def _drift_findings(drift: list[FeatureDrift], limits: MonitoringSettings) -> list[Finding]:
-    """Features that moved beyond chance and beyond the usual rule, or that are missing more often."""
+def _drift_findings(drift: list[FeatureDrift], limits: MonitoringSettings, *, reads: bool) -> list[Finding]:
+    """Features that moved beyond chance and beyond the limit, or that are missing more often.
+
+    They break the limit where they matter: the champion reads features, and enough of its importance is theirs.
+    """
     findings = []
     for one in drift:
-        matters = one.importance >= limits.min_importance
+        matters = reads and one.importance >= limits.min_importance
         weight = f"it has {one.importance:.1%} of all importance"
         if one.missing_rise > limits.max_missing_increase:
             findings.append(
@@ -175,7 +190,7 @@ def _drift_findings(drift: list[FeatureDrift], limits: MonitoringSettings) -> li
                     limit=limits.max_missing_increase,
                 )
             )
-        if one.psi > limits.max_psi and one.weight > 0:
+        if one.psi > limits.max_psi and one.moved:
             findings.append(
                 Finding(
                     kind="drift",

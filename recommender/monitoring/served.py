@@ -90,8 +90,6 @@ def calibration(tables: Tables, settings: Settings) -> tuple[list[Served], str]:
         The figures, and why there are none. One of both is empty.
     """
     limits = settings.monitoring
-    if not tables.has("participations"):
-        return [], "The source has no participations, so nothing can be said about what was served."
     pairs = served_pairs(tables, settings)
     if not len(pairs.score_N):
         return [], "No served campaign has ended yet within the log, so nothing can be said about what was served."

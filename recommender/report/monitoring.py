@@ -58,7 +58,7 @@ def _features(report: Report) -> Section:
         f"was trained ({report.reference_as_of:%Y-%m-%d}), and over {report.num_users_now:,} users now "
         f"({report.features_as_of:%Y-%m-%d}). The order is importance times drift. Importance: {report.importance}."
     )
-    moved = [one for one in report.drift if one.weight > 0][:SHOWN]
+    moved = [one for one in report.drift if one.moved][:SHOWN]
     none = [paragraph("No feature moved beyond chance.")] if not moved else []
     return Section(
         "Features",
