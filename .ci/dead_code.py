@@ -30,6 +30,7 @@ HOOKS = (
     *("code_of_*", "accelerators"),  # outputs of the KFP component `check_settings`
     *("operator", "effect"),  # of a toleration, written as a whole (Kubernetes)
     "formatwarning",  # warnings
+    "typechecked",  # typeguard
     *("trace", "traceback"),  # third argument of __exit__
     *("connection_made", "data_received", "connection_lost"),  # asyncio.Protocol
     *("disconnected", "total_requests", "should_exit"),  # attributes that uvicorn reads

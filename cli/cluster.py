@@ -117,19 +117,18 @@ def submit(
     from pipelines.named import NamedPipeline
     from pipelines.submit import Submission, start, start_recurring
 
-    title = NamedPipeline(pipeline).name
+    known = NamedPipeline(pipeline).name
     if wait and cron:
         raise SettingsError("--wait watches a run that starts now; a schedule (--cron) starts none")
     chosen = settings_of(settings)
     cluster = _cluster(chosen, registry, feature_store)
-    account = cluster.service_account if service_account is None else service_account
+    account = cluster.pods.service_account if service_account is None else service_account
     with tempfile.TemporaryDirectory() as folder:
         if package is None:
             package, _ = compile_cluster(chosen, Path(folder), cluster=cluster, namespace=namespace, pipeline=pipeline)
         submission = Submission(
             package=package,
-            pipeline=title,
-            title=title,
+            pipeline=known,
             sets=tuple(sets or ()),
             experiment=experiment,
             name=name,

@@ -227,6 +227,20 @@ def explain(
 
 
 @app.command(rich_help_panel=LATER)
+def portrait(
+    user: Annotated[str, typer.Argument(help="The shopper's user_id.")],
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    page: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("portrait.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and write no page.")] = False,
+) -> None:
+    """Show what is known of one shopper: rhythm, favourites, value, risk of leaving. Also as a page."""
+    from cli.portrait import show_portrait
+
+    show_portrait(settings_of(settings, data), user, page, as_json=as_json)
+
+
+@app.command(rich_help_panel=LATER)
 def status(settings: SettingsFile = None, data: DataFile = None) -> None:
     """Show which versions serve, since when, from which data and configuration, and the latest changes."""
     from cli.registry import show_status

@@ -18,11 +18,12 @@ def build_features(
     from recommender.datasets.tables import open_tables
     from recommender.features import build
     from recommender.settings import settings_from_json
+    from recommender.storage.ids import IdsFile
 
     with running("build_features", reads={"tables": tables.path}, writes={"features": features.path}) as wrote:
         chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
         # If the periods cannot be resolved, the run stops here, before it changes the feature store.
         as_of = resolve(chosen, opened).as_of
-        build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads)
+        build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads, kept_ids=IdsFile.of(chosen))
         features.metadata.update(data_hash=data_hash, as_of=as_of.isoformat())
         wrote["as_of"] = as_of.isoformat()

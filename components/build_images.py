@@ -21,8 +21,6 @@ from components.images import DIGESTS, PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, SERVI
 ROOT = Path(__file__).parents[1]
 LABEL = "org.opencontainers.image."
 """Prefix of the OCI's own keys: https://github.com/opencontainers/image-spec/blob/main/annotations.md"""
-UNKNOWN = "NOASSERTION"
-"""SPDX' word where a project states no licence."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ GPU_BUILD = Build(PIPELINE_GPU_IMAGE, "components/Dockerfile", "gpu", "Campaign 
 
 
 def labels(title: str, *, root: Path = ROOT) -> dict[str, str]:
-    """OCI labels of an image built from `root`. Revision and source are left out where git does not know them."""
+    """OCI labels of an image built from `root`. What git or pyproject.toml does not say is left out."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     revision = _git(root, "rev-parse", "HEAD")
     if revision and _git(root, "status", "--porcelain", "--untracked-files=no"):
@@ -54,7 +52,7 @@ def labels(title: str, *, root: Path = ROOT) -> dict[str, str]:
         "version": VERSION,
         "revision": revision,
         "source": web_address(_git(root, "config", "--get", "remote.origin.url")),
-        "licenses": str(project.get("license", UNKNOWN)),
+        "licenses": str(project.get("license", "")),
     }
     return {LABEL + key: value for key, value in found.items() if value}
 

@@ -2,8 +2,8 @@
 
 user_base … user_consumption       one view for each portrait kind that the source has (float32)
 user_affinity, user_history        affinities that a campaign is joined with, and the last baskets (bytes)
-user_serving                       all of the above as one value: what serving reads
-campaign_features, item_features   offline only, because serving holds campaigns and items in memory (the catalogue)
+user_serving                       all of the above as one value: what serving reads, and the only view that is online
+campaign_features, item_features   serving holds campaigns and items in memory (the catalogue)
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SERVICE = "campaign_ranker"
 SERVING_VIEW = "user_serving"
 SERVING_FIELD = "packed"
+PUSH_SOURCE = "user_events"
+"""`FeatureStore.push` to it writes packed values of users whom something just happened to."""
 BLOBS = ("affinity", "history")
 TIMESTAMP = "event_timestamp"
 FILES = {
@@ -39,21 +41,21 @@ class Definitions:
 
     entities: list[Any]
     sources: list[Any]
-    user_views: list["FeatureView"]
-    """Portrait kinds, affinity and history."""
     serving_view: "FeatureView"
+    """The one view that is written online."""
     offline_views: list["FeatureView"]
+    """Portrait kinds, affinity and history, campaigns and items."""
     service: "FeatureService"
 
     @property
-    def online_views(self) -> list["FeatureView"]:
-        """The views that are written to the online store. The one that serving reads comes last."""
-        return [*self.user_views, self.serving_view]
+    def views(self) -> list["FeatureView"]:
+        """All views."""
+        return [self.serving_view, *self.offline_views]
 
     @property
     def everything(self) -> list[Any]:
         """All objects, as `FeatureStore.apply` takes them."""
-        return [*self.entities, *self.sources, *self.online_views, *self.offline_views, self.service]
+        return [*self.entities, *self.sources, *self.views, self.service]
 
 
 def portrait_names(schema: "pa.Schema") -> tuple[str, ...]:
@@ -93,7 +95,7 @@ def define(offline: str, read_schema: Path) -> Definitions:
         read_schema: folder of the same files on this machine, from which the columns are read.
     """
     import pyarrow.parquet as pq
-    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
     from feast.types import Bytes, Float32
 
     entities = {
@@ -105,17 +107,17 @@ def define(offline: str, read_schema: Path) -> Definitions:
         for name, file in FILES.items()
     }
 
-    def view(
-        name: str, entity: str, fields: list[Field], *, source: str | None = None, online: bool = True
-    ) -> FeatureView:
+    pushed = PushSource(name=PUSH_SOURCE, batch_source=sources[SERVING_VIEW])
+
+    def view(name: str, entity: str, fields: list[Field]) -> FeatureView:
         # No time-to-live: Feast does not enforce one on reads; serving checks the age itself.
         return FeatureView(
             name=name,
             entities=[entities[entity]],
             schema=fields,
-            source=sources[source or entity],
+            source=sources[entity],
             ttl=timedelta(0),
-            online=online,
+            online=False,
         )
 
     names = portrait_names(pq.read_schema(read_schema / FILES["user"]))
@@ -134,12 +136,18 @@ def define(offline: str, read_schema: Path) -> Definitions:
         ]
         if columns:
             fields = [Field(name=name, dtype=Float32) for name in columns]
-            offline_views.append(view(f"{entity}_features", entity, fields, online=False))
+            offline_views.append(view(f"{entity}_features", entity, fields))
     return Definitions(
-        entities=list(entities.values()),
-        sources=list(sources.values()),
-        user_views=user_views,
-        serving_view=view(SERVING_VIEW, "user", [Field(name=SERVING_FIELD, dtype=Bytes)], source=SERVING_VIEW),
-        offline_views=offline_views,
+        entities=[*entities.values()],
+        sources=[*sources.values(), pushed],
+        serving_view=FeatureView(
+            name=SERVING_VIEW,
+            entities=[entities["user"]],
+            schema=[Field(name=SERVING_FIELD, dtype=Bytes)],
+            source=pushed,
+            ttl=timedelta(0),
+            online=True,
+        ),
+        offline_views=[*user_views, *offline_views],
         service=FeatureService(name=SERVICE, features=[*user_views]),
     )

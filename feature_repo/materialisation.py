@@ -1,7 +1,8 @@
 """The materialise step: a feature set becomes what Feast and serving read.
 
-The order makes a kill at any moment harmless: serving's old rows, old layout and old catalogue stay valid together
-until the new ones are complete, and running the step again ends where an undisturbed run ends.
+The order makes a kill at any moment harmless. Old rows, their layouts and the old catalogue stay until all new ones
+are complete. Meanwhile old and new rows are readable, by the old catalogue as by the new one, because ids are
+append-only. Running the step again ends where an undisturbed run ends.
 """
 
 import fcntl
@@ -17,24 +18,26 @@ from typing import TYPE_CHECKING
 
 from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definitions, define, portrait_names
 from feature_repo.environment import open_store, store_folder
-from feature_repo.online import forget_others, newest_rows, packed_rows, write_online
+from feature_repo.online import newest_rows, write_online, write_packed
 from feature_repo.online_stores import writer_of
 from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
-from recommender.storage.home import FeatureStoreFolder, Home
+from recommender.storage.home import FACTS_FILE, FeatureStoreFolder, Home
+from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import numpy as np
     from feast import FeatureStore
+    from numpy.typing import NDArray
 
 log = logs.get(__name__)
 OFFLINE_VARIABLE = "FEATURE_STORE_OFFLINE"
 KEPT_LAYOUTS = 2
-"""The new layout and the one before it: while a run replaces the values, the online store holds both."""
+"""The new layout and the one before it, when all values are replaced: a server may have read a value just before."""
 
 
 def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
@@ -61,8 +64,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
     catalogue_hash = str(read_manifest(features / "catalogue")["content_hash"])
     as_of = as_of_of(features)
     names = portrait_names(pq.read_schema(features / FILES["user"]))
-    rows = newest_rows(features / FILES["user"], as_of)
-    packed = packed_rows(rows, names)
+    rows_N = newest_rows(features / FILES["user"], as_of)
     folder, writer = store_folder(settings), writer_of(settings)
     schema = ServingSchema(
         project=settings.store.project,
@@ -76,7 +78,8 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         as_of=as_of.isoformat(),
     )
     with in_use(Home.of(settings)), _locked(folder):
-        _install_offline(features, folder.offline, packed, content_hash=manifest["content_hash"])
+        _keep_ids(features, settings)
+        _install_offline(features, folder.offline, rows_N, names, content_hash=manifest["content_hash"])
         elsewhere = os.environ.get(OFFLINE_VARIABLE)
         if elsewhere:
             _upload(folder.offline, elsewhere)
@@ -84,19 +87,22 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         writer.prepare(settings)
         _set_broken_registry_aside(folder.feast_registry)
         store = open_store(settings)
-        apply(store, definitions)
-        _announce(schema, folder.root)
         with writer.reached(settings):
-            write_online(store, definitions, rows, packed)
-            removed = forget_others(store, writer, definitions, rows["user_id"].to_pylist())
+            # Before the registry forgets that they were online, so that a killed run leaves nothing behind.
+            writer.forget_views(store, [view for view in store.list_feature_views() if view.name != SERVING_VIEW])
+            apply(store, definitions)
+            _announce(schema, folder.root)
+            kept = write_online(store, definitions, folder.offline / FILES[SERVING_VIEW])
+            removed = writer.forget_others(store, definitions, kept)
         install_catalogue(features / "catalogue", Home.of(settings), catalogue_hash)
-    log.info("materialised", users=rows.num_rows, portrait_features=len(names), stale_rows_removed=removed)
+        _forget_layouts(folder.root)
+    log.info("materialised", users=len(rows_N), portrait_features=len(names), stale_rows_removed=removed)
     return folder
 
 
 def apply(store: "FeatureStore", definitions: Definitions) -> None:
     """Make Feast's registry hold these definitions and no other view: a source without reviews has no view of them."""
-    current = {view.name for view in (*definitions.online_views, *definitions.offline_views)}
+    current = {view.name for view in definitions.views}
     gone = [view for view in store.list_feature_views() if view.name not in current]
     store.apply(definitions.everything, objects_to_delete=[*gone], partial=not gone)
 
@@ -165,15 +171,17 @@ def _locked(store: FeatureStoreFolder) -> Iterator[None]:
         yield
 
 
-def _install_offline(features: Path, offline: Path, packed: "pa.Table", *, content_hash: str) -> None:
+def _install_offline(
+    features: Path, offline: Path, rows_N: "NDArray[np.int64]", names: tuple[str, ...], *, content_hash: str
+) -> None:
     """Copy the feature set's Parquet, and the packed values beside it, into the folder that Feast reads."""
-    import pyarrow.parquet as pq
-
     with whole_folder(offline) as folder:
         for name, file in FILES.items():
             if name != SERVING_VIEW:
                 shutil.copyfile(features / file, folder / file)
-        pq.write_table(packed, folder / FILES[SERVING_VIEW])
+        if (features / FACTS_FILE).is_file():  # Feast does not know it: `recommender portrait` reads it.
+            shutil.copyfile(features / FACTS_FILE, folder / FACTS_FILE)
+        write_packed(features / FILES["user"], rows_N, names, folder / FILES[SERVING_VIEW])
         write_manifest(folder, features_hash=content_hash)
 
 
@@ -201,8 +209,26 @@ def _announce(schema: ServingSchema, folder: Path) -> None:
     except FeatureStoreError as error:
         log.info("no earlier serving schema kept", problem=str(error))
     (names,) = schema.layouts
-    layouts = (names, *(layout for layout in known if layout != names))[:KEPT_LAYOUTS]
+    # All known ones: after killed runs the store may hold rows of more than two layouts.
+    layouts = (names, *(layout for layout in known if layout != names))
     replace(schema, layouts=layouts).save(folder)
+
+
+def _forget_layouts(folder: Path) -> None:
+    """Take from the schema the layouts of which the store has no value any more."""
+    schema = ServingSchema.load(folder)
+    if len(schema.layouts) > KEPT_LAYOUTS:
+        replace(schema, layouts=schema.layouts[:KEPT_LAYOUTS]).save(folder)
+
+
+def _keep_ids(features: Path, settings: Settings) -> None:
+    """Let the home number later items after those of this feature set, where that was built without the home's ids."""
+    if (features / IDS_FILE).is_file() and not IdsFile.of(settings).follow(Ids.load(features / IDS_FILE)):
+        log.warning(
+            "the features were built with other ids than the home's; until the end users are unreadable",
+            features=str(features),
+            ids=str(IdsFile.of(settings).path),
+        )
 
 
 def _set_broken_registry_aside(registry: Path) -> None:

@@ -6,20 +6,22 @@ Adding a store takes three files: a class and a line of `WRITERS` here, what rea
 
 import sqlite3
 import struct
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from feature_repo.definitions import Definitions
+from feature_repo.postgres_writer import PostgresWriter
 from recommender.errors import FeatureStoreError, SettingsError, StoreAway
 from recommender.secrets import secret
 from recommender.settings import Settings, choose
 from recommender.storage.home import Home
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    import redis
+    from feast import FeatureStore, FeatureView
 
 LOCK_WAIT_S = 30
 """How long SQLite waits for another writer's lock. Chosen by hand: the writes here are short transactions."""
@@ -52,6 +54,9 @@ class OnlineWriter(Protocol):
     def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
         """Remove the users whose entity keys are not among `kept`, and return how many rows or users went."""
 
+    def forget_views(self, store: "FeatureStore", views: Sequence["FeatureView"]) -> None:
+        """Remove the values of these views that an earlier version wrote online. Does nothing where there are none."""
+
 
 def writer_of(settings: Settings) -> OnlineWriter:
     """The writer of the store that `store.kind` names."""
@@ -65,7 +70,10 @@ class SqliteWriter:
 
     def config(self, settings: Settings) -> dict[str, Any]:
         """Feast's `online_store` block."""
-        return {"type": "sqlite", "path": str(Home(settings.home.absolute()).feature_store.online_database)}
+        return {
+            "type": "feature_repo.ordered_stores.OrderedSqliteOnlineStore",
+            "path": str(Home(settings.home.absolute()).feature_store.online_database),
+        }
 
     def check(self, settings: Settings) -> None:
         """Nothing to check: whoever can write `home` can write the file."""
@@ -81,23 +89,27 @@ class SqliteWriter:
             connection.execute("PRAGMA journal_mode=WAL")
 
     def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
-        """Remove the rows of other users and of features that no view has any more, and return their number."""
+        """Remove the rows of other users, and return their number."""
         _close_feast_connection(store)
-        path, removed = Path(store.config.online_store.path), 0
+        path = Path(store.config.online_store.path)
         with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection, connection:
             connection.execute("CREATE TEMP TABLE kept (entity_key BLOB PRIMARY KEY)")
             connection.executemany("INSERT INTO kept VALUES (?)", ((key,) for key in kept))
-            for view in definitions.online_views:
-                fields = [field.name for field in view.features]
-                marks = ", ".join("?" * len(fields))
-                removed += connection.execute(
-                    f'DELETE FROM "{store.project}_{view.name}"'
-                    f" WHERE entity_key NOT IN (SELECT entity_key FROM kept) OR feature_name NOT IN ({marks})",
-                    fields,
-                ).rowcount
+            removed = connection.execute(
+                f'DELETE FROM "{store.project}_{definitions.serving_view.name}"'
+                " WHERE entity_key NOT IN (SELECT entity_key FROM kept)"
+            ).rowcount
         with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return removed
+
+    def forget_views(self, store: "FeatureStore", views: Sequence["FeatureView"]) -> None:
+        """Drop their tables."""
+        path = Path(store.config.online_store.path)
+        if path.is_file() and views:
+            with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection, connection:
+                for view in views:
+                    connection.execute(f'DROP TABLE IF EXISTS "{store.project}_{view.name}"')
 
 
 class RedisWriter:
@@ -111,9 +123,11 @@ class RedisWriter:
         Raises:
             SettingsError: the secret `redis_password` cannot be expressed in Feast's connection string.
         """
-        # Without skip_dedup Redis would ignore corrected rows of the same moment. The step itself sorts and
-        # de-duplicates first.
-        return {"type": "redis", "connection_string": redis_connection(settings.store.redis_url), "skip_dedup": True}
+        return {
+            "type": "feature_repo.ordered_stores.OrderedRedisOnlineStore",
+            "connection_string": redis_connection(settings.store.redis_url),
+            "skip_dedup": True,  # the order of rows is settled before they come to Redis
+        }
 
     def check(self, settings: Settings) -> None:
         """Ask the server whether it answers, accepts the password and can be written.
@@ -174,24 +188,29 @@ class RedisWriter:
 
     def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
         """Remove other users of this project, each one hash for all views, and return their number."""
-        from feast.infra.key_encoding_utils import serialize_entity_key_prefix
-
         online: Any = store.provider.online_store
-        client = online._get_client(store.config.online_store)
-        prefix, project = serialize_entity_key_prefix(["user_id"]), store.project.encode()
-        removed = 0
-        for found in client.scan_iter(match=prefix + b"*" + project, count=SCAN_COUNT):
-            value = found[len(prefix) :]
-            # A value is its type, its length (bytes 4 to 7) and the text itself; the project's name follows.
-            (length,) = struct.unpack_from("<I", value, 4)
-            # Another project's name may end like ours: only a key that is ours to the last byte counts.
-            ours = value[8 + length :] == project
-            if ours and found[: len(found) - len(project)] not in kept:
-                removed += client.delete(found)
+        client, removed = online._get_client(store.config.online_store), 0
+        for key in _redis_keys(client, store.project):
+            if key[: -len(store.project.encode())] not in kept:
+                removed += client.delete(key)
         return removed
 
+    def forget_views(self, store: "FeatureStore", views: Sequence["FeatureView"]) -> None:
+        """Remove their fields from the hash of every user."""
+        from feast.infra.online_stores.helpers import _mmh3
 
-WRITERS: dict[str, OnlineWriter] = {"sqlite": SqliteWriter(), "redis": RedisWriter()}
+        online_views = [view for view in views if view.online]
+        if not online_views:
+            return
+        online: Any = store.provider.online_store
+        client = online._get_client(store.config.online_store)
+        fields = [f"_ts:{view.name}".encode() for view in online_views]
+        fields += [_mmh3(f"{view.name}:{field.name}") for view in online_views for field in view.features]
+        for key in _redis_keys(client, store.project):
+            client.hdel(key, *fields)
+
+
+WRITERS: dict[str, OnlineWriter] = {"sqlite": SqliteWriter(), "redis": RedisWriter(), "postgres": PostgresWriter()}
 """Online store (`store.kind`) -> what writes it."""
 
 
@@ -217,6 +236,20 @@ def redis_connection(url: str) -> str:
         # Feast reads each part as JSON where it can: digits alone would become a number.
         options.append(f'password="{password}"' if password.isdigit() else f"password={password}")
     return ",".join(options)
+
+
+def _redis_keys(client: "redis.Redis", name: str) -> Iterator[bytes]:
+    """The keys of this project's users."""
+    from feast.infra.key_encoding_utils import serialize_entity_key_prefix
+
+    prefix, project = serialize_entity_key_prefix(["user_id"]), name.encode()
+    for key in client.scan_iter(match=prefix + b"*" + project, count=SCAN_COUNT):
+        value = key[len(prefix) :]
+        # A value is its type, its length (bytes 4 to 7) and the text itself; the project's name follows.
+        (length,) = struct.unpack_from("<I", value, 4)
+        # Another project's name may end like ours: only a key that is ours to the last byte counts.
+        if value[8 + length :] == project:
+            yield key
 
 
 def _close_feast_connection(store: "FeatureStore") -> None:

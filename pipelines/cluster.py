@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -30,27 +30,23 @@ STEPS = (
 READS_SOURCE = ("check-settings", "ingest")
 """Steps that get the source's Secrets and variables."""
 HOUR_S, DAY_S = 3600, 86_400
-DEFAULT_PODS = ClusterSettings()
+HOME = "/var/recommender"
+"""Where the volume claim is mounted, in every step and, by k8s/base, in every serving pod."""
+SECRETS = "/run/secrets/recommender"
+"""Folder of a step's secret files."""
 STEP_LABEL = "campaign-recommender/step"
 """Label of our steps' pods, "true". The policies of k8s/base/network.yaml select them by it. KFP's own label is on the
 steps of everybody in the namespace."""
+POD_LABELS = {STEP_LABEL: "true", "istio.io/dataplane-mode": "none"}
+"""Of every step's pod. Like the pods of k8s/base, steps take no part in Istio's ambient mode: policies would see
+the mesh's port 15008 in it. KFP itself keeps sidecars away."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Names that are defined in k8s/base, and the settings of the steps' pods."""
+    """The settings of the steps' pods, checked."""
 
-    home: str = "/var/recommender"
-    """Where the volume claim is mounted, in every step and every serving pod."""
-    claim: str = "recommender-home"
-    store_secret: str = "campaign-store"
-    secrets: str = "/run/secrets/recommender"
-    registry: str = REGISTRY
-    service_account: str = "campaign-pipeline"
-    feature_store: str = "staging"
-    """Which of feature_repo/environments the steps use."""
-    pods: ClusterSettings = DEFAULT_PODS
-    """Everything else that the settings say of the pods."""
+    pods: ClusterSettings = field(default_factory=ClusterSettings)
 
     @classmethod
     def of(cls, settings: ClusterSettings, *, registry: str = "", feature_store: str = "") -> "Cluster":
@@ -62,14 +58,14 @@ class Cluster:
         for name in settings.steps:
             if name not in STEPS:
                 raise SettingsError(f"cluster.steps: no step is called {name!r}; {suggestion(name, STEPS)}")
-        return cls(
-            claim=settings.claim,
-            store_secret=settings.store_secret,
-            registry=registry or settings.registry or REGISTRY,
-            service_account=settings.service_account,
-            feature_store=feature_store or settings.feature_store,
-            pods=settings,
-        )
+        instead = {"registry": registry, "feature_store": feature_store}
+        given = {name: value for name, value in instead.items() if value}
+        return cls(pods=ClusterSettings.model_validate(settings.model_dump() | given))
+
+    @property
+    def registry(self) -> str:
+        """The registry of the images."""
+        return self.pods.registry or REGISTRY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +118,12 @@ def place(task: PipelineTask, size: Size, cluster: Cluster | None) -> PipelineTa
     if cluster is None:
         return task
     task.set_container_image(in_registry(PIPELINE_IMAGE, cluster.registry, read_digests()))
-    task.set_env_variable("RECOMMENDER_SECRETS", cluster.secrets)
-    task.set_env_variable("FEATURE_STORE_ENVIRONMENT", cluster.feature_store)
-    kubernetes.add_pod_label(task, STEP_LABEL, "true")
-    kubernetes.mount_pvc(task, pvc_name=cluster.claim, mount_path=cluster.home)
-    kubernetes.use_secret_as_volume(task, secret_name=cluster.store_secret, mount_path=cluster.secrets, optional=True)
+    task.set_env_variable("RECOMMENDER_SECRETS", SECRETS)
+    task.set_env_variable("FEATURE_STORE_ENVIRONMENT", cluster.pods.feature_store)
+    for label, value in POD_LABELS.items():
+        kubernetes.add_pod_label(task, label, value)
+    kubernetes.mount_pvc(task, pvc_name=cluster.pods.claim, mount_path=HOME)
+    kubernetes.use_secret_as_volume(task, secret_name=cluster.pods.store_secret, mount_path=SECRETS, optional=True)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.set_timeout(task, seconds=int(size.hours * HOUR_S))
     _set_nodes(task, cluster.pods)
@@ -162,7 +159,7 @@ def places(cluster: Cluster | None) -> dict[str, Any]:
             "tolerations": [_of_kubernetes(one) for one in gpu.tolerations],
         },
     }
-    return {"volume": cluster.home, "devices": devices}
+    return {"volume": HOME, "devices": devices}
 
 
 def place_by(task: PipelineTask, outputs: Mapping[str, Any], cluster: Cluster | None) -> None:

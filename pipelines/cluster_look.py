@@ -109,8 +109,8 @@ class ClusterView:
         look = Look(namespace=namespace if multi_user else self._standalone_namespace())
         if look.namespace != namespace:
             look.notes.append(f"this KFP serves one user: the run is in its namespace {look.namespace!r}")
-        named = [("claim", "persistent_volume_claim", cluster.claim, "kubectl apply -k of an overlay makes it")]
-        named.append(("Secret", "secret", cluster.store_secret, "docs/kubernetes.md says how to make it"))
+        named = [("claim", "persistent_volume_claim", cluster.pods.claim, "kubectl apply -k of an overlay makes it")]
+        named.append(("Secret", "secret", cluster.pods.store_secret, "docs/kubernetes.md says how to make it"))
         for name in (*cluster.pods.source_secrets, *cluster.pods.image_pull_secrets):
             named.append(("Secret", "secret", name, "make it, or take it out of [cluster] in the settings"))
         if account:
@@ -225,7 +225,8 @@ def _reasons(pod: Any) -> Iterator[str]:
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False" and condition.message:
             yield f"not scheduled: {condition.message}"
-    for status in pod.status.container_statuses or []:
+    # KFP's launcher and Argo's executor come first, as init containers.
+    for status in (*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])):
         waiting = status.state and status.state.waiting
         # These two are the ordinary way of a pod that starts.
         if waiting and waiting.reason not in (None, "ContainerCreating", "PodInitializing"):

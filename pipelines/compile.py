@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from components.check_settings.rules import check_rules
-from pipelines.cluster import Cluster, check_names
+from pipelines.cluster import HOME, Cluster, check_names
 from pipelines.named import TRAINING, NamedPipeline
 from recommender.errors import SettingsError
 from recommender.settings import Settings
@@ -62,11 +62,11 @@ def compile_cluster(
 
     named = NamedPipeline(pipeline)
     # The judgement file is not read: it lies on the cluster.
-    check_rules(settings, feature_store=cluster.feature_store)
+    check_rules(settings, feature_store=cluster.pods.feature_store)
     check_names(namespace=namespace, registry=cluster.registry)
-    if not settings.home.is_relative_to(cluster.home):
+    if not settings.home.is_relative_to(HOME):
         raise SettingsError(
-            f"home = {settings.home}: on a cluster it must lie on the volume at {cluster.home}; "
+            f"home = {settings.home}: on a cluster it must lie on the volume at {HOME}; "
             "compile with the cluster's settings, e.g. --settings k8s/base/recommender.toml"
         )
     folder.mkdir(parents=True, exist_ok=True)

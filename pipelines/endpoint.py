@@ -100,7 +100,7 @@ class Endpoint:
         """Address of a run's page in KFP's UI."""
         return f"{self._ui}/#/runs/details/{run_id}"
 
-    def pipeline_with(self, name: str, title: str) -> str:
+    def pipeline_with(self, name: str) -> str:
         """The id of the namespace's pipeline `name`, which is made, without a version, if it is not there.
 
         Pipelines that all namespaces share are another person's to change.
@@ -108,7 +108,7 @@ class Endpoint:
         for one in self._list("list pipelines", f"{API}/pipelines", "pipelines", namespace=self.namespace):
             if name in (one.get("name"), one["display_name"]):
                 return str(one["pipeline_id"])
-        body = {"name": name, "display_name": title, "namespace": self.namespace}
+        body = {"name": name, "display_name": name, "namespace": self.namespace}
         return str(self._ask("make the pipeline", "POST", f"{API}/pipelines", body=body)["pipeline_id"])
 
     def version_with(self, pipeline_id: str, name: str, package: Path) -> tuple[str, bool]:

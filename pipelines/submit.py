@@ -32,7 +32,7 @@ class Submission:
     package: Path
     """The compiled pipeline."""
     pipeline: str
-    title: str
+    """Its name at the endpoint."""
     sets: tuple[str, ...] = ()
     """Parameters over the compiled defaults, each as name=value."""
     experiment: str = ""
@@ -206,7 +206,7 @@ def _of_step(log: list[str]) -> list[str]:
 
 def _body(endpoint: Endpoint, submission: Submission) -> tuple[dict[str, Any], str, bool]:
     """What a run and a schedule have in common, a run's name, and whether the version was uploaded now."""
-    pipeline_id = endpoint.pipeline_with(submission.pipeline, submission.title)
+    pipeline_id = endpoint.pipeline_with(submission.pipeline)
     version_id, uploaded = endpoint.version_with(pipeline_id, submission.version, submission.package)
     name = submission.name or _run_name(submission)
     body: dict[str, Any] = {

@@ -4,11 +4,17 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import prometheus_client  # noqa: F401 - before any test imports Feast, which would have it keep figures in files
 import pytest
 import servers
 
 numbers = itertools.count()
+# The same examples in each run, and no limit on their time: neither chance nor a busy machine fails a test.
+hypothesis.settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

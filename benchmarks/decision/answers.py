@@ -72,7 +72,7 @@ def _answers(scorer: BulkScorer, shop: Shop) -> Iterator[Answered]:
         campaigns = score(scorer.ranker, shop, shopper, _asked(shopper.user_id, scorer)).ranking.campaigns
         own = False
         if campaigns:
-            user = unpack_user(shopper.affinity, scorer.catalogue.taxonomy_version)
+            user = unpack_user(shopper.affinity, scorer.catalogue.numbering)
             row = scorer.catalogue.campaign_rows[campaigns[0]["campaign_id"]]
             items = scorer.catalogue.item_axes_VA[scorer.catalogue.items_of(row), product]
             own = bool(np.isin(user.values[product], items).any())

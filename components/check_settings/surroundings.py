@@ -18,7 +18,7 @@ from recommender.registry import Registry
 from recommender.secrets import FOLDER_VARIABLE, secret
 from recommender.settings import Settings
 
-SECRETS = ("redis_password", "source_password")
+SECRETS = ("redis_password", "postgres_password", "source_password")
 """Secrets that a step reads. None is needed by every run, but one that is there must be readable and not empty."""
 log = logs.get(__name__)
 

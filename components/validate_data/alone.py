@@ -7,14 +7,14 @@ from tempfile import TemporaryDirectory
 
 from components.validate_data.quarantine import SetAside, quarantined
 from components.validate_data.quarantine import keep as keep_list
-from components.validate_data.validation import record_of, source_name, validate
+from components.validate_data.validation import record_of, validate
 from components.validate_data.verdict import Verdict
 from recommender.datasets import ingest
 from recommender.datasets.moments import as_of as moment_of
 from recommender.datasets.tables import open_tables
 from recommender.errors import ValidationFailed
 from recommender.settings import Settings
-from recommender.storage.home import Home
+from recommender.storage.home import Home, source_name
 
 
 def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None, keep: bool = True) -> Verdict:

@@ -25,11 +25,9 @@ from recommender.datasets.statistics import Statistics, measure, read_statistics
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import SourceError, ValidationFailed
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
-from recommender.storage.home import Home
+from recommender.storage.home import Home, source_name
 from recommender.storage.manifest import (
     MANIFEST,
-    NAME_DIGITS,
-    digest,
     read_manifest,
     whole_folder,
     write_manifest,
@@ -157,11 +155,6 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
         last = verdict.statistics
         record.add_run(Run(verdict.data_hash, last.last_day.isoformat(), last.last_hour))
     return verdict
-
-
-def source_name(settings: Settings) -> str:
-    """Names the source of these settings below `home`/validated."""
-    return digest(settings.source.model_dump(mode="json"))[:NAME_DIGITS]
 
 
 def record_of(settings: Settings) -> Record:

@@ -217,7 +217,7 @@ class BulkScorer:
         """Order each user's campaigns, best first, int [U, C]. Only candidates take part in a re-ranking."""
         best_UC = np.argsort(-score_UC, axis=1, kind="stable")
         for row, shopper in enumerate(shoppers if self.rerank.is_on else ()):
-            shares = Shares.of(unpack_user(shopper.affinity, self.catalogue.taxonomy_version))
+            shares = Shares.of(unpack_user(shopper.affinity, self.catalogue.numbering))
             wanted = np.flatnonzero(wanted_UC[row])
             order = self.rerank.order(score_UC[row, wanted], campaigns_C[wanted], self.catalogue, shares)
             best_UC[row] = np.concatenate([wanted[order], np.flatnonzero(~wanted_UC[row])])
@@ -228,7 +228,7 @@ class BulkScorer:
         wanted_UC = np.ones((len(shoppers), len(campaigns_C)), dtype=bool)
         codes_C = self.catalogue.campaign_codes_C[campaigns_C]
         for row, shopper in enumerate(shoppers if not self.allow_repeats else ()):
-            user = unpack_user(shopper.affinity, self.catalogue.taxonomy_version)
+            user = unpack_user(shopper.affinity, self.catalogue.numbering)
             wanted_UC[row] = ~user.taken_up(codes_C)
         return wanted_UC
 

@@ -3,14 +3,15 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from recommender.errors import TrainingError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WINDOW = 50
 """Losses that the usual loss is the mean of. Chosen by hand."""
@@ -31,7 +32,7 @@ class Guard:
         self._phase, self._steps, self._inputs_at = phase, steps, inputs_at
         self._losses: deque[float] = deque(maxlen=WINDOW)
 
-    def check(self, step: int, loss: float, norm: float, trained: Mapping[str, nn.Parameter]) -> None:
+    def check(self, step: int, loss: float, norm: float, trained: Mapping[str, "nn.Parameter"]) -> None:
         """Check one step.
 
         Raises:
@@ -52,7 +53,7 @@ class Guard:
             "Lower the rate, or correct that batch's data."
         )
 
-    def _cause(self, step: int, trained: Mapping[str, nn.Parameter]) -> str:
+    def _cause(self, step: int, trained: Mapping[str, "nn.Parameter"]) -> str:
         """Name the first input, or else the first gradient, that is not finite."""
         if self._inputs_at is not None:
             for name, values in self._inputs_at(step).items():
@@ -60,7 +61,7 @@ class Guard:
                 if len(bad):
                     return f"Column {name!r} has {values[tuple(bad[0])]} in row {int(bad[0][0])} of the batch. "
         for name, parameter in trained.items():
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
                 inputs = "" if self._inputs_at is None else ", though all inputs are"
                 return f"The gradient of {name!r} is not finite{inputs}. "
         return ""
@@ -68,8 +69,11 @@ class Guard:
 
 def out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        message in str(error) for message in MEMORY_MESSAGES
+    # torch's own class by its name, so that a training without a network imports no torch.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(message in str(error) for message in MEMORY_MESSAGES)
     )
 
 

@@ -5,16 +5,23 @@ has to be scaled (Kalamkar et al., "A study of BFLOAT16 for deep learning traini
 processor with AVX-512 BF16 or AMX and much slower on one without.
 """
 
+import re
 from functools import cache
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recommender.errors import SettingsError
 
+if TYPE_CHECKING:
+    import torch
+
 PRECISIONS = ("auto", "fp32", "bf16")
+CPUS = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+"""Flags of a processor of the x86 family. One of another family is taken to have no such units, as torch takes it."""
 
 
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
+def uses_bfloat16(precision: str, device: "torch.device") -> bool:
     """Return whether products are computed in bfloat16. "auto" chooses it on a machine that has units for it.
 
     Raises:
@@ -25,9 +32,11 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and has_units(device))
 
 
-def has_units(device: torch.device) -> bool:
+def has_units(device: "torch.device") -> bool:
     """Return whether the device has units for bfloat16 products. GPUs before Ampere emulate them slowly."""
     if device.type == "cuda":
+        import torch
+
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return cpu_has_units()
 
@@ -35,5 +44,6 @@ def has_units(device: torch.device) -> bool:
 @cache
 def cpu_has_units() -> bool:
     """Return whether this machine's CPU has units for bfloat16 products."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    # As the kernel says, not as torch does: the work of every ranker is named by it, also of one that needs no torch.
+    flags = re.search(r"^flags\s*:(.*)$", CPUS.read_text(encoding="utf-8"), re.MULTILINE) if CPUS.is_file() else None
+    return flags is not None and not BFLOAT16_FLAGS.isdisjoint(flags[1].split())

@@ -3,9 +3,11 @@
     users.parquet      user_id, event_timestamp, float32 `<kind>__<name>`, binary `affinity` and `history`
     campaigns.parquet  campaign_id, event_timestamp, float32 features
     items.parquet      item_id, event_timestamp, float32 features
+    facts.parquet      what people ask about each user at `as_of`; no ranker reads it
     pairs.parquet      which users were targeted by which campaign, labels, segments
     catalogue/         what serving holds in memory
     schema.json        names of all features and segments, and the value behind each feature that stands for one
+    ids.json           the append-only ids to which the vectors and the catalogue refer (`recommender.storage.ids`)
 
 Shapes: D decisions · V items, the unknown one first · C campaigns · G campaign features.
 """
@@ -25,11 +27,14 @@ from numpy.typing import NDArray
 from recommender.datasets.tables import Tables
 from recommender.features import campaign_habits, campaigns, decisions, pairs, vectors
 from recommender.features.decisions import TIME
+from recommender.features.facts import facts_at
 from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import CROSS_NAMES
+from recommender.storage.home import FACTS_FILE
+from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
 
 FORMAT = 1
@@ -37,22 +42,32 @@ FORMAT = 1
 one."""
 
 
-def build(tables: Tables, output: Path, *, as_of: datetime, threads: int = 2) -> Path:
+def build(
+    tables: Tables,
+    output: Path,
+    *,
+    as_of: datetime,
+    threads: int = 2,
+    kept_ids: IdsFile | None = None,
+    facts: bool = True,
+) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
-    DuckDB gets two threads by default, as many as a small machine has.
+    DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
+    this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
 
     Raises:
+        CorruptFileError: the file of ids is damaged; nothing was written.
         ContractError: a required table or column is missing, or there is no purchase before `as_of`.
         PeriodError: no user was targeted before `as_of`.
     """
     with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
-        source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill))
-        _build(source, output)
+        source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill), kept_ids=kept_ids)
+        _build(source, output, facts=facts)
     return output
 
 
-def _build(source: Source, output: Path) -> None:
+def _build(source: Source, output: Path, *, facts: bool) -> None:
     decided = decisions.decisions(source)
     named = ValueNames()
     campaign_features = campaigns.campaign_features(source, named)
@@ -63,10 +78,13 @@ def _build(source: Source, output: Path) -> None:
     catalogue = campaigns.with_newcomers(catalogue, found)
     with whole_folder(output) as folder:
         catalogue.save(folder / "catalogue")
+        source.ids.save(folder / IDS_FILE)
         _write(users, folder / "users.parquet")
         _write(_campaign_table(source, campaign_features), folder / "campaigns.parquet")
         _write(_item_table(source, popularity_V), folder / "items.parquet")
         _write(pair_table, folder / "pairs.parquet")
+        if facts:
+            _write(facts_at(source, source.as_of), folder / FACTS_FILE)
         schema = {
             "portrait": [name for name in users.column_names if "__" in name],
             "campaign": list(campaign_features.names),
@@ -82,7 +100,7 @@ def _build(source: Source, output: Path) -> None:
             as_of=source.as_of.isoformat(),
             data_hash=source.tables.data_hash,
             catalogue=catalogue.version,
-            taxonomy=catalogue.taxonomy_version,
+            taxonomy=catalogue.numbering.versions[-1],
         )
 
 
@@ -136,13 +154,12 @@ def _campaign_table(source: Source, features: campaigns.CampaignFeatures) -> pa.
 
 
 def _item_table(source: Source, popularity_V: NDArray[np.float32]) -> pa.Table:
-    taxonomy = source.taxonomy
-    num_items = len(taxonomy.item_ids) - 1  # without the unknown one
+    present = source.taxonomy.present()
     return pa.table(
         {
-            "item_id": pa.array(taxonomy.item_ids[1:], pa.string()),
-            "event_timestamp": pa.array([source.as_of] * num_items, TIME),
-            "item__popularity": pa.array(popularity_V[1:]),
+            "item_id": present["item_id"],
+            "event_timestamp": pa.array([source.as_of] * present.num_rows, TIME),
+            "item__popularity": pa.array(popularity_V[present["item_row"].to_numpy()]),
         }
     )
 

@@ -87,6 +87,7 @@ def item_popularity(source: Source) -> NDArray[np.float32]:
     counted = recent.group_by("item_row").agg(lines=recent.count()).to_pyarrow()
     popularity_V = np.zeros(len(source.taxonomy.item_ids), dtype=np.float32)
     popularity_V[counted["item_row"].to_numpy()] = counted["lines"].to_numpy() * (MONTH_DAYS / POPULARITY_DAYS)
+    popularity_V[~source.taxonomy.present_V] = 0.0  # what the shop no longer sells is not popular
     return popularity_V
 
 
@@ -112,6 +113,7 @@ def catalogue(source: Source, features: CampaignFeatures, popularity_V: NDArray[
         campaign_features_CG=features.features_CG,
         campaign_feature_names=features.names,
         campaign_popularity_C=features.rate_now_C,
+        id_versions=taxonomy.id_versions,
     )
 
 

@@ -126,7 +126,7 @@ def write_lists(
     kept: list[int] = []
     for row in chosen:
         shopper = shoppers[row]
-        user = unpack_user(shopper.affinity, catalogue.taxonomy_version)
+        user = unpack_user(shopper.affinity, catalogue.numbering)
         rows_N = candidates(catalogue, shopper.feature_time_us, user=user).rows_N
         if not len(rows_N):
             continue

@@ -22,6 +22,7 @@ from recommender.datasets.tables import Tables
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError
 from recommender.matching.affinity import AXES
+from recommender.storage.ids import Ids, IdsFile
 
 REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MONEY = ("cents", "discount_cents", "coupon_cents")
@@ -32,7 +33,7 @@ MEMORY_LIMIT = "2GB"
 
 @dataclass(frozen=True, eq=False)
 class Taxonomy:
-    """All items in order of their identifiers, and their index on every axis. Index 0 stands for no value.
+    """All items that were ever seen, and their index on every axis, by append-only ids. Index 0 stands for no value.
 
     Shapes: V items, the unknown one first · A axes.
     """
@@ -41,34 +42,58 @@ class Taxonomy:
     names: tuple[str, ...]
     """Names to show: the source's, else the product type, else the identifier."""
     axis_values: tuple[tuple[str, ...], ...]
-    """For each axis its values in alphabetical order, after an empty one."""
+    """For each axis its values in the order in which they were first seen, after an empty one."""
     axes_VA: NDArray[np.int32]
+    present_V: NDArray[np.bool_]
+    """Whether the source still has the item. One that vanished keeps its row, with no value on the other axes."""
+    id_versions: tuple[str, ...]
+    """Names of the state of the ids and of all before it (`Ids.versions`)."""
 
     @classmethod
-    def of(cls, items: pa.Table) -> "Taxonomy":
-        """Build it from the canonical table `items`. An axis that the source lacks has only index 0."""
-        items = items.sort_by("item_id")
-        item_ids = ("", *items["item_id"].to_pylist())
+    def of(cls, items: pa.Table, ids: Ids) -> "Taxonomy":
+        """Build it from the canonical table `items`. An axis that the source never had has only index 0.
+
+        Args:
+            items: the table.
+            ids: have a number for each of the table's values (`values_of`).
+        """
+        item_ids = ids.of(AXES[0])
+        rows = ids.numbers(AXES[0])
+        rows_N = np.array([rows[item_id] for item_id in items["item_id"].to_pylist()], dtype=np.int64)
+        present_V = np.zeros(len(item_ids), dtype=np.bool_)
+        present_V[rows_N] = True
         axes_VA = np.zeros((len(item_ids), len(AXES)), dtype=np.int32)
         axes_VA[1:, 0] = np.arange(1, len(item_ids))
-        values: list[tuple[str, ...]] = [item_ids]
         for axis, name in enumerate(AXES[1:], start=1):
-            column = items[name].to_pylist() if name in items.column_names else []
-            distinct = sorted({value for value in column if value})
-            place = {value: index for index, value in enumerate(distinct, start=1)}
-            if column:
-                axes_VA[1:, axis] = [place.get(value, 0) for value in column]
-            values.append(("", *distinct))
-        given = items["name"].to_pylist() if "name" in items.column_names else [None] * len(items)
-        types = [values[1][index] for index in axes_VA[1:, 1]]
-        names = [name or kind or item_id for name, kind, item_id in zip(given, types, item_ids[1:], strict=True)]
-        return cls(item_ids, ("", *names), tuple(values), axes_VA)
+            if name in items.column_names:
+                numbers = ids.numbers(name)
+                axes_VA[rows_N, axis] = [numbers.get(value, 0) for value in items[name].to_pylist()]
+        given_V = (
+            dict(zip(rows_N.tolist(), items["name"].to_pylist(), strict=True)) if "name" in items.column_names else {}
+        )
+        types = ids.of(AXES[1])
+        kinds_V = [types[index] for index in axes_VA[:, 1]]
+        names = [given_V.get(row) or kinds_V[row] or item_id for row, item_id in enumerate(item_ids)]
+        return cls(item_ids, ("", *names[1:]), tuple(ids.of(name) for name in AXES), axes_VA, present_V, ids.versions)
 
     def table(self) -> pa.Table:
         """Return item_id, item_row and the index on each axis, for joining with events."""
         columns: dict[str, Any] = {"item_id": pa.array(self.item_ids[1:]), "item_row": self.axes_VA[1:, 0]}
         columns |= {name: self.axes_VA[1:, axis] for axis, name in enumerate(AXES) if axis}
         return pa.table(columns)
+
+    def present(self) -> pa.Table:
+        """Return item_id and item_row of the items that the source still has."""
+        return self.table().select(["item_id", "item_row"]).filter(pa.array(self.present_V[1:]))
+
+
+def values_of(items: pa.Table) -> dict[str, list[str]]:
+    """The items and the values on each axis that the canonical table `items` has, for `Ids.adding`."""
+    found = {AXES[0]: items["item_id"].to_pylist()}
+    for name in AXES[1:]:
+        if name in items.column_names:
+            found[name] = [value for value in items[name].unique().to_pylist() if value]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +103,8 @@ class Source:
     tables: Tables
     backend: Any
     as_of: datetime
+    kept_ids: IdsFile | None = None
+    """Where the ids are kept. None: they begin with these tables, in alphabetical order."""
 
     def table(self, name: str) -> ir.Table:
         """Return a canonical table as it is on disk.
@@ -95,9 +122,15 @@ class Source:
         return int(10 ** decimals(self.tables.currency))
 
     @cached_property
+    def ids(self) -> Ids:
+        """The ids of all items and axis values. What the tables add is kept before anything refers to it."""
+        found = values_of(self.table("items").to_pyarrow())
+        return Ids().adding(found) if self.kept_ids is None else self.kept_ids.add(found)
+
+    @cached_property
     def taxonomy(self) -> Taxonomy:
         """Items and their index on every axis."""
-        return Taxonomy.of(self.table("items").to_pyarrow())
+        return Taxonomy.of(self.table("items").to_pyarrow(), self.ids)
 
     @cached_property
     def campaigns(self) -> pa.Table:
@@ -165,7 +198,7 @@ class Source:
     @cached_property
     def campaign_items(self) -> ir.Table:
         """Distinct pairs of campaign_id and item_row, kept in the backend."""
-        axes = ibis.memtable(self.taxonomy.table().select(["item_id", "item_row"]))
+        axes = ibis.memtable(self.taxonomy.present())
         pairs = self.table("campaign_items").select("campaign_id", "item_id").distinct()
         return pairs.inner_join(axes, "item_id").select("campaign_id", "item_row").cache()
 
@@ -227,7 +260,9 @@ def if_else(condition: Any, then: Any, otherwise: Any) -> Any:
 _MISSING_TABLE = "the source has no such table, which features need; add it to the source's mapping"
 
 
-def open_source(tables: Tables, as_of: datetime, *, threads: int, spill: Path) -> Source:
+def open_source(
+    tables: Tables, as_of: datetime, *, threads: int, spill: Path, kept_ids: IdsFile | None = None
+) -> Source:
     """Open `tables` with DuckDB, its session in UTC.
 
     Args:
@@ -236,6 +271,7 @@ def open_source(tables: Tables, as_of: datetime, *, threads: int, spill: Path) -
         threads: how many DuckDB uses.
         spill: folder for what exceeds memory. No other run may use it, since DuckDB gives its temporary files the same
             names in every process.
+        kept_ids: where the ids of items and axis values are kept. None: they begin with these tables.
 
     Raises:
         ContractError: a required table is missing, or there is no purchase before `as_of`.
@@ -247,7 +283,7 @@ def open_source(tables: Tables, as_of: datetime, *, threads: int, spill: Path) -
         threads=threads, memory_limit=MEMORY_LIMIT, preserve_insertion_order=True, temp_directory=str(spill)
     )
     backend.raw_sql("SET TimeZone = 'UTC'")
-    source = Source(tables, backend, as_of)
+    source = Source(tables, backend, as_of, kept_ids)
     events = source.events
     if not events.filter(events.kind == "purchase", events.event_time < as_of).count().to_pyarrow().as_py():
         raise ContractError("events", f"no purchase before {as_of.isoformat()}; move `as_of` later", column="kind")

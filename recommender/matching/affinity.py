@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import FeatureStoreError
+from recommender.matching.numbering import NAME_BYTES, OWN_BYTES, Numbering
 from recommender.matching.open_campaigns import OpenCampaigns
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
@@ -51,15 +52,18 @@ CROSS_NAMES: tuple[str, ...] = (
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
 
-_MAGIC, _MAGIC_WIDE = b"AFF3", b"AFF4"
+_MAGIC, _MAGIC_WIDE = b"AFF5", b"AFF6"
 """Money in 32 bits, or in 64 where a user's does not fit: 43 million units of a currency with cents."""
-_BEFORE = {b"AFF1": _MAGIC, b"AFF2": _MAGIC_WIDE}
-"""The same of values from before users had open campaigns, which are still read."""
+_ONE_STATE = {b"AFF3": _MAGIC, b"AFF4": _MAGIC_WIDE}
+"""The same of values from before ids were append-only, which name one state of them and are still read."""
+_NOTHING_OPEN = {b"AFF1": _MAGIC, b"AFF2": _MAGIC_WIDE}
+"""The same of values from before users had open campaigns, too."""
 _NARROW = np.iinfo(np.uint32)
 _INDEX, _COUNT, _CODE, _WIDE_CENTS = np.dtype("<i4"), np.dtype("<u2"), np.dtype("<u4"), np.dtype("<i8")
 """Types of the packed numbers. Made once: a request unpacks forty arrays."""
-_HEADER = struct.Struct("<4s8sfI6I")
-"""Magic number, taxonomy version, months, number of campaign types, number of values on each axis."""
+_HEADER = struct.Struct(f"<4s{NAME_BYTES}sfI6I")
+"""Magic number, name of the ids (`Numbering.name`), months, number of campaign types, number of values on each axis."""
+_OLD_HEADER = struct.Struct(f"<4s{OWN_BYTES}sfI6I")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +105,7 @@ def type_code(campaign_type: str) -> int:
 
 
 def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
-    """Pack the `affinity` value of a user's row. `taxonomy_version` names the taxonomy that the indices belong to."""
+    """Pack the `affinity` value of a user's row. `taxonomy_version`: `Numbering.name` of the indices' ids."""
     sizes = [len(values) for values in user.values]
     wide = any(((cents < _NARROW.min) | (cents > _NARROW.max)).any() for cents in user.cents)
     magic, money = (_MAGIC_WIDE, "<i8") if wide else (_MAGIC, "<u4")
@@ -117,45 +121,47 @@ def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
     return b"".join(parts)
 
 
-def unpack_user(packed: bytes, taxonomy_version: str) -> UserAffinity:
-    """Unpack what `pack_user` packed, without copying.
+def unpack_user(packed: bytes, numbering: Numbering) -> UserAffinity:
+    """Unpack what `pack_user` packed, without copying, and without indices that `numbering` does not know yet.
 
     Raises:
-        FeatureStoreError: the value is not a packed affinity, is truncated, or belongs to another taxonomy.
+        FeatureStoreError: the value is not a packed affinity, is truncated, or was packed with other ids.
     """
-    magic = _BEFORE.get(packed[:4], packed[:4])
-    if len(packed) < _HEADER.size or magic not in (_MAGIC, _MAGIC_WIDE):
+    given = packed[:4]
+    magic = _ONE_STATE.get(given) or _NOTHING_OPEN.get(given) or given
+    header = _HEADER if magic == given else _OLD_HEADER
+    if len(packed) < header.size or magic not in (_MAGIC, _MAGIC_WIDE):
         raise FeatureStoreError(
             f"affinity: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
             "build and materialise the features again"
         )
-    _, version, months, num_types, *sizes = _HEADER.unpack_from(packed)
-    if version.hex() != taxonomy_version:
-        raise FeatureStoreError(
-            f"affinity: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
-            "materialise both from the same features"
-        )
+    _, name, months, num_types, *sizes = header.unpack_from(packed)
+    lacks_some = numbering.lacks_some(name, "affinity")
     # Each bought value takes an int32 index, 4 or 8 bytes of cents and a uint16 for each measure; each type a code and
     # two uint16.
     money = _WIDE_CENTS if magic == _MAGIC_WIDE else _CODE
-    expected = _HEADER.size + sum(sizes) * (4 + money.itemsize + 2 * len(MEASURES)) + 8 * num_types
-    has_open, start = packed[:4] not in _BEFORE, expected
+    expected = header.size + sum(sizes) * (4 + money.itemsize + 2 * len(MEASURES)) + 8 * num_types
+    has_open, start = given not in _NOTHING_OPEN, expected
     expected += OpenCampaigns.packed_size(packed, start) if has_open else 0
     if len(packed) != expected:
         raise FeatureStoreError(
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
             "build and materialise the features again"
         )
-    at, cent_bytes, num_measures = _HEADER.size, money.itemsize, len(MEASURES)
+    at, cent_bytes, num_measures = header.size, money.itemsize, len(MEASURES)
     values: list[NDArray[np.int32]] = []
     cents: list[NDArray[np.integer[Any]]] = []
     counts: list[NDArray[np.uint16]] = []
-    for size in sizes:
-        values.append(np.frombuffer(packed, _INDEX, size, at))
+    for axis, size in enumerate(sizes):
+        indices = np.frombuffer(packed, _INDEX, size, at)
         at += 4 * size
-        cents.append(np.frombuffer(packed, money, size, at))
+        # They ascend, so those that the catalogue lacks are the last ones.
+        end = int(np.searchsorted(indices, numbering.num_values[axis])) if lacks_some else size
+        values.append(indices[:end])
+        paid: NDArray[np.integer[Any]] = np.frombuffer(packed, money, size, at)
+        cents.append(paid[:end])
         at += cent_bytes * size
-        counts.append(np.frombuffer(packed, _COUNT, size * num_measures, at).reshape(num_measures, size))
+        counts.append(np.frombuffer(packed, _COUNT, size * num_measures, at).reshape(num_measures, size)[:, :end])
         at += 2 * num_measures * size
     return UserAffinity(
         months=months,

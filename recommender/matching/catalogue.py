@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from recommender.errors import CorruptFileError
 from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_code
 from recommender.matching.horizon import elapsed_share
+from recommender.matching.numbering import Numbering
 from recommender.matching.open_campaigns import campaign_code
 from recommender.matching.timing import BINS, behind_at, still_coming
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
+READ_FORMATS = (1, FORMAT)
+"""Format 1 has no `id_versions`."""
 ARRAYS, NAMES = "arrays.safetensors", "names.json"
 VERSION_DIGITS = 16
 """Hex digits of a version: 64 bits, the 8 bytes that users' packed vectors have for it."""
@@ -80,6 +83,12 @@ class Catalogue:
     Empty in such catalogues: participations are then taken as spread evenly.
     """
 
+    id_versions: tuple[str, ...] = ()
+    """Names of the state of the ids that numbers items and axis values, and of all before it (`storage.ids`).
+
+    Empty in catalogues from before ids were append-only: their content then names the one state.
+    """
+
     @classmethod
     def versioned(cls, **content: Any) -> "Catalogue":
         """Create a catalogue and compute its version from its content."""
@@ -92,11 +101,18 @@ class Catalogue:
         return replace(made, version=hasher.hexdigest()[:VERSION_DIGITS])
 
     @cached_property
-    def taxonomy_version(self) -> str:
-        """Hash of items and axes, 16 hex digits. The indices in users' vectors and histories refer to it.
+    def numbering(self) -> Numbering:
+        """The ids that it knows: what users' packed values may refer to. A new campaign does not change them."""
+        versions = self.id_versions or (self._content_version(),)
+        return Numbering(versions, tuple(map(len, self.axis_values)), len(self.item_ids))
 
-        A new campaign does not change it.
-        """
+    @property
+    def taxonomy_version(self) -> str:
+        """The name of its ids in what is packed with them, hex."""
+        return self.numbering.name
+
+    def _content_version(self) -> str:
+        """Hash of items and axes, 16 hex digits."""
         hasher = hashlib.sha256("\0".join(self.item_ids).encode())
         for values in self.axis_values:
             hasher.update("\1".join(values).encode() + b"\0")
@@ -234,7 +250,7 @@ class Catalogue:
             save_file(arrays, temporary / ARRAYS)
             (temporary / NAMES).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
             write_manifest(
-                temporary, kind="catalogue", format=FORMAT, version=self.version, taxonomy=self.taxonomy_version
+                temporary, kind="catalogue", format=FORMAT, version=self.version, taxonomy=self.numbering.versions[-1]
             )
 
     @classmethod
@@ -247,7 +263,7 @@ class Catalogue:
         from safetensors.numpy import load_file
 
         manifest = read_manifest(folder)
-        if manifest.get("kind") != "catalogue" or manifest.get("format") != FORMAT:
+        if manifest.get("kind") != "catalogue" or manifest.get("format") not in READ_FORMATS:
             raise CorruptFileError(
                 f"{folder}: must be a catalogue of format {FORMAT} (got {manifest.get('kind')} of format "
                 f"{manifest.get('format')}); build the features again"

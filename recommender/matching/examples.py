@@ -18,13 +18,17 @@ from recommender.matching import affinity
 from recommender.matching.affinity import Matched
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.horizon import Horizon
+from recommender.matching.numbering import NAME_BYTES, OWN_BYTES, Numbering
 from recommender.matching.open_campaigns import OpenCampaigns
 
 MAX_BASKETS = 64
 """A user's row holds at most this many baskets, the last ones. Chosen by hand: over a year of a weekly shopper."""
-_MAGIC = b"HIS1"
-_HEADER = struct.Struct("<4s8sII")
-"""Magic number, taxonomy version, number of baskets, number of lines."""
+_MAGIC = b"HIS2"
+_HEADER = struct.Struct(f"<4s{NAME_BYTES}sII")
+"""Magic number, name of the ids (`Numbering.name`), number of baskets, number of lines."""
+_OLD_MAGIC = b"HIS1"
+"""Of values from before ids were append-only, which name one state of them and are still read."""
+_OLD_HEADER = struct.Struct(f"<4s{OWN_BYTES}sII")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +134,7 @@ def build(
             shopper, and each shopper has some.
 
     Raises:
-        FeatureStoreError: a shopper's vectors are damaged or belong to another taxonomy than the catalogue's, shoppers
+        FeatureStoreError: a shopper's vectors are damaged or have other ids than the catalogue, shoppers
             have different portraits, or one shopper has pairs at different times.
         ValueError: `users_N`, `campaigns_N` and `decided_us_N` have different lengths.
     """
@@ -162,7 +166,7 @@ def build(
         if len(matched.user.open.codes_O):
             _leave_out_own(features_NF, matched.user.open, pairs, codes_N, targeted_us_N)
     decided_us_U = _decision_times(shoppers, users_N, decided_us_N)
-    histories = unpack_histories([shopper.history for shopper in shoppers], decided_us_U, catalogue.taxonomy_version)
+    histories = unpack_histories([shopper.history for shopper in shoppers], decided_us_U, catalogue.numbering)
     return Examples(
         catalogue=catalogue,
         campaigns_N=campaigns_N,
@@ -187,7 +191,7 @@ def _joined(
     start = 0
     for end in ends.tolist():
         pairs = order[start:end]
-        user = affinity.unpack_user(shoppers[users_N[pairs[0]]].affinity, catalogue.taxonomy_version)
+        user = affinity.unpack_user(shoppers[users_N[pairs[0]]].affinity, catalogue.numbering)
         yield pairs, Joined(affinity.match(user, incidence), columns_N[pairs])
         start = end
 
@@ -238,7 +242,10 @@ def pack_history(
     items_T: NDArray[np.int32],
     taxonomy_version: str,
 ) -> bytes:
-    """Pack the `history` value of a user: the last `MAX_BASKETS` baskets, oldest first, with `lines_B` lines each."""
+    """Pack the `history` value of a user: the last `MAX_BASKETS` baskets, oldest first, with `lines_B` lines each.
+
+    `taxonomy_version`: `Numbering.name` of the ids of `items_T`.
+    """
     if len(times_us_B) > MAX_BASKETS:
         items_T = items_T[int(lines_B[:-MAX_BASKETS].sum()) :]
         times_us_B, spend_B, lines_B = times_us_B[-MAX_BASKETS:], spend_B[-MAX_BASKETS:], lines_B[-MAX_BASKETS:]
@@ -247,39 +254,38 @@ def pack_history(
     return header + b"".join(np.asarray(array).astype(dtype).tobytes() for array, dtype in arrays)
 
 
-def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64], taxonomy_version: str) -> Histories:
+def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64], numbering: Numbering) -> Histories:
     """Unpack the baskets of users, with ages at the users' decisions (microseconds since 1970, UTC).
 
+    An item that `numbering` does not know yet is the unknown one.
+
     Raises:
-        FeatureStoreError: a value is damaged or belongs to another taxonomy.
+        FeatureStoreError: a value is damaged or was packed with other ids.
     """
-    taxonomy = bytes.fromhex(taxonomy_version)
     num_baskets, times, spend, lines, items = [], [], [], [], []
     for packed in packed_U:
-        if len(packed) < _HEADER.size or packed[:4] != _MAGIC:
+        header = _OLD_HEADER if packed[:4] == _OLD_MAGIC else _HEADER
+        if len(packed) < header.size or packed[:4] not in (_MAGIC, _OLD_MAGIC):
             raise FeatureStoreError(
                 f"history: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
                 "build and materialise the features again"
             )
-        _, version, baskets, num_lines = _HEADER.unpack_from(packed)
-        if version != taxonomy:
-            raise FeatureStoreError(
-                f"history: the value belongs to taxonomy {version.hex()}, the catalogue to {taxonomy_version}; "
-                "materialise both from the same features"
-            )
+        _, name, baskets, num_lines = header.unpack_from(packed)
+        lacks_some = numbering.lacks_some(name, "history")
         # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
-        expected = _HEADER.size + 16 * baskets + 4 * num_lines
+        expected = header.size + 16 * baskets + 4 * num_lines
         if len(packed) != expected:
             raise FeatureStoreError(
                 f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
                 "build and materialise the features again"
             )
         num_baskets.append(baskets)
-        offset = _HEADER.size
+        offset = header.size
         times.append(np.frombuffer(packed, "<i8", baskets, offset))
         spend.append(np.frombuffer(packed, "<f4", baskets, offset + 8 * baskets))
         lines.append(np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets))
-        items.append(np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets))
+        rows = np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets)
+        items.append(np.where(rows < numbering.num_items, rows, 0) if lacks_some else rows)
     baskets_U = np.array(num_baskets, dtype=np.int64)
     age_us_B = np.repeat(decided_us_U, baskets_U) - _concatenate(times, np.int64)
     return Histories(

@@ -159,16 +159,17 @@ def polygon(points: Iterable[tuple[float, float]], kind: str) -> str:
 
 def circle(x: float, y: float, radius: float, kind: str, tooltip: str) -> str:
     """Draw a dot."""
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="{kind}">{_title(tooltip)}</circle>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="{kind}">{hover(tooltip)}</circle>'
 
 
 def rectangle(x: float, y: float, width: float, height: float, kind: str, tooltip: str) -> str:
     """Draw a bar. A negative size counts as 0."""
     size = f'width="{max(0.0, width):.1f}" height="{max(0.0, height):.1f}"'
-    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="1.5" class="{kind}">{_title(tooltip)}</rect>'
+    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="1.5" class="{kind}">{hover(tooltip)}</rect>'
 
 
-def _title(tooltip: str) -> str:
+def hover(tooltip: str) -> str:
+    """The words that a browser shows while the pointer is over a mark."""
     return f"<title>{escape(tooltip)}</title>"
 
 

@@ -21,15 +21,14 @@ from recommender.settings.decision_log import DecisionLogSettings
 from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.monitoring import MonitoringSettings
+from recommender.settings.online_store import OnlineStoreName, StoreSettings
 from recommender.settings.sections import (
     DEFAULT_RESOURCES,
-    OnlineStoreName,
     ResourceSettings,
     RetentionSettings,
     Section,
     ServingSettings,
     SourceSettings,
-    StoreSettings,
     TimeSettings,
     TrainingSettings,
 )

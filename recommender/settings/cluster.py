@@ -53,7 +53,8 @@ class ClusterSettings(Section):
     claim: Name = Field("recommender-home", description="Volume claim that holds `home`, mounted in every step.")
     store_secret: Name = Field(
         "campaign-store",
-        description="Secret whose keys are the steps' secret files: `redis_password`, `source_password`.",
+        description="Secret whose keys are the steps' secret files: `redis_password`, `postgres_password`, "
+        "`source_password`.",
     )
     source_secrets: dict[Name, tuple[str, ...]] = Field(
         default_factory=dict,

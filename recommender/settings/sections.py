@@ -3,7 +3,6 @@
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -14,8 +13,6 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 """A TCP port has 16 bits. 0 would stand for any free port, which no client could know."""
 Milliseconds = Annotated[int, Field(ge=1, le=60_000)]
 """At most a minute: no shopper waits longer, and a larger number is most likely in the wrong unit."""
-OnlineStoreName = Literal["sqlite", "redis"]
-"""Read by `serving.online_store.client.READERS`, written by `feature_repo.online_stores.WRITERS`."""
 
 
 class Section(BaseModel):
@@ -312,34 +309,3 @@ class ResourceSettings(Section):
 
 
 DEFAULT_RESOURCES = ResourceSettings()
-
-
-class StoreSettings(Section):
-    """The online store, which the materialise step writes and serving reads."""
-
-    kind: OnlineStoreName = Field("sqlite", description="Which online store.")
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0",
-        repr=False,
-        description="redis:// or rediss://, with user@ before the host if there is a user. Never with a password: "
-        "that is the secret `redis_password`.",
-    )
-    project: str = Field("campaigns", description="Feast's project, which is part of every key in the store.")
-
-    @field_validator("redis_url")
-    @classmethod
-    def _is_redis_url(cls, url: str) -> str:
-        # No message repeats the URL: it may hold a password.
-        form = "must be redis://host:port/db or rediss://host:port/db"
-        try:
-            parts = urlsplit(url)
-            has_address = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
-        except ValueError:
-            raise ValueError(f"{form}; the port is a number from 1 to 65535") from None
-        if parts.password is not None:
-            raise ValueError("must not hold a password; give it as the secret redis_password")
-        if not has_address:
-            raise ValueError(form)
-        if not (parts.path.strip("/") or "0").isdecimal():
-            raise ValueError(f"{form}; the database must be a number (got {parts.path.strip('/')!r})")
-        return url

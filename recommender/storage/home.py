@@ -11,6 +11,7 @@
       published/          results of runs under fixed names, for people and for later commands
       validated/          figures and statistics of the last valid tables of each source, which the next run is
                           compared with; beside them its good runs, verdicts and accepted changes
+      ids/                numbers of items and axis values, a file for each source (`recommender.storage.ids`)
       runs/               arguments, specification and step logs of each local run
       kfp/                artifacts and step cache of the local pipeline runner; nothing else reads them
       tuning/             studies of `recommender tune`
@@ -27,11 +28,13 @@ from pathlib import Path
 from typing import Self
 
 from recommender.settings import Settings
+from recommender.storage.manifest import NAME_DIGITS, digest
 
 USERS_FILE = "users.parquet"
 PACKED_USERS_FILE = "serving.parquet"
 REFERENCE_FILE = "reference.json"
 """Distributions of features, in a training set and in a trained version (`recommender.monitoring.distributions`)."""
+FACTS_FILE = "facts.parquet"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class FeatureStoreFolder:
     def users(self) -> Path:
         """Every user's features at each moment for which they were built."""
         return self.offline / USERS_FILE
+
+    @property
+    def facts(self) -> Path:
+        """What people ask about each user (`recommender.features.facts`). No ranker reads it."""
+        return self.offline / FACTS_FILE
 
     @property
     def packed_users(self) -> Path:
@@ -336,6 +344,10 @@ class Home:
         """Folder with a source's good runs, verdicts and accepted changes. `source`: a hash of its settings."""
         return self.root / "validated" / f"{source}.record"
 
+    def ids(self, source: str) -> Path:
+        """File with the append-only numbers of a source's items. `source`: a hash of its settings."""
+        return self.root / "ids" / f"{source}.json"
+
     def study(self, name: str) -> Path:
         """SQLite file of a search for hyperparameters."""
         return self.root / "tuning" / f"{name}.db"
@@ -352,3 +364,8 @@ class Home:
     def benchmark(self, name: str) -> Path:
         """Folder that one benchmark keeps between its runs."""
         return self.root / "bench" / name
+
+
+def source_name(settings: Settings) -> str:
+    """Names the source of these settings below `home`."""
+    return digest(settings.source.model_dump(mode="json"))[:NAME_DIGITS]

@@ -175,7 +175,7 @@ def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser | None = None
         if packed is None:
             return shop.popular(asked)
         try:
-            return shop.popular(asked, unpack_user(packed.affinity, shop.catalogue.taxonomy_version))
+            return shop.popular(asked, unpack_user(packed.affinity, shop.catalogue.numbering))
         except FeatureStoreError as error:
             logs.bind(problem=str(error))
             return shop.popular(asked)

@@ -19,6 +19,7 @@ from recommender.matching.packed_user import PackedUser, ServingSchema
 from recommender.settings import Settings, choose
 from recommender.storage.home import Home
 from serving.online_store.feast_format import KEY_VERSION, bytes_value
+from serving.online_store.postgres_store import PostgresStore
 from serving.online_store.redis_store import RedisStore
 from serving.online_store.sqlite_store import Locked, SqliteStore
 
@@ -57,7 +58,11 @@ class OnlineStore(Protocol):
         """Release connections."""
 
 
-READERS: dict[str, Callable[[Settings], OnlineStore]] = {"sqlite": SqliteStore.of, "redis": RedisStore.of}
+READERS: dict[str, Callable[[Settings], OnlineStore]] = {
+    "sqlite": SqliteStore.of,
+    "redis": RedisStore.of,
+    "postgres": PostgresStore.of,
+}
 """Readers of online stores, by their name in the setting `store.kind`."""
 
 

@@ -13,6 +13,7 @@ from typing import cast
 import hiredis
 
 from recommender.errors import FeatureStoreError
+from serving.online_store.one_connection import OneConnection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +87,11 @@ class _Connection(asyncio.Protocol):
 
 
 class Pipeline:
-    """Asks one Redis. A connection that stops answering is closed, and the next read opens another one."""
+    """Asks one Redis."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
-        self._address, self._timeout_s = address, timeout_s
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._connection: _Connection | None = None
-        self._connecting: asyncio.Task[_Connection] | None = None
+        self._address = address
+        self._connection = OneConnection(self._connect, timeout_s)
 
     async def hget(self, key: bytes, field: bytes, within_s: float) -> bytes | None:
         """The value of a field of a hash, or None where there is none.
@@ -101,15 +100,9 @@ class Pipeline:
             TimeoutError: There was no answer in time.
             FeatureStoreError: Redis cannot be reached or answers something else; names host and port.
         """
-        connection: _Connection | None = None
         try:
-            async with asyncio.timeout(within_s):
-                connection = await self._open()
-                value = await connection.ask(b"HGET", key, field)
+            value = await self._connection.ask(lambda connection: connection.ask(b"HGET", key, field), within_s)
         except TimeoutError:
-            # A caller in a hurry says nothing about the connection; the oldest question does.
-            if connection is not None and connection.silent_s() >= self._timeout_s:
-                connection.abort()
             raise
         except OSError as error:
             raise self._problem(str(error)) from None
@@ -121,40 +114,20 @@ class Pipeline:
 
     def close(self) -> None:
         """Close the connection, on the loop that it belongs to."""
-        if self._connection is not None and self._loop is not None and not self._loop.is_closed():
-            self._connection.abort()
-        self._connection = None
-
-    async def _open(self) -> _Connection:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # a connection belongs to the loop that opened it
-            self._loop, self._connection, self._connecting = loop, None, None
-        if self._connection is not None and not self._connection.closed:
-            return self._connection
-        if self._connecting is None or self._connecting.done():
-            self._connecting = loop.create_task(self._connect())
-            # All who wait may give up first. Then nobody asks for its failure, which is none of the loop's business.
-            self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
-        # One reader that gives up must not take the connection from the others who wait for it.
-        return await asyncio.shield(self._connecting)
+        self._connection.close()
 
     async def _connect(self) -> _Connection:
         address = self._address
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    _Connection,
-                    address.host,
-                    address.port,
-                    ssl=ssl.create_default_context() if address.encrypted else None,
-                )
-                for answer in [connection.ask(*command) for command in address.greeting()]:
-                    if isinstance(said := await answer, hiredis.HiredisError):
-                        connection.abort()
-                        raise ConnectionRefusedError(str(said))
-        except TimeoutError:
-            raise ConnectionAbortedError(f"no connection within {self._timeout_s * 1e3:.0f} ms") from None
-        self._connection = connection
+        _, connection = await asyncio.get_running_loop().create_connection(
+            _Connection,
+            address.host,
+            address.port,
+            ssl=ssl.create_default_context() if address.encrypted else None,
+        )
+        for answer in [connection.ask(*command) for command in address.greeting()]:
+            if isinstance(said := await answer, hiredis.HiredisError):
+                connection.abort()
+                raise ConnectionRefusedError(str(said))
         return connection
 
     def _problem(self, problem: str) -> FeatureStoreError:

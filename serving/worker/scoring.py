@@ -90,7 +90,7 @@ def score_batch(ranker: Ranker[Any], shop: Shop, requests: Sequence[tuple[Shoppe
 
 
 def _asker(shop: Shop, shopper: Shopper, asked: ScoringRequest) -> _Asker:
-    user = unpack_user(shopper.affinity, shop.catalogue.taxonomy_version)
+    user = unpack_user(shopper.affinity, shop.catalogue.numbering)
     found = shop.candidates(asked, user)
     if not len(found.rows_N):
         return _Asker(asked, shopper, user, found, None)

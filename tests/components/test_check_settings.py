@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from servers import NOBODY, free_ports, valkey
 
+from components import step
 from components.check_settings.check import checked
 from components.check_settings.component import check_settings
 from components.check_settings.derive import Derived
@@ -224,24 +226,18 @@ def test_a_wrong_store_name_is_refused_after_the_last_try(settings: Settings) ->
 
 
 def test_a_store_that_comes_back_is_waited_for_and_the_log_says_so(
-    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (port,) = free_ports(1)
-    done = threading.Event()
+    with ExitStack() as stack:
 
-    def back_later() -> None:
-        time.sleep(1.0)
-        with valkey(tmp_path, port=port):
-            done.wait(30)
+        def sleep(seconds: float) -> None:
+            if seconds == 1.0:  # after the second try
+                stack.enter_context(valkey(tmp_path, port=port))
 
-    later = threading.Thread(target=back_later)
-    later.start()
-    try:
+        monkeypatch.setattr(step, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
         with running("check_settings"):
             check_surroundings(redis_on(port, settings), waits_s=(0.5, 1.0, 2.0, 4.0, 8.0))
-    finally:
-        done.set()
-        later.join()
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     tries = [line for line in lines if line["event"] == "away for now, trying again"]
     assert [(line["tried"], line["wait_s"]) for line in tries[:2]] == [(1, 0.5), (2, 1.0)]

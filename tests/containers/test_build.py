@@ -74,7 +74,6 @@ def test_an_image_says_its_version_and_the_revision_that_it_was_built_from(image
     found = built.labels(image)
     assert found[LABEL + "version"] == VERSION
     assert found[LABEL + "revision"].removesuffix("-modified") == revision
-    assert found[LABEL + "licenses"]
     assert found[LABEL + "title"]
 
 

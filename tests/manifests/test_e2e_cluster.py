@@ -19,17 +19,21 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "e2e_cluster" / "run.sh"
 
 
-def dry(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the script dry, where a kubectl or recommender that is called after all leaves a mark."""
-    for name in ("kubectl", "recommender"):
-        (folder / name).write_text(f'#!/bin/sh\necho "$@" >> {folder}/called\n')
+def run(folder: Path, *, kubectl: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the script with a kubectl and a recommender that write down how they were called."""
+    for name, then in (("kubectl", kubectl), ("recommender", "")):
+        (folder / name).write_text(f'#!/bin/sh\nprintf "%s\\\\n" "$*" >> {folder}/called\n{then}\n')
         (folder / name).chmod(0o755)
     out = ROOT / "build" / folder.name
-    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "DRY": "1", "OUT": str(out.relative_to(ROOT)), **variables}
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "OUT": str(out.relative_to(ROOT)), **variables}
     try:
         return subprocess.run(["bash", str(SCRIPT)], cwd=ROOT, env=environment, capture_output=True, text=True)
     finally:
         shutil.rmtree(out, ignore_errors=True)
+
+
+def dry(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, DRY="1", **variables)
 
 
 NAMED = {"KFP": "http://127.0.0.1:8888", "REGISTRY": "localhost:5000", "OVERLAY": "k8s/overlays/local"}
@@ -86,16 +90,63 @@ def test_the_pod_that_is_killed_trains_and_has_not_just_ended(tmp_path: Path) ->
       local path=${{*: -1}}; path=${{path/"{{range .items[*]}}"/}}
       "{kubectl}" label --local -f "{tmp_path}/pods.yaml" seen=yes -o "${{path%"{{end}}"}}"
     }}"""
-    (function,) = re.findall(r"^STEP_POD=.*?^\}$", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+    functions = SCRIPT.with_name("functions.sh").read_text()
+    (function,) = re.findall(r"^STEP_POD=.*?^\}$", functions, re.MULTILINE | re.DOTALL)
     command = ["bash", "-c", f"{stub}\n{function}\ntraining_pod"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["trains"]
 
 
 def test_it_drains_no_node_and_deletes_no_namespace(tmp_path: Path) -> None:
-    commands = dry(tmp_path, **NAMED).stderr + SCRIPT.read_text()
+    commands = dry(tmp_path, **NAMED).stderr + "".join(one.read_text() for one in SCRIPT.parent.glob("*.sh"))
     assert "kubectl drain" not in commands
     assert "delete namespace" not in commands
     assert "delete ns" not in commands
+
+
+HALF_APPLIED = """
+case "$*" in
+  "kustomize "*) printf '  namespace: kubeflow\\n  RECOMMENDER__TIME__AS_OF\\n' ;;
+  "-n kubeflow get secret campaign-gateway") exit 1 ;;
+  "apply -k "*)
+    printf '%s\\n' 'service/campaign-gateway created' 'service/campaign-store unchanged'
+    printf '%s\\n' 'persistentvolumeclaim/recommender-home created' 'deployment.apps/campaign-serving created'
+    echo 'no matches for kind "ServiceMonitor"' >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "claims"), [({}, []), ({"DELETE_DATA": "1"}, ["persistentvolumeclaim/recommender-home"])]
+)
+def test_what_a_refused_apply_has_made_is_deleted_and_nothing_else(
+    tmp_path: Path, variables: dict[str, str], claims: list[str]
+) -> None:
+    done = run(tmp_path, kubectl=HALF_APPLIED, **NAMED, **variables)
+    assert done.returncode == 1
+    assert "docs/cluster/manifests.md" in done.stderr
+    deleted = re.findall(r"^-n kubeflow delete (\S+)", (tmp_path / "called").read_text(), re.MULTILINE)
+    made = ["deployment.apps/campaign-serving", *claims, "service/campaign-gateway", "secret/campaign-gateway"]
+    assert deleted == made
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("the script itself"))
+    assert f"no: build/{tmp_path.name}/" in row
+
+
+def test_another_namespace_than_the_overlay_s_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    done = run(tmp_path, kubectl=HALF_APPLIED, **NAMED, NAMESPACE="shop")
+    assert done.returncode == 1
+    assert "kubeflow" in done.stderr
+    assert "shop" in done.stderr
+    called = (tmp_path / "called").read_text()
+    assert not re.search(r"\b(create|apply|delete)\b", called), called
+
+
+def test_a_command_without_an_end_is_stopped(tmp_path: Path) -> None:
+    functions = SCRIPT.with_name("functions.sh")
+    ended = subprocess.run(
+        ["bash", "-c", f"DRY= NAMESPACE=shop LIMIT_S=0.2; . {functions}; run sleep 60"], capture_output=True, text=True
+    )
+    assert ended.returncode == 124
+    assert "sleep 60" in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("missing", ["KFP", "REGISTRY"])
@@ -109,7 +160,8 @@ def test_the_script_is_clean_for_shellcheck() -> None:
     shellcheck = shutil.which("shellcheck", path=str(ROOT / ".venv-tools" / "bin")) or shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("shellcheck is not installed: make manifests")
-    done = subprocess.run([shellcheck, str(SCRIPT)], capture_output=True, text=True)
+    # From the root, because run.sh names the file that it sources by its path there.
+    done = subprocess.run([shellcheck, "-x", str(SCRIPT)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -113,9 +113,10 @@ def test_everything_of_ours_can_be_found_by_one_label(resources: Resources) -> N
         assert labels.get("app.kubernetes.io/part-of") == "campaign-recommender", one["metadata"].get("name", labels)
 
 
-def test_no_pod_of_ours_gets_a_sidecar(resources: Resources) -> None:
+def test_no_pod_of_ours_is_part_of_a_mesh(resources: Resources) -> None:
     for pod in pods(resources):
         assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+        assert pod["metadata"]["labels"]["istio.io/dataplane-mode"] == "none"
 
 
 def test_services_and_budgets_select_pods_that_exist(resources: Resources) -> None:

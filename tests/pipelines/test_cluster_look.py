@@ -178,11 +178,15 @@ def test_pods_that_wait_say_why(tmp_path: Path) -> None:
     }
     starting = {"status": {"containerStatuses": [{**pulling["status"]["containerStatuses"][0]}]}}
     starting["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ContainerCreating"}}
-    pods = {"/api/v1/namespaces/campaigns/pods": {"items": [unscheduled, pulling, starting]}}
+    unmappable = {"status": {"initContainerStatuses": [{**pulling["status"]["containerStatuses"][0]}]}}
+    reason = {"reason": "RunContainerError", "message": "failed to set MOUNT_ATTR_IDMAP on /var/recommender"}
+    unmappable["status"]["initContainerStatuses"][0]["state"] = {"waiting": reason}
+    pods = {"/api/v1/namespaces/campaigns/pods": {"items": [unscheduled, pulling, starting, unmappable]}}
     with view_of(AnswersByPath(pods), tmp_path) as view:
         reasons = view.waiting("run-1", "campaigns")
     assert reasons == [
         "ImagePullBackOff: Back-off pulling image",
+        "RunContainerError: failed to set MOUNT_ATTR_IDMAP on /var/recommender",
         "not scheduled: 0/1 nodes are available: 1 Insufficient cpu.",
     ]
 

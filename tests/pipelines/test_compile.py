@@ -14,7 +14,7 @@ from components.images import PIPELINE_IMAGE, in_registry
 from pipelines.cluster import Cluster
 from pipelines.compile import compile_cluster, compile_local
 from recommender.errors import SettingsError
-from recommender.settings import Settings, StoreSettings, TrainingSettings
+from recommender.settings import ClusterSettings, Settings, StoreSettings, TrainingSettings
 
 SIDE_EFFECTS = {
     "comp-check-settings",
@@ -89,11 +89,13 @@ def test_every_step_has_requests_limits_the_volume_and_an_unprivileged_user(tmp_
         platform = made["platform"][name]
         assert platform["pvcMount"][0]["mountPath"] == str(HOME)
         assert platform["securityContext"]["runAsNonRoot"] is True
+        labels = platform["podMetadata"]["labels"]
+        assert labels == {"campaign-recommender/step": "true", "istio.io/dataplane-mode": "none"}
         assert int(platform["activeDeadlineSeconds"]) > 0
 
 
 def test_images_come_from_the_registry_that_is_named(tmp_path: Path) -> None:
-    cluster = Cluster(registry="harbor.example.org/shop")
+    cluster = Cluster.of(ClusterSettings(), registry="harbor.example.org/shop")
     images = {c["image"] for c in containers(compiled(tmp_path, settings_with(), cluster=cluster)["spec"]).values()}
     of_first_step = "{{$.inputs.parameters['pipelinechannel--check-settings-image']}}"
     assert images == {in_registry(PIPELINE_IMAGE, "harbor.example.org/shop"), of_first_step}
@@ -121,7 +123,7 @@ def test_two_runs_with_other_settings_are_two_versions_and_the_same_run_is_one(t
     assert version_of("again", settings_with()) == first
     others = {
         version_of("seed", settings_with(seed=3)),
-        version_of("claim", settings_with(), Cluster(claim="another-home")),
+        version_of("claim", settings_with(), Cluster.of(ClusterSettings(claim="another-home"))),
     }
     assert len(others - {first}) == 2
 
@@ -137,7 +139,9 @@ def test_two_runs_with_other_settings_are_two_versions_and_the_same_run_is_one(t
 )
 def test_names_that_no_cluster_takes_are_refused(tmp_path: Path, namespace: str, registry: str, named: str) -> None:
     with pytest.raises(SettingsError, match=named):
-        compile_cluster(settings_with(), tmp_path, cluster=Cluster(registry=registry), namespace=namespace)
+        compile_cluster(
+            settings_with(), tmp_path, cluster=Cluster.of(ClusterSettings(), registry=registry), namespace=namespace
+        )
 
 
 def test_compiling_for_a_cluster_refuses_a_home_outside_its_volume(tmp_path: Path) -> None:
@@ -159,7 +163,9 @@ def test_what_a_pod_would_refuse_is_refused_before_compiling(
     tmp_path: Path, wrong: Settings, feature_store: str, named: str
 ) -> None:
     with pytest.raises(SettingsError, match=named):
-        compile_cluster(wrong, tmp_path, cluster=Cluster(feature_store=feature_store), namespace="shop")
+        compile_cluster(
+            wrong, tmp_path, cluster=Cluster.of(ClusterSettings(feature_store=feature_store)), namespace="shop"
+        )
     assert not list(tmp_path.iterdir())
 
 

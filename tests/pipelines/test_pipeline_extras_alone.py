@@ -9,11 +9,10 @@ import pytest
 from bare_environment import bare_environment
 
 from components.check_settings.parameters import defaults
-from components.validate_data.validation import source_name
 from pipelines.compile import compile_local
 from recommender.registry import Registry
 from recommender.settings import Settings, SourceSettings, TrainingSettings
-from recommender.storage.home import Home
+from recommender.storage.home import Home, source_name
 from recommender.storage.manifest import MANIFEST
 
 SHOP = {"num_users": 300, "num_items": 100, "num_campaigns": 20, "num_categories": 6, "days": 240}

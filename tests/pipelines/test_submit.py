@@ -32,7 +32,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def submission(package: Path, **others: Any) -> Submission:
-    names = {"pipeline": "campaign-training", "title": "Training", "service_account": "campaign-pipeline"}
+    names = {"pipeline": "campaign-training", "service_account": "campaign-pipeline"}
     return Submission(package=package, **names, **others)
 
 

@@ -80,7 +80,7 @@ class Reply:
 
 
 def read_reply(connection: socket.socket) -> Reply:
-    """Read one answer, and look for half a second whether the gateway closes the connection."""
+    """Read one answer, and look for half a second whether the gateway closes the connection unannounced."""
     received = b""
     while b"\r\n\r\n" not in received:
         part = connection.recv(65_536)
@@ -92,7 +92,8 @@ def read_reply(connection: socket.socket) -> Reply:
     (length,) = (int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
     while len(body) < length:
         body += connection.recv(65_536)
-    connection.settimeout(0.5)
+    # Where it says that it closes the connection, it does, however busy the machine is.
+    connection.settimeout(20 if b"connection: close" in head.lower() else 0.5)
     try:
         closed = connection.recv(1) == b""
     except TimeoutError:

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from feature_sets import AS_OF
 
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
-from recommender.settings import ServingSettings, Settings
+from recommender.settings import ServingSettings, Settings, StoreSettings
 from recommender.storage.home import Home
 
 ODD_IDS = [
@@ -30,6 +31,20 @@ ODD_IDS = [
 
 PATIENT = ServingSettings(store_deadline_ms=60_000)
 """A store whose own time-outs are a minute: a read that ends sooner was ended by the time that it was given."""
+
+
+KINDS = ["sqlite", "redis", "postgres"]
+
+
+def settings_of(kind: str, home: Path, request: pytest.FixtureRequest) -> Settings:
+    """Settings of an empty store of this kind, on a server that is started for real."""
+    store = StoreSettings()
+    if kind == "redis":
+        store = StoreSettings(kind="redis", redis_url=request.getfixturevalue("redis_url"))
+    elif kind == "postgres":
+        url = str(request.getfixturevalue("database_url")).replace("postgresql+psycopg:", "postgresql:")
+        store = StoreSettings(kind="postgres", postgres_url=url)
+    return Settings(home=home, store=store, serving=PATIENT)
 
 
 def ends_in_time(action: Callable[[], object], words: str) -> bool:

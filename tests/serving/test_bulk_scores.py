@@ -60,7 +60,7 @@ def test_each_user_gets_the_scores_and_ranks_of_an_answer(
     for user_id in shop.users[:50]:
         shopper = read_shopper(store, home, user_id)
         assert shopper is not None
-        bought = unpack_histories([shopper.history], np.zeros(1, dtype=np.int64), scorer.catalogue.taxonomy_version)
+        bought = unpack_histories([shopper.history], np.zeros(1, dtype=np.int64), scorer.catalogue.numbering)
         num_without_purchases += len(bought.items_T) == 0
         request = ScoringRequest(
             request=RecommendationRequest(user_id=user_id, num_items=0), as_of_us=microseconds(shop.as_of)

@@ -161,13 +161,13 @@ def test_a_refusal_for_now_is_tried_again_after_the_time_that_it_names() -> None
     )
     with server(refused, responds(ANSWER)) as url, Client(url) as client:
         assert client.recommend("1").request_id == "r"
-    late = responds(b'{"error": "busy", "message": "later"}', "503 Service Unavailable", "retry-after: 2\r\n")
-    with server(late) as url, Client(url, deadline_s=0.5) as client:
+    late = responds(b'{"error": "busy", "message": "later"}', "503 Service Unavailable", "retry-after: 60\r\n")
+    with server(late) as url, Client(url, deadline_s=20) as client:
         started = time.monotonic()
         with pytest.raises(Unavailable, match="later") as error:
             client.recommend("1")
-        assert (error.value.status, error.value.retry_after_s) == (503, 2.0)
-        assert time.monotonic() - started < 0.4, "it waited although the deadline leaves no time for another attempt"
+        assert (error.value.status, error.value.retry_after_s) == (503, 60.0)
+        assert time.monotonic() - started < 10, "it waited although the deadline leaves no time for another attempt"
 
 
 def test_a_service_that_stays_away_is_tried_as_often_as_said() -> None:
@@ -182,9 +182,11 @@ def test_a_service_that_stays_away_is_tried_as_often_as_said() -> None:
 
 
 def test_a_service_that_says_nothing_costs_no_more_than_the_deadline() -> None:
+    ended = threading.Event()
+
     def wait(connection: socket.socket) -> None:
         _receive(connection)
-        time.sleep(2)
+        ended.wait(60)
 
     async def ask(url: str) -> None:
         async with AsyncClient(url) as client:
@@ -195,7 +197,8 @@ def test_a_service_that_says_nothing_costs_no_more_than_the_deadline() -> None:
             started = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 call()
-            assert 0.15 < time.monotonic() - started < 1
+            assert 0.15 < time.monotonic() - started < 20
+    ended.set()
 
 
 def test_a_rotated_token_is_sent_and_a_wrong_one_is_not_tried_again() -> None:

@@ -117,7 +117,7 @@ def test_a_killed_process_costs_no_acknowledged_decision_and_is_started_again(sh
             os.kill(children(parent_of(running))[0], signal.SIGKILL)
             time.sleep(0.3)
             answered = len(acknowledged)
-            until(lambda answered=answered: len(acknowledged) > answered + 20, "the others go on", 5)
+            until(lambda answered=answered: len(acknowledged) > answered + 20, "the others go on")
             until(lambda: processes(running)["serving"] == NUM, "it is started again")
         ended.set()
         for thread in threads:
@@ -145,7 +145,7 @@ def test_signals_to_the_parent_reach_all_processes_and_no_kept_connection_fails(
         assert ends == [200] * len(threads)
         assert running.client.get("/readyz").json()["status"] == "draining"
         os.kill(parent_of(running), signal.SIGTERM)
-        until(lambda: running.process is not None and not running.process.alive(), "the parent ends", 10)
+        until(lambda: running.process is not None and not running.process.alive(), "the parent ends")
         assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
     assert (ServingState.of(home).logs / "gateway-0.log").is_file()
 
@@ -154,7 +154,7 @@ def test_children_end_when_their_parent_is_killed(home: Settings) -> None:
     with several(home) as running:
         started = children(parent_of(running))
         os.kill(parent_of(running), signal.SIGKILL)
-        until(lambda: not any(_runs(pid) for pid in started), "they end", 10)
+        until(lambda: not any(_runs(pid) for pid in started), "they end")
 
 
 def _runs(pid: int) -> bool:

@@ -18,6 +18,8 @@ from recommender.storage.home import ServingState
 from serving.deployer.endpoint import serve
 from serving.deployer.processes import find
 from serving.engines.contract import EngineError
+from serving.engines.in_process.scoring import InProcessScoring
+from serving.engines.in_process.workers import DEPTH
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,8 @@ def test_a_request_that_kills_its_worker_is_the_only_one_that_fails(two: tuple[E
     engine, version = two
     first, second = engine.processes()
     body = engine.body(engine.shop.users[0])
+    assert isinstance(engine.scoring, InProcessScoring)
+    _, pool = engine.scoring._pools[version]
     for pid in (first, second):
         os.kill(pid, signal.SIGSTOP)
 
@@ -53,11 +57,14 @@ def test_a_request_that_kills_its_worker_is_the_only_one_that_fails(two: tuple[E
         except EngineError:
             return "lost"
 
-    with ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(ask, place) for place in range(6)]
-        time.sleep(0.3)  # each worker has two of them, and two wait
+    with ThreadPoolExecutor(6) as threads:
+        asked = []
+        for place in range(6):  # one after another, because requests that arrive together may share a batch
+            asked.append(threads.submit(ask, place))
+            until(lambda: sum(len(one.given) for one in pool.workers) + len(pool._waiting) == len(asked), "it is there")
+        assert [len(one.given) for one in pool.workers] == [DEPTH, DEPTH], "and two wait"
         os.kill(first, signal.SIGKILL)
-        time.sleep(0.1)
+        until(lambda: first not in [one.process.pid for one in pool.workers], "its end is noticed")
         os.kill(second, signal.SIGCONT)
         outcomes = [one.result() for one in asked]
     assert sorted(outcomes, key=str) == [200] * 5 + ["lost"]
@@ -73,7 +80,7 @@ def test_a_worker_that_hangs_is_replaced_and_the_other_one_answers(two: tuple[En
     outcomes = []
     for _ in range(4):
         try:
-            outcomes.append(engine.ask(version, body, seconds=0.5)[0])
+            outcomes.append(engine.ask(version, body, seconds=1.5)[0])
         except TimeoutError:
             outcomes.append(0)
     assert 1 <= outcomes.count(0) <= 2  # as many as a worker is given at once
@@ -85,10 +92,11 @@ def test_a_worker_that_hangs_is_replaced_and_the_other_one_answers(two: tuple[En
 def test_a_worker_killed_again_and_again_leaves_no_second_without_an_answer(two: tuple[Engine, str]) -> None:
     engine, version = two
     body = engine.body(engine.shop.users[0])
-    longest_s = 0.0
+    longest_s, to_replace_s = 0.0, 0.0
     for _ in range(3):
         os.kill(engine.processes()[0], signal.SIGKILL)
-        answered_s, noticed = time.monotonic(), False
+        killed_s = answered_s = time.monotonic()
+        noticed = False
         while not noticed or num_ready(engine, version) < 2:
             noticed = noticed or num_ready(engine, version) < 2
             try:
@@ -97,7 +105,9 @@ def test_a_worker_killed_again_and_again_leaves_no_second_without_an_answer(two:
                 answered_s = time.monotonic()
             except EngineError:
                 time.sleep(0.01)
-    assert 0 < longest_s < 1.0
+        to_replace_s = max(to_replace_s, time.monotonic() - killed_s)
+    # The other worker answers meanwhile. A machine that is busy for long needs long for a new one, too.
+    assert 0 < longest_s < max(1.0, to_replace_s / 2)
 
 
 @pytest.mark.slow

@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from feature_sets import AS_OF, read_shopper, shop, users_table, write_feature_set
-from online_stores import ODD_IDS, PATIENT, ends_in_time, write_schema
+from online_stores import KINDS, ODD_IDS, PATIENT, ends_in_time, settings_of, write_schema
 
 from feature_repo import materialise
 from recommender.errors import FeatureStoreError, SettingsError
 from recommender.matching.packed_user import SCHEMA_FILE, PackedUser, ServingSchema, layout_of
-from recommender.settings import ServingSettings, Settings, StoreSettings
+from recommender.settings import ServingSettings, Settings
 from serving.online_store.client import OnlineStoreClient
 
 
@@ -33,16 +33,11 @@ def client(settings: Settings) -> Iterator[OnlineStoreClient]:
     client.close()
 
 
-@pytest.fixture
-def redis_settings(tmp_path: Path, redis_url: str) -> Settings:
-    return Settings(home=tmp_path / "redis var", store=StoreSettings(kind="redis", redis_url=redis_url))
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_odd_users_are_found_and_unknown_ones_are_none_in_every_store(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    settings = request.getfixturevalue("redis_settings" if kind == "redis" else "settings")
+    settings = settings_of(kind, tmp_path / "var", request)
     users = users_table(ODD_IDS, [AS_OF] * len(ODD_IDS))
     materialise(write_feature_set(tmp_path / "features", users), settings)
     client = OnlineStoreClient.open(settings)

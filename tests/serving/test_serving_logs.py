@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ FAILS = b"""class Fails:
     def handle(self, data, context):
         return [b"{}"] * len(data)
 """
+REQUEST = '"event":"request"'
 
 
 class Tail:
@@ -31,6 +33,12 @@ class Tail:
 
     def __init__(self, endpoint: Endpoint, name: str) -> None:
         self.file: Path = ServingState.of(endpoint.settings).logs / name
+        self.start = 0
+        if name == "gateway.log":
+            # The line of a request comes after its answer. Behind this one are the lines of all earlier requests.
+            mark = uuid.uuid4().hex
+            endpoint.client.post("/v1/recommendations", content=b"", headers={"X-Request-ID": mark})
+            self.wait_for(mark)
         self.start = self.file.stat().st_size
 
     def text(self) -> str:
@@ -39,9 +47,9 @@ class Tail:
             return file.read().decode()
 
     def lines(self, number: int) -> list[dict[str, Any]]:
-        """The first `number` lines, as soon as they are there."""
-        self.wait_for("\n", number)
-        return [json.loads(line) for line in self.text().splitlines()]
+        """The first `number` lines about requests, as soon as they are there."""
+        self.wait_for(REQUEST, number)
+        return [json.loads(line) for line in self.text().splitlines() if REQUEST in line]
 
     def wait_for(self, words: str, times: int = 1) -> None:
         deadline = time.monotonic() + 60

@@ -23,7 +23,8 @@ from serving.deployer.management import TorchServe
 from serving.deployer.sync import FOLLOW_S
 from serving.stopping import PATIENCE_S
 
-WITHIN_S = 5.0
+WITHIN_S = 15.0
+"""Half of the grace that Kubernetes gives. A busy machine needs some of it."""
 SWALLOWS = """
 import time
 from serving.stopping import end_at_sigterm
@@ -73,7 +74,7 @@ def answers(client: httpx.Client) -> str | None:
 def test_it_ends_while_it_starts(home: Settings, tmp_path: Path, name: str) -> None:
     with Pod(tmp_path / "pod", home) as pod:
         starting = pod.start(name)
-        wait_until(starting.catches_sigterm, f"{name} has a handler", seconds=20)
+        wait_until(starting.catches_sigterm, f"{name} has a handler")
         assert starting.stop(within_s=WITHIN_S) == 0
 
 
@@ -121,7 +122,7 @@ def test_all_end_while_a_version_loads_and_while_it_serves(shop: Shop, home: Set
             ("127.0.0.1", home.serving.port)
         ):  # like `client`'s own, a connection that its caller keeps open
             assert gateway.stop(within_s=WITHIN_S) == 0
-        torchserve.stop(within_s=10)
+        torchserve.stop(within_s=2 * WITHIN_S)
 
 
 def test_it_ends_though_the_exception_is_raised_where_python_drops_it(tmp_path: Path) -> None:
@@ -129,4 +130,4 @@ def test_it_ends_though_the_exception_is_raised_where_python_drops_it(tmp_path: 
         assert busy.stdout is not None
         assert busy.stdout.readline() == b"busy\n"
         busy.send_signal(signal.SIGTERM)
-        assert busy.wait(PATIENCE_S + 2) == 0
+        assert busy.wait(PATIENCE_S + WITHIN_S) == 0

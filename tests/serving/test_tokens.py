@@ -37,7 +37,7 @@ def replaced(file: Path, text: str) -> None:
 
 
 def until(running: Gateway, token: str, wanted: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while status(running, token) != wanted:
         assert time.monotonic() < deadline, f"{token} is not answered {wanted}"
         time.sleep(0.1)
@@ -52,7 +52,10 @@ def test_tokens_are_rotated_while_the_gateway_runs(home: Settings, secrets: Path
         replaced(secrets / "token", f"{NEW}\n")
         until(running, OLD, 401)
         (secrets / "token").unlink()
-        time.sleep(1.5)
+        deadline = time.monotonic() + 30
+        while "tokens cannot be read" not in running.log():
+            assert time.monotonic() < deadline, "that the file is missing is logged"
+            time.sleep(0.1)
         assert (status(running, NEW), status(running, OLD)) == (200, 401), "a missing file opens nothing"
         log = running.log()
         assert OLD not in log
@@ -82,14 +85,13 @@ def test_wrong_tokens_of_a_peer_are_limited_counted_and_logged(home: Settings, s
 
 def test_a_token_asks_no_more_often_than_its_rate(home: Settings, secrets: Path) -> None:
     (secrets / "token").write_text(f"{OLD} {NEW}")
-    with gateway(home, token_rate_per_s=5) as running:
+    with gateway(home, token_rate_per_s=2) as running:
         answers = [running.ask(**bearer(OLD)) for _ in range(30)]
         statuses = [answer.status_code for answer in answers]
-        assert statuses[:5] == [200] * 5
+        assert statuses[:2] == [200] * 2
         assert statuses.count(429) >= 5
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert refused.json()["error"] == "rate_limited"
         assert int(refused.headers["Retry-After"]) >= 1
         assert status(running, NEW) == 200, "another token has its own rate"
-        time.sleep(1.2)
-        assert status(running, OLD) == 200
+        until(running, OLD, 200)

@@ -39,7 +39,7 @@ def test_its_users_reach_from_a_newcomer_to_one_with_a_full_history(shop: Shop) 
         asked, packed, *_ = wire.decode(body)
         shopper = unpack(asked.request.user_id, packed, schema.by_layout())
         assert np.isfinite(shopper.portrait_P).all()
-        users.append(unpack_user(shopper.affinity, catalogue.taxonomy_version))
+        users.append(unpack_user(shopper.affinity, catalogue.numbering))
     products = [len(user.values[0]) for user in users]
     assert products[0] == 0
     assert products == sorted(products)

@@ -12,6 +12,9 @@ from recommender.errors import FeatureStoreError
 from recommender.matching import affinity, examples
 from recommender.matching.affinity import AXES, CROSS_NAMES, MEASURES, Incidence, UserAffinity
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.numbering import Numbering
+
+OTHER = Numbering(("0" * 16,), (1_000,) * len(AXES), 1_000)
 
 
 def join(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float32]:
@@ -40,7 +43,7 @@ def catalogue() -> Catalogue:
 
 def test_a_packed_user_comes_back_as_it_was(catalogue: Catalogue) -> None:
     user = random_user(catalogue)
-    back = affinity.unpack_user(affinity.pack_user(user, catalogue.taxonomy_version), catalogue.taxonomy_version)
+    back = affinity.unpack_user(affinity.pack_user(user, catalogue.taxonomy_version), catalogue.numbering)
     assert back.months == user.months
     for name in ("values", "counts", "cents"):
         for one, other in zip(getattr(user, name), getattr(back, name), strict=True):
@@ -56,7 +59,7 @@ def test_money_of_any_size_is_packed_whole_and_small_money_in_the_bytes_that_it_
     before = affinity.pack_user(plain, catalogue.taxonomy_version)
     most = tuple(np.where(np.arange(len(one)) == 0, cents, one.astype(np.int64)) for one in plain.cents)
     packed = affinity.pack_user(replace(plain, cents=most), catalogue.taxonomy_version)
-    back = affinity.unpack_user(packed, catalogue.taxonomy_version)
+    back = affinity.unpack_user(packed, catalogue.numbering)
     for one, other in zip(most, back.cents, strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(packed) - len(before) == (num_bytes - 4) * sum(len(one) for one in plain.values)
@@ -106,24 +109,24 @@ def test_a_user_without_history_has_finite_affinities(catalogue: Catalogue) -> N
         redeemed=none,
     )
     packed = affinity.pack_user(empty, catalogue.taxonomy_version)
-    got_CK = join(affinity.unpack_user(packed, catalogue.taxonomy_version), catalogue.incidence([0, 1]))
+    got_CK = join(affinity.unpack_user(packed, catalogue.numbering), catalogue.incidence([0, 1]))
     assert np.isfinite(got_CK).all()
     assert got_CK[:, CROSS_NAMES.index("affinity__product__lines_per_month")].tolist() == [0, 0]
 
 
-def test_a_vector_of_another_taxonomy_is_refused(catalogue: Catalogue) -> None:
+def test_a_vector_with_other_ids_is_refused(catalogue: Catalogue) -> None:
     packed = affinity.pack_user(random_user(catalogue), catalogue.taxonomy_version)
-    with pytest.raises(FeatureStoreError, match=r"affinity: .*taxonomy"):
-        affinity.unpack_user(packed, "0" * 16)
+    with pytest.raises(FeatureStoreError, match=rf"affinity: .*{catalogue.numbering.versions[-1]}.*{'0' * 16}"):
+        affinity.unpack_user(packed, OTHER)
 
 
 @pytest.mark.parametrize("damage", [b"", b"AFF1", b"nonsense" * 20])
 def test_a_damaged_vector_is_refused(catalogue: Catalogue, damage: bytes) -> None:
     with pytest.raises(FeatureStoreError):
-        affinity.unpack_user(damage, catalogue.taxonomy_version)
+        affinity.unpack_user(damage, catalogue.numbering)
     packed = affinity.pack_user(random_user(catalogue), catalogue.taxonomy_version)
     with pytest.raises(FeatureStoreError, match=rf"affinity: .*\b{len(packed)}\b.*\b{len(packed) - 1}\b"):
-        affinity.unpack_user(packed[:-1], catalogue.taxonomy_version)
+        affinity.unpack_user(packed[:-1], catalogue.numbering)
 
 
 def test_examples_of_many_users_are_the_rows_of_each_request(catalogue: Catalogue) -> None:
@@ -165,13 +168,13 @@ def test_a_history_keeps_the_last_baskets(catalogue: Catalogue) -> None:
     count = examples.MAX_BASKETS + 10
     times, lines = np.arange(count) * DAY_US, np.full(count, 2)
     packed = examples.pack_history(times, np.arange(count), lines, np.arange(2 * count), catalogue.taxonomy_version)
-    got = examples.unpack_histories([packed], np.array([count * DAY_US]), catalogue.taxonomy_version)
+    got = examples.unpack_histories([packed], np.array([count * DAY_US]), catalogue.numbering)
     assert got.basket_offsets.tolist() == [0, examples.MAX_BASKETS]
     assert got.items_T.tolist() == list(range(20, 2 * count))
     assert got.age_days_B[-1] == 1.0
     assert got.spend_B[0] == 10.0
-    with pytest.raises(FeatureStoreError, match=r"history: .*taxonomy"):
-        examples.unpack_histories([packed], np.array([0]), "0" * 16)
+    with pytest.raises(FeatureStoreError, match=rf"history: .*{catalogue.numbering.versions[-1]}.*{'0' * 16}"):
+        examples.unpack_histories([packed], np.array([0]), OTHER)
 
 
 def test_a_value_that_the_catalogue_does_not_have_is_refused_and_not_taken_for_the_next_axis(

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -203,12 +204,10 @@ def test_on_a_full_disk_records_wait_in_order_and_overflow_is_counted(
 def test_a_disk_that_hangs_delays_nobody_longer_than_the_setting_and_only_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pwrite, slow = os.pwrite, [True]
+    pwrite, works_again = os.pwrite, threading.Event()
 
     def hang(descriptor: int, content: bytes, offset: int) -> int:
-        if slow[0]:
-            slow[0] = False
-            time.sleep(1.5)
+        assert works_again.wait(60)
         return pwrite(descriptor, content, offset)
 
     monkeypatch.setattr(os, "pwrite", hang)
@@ -220,14 +219,16 @@ def test_a_disk_that_hangs_delays_nobody_longer_than_the_setting_and_only_the_fi
 
     async def all_answers(log: DecisionLog) -> list[tuple[float, bool]]:
         first = [await answer(log) for _ in range(20)]
-        await asyncio.sleep(2)
+        works_again.set()
+        while log.writer.stalled_s():
+            await asyncio.sleep(0.02)
         return [*first, await answer(log)]
 
-    with DecisionLog(tmp_path, wait_s=0.1) as log:
+    with DecisionLog(tmp_path, wait_s=1.0) as log:
         *late, last = asyncio.run(all_answers(log))
     assert [is_written for _, is_written in late] == [False] * 20
-    assert 0.1 <= late[0][0] < 1
-    assert sum(seconds for seconds, _ in late[1:]) < 0.5
+    assert 1.0 <= late[0][0] < 20
+    assert sum(seconds for seconds, _ in late[1:]) < 10, "each of them waited"
     assert last[1]
     assert len(ids(tmp_path)) == 21
 

@@ -109,10 +109,10 @@ def test_large_amounts_reach_a_users_affinity_whole(shop: Shop, catalogue: Catal
     rich = replace(shop, frames={**shop.frames, "events": events})
     build(rich.write(tmp_path / "tables"), tmp_path / "features", as_of=AS_OF, threads=1)
     rows = pq.read_table(tmp_path / "features" / "users.parquet", columns=["user_id", "affinity", "event_timestamp"])
-    version = Catalogue.load(tmp_path / "features" / "catalogue").taxonomy_version
+    numbering = Catalogue.load(tmp_path / "features" / "catalogue").numbering
     largest = 0
     for row in rows.to_pylist():
-        user = affinity.unpack_user(row["affinity"], version)
+        user = affinity.unpack_user(row["affinity"], numbering)
         lines = user.counts[0][affinity.MEASURES.index("lines")].astype(np.int64)
         np.testing.assert_array_equal(user.cents[0], lines * 2_500_000_000)
         largest = max(largest, int(user.cents[0].max(initial=0)))

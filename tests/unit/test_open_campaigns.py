@@ -17,6 +17,7 @@ from recommender.matching.affinity import pack_user, unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Shopper
 from recommender.matching.examples import build as build_examples
+from recommender.matching.numbering import NAME_BYTES, OWN_BYTES
 from recommender.matching.open_campaigns import OpenCampaigns, campaign_code
 
 STARTED = AS_OF - timedelta(days=10)
@@ -107,7 +108,7 @@ def test_a_users_vector_knows_what_was_taken_up_and_when_the_user_was_targeted(s
         )
     ):
         catalogue, shopper = built(made, tmp_path / str(number))
-        user = unpack_user(shopper.affinity, catalogue.taxonomy_version)
+        user = unpack_user(shopper.affinity, catalogue.numbering)
         rows = [catalogue.campaign_rows["now"]]
         assert user.taken_up(catalogue.campaign_codes_C[rows]).tolist() == [taken]
         horizon = scored(catalogue, shopper).horizon
@@ -117,13 +118,14 @@ def test_a_users_vector_knows_what_was_taken_up_and_when_the_user_was_targeted(s
 
 def test_open_campaigns_survive_packing_and_values_from_before_them_are_still_read(shop: Shop, tmp_path: Path) -> None:
     catalogue, shopper = built(with_participation(with_target(shop)), tmp_path)
-    user = unpack_user(shopper.affinity, catalogue.taxonomy_version)
+    user = unpack_user(shopper.affinity, catalogue.numbering)
     assert campaign_code("now") in user.open.codes_O.tolist()
-    again = unpack_user(pack_user(user, catalogue.taxonomy_version), catalogue.taxonomy_version)
+    again = unpack_user(pack_user(user, catalogue.taxonomy_version), catalogue.numbering)
     for name in ("codes_O", "targeted_us_O", "counted_O", "redeemed_O", "columns_H", "habits_OH"):
         np.testing.assert_array_equal(getattr(again.open, name), getattr(user.open, name))
     nothing_open = pack_user(replace(user, open=OpenCampaigns.none()), catalogue.taxonomy_version)
-    before = b"AFF1" + nothing_open[4:-8]
-    old = unpack_user(before, catalogue.taxonomy_version)
+    one_state, months = nothing_open[4 : 4 + OWN_BYTES], 4 + NAME_BYTES
+    before = b"AFF1" + one_state + nothing_open[months:-8]
+    old = unpack_user(before, catalogue.numbering)
     assert len(old.open.codes_O) == 0
     assert old.redeemed.tolist() == user.redeemed.tolist()

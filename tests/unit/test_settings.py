@@ -16,6 +16,7 @@ from recommender.settings import (
     OnlineStoreName,
     Settings,
     SourceSettings,
+    StoreSettings,
     TimeSettings,
     load_settings,
     settings_from_json,
@@ -85,7 +86,7 @@ def test_a_key_that_is_like_no_other_is_refused_with_all_that_there_are(tmp_path
         ("[serving]\nport = 'eight thousand'\n", "serving.port", "eight thousand"),
         ("[serving]\nport = 65536\n", "serving.port", "65536"),
         ("[time]\nas_of = 'yesterday'\n", "time.as_of", "yesterday"),
-        ("[store]\nkind = 'postgres'\n", "store.kind", "postgres"),
+        ("[store]\nkind = 'memcached'\n", "store.kind", "memcached"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_with_its_key(tmp_path: Path, text: str, key: str, value: str) -> None:
@@ -97,7 +98,7 @@ def test_a_value_that_is_not_allowed_is_refused_with_its_key(tmp_path: Path, tex
 
 def test_an_unknown_online_store_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refused:
-        load_settings(write(tmp_path, "[store]\nkind = 'postgres'\n"))
+        load_settings(write(tmp_path, "[store]\nkind = 'memcached'\n"))
     assert all(name in str(refused.value) for name in get_args(OnlineStoreName))
 
 
@@ -223,6 +224,37 @@ def test_a_wrong_url_of_the_store_is_refused_when_the_settings_are_read_and_its_
 def test_a_store_s_url_may_leave_out_port_and_database_and_name_a_user(tmp_path: Path) -> None:
     for url in ("redis://store", "rediss://reader@store:6380/2", "redis://[::1]:6379/1"):
         assert load_settings(write(tmp_path, f"[store]\nredis_url = '{url}'\n")).store.redis_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "fact"),
+    [
+        ("mysql://u@db/d", "postgresql://"),
+        ("postgresql://db/d", "postgresql://user@"),
+        ("postgresql://u@db", "postgresql://"),
+        ("postgresql://u@db:0/d", "postgresql://"),
+        ("postgresql://u@db:s3cret/d", "65535"),
+        ("postgresql://u:s3cret@db/d", "postgres_password"),
+        ("postgresql://u@db/d?password=s3cret", "postgres_password"),
+        ("postgresql://u@db/d?sslmod=require", "'sslmod'"),
+        ("postgresql://u@db/d?sslmode=always", "'always'"),
+    ],
+)
+def test_an_address_of_postgresql_that_is_none_or_holds_a_password_is_refused(
+    tmp_path: Path, url: str, fact: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"store\.postgres_url.*{fact}") as refused:
+        load_settings(write(tmp_path, f"[store]\nkind = 'postgres'\npostgres_url = '{url}'\n"))
+    assert "s3cret" not in str(refused.value)
+
+
+def test_an_address_of_postgresql_has_its_parts(tmp_path: Path) -> None:
+    url = "postgresql://a%20user@db.example:6432/shop?sslmode=verify-full&sslrootcert=/etc/ca.pem"
+    address = load_settings(write(tmp_path, f"[store]\npostgres_url = '{url}'\n")).store.postgres
+    assert (address.user, address.host, address.port, address.database) == ("a user", "db.example", 6432, "shop")
+    assert (address.sslmode, address.sslrootcert) == ("verify-full", "/etc/ca.pem")
+    socket = StoreSettings(postgres_url="postgresql://u@/d?host=/run/postgresql").postgres
+    assert (socket.host, socket.port) == ("/run/postgresql", 5432)
 
 
 def test_ports_threads_and_other_rankers_do_not_change_what_is_trained_but_the_seed_does() -> None:

@@ -1,0 +1,74 @@
+"""`portrait`: what is known of one shopper, in the terminal and as a page. Needs no endpoint."""
+
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from rich.markup import escape
+from rich.table import Table
+
+from recommender.report.portrait import portrait_page
+from recommender.report.portrait_card import PortraitCard, read_card
+from recommender.report.terminal import wide
+from recommender.settings import Settings
+from recommender.storage.home import Home
+from recommender.storage.manifest import write_text
+
+SHOWN_CAMPAIGNS = 5
+"""Campaigns in the terminal. The page has all."""
+
+
+def show_portrait(settings: Settings, user: str, page: Path, *, as_json: bool) -> None:
+    """Print one shopper's portrait, and write it as a page, or print it as JSON.
+
+    Raises:
+        FeatureStoreError: no run has built features yet.
+        SourceError: nobody has this identifier.
+    """
+    card = read_card(Home.of(settings).feature_store.facts, user)
+    if as_json:
+        print(card.model_dump_json(indent=1))
+        return
+    write_text(page, portrait_page(card))
+    _show(card)
+    wide().print(f"page: {page}", highlight=False, soft_wrap=True)
+
+
+def _show(card: PortraitCard) -> None:
+    console = wide()
+    console.print(f"[bold]{escape(card.user_id)}[/], as known at {card.as_of:%Y-%m-%d %H:%M} UTC", highlight=False)
+    attributes = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in card.attributes.items())
+    if attributes:
+        console.print(attributes, markup=False, highlight=False)
+    for kind in ("base", "behaviour", "interest", "consumption", "social"):
+        told = [one.words for one in card.statements if one.kind == kind]
+        if kind == "interest":
+            told += _favourites(card)
+        if told:
+            console.print(f"[bold]{kind}[/]")
+        for words in told:
+            console.print(f"· {words}", markup=False, highlight=False)
+    if card.campaigns:
+        console.print(_campaigns(card))
+    for flag in card.flags:
+        console.print(f"[yellow]risk flag, {flag.pattern.replace('_', ' ')}:[/] {escape(flag.words)}", highlight=False)
+
+
+def _favourites(card: PortraitCard) -> list[str]:
+    told = []
+    for start, listed in (("Buys most", card.favourites), ("Looks most at", card.looked_at)):
+        axes = {one.axis for one in listed}
+        group = next((axis for axis in ("category", "product_type", "department") if axis in axes), None)
+        names = [one.value for one in listed if one.axis == group]
+        if names:
+            told.append(f"{start}: {', '.join(names)}.")
+    return told
+
+
+def _campaigns(card: PortraitCard) -> Table:
+    table = Table("campaign", "type", "sent", "taken up")
+    zone = ZoneInfo(card.time_zone)
+    for one in card.campaigns[:SHOWN_CAMPAIGNS]:
+        sent = f"{one.targeted_at.astimezone(zone):%Y-%m-%d}" if one.targeted_at else "not sent"
+        taken = f"{one.taken_up_at.astimezone(zone):%Y-%m-%d}" if one.taken_up_at else "–"
+        table.add_row(escape(one.name), escape(one.type), sent, taken)
+    return table

@@ -1,0 +1,178 @@
+"""One shopper's portrait in plain words: what the page, the terminal and `--json` show.
+
+Read from the table of facts of the last materialisation (`recommender.features.facts`).
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from recommender.errors import FeatureStoreError, SourceError
+from recommender.report.portrait_words import sentences
+
+Kind = Literal["base", "behaviour", "interest", "social", "consumption"]
+SHOWN_USERS = 3
+"""Identifiers that a message about an unknown user shows, so that their form can be seen."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Statement(_Part):
+    """One fact in words, with the number behind it."""
+
+    kind: Kind
+    words: str
+    fact: str
+    """Name of the column in the table of facts."""
+    value: float | None
+    unit: str
+    source: str
+    age_days: float | None
+    """Days from the newest event behind it to the portrait's moment. None where there is none."""
+
+
+class Flag(_Part):
+    """A pattern that a person should look at. No ranker reads it."""
+
+    pattern: str
+    words: str
+    cases: int
+    out_of: int
+    by_chance: float
+    """Share of shoppers who have as many by chance."""
+
+
+class Basket(_Part):
+    """What was bought at one time."""
+
+    at: datetime
+    spend: float
+    lines: int
+
+
+class Campaign(_Part):
+    """A campaign that was sent to the shopper or taken up."""
+
+    campaign_id: str
+    name: str
+    type: str
+    targeted_at: datetime | None
+    ends_at: datetime
+    taken_up_at: datetime | None
+    times: int
+
+
+class Favourite(_Part):
+    """A value that the shopper bought or looked at most."""
+
+    axis: str
+    value: str
+    count: int
+    share: float
+    spend: float
+
+
+class PortraitCard(_Part):
+    """Everything about one shopper."""
+
+    schema_version: int = 1
+    user_id: str
+    as_of: datetime
+    time_zone: str
+    currency: str
+    has_hours: bool
+    """Whether the shop's purchases have a time of day."""
+    num_users: int
+    """Users whom the shop knows, with whom this one is compared."""
+    joined_at: datetime | None
+    attributes: dict[str, str]
+    statements: list[Statement]
+    flags: list[Flag]
+    baskets: list[Basket]
+    campaigns: list[Campaign]
+    favourites: list[Favourite]
+    looked_at: list[Favourite]
+
+
+def read_card(file: Path, user_id: str) -> PortraitCard:
+    """Read one shopper's row of a table of facts.
+
+    Raises:
+        FeatureStoreError: there is no table. Names the command that makes it.
+        SourceError: the table has no such user. Says up to when users are known, and what to do.
+    """
+    if not file.is_file():
+        raise FeatureStoreError(f"{file}: missing; build the features first with: recommender run")
+    table = pq.read_table(file, filters=[("user_id", "=", user_id)])
+    facts = {key.decode(): value.decode() for key, value in (pq.read_schema(file).metadata or {}).items()}
+    as_of = datetime.fromisoformat(facts["as_of"])
+    if not table.num_rows:
+        known = pq.ParquetFile(file).iter_batches(batch_size=SHOWN_USERS, columns=["user_id"])
+        examples = ", ".join(next(known).column(0).to_pylist())
+        raise SourceError(
+            f"unknown user {user_id!r}: the features of {as_of:%Y-%m-%d} know {int(facts['num_users']):,} "
+            f"users, such as {examples}. Check the identifier; a new user is known after the next `recommender run` "
+            "whose table `users` has them"
+        )
+    return card_of(table.to_pylist()[0], facts)
+
+
+def card_of(row: Mapping[str, Any], facts: Mapping[str, str]) -> PortraitCard:
+    """Put one row of the table of facts, and the facts about the table, into words."""
+    as_of = datetime.fromisoformat(facts["as_of"]).astimezone(UTC)
+    currency = facts.get("currency", "")
+    joined = row.get("joined_at")
+    return PortraitCard(
+        user_id=row["user_id"],
+        as_of=as_of,
+        time_zone=facts["time_zone"],
+        currency=currency,
+        has_hours=facts.get("has_hours") == "True",
+        num_users=int(facts["num_users"]),
+        joined_at=joined,
+        attributes={entry["name"]: entry["value"] for entry in row["attributes"]},
+        statements=[
+            Statement(**entry) for entry in sentences(row, as_of=as_of, currency=currency, num_campaigns=_sent(row))
+        ],
+        flags=_flags(row),
+        baskets=[Basket(**entry) for entry in row["baskets"]],
+        campaigns=[Campaign(**entry) for entry in row["campaigns"]],
+        favourites=[Favourite(**entry) for entry in row["favourites"]],
+        looked_at=[Favourite(**entry) for entry in row["looked_at"]],
+    )
+
+
+def _sent(row: Mapping[str, Any]) -> tuple[int, int]:
+    taken = sum(1 for entry in row["campaigns"] if entry["taken_up_at"] is not None)
+    return len(row["campaigns"]), taken
+
+
+RAREST = 1e-6
+"""What is rarer is not told apart: no model of shoppers is right that far out."""
+PATTERN_WORDS = {
+    "returns": "{cases:,} of {out_of:,} purchase lines of the last year came back.",
+    "untargeted_coupons": "{cases:,} campaigns of the last year were taken up though not sent to this shopper.",
+    "repeated_coupons": "A coupon that was already redeemed was redeemed again {cases:,} times in the last year.",
+    "review_bursts": "{cases:,} reviews within 24 hours, on the day with the most.",
+    "copied_reviews": "{cases:,} reviews repeat the words of an earlier one.",
+}
+
+
+def _flags(row: Mapping[str, Any]) -> list[Flag]:
+    found = []
+    for pattern, words in PATTERN_WORDS.items():
+        if not row.get(f"risk__{pattern}_flag"):
+            continue
+        cases, out_of = int(row[f"risk__{pattern}"]), int(row[f"risk__{pattern}_of"])
+        chance = float(row[f"risk__{pattern}_chance"])
+        rare = f"1 in {1 / chance:,.0f}" if chance >= RAREST else f"fewer than 1 in {1 / RAREST:,.0f}"
+        told = words.format(cases=cases, out_of=out_of)
+        told += f" By chance {rare} shoppers here would have as many."
+        found.append(Flag(pattern=pattern, words=told, cases=cases, out_of=out_of, by_chance=chance))
+    return found

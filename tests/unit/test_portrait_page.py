@@ -1,0 +1,111 @@
+"""`recommender portrait`: one shopper in plain words, as a page and as JSON."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from feature_shop import AS_OF, Shop
+from typer.testing import CliRunner
+
+from cli.main import app
+from feature_repo.materialisation import materialise
+from recommender.features import build
+from recommender.matching.packed_user import ServingSchema
+from recommender.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def settings_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop whose features were materialised, with a shopper and a category that have Chinese names."""
+    folder = tmp_path_factory.mktemp("shop")
+    shop = Shop.generate(folder / "world")
+    shop = shop.adding("users", [{"user_id": "新客<1>"}])
+    shop = shop.adding(
+        "items", [{"item_id": "mooncake", "name": "月饼 <礼盒>", "category": "糕点", "brand": "自有品牌"}]
+    )
+    looks = [
+        {
+            "event_id": f"look-{k}",
+            "user_id": "新客<1>",
+            "kind": "view",
+            "item_id": "mooncake",
+            "event_time": AS_OF - timedelta(days=k + 1),
+        }
+        for k in range(3)
+    ]
+    features = build(shop.adding("events", looks).write(folder / "tables"), folder / "features", as_of=AS_OF)
+    materialise(features, Settings(home=folder / "home"))
+    file = folder / "settings.toml"
+    file.write_text(f'home = "{folder / "home"}"\n', encoding="utf-8")
+    return file
+
+
+def ask(settings_file: Path, *words: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["portrait", *words, "--settings", str(settings_file)], env={"COLUMNS": "160"})
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_page_holds_every_kind_and_loads_nothing(settings_file: Path, tmp_path: Path) -> None:
+    page = tmp_path / "portrait.html"
+    code, told, _ = ask(settings_file, "user-00003", "--page", str(page))
+    html = page.read_text(encoding="utf-8")
+    assert code == 0
+    for title in ("Behaviour", "Interest", "Consumption", "Social", "Base", "Risk flags", "Where each fact comes from"):
+        assert f">{title}</h2>" in html
+    assert html.count('class="c0"') > 50  # the calendar's days and the charts' bars
+    for loaded in ("http://", "https://", "<script", "<link"):
+        assert loaded not in html
+    assert str(page) in told
+
+
+def test_a_shopper_without_purchases_and_with_chinese_names_has_a_page(settings_file: Path, tmp_path: Path) -> None:
+    page = tmp_path / "portrait.html"
+    code, told, _ = ask(settings_file, "新客<1>", "--page", str(page))
+    html = page.read_text(encoding="utf-8")
+    assert code == 0
+    for words in ("糕点", "新客<1>"):
+        assert words in told
+    for words in ("月饼 &lt;礼盒&gt;", "No purchase yet"):
+        assert words in html
+    assert "<礼盒>" not in html
+
+
+def test_json_holds_each_fact_with_its_source_unit_and_age(settings_file: Path) -> None:
+    code, told, _ = ask(settings_file, "user-00003", "--json")
+    card = json.loads(told)
+    assert code == 0
+    assert (card["user_id"], card["as_of"], card["num_users"]) == ("user-00003", "2024-07-01T05:00:00Z", 151)
+    said = {one["fact"]: one for one in card["statements"]}
+    assert said["rhythm__usual_gap_days"]["unit"] == "days"
+    assert said["rhythm__usual_gap_days"]["source"] == "purchases"
+    assert said["rhythm__usual_gap_days"]["age_days"] == said["rhythm__recency_days"]["value"]
+    assert {one["kind"] for one in card["statements"]} == {"base", "behaviour", "interest", "social", "consumption"}
+    assert len(card["baskets"]) > 10
+    assert card["campaigns"]
+
+
+def test_an_unknown_shopper_is_an_error_that_says_whom_the_features_know(settings_file: Path) -> None:
+    code, _, error = ask(settings_file, "nobody")
+    assert code == 2
+    for words in ("SourceError", "'nobody'", "2024-07-01", "151", "user-00000", "recommender run"):
+        assert words in " ".join(error.split())
+
+
+def test_before_any_run_the_error_names_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f'home = "{tmp_path / "home"}"\n', encoding="utf-8")
+    code, _, error = ask(file, "user-00003")
+    assert code == 2
+    for words in ("FeatureStoreError", "recommender run"):
+        assert words in error
+
+
+def test_no_fact_is_a_feature_and_no_feature_is_a_risk(settings_file: Path) -> None:
+    store = settings_file.parent / "home" / "feature_store"
+    facts = {name for name in pq.read_schema(store / "offline" / "facts.parquet").names if "__" in name}
+    read_by_rankers = {name for layout in ServingSchema.load(store).layouts for name in layout}
+    assert {"risk__review_bursts_flag", "rhythm__next_days"} <= facts
+    assert not facts & read_by_rankers
+    assert not any(name.startswith(("risk", "rhythm", "churn", "value")) for name in read_by_rankers)
