@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from recommender.errors import FeatureStoreError
 from recommender.matching.affinity import CROSS_NAMES
 from recommender.matching.catalogue import Catalogue
-from recommender.monitoring.distributions import KEYS
+from recommender.monitoring.distributions import portrait_columns
 from recommender.registry import Registry
 from recommender.registry.candidates import features as trained_features
 from recommender.settings import Settings
@@ -43,7 +43,7 @@ def column_change(features: Path, version: str, registry: Registry) -> ColumnCha
     trained = trained_features(registry.path(version))
     if not trained:
         return None
-    portrait = [name for name in pq.read_schema(features / "users.parquet").names if name not in KEYS]
+    portrait = portrait_columns(pq.read_schema(features / "users.parquet").names)
     now = (*portrait, *Catalogue.load(features / "catalogue").campaign_feature_names, *CROSS_NAMES)
     if now == trained:
         return None

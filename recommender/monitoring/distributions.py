@@ -15,6 +15,7 @@ Shapes: U users · E edges · B bins, of which the last holds missing values.
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,8 +33,6 @@ NUM_QUANTILES = 50
 """Edges of a feature's fine bins: every second percentile. Chosen by hand."""
 COARSE_SHARE = 0.1
 """Share of the reference that a bin of the index holds at least: ten bins, as is usual."""
-KEYS = ("user_id", "event_timestamp", "affinity", "history")
-"""Columns of a feature set's users that are no features."""
 
 
 class Distribution(BaseModel):
@@ -198,7 +197,12 @@ def at_moment(users: pa.Table, as_of: datetime) -> pa.Table:
 
 def feature_names(users: pa.Table) -> list[str]:
     """Names of the features of users.parquet, in its order."""
-    return [name for name in users.column_names if name not in KEYS]
+    return portrait_columns(users.column_names)
+
+
+def portrait_columns(names: Iterable[str]) -> list[str]:
+    """Of the columns of users.parquet those that are features: `<kind>__<name>`."""
+    return [name for name in names if "__" in name]
 
 
 def column(users: pa.Table, name: str) -> NDArray[np.float32]:

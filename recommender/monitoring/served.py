@@ -93,11 +93,7 @@ def calibration(tables: Tables, settings: Settings) -> tuple[list[Served], str]:
     pairs = served_pairs(tables, settings)
     if not len(pairs.score_N):
         return [], "No served campaign has ended yet within the log, so nothing can be said about what was served."
-    types_N = np.array([kind or "" for kind in pairs.types.to_pylist()], dtype=object)
-    names = sorted(set(types_N) - {ALL})
-    everyone = np.ones(len(types_N), dtype=bool)
-    masks = {ALL: everyone, **{name: types_N == name for name in names}}
-    found = [_served(name, pairs, mask_N, limits, len(masks)) for name, mask_N in masks.items()]
+    found = figures(pairs, limits)
     if any(one.judged for one in found):
         return found, ""
     most = found[0]
@@ -106,6 +102,14 @@ def calibration(tables: Tables, settings: Settings) -> tuple[list[Served], str]:
         f"participations: too few for a judgement, which needs {limits.min_expected:g} and "
         f"{limits.min_campaigns} campaigns."
     )
+
+
+def figures(pairs: ServedPairs, limits: MonitoringSettings) -> list[Served]:
+    """Of all pairs together, and of each campaign type."""
+    types_N = np.array([kind or "" for kind in pairs.types.to_pylist()], dtype=object)
+    everyone = np.ones(len(types_N), dtype=bool)
+    masks = {ALL: everyone, **{name: types_N == name for name in sorted(set(types_N) - {ALL})}}
+    return [_served(name, pairs, mask_N, limits, len(masks)) for name, mask_N in masks.items()]
 
 
 def calibration_findings(found: list[Served], limits: MonitoringSettings) -> list[Finding]:
