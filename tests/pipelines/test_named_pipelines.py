@@ -1,38 +1,23 @@
-"""Each of our pipelines is compiled, submitted, scheduled and run by the name that people type."""
+"""Each of our pipelines is compiled, submitted and scheduled by the name that people type. `test_steered_runs` runs them."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from kfp_endpoint import KfpEndpoint, listening
-from rich.console import Console
 from typer.testing import CliRunner
 
 from cli.main import app
 from pipelines.cluster import STEPS, Cluster
 from pipelines.compile import compile_cluster
-from pipelines.local import LocalRun
-from pipelines.memory import MemoryWatch
 from pipelines.named import MONITORING, PIPELINES, REFRESH, TRAINING, NamedPipeline
 from pipelines.parameters import read_specification
-from pipelines.training_run import run_named
-from recommender.datasets.tables import open_tables
-from recommender.errors import SettingsError, StepFailed
-from recommender.features.training_set import write_training_set
-from recommender.matching.catalogue import Catalogue
-from recommender.matching.packed_user import ServingSchema
-from recommender.monitoring.distributions import Reference
-from recommender.monitoring.findings import Report
-from recommender.registry import Registry
-from recommender.settings import Settings, SourceSettings, TrainingSettings, load_settings
-from recommender.storage.home import Home
-from recommender.training import train
+from recommender.errors import SettingsError
+from recommender.settings import MonitoringSettings, load_settings
 
 OURS = {
     MONITORING: ["check-settings", "ingest", "validate-data", "build-features", "monitor", "require-limits"],
@@ -113,59 +98,8 @@ def test_a_pipeline_is_compiled_submitted_and_scheduled_by_its_name_and_has_vers
     assert "'refresh'" in wrong.output
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = tmp_path_factory.mktemp("shop")
-    world = {"num_users": 120, "num_items": 60, "num_campaigns": 12, "num_categories": 6, "days": 180, "views": False}
-    return Settings(
-        home=folder / "home",
-        source=SourceSettings(dataset="synthetic", synthetic=world),
-        training=TrainingSettings(challenger="popularity", baselines=("popularity",), threads=1, calibration_fits=0),
-    )
-
-
-def run(settings: Settings, pipeline: str) -> LocalRun:
-    with MemoryWatch() as memory:
-        return run_named(pipeline, settings, console=Console(file=io.StringIO()), memory=memory)
-
-
-def artifact(made: LocalRun, step: str, name: str) -> Path:
-    (found,) = made.artifacts.glob(f"*/{step}/{name}")
-    return found
-
-
-def champion_of(settings: Settings, features: Path, tables: Path) -> None:
-    """Train a champion on the features that were refreshed."""
-    opened, users = open_tables(tables), pq.read_table(features / "users.parquet")
-    as_of = opened.log_end
-    training_set = write_training_set(
-        users,
-        pq.read_table(features / "pairs.parquet"),
-        Catalogue.load(features / "catalogue"),
-        opened,
-        settings.home / "training-set",
-        as_of=as_of,
-        reference=Reference.of(users, as_of=as_of, data_hash=opened.data_hash).text(),
-    )
-    made = train(training_set, ranker="popularity", settings=settings, output=settings.home / "fits")
-    Registry(settings.home).promote(Registry(settings.home).add(made.output))
-
-
-def test_refresh_fills_the_store_and_monitoring_then_looks_at_the_same_features_from_the_cache(shop: Settings) -> None:
-    refreshed = run(shop, REFRESH)
-    assert [step.name for step in refreshed.steps] == OURS[REFRESH]
-    home = Home.of(shop)
-    features = artifact(refreshed, "build-features", "features")
-    assert (
-        ServingSchema.load(home.feature_store.root).as_of
-        == json.loads((features / "manifest.json").read_text())["as_of"]
-    )
-    champion_of(shop, features, artifact(refreshed, "validate-data", "tables"))
-
-    # The world lies in the past, so its data are older than promised.
-    with pytest.raises(StepFailed, match=r"(?s)Fail where a limit is broken: .*age of events.*Look at the export"):
-        run(shop, MONITORING)
-    report = Report.read(home.monitoring.report)
-    assert {one.about for one in report.findings} == {"age of events", "age of user_serving"}
-    steps = json.loads(home.run(report.run).figures.read_text())["steps"]
-    assert [step["name"] for step in steps if step["status"] == "cached"] == OURS[MONITORING][1:4]
+def test_the_page_of_monitoring_lists_every_limit_with_its_default() -> None:
+    page = Path("docs/monitoring.md").read_text(encoding="utf-8")
+    for name, field in MonitoringSettings.model_fields.items():
+        default = json.dumps(field.get_default(call_default_factory=True))
+        assert f"| `{name}` | `{default}` | {field.description} |" in page
