@@ -1,4 +1,4 @@
-"""Each of our pipelines is compiled, submitted and scheduled by the name that people type. `test_steered_runs` runs them."""
+"""Each of our pipelines is compiled, submitted and scheduled by the name that people type."""
 
 import json
 from pathlib import Path

@@ -68,14 +68,6 @@ def test_another_challenger_trains_itself_alone(first: tuple[Settings, LocalRun]
     assert any(version.startswith("lightgbm-") for version in Registry(settings.home).versions())
 
 
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({"challenger": "transfomer"}, "SettingsError: challenger: unknown ranker 'transfomer'; did you mean"),
-        ({"settings_override": {"training": {"sede": 1}}}, "SettingsError: settings_override: training.sede: unknown"),
-        ({"source": "shop/absent.toml"}, "SourceError: shop/absent.toml: no such mapping file"),
-    ],
-)
 def test_refresh_and_monitoring_take_up_to_the_features_from_the_cache_of_training_and_old_data_fail_the_run(
     first: tuple[Settings, LocalRun],
 ) -> None:
@@ -95,6 +87,14 @@ def test_refresh_and_monitoring_take_up_to_the_features_from_the_cache_of_traini
     assert sorted(step["name"] for step in steps if step["status"] == "cached") == BEFORE_MATERIALISATION
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"challenger": "transfomer"}, "SettingsError: challenger: unknown ranker 'transfomer'; did you mean"),
+        ({"settings_override": {"training": {"sede": 1}}}, "SettingsError: settings_override: training.sede: unknown"),
+        ({"source": "shop/absent.toml"}, "SourceError: shop/absent.toml: no such mapping file"),
+    ],
+)
 def test_a_mistake_stops_the_first_step_with_one_sentence_and_no_other_step_starts(
     first: tuple[Settings, LocalRun], given: dict[str, object], sentence: str
 ) -> None:
