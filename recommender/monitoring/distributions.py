@@ -157,10 +157,11 @@ def shift(before: Distribution, values_U: NDArray[np.float32], *, false_alarm: f
     Args:
         before: the reference's.
         values_U: of the users now.
-        false_alarm: probability that this one feature is called drifted though it is not.
+        false_alarm: probability that this one feature is called drifted, or missing more often, though it is not.
     """
     from scipy.stats import chi2, kstwobign, norm
 
+    each_alarm = false_alarm / 2
     now = Distribution.in_bins(values_U, before.edges)
     groups = _groups(before)
     old_B = np.array([*(sum(before.counts[g]) for g in groups), before.missing], dtype=np.float64)
@@ -176,11 +177,11 @@ def shift(before: Distribution, values_U: NDArray[np.float32], *, false_alarm: f
     pooled = (before.missing + now.missing) / max(before.num + now.num, 1)
     return Shift(
         psi=_psi(old_B, new_B),
-        psi_by_chance=float(chi2.isf(false_alarm, max(len(old_B) - 1, 1))) * each,
+        psi_by_chance=float(chi2.isf(each_alarm, max(len(old_B) - 1, 1))) * each,
         ks=ks,
         ks_p=ks_p,
         missing=(before.missing_share, now.missing_share),
-        missing_by_chance=float(norm.isf(false_alarm)) * math.sqrt(pooled * (1 - pooled) * each),
+        missing_by_chance=float(norm.isf(each_alarm)) * math.sqrt(pooled * (1 - pooled) * each),
         bins=tuple(
             (label, float(old / max(before.num, 1)), float(new / max(now.num, 1)))
             for label, old, new in zip(np.array(labels)[used_B].tolist(), old_B, new_B, strict=True)
