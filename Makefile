@@ -25,7 +25,7 @@ BUILD_ARGS ?=
 PUSH_ARGS ?=
 FIGURES ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-monitoring bench-policy bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-monitoring bench-policy bench-portraits bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -134,6 +134,9 @@ bench-decision: $(INSTALLED) ## wrong decisions and answers: error rates of the 
 
 bench-monitoring: $(INSTALLED) ## how often monitoring calls an unchanged shop drifted or miscalibrated, and how often it finds a change
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.monitoring $(BENCH_ARGS)
+
+bench-portraits: $(INSTALLED) ## the portrait's forecasts against what came, and what its facts and looks give a ranker; BENCH_ARGS="--groups looks"
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.portraits $(BENCH_ARGS)
 
 bench-policy: $(INSTALLED) ## the policy head in worlds with known true values, and how often the intervals of its estimates contain them
 	$(BIN)/python -m benchmarks.policy $(BENCH_ARGS)

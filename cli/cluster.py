@@ -145,6 +145,7 @@ def submit(
                 cluster=cluster,
                 account=account,
                 specification=submission.specification,
+                device=str(submission.arguments.get("device", "")),
             )
             _say(view, seen)
         if cron:

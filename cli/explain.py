@@ -76,6 +76,8 @@ def _why_not(explained: Explanation, starts_us: int, ends_us: int) -> str:
             return f"it ended on {_date(ends_us)}"
         case "taken_up":
             return "the user has taken it up already, and serving.allow_repeats is off"
+        case "hidden":
+            return "the user has hidden or disliked it"
         case other:
             return other
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_repo.definitions import Definitions
 from recommender.errors import FeatureStoreError, StoreAway
+from recommender.events.postgres import statements
 from recommender.secrets import secret
 from recommender.settings import Settings
 
@@ -100,7 +101,10 @@ class PostgresWriter:
             ) from None
 
     def prepare(self, settings: Settings) -> None:
-        """Nothing to do: readers read while a run writes."""
+        """Make the tables of users' events, which a read looks into with a user's row."""
+        with self.reached(settings), _connected(settings) as connection:
+            for statement in statements(settings.store.project):
+                connection.execute(statement.encode())
 
     def forget_others(self, store: "FeatureStore", definitions: Definitions, kept: Set[bytes]) -> int:
         """Remove the rows of other users, and return their number."""

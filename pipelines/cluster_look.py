@@ -4,7 +4,7 @@ Looking needs few rights, and none is demanded: what may not be read is said and
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from pipelines.cluster import Cluster
+from pipelines.cluster_waits import reasons_of
 from recommender.errors import SettingsError
 
 API_SERVER = "app=ml-pipeline"
@@ -21,6 +22,9 @@ STANDALONE_NAMESPACE = "kubeflow"
 """Where upstream's manifests put it."""
 RUN_LABEL = "pipeline/runid"
 """Label that KFP gives to every pod of a run."""
+WARNINGS = "type=Warning"
+PROFILE_MAKES = (("ConfigMap", "config_map", "kfp-launcher"), ("Secret", "secret", "mlpipeline-minio-artifact"))
+"""What Kubeflow's controllers make in the namespace of a Profile. KFP's driver reads both."""
 TIMEOUT_S = (3, 10)
 """To connect, and to read an answer: an API server answers in milliseconds, one that is away should cost seconds."""
 Seen = TypeVar("Seen")
@@ -46,11 +50,16 @@ class Request:
     amounts: dict[str, float]
 
 
-def requests_of(specification: Mapping[str, Any]) -> list[Request]:
-    """The requests of a compiled pipeline's steps. Those that a parameter decides are left out."""
+def requests_of(specification: Mapping[str, Any], device: str = "") -> list[Request]:
+    """The requests of a compiled pipeline's steps.
+
+    Args:
+        specification: the compiled pipeline.
+        device: the run's parameter, which decides about the challenger's accelerator. Empty: that is left out.
+    """
     from kubernetes.utils.quantity import parse_quantity
 
-    found = []
+    found, by_device = [], _accelerator_by(specification, device)
     for name, executor in specification["deploymentSpec"]["executors"].items():
         resources = executor.get("container", {}).get("resources", {})
         accelerator = resources.get("accelerator", {})
@@ -59,10 +68,20 @@ def requests_of(specification: Mapping[str, Any]) -> list[Request]:
             "memory": resources.get("resourceMemoryRequest"),
             str(accelerator.get("resourceType", "")): accelerator.get("resourceCount"),
         }
+        if "{{" in str(accelerator.get("resourceType", "")):
+            asked |= by_device
         fixed = {kind: text for kind, text in asked.items() if kind and text and "{{" not in str(text) + kind}
         amounts = {kind: float(parse_quantity(str(text))) for kind, text in fixed.items()}
         found.append(Request(step=name.removeprefix("exec-"), amounts=amounts))
     return found
+
+
+def _accelerator_by(specification: Mapping[str, Any], device: str) -> dict[str, str]:
+    """The accelerator that the first step chooses for a device: by its input `places`."""
+    first = specification.get("root", {}).get("dag", {}).get("tasks", {}).get("check-settings", {})
+    places = first.get("inputs", {}).get("parameters", {}).get("places", {}).get("runtimeValue", {}).get("constant", {})
+    chosen = places.get("devices", {}).get(device, {})
+    return {chosen["resource"]: chosen["count"]} if chosen.get("resource") else {}
 
 
 class ClusterView:
@@ -95,7 +114,14 @@ class ClusterView:
         self._core, self._apps = client.CoreV1Api(api), client.AppsV1Api(api)
 
     def look(
-        self, *, namespace: str, multi_user: bool, cluster: Cluster, account: str, specification: Mapping[str, Any]
+        self,
+        *,
+        namespace: str,
+        multi_user: bool,
+        cluster: Cluster,
+        account: str,
+        specification: Mapping[str, Any],
+        device: str = "",
     ) -> Look:
         """Look whether a run can start.
 
@@ -105,6 +131,7 @@ class ClusterView:
             cluster: names of claim and Secrets.
             account: the steps' service account. Empty: the endpoint's own.
             specification: the compiled pipeline.
+            device: the run's parameter, where the pipeline has one.
         """
         look = Look(namespace=namespace if multi_user else self._standalone_namespace())
         if look.namespace != namespace:
@@ -119,40 +146,71 @@ class ClusterView:
         for kind, resource, name, remedy in named:
             read = partial(getattr(self._core, f"read_namespaced_{resource}"), name, look.namespace, **_LIMITS)
             self._exists(look, kind, name, remedy, read)
-        self._room(look, requests_of(specification))
+        if multi_user:
+            self._of_profile(look)
+        nodes = self._try(lambda: self._core.list_node(**_LIMITS))
+        usable = None if nodes is None else [node for node in nodes.items if not node.spec.unschedulable]
+        self._room(look, requests_of(specification, device), usable)
+        self._one_node(look, cluster.pods.claim, usable)
         return look
 
     def waiting(self, run_id: str, namespace: str) -> list[str]:
         """Why pods of a run wait now: an image that cannot be pulled, no room, a claim that is not there."""
         selector = f"{RUN_LABEL}={run_id}"
         pods = self._try(lambda: self._core.list_namespaced_pod(namespace, label_selector=selector, **_LIMITS))
-        return sorted({reason for pod in (pods.items if pods else []) for reason in _reasons(pod)})
+        warned = self._try(lambda: self._core.list_namespaced_event(namespace, field_selector=WARNINGS, **_LIMITS))
+        return reasons_of(pods.items if pods else (), warned.items if warned else ())
 
     def _standalone_namespace(self) -> str:
         found = self._try(lambda: self._apps.list_deployment_for_all_namespaces(label_selector=API_SERVER, **_LIMITS))
         return str(found.items[0].metadata.namespace) if found and found.items else STANDALONE_NAMESPACE
 
     def _exists(self, look: Look, kind: str, name: str, remedy: str, read: Callable[[], object]) -> None:
+        if self._missing(look, kind, name, read):
+            look.problems.append(f"there is no {kind} {name!r} in the namespace {look.namespace!r}: {remedy}")
+
+    def _missing(self, look: Look, kind: str, name: str, read: Callable[[], object]) -> bool:
+        """Whether there is none. What may not be read, or cannot be read now, becomes a note."""
         from kubernetes.client import ApiException
 
         try:
             read()
         except ApiException as error:
             if error.status == 404:
-                look.problems.append(f"there is no {kind} {name!r} in the namespace {look.namespace!r}: {remedy}")
-            else:
-                look.notes.append(f"could not look at the {kind} {name!r}: {error.status} {error.reason}")
+                return True
+            look.notes.append(f"could not look at the {kind} {name!r}: {error.status} {error.reason}")
         except _transport_errors() as error:
             look.notes.append(f"could not look at the {kind} {name!r}: {error}")
+        return False
 
-    def _room(self, look: Look, requests: list[Request]) -> None:
+    def _of_profile(self, look: Look) -> None:
+        """Refuse a namespace without a Profile. One of the two is enough: clusters keep artifacts in different ways."""
+        for kind, resource, name in PROFILE_MAKES:
+            read = partial(getattr(self._core, f"read_namespaced_{resource}"), name, look.namespace, **_LIMITS)
+            if not self._missing(look, kind, name, read):
+                return
+        look.problems.append(
+            f"the namespace {look.namespace!r} is not that of a Kubeflow Profile, so KFP's driver would find no object "
+            "store: an administrator makes one (k8s/examples/profile.yaml), or --namespace names yours"
+        )
+
+    def _one_node(self, look: Look, name: str, nodes: list[Any] | None) -> None:
+        """Say that a claim for one node's pods limits serving and steps to that node."""
+        claim = self._try(lambda: self._core.read_namespaced_persistent_volume_claim(name, look.namespace, **_LIMITS))
+        modes = claim.spec.access_modes or [] if claim and claim.spec else []
+        if nodes and len(nodes) > 1 and modes and "ReadWriteMany" not in modes:
+            look.notes.append(
+                f"the claim {name!r} is {' and '.join(modes)}, for pods of one node, and the cluster has {len(nodes)}. "
+                "Serving and steps must share a node (docs/cluster/manifests.md#the-volume)"
+            )
+
+    def _room(self, look: Look, requests: list[Request], nodes: list[Any] | None) -> None:
         """Compare the steps' requests with each node: with all of it, and with what is free now."""
-        nodes = self._try(lambda: self._core.list_node(**_LIMITS))
         pods = self._try(lambda: self._core.list_pod_for_all_namespaces(**_LIMITS))
         if nodes is None or pods is None:
             look.notes.append("could not look at the nodes: whether there is room is not known")
             return
-        whole = {node.metadata.name: _amounts(node.status.allocatable) for node in nodes.items if _usable(node)}
+        whole = {node.metadata.name: _amounts(node.status.allocatable) for node in nodes}
         free = {name: dict(amounts) for name, amounts in whole.items()}
         for pod in pods.items:
             if pod.spec.node_name in free and pod.status.phase in ("Pending", "Running"):
@@ -199,10 +257,6 @@ def _amounts(quantities: dict[str, str]) -> dict[str, float]:
     return {kind: float(parse_quantity(text)) for kind, text in quantities.items()}
 
 
-def _usable(node: Any) -> bool:
-    return not node.spec.unschedulable
-
-
 def _fits(request: Request, nodes: dict[str, dict[str, float]]) -> bool:
     return any(
         all(amounts.get(kind, 0.0) >= amount for kind, amount in request.amounts.items()) for amounts in nodes.values()
@@ -219,15 +273,3 @@ def _largest(request: Request, nodes: dict[str, dict[str, float]]) -> str:
 def _words(amounts: dict[str, float]) -> str:
     said = {kind: f"{amount / 2**30:.1f} GiB memory" for kind, amount in amounts.items() if kind == "memory"}
     return ", ".join(said.get(kind, f"{amount:g} {kind}") for kind, amount in amounts.items())
-
-
-def _reasons(pod: Any) -> Iterator[str]:
-    for condition in pod.status.conditions or []:
-        if condition.type == "PodScheduled" and condition.status == "False" and condition.message:
-            yield f"not scheduled: {condition.message}"
-    # KFP's launcher and Argo's executor come first, as init containers.
-    for status in (*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])):
-        waiting = status.state and status.state.waiting
-        # These two are the ordinary way of a pod that starts.
-        if waiting and waiting.reason not in (None, "ContainerCreating", "PodInitializing"):
-            yield f"{waiting.reason}: {waiting.message or status.image}"

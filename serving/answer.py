@@ -57,7 +57,7 @@ class Explanation(TypedDict):
         Stage,
         Field(
             description="`shown`; `ranked_below` num_campaigns; `unknown`, `not_started`, `ended`, `excluded` by the "
-            "request, or `taken_up` already."
+            "request, `taken_up` already, or `hidden` by the user."
         ),
     ]
     place: Annotated[int | None, Field(description="Place among the candidates, 1 is the first. null: no candidate.")]
@@ -128,7 +128,7 @@ class Recommendations(BaseModel):
         list[str],
         Field(
             description="Requested campaigns that are no candidates: unknown, not live, excluded by the request, or "
-            "taken up by the user already."
+            "taken up or hidden by the user already."
         ),
     ]
     explanations: Annotated[
@@ -141,6 +141,28 @@ class Exposure(BaseModel):
 
     request_id: str
     recorded: Literal[True] = True
+
+
+class EventProblem(TypedDict):
+    """Why one event of a request does not count, or not yet."""
+
+    index: Annotated[int, Field(description="Its place among the events of the request, from 0.")]
+    status: Annotated[
+        Literal["rejected", "quarantined"],
+        Field(description="`rejected`: it breaks the contract. `quarantined`: it is kept, and counts once it can."),
+    ]
+    field: str
+    reason: str
+
+
+class EventsTaken(BaseModel):
+    """What became of the events of a request. All but the rejected ones are on disk, and cannot be lost."""
+
+    accepted: Annotated[int, Field(description="Events that the user's next answer knows.")]
+    duplicates: Annotated[int, Field(description="Events whose id came before. They change nothing.")]
+    quarantined: int
+    rejected: int
+    problems: list[EventProblem]
 
 
 class Refusal(BaseModel):

@@ -8,8 +8,18 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    ValidationError,
+    model_validator,
+)
 
+from recommender.events.contract import Event, EventBatch, Identifier
 from recommender.matching.rerank import BY_SCORE, Rerank
 from recommender.policies.exploration import Exploration
 
@@ -30,7 +40,6 @@ PROBE = {"user_id": "probe", "probe": True, "num_campaigns": 1, "num_items": 1}
 """The request that tells whether a version answers: the smallest one, for a user whom no store knows."""
 
 # Lengths are chosen by hand: ample for identifiers and page names, and all of them together fit into MAX_BODY_BYTES.
-Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ContextKey = Annotated[str, Field(min_length=1, max_length=64)]
 ContextText = Annotated[str, Field(max_length=500)]
 ContextNumber = Annotated[float, Field(allow_inf_nan=False)]
@@ -158,6 +167,10 @@ class ExposureRequest(Strict):
         list[Identifier] | None,
         Field(min_length=1, max_length=100, description="The campaigns of the answer that were shown. Left out: all."),
     ] = None
+
+
+class OneOrMoreEvents(RootModel[Event | EventBatch]):
+    """Body of /v1/events: one event, or several."""
 
 
 class Problem(BaseModel):

@@ -60,14 +60,15 @@ class Shop:
         return self
 
     def candidates(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Candidates:
-        """The candidates of a request, without what the user has taken up, where that is known."""
+        """The candidates of a request, without what the user has taken up or hidden, where that is known."""
         request = asked.request
         return candidates(
             self.catalogue,
             asked.as_of_us,
             named=request.campaign_ids,
             excluded=request.exclude_campaign_ids,
-            user=None if asked.allow_repeats else user,
+            user=user,
+            repeats=asked.allow_repeats,
         )
 
     def popular(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Ranking:

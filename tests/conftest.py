@@ -3,18 +3,36 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import prometheus_client  # noqa: F401 - before any test imports Feast, which would have it keep figures in files
 import pytest
 import servers
 
+SERVING = "tests/serving/"
 numbers = itertools.count()
 # The same examples in each run, and no limit on their time: neither chance nor a busy machine fails a test.
 hypothesis.settings.register_profile(
     "tests", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`, a test process gets a file at a time, and one of them gets all of tests/serving.
+
+    Those tests share an endpoint, which takes 20 CPU-seconds to start. They measure times, so no two run at once.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return SERVING if file.startswith(SERVING) else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 START_S = 60.0
 """The slowest, SeaweedFS, needs 4 s on an idle machine."""
+OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LOWEST_PORT = 12_000
+"""Above the ports that programs usually listen on."""
 ATTEMPTS = 3
 """Another process may take a port between the moment it was found free and the moment a server listens on it."""
 NOBODY = 65534
@@ -38,12 +41,23 @@ class ServerError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 on which nothing listens now, all different."""
+    """Ports of 127.0.0.1 that nothing uses now, all different.
+
+    They lie below those that the kernel gives to outgoing connections, of which tests of overload open hundreds: one of
+    those could take a port before the server listens on it.
+    """
+    first_outgoing = int(OUTGOING.read_text().split()[0]) if OUTGOING.is_file() else 0
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            one = stack.enter_context(socket.socket())
+            port = 0  # whichever the kernel chooses
+            if first_outgoing > 2 * LOWEST_PORT:
+                port = LOWEST_PORT + secrets.randbelow(first_outgoing - LOWEST_PORT)
+            with suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                ports.append(int(one.getsockname()[1]))
+        return ports
 
 
 @contextmanager

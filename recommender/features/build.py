@@ -25,14 +25,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recommender.datasets.tables import Tables
-from recommender.features import campaign_habits, campaigns, decisions, pairs, vectors
+from recommender.features import campaign_habits, campaigns, decisions, looks, pairs, vectors
 from recommender.features.decisions import TIME
 from recommender.features.facts import facts_at
 from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
-from recommender.matching.affinity import CROSS_NAMES
+from recommender.matching.affinity import cross_names
 from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
@@ -88,7 +88,7 @@ def _build(source: Source, output: Path, *, facts: bool) -> None:
         schema = {
             "portrait": [name for name in users.column_names if "__" in name],
             "campaign": list(campaign_features.names),
-            "cross": list(CROSS_NAMES),
+            "cross": list(cross_names(tuple(users.column_names))),
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }
@@ -117,6 +117,7 @@ def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named:
         columns_H=np.array([list(known.columns).index(name) for name in known.habits], dtype=np.uint16),
         habits_OH=_habits_without_own(source, known.past_targets, own, list(known.habits)),
     )
+    affinities = looks.behind(affinities, known.looked_by_axis)
     histories = vectors.pack_histories(source, decided, known.baskets, taxonomy_version)
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
     arrays |= {name: pa.array(values_D) for name, values_D in known.columns.items()}

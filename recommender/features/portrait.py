@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import MONTH_DAYS
-from recommender.features import campaign_habits, people, purchases, vectors
+from recommender.features import campaign_habits, looks, people, purchases, vectors
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 
@@ -33,6 +33,8 @@ class Portrait:
     baskets: ir.Table
     past_targets: ir.Table
     bought_by_axis: list[pa.Table]
+    looked_by_axis: list[pa.Table] | None
+    """None where the source has no looks at items."""
 
 
 def portrait(source: Source, decided: pa.Table, named: ValueNames) -> Portrait:
@@ -60,6 +62,8 @@ def portrait(source: Source, decided: pa.Table, named: ValueNames) -> Portrait:
             name: np.nan_to_num(values) if "recency" not in name and "rating" not in name else values
             for name, values in counts.items()
         }
+    looked_by_axis = looks.looks_by_axis(source, decided)
+    columns |= looks.portrait_column(looked_by_axis, num_decisions)
     bought_by_axis = vectors.purchases_by_axis(source, decided)
     columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions, named)
     columns |= aligned(purchases.consumption(baskets, source).to_pyarrow(), num_decisions)
@@ -71,6 +75,7 @@ def portrait(source: Source, decided: pa.Table, named: ValueNames) -> Portrait:
         baskets=baskets,
         past_targets=past_targets,
         bought_by_axis=bought_by_axis,
+        looked_by_axis=looked_by_axis,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.datasets.money import decimals
+from recommender.datasets.currencies import decimals
 from recommender.datasets.tables import Tables
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import FeatureStoreError
+from recommender.matching.looks import LOOKED, Looks, looked
 from recommender.matching.numbering import NAME_BYTES, OWN_BYTES, Numbering
-from recommender.matching.open_campaigns import OpenCampaigns
+from recommender.matching.open_campaigns import HIDDEN, TAKEN_UP, OpenCampaigns
 
 AXES = ("product", "product_type", "category", "department", "brand", "manufacturer")
 """Axes of the taxonomy. Product is the item itself. The others are columns of the canonical table `items`."""
@@ -51,6 +52,9 @@ CROSS_NAMES: tuple[str, ...] = (
     *("affinity__same_type__targeted", "affinity__same_type__redeemed", "affinity__same_type__rate"),
 )
 """Names of what `join` returns, in order. The product axis has no weights, since each of its values is one item."""
+
+LOOK_NAMES: tuple[str, ...] = tuple(f"affinity__{axis}__{name}" for axis in AXES for name in ("looked", "looked_share"))
+"""Names of what `look_affinities` returns: on each axis weighted looks at the campaign's values, and their share."""
 
 _MAGIC, _MAGIC_WIDE = b"AFF5", b"AFF6"
 """Money in 32 bits, or in 64 where a user's does not fit: 43 million units of a currency with cents."""
@@ -85,15 +89,20 @@ class UserAffinity:
     redeemed: NDArray[np.uint16]
     """Number of these campaigns that the user took up."""
     open: OpenCampaigns = field(default_factory=OpenCampaigns.none)
+    looks: Looks = field(default_factory=Looks.none)
 
     @property
     def has_taken_up(self) -> bool:
-        """Whether the user has taken up any campaign whose window was open then."""
+        """Whether the user has taken up, or hidden, any campaign whose window was open then."""
         return bool(self.open.redeemed_O.any())
 
     def taken_up(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Mark the campaigns that the user has taken up and whose window was open then, bool [C]."""
-        return np.isin(campaign_codes_C, self.open.codes_O[self.open.redeemed_O > 0])
+        return np.isin(campaign_codes_C, self.open.codes_O[(self.open.redeemed_O & TAKEN_UP) > 0])
+
+    def hidden(self, campaign_codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Mark the campaigns that are not to be shown to the user, bool [C]."""
+        return np.isin(campaign_codes_C, self.open.codes_O[(self.open.redeemed_O & HIDDEN) > 0])
 
 
 def type_code(campaign_type: str) -> int:
@@ -117,6 +126,7 @@ def pack_user(user: UserAffinity, taxonomy_version: str) -> bytes:
         user.targeted.astype("<u2").tobytes(),
         user.redeemed.astype("<u2").tobytes(),
         user.open.pack(),
+        user.looks.pack(),
     ]
     return b"".join(parts)
 
@@ -143,6 +153,8 @@ def unpack_user(packed: bytes, numbering: Numbering) -> UserAffinity:
     expected = header.size + sum(sizes) * (4 + money.itemsize + 2 * len(MEASURES)) + 8 * num_types
     has_open, start = given not in _NOTHING_OPEN, expected
     expected += OpenCampaigns.packed_size(packed, start) if has_open else 0
+    looks_at = expected
+    expected += Looks.packed_size(packed, looks_at)
     if len(packed) != expected:
         raise FeatureStoreError(
             f"affinity: the value must have {expected} bytes by its header (got {len(packed)}); "
@@ -172,6 +184,7 @@ def unpack_user(packed: bytes, numbering: Numbering) -> UserAffinity:
         targeted=np.frombuffer(packed, _COUNT, num_types, at + 4 * num_types),
         redeemed=np.frombuffer(packed, _COUNT, num_types, at + 6 * num_types),
         open=OpenCampaigns.unpack(packed, start) if has_open else OpenCampaigns.none(),
+        looks=Looks.unpack(packed, looks_at, numbering.num_values if lacks_some else None),
     )
 
 
@@ -275,6 +288,16 @@ def affinities(matched: Matched) -> NDArray[np.float32]:
     return np.ascontiguousarray(out.T, dtype=np.float32)
 
 
+def cross_names(portrait_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the cross features that come with a portrait: those of looks only where the source knows of looks."""
+    return (*CROSS_NAMES, *LOOK_NAMES) if LOOKED in portrait_names else CROSS_NAMES
+
+
+def look_affinities(matched: Matched) -> NDArray[np.float32]:
+    """What a user looked at of campaigns' values: float32 [C, L], columns `LOOK_NAMES`."""
+    return looked(matched.user.looks, matched.campaigns.present)
+
+
 def _past_of_type(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float64]:
     """The user's past with other campaigns of each one's type, as targeted and redeemed, float64 [2, C]."""
     same = (user.types[:, None] == campaigns.types).astype(np.float64)
@@ -285,5 +308,5 @@ def _past_of_type(user: UserAffinity, campaigns: Incidence) -> NDArray[np.float6
         own = (user.open.codes_O[:, None] == campaigns.codes).astype(np.float64)
         own *= user.open.counted_O[:, None]
         out[0] -= own.sum(axis=0)
-        out[1] -= user.open.redeemed_O.astype(np.float64) @ own
+        out[1] -= (user.open.redeemed_O & TAKEN_UP).astype(np.float64) @ own
     return out

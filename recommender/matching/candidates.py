@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from recommender.matching.affinity import UserAffinity
 from recommender.matching.catalogue import Catalogue
 
-Dropped = Literal["unknown", "not_started", "ended", "excluded", "taken_up"]
+Dropped = Literal["unknown", "not_started", "ended", "excluded", "taken_up", "hidden"]
 """Why a campaign is no candidate, in the order in which it is checked. `excluded`: the request excludes it. `taken_up`:
-the user has taken it up already, and repeats are not allowed."""
+the user has taken it up already, and repeats are not allowed. `hidden`: the user has hidden or disliked it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,7 @@ def candidates(
     named: Sequence[str] | None = None,
     excluded: Collection[str] = (),
     user: UserAffinity | None = None,
+    repeats: bool = False,
 ) -> Candidates:
     """Choose the candidates at a moment (microseconds since 1970, UTC).
 
@@ -45,7 +46,8 @@ def candidates(
         moment_us: the time of the decision.
         named: only these campaigns may be candidates. None: every live one.
         excluded: identifiers that may not be candidates. Unknown ones exclude nothing.
-        user: what the user has taken up is no candidate. None: the user is unknown, or repeats are allowed.
+        user: what the user has taken up or hidden is no candidate. None: the user is unknown.
+        repeats: what the user has taken up may be a candidate again.
     """
     if named is None and not excluded and (user is None or not user.has_taken_up):
         return Candidates(catalogue.live_popular(moment_us), {})
@@ -54,12 +56,16 @@ def candidates(
     )
     # Unknown ones first, then the others as they were named: the order that answers have always had.
     dropped: dict[str, Dropped] = dict.fromkeys(unknown, "unknown")
-    taken_up_C = np.zeros(len(considered), dtype=bool)
+    taken_up_C = hidden_C = np.zeros(len(considered), dtype=bool)
     if user is not None:
-        taken_up_C = user.taken_up(catalogue.campaign_codes_C[considered])
+        codes_C = catalogue.campaign_codes_C[considered]
+        hidden_C = user.hidden(codes_C)
+        taken_up_C = taken_up_C if repeats else user.taken_up(codes_C)
     kept = []
-    for row, taken_up in zip(considered.tolist(), taken_up_C.tolist(), strict=True):
-        why = _dropped(catalogue, row, moment_us, excluded, taken_up=taken_up)
+    for row, taken_up, hidden in zip(considered.tolist(), taken_up_C.tolist(), hidden_C.tolist(), strict=True):
+        why = _dropped(catalogue, row, moment_us, excluded) or (
+            "taken_up" if taken_up else "hidden" if hidden else None
+        )
         if why is None:
             kept.append(row)
         else:
@@ -67,13 +73,11 @@ def candidates(
     return Candidates(catalogue.popular(np.array(kept, dtype=np.int32)), dropped)
 
 
-def _dropped(
-    catalogue: Catalogue, row: int, moment_us: int, excluded: Collection[str], *, taken_up: bool
-) -> Dropped | None:
+def _dropped(catalogue: Catalogue, row: int, moment_us: int, excluded: Collection[str]) -> Dropped | None:
     if moment_us < catalogue.campaign_starts_C[row]:
         return "not_started"
     if moment_us >= catalogue.campaign_ends_C[row]:
         return "ended"
     if catalogue.campaign_ids[row] in excluded:
         return "excluded"
-    return "taken_up" if taken_up else None
+    return None

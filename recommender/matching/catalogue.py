@@ -133,6 +133,11 @@ class Catalogue:
         return {campaign_id: row for row, campaign_id in enumerate(self.campaign_ids)}
 
     @cached_property
+    def item_rows(self) -> dict[str, int]:
+        """Row of each item by its identifier."""
+        return {item_id: row for row, item_id in enumerate(self.item_ids) if row}
+
+    @cached_property
     def campaign_codes_C(self) -> NDArray[np.uint32]:
         """Code of each campaign in users' vectors, see `open_campaigns.campaign_code`."""
         return np.array([campaign_code(campaign_id) for campaign_id in self.campaign_ids], dtype=np.uint32)

@@ -151,7 +151,7 @@ def build(
                 f"({', '.join(difference[:3]) or 'order of the features'}); materialise all users together"
             )
     campaigns_N, users_N = campaigns_N.astype(np.int32), users_N.astype(np.int32)
-    names = (*portrait_names, *catalogue.campaign_feature_names, *affinity.CROSS_NAMES)
+    names = (*portrait_names, *catalogue.campaign_feature_names, *affinity.cross_names(portrait_names))
     num_portrait, num_campaign = len(portrait_names), len(catalogue.campaign_feature_names)
     features_NF = np.empty((len(users_N), len(names)), dtype=np.float32)
     if len(users_N):
@@ -162,7 +162,9 @@ def build(
     parts = _joined(shoppers, users_N, campaigns_N, catalogue) if joined is None else _in_order(joined)
     codes_N = catalogue.campaign_codes_C[campaigns_N]
     for pairs, (matched, columns_N) in parts:
-        cross_NK[pairs] = affinity.affinities(matched)[columns_N]
+        cross_NK[pairs, : len(affinity.CROSS_NAMES)] = affinity.affinities(matched)[columns_N]
+        if cross_NK.shape[1] > len(affinity.CROSS_NAMES):
+            cross_NK[pairs, len(affinity.CROSS_NAMES) :] = affinity.look_affinities(matched)[columns_N]
         if len(matched.user.open.codes_O):
             _leave_out_own(features_NF, matched.user.open, pairs, codes_N, targeted_us_N)
     decided_us_U = _decision_times(shoppers, users_N, decided_us_N)
@@ -254,6 +256,46 @@ def pack_history(
     return header + b"".join(np.asarray(array).astype(dtype).tobytes() for array, dtype in arrays)
 
 
+class PackedBaskets(NamedTuple):
+    """What `pack_history` packs, of one user."""
+
+    times_us_B: NDArray[np.int64]
+    spend_B: NDArray[np.float32]
+    lines_B: NDArray[np.int32]
+    items_T: NDArray[np.int32]
+
+
+def unpack_history(packed: bytes, numbering: Numbering) -> PackedBaskets:
+    """Unpack what `pack_history` packed, without copying. An item that `numbering` does not know yet is 0.
+
+    Raises:
+        FeatureStoreError: the value is damaged or was packed with other ids.
+    """
+    header = _OLD_HEADER if packed[:4] == _OLD_MAGIC else _HEADER
+    if len(packed) < header.size or packed[:4] not in (_MAGIC, _OLD_MAGIC):
+        raise FeatureStoreError(
+            f"history: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
+            "build and materialise the features again"
+        )
+    _, name, baskets, num_lines = header.unpack_from(packed)
+    lacks_some = numbering.lacks_some(name, "history")
+    # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
+    expected = header.size + 16 * baskets + 4 * num_lines
+    if len(packed) != expected:
+        raise FeatureStoreError(
+            f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
+            "build and materialise the features again"
+        )
+    offset = header.size
+    rows = np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets)
+    return PackedBaskets(
+        np.frombuffer(packed, "<i8", baskets, offset),
+        np.frombuffer(packed, "<f4", baskets, offset + 8 * baskets),
+        np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets),
+        np.where(rows < numbering.num_items, rows, 0) if lacks_some else rows,
+    )
+
+
 def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64], numbering: Numbering) -> Histories:
     """Unpack the baskets of users, with ages at the users' decisions (microseconds since 1970, UTC).
 
@@ -264,28 +306,12 @@ def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64],
     """
     num_baskets, times, spend, lines, items = [], [], [], [], []
     for packed in packed_U:
-        header = _OLD_HEADER if packed[:4] == _OLD_MAGIC else _HEADER
-        if len(packed) < header.size or packed[:4] not in (_MAGIC, _OLD_MAGIC):
-            raise FeatureStoreError(
-                f"history: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
-                "build and materialise the features again"
-            )
-        _, name, baskets, num_lines = header.unpack_from(packed)
-        lacks_some = numbering.lacks_some(name, "history")
-        # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
-        expected = header.size + 16 * baskets + 4 * num_lines
-        if len(packed) != expected:
-            raise FeatureStoreError(
-                f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
-                "build and materialise the features again"
-            )
-        num_baskets.append(baskets)
-        offset = header.size
-        times.append(np.frombuffer(packed, "<i8", baskets, offset))
-        spend.append(np.frombuffer(packed, "<f4", baskets, offset + 8 * baskets))
-        lines.append(np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets))
-        rows = np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets)
-        items.append(np.where(rows < numbering.num_items, rows, 0) if lacks_some else rows)
+        times_us_B, spend_B, lines_B, items_T = unpack_history(packed, numbering)
+        num_baskets.append(len(times_us_B))
+        times.append(times_us_B)
+        spend.append(spend_B)
+        lines.append(lines_B)
+        items.append(items_T)
     baskets_U = np.array(num_baskets, dtype=np.int64)
     age_us_B = np.repeat(decided_us_U, baskets_U) - _concatenate(times, np.int64)
     return Histories(

@@ -16,6 +16,9 @@ SIZES = struct.Struct("<II")
 _ARRAYS = (("codes_O", "<u4"), ("targeted_us_O", "<i8"), ("counted_O", "<u2"), ("redeemed_O", "<u2"))
 """Fields with a value for each campaign in their packed order, with their types."""
 
+TAKEN_UP, HIDDEN = 1, 2
+"""Bits of `OpenCampaigns.redeemed_O`."""
+
 
 @dataclass(frozen=True, eq=False)
 class OpenCampaigns:
@@ -31,7 +34,7 @@ class OpenCampaigns:
     counted_O: NDArray[np.uint16]
     """1 if the user was targeted, so that the campaign counts in the user's past with its type."""
     redeemed_O: NDArray[np.uint16]
-    """1 if the user took the campaign up."""
+    """`TAKEN_UP` if the user took the campaign up, and `HIDDEN` if it is not to be shown to the user."""
     columns_H: NDArray[np.uint16]
     """Places of the features about campaigns in the portrait."""
     habits_OH: NDArray[np.float32]

@@ -86,6 +86,8 @@ class PackedUser:
     layout: bytes
     feature_time_us: int
     """The moment up to which the features know the user, µs since 1970, UTC."""
+    tail: bytes = b""
+    """Events since then, as the store keeps them beside the value. They are not folded into it."""
 
     @classmethod
     def check(cls, content: bytes) -> "PackedUser":

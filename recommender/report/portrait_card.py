@@ -3,6 +3,7 @@
 Read from the table of facts of the last materialisation (`recommender.features.facts`).
 """
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,7 +155,7 @@ def _sent(row: Mapping[str, Any]) -> tuple[int, int]:
 
 
 RAREST = 1e-6
-"""What is rarer is not told apart: no model of shoppers is right that far out."""
+"""What is rarer is not told apart."""
 PATTERN_WORDS = {
     "returns": "{cases:,} of {out_of:,} purchase lines of the last year came back.",
     "untargeted_coupons": "{cases:,} campaigns of the last year were taken up though not sent to this shopper.",
@@ -171,7 +172,8 @@ def _flags(row: Mapping[str, Any]) -> list[Flag]:
             continue
         cases, out_of = int(row[f"risk__{pattern}"]), int(row[f"risk__{pattern}_of"])
         chance = float(row[f"risk__{pattern}_chance"])
-        rare = f"1 in {1 / chance:,.0f}" if chance >= RAREST else f"fewer than 1 in {1 / RAREST:,.0f}"
+        # A power of ten: no model of shoppers is right to a digit that far out.
+        rare = f"fewer than 1 in {10 ** math.floor(-math.log10(max(chance, RAREST))):,}"
         told = words.format(cases=cases, out_of=out_of)
         told += f" By chance {rare} shoppers here would have as many."
         found.append(Flag(pattern=pattern, words=told, cases=cases, out_of=out_of, by_chance=chance))

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from recommender.errors import SettingsError
 from recommender.settings.cluster import ClusterSettings, Toleration
 from recommender.settings.decision_log import DecisionLogSettings
+from recommender.settings.events import EventSettings
 from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.monitoring import MonitoringSettings
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_RESOURCES",
     "ClusterSettings",
     "DecisionLogSettings",
+    "EventSettings",
     "IsolationSettings",
     "MonitoringSettings",
     "OnlineStoreName",
@@ -78,6 +80,7 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()
     decision_log: DecisionLogSettings = DecisionLogSettings()
+    events: EventSettings = EventSettings()
     isolation: IsolationSettings = IsolationSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -6,6 +6,7 @@
       feature_store/      Feast's registry, offline Parquet, the SQLite online store, the serving schema
       catalogue           link to the catalogue that serving reads; its versions lie in catalogue.versions/
       decisions/          shipped segments of the decision log; days/ holds what was compacted of each day
+      events/             shipped segments of the log of events (`recommender.events.log`)
       serving/            private files of one serving replica, unless `serving.state` names another folder
       monitoring/         the last report of `recommender monitor`: JSON, page, metrics
       published/          results of runs under fixed names, for people and for later commands
@@ -74,6 +75,16 @@ class FeatureStoreFolder:
         return self.root / "registry.db"
 
     @property
+    def event_tails(self) -> Path:
+        """SQLite file with the events that came after users' rows, where the online store is SQLite."""
+        return self.root / "events.db"
+
+    @property
+    def events_read(self) -> Path:
+        """Which segments of events the materialised rows have read (`recommender.events.tail.Readings`)."""
+        return self.root / "events_read.json"
+
+    @property
     def lock(self) -> Path:
         """Held while a materialisation runs."""
         return self.root / ".lock"
@@ -139,6 +150,11 @@ class ServingState:
     def decisions(self) -> Path:
         """Segments of the decision log that are not shipped yet, unless `decision_log.folder` names another folder."""
         return self.root / "decisions"
+
+    @property
+    def events(self) -> Path:
+        """Segments of the log of events that are not shipped yet, unless `events.folder` names another folder."""
+        return self.root / "events"
 
     @property
     def logs(self) -> Path:
@@ -288,6 +304,11 @@ class Home:
     def decision_days(self) -> Path:
         """Folder with a folder for each compacted day of the decision log."""
         return self.decisions / "days"
+
+    @property
+    def events(self) -> Path:
+        """Folder of the shipped segments of the log of events."""
+        return self.root / "events"
 
     @property
     def feature_store(self) -> FeatureStoreFolder:

@@ -14,15 +14,19 @@ from starlette.types import Receive, Scope
 
 from recommender import logs
 from recommender.decisions.log import DecisionLog, LogFull, UnknownRequest
+from recommender.events.log import EventLog
 from recommender.settings import Settings
 from recommender.storage.home import ServingState
-from serving.answer import READY, Exposure, Health, Recommendations, Refusal
+from serving.answer import READY, EventsTaken, Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
 from serving.engines.choice import open_engine
+from serving.event_tails.tails import open_tails
 from serving.gateway import openapi, tracing
 from serving.gateway.arrival import Arrival, arrival_of
 from serving.gateway.decision_metrics import DecisionMetrics
-from serving.gateway.front import EXPOSURES, RECOMMENDATIONS, Front
+from serving.gateway.events import EventIntake
+from serving.gateway.folding import Folding
+from serving.gateway.front import EVENTS, EXPOSURES, RECOMMENDATIONS, Front
 from serving.gateway.health import HealthServer
 from serving.gateway.hot import Answered, Application
 from serving.gateway.intake import read_body
@@ -35,7 +39,7 @@ from serving.gateway.refusals import Refused, refusal_of, unavailable
 from serving.gateway.request_log import RequestLog
 from serving.gateway.tokens import Tokens
 from serving.online_store.client import OnlineStoreClient
-from serving.request import ExposureRequest, InvalidRequest, RecommendationRequest, parse
+from serving.request import ExposureRequest, InvalidRequest, OneOrMoreEvents, RecommendationRequest, parse
 from serving.shop import ShopFollower
 
 log = logs.get(__name__)
@@ -69,6 +73,7 @@ def create(settings: Settings, whole: Whole | None = None) -> FastAPI:
         gc.collect()
         gc.freeze()
         gateway.decisions.start()
+        gateway.event_log.start()
         tracing.start()
         watching = (gateway.follow(), gateway.front.watch(), gateway.versions.watch())
         tasks = [asyncio.create_task(one) for one in watching]
@@ -102,9 +107,15 @@ def create(settings: Settings, whole: Whole | None = None) -> FastAPI:
         """Confirm that an answer was shown to its user."""
         return (await app.hot[EXPOSURES](request.scope, request.receive)).response()
 
+    @app.post(EVENTS, status_code=202, **openapi.documented(OneOrMoreEvents, EventsTaken, 503))
+    async def take_events(request: Request) -> Response:
+        """Take one event, or a batch. What is counted in the answer cannot be lost any more."""
+        return (await app.hot[EVENTS](request.scope, request.receive)).response()
+
     app.hot = {
         RECOMMENDATIONS: partial(gateway.guarded, gateway.recommend),
         EXPOSURES: partial(gateway.guarded, gateway.expose),
+        EVENTS: partial(gateway.guarded, gateway.events.take, status=202),
     }
 
     @app.get("/healthz", response_model=Health)
@@ -150,6 +161,8 @@ class Gateway:
         self.shops = ShopFollower(settings)
         self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
+        self.event_tails, self.event_log = open_tails(settings), EventLog.of(settings)
+        self.folding = Folding(settings, self.online_store)
         self.engine = open_engine(settings, self.front.turns.arrived_s)
         self.decisions = DecisionLog.of(settings)
         self.model = Model(settings=settings, deployed=self.deployed, engine=self.engine, metrics=self.metrics)
@@ -165,10 +178,25 @@ class Gateway:
             versions=self.versions,
             decisions=self.decisions,
             metrics=self.metrics,
+            folding=self.folding,
+        )
+        self.events = EventIntake(
+            settings=settings,
+            shops=self.shops,
+            online_store=self.online_store,
+            tails=self.event_tails,
+            log=self.event_log,
+            folding=self.folding,
+            metrics=self.metrics,
         )
 
     async def guarded(
-        self, answer: Callable[[bytes, Arrival], Awaitable[bytes]], scope: Scope, receive: Receive
+        self,
+        answer: Callable[[bytes, Arrival], Awaitable[bytes]],
+        scope: Scope,
+        receive: Receive,
+        *,
+        status: int = 200,
     ) -> Answered:
         """The answer to a request's body, or the refusal of whatever is wrong with the request."""
         arrival = arrival_of(scope)
@@ -180,7 +208,7 @@ class Gateway:
         try:
             body = await read_body(scope["headers"], arrival, receive)
             self.metrics.waiting_seconds.observe(arrival.waited_s())
-            return Answered(200, await answer(body, arrival))
+            return Answered(status, await answer(body, arrival))
         except (InvalidRequest, UnknownRequest) as error:
             refused = refusal_of(error)
         except Refused as error:
@@ -277,10 +305,13 @@ class Gateway:
         # Both together, because a thread that is woken costs more than the look itself.
         self.shops.refresh()
         self.readiness.refresh()
+        self.folding.refresh()
 
     def close(self) -> None:
         """Release connections, threads and files."""
         self.engine.close()
         self.online_store.close()
         self.decisions.close()
+        self.event_log.close()
+        self.event_tails.close()
         tracing.stop()

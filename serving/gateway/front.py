@@ -24,6 +24,7 @@ log = logs.get(__name__)
 API = "/v1/"
 RECOMMENDATIONS = "/v1/recommendations"
 EXPOSURES = "/v1/exposures"
+EVENTS = "/v1/events"
 WAITING_SHARE = 0.125
 """Part of the deadline that admitted requests may wait for the event loop. By hand: the loop then also comes back to
 answers of the model, and to what is not limited, within an eighth of the deadline."""

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from serving.answer import Refusal
 from serving.gateway.refusals import MEANINGS
-from serving.request import ExposureRequest, RecommendationRequest
+from serving.request import ExposureRequest, OneOrMoreEvents, RecommendationRequest
 
 
 def documented(request: type[Any], answer: type[Any], *refusals: int) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         _, definitions = models_json_schema(
-            [(RecommendationRequest, "validation"), (ExposureRequest, "validation")],
+            [(one, "validation") for one in (RecommendationRequest, ExposureRequest, OneOrMoreEvents)],
             ref_template="#/components/schemas/{model}",
         )
         schema["components"]["schemas"].update(definitions["$defs"])

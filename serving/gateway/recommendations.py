@@ -23,6 +23,7 @@ from serving.deployed import Follower
 from serving.gateway import trace, tracing
 from serving.gateway.arrival import Arrival
 from serving.gateway.decision import Answer, Assigned
+from serving.gateway.folding import Folding
 from serving.gateway.isolation import Isolation
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import ModelAway
@@ -46,6 +47,7 @@ class Recommender:
     versions: Isolation
     decisions: DecisionLog
     metrics: Metrics
+    folding: Folding
 
     async def recommend(self, request: RecommendationRequest, arrival: Arrival) -> bytes:
         """The answer as JSON, once its decision record is written or late.
@@ -101,13 +103,20 @@ class Recommender:
             return assigned, Answer(ranking=_popular(shop, asked), degraded_reasons=["feature_store"])
         if packed is None:
             return assigned, Answer(ranking=_popular(shop, asked), cold_start=True)
+        reasons = []
+        if packed.tail:
+            try:
+                packed = self.folding.folded(asked.request.user_id, packed, shop, asked.as_of_us)
+            except FeatureStoreError as error:
+                logs.bind(problem=str(error))
+                reasons.append("events")
         try:
             ranked = await self.versions.rank(assigned, packed.content)
         except ModelAway as error:
             logs.bind(problem=error.problem or error.reason)
-            return assigned, Answer(ranking=_popular(shop, asked, packed), degraded_reasons=[error.reason])
+            return assigned, Answer(ranking=_popular(shop, asked, packed), degraded_reasons=[error.reason, *reasons])
         age_s = (asked.as_of_us - packed.feature_time_us) / 1e6
-        reasons = [*ranked.reasons]
+        reasons = [*ranked.reasons, *reasons]
         if age_s > self.settings.serving.max_feature_age_s:
             reasons.append("features_old")
         return ranked.assigned, Answer(

@@ -244,5 +244,31 @@ DECISION_LOG = (
         ),
     ),
 )
-GROUPS = {"Requests": REQUESTS, "Clients": CLIENTS, "Versions": VERSIONS, "Decision log": DECISION_LOG}
+EVENTS = (
+    Listed(name="recommender_events_accepted_total", kind="counter", meaning="events that the next answer knows"),
+    Listed(
+        name="recommender_events_rejected_total",
+        kind="counter",
+        meaning="events that break the contract, by the first wrong field",
+        labels=("field",),
+    ),
+    Listed(
+        name="recommender_events_quarantined_total",
+        kind="counter",
+        meaning="events that are kept and do not count yet, by the field that is unknown",
+        labels=("field",),
+    ),
+    Listed(
+        name="recommender_event_age_seconds",
+        kind="histogram",
+        meaning="from an event's own time to the moment at which the next answer knows it",
+    ),
+)
+GROUPS = {
+    "Requests": REQUESTS,
+    "Clients": CLIENTS,
+    "Versions": VERSIONS,
+    "Decision log": DECISION_LOG,
+    "Events": EVENTS,
+}
 METRICS = {metric.name: metric for group in GROUPS.values() for metric in group}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitedTooLong
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from serving.online_store.feast_format import KEY_VERSION, bytes_value
 from serving.online_store.postgres_store import PostgresStore
 from serving.online_store.redis_store import RedisStore
 from serving.online_store.sqlite_store import Locked, SqliteStore
+from serving.online_store.stored import Stored
 
 NUM_THREADS = 4
 """Reads at the same time. A read takes about 0.1 ms, so four are enough for one gateway. Chosen by hand."""
@@ -37,14 +39,14 @@ CLOSED = "the online store client is closed"
 class OnlineStore(Protocol):
     """A place where Feast keeps online values."""
 
-    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> bytes | None:
-        """Feast's serialised value of the user, or None when the store does not know the user.
+    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> Stored:
+        """What the store holds of the user, in one look.
 
         Raises:
             Locked: Somebody writes to it, and `waits` is false.
         """
 
-    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> bytes | None:
+    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> Stored:
         """As `fetch` without `waits`, on an event loop.
 
         Raises:
@@ -76,7 +78,7 @@ class OnlineStoreClient:
         self._store, self._schema_folder, self._timeout_s = store, schema_folder, timeout_s
         self._pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="online-store")
         self._schema: ServingSchema | None = None
-        self._layouts: frozenset[bytes] = frozenset()
+        self._names: dict[bytes, tuple[str, ...]] = {}
         self._closed = False
 
     @classmethod
@@ -117,8 +119,8 @@ class OnlineStoreClient:
             return None
         if self._schema is not None:
             try:
-                message = await self._store.fetch_async(self._schema, user_id, waited_s)
-                return self._packed(message, may_load=False)
+                stored = await self._store.fetch_async(self._schema, user_id, waited_s)
+                return self._packed(stored, may_load=False)
             except (Locked, UnknownLayout):
                 pass  # a thread waits for whoever writes, and reads the schema's file
             except TimeoutError:
@@ -153,22 +155,26 @@ class OnlineStoreClient:
             return None
         return self._packed(self._store.fetch(self._schema or self._load_schema(), user_id))
 
-    def _packed(self, message: bytes | None, *, may_load: bool = True) -> PackedUser | None:
-        content = None if message is None else bytes_value(message)
+    def _packed(self, stored: Stored, *, may_load: bool = True) -> PackedUser | None:
+        content = None if stored.message is None else bytes_value(stored.message)
         if content is None:
             return None
         packed = PackedUser.check(content)
-        if packed.layout not in self._layouts:
+        if packed.layout not in self._names:
             if not may_load:
                 raise UnknownLayout
             # A run announces a new layout in the schema before it writes the first value of that layout.
             self._load_schema()
-            if packed.layout not in self._layouts:
+            if packed.layout not in self._names:
                 raise FeatureStoreError(
                     f"{self._schema_folder}: the online store holds a portrait of layout {packed.layout.hex()},"
                     " which its schema does not list; materialise the features again"
                 )
-        return packed
+        return replace(packed, tail=stored.tail) if stored.tail else packed
+
+    def names_of(self, packed: PackedUser) -> tuple[str, ...]:
+        """Names of the numbers in the portrait of a user that was read."""
+        return self._names[packed.layout]
 
     def _load_schema(self) -> ServingSchema:
         schema = ServingSchema.load(self._schema_folder)
@@ -177,7 +183,7 @@ class OnlineStoreClient:
                 f"{self._schema_folder}: the online store's keys have serialisation version"
                 f" {schema.entity_key_serialization_version}, but this client reads version {KEY_VERSION}"
             )
-        self._layouts = frozenset(schema.by_layout())
+        self._names = schema.by_layout()
         self._schema = schema
         return schema
 

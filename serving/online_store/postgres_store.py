@@ -1,6 +1,7 @@
 """Feast's PostgreSQL online store.
 
-SELECT value FROM "<project>_<view>" WHERE entity_key = $1 AND feature_name = $2
+SELECT value, (SELECT body FROM "<project>_event_tails" WHERE user_id = $3)
+FROM "<project>_<view>" WHERE entity_key = $1 AND feature_name = $2
 """
 
 import asyncio
@@ -11,12 +12,14 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from recommender.errors import FeatureStoreError
+from recommender.events.postgres import tails_table
 from recommender.matching.packed_user import ServingSchema
 from recommender.secrets import secret
 from recommender.settings import Settings
 from recommender.settings.online_store import PostgresAddress
 from serving.online_store.feast_format import entity_key
 from serving.online_store.postgres_pipeline import PostgresPipeline
+from serving.online_store.stored import Stored
 
 
 class PostgresStore:
@@ -33,15 +36,15 @@ class PostgresStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._waiting: dict[Future[bytes | None], float] = {}
+        self._waiting: dict[Future[Stored], float] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> "PostgresStore":
         """The store of these settings, which connects with its first read."""
         return cls(settings.store.postgres, settings.serving.store_deadline_ms / 1_000)
 
-    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> bytes | None:
-        """Feast's serialised value of the user, or None when the store does not know the user.
+    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> Stored:
+        """What the store holds of the user.
 
         Raises:
             FeatureStoreError: PostgreSQL cannot be reached, is late, or refuses; names host, port and database.
@@ -59,7 +62,7 @@ class PostgresStore:
             with self._lock:
                 del self._waiting[future]
 
-    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> bytes | None:
+    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> Stored:
         """As `fetch`, on an event loop and in time.
 
         Raises:
@@ -90,16 +93,18 @@ class PostgresStore:
 
     def _pipeline(self, schema: ServingSchema) -> PostgresPipeline:
         table = f"{schema.project}_{schema.view}".replace('"', '""')
-        query = f'SELECT value FROM "{table}" WHERE entity_key = $1::bytea AND feature_name = $2::text'
+        tail = f"(SELECT body FROM {tails_table(schema.project)} WHERE user_id = $3::text)"
+        query = f'SELECT value, {tail} FROM "{table}" WHERE entity_key = $1::bytea AND feature_name = $2::text'
         return PostgresPipeline(self._address, self._password, query, self._timeout_s)
 
-    async def _read(
-        self, pipeline: PostgresPipeline, schema: ServingSchema, user_id: str, within_s: float
-    ) -> bytes | None:
-        row = await pipeline.first((entity_key(schema.join_key, user_id), schema.field.encode()), within_s)
-        return None if row is None else row[0]
+    async def _read(self, pipeline: PostgresPipeline, schema: ServingSchema, user_id: str, within_s: float) -> Stored:
+        key = entity_key(schema.join_key, user_id)
+        # No event has a user with a zero byte, which PostgreSQL takes in no text.
+        of_events = b"" if "\0" in user_id else user_id.encode()
+        row = await pipeline.first((key, schema.field.encode(), of_events), within_s)
+        return Stored(None) if row is None else Stored(row[0], row[1] or b"")
 
-    def _submit(self, read: Coroutine[Any, Any, bytes | None]) -> Future[bytes | None]:
+    def _submit(self, read: Coroutine[Any, Any, Stored]) -> Future[Stored]:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="online-store-postgres", daemon=True)

@@ -7,13 +7,19 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
+from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from recommender.errors import FeatureStoreError
+from recommender.secrets import secret
 from serving.online_store.one_connection import OneConnection
+
+DEFAULT_PORT = 6379
+"""Redis' registered port, for a URL that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,19 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def address_of(url: str) -> Address:
+    """The address that `store.redis_url` names, with the secret `redis_password`."""
+    parts = urlsplit(url)
+    return Address(
+        host=parts.hostname or "localhost",
+        port=parts.port or DEFAULT_PORT,
+        db=int(parts.path.strip("/") or 0),
+        username=unquote(parts.username) if parts.username else None,
+        password=secret("redis_password"),
+        encrypted=parts.scheme == "rediss",
+    )
 
 
 class _Connection(asyncio.Protocol):
@@ -93,24 +112,40 @@ class Pipeline:
         self._address = address
         self._connection = OneConnection(self._connect, timeout_s)
 
-    async def hget(self, key: bytes, field: bytes, within_s: float) -> bytes | None:
-        """The value of a field of a hash, or None where there is none.
+    async def hmget(self, key: bytes, fields: Sequence[bytes], within_s: float) -> list[bytes | None]:
+        """The values of fields of a hash, None where there is none.
 
         Raises:
             TimeoutError: There was no answer in time.
             FeatureStoreError: Redis cannot be reached or answers something else; names host and port.
         """
+        (values,) = await self.ask([(b"HMGET", key, *fields)], within_s)
+        if not isinstance(values, list) or not all(value is None or isinstance(value, bytes) for value in values):
+            raise self._problem(f"{type(values).__name__} where Feast keeps bytes")
+        return values
+
+    async def ask(self, commands: Sequence[tuple[bytes, ...]], within_s: float) -> list[object]:
+        """The answers to commands that are sent together.
+
+        Raises:
+            TimeoutError: There was no answer in time.
+            FeatureStoreError: Redis cannot be reached or refuses a command; names host and port.
+        """
+
+        async def answers_of(connection: _Connection) -> list[object]:
+            asked = [connection.ask(*command) for command in commands]
+            return [await one for one in asked]
+
         try:
-            value = await self._connection.ask(lambda connection: connection.ask(b"HGET", key, field), within_s)
+            answers = await self._connection.ask(answers_of, within_s)
         except TimeoutError:
             raise
         except OSError as error:
             raise self._problem(str(error)) from None
-        if isinstance(value, hiredis.HiredisError):
-            raise self._problem(str(value))
-        if value is not None and not isinstance(value, bytes):
-            raise self._problem(f"{type(value).__name__} where Feast keeps bytes")
-        return value
+        for answer in answers:
+            if isinstance(answer, hiredis.HiredisError):
+                raise self._problem(str(answer))
+        return answers
 
     def close(self) -> None:
         """Close the connection, on the loop that it belongs to."""

@@ -1,6 +1,6 @@
 """Feast's Redis online store.
 
-HGET <entity key><project> murmur3_32("<view>:<field>")
+HMGET <entity key><project> murmur3_32("<view>:<field>") _events
 """
 
 import contextlib
@@ -10,19 +10,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
-from recommender.secrets import secret
 from recommender.settings import Settings
 from serving.online_store.feast_format import entity_key, hash_field
+from serving.online_store.stored import TAIL_FIELD, Stored
 
 if TYPE_CHECKING:
     import redis
-
-DEFAULT_PORT = 6379
-"""Redis' registered port, for a URL that names none."""
 
 
 class RedisStore:
@@ -40,18 +36,10 @@ class RedisStore:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        from serving.online_store.redis_pipeline import Address, Pipeline
+        from serving.online_store.redis_pipeline import Pipeline, address_of
 
         self._timeout_s = timeout_s
-        parts = urlsplit(url)
-        address = Address(
-            host=parts.hostname or "localhost",
-            port=parts.port or DEFAULT_PORT,
-            db=int(parts.path.strip("/") or 0),
-            username=unquote(parts.username) if parts.username else None,
-            password=secret("redis_password"),
-            encrypted=parts.scheme == "rediss",
-        )
+        address = address_of(url)
         self._where = str(address)
         self._pipeline = Pipeline(address, timeout_s)
         self._connect: Callable[[], redis.Connection] = partial(
@@ -77,8 +65,8 @@ class RedisStore:
         """The store of these settings, which connects with its first read."""
         return cls(settings.store.redis_url, settings.serving.store_deadline_ms / 1_000)
 
-    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> bytes | None:
-        """Feast's serialised value of the user, or None when the store does not know the user.
+    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> Stored:
+        """What the store holds of the user.
 
         Raises:
             FeatureStoreError: Redis cannot be reached, is late, or answers something else; names host and port.
@@ -88,19 +76,21 @@ class RedisStore:
         with self._lock:
             self._deadlines[connection] = time.monotonic() + self._timeout_s
         try:
-            connection.send_command("HGET", key, hash_field(schema.view, schema.field))  # type: ignore[no-untyped-call]
-            value = connection.read_response()  # type: ignore[no-untyped-call]
+            field = hash_field(schema.view, schema.field)
+            connection.send_command("HMGET", key, field, TAIL_FIELD)  # type: ignore[no-untyped-call]
+            values = connection.read_response()  # type: ignore[no-untyped-call]
         except self._failures as error:
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise FeatureStoreError(f"Redis at {self._where}: the online store cannot be read ({error})") from None
         finally:
             with self._lock:
                 del self._deadlines[connection]
-        if value is not None and not isinstance(value, bytes):
-            raise FeatureStoreError(f"Redis at {self._where}: answered {type(value).__name__} where Feast keeps bytes")
-        return value
+        if not isinstance(values, list) or not all(value is None or isinstance(value, bytes) for value in values):
+            raise FeatureStoreError(f"Redis at {self._where}: answered {type(values).__name__} where Feast keeps bytes")
+        message, tail = values
+        return Stored(message, tail or b"")
 
-    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> bytes | None:
+    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> Stored:
         """As `fetch`, on an event loop and in time.
 
         Raises:
@@ -108,7 +98,9 @@ class RedisStore:
             FeatureStoreError: As of `fetch`.
         """
         key = entity_key(schema.join_key, user_id) + schema.project.encode()
-        return await self._pipeline.hget(key, hash_field(schema.view, schema.field), within_s)
+        fields = (hash_field(schema.view, schema.field), TAIL_FIELD)
+        message, tail = await self._pipeline.hmget(key, fields, within_s)
+        return Stored(message, tail or b"")
 
     def abandon_late(self, now: float) -> None:
         """Shut the connections whose read had to end before `now` (monotonic seconds), which frees their threads."""

@@ -1,6 +1,9 @@
 """Feast's SQLite online store.
 
-SELECT value FROM "<project>_<view>" WHERE entity_key = ? AND feature_name = ?
+SELECT value, (SELECT body FROM events.tails WHERE user_id = ?)
+FROM "<project>_<view>" WHERE entity_key = ? AND feature_name = ?
+
+The file of tails is attached once it exists: a gateway makes it when it starts.
 """
 
 import os
@@ -14,6 +17,7 @@ from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.online_store.feast_format import entity_key
+from serving.online_store.stored import TAILS_TABLE, Stored
 
 
 class Locked(FeatureStoreError):
@@ -23,8 +27,8 @@ class Locked(FeatureStoreError):
 class SqliteStore:
     """Reads the SQLite file with one read-only connection per thread, reopened when the file was replaced."""
 
-    def __init__(self, path: Path, busy_s: float) -> None:
-        self._path, self._name, self._busy_s = path, str(path), busy_s
+    def __init__(self, path: Path, busy_s: float, tails: Path | None = None) -> None:
+        self._path, self._name, self._busy_s, self._tails = path, str(path), busy_s, tails
         self._local = threading.local()
         self._lock = threading.Lock()
         self._open: list[sqlite3.Connection] = []
@@ -32,10 +36,11 @@ class SqliteStore:
     @classmethod
     def of(cls, settings: Settings) -> "SqliteStore":
         """The store of these settings, which waits for a locked file as long as a read may take."""
-        return cls(Home.of(settings).feature_store.online_database, settings.serving.store_deadline_ms / 1_000)
+        folder = Home.of(settings).feature_store
+        return cls(folder.online_database, settings.serving.store_deadline_ms / 1_000, folder.event_tails.absolute())
 
-    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> bytes | None:
-        """Feast's serialised value of the user, or None when the store does not know the user.
+    def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> Stored:
+        """What the store holds of the user.
 
         A thread reads either always with `waits` or always without: its connection keeps how long it waits.
 
@@ -44,22 +49,23 @@ class SqliteStore:
             FeatureStoreError: The file is missing, locked, or not a Feast store; names the file.
         """
         try:
-            row = (
-                self._connection(self._busy_s if waits else 0.0)
-                .execute(
-                    f'SELECT value FROM "{schema.project}_{schema.view}" WHERE entity_key = ? AND feature_name = ?',
-                    (entity_key(schema.join_key, user_id), schema.field),
-                )
-                .fetchone()
-            )
+            connection = self._connection(self._busy_s if waits else 0.0)
+            key = (entity_key(schema.join_key, user_id), schema.field)
+            asked = f'FROM "{schema.project}_{schema.view}" WHERE entity_key = ? AND feature_name = ?'
+            if self._local.has_tails:
+                row = connection.execute(
+                    f"SELECT value, (SELECT body FROM events.{TAILS_TABLE} WHERE user_id = ?) {asked}", (user_id, *key)
+                ).fetchone()
+            else:
+                row = connection.execute(f"SELECT value, NULL {asked}", key).fetchone()
         except (sqlite3.Error, OSError) as error:
             if not waits and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise Locked(f"{self._path}: locked") from None
             self._drop()
             raise FeatureStoreError(f"{self._path}: the online store cannot be read ({error})") from None
-        return None if row is None else row[0]
+        return Stored(None) if row is None else Stored(row[0], row[1] or b"")
 
-    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> bytes | None:
+    async def fetch_async(self, schema: ServingSchema, user_id: str, within_s: float) -> Stored:
         """As `fetch` without `waits`: a look into a file of this machine needs no waiting."""
         return self.fetch(schema, user_id, waits=False)
 
@@ -81,6 +87,9 @@ class SqliteStore:
             self._drop()
             uri = f"file:{quote(str(self._path.absolute()))}?mode=ro"
             connection = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
+            self._local.has_tails = self._tails is not None and self._tails.is_file()
+            if self._local.has_tails:
+                connection.execute("ATTACH ? AS events", (f"file:{quote(str(self._tails))}?mode=ro",))
             with self._lock:
                 self._open.append(connection)
             self._local.connection, self._local.identity = connection, identity

@@ -42,6 +42,10 @@ class Scored(NamedTuple):
     examples: Examples | None
 
 
+_OF_USER = frozenset({"taken_up", "hidden"})
+"""Why a campaign is no candidate for one user, while it may be one for others."""
+
+
 @dataclass(frozen=True)
 class _Asker:
     """One user's request on its way through the ranker."""
@@ -94,9 +98,9 @@ def _asker(shop: Shop, shopper: Shopper, asked: ScoringRequest) -> _Asker:
     found = shop.candidates(asked, user)
     if not len(found.rows_N):
         return _Asker(asked, shopper, user, found, None)
-    # The live campaigns without those that one user has taken up are a set that the catalogue has not prepared: the
-    # user is joined with all of them.
-    rows = np.sort(shop.candidates(asked).rows_N if "taken_up" in found.dropped.values() else found.rows_N)
+    # The live campaigns without those that one user has taken up or hidden are a set that the catalogue has not
+    # prepared: the user is joined with all of them.
+    rows = np.sort(found.rows_N if _OF_USER.isdisjoint(found.dropped.values()) else shop.candidates(asked).rows_N)
     matched = match(user, shop.catalogue.incidence(rows))
     return _Asker(asked, shopper, user, found, Joined(matched, np.searchsorted(rows, found.rows_N)))
 

@@ -109,7 +109,7 @@ class Node:
             "-v",
             f"{self.folder / 'hosts'}:/etc/hosts:ro",
             "--user",
-            f"{context['runAsUser']}:{context['runAsGroup']}",
+            ":".join(str(context[key]) for key in ("runAsUser", "runAsGroup") if key in context),
         ]
         if context.get("readOnlyRootFilesystem"):
             words.append("--read-only")
@@ -117,6 +117,8 @@ class Node:
             words += ["--security-opt", "no-new-privileges"]
         for capability in context.get("capabilities", {}).get("drop", []):
             words += ["--cap-drop", capability]
+        for capability in context.get("capabilities", {}).get("add", []):
+            words += ["--cap-add", capability]
         if memory:
             words += ["--memory", memory.removesuffix("i").lower()]
         for key, value in env.items():

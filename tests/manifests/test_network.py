@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kustomized import NAMESPACES, ROOT, Compiled, Resources, named, of_kind, pods, rendered_resources
+import yaml
+from kustomized import K8S, NAMESPACES, ROOT, Compiled, Resources, named, of_kind, pods, rendered_resources
 
 from pipelines.cluster import STEP_LABEL
 
@@ -60,6 +61,13 @@ def test_no_rule_is_open_to_everybody_but_the_api_server_whose_address_differs(r
             if not rule.get("to"):
                 assert name == "campaign-step"
                 assert {port["port"] for port in rule["ports"]} == {443, 6443, 8443}
+
+
+@pytest.mark.parametrize("file", ["base/network.yaml", "components/engine-oip/network.yaml"])
+def test_no_two_places_that_are_filled_in_are_one_by_an_alias(file: str) -> None:
+    # kubectl 1.27 (kustomize 5.0) would give Prometheus' rule the peers of DNS.
+    tokens = yaml.scan((K8S / file).read_text())
+    assert not [token.start_mark.line + 1 for token in tokens if isinstance(token, yaml.AliasToken)]
 
 
 def test_nothing_is_left_to_be_filled_in(rendered: Path) -> None:

@@ -14,8 +14,10 @@ from kfp_endpoint import AnswersByPath, KfpEndpoint, listening
 
 from pipelines.cluster import Cluster
 from pipelines.cluster_look import ClusterView, Look
+from pipelines.compile import compile_cluster
+from pipelines.parameters import read_specification
 from recommender.errors import SettingsError
-from recommender.settings import ClusterSettings
+from recommender.settings import ClusterSettings, load_settings
 
 SPECIFICATION: dict[str, Any] = {
     "deploymentSpec": {
@@ -30,8 +32,8 @@ SPECIFICATION: dict[str, Any] = {
 """A pipeline whose largest step asks for 2 cores and 4 GiB."""
 
 
-def node(cpu: str, memory: str) -> dict[str, Any]:
-    return {"metadata": {"name": "n1"}, "spec": {}, "status": {"allocatable": {"cpu": cpu, "memory": memory}}}
+def node(cpu: str, memory: str, *, name: str = "n1") -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {}, "status": {"allocatable": {"cpu": cpu, "memory": memory}}}
 
 
 def pod(cpu: str) -> dict[str, Any]:
@@ -40,10 +42,14 @@ def pod(cpu: str) -> dict[str, Any]:
 
 
 def cluster_with(namespace: str, *, nodes: list[dict[str, Any]], pods: list[dict[str, Any]]) -> dict[str, Any]:
-    """What an API server holds: account, claim and Secret in `namespace`, nodes and pods, and KFP in `kubeflow`."""
+    """What an API server holds: what a run needs in `namespace`, a Profile's; nodes and pods; and KFP in `kubeflow`."""
     inside = f"/api/v1/namespaces/{namespace}"
     return {
-        f"{inside}/persistentvolumeclaims/recommender-home": {"metadata": {"name": "recommender-home"}},
+        f"{inside}/configmaps/kfp-launcher": {"metadata": {"name": "kfp-launcher"}},
+        f"{inside}/persistentvolumeclaims/recommender-home": {
+            "metadata": {"name": "recommender-home"},
+            "spec": {"accessModes": ["ReadWriteOnce"]},
+        },
         f"{inside}/secrets/campaign-store": {"metadata": {"name": "campaign-store"}},
         f"{inside}/serviceaccounts/campaign-pipeline": {"metadata": {"name": "campaign-pipeline"}},
         "/api/v1/nodes": {"items": nodes},
@@ -134,6 +140,44 @@ def test_what_may_not_be_read_is_said_and_stops_nothing(tmp_path: Path) -> None:
     assert [note for note in look.notes if "nodes" in note]
 
 
+def test_a_namespace_without_a_profile_is_refused(tmp_path: Path) -> None:
+    objects = cluster_with("campaigns", nodes=[node("4", "8Gi")], pods=[])
+    del objects["/api/v1/namespaces/campaigns/configmaps/kfp-launcher"]
+    with view_of(AnswersByPath(objects), tmp_path) as view:
+        (problem,) = looked(view, multi_user=True).problems
+    assert "'campaigns'" in problem
+    assert "k8s/examples/profile.yaml" in problem
+    objects["/api/v1/namespaces/campaigns/secrets/mlpipeline-minio-artifact"] = {"metadata": {"name": "key"}}
+    with view_of(AnswersByPath(objects), tmp_path) as view:
+        assert looked(view, multi_user=True).problems == []
+
+
+def test_a_claim_for_one_node_is_said_where_there_are_several(tmp_path: Path) -> None:
+    two = [node("4", "8Gi"), node("4", "8Gi", name="n2")]
+    objects = cluster_with("campaigns", nodes=two, pods=[])
+    with view_of(AnswersByPath(objects), tmp_path) as view:
+        (note,) = looked(view, multi_user=True).notes
+    assert "ReadWriteOnce" in note
+    claim = objects["/api/v1/namespaces/campaigns/persistentvolumeclaims/recommender-home"]
+    claim["spec"]["accessModes"] = ["ReadWriteMany"]
+    with view_of(AnswersByPath(objects), tmp_path) as view:
+        assert looked(view, multi_user=True).notes == []
+
+
+def test_a_gpu_that_no_node_has_is_said_for_a_run_that_asks_for_one(tmp_path: Path) -> None:
+    settings = load_settings(Path("k8s/base/recommender.toml"))
+    file, _ = compile_cluster(settings, tmp_path, cluster=Cluster.of(settings.cluster), namespace="campaigns")
+    specification = read_specification(file)
+    service = AnswersByPath(cluster_with("campaigns", nodes=[node("16", "64Gi")], pods=[]))
+    with view_of(service, tmp_path) as view:
+        here = {"namespace": "campaigns", "multi_user": True, "cluster": Cluster(), "account": ""}
+        on_cpu, on_gpu = (view.look(**here, specification=specification, device=one) for one in ("cpu", "cuda"))
+    assert on_cpu.notes == []
+    (note,) = on_gpu.notes
+    assert "1 nvidia.com/gpu" in note
+    assert "0 nvidia.com/gpu" in note
+
+
 def test_secrets_that_the_settings_name_are_looked_for_too(tmp_path: Path) -> None:
     pods = ClusterSettings(source_secrets={"shop-bucket": ("AWS_ACCESS_KEY_ID",)}, image_pull_secrets=("harbor",))
     service = AnswersByPath(cluster_with("kubeflow", nodes=[node("4", "8Gi")], pods=[]))
@@ -181,14 +225,24 @@ def test_pods_that_wait_say_why(tmp_path: Path) -> None:
     unmappable = {"status": {"initContainerStatuses": [{**pulling["status"]["containerStatuses"][0]}]}}
     reason = {"reason": "RunContainerError", "message": "failed to set MOUNT_ATTR_IDMAP on /var/recommender"}
     unmappable["status"]["initContainerStatuses"][0]["state"] = {"waiting": reason}
-    pods = {"/api/v1/namespaces/campaigns/pods": {"items": [unscheduled, pulling, starting, unmappable]}}
-    with view_of(AnswersByPath(pods), tmp_path) as view:
+    attaching = {"metadata": {"name": "ours"}, "status": {"phase": "Pending"}}
+    events = [
+        {"metadata": {}, "reason": reason, "message": "Multi-Attach error", "involvedObject": {"name": pod}}
+        for reason, pod in (("FailedAttachVolume", "ours"), ("FailedAttachVolume", "theirs"), ("Unhealthy", "ours"))
+    ]
+    inside = "/api/v1/namespaces/campaigns"
+    pods = [unscheduled, pulling, starting, unmappable, attaching]
+    objects = {f"{inside}/pods": {"items": pods}, f"{inside}/events": {"items": events}}
+    with view_of(AnswersByPath(objects), tmp_path) as view:
         reasons = view.waiting("run-1", "campaigns")
-    assert reasons == [
+    # Each with what to do, in brackets.
+    assert [reason.partition(" (")[0] for reason in reasons] == [
+        "FailedAttachVolume: Multi-Attach error",
         "ImagePullBackOff: Back-off pulling image",
         "RunContainerError: failed to set MOUNT_ATTR_IDMAP on /var/recommender",
         "not scheduled: 0/1 nodes are available: 1 Insufficient cpu.",
     ]
+    assert all(reason.endswith(")") for reason in reasons)
 
 
 @pytest.mark.parametrize("content", [None, "", "clusters: 3", "{"])

@@ -20,13 +20,15 @@ from recommender.storage.home import Home
 
 pytestmark = pytest.mark.slow
 BEFORE_MATERIALISATION = ["build-features", "ingest", "validate-data"]
+SHOP = {"num_users": 300, "num_items": 100, "num_campaigns": 20, "num_categories": 6}
+"""What is decided is not asked here, so a smaller world does."""
 BEFORE_TRAINING = {"ingest", "validate-data", "build-features", "build-training-set"}
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, LocalRun]:
     training = TrainingSettings(threads=1, challenger="logistic", baselines=("popularity", "rate_rule"))
-    settings = world(tmp_path_factory.mktemp("steered") / "home", preference="affinity", training=training)
+    settings = world(tmp_path_factory.mktemp("steered") / "home", preference="affinity", training=training, **SHOP)
     return settings, run_with(settings)
 
 

@@ -99,7 +99,7 @@ def test_an_audience_is_one_campaign_s_users_with_the_scores_that_score_gives_th
     home, _ = promoted
     succeeds(home, tmp_path, "score", "--output", "scores.parquet")
     scores = pq.read_table(tmp_path / "scores.parquet")
-    for campaign_id in sorted(set(scores["campaign_id"].to_pylist())):
+    for campaign_id in sorted(set(scores["campaign_id"].to_pylist()))[:2]:
         said = succeeds(home, tmp_path, "audience", campaign_id, "--top", "3", "--output", "audience.parquet")
         audience = pq.read_table(tmp_path / "audience.parquet")
         expected = scores.filter(pc.field("campaign_id") == campaign_id)

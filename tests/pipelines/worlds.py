@@ -27,6 +27,8 @@ max_latency_ms = 500.0
 max_ece = 0.1
 max_ece_increase = 0.1
 """
+BASELINES = ("rate_rule", "logistic")
+"""The best of all baselines and one to choose from. Each takes 10 CPU-seconds."""
 SMALL_TRANSFORMER: dict[str, Any] = {
     "width": 32,
     "blocks": 1,
@@ -46,7 +48,8 @@ def world(home: Path, *, preference: str, training: TrainingSettings | None = No
         home=home,
         judgement=judgement,
         source=SourceSettings(dataset="synthetic", synthetic={**WORLD, "preference": preference, **parameters}),
-        training=training or TrainingSettings(threads=1, rankers={"transformer": SMALL_TRANSFORMER}),
+        training=training
+        or TrainingSettings(threads=1, baselines=BASELINES, rankers={"transformer": SMALL_TRANSFORMER}),
     )
 
 

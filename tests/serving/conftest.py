@@ -75,11 +75,15 @@ def with_serving(settings: Settings, **changes: Any) -> Settings:
     return settings.updated(**changes)
 
 
-def busiest_moment(catalogue: Catalogue, last: datetime) -> datetime:
+def busiest_moment(tables: Tables) -> datetime:
     """A moment of the log at which most campaigns are live."""
-    starts = catalogue.campaign_starts_C[catalogue.campaign_starts_C < last.timestamp() * 1e6 - 30 * 86_400e6]
-    best = max(starts.tolist(), key=lambda us: len(catalogue.live(us + 1)))
-    return datetime.fromtimestamp(best / 1e6 + 3_600, UTC)
+    with open_views(tables) as connection:
+        windows = connection.execute(
+            "SELECT epoch_us(starts_at), epoch_us(ends_at) FROM campaigns ORDER BY 1"
+        ).fetchall()
+    early_us = [starts_us for starts_us, _ in windows if starts_us < tables.log_end.timestamp() * 1e6 - 30 * 86_400e6]
+    best_us = max(early_us, key=lambda us: sum(starts <= us + 1 < ends for starts, ends in windows))
+    return datetime.fromtimestamp(best_us / 1e6 + 3_600, UTC)
 
 
 @pytest.fixture(scope="session")
@@ -91,8 +95,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
     root = tmp_path_factory.mktemp("shop")
     tables = generate(World.small(num_users=1000, days_between_baskets=24.0), root / "tables")
-    first = build(tables, root / "first", as_of=tables.log_end, threads=1)
-    as_of = busiest_moment(Catalogue.load(first / "catalogue"), tables.log_end)
+    as_of = busiest_moment(tables)
     features = build(tables, root / "features", as_of=as_of, threads=1)
     settings = config.absolute(
         with_serving(Settings(), home=root / "home", time=TimeSettings(as_of=as_of), serving=serving_settings())

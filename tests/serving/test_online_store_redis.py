@@ -142,7 +142,8 @@ def test_a_redis_that_drips_its_answer_ends_the_read_in_time_and_holds_no_worker
     def answer(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             while data := connection.recv(4096):
-                connection.sendall(b"$-1\r\n" * (data.count(b"$6\r\nCLIENT\r\n") + data.count(b"$4\r\nHGET\r\n")))
+                nothing = b"*2\r\n$-1\r\n$-1\r\n" * data.count(b"$5\r\nHMGET\r\n")
+                connection.sendall(b"$-1\r\n" * data.count(b"$6\r\nCLIENT\r\n") + nothing)
 
     def serve(door: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -275,9 +276,10 @@ def test_on_an_event_loop_a_connection_that_drips_is_replaced_and_a_hurried_read
         drips = len(accepted) == 2  # the first is a thread's
         with contextlib.suppress(OSError):
             while data := await reader.read(4096):
-                for _ in range(data.count(b"$6\r\nCLIENT\r\n") + data.count(b"$4\r\nHGET\r\n")):
-                    await asyncio.sleep(0.05)
-                    writer.write(b"$" if drips else b"$-1\r\n")
+                for question, nothing in ((b"CLIENT", b"$-1\r\n"), (b"HMGET", b"*2\r\n$-1\r\n$-1\r\n")):
+                    for _ in range(data.count(b"\r\n" + question + b"\r\n")):
+                        await asyncio.sleep(0.05)
+                        writer.write(b"$" if drips else nothing)
 
     async def read() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -87,11 +87,11 @@ def test_another_feature_schema_is_refused_with_the_difference(saved: Path) -> N
         bundle.load(saved, feature_names=names[::-1])
 
 
-def test_pairs_with_other_features_are_refused_when_scoring(saved: Path) -> None:
+def test_pairs_without_a_feature_of_the_training_are_refused_when_scoring(saved: Path) -> None:
     from dataclasses import replace
 
     examples, _ = random_examples()
-    with pytest.raises(BundleError, match="other"):
+    with pytest.raises(BundleError, match="behaviour__a"):
         bundle.load(saved).score(replace(examples, feature_names=("other", *examples.feature_names[1:])))
 
 

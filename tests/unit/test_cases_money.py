@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_shop import SmallShop, ask
 
-from recommender.datasets.money import decimals
+from recommender.datasets.currencies import decimals
 from recommender.errors import ContractError, SourceError
 from recommender.features.build import build
 

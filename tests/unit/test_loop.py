@@ -172,7 +172,7 @@ def test_a_fit_killed_between_any_two_steps_goes_on_to_the_same_bits(tmp_path: P
         folder.mkdir(exist_ok=True)
         return subprocess.Popen([sys.executable, __file__], env=environment)
 
-    kills, steps = 0, 3000
+    kills, steps = 0, 1000
     assert start(tmp_path / "whole", steps).wait(120) == 0
     for _ in range(3):
         process = start(tmp_path / "killed", steps)

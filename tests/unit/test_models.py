@@ -11,7 +11,7 @@ from random_examples import fit_ranker, random_catalogue, random_examples, rando
 
 from recommender.engine.context import FitContext
 from recommender.errors import DeviceError, LabelError, TrainingError
-from recommender.matching.examples import Labels
+from recommender.matching.examples import Examples, Labels
 from recommender.models.campaign import OWN_RANKERS
 from recommender.models.campaign.ranker import Ranker
 
@@ -31,6 +31,41 @@ def fitted(name: str) -> Ranker[Any]:
 @pytest.fixture(scope="module", params=OWN)
 def ranker(request: pytest.FixtureRequest) -> Ranker[Any]:
     return fitted(request.param)
+
+
+def one_day_later(examples: Examples) -> Examples:
+    """The same pairs after an item of a new category and a new department came, which is a new feature, too."""
+    catalogue = examples.catalogue
+    axes_VA = np.concatenate([catalogue.item_axes_VA, [[len(values) for values in catalogue.axis_values]]])
+    later = replace(
+        catalogue,
+        version="later",
+        item_ids=(*catalogue.item_ids, "!new"),
+        item_names=(*catalogue.item_names, "!new"),
+        item_axes_VA=axes_VA.astype(np.int32),
+        axis_values=tuple((*values, "!new") for values in catalogue.axis_values),
+        item_popularity_V=np.append(catalogue.item_popularity_V, np.float32(9)),
+    )
+    names = examples.feature_names
+    return replace(
+        examples,
+        catalogue=later,
+        features_NF=np.insert(examples.features_NF, 2, 7.0, axis=1),
+        feature_names=(*names[:2], "interest__department_new", *names[2:]),
+    )
+
+
+def test_a_ranker_serves_with_the_catalogue_and_the_features_of_a_later_day(ranker: Ranker[Any]) -> None:
+    examples, _ = random_examples(1)
+    later = one_day_later(examples)
+    np.testing.assert_array_equal(ranker.score(later).redeem_N, ranker.score(examples).redeem_N)
+    (score_N, added), (later_N, later_added) = ranker.ranked(examples), ranker.ranked(later)
+    np.testing.assert_array_equal(later_N, score_N)
+    added_NF, later_NF = added(np.arange(9)), later_added(np.arange(9))
+    if added_NF is None or later_NF is None:
+        assert added_NF is later_NF
+    else:
+        np.testing.assert_array_equal(later_NF, np.insert(added_NF, 2, 0.0, axis=1))
 
 
 def test_scores_are_probabilities_and_money_is_finite(ranker: Ranker[Any]) -> None:

@@ -6,7 +6,15 @@ with Client("http://recommender:8000", token="…") as client:
     client.expose(answer, [campaign.campaign_id for campaign in answer.campaigns])
 """
 
-from recommender_client.answers import Campaign, Explanation, Item, Problem, Recommendations
+from recommender_client.answers import (
+    Campaign,
+    EventProblem,
+    EventsTaken,
+    Explanation,
+    Item,
+    Problem,
+    Recommendations,
+)
 from recommender_client.clients import AsyncClient, Client
 from recommender_client.errors import (
     ClientError,
@@ -24,6 +32,8 @@ __all__ = [
     "Client",
     "ClientError",
     "DeadlineExceeded",
+    "EventProblem",
+    "EventsTaken",
     "Explanation",
     "InvalidRequest",
     "Item",

@@ -62,6 +62,29 @@ class Recommendations(_Answer):
     explanations: list[Explanation] = []
 
 
+class EventProblem(_Answer):
+    """Why one event of a call does not count, or not yet."""
+
+    index: int
+    """Its place among the events of the call, from 0."""
+    status: str
+    """`rejected`: it breaks the contract. `quarantined`: it is kept, and counts once user, item and campaign are
+    known."""
+    field: str
+    reason: str
+
+
+class EventsTaken(_Answer):
+    """What became of the events of a call. All but the rejected ones are on disk."""
+
+    accepted: int
+    duplicates: int
+    """Events whose id came before. They change nothing."""
+    quarantined: int
+    rejected: int
+    problems: list[EventProblem] = []
+
+
 class Problem(_Answer):
     """One field of a request that is wrong."""
 

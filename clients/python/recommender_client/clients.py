@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from recommender_client.answers import Recommendations
+from recommender_client.answers import EventsTaken, Recommendations
 from recommender_client.exchange import Exchange
 
 DEADLINE_S = 1.0
@@ -53,6 +54,11 @@ def _shown(answer: Recommendations | str, campaign_ids: Sequence[str] | None) ->
     if request_id is None:
         raise ValueError("the answer has no request_id, because its decision could not be recorded: nothing to confirm")
     return {"request_id": request_id, **({} if campaign_ids is None else {"campaign_ids": list(campaign_ids)})}
+
+
+def _batch(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The body of a call. An event without an id gets one, which stays the same when the call is tried again."""
+    return {"events": [{"event_id": str(uuid.uuid4()), **event} for event in events]}
 
 
 class Client(_Calls):
@@ -143,6 +149,28 @@ class Client(_Calls):
         """
         self._post("/v1/exposures", _shown(answer, campaign_ids), _Recorded, deadline_s, headers)
 
+    def send_events(
+        self,
+        events: Sequence[Mapping[str, Any]],
+        *,
+        deadline_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> EventsTaken:
+        """Tell what shoppers just did. What the answer counts, but for `rejected`, cannot be lost any more.
+
+        Args:
+            events: Each has `kind`, `user_id` and what its kind needs; see docs/events.md. One without an `event_id`
+                gets a random one. Give your own, so that an event that is sent by two calls counts once.
+            deadline_s: Time for this call with all its attempts.
+            headers: Further headers.
+
+        Raises:
+            InvalidRequest: Every event breaks the contract, or they are too many for one call.
+            Unauthorized, Unavailable, DeadlineExceeded, UnexpectedAnswer: See `errors`. After the middle two the events
+                may have been taken; sending them again with the same ids is safe.
+        """
+        return self._post("/v1/events", _batch(events), EventsTaken, deadline_s, headers)
+
     def _post(
         self,
         path: str,
@@ -228,6 +256,16 @@ class AsyncClient(_Calls):
     ) -> None:
         """As `Client.expose`."""
         await self._post("/v1/exposures", _shown(answer, campaign_ids), _Recorded, deadline_s, headers)
+
+    async def send_events(
+        self,
+        events: Sequence[Mapping[str, Any]],
+        *,
+        deadline_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> EventsTaken:
+        """As `Client.send_events`."""
+        return await self._post("/v1/events", _batch(events), EventsTaken, deadline_s, headers)
 
     async def _post(
         self,

@@ -87,7 +87,7 @@ class Exchange:
             ClientError: The service refused, see `errors`.
             UnexpectedAnswer: It is no answer of this API.
         """
-        if response.status_code == 200:
+        if response.status_code in (200, 202):
             try:
                 return model.model_validate_json(response.content)
             except ValidationError as error:

@@ -81,7 +81,7 @@ def _learn(source: Source, moment: datetime, days: int) -> _Learnt:
     if observed_days(source, moment) < 2 * days:
         return _Learnt(*(np.full(1 + len(edges), np.nan) for edges in (AWAY, EXPECTED_VISITS, EXPECTED_VISITS)))
     rhythm = rhythm_at(source, earlier)
-    visits_U, spend_U = _came(source, earlier, moment, rhythm)
+    visits_U, spend_U = came_between(source, earlier, moment, rhythm)
     usual_U, away_U = days / rhythm.usual_days_U, _away(rhythm)
     count = len(AWAY) + 1
     overall = visits_U.sum() / max(usual_U.sum(), 1e-9)
@@ -109,7 +109,7 @@ def _a_visit(rhythm: Rhythm) -> Floats:
     return Credibility.fit(mean_U, num_U, noise=max(inside, 1e-9)).drawn(mean_U, num_U)
 
 
-def _came(source: Source, earlier: datetime, moment: datetime, rhythm: Rhythm) -> tuple[Floats, Floats]:
+def came_between(source: Source, earlier: datetime, moment: datetime, rhythm: Rhythm) -> tuple[Floats, Floats]:
     """Visits and spend of the rhythm's users from the earlier moment up to this one."""
     lines = lines_at(source, moment)
     lines = lines.filter(lines.event_time >= ibis.literal(earlier, TIME_TYPE))

@@ -20,7 +20,7 @@ from recommender.errors import BundleError
 from recommender.matching.examples import Examples, Histories, Labels
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
-from recommender.models.campaign.schema import require_features
+from recommender.models.campaign.schema import as_trained, of_examples
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -80,16 +80,15 @@ class LightGBMRanker(Ranker[LightGBMConfig]):
 
     def score(self, examples: Examples) -> Scores:
         """Predict the probability of participation of N pairs."""
-        require_features(self._names, examples)
+        examples = as_trained(self._names, examples)
         p_N = np.asarray(self._trees.predict(examples.features_NF.astype(np.float64), num_threads=1))
         return Scores(redeem_N=np.clip(p_N, LOWEST_PROBABILITY, HIGHEST_PROBABILITY).astype(np.float32))
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
         """TreeSHAP values of the features, float32 [N, F]. With the mean log-odds they add up to the log-odds."""
-        require_features(self._names, examples)
-        features_NF = examples.features_NF.astype(np.float64)
-        added_NF1 = np.asarray(self._trees.predict(features_NF, pred_contrib=True, num_threads=1))
-        return np.ascontiguousarray(added_NF1[:, :-1], dtype=np.float32)
+        features_NT = as_trained(self._names, examples).features_NF.astype(np.float64)
+        added_NT1 = np.asarray(self._trees.predict(features_NT, pred_contrib=True, num_threads=1))
+        return of_examples(np.ascontiguousarray(added_NT1[:, :-1], dtype=np.float32), self._names, examples)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The trees as bytes of LightGBM's text format."""

@@ -27,7 +27,7 @@ from recommender.models.campaign.ranker import (
     Ranker,
     Scores,
 )
-from recommender.models.campaign.schema import require_features
+from recommender.models.campaign.schema import as_trained, of_examples
 
 MIN_MONEY_PAIRS = 20
 """Spend and excess are predicted only where this many pairs have a known value. Chosen by hand: fewer tell nothing."""
@@ -98,8 +98,7 @@ class LogisticRanker(Ranker[LogisticConfig]):
 
     def score(self, examples: Examples) -> Scores:
         """Predict participation, and spend (at least 0) and excess where the training pairs had enough of them."""
-        require_features(self._names, examples)
-        z_NE = self._preprocessing(examples.features_NF)
+        z_NE = self._preprocessing(as_trained(self._names, examples).features_NF)
         money = {head: unfold_money(z_NE, weights) for head, weights in self._money.items()}
         if "spend" in money:
             np.maximum(money["spend"], 0, out=money["spend"])
@@ -111,15 +110,14 @@ class LogisticRanker(Ranker[LogisticConfig]):
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
         """Weight times input of each feature, float32 [N, F]. With the bias they add up to the log-odds."""
-        require_features(self._names, examples)
-        return self._preprocessing.by_feature(self._preprocessing(examples.features_NF) * self._redeem_E)
+        z_NE = self._preprocessing(as_trained(self._names, examples).features_NF)
+        return of_examples(self._preprocessing.by_feature(z_NE * self._redeem_E), self._names, examples)
 
     def ranked(self, examples: Examples) -> tuple[NDArray[np.float32], Contributions]:
         """Preprocess once, and leave out the money."""
-        require_features(self._names, examples)
-        z_NE = self._preprocessing(examples.features_NF)
-        by_feature, redeem_E = self._preprocessing.by_feature, self._redeem_E
-        return self._redeem_N(z_NE), lambda places: by_feature(z_NE[places] * redeem_E)
+        z_NE = self._preprocessing(as_trained(self._names, examples).features_NF)
+        by_feature, redeem_E, names = self._preprocessing.by_feature, self._redeem_E, self._names
+        return self._redeem_N(z_NE), lambda places: of_examples(by_feature(z_NE[places] * redeem_E), names, examples)
 
     def _redeem_N(self, z_NE: NDArray[np.float32]) -> NDArray[np.float32]:
         return sigmoid(_rowwise(z_NE, self._redeem_E) + self._redeem_bias)

@@ -20,7 +20,7 @@ from recommender.matching.examples import Examples, Histories, Labels
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.popularity import PRIOR_PAIRS, TypeRates, type_rates
 from recommender.models.campaign.ranker import Ranker, Scores
-from recommender.models.campaign.schema import require_features
+from recommender.models.campaign.schema import as_trained
 
 LOWEST, HIGHEST = 1e-6, 0.99
 """Bounds of the score. The product of two rates may exceed 1, and no rule of this kind is ever surer than 99 %. Chosen
@@ -83,7 +83,7 @@ class RateRuleRanker(Ranker[RateRuleConfig]):
 
     def score(self, examples: Examples) -> Scores:
         """Multiply the type's rate by the user's over the average user's. A user without a past rate is average."""
-        require_features(self._names, examples)
+        examples = as_trained(self._names, examples)
         past_N = examples.features_NF[:, self._column].astype(np.float64)
         lift_N = np.where(np.isfinite(past_N), past_N / self._user_overall, 1.0)
         return Scores(redeem_N=np.clip(self._rates(examples) * lift_N, LOWEST, HIGHEST).astype(np.float32))

@@ -27,7 +27,7 @@ from recommender.matching.examples import Examples, Histories, Labels
 from recommender.models.campaign.logistic import sigmoid
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import Ranker, Scores
-from recommender.models.campaign.schema import require_features
+from recommender.models.campaign.schema import as_trained, of_examples
 from recommender.models.campaign.tower import HEADS, CampaignContent
 from recommender.models.campaign.transformer_config import TransformerConfig
 from recommender.models.campaign.transformer_network import USERS_A_BATCH, Network, encode, recency
@@ -96,7 +96,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
     @torch.inference_mode()
     def score(self, examples: Examples) -> Scores:
         """Predict participation, spend (at least 0) and excess of N pairs."""
-        require_features(self._names, examples)
+        examples = as_trained(self._names, examples)
         num_pairs = len(examples.users_N)
         self._lay_out(examples)
         column_of = {row: column for column, row in enumerate(self._rows)}
@@ -138,9 +138,9 @@ class TransformerRanker(Ranker[TransformerConfig]):
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
         """Contributions of the linear part, float32 [N, F]. Those of encoder and tower belong to no feature."""
-        require_features(self._names, examples)
-        z_NE = self._preprocessing(examples.features_NF)
-        return self._preprocessing.by_feature(z_NE * self.network.linear_HE[0, : z_NE.shape[1]].numpy())
+        z_NE = self._preprocessing(as_trained(self._names, examples).features_NF)
+        added_NT = self._preprocessing.by_feature(z_NE * self.network.linear_HE[0, : z_NE.shape[1]].numpy())
+        return of_examples(added_NT, self._names, examples)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Preprocessing and the network's state."""

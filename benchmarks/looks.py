@@ -1,0 +1,55 @@
+"""What a ranker gains from knowing which items shoppers looked at, in a shop that sees most of them look and few buy.
+
+A synthetic world in which take-up follows how much a shopper buys in the campaign's category. `HIDDEN` of the purchases
+are then taken out of the log, as if they were made at a till that does not know the shopper. Views, clicks and carts
+stay. The same log with the items of the looks blanked has the same features but those of looks.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from benchmarks.decision.rows import Row
+from benchmarks.portraits import gains, training_set
+from recommender.datasets.periods import resolve
+from recommender.datasets.synthetic import World, generate
+from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.write import write_tables
+from recommender.features.looks import WEIGHTS
+from recommender.settings import Settings
+
+HIDDEN = 0.9
+"""Share of the purchases without a coupon that the log lacks."""
+SEED = 7
+
+
+def looks(place: Path) -> list[Row]:
+    """Gains from looks by rolling origin."""
+    tables = _written(place / "with", blank=False)
+    settings = Settings(home=place / "looks-var")
+    as_of = resolve(settings, tables).as_of
+    without = training_set(_written(place / "without", blank=True), place / "blanked", as_of)
+    more = training_set(tables, place / "looks", as_of)
+    return gains(without, more, settings, f"looks, {HIDDEN:.0%} of purchases unseen")
+
+
+def _written(folder: Path, *, blank: bool) -> Tables:
+    world = World.small(seed=SEED, lines_a_basket=3.0)
+    made = generate(world, folder / "world")
+    frames = {}
+    for name, contract in CONTRACT.items():
+        table = ds.dataset(made.folder / name, format="parquet", partitioning=None).to_table()
+        frames[name] = table.select([column for column in table.column_names if column in contract.columns])
+    events = frames["events"].sort_by("event_id")
+    drawn = np.random.default_rng(SEED).random(len(events)) < HIDDEN
+    bought = pc.and_(pc.equal(events["kind"], "purchase"), pc.equal(events["coupon_discount"], 0.0))
+    events = events.filter(pc.invert(pc.and_(pc.fill_null(bought, False), pa.array(drawn))))
+    if blank:
+        is_look = pc.is_in(events["kind"], pa.array(list(WEIGHTS)))
+        items = pc.if_else(is_look, pa.scalar(None, pa.string()), events["item_id"])
+        events = events.set_column(events.column_names.index("item_id"), "item_id", items)
+    frames["events"] = events
+    return write_tables(frames, folder / "tables", source="test", time_zone=world.time_zone, decisions=[])

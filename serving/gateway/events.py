@@ -1,0 +1,203 @@
+"""POST /v1/events: checks events, logs them durably, and appends them to their users' tails before it answers 202."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from recommender import logs
+from recommender.errors import FeatureStoreError
+from recommender.events.contract import Event, Stamped, Wrong, read_event
+from recommender.events.log import EventLog, LogFull
+from recommender.events.tail import line_of
+from recommender.matching.packed_user import PackedUser
+from recommender.settings import Settings
+from serving.event_tails.append import Append
+from serving.event_tails.tails import Tails
+from serving.gateway.arrival import Arrival
+from serving.gateway.folding import Folding
+from serving.gateway.metrics import Metrics
+from serving.gateway.refusals import unavailable
+from serving.online_store.client import OnlineStoreClient
+from serving.request import MAX_PROBLEMS, InvalidRequest, Problem
+from serving.shop import ShopFollower
+
+SHORTENED_BYTES = 4_096
+"""A longer tail loses the events that its row has read meanwhile. By hand: some thirty events."""
+MOST_TAIL_BYTES = 256 * 1_024
+"""A longer tail takes no further event: the event is quarantined, and the next materialisation reads it. By hand: two
+thousand events of one user since the last materialisation are no shopper's."""
+READS_AT_ONCE = 16
+"""Users that are read before other requests get their turn. By hand: a millisecond or two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventIntake:
+    """Takes events, one for each gateway process."""
+
+    settings: Settings
+    shops: ShopFollower
+    online_store: OnlineStoreClient
+    tails: Tails
+    log: EventLog
+    folding: Folding
+    metrics: Metrics
+
+    async def take(self, body: bytes, arrival: Arrival) -> bytes:
+        """The answer to /v1/events, once every event that it counts as taken can be lost no more.
+
+        Raises:
+            InvalidRequest: The body is no JSON, or no event in it keeps the contract.
+            Refused: The log or the store is late or away. Sending the same again is safe.
+        """
+        documents, is_batch = self._documents(body)
+        received_us = time.time_ns() // 1_000
+        taken: list[tuple[int, Stamped]] = []
+        problems: list[dict[str, Any]] = []
+        wrong: list[tuple[int, list[Wrong]]] = []
+        for index, document in enumerate(documents):
+            found = self._checked(document)
+            if isinstance(found, Stamped):
+                taken.append((index, found))
+                continue
+            wrong.append((index, found))
+            problems += [
+                {"index": index, "field": one.field, "reason": one.reason, "status": "rejected"} for one in found
+            ]
+        for _, found_wrong in wrong:
+            self.metrics.events_rejected.labels(_label(found_wrong[0].field)).inc()
+        if not taken:
+            raise InvalidRequest(_named(wrong, is_batch=is_batch))
+        events = [stamped for _, stamped in taken]
+        users = await self._users({event.user_id for event, _ in events})
+        why = self._why_not(events, users)
+        new = await self._kept(events, why, users, received_us)
+        problems += [
+            {"index": index, "field": reason.field, "reason": reason.reason, "status": "quarantined"}
+            for (index, _), reason in zip(taken, why, strict=True)
+            if reason is not None
+        ]
+        quarantined = sum(reason is not None for reason in why)
+        accepted = sum(new)
+        for reason in filter(None, why):
+            self.metrics.events_quarantined.labels(reason.field).inc()
+        self.metrics.events_accepted.inc(accepted)
+        for (_, stamped), is_new in zip(taken, new, strict=True):
+            if is_new:
+                self.metrics.event_age.observe(max(0.0, self.shops.now_us() - stamped.time_us) / 1e6)
+        logs.bind(events=len(documents), accepted=accepted, quarantined=quarantined, rejected=len(wrong))
+        return orjson.dumps(
+            {
+                "accepted": accepted,
+                "duplicates": len(taken) - quarantined - accepted,
+                "quarantined": quarantined,
+                "rejected": len(wrong),
+                "problems": sorted(problems, key=lambda one: one["index"]),
+            }
+        )
+
+    def _documents(self, body: bytes) -> tuple[list[Any], bool]:
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequest([Problem(field="body", problem=f"is no JSON ({error})")]) from None
+        if not isinstance(document, dict):
+            raise InvalidRequest([Problem(field="body", problem="expected an event, or an object with `events`")])
+        if "events" not in document:
+            return [document], False
+        events, most = document["events"], self.settings.events.most_in_batch
+        if len(document) > 1 or not isinstance(events, list) or not events:
+            problem = "a batch is an object with nothing but `events`, a list with at least one event"
+            raise InvalidRequest([Problem(field="events", problem=problem)])
+        if len(events) > most:
+            raise InvalidRequest([Problem(field="events", problem=f"more than {most} events; send several batches")])
+        return events, True
+
+    def _checked(self, document: Any) -> Stamped | list[Wrong]:
+        chosen = self.settings.events
+        return read_event(document, self.shops.now_us(), future_s=chosen.future_s, currency=chosen.currency)
+
+    def _why_not(self, events: Sequence[Stamped], users: Mapping[str, PackedUser | None]) -> list[Wrong | None]:
+        """For each event why it cannot count yet, or None."""
+        shop = self.shops.current
+        if shop is None:
+            raise unavailable("no catalogue was materialised yet")
+        items, campaigns, why = shop.catalogue.item_rows, shop.catalogue.campaign_rows, []
+        for event, _ in events:
+            user, reason = users[event.user_id], None
+            if user is None:
+                reason = Wrong("user_id", "unknown user: it counts once a materialisation knows the user")
+            elif event.item_id is not None and event.item_id not in items:
+                reason = Wrong("item_id", "unknown item: it counts once a materialisation knows the item")
+            elif event.campaign_id is not None and event.campaign_id not in campaigns:
+                reason = Wrong("campaign_id", "unknown campaign: it counts once a materialisation knows the campaign")
+            elif len(user.tail) > MOST_TAIL_BYTES:
+                reason = Wrong("user_id", "too many events of this user: it counts after the next materialisation")
+            why.append(reason)
+        return why
+
+    async def _users(self, user_ids: set[str]) -> dict[str, PackedUser | None]:
+        users = {}
+        try:
+            for number, user_id in enumerate(user_ids, start=1):
+                users[user_id] = await self.online_store.read_async(user_id, self.settings.events.wait_ms / 1e3)
+                if number % READS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        except FeatureStoreError as error:
+            raise unavailable(f"the online store cannot be read ({error})") from None
+        return users
+
+    async def _kept(
+        self,
+        events: Sequence[Stamped],
+        why: Sequence[Wrong | None],
+        users: Mapping[str, PackedUser | None],
+        received_us: int,
+    ) -> list[bool]:
+        """Log events, then append those that count to their users' tails. For each event whether it counts anew."""
+        try:
+            entries = [
+                self.log.submit(stamped, received_us, None if reason is None else f"{reason.field}: {reason.reason}")
+                for stamped, reason in zip(events, why, strict=True)
+            ]
+        except LogFull as error:
+            raise unavailable(f"events cannot be logged ({error})") from None
+        if not await self.log.written(entries):
+            raise unavailable("events cannot be logged (the disk is late)")
+        counted = [(place, entry) for place, entry in enumerate(entries) if why[place] is None]
+        appends, shortened = [], set[str]()
+        for place, entry in counted:
+            stamped, whole = events[place], entry.content.rstrip(b"\n")
+            user_id, line = stamped.event.user_id, line_of(stamped, entry.segment.stem)
+            append = Append(user_id, stamped.event.event_id, line, whole)
+            user = users[user_id]
+            if user is not None and len(user.tail) > SHORTENED_BYTES and user_id not in shortened:
+                shortened.add(user_id)
+                append = replace(append, old=user.tail, kept=self.folding.unread(user))
+            appends.append(append)
+        new = [False] * len(events)
+        try:
+            found = await self.tails.append(appends, self.settings.events.wait_ms / 1e3) if appends else []
+        except (FeatureStoreError, TimeoutError) as error:
+            raise unavailable(f"the online store does not take events ({error or 'it is late'})") from None
+        for (place, _), is_new in zip(counted, found, strict=True):
+            new[place] = is_new
+        return new
+
+
+def _label(field: str) -> str:
+    """A field as a label: one of the contract, because a sender may make up any number of others."""
+    return field if field in Event.model_fields else "other"
+
+
+def _named(wrong: Sequence[tuple[int, list[Wrong]]], *, is_batch: bool) -> list[Problem]:
+    """The fields that are wrong, as a refusal names them."""
+    problems = [
+        Problem(field=f"events.{index}.{one.field}" if is_batch else one.field, problem=one.reason)
+        for index, found in wrong
+        for one in found
+    ]
+    return problems[:MAX_PROBLEMS]

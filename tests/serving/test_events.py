@@ -1,0 +1,164 @@
+"""POST /v1/events at a gateway without a model server: what is taken and refused, and what the next answer knows."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Shop
+from gateways import Gateway, copied_home, gateway
+from recommender_client import Client, InvalidRequest
+
+from recommender.events.contract import BELONGS_TO, KINDS, NEEDS
+from recommender.storage.home import Home, ServingState
+
+PATH = "/v1/events"
+
+
+@pytest.fixture(scope="module")
+def running(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with gateway(copied_home(shop, tmp_path_factory.mktemp("events") / "home")) as one:
+        yield one
+
+
+def send(running: Gateway, *events: dict[str, Any]) -> httpx.Response:
+    return running.client.post(PATH, json={"events": list(events)})
+
+
+def event(number: str, kind: str, user: str, **fields: Any) -> dict[str, Any]:
+    return {"event_id": number, "kind": kind, "user_id": user, **fields}
+
+
+def shown(running: Gateway, user: str) -> list[str]:
+    return [one["campaign_id"] for one in running.ask(user).json()["campaigns"]]
+
+
+def logged(running: Gateway) -> list[dict[str, Any]]:
+    folders = (ServingState.of(running.settings).events, Home.of(running.settings).events)
+    lines = [line for folder in folders for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def test_every_kind_of_the_contract_is_taken_and_is_in_the_log(running: Gateway, shop: Shop) -> None:
+    item, campaign, user = shop.catalogue.item_ids[1], shop.live()[0], shop.users[0]
+    values = {"item_id": item, "campaign_id": campaign, "query": "bread"}
+    events = []
+    for kind in KINDS:
+        if kind in ("hide", "dislike", "participation"):
+            continue  # what they change has a test of its own
+        needed = {field: values[field] for field in NEEDS[kind][:1]}
+        events.append(event(f"kind {kind}", kind, user, **needed))
+    answer = send(running, *events)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, len(KINDS) - 3), answer.text
+    ids = {line.get("event_id"): line for line in logged(running)}
+    for one in events:
+        assert ids[one["event_id"]].items() >= one.items()
+
+
+@pytest.mark.parametrize("kind", ["hide", "dislike", "participation"])
+def test_a_campaign_that_was_just_hidden_disliked_or_taken_up_is_no_candidate(
+    running: Gateway, shop: Shop, kind: str
+) -> None:
+    place = ["hide", "dislike", "participation"].index(kind)
+    taken = {user for user, _ in shop.taken_up()}
+    user = [one for one in shop.users if one not in taken][10 + place]
+    before = shown(running, user)
+    answer = running.client.post(PATH, json=event(f"out {kind}", kind, user, campaign_id=before[0]))
+    assert answer.status_code == 202
+    assert shown(running, user) == [one for one in before if one != before[0]]
+    explained = running.client.post("/v1/recommendations", json={"user_id": user, "explain": True}).json()
+    stage = {one["campaign_id"]: one["stage"] for one in explained["explanations"]}[before[0]]
+    assert stage == ("taken_up" if kind == "participation" else "hidden")
+    if kind != "participation":
+        assert send(running, event(f"again {kind}", "like", user, campaign_id=before[0])).status_code == 202
+        assert shown(running, user) == before
+
+
+def test_an_event_that_comes_again_changes_nothing(running: Gateway, shop: Shop) -> None:
+    once = event("twice", "view", shop.users[1], item_id=shop.catalogue.item_ids[1])
+    first, second = (running.client.post(PATH, json=once).json() for _ in range(2))
+    assert (first["accepted"], first["duplicates"]) == (1, 0)
+    assert (second["accepted"], second["duplicates"]) == (0, 1)
+
+
+WRONG = {
+    "a future time": ({"event_time": (datetime.now(UTC) + timedelta(days=1)).isoformat()}, "event_time"),
+    "a time without a zone": ({"event_time": "2017-03-01T10:00:00"}, "event_time"),
+    "a time as a number": ({"event_time": 1_764_000_000_000}, "event_time"),
+    "a time before computers": ({"event_time": "1017-03-01T10:00:00Z"}, "event_time"),
+    "a negative amount": ({"amount": -1.0}, "amount"),
+    "an amount as text": ({"amount": "1.00"}, "amount"),
+    "another currency": ({"currency": "EUR"}, "currency"),
+    "milliseconds for seconds": ({"kind": "view", "dwell_s": 90_000.0}, "dwell_s"),
+    "a rating of a purchase": ({"rating": 5.0}, "rating"),
+    "no item": ({"item_id": None}, "item_id"),
+    "an unknown kind": ({"kind": "stare"}, "kind"),
+    "an unknown field": ({"colour": "red"}, "colour"),
+    "no id": ({"event_id": None}, "event_id"),
+}
+
+
+@pytest.mark.parametrize("why", WRONG)
+def test_a_wrong_event_is_refused_with_its_field(running: Gateway, shop: Shop, why: str) -> None:
+    changes, field = WRONG[why]
+    right = event(f"wrong {why}", "purchase", shop.users[2], item_id=shop.catalogue.item_ids[1])
+    document = {name: value for name, value in {**right, **changes}.items() if value is not None}
+    answer = running.client.post(PATH, json=document)
+    assert answer.status_code == 422
+    assert [one["field"] for one in answer.json()["fields"]] == [field]
+    assert not [line for line in logged(running) if line.get("event_id") == right["event_id"]]
+
+
+def test_a_batch_takes_the_right_ones_and_names_the_wrong_and_the_unknown_ones(running: Gateway, shop: Shop) -> None:
+    item = shop.catalogue.item_ids[1]
+    answer = send(
+        running,
+        event("mixed 0", "view", shop.users[3], item_id=item),
+        event("mixed 1", "view", "nobody", item_id=item),
+        event("mixed 2", "view", shop.users[3], item_id="nothing"),
+        event("mixed 3", "view", shop.users[3], campaign_id="none"),
+        event("mixed 4", "purchase", shop.users[3], item_id=item, amount=-3.0),
+    )
+    assert answer.status_code == 202
+    found = answer.json()
+    assert [found[name] for name in ("accepted", "duplicates", "quarantined", "rejected")] == [1, 0, 3, 1]
+    problems = [(one["index"], one["status"], one["field"]) for one in found["problems"]]
+    unknown = [(place, "quarantined", field) for place, field in enumerate(("user_id", "item_id", "campaign_id"), 1)]
+    assert problems == [*unknown, (4, "rejected", "amount")]
+    kept = {line["event_id"]: line.get("quarantined") for line in logged(running) if "event_id" in line}
+    assert [name for name in kept if name.startswith("mixed")] == [f"mixed {place}" for place in range(4)]
+    assert kept["mixed 0"] is None
+    assert str(kept["mixed 1"]).startswith("user_id: ")
+    assert running.metric("recommender_events_quarantined_total", field="item_id") >= 1
+    assert running.metric("recommender_events_rejected_total", field="amount") >= 1
+    assert running.metric("recommender_event_age_seconds_count") >= 1
+
+
+def test_a_body_that_is_no_batch_or_too_large_is_refused(running: Gateway, shop: Shop) -> None:
+    one = event("x", "view", shop.users[0], item_id=shop.catalogue.item_ids[1])
+    too_many = [{**one, "event_id": str(number)} for number in range(201)]
+    for body in ({"events": []}, {"events": one}, {"events": too_many}, {"events": [one], "more": 1}):
+        answer = running.client.post(PATH, json=body)
+        assert (answer.status_code, answer.json()["fields"][0]["field"]) == (422, "events")
+    assert running.client.post(PATH, content=b"[", headers={"Content-Type": "application/json"}).status_code == 422
+    large = running.client.post(PATH, json={**one, "page": "x" * 600_000})
+    assert (large.status_code, large.json()["fields"][0]["field"]) == (413, "body")
+
+
+def test_the_client_sends_events_and_gives_each_an_id(running: Gateway, shop: Shop) -> None:
+    one = {"kind": "view", "user_id": shop.users[4], "item_id": shop.catalogue.item_ids[1]}
+    with Client(str(running.client.base_url), deadline_s=20) as client:
+        taken = client.send_events([one, one, {**one, "dwell_s": -1.0}])
+        assert (taken.accepted, taken.rejected, taken.problems[0].field) == (2, 1, "dwell_s")
+        with pytest.raises(InvalidRequest) as refused:
+            client.send_events([{**one, "rating": 5.0}])
+    assert [problem.field for problem in refused.value.fields] == ["events.0.rating"]
+
+
+def test_every_field_that_belongs_to_a_kind_is_described(running: Gateway) -> None:
+    document = running.client.get("/openapi.json").json()
+    described = document["components"]["schemas"]["Event"]["properties"]
+    assert set(BELONGS_TO) < set(described)
+    assert "202" in document["paths"][PATH]["post"]["responses"]

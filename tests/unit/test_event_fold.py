@@ -1,0 +1,144 @@
+"""The fold of later events into a row equals the row that a build at the later moment makes."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from feature_shop import AS_OF, Shop
+
+from recommender.datasets.time_units import DAY_US
+from recommender.events.contract import Event, Stamped
+from recommender.events.fold import Fold
+from recommender.events.tail import Readings, line_of, unread
+from recommender.features.build import build
+from recommender.features.shoppers import shoppers_of
+from recommender.matching.affinity import MEASURES, UserAffinity, unpack_user
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.examples import Shopper, unpack_history
+from recommender.matching.packed_user import PackedUser, pack, unpack
+
+LATER = AS_OF + timedelta(days=9, hours=5)
+STEM = "20240701-00ff00ff00ff-3"
+WINDOWED = ("lines_90", "lines_30", "coupon_90")
+
+
+@dataclass(frozen=True)
+class Two:
+    """A shop's rows at two moments, and the events between."""
+
+    rows: dict[str, Shopper]
+    later: dict[str, Shopper]
+    events: dict[str, list[Stamped]]
+    catalogue: Catalogue
+
+    def folded(self, user: str, *, readings: Readings | None = None, at: datetime = LATER) -> Shopper:
+        row = self.rows[user]
+        tail = b"".join(line_of(one, STEM) for one in self.events.get(user, []))
+        packed = PackedUser.check(pack(row))
+        packed = PackedUser(packed.content, packed.layout, packed.feature_time_us, tail)
+        fold = Fold(self.catalogue, readings or Readings({}))
+        content = fold.folded(user, packed, row.portrait_names, microseconds(at))
+        return unpack(user, content, {packed.layout: row.portrait_names})
+
+    def affinity(self, shopper: Shopper) -> UserAffinity:
+        return unpack_user(shopper.affinity, self.catalogue.numbering)
+
+    @property
+    def active(self) -> list[str]:
+        bought = [user for user in self.rows if any(one.event.kind == "purchase" for one in self.events.get(user, []))]
+        assert len(bought) > 30
+        return bought
+
+
+def microseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e6)
+
+
+def stamped(row: dict[str, Any]) -> Stamped:
+    fields = {name: value for name, value in row.items() if name in Event.model_fields and value is not None}
+    time = fields.pop("event_time")
+    return Stamped(Event(**fields), microseconds(time))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
+    folder = tmp_path_factory.mktemp("two")
+    shop = Shop.generate(folder / "generated")
+    tables = shop.write(folder / "tables")
+    rows, catalogue = {}, None
+    for name, moment in (("earlier", AS_OF), ("later", LATER)):
+        features = build(tables, folder / name, as_of=moment, threads=1)
+        users = pq.read_table(features / "users.parquet")
+        rows[name] = {one.user_id: one for one in shoppers_of(users.filter(pc.field("event_timestamp") == moment))}
+        catalogue = catalogue or Catalogue.load(features / "catalogue")
+    log = shop.frames["events"]
+    log = log.filter((pc.field("event_time") >= AS_OF) & (pc.field("event_time") < LATER))
+    events: dict[str, list[Stamped]] = {}
+    for row in log.to_pylist():
+        if row["kind"] in ("purchase", "view", "click", "cart", "search", "review", "share"):
+            events.setdefault(row["user_id"], []).append(stamped(row))
+    assert catalogue is not None
+    return Two(rows["earlier"], rows["later"], events, catalogue)
+
+
+def test_the_history_has_the_bits_of_one_that_is_built_later(two: Two) -> None:
+    for user in two.active:
+        folded = unpack_history(two.folded(user).history, two.catalogue.numbering)
+        built = unpack_history(two.later[user].history, two.catalogue.numbering)
+        for ours, theirs in zip(folded, built, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_was_bought_on_every_axis_is_counted_as_by_a_build_later(two: Two) -> None:
+    whole = [place for place, name in enumerate(MEASURES) if name not in WINDOWED]
+    for user in two.active:
+        folded, built = two.affinity(two.folded(user)), two.affinity(two.later[user])
+        for axis in range(len(folded.values)):
+            np.testing.assert_array_equal(folded.values[axis], built.values[axis])
+            np.testing.assert_array_equal(folded.counts[axis][whole], built.counts[axis][whole])
+            np.testing.assert_array_equal(folded.cents[axis], built.cents[axis])
+
+
+def test_a_row_without_later_events_keeps_its_bytes(two: Two) -> None:
+    quiet = next(user for user in two.rows if user not in two.events)
+    assert pack(two.folded(quiet)) == pack(two.rows[quiet])
+    user = two.active[0]
+    assert pack(two.folded(user, at=AS_OF - timedelta(days=1))) == pack(two.rows[user])
+
+
+def test_a_late_event_counts_until_the_segment_that_holds_it_was_read(two: Two) -> None:
+    user = two.active[0]
+    row = two.rows[user]
+    item = two.catalogue.item_ids[1]
+    event = Event(event_id="late", user_id=user, kind="purchase", item_id=item, amount=2.0)
+    late = Stamped(event, row.feature_time_us - 20 * DAY_US)
+    one = Two(two.rows, two.later, {user: [late]}, two.catalogue)
+    baskets = len(unpack_history(row.history, two.catalogue.numbering).times_us_B)
+
+    def num_baskets(readings: Readings) -> int:
+        folded = unpack_history(one.folded(user, readings=readings).history, two.catalogue.numbering)
+        assert (np.diff(folded.times_us_B) >= 0).all()
+        return len(folded.times_us_B)
+
+    writer = STEM.split("-")[1]
+    assert num_baskets(Readings({row.feature_time_us: {}})) == baskets + 1
+    assert num_baskets(Readings({row.feature_time_us: {writer: 2}})) == baskets + 1
+    assert num_baskets(Readings({row.feature_time_us: {writer: 3}})) == baskets
+    assert num_baskets(Readings({})) == baskets
+    tail = line_of(late, STEM)
+    assert unread(tail, row.feature_time_us, Readings({row.feature_time_us: {writer: 2}})) == tail
+    assert unread(tail, row.feature_time_us, Readings({row.feature_time_us: {writer: 3}})) == b""
+
+
+def test_readings_come_back_from_their_file_and_hold_two_runs_at_least(tmp_path: Path) -> None:
+    first = Readings({}).with_reading(1, {"a": 3}).with_reading(2, {"a": 4, "b": 0})
+    first.save(tmp_path / "readings.json")
+    assert Readings.load(tmp_path / "readings.json") == first
+    assert Readings.load(tmp_path / "none.json") == Readings({})
+    assert set(first.with_reading(3, {}).with_reading(4, {}).by_moment) == {4, 3, 2}
+    assert set(first.with_reading(2, None).by_moment) == {1}

@@ -1,0 +1,138 @@
+"""Which item a view, click, cart, like or favourite was about changes features, exact in time."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from feature_shop import AS_OF, Shop
+
+from recommender.errors import FeatureStoreError
+from recommender.features import build
+from recommender.features.looks import HALF_LIFE_DAYS, WEIGHTS
+from recommender.features.shoppers import shoppers_of
+from recommender.matching import affinity, examples
+from recommender.matching.affinity import AXES, LOOK_NAMES
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.looks import LOOK_UNIT, LOOKED, Looks
+
+LOOKED_AGO = {"view": 14.0, "click": 1.0, "cart": 30.0, "like": 3.0, "favourite": 2.0}
+"""Kind -> days before `AS_OF` on which the one who only looks did it."""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop with one shopper who looks at the first item of the first campaign in every way, and buys nothing."""
+    shop = Shop.generate(tmp_path_factory.mktemp("world") / "tables")
+    item = shop.frames["campaign_items"]["item_id"][0].as_py()
+    looks = [
+        {
+            "event_id": f"look-{kind}",
+            "user_id": "looker",
+            "kind": kind,
+            "item_id": item,
+            "event_time": AS_OF - timedelta(days=days),
+        }
+        for kind, days in LOOKED_AGO.items()
+    ]
+    return shop.adding("users", [{"user_id": "looker"}]).adding("events", looks)
+
+
+@pytest.fixture(scope="module")
+def features(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(shop, tmp_path_factory.mktemp("features"))
+
+
+def built(shop: Shop, folder: Path) -> Path:
+    return build(shop.write(folder / "tables"), folder / "features", as_of=AS_OF, facts=False)
+
+
+def pairs_at(features: Path, moment: datetime) -> tuple[dict[str, int], examples.Examples, Catalogue]:
+    """Everyone's features for every campaign: user -> place among the users, pairs by user and then campaign."""
+    users, catalogue = pq.read_table(features / "users.parquet"), Catalogue.load(features / "catalogue")
+    shoppers = shoppers_of(
+        users.filter(pc.equal(users["event_timestamp"], pa.scalar(moment, users["event_timestamp"].type)))
+    )
+    num = len(catalogue.campaign_ids)
+    users_N = np.repeat(np.arange(len(shoppers)), num).astype(np.int32)
+    campaigns_N = np.tile(np.arange(num), len(shoppers)).astype(np.int32)
+    decided_N = np.full(len(users_N), shoppers[0].feature_time_us)
+    places = {shopper.user_id: place for place, shopper in enumerate(shoppers)}
+    return places, examples.build(shoppers, users_N, campaigns_N, catalogue, decided_N), catalogue
+
+
+def test_a_shopper_who_only_looked_has_an_affinity_by_kind_and_age(shop: Shop, features: Path) -> None:
+    places, pairs, catalogue = pairs_at(features, AS_OF)
+    expected = sum(WEIGHTS[kind] * 0.5 ** (days / HALF_LIFE_DAYS[kind]) for kind, days in LOOKED_AGO.items())
+    campaign = catalogue.campaign_rows[shop.frames["campaign_items"]["campaign_id"][0].as_py()]
+    row = pairs.features_NF[places["looker"] * len(catalogue.campaign_ids) + campaign]
+    value = dict(zip(pairs.feature_names, row.tolist(), strict=True))
+    assert value[LOOKED] == pytest.approx(expected, abs=len(LOOKED_AGO) / LOOK_UNIT)
+    for axis in AXES:
+        assert value[f"affinity__{axis}__looked"] == pytest.approx(value[LOOKED])
+        assert value[f"affinity__{axis}__looked_share"] == 1.0
+    assert value["affinity__product__lines_per_month"] == 0.0
+
+
+def test_blanking_the_items_of_looks_changes_features_and_leaves_those_of_purchases(
+    shop: Shop, features: Path, tmp_path: Path
+) -> None:
+    events = shop.frames["events"]
+    is_look = pc.is_in(events["kind"], pa.array(list(WEIGHTS)))
+    blank = pc.if_else(is_look, pa.scalar(None, pa.string()), events["item_id"])
+    position = events.column_names.index("item_id")
+    blanked = Shop({**shop.frames, "events": events.set_column(position, "item_id", blank)})
+    _, before, _ = pairs_at(features, AS_OF)
+    _, after, _ = pairs_at(built(blanked, tmp_path), AS_OF)
+    of_looks = {LOOKED, *LOOK_NAMES}
+    assert set(before.feature_names) - set(after.feature_names) == of_looks
+    others = [k for k, name in enumerate(before.feature_names) if name not in of_looks]
+    np.testing.assert_array_equal(before.features_NF[:, others], after.features_NF)
+
+
+def test_looks_at_a_decision_or_later_change_no_bit_of_it(shop: Shop, features: Path, tmp_path: Path) -> None:
+    items = shop.frames["items"]["item_id"].to_pylist()
+    decision = shop.frames["targets"].sort_by([("targeted_at", "ascending"), ("user_id", "ascending")]).slice(300, 1)
+    user, moment = decision["user_id"][0].as_py(), decision["targeted_at"][0].as_py()
+    later = [
+        {
+            "event_id": f"later-{k}",
+            "user_id": user,
+            "kind": "cart",
+            "item_id": items[k],
+            "event_time": moment + timedelta(days=k),
+        }
+        for k in range(20)
+    ]
+    planted = pq.read_table(built(shop.adding("events", later), tmp_path) / "users.parquet")
+    before = pq.read_table(features / "users.parquet")
+    of_user = pc.and_(pc.equal(before["user_id"], user), pc.less_equal(before["event_timestamp"], pa.scalar(moment)))
+    assert repr(before.filter(of_user).to_pylist()) == repr(planted.filter(of_user).to_pylist())
+    assert not before.equals(planted)
+
+
+def test_a_source_without_looks_has_the_features_and_bytes_that_it_always_had(shop: Shop, tmp_path: Path) -> None:
+    events = shop.frames["events"]
+    bare = Shop({**shop.frames, "events": events.filter(pc.equal(events["kind"], "purchase"))})
+    folder = built(bare, tmp_path)
+    users = pq.read_table(folder / "users.parquet")
+    assert LOOKED not in users.column_names
+    assert not any(b"LOK1" in value for value in users["affinity"].to_pylist())
+    _, pairs, _ = pairs_at(folder, AS_OF)
+    assert not set(LOOK_NAMES) & set(pairs.feature_names)
+
+
+def test_packed_looks_come_back_and_damage_is_an_error(features: Path) -> None:
+    catalogue = Catalogue.load(features / "catalogue")
+    users = pq.read_table(features / "users.parquet")
+    packed = next(value for value in users["affinity"].to_pylist() if b"LOK1" in value)
+    user = affinity.unpack_user(packed, catalogue.numbering)
+    assert affinity.pack_user(user, catalogue.numbering.name) == packed
+    assert [len(values) for values in user.looks.values] == [len(weights) for weights in user.looks.weights]
+    for damaged in (packed[:-1], packed[: packed.index(b"LOK1") + 6]):
+        with pytest.raises(FeatureStoreError, match="affinity"):
+            affinity.unpack_user(damaged, catalogue.numbering)
+    assert Looks.none().pack() == b""
