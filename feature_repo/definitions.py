@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recommender.errors import ContractError
-from recommender.matching.packed_user import PORTRAIT_KINDS
+from recommender.matching.packed_user import PORTRAIT_KINDS, layout_of
 from recommender.storage.home import PACKED_USERS_FILE, USERS_FILE
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from feast import FeatureService, FeatureView
 
 SERVICE = "campaign_ranker"
+"""First part of a feature service's name. The version follows (`service_name`)."""
 SERVING_VIEW = "user_serving"
 SERVING_FIELD = "packed"
 PUSH_SOURCE = "user_events"
@@ -87,6 +88,15 @@ def portrait_names(schema: "pa.Schema") -> tuple[str, ...]:
     return names
 
 
+def service_name(names: tuple[str, ...]) -> str:
+    """The feature service of models trained on these portrait columns: `campaign_ranker_<layout>`.
+
+    The layout identifies the columns in their order, as in packed values. So models that were trained on the same
+    columns share a service, and a model never reads a service whose columns changed.
+    """
+    return f"{SERVICE}_{layout_of(names).hex()}"
+
+
 def define(offline: str, read_schema: Path) -> Definitions:
     """The definitions for one feature set.
 
@@ -149,5 +159,5 @@ def define(offline: str, read_schema: Path) -> Definitions:
             online=True,
         ),
         offline_views=[*user_views, *offline_views],
-        service=FeatureService(name=SERVICE, features=[*user_views]),
+        service=FeatureService(name=service_name(names), features=[*user_views]),
     )

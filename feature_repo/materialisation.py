@@ -9,20 +9,21 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definitions, define, portrait_names
 from feature_repo.environment import open_store, store_folder
 from feature_repo.online import newest_rows, write_online, write_packed
 from feature_repo.online_stores import writer_of
 from recommender import logs
-from recommender.errors import FeatureStoreError
+from recommender.errors import CorruptFileError, FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
+from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.home import FACTS_FILE, FeatureStoreFolder, Home
 from recommender.storage.ids import IDS_FILE, Ids, IdsFile
@@ -90,7 +91,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
         with writer.reached(settings):
             # Before the registry forgets that they were online, so that a killed run leaves nothing behind.
             writer.forget_views(store, [view for view in store.list_feature_views() if view.name != SERVING_VIEW])
-            apply(store, definitions)
+            apply(store, definitions, keep=services_of_versions(Registry(settings.home)))
             _announce(schema, folder.root)
             kept = write_online(store, definitions, folder.offline / FILES[SERVING_VIEW])
             removed = writer.forget_others(store, definitions, kept)
@@ -100,11 +101,27 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
     return folder
 
 
-def apply(store: "FeatureStore", definitions: Definitions) -> None:
-    """Make Feast's registry hold these definitions and no other view: a source without reviews has no view of them."""
+def apply(store: "FeatureStore", definitions: Definitions, *, keep: Set[str] | None = frozenset()) -> None:
+    """Make Feast's registry hold these definitions, the services in `keep` (None: all), and nothing else of ours.
+
+    A source without reviews has no view of them, and a service that no version was trained with is not kept.
+    """
     current = {view.name for view in definitions.views}
-    gone = [view for view in store.list_feature_views() if view.name not in current]
-    store.apply(definitions.everything, objects_to_delete=[*gone], partial=not gone)
+    gone: list[Any] = [view for view in store.list_feature_views() if view.name not in current]
+    if keep is not None:
+        kept = {definitions.service.name, *keep}
+        gone += [service for service in store.list_feature_services() if service.name not in kept]
+    store.apply(definitions.everything, objects_to_delete=gone, partial=not gone)
+
+
+def services_of_versions(registry: Registry) -> set[str] | None:
+    """The feature services that the versions in the model registry were trained with. None: a version is damaged."""
+    try:
+        lineages = [registry.lineage(version) for version in registry.versions()]
+    except CorruptFileError as error:
+        log.warning("every feature service is kept", problem=str(error))
+        return None
+    return {str(lineage["feature_service"]) for lineage in lineages if lineage.get("feature_service")}
 
 
 def as_of_of(features: Path) -> datetime:
@@ -149,8 +166,6 @@ def install_catalogue(source: Path, home: Home, content_hash: str) -> None:
 
 
 def _is_whole(folder: Path, content_hash: str) -> bool:
-    from recommender.errors import CorruptFileError
-
     try:
         return bool(read_manifest(folder)["content_hash"] == content_hash)
     except CorruptFileError:

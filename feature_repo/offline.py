@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from feast.infra.registry.base_registry import BaseRegistry
     from feast.repo_config import RepoConfig
     from ibis.expr.types import Table
+    from pyarrow.dataset import Dataset
 
 
 class S3DuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -67,13 +68,29 @@ def read_source(source: "DataSource", repo_path: str) -> "Table":
     Raises:
         FeatureStoreError: the file at an address is not there or cannot be read.
     """
-    if not isinstance(source, FileSource) or "://" not in source.path:
+    if not is_remote(source):
         return _read_data_source(source, repo_path)
     import ibis
+
+    return ibis.memtable(remote_dataset(source))
+
+
+def is_remote(source: "DataSource") -> bool:
+    """Whether the source's file is at an address, which DuckDB itself cannot read."""
+    return isinstance(source, FileSource) and "://" in source.path
+
+
+def remote_dataset(source: "DataSource") -> "Dataset":
+    """The file at an address, which DuckDB scans through pyarrow.
+
+    Raises:
+        FeatureStoreError: it is not there or cannot be read.
+    """
     from pyarrow import dataset, fs
 
+    assert isinstance(source, FileSource)
     try:
         files, path = fs.FileSystem.from_uri(source.path)
-        return ibis.memtable(dataset.dataset(path, filesystem=files, format="parquet"))
+        return dataset.dataset(path, filesystem=files, format="parquet")
     except (OSError, ValueError) as error:
         raise FeatureStoreError(f"{source.path}: cannot be read ({error}); materialise again") from None

@@ -58,7 +58,8 @@ def rows_at(users: Path, positions_N: NDArray[np.int64]) -> "Iterator[pa.Table]"
     import pyarrow.parquet as pq
 
     start = 0
-    for batch in pq.ParquetFile(users).iter_batches(batch_size=USERS_PER_BATCH):
+    # With pre_buffer, its default, pyarrow keeps every byte that it has read until the end.
+    for batch in pq.ParquetFile(users, pre_buffer=False).iter_batches(batch_size=USERS_PER_BATCH):
         first, last = np.searchsorted(positions_N, (start, start + batch.num_rows))
         if first < last:
             yield pa.Table.from_batches([batch]).take(positions_N[first:last] - start)
@@ -103,7 +104,7 @@ def write_online(store: "FeatureStore", definitions: Definitions, packed: Path) 
 
     online: Any = store.provider.online_store
     kept: set[bytes] = set()
-    for batch in pq.ParquetFile(packed).iter_batches(batch_size=USERS_PER_BATCH):
+    for batch in pq.ParquetFile(packed, pre_buffer=False).iter_batches(batch_size=USERS_PER_BATCH):
         user_ids, times, values = (batch.column(name).to_pylist() for name in ("user_id", TIMESTAMP, SERVING_FIELD))
         keys = [EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)]) for user_id in user_ids]
         messages = [{SERVING_FIELD: Value(bytes_val=value)} for value in values]

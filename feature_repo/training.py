@@ -1,11 +1,12 @@
-"""The offline side: users' features as they were at each decision, read point-in-time from Feast."""
+"""The offline side: users' features as they were at each decision, read point-in-time by a feature service."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feature_repo.definitions import FILES, SERVICE, TIMESTAMP, portrait_names
+from feature_repo.definitions import FILES, TIMESTAMP, portrait_names, service_name
 from feature_repo.environment import open_store, store_folder
 from feature_repo.materialisation import as_of_of
+from feature_repo.point_in_time import join_as_of
 from recommender.errors import FeatureStoreError, PeriodError
 from recommender.settings import Settings
 from recommender.storage.manifest import SHOWN_DIGITS, read_manifest
@@ -23,7 +24,8 @@ def training_frame(features: Path, settings: Settings) -> "pa.Table":
 
     One row for every user and decision time of the pairs.
 
-    Feast joins the newest row of the user that is not after the decision. A user without one has nulls.
+    They are the features of the service of these columns: the newest row of the user that is not after the decision. A
+    user without one has nulls.
 
     Raises:
         FeatureStoreError: the store holds another feature set; materialise this one first.
@@ -43,15 +45,11 @@ def training_frame(features: Path, settings: Settings) -> "pa.Table":
     # Two campaigns at one moment are one decision time. Asked for it twice, Feast would answer twice.
     moments = pairs.group_by(["user_id", "decided_at"]).aggregate([]).rename_columns(["user_id", TIMESTAMP])
     moments = moments.sort_by([("user_id", "ascending"), (TIMESTAMP, "ascending")])
-    store = open_store(settings)
-    job = store.get_historical_features(moments.to_pandas(), store.get_feature_service(SERVICE))
-    schema = pq.read_schema(features / FILES["user"])
-    columns = ["user_id", TIMESTAMP, *portrait_names(schema), "affinity", "history"]
-    frame = job.to_arrow().select(columns).cast(pa.schema([schema.field(name).remove_metadata() for name in columns]))
-    if frame.num_rows != moments.num_rows:
-        raise FeatureStoreError(
-            f"Feast answered {frame.num_rows} rows for {moments.num_rows} decisions; materialise the features again"
-        )
+    store, schema = open_store(settings), pq.read_schema(features / FILES["user"])
+    names = portrait_names(schema)
+    frame = join_as_of(store, store.get_feature_service(service_name(names)), moments)
+    columns = ["user_id", TIMESTAMP, *names, "affinity", "history"]
+    frame = frame.select(columns).cast(pa.schema([schema.field(name).remove_metadata() for name in columns]))
     return frame.sort_by([("user_id", "ascending"), (TIMESTAMP, "ascending")])
 
 
@@ -80,6 +78,7 @@ def build_training_set(features: Path, tables: Path, settings: Settings, output:
         opened,
         output,
         as_of=as_of,
+        feature_service=service_name(portrait_names(everyone.schema)),
         list_bounds=_list_bounds(settings, opened),
         reference=Reference.of(everyone, as_of=as_of, data_hash=opened.data_hash).text(),
     )

@@ -56,6 +56,7 @@ def write_training_set(
     output: Path,
     *,
     as_of: datetime | None = None,
+    feature_service: str = "",
     list_bounds: Sequence[datetime] = (),
     reference: str | None = None,
 ) -> Path:
@@ -70,6 +71,7 @@ def write_training_set(
         tables: where the corpus of purchases is read from.
         output: the folder to write.
         as_of: purchases before it make the corpus; by default all of them.
+        feature_service: name of the feature service that `users` was read by. Models keep it in their lineage.
         list_bounds: starts and end of the periods for which users' lists are kept (`decision_lists.write_lists`).
         reference: distributions of the features at `as_of`, which monitoring compares later ones with.
 
@@ -103,6 +105,7 @@ def write_training_set(
         "time_zone": tables.time_zone,
         "log_end": tables.log_end.isoformat(),
         "as_of": as_of.isoformat(),
+        "feature_service": feature_service,
         "feature_names": list(built.feature_names),
         "segments": [name for name in pairs.column_names if name not in _PAIR_COLUMNS],
     }

@@ -79,6 +79,12 @@ class StoreSettings(Section):
         description="postgresql://user@host:port/database, with ?sslmode=require where the server must be encrypted. "
         "Never with a password: that is the secret `postgres_password`.",
     )
+    max_age_days: float | None = Field(
+        None,
+        gt=0,
+        description="A user whose features are older at the decision is answered like an unknown one, and the answer "
+        "is marked `features_expired`. None: features never expire. See also `serving.max_feature_age_s`.",
+    )
     project: str = Field("campaigns", description="Feast's project, which is part of every key in the store.")
 
     @property

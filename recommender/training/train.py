@@ -96,6 +96,7 @@ def _train(training_set: Path, ranker: str, settings: Settings, output: Path) ->
         "training_hash": training_hash(settings, ranker),
         "ranker": ranker,
         "code_version": training_code(ranker),
+        "feature_service": data.manifest.get("feature_service", ""),
         "boundaries": {fit: moment.isoformat() for fit, moment in moments.items()},
     }
     finished = _finished(output, identity)

@@ -27,7 +27,7 @@ from serving.gateway.folding import Folding
 from serving.gateway.isolation import Isolation
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import ModelAway
-from serving.online_store.client import OnlineStoreClient
+from serving.online_store.client import EXPIRED, OnlineStoreClient
 from serving.request import RecommendationRequest, ScoringRequest
 from serving.shop import Shop, ShopFollower
 
@@ -103,6 +103,8 @@ class Recommender:
             return assigned, Answer(ranking=_popular(shop, asked), degraded_reasons=["feature_store"])
         if packed is None:
             return assigned, Answer(ranking=_popular(shop, asked), cold_start=True)
+        if self.online_store.is_expired(packed, asked.as_of_us):
+            return assigned, Answer(ranking=_popular(shop, asked, packed), cold_start=True, degraded_reasons=[EXPIRED])
         reasons = []
         if packed.tail:
             try:

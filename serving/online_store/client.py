@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from recommender.datasets.time_units import DAY_S, SECOND_US
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import PackedUser, ServingSchema
 from recommender.settings import Settings, choose
@@ -33,6 +34,9 @@ class UnknownLayout(Exception):
     """A portrait of a layout that the schema, as it was read last, does not list."""
 
 
+DAY_US = DAY_S * SECOND_US
+EXPIRED = "features_expired"
+"""Why an answer is degraded: the user's features are older than `store.max_age_days`."""
 CLOSED = "the online store client is closed"
 
 
@@ -74,8 +78,11 @@ class OnlineStoreClient:
     Opening reads nothing, so an unavailable store fails a read and not the start.
     """
 
-    def __init__(self, store: OnlineStore, schema_folder: Path, *, timeout_s: float) -> None:
+    def __init__(
+        self, store: OnlineStore, schema_folder: Path, *, timeout_s: float, max_age_days: float | None = None
+    ) -> None:
         self._store, self._schema_folder, self._timeout_s = store, schema_folder, timeout_s
+        self._max_age_us = None if max_age_days is None else max_age_days * DAY_US
         self._pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="online-store")
         self._schema: ServingSchema | None = None
         self._names: dict[bytes, tuple[str, ...]] = {}
@@ -92,7 +99,8 @@ class OnlineStoreClient:
         """
         store = choose(READERS, settings.store.kind, "store.kind")(settings)
         timeout_s = settings.serving.store_deadline_ms / 1_000
-        return cls(store, Home.of(settings).feature_store.root, timeout_s=timeout_s)
+        folder = Home.of(settings).feature_store.root
+        return cls(store, folder, timeout_s=timeout_s, max_age_days=settings.store.max_age_days)
 
     def read(self, user_id: str, timeout_s: float | None = None) -> PackedUser | None:
         """Read one user, or None when the store does not know the user.
@@ -129,6 +137,10 @@ class OnlineStoreClient:
             return await asyncio.wait_for(asyncio.wrap_future(self._submit(user_id)), waited_s)
         except TimeoutError:
             raise self._late(waited_s) from None
+
+    def is_expired(self, packed: PackedUser, as_of_us: int) -> bool:
+        """Whether the features are older at `as_of_us` than `store.max_age_days` allows. Feast itself never checks."""
+        return self._max_age_us is not None and as_of_us - packed.feature_time_us > self._max_age_us
 
     def close(self) -> None:
         """Release threads and connections, after the reads under way have ended or were ended."""

@@ -25,7 +25,7 @@ from recommender.storage.home import Home
 from serving import wire
 from serving.answer import POPULAR, Ranking
 from serving.clock import iso, to_us
-from serving.online_store.client import OnlineStoreClient
+from serving.online_store.client import EXPIRED, OnlineStoreClient
 from serving.request import DirectRequest, InvalidRequest, Problem, ScoringRequest, parse
 from serving.shop import Shop, ShopFollower
 from serving.wire_key import wire_key
@@ -184,8 +184,10 @@ class Answering:
         except FeatureStoreError as error:
             log.warning("online store not read", problem=str(error))
             return 200, {**self._popular(asked, degraded_reasons=["feature_store"]), **NOT_RECORDED}
-        if shopper is None:
+        if packed is None or shopper is None:
             return 200, {**self._popular(asked, cold_start=True), **NOT_RECORDED}
+        if self.online_store.is_expired(packed, asked.as_of_us):
+            return 200, {**self._popular(asked, cold_start=True, degraded_reasons=[EXPIRED]), **NOT_RECORDED}
         return _Job(asked, shopper)
 
     def _ranked(self, jobs: "Sequence[_Job]") -> list[dict[str, Any]]:

@@ -94,7 +94,8 @@ def test_a_later_run_replaces_definitions_and_files_in_s3(tmp_path: Path, stagin
     materialise(new, staging)
     store = open_store(staging)
     assert {view.name for view in store.list_feature_views()} == VIEWS - {"user_interest"}
-    assert {source.path.rpartition("/")[2] for source in store.list_data_sources()} == set(FILES.values())
+    files = {source.path.rpartition("/")[2] for source in store.list_data_sources() if hasattr(source, "path")}
+    assert files == set(FILES.values())
     frame = training_frame(new, staging)
     assert frame.num_rows == 1
     assert_same(frame, on_one_machine(new, tmp_path / "local"))

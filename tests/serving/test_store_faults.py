@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,16 @@ def test_something_else_on_the_store_s_port_is_a_store_that_is_away(shop: Shop, 
             listening.shutdown(socket.SHUT_RDWR)
             thread.join()
     assert "Traceback" not in running.log()
+
+
+def test_features_that_are_too_old_at_the_decision_count_as_none_and_the_answer_says_so(
+    shop: Shop, tmp_path: Path
+) -> None:
+    settings = copied_home(shop, tmp_path / "home").updated(time={"as_of": shop.as_of + timedelta(days=2)})
+    for max_age_days, expected in ((3.0, WELL), (1.0, ["features_expired"])):
+        with gateway(settings.updated(store={"max_age_days": max_age_days})) as running:
+            assert reasons(running, shop.users[0]) == expected
+            assert running.ask(shop.users[0]).json()["cold_start"] == (expected != WELL)
+            assert running.ask("nobody").json()["degraded_reasons"] == []
+            count = running.metric("recommender_degraded_total", reason="features_expired")
+            assert count == (0 if expected == WELL else 2)

@@ -1,0 +1,1 @@
+"""Cost of the feature store: writing and reading online."""
