@@ -9,10 +9,10 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from feature_repo.online import newest_rows, write_online, write_packed
 from feature_repo.online_stores import writer_of
 from recommender import logs
 from recommender.errors import CorruptFileError, FeatureStoreError
+from recommender.events.tail import Readings
 from recommender.matching.packed_user import ServingSchema
 from recommender.registry import Registry
 from recommender.settings import Settings
@@ -93,6 +94,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
             writer.forget_views(store, [view for view in store.list_feature_views() if view.name != SERVING_VIEW])
             apply(store, definitions, keep=services_of_versions(Registry(settings.home)))
             _announce(schema, folder.root)
+            _announce_reading(manifest.get("events_read"), as_of, folder)
             kept = write_online(store, definitions, folder.offline / FILES[SERVING_VIEW])
             removed = writer.forget_others(store, definitions, kept)
         install_catalogue(features / "catalogue", Home.of(settings), catalogue_hash)
@@ -214,6 +216,12 @@ def _upload(offline: Path, address: str) -> None:
         fs.copy_files(str(offline), folder, source_filesystem=fs.LocalFileSystem(), destination_filesystem=there)
     except (OSError, ValueError) as error:
         raise FeatureStoreError(f"{OFFLINE_VARIABLE}={address}: cannot be written ({error})") from None
+
+
+def _announce_reading(read: Mapping[str, int] | None, as_of: datetime, folder: FeatureStoreFolder) -> None:
+    """Say which events the new rows have read, before the first of them is written. Their tails then lose no other."""
+    moment_us = (as_of - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    Readings.load(folder.events_read).with_reading(moment_us, read).save(folder.events_read)
 
 
 def _announce(schema: ServingSchema, folder: Path) -> None:

@@ -14,9 +14,11 @@ from recommender import logs
 from recommender.datasets.identity import source_identity
 from recommender.errors import CorruptFileError, RegistryError, SettingsError
 from recommender.evaluation.judgement import read_judgement
+from recommender.event_tables.append import log_identity
 from recommender.registry import Registry
 from recommender.secrets import FOLDER_VARIABLE, secret
 from recommender.settings import Settings
+from recommender.storage.home import Home
 
 SECRETS = ("redis_password", "postgres_password", "source_password")
 """Secrets that a step reads. None is needed by every run, but one that is there must be readable and not empty."""
@@ -44,6 +46,7 @@ def check_surroundings(settings: Settings, *, volume: str = "", waits_s: tuple[f
     patiently(lambda: writer_of(settings).check(settings), waits_s=waits_s)
     check_registry(settings)
     identity = patiently(lambda: source_identity(settings.source), waits_s=waits_s)
+    identity = log_identity(Home.of(settings).events, identity)
     log.info(
         "surroundings checked",
         home=str(settings.home),

@@ -73,7 +73,8 @@ class Event(BaseModel):
     item_id: Identifier | None = None
     campaign_id: Identifier | None = None
     basket_id: Annotated[
-        Identifier | None, Field(description="Events that share it happened together. Left out: what one second holds.")
+        Identifier | None,
+        Field(description="Events that share it happened together. Left out: what has the same time."),
     ] = None
     quantity: Annotated[float | None, Field(gt=0, le=1e6, allow_inf_nan=False, description="Units.")] = None
     amount: Annotated[Money | None, Field(description="Money paid, in units of the shop's currency.")] = None

@@ -12,15 +12,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.datasets.time_units import MONTH_DAYS
+from recommender.events.counters import ages_days, covers, portrait_at
 from recommender.events.tail import Readings, Recent, hidden, lines_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Shopper, pack_history, unpack_history
+from recommender.matching.examples import PackedBaskets, pack_history, unpack_history
 from recommender.matching.open_campaigns import HIDDEN, TAKEN_UP, OpenCampaigns, campaign_code
 from recommender.matching.packed_user import PackedUser, pack, unpack
 
 _MOST_COUNTED = np.iinfo(np.uint16).max
 """Counts above it are cut, as a materialisation cuts them."""
+TENURE = "behaviour__tenure_days"
+"""Feature from which the length of the known history follows."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,20 @@ class Fold:
         if not new and not out:
             return packed.content
         shopper = unpack(user_id, packed.content, {packed.layout: names})
-        lines = self._lines(new)
-        user = unpack_user(shopper.affinity, self.catalogue.numbering)
-        user = replace(
-            _with_lines(user, lines, self.catalogue), open=self._open(user.open, new, out, at_us, shopper.portrait_P)
-        )
-        history = shopper.history
-        if lines:
-            history = self._history(shopper, lines)
-        return pack(replace(shopper, affinity=pack_user(user, self.catalogue.taxonomy_version), history=history))
+        numbering = self.catalogue.numbering
+        user, history = unpack_user(shopper.affinity, numbering), unpack_history(shopper.history, numbering)
+        user = replace(user, open=self._open(user.open, new, out, at_us, shopper.portrait_P))
+        if new:
+            lines = self._lines(new)
+            history = self._merged(history, lines)
+            moments = {"feature_time_us": packed.feature_time_us, "at_us": at_us}
+            portrait_P = portrait_at(shopper.portrait_P, names, history, new, minor_units=self.minor_units, **moments)
+            user = _at(_with_lines(user, lines, self.catalogue), history, self.catalogue, at_us)
+            if TENURE in names:
+                user = replace(user, months=float(np.nan_to_num(portrait_P[names.index(TENURE)])) / MONTH_DAYS)
+            shopper = replace(shopper, portrait_P=portrait_P)
+        name = self.catalogue.taxonomy_version
+        return pack(replace(shopper, affinity=pack_user(user, name), history=pack_history(*history, name)))
 
     def _lines(self, events: Sequence[Recent]) -> list[Line]:
         rows = self.catalogue.item_rows
@@ -79,8 +88,8 @@ class Fold:
             Line(
                 item_row=rows[event.item_id],
                 time_us=event.time_us,
-                # What was bought in one second is one basket where no basket is named, as in a materialisation.
-                basket=event.basket_id or str(event.time_us // 1_000_000),
+                # What was bought at one moment is one basket where no basket is named, as in a materialisation.
+                basket=event.basket_id or str(event.time_us),
                 cents=self._cents(event.amount),
                 discounted=self._cents(event.discount) > 0,
                 coupon=self._cents(event.coupon_discount) > 0,
@@ -92,9 +101,10 @@ class Fold:
     def _cents(self, amount: float | None) -> int:
         return int(np.floor((amount or 0.0) * self.minor_units + 0.5))
 
-    def _history(self, shopper: Shopper, lines: Sequence[Line]) -> bytes:
-        """The last baskets, oldest first, with those of the tail."""
-        before = unpack_history(shopper.history, self.catalogue.numbering)
+    def _merged(self, before: PackedBaskets, lines: Sequence[Line]) -> PackedBaskets:
+        """The baskets of a history and of the tail, oldest first."""
+        if not lines:
+            return before
         by_basket: dict[str, list[Line]] = defaultdict(list)
         for line in lines:
             by_basket[line.basket].append(line)
@@ -109,9 +119,7 @@ class Fold:
         order_B = np.argsort(times_us_B, kind="stable")
         starts_B = np.concatenate([[0], np.cumsum(lines_B)[:-1]]) if len(lines_B) else lines_B
         items_T = np.concatenate([items_T[starts_B[b] : starts_B[b] + lines_B[b]] for b in order_B])
-        return pack_history(
-            times_us_B[order_B], spend_B[order_B], lines_B[order_B], items_T, self.catalogue.taxonomy_version
-        )
+        return PackedBaskets(times_us_B[order_B], spend_B[order_B], lines_B[order_B], items_T)
 
     def _open(
         self, own: OpenCampaigns, new: Sequence[Recent], out: set[str], at_us: int, portrait_P: NDArray[np.float32]
@@ -170,6 +178,21 @@ def _with_lines(user: UserAffinity, lines: Sequence[Line], catalogue: Catalogue)
         counts.append(of_axis[1])
         cents.append(of_axis[2])
     return replace(user, values=tuple(values), counts=tuple(counts), cents=tuple(cents))
+
+
+def _at(user: UserAffinity, history: PackedBaskets, catalogue: Catalogue, at_us: int) -> UserAffinity:
+    """The counts of lines within windows as they are at a moment, where the history holds all of a window."""
+    age_B = ages_days(history.times_us_B, at_us)
+    counts = [counts_Mn.copy() for counts_Mn in user.counts]
+    for measure, days in (("lines_90", 90), ("lines_30", 30)):
+        if not covers(history, days, at_us):
+            continue
+        items_T = history.items_T[np.repeat(age_B <= days, history.lines_B)]
+        axes_TA = catalogue.item_axes_VA[items_T[items_T > 0]]
+        for axis, values_n in enumerate(user.values):
+            of_value = np.bincount(axes_TA[:, axis], minlength=int(values_n[-1]) + 1 if len(values_n) else 1)
+            counts[axis][MEASURES.index(measure)] = np.minimum(of_value[values_n], _MOST_COUNTED)
+    return replace(user, counts=tuple(counts))
 
 
 def _added(

@@ -99,6 +99,7 @@ def _build(source: Source, output: Path, *, facts: bool) -> None:
             format=FORMAT,
             as_of=source.as_of.isoformat(),
             data_hash=source.tables.data_hash,
+            events_read=source.tables.manifest.get("events_read"),
             catalogue=catalogue.version,
             taxonomy=catalogue.numbering.versions[-1],
         )

@@ -30,10 +30,12 @@ from recommender.datasets.tables import open_tables
 from recommender.errors import LimitBroken
 from recommender.evaluation.document import Evaluation
 from recommender.features.training_set import TrainingSet
+from recommender.matching.catalogue import Catalogue
 from recommender.registry import Registry
 from recommender.report.last_run import LastRun
 from recommender.settings import Settings, SourceSettings, TrainingSettings
 from recommender.storage.home import Home
+from recommender.storage.ids import IdsFile
 from recommender.storage.published import origin_of, published_training_set
 
 CODE = "test"
@@ -142,7 +144,10 @@ def test_validate_data_writes_clean_tables_and_a_page_that_loads_nothing(way: Si
 def test_build_features_and_materialise_fill_the_home(way: SimpleNamespace) -> None:
     assert (Path(way.features.path) / "users.parquet").is_file()
     assert way.stored == way.clean_hash
-    assert (Home.of(way.shop.settings).catalogue / "manifest.json").is_file()
+    catalogue = Catalogue.load(Home.of(way.shop.settings).catalogue)
+    kept = IdsFile.of(way.shop.settings).read()
+    assert catalogue.id_versions == kept.versions
+    assert catalogue.item_ids == kept.of("product")
 
 
 def test_monitor_publishes_a_report_and_the_next_step_fails_the_run_where_a_limit_is_broken(

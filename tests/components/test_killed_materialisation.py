@@ -31,7 +31,7 @@ from recommender.matching.affinity import match, unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import unpack_histories
 from recommender.matching.packed_user import PORTRAIT_KINDS, PackedUser, ServingSchema, unpack
-from recommender.settings import Settings, StoreSettings
+from recommender.settings import ServingSettings, Settings, StoreSettings
 from recommender.storage.home import Home
 from recommender.storage.ids import IdsFile
 from recommender.storage.manifest import read_manifest, write_manifest
@@ -90,12 +90,11 @@ def with_few_features(features: Path) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    if request.param == "sqlite":
-        return Settings(home=tmp_path / "home")
-    monkeypatch.setenv("FEATURE_STORE_ENVIRONMENT", "staging")
-    url = request.getfixturevalue("redis_url")
-    return Settings(home=tmp_path / "home", store=StoreSettings(kind="redis", redis_url=url))
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    store = StoreSettings()
+    if request.param == "redis":
+        store = StoreSettings(kind="redis", redis_url=request.getfixturevalue("redis_url"))
+    return Settings(home=tmp_path / "home", store=store, serving=ServingSettings(store_deadline_ms=60_000))
 
 
 class Server:

@@ -16,6 +16,7 @@ from recommender.events.contract import Event, Stamped
 from recommender.events.fold import Fold
 from recommender.events.tail import Readings, line_of, unread
 from recommender.features.build import build
+from recommender.features.purchases import WINDOWS
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import MEASURES, UserAffinity, unpack_user
 from recommender.matching.catalogue import Catalogue
@@ -24,7 +25,7 @@ from recommender.matching.packed_user import PackedUser, pack, unpack
 
 LATER = AS_OF + timedelta(days=9, hours=5)
 STEM = "20240701-00ff00ff00ff-3"
-WINDOWED = ("lines_90", "lines_30", "coupon_90")
+WAITS = "coupon_90"
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,54 @@ def test_the_history_has_the_bits_of_one_that_is_built_later(two: Two) -> None:
 
 
 def test_what_was_bought_on_every_axis_is_counted_as_by_a_build_later(two: Two) -> None:
-    whole = [place for place, name in enumerate(MEASURES) if name not in WINDOWED]
+    whole = [place for place, name in enumerate(MEASURES) if name != WAITS]
     for user in two.active:
         folded, built = two.affinity(two.folded(user)), two.affinity(two.later[user])
         for axis in range(len(folded.values)):
             np.testing.assert_array_equal(folded.values[axis], built.values[axis])
             np.testing.assert_array_equal(folded.counts[axis][whole], built.counts[axis][whole])
             np.testing.assert_array_equal(folded.cents[axis], built.cents[axis])
+        np.testing.assert_allclose(folded.months, built.months, rtol=2e-7)
+
+
+BASKETS = (
+    *("recency_days", "tenure_days", "baskets_per_month", "mean_gap_days", "active_weeks_share"),
+    *(f"{name}_{days}d" for name in ("baskets", "lines") for days in WINDOWS),
+    *("trend_30_of_90", "trend_90_of_180"),
+)
+SPENT = ("spend_per_month", "average_basket", "largest_basket", "lines_per_basket", "price_level")
+
+
+def test_recency_counts_and_spend_in_every_window_are_those_of_a_build_later(two: Two) -> None:
+    names = [f"behaviour__{name}" for name in BASKETS] + [f"consumption__{name}" for name in SPENT]
+    names += [f"consumption__spend_{days}d" for days in WINDOWS]
+    moved = dict.fromkeys(names, 0)
+    for user in two.active:
+        row, folded, built = two.rows[user], two.folded(user), two.later[user]
+        for name in names:
+            place = built.portrait_names.index(name)
+            ours, theirs = folded.portrait_P[place], built.portrait_P[place]
+            np.testing.assert_allclose(ours, theirs, rtol=2e-7, err_msg=f"{user} {name}")
+            if name.endswith("d") and "spend" not in name:
+                assert ours == theirs, f"{user} {name}"
+            moved[name] += bool(row.portrait_P[row.portrait_names.index(name)] != theirs)
+    assert min(moved.values()) > 5, moved
+
+
+def test_totals_and_recency_of_views_and_other_kinds_are_those_of_a_build_later(two: Two) -> None:
+    names = [name for name in two.later[two.active[0]].portrait_names if name.split("__")[0] in ("interest", "social")]
+    kinds = ("views", "clicks", "carts", "searches", "searchs", "shares", "reviews")
+    totals = [name for name in names if name.split("__")[1] in kinds]
+    recency = [name for name in names if name.endswith("_recency_days") and name.split("__")[1] != "recency_days"]
+    assert len(totals) >= 5
+    for user in two.active:
+        folded, built = two.folded(user), two.later[user]
+        for name in totals + recency:
+            place = built.portrait_names.index(name)
+            np.testing.assert_allclose(folded.portrait_P[place], built.portrait_P[place], rtol=3e-7, err_msg=name)
+        for name in totals:
+            place = built.portrait_names.index(name)
+            assert folded.portrait_P[place] == built.portrait_P[place]
 
 
 def test_a_row_without_later_events_keeps_its_bytes(two: Two) -> None:

@@ -1,0 +1,1 @@
+"""Takes the shipped log of events into the canonical tables of a run."""

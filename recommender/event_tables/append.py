@@ -1,0 +1,186 @@
+"""Adds the events that gateways took over HTTP to the tables that a source gave.
+
+Each event counts once: what the source has under the same `event_id` stays. Events of users, items or campaigns that
+the tables do not know are left out and counted. The next run looks at them again, because the log keeps them.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recommender import logs
+from recommender.datasets import ingest
+from recommender.datasets.engine import open_engine
+from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
+from recommender.datasets.write import Frame, write_tables
+from recommender.decisions.names import SegmentName, segments_in
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
+from recommender.storage.home import Home
+from recommender.storage.manifest import digest
+
+log = logs.get(__name__)
+_TEXTS = (
+    *("event_id", "user_id", "kind", "item_id", "campaign_id", "basket_id", "store_id", "query", "text", "page"),
+    *("device", "location", "currency", "coupon_id"),
+)
+_NUMBERS = ("quantity", "amount", "discount", "coupon_discount", "rating", "dwell_s")
+_WRITTEN = ("contract_version", "source", "time_zone", "log_end", "columns", "rows", "decisions", "quarantined")
+"""Facts of a manifest that `write_tables` makes itself, beside those of the files."""
+
+
+def ingest_with_events(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
+    """Read the configured source into the folder `output`, and add the events of the home's log (`add_logged_events`).
+
+    Raises:
+        SettingsError, SourceError, ContractError: As `recommender.datasets.ingest`.
+    """
+    made = ingest(settings.source, output, ingested_at=ingested_at, resources=settings.resources)
+    return add_logged_events(made, Home.of(settings).events, resources=settings.resources)
+
+
+def segments_of(folder: Path) -> list[Path]:
+    """The shipped segments, of each writer those up to the first gap: what follows is still on its way."""
+    kept: list[Path] = []
+    following: dict[str, int] = {}
+    for path in sorted(segments_in(folder) if folder.is_dir() else (), key=_place):
+        name = SegmentName.of(path)
+        if name is not None and following.get(name.writer, name.number) == name.number:
+            following[name.writer] = name.number + 1
+            kept.append(path)
+    return kept
+
+
+def log_identity(folder: Path, identity: str) -> str:
+    """The identity of a source together with that of the shipped log. Without a log it is the source's own."""
+    names = [path.name for path in segments_of(folder)]
+    return digest(identity, names) if names else identity
+
+
+def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettings = DEFAULT_RESOURCES) -> Tables:
+    """Write the tables again with the events of the log in `folder`, completely or not at all.
+
+    The manifest gets `events_read`: writer -> number of its last segment that was read. Without a log, nothing changes.
+
+    Raises:
+        ContractError: The tables lack a required one; names it.
+    """
+    segments = segments_of(folder)
+    if not segments:
+        return tables
+    with open_engine(resources, "events") as (connection, _):
+        _create_views(connection, tables, segments)
+        frames: dict[str, Frame] = {
+            name: connection.sql(f"SELECT * FROM {name}") for name in CONTRACT if tables.has(name)
+        }
+        added, waiting = _counts(connection)
+        frames["events"] = connection.sql(_with_events(connection, tables))
+        taken_up = _with_participations(connection, tables)
+        if taken_up is not None:
+            frames["participations"] = connection.sql(taken_up)
+        manifest = tables.manifest
+        facts = {name: value for name, value in manifest.items() if name not in (*_WRITTEN, "files", "content_hash")}
+        made = write_tables(
+            frames,
+            tables.folder,
+            source=manifest["source"],
+            time_zone=tables.time_zone,
+            decisions=[
+                *manifest["decisions"],
+                f"events: {added} came over HTTP; {waiting} more wait for a user, item or campaign that is not known",
+            ],
+            quarantined={name: _set_aside(tables.folder, name) for name in manifest["quarantined"]},
+            beside=_beside(tables.folder),
+            facts={**facts, "events_read": _read(segments), "events_waiting": waiting},
+        )
+    log.info("events of the log added", events=added, waiting=waiting, segments=len(segments))
+    return made
+
+
+def _place(path: Path) -> tuple[str, int]:
+    name = SegmentName.of(path)
+    return ("", 0) if name is None else (name.writer, name.number)
+
+
+def _read(segments: Sequence[Path]) -> Mapping[str, int]:
+    names = [name for path in segments if (name := SegmentName.of(path)) is not None]
+    return {name.writer: max(one.number for one in names if one.writer == name.writer) for name in names}
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, tables: Tables, segments: Sequence[Path]) -> None:
+    for name in CONTRACT:
+        if tables.has(name):
+            glob = tables.glob(name).replace("'", "''")
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{glob}', hive_partitioning = false)")
+    paths = "[" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in segments) + "]"
+    columns = {**dict.fromkeys(_TEXTS, "VARCHAR"), **dict.fromkeys(_NUMBERS, "DOUBLE")}
+    columns |= {"time_us": "BIGINT", "received_us": "BIGINT"}
+    types = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
+    # A line without an id is a segment's seal, or was cut off by a kill and never acknowledged.
+    connection.execute(
+        f"CREATE TABLE logged AS SELECT * FROM read_json({paths}, format = 'newline_delimited', ignore_errors = true, "
+        f"columns = {{{types}}}) WHERE event_id IS NOT NULL AND time_us IS NOT NULL "
+        "QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY received_us) = 1"
+    )
+    connection.execute(
+        "CREATE TABLE known AS SELECT logged.*, make_timestamptz(time_us) AS event_time FROM logged "
+        "WHERE event_id NOT IN (SELECT event_id FROM events) AND user_id IN (SELECT user_id FROM users) "
+        "AND (item_id IS NULL OR item_id IN (SELECT item_id FROM items)) "
+        "AND (campaign_id IS NULL OR campaign_id IN (SELECT campaign_id FROM campaigns))"
+    )
+
+
+def _counts(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    added, everything = connection.execute(
+        "SELECT (SELECT count(*) FROM known), "
+        "(SELECT count(*) FROM logged WHERE event_id NOT IN (SELECT event_id FROM events))"
+    ).fetchall()[0]
+    return int(added), int(everything) - int(added)
+
+
+def _with_events(connection: duckdb.DuckDBPyConnection, tables: Tables) -> str:
+    kinds = ", ".join(f"'{kind}'" for kind in EVENT_KINDS)
+    own = [name for name in (*_TEXTS, *_NUMBERS, "event_time") if name in CONTRACT["events"].columns]
+    # A column that the source lacks is added only where an event has a value for it.
+    kept = [name for name in own if tables.has("events", name) or _has_value(connection, name)]
+    return f"SELECT * FROM events UNION ALL BY NAME SELECT {', '.join(kept)} FROM known WHERE kind IN ({kinds})"
+
+
+def _with_participations(connection: duckdb.DuckDBPyConnection, tables: Tables) -> str | None:
+    (number,) = connection.execute("SELECT count(*) FROM known WHERE kind = 'participation'").fetchall()[0]
+    if not number:
+        return None
+    columns = ["campaign_id", "user_id", "event_time AS participated_at"]
+    if tables.has("participations", "coupon_id") or _has_value(connection, "coupon_id"):
+        columns.append("coupon_id")
+    new = f"SELECT DISTINCT {', '.join(columns)} FROM known WHERE kind = 'participation'"
+    if not tables.has("participations"):
+        return new
+    again = " AND ".join(f"again.{name} = new.{name}" for name in ("campaign_id", "user_id", "participated_at"))
+    return (
+        f"SELECT * FROM participations UNION ALL BY NAME SELECT * FROM ({new}) AS new "
+        f"WHERE NOT EXISTS (SELECT 1 FROM participations AS again WHERE {again})"
+    )
+
+
+def _has_value(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    return connection.execute(f"SELECT 1 FROM known WHERE {name} IS NOT NULL LIMIT 1").fetchone() is not None
+
+
+def _set_aside(folder: Path, name: str) -> pa.Table:
+    """The rows of a table that its source set aside. There is no file where there are none."""
+    path = folder / "quarantine" / f"{name}.parquet"
+    return pq.read_table(path) if path.is_file() else pa.table({"_reason": pa.array([], pa.string())})
+
+
+def _beside(folder: Path) -> dict[str, pa.Table]:
+    """The folder's Parquet files that belong to no canonical table."""
+    found = {}
+    for path in folder.rglob("*.parquet"):
+        place = path.relative_to(folder)
+        if place.parts[0] not in (*CONTRACT, "quarantine"):
+            found[place.as_posix()] = pq.read_table(path)
+    return found

@@ -1,0 +1,76 @@
+"""Events of the shipped log in the tables of a run: each once, what is unknown left out, and what was read named."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from small_shop import SmallShop, ask
+
+from recommender.decisions.shipping import sealed
+from recommender.event_tables.append import add_logged_events, log_identity, segments_of
+from recommender.features.build import build
+from recommender.storage.manifest import read_manifest
+
+WRITER, OTHER = "00ff00ff00ff", "11ee11ee11ee"
+AT = datetime(2024, 3, 15, 9, tzinfo=UTC)
+AT_US = round(AT.timestamp() * 1e6)
+
+
+def write(folder: Path, stem: str, *lines: dict[str, Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    content = b"".join(orjson.dumps(line) + b"\n" for line in lines) + b'{"event_id": "torn'
+    (folder / f"{stem}.jsonl").write_bytes(sealed(content))
+
+
+def event(name: str, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"event_id": name, "kind": kind, "user_id": "17", "time_us": AT_US, "received_us": AT_US, **fields}
+
+
+def test_logged_events_are_rows_of_the_tables_once_and_unknown_ones_wait(tmp_path: Path) -> None:
+    tables, folder = SmallShop(tmp_path).read(), tmp_path / "log"
+    (first,) = [event_id for (event_id,) in ask(tables, "SELECT event_id FROM events ORDER BY event_time LIMIT 1")]
+    bought = event("bought", "purchase", item_id="tin", amount=3.5, basket_id="b")
+    write(
+        *(folder, f"20240315-{WRITER}-0"),
+        bought,
+        event("reviewed", "review", item_id="tin", rating=4.0),
+        event(str(first), "purchase", item_id="tin", amount=99.0),
+        event("took part", "participation", campaign_id="spring"),
+        event("hidden", "hide", campaign_id="spring"),
+        event("nobody's", "purchase", user_id="unknown", item_id="tin"),
+    )
+    write(folder, f"20240315-{WRITER}-1", {**bought, "received_us": AT_US + 5, "amount": 7.0})
+    write(folder, f"20240315-{WRITER}-3", event("after a gap", "view", item_id="tin"))
+    write(folder, f"20240315-{OTHER}-7", event("of another", "view", item_id="tin"))
+    before = tables.manifest["rows"]["events"]
+    known_before = ask(tables, "SELECT user_id, campaign_id, participated_at FROM participations ORDER BY 3")
+    made = add_logged_events(tables, folder)
+    columns, moment = "event_id, kind, event_time, amount, rating", "TIMESTAMPTZ '2024-03-15 09:00:00+00'"
+    rows = ask(made, f"SELECT {columns} FROM events WHERE event_time = {moment} ORDER BY 1")
+    assert rows == [
+        ("bought", "purchase", AT, 3.5, None),
+        ("of another", "view", AT, None, None),
+        ("reviewed", "review", AT, None, 4.0),
+    ]
+    assert made.manifest["rows"]["events"] == before + 3
+    taken_up = "SELECT user_id, campaign_id, participated_at FROM participations ORDER BY 3"
+    assert ask(made, taken_up) == [*known_before, ("17", "spring", AT)]
+    assert made.manifest["events_read"] == {WRITER: 1, OTHER: 7}
+    assert made.manifest["events_waiting"] == 1
+    assert made.manifest["time_zone"] == "Europe/Berlin"
+    features = build(made, tmp_path / "features", as_of=datetime(2024, 3, 18, tzinfo=UTC), threads=1)
+    assert read_manifest(features)["events_read"] == {WRITER: 1, OTHER: 7}
+    again = add_logged_events(made, folder)
+    assert again.data_hash == made.data_hash
+
+
+def test_without_a_log_the_tables_and_the_identity_of_the_source_stay(tmp_path: Path) -> None:
+    tables = SmallShop(tmp_path).read()
+    manifest = (tables.folder / "manifest.json").read_bytes()
+    assert add_logged_events(tables, tmp_path / "none") is tables
+    assert (tables.folder / "manifest.json").read_bytes() == manifest
+    assert log_identity(tmp_path / "none", "abc") == "abc"
+    write(tmp_path / "log", f"20240315-{WRITER}-0", event("one", "view", item_id="tin"))
+    assert log_identity(tmp_path / "log", "abc") != "abc"
+    assert [path.name for path in segments_of(tmp_path / "log")] == [f"20240315-{WRITER}-0.jsonl"]
