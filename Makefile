@@ -25,7 +25,7 @@ BUILD_ARGS ?=
 PUSH_ARGS ?=
 FIGURES ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-events bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-decision bench-policy bench-portraits bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-events bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-features bench-decision bench-policy bench-portraits bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -131,6 +131,9 @@ bench-accidents: $(INSTALLED) ## accidents in a seasonal shop's export: which of
 
 bench-ingest: $(INSTALLED) ## CPU-seconds and peak memory of reading and checking 5 M events; EVENTS=100000000 reads Parquet under 4 GiB
 	$(BIN)/python -m benchmarks.ingest --events $(EVENTS) $(BENCH_ARGS)
+
+bench-features: $(INSTALLED) ## cost of building features and of the feature store; BENCH_ARGS="--groups journey,point_in_time"
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features $(BENCH_ARGS)
 
 bench-decision: $(INSTALLED) ## wrong decisions and answers: error rates of the gate, intervals, horizon, answers of a run; BENCH_ARGS="--groups gate,answers"
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.decision $(BENCH_ARGS)

@@ -5,6 +5,7 @@ are then taken out of the log, as if they were made at a till that does not know
 stay. The same log with the items of the looks blanked has the same features but those of looks.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from benchmarks.decision.rows import Row
-from benchmarks.portraits import gains, training_set
+from benchmarks.portraits import gains, origins, training_set
 from recommender.datasets.periods import resolve
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
-from recommender.features.looks import WEIGHTS
+from recommender.features.look_weights import WEIGHTS
 from recommender.settings import Settings
 
 HIDDEN = 0.9
@@ -32,8 +33,17 @@ def looks(place: Path) -> list[Row]:
     settings = Settings(home=place / "looks-var")
     as_of = resolve(settings, tables).as_of
     without = training_set(_written(place / "without", blank=True), place / "blanked", as_of)
-    more = training_set(tables, place / "looks", as_of)
-    return gains(without, more, settings, f"looks, {HIDDEN:.0%} of purchases unseen")
+    by_hand = training_set(tables, place / "by-hand", as_of)
+    # Before the first origin, so that nothing that judges has taught.
+    before = origins(without, settings)[0][0]
+    learnt = training_set(tables, place / "learnt", as_of, before)
+    values = json.loads((place / "learnt" / "features" / "schema.json").read_text(encoding="utf-8"))["looks"]
+    print(f"learnt before {before:%Y-%m-%d}: {values}")
+    shop = f"{HIDDEN:.0%} of purchases unseen"
+    return [
+        *gains(without, by_hand, settings, f"looks, {shop}, weights by hand"),
+        *gains(by_hand, learnt, settings, f"looks, {shop}, weights learnt over weights by hand"),
+    ]
 
 
 def _written(folder: Path, *, blank: bool) -> Tables:

@@ -166,12 +166,17 @@ def _ranking(tables: Tables, source: Source, settings: Settings, place: Path, as
     return gains(data, more, settings, "facts, Complete Journey")
 
 
-def training_set(tables: Tables, place: Path, as_of: datetime) -> TrainingSet:
-    """The training set of tables, without Feast in between."""
-    built = build(tables, place / "features", as_of=as_of, facts=False)
+def training_set(tables: Tables, place: Path, as_of: datetime, learn: datetime | None = None) -> TrainingSet:
+    """The training set of tables, without Feast in between. What looks count is learnt from before `learn`."""
+    built = build(tables, place / "features", as_of=as_of, facts=False, learn_looks_before=learn)
     users, pairs = (pq.read_table(built / name) for name in ("users.parquet", "pairs.parquet"))
     catalogue = Catalogue.load(built / "catalogue")
     return TrainingSet.open(write_training_set(users, pairs, catalogue, tables, place / "set", as_of=as_of))
+
+
+def origins(data: TrainingSet, settings: Settings) -> list[tuple[datetime, datetime]]:
+    """The origins before the gate period, and the moments up to which they are judged."""
+    return spans_before(data, End("the gate period", boundaries(data, settings)["gate"]), None, ())
 
 
 def gains(without: TrainingSet, more: TrainingSet, settings: Settings, name: str) -> list[Row]:
@@ -179,7 +184,7 @@ def gains(without: TrainingSet, more: TrainingSet, settings: Settings, name: str
 
     Intervals are over users and campaigns, pooled over the origins.
     """
-    spans = spans_before(without, End("the gate period", boundaries(without, settings)["gate"]), None, ())
+    spans = origins(without, settings)
     ranker = ranker_class("logistic")
     scores: dict[str, list[Floats]] = {"without": [], "with": []}
     periods = []

@@ -14,16 +14,13 @@ def build_features(
     from pathlib import Path
 
     from components.step import running
-    from recommender.datasets.periods import resolve
     from recommender.datasets.tables import open_tables
-    from recommender.features import build
+    from recommender.features import build_as_set
     from recommender.settings import settings_from_json
-    from recommender.storage.ids import IdsFile
 
     with running("build_features", reads={"tables": tables.path}, writes={"features": features.path}) as wrote:
         chosen, opened = settings_from_json(settings), open_tables(Path(tables.path))
         # If the periods cannot be resolved, the run stops here, before it changes the feature store.
-        as_of = resolve(chosen, opened).as_of
-        build(opened, Path(features.path), as_of=as_of, threads=chosen.training.threads, kept_ids=IdsFile.of(chosen))
+        as_of = build_as_set(opened, Path(features.path), chosen)
         features.metadata.update(data_hash=data_hash, as_of=as_of.isoformat())
         wrote["as_of"] = as_of.isoformat()

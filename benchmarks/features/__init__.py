@@ -1,1 +1,1 @@
-"""Cost of the feature store: writing and reading online."""
+"""Cost of the features: building them, reading them at a moment, and writing and reading the feature store."""

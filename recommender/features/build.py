@@ -13,6 +13,7 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 """
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,19 +25,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recommender.datasets.periods import resolve
 from recommender.datasets.tables import Tables
-from recommender.features import campaign_habits, campaigns, decisions, looks, pairs, vectors
+from recommender.features import campaign_habits, campaigns, decisions, pairs
 from recommender.features.decisions import TIME
 from recommender.features.facts import facts_at
+from recommender.features.look_weights import LookWeights, look_weights
 from recommender.features.newcomers import Newcomers, newcomers
+from recommender.features.packing import Packer
 from recommender.features.portrait import aligned, is_count, portrait
 from recommender.features.source import Source, open_source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
+from recommender.matching.looks import LOOKED
+from recommender.settings import LookSettings, Settings
 from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
 
+DEFAULT_LOOKS = LookSettings()
 FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
 one."""
@@ -50,30 +57,64 @@ def build(
     threads: int = 2,
     kept_ids: IdsFile | None = None,
     facts: bool = True,
+    looks: LookSettings = DEFAULT_LOOKS,
+    learn_looks_before: datetime | None = None,
+    memory_limit: str | None = None,
+    scratch: Path | None = None,
 ) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
+    What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`.
+    `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
         ContractError: a required table or column is missing, or there is no purchase before `as_of`.
         PeriodError: no user was targeted before `as_of`.
     """
-    with TemporaryDirectory(prefix="features-", ignore_cleanup_errors=True) as spill:
-        source = open_source(tables, as_of.astimezone(UTC), threads=threads, spill=Path(spill), kept_ids=kept_ids)
-        _build(source, output, facts=facts)
+    with TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill:
+        source = open_source(
+            tables,
+            as_of.astimezone(UTC),
+            threads=threads,
+            spill=Path(spill),
+            kept_ids=kept_ids,
+            memory_limit=memory_limit,
+        )
+        _build(source, output, Path(spill), look_weights(source, looks, learn_looks_before), facts=facts)
     return output
 
 
-def _build(source: Source, output: Path, *, facts: bool) -> None:
+def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
+    """Build the feature set as the settings say, and return its `as_of`. What looks count is learnt before the gate.
+
+    Raises:
+        PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
+    """
+    periods = resolve(settings, tables)
+    build(
+        tables,
+        output,
+        as_of=periods.as_of,
+        threads=settings.training.threads,
+        kept_ids=IdsFile.of(settings),
+        looks=settings.looks,
+        learn_looks_before=periods.gate_from,
+        memory_limit=settings.resources.memory_limit,
+        scratch=settings.resources.scratch,
+    )
+    return periods.as_of
+
+
+def _build(source: Source, output: Path, spill: Path, weights: LookWeights, *, facts: bool) -> None:
     decided = decisions.decisions(source)
     named = ValueNames()
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
-    users = _user_table(source, decided, catalogue.taxonomy_version, named)
+    users = _user_table(source, decided, catalogue.taxonomy_version, named, spill, weights)
     pair_table, found = _pair_table(source, users)
     catalogue = campaigns.with_newcomers(catalogue, found)
     with whole_folder(output) as folder:
@@ -85,13 +126,15 @@ def _build(source: Source, output: Path, *, facts: bool) -> None:
         _write(pair_table, folder / "pairs.parquet")
         if facts:
             _write(facts_at(source, source.as_of), folder / FACTS_FILE)
-        schema = {
+        schema: dict[str, Any] = {
             "portrait": [name for name in users.column_names if "__" in name],
             "campaign": list(campaign_features.names),
             "cross": list(cross_names(tuple(users.column_names))),
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }
+        if LOOKED in users.column_names:
+            schema["looks"] = asdict(weights)
         (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
             folder,
@@ -105,35 +148,37 @@ def _build(source: Source, output: Path, *, facts: bool) -> None:
         )
 
 
-def _user_table(source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames) -> pa.Table:
-    """Build one row for each decision: the user's portrait and packed vectors as known then."""
-    known = portrait(source, decided, named)
-    own = campaign_habits.open_campaigns(source, decided, known.past_targets)
-    affinities = vectors.pack_affinities(
-        known.bought_by_axis,
-        campaign_habits.habits_by_type(known.past_targets),
-        known.months_D,
-        taxonomy_version,
-        own=own,
-        columns_H=np.array([list(known.columns).index(name) for name in known.habits], dtype=np.uint16),
-        habits_OH=_habits_without_own(source, known.past_targets, own, list(known.habits)),
+def _user_table(
+    source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames, spill: Path, weights: LookWeights
+) -> pa.Table:
+    """Build one row for each decision: the user's portrait and packed vectors as known then.
+
+    The packed vectors, which are most of the table, lie in a file of `spill` from which they are mapped into memory.
+    """
+    past_targets = campaign_habits.past_targets(source, decided)
+    own = campaign_habits.open_campaigns(source, decided, past_targets)
+    packer = Packer(
+        campaign_habits.habits_by_type(past_targets),
+        own,
+        _habits_without_own(source, past_targets, own),
+        taxonomy_version=taxonomy_version,
+        minor_units=source.minor_units,
+        file=spill / "packed.arrow",
     )
-    affinities = looks.behind(affinities, known.looked_by_axis)
-    histories = vectors.pack_histories(source, decided, known.baskets, taxonomy_version)
+    known = portrait(source, decided, named, past_targets=past_targets, packs=packer, look_weights=weights)
+    packed = packer.table()
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
     arrays |= {name: pa.array(values_D) for name, values_D in known.columns.items()}
-    arrays |= {"affinity": pa.array(affinities, pa.binary()), "history": pa.array(histories, pa.binary())}
+    arrays |= {name: packed[name] for name in ("affinity", "history")}
     return pa.table(arrays)
 
 
-def _habits_without_own(source: Source, past_targets: Any, own: pa.Table, names: list[str]) -> NDArray[np.float32]:
+def _habits_without_own(source: Source, past_targets: Any, own: pa.Table) -> NDArray[np.float32]:
     """Compute the features about campaigns without the one of each row of `own`, float32 [O, H]."""
-    if not own.num_rows:
-        return np.zeros((0, len(names)), dtype=np.float32)
     # Names of its own: the features are the same, so they get the same names again.
     left = campaign_habits.habits(campaign_habits.without_own(past_targets, own), source, ValueNames()).to_pyarrow()
     found = aligned(left, own.num_rows)
-    columns = [np.nan_to_num(found[name]) if is_count(name) else found[name] for name in names]
+    columns = [np.nan_to_num(column) if is_count(name) else column for name, column in found.items()]
     return np.stack(columns, axis=1).astype(np.float32)
 
 

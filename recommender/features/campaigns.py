@@ -10,7 +10,6 @@ import itertools
 from dataclasses import dataclass, fields
 from typing import Any
 
-import ibis
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import DAY_S, DAY_US, MONTH_DAYS, SECOND_US
 from recommender.features.campaign_habits import campaign_types
 from recommender.features.decisions import TIME
+from recommender.features.demand import POPULARITY_DAYS, demand
 from recommender.features.newcomers import PRIOR_PAIRS, PRIOR_RATE, Newcomers
 from recommender.features.source import Source, known_at
 from recommender.features.value_names import ValueNames
@@ -25,8 +25,6 @@ from recommender.features.vectors import largest_departments
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
 
-POPULARITY_DAYS = 90
-"""Days of purchases that count for demand and popularity: a season. Chosen by hand."""
 MAX_TYPES = 12
 """Campaign types with an indicator, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
 
@@ -66,7 +64,7 @@ def campaign_features(source: Source, named: ValueNames) -> CampaignFeatures:
     for campaign_type, (name,) in indicators.items():
         columns[name.removeprefix("campaign__")] = np.array(types, dtype=object) == campaign_type
     columns |= _composition(source, offsets, items, named)
-    columns |= _demand(source, reference_us)
+    columns |= _demand(source, offsets, items, reference_us)
     columns["type_rate"], columns["num_targeted"] = _type_rates(source, reference_us)
     now_us = np.full(len(types), round(source.as_of.timestamp() * SECOND_US))
     return CampaignFeatures(
@@ -186,27 +184,11 @@ def _composition(
     return columns
 
 
-def _demand(source: Source, reference_us: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _demand(
+    source: Source, offsets: NDArray[np.int64], items: NDArray[np.int32], reference_us: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
     """Count what all users bought of a campaign's items in the `POPULARITY_DAYS` before its reference time."""
-    ids = source.campaigns["campaign_id"]
-    moments = ibis.memtable(pa.table({"campaign_id": ids, "reference_s": reference_us // SECOND_US}))
-    lines = source.lines
-    sold = source.campaign_items.inner_join(moments, "campaign_id").inner_join(lines, "item_row")
-    sold = sold.filter(sold.time_s < sold.reference_s, sold.time_s >= sold.reference_s - POPULARITY_DAYS * DAY_S)
-    sold = known_at(sold, sold.reference_s)
-    found = sold.group_by("campaign_id").agg(
-        lines=sold.count(),
-        cents=sold.cents.sum(),
-        discounted=(sold.discount_cents > 0).cast("int64").sum(),
-        coupon=(sold.coupon_cents > 0).cast("int64").sum(),
-        buyers=sold.user_id.nunique(),
-        items=sold.item_row.nunique(),
-    )
-    rows = {row["campaign_id"]: row for row in found.to_pyarrow().to_pylist()}
-    values = {
-        name: np.array([rows.get(campaign_id, {}).get(name, 0) for campaign_id in ids.to_pylist()], dtype=np.float64)
-        for name in ("lines", "cents", "discounted", "coupon", "buyers", "items")
-    }
+    values = demand(source, offsets, items, reference_us)
     lines_C = np.maximum(values["lines"], 1)
     return {
         "lines_90d": values["lines"],

@@ -1,17 +1,14 @@
-"""Lists the decisions that features are computed for, and restricts what each of them may read.
+"""Lists the decisions that features are computed for.
 
-A decision is a user at a moment. Features read events only through `past`, which keeps those strictly before the
-decision, so that no feature can look ahead.
+A decision is a user at a moment. Features read events only through `as_of`, which reads what was known strictly before
+a moment, so that no feature can look ahead.
 """
 
-import ibis
-import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError, PeriodError
-from recommender.features.source import Source, known_at
+from recommender.features.source import Source
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -42,20 +39,3 @@ def decisions(source: Source) -> pa.Table:
     )
     numbers = pa.array(range(distinct.num_rows), pa.int32())
     return distinct.append_column("decision", numbers).select(["decision", "user_id", "decided_at"])
-
-
-def past(events: ir.Table, decided: pa.Table) -> ir.Table:
-    """Join each decision with its user's events strictly before it, and add their age as `age_days`.
-
-    Purchases that were returned before the decision are left out (`known_at`).
-
-    Args:
-        events: has user_id, event_time and time_s.
-        decided: what `decisions` returned.
-    """
-    moments = ibis.memtable(decided)
-    joined = events.inner_join(moments, "user_id")
-    joined = joined.filter(joined.event_time < joined.decided_at)
-    joined = known_at(joined, joined.decided_at.epoch_seconds())
-    age_days = (joined.decided_at.epoch_seconds() - joined.time_s) / DAY_S
-    return joined.mutate(age_days=age_days)

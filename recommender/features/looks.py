@@ -3,6 +3,7 @@
 Shapes: D decisions · A axes of the taxonomy · n values of an axis that a decision's user looked at.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import ibis
@@ -11,26 +12,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import DAY_S
+from recommender.features.look_weights import LookWeights
 from recommender.features.source import Source
 from recommender.matching.affinity import AXES
 from recommender.matching.looks import LOOK_UNIT, LOOKED, Looks
 
-WEIGHTS = {"view": 1.0, "click": 1.0, "cart": 3.0, "like": 2.0, "favourite": 3.0}
-"""Kind of event -> what one counts beside a view. Chosen by hand: the nearer to a purchase, the more."""
-HALF_LIFE_DAYS = {"view": 14.0, "click": 14.0, "cart": 30.0, "like": 90.0, "favourite": 90.0}
-"""Kind of event -> days after which one counts half. Chosen by hand: a glance is forgotten sooner than a choice."""
 FARTHEST_HALVES = 8.0
 """Looks older than so many half-lives count nothing: under 1/256 of a fresh one."""
 
 
-def looks_by_axis(source: Source, decided: pa.Table) -> list[pa.Table] | None:
+def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> list[pa.Table] | None:
     """Weigh what each decision's user looked at before, by the values of each axis.
 
     Returns:
         A table for each axis with decision, value (its index) and weight (in 1/4096), sorted by decision and value.
         None if the source has no look at an item before `as_of`.
     """
-    events = source.events.filter(source.events.kind.isin(list(WEIGHTS)), source.events.item_id.notnull())
+    events = source.events.filter(source.events.kind.isin(list(weights.weight)), source.events.item_id.notnull())
     events = events.filter(events.event_time < source.as_of)
     if not events.limit(1).count().to_pyarrow().as_py():
         return None
@@ -38,8 +36,8 @@ def looks_by_axis(source: Source, decided: pa.Table) -> list[pa.Table] | None:
     moments = ibis.memtable(decided)
     seen = events.select("user_id", "kind", "event_time", "time_s", "item_id").inner_join(moments, "user_id")
     seen = seen.filter(seen.event_time < seen.decided_at).inner_join(axes, "item_id")
-    halves: Any = (seen.decided_at.epoch_seconds() - seen.time_s) / DAY_S / _of_kind(seen.kind, HALF_LIFE_DAYS)
-    weight = _of_kind(seen.kind, WEIGHTS) * (halves * -float(np.log(2))).exp() * LOOK_UNIT
+    halves: Any = (seen.decided_at.epoch_seconds() - seen.time_s) / DAY_S / _of_kind(seen.kind, weights.half_life_days)
+    weight = _of_kind(seen.kind, weights.weight) * (halves * -float(np.log(2))).exp() * LOOK_UNIT
     seen = seen.mutate(weight=weight.round().cast("int64"), halves=halves)
     seen = seen.filter(seen.halves <= FARTHEST_HALVES, seen.weight > 0)
     by_item = seen.group_by("decision", "item_row").agg(weight=seen.weight.sum()).cache()
@@ -82,5 +80,5 @@ def behind(affinities: list[bytes], tables: list[pa.Table] | None) -> list[bytes
     return packed
 
 
-def _of_kind(kind: Any, values: dict[str, float]) -> Any:
+def _of_kind(kind: Any, values: Mapping[str, float]) -> Any:
     return kind.cases(*values.items(), else_=0.0)

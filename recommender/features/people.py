@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import ibis
-import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recommender.datasets.tables import USERS
-from recommender.datasets.time_units import DAY_US
-from recommender.features.decisions import past
-from recommender.features.source import Source, if_else
+from recommender.datasets.time_units import DAY_S, DAY_US, SECOND_US
+from recommender.features.as_of import Ints, Running, last_before
+from recommender.features.bought import Decisions, Part, microseconds_of, parts
+from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 
 MAX_VALUES = 12
@@ -94,27 +94,54 @@ def _leading_number(band: str) -> float | None:
     return None if found is None else float(found[2]) - (0.5 if found[1] else 0.0)
 
 
-def activity(source: Source, decided: pa.Table) -> ir.Table | None:
+def activity(source: Source, decisions: Decisions) -> dict[str, NDArray[np.float32]]:
     """Count views, clicks and other `INTEREST_KINDS` (`interest__*`) and `SOCIAL_KINDS` (`social__*`) before decisions.
 
-    Returns None if the source has no such event before `as_of`.
+    Returns columns, float32 [D]; none if the source has no such event before `as_of`.
     """
     events = source.events
     seen = events.filter(events.event_time < source.as_of).select("kind").distinct().to_pyarrow()["kind"].to_pylist()
     kinds = [kind for kind in (*INTEREST_KINDS, *SOCIAL_KINDS) if kind in seen]
     if not kinds:
-        return None
-    before = past(events.filter(events.kind.isin(kinds)), decided)
+        return {}
+    rows = events.filter(events.kind.isin(kinds)).inner_join(decisions.numbered(), "user_id")
+    rows = rows.select("user", "kind", "event_time", "rating_cents").order_by("user", "event_time")
+    rated = "review" in kinds and source.tables.has("events", "rating")
+    columns: dict[str, NDArray[np.float32]] = {}
+    for part in parts(rows, len(decisions.user_ids)):
+        own = decisions.of_users(part.first_user, part.end_user)
+        found = _counted(part, decisions.user_D[own] - part.first_user, decisions.moment_us_D[own], kinds, rated=rated)
+        for name, values_D in found.items():
+            columns.setdefault(name, np.empty(len(decisions.user_D), dtype=np.float32))[own] = values_D
+    return columns
+
+
+def _counted(
+    part: Part, user_D: Ints, moment_us_D: Ints, kinds: Sequence[str], *, rated: bool
+) -> dict[str, NDArray[np.float64]]:
+    """Count the events of a part's users before decisions, float64 [D]."""
+    rows = part.rows
+    user_n, time_us_n = rows["user"].to_numpy().astype(np.int64), microseconds_of(rows["event_time"])
+    of_kind = {kind: pc.equal(rows["kind"], kind).to_numpy().astype(np.int64) for kind in kinds}
+    rating = rows["rating_cents"]
+    with_rating = of_kind.get("review", 0) * pc.is_valid(rating).to_numpy().astype(np.int64)
+    cents = pc.fill_null(rating, 0).to_numpy() * with_rating
+    reading = Running(user_n, time_us_n, {**of_kind, "rated": with_rating, "cents": cents}).at(user_D, moment_us_D)
+    total = reading.before((*kinds, "rated", "cents") if rated else kinds)
+    windows = {days: reading.within(days, kinds) for days in (7, 30, 90)}  # A week, a month, a season; chosen by hand.
     columns: dict[str, Any] = {}
     for kind in kinds:
         portrait = "interest" if kind in INTEREST_KINDS else "social"
-        same = (before.kind == kind).cast("int64")
-        for days in (7, 30, 90):  # A week, a month, a season; chosen by hand.
-            columns[f"{portrait}__{kind}s_{days}d"] = (same * (before.age_days <= days).cast("int64")).sum()
-        columns[f"{portrait}__{kind}s"] = same.sum()
-        columns[f"{portrait}__{kind}_recency_days"] = if_else(before.kind == kind, before.age_days, ibis.null()).min()
-    if "review" in kinds and source.tables.has("events", "rating"):
-        rated = (before.kind == "review") & before.rating_cents.notnull()
-        total = if_else(rated, before.rating_cents, ibis.null()).sum()
-        columns["social__mean_rating"] = total / 100.0 / rated.cast("int64").sum().nullif(0)
-    return before.group_by("decision").agg(**columns)
+        for days, counts in windows.items():
+            columns[f"{portrait}__{kind}s_{days}d"] = counts[kind]
+        columns[f"{portrait}__{kind}s"] = total[kind]
+        of_this = np.flatnonzero(of_kind[kind])
+        place_D = last_before(user_n[of_this], time_us_n[of_this], user_D, moment_us_D)
+        last_s_D = np.append(time_us_n[of_this], 0)[place_D] // SECOND_US
+        age_D = (moment_us_D // SECOND_US - last_s_D) / DAY_S
+        columns[f"{portrait}__{kind}_recency_days"] = np.where(place_D >= 0, age_D, np.nan)
+    if rated:
+        with np.errstate(invalid="ignore"):
+            mean_D = total["cents"] / 100.0 / total["rated"]
+        columns["social__mean_rating"] = np.where(total["rated"] > 0, mean_D, np.nan)
+    return {name: np.asarray(values_D, dtype=np.float64) for name, values_D in columns.items()}

@@ -3,9 +3,9 @@
 Shapes: D decisions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import ibis.expr.types as ir
 import numpy as np
@@ -14,10 +14,50 @@ from numpy.typing import NDArray
 
 from recommender.datasets.time_units import MONTH_DAYS
 from recommender.features import campaign_habits, looks, people, purchases, vectors
+from recommender.features.as_of import Running
+from recommender.features.baskets import Versions, versions
+from recommender.features.bought import Bought, Decisions, Part, bought, lines_of, parts
+from recommender.features.look_weights import LookWeights
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 
 KINDS = ("base", "behaviour", "interest", "social", "consumption")
+SLICE_PAIRS = 500_000
+"""Pairs of a decision and an item that are in memory at once, if no decision has more. By hand: some 150 MB."""
+
+
+class Packs(Protocol):
+    """Packs the vectors of decisions, in the order of decisions."""
+
+    def begin(self, columns_H: NDArray[np.uint16], looked_by_axis: list[pa.Table] | None) -> None:
+        """Take what holds for all decisions.
+
+        Args:
+            columns_H: places of the features about campaigns in the portrait.
+            looked_by_axis: what `looks.looks_by_axis` returned.
+        """
+
+    def __call__(
+        self,
+        own: slice,
+        by_axis: list[pa.Table],
+        months_D: NDArray[np.float64],
+        lines: Bought,
+        versions: Versions,
+        seen: purchases.Known,
+        moment_us_D: NDArray[np.int64],
+    ) -> None:
+        """Take the decisions `own`.
+
+        Args:
+            own: these decisions among all.
+            by_axis: what `vectors.purchases_by_axis` returned for them.
+            months_D: length of each user's known history in months of 30 days.
+            lines: what the users of the part bought.
+            versions: their baskets.
+            seen: the baskets that each decision knows.
+            moment_us_D: when the decisions were taken.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,55 +68,138 @@ class Portrait:
     """Name -> float32 [D], in the order of `KINDS`."""
     habits: tuple[str, ...]
     """Names of those about campaigns."""
-    months_D: NDArray[np.float64]
-    """Length of each user's known history in months of 30 days."""
-    baskets: ir.Table
-    past_targets: ir.Table
-    bought_by_axis: list[pa.Table]
-    looked_by_axis: list[pa.Table] | None
-    """None where the source has no looks at items."""
 
 
-def portrait(source: Source, decided: pa.Table, named: ValueNames) -> Portrait:
+def portrait(
+    source: Source,
+    decided: pa.Table,
+    named: ValueNames,
+    *,
+    past_targets: ir.Table | None = None,
+    packs: Packs | None = None,
+    look_weights: LookWeights | None = None,
+) -> Portrait:
     """Compute the portrait of each decision's user from what was known strictly before the decision.
 
     Args:
         source: the tables.
         decided: decision (numbered from 0), user_id and decided_at, as `decisions.decisions` lists them.
         named: names the features that stand for values.
+        past_targets: what `campaign_habits.past_targets` returned, where it is there already.
+        packs: packs the vectors of the same decisions.
+        look_weights: what looks count. None: the values by hand.
     """
     num_decisions = decided.num_rows
-    decided_us_D = decided["decided_at"].cast(pa.int64()).to_numpy()
-    baskets = purchases.baskets(source, decided)
-    past_targets = campaign_habits.past_targets(source, decided)
-    behaviour = aligned(
-        purchases.behaviour(baskets, has_hours=source.tables.event_time_has_hours).to_pyarrow(), num_decisions
-    )
+    numbered = Decisions.of(decided)
+    if past_targets is None:
+        past_targets = campaign_habits.past_targets(source, decided)
     habits = aligned(campaign_habits.habits(past_targets, source, named).to_pyarrow(), num_decisions)
     habits = {name: np.nan_to_num(column) if is_count(name) else column for name, column in habits.items()}
-    columns = {**_base(source, decided, decided_us_D, named), **behaviour, **habits}
-    activity = people.activity(source, decided)
-    if activity is not None:
-        counts = aligned(activity.to_pyarrow(), num_decisions)
-        columns |= {
-            name: np.nan_to_num(values) if "recency" not in name and "rating" not in name else values
-            for name, values in counts.items()
-        }
-    looked_by_axis = looks.looks_by_axis(source, decided)
+    columns = {**_base(source, decided, numbered.moment_us_D, named), **habits}
+    columns |= people.activity(source, numbered)
+    looked_by_axis = looks.looks_by_axis(source, decided, look_weights or LookWeights.by_hand())
     columns |= looks.portrait_column(looked_by_axis, num_decisions)
-    bought_by_axis = vectors.purchases_by_axis(source, decided)
-    columns |= vectors.interest(bought_by_axis, source.taxonomy, num_decisions, named)
-    columns |= aligned(purchases.consumption(baskets, source).to_pyarrow(), num_decisions)
-    ordered = [name for kind in KINDS for name in columns if name.startswith(f"{kind}__")]
+    own = _Purchases.of(source, numbered, vectors.department_features(source.taxonomy, named))
+
+    def ordered(of_purchases: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        behaviour = {name: column for name, column in of_purchases.items() if name.startswith("behaviour__")}
+        together = {**behaviour, **columns, **of_purchases}
+        return {name: together[name] for kind in KINDS for name in together if name.startswith(f"{kind}__")}
+
+    # The packed vectors say where the features about campaigns stand, so the order of all must be known before.
+    names = list(ordered(own.nothing()))
+    if packs is not None:
+        packs.begin(np.array([names.index(name) for name in habits], dtype=np.uint16), looked_by_axis)
+    found = ordered(own.columns(packs))
     return Portrait(
-        columns={name: columns[name].astype(np.float32) for name in ordered},
-        habits=tuple(habits),
-        months_D=np.nan_to_num(behaviour["behaviour__tenure_days"].astype(np.float64) / MONTH_DAYS),
-        baskets=baskets,
-        past_targets=past_targets,
-        bought_by_axis=bought_by_axis,
-        looked_by_axis=looked_by_axis,
+        columns={name: column.astype(np.float32, copy=False) for name, column in found.items()}, habits=tuple(habits)
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Purchases:
+    """Features of purchases, computed for a part of the users at a time."""
+
+    source: Source
+    decisions: Decisions
+    departments: dict[str, int]
+    rows: ir.Table
+    axes_VA: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, source: Source, decisions: Decisions, departments: dict[str, int]) -> "_Purchases":
+        return cls(source, decisions, departments, lines_of(source, decisions), source.taxonomy.axes_VA)
+
+    def columns(self, packs: Packs | None) -> dict[str, NDArray[np.float32]]:
+        """Name -> float32 [D]. Gives all decisions to `packs`, if there is one."""
+        columns: dict[str, NDArray[np.float32]] = {}
+        decisions = self.decisions
+        for part in parts(self.rows, len(decisions.user_ids)):
+            lines = bought(part)
+            all_baskets, items = versions(lines), vectors.items(lines, self.axes_VA)
+            sums = purchases.running(all_baskets)
+            of_part = decisions.of_users(part.first_user, part.end_user)
+            for own in _slices(of_part, decisions.user_D - part.first_user, items):
+                user_D, moment_us_D = decisions.user_D[own] - part.first_user, decisions.moment_us_D[own]
+                seen = purchases.known(all_baskets, user_D, moment_us_D)
+                by_axis = vectors.purchases_by_axis(items, user_D, moment_us_D)
+                found = self._features(by_axis, all_baskets, sums, seen, user_D, moment_us_D)
+                for name, values_D in found.items():
+                    columns.setdefault(name, np.full(len(decisions.user_D), np.nan, dtype=np.float32))[own] = values_D
+                if packs is not None:
+                    tenure_D = columns["behaviour__tenure_days"][own].astype(np.float64)
+                    months_D = np.nan_to_num(tenure_D / MONTH_DAYS)
+                    packs(own, by_axis, months_D, lines, all_baskets, seen, moment_us_D)
+        return columns
+
+    def nothing(self) -> dict[str, NDArray[Any]]:
+        """The features of no decision, which have the same names in the same order."""
+        lines = bought(Part(0, 0, self.rows.limit(0).to_pyarrow()))
+        none = np.zeros(0, dtype=np.int64)
+        all_baskets = versions(lines)
+        seen = purchases.known(all_baskets, none, none)
+        by_axis = vectors.purchases_by_axis(vectors.items(lines, self.axes_VA), none, none)
+        return self._features(by_axis, all_baskets, purchases.running(all_baskets), seen, none, none)
+
+    def _features(
+        self,
+        by_axis: list[pa.Table],
+        baskets: Versions,
+        sums: Running,
+        seen: purchases.Known,
+        user_D: NDArray[np.int64],
+        moment_us_D: NDArray[np.int64],
+    ) -> dict[str, NDArray[Any]]:
+        tables = self.source.tables
+        found: dict[str, NDArray[Any]] = {
+            **vectors.interest(by_axis, self.source.taxonomy, len(user_D), self.departments)
+        }
+        return found | purchases.features(
+            baskets,
+            sums,
+            seen,
+            user_D,
+            moment_us_D,
+            has_hours=tables.event_time_has_hours,
+            has_discount=tables.has("events", "discount"),
+            has_coupon=tables.has("events", "coupon_discount"),
+            minor_units=self.source.minor_units,
+        )
+
+
+def _slices(of_part: slice, user_D: NDArray[np.int64], items: vectors.Items) -> Iterator[slice]:
+    """Cut a part's decisions so that few pairs of a decision and an item are in memory."""
+    users = user_D[of_part]
+    if not len(users):
+        return
+    pairs_U = np.bincount(items.user_g, minlength=int(users[-1]) + 1)
+    ends_D = np.cumsum(pairs_U[users] + 1)
+    first = 0
+    while first < len(users):
+        before = int(ends_D[first - 1]) if first else 0
+        end = max(first + 1, int(np.searchsorted(ends_D, before + SLICE_PAIRS, side="right")))
+        yield slice(of_part.start + first, of_part.start + end)
+        first = end
 
 
 def aligned(table: pa.Table, num_decisions: int) -> dict[str, NDArray[np.float32]]:

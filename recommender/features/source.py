@@ -22,13 +22,14 @@ from recommender.datasets.tables import Tables
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError
 from recommender.matching.affinity import AXES
+from recommender.settings.sizes import bytes_of
 from recommender.storage.ids import Ids, IdsFile
 
 REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MONEY = ("cents", "discount_cents", "coupon_cents")
 """Columns of events and lines that hold whole minor units of the currency."""
 MEMORY_LIMIT = "2GB"
-"""Memory for DuckDB's data, chosen by hand. What does not fit goes to disk, which is slower, not wrong."""
+"""Memory for DuckDB's data where the settings name none, chosen by hand: enough for a year of a grocer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,8 @@ class Source:
         """All events with whole cents and local hour and weekday. A column that the source lacks is 0 or null."""
         events = self.table("events")
         present = set(events.columns)
-        local_s = events.event_time.epoch_seconds() + self._offset_s(events.event_time)
+        time_s = whole_seconds(events.event_time)
+        local_s = time_s + self._offset_s(events.event_time)
 
         def cents(name: str) -> Any:
             if name not in present:
@@ -159,11 +161,11 @@ class Source:
         hour = ((local_s // 3600) % 24).cast("int32")
         if "event_time_has_hours" in self.tables.manifest:
             # A day without an hour is known at its last microsecond, which is no habit of the night.
-            last_second = local_s % DAY_S >= DAY_S - 1  # DuckDB counts parts of seconds, Spark does not
+            last_second = local_s % DAY_S == DAY_S - 1
             day_only = last_second & (events.event_time.microsecond() == 999_999)
             hour = ibis.ifelse(day_only, ibis.null().cast("int32"), hour)
         returned = (
-            {"returned_s": events.returned_at.epoch_seconds(), "returned_share": events.returned_share.fill_null(1.0)}
+            {"returned_s": whole_seconds(events.returned_at), "returned_share": events.returned_share.fill_null(1.0)}
             if "returned_at" in present
             else {}
         )
@@ -173,7 +175,7 @@ class Source:
             "event_time",
             item_id=events.item_id if "item_id" in present else ibis.null().cast("string"),
             basket=ibis.coalesce(basket, events.event_time.epoch_seconds().cast("string")),
-            time_s=events.event_time.epoch_seconds().cast("int64"),
+            time_s=time_s,
             hour=hour,
             weekday=((local_s // DAY_S + 3) % 7).cast("int32"),  # 0 is Monday; 1970-01-01 was a Thursday.
             cents=cents("amount"),
@@ -252,6 +254,11 @@ def known_at(lines: ir.Table, moment_s: Any) -> ir.Table:
     return lines.mutate(**net).drop("kept_share", "returned_s", "returned_share")
 
 
+def whole_seconds(time: Any) -> Any:
+    """Seconds since 1970 without parts, int64. DuckDB's own function counts parts of seconds, Spark's does not."""
+    return time.epoch_seconds().floor().cast("int64")
+
+
 def if_else(condition: Any, then: Any, otherwise: Any) -> Any:
     """Call `ibis.ifelse`, whose declared return type supports no arithmetic."""
     return ibis.ifelse(condition, then, otherwise)
@@ -261,7 +268,13 @@ _MISSING_TABLE = "the source has no such table, which features need; add it to t
 
 
 def open_source(
-    tables: Tables, as_of: datetime, *, threads: int, spill: Path, kept_ids: IdsFile | None = None
+    tables: Tables,
+    as_of: datetime,
+    *,
+    threads: int,
+    spill: Path,
+    kept_ids: IdsFile | None = None,
+    memory_limit: str | None = None,
 ) -> Source:
     """Open `tables` with DuckDB, its session in UTC.
 
@@ -272,6 +285,8 @@ def open_source(
         spill: folder for what exceeds memory. No other run may use it, since DuckDB gives its temporary files the same
             names in every process.
         kept_ids: where the ids of items and axis values are kept. None: they begin with these tables.
+        memory_limit: memory for DuckDB's data, such as "4GB". What does not fit goes to disk, which is slower, not
+            wrong. None: `MEMORY_LIMIT`.
 
     Raises:
         ContractError: a required table is missing, or there is no purchase before `as_of`.
@@ -279,8 +294,9 @@ def open_source(
     for name in REQUIRED_TABLES:
         if not tables.has(name):
             raise ContractError(name, _MISSING_TABLE)
+    limit = MEMORY_LIMIT if memory_limit is None else f"{bytes_of(memory_limit) // 2**20}MiB"
     backend = ibis.duckdb.connect(
-        threads=threads, memory_limit=MEMORY_LIMIT, preserve_insertion_order=True, temp_directory=str(spill)
+        threads=threads, memory_limit=limit, preserve_insertion_order=True, temp_directory=str(spill)
     )
     backend.raw_sql("SET TimeZone = 'UTC'")
     source = Source(tables, backend, as_of, kept_ids)

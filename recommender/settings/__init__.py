@@ -21,6 +21,7 @@ from recommender.settings.decision_log import DecisionLogSettings
 from recommender.settings.events import EventSettings
 from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
+from recommender.settings.looks import LookSettings
 from recommender.settings.monitoring import MonitoringSettings
 from recommender.settings.online_store import OnlineStoreName, StoreSettings
 from recommender.settings.sections import (
@@ -40,6 +41,7 @@ __all__ = [
     "DecisionLogSettings",
     "EventSettings",
     "IsolationSettings",
+    "LookSettings",
     "MonitoringSettings",
     "OnlineStoreName",
     "ResourceSettings",
@@ -76,6 +78,7 @@ class Settings(Section):
     )
     source: SourceSettings = SourceSettings()
     time: TimeSettings = TimeSettings()
+    looks: LookSettings = LookSettings()
     training: TrainingSettings = TrainingSettings()
     store: StoreSettings = StoreSettings()
     serving: ServingSettings = ServingSettings()

@@ -277,12 +277,12 @@ LEAST_MEMORY = "256MiB"
 
 
 class ResourceSettings(Section):
-    """What reading and checking a log may use of a machine. None of it changes a result."""
+    """What reading and checking a log and building features may use of a machine. None of it changes a result."""
 
     memory_limit: str | None = Field(
         None,
         description='Memory of DuckDB, such as "2GiB". What exceeds it lies in temporary files. The process itself '
-        "needs some 400 MiB more. None: half of what the machine, or the process's cgroup, has.",
+        "needs some 400 MiB more. None: half of what the machine, or the process's cgroup, has; for features 2 GB.",
     )
     threads: int = Field(
         2, ge=1, le=128, description="Threads of DuckDB. Two: as many as a small machine has, and each needs memory."

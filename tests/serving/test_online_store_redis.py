@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import redis
 from feature_sets import shop
@@ -17,6 +18,7 @@ from online_stores import PATIENT, ends_in_time, write_schema
 from servers import free_ports, valkey
 
 from feature_repo import materialise
+from feature_repo.environment import open_store
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import PackedUser
 from recommender.settings import ServingSettings, Settings, StoreSettings
@@ -303,3 +305,23 @@ def test_on_an_event_loop_a_connection_that_drips_is_replaced_and_a_hurried_read
             writer.close()
 
     asyncio.run(read())
+
+
+def test_fields_that_an_earlier_version_wrote_for_other_views_go_and_the_packed_value_stays(
+    tmp_path: Path, redis_settings: Settings
+) -> None:
+    features = shop(tmp_path / "features", num_users=3)
+    materialise(features, redis_settings)
+    store = open_store(redis_settings)
+    view = store.get_feature_view("user_base")
+    view.online = True
+    store.apply([view])
+    frame = pq.read_table(features / "users.parquet").to_pandas().tail(3)
+    store.write_to_online_store("user_base", frame[["user_id", "event_timestamp", *(f.name for f in view.features)]])
+    with redis.Redis.from_url(redis_settings.store.redis_url) as server:
+        (key, *_) = server.keys()
+        before = server.hgetall(key)
+        materialise(features, redis_settings)
+        after = server.hgetall(key)
+    assert len(before) > len(after) == 2  # the packed value and its time
+    assert after.items() <= before.items()

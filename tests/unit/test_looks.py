@@ -12,7 +12,7 @@ from feature_shop import AS_OF, Shop
 
 from recommender.errors import FeatureStoreError
 from recommender.features import build
-from recommender.features.looks import HALF_LIFE_DAYS, WEIGHTS
+from recommender.features.look_weights import HALF_LIFE_DAYS, WEIGHTS
 from recommender.features.shoppers import shoppers_of
 from recommender.matching import affinity, examples
 from recommender.matching.affinity import AXES, LOOK_NAMES
