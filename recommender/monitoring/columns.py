@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from recommender.errors import FeatureStoreError
-from recommender.matching.affinity import CROSS_NAMES
+from recommender.matching.affinity import cross_names
 from recommender.matching.catalogue import Catalogue
 from recommender.monitoring.distributions import portrait_columns
 from recommender.registry import Registry
@@ -44,7 +44,7 @@ def column_change(features: Path, version: str, registry: Registry) -> ColumnCha
     if not trained:
         return None
     portrait = portrait_columns(pq.read_schema(features / "users.parquet").names)
-    now = (*portrait, *Catalogue.load(features / "catalogue").campaign_feature_names, *CROSS_NAMES)
+    now = (*portrait, *Catalogue.load(features / "catalogue").campaign_feature_names, *cross_names(tuple(portrait)))
     if now == trained:
         return None
     return ColumnChange(
