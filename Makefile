@@ -132,11 +132,15 @@ bench-accidents: $(INSTALLED) ## accidents in a seasonal shop's export: which of
 bench-ingest: $(INSTALLED) ## CPU-seconds and peak memory of reading and checking 5 M events; EVENTS=100000000 reads Parquet under 4 GiB
 	$(BIN)/python -m benchmarks.ingest --events $(EVENTS) $(BENCH_ARGS)
 
-bench-features: $(INSTALLED) ## cost of building features and of the feature store; BENCH_ARGS="--groups journey,point_in_time"
+bench-features: $(INSTALLED) ## cost of building features and of the feature store; BENCH_ARGS="--groups journey,point_in_time,scale"
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features $(BENCH_ARGS)
 
 bench-decision: $(INSTALLED) ## wrong decisions and answers: error rates of the gate, intervals, horizon, answers of a run; BENCH_ARGS="--groups gate,answers"
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.decision $(BENCH_ARGS)
+
+.PHONY: bench-monitoring
+bench-monitoring: $(INSTALLED) ## how often monitoring calls an unchanged shop drifted or miscalibrated, and how often it finds a change
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.monitoring $(BENCH_ARGS)
 
 bench-portraits: $(INSTALLED) ## the portrait's forecasts against what came, and what its facts and looks give a ranker; BENCH_ARGS="--groups looks"
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.portraits $(BENCH_ARGS)

@@ -12,7 +12,8 @@ import typer
 
 from cli.options import ClusterSettingsFile, settings_of
 from cli.verbs import Verbs
-from recommender.errors import RecommenderError, SettingsError, suggestion
+from pipelines.named import PIPELINES, TRAINING
+from recommender.errors import RecommenderError, SettingsError
 from recommender.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 HELD, STILL_RUNS = 3, 4
 """Exit codes of `submit --wait`: the champion stays, and the time is over. 0 is PROMOTE, 1 a failed step, and 2 a run
 that was not started, as an error of any verb."""
-PIPELINES = {"training": "campaign-training"}
-"""Our pipelines by the name that people type, and their name at the endpoint."""
 
 Host = Annotated[str, typer.Option(help="Address of the KFP endpoint, such as http://127.0.0.1:8888")]
 Namespace = Annotated[
@@ -36,20 +35,21 @@ Registry = Annotated[str, typer.Option(help="Container registry that holds the i
 FeatureStore = Annotated[
     str, typer.Option(help="Feast environment: a folder of feature_repo/environments. Empty: cluster.feature_store.")
 ]
-NamedPipeline = Annotated[str, typer.Argument(help=f"The pipeline: {', '.join(PIPELINES)}.")]
+Named = Annotated[str, typer.Argument(help=f"The pipeline: {', '.join(PIPELINES)}.")]
 DEFAULT_SETTINGS = Path("k8s/base/recommender.toml")
 
 schedules = typer.Typer(cls=Verbs, no_args_is_help=True, help="List and end schedules that `submit --cron` made.")
 
 
 def compile_pipeline(
+    pipeline: Named = TRAINING,
     settings: ClusterSettingsFile = DEFAULT_SETTINGS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("dist"),
     namespace: Annotated[str, typer.Option(help="Namespace of the Pipeline resources.")] = "campaigns",
     registry: Registry = "",
     feature_store: FeatureStore = "",
 ) -> None:
-    """Write the pipeline's YAML for a cluster, and the Pipeline and PipelineVersion resources for GitOps."""
+    """Write a pipeline's YAML for a cluster, and the Pipeline and PipelineVersion resources for GitOps."""
     from pipelines.compile import compile_cluster
 
     chosen = settings_of(settings)
@@ -58,6 +58,7 @@ def compile_pipeline(
         output,
         cluster=_cluster(chosen, registry, feature_store),
         namespace=namespace,
+        pipeline=pipeline,
     )
     print(f"{files[0]}: for a KFP endpoint (recommender submit, or the UI's upload)")
     print(f"{files[1]}: Pipeline and PipelineVersion resources (kubectl apply -f)")
@@ -65,11 +66,11 @@ def compile_pipeline(
 
 def submit(
     host: Host,
-    pipeline: NamedPipeline = "training",
+    pipeline: Named = TRAINING,
     settings: ClusterSettingsFile = DEFAULT_SETTINGS,
     package: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Run this training.yaml of `compile` instead of compiling now."),
+        typer.Option(exists=True, dir_okay=False, help="Run this YAML of `compile` instead of compiling now."),
     ] = None,
     sets: Annotated[
         list[str] | None,
@@ -113,9 +114,10 @@ def submit(
 ) -> None:
     """Run a pipeline on a KFP endpoint, now or on a schedule. KFP_TOKEN is sent as bearer token, if set."""
     from pipelines.compile import compile_cluster
+    from pipelines.named import NamedPipeline
     from pipelines.submit import Submission, start, start_recurring
 
-    known = _known(pipeline)
+    known = NamedPipeline(pipeline).name
     if wait and cron:
         raise SettingsError("--wait watches a run that starts now; a schedule (--cron) starts none")
     chosen = settings_of(settings)
@@ -123,7 +125,7 @@ def submit(
     account = cluster.pods.service_account if service_account is None else service_account
     with tempfile.TemporaryDirectory() as folder:
         if package is None:
-            package, _ = compile_cluster(chosen, Path(folder), cluster=cluster, namespace=namespace)
+            package, _ = compile_cluster(chosen, Path(folder), cluster=cluster, namespace=namespace, pipeline=pipeline)
         submission = Submission(
             package=package,
             pipeline=known,
@@ -195,12 +197,6 @@ def _cluster(settings: Settings, registry: str, feature_store: str) -> "Cluster"
     from pipelines.cluster import Cluster
 
     return Cluster.of(settings.cluster, registry=registry, feature_store=feature_store)
-
-
-def _known(pipeline: str) -> str:
-    if pipeline not in PIPELINES:
-        raise SettingsError(f"no pipeline {pipeline!r}; {suggestion(pipeline, PIPELINES)}")
-    return PIPELINES[pipeline]
 
 
 def _endpoint(host: str, namespace: str, ui: str = "") -> "Endpoint":
@@ -278,7 +274,7 @@ def _ended(outcome: "Outcome", page: str) -> int:
     from pipelines.run_states import HOLD
 
     if outcome.state == "SUCCEEDED":
-        print(f"{outcome.verdict or 'no verdict'}: {page}")
+        print(f"{outcome.verdict or outcome.state}: {page}")
         return HELD if outcome.verdict == HOLD else 0
     for step in outcome.failed:
         place = "KFP's driver of the step" if step.in_driver else "the step"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import benchmark, cluster, decisions, next_items
-from cli.options import AsOf, DataFile, SettingsFile, Url, settings_of
+from cli.options import AsOf, DataFile, Fresh, SettingsFile, Url, settings_of
 from cli.verbs import Verbs
 from recommender import logs
 
@@ -44,9 +44,7 @@ def run(
     settings: SettingsFile = None,
     data: DataFile = None,
     as_of: AsOf = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run every step again, even if its inputs are unchanged.")
-    ] = False,
+    fresh: Fresh = False,
     ask: Annotated[
         bool, typer.Option(help="Afterwards start the endpoint, ask it for three shoppers, and stop it.")
     ] = True,
@@ -248,6 +246,33 @@ def status(settings: SettingsFile = None, data: DataFile = None) -> None:
     from cli.registry import show_status
 
     show_status(settings_of(settings, data))
+
+
+@app.command(rich_help_panel=LATER)
+def monitor(
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    as_of: AsOf = None,
+    fresh: Fresh = False,
+) -> None:
+    """Compare the newest data with what the champion was trained on and promised. Exit code 1: a limit is broken."""
+    from cli.monitoring import monitor_and_show
+
+    if not monitor_and_show(settings_of(settings, data, as_of), caching=not fresh):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=LATER)
+def refresh(
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    as_of: AsOf = None,
+    fresh: Fresh = False,
+) -> None:
+    """Bring the newest features and campaigns to serving, without a training."""
+    from cli.monitoring import refresh_and_show
+
+    refresh_and_show(settings_of(settings, data, as_of), caching=not fresh)
 
 
 @app.command(rich_help_panel=LATER)

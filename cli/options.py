@@ -30,6 +30,7 @@ DataFile = Annotated[
 ]
 Url = Annotated[str, typer.Option("--url", help="The gateway's address. Default: the one in the settings.")]
 AsOf = Annotated[str | None, typer.Option(help='The moment that counts as "now": 2017-12-31, or 2017-12-31T18:00.')]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Run every step again, even if its inputs are unchanged.")]
 
 
 def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:

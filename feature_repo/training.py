@@ -64,20 +64,23 @@ def build_training_set(features: Path, tables: Path, settings: Settings, output:
     from recommender.datasets.tables import open_tables
     from recommender.features.training_set import write_training_set
     from recommender.matching.catalogue import Catalogue
+    from recommender.monitoring.distributions import Reference
 
     users = training_frame(features, settings)
     pairs = pq.read_table(features / "pairs.parquet")
     catalogue = Catalogue.load(features / "catalogue")
-    opened = open_tables(tables)
+    opened, as_of = open_tables(tables), as_of_of(features)
+    everyone = pq.read_table(features / FILES["user"])
     write_training_set(
         users,
         pairs,
         catalogue,
         opened,
         output,
-        as_of=as_of_of(features),
-        feature_service=service_name(portrait_names(pq.read_schema(features / FILES["user"]))),
+        as_of=as_of,
+        feature_service=service_name(portrait_names(everyone.schema)),
         list_bounds=_list_bounds(settings, opened),
+        reference=Reference.of(everyone, as_of=as_of, data_hash=opened.data_hash).text(),
     )
 
 

@@ -24,6 +24,7 @@ USER = 10001
 STEPS = (
     *("check_settings", "ingest", "validate_data", "build_features", "materialise", "build_training_set"),
     *("publish_training_set", "train_ranker", "register", "evaluate", "gate", "publish_evaluation", "deploy", "hold"),
+    *("monitor", "require_limits"),
 )
 """Steps as `cluster.steps` names them."""
 READS_SOURCE = ("check-settings", "ingest")

@@ -1,4 +1,4 @@
-"""Write the pipeline as files: for the local runner, for a KFP endpoint, and as Kubernetes resources for GitOps."""
+"""Write a pipeline as files: for the local runner, for a KFP endpoint, and as Kubernetes resources for GitOps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,36 +8,39 @@ import yaml
 
 from components.check_settings.rules import check_rules
 from pipelines.cluster import HOME, Cluster, check_names
+from pipelines.named import TRAINING, NamedPipeline
 from recommender.errors import SettingsError
 from recommender.settings import Settings
 from recommender.storage.code_identity import bare_code
 from recommender.storage.manifest import SHOWN_DIGITS, sha256
 
-PIPELINE_FILE = "training.yaml"
-RESOURCES_FILE = "training-resources.yaml"
 STEP_CODE = "from kfp.dsl import *"
 """A line in the code that KFP generates around a step's function."""
 
 
-def compile_local(settings: Settings, file: Path, *, run: str) -> None:
+def compile_local(settings: Settings, file: Path, *, run: str, pipeline: str = TRAINING) -> None:
     """Write the pipeline for this machine to `file`: no volume, and no retries, because no pod can be lost here.
 
     Args:
         settings: the settings of the run. Parameters have their values as defaults.
         file: the YAML to write.
         run: the run id that published files record.
+        pipeline: which one, as people type it.
+
+    Raises:
+        SettingsError: there is no such pipeline.
     """
     from kfp.compiler import Compiler
 
-    from pipelines.training import training_pipeline_for
-
+    made = NamedPipeline(pipeline).of(settings, retries=0, run=run)
     file.parent.mkdir(parents=True, exist_ok=True)
-    pipeline = training_pipeline_for(settings, retries=0, run=run)
-    Compiler().compile(pipeline, str(file))
+    Compiler().compile(made, str(file))
     drop_comments_of_steps(file)
 
 
-def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, namespace: str) -> tuple[Path, Path]:
+def compile_cluster(
+    settings: Settings, folder: Path, *, cluster: Cluster, namespace: str, pipeline: str = TRAINING
+) -> tuple[Path, Path]:
     """Write the pipeline for a cluster: its YAML for `kfp`, and Pipeline and PipelineVersion resources.
 
     Args:
@@ -45,18 +48,19 @@ def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, names
         folder: the folder for both files.
         cluster: names and settings of the steps' pods.
         namespace: namespace of the resources.
+        pipeline: which one, as people type it. The files' names begin with it.
 
     Returns:
         The two files.
 
     Raises:
-        SettingsError: `home` is not on the volume that outlives a run, or the settings are wrong; names the key.
+        SettingsError: there is no such pipeline, `home` is not on the volume that outlives a run, or the settings are
+            wrong; names the key.
     """
     from kfp.compiler import Compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-    from pipelines.training import NAME, TITLE, training_pipeline_for
-
+    named = NamedPipeline(pipeline)
     # The judgement file is not read: it lies on the cluster.
     check_rules(settings, feature_store=cluster.pods.feature_store)
     check_names(namespace=namespace, registry=cluster.registry)
@@ -66,24 +70,28 @@ def compile_cluster(settings: Settings, folder: Path, *, cluster: Cluster, names
             "compile with the cluster's settings, e.g. --settings k8s/base/recommender.toml"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    pipeline = training_pipeline_for(settings, cluster=cluster)
-    Compiler().compile(pipeline, str(folder / PIPELINE_FILE))
-    drop_comments_of_steps(folder / PIPELINE_FILE)
+    made, file, resources = (
+        named.of(settings, cluster=cluster),
+        folder / f"{pipeline}.yaml",
+        folder / f"{pipeline}-resources.yaml",
+    )
+    Compiler().compile(made, str(file))
+    drop_comments_of_steps(file)
     options = KubernetesManifestOptions(
-        pipeline_name=NAME,
-        pipeline_display_name=TITLE,
-        pipeline_version_name=version_name(NAME, folder / PIPELINE_FILE),
+        pipeline_name=named.name,
+        pipeline_display_name=named.title,
+        pipeline_version_name=version_name(named.name, file),
         namespace=namespace,
         include_pipeline_manifest=True,
     )
     Compiler().compile(
-        pipeline,
-        str(folder / RESOURCES_FILE),
+        made,
+        str(resources),
         kubernetes_manifest_format=True,
         kubernetes_manifest_options=options,
     )
-    drop_comments_of_steps(folder / RESOURCES_FILE)
-    return folder / PIPELINE_FILE, folder / RESOURCES_FILE
+    drop_comments_of_steps(resources)
+    return file, resources
 
 
 def version_name(pipeline: str, file: Path) -> str:

@@ -36,7 +36,7 @@ CACHED = re.compile(r" - INFO - Task (?P<name>[\w-]+) cache hit")
 RANKER = re.compile(r'^ {16}"ranker": "(?P<ranker>\w+)",?$')
 """The step's parameter `ranker`, as kfp.local prints a step's input: JSON, indented by 16."""
 ERROR = re.compile(
-    r"^\s*(?:[\w.]+\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Away|Exception|Interrupt|Exit)): (?P<message>.*)"
+    r"^\s*(?:[\w.]+\.)?(?P<kind>[A-Z]\w*(?:Error|Failed|Away|Broken|Exception|Interrupt|Exit)): (?P<message>.*)"
 )
 """The last line of a traceback, or of a step that was refused (`components.step`)."""
 KEPT_LINES = 20

@@ -15,29 +15,24 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from components.build_features import build_features
 from components.build_training_set import build_training_set
-from components.check_settings.component import check_settings
-from components.check_settings.parameters import base_settings, defaults
+from components.check_settings.parameters import defaults
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
 from components.hold import hold
-from components.ingest import ingest
 from components.materialise import materialise
 from components.publish_evaluation import publish_evaluation
 from components.publish_training_set import publish_training_set
 from components.register import register
 from components.train_ranker import train_ranker
-from components.validate_data.component import validate_data
-from pipelines.cluster import DATA, FEATURES, SMALL, TRAINING, Cluster, Size, lifetime, place, place_by, places
+from pipelines.cluster import DATA, SMALL, TRAINING, Cluster, lifetime, place_by
+from pipelines.steps import RETRIES, Steps
 from recommender.settings import Settings
 
 NAME = "campaign-training"
 TITLE = "Campaign recommendation: training"
 DESCRIPTION = "From a source to a verdict: trains a challenger, measures it against the champion, and lets it serve."
-RETRIES = 2
-"""Attempts after the first, for pods that are lost (a drained node, an eviction). Chosen by hand."""
 
 
 def training_pipeline_for(
@@ -55,15 +50,8 @@ def training_pipeline_for(
         retries: attempts of each step after the first.
         run: the run id that published files record. On a cluster it is KFP's id of the run.
     """
-
-    def placed(task: dsl.PipelineTask, title: str, size: Size, *, cached: bool) -> dsl.PipelineTask:
-        task.set_display_name(title).set_caching_options(enable_caching=cached)
-        if retries:
-            # 30 s, then a minute: a lost node is replaced within minutes. Chosen by hand.
-            task.set_retry(num_retries=retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
-        return place(task, size, cluster)
-
-    base, here, given = base_settings(settings), places(cluster), defaults(settings)
+    steps, given = Steps(cluster=cluster, retries=retries), defaults(settings)
+    placed = steps.placed
 
     @dsl.pipeline(name=NAME, display_name=TITLE, description=DESCRIPTION, pipeline_config=lifetime(cluster))
     def training_pipeline(
@@ -97,49 +85,14 @@ def training_pipeline_for(
             canary_share: Share of the users that a promoted challenger gets, between 0 and 1.
             settings_override: Other settings of this run, by section: {"training": {"seed": 18}}.
         """
-        checked = check_settings(
-            base=base,
-            places=here,
-            as_of=as_of,
-            gate_from=gate_from,
-            test_from=test_from,
-            gate_campaigns=gate_campaigns,
-            challenger=challenger,
-            baselines=baselines,
-            trials=trials,
-            device=device,
-            canary_share=canary_share,
-            source=source,
-            settings_override=settings_override,
-        )
-        placed(checked, "Check the settings and the cluster", SMALL, cached=False)
-        derived = checked.outputs
-
-        read = ingest(
-            settings=derived["source_settings"],
-            source_identity=derived["source_identity"],
-            code_version=derived["code_of_ingest"],
-        )
-        placed(read, "Read the source into tables", DATA, cached=True)
-
-        of_data: dict[str, Any] = {"settings": derived["data_settings"]}
-        valid = validate_data(
-            **of_data,
-            code_version=derived["code_of_validate_data"],
-            data_hash=read.outputs["Output"],
-            raw=read.outputs["tables"],
-        )
-        placed(valid, "Validate the tables", DATA, cached=True)
-        tables, data_hash = valid.outputs["tables"], valid.outputs["Output"]
-
-        featured = build_features(
-            **of_data, code_version=derived["code_of_build_features"], data_hash=data_hash, tables=tables
-        )
-        placed(featured, "Build features as of each decision", FEATURES, cached=True)
-        features = featured.outputs["features"]
+        own = {"as_of": as_of, "gate_from": gate_from, "test_from": test_from, "gate_campaigns": gate_campaigns}
+        own |= {"challenger": challenger, "baselines": baselines, "trials": trials, "device": device}
+        own |= {"canary_share": canary_share, "source": source, "settings_override": settings_override}
+        known = steps.featured(settings, own)
+        derived, of_data, features, tables = known.derived, known.of_data, known.features, known.tables
 
         whole: dict[str, Any] = {"settings": derived["settings"]}
-        stored = materialise(**whole, data_hash=data_hash, features=features)
+        stored = materialise(**whole, data_hash=known.data_hash, features=features)
         placed(stored, "Materialise for training and serving", DATA, cached=False)
         data_hash = stored.output
 
@@ -154,7 +107,7 @@ def training_pipeline_for(
         training_set = pairs.outputs["training_set"]
         from_run = {**whole, "run": run, "data_hash": data_hash}
 
-        data = publish_training_set(**from_run, training_set=training_set, validation_page=valid.outputs["page"])
+        data = publish_training_set(**from_run, training_set=training_set, validation_page=known.validation_page)
         placed(data, "Publish the training set", SMALL, cached=False)
 
         with dsl.ParallelFor(derived["Output"], name="Train the baselines", parallelism=1) as one:

@@ -20,6 +20,7 @@
         ├── DeviceError              this machine lacks the device in the settings
         ├── TrainingError            training stopped
         ├── StepFailed               a step of a pipeline failed
+        ├── LimitBroken              monitoring found drift, age or calibration beyond a limit
         ├── EndpointError            a pipeline endpoint cannot be reached or refuses
         └── ServingError             an endpoint could not be started or stopped
 
@@ -116,6 +117,10 @@ class ServingError(RecommenderError):
 
 class StepFailed(RecommenderError):
     """A step of a pipeline failed. Holds the step's own message and names its log."""
+
+
+class LimitBroken(RecommenderError):
+    """Monitoring found that a limit of the settings is broken. Names each with its remedy."""
 
 
 class FeatureStoreError(RecommenderError):

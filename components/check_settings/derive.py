@@ -69,7 +69,9 @@ def for_source(settings: Settings) -> Settings:
         judgement=Path(),
         source=settings.source,
         resources=settings.resources,
-        **_unread("time", "training", "store", "serving", "decision_log", "isolation", "retention", "cluster"),
+        **_unread(
+            "time", "training", "store", "serving", "decision_log", "isolation", "monitoring", "retention", "cluster"
+        ),
     )
 
 
@@ -83,7 +85,7 @@ def for_data(settings: Settings) -> Settings:
         training=TrainingSettings(threads=settings.training.threads),
         store=settings.store,
         resources=settings.resources,
-        **_unread("serving", "decision_log", "isolation", "retention", "cluster"),
+        **_unread("serving", "decision_log", "isolation", "monitoring", "retention", "cluster"),
     )
 
 
@@ -105,7 +107,9 @@ def for_training(settings: Settings, ranker: str, *, challenges: bool) -> Settin
         judgement=Path(),
         time=settings.time,
         training=own,
-        **_unread("source", "store", "serving", "decision_log", "isolation", "retention", "resources", "cluster"),
+        **_unread(
+            "source", "store", "serving", "decision_log", "isolation", "monitoring", "retention", "resources", "cluster"
+        ),
     )
 
 

@@ -6,6 +6,7 @@
     shoppers.parquet      the users decided on last, as the feature store holds them, for measuring latency
     lists.safetensors     the candidates of each user's last decision in each period, for judging lists
     catalogue/            items and campaigns
+    reference.json        how the features of all users were distributed, for monitoring
 
 Shapes: N pairs · F features · U users · B baskets · T basket lines · P portrait features · C campaigns.
 """
@@ -34,7 +35,8 @@ from recommender.matching import examples
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Histories, Labels, Shopper
 from recommender.matching.horizon import Horizon, Outcomes
-from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
+from recommender.storage.home import REFERENCE_FILE
+from recommender.storage.manifest import read_manifest, whole_folder, write_manifest, write_text
 
 FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
@@ -56,6 +58,7 @@ def write_training_set(
     as_of: datetime | None = None,
     feature_service: str = "",
     list_bounds: Sequence[datetime] = (),
+    reference: str | None = None,
 ) -> Path:
     """Write a training set into the folder `output`, completely or not at all.
 
@@ -70,6 +73,7 @@ def write_training_set(
         as_of: purchases before it make the corpus; by default all of them.
         feature_service: name of the feature service that `users` was read by. Models keep it in their lineage.
         list_bounds: starts and end of the periods for which users' lists are kept (`decision_lists.write_lists`).
+        reference: distributions of the features at `as_of`, which monitoring compares later ones with.
 
     Raises:
         ContractError: a pair's user has no row at the decision, or a pair's campaign is not in the catalogue.
@@ -114,6 +118,8 @@ def write_training_set(
         last = np.argsort([-shopper.feature_time_us for shopper in shoppers], kind="stable")[:KEPT_SHOPPERS]
         pq.write_table(distinct_users(users).take(last), folder / "shoppers.parquet")
         catalogue.save(folder / "catalogue")
+        if reference is not None:
+            write_text(folder / REFERENCE_FILE, reference)
         write_manifest(folder, **facts)
     return output
 

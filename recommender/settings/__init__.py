@@ -22,6 +22,7 @@ from recommender.settings.events import EventSettings
 from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.looks import LookSettings
+from recommender.settings.monitoring import MonitoringSettings
 from recommender.settings.online_store import OnlineStoreName, StoreSettings
 from recommender.settings.sections import (
     DEFAULT_RESOURCES,
@@ -41,6 +42,7 @@ __all__ = [
     "EventSettings",
     "IsolationSettings",
     "LookSettings",
+    "MonitoringSettings",
     "OnlineStoreName",
     "ResourceSettings",
     "RetentionSettings",
@@ -83,6 +85,7 @@ class Settings(Section):
     decision_log: DecisionLogSettings = DecisionLogSettings()
     events: EventSettings = EventSettings()
     isolation: IsolationSettings = IsolationSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     retention: RetentionSettings = RetentionSettings()
     resources: ResourceSettings = ResourceSettings()
     cluster: ClusterSettings = ClusterSettings()

@@ -8,6 +8,7 @@
       decisions/          shipped segments of the decision log; days/ holds what was compacted of each day
       events/             shipped segments of the log of events (`recommender.events.log`)
       serving/            private files of one serving replica, unless `serving.state` names another folder
+      monitoring/         the last report of `recommender monitor`: JSON, page, metrics
       published/          results of runs under fixed names, for people and for later commands
       validated/          figures and statistics of the last valid tables of each source, which the next run is
                           compared with; beside them its good runs, verdicts and accepted changes
@@ -32,6 +33,8 @@ from recommender.storage.manifest import NAME_DIGITS, digest
 
 USERS_FILE = "users.parquet"
 PACKED_USERS_FILE = "serving.parquet"
+REFERENCE_FILE = "reference.json"
+"""Distributions of features, in a training set and in a trained version (`recommender.monitoring.distributions`)."""
 FACTS_FILE = "facts.parquet"
 
 
@@ -245,6 +248,28 @@ class Published:
 
 
 @dataclass(frozen=True)
+class MonitoringFolder:
+    """The last report of monitoring, each file written whole."""
+
+    root: Path
+
+    @property
+    def report(self) -> Path:
+        """The findings and the figures behind them, as JSON."""
+        return self.root / "report.json"
+
+    @property
+    def page(self) -> Path:
+        """HTML: the same for people."""
+        return self.root / "monitoring.html"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures in Prometheus' text format, for a textfile collector."""
+        return self.root / "metrics.prom"
+
+
+@dataclass(frozen=True)
 class Home:
     """The folder that outlives a run, on a cluster a mounted volume."""
 
@@ -294,6 +319,11 @@ class Home:
     def published(self) -> Published:
         """Results of runs for people and for later commands."""
         return Published(self.root / "published")
+
+    @property
+    def monitoring(self) -> MonitoringFolder:
+        """The last report of monitoring."""
+        return MonitoringFolder(self.root / "monitoring")
 
     @property
     def runs(self) -> Path:

@@ -29,7 +29,7 @@ from recommender.models.campaign.horizon_ranker import HorizonRanker, fit_over_h
 from recommender.models.campaign.ranker import Ranker
 from recommender.registry import bundle
 from recommender.settings import Settings
-from recommender.storage.home import Home
+from recommender.storage.home import REFERENCE_FILE, Home
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import read_manifest, whole_folder, write_text
 from recommender.training.identity import checkpoint_folder, training_code, training_hash
@@ -151,12 +151,15 @@ def _train(training_set: Path, ranker: str, settings: Settings, output: Path) ->
         "pairs": pairs,
         "versions": _versions(),
     }
-    _write_output(output, places, known)
+    _write_output(output, places, known, training_set / REFERENCE_FILE)
     return TrainResult(output, known, _metrics(known))
 
 
-def _write_output(output: Path, places: Mapping[str, Path], lineage: Mapping[str, Any]) -> None:
-    """Copy each fit's bundle and curves from where it was made, and write the lineage beside them."""
+def _write_output(output: Path, places: Mapping[str, Path], lineage: Mapping[str, Any], reference: Path) -> None:
+    """Copy each fit's bundle and curves from where it was made, and write the lineage beside them.
+
+    The training set's distributions of features go along: monitoring compares later features with them.
+    """
     with whole_folder(output) as folder:
         for fit, place in places.items():
             shutil.copytree(place / "bundle", folder / "fits" / fit)
@@ -165,6 +168,8 @@ def _write_output(output: Path, places: Mapping[str, Path], lineage: Mapping[str
                 copied = (folder / "progress" / fit / part).with_suffix(".jsonl")
                 copied.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(curve, copied)
+        if reference.is_file():
+            shutil.copyfile(reference, folder / REFERENCE_FILE)
         write_text(folder / "lineage.json", json.dumps(lineage, indent=1, sort_keys=True))
 
 

@@ -19,12 +19,15 @@ from components.gate import gate
 from components.hold import hold
 from components.ingest import ingest
 from components.materialise import materialise
+from components.monitor import monitor
 from components.publish_evaluation import publish_evaluation
 from components.publish_training_set import publish_training_set
 from components.register import register
+from components.require_limits import require_limits
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
 from recommender.datasets.tables import open_tables
+from recommender.errors import LimitBroken
 from recommender.evaluation.document import Evaluation
 from recommender.features.training_set import TrainingSet
 from recommender.matching.catalogue import Catalogue
@@ -145,6 +148,30 @@ def test_build_features_and_materialise_fill_the_home(way: SimpleNamespace) -> N
     kept = IdsFile.of(way.shop.settings).read()
     assert catalogue.id_versions == kept.versions
     assert catalogue.item_ids == kept.of("product")
+
+
+def test_monitor_publishes_a_report_and_the_next_step_fails_the_run_where_a_limit_is_broken(
+    way: SimpleNamespace,
+) -> None:
+    shop, made = way.shop, way.shop.made
+    report, page, metrics = made(dsl.Dataset, "report"), made(dsl.HTML, "monitored"), made(dsl.Metrics, "found")
+    monitor.python_func(
+        settings=shop.text,
+        run="run-2",
+        features=way.features,
+        tables=way.tables,
+        report=report,
+        page=page,
+        metrics=metrics,
+    )
+    names = Home.of(shop.settings).monitoring
+    assert names.report.read_text() == Path(report.path).read_text()
+    assert names.page.read_text() == Path(page.path).read_text()
+    # The world lies in the past, so its events are too old.
+    assert metrics.metadata["limits_broken"] == 2
+    with pytest.raises(SystemExit) as stopped:
+        require_limits.python_func(report=report)
+    assert isinstance(stopped.value.__cause__, LimitBroken)
 
 
 def test_train_ranker_writes_fits_and_logs_its_figures(way: SimpleNamespace) -> None:

@@ -42,10 +42,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "a hyperparameter of the challenger": {"training": {"rankers": {"transformer": {"width": 32}}}},
     "`training.seed`": {"training": {"seed": 18}},
     "`resources`": {"resources": {"threads": 1}},
-    "`serving`, `decision_log`, `isolation`, `retention`, `cluster`": {
+    "`serving`, `decision_log`, `isolation`, `monitoring`, `retention`, `cluster`": {
         "serving": {"port": 9000},
         "decision_log": {"wait_ms": 50},
         "isolation": {"failures": 9},
+        "monitoring": {"max_psi": 0.5},
         "retention": {"runs": 30},
         "cluster": {"deadline_hours": 1},
     },

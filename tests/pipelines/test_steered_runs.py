@@ -1,18 +1,25 @@
 """A person changes a parameter of the real pipeline: what depends on it runs again, and a mistake costs seconds."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from worlds import run_with, world
 
 from pipelines.local import LocalRun
+from pipelines.memory import MemoryWatch
+from pipelines.named import MONITORING, REFRESH
+from pipelines.training_run import run_named
 from recommender.errors import StepFailed
+from recommender.monitoring.findings import Report
 from recommender.registry import Registry
 from recommender.settings import Settings, TrainingSettings
 from recommender.storage.home import Home
 
 pytestmark = pytest.mark.slow
+BEFORE_MATERIALISATION = ["build-features", "ingest", "validate-data"]
 SHOP = {"num_users": 300, "num_items": 100, "num_campaigns": 20, "num_categories": 6}
 """What is decided is not asked here, so a smaller world does."""
 BEFORE_TRAINING = {"ingest", "validate-data", "build-features", "build-training-set"}
@@ -61,6 +68,25 @@ def test_another_challenger_trains_itself_alone(first: tuple[Settings, LocalRun]
     again = run_with(settings, challenger="lightgbm", settings_override={"training": {"rankers": {"lightgbm": {}}}})
     assert cached(again) == sorted([*BEFORE_TRAINING, "train-ranker", "train-ranker"])
     assert any(version.startswith("lightgbm-") for version in Registry(settings.home).versions())
+
+
+def test_refresh_and_monitoring_take_up_to_the_features_from_the_cache_of_training_and_old_data_fail_the_run(
+    first: tuple[Settings, LocalRun],
+) -> None:
+    settings, _ = first
+    console, home = Console(file=io.StringIO()), Home.of(settings)
+    with MemoryWatch() as memory:
+        refreshed = run_named(REFRESH, settings, console=console, memory=memory)
+    assert cached(refreshed) == BEFORE_MATERIALISATION
+    assert [step.name for step in refreshed.steps if step.status == "done"] == ["check-settings", "materialise"]
+    # The world lies in the past, so its data are older than promised.
+    broken = r"(?s)Fail where a limit is broken: .*age of events.*Look at the export"
+    with pytest.raises(StepFailed, match=broken), MemoryWatch() as memory:
+        run_named(MONITORING, settings, console=console, memory=memory)
+    report = Report.read(home.monitoring.report)
+    assert {one.about for one in report.findings} == {"age of events", "age of user_serving"}
+    steps = json.loads(home.run(report.run).figures.read_text())["steps"]
+    assert sorted(step["name"] for step in steps if step["status"] == "cached") == BEFORE_MATERIALISATION
 
 
 @pytest.mark.parametrize(

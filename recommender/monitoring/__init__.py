@@ -1,0 +1,1 @@
+"""Watches what serves: drift of features, age of data, calibration of what was served. It knows no pipeline."""

@@ -1,0 +1,73 @@
+"""Compares the columns of a feature set with those that the serving versions were trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from recommender.errors import FeatureStoreError
+from recommender.matching.affinity import cross_names
+from recommender.matching.catalogue import Catalogue
+from recommender.monitoring.distributions import portrait_columns
+from recommender.registry import Registry
+from recommender.registry.candidates import features as trained_features
+from recommender.settings import Settings
+
+SHOWN = 8
+"""Columns of each kind that a sentence names. By hand: enough to recognise the cause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnChange:
+    """How the columns of a feature set differ from those of a version."""
+
+    version: str
+    appeared: tuple[str, ...]
+    vanished: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [
+            f"{what}: {', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}"
+            for what, names in (("appeared", self.appeared), ("vanished", self.vanished))
+            if names
+        ]
+        return "; ".join(parts) or "the same columns in another order"
+
+
+def column_change(features: Path, version: str, registry: Registry) -> ColumnChange | None:
+    """How a feature set differs from what a version was trained on. None: not at all, or it reads no features.
+
+    Raises:
+        CorruptFileError: the version or the catalogue is damaged.
+    """
+    trained = trained_features(registry.path(version))
+    if not trained:
+        return None
+    portrait = portrait_columns(pq.read_schema(features / "users.parquet").names)
+    now = (*portrait, *Catalogue.load(features / "catalogue").campaign_feature_names, *cross_names(tuple(portrait)))
+    if now == trained:
+        return None
+    return ColumnChange(
+        version=version,
+        appeared=tuple(name for name in now if name not in set(trained)),
+        vanished=tuple(name for name in trained if name not in set(now)),
+    )
+
+
+def require_same_columns(features: Path, settings: Settings) -> None:
+    """Refuse a feature set that champion or canary cannot read: they would fail at the next request.
+
+    Raises:
+        FeatureStoreError: names the columns that appeared and vanished.
+        CorruptFileError: a version or the catalogue is damaged.
+    """
+    registry = Registry(settings.home)
+    canary = registry.canary()
+    for version in (registry.champion(), canary.version if canary else None):
+        change = column_change(features, version, registry) if version is not None else None
+        if change is not None:
+            raise FeatureStoreError(
+                f"the features have other columns than {change.version}, which serves, was trained on. "
+                f"{change}. Nothing was materialised: bring the columns back in the source or its mapping, or train "
+                "for the new ones in a new home (home = …) and let that one serve"
+            )
