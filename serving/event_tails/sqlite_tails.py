@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 from recommender.datasets.time_units import DAY_S
@@ -20,24 +19,30 @@ from serving.online_store.stored import TAILS_TABLE
 
 BUSY_S = 2.0
 """How long a write waits for another gateway's. By hand: the writes are transactions of microseconds."""
+# `synchronous`: a killed process loses nothing. What a power failure can lose is in the synced log.
 SCHEMA = f"""
 PRAGMA journal_mode=WAL;
+PRAGMA synchronous=NORMAL;
 CREATE TABLE IF NOT EXISTS {TAILS_TABLE} (user_id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (event_id TEXT PRIMARY KEY, day INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
 class SqliteTails:
-    """Writes in a thread of its own, a transaction for each request."""
+    """Writes in a thread of its own, a transaction for each request.
+
+    The connection stays open from the start: without one the file has no shared index of its write-ahead log, and every
+    reader makes its own, which takes longer than all else of a read (`make bench-events`).
+    """
 
     def __init__(self, path: Path, *, remember_days: int) -> None:
         self._path, self._remember_days, self._purged_day = path, remember_days, 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-tails")
-        self._connection: sqlite3.Connection | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
-                connection.executescript(SCHEMA)
+            # After this only the thread uses it.
+            self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            self._connection.executescript(SCHEMA)
         except sqlite3.Error as error:
             raise FeatureStoreError(f"{path}: events cannot be kept there ({error})") from None
 
@@ -59,10 +64,6 @@ class SqliteTails:
     def _append(self, appends: Sequence[Append]) -> list[bool]:
         day = int(time.time() // DAY_S)
         try:
-            if self._connection is None:
-                self._connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
-                # A killed process loses nothing. What a power failure can lose is in the synced log.
-                self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 new = [self._append_one(self._connection, one, day) for one in appends]
@@ -94,10 +95,5 @@ class SqliteTails:
 
     def close(self) -> None:
         """Finish what is being written, and close the file."""
-        self._thread.submit(self._close)
         self._thread.shutdown(wait=True)
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()

@@ -74,7 +74,7 @@ class EventIntake:
         events = [stamped for _, stamped in taken]
         users = await self._users({event.user_id for event, _ in events})
         why = self._why_not(events, users)
-        new = await self._kept(events, why, users, received_us)
+        new = await self._kept(events, why, users, received_us, arrival)
         problems += [
             {"index": index, "field": reason.field, "reason": reason.reason, "status": "quarantined"}
             for (index, _), reason in zip(taken, why, strict=True)
@@ -156,8 +156,10 @@ class EventIntake:
         why: Sequence[Wrong | None],
         users: Mapping[str, PackedUser | None],
         received_us: int,
+        arrival: Arrival,
     ) -> list[bool]:
         """Log events, then append those that count to their users' tails. For each event whether it counts anew."""
+        self.metrics.event_stage.labels("checked").observe(arrival.waited_s())
         try:
             entries = [
                 self.log.submit(stamped, received_us, None if reason is None else f"{reason.field}: {reason.reason}")
@@ -167,6 +169,7 @@ class EventIntake:
             raise unavailable(f"events cannot be logged ({error})") from None
         if not await self.log.written(entries):
             raise unavailable("events cannot be logged (the disk is late)")
+        self.metrics.event_stage.labels("logged").observe(arrival.waited_s())
         counted = [(place, entry) for place, entry in enumerate(entries) if why[place] is None]
         appends, shortened = [], set[str]()
         for place, entry in counted:
@@ -183,6 +186,7 @@ class EventIntake:
             found = await self.tails.append(appends, self.settings.events.wait_ms / 1e3) if appends else []
         except (FeatureStoreError, TimeoutError) as error:
             raise unavailable(f"the online store does not take events ({error or 'it is late'})") from None
+        self.metrics.event_stage.labels("stored").observe(arrival.waited_s())
         for (place, _), is_new in zip(counted, found, strict=True):
             new[place] = is_new
         return new

@@ -37,6 +37,8 @@ class Metrics:
         self.events_rejected = self._counter("recommender_events_rejected_total")
         self.events_quarantined = self._counter("recommender_events_quarantined_total")
         self.event_age = self._histogram("recommender_event_age_seconds")
+        self.event_stage = self._histogram("recommender_event_stage_seconds")
+        self.event_fold = self._histogram("recommender_event_fold_seconds")
         self.seconds = self._histogram("recommender_request_seconds")
         self.store_seconds = self._histogram("recommender_store_seconds")
         self.model_seconds = self._histogram("recommender_model_seconds")

@@ -108,7 +108,8 @@ class Recommender:
         reasons = []
         if packed.tail:
             try:
-                packed = self.folding.folded(asked.request.user_id, packed, shop, asked.as_of_us)
+                with self.metrics.event_fold.time():
+                    packed = self.folding.folded(asked.request.user_id, packed, shop, asked.as_of_us)
             except FeatureStoreError as error:
                 logs.bind(problem=str(error))
                 reasons.append("events")

@@ -263,6 +263,17 @@ EVENTS = (
         kind="histogram",
         meaning="from an event's own time to the moment at which the next answer knows it",
     ),
+    Listed(
+        name="recommender_event_stage_seconds",
+        kind="histogram",
+        meaning="from the first byte of a request with events until they are checked, logged (synced) and stored",
+        labels=("stage",),
+    ),
+    Listed(
+        name="recommender_event_fold_seconds",
+        kind="histogram",
+        meaning="folding the events of one user into the row that was read",
+    ),
 )
 GROUPS = {
     "Requests": REQUESTS,

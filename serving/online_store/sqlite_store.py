@@ -9,6 +9,7 @@ The file of tails is attached once it exists: a gateway makes it when it starts.
 import os
 import sqlite3
 import threading
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,6 +19,14 @@ from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.online_store.feast_format import entity_key
 from serving.online_store.stored import TAILS_TABLE, Stored
+
+
+@cache
+def _statements(project: str, view: str) -> tuple[str, str]:
+    """The query with tails, and the one where there is no file of tails."""
+    asked = f'FROM "{project}_{view}" WHERE entity_key = ? AND feature_name = ?'
+    tail = f"(SELECT body FROM events.{TAILS_TABLE} WHERE user_id = ?)"
+    return f"SELECT value, {tail} {asked}", f"SELECT value, NULL {asked}"
 
 
 class Locked(FeatureStoreError):
@@ -51,13 +60,11 @@ class SqliteStore:
         try:
             connection = self._connection(self._busy_s if waits else 0.0)
             key = (entity_key(schema.join_key, user_id), schema.field)
-            asked = f'FROM "{schema.project}_{schema.view}" WHERE entity_key = ? AND feature_name = ?'
+            with_tail, without = _statements(schema.project, schema.view)
             if self._local.has_tails:
-                row = connection.execute(
-                    f"SELECT value, (SELECT body FROM events.{TAILS_TABLE} WHERE user_id = ?) {asked}", (user_id, *key)
-                ).fetchone()
+                row = connection.execute(with_tail, (user_id, *key)).fetchone()
             else:
-                row = connection.execute(f"SELECT value, NULL {asked}", key).fetchone()
+                row = connection.execute(without, key).fetchone()
         except (sqlite3.Error, OSError) as error:
             if not waits and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise Locked(f"{self._path}: locked") from None
