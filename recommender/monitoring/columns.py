@@ -1,6 +1,6 @@
 """Compares the columns of a feature set with those that the serving versions were trained on."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -69,15 +69,11 @@ def require_columns(features: Path, settings: Settings) -> None:
     canary = registry.canary()
     for version in (registry.champion(), canary.version if canary else None):
         change = column_change(features, version, registry) if version is not None else None
-        if change is not None and change.vanished:
+        if change is not None and change.vanished and not settings.monitoring.accept_vanished_columns:
             raise FeatureStoreError(
                 f"the features lack columns that {change.version}, which serves, was trained on. "
-                f"{change}. Nothing was materialised: bring the columns back in the source or its mapping, or train "
-                "without them in a new home (home = …) and let that one serve"
+                f"{change}. Nothing was materialised: bring the columns back in the source or its mapping. If "
+                "they are gone for good, train once with monitoring.accept_vanished_columns = true"
             )
-        if change is not None and change.appeared:
-            log.warning(
-                "the features have columns that the serving version does not read until it is trained again",
-                model_version=change.version,
-                appeared=list(change.appeared),
-            )
+        if change is not None:
+            log.warning("the features have other columns than the serving version", **asdict(change))

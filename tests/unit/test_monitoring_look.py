@@ -165,6 +165,8 @@ def test_other_columns_than_the_champion_s_are_named_and_stop_a_materialisation(
     with pytest.raises(FeatureStoreError, match=rf"appeared: social__zaps; vanished: {gone}"):
         require_columns(features, watched.settings)
     require_columns(watched.features, watched.settings)
+    accepted = watched.settings.monitoring.model_copy(update={"accept_vanished_columns": True})
+    require_columns(features, watched.settings.model_copy(update={"monitoring": accepted}))
 
 
 def test_a_column_that_appeared_is_named_and_stops_nothing(watched: Watched, tmp_path: Path) -> None:
