@@ -17,12 +17,12 @@ def materialise(settings: str, data_hash: str, features: Input[Dataset]) -> str:
 
     from components.step import patiently, running
     from feature_repo import materialise as materialise_features
-    from recommender.monitoring.columns import require_same_columns
+    from recommender.monitoring.columns import require_columns
     from recommender.settings import settings_from_json
 
     with running("materialise", reads={"features": features.path, "data_hash": data_hash}) as wrote:
         chosen = settings_from_json(settings)
-        require_same_columns(Path(features.path), chosen)
+        require_columns(Path(features.path), chosen)
         store = patiently(lambda: materialise_features(Path(features.path), chosen))
         wrote.update(feature_store=str(store.root), online_store=chosen.store.kind)
         return data_hash

@@ -76,7 +76,7 @@ def evaluate(
         LabelError: all its pairs have the same outcome.
         RegistryError: challenger or champion is not among the candidates, or one has no fit that ends before the gate
             period.
-        BundleError: a candidate was trained on other features than the training set has.
+        BundleError: the training set lacks features that a candidate was trained on.
         CorruptFileError: a bundle or the training set is damaged.
         SettingsError: the judgement file is not valid.
     """

@@ -1,10 +1,11 @@
 """Compares the columns of a feature set with those that the serving versions were trained on."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.matching.affinity import cross_names
 from recommender.matching.catalogue import Catalogue
@@ -13,6 +14,7 @@ from recommender.registry import Registry
 from recommender.registry.candidates import features as trained_features
 from recommender.settings import Settings
 
+log = logs.get(__name__)
 SHOWN = 8
 """Columns of each kind that a sentence names. By hand: enough to recognise the cause."""
 
@@ -54,20 +56,24 @@ def column_change(features: Path, version: str, registry: Registry) -> ColumnCha
     )
 
 
-def require_same_columns(features: Path, settings: Settings) -> None:
-    """Refuse a feature set that champion or canary cannot read: they would fail at the next request.
+def require_columns(features: Path, settings: Settings) -> None:
+    """Refuse a feature set without columns that champion or canary read: they would fail at the next request.
+
+    Columns that they do not know harm nobody: a ranker scores without them (`models.campaign.schema`). They are logged.
 
     Raises:
-        FeatureStoreError: names the columns that appeared and vanished.
+        FeatureStoreError: names the columns that vanished, and those that appeared.
         CorruptFileError: a version or the catalogue is damaged.
     """
     registry = Registry(settings.home)
     canary = registry.canary()
     for version in (registry.champion(), canary.version if canary else None):
         change = column_change(features, version, registry) if version is not None else None
-        if change is not None:
+        if change is not None and change.vanished and not settings.monitoring.accept_vanished_columns:
             raise FeatureStoreError(
-                f"the features have other columns than {change.version}, which serves, was trained on. "
-                f"{change}. Nothing was materialised: bring the columns back in the source or its mapping, or train "
-                "for the new ones in a new home (home = …) and let that one serve"
+                f"the features lack columns that {change.version}, which serves, was trained on. "
+                f"{change}. Nothing was materialised: bring the columns back in the source or its mapping. If "
+                "they are gone for good, train once with monitoring.accept_vanished_columns = true"
             )
+        if change is not None:
+            log.warning("the features have other columns than the serving version", **asdict(change))

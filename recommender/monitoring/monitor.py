@@ -102,9 +102,11 @@ def _reference(features: Path, champion: str, registry: Registry) -> tuple[list[
             Finding(
                 kind="columns",
                 about="columns of the features",
-                breaks=True,
+                breaks=bool(change.vanished),
                 words=f"the newest features have other columns than {champion} was trained on. {change}.",
-                remedy="Bring the columns back in the source or its mapping. Nothing is materialised until then.",
+                remedy="Bring the columns back in the source or its mapping. Nothing is materialised until then."
+                if change.vanished
+                else "The champion scores without them. To use them, train again: recommender run.",
             )
         )
     try:
@@ -138,7 +140,8 @@ def _drift(
         return [], EVENLY
     ranker = bundle.load(registry.bundle(champion))
     found = dict.fromkeys(names, 0.0)
-    if column_change(features, champion, registry) is None:
+    change = column_change(features, champion, registry)
+    if change is None or not change.vanished:
         found = importances(
             ranker, users, Catalogue.load(features / "catalogue"), {name: reference.features[name] for name in names}
         )

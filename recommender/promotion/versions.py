@@ -88,7 +88,7 @@ def evaluate_versions(
         RegistryError: a version is unknown, or has no fit that ends before the gate period.
         PeriodError: the gate period has no pairs.
         LabelError: all pairs of the gate period have the same outcome.
-        BundleError: a version was trained on other features than the training set has.
+        BundleError: the training set lacks features that a version was trained on.
         CorruptFileError: a bundle or the training set is damaged.
         SettingsError: the judgement file is not valid.
     """

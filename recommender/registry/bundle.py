@@ -25,6 +25,7 @@ from recommender.models.campaign import ranker_class
 from recommender.models.campaign.calibration import Calibrator
 from recommender.models.campaign.horizon_ranker import HorizonRanker, levels_of, timing_of
 from recommender.models.campaign.ranker import Ranker
+from recommender.models.campaign.schema import MAX_NAMED
 from recommender.models.next_item import ItemRanker, item_ranker_class
 from recommender.sequences import Items, Sequences
 from recommender.storage.manifest import (
@@ -101,20 +102,22 @@ def load(folder: Path, *, feature_names: Sequence[str] | None = None) -> Horizon
 
     Args:
         folder: the bundle.
-        feature_names: the features that it will be given. Others than those it was trained on are refused here instead
-            of at the first request.
+        feature_names: the features that it will be given. Where they lack some that it was trained on, it is refused
+            here instead of at the first request. Those that it does not know harm nothing (`models.campaign.schema`).
 
     Raises:
         CorruptFileError: a file is missing, truncated or altered; names it.
         BundleError: the bundle has another format or another kind, its ranker is unknown or needs a package that is not
-            installed, it was trained on other features, its tensors do not fit its configuration, or the environment
-            allows pickled weights.
+            installed, features that it was trained on are missing, its tensors do not fit its configuration, or the
+            environment allows pickled weights.
     """
     stored = _read_config(folder, "bundle")
     trained_on = tuple(_json(folder / "schema.json")["features"])
-    if feature_names is not None and trained_on and tuple(feature_names) != trained_on:
+    missing = [] if feature_names is None else [name for name in trained_on if name not in set(feature_names)]
+    if missing:
         raise BundleError(
-            f"{folder}: the ranker was trained on other features: {_difference(trained_on, tuple(feature_names))}"
+            f"{folder}: features that the ranker was trained on are missing: {', '.join(missing[:MAX_NAMED])}; "
+            "train again, or build the features with the code that it was trained with"
         )
     config = {
         **stored["config"],
@@ -224,15 +227,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BundleError(f"{path}: must be a JSON object (got {type(content).__name__}); train again")
     return content
-
-
-def _difference(trained: tuple[str, ...], given: tuple[str, ...]) -> str:
-    """Say how two lists of features differ, with five names at most, which are enough to recognise the cause."""
-    missing = [name for name in trained if name not in set(given)]
-    extra = [name for name in given if name not in set(trained)]
-    if not missing and not extra:
-        return "the same names in another order"
-    return (
-        f"missing {missing[:5] or 'none'}, unknown {extra[:5] or 'none'}; "
-        "train again, or build the features with the code that it was trained with"
-    )

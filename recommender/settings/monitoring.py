@@ -29,6 +29,11 @@ def _promises() -> dict[View, float]:
 class MonitoringSettings(Section):
     """Limits of `recommender monitor` and of the pipeline `monitoring`. All numbers are chosen by hand."""
 
+    accept_vanished_columns: bool = Field(
+        False,
+        description="Materialise features without columns that the serving version reads. It then answers with the "
+        "popular list, marked degraded, until the same run has registered a version trained without them.",
+    )
     max_psi: float = Field(
         0.25,
         gt=0,

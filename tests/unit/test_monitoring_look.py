@@ -18,7 +18,7 @@ from recommender.features import build
 from recommender.features.training_set import write_training_set
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.packed_user import ServingSchema
-from recommender.monitoring.columns import require_same_columns
+from recommender.monitoring.columns import require_columns
 from recommender.monitoring.distributions import Distribution, Reference, shift
 from recommender.monitoring.findings import Report, require_limits
 from recommender.monitoring.metrics import metrics_text
@@ -163,8 +163,21 @@ def test_other_columns_than_the_champion_s_are_named_and_stop_a_materialisation(
     finding = watched.look(features).findings[0]
     assert (finding.kind, finding.breaks) == ("columns", True)
     with pytest.raises(FeatureStoreError, match=rf"appeared: social__zaps; vanished: {gone}"):
-        require_same_columns(features, watched.settings)
-    require_same_columns(watched.features, watched.settings)
+        require_columns(features, watched.settings)
+    require_columns(watched.features, watched.settings)
+    accepted = watched.settings.monitoring.model_copy(update={"accept_vanished_columns": True})
+    require_columns(features, watched.settings.model_copy(update={"monitoring": accepted}))
+
+
+def test_a_column_that_appeared_is_named_and_stops_nothing(watched: Watched, tmp_path: Path) -> None:
+    def change(users: pa.Table) -> pa.Table:
+        return users.append_column("social__zaps", pa.array(np.zeros(users.num_rows, dtype=np.float32)))
+
+    features = watched.changed(tmp_path / "more", change)
+    finding = next(one for one in watched.look(features).findings if one.kind == "columns")
+    assert not finding.breaks
+    assert "social__zaps" in finding.words
+    require_columns(features, watched.settings)
 
 
 def test_data_older_than_its_promise_breaks_it_and_says_by_how_much(watched: Watched) -> None:

@@ -17,6 +17,7 @@ from recommender.matching.affinity import pack_user, unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Shopper
 from recommender.matching.examples import build as build_examples
+from recommender.matching.looks import Looks
 from recommender.matching.numbering import NAME_BYTES, OWN_BYTES
 from recommender.matching.open_campaigns import OpenCampaigns, campaign_code
 
@@ -123,7 +124,7 @@ def test_open_campaigns_survive_packing_and_values_from_before_them_are_still_re
     again = unpack_user(pack_user(user, catalogue.taxonomy_version), catalogue.numbering)
     for name in ("codes_O", "targeted_us_O", "counted_O", "redeemed_O", "columns_H", "habits_OH"):
         np.testing.assert_array_equal(getattr(again.open, name), getattr(user.open, name))
-    nothing_open = pack_user(replace(user, open=OpenCampaigns.none()), catalogue.taxonomy_version)
+    nothing_open = pack_user(replace(user, open=OpenCampaigns.none(), looks=Looks.none()), catalogue.taxonomy_version)
     one_state, months = nothing_open[4 : 4 + OWN_BYTES], 4 + NAME_BYTES
     before = b"AFF1" + one_state + nothing_open[months:-8]
     old = unpack_user(before, catalogue.numbering)
