@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import benchmark, cluster, decisions, next_items
+from cli import benchmark, cluster, decisions, events, next_items
 from cli.options import AsOf, DataFile, Fresh, SettingsFile, Url, settings_of
 from cli.verbs import Verbs
 from recommender import logs
@@ -26,6 +26,7 @@ FIRST, LATER, CLUSTER = "Start here", "With a trained ranker", "On a cluster"
 app.add_typer(next_items.app, name="next-items", rich_help_panel=LATER)
 app.add_typer(benchmark.app, name="benchmark", rich_help_panel=LATER)
 app.add_typer(decisions.app, name="decisions", rich_help_panel=LATER)
+app.add_typer(events.app, name="events", rich_help_panel=LATER)
 app.add_typer(reports, name="report", rich_help_panel=LATER)
 
 

@@ -69,6 +69,25 @@ def portrait_at(
     return changed_P
 
 
+def known_at_once(
+    names: Sequence[str], history: PackedBaskets, at_us: int, *, moves_with_time: bool = True
+) -> set[str]:
+    """The features that a fold at a moment brings up to date.
+
+    Args:
+        names: of the portrait's features.
+        history: with the baskets of the events.
+        at_us: the moment, microseconds since 1970, UTC.
+        moves_with_time: with those that change though nothing happens.
+    """
+    totals = {f"{part}__{kind}s" for kind, part in COUNTED.items()}.intersection(names)
+    if not moves_with_time:
+        return totals
+    old = dict.fromkeys(names, np.nan)
+    found = {**_of_baskets(history, at_us, old, 0.0, (), 1), **_of_kinds(old, 0.0, (), at_us)}
+    return set(found).intersection(names)
+
+
 def _of_baskets(
     history: PackedBaskets,
     at_us: int,

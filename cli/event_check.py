@@ -1,0 +1,152 @@
+"""`events check`: rows of the online store with their events folded in, beside rows of a rebuild at the same moment."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.table import Table
+
+from recommender.datasets.currencies import decimals
+from recommender.datasets.tables import Tables
+from recommender.errors import FeatureStoreError
+from recommender.event_tables.append import ingest_with_events, segments_of
+from recommender.events.fold import Fold
+from recommender.events.tail import Readings, hidden, lines_of
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_user import PackedUser, unpack
+from recommender.monitoring.event_consistency import Difference, Logged, differences, is_shipped, logged_users, rebuilt
+from recommender.report.terminal import wide
+from recommender.settings import Settings
+from recommender.storage.home import Home
+from serving.clock import decision_time_us
+from serving.online_store.client import OnlineStoreClient
+
+AHEAD = timedelta(seconds=1)
+"""The compared moment lies so much after the present one, because a build leaves out what happens at its moment."""
+READ_S = 5.0
+"""Patience for one read. By hand: nobody waits for an answer here."""
+SHOWN = 40
+"""Differences in the terminal."""
+
+
+@dataclass
+class Checked:
+    """What a check found."""
+
+    compared: int = 0
+    waiting: int = 0
+    """Users who were left out: some of their events are not shipped yet, or were quarantined."""
+    found: list[Difference] = field(default_factory=list)
+
+
+def check_and_show(settings: Settings, num_users: int) -> bool:
+    """Ingest the source and the shipped log again, compare, print, and tell whether nothing differs.
+
+    Raises:
+        SourceError, ContractError: as `ingest`.
+        FeatureStoreError: nothing was materialised yet, or the store is away.
+    """
+    at = compared_moment(settings)
+    with TemporaryDirectory(prefix="events-check-", dir=settings.resources.scratch) as folder:
+        tables = ingest_with_events(settings, Path(folder) / "tables", ingested_at=datetime.now(UTC))
+        checked = check(settings, tables, num_users, at)
+    console = wide()
+    if checked.found:
+        shown = Table("user", "field", "online", "rebuilt")
+        for one in checked.found[:SHOWN]:
+            shown.add_row(*one)
+        console.print(shown, markup=False)
+    users = len({one.user_id for one in checked.found})
+    console.print(
+        f"{checked.compared:,} shoppers with events compared at {at:%Y-%m-%d %H:%M:%S} UTC, {users:,} differ in "
+        f"{len(checked.found):,} fields; {checked.waiting:,} left out (events not shipped yet, or quarantined)",
+        highlight=False,
+    )
+    return not checked.found
+
+
+def compared_moment(settings: Settings) -> datetime:
+    """The moment that a check compares: the present one, or the setting `time.as_of`, with all that has happened."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=decision_time_us(settings)) + AHEAD
+
+
+def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, seed: int = 17) -> Checked:
+    """Compare users of the shipped log.
+
+    Args:
+        settings: name the home and the online store.
+        tables: the source's with the shipped log, as `ingest_with_events` makes them.
+        num_users: how many at most, drawn with `seed`.
+        at: the moment to compare.
+        seed: of the draw.
+    """
+    home = Home.of(settings)
+    logged = logged_users(segments_of(home.events))
+    drawn = random.Random(seed).sample(logged.users, min(num_users, len(logged.users)))
+    store, readings = OnlineStoreClient.open(settings), Readings.load(home.feature_store.events_read)
+    try:
+        # Read before the rebuild: a materialisation that ends meanwhile changes nothing then.
+        online = _Online(store, Catalogue.load(home.catalogue), readings, settings, at)
+        rows = {user: store.read(user, READ_S) for user in drawn}
+        return _compared(online, rows, rebuilt(tables, settings, drawn, at) if drawn else {}, logged, tables)
+    finally:
+        store.close()
+
+
+@dataclass(frozen=True)
+class _Online:
+    """What serving would know of users at the compared moment."""
+
+    store: OnlineStoreClient
+    catalogue: Catalogue
+    readings: Readings
+    settings: Settings
+    at: datetime
+
+    @property
+    def at_us(self) -> int:
+        return (self.at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+    def folded(self, user: str, row: PackedUser) -> Shopper:
+        minor_units = 10 ** decimals(self.settings.events.currency)
+        names = self.store.names_of(row)
+        content = Fold(self.catalogue, self.readings, minor_units).folded(user, row, names, self.at_us)
+        return unpack(user, content, {row.layout: names})
+
+    def differing(self, user: str, row: PackedUser, offline: Shopper, logged: Logged) -> list[Difference]:
+        events = [event for _, event in lines_of(row.tail) if event.time_us <= self.at_us]
+        new = any(not self.readings.has_read(row.feature_time_us, event) for event in events)
+        found = differences(self.folded(user, row), offline, self.catalogue, self.at_us, is_folded=new)
+        ours, theirs = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
+        return found if ours == theirs else [*found, Difference(user, "campaigns hidden", str(ours), str(theirs))]
+
+
+def _compared(
+    online: _Online,
+    rows: dict[str, PackedUser | None],
+    offline: dict[str, Shopper],
+    logged: Logged,
+    tables: Tables,
+) -> Checked:
+    checked, read = Checked(), tables.manifest.get("events_read") or {}
+    for user, row in rows.items():
+        if user in logged.quarantined or user not in offline:
+            checked.waiting += 1
+            continue
+        try:
+            if row is None:
+                found: Sequence[Difference] = [Difference(user, "row", "none", "known")]
+            elif row.feature_time_us > online.at_us or not all(is_shipped(one, read) for _, one in lines_of(row.tail)):
+                checked.waiting += 1
+                continue
+            else:
+                found = online.differing(user, row, offline[user], logged)
+        except FeatureStoreError as error:
+            found = [Difference(user, "row", str(error), "readable")]
+        checked.compared += 1
+        checked.found += found
+    return checked

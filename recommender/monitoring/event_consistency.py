@@ -1,0 +1,183 @@
+"""Compares users' rows with folded events, as serving reads them, with rows that a build of the features makes.
+
+What the fold leaves for the next materialisation (docs/events.md) is not compared.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from operator import itemgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recommender.datasets.tables import Tables
+from recommender.decisions.names import SegmentName
+from recommender.events.counters import covers, known_at_once
+from recommender.events.tail import OF_CAMPAIGNS, Recent
+from recommender.features.build import build
+from recommender.features.shoppers import shoppers_of
+from recommender.matching.affinity import AXES, MEASURES, UserAffinity, unpack_user
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.examples import PackedBaskets, Shopper, unpack_history
+from recommender.matching.open_campaigns import TAKEN_UP, campaign_code
+from recommender.settings import Settings
+from recommender.storage.ids import IdsFile
+
+FLOAT32_RTOL = 5e-7
+"""A few units of the last place: the fold and the build take the same means in another order."""
+WINDOW_DAYS = {"lines_90": 90, "lines_30": 30}
+"""Measures of a window -> its length."""
+WAITS = "coupon_90"
+"""The measure that the fold leaves alone."""
+
+
+class Difference(NamedTuple):
+    """A field in which the two disagree."""
+
+    user_id: str
+    field: str
+    online: str
+    offline: str
+
+
+class Logged(NamedTuple):
+    """The users of the shipped log."""
+
+    users: list[str]
+    quarantined: set[str]
+    """Users of whom an event did not count when it came."""
+    marks: dict[str, list[Recent]]
+    """Of each user the events that hide campaigns or show them again, in the order of arrival."""
+
+
+def logged_users(segments: Sequence[Path]) -> Logged:
+    """The users whom shipped segments name, in the order of their ids."""
+    users, quarantined, arrived = set[str](), set[str](), dict[str, list[tuple[int, Recent]]]()
+    for segment in segments:
+        for line in segment.read_bytes().splitlines():
+            try:
+                event = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue  # cut off by a kill, and never acknowledged
+            user = event.get("user_id")
+            if user is None:
+                continue  # a segment's seal
+            users.add(user)
+            if "quarantined" in event:
+                quarantined.add(user)
+            elif event["kind"] in OF_CAMPAIGNS and "campaign_id" in event:
+                mark = Recent(event["kind"], event["time_us"], segment.stem, campaign_id=event["campaign_id"])
+                arrived.setdefault(user, []).append((event["received_us"], mark))
+    marks = {user: [mark for _, mark in sorted(found, key=itemgetter(0))] for user, found in arrived.items()}
+    return Logged(sorted(users), quarantined, marks)
+
+
+def is_shipped(event: Recent, read: dict[str, int]) -> bool:
+    """Whether the segment that holds an event is among those that the tables were made with (`events_read`)."""
+    name = SegmentName.of(Path(f"{event.stem}.jsonl"))
+    return name is not None and name.number <= read.get(name.writer, -1)
+
+
+def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: datetime) -> dict[str, Shopper]:
+    """The rows of some users as a build of the features at a moment makes them.
+
+    Raises:
+        As `recommender.features.build.build`.
+    """
+    with TemporaryDirectory(prefix="events-check-", dir=settings.resources.scratch) as folder:
+        features = build(
+            tables,
+            Path(folder) / "features",
+            as_of=at,
+            threads=settings.training.threads,
+            kept_ids=IdsFile.of(settings),
+            looks=settings.looks,
+            facts=False,
+            memory_limit=settings.resources.memory_limit,
+            scratch=settings.resources.scratch,
+        )
+        ours = (pc.field("event_timestamp") == at) & pc.field("user_id").isin(list(users))
+        return {one.user_id: one for one in shoppers_of(pq.read_table(features / "users.parquet", filters=ours))}
+
+
+def differences(
+    online: Shopper, offline: Shopper, catalogue: Catalogue, at_us: int, *, is_folded: bool
+) -> list[Difference]:
+    """The fields in which the two rows of a user disagree.
+
+    Args:
+        online: as serving reads it, with its events folded in.
+        offline: as it was built, at the same moment.
+        catalogue: the items that both refer to.
+        at_us: the moment, microseconds since 1970, UTC.
+        is_folded: whether there were events to fold in. Otherwise what changes with time alone is that of the row's
+            own moment, and is not compared.
+    """
+    ours, theirs = (unpack_history(one.history, catalogue.numbering) for one in (online, offline))
+    found = [*_of_histories(ours, theirs)]
+    users = [unpack_user(one.affinity, catalogue.numbering) for one in (online, offline)]
+    found += _of_affinities(users[0], users[1], ours, at_us, is_folded=is_folded)
+    found += _of_campaigns(users[0], users[1], catalogue, at_us)
+    names = known_at_once(online.portrait_names, ours, at_us, moves_with_time=is_folded)
+    for name in sorted(names.intersection(offline.portrait_names)):
+        first = online.portrait_P[online.portrait_names.index(name)]
+        second = offline.portrait_P[offline.portrait_names.index(name)]
+        if not np.isclose(first, second, rtol=FLOAT32_RTOL, atol=0.0, equal_nan=True):
+            found.append((name, first, second))
+    return [Difference(online.user_id, field, _shown(one), _shown(other)) for field, one, other in found]
+
+
+_Found = Iterator[tuple[str, Any, Any]]
+
+
+def _of_histories(ours: PackedBaskets, theirs: PackedBaskets) -> _Found:
+    for name, first, second in zip(ours._fields, ours, theirs, strict=True):
+        if not np.array_equal(first, second):
+            yield f"history {name}", first, second
+
+
+def _of_affinities(
+    ours: UserAffinity, theirs: UserAffinity, history: PackedBaskets, at_us: int, *, is_folded: bool
+) -> _Found:
+    def is_compared(measure: str) -> bool:
+        if measure in WINDOW_DAYS:
+            return is_folded and covers(history, WINDOW_DAYS[measure], at_us)
+        return measure != WAITS
+
+    for axis, name in enumerate(AXES):
+        if not np.array_equal(ours.values[axis], theirs.values[axis]):
+            yield f"{name} values", ours.values[axis], theirs.values[axis]
+            continue
+        for row, measure in enumerate(MEASURES):
+            first, second = ours.counts[axis][row], theirs.counts[axis][row]
+            if is_compared(measure) and not np.array_equal(first, second):
+                yield f"{name} {measure}", first, second
+        if not np.array_equal(ours.cents[axis], theirs.cents[axis]):
+            yield f"{name} cents", ours.cents[axis], theirs.cents[axis]
+
+
+def _of_campaigns(ours: UserAffinity, theirs: UserAffinity, catalogue: Catalogue, at_us: int) -> _Found:
+    """Campaigns that are not over, and that the user has taken up by one of the two."""
+    names = {
+        campaign_code(campaign): campaign
+        for campaign, row in catalogue.campaign_rows.items()
+        if catalogue.campaign_ends_C[row] > at_us
+    }
+    first, second = (
+        sorted(names[code] for code in one.open.codes_O[(one.open.redeemed_O & TAKEN_UP) > 0].tolist() if code in names)
+        for one in (ours, theirs)
+    )
+    if first != second:
+        yield "campaigns taken up", first, second
+
+
+def _shown(value: Any) -> str:
+    """A value in a few words: of a long array its length and its last values."""
+    if isinstance(value, np.ndarray) and value.size > 8:
+        return f"{value.size} values, the last {value[-4:].tolist()}"
+    return str(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
