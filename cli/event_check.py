@@ -18,14 +18,22 @@ from recommender.events.tail import Readings, hidden, lines_of
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import PackedUser, unpack
-from recommender.monitoring.event_consistency import Difference, Logged, differences, is_shipped, logged_users, rebuilt
+from recommender.monitoring.event_consistency import (
+    Difference,
+    Logged,
+    Rebuilt,
+    differences,
+    is_shipped,
+    logged_users,
+    rebuilt,
+)
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.clock import decision_time_us
 from serving.online_store.client import OnlineStoreClient
 
-AHEAD = timedelta(seconds=1)
+AHEAD = timedelta(seconds=1.5)
 """The compared moment lies so much after the present one, because a build leaves out what happens at its moment."""
 READ_S = 5.0
 """Patience for one read. By hand: nobody waits for an answer here."""
@@ -92,7 +100,9 @@ def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, s
         # Read before the rebuild: a materialisation that ends meanwhile changes nothing then.
         online = _Online(store, Catalogue.load(home.catalogue), readings, settings, at)
         rows = {user: store.read(user, READ_S) for user in drawn}
-        return _compared(online, rows, rebuilt(tables, settings, drawn, at) if drawn else {}, logged, tables)
+        if not drawn:
+            return Checked()
+        return _compared(online, rows, rebuilt(tables, settings, drawn, at), logged, tables)
     finally:
         store.close()
 
@@ -117,10 +127,10 @@ class _Online:
         content = Fold(self.catalogue, self.readings, minor_units).folded(user, row, names, self.at_us)
         return unpack(user, content, {row.layout: names})
 
-    def differing(self, user: str, row: PackedUser, offline: Shopper, logged: Logged) -> list[Difference]:
+    def differing(self, user: str, row: PackedUser, offline: Rebuilt, logged: Logged) -> list[Difference]:
         events = [event for _, event in lines_of(row.tail) if event.time_us <= self.at_us]
         new = any(not self.readings.has_read(row.feature_time_us, event) for event in events)
-        found = differences(self.folded(user, row), offline, self.catalogue, self.at_us, is_folded=new)
+        found = differences(self.folded(user, row), offline.rows[user], offline.catalogue, self.at_us, is_folded=new)
         ours, theirs = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
         return found if ours == theirs else [*found, Difference(user, "campaigns hidden", str(ours), str(theirs))]
 
@@ -128,13 +138,13 @@ class _Online:
 def _compared(
     online: _Online,
     rows: dict[str, PackedUser | None],
-    offline: dict[str, Shopper],
+    offline: Rebuilt,
     logged: Logged,
     tables: Tables,
 ) -> Checked:
     checked, read = Checked(), tables.manifest.get("events_read") or {}
     for user, row in rows.items():
-        if user in logged.quarantined or user not in offline:
+        if user in logged.quarantined or user not in offline.rows:
             checked.waiting += 1
             continue
         try:
@@ -144,7 +154,7 @@ def _compared(
                 checked.waiting += 1
                 continue
             else:
-                found = online.differing(user, row, offline[user], logged)
+                found = online.differing(user, row, offline, logged)
         except FeatureStoreError as error:
             found = [Difference(user, "row", str(error), "readable")]
         checked.compared += 1

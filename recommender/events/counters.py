@@ -25,8 +25,8 @@ COUNTED = {
 
 
 def ages_days(times_us_B: NDArray[np.int64], at_us: int) -> NDArray[np.float64]:
-    """Days from baskets to a moment. Their times count in whole seconds, rounded, as in `features.source`."""
-    return np.asarray((at_us / SECOND_US - np.rint(times_us_B / SECOND_US)) / DAY_S, dtype=np.float64)
+    """Days from baskets to a moment. Both count in whole seconds, rounded down, as in `features.source`."""
+    return np.asarray((at_us // SECOND_US - times_us_B // SECOND_US) / DAY_S, dtype=np.float64)
 
 
 def covers(history: PackedBaskets, days: float, at_us: int) -> bool:
@@ -57,7 +57,7 @@ def portrait_at(
     """
     places = {name: place for place, name in enumerate(names)}
     old = {name: float(portrait_P[place]) for name, place in places.items()}
-    passed_days = (at_us - feature_time_us) / SECOND_US / DAY_S
+    passed_days = (at_us // SECOND_US - feature_time_us // SECOND_US) / DAY_S
     found = {
         **_of_baskets(history, at_us, old, passed_days, new, minor_units),
         **_of_kinds(old, passed_days, new, at_us),

@@ -55,6 +55,13 @@ class Logged(NamedTuple):
     """Of each user the events that hide campaigns or show them again, in the order of arrival."""
 
 
+class Rebuilt(NamedTuple):
+    """Rows of a rebuild, and its catalogue, with which rows of earlier builds of the home can be read too."""
+
+    rows: dict[str, Shopper]
+    catalogue: Catalogue
+
+
 def logged_users(segments: Sequence[Path]) -> Logged:
     """The users whom shipped segments name, in the order of their ids."""
     users, quarantined, arrived = set[str](), set[str](), dict[str, list[tuple[int, Recent]]]()
@@ -83,7 +90,7 @@ def is_shipped(event: Recent, read: dict[str, int]) -> bool:
     return name is not None and name.number <= read.get(name.writer, -1)
 
 
-def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: datetime) -> dict[str, Shopper]:
+def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: datetime) -> Rebuilt:
     """The rows of some users as a build of the features at a moment makes them.
 
     Raises:
@@ -102,7 +109,8 @@ def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: date
             scratch=settings.resources.scratch,
         )
         ours = (pc.field("event_timestamp") == at) & pc.field("user_id").isin(list(users))
-        return {one.user_id: one for one in shoppers_of(pq.read_table(features / "users.parquet", filters=ours))}
+        rows = shoppers_of(pq.read_table(features / "users.parquet", filters=ours))
+        return Rebuilt({one.user_id: one for one in rows}, Catalogue.load(features / "catalogue"))
 
 
 def differences(
@@ -113,7 +121,7 @@ def differences(
     Args:
         online: as serving reads it, with its events folded in.
         offline: as it was built, at the same moment.
-        catalogue: the items that both refer to.
+        catalogue: of the rebuild.
         at_us: the moment, microseconds since 1970, UTC.
         is_folded: whether there were events to fold in. Otherwise what changes with time alone is that of the row's
             own moment, and is not compared.
@@ -136,7 +144,8 @@ _Found = Iterator[tuple[str, Any, Any]]
 
 
 def _of_histories(ours: PackedBaskets, theirs: PackedBaskets) -> _Found:
-    for name, first, second in zip(ours._fields, ours, theirs, strict=True):
+    for name in ours._fields:
+        first, second = getattr(ours, name), getattr(theirs, name)
         if not np.array_equal(first, second):
             yield f"history {name}", first, second
 
