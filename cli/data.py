@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.verbs import stopped_by_data
-from recommender.datasets import ingest, preview_mapping
+from recommender.datasets import preview_mapping
 from recommender.datasets.preview import Preview, TablePreview
 from recommender.errors import SettingsError, ValidationFailed
+from recommender.event_tables.append import ingest_with_events
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 
@@ -35,7 +36,7 @@ def ingest_to(settings: Settings, output: Path | None, *, preview: bool) -> None
     if output is None:
         raise SettingsError("ingest: nowhere to write to; name a folder with --output, or look first with --preview")
     with stopped_by_data():
-        tables = ingest(settings.source, output, ingested_at=datetime.now(UTC), resources=settings.resources)
+        tables = ingest_with_events(settings, output, ingested_at=datetime.now(UTC))
     console = wide()
     for name, rows in tables.manifest["rows"].items():
         aside = tables.manifest["quarantined"].get(name, 0)

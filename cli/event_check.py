@@ -12,7 +12,8 @@ from rich.table import Table
 from recommender.datasets.currencies import decimals
 from recommender.datasets.tables import Tables
 from recommender.errors import FeatureStoreError
-from recommender.event_tables.append import ingest_with_events, segments_of
+from recommender.event_tables.append import ingest_with_events
+from recommender.event_tables.segments import segments_of
 from recommender.events.fold import Fold
 from recommender.events.tail import Readings, hidden, lines_of
 from recommender.matching.catalogue import Catalogue

@@ -3,8 +3,8 @@
 Shapes: U users of a batch · C campaigns · N = U x C pairs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recommender.datasets.periods import from_microseconds, microseconds
 from recommender.errors import RegistryError, ServingError, SourceError
+from recommender.event_tables.segments import hidden_campaigns
 from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper, build
@@ -56,6 +57,8 @@ class BulkScorer:
     """Whether a user is scored for a campaign that the user has taken up."""
     rerank: Rerank = BY_SCORE
     """How each user's campaigns are re-ranked, as the endpoint does."""
+    hidden: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Of each user the campaigns that the user has hidden or disliked. The user is not scored for them."""
 
     @classmethod
     def open(cls, home: Path, *, allow_repeats: bool = False, rerank: Rerank = BY_SCORE) -> "BulkScorer":
@@ -82,7 +85,8 @@ class BulkScorer:
         read_manifest(store.offline)
         ranker = bundle.load(registry.bundle(version))
         catalogue = Catalogue.load(Home(home).catalogue)
-        return cls(version, ranker, catalogue, store.packed_users, schema, allow_repeats, rerank)
+        hidden = hidden_campaigns(Home(home).events)
+        return cls(version, ranker, catalogue, store.packed_users, schema, allow_repeats, rerank, hidden)
 
     @classmethod
     def of(cls, settings: Settings) -> "BulkScorer":
@@ -224,12 +228,15 @@ class BulkScorer:
         return best_UC
 
     def _wanted(self, shoppers: list[Shopper], campaigns_C: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Mark the pairs that are candidates, bool [U, C]: not what the user has taken up."""
+        """Mark the pairs that are candidates, bool [U, C]: not what the user has taken up or hidden."""
         wanted_UC = np.ones((len(shoppers), len(campaigns_C)), dtype=bool)
         codes_C = self.catalogue.campaign_codes_C[campaigns_C]
         for row, shopper in enumerate(shoppers if not self.allow_repeats else ()):
             user = unpack_user(shopper.affinity, self.catalogue.numbering)
             wanted_UC[row] = ~user.taken_up(codes_C)
+        for row, shopper in enumerate(shoppers if self.hidden else ()):
+            if out := self.hidden.get(shopper.user_id):
+                wanted_UC[row] &= [self.catalogue.campaign_ids[campaign] not in out for campaign in campaigns_C]
         return wanted_UC
 
     def _require_finite(

@@ -17,7 +17,8 @@ from recommender.datasets import ingest
 from recommender.datasets.engine import open_engine
 from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
 from recommender.datasets.write import Frame, write_tables
-from recommender.decisions.names import SegmentName, segments_in
+from recommender.decisions.names import SegmentName
+from recommender.event_tables.segments import segments_of
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import digest
@@ -40,18 +41,6 @@ def ingest_with_events(settings: Settings, output: Path, *, ingested_at: datetim
     """
     made = ingest(settings.source, output, ingested_at=ingested_at, resources=settings.resources)
     return add_logged_events(made, Home.of(settings).events, resources=settings.resources)
-
-
-def segments_of(folder: Path) -> list[Path]:
-    """The shipped segments, of each writer those up to the first gap: what follows is still on its way."""
-    kept: list[Path] = []
-    following: dict[str, int] = {}
-    for path in sorted(segments_in(folder) if folder.is_dir() else (), key=_place):
-        name = SegmentName.of(path)
-        if name is not None and following.get(name.writer, name.number) == name.number:
-            following[name.writer] = name.number + 1
-            kept.append(path)
-    return kept
 
 
 def log_identity(folder: Path, identity: str) -> str:
@@ -98,11 +87,6 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
         )
     log.info("events of the log added", events=added, waiting=waiting, segments=len(segments))
     return made
-
-
-def _place(path: Path) -> tuple[str, int]:
-    name = SegmentName.of(path)
-    return ("", 0) if name is None else (name.writer, name.number)
 
 
 def _read(segments: Sequence[Path]) -> Mapping[str, int]:

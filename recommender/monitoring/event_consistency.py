@@ -5,20 +5,19 @@ What the fold leaves for the next materialisation (docs/events.md) is not compar
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recommender.datasets.tables import Tables
 from recommender.decisions.names import SegmentName
+from recommender.event_tables.segments import campaign_marks, lines_of_segments, parsed
 from recommender.events.counters import covers, known_at_once
-from recommender.events.tail import OF_CAMPAIGNS, Recent
+from recommender.events.tail import Recent
 from recommender.features.build import build
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, unpack_user
@@ -64,24 +63,14 @@ class Rebuilt(NamedTuple):
 
 def logged_users(segments: Sequence[Path]) -> Logged:
     """The users whom shipped segments name, in the order of their ids."""
-    users, quarantined, arrived = set[str](), set[str](), dict[str, list[tuple[int, Recent]]]()
-    for segment in segments:
-        for line in segment.read_bytes().splitlines():
-            try:
-                event = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue  # cut off by a kill, and never acknowledged
-            user = event.get("user_id")
-            if user is None:
-                continue  # a segment's seal
-            users.add(user)
+    users, quarantined = set[str](), set[str]()
+    for _, line in lines_of_segments(segments):
+        event = parsed(line)
+        if event is not None:
+            users.add(event["user_id"])
             if "quarantined" in event:
-                quarantined.add(user)
-            elif event["kind"] in OF_CAMPAIGNS and "campaign_id" in event:
-                mark = Recent(event["kind"], event["time_us"], segment.stem, campaign_id=event["campaign_id"])
-                arrived.setdefault(user, []).append((event["received_us"], mark))
-    marks = {user: [mark for _, mark in sorted(found, key=itemgetter(0))] for user, found in arrived.items()}
-    return Logged(sorted(users), quarantined, marks)
+                quarantined.add(event["user_id"])
+    return Logged(sorted(users), quarantined, campaign_marks(segments))
 
 
 def is_shipped(event: Recent, read: dict[str, int]) -> bool:

@@ -1,5 +1,6 @@
 """Scoring all users at once gives the same scores as asking the endpoint per user, with several live campaigns."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from feature_sets import read_shopper
 from recommender.allocation.scoring import SCHEMA, BulkScorer
 from recommender.datasets.periods import microseconds
 from recommender.datasets.time_units import DAY_US
+from recommender.decisions.shipping import sealed
 from recommender.errors import SourceError
 from recommender.matching.examples import unpack_histories
 from recommender.matching.rerank import Kind, Rerank
 from recommender.registry import Registry, bundle
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from serving import shop as serving_shop
 from serving.online_store.client import OnlineStoreClient
 from serving.request import RecommendationRequest, ScoringRequest
@@ -172,3 +175,34 @@ def test_an_unknown_campaign_is_named_beside_those_that_are_live(shop: Shop, hom
     with pytest.raises(SourceError, match="nothing-like-it") as raised:
         scorer.campaigns([shop.live()[0], "nothing-like-it"])
     assert all(campaign_id in str(raised.value) for campaign_id in shop.live())
+
+
+def test_a_campaign_that_a_user_has_hidden_is_scored_for_the_others_only(
+    shop: Shop, home: Settings, tmp_path: Path
+) -> None:
+    first, second = shop.live()[:2]
+    scorer = scorer_of(shop, home, tmp_path / "candidate", "popularity")
+    pairs = set(_pairs(scorer))
+    tired, fond = sorted({user for user in shop.users if {(user, first), (user, second)} <= pairs})[:2]
+    events = [
+        ("hide", tired, first),
+        ("dislike", tired, second),
+        ("like", tired, second),
+        ("hide", "nobody", first),
+        ("view", fond, first),
+    ]
+    lines = [
+        {"event_id": str(at), "kind": kind, "user_id": user, "campaign_id": one, "time_us": at, "received_us": at}
+        for at, (kind, user, one) in enumerate(events)
+    ]
+    folder = Home.of(home).events
+    folder.mkdir()
+    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    (folder / "20240315-00ff00ff00ff-0.jsonl").write_bytes(sealed(content))
+    assert pairs - set(_pairs(BulkScorer.open(home.home))) == {(tired, first)}
+    assert pairs - set(_pairs(BulkScorer.open(home.home, allow_repeats=True))) == {(tired, first)}
+
+
+def _pairs(scorer: BulkScorer) -> list[tuple[str, str]]:
+    scored = pa.Table.from_batches(scorer.score(scorer.live_campaigns()), SCHEMA)
+    return list(zip(scored["user_id"].to_pylist(), scored["campaign_id"].to_pylist(), strict=True))

@@ -6,10 +6,15 @@ from typing import Any
 
 import orjson
 from small_shop import SmallShop, ask
+from typer.testing import CliRunner
 
+from cli.main import app
+from recommender.datasets.tables import open_tables
 from recommender.decisions.shipping import sealed
-from recommender.event_tables.append import add_logged_events, log_identity, segments_of
+from recommender.event_tables.append import add_logged_events, log_identity
+from recommender.event_tables.segments import segments_of
 from recommender.features.build import build
+from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
 
 WRITER, OTHER = "00ff00ff00ff", "11ee11ee11ee"
@@ -74,3 +79,17 @@ def test_without_a_log_the_tables_and_the_identity_of_the_source_stay(tmp_path: 
     write(tmp_path / "log", f"20240315-{WRITER}-0", event("one", "view", item_id="tin"))
     assert log_identity(tmp_path / "log", "abc") != "abc"
     assert [path.name for path in segments_of(tmp_path / "log")] == [f"20240315-{WRITER}-0.jsonl"]
+
+
+def test_ingest_on_its_own_reads_the_log_as_a_run_does(tmp_path: Path) -> None:
+    mapping, home = SmallShop(tmp_path).mapping(), tmp_path / "home"
+    folder = Home(home).events
+    folder.parent.mkdir()
+    write(folder, f"20240315-{WRITER}-0", event("bought", "purchase", item_id="tin", amount=3.5))
+    file = tmp_path / "settings.toml"
+    file.write_text(f"home = '{home}'\n[source]\ndataset = 'files'\nmapping = '{mapping}'\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["ingest", "--settings", str(file), "--output", str(tmp_path / "made")])
+    assert done.exit_code == 0, done.output
+    made = open_tables(tmp_path / "made")
+    assert ask(made, "SELECT kind, amount FROM events WHERE event_id = 'bought'") == [("purchase", 3.5)]
+    assert made.manifest["events_read"] == {WRITER: 0}
