@@ -5,7 +5,7 @@ alone. Which of its events the new row has read already is told by the row's mom
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -127,20 +127,23 @@ class Readings:
 
 
 def unread(tail: bytes, moment_us: int, readings: Readings) -> bytes:
-    """A tail without the events that the row of a moment has read. What hides campaigns stays."""
-    return b"".join(line for line, event in lines_of(tail) if _hides(event) or not readings.has_read(moment_us, event))
-
-
-def _hides(event: Recent) -> bool:
-    return event.kind in OF_CAMPAIGNS and event.campaign_id is not None
+    """A tail without the events that the row of a moment has read. The newest that hides or shows a campaign stays."""
+    lines = list(lines_of(tail))
+    newest = {id(event) for event in _newest(event for _, event in lines).values()}
+    return b"".join(line for line, event in lines if id(event) in newest or not readings.has_read(moment_us, event))
 
 
 def hidden(events: list[Recent]) -> set[str]:
     """The campaigns that the user has hidden or disliked, and not liked since."""
+    return {campaign for campaign, event in _newest(events).items() if event.kind in HIDING}
+
+
+def _newest(events: Iterable[Recent]) -> dict[str, Recent]:
+    """Of each campaign the newest event that hides or shows it. Of two at one moment the one that came later."""
     newest: dict[str, Recent] = {}
     for event in events:
         if event.kind in OF_CAMPAIGNS and event.campaign_id is not None:
             known = newest.get(event.campaign_id)
             if known is None or event.time_us >= known.time_us:
                 newest[event.campaign_id] = event
-    return {campaign for campaign, event in newest.items() if event.kind in HIDING}
+    return newest

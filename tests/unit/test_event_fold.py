@@ -177,6 +177,19 @@ def test_a_late_event_counts_until_the_segment_that_holds_it_was_read(two: Two) 
     assert unread(tail, row.feature_time_us, Readings({row.feature_time_us: {writer: 3}})) == b""
 
 
+def test_of_events_that_a_row_has_read_the_newest_about_each_campaign_stays_in_the_tail() -> None:
+    def line(kind: str, campaign: str | None, at_us: int) -> bytes:
+        event = Event(event_id=f"{kind} {at_us}", user_id="1", kind=kind, campaign_id=campaign, item_id="tin")
+        return line_of(Stamped(event, at_us), STEM)
+
+    first, shown, again = line("hide", "a", 1), line("like", "a", 2), line("hide", "a", 3)
+    other, late, viewed = line("dislike", "b", 2), line("like", "b", 1), line("view", None, 2)
+    tail = first + shown + other + viewed + again + late
+    assert unread(tail, 10, Readings({})) == other + again
+    assert unread(tail, 3, Readings({})) == other + again
+    assert unread(tail, 2, Readings({})) == shown + other + viewed + again
+
+
 def test_readings_come_back_from_their_file_and_hold_two_runs_at_least(tmp_path: Path) -> None:
     first = Readings({}).with_reading(1, {"a": 3}).with_reading(2, {"a": 4, "b": 0})
     first.save(tmp_path / "readings.json")
