@@ -8,12 +8,16 @@ from typing import Any, cast
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from benchmarks.serving_fuzz.verdict import Fault
 
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 OF_A_GET = 20
 """Cases of a path without a body, all of which are alike."""
+RULES_BEYOND_THE_SCHEMA = ("POST /v1/events",)
+"""Which fields an event needs depends on its kind, its time and the shop's currency, which a schema does not hold. So
+a body that keeps the schema may be refused here."""
 MOST_FAULTS = 20
 """Of one operation: more show nothing new."""
 
@@ -54,7 +58,8 @@ def _cases(
         seen[f"{operation.label}, {mode.value}"] += 1
         response = case.call(headers=headers)
         try:
-            case.validate_response(response)
+            excluded = [positive_data_acceptance] if operation.label in RULES_BEYOND_THE_SCHEMA else []
+            case.validate_response(response, excluded_checks=excluded)
         except BaseExceptionGroup as group:
             if len(found) < MOST_FAULTS:
                 problem = "; ".join(f"{type(one).__name__}: {one}" for one in group.exceptions)
