@@ -12,7 +12,6 @@ import typer
 
 from cli.options import ClusterSettingsFile, settings_of
 from cli.verbs import Verbs
-from pipelines.named import PIPELINES, TRAINING
 from recommender.errors import RecommenderError, SettingsError
 from recommender.settings import Settings
 
@@ -35,7 +34,8 @@ Registry = Annotated[str, typer.Option(help="Container registry that holds the i
 FeatureStore = Annotated[
     str, typer.Option(help="Feast environment: a folder of feature_repo/environments. Empty: cluster.feature_store.")
 ]
-Named = Annotated[str, typer.Argument(help=f"The pipeline: {', '.join(PIPELINES)}.")]
+TRAINING = "training"
+Named = Annotated[str, typer.Argument(help="The pipeline: training, monitoring or refresh.")]
 DEFAULT_SETTINGS = Path("k8s/base/recommender.toml")
 
 schedules = typer.Typer(cls=Verbs, no_args_is_help=True, help="List and end schedules that `submit --cron` made.")

@@ -103,3 +103,13 @@ def test_the_page_of_monitoring_lists_every_limit_with_its_default() -> None:
     for name, field in MonitoringSettings.model_fields.items():
         default = json.dumps(field.get_default(call_default_factory=True))
         assert f"| `{name}` | `{default}` | {field.description} |" in page
+
+
+def test_the_help_of_compile_and_submit_names_each_pipeline() -> None:
+    from typing import get_args
+
+    from cli import cluster
+
+    (argument,) = get_args(cluster.Named)[1:]
+    assert all(typed in argument.help for typed in PIPELINES)
+    assert cluster.TRAINING in PIPELINES
