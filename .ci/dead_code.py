@@ -43,6 +43,7 @@ HOOKS = (
     *("OrderedRedisOnlineStoreConfig", "OrderedPostgresOnlineStore", "OrderedPostgresOnlineStoreConfig"),
     "get_historical_features",  # of an offline store: Feast calls it
     "dwell_s",  # a field of an event over HTTP, which the log writes whole
+    "*_pipeline_for",  # `pipelines.named` finds it by the pipeline's name
     "measured_step",  # what the benchmark's child process runs
     *("DataSource", "RetrievalJob", "BaseRegistry"),  # in annotations written as strings
     *("sampler", "progress_bars", "external_attr"),  # attributes of Optuna, Great Expectations, zipfile

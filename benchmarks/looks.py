@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from benchmarks.decision.rows import Row
-from benchmarks.portraits import gains, origins, training_set
+from benchmarks.gains_by_origin import gains, origins, training_set
 from recommender.datasets.periods import resolve
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables

@@ -21,33 +21,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks.decision.rows import Row, merge
+from benchmarks.gains_by_origin import gains, training_set
+from benchmarks.looks import looks
 from benchmarks.measured_on import measured_on
 from recommender.datasets import ingest
 from recommender.datasets.moments import moment
 from recommender.datasets.periods import from_microseconds, resolve
 from recommender.datasets.tables import Tables
-from recommender.engine.context import FitContext
-from recommender.evaluation.campaign_gains import pool
-from recommender.evaluation.intervals import Bootstrap
-from recommender.evaluation.metrics import ScoredPairs
-from recommender.evaluation.pairs import column, pairs_between
-from recommender.features import build
 from recommender.features.facts.rhythm import rhythm_at
 from recommender.features.facts.table import CHURN_DAYS, VALUE_DAYS, numbers_at
 from recommender.features.facts.value import came_between, value_at
 from recommender.features.source import Source, open_source
-from recommender.features.training_set import TrainingSet, write_training_set
-from recommender.matching.catalogue import Catalogue
+from recommender.features.training_set import TrainingSet
 from recommender.matching.users_at import Counts, Floats, Learnt, UsersAt
 from recommender.models.behaviour import bg_nbd
 from recommender.models.behaviour.rates import clipped
-from recommender.models.campaign import ranker_class
 from recommender.settings import Settings
-from recommender.training.origins import End, spans_before
-from recommender.training.train import boundaries, fit_at
+from recommender.training.train import boundaries
 
 REPORT = Path("reports/bench/features.json")
 CHOSEN_AT = ("2017-05-01", "2017-06-15", "2017-08-01", "2017-09-01")
@@ -68,8 +60,6 @@ def main(words: Sequence[str] | None = None) -> None:
         if {"calibration", "ranking"} & set(groups):
             rows += _complete_journey(Path(place), groups)
         if "looks" in groups:
-            from benchmarks.looks import looks  # it compares with the functions of this module
-
             rows += looks(Path(place))
     for row in rows:
         print(f"{row.name:58} {row.value:9.4f}  {row.goal} {row.in_words}  {row.facts}")
@@ -164,56 +154,6 @@ def _ranking(tables: Tables, source: Source, settings: Settings, place: Path, as
     data = training_set(tables, place, as_of)
     more = with_facts(data, source, until=boundaries(data, settings)["gate"])
     return gains(data, more, settings, "facts, Complete Journey")
-
-
-def training_set(tables: Tables, place: Path, as_of: datetime, learn: datetime | None = None) -> TrainingSet:
-    """The training set of tables, without Feast in between. What looks count is learnt from before `learn`."""
-    built = build(tables, place / "features", as_of=as_of, facts=False, learn_looks_before=learn)
-    users, pairs = (pq.read_table(built / name) for name in ("users.parquet", "pairs.parquet"))
-    catalogue = Catalogue.load(built / "catalogue")
-    return TrainingSet.open(write_training_set(users, pairs, catalogue, tables, place / "set", as_of=as_of))
-
-
-def origins(data: TrainingSet, settings: Settings) -> list[tuple[datetime, datetime]]:
-    """The origins before the gate period, and the moments up to which they are judged."""
-    return spans_before(data, End("the gate period", boundaries(data, settings)["gate"]), None, ())
-
-
-def gains(without: TrainingSet, more: TrainingSet, settings: Settings, name: str) -> list[Row]:
-    """What the logistic ranker gains from further features, by rolling origin before the gate period.
-
-    Intervals are over users and campaigns, pooled over the origins.
-    """
-    spans = origins(without, settings)
-    ranker = ranker_class("logistic")
-    scores: dict[str, list[Floats]] = {"without": [], "with": []}
-    periods = []
-    for starts, ends in spans:
-        for key, of in (("without", without), ("with", more)):
-            period = pairs_between(of, starts, ends, name="the origin", remedy="")
-            fitted = fit_at(ranker, of, starts, ranker.Config(), FitContext(seed=settings.training.seed, device="cpu"))
-            scores[key].append(fitted.score(period.examples).redeem_N.astype(np.float64))
-        periods.append(period)
-    users_N = np.concatenate([column(without, "user_id")[period.mask] for period in periods])
-    users_N = np.unique(users_N, return_inverse=True)[1].astype(np.int64)
-    labels_N = np.concatenate([period.labels.redeemed_N for period in periods]).astype(np.float64)
-    campaigns_N = np.concatenate([period.examples.campaigns_N for period in periods]).astype(np.int64)
-    scored = {key: ScoredPairs(labels_N, np.concatenate(parts), users_N) for key, parts in scores.items()}
-    facts = {
-        "origins": [f"{starts:%Y-%m-%d}" for starts, _ in spans],
-        "judged_to": f"{spans[-1][1]:%Y-%m-%d}",
-        "pairs": len(labels_N),
-        "columns": len(more.all.feature_names) - len(without.all.feature_names),
-    }
-    rows = []
-    for metric in ("log_loss", "auc", "ap"):
-        names = dict(enumerate(without.catalogue.campaign_ids))
-        found = pool(scored["with"], scored["without"], campaigns_N, names, metric, Bootstrap())
-        if found is not None:
-            interval = [round(edge, 4) for edge in found.interval(Bootstrap().confidence) or ()]
-            row = f"gain of logistic from {name}: {metric}"
-            rows.append(Row(name=row, value=found.value, goal="", facts={**facts, "interval": interval}))
-    return rows
 
 
 def with_facts(data: TrainingSet, source: Source, *, until: datetime) -> TrainingSet:
