@@ -220,7 +220,7 @@ def test_a_run_killed_half_way_is_healed_by_the_next_one_and_reads_never_stop(
     program = (
         "import sys; from pathlib import Path; from recommender.settings import Settings;"
         "from feature_repo import materialise, online;"
-        "online.USERS_PER_BATCH = 10;"  # a kill between two of them is half-way
+        "online.USERS_PER_BATCH = 1;"  # long enough for a kill half-way
         "materialise(Path(sys.argv[1]), Settings(home=Path(sys.argv[2])))"
     )
     with closing(sqlite3.connect(Home.of(settings).feature_store.online_database)) as watcher:
