@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from rich.table import Table
 
 from recommender.datasets.currencies import decimals
+from recommender.datasets.periods import from_microseconds, microseconds
 from recommender.datasets.tables import Tables
 from recommender.errors import FeatureStoreError
 from recommender.event_tables.append import ingest_with_events
@@ -80,7 +81,7 @@ def check_and_show(settings: Settings, num_users: int) -> bool:
 
 def compared_moment(settings: Settings) -> datetime:
     """The moment that a check compares: the present one, or the setting `time.as_of`, with all that has happened."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=decision_time_us(settings)) + AHEAD
+    return from_microseconds(decision_time_us(settings)) + AHEAD
 
 
 def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, seed: int = 17) -> Checked:
@@ -120,7 +121,7 @@ class _Online:
 
     @property
     def at_us(self) -> int:
-        return (self.at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return microseconds(self.at)
 
     def folded(self, user: str, row: PackedUser) -> Shopper:
         minor_units = 10 ** decimals(self.settings.events.currency)

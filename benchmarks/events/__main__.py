@@ -11,8 +11,8 @@ from rich.table import Table
 import benchmarks.events
 from benchmarks.decision.rows import Row, merge
 from benchmarks.events import lost, read_cost, visible
-from benchmarks.events.shop import make
 from benchmarks.measured_on import measured_on
+from benchmarks.served_shop import make
 from recommender.report.terminal import wide
 
 REPORT = Path("reports/bench/features.json")
@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     found: list[Row] = []
     with TemporaryDirectory(prefix="bench-events-") as folder:
-        shop = make(Path(folder), num_users=given.users)
+        shop = make(Path(folder), num_users=given.users, engine="in_process", workers=1)
         if "visible" in chosen:
             found += visible.rows(shop, given.seconds, say)
         if "lost" in chosen:

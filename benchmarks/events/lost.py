@@ -12,7 +12,7 @@ from contextlib import closing
 import httpx
 
 from benchmarks.decision.rows import Row
-from benchmarks.events.shop import Shop
+from benchmarks.served_shop import Shop
 from recommender.storage.home import Home, ServingState
 from serving.deployer.endpoint import start_gateway
 from serving.deployer.processes import find

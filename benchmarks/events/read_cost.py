@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarks.decision.rows import Row
-from benchmarks.events.shop import Shop
+from benchmarks.served_shop import Shop
 from recommender.events.contract import Event, Stamped
 from recommender.events.fold import Fold
 from recommender.events.tail import Readings, line_of

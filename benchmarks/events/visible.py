@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.decision.rows import Row
 from benchmarks.decision_log.requests import HOST, Connections
-from benchmarks.events.shop import Shop, served
+from benchmarks.served_shop import Shop, served
 from recommender.storage.home import ServingState
 from serving.deployer.processes import find
 from serving.load.generator import post

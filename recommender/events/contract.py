@@ -99,7 +99,15 @@ class EventBatch(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    events: Annotated[list[Event], Field(min_length=1, max_length=1_000)]
+    # The largest `events.most_in_batch` that settings allow.
+    events: Annotated[
+        list[Event],
+        Field(
+            min_length=1,
+            max_length=1_000,
+            description="As many as the setting `events.most_in_batch` allows, which is 200 unless changed.",
+        ),
+    ]
 
 
 class Stamped(NamedTuple):

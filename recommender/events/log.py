@@ -1,7 +1,7 @@
 """Durable log of the events that one gateway process took, in the segments of the decision log's writer and shipper.
 
     <own folder>/<day>-<writer>-<n>.jsonl   on the replica's own disk, until the segment is closed and shipped
-    home/events/<day>-<writer>-<n>.jsonl    shipped, for the offline tables (`recommender.events.segments`)
+    home/events/<day>-<writer>-<n>.jsonl    shipped, for the offline tables (`recommender.event_tables.segments`)
 
 A line is an event with `received_us` and `time_us` (microseconds since 1970, UTC), and `quarantined`, why it does not
 count yet. An event that was sent twice may be there twice: readers keep the first line of an `event_id`.

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +75,10 @@ def with_serving(settings: Settings, **changes: Any) -> Settings:
     return settings.updated(**changes)
 
 
-def busiest_moment(tables: Tables) -> datetime:
-    """A moment of the log at which most campaigns are live."""
-    with open_views(tables) as connection:
-        windows = connection.execute(
-            "SELECT epoch_us(starts_at), epoch_us(ends_at) FROM campaigns ORDER BY 1"
-        ).fetchall()
-    early_us = [starts_us for starts_us, _ in windows if starts_us < tables.log_end.timestamp() * 1e6 - 30 * 86_400e6]
-    best_us = max(early_us, key=lambda us: sum(starts <= us + 1 < ends for starts, ends in windows))
-    return datetime.fromtimestamp(best_us / 1e6 + 3_600, UTC)
-
-
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A synthetic shop, through the real features and the real feature store."""
+    from benchmarks.served_shop import busiest_moment
     from feature_repo import build_training_set, materialise
     from recommender.datasets.synthetic import World, generate
     from recommender.features.build import build

@@ -1,4 +1,4 @@
-"""A small shop that a gateway can serve at once: features, an online store, and optionally a champion."""
+"""A small made-up shop that an endpoint can serve at once: features, an online store, and a trained champion."""
 
 import json
 from collections.abc import Iterator
@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from feature_repo import build_training_set, materialise
+from recommender.datasets.contract import open_views
 from recommender.datasets.synthetic import World, generate
+from recommender.datasets.tables import Tables
 from recommender.engine.context import FitContext
 from recommender.features.build import build
 from recommender.features.training_set import TrainingSet
@@ -23,7 +26,8 @@ from serving.deployer.endpoint import Deployment, serve
 from serving.deployer.torchserve import free_port
 
 RANKER = "logistic"
-"""The ranker of the default champion."""
+"""The ranker of the champion."""
+PORTS = ("port", "inference_port", "management_port", "metrics_port")
 
 
 @dataclass(frozen=True)
@@ -40,23 +44,36 @@ class Shop:
         return Deployment(self.settings).url
 
 
-def make(folder: Path, *, num_users: int) -> Shop:
-    """Generate the shop, compute its features at a moment with live campaigns, and train a champion."""
+def make(folder: Path, *, num_users: int, **serving: Any) -> Shop:
+    """Generate the shop, compute its features at a moment with live campaigns, and train a champion.
+
+    Args:
+        folder: an empty one.
+        num_users: of the shop.
+        serving: settings of `[serving]` other than the ports, which are free ones.
+    """
     tables = generate(World.small(num_users=num_users, days_between_baskets=24.0), folder / "tables")
-    first = Catalogue.load(build(tables, folder / "first", as_of=tables.log_end, threads=1) / "catalogue")
-    starts = [us for us in first.campaign_starts_C.tolist() if us < tables.log_end.timestamp() * 1e6 - 30 * 86_400e6]
-    best_us = max(starts, key=lambda us: len(first.live(us + 1)))
-    as_of = datetime.fromtimestamp(best_us / 1e6 + 3_600, UTC)
+    as_of = busiest_moment(tables)
     features = build(tables, folder / "features", as_of=as_of, threads=1)
-    ports = {name: free_port() for name in ("port", "inference_port", "management_port", "metrics_port")}
-    serving = ServingSettings(engine="in_process", workers=1, **ports)
-    settings = config.absolute(Settings(home=folder / "home", time=TimeSettings(as_of=as_of), serving=serving))
+    chosen = ServingSettings(**{**{name: free_port() for name in PORTS}, **serving})
+    settings = config.absolute(Settings(home=folder / "home", time=TimeSettings(as_of=as_of), serving=chosen))
     materialise(features, settings)
     build_training_set(features, folder / "tables", settings, folder / "set")
     users = sorted(set(pq.read_table(features / "users.parquet", columns=["user_id"])["user_id"].to_pylist()))
     registry = Registry(settings.home)
     registry.promote(registry.add(_champion(TrainingSet.open(folder / "set"), folder / "candidate")))
     return Shop(settings, users, Catalogue.load(features / "catalogue"))
+
+
+def busiest_moment(tables: Tables) -> datetime:
+    """An hour after the campaign's start at which most campaigns are live, a month or more before the log's end."""
+    with open_views(tables) as connection:
+        windows = connection.execute(
+            "SELECT epoch_us(starts_at), epoch_us(ends_at) FROM campaigns ORDER BY 1"
+        ).fetchall()
+    early_us = [starts_us for starts_us, _ in windows if starts_us < tables.log_end.timestamp() * 1e6 - 30 * 86_400e6]
+    best_us = max(early_us, key=lambda us: sum(starts <= us + 1 < ends for starts, ends in windows))
+    return datetime.fromtimestamp(best_us / 1e6 + 3_600, UTC)
 
 
 def _champion(data: TrainingSet, folder: Path) -> Path:
