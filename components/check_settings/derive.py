@@ -90,7 +90,10 @@ def for_data(settings: Settings) -> Settings:
 
 
 def for_training(settings: Settings, ranker: str, *, challenges: bool) -> Settings:
-    """Only what the training of one ranker reads. The device and the trials are the challenger's alone."""
+    """Only what the training of one ranker reads. The device and the trials are the challenger's alone.
+
+    What looks count is read too: it changes the training set, while the data's hash stays.
+    """
     training = settings.training
     own = TrainingSettings(
         challenger=ranker,
@@ -106,8 +109,9 @@ def for_training(settings: Settings, ranker: str, *, challenges: bool) -> Settin
         home=settings.home,
         judgement=Path(),
         time=settings.time,
+        looks=settings.looks,
         training=own,
-        **_unread("source", "looks", "store", "resources", *NO_CACHED_STEP_READS),
+        **_unread("source", "store", "resources", *NO_CACHED_STEP_READS),
     )
 
 
