@@ -23,7 +23,7 @@ def training_code(ranker: str) -> str:
 
 
 def training_hash(settings: Settings, ranker: str) -> str:
-    """Hash of the settings that change a trained `ranker`: its hyperparameters as configured, seed, device, time, looks.
+    """Hash of the settings that change a trained `ranker`: hyperparameters as configured, seed, device, time, looks.
 
     Defaults that are left out are not part of it, and neither are paths, ports, threads or other rankers'
     hyperparameters.
