@@ -74,9 +74,10 @@ def look_weights(source: Source, settings: LookSettings, before: datetime | None
     found = LookWeights.by_hand()
     if before is not None and settings.learn:
         found = _learnt(source, min(before, source.as_of)) or found
-    return LookWeights(
-        {**found.weight, **settings.weight}, {**found.half_life_days, **settings.half_life_days}, found.learnt
-    )
+    weight, half_life_days = dict(found.weight), dict(found.half_life_days)
+    weight.update((kind, value) for kind, value in settings.weight.items())
+    half_life_days.update((kind, value) for kind, value in settings.half_life_days.items())
+    return LookWeights(weight, half_life_days, found.learnt)
 
 
 def _learnt(source: Source, before: datetime) -> LookWeights | None:
