@@ -15,6 +15,7 @@ from recommender.storage.code_identity import code_identity
 
 TRAIN = "components.train_ranker"
 """Module of the step that trains. The others are named in `Derived.of`."""
+NO_CACHED_STEP_READS = ("serving", "decision_log", "events", "isolation", "monitoring", "retention", "cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,7 @@ def for_source(settings: Settings) -> Settings:
         judgement=Path(),
         source=settings.source,
         resources=settings.resources,
-        **_unread(
-            "time", "training", "store", "serving", "decision_log", "isolation", "monitoring", "retention", "cluster"
-        ),
+        **_unread("time", "looks", "training", "store", *NO_CACHED_STEP_READS),
     )
 
 
@@ -82,10 +81,11 @@ def for_data(settings: Settings) -> Settings:
         judgement=Path(),
         source=settings.source,
         time=settings.time,
+        looks=settings.looks,
         training=TrainingSettings(threads=settings.training.threads),
         store=settings.store,
         resources=settings.resources,
-        **_unread("serving", "decision_log", "isolation", "monitoring", "retention", "cluster"),
+        **_unread(*NO_CACHED_STEP_READS),
     )
 
 
@@ -107,9 +107,7 @@ def for_training(settings: Settings, ranker: str, *, challenges: bool) -> Settin
         judgement=Path(),
         time=settings.time,
         training=own,
-        **_unread(
-            "source", "store", "serving", "decision_log", "isolation", "monitoring", "retention", "resources", "cluster"
-        ),
+        **_unread("source", "looks", "store", "resources", *NO_CACHED_STEP_READS),
     )
 
 
