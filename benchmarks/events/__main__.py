@@ -11,11 +11,11 @@ from rich.table import Table
 import benchmarks.events
 from benchmarks.decision.rows import Row, merge
 from benchmarks.events import lost, read_cost, visible
+from benchmarks.features import REPORT
 from benchmarks.measured_on import measured_on
 from benchmarks.served_shop import make
 from recommender.report.terminal import wide
 
-REPORT = Path("reports/bench/features.json")
 GROUPS = ("lost", "visible", "cost")
 
 
