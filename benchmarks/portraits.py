@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.decision.rows import Row, merge
+from benchmarks.features import REPORT
 from benchmarks.gains_by_origin import gains, training_set
 from benchmarks.looks import looks
 from benchmarks.measured_on import measured_on
@@ -41,7 +42,6 @@ from recommender.models.behaviour.rates import clipped
 from recommender.settings import Settings
 from recommender.training.train import boundaries
 
-REPORT = Path("reports/bench/features.json")
 CHOSEN_AT = ("2017-05-01", "2017-06-15", "2017-08-01", "2017-09-01")
 """Moments by which the number of recent gaps was chosen. All windows end before October."""
 CHECKED_AT = ("2017-10-01", "2017-11-01", "2017-12-01")

@@ -34,6 +34,7 @@ Registry = Annotated[str, typer.Option(help="Container registry that holds the i
 FeatureStore = Annotated[
     str, typer.Option(help="Feast environment: a folder of feature_repo/environments. Empty: cluster.feature_store.")
 ]
+# As in `pipelines.named`, which the serving image lacks: there the help must still be shown.
 TRAINING = "training"
 Named = Annotated[str, typer.Argument(help="The pipeline: training, monitoring or refresh.")]
 DEFAULT_SETTINGS = Path("k8s/base/recommender.toml")

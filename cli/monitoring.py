@@ -30,7 +30,7 @@ def monitor_and_show(settings: Settings, *, caching: bool) -> bool:
 
     Raises:
         RegistryError: there is no champion yet.
-        StepFailed: a step failed before anything was found.
+        StepFailed: a step failed for another reason than a broken limit.
     """
     check_rules(settings)
     require_champion(Registry(settings.home))
@@ -41,7 +41,7 @@ def monitor_and_show(settings: Settings, *, caching: bool) -> bool:
             run_named(MONITORING, settings, console=console, memory=memory, caching=caching, run_id=run_id)
     except StepFailed:
         # The last step fails where a limit is broken. What was found says more than its message.
-        if not _is_of(home, run_id):
+        if not _broke_a_limit(home, run_id):
             raise
     report = Report.read(home.monitoring.report)
     show(console, report)
@@ -86,11 +86,13 @@ def show(console: Console, report: Report) -> None:
         console.print(_served(report))
 
 
-def _is_of(home: Home, run_id: str) -> bool:
+def _broke_a_limit(home: Home, run_id: str) -> bool:
+    """Whether this run has found a broken limit."""
     try:
-        return Report.read(home.monitoring.report).run == run_id
+        report = Report.read(home.monitoring.report)
     except CorruptFileError:
         return False
+    return report.run == run_id and bool(report.broken)
 
 
 def _features(moved: Sequence[FeatureDrift]) -> Table:

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recommender.report.portrait import portrait_page
-from recommender.report.portrait_card import PortraitCard, read_card
+from recommender.report.portrait_card import PortraitCard, group_axis, read_card
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
@@ -60,8 +60,7 @@ def _show(card: PortraitCard) -> None:
 def _favourites(card: PortraitCard) -> list[str]:
     told = []
     for start, listed in (("Buys most", card.favourites), ("Looks most at", card.looked_at)):
-        axes = {one.axis for one in listed}
-        group = next((axis for axis in ("category", "product_type", "department") if axis in axes), None)
+        group = group_axis({one.axis for one in listed})
         names = [one.value for one in listed if one.axis == group]
         if names:
             told.append(f"{start}: {', '.join(names)}.")

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from feature_repo.environment import open_store, store_folder
 from feature_repo.online import newest_rows, write_online, write_packed
 from feature_repo.online_stores import writer_of
 from recommender import logs
+from recommender.datasets.periods import microseconds
 from recommender.errors import CorruptFileError, FeatureStoreError
 from recommender.events.tail import Readings
 from recommender.matching.packed_user import ServingSchema
@@ -220,8 +221,7 @@ def _upload(offline: Path, address: str) -> None:
 
 def _announce_reading(read: Mapping[str, int] | None, as_of: datetime, folder: FeatureStoreFolder) -> None:
     """Say which events the new rows have read, before the first of them is written. Their tails then lose no other."""
-    moment_us = (as_of - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    Readings.load(folder.events_read).with_reading(moment_us, read).save(folder.events_read)
+    Readings.load(folder.events_read).with_reading(microseconds(as_of), read).save(folder.events_read)
 
 
 def _announce(schema: ServingSchema, folder: Path) -> None:

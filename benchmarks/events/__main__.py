@@ -12,10 +12,10 @@ import benchmarks.events
 from benchmarks.decision.rows import Row, merge
 from benchmarks.events import lost, read_cost, visible
 from benchmarks.events.shop import make
+from benchmarks.features import REPORT
 from benchmarks.measured_on import measured_on
 from recommender.report.terminal import wide
 
-REPORT = Path("reports/bench/features.json")
 GROUPS = ("lost", "visible", "cost")
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import uvloop
 
 from benchmarks.decision.rows import Row, merge
-from benchmarks.features.online_write import REPORT
+from benchmarks.features import REPORT
 from benchmarks.features.stores import AS_OF, KINDS, feature_set, started
 from benchmarks.measured_on import measured_on
 from recommender.settings import Settings

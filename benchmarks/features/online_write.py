@@ -15,10 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.decision.rows import Row, merge
+from benchmarks.features import REPORT
 from benchmarks.features.stores import KINDS, feature_set, started
 from benchmarks.measured_on import measured_on
 
-REPORT = Path("reports/bench/features.json")
 NUM_USERS = 1_000_000
 NUM_FEATURES, BLOB_BYTES = 50, 1_800
 """Packed, with its header of 36 bytes, a user has 2,036 bytes: about 2 KB, as of a shop of medium size."""

@@ -15,6 +15,7 @@ from recommender.storage.code_identity import code_identity
 
 TRAIN = "components.train_ranker"
 """Module of the step that trains. The others are named in `Derived.of`."""
+NO_CACHED_STEP_READS = ("serving", "decision_log", "events", "isolation", "monitoring", "retention", "cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,7 @@ def for_source(settings: Settings) -> Settings:
         judgement=Path(),
         source=settings.source,
         resources=settings.resources,
-        **_unread(
-            "time", "training", "store", "serving", "decision_log", "isolation", "monitoring", "retention", "cluster"
-        ),
+        **_unread("time", "looks", "training", "store", *NO_CACHED_STEP_READS),
     )
 
 
@@ -82,15 +81,19 @@ def for_data(settings: Settings) -> Settings:
         judgement=Path(),
         source=settings.source,
         time=settings.time,
+        looks=settings.looks,
         training=TrainingSettings(threads=settings.training.threads),
         store=settings.store,
         resources=settings.resources,
-        **_unread("serving", "decision_log", "isolation", "monitoring", "retention", "cluster"),
+        **_unread(*NO_CACHED_STEP_READS),
     )
 
 
 def for_training(settings: Settings, ranker: str, *, challenges: bool) -> Settings:
-    """Only what the training of one ranker reads. The device and the trials are the challenger's alone."""
+    """Only what the training of one ranker reads. The device and the trials are the challenger's alone.
+
+    What looks count is read too: it changes the training set, while the data's hash stays.
+    """
     training = settings.training
     own = TrainingSettings(
         challenger=ranker,
@@ -106,10 +109,9 @@ def for_training(settings: Settings, ranker: str, *, challenges: bool) -> Settin
         home=settings.home,
         judgement=Path(),
         time=settings.time,
+        looks=settings.looks,
         training=own,
-        **_unread(
-            "source", "store", "serving", "decision_log", "isolation", "monitoring", "retention", "resources", "cluster"
-        ),
+        **_unread("source", "store", "resources", *NO_CACHED_STEP_READS),
     )
 
 

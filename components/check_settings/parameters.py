@@ -14,6 +14,7 @@ from recommender.errors import SettingsError
 from recommender.settings import (
     ClusterSettings,
     DecisionLogSettings,
+    EventSettings,
     IsolationSettings,
     RetentionSettings,
     Settings,
@@ -40,6 +41,7 @@ FIXED = ("home", "store", "cluster")
 """Sections that are fixed when a pipeline is compiled: its pods are built by them."""
 UNUSED = {
     "decision_log": DecisionLogSettings(),
+    "events": EventSettings(),
     "isolation": IsolationSettings(),
     "retention": RetentionSettings(),
     "cluster": ClusterSettings(),

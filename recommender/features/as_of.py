@@ -1,8 +1,11 @@
 """Point-in-time reads: what running sums were strictly before a moment, alone and over a window of days before it.
 
-This is the one join by time of all features. A change becomes known at a microsecond (`known_us`) and belongs to an
-event (`event_us`): a purchase is known when it happens, and its return is a change of the opposite sign that becomes
-known later. Sums are of whole numbers, so their bits depend neither on the order of adding nor on where a run began.
+Features of purchases, demand and counted events are such reads. Looks and campaigns of the past are joined with the
+decisions of their user (`looks`, `campaign_habits`).
+
+A change becomes known at a microsecond (`known_us`) and belongs to an event (`event_us`): a purchase is known when it
+happens, and its return is a change of the opposite sign that becomes known later. Sums are of whole numbers, so their
+bits depend neither on the order of adding nor on where a run began.
 
 A read costs a binary search. So all reads cost events + decisions, not events × decisions.
 

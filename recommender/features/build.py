@@ -165,7 +165,7 @@ def _user_table(
         minor_units=source.minor_units,
         file=spill / "packed.arrow",
     )
-    known = portrait(source, decided, named, past_targets=past_targets, packs=packer, look_weights=weights)
+    known = portrait(source, decided, named, past_targets=past_targets, packer=packer, look_weights=weights)
     packed = packer.table()
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
     arrays |= {name: pa.array(values_D) for name, values_D in known.columns.items()}

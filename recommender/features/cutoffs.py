@@ -19,7 +19,7 @@ from recommender.datasets.time_units import DAY_S
 from recommender.errors import PeriodError
 from recommender.features.decisions import TIME
 from recommender.features.portrait import portrait
-from recommender.features.source import Source
+from recommender.features.source import TIME_TYPE, Source
 from recommender.features.value_names import ValueNames
 from recommender.matching.users_at import Counts, UsersAt
 
@@ -91,9 +91,6 @@ def rows_at(source: Source, cutoff: datetime, days: Sequence[int]) -> UsersAt:
             if cutoff + timedelta(days=length) <= source.as_of
         },
     )
-
-
-TIME_TYPE = "timestamp('UTC', 6)"
 
 
 def _counts(table: Any, place: dict[str, int], first_N: NDArray[np.float64]) -> Counts:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import DAY_S
-from recommender.features.source import Source
+from recommender.features.source import TIME_TYPE, Source
 from recommender.matching.affinity import AXES
 from recommender.settings import LookSettings
 
@@ -44,7 +44,6 @@ ROUNDS = 2
 PENALTY = 1e-3
 """Weight of the squared logarithms of the weights, so that a flat likelihood has a maximum."""
 _AXES = ("category", "product_type", "department")
-_TIME = "timestamp('UTC', 6)"
 
 Floats = NDArray[np.float64]
 
@@ -125,7 +124,8 @@ def _aged_looks(source: Source, before: datetime, axis: str) -> tuple[pa.Table, 
     """
     since = before - timedelta(days=LEARNT_DAYS)
     lines = source.lines.filter(
-        source.lines.event_time < ibis.literal(before, _TIME), source.lines.event_time >= ibis.literal(since, _TIME)
+        source.lines.event_time < ibis.literal(before, TIME_TYPE),
+        source.lines.event_time >= ibis.literal(since, TIME_TYPE),
     )
     lines = lines.mutate(bought=lines[axis]).filter(lines[axis] > 0)
     visits = lines.group_by("user_id", "bought", "basket").agg(bought_s=lines.time_s.max())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import DAY_S
 from recommender.features.look_weights import LookWeights
 from recommender.features.source import Source
+from recommender.features.vectors import bounds_of
 from recommender.matching.affinity import AXES
 from recommender.matching.looks import LOOK_UNIT, LOOKED, Looks
 
@@ -59,14 +60,12 @@ def portrait_column(tables: list[pa.Table] | None, num_decisions: int) -> dict[s
     return {LOOKED: (np.bincount(rows, weights=weights, minlength=num_decisions) / LOOK_UNIT).astype(np.float32)}
 
 
-def behind(affinities: list[bytes], tables: list[pa.Table] | None) -> list[bytes]:
+def behind(affinities: list[bytes], tables: list[pa.Table]) -> list[bytes]:
     """Put the packed looks of each decision behind its packed affinity. A user without looks keeps the same bytes."""
-    if tables is None:
-        return affinities
     most = np.iinfo(np.uint32).max
     axes = []
     for table in tables:
-        bounds = np.searchsorted(table["decision"].to_numpy(), np.arange(len(affinities) + 1))
+        bounds = bounds_of(table, len(affinities))
         values = table["value"].to_numpy().astype(np.int32)
         axes.append((bounds, values, np.minimum(table["weight"].to_numpy(), most).astype(np.uint32)))
     packed = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recommender.features import looks
 from recommender.features.as_of import Ints, ranges
 from recommender.features.baskets import Versions
-from recommender.features.bought import Bought
+from recommender.features.bought import Bought, microseconds_of
 from recommender.features.purchases import Known
 from recommender.features.vectors import bounds_of
 from recommender.matching import examples
@@ -56,7 +56,12 @@ class Packer:
         self._looked: list[pa.Table] | None = None
 
     def begin(self, columns_H: NDArray[np.uint16], looked_by_axis: list[pa.Table] | None) -> None:
-        """Take what holds for all decisions. See `portrait.Packs`."""
+        """Take what holds for all decisions.
+
+        Args:
+            columns_H: places of the features about campaigns in the portrait.
+            looked_by_axis: what `looks.looks_by_axis` returned.
+        """
         self._columns_H, self._looked = columns_H, looked_by_axis
 
     def __call__(
@@ -69,7 +74,17 @@ class Packer:
         seen: Known,
         moment_us_D: Ints,
     ) -> None:
-        """Pack the decisions `own`. See `portrait.Packs`."""
+        """Pack some decisions. The calls are in the order of decisions.
+
+        Args:
+            own: these decisions among all.
+            by_axis: what `vectors.purchases_by_axis` returned for them.
+            months_D: length of each user's known history in months of 30 days.
+            lines: what the users of the part bought.
+            versions: their baskets.
+            seen: the baskets that each decision knows.
+            moment_us_D: when the decisions were taken.
+        """
         types, campaigns = _of_decisions(self._types, own), _of_decisions(self._own, own)
         first = int(np.searchsorted(self._own["decision"].to_numpy(), own.start))
         affinities = pack_affinities(
@@ -125,7 +140,7 @@ def pack_affinities(
     num_decisions = len(months_D)
     own_bounds = bounds_of(own, num_decisions)
     own_codes = np.array([campaign_code(name) for name in own["campaign_id"].to_pylist()], dtype=np.uint32)
-    own_times = own["targeted_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    own_times = microseconds_of(own["targeted_at"])
     counted, own_redeemed = _uint16_column(own, "counted"), _uint16_column(own, "redeemed")
     axes = [(bounds_of(table, num_decisions), *_arrays(table)) for table in tables]
     type_bounds = bounds_of(types, num_decisions)

@@ -5,7 +5,7 @@ Shapes: D decisions.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import ibis.expr.types as ir
 import numpy as np
@@ -16,48 +16,15 @@ from recommender.datasets.time_units import MONTH_DAYS
 from recommender.features import campaign_habits, looks, people, purchases, vectors
 from recommender.features.as_of import Running
 from recommender.features.baskets import Versions, versions
-from recommender.features.bought import Bought, Decisions, Part, bought, lines_of, parts
+from recommender.features.bought import Decisions, Part, bought, lines_of, parts
 from recommender.features.look_weights import LookWeights
+from recommender.features.packing import Packer
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
+from recommender.matching.packed_user import PORTRAIT_KINDS
 
-KINDS = ("base", "behaviour", "interest", "social", "consumption")
 SLICE_PAIRS = 500_000
 """Pairs of a decision and an item that are in memory at once, if no decision has more. By hand: some 150 MB."""
-
-
-class Packs(Protocol):
-    """Packs the vectors of decisions, in the order of decisions."""
-
-    def begin(self, columns_H: NDArray[np.uint16], looked_by_axis: list[pa.Table] | None) -> None:
-        """Take what holds for all decisions.
-
-        Args:
-            columns_H: places of the features about campaigns in the portrait.
-            looked_by_axis: what `looks.looks_by_axis` returned.
-        """
-
-    def __call__(
-        self,
-        own: slice,
-        by_axis: list[pa.Table],
-        months_D: NDArray[np.float64],
-        lines: Bought,
-        versions: Versions,
-        seen: purchases.Known,
-        moment_us_D: NDArray[np.int64],
-    ) -> None:
-        """Take the decisions `own`.
-
-        Args:
-            own: these decisions among all.
-            by_axis: what `vectors.purchases_by_axis` returned for them.
-            months_D: length of each user's known history in months of 30 days.
-            lines: what the users of the part bought.
-            versions: their baskets.
-            seen: the baskets that each decision knows.
-            moment_us_D: when the decisions were taken.
-        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +32,7 @@ class Portrait:
     """The features of each decision's user as known then, and what they were computed from."""
 
     columns: Mapping[str, NDArray[np.float32]]
-    """Name -> float32 [D], in the order of `KINDS`."""
+    """Name -> float32 [D], in the order of `PORTRAIT_KINDS`."""
     habits: tuple[str, ...]
     """Names of those about campaigns."""
 
@@ -76,7 +43,7 @@ def portrait(
     named: ValueNames,
     *,
     past_targets: ir.Table | None = None,
-    packs: Packs | None = None,
+    packer: Packer | None = None,
     look_weights: LookWeights | None = None,
 ) -> Portrait:
     """Compute the portrait of each decision's user from what was known strictly before the decision.
@@ -86,7 +53,7 @@ def portrait(
         decided: decision (numbered from 0), user_id and decided_at, as `decisions.decisions` lists them.
         named: names the features that stand for values.
         past_targets: what `campaign_habits.past_targets` returned, where it is there already.
-        packs: packs the vectors of the same decisions.
+        packer: packs the vectors of the same decisions.
         look_weights: what looks count. None: the values by hand.
     """
     num_decisions = decided.num_rows
@@ -104,13 +71,13 @@ def portrait(
     def ordered(of_purchases: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         behaviour = {name: column for name, column in of_purchases.items() if name.startswith("behaviour__")}
         together = {**behaviour, **columns, **of_purchases}
-        return {name: together[name] for kind in KINDS for name in together if name.startswith(f"{kind}__")}
+        return {name: together[name] for kind in PORTRAIT_KINDS for name in together if name.startswith(f"{kind}__")}
 
     # The packed vectors say where the features about campaigns stand, so the order of all must be known before.
     names = list(ordered(own.nothing()))
-    if packs is not None:
-        packs.begin(np.array([names.index(name) for name in habits], dtype=np.uint16), looked_by_axis)
-    found = ordered(own.columns(packs))
+    if packer is not None:
+        packer.begin(np.array([names.index(name) for name in habits], dtype=np.uint16), looked_by_axis)
+    found = ordered(own.columns(packer))
     return Portrait(
         columns={name: column.astype(np.float32, copy=False) for name, column in found.items()}, habits=tuple(habits)
     )
@@ -130,8 +97,8 @@ class _Purchases:
     def of(cls, source: Source, decisions: Decisions, departments: dict[str, int]) -> "_Purchases":
         return cls(source, decisions, departments, lines_of(source, decisions), source.taxonomy.axes_VA)
 
-    def columns(self, packs: Packs | None) -> dict[str, NDArray[np.float32]]:
-        """Name -> float32 [D]. Gives all decisions to `packs`, if there is one."""
+    def columns(self, packer: Packer | None) -> dict[str, NDArray[np.float32]]:
+        """Name -> float32 [D]. Gives all decisions to `packer`, if there is one."""
         columns: dict[str, NDArray[np.float32]] = {}
         decisions = self.decisions
         for part in parts(self.rows, len(decisions.user_ids)):
@@ -146,10 +113,10 @@ class _Purchases:
                 found = self._features(by_axis, all_baskets, sums, seen, user_D, moment_us_D)
                 for name, values_D in found.items():
                     columns.setdefault(name, np.full(len(decisions.user_D), np.nan, dtype=np.float32))[own] = values_D
-                if packs is not None:
+                if packer is not None:
                     tenure_D = columns["behaviour__tenure_days"][own].astype(np.float64)
                     months_D = np.nan_to_num(tenure_D / MONTH_DAYS)
-                    packs(own, by_axis, months_D, lines, all_baskets, seen, moment_us_D)
+                    packer(own, by_axis, months_D, lines, all_baskets, seen, moment_us_D)
         return columns
 
     def nothing(self) -> dict[str, NDArray[Any]]:

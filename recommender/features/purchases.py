@@ -71,10 +71,8 @@ class Known:
 
 def known(versions: Versions, user_D: Ints, moment_us_D: Ints) -> Known:
     """List the versions of baskets that each decision sees."""
-    times = np.unique(versions.from_us_v)
-    keys_v = versions.user_v * (len(times) + 1) + np.searchsorted(times, versions.from_us_v)
     starts_D = np.searchsorted(versions.user_v, user_D)
-    ends_D = np.searchsorted(keys_v, user_D * (len(times) + 1) + np.searchsorted(times, moment_us_D))
+    ends_D = Running(versions.user_v, versions.from_us_v, {}).entered.places(user_D, moment_us_D, None)
     version_P, bounds = ranges(starts_D, ends_D)
     if not versions.change:
         return Known(version_P, bounds)

@@ -28,6 +28,8 @@ from recommender.storage.ids import Ids, IdsFile
 REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MONEY = ("cents", "discount_cents", "coupon_cents")
 """Columns of events and lines that hold whole minor units of the currency."""
+TIME_TYPE = "timestamp('UTC', 6)"
+"""Ibis' type of all moments: microseconds, UTC."""
 MEMORY_LIMIT = "2GB"
 """Memory for DuckDB's data where the settings name none, chosen by hand: enough for a year of a grocer."""
 
@@ -208,7 +210,7 @@ class Source:
     def participations(self) -> ir.Table:
         """Columns campaign_id, user_id and participated_at, without rows where the source has no participations."""
         if not self.tables.has("participations"):
-            schema = {"campaign_id": "string", "user_id": "string", "participated_at": "timestamp('UTC', 6)"}
+            schema = {"campaign_id": "string", "user_id": "string", "participated_at": TIME_TYPE}
             return ibis.memtable([], schema=schema)
         return self.table("participations").select("campaign_id", "user_id", "participated_at")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.features.as_of import Ints, Running, ranges
+from recommender.features.as_of import Ints, Running, ranges, reduced
 from recommender.features.bought import Bought, changes_of
 from recommender.features.source import Taxonomy
 from recommender.features.value_names import ValueNames
@@ -126,7 +126,7 @@ def interest(
         share = lines / np.repeat(total_D, np.diff(bounds))
         columns[f"interest__{name}_breadth"] = np.diff(bounds).astype(np.float64)
         columns[f"interest__{name}_entropy"] = -_sums(share * np.log(share), bounds)
-        columns[f"interest__{name}_top_share"] = _maxima(share, bounds)
+        columns[f"interest__{name}_top_share"] = reduced(np.maximum, share, bounds, 0.0)
     product, bounds = tables[0], bounds_of(tables[0], num_decisions)
     recent = product["lines_30"].to_numpy()
     bought_first = (recent == product["lines"].to_numpy()) & (recent > 0)
@@ -175,16 +175,4 @@ def bounds_of(table: pa.Table, num_decisions: int) -> NDArray[np.int64]:
 
 def _sums(values: NDArray[Any], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sum each decision's rows, float64 [D]. The bits do not depend on the other decisions' rows."""
-    out = np.zeros(len(bounds) - 1)
-    filled = np.flatnonzero(np.diff(bounds))
-    if len(filled):
-        out[filled] = np.add.reduceat(values.astype(np.float64), bounds[filled])
-    return out
-
-
-def _maxima(values: NDArray[np.float64], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
-    out = np.zeros(len(bounds) - 1)
-    filled = np.flatnonzero(np.diff(bounds))
-    if len(filled):
-        out[filled] = np.maximum.reduceat(values, bounds[filled])
-    return out
+    return np.asarray(reduced(np.add, values.astype(np.float64), bounds, 0.0))

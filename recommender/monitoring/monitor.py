@@ -11,7 +11,7 @@ from recommender.datasets.tables import Tables, open_tables
 from recommender.errors import CorruptFileError, RegistryError
 from recommender.matching.catalogue import Catalogue
 from recommender.monitoring.ages import age_findings, ages
-from recommender.monitoring.columns import column_change
+from recommender.monitoring.columns import ColumnChange, column_change
 from recommender.monitoring.distributions import Reference, at_moment, column, feature_names, shift
 from recommender.monitoring.findings import FeatureDrift, Finding, Report
 from recommender.monitoring.importance import importances
@@ -45,10 +45,12 @@ def monitor(features: Path, tables: Path, settings: Settings, *, run: str = "", 
     manifest, opened, registry = read_manifest(features), open_tables(tables), Registry(settings.home)
     champion = require_champion(registry)
     as_of = datetime.fromisoformat(str(manifest["as_of"]))
+    now = now or _now(settings, opened)
     users = at_moment(pq.read_table(features / "users.parquet"), as_of)
-    problems, reference = _reference(features, champion, registry)
-    drift, importance = _drift(reference, users, features, champion, registry, settings.monitoring)
-    old = ages(opened, features, settings, now=now or _now(settings, opened))
+    change = column_change(features, champion, registry)
+    problems, reference = _reference(change, champion, registry)
+    drift, importance = _drift(reference, users, features, change, registry.bundle(champion), settings.monitoring)
+    old = ages(opened, features, settings, now=now)
     served, note = calibration(opened, settings)
     findings = [
         *problems,
@@ -58,7 +60,7 @@ def monitor(features: Path, tables: Path, settings: Settings, *, run: str = "", 
     ]
     return Report(
         run=run,
-        now=now or _now(settings, opened),
+        now=now,
         data_hash=opened.data_hash,
         champion=champion,
         reference_as_of=reference.as_of if reference else None,
@@ -93,10 +95,11 @@ def _now(settings: Settings, tables: Tables) -> datetime:
     return datetime.now(UTC) if fixed is None else moment(fixed, tables.time_zone)
 
 
-def _reference(features: Path, champion: str, registry: Registry) -> tuple[list[Finding], Reference | None]:
+def _reference(
+    change: ColumnChange | None, champion: str, registry: Registry
+) -> tuple[list[Finding], Reference | None]:
     """The champion's reference, and what keeps the newest features from being compared with it."""
     findings = []
-    change = column_change(features, champion, registry)
     if change is not None:
         findings.append(
             Finding(
@@ -130,8 +133,8 @@ def _drift(
     reference: Reference | None,
     users: pa.Table,
     features: Path,
-    champion: str,
-    registry: Registry,
+    change: ColumnChange | None,
+    champion: Path,
     limits: MonitoringSettings,
 ) -> tuple[list[FeatureDrift], str]:
     """Every feature that both have, by importance times drift, and how the importance was measured."""
@@ -140,13 +143,10 @@ def _drift(
     names = [name for name in feature_names(users) if name in reference.features]
     if not names:
         return [], EVENLY
-    ranker = bundle.load(registry.bundle(champion))
     found = dict.fromkeys(names, 0.0)
-    change = column_change(features, champion, registry)
     if change is None or not change.vanished:
-        found = importances(
-            ranker, users, Catalogue.load(features / "catalogue"), {name: reference.features[name] for name in names}
-        )
+        trained_on = {name: reference.features[name] for name in names}
+        found = importances(bundle.load(champion), users, Catalogue.load(features / "catalogue"), trained_on)
     reads = any(found.values())
     drift = []
     for name in names:

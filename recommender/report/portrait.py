@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from recommender.features.facts.table import CHURN_DAYS
@@ -10,7 +10,7 @@ from recommender.report.axes import Html, percent
 from recommender.report.bars import bar_chart
 from recommender.report.calendar import calendar
 from recommender.report.page import Banner, Section, badge, bullets, fold, page, paragraph, table
-from recommender.report.portrait_card import Favourite, Flag, PortraitCard
+from recommender.report.portrait_card import Favourite, Flag, PortraitCard, group_axis
 from recommender.report.portrait_words import money
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -23,8 +23,6 @@ AXIS_WORDS = {
 }
 AT_RISK = 0.5
 """More likely than not no purchase follows within four weeks."""
-SHOWN_AXES = 3
-"""Charts of favourites, so that a section fits a screen. The table below them has all."""
 
 
 def portrait_page(card: PortraitCard) -> str:
@@ -56,7 +54,7 @@ def _state(card: PortraitCard) -> str:
     return "Active"
 
 
-def _local(card: PortraitCard) -> date:
+def _local(card: PortraitCard) -> datetime:
     return card.as_of.astimezone(ZoneInfo(card.time_zone))
 
 
@@ -155,9 +153,8 @@ def _favourites(listed: Sequence[Favourite], title: str, unit: str) -> list[Html
     by_axis: dict[str, list[Favourite]] = defaultdict(list)
     for one in listed:
         by_axis[one.axis].append(one)
-    # Categories say most; where a shop has none, the level above or below them stands in.
-    groups = next((axis for axis in ("category", "product_type", "department") if axis in by_axis), None)
-    axes = [axis for axis in (groups, "brand", "product") if axis in by_axis]
+    # Three charts fit a screen. The table below them has all.
+    axes = [axis for axis in (group_axis(by_axis), "brand", "product") if axis in by_axis]
     return [
         bar_chart(
             f"{title}: {AXIS_WORDS[axis]}",
@@ -165,7 +162,7 @@ def _favourites(listed: Sequence[Favourite], title: str, unit: str) -> list[Html
             form=percent,
             axis=f"share of {unit}",
         )
-        for axis in axes[:SHOWN_AXES]
+        for axis in axes
     ]
 
 

@@ -4,7 +4,7 @@ Read from the table of facts of the last materialisation (`recommender.features.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +99,11 @@ class PortraitCard(_Part):
     campaigns: list[Campaign]
     favourites: list[Favourite]
     looked_at: list[Favourite]
+
+
+def group_axis(axes: Container[str]) -> str | None:
+    """Which of the axes best says what a shopper likes: categories, else the level below or above them."""
+    return next((axis for axis in ("category", "product_type", "department") if axis in axes), None)
 
 
 def read_card(file: Path, user_id: str) -> PortraitCard:

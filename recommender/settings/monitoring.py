@@ -27,7 +27,10 @@ def _promises() -> dict[View, float]:
 
 
 class MonitoringSettings(Section):
-    """Limits of `recommender monitor` and of the pipeline `monitoring`. All numbers are chosen by hand."""
+    """Limits of `recommender monitor` and of the pipeline `monitoring`. All numbers are chosen by hand.
+
+    The step *materialise* of the other pipelines reads `accept_vanished_columns`.
+    """
 
     accept_vanished_columns: bool = Field(
         False,

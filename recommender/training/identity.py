@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recommender.models.campaign import ranker_modules
 from recommender.settings import Settings
@@ -23,14 +23,14 @@ def training_code(ranker: str) -> str:
 
 
 def training_hash(settings: Settings, ranker: str) -> str:
-    """Hash of the settings that change a trained `ranker`: its hyperparameters as configured, seed, device and time.
+    """Hash of the settings that change a trained `ranker`: hyperparameters as configured, seed, device, time, looks.
 
     Defaults that are left out are not part of it, and neither are paths, ports, threads or other rankers'
     hyperparameters.
     """
     training = settings.training
     own = {"seed": training.seed, "device": training.device, "config": training.rankers.get(ranker, {})}
-    return digest({**own, **_calibration(settings)}, settings.time.model_dump(mode="json"))
+    return digest({**own, **_calibration(settings), **_looks(settings)}, settings.time.model_dump(mode="json"))
 
 
 def checkpoint_folder(
@@ -50,3 +50,9 @@ def _calibration(settings: Settings) -> dict[str, int]:
     """The setting of the calibration where there is one."""
     fits = settings.training.calibration_fits
     return {} if fits is None else {"calibration_fits": fits}
+
+
+def _looks(settings: Settings) -> dict[str, Any]:
+    """What looks count, where it is set: it changes the features, while the data's hash stays."""
+    given = settings.looks.model_dump(mode="json", exclude_defaults=True)
+    return {"looks": given} if given else {}

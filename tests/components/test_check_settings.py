@@ -17,7 +17,7 @@ from components import step
 from components.check_settings.check import checked
 from components.check_settings.component import check_settings
 from components.check_settings.derive import Derived
-from components.check_settings.parameters import KEYS, base_settings, defaults, settings_of_run
+from components.check_settings.parameters import KEYS, UNUSED, base_settings, defaults, settings_of_run
 from components.check_settings.surroundings import check_registry, check_surroundings, check_volume
 from components.step import DETAILS, patiently, running
 from recommender.datasets.identity import source_identity
@@ -30,7 +30,7 @@ from recommender.errors import (
     ValidationFailed,
 )
 from recommender.registry import Registry
-from recommender.settings import Settings, load_settings
+from recommender.settings import Settings, load_settings, settings_from_json
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"num_users": 50, "num_items": 20, "num_campaigns": 4, "num_categories": 4}
@@ -53,7 +53,7 @@ def test_the_defaults_of_a_settings_file_give_that_file_s_settings_to_the_last_d
     settings = load_settings(ROOT / file)
     again = run_of(settings)
     # Only what no step reads is left out.
-    for section in ("home", "judgement", "source", "time", "training", "store", "serving", "resources"):
+    for section in Settings.model_fields.keys() - UNUSED.keys():
         assert getattr(again, section) == getattr(settings, section)
     assert type(again.time.as_of) is type(settings.time.as_of)
 
@@ -93,6 +93,19 @@ def test_an_override_changes_other_settings_and_a_whole_number_stays_one(setting
     assert found.training.rankers == {"sasrec": {"width": 32}}
     assert type(found.training.rankers["sasrec"]["width"]) is int
     assert found.training.challenger == settings.training.challenger
+
+
+def test_an_override_of_monitoring_reaches_the_step_that_materialises(settings: Settings) -> None:
+    assert not settings.monitoring.accept_vanished_columns
+    found = run_of(settings, settings_override={"monitoring": {"accept_vanished_columns": True}})
+    # Steps that are never cached, as materialise, get all settings.
+    assert settings_from_json(Derived.of(found).settings).monitoring.accept_vanished_columns is True
+
+
+def test_what_looks_count_reaches_the_step_that_builds_features(settings: Settings) -> None:
+    found = run_of(settings, settings_override={"looks": {"learn": False, "weight": {"cart": 3}}})
+    assert settings_from_json(Derived.of(found).data_settings).looks == found.looks
+    assert (found.looks.learn, found.looks.weight) == (False, {"cart": 3.0})
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "`canary_share`": {"serving": {"canary_share": 0.3}},
     "a hyperparameter of the challenger": {"training": {"rankers": {"transformer": {"width": 32}}}},
     "`training.seed`": {"training": {"seed": 18}},
+    "`looks`": {"looks": {"learn": False}},
     "`resources`": {"resources": {"threads": 1}},
-    "`serving`, `decision_log`, `isolation`, `monitoring`, `retention`, `cluster`": {
+    "`serving`, `decision_log`, `events`, `isolation`, `monitoring`, `retention`, `cluster`": {
         "serving": {"port": 9000},
         "decision_log": {"wait_ms": 50},
+        "events": {"most_in_batch": 100},
         "isolation": {"failures": 9},
         "monitoring": {"max_psi": 0.5},
         "retention": {"runs": 30},
@@ -135,6 +137,12 @@ def made() -> dict[str, str]:
 @pytest.mark.parametrize("name", ["parameters", "reruns", "cluster"])
 def test_a_table_of_the_page_is_what_the_code_says(made: dict[str, str], name: str) -> None:
     assert made[name] in PAGE.read_text(encoding="utf-8"), f"write it anew: python {Path(__file__).relative_to(ROOT)}"
+
+
+def test_every_section_of_the_settings_is_in_the_table_of_what_runs_again() -> None:
+    # `home` and `store` are fixed when a pipeline is compiled. The judgement is a file that no cached step reads.
+    changed = {section for change in CHANGES.values() for section in change}
+    assert changed == set(Settings.model_fields) - {"home", "store", "judgement"}
 
 
 def test_every_box_is_on_the_page_with_whether_it_is_cached() -> None:

@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.cluster import PIPELINES
 from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, in_registry
 from pipelines.cluster import STEPS, USER, Cluster
 from pipelines.compile import compile_cluster
-from pipelines.training import NAME
 from recommender.errors import SettingsError
 from recommender.settings import Settings
 
@@ -201,10 +199,6 @@ def test_the_settings_of_the_cluster_reach_the_pods(tmp_path: Path) -> None:
         (secret,) = pods[name]["secretAsEnv"]
         assert (secret["secretName"], secret["optional"]) == ("shop-bucket", True)
         assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"} in containers[name]["env"]
-
-
-def test_submit_starts_the_pipeline_under_its_own_name() -> None:
-    assert PIPELINES["training"] == NAME
 
 
 def test_a_step_that_does_not_exist_is_refused_with_the_nearest_name() -> None:

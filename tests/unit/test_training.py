@@ -220,6 +220,7 @@ def test_the_identity_of_a_training_is_what_was_configured_for_that_ranker(tmp_p
     assert training_hash(settings(tmp_path / "elsewhere", threads=7), "logistic") == default
     assert training_hash(settings(tmp_path, rankers={"lightgbm": {"rounds": 5}}), "logistic") == default
     assert training_hash(settings(tmp_path, rankers={"logistic": {"strength": 0.05}}), "logistic") != default
+    assert training_hash(settings(tmp_path).updated(looks={"learn": False}), "logistic") != default
     assert training_hash(settings(tmp_path, seed=3), "logistic") != default
     assert training_hash(settings(tmp_path, calibration_fits=3), "logistic") != default
 

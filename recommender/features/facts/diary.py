@@ -6,8 +6,8 @@ import ibis
 import pyarrow as pa
 
 from recommender.datasets.tables import TIME, USERS
-from recommender.features.facts.moments import TIME_TYPE, lines_at
-from recommender.features.source import Source
+from recommender.features.facts.moments import lines_at
+from recommender.features.source import TIME_TYPE, Source
 
 DAYS = 371
 """53 weeks, so that a calendar of whole weeks shows a year."""

@@ -7,9 +7,7 @@ import ibis
 import ibis.expr.types as ir
 
 from recommender.datasets.time_units import DAY_S
-from recommender.features.source import Source, known_at
-
-TIME_TYPE = "timestamp('UTC', 6)"
+from recommender.features.source import TIME_TYPE, Source, known_at
 
 
 def before(events: ir.Table, moment: datetime, *, time: str = "event_time") -> ir.Table:
@@ -25,9 +23,9 @@ def lines_at(source: Source, moment: datetime) -> ir.Table:
 
 
 def visits_at(source: Source, moment: datetime) -> ir.Table:
-    """Days with a purchase before a moment: user_id, `day`, cents paid, `units` (whole currency units), lines."""
+    """Days with a purchase before a moment: user_id, `day`, cents paid, `units` (whole currency units)."""
     lines = lines_at(source, moment)
-    days = lines.group_by("user_id", "day").agg(cents=lines.cents.sum(), lines=lines.count())
+    days = lines.group_by("user_id", "day").agg(cents=lines.cents.sum())
     # Squares of cents do not fit into 64 bits for a currency with small units. Those of whole units do.
     return days.mutate(units=(days.cents / source.minor_units).round().cast("int64"))
 

@@ -38,14 +38,11 @@ class Prices:
     """Of users with a purchase line, in order of identifiers. NaN where the source lacks what a column needs."""
 
     user_ids: pa.Array
-    lines_U: Floats
     price_level_U: Floats
     discounted_share_U: Floats
     discount_index_U: Floats
     coupon_share_U: Floats
     elasticity_U: Floats
-    everyone: dict[str, float]
-    """The shop's own share of discounted and of coupon lines, and its elasticity."""
 
 
 def prices_at(source: Source, moment: datetime) -> Prices:
@@ -55,31 +52,29 @@ def prices_at(source: Source, moment: datetime) -> Prices:
     columns = {name: table[name].to_numpy().astype(np.float64) for name in table.column_names if name != "user_id"}
     count_U = columns["lines"]
     nothing_U = np.full(len(count_U), np.nan)
-    everyone: dict[str, float] = {}
+    usual: dict[str, float] = {}
     shares = {"discount": nothing_U, "coupon": nothing_U}
     for name in shares:
         column = "coupon_discount" if name == "coupon" else name
         if source.tables.has("events", column):
             own_U = columns[f"{name}_lines"] / count_U
             drawn = Credibility.fit(own_U, count_U)
-            everyone[f"{name}_share"], shares[name] = drawn.mean, drawn.drawn(own_U, count_U)
+            usual[name], shares[name] = drawn.mean, drawn.drawn(own_U, count_U)
     level_U = index_U = elasticity_U = nothing_U
     if source.tables.has("events", "amount"):
         level_U = np.exp(columns["log_above"] / LOG_UNIT / (columns["paid_lines"] + SHRUNK_LINES))
-    if "discount_share" in everyone:
-        added = SHRUNK_LINES * everyone["discount_share"]
+    if "discount" in usual:
+        added = SHRUNK_LINES * usual["discount"]
         index_U = (columns["discount_lines"] + added) / np.maximum(columns["expected_discounts"] + added, 1e-9)
     if source.tables.has("events", "amount") and source.tables.has("events", "quantity"):
-        elasticity_U, everyone["elasticity"] = _elasticity(lines, table["user_id"].to_pylist())
+        elasticity_U = _elasticity(lines, table["user_id"].to_pylist())
     return Prices(
         user_ids=table["user_id"].combine_chunks(),
-        lines_U=count_U,
         price_level_U=level_U,
         discounted_share_U=shares["discount"],
         discount_index_U=index_U,
         coupon_share_U=shares["coupon"],
         elasticity_U=elasticity_U,
-        everyone=everyone,
     )
 
 
@@ -149,8 +144,8 @@ def _against_others(lines: ir.Table) -> ir.Table:
     )
 
 
-def _elasticity(lines: ir.Table, user_ids: list[str]) -> tuple[Floats, float]:
-    """Slope of log units on log price within a user's lines of one item, and everyone's."""
+def _elasticity(lines: ir.Table, user_ids: list[str]) -> Floats:
+    """Slope of log units on log price within a user's lines of one item, drawn to everyone's, float64 [U]."""
     paid = lines.filter(lines.cents > 0)
     price, units = paid.cents.cast("float64") * 1000.0 / paid.milli, paid.milli.cast("float64") / 1000.0
     paid = paid.mutate(x=_log(price), y=_log(units))
@@ -182,12 +177,12 @@ def _elasticity(lines: ir.Table, user_ids: list[str]) -> tuple[Floats, float]:
     )
     xx_U, xy_U, yy_U = xx_U / scale, xy_U / scale, yy_U / scale
     if xx_U.sum() <= 0:
-        return np.full(len(user_ids), np.nan), float("nan")
+        return np.full(len(user_ids), np.nan)
     slope = xy_U.sum() / xx_U.sum()
     noise = max(float(yy_U.sum() - slope * xy_U.sum()) / max(free_U.sum(), 1), 1e-9)
     own_U = np.where(xx_U > 0, xy_U / np.maximum(xx_U, 1e-12), np.nan)
     drawn = Credibility.fit(own_U, xx_U, noise=noise)
-    return np.clip(drawn.drawn(own_U, xx_U), -MAX_STEEPNESS, MAX_STEEPNESS), float(slope)
+    return np.clip(drawn.drawn(own_U, xx_U), -MAX_STEEPNESS, MAX_STEEPNESS)
 
 
 def _log(value: Any) -> Any:

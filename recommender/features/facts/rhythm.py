@@ -27,8 +27,8 @@ from recommender.features.facts.shrinkage import Floats, GammaPoisson
 from recommender.features.source import Source
 
 RECENT_GAPS = 20
-"""A usual gap is that of at most so many last gaps, so that it follows a change. Of 5, 10, 20 and all, see
-docs/features.md."""
+"""A usual gap is that of at most so many last gaps, so that it follows a change. Chosen of 5, 10, 20 and all, at the
+moments that docs/portraits.md names."""
 GAPS_BEFORE = (1, 3, 8)
 """Strata by the number of gaps before: none, one or two, up to seven, more. Chosen by hand."""
 USUAL_DAYS = (3.0, 7.0, 14.0)
@@ -145,7 +145,6 @@ def _users(visits: ir.Table) -> pa.Table:
     whole = visits.group_by("user_id").agg(
         visits=visits.count(),
         first=visits.day.max(),
-        cents=visits.cents.sum(),
         units=visits.units.sum(),
         units_squared=(visits.units * visits.units).sum(),
     )

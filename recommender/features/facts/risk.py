@@ -19,7 +19,7 @@ from recommender.datasets.time_units import DAY_S
 from recommender.features.facts.columns import aligned
 from recommender.features.facts.moments import before
 from recommender.features.facts.shrinkage import Floats, GammaPoisson
-from recommender.features.source import Source
+from recommender.features.source import TIME_TYPE, Source
 
 RECENT_DAYS = 365
 """Patterns are those of the last year."""
@@ -105,7 +105,7 @@ def _returns(source: Source, moment: datetime, of: Any) -> tuple[Floats, Floats]
 def _untargeted(source: Source, moment: datetime) -> Any:
     taken = _participations(source, moment).select("user_id", "campaign_id").distinct()
     targets = source.table("targets")
-    sent = targets.filter(targets.targeted_at < ibis.literal(moment, "timestamp('UTC', 6)"))
+    sent = targets.filter(targets.targeted_at < ibis.literal(moment, TIME_TYPE))
     others = taken.anti_join(sent.select("user_id", "campaign_id").distinct(), ["user_id", "campaign_id"])
     return others.group_by("user_id").agg(cases=others.count())
 
@@ -119,6 +119,6 @@ def _repeated(source: Source, moment: datetime) -> Any:
 
 def _participations(source: Source, moment: datetime) -> Any:
     taken = source.table("participations")
-    taken = taken.filter(taken.participated_at < ibis.literal(moment, "timestamp('UTC', 6)"))
+    taken = taken.filter(taken.participated_at < ibis.literal(moment, TIME_TYPE))
     age_s = int(moment.timestamp()) - taken.participated_at.epoch_seconds().cast("int64")
     return taken.filter(age_s < RECENT_DAYS * DAY_S)

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.features.facts.columns import aligned
-from recommender.features.facts.moments import TIME_TYPE, lines_at, observed_days
+from recommender.features.facts.moments import lines_at, observed_days
 from recommender.features.facts.rhythm import Rhythm, rhythm_at
 from recommender.features.facts.shrinkage import Credibility, Floats
-from recommender.features.source import Source
+from recommender.features.source import TIME_TYPE, Source
 
 AWAY = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Classes of usual gaps since the last visit, each with its factor. Chosen by hand."""
