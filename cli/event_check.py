@@ -72,8 +72,8 @@ def check_and_show(settings: Settings, num_users: int) -> bool:
         console.print(shown, markup=False)
     users = len({one.user_id for one in checked.found})
     console.print(
-        f"{checked.compared:,} shoppers with events compared at {at:%Y-%m-%d %H:%M:%S} UTC, {users:,} differ in "
-        f"{len(checked.found):,} fields; {checked.waiting:,} left out (events not shipped yet, or quarantined)",
+        f"Shoppers with events compared at {at:%Y-%m-%d %H:%M:%S} UTC: {checked.compared:,}. Different: {users:,}, in "
+        f"{len(checked.found):,} fields. Left out (events not shipped yet, or quarantined): {checked.waiting:,}.",
         highlight=False,
     )
     return not checked.found

@@ -13,7 +13,7 @@ from recommender.matching.rerank import Rerank
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from serving.answer import Explanation, Ranking
-from serving.request import RecommendationRequest, ScoringRequest
+from serving.request import MAX_EXCLUDED, RecommendationRequest, ScoringRequest
 from serving.shop import Shop
 from serving.worker.scoring import score
 
@@ -34,9 +34,19 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
     if row is None:
         raise SourceError(f"unknown campaign {campaign!r}; {suggestion(campaign, catalogue.campaign_ids)}")
     shop, shopper = Shop(catalogue), scorer.shopper(user)
+    # What the user has hidden is in the shipped log, not in the row of the last materialisation.
+    live = (catalogue.campaign_ids[row] for row in scorer.live_campaigns())
+    hidden = [one for one in dict.fromkeys((campaign, *live)) if one in scorer.hidden.get(user, ())][:MAX_EXCLUDED]
 
     def ask(named: list[str] | None) -> Ranking:
-        request = RecommendationRequest(user_id=user, campaign_ids=named, num_campaigns=ALL, num_items=0, explain=True)
+        request = RecommendationRequest(
+            user_id=user,
+            campaign_ids=named,
+            exclude_campaign_ids=hidden,
+            num_campaigns=ALL,
+            num_items=0,
+            explain=True,
+        )
         asked = ScoringRequest(
             request=request,
             as_of_us=microseconds(scorer.as_of),
@@ -76,7 +86,7 @@ def _why_not(explained: Explanation, starts_us: int, ends_us: int) -> str:
             return f"it ended on {_date(ends_us)}"
         case "taken_up":
             return "the user has taken it up already, and serving.allow_repeats is off"
-        case "hidden":
+        case "excluded":  # nothing else is excluded here
             return "the user has hidden or disliked it"
         case other:
             return other

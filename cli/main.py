@@ -232,8 +232,8 @@ def portrait(
     user: Annotated[str, typer.Argument(help="The shopper's user_id.")],
     settings: SettingsFile = None,
     data: DataFile = None,
-    page: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("portrait.html"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and write no page.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Also write an HTML page to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of sentences.")] = False,
 ) -> None:
     """Show what is known of one shopper: rhythm, favourites, value, risk of leaving. Also as a page."""
     from cli.portrait import show_portrait

@@ -68,7 +68,7 @@ def show(console: Console, report: Report) -> None:
     """Print the findings, worst first, and the figures behind them."""
     colour, word = ("red", "ALERT") if report.broken else ("green", "OK")
     console.print(
-        f"[bold {colour}]{word}[/]  {len(report.broken)} broken limits, {len(report.findings)} findings",
+        f"[bold {colour}]{word}[/]  broken limits: {len(report.broken)}, findings: {len(report.findings)}",
         highlight=False,
     )
     for finding in report.findings:

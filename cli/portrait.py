@@ -17,25 +17,29 @@ SHOWN_CAMPAIGNS = 5
 """Campaigns in the terminal. The page has all."""
 
 
-def show_portrait(settings: Settings, user: str, page: Path, *, as_json: bool) -> None:
-    """Print one shopper's portrait, and write it as a page, or print it as JSON.
+def show_portrait(settings: Settings, user: str, page: Path | None, *, as_json: bool) -> None:
+    """Print one shopper's portrait as sentences or as JSON, and write its page if a file is named.
 
     Raises:
         FeatureStoreError: no run has built features yet.
         SourceError: nobody has this identifier.
     """
     card = read_card(Home.of(settings).feature_store.facts, user)
+    if page is not None:
+        write_text(page, portrait_page(card))
     if as_json:
         print(card.model_dump_json(indent=1))
         return
-    write_text(page, portrait_page(card))
     _show(card)
-    wide().print(f"page: {page}", highlight=False, soft_wrap=True)
+    if page is not None:
+        wide().print(f"page: {page}", highlight=False, soft_wrap=True)
 
 
 def _show(card: PortraitCard) -> None:
     console = wide()
-    console.print(f"[bold]{escape(card.user_id)}[/], as known at {card.as_of:%Y-%m-%d %H:%M} UTC", highlight=False)
+    console.print(
+        f"[bold]Shopper {escape(card.user_id)}[/], as known at {card.as_of:%Y-%m-%d %H:%M} UTC", highlight=False
+    )
     attributes = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in card.attributes.items())
     if attributes:
         console.print(attributes, markup=False, highlight=False)

@@ -112,15 +112,17 @@ def _reference(
                 else "The champion scores without them. To use them, train again: recommender run.",
             )
         )
+    file = registry.path(champion) / REFERENCE_FILE
     try:
-        return findings, Reference.read(registry.path(champion) / REFERENCE_FILE)
+        return findings, Reference.read(file)
     except CorruptFileError as error:
+        reason = str(error) if file.exists() else f"there is no file {file}"
         findings.append(
             Finding(
                 kind="reference",
                 about="reference of the champion",
                 breaks=False,
-                words=f"the champion has no distributions to compare with: {error}.",
+                words=f"the champion has no distributions to compare with: {reason}.",
                 remedy="A version that this release trains has them: recommender run.",
             )
         )

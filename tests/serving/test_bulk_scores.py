@@ -11,6 +11,7 @@ import pytest
 from conftest import Shop, candidate
 from feature_sets import read_shopper
 
+from cli.explain import show_explanation
 from recommender.allocation.scoring import SCHEMA, BulkScorer
 from recommender.datasets.periods import microseconds
 from recommender.datasets.time_units import DAY_US
@@ -177,8 +178,8 @@ def test_an_unknown_campaign_is_named_beside_those_that_are_live(shop: Shop, hom
     assert all(campaign_id in str(raised.value) for campaign_id in shop.live())
 
 
-def test_a_campaign_that_a_user_has_hidden_is_scored_for_the_others_only(
-    shop: Shop, home: Settings, tmp_path: Path
+def test_a_campaign_that_a_user_has_hidden_is_scored_and_explained_for_the_others_only(
+    shop: Shop, home: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = shop.live()[:2]
     scorer = scorer_of(shop, home, tmp_path / "candidate", "popularity")
@@ -201,6 +202,11 @@ def test_a_campaign_that_a_user_has_hidden_is_scored_for_the_others_only(
     (folder / "20240315-00ff00ff00ff-0.jsonl").write_bytes(sealed(content))
     assert pairs - set(_pairs(BulkScorer.open(home.home))) == {(tired, first)}
     assert pairs - set(_pairs(BulkScorer.open(home.home, allow_repeats=True))) == {(tired, first)}
+    for user, campaign_id, start in ((tired, first, "No candidate"), (tired, second, "Place"), (fond, first, "Place")):
+        show_explanation(home, user, campaign_id)
+        said = capsys.readouterr().out
+        assert said.splitlines()[1].startswith(start)
+        assert ("hidden" in said) == (start == "No candidate")
 
 
 def _pairs(scorer: BulkScorer) -> list[tuple[str, str]]:

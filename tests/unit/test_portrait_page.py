@@ -72,6 +72,15 @@ def test_a_shopper_without_purchases_and_with_chinese_names_has_a_page(settings_
     assert "<礼盒>" not in html
 
 
+def test_without_page_no_file_is_written(settings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in ([], ["--json"]):
+        code, told, _ = ask(settings_file, "user-00003", *words)
+        assert code == 0
+        assert "user-00003" in told
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_holds_each_fact_with_its_source_unit_and_age(settings_file: Path) -> None:
     code, told, _ = ask(settings_file, "user-00003", "--json")
     card = json.loads(told)
