@@ -98,16 +98,14 @@ def test_an_endless_header_is_refused_once_64_kib_of_it_arrived(alone: Gateway) 
 def test_other_clients_do_not_notice_an_endless_header(alone: Gateway) -> None:
     with closing(alone.connect()) as connection:
         connection.sendall(HEAD + b"X-Endless: ")
-        seconds = []
+        slowest_s = 0.0
         for _ in range(40):
             with suppress(OSError):  # cut off, as it should be
                 connection.sendall(b"x" * 2**20)
             began = time.monotonic()
             assert alone.ask().status_code == 200
-            seconds.append(time.monotonic() - began)
-    # The median, because the machine may be busy for a moment.
-    assert sorted(seconds)[len(seconds) // 2] < 1, "the event loop stood still"
-    assert max(seconds) < 5, seconds
+            slowest_s = max(slowest_s, time.monotonic() - began)
+    assert slowest_s < 5, "the event loop stood still"
 
 
 def test_a_body_that_announces_too_many_bytes_is_refused_before_any_of_it_is_sent(alone: Gateway) -> None:

@@ -19,7 +19,6 @@ from recommender.decisions.log import find, folders_of
 from recommender.settings import Settings
 from serving.gateway import app as application
 from serving.gateway.arrival import Arrival
-from serving.gateway.server import DRAIN_S
 
 
 def until(true: object, what: str, seconds: float = 30.0) -> None:
@@ -97,8 +96,7 @@ def test_clients_with_kept_connections_see_no_error_when_a_gateway_stops(home: S
         os.kill(running.process.pid, signal.SIGTERM)
         for thread in threads:
             thread.join(20)
-        ends_s = DRAIN_S - 1  # sooner than one that drains to the end
-        until(lambda: running.process is not None and not running.process.alive(), "the gateway ends", ends_s)
+        until(lambda: running.process is not None and not running.process.alive(), "the gateway ends", 20)
     assert ends == [200] * 8
 
 

@@ -21,12 +21,10 @@ from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.deployer.management import TorchServe
 from serving.deployer.sync import FOLLOW_S
-from serving.gateway.server import DRAIN_S
 from serving.stopping import PATIENCE_S
 
-WITHIN_S = DRAIN_S - 1.0
-"""Sooner than a gateway that drains to the end, and a fourth of the grace that the manifests give. A busy machine needs
-some of it."""
+WITHIN_S = 15.0
+"""Half of the grace that Kubernetes gives. A busy machine needs some of it."""
 SWALLOWS = """
 import time
 from serving.stopping import end_at_sigterm
