@@ -151,7 +151,7 @@ def test_over_random_days_the_partitions_hold_what_counts_and_other_tables_keep_
 
 
 LATER = BASE | {"open": ("18", 10, 5.0), "closed": ("18", 2, 6.0), "d": ("17", 13, 4.0)}
-POINTS = (0, 1, 2, 4, 6, 8, 11, 99)
+POINTS = (0, 1, 3, 6, 10, 99)
 """How many writes below `days` a run makes before it is killed. The last one lives on."""
 KILLED = """
 import os, sys
