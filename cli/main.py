@@ -285,7 +285,7 @@ def backfill(
     as_of: AsOf = None,
 ) -> None:
     """Let late events and corrections of some days count, and bring the new features to serving."""
-    from cli.days import backfill_and_refresh
+    from cli.backfill import backfill_and_refresh
 
     backfill_and_refresh(settings_of(settings, data, as_of), first=first, last=last)
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from worlds import run_with, world
 
-from cli.days import backfill_and_refresh
+from cli.backfill import backfill_and_refresh
 from pipelines.local import LocalRun
 from pipelines.memory import MemoryWatch
 from pipelines.named import MONITORING, REFRESH

@@ -19,7 +19,8 @@ import pytest
 from rich.console import Console
 from small_shop import SmallShop, ask
 
-from cli.days import backfill_and_refresh, show_late
+from cli.backfill import backfill_and_refresh
+from cli.days import show_late
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
 from recommender.days import DayStore, days_identity
