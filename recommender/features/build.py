@@ -17,6 +17,7 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 import json
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ from recommender.datasets.tables import Tables
 from recommender.features import buckets, campaigns, decisions, pairs
 from recommender.features.decisions import TIME
 from recommender.features.facts import numbers_of_shop
+from recommender.features.last_build import LastBuild, Taken
 from recommender.features.look_weights import LookWeights, look_weights
 from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.pairs import ORDER as PAIR_ORDER
@@ -70,6 +72,7 @@ def build(
     memory_limit: str | None = None,
     scratch: Path | None = None,
     num_buckets: int | None = None,
+    last: LastBuild | None = None,
 ) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
@@ -79,13 +82,17 @@ def build(
     for the text encoder's vectors of names and searches.
     `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
     The users are computed in `num_buckets`, by default as many as the log needs. The files' bytes are the same.
+    With `last`, rows of the last build are taken over where nothing that they depend on has changed. So are the bytes.
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
         ContractError: a required table or column is missing, or there is no purchase before `as_of`.
         PeriodError: no user was targeted before `as_of`.
     """
-    with TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill:
+    with (
+        nullcontext() if last is None else last.turn(),
+        TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill,
+    ):
         source = open_source(
             tables,
             as_of.astimezone(UTC),
@@ -95,7 +102,7 @@ def build(
             memory_limit=memory_limit,
         )
         weights = look_weights(source, looks, learn_looks_before, cache=text_cache)
-        _build(source, output, Path(spill), weights, facts=facts, num_buckets=num_buckets)
+        _build(source, output, Path(spill), weights, facts=facts, num_buckets=num_buckets, last=last)
     return output
 
 
@@ -117,12 +124,20 @@ def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
         text_cache=Home.of(settings).text_vectors,
         memory_limit=settings.resources.memory_limit,
         scratch=settings.resources.scratch,
+        last=LastBuild.of(settings) if settings.features.increment else None,
     )
     return periods.as_of
 
 
 def _build(
-    source: Source, output: Path, spill: Path, weights: LookWeights, *, facts: bool, num_buckets: int | None
+    source: Source,
+    output: Path,
+    spill: Path,
+    weights: LookWeights,
+    *,
+    facts: bool,
+    num_buckets: int | None,
+    last: LastBuild | None,
 ) -> None:
     decisions.expect_some(source)
     named = ValueNames()
@@ -130,7 +145,13 @@ def _build(
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
     shared = shared_of(source, named, weights, taxonomy_version=catalogue.taxonomy_version)
-    found = _rows(source, shared, spill, facts=facts, num_buckets=num_buckets)
+    taken = None if last is None else last.take(source, shared, spill)
+    found = _rows(source, shared, spill, facts=facts, num_buckets=num_buckets, taken=taken)
+    if last is not None and taken is not None and found.users[0].schema != taken.rows.schema:
+        taken, last.full = None, "the features are others"
+        found = _rows(source, shared, spill, facts=facts, num_buckets=num_buckets, taken=None)
+    if taken is not None:
+        found.users.append(taken.rows)
     users_at = [table.select(["user_id", "event_timestamp", BASKETS]) for table in found.users]
     pair_table, learnt = _pair_table(source, pa.concat_tables(found.pairs), pa.concat_tables(users_at))
     catalogue = campaigns.with_newcomers(catalogue, learnt)
@@ -164,6 +185,8 @@ def _build(
             catalogue=catalogue.version,
             taxonomy=catalogue.numbering.versions[-1],
         )
+    if last is not None:
+        last.remember(output, taken, sum(map(len, found.users)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,15 +198,17 @@ class _Rows:
     facts: list[pa.Table] = field(default_factory=list)
 
 
-def _rows(source: Source, shared: Shared, spill: Path, *, facts: bool, num_buckets: int | None) -> _Rows:
-    """Compute the users bucket by bucket."""
+def _rows(
+    source: Source, shared: Shared, spill: Path, *, facts: bool, num_buckets: int | None, taken: Taken | None
+) -> _Rows:
+    """Compute the users bucket by bucket, without the rows of users that are taken over."""
     numbers = numbers_of_shop(source, source.as_of) if facts else None
     num_buckets = num_buckets or buckets.num_buckets_for(source)
     found = _Rows()
     for place, own in enumerate(buckets.sources_of(source, shared, num_buckets, spill)):
         began = time.monotonic()
-        (scratch := spill / f"bucket-{place}").mkdir()
-        rows = rows_of_users(own, shared, scratch, numbers=numbers)
+        (scratch := spill / f"bucket-{place}").mkdir(exist_ok=True)
+        rows = rows_of_users(own, shared, scratch, numbers=numbers, taken=None if taken is None else taken.rows)
         found.pairs.append(rows.pairs)
         for name, table, of_bucket in (("users", rows.users, found.users), ("facts", rows.facts, found.facts)):
             if table is not None:

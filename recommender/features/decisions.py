@@ -45,3 +45,17 @@ def decisions(source: Source) -> pa.Table:
     )
     numbers = pa.array(range(distinct.num_rows), pa.int32())
     return distinct.append_column("decision", numbers).select(["decision", "user_id", "decided_at"])
+
+
+def without(decided: pa.Table, taken: pa.Table | None) -> pa.Table:
+    """The decisions but those of `taken` (user_id and event_timestamp), numbered again."""
+    if taken is None:
+        return decided
+    left = decided.join(
+        taken.select(["user_id", "event_timestamp"]),
+        ["user_id", "decided_at"],
+        ["user_id", "event_timestamp"],
+        join_type="left anti",
+    ).sort_by([("user_id", "ascending"), ("decided_at", "ascending")])
+    numbers = pa.array(range(left.num_rows), pa.int32())
+    return left.drop_columns(["decision"]).add_column(0, "decision", numbers)

@@ -37,7 +37,14 @@ class UserRows:
     """Rows of facts.parquet, sorted by user. None: there are no facts."""
 
 
-def rows_of_users(source: Source, shared: Shared, scratch: Path, *, numbers: pa.Table | None = None) -> UserRows:
+def rows_of_users(
+    source: Source,
+    shared: Shared,
+    scratch: Path,
+    *,
+    numbers: pa.Table | None = None,
+    taken: pa.Table | None = None,
+) -> UserRows:
     """Compute all rows of the users that `source` has.
 
     Args:
@@ -45,17 +52,18 @@ def rows_of_users(source: Source, shared: Shared, scratch: Path, *, numbers: pa.
         shared: what `shared_of` returned for the tables of all users.
         scratch: folder for the packed vectors. It must outlive the rows, and no other call may use it.
         numbers: what `facts.numbers_of_shop` returned for all users, or its rows of these. None: no facts.
+        taken: user_id and event_timestamp of rows of users that are there already, and are left out. None: none are.
     """
     return UserRows(
-        users=_user_table(source, shared, scratch),
+        users=_user_table(source, shared, scratch, taken),
         pairs=pairs.pairs(source, shared.segments),
         facts=None if numbers is None else facts.facts_of_users(source, shared.as_of, numbers),
     )
 
 
-def _user_table(source: Source, shared: Shared, scratch: Path) -> pa.Table:
+def _user_table(source: Source, shared: Shared, scratch: Path, taken: pa.Table | None) -> pa.Table:
     """Build one row for each decision: the user's portrait and packed vectors as known then."""
-    decided = decisions.decisions(source)
+    decided = decisions.without(decisions.decisions(source), taken)
     past_targets = campaign_habits.past_targets(source, decided)
     own = campaign_habits.open_campaigns(source, decided, past_targets)
     packer = Packer(

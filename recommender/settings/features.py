@@ -1,4 +1,4 @@
-"""Settings of the features: how late events still count."""
+"""Settings of the features: how late events still count, and whether rows of the last build are taken over."""
 
 from pydantic import Field
 
@@ -15,4 +15,9 @@ class FeatureSettings(Section):
         description="Days that a day stays open after the last run's newest event: until then late rows, corrections "
         "and returns count at once. Later ones are set aside until `recommender backfill` accepts their days. The "
         "default is by hand: shops take goods back for a month. 0: everything counts whenever it comes.",
+    )
+    increment: bool = Field(
+        True,
+        description="Take over the rows of past decisions from the last build where nothing that they depend on has "
+        "changed. The result is the same, bit for bit. Off: every build computes all rows.",
     )

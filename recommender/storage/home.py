@@ -13,6 +13,8 @@
       validated/          figures and statistics of the last valid tables of each source, which the next run is
                           compared with; beside them its good runs, verdicts and accepted changes
       days/               daily partitions of the log of events, a folder for each source (`recommender.days`)
+      last_features/      rows of the last build of each source, which the next one takes over
+                          (`recommender.features.last_build`)
       ids/                numbers of items and axis values, a file for each source (`recommender.storage.ids`)
       runs/               arguments, specification and step logs of each local run
       kfp/                artifacts and step cache of the local pipeline runner; nothing else reads them
@@ -378,6 +380,10 @@ class Home:
     def days(self, source: str) -> Path:
         """Folder with the daily partitions of a source's events. `source`: a hash of its settings."""
         return self.root / "days" / source
+
+    def last_features(self, source: str) -> Path:
+        """Folder with what the last build of a source's features made. `source`: a hash of its settings."""
+        return self.root / "last_features" / source
 
     def study(self, name: str) -> Path:
         """SQLite file of a search for hyperparameters."""
