@@ -7,9 +7,10 @@ training_frame(features, settings)                       users' features as they
 build_training_set(features, tables, settings, output)   the same, joined with pairs and labels
 """
 
-from feature_repo.quick_import import without_type_checks
+from feature_repo.quick_import import without_torch, without_type_checks
 
-without_type_checks()  # before any module here imports Feast
+without_type_checks()  # both before any module here imports Feast
+without_torch()
 
 from feature_repo.materialisation import materialise  # noqa: E402
 from feature_repo.training import build_training_set, training_frame  # noqa: E402
