@@ -44,7 +44,7 @@ def fit(name: str, shop: Shop, kept: Path | None = None, **hyperparameters: floa
 
 def folders(kept: Path) -> dict[str, int]:
     """Name of what is kept, and when it was written."""
-    return {folder.name: (folder / "steps").stat().st_mtime_ns for folder in kept.iterdir()}
+    return {folder.name: (folder / "facts.json").stat().st_mtime_ns for folder in kept.iterdir()}
 
 
 def assert_same(one: HorizonRanker, other: HorizonRanker) -> None:

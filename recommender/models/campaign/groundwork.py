@@ -7,6 +7,7 @@ Shapes: N pairs · E inputs of the regression.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,18 +15,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
-from recommender.engine.checkpoints import Checkpoint, Checkpoints
+from recommender.errors import CorruptFileError
 from recommender.matching.examples import Examples, Labels
 from recommender.matching.horizon import Outcomes
 from recommender.matching.timing import Timing
 from recommender.models.campaign.censoring import expected_labels
 from recommender.models.campaign.held_out import HeldOut, Past, Regression, held_out_of_logistic
 from recommender.storage.code_identity import code_identity
-from recommender.storage.manifest import NAME_DIGITS, digest
+from recommender.storage.manifest import (
+    NAME_DIGITS,
+    digest,
+    put_back,
+    read_manifest,
+    whole_folder,
+    write_manifest,
+    write_text,
+)
 
-PHASE = "all"
-"""The only phase of its checkpoint."""
+TENSORS, FACTS = "tensors.safetensors", "facts.json"
+Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +64,14 @@ class Groundwork:
             LabelError: No outcome is known, all known outcomes are the same, or a participation lies before its
                 targeting.
         """
-        checkpoints = None if kept is None else Checkpoints(kept / _name(examples, labels, outcomes))
-        found = None if checkpoints is None else checkpoints.load(PHASE)
+        folder = None if kept is None else kept / _name(examples, labels, outcomes)
+        found = None if folder is None else _read(folder)
         if found is None:
             expected, timing = expected_labels(examples, labels, outcomes)
         else:
-            expected = replace(labels, redeemed_N=found.tensors["redeemed_N"])
-            timing = Timing.restore(_part(found.tensors, "timing"), found.numbers["timing"])
+            tensors, facts = found
+            expected = replace(labels, redeemed_N=tensors["redeemed_N"])
+            timing = Timing.restore(_part(tensors, "timing"), facts["timing"])
         known_N = np.isfinite(labels.redeemed_N)
         learnt = replace(
             examples,
@@ -71,32 +82,47 @@ class Groundwork:
         )
         past = Past.of(learnt, outcomes.take(known_N), timing)
         if found is not None:
-            past.regressions.update(_regressions(found))
+            past.regressions.update(_regressions(tensors, facts))
         made = cls(expected, timing, past, held_out_of_logistic(past))
-        if checkpoints is not None and found is None:
-            made._keep(checkpoints)
+        if folder is not None and found is None:
+            made._keep(folder)
         return made
 
-    def _keep(self, checkpoints: Checkpoints) -> None:
+    def _keep(self, target: Path) -> None:
         tensors = {"redeemed_N": self.labels.redeemed_N}
         tensors |= {f"timing.{name}": value for name, value in self.timing.tensors().items()}
         for place, regression in enumerate(self.past.regressions.values()):
             tensors |= {f"{place}.{name}": value for name, value in regression.tensors().items()}
-        numbers = {"timing": self.timing.config(), "regressions": list(self.past.regressions)}
+        facts = {"timing": self.timing.config(), "regressions": list(self.past.regressions)}
         try:
-            checkpoints.save(PHASE, tensors, numbers)
+            with whole_folder(target) as folder:
+                save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / TENSORS)
+                write_text(folder / FACTS, json.dumps(facts))
+                write_manifest(folder, kind="groundwork")
         except OSError:
             # The step of another ranker may have written it at the same moment.
-            if checkpoints.load(PHASE) is None:
+            if _read(target) is None:
                 raise
 
 
-def _regressions(found: Checkpoint) -> Iterator[tuple[tuple[int, float, float], Regression]]:
-    for place, (moment_us, strength, clip) in enumerate(found.numbers["regressions"]):
-        yield (moment_us, strength, clip), Regression.restore(_part(found.tensors, str(place)), clip=clip)
+def _read(folder: Path) -> tuple[Tensors, dict[str, Any]] | None:
+    """Tensors and facts, or None where nothing is kept. What is damaged counts as nothing."""
+    put_back(folder)
+    if not folder.is_dir():
+        return None
+    try:
+        read_manifest(folder)
+    except CorruptFileError:
+        return None
+    return load_file(folder / TENSORS), json.loads((folder / FACTS).read_text(encoding="utf-8"))
 
 
-def _part(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+def _regressions(tensors: Tensors, facts: dict[str, Any]) -> Iterator[tuple[tuple[int, float, float], Regression]]:
+    for place, (moment_us, strength, clip) in enumerate(facts["regressions"]):
+        yield (moment_us, strength, clip), Regression.restore(_part(tensors, str(place)), clip=clip)
+
+
+def _part(tensors: Tensors, prefix: str) -> Tensors:
     start = f"{prefix}."
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
