@@ -1,4 +1,4 @@
-"""The lines about late events: what came too late to count by itself, and how to accept it."""
+"""Lines about days: what came too late to count by itself, and what the last build of features took over."""
 
 from rich.console import Console
 
@@ -8,6 +8,15 @@ from recommender.settings import Settings
 
 SHOWN_SPANS = 5
 """Spans of days with late events that are printed. By hand: more would hide the results of a run."""
+
+
+def show_last_build(console: Console, settings: Settings) -> None:
+    """Print how many rows of features the last build took over, or why it took over none."""
+    from recommender.features.last_build import LastBuild  # imports Ibis
+
+    report = LastBuild.of(settings).report() if settings.features.increment else ""
+    if report:
+        console.print(f"features: {report}", highlight=False, soft_wrap=True)
 
 
 def show_late(console: Console, settings: Settings) -> None:

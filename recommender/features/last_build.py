@@ -4,6 +4,7 @@
       users.parquet          the rows of the last build
       marks/<hash>.parquet   what these rows depend on, of each file of events (`features.marks`)
       marks/others.parquet   the same of attributes, targets and participations
+      searches.parquet, texts.parquet   what searches and reviews meant
       state.json             what all rows depend on (`signature`), the files of events, and what the last build did
 
 What the result says is what a full build says, to the byte. Whatever is unclear means a full build.
@@ -38,6 +39,8 @@ from recommender.storage.manifest import digest, link_or_copy, read_manifest, wh
 
 log = logs.get(__name__)
 STATE, MARKS, OTHERS = "state.json", "marks", "others.parquet"
+MEANINGS = {"searches.parquet": "query", "texts.parquet": "text"}
+"""File of what words meant -> the column of events that has the words."""
 NAMED_FROM = 4
 """Byte of a packed value at which the name of its ids begins: behind the magic number."""
 
@@ -60,6 +63,7 @@ class LastBuild:
     _state: dict[str, Any] = field(default_factory=dict)
     _fresh: dict[str, pa.Table] = field(default_factory=dict)
     """Marks that the last build does not have, by the name of their file."""
+    _meanings: dict[str, pa.Table] = field(default_factory=dict)
     full: str = ""
     """Why nothing was taken over."""
 
@@ -102,7 +106,9 @@ class LastBuild:
             "axes": _axes(source, len(source.taxonomy.item_ids)),
             "events": _files_of_events(source),
         }
-        connection = source.backend.con
+        weights, connection = shared.look_weights, source.backend.con
+        for name, meant in zip(MEANINGS, (weights.searches, weights.texts), strict=True):
+            self._meanings[name] = pa.table({"nothing": pa.array([], pa.string())}) if meant is None else meant
         self._fresh = {OTHERS: marks.of_the_rest(connection, source.tables)}
         try:
             last = self._last()
@@ -120,8 +126,12 @@ class LastBuild:
         days = len(pc.unique(changed["at_us"]))
         new = list(source.taxonomy.item_ids[last["items"] :])
         others = marks.differing(connection, pq.read_table(self.folder / MARKS / OTHERS), self._fresh[OTHERS])
-        of_items = marks.of_items(connection, source.tables, new)
-        invalid = pa.concat_tables([changed, others, of_items])
+        parts = [changed, others, marks.of_events_with(connection, source.tables, "item_id", new)]
+        for name, now in self._meanings.items():
+            before = pq.read_table(self.folder / name)
+            values = marks.differing(connection, before, now, now.column_names[0])[0].unique().to_pylist()
+            parts.append(marks.of_events_with(connection, source.tables, MEANINGS[name], values))
+        invalid = pa.concat_tables(parts)
         return Taken(self._rows(source, shared, invalid, scratch), days)
 
     def remember(self, features: Path, taken: Taken | None, rows: int) -> None:
@@ -146,6 +156,8 @@ class LastBuild:
                     pq.write_table(self._fresh[name], folder / MARKS / name, compression="zstd")
                 else:
                     link_or_copy(self.folder / MARKS / name, folder / MARKS / name)
+            for name, meant in self._meanings.items():
+                pq.write_table(meant, folder / name)
             write_text(folder / STATE, json.dumps({**self._state, "report": report}, indent=1))
             write_manifest(folder, kind="last features")
 
@@ -199,8 +211,8 @@ class LastBuild:
         places = (
             connection.sql(
                 "SELECT place FROM last_keys SEMI JOIN decided USING (user_id, at_us) "
-                "LEFT JOIN (SELECT user_id, min(at_us) AS from_us FROM invalid GROUP BY user_id) AS changed USING (user_id) "
-                "WHERE changed.from_us IS NULL OR last_keys.at_us <= changed.from_us ORDER BY place"
+                "LEFT JOIN (SELECT user_id, min(at_us) AS from_us FROM invalid GROUP BY user_id) USING (user_id) "
+                "WHERE from_us IS NULL OR at_us <= from_us ORDER BY place"
             )
             .to_arrow_table()["place"]
             .to_numpy()
@@ -225,10 +237,9 @@ def signature(shared: Shared) -> dict[str, str]:
     manifest = shared.tables.manifest
     columns = {name: sorted(manifest["columns"].get(name, ())) for name in ("users", "events", "campaigns")}
     weights, tables = shared.look_weights, shared.tables
-    looks: list[Any] = []
+    looks: list[Any] = [None if one is None else str(one.schema) for one in (weights.searches, weights.texts)]
     if shared.looked:
-        rules = {name: value for name, value in vars(weights.rules).items() if name != "before"}
-        looks = [rules, *(None if one is None else one.to_pydict() for one in (weights.searches, weights.texts))]
+        looks.append({name: value for name, value in vars(weights.rules).items() if name != "before"})
     found: dict[str, Any] = {
         "the program": [_program(), *map(version, ("duckdb", "numpy", "pyarrow"))],
         "the tables' columns": [columns, "event_time_has_hours" in manifest, tables.event_time_has_hours],
@@ -236,8 +247,8 @@ def signature(shared: Shared) -> dict[str, str]:
         "what looks count": looks,
         "the kinds of events": shared.kinds,
         "attributes of users": {name: vars(one) for name, one in shared.attributes.items()},
-        "types of campaigns": list(shared.types.items()),
-        "the largest departments": list(shared.departments.items()),
+        "types of campaigns": dict(shared.types),
+        "the largest departments": dict(shared.departments),
     }
     return {name: digest(value) for name, value in found.items()}
 

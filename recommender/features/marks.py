@@ -39,24 +39,27 @@ def of_the_rest(connection: duckdb.DuckDBPyConnection, tables: Tables) -> pa.Tab
     return pa.concat_tables(found)
 
 
-def of_items(connection: duckdb.DuckDBPyConnection, tables: Tables, item_ids: Sequence[str]) -> pa.Table:
-    """user_id and at_us of the first event of each user with one of these items."""
-    empty = pa.table({"user_id": pa.array([], pa.string()), "at_us": pa.array([], pa.int64())})
-    if not item_ids or not tables.has("events", "item_id"):
-        return empty
-    connection.register("new_items", pa.table({"item_id": pa.array(item_ids, pa.string())}))
+def of_events_with(
+    connection: duckdb.DuckDBPyConnection, tables: Tables, column: str, values: Sequence[str]
+) -> pa.Table:
+    """user_id and at_us of the first event of each user that has one of these values in a column."""
+    if not values or not tables.has("events", column):
+        return pa.table({"user_id": pa.array([], pa.string()), "at_us": pa.array([], pa.int64())})
+    connection.register("new_values", pa.table({column: pa.array(values, pa.string())}))
     return connection.sql(
-        f"SELECT user_id, min({_DAY}) AS at_us FROM {_table(tables, 'events')} SEMI JOIN new_items USING (item_id) "
+        f"SELECT user_id, min({_DAY}) AS at_us FROM {_table(tables, 'events')} SEMI JOIN new_values USING ({column}) "
         "WHERE event_time IS NOT NULL GROUP BY user_id"
     ).to_arrow_table()
 
 
-def differing(connection: duckdb.DuckDBPyConnection, before: pa.Table, after: pa.Table) -> pa.Table:
-    """user_id and at_us of the marks that only one state has, or that differ."""
+def differing(
+    connection: duckdb.DuckDBPyConnection, before: pa.Table, after: pa.Table, columns: str = "user_id, at_us"
+) -> pa.Table:
+    """Some columns of the rows that only one of two tables has."""
     connection.register("marks_before", before)
     connection.register("marks_after", after)
     return connection.sql(
-        "SELECT user_id, at_us FROM ((FROM marks_before EXCEPT ALL FROM marks_after) UNION ALL "
+        f"SELECT {columns} FROM ((FROM marks_before EXCEPT ALL FROM marks_after) UNION ALL "
         "(FROM marks_after EXCEPT ALL FROM marks_before))"
     ).to_arrow_table()
 

@@ -247,8 +247,12 @@ class Source:
         moment = first.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         offset_s = _utc_offset_s(moment, zone)
         expression: Any = ibis.literal(offset_s).cast("int64")
-        # Offsets change on the hour.
+        # Offsets change on the hour, and in no zone twice within a day.
         while moment <= self.tables.log_end:
+            later = moment + timedelta(days=1)
+            if later <= self.tables.log_end and _utc_offset_s(later, zone) == offset_s:
+                moment = later
+                continue
             moment += timedelta(hours=1)
             if _utc_offset_s(moment, zone) != offset_s:
                 offset_s = _utc_offset_s(moment, zone)
