@@ -13,7 +13,6 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 """
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +38,7 @@ from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
 from recommender.matching.looks import LOOKED
 from recommender.settings import LookSettings, Settings
-from recommender.storage.home import FACTS_FILE
+from recommender.storage.home import FACTS_FILE, Home
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
 
@@ -59,6 +58,7 @@ def build(
     facts: bool = True,
     looks: LookSettings = DEFAULT_LOOKS,
     learn_looks_before: datetime | None = None,
+    text_cache: Path | None = None,
     memory_limit: str | None = None,
     scratch: Path | None = None,
 ) -> Path:
@@ -66,7 +66,8 @@ def build(
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
-    What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`.
+    What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`. `text_cache` is a folder
+    for the text encoder's vectors of names and searches.
     `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
 
     Raises:
@@ -83,7 +84,8 @@ def build(
             kept_ids=kept_ids,
             memory_limit=memory_limit,
         )
-        _build(source, output, Path(spill), look_weights(source, looks, learn_looks_before), facts=facts)
+        weights = look_weights(source, looks, learn_looks_before, cache=text_cache)
+        _build(source, output, Path(spill), weights, facts=facts)
     return output
 
 
@@ -102,6 +104,7 @@ def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
         kept_ids=IdsFile.of(settings),
         looks=settings.looks,
         learn_looks_before=periods.gate_from,
+        text_cache=Home.of(settings).text_vectors,
         memory_limit=settings.resources.memory_limit,
         scratch=settings.resources.scratch,
     )
@@ -134,7 +137,7 @@ def _build(source: Source, output: Path, spill: Path, weights: LookWeights, *, f
             "values": named.features,
         }
         if LOOKED in users.column_names:
-            schema["looks"] = asdict(weights)
+            schema["looks"] = weights.described()
         (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
             folder,
