@@ -21,6 +21,7 @@ def rewrite(
     decision: str,
     facts: Mapping[str, Any],
     kept: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+    aside: Mapping[str, pa.Table] | None = None,
 ) -> Tables:
     """Write `tables` again with these frames, completely or not at all.
 
@@ -30,19 +31,24 @@ def rewrite(
         decision: a sentence for the manifest about what was done.
         facts: further facts for the manifest.
         kept: which rows stay of those that were set aside, and of the files beside the tables.
+        aside: canonical name of a table -> further rows that are set aside, each with its `_reason`.
 
     Raises:
         ContractError: The tables lack a required one; names it.
     """
     manifest = tables.manifest
     others = {name: value for name, value in manifest.items() if name not in (*_WRITTEN, "files", "content_hash")}
+    quarantined = {name: kept(_set_aside(tables.folder, name)) for name in manifest["quarantined"]}
+    for name, rows in (aside or {}).items():
+        both = [_as_text(one) for one in (quarantined.get(name), rows) if one is not None]
+        quarantined[name] = pa.concat_tables(both, promote_options="default")
     return write_tables(
         frames,
         tables.folder,
         source=manifest["source"],
         time_zone=tables.time_zone,
         decisions=[*manifest["decisions"], decision],
-        quarantined={name: kept(_set_aside(tables.folder, name)) for name in manifest["quarantined"]},
+        quarantined=quarantined,
         beside={name: kept(rows) for name, rows in _beside(tables.folder).items()},
         facts={**others, **facts},
     )
@@ -52,6 +58,11 @@ def _set_aside(folder: Path, name: str) -> pa.Table:
     """The rows of a table that its source set aside. There is no file where there are none."""
     path = folder / "quarantine" / f"{name}.parquet"
     return pq.read_table(path) if path.is_file() else pa.table({"_reason": pa.array([], pa.string())})
+
+
+def _as_text(rows: pa.Table) -> pa.Table:
+    """Rows with every column as text, so that rows of a source and of a table go into one file."""
+    return rows.cast(pa.schema([(name, pa.string()) for name in rows.column_names]))
 
 
 def _beside(folder: Path) -> dict[str, pa.Table]:
