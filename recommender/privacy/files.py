@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,8 @@ from recommender.storage.manifest import MANIFEST, WRITER_DIGITS, link_or_copy, 
 
 CORPUS, PAIRS = "corpus.safetensors", "pairs.parquet"
 """Files of a training set (`recommender.features.training_set`)."""
+Change = Callable[[Path, Path], None]
+"""Writes a copy of a file without the users."""
 OFFLINE_VARIABLE = "FEATURE_STORE_OFFLINE"
 """The address of a copy of the offline store (`feature_repo.materialisation`)."""
 
@@ -46,18 +49,10 @@ class OfflineStore:
     def remove(self, users: Sequence[str]) -> list[str]:
         """Write the files that hold them anew, in a folder that takes the place of the old one."""
         folder, known = self._home.feature_store.offline, set(users)
-        theirs = {path for path in self._files() if has_rows(path, known)}
+        theirs = [path for path in self._files() if has_rows(path, known)]
         if theirs:
-            facts = _facts(folder)
-            with whole_folder(folder) as draft:
-                for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
-                    target = draft / path.relative_to(folder)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    if path in theirs:
-                        copy_without(path, target, known)
-                    else:
-                        link_or_copy(path, target)
-                write_manifest(draft, **facts)
+            without = partial(copy_without, users=known)
+            _rewrite(folder, dict.fromkeys(theirs, without))
         with _fetched(self._elsewhere) as copies:
             for address, path in copies:
                 if has_rows(path, known):
@@ -161,22 +156,35 @@ class OtherFiles:
 
     def remove(self, users: Sequence[str]) -> list[str]:
         """Write rows anew without them, and overwrite ids in texts. What a trained version holds cannot be removed."""
-        problems, known = [], set(users)
+        problems: list[str] = []
+        whole: dict[Path, dict[Path, Change]] = {}
         for path, _, what in self._found(users):
             name = path.relative_to(self._home.root)
             if name.parts[0] in self.UNREMOVABLE:
                 problems.append(f"{name}: a trained version holds the id; it goes with the version, after a training")
+            elif what != "rows" and not _is_text(path):
+                problems.append(f"{name}: holds the id in a format that is not known; delete the file")
+            elif (folder := self._listed_in(path)) is not None:
+                change = partial(copy_without, users=set(users)) if what == "rows" else partial(_copy_over, users=users)
+                whole.setdefault(folder, {})[path] = change
             elif what == "rows":
                 draft = path.with_name(f".{path.name}.{'0' * WRITER_DIGITS}")
-                copy_without(path, draft, known)
+                copy_without(path, draft, set(users))
                 draft.replace(path)
-                _mend(path, self._home)
-            elif _is_text(path):
-                _overwrite(path, users)
-                _mend(path, self._home)
             else:
-                problems.append(f"{name}: holds the id in a format that is not known; delete the file")
+                _overwrite(path, users)
+        for folder, changes in whole.items():
+            _rewrite(folder, changes)
         return problems
+
+    def _listed_in(self, path: Path) -> Path | None:
+        """The outermost folder whose manifest lists a file."""
+        listing = [
+            folder
+            for folder in path.parents
+            if folder.is_relative_to(self._home.root) and path.relative_to(folder).as_posix() in _files_of(folder)
+        ]
+        return listing[-1] if listing else None
 
     def _found(self, users: Sequence[str]) -> Iterator[tuple[Path, int, str]]:
         known, scanner = set(users), Scanner(users)
@@ -233,9 +241,16 @@ def _trace(home: Home, path: Path, count: int, what: str = "rows") -> Trace:
     return Trace(str(path.relative_to(home.root)), count, what)
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _rewrite(folder: Path, changes: Mapping[Path, Change]) -> None:
+    """Write a folder with a manifest anew, in one step. The manifest keeps its facts and names the new bytes."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return {name: value for name, value in manifest.items() if name not in ("files", "content_hash")}
+    facts = {name: value for name, value in manifest.items() if name not in ("files", "content_hash")}
+    with whole_folder(folder) as draft:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST):
+            target = draft / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            changes.get(path, link_or_copy)(path, target)
+        write_manifest(draft, **facts)
 
 
 def _is_text(path: Path) -> bool:
@@ -249,32 +264,26 @@ def _is_text(path: Path) -> bool:
     return True
 
 
+def _copy_over(source: Path, target: Path, users: Sequence[str]) -> None:
+    shutil.copyfile(source, target)
+    _overwrite(target, users)
+
+
 def _overwrite(path: Path, users: Sequence[str]) -> None:
     """Put x in place of every byte of the ids. The length stays, so a process that writes the file goes on."""
     content = path.read_bytes()
     with path.open("r+b") as file:
-        for user in users:
-            for needle in {user.encode(), json.dumps(user)[1:-1].encode()} if Scanner([user]).ids else ():
-                at = content.find(needle)
-                while at >= 0:
-                    file.seek(at)
-                    file.write(b"x" * len(needle))
-                    at = content.find(needle, at + 1)
+        for needle in Scanner(users).needles:
+            at = content.find(needle)
+            while at >= 0:
+                file.seek(at)
+                file.write(b"x" * len(needle))
+                at = content.find(needle, at + 1)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _mend(path: Path, home: Home) -> None:
-    """Let the manifest that lists a file, and the origin of what is published, name its new bytes."""
-    for folder in path.parents:
-        if not folder.is_relative_to(home.root):
-            return
-        manifest = folder / MANIFEST
-        if manifest.is_file() and path.relative_to(folder).as_posix() in _files_of(manifest):
-            write_manifest(folder, **_facts(folder))
-
-
-def _files_of(manifest: Path) -> dict[str, Any]:
-    with suppress(ValueError, KeyError):
-        return dict(json.loads(manifest.read_text(encoding="utf-8"))["files"])
+def _files_of(folder: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
     return {}

@@ -47,6 +47,11 @@ class Scanner:
         pattern = b"|".join(re.escape(needle) for needle in self._id_of)
         self._pattern = re.compile(pattern) if self._id_of else None
 
+    @property
+    def needles(self) -> tuple[bytes, ...]:
+        """The bytes that are looked for."""
+        return tuple(self._id_of)
+
     def scan(self, folder: Path, *, leave_out: Sequence[Path] = ()) -> Iterator[Seen]:
         """The files below `folder` that hold one of the ids, without those below `leave_out`."""
         for path in sorted(folder.rglob("*")) if self._pattern else []:
