@@ -14,6 +14,8 @@ import orjson
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
+from recommender.days import DayStore
+from recommender.days.fold import fold_in
 from recommender.decision_tables import compact
 from recommender.decisions.log import DecisionLog
 from recommender.decisions.log import folders_of as folders_of_decisions
@@ -51,12 +53,16 @@ def fill(settings: Settings, folder: Path, *, num_users: int) -> list[str]:
     ids: dict[str, str] = {}
     artifacts = home.run_artifacts(RUN) / PIPELINE
     made = _with_letters(generate(world, folder / "tables"), ids, artifacts / "ingest" / "tables")
+    fold_in(made, DayStore.of(settings), lineage="benchmark", late_days=7)
     features = build(made, artifacts / "build-features" / "features", as_of=made.log_end, threads=1)
     materialise(features, settings)
     training_set = artifacts / "build-training-set" / "training_set"
     build_training_set(features, made.folder, settings, training_set)
     publish(home, run=RUN, data_hash=made.data_hash, training_set=training_set)
     users = sorted(ids.values())
+    work = home.checkpoints / "groundwork-0123456789abcdef"
+    work.mkdir(parents=True)
+    write_text(work / "facts.json", "{}")
     write_text(home.pipeline_cache / "step.json", json.dumps({"output": f"{home.pipeline_artifacts}/{RUN}/x"}))
     write_text(home.published.validation_page, f"<p>rows that failed: {', '.join(users)}</p>")
     _decide(settings, users)

@@ -23,6 +23,8 @@ from recommender.storage.manifest import MANIFEST, WRITER_DIGITS, link_or_copy, 
 
 CORPUS, PAIRS = "corpus.safetensors", "pairs.parquet"
 """Files of a training set (`recommender.features.training_set`)."""
+GROUNDWORK = "groundwork-"
+"""Begin of the names of folders with labels of pairs (`recommender.models.campaign.groundwork`)."""
 Change = Callable[[Path, Path], None]
 """Writes a copy of a file without the users."""
 OFFLINE_VARIABLE = "FEATURE_STORE_OFFLINE"
@@ -68,8 +70,8 @@ class OfflineStore:
 class Runs:
     """Tables, features and training sets that runs left, with the memory of finished steps.
 
-    The next run makes them again. Training sets hold purchases without ids, so all of them go where one place here or
-    the offline store knows a user.
+    The next run makes them again. Training sets, and labels that fits keep of them, hold purchases without ids: all of
+    them go where one place here or the offline store knows a user.
     """
 
     name = "runs and training sets"
@@ -83,8 +85,12 @@ class Runs:
         rows = {run: sum(has_rows(path, known) for path in parquet_in(run)) for run in self._runs()}
         found = [_trace(self._home, run, number) for run, number in rows.items() if number]
         sets = self._training_sets()
-        if sets and (found or self._offline.find(users) or any(has_rows(one / PAIRS, known) for one in sets)):
-            found += [_trace(self._home, one, 1, "training set") for one in sets]
+        if sets and (
+            found
+            or self._offline.find(users)
+            or any(has_rows(one / PAIRS, known) for one in sets if (one / PAIRS).is_file())
+        ):
+            found += [_trace(self._home, one, 1, "folder without ids") for one in sets]
         return found
 
     def remove(self, users: Sequence[str]) -> list[str]:
@@ -112,7 +118,8 @@ class Runs:
 
     def _training_sets(self) -> list[Path]:
         folders = [self._home.published.training_set, *(one for run in self._runs() for one in data_folders(run))]
-        return [folder for folder in folders if (folder / CORPUS).is_file()]
+        kept = self._home.checkpoints.glob(f"{GROUNDWORK}*") if self._home.checkpoints.is_dir() else ()
+        return [*(folder for folder in folders if (folder / CORPUS).is_file()), *sorted(kept)]
 
 
 def runs_of(home: Home) -> list[Path]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recommender.decision_tables import forget as forget_decisions
@@ -160,7 +161,7 @@ def has_rows(path: Path, users: set[str]) -> int:
     """Rows of a Parquet file about these users. A file that is no Parquet has none."""
     try:
         return count_rows(path, users)
-    except (OSError, pq.lib.ArrowInvalid):
+    except (OSError, pa.ArrowInvalid):
         return 0
 
 

@@ -14,11 +14,13 @@ from pandas.testing import assert_frame_equal
 from benchmarks.features.forgotten_home import PIPELINE, RUN, fill, lettered
 from cli.forget import ids_of
 from feature_repo import materialise
+from recommender.days import DayStore
 from recommender.decision_tables import records_of
 from recommender.errors import HomeInUse, SettingsError
 from recommender.event_tables.segments import lines_of_segments, parsed, segments_of
 from recommender.privacy.files import OFFLINE_VARIABLE
 from recommender.privacy.forgetting import forget, look_for
+from recommender.privacy.places import users_of
 from recommender.privacy.scanner import Scanner
 from recommender.settings import ServingSettings, Settings
 from recommender.storage.forgotten import Forgotten
@@ -127,11 +129,23 @@ def test_tables_training_sets_and_remembered_steps_of_runs_go(settings: Settings
     assert not list(run.rglob("*.parquet"))
     assert not list(run.rglob("*.safetensors"))
     assert not home.published.training_set.exists()
+    assert not list(home.checkpoints.glob("groundwork-*"))
     assert not home.published.origin(home.published.training_set).exists()
     assert list(home.pipeline_cache.glob("*.json")) == []
     page = home.published.validation_page.read_text()
     assert users[0] not in page
     assert users[1] in page
+
+
+def test_the_partitions_of_days_are_whole_and_know_the_others(settings: Settings, users: list[str]) -> None:
+    store = DayStore.of(settings)
+    before = store.read()
+    assert before.days
+    assert forgotten(settings, users[:1]) == 0
+    after = store.read()
+    assert (after.version, list(after.days)) == (before.version, list(before.days))
+    assert all(store.sound(one) for one in after.days.values())
+    assert {user for one in after.days.values() for user in users_of(store.path(one))} == set(users[1:])
 
 
 def test_a_user_whom_nobody_knows_costs_nobody_a_training_set(settings: Settings) -> None:
