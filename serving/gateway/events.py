@@ -15,12 +15,13 @@ from recommender.events.log import EventLog, LogFull
 from recommender.events.tail import line_of
 from recommender.matching.packed_user import PackedUser
 from recommender.settings import Settings
+from recommender.storage.forgotten import ForgottenFollower
 from serving.event_tails.append import Append
 from serving.event_tails.tails import Tails
 from serving.gateway.arrival import Arrival
 from serving.gateway.folding import Folding
 from serving.gateway.metrics import Metrics
-from serving.gateway.refusals import unavailable
+from serving.gateway.refusals import Refused, unavailable
 from serving.online_store.client import OnlineStoreClient
 from serving.request import MAX_PROBLEMS, InvalidRequest, Problem
 from serving.shop import ShopFollower
@@ -30,6 +31,7 @@ SHORTENED_BYTES = 4_096
 MOST_TAIL_BYTES = 256 * 1_024
 """A longer tail takes no further event: the event is quarantined, and the next materialisation reads it. By hand: two
 thousand events of one user since the last materialisation are no shopper's."""
+TOO_MANY = Wrong("user_id", "too many events of this user: it counts after the next materialisation")
 READS_AT_ONCE = 16
 """Users that are read before other requests get their turn. By hand: a millisecond or two."""
 
@@ -45,6 +47,7 @@ class EventIntake:
     log: EventLog
     folding: Folding
     metrics: Metrics
+    forgotten: ForgottenFollower
 
     async def take(self, body: bytes, arrival: Arrival) -> bytes:
         """The answer to /v1/events, once every event that it counts as taken can be lost no more.
@@ -53,6 +56,13 @@ class EventIntake:
             InvalidRequest: The body is no JSON, or no event in it keeps the contract.
             Refused: The log or the store is late or away. Sending the same again is safe.
         """
+        try:
+            return await self._taken(body, arrival)
+        except Refused:
+            self.metrics.events_refused.inc()
+            raise
+
+    async def _taken(self, body: bytes, arrival: Arrival) -> bytes:
         documents, is_batch = self._documents(body)
         received_us = time.time_ns() // 1_000
         taken: list[tuple[int, Stamped]] = []
@@ -83,7 +93,7 @@ class EventIntake:
         quarantined = sum(reason is not None for reason in why)
         accepted = sum(new)
         for reason in filter(None, why):
-            self.metrics.events_quarantined.labels(reason.field).inc()
+            self.metrics.events_quarantined.labels("tail" if reason is TOO_MANY else reason.field).inc()
         self.metrics.events_accepted.inc(accepted)
         for (_, stamped), is_new in zip(taken, new, strict=True):
             if is_new:
@@ -118,7 +128,10 @@ class EventIntake:
 
     def _checked(self, document: Any) -> Stamped | list[Wrong]:
         chosen = self.settings.events
-        return read_event(document, self.shops.now_us(), future_s=chosen.future_s, currency=chosen.currency)
+        found = read_event(document, self.shops.now_us(), future_s=chosen.future_s, currency=chosen.currency)
+        if isinstance(found, Stamped) and found.event.user_id in self.forgotten.current:
+            return [Wrong("user_id", "this user was forgotten, so nothing about the user is taken")]
+        return found
 
     def _why_not(self, events: Sequence[Stamped], users: Mapping[str, PackedUser | None]) -> list[Wrong | None]:
         """For each event why it cannot count yet, or None."""
@@ -135,7 +148,7 @@ class EventIntake:
             elif event.campaign_id is not None and event.campaign_id not in campaigns:
                 reason = Wrong("campaign_id", "unknown campaign: it counts once a materialisation knows the campaign")
             elif len(user.tail) > MOST_TAIL_BYTES:
-                reason = Wrong("user_id", "too many events of this user: it counts after the next materialisation")
+                reason = TOO_MANY
             why.append(reason)
         return why
 
