@@ -18,7 +18,6 @@ from recommender.event_tables.segments import segments_of
 from recommender.events.fold import Fold
 from recommender.events.tail import Readings, hidden, lines_of
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import PackedUser, unpack
 from recommender.monitoring.event_consistency import (
     Difference,
@@ -123,16 +122,20 @@ class _Online:
     def at_us(self) -> int:
         return microseconds(self.at)
 
-    def folded(self, user: str, row: PackedUser) -> Shopper:
-        minor_units = 10 ** decimals(self.settings.events.currency)
-        names = self.store.names_of(row)
-        content = Fold(self.catalogue, self.readings, minor_units).folded(user, row, names, self.at_us)
-        return unpack(user, content, {row.layout: names})
+    @property
+    def minor_units(self) -> int:
+        return int(10 ** decimals(self.settings.events.currency))
+
+    def folded(self, user: str, row: PackedUser) -> bytes:
+        fold = Fold(self.catalogue, self.readings, self.minor_units)
+        return fold.folded(user, row, self.store.names_of(row), self.at_us)
 
     def differing(self, user: str, row: PackedUser, offline: Rebuilt, logged: Logged) -> list[Difference]:
         events = [event for _, event in lines_of(row.tail) if event.time_us <= self.at_us]
-        new = any(not self.readings.has_read(row.feature_time_us, event) for event in events)
-        found = differences(self.folded(user, row), offline.rows[user], offline.catalogue, self.at_us, is_folded=new)
+        layouts = {row.layout: self.store.names_of(row)}
+        held, folded = (unpack(user, content, layouts) for content in (row.content, self.folded(user, row)))
+        rebuilt_row, moment = offline.rows[user], {"at_us": self.at_us, "minor_units": self.minor_units}
+        found = differences(held, folded, rebuilt_row, offline.catalogue, **moment)
         ours, theirs = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
         return found if ours == theirs else [*found, Difference(user, "campaigns hidden", str(ours), str(theirs))]
 

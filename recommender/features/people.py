@@ -21,6 +21,7 @@ from recommender.datasets.tables import USERS
 from recommender.datasets.time_units import DAY_S, DAY_US, SECOND_US
 from recommender.features.as_of import Ints, Running, last_before
 from recommender.features.bought import Decisions, Part, microseconds_of, parts
+from recommender.features.rings import Activity
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 
@@ -94,8 +95,10 @@ def _leading_number(band: str) -> float | None:
     return None if found is None else float(found[2]) - (0.5 if found[1] else 0.0)
 
 
-def activity(source: Source, decisions: Decisions) -> dict[str, NDArray[np.float32]]:
+def activity(source: Source, decisions: Decisions, kept: Activity) -> dict[str, NDArray[np.float32]]:
     """Count views, clicks and other `INTEREST_KINDS` (`interest__*`) and `SOCIAL_KINDS` (`social__*`) before decisions.
+
+    `kept` gets the times of these events.
 
     Returns columns, float32 [D]; none if the source has no such event before `as_of`.
     """
@@ -111,6 +114,7 @@ def activity(source: Source, decisions: Decisions) -> dict[str, NDArray[np.float
     for part in parts(rows, len(decisions.user_ids)):
         own = decisions.of_users(part.first_user, part.end_user)
         found = _counted(part, decisions.user_D[own] - part.first_user, decisions.moment_us_D[own], kinds, rated=rated)
+        kept.add(part, own.start, decisions.user_D[own] - part.first_user, decisions.moment_us_D[own])
         for name, values_D in found.items():
             columns.setdefault(name, np.empty(len(decisions.user_D), dtype=np.float32))[own] = values_D
     return columns
