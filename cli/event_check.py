@@ -38,8 +38,8 @@ AHEAD = timedelta(seconds=1.5)
 """The compared moment lies so much after the present one, because a build leaves out what happens at its moment."""
 READ_S = 5.0
 """Patience for one read. By hand: nobody waits for an answer here."""
-SHOWN = 40
-"""Differences in the terminal."""
+SHOWN = 200
+"""Differences in the terminal. One lost event differs in some sixty fields."""
 
 
 @dataclass

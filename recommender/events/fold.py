@@ -65,9 +65,15 @@ class Fold:
             rings, lines = unpack_rings(shopper.history, history), self._lines(new)
             ledger = Ledger.of(history, rings, packed.feature_time_us, self.minor_units)
             ledger = ledger.with_lines(lines, self.minor_units)
-            moments = {"feature_time_us": packed.feature_time_us, "at_us": moment_us}
             portrait_P = portrait_at(
-                *(shopper.portrait_P, names, ledger, rings, new), minor_units=self.minor_units, **moments
+                shopper.portrait_P,
+                names,
+                ledger,
+                rings,
+                new,
+                feature_time_us=packed.feature_time_us,
+                at_us=moment_us,
+                minor_units=self.minor_units,
             )
             user = _at(_with_lines(user, lines, self.catalogue), ledger, self.catalogue, moment_us)
             if TENURE in names:
