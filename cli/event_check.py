@@ -17,6 +17,7 @@ from recommender.event_tables.append import ingest_with_events
 from recommender.event_tables.segments import segments_of
 from recommender.events.fold import Fold
 from recommender.events.tail import Readings, hidden, lines_of
+from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.packed_user import PackedUser, unpack
 from recommender.monitoring.event_consistency import (
@@ -48,7 +49,7 @@ class Checked:
 
     compared: int = 0
     waiting: int = 0
-    """Users who were left out: some of their events are not shipped yet, or were quarantined."""
+    """Users who were left out: some of their events are not shipped yet, were quarantined, or wait themselves."""
     found: list[Difference] = field(default_factory=list)
 
 
@@ -130,6 +131,14 @@ class _Online:
         fold = Fold(self.catalogue, self.readings, self.minor_units)
         return fold.folded(user, row, self.store.names_of(row), self.at_us)
 
+    def waits(self, user: str, row: PackedUser) -> bool:
+        """Whether something came back of which the row has purchases: that may wait for the next materialisation."""
+        shopper = unpack(user, row.content, {row.layout: self.store.names_of(row)})
+        bought = unpack_user(shopper.affinity, self.catalogue.numbering).values[0]
+        new = (event for _, event in lines_of(row.tail) if not self.readings.has_read(row.feature_time_us, event))
+        rows = self.catalogue.item_rows
+        return any(event.kind == "return" and rows.get(event.item_id or "", 0) in bought for event in new)
+
     def differing(self, user: str, row: PackedUser, offline: Rebuilt, logged: Logged) -> list[Difference]:
         events = [event for _, event in lines_of(row.tail) if event.time_us <= self.at_us]
         layouts = {row.layout: self.store.names_of(row)}
@@ -155,7 +164,11 @@ def _compared(
         try:
             if row is None:
                 found: Sequence[Difference] = [Difference(user, "row", "none", "known")]
-            elif row.feature_time_us > online.at_us or not all(is_shipped(one, read) for _, one in lines_of(row.tail)):
+            elif (
+                row.feature_time_us > online.at_us
+                or not all(is_shipped(one, read) for _, one in lines_of(row.tail))
+                or online.waits(user, row)
+            ):
                 checked.waiting += 1
                 continue
             else:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import MONTH_DAYS
 from recommender.events.counters import portrait_at
 from recommender.events.ledger import Ledger, Line
+from recommender.events.returned import taken_back
 from recommender.events.tail import Readings, Recent, hidden, lines_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, unpack_user
 from recommender.matching.catalogue import Catalogue
@@ -62,7 +63,7 @@ class Fold:
         name = self.catalogue.taxonomy_version
         if is_moved:
             history = unpack_history(shopper.history, numbering)
-            rings, lines = unpack_rings(shopper.history, history), self._lines(new)
+            rings, lines = unpack_rings(shopper.history, history), self._lines(new, user, moment_us)
             ledger = Ledger.of(history, rings, packed.feature_time_us, self.minor_units)
             ledger = ledger.with_lines(lines, self.minor_units)
             portrait_P = portrait_at(
@@ -83,24 +84,27 @@ class Fold:
                 shopper = replace(shopper, history=pack_history(*ledger.history(), name))
         return pack(replace(shopper, affinity=pack_user(user, name)))
 
-    def _lines(self, events: Sequence[Recent]) -> list[Line]:
-        rows = self.catalogue.item_rows
-        return [
-            Line(
-                item_row=rows[event.item_id],
-                time_us=event.time_us,
-                # What was bought at one moment is one basket where no basket is named, as in a materialisation.
-                basket=event.basket_id or str(event.time_us),
-                cents=self._cents(event.amount),
-                discount_cents=self._cents(event.discount),
-                coupon_cents=self._cents(event.coupon_discount),
-            )
-            for event in events
-            if event.kind == "purchase" and event.item_id is not None and event.item_id in rows
-        ]
+    def _lines(self, events: Sequence[Recent], user: UserAffinity, at_us: int) -> list[Line]:
+        rows, lines = self.catalogue.item_rows, []
+        back = taken_back(events, lambda item: item in rows and rows[item] in user.values[0], at_us)
+        for place, event in enumerate(events):
+            share = back[place].share if place in back else 0.0
+            if event.kind == "purchase" and event.item_id is not None and event.item_id in rows and share < 1.0:
+                line = Line(
+                    item_row=rows[event.item_id],
+                    time_us=event.time_us,
+                    # What was bought at one moment is one basket where no basket is named, as in a materialisation.
+                    basket=event.basket_id or str(event.time_us),
+                    cents=self._cents(event.amount, share),
+                    discount_cents=self._cents(event.discount, share),
+                    coupon_cents=self._cents(event.coupon_discount, share),
+                )
+                lines.append(line)
+        return lines
 
-    def _cents(self, amount: float | None) -> int:
-        return int(np.floor((amount or 0.0) * self.minor_units + 0.5))
+    def _cents(self, amount: float | None, returned_share: float) -> int:
+        cents = np.floor((amount or 0.0) * self.minor_units + 0.5)
+        return int(np.floor(cents * (1.0 - returned_share) + 0.5))
 
     def _open(
         self, own: OpenCampaigns, new: Sequence[Recent], out: set[str], at_us: int, portrait_P: NDArray[np.float32]

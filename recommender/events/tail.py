@@ -25,6 +25,7 @@ _FIELDS = {
     "discount": "d",
     "coupon_discount": "o",
     "rating": "r",
+    "quantity": "q",
 }
 """Fields of an event that the fold reads -> their keys in a tail."""
 OF_CAMPAIGNS = (*HIDING, "like")
@@ -47,6 +48,7 @@ class Recent(NamedTuple):
     discount: float | None = None
     coupon_discount: float | None = None
     rating: float | None = None
+    quantity: float | None = None
 
 
 def line_of(stamped: Stamped, stem: str) -> bytes:

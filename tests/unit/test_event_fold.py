@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from feature_shop import AS_OF, Shop
 
+from recommender.datasets.tables import Tables
 from recommender.datasets.time_units import DAY_US
+from recommender.decisions.shipping import sealed
+from recommender.event_tables.append import add_logged_events
 from recommender.events.contract import Event, Stamped
 from recommender.events.fold import Fold
 from recommender.events.tail import Readings, line_of, unread
@@ -103,24 +107,69 @@ def going_on(user: str, items: list[str]) -> Iterator[dict[str, Any]]:
         yield {**own, "event_id": f"on {line}", "item_id": item, "amount": amount, "coupon_discount": line / 10}
 
 
+def items_of(shop: Shop, user: str) -> set[str]:
+    events = shop.frames["events"]
+    return set(events.filter(pc.equal(events["user_id"], user))["item_id"].drop_null().to_pylist())
+
+
+def returned(user: str, items: list[str]) -> Iterator[dict[str, Any]]:
+    """Baskets after the row: of one item all lines come back, of one a part, and one comes back and is bought again."""
+    lines = [(0, "purchase", 0, 2), (1, "purchase", 1, 3), (2, "purchase", 0, 1), (3, "purchase", 2, 1)]
+    lines += [(20, "return", 1, 1), (30, "return", 0, 3), (40, "return", 2, 1), (41, "purchase", 2, 2)]
+    for hours, kind, item, quantity in lines:
+        own = {
+            "user_id": user,
+            "kind": kind,
+            "event_time": AS_OF + timedelta(hours=1 + hours),
+            "basket_id": f"r{hours}",
+        }
+        yield {**own, "event_id": f"r {hours}", "item_id": items[item], "quantity": quantity, "amount": 1.99 * quantity}
+
+
+def with_returns_settled(shop: Shop, folder: Path) -> Tables:
+    """The tables, with the returns among events after the row in the log of events, as gateways ship it."""
+    log = shop.frames["events"]
+    is_return = pc.equal(log["kind"], "return")
+    tables = replace(shop, frames={**shop.frames, "events": log.filter(pc.invert(is_return))}).write(folder / "tables")
+    lines = [stamped(row) for row in log.filter(is_return).to_pylist()]
+    told = [
+        {**one.event.model_dump(exclude_none=True, exclude={"event_time"}), "time_us": one.time_us, "received_us": 1}
+        for one in lines
+    ]
+    (folder / "log").mkdir()
+    content = b"".join(orjson.dumps(line) + b"\n" for line in told)
+    (folder / "log" / f"{STEM}.jsonl").write_bytes(sealed(content))
+    return add_logged_events(tables, folder / "log")
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
     folder = tmp_path_factory.mktemp("two")
     shop = Shop.generate(folder / "generated")
     users, items = (shop.frames[table][f"{table[:-1]}_id"].to_pylist() for table in ("users", "items"))
-    shop = shop.adding("events", [*busy(users[0], items), *watching(users[1], items), *going_on(users[2], items)])
-    tables = shop.write(folder / "tables")
+    new_items = sorted(set(items) - items_of(shop, users[3]))
+    shop = shop.adding(
+        "events",
+        [
+            *busy(users[0], items),
+            *watching(users[1], items),
+            *going_on(users[2], items),
+            *returned(users[3], new_items),
+        ],
+    )
+    kept_log = shop.frames["events"]
+    tables = with_returns_settled(shop, folder)
     rows, catalogue = {}, None
     for name, moment in (("earlier", AS_OF), ("later", LATER)):
         features = build(tables, folder / name, as_of=moment, threads=1)
         users = pq.read_table(features / "users.parquet")
         rows[name] = {one.user_id: one for one in shoppers_of(users.filter(pc.field("event_timestamp") == moment))}
         catalogue = catalogue or Catalogue.load(features / "catalogue")
-    log = shop.frames["events"]
+    log = kept_log
     log = log.filter((pc.field("event_time") >= AS_OF) & (pc.field("event_time") < LATER))
     events: dict[str, list[Stamped]] = {}
     for row in log.to_pylist():
-        if row["kind"] in ("purchase", "view", "click", "cart", "search", "review", "share"):
+        if row["kind"] in ("purchase", "return", "view", "click", "cart", "search", "review", "share"):
             events.setdefault(row["user_id"], []).append(stamped(row))
     assert catalogue is not None
     return Two(rows["earlier"], rows["later"], events, catalogue)
@@ -222,6 +271,20 @@ def is_folded(name: str) -> bool:
     if kind == "interest":
         return COUNTED.fullmatch(short) is not None
     return not (kind == "behaviour" and short.startswith(WAIT))
+
+
+def test_what_came_back_after_the_row_is_no_purchase_any_more(two: Two) -> None:
+    user = two.users[3]
+    first, second, third = (
+        two.catalogue.item_rows[event.item_id or ""]
+        for event, _ in sorted(two.events[user], key=lambda one: one.time_us)
+        if event.event_id in ("r 0", "r 1", "r 3")
+    )
+    folded = unpack_history(two.folded(user).history, two.catalogue.numbering)
+    before = unpack_history(two.rows[user].history, two.catalogue.numbering)
+    kept = folded.items_T[len(before.items_T) :].tolist()
+    assert (kept.count(first), kept.count(second), kept.count(third)) == (0, 1, 1)
+    assert folded.spend_B.tolist().count(np.float32(3.98)) >= 2
 
 
 def test_a_row_without_rings_is_folded_as_far_as_it_goes(two: Two) -> None:
