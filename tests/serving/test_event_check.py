@@ -44,7 +44,7 @@ def sent(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     users = [user for user in shop.users if user not in taken][40 : 40 + NUM_USERS]
     with gateway(endpoint) as running:
         answer = running.client.post("/v1/events", json={"events": list(_events(users, shop))})
-        assert answer.json()["accepted"] == 5 * NUM_USERS, answer.text
+        assert answer.json()["accepted"] == 6 * NUM_USERS, answer.text
         settings = running.settings
     world = {
         "num_users": 1000,
@@ -65,6 +65,7 @@ def _events(users: list[str], shop: Shop) -> Iterator[dict[str, Any]]:
             name = f"{user} bought {item}"
             yield {**own, "event_id": name, "kind": "purchase", "item_id": item, "amount": amount, "basket_id": user}
         yield {**own, "event_id": f"{user} view", "kind": "view", "item_id": items[2]}
+        yield {**own, "event_id": f"{user} search", "kind": "search", "query": "organic teas"}
         yield {**own, "event_id": f"{user} took", "kind": "participation", "campaign_id": campaign}
         yield {**own, "event_id": f"{user} hid", "kind": "hide", "campaign_id": shop.live()[1]}
 

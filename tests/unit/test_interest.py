@@ -16,8 +16,7 @@ from recommender.features import build
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import AXES, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.look_rules import DWELL_S, MOST_DWELT, WEIGHTS, LookRules
-from recommender.matching.looks import LOOK_UNIT
+from recommender.matching.look_rules import DWELL_S, LOOK_UNIT, MOST_DWELT, WEIGHTS, LookRules
 from recommender.matching.search_words import MOST_TIED, WordIndex, words_of
 from recommender.settings import LookSettings
 
