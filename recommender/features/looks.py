@@ -23,7 +23,12 @@ from recommender.matching.looks import LOOKED, Looks
 from recommender.matching.single_looks import ITEM, MOST_SINGLE, SINGLE
 
 
-def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> list[pa.Table] | None:
+def has_looks(source: Source, weights: LookWeights) -> bool:
+    """Whether the source has any look at an item, or a search that means anything, before `as_of`."""
+    return any(_has_rows(table) for table in _before_as_of(source, weights))
+
+
+def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> list[pa.Table]:
     """Weigh what each decision's user looked at before, by the values of each axis.
 
     A value whose looks and bad reviews sum to zero or less has no row.
@@ -31,15 +36,8 @@ def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> li
     Returns:
         A table for each axis with decision, value (its index) and weight (in 1/4096), sorted by decision and value.
         The last table has the single looks of decisions at `as_of`, which serving gets (`_single_looks`).
-        None if the source has no look at an item, and no search that means anything, before `as_of`.
     """
-    now = ibis.literal(source.as_of, TIME_TYPE)
-    looks = item_looks(source, weights.rules, weights.texts).filter(lambda table: table.event_time < now)
-    searched = search_looks(source, weights.searches)
-    if searched is not None:
-        searched = searched.filter(searched.event_time < now)
-    if not any(_has_rows(table) for table in (looks, searched)):
-        return None
+    looks, searched = _before_as_of(source, weights)
     axes, moments = source.taxonomy.table(), ibis.memtable(decided)
     seen = _weighed(looks.inner_join(moments, "user_id"), weights.rules).inner_join(ibis.memtable(axes), "item_id")
     by_item = seen.group_by("decision", "item_row").agg(weight=seen.weight.sum()).cache()
@@ -83,8 +81,16 @@ def _single_looks(
     return found.filter(pa.array(most))
 
 
+def _before_as_of(source: Source, weights: LookWeights) -> tuple[ir.Table, ir.Table | None]:
+    """Looks at items, and searches if any means anything."""
+    now = ibis.literal(source.as_of, TIME_TYPE)
+    looks = item_looks(source, weights.rules, weights.texts).filter(lambda table: table.event_time < now)
+    searched = search_looks(source, weights.searches)
+    return looks, None if searched is None else searched.filter(searched.event_time < now)
+
+
 def _weighed(seen: ir.Table, rules: LookRules) -> ir.Table:
-    """Looks of users joined with their decisions, with `weight`: what each counts then, as `raw_looks.weighed`."""
+    """Looks of users joined with their decisions, with `weight`: what each counts then, as `single_looks.weighed`."""
     seen = seen.filter(seen.event_time < seen.decided_at)
     halves: Any = (whole_seconds(seen.decided_at) - seen.time_s) / DAY_S / _of_kind(seen.kind, rules.half_life_days)
     weight = _of_kind(seen.kind, rules.weight) * (seen.strength / STRENGTH_UNIT)
