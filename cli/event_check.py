@@ -104,7 +104,9 @@ def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, s
         rows = {user: store.read(user, READ_S) for user in drawn}
         if not drawn:
             return Checked()
-        return _compared(online, rows, rebuilt(tables, settings, drawn, at), logged, tables)
+        return _compared(
+            online, rows, rebuilt(tables, settings, drawn, at, online.catalogue.look_rules), logged, tables
+        )
     finally:
         store.close()
 
@@ -143,8 +145,10 @@ class _Online:
         events = [event for _, event in lines_of(row.tail) if event.time_us <= self.at_us]
         layouts = {row.layout: self.store.names_of(row)}
         held, folded = (unpack(user, content, layouts) for content in (row.content, self.folded(user, row)))
-        rebuilt_row, moment = offline.rows[user], {"at_us": self.at_us, "minor_units": self.minor_units}
-        found = differences(held, folded, rebuilt_row, offline.catalogue, **moment)
+        new = [event for event in events if not self.readings.has_read(row.feature_time_us, event)]
+        found = differences(
+            held, folded, offline.rows[user], offline.catalogue, self.at_us, new=new, minor_units=self.minor_units
+        )
         ours, theirs = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
         return found if ours == theirs else [*found, Difference(user, "campaigns hidden", str(ours), str(theirs))]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import MONTH_DAYS
 from recommender.events.counters import portrait_at
 from recommender.events.ledger import Ledger, Line
+from recommender.events.look_fold import with_looks
 from recommender.events.returned import taken_back
 from recommender.events.tail import Readings, Recent, hidden, lines_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, unpack_user
@@ -77,6 +78,7 @@ class Fold:
                 minor_units=self.minor_units,
             )
             user = _at(_with_lines(user, lines, self.catalogue), ledger, self.catalogue, moment_us)
+            user, portrait_P = with_looks(user, portrait_P, names, new, self.catalogue, moment_us)
             if TENURE in names:
                 user = replace(user, months=float(np.nan_to_num(portrait_P[names.index(TENURE)])) / MONTH_DAYS)
             shopper = replace(shopper, portrait_P=portrait_P)

@@ -25,7 +25,9 @@ _FIELDS = {
     "discount": "d",
     "coupon_discount": "o",
     "rating": "r",
-    "quantity": "q",
+    "quantity": "n",
+    "query": "q",
+    "dwell_s": "w",
 }
 """Fields of an event that the fold reads -> their keys in a tail."""
 OF_CAMPAIGNS = (*HIDING, "like")
@@ -49,6 +51,8 @@ class Recent(NamedTuple):
     coupon_discount: float | None = None
     rating: float | None = None
     quantity: float | None = None
+    query: str | None = None
+    dwell_s: float | None = None
 
 
 def line_of(stamped: Stamped, stem: str) -> bytes:
