@@ -69,6 +69,7 @@ def for_source(settings: Settings) -> Settings:
         home=settings.home,
         judgement=Path(),
         source=settings.source,
+        features=settings.features,
         resources=settings.resources,
         **_unread("time", "looks", "training", "store", *NO_CACHED_STEP_READS),
     )
@@ -82,6 +83,7 @@ def for_data(settings: Settings) -> Settings:
         source=settings.source,
         time=settings.time,
         looks=settings.looks,
+        features=settings.features,
         training=TrainingSettings(threads=settings.training.threads),
         store=settings.store,
         resources=settings.resources,
@@ -111,7 +113,7 @@ def for_training(settings: Settings, ranker: str, *, challenges: bool) -> Settin
         time=settings.time,
         looks=settings.looks,
         training=own,
-        **_unread("source", "store", "resources", *NO_CACHED_STEP_READS),
+        **_unread("source", "features", "store", "resources", *NO_CACHED_STEP_READS),
     )
 
 

@@ -22,22 +22,20 @@ from recommender.matching.look_rules import FARTHEST_HALVES, STRENGTH_UNIT, Look
 from recommender.matching.looks import LOOK_UNIT, LOOKED, Looks
 
 
-def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> list[pa.Table] | None:
+def has_looks(source: Source, weights: LookWeights) -> bool:
+    """Whether the source has any look at an item, or a search that means anything, before `as_of`."""
+    return any(_has_rows(table) for table in _before_as_of(source, weights))
+
+
+def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> list[pa.Table]:
     """Weigh what each decision's user looked at before, by the values of each axis.
 
     A value whose looks and bad reviews sum to zero or less has no row.
 
     Returns:
         A table for each axis with decision, value (its index) and weight (in 1/4096), sorted by decision and value.
-        None if the source has no look at an item, and no search that means anything, before `as_of`.
     """
-    now = ibis.literal(source.as_of, TIME_TYPE)
-    looks = item_looks(source, weights.rules, weights.texts).filter(lambda table: table.event_time < now)
-    searched = search_looks(source, weights.searches)
-    if searched is not None:
-        searched = searched.filter(searched.event_time < now)
-    if not any(_has_rows(table) for table in (looks, searched)):
-        return None
+    looks, searched = _before_as_of(source, weights)
     axes, moments = source.taxonomy.table(), ibis.memtable(decided)
     seen = _weighed(looks.inner_join(moments, "user_id"), weights.rules).inner_join(ibis.memtable(axes), "item_id")
     by_item = seen.group_by("decision", "item_row").agg(weight=seen.weight.sum()).cache()
@@ -57,6 +55,14 @@ def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> li
         summed = rows.group_by("decision", "value").agg(weight=rows.weight.sum())
         tables.append(summed.filter(summed.weight > 0).order_by("decision", "value").to_pyarrow())
     return tables
+
+
+def _before_as_of(source: Source, weights: LookWeights) -> tuple[ir.Table, ir.Table | None]:
+    """Looks at items, and searches if any means anything."""
+    now = ibis.literal(source.as_of, TIME_TYPE)
+    looks = item_looks(source, weights.rules, weights.texts).filter(lambda table: table.event_time < now)
+    searched = search_looks(source, weights.searches)
+    return looks, None if searched is None else searched.filter(searched.event_time < now)
 
 
 def _weighed(seen: ir.Table, rules: LookRules) -> ir.Table:

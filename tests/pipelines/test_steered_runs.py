@@ -10,8 +10,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 from worlds import run_with, world
 
+from cli.backfill import backfill_and_refresh
 from cli.main import app
 from pipelines.local import LocalRun
+from recommender.days import DayStore
+from recommender.days.index import Backfill
 from recommender.errors import StepFailed
 from recommender.matching.packed_user import ServingSchema
 from recommender.monitoring.findings import Report
@@ -127,6 +130,16 @@ def test_a_step_that_fails_is_exit_code_2_and_not_hidden_by_the_limits_that_an_e
         assert "absent.toml" in failed.output
         assert "ALERT" not in failed.output
         assert "serving reads features" not in failed.output
+
+
+def test_a_backfill_reads_the_source_again_and_brings_its_days_to_serving(first: tuple[Settings, LocalRun]) -> None:
+    settings, _ = first
+    day = min(DayStore.of(settings).read().days)
+    backfill_and_refresh(settings, first=day, last=day)
+    assert DayStore.of(settings).read().backfills == (Backfill(day, day, done=True),)
+    run = max(Home.of(settings).runs.iterdir())
+    steps = {step["name"]: step["status"] for step in json.loads((run / "run.json").read_text())["steps"]}
+    assert (steps["ingest"], steps["materialise"]) == ("done", "done")
 
 
 @pytest.mark.parametrize(
