@@ -48,6 +48,7 @@ from recommender.settings import LookSettings, Settings
 from recommender.storage.home import FACTS_FILE, Home
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
+from recommender.storage.names import NamesFile
 
 log = logs.get(__name__)
 DEFAULT_LOOKS = LookSettings()
@@ -125,7 +126,7 @@ def _build(
     source: Source, output: Path, spill: Path, weights: LookWeights, *, facts: bool, num_buckets: int | None
 ) -> None:
     decisions.expect_some(source)
-    named = ValueNames()
+    named = ValueNames(kept=None if source.kept_ids is None else NamesFile.beside(source.kept_ids))
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
