@@ -27,7 +27,7 @@ from recommender.events.tail import Readings
 from recommender.matching.packed_user import ServingSchema
 from recommender.registry import Registry
 from recommender.settings import Settings
-from recommender.storage.home import FACTS_FILE, FeatureStoreFolder, Home
+from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, FeatureStoreFolder, Home
 from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
@@ -197,8 +197,9 @@ def _install_offline(
         for name, file in FILES.items():
             if name != SERVING_VIEW:
                 shutil.copyfile(features / file, folder / file)
-        if (features / FACTS_FILE).is_file():  # Feast does not know it: `recommender portrait` reads it.
-            shutil.copyfile(features / FACTS_FILE, folder / FACTS_FILE)
+        for file in (FACTS_FILE, FEATURES_SCHEMA_FILE):  # Feast does not know them: people read them.
+            if (features / file).is_file():
+                shutil.copyfile(features / file, folder / file)
         write_packed(features / FILES["user"], rows_N, names, folder / FILES[SERVING_VIEW])
         write_manifest(folder, features_hash=content_hash)
 
