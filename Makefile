@@ -60,8 +60,8 @@ compile: $(INSTALLED) ## write the pipeline for a cluster to dist/
 
 # MLServer stands for the servers of the Open Inference Protocol in tests. What it shares with us comes from $(VENV).
 MLSERVER := .venv-mlserver
-test: $(INSTALLED) $(MLSERVER)/.installed ## run all tests in two processes of one thread each; tests start the servers that they need
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+test: $(INSTALLED) $(MLSERVER)/.installed ## run all tests in three processes of one thread each; tests start the servers that they need
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 test-gpu: $(INSTALLED) ## run the tests that need a GPU; without a GPU they are skipped
 	$(BIN)/python -m pytest -rs tests/gpu || [ $$? -eq 5 ]
