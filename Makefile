@@ -20,6 +20,7 @@ AFTER ?= HEAD
 # The first that answers: docker's client without its daemon builds nothing.
 ENGINE ?= $(shell for e in docker podman; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
 GPU ?=
+SPARK ?=
 PUSH ?=
 BUILD_ARGS ?=
 PUSH_ARGS ?=
@@ -160,10 +161,10 @@ prove-unchanged: $(INSTALLED) ## run two commits on the same inputs; compare wei
 	@[ -n "$(BEFORE)" ] || { echo "make prove-unchanged: BEFORE is not set. Name the commit before the change: make prove-unchanged BEFORE=main AFTER=HEAD" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.nothing_moved "$(BEFORE)" "$(AFTER)" --pip-args="$(PIP_ARGS)" $(BENCH_ARGS)
 
-images: ## build the images: make images REGISTRY=registry.example.com; GPU=1 also the GPU's; PUSH=1 pushes and writes digests; BUILD_ARGS, PUSH_ARGS
+images: ## build the images: make images REGISTRY=registry.example.com; GPU=1 also the GPU's, SPARK=1 also Spark's; PUSH=1 pushes and writes digests; BUILD_ARGS, PUSH_ARGS
 	@[ -n "$(REGISTRY)" ] || { echo "make images: REGISTRY is not set. Name the registry: make images REGISTRY=registry.example.com" >&2; exit 2; }
 	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman answers. Start or install one, or set ENGINE=/path/to/engine" >&2; exit 2; }
-	@"$(PYTHON)" -m components.build_images "$(REGISTRY)" --engine "$(ENGINE)" $(if $(GPU),--gpu) $(if $(PUSH),--push) \
+	@"$(PYTHON)" -m components.build_images "$(REGISTRY)" --engine "$(ENGINE)" $(if $(GPU),--gpu) $(if $(SPARK),--spark) $(if $(PUSH),--push) \
 	  --build-args="$(BUILD_ARGS)" --push-args="$(PUSH_ARGS)"
 
 test-images: $(INSTALLED) ## build both images and run every command of the manifests and every step in them; without docker or podman it is skipped

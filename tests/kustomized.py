@@ -24,6 +24,7 @@ ADDED = (
     "autoscaling",
     "autoscaling-keda",
     "pull-secrets",
+    "spark",
     "engine-in-process",
     "engine-oip",
 )

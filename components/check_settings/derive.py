@@ -70,7 +70,7 @@ def for_source(settings: Settings) -> Settings:
         judgement=Path(),
         source=settings.source,
         resources=settings.resources,
-        **_unread("time", "looks", "training", "store", *NO_CACHED_STEP_READS),
+        **_unread("time", "features", "looks", "training", "store", *NO_CACHED_STEP_READS),
     )
 
 
@@ -81,6 +81,7 @@ def for_data(settings: Settings) -> Settings:
         judgement=Path(),
         source=settings.source,
         time=settings.time,
+        features=settings.features,
         looks=settings.looks,
         training=TrainingSettings(threads=settings.training.threads),
         store=settings.store,
@@ -111,7 +112,7 @@ def for_training(settings: Settings, ranker: str, *, challenges: bool) -> Settin
         time=settings.time,
         looks=settings.looks,
         training=own,
-        **_unread("source", "store", "resources", *NO_CACHED_STEP_READS),
+        **_unread("source", "features", "store", "resources", *NO_CACHED_STEP_READS),
     )
 
 

@@ -26,6 +26,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
             "pull-secrets",
         ),
     ),
+    "production-spark": ("production", "housekeeping", "spark"),
     "local-in-process": ("local", "monitoring", "gateway-api", "engine-in-process"),
     "production-in-process": ("production", "autoscaling", "monitoring", "housekeeping", "engine-in-process"),
     "local-oip": ("local", "monitoring", "engine-oip", "oip-repository"),

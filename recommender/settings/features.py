@@ -1,0 +1,36 @@
+"""Settings of the step that builds features: which engine runs it, and how Spark is started."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from recommender.settings.sections import Section
+
+
+class SparkSettings(Section):
+    """Spark, where `features.engine` is `spark`. What `spark-submit` or an operator states wins over these."""
+
+    master: str = Field(
+        "local[2]",
+        description="Spark's master, such as local[4]: threads of the step's own machine. A SparkApplication and "
+        "`spark-submit` state their own.",
+    )
+    buckets: int = Field(
+        8,
+        ge=1,
+        le=100_000,
+        description="Parts of the users, by a hash of their identifier. One task builds one part, whose rows must fit "
+        "the memory of an executor. The result is the same for any number.",
+    )
+    conf: dict[str, str] = Field(
+        default_factory=dict, description='Further configuration of Spark: {"spark.executor.memory" = "4g"}.'
+    )
+
+
+class FeatureSettings(Section):
+    """How features are built. The result is the same for every engine."""
+
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="`duckdb`: on one machine. `spark`: needs the extra `spark`, and on a cluster its image."
+    )
+    spark: SparkSettings = SparkSettings()
