@@ -9,11 +9,15 @@
     schema.json        names of all features and segments, and the value behind each feature that stands for one
     ids.json           the append-only ids to which the vectors and the catalogue refer (`recommender.storage.ids`)
 
+The users of a large log are computed in buckets, one after the other (`features.buckets`).
+
 Shapes: D decisions · V items, the unknown one first · C campaigns · G campaign features.
 """
 
 import json
-from dataclasses import asdict
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,16 +29,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recommender import logs
 from recommender.datasets.periods import resolve
 from recommender.datasets.tables import Tables
-from recommender.features import campaign_habits, campaigns, decisions, pairs
+from recommender.features import buckets, campaigns, decisions, pairs
 from recommender.features.decisions import TIME
-from recommender.features.facts import facts_at
+from recommender.features.facts import numbers_of_shop
 from recommender.features.look_weights import LookWeights, look_weights
 from recommender.features.newcomers import Newcomers, newcomers
-from recommender.features.packing import Packer
-from recommender.features.portrait import aligned, is_count, portrait
+from recommender.features.pairs import ORDER as PAIR_ORDER
+from recommender.features.shared import Shared, shared_of
 from recommender.features.source import Source, open_source
+from recommender.features.users import BASKETS, PACKED_FILE, rows_of_users
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
 from recommender.matching.looks import LOOKED
@@ -43,6 +49,7 @@ from recommender.storage.home import FACTS_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
 
+log = logs.get(__name__)
 DEFAULT_LOOKS = LookSettings()
 FORMAT = 1
 """Version of the folder's layout, in its manifest. Raise it when a reader of the old layout would misread the new
@@ -61,6 +68,7 @@ def build(
     learn_looks_before: datetime | None = None,
     memory_limit: str | None = None,
     scratch: Path | None = None,
+    num_buckets: int | None = None,
 ) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
@@ -68,6 +76,7 @@ def build(
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
     What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`.
     `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
+    The users are computed in `num_buckets`, by default as many as the log needs. The files' bytes are the same.
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
@@ -83,7 +92,8 @@ def build(
             kept_ids=kept_ids,
             memory_limit=memory_limit,
         )
-        _build(source, output, Path(spill), look_weights(source, looks, learn_looks_before), facts=facts)
+        weights = look_weights(source, looks, learn_looks_before)
+        _build(source, output, Path(spill), weights, facts=facts, num_buckets=num_buckets)
     return output
 
 
@@ -108,32 +118,37 @@ def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
     return periods.as_of
 
 
-def _build(source: Source, output: Path, spill: Path, weights: LookWeights, *, facts: bool) -> None:
-    decided = decisions.decisions(source)
+def _build(
+    source: Source, output: Path, spill: Path, weights: LookWeights, *, facts: bool, num_buckets: int | None
+) -> None:
+    decisions.expect_some(source)
     named = ValueNames()
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
-    users = _user_table(source, decided, catalogue.taxonomy_version, named, spill, weights)
-    pair_table, found = _pair_table(source, users)
-    catalogue = campaigns.with_newcomers(catalogue, found)
+    shared = shared_of(source, named, weights, taxonomy_version=catalogue.taxonomy_version)
+    found = _rows(source, shared, spill, facts=facts, num_buckets=num_buckets)
+    users_at = [table.select(["user_id", "event_timestamp", BASKETS]) for table in found.users]
+    pair_table, learnt = _pair_table(source, pa.concat_tables(found.pairs), pa.concat_tables(users_at))
+    catalogue = campaigns.with_newcomers(catalogue, learnt)
     with whole_folder(output) as folder:
         catalogue.save(folder / "catalogue")
         source.ids.save(folder / IDS_FILE)
-        _write(users, folder / "users.parquet")
-        _write(_campaign_table(source, campaign_features), folder / "campaigns.parquet")
-        _write(_item_table(source, popularity_V), folder / "items.parquet")
-        _write(pair_table, folder / "pairs.parquet")
+        _write(buckets.together(found.users, ["user_id", "event_timestamp"]), folder / "users.parquet")
+        _write([_campaign_table(source, campaign_features)], folder / "campaigns.parquet")
+        _write([_item_table(source, popularity_V)], folder / "items.parquet")
+        _write(buckets.together([pair_table], PAIR_ORDER), folder / "pairs.parquet")
         if facts:
-            _write(facts_at(source, source.as_of), folder / FACTS_FILE)
+            _write(buckets.together(found.facts, ["user_id"]), folder / FACTS_FILE)
+        columns = found.users[0].column_names
         schema: dict[str, Any] = {
-            "portrait": [name for name in users.column_names if "__" in name],
+            "portrait": [name for name in columns if "__" in name],
             "campaign": list(campaign_features.names),
-            "cross": list(cross_names(tuple(users.column_names))),
+            "cross": list(cross_names(tuple(columns))),
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }
-        if LOOKED in users.column_names:
+        if LOOKED in columns:
             schema["looks"] = asdict(weights)
         (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
@@ -148,49 +163,49 @@ def _build(source: Source, output: Path, spill: Path, weights: LookWeights, *, f
         )
 
 
-def _user_table(
-    source: Source, decided: pa.Table, taxonomy_version: str, named: ValueNames, spill: Path, weights: LookWeights
-) -> pa.Table:
-    """Build one row for each decision: the user's portrait and packed vectors as known then.
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The tables of each bucket. Those of users and facts are mapped from files, if there is more than one bucket."""
 
-    The packed vectors, which are most of the table, lie in a file of `spill` from which they are mapped into memory.
+    users: list[pa.Table] = field(default_factory=list)
+    pairs: list[pa.Table] = field(default_factory=list)
+    facts: list[pa.Table] = field(default_factory=list)
+
+
+def _rows(source: Source, shared: Shared, spill: Path, *, facts: bool, num_buckets: int | None) -> _Rows:
+    """Compute the users bucket by bucket."""
+    numbers = numbers_of_shop(source, source.as_of) if facts else None
+    num_buckets = num_buckets or buckets.num_buckets_for(source)
+    found = _Rows()
+    for place, own in enumerate(buckets.sources_of(source, shared, num_buckets, spill)):
+        began = time.monotonic()
+        (scratch := spill / f"bucket-{place}").mkdir()
+        rows = rows_of_users(own, shared, scratch, numbers=numbers)
+        found.pairs.append(rows.pairs)
+        for name, table, of_bucket in (("users", rows.users, found.users), ("facts", rows.facts, found.facts)):
+            if table is not None:
+                of_bucket.append(table if num_buckets == 1 else buckets.kept(table, scratch / f"{name}.arrow"))
+        if num_buckets > 1:
+            (scratch / PACKED_FILE).unlink()
+            seconds = round(time.monotonic() - began, 1)
+            log.info(
+                "features of a bucket", bucket=place + 1, buckets=num_buckets, rows=len(rows.users), seconds=seconds
+            )
+    return found
+
+
+def _pair_table(source: Source, table: pa.Table, users: pa.Table) -> tuple[pa.Table, Newcomers]:
+    """Put the pairs in order with the segment `activity` of each pair's user at its decision, and learn from them.
+
+    `users`: user_id, event_timestamp and `BASKETS` of all decisions.
     """
-    past_targets = campaign_habits.past_targets(source, decided)
-    own = campaign_habits.open_campaigns(source, decided, past_targets)
-    packer = Packer(
-        campaign_habits.habits_by_type(past_targets),
-        own,
-        _habits_without_own(source, past_targets, own),
-        taxonomy_version=taxonomy_version,
-        minor_units=source.minor_units,
-        file=spill / "packed.arrow",
-    )
-    known = portrait(source, decided, named, past_targets=past_targets, packer=packer, look_weights=weights)
-    packed = packer.table()
-    arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
-    arrays |= {name: pa.array(values_D) for name, values_D in known.columns.items()}
-    arrays |= {name: packed[name] for name in ("affinity", "history")}
-    return pa.table(arrays)
-
-
-def _habits_without_own(source: Source, past_targets: Any, own: pa.Table) -> NDArray[np.float32]:
-    """Compute the features about campaigns without the one of each row of `own`, float32 [O, H]."""
-    # Names of its own: the features are the same, so they get the same names again.
-    left = campaign_habits.habits(campaign_habits.without_own(past_targets, own), source, ValueNames()).to_pyarrow()
-    found = aligned(left, own.num_rows)
-    columns = [np.nan_to_num(column) if is_count(name) else column for name, column in found.items()]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _pair_table(source: Source, users: pa.Table) -> tuple[pa.Table, Newcomers]:
-    """Build the pairs with the segment `activity` of each pair's user at its decision, and learn from them."""
-    table = pairs.pairs(source)
+    table = table.sort_by([(name, "ascending") for name in PAIR_ORDER])
     keys = zip(users["user_id"].to_pylist(), users["event_timestamp"].cast(pa.int64()).to_pylist(), strict=True)
     row_of = {key: row for row, key in enumerate(keys)}
     decided = table["decided_at"].cast(pa.int64()).to_pylist()
     rows = [row_of[key] for key in zip(table["user_id"].to_pylist(), decided, strict=True)]
-    baskets_D = users["behaviour__baskets_per_month"].to_numpy().astype(np.float64)
-    now_D = pc.equal(users["event_timestamp"], pa.scalar(source.as_of, TIME)).to_numpy(zero_copy_only=False)
+    baskets_D = users[BASKETS].to_numpy().astype(np.float64)
+    now_D = pc.equal(users["event_timestamp"], pa.scalar(source.as_of, TIME)).to_numpy()
     return pairs.with_activity(table, baskets_D[rows]), newcomers(source, table, baskets_D[rows], baskets_D[now_D])
 
 
@@ -211,5 +226,11 @@ def _item_table(source: Source, popularity_V: NDArray[np.float32]) -> pa.Table:
     )
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+def _write(parts: Iterable[pa.Table], path: Path) -> None:
+    """Write each part as a row group."""
+    writer = None
+    for part in parts:
+        writer = writer or pq.ParquetWriter(path, part.schema, compression="zstd", write_page_checksum=True)
+        writer.write_table(part)
+    if writer is not None:
+        writer.close()

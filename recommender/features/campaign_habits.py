@@ -4,6 +4,7 @@ A campaign counts as past if the user was targeted strictly before the decision.
 by then.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import ibis
@@ -24,6 +25,7 @@ COUNTS = (
 )
 """Features that are 0, not unknown, for a user whom no campaign ever targeted. So are those with `COUNT_SUFFIXES`."""
 COUNT_SUFFIXES = ("_targeted", "_redeemed")
+_OTHERS = ("campaign_rate", "coupons_per_campaign", "redeemed_recency_days", "targeted_recency_days")
 
 
 def past_targets(source: Source, decided: pa.Table) -> ir.Table:
@@ -89,8 +91,18 @@ def without_own(past: ir.Table, own: pa.Table) -> ir.Table:
     return others.drop("decision", "left_out").rename(decision="own")
 
 
-def habits(past: ir.Table, source: Source, named: ValueNames) -> ir.Table:
-    """Compute `behaviour__*` from `past_targets`, one row for each decision whose user was targeted before."""
+def of_types(source: Source, named: ValueNames) -> dict[str, tuple[str, ...]]:
+    """Name the features of each campaign type: type -> those of targeted, of redeemed, and of the rate."""
+    forms = [f"behaviour__{{}}{suffix}" for suffix in (*COUNT_SUFFIXES, "_rate")]
+    taken = [f"behaviour__{name}" for name in (*COUNTS, *_OTHERS)]
+    return named.name("campaign_type", campaign_types(source)[:MAX_TYPES], forms, taken=taken)
+
+
+def habits(past: ir.Table, names: Mapping[str, tuple[str, ...]]) -> ir.Table:
+    """Compute `behaviour__*` from `past_targets`, one row for each decision whose user was targeted before.
+
+    `names`: what `of_types` returned.
+    """
     targeted, redeemed = past.count(), past.redeemed.sum()
     columns: dict[str, Any] = {
         "campaigns_targeted": targeted,
@@ -107,8 +119,6 @@ def habits(past: ir.Table, source: Source, named: ValueNames) -> ir.Table:
         "campaigns_redeemed_180d": (past.redeemed_days <= 180).fill_null(False).cast("int64").sum(),
     }
     columns = {f"behaviour__{name}": value for name, value in columns.items()}
-    forms = [f"behaviour__{{}}{suffix}" for suffix in (*COUNT_SUFFIXES, "_rate")]
-    names = named.name("campaign_type", campaign_types(source)[:MAX_TYPES], forms, taken=columns)
     for campaign_type, (of_targeted, of_redeemed, of_rate) in names.items():
         same = (past.campaign_type == campaign_type).cast("int64")
         columns[of_targeted] = same.sum()

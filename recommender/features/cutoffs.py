@@ -19,6 +19,7 @@ from recommender.datasets.time_units import DAY_S
 from recommender.errors import PeriodError
 from recommender.features.decisions import TIME
 from recommender.features.portrait import portrait
+from recommender.features.shared import shared_of
 from recommender.features.source import TIME_TYPE, Source
 from recommender.features.value_names import ValueNames
 from recommender.matching.users_at import Counts, UsersAt
@@ -69,7 +70,7 @@ def rows_at(source: Source, cutoff: datetime, days: Sequence[int]) -> UsersAt:
             "decided_at": pa.array([cutoff] * len(user_ids), TIME),
         }
     )
-    known = portrait(source, decided, ValueNames()).columns
+    known = portrait(source, decided, shared_of(source, ValueNames())).columns
     first_N = seen["first"].to_numpy().astype(np.float64)
     place = {user_id: row for row, user_id in enumerate(user_ids)}
     took_part = source.participations.mutate(

@@ -13,22 +13,28 @@ from recommender.features.source import Source
 TIME = pa.timestamp("us", tz="UTC")
 
 
-def decisions(source: Source) -> pa.Table:
-    """List all decisions as (decision, user_id, decided_at), numbered in the order of user and time.
-
-    A decision is each targeted user at each time of being targeted before `as_of`, and every user at `as_of`.
+def expect_some(source: Source) -> None:
+    """Check that there is something to decide.
 
     Raises:
         PeriodError: no user was targeted before `as_of`.
         ContractError: there are no users.
     """
+    targets, users = source.table("targets"), source.table("users")
+    if not targets.filter(targets.targeted_at < source.as_of).limit(1).count().to_pyarrow().as_py():
+        raise PeriodError(f"targets: no user was targeted before {source.as_of.isoformat()}; move `as_of` later")
+    if not users.limit(1).count().to_pyarrow().as_py():
+        raise ContractError("users", "the table is empty; check the source's mapping")
+
+
+def decisions(source: Source) -> pa.Table:
+    """List all decisions as (decision, user_id, decided_at), numbered in the order of user and time.
+
+    A decision is each targeted user at each time of being targeted before `as_of`, and every user at `as_of`.
+    """
     targets = source.table("targets").select("user_id", "targeted_at").to_pyarrow()
     targets = targets.filter(pc.less(targets["targeted_at"], pa.scalar(source.as_of, TIME)))
-    if not targets.num_rows:
-        raise PeriodError(f"targets: no user was targeted before {source.as_of.isoformat()}; move `as_of` later")
     users = source.table("users").select("user_id").to_pyarrow()
-    if not users.num_rows:
-        raise ContractError("users", "the table is empty; check the source's mapping")
     now = pa.array([source.as_of] * users.num_rows, TIME)
     everyone = pa.table({"user_id": users["user_id"], "decided_at": now})
     both = pa.concat_tables([targets.rename_columns(["user_id", "decided_at"]).cast(everyone.schema), everyone])

@@ -22,17 +22,23 @@ FARTHEST_HALVES = 8.0
 """Looks older than so many half-lives count nothing: under 1/256 of a fresh one."""
 
 
-def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> list[pa.Table] | None:
+def has_looks(source: Source, weights: LookWeights) -> bool:
+    """Whether any user looked at an item before `as_of`."""
+    return bool(_looks(source, weights).limit(1).count().to_pyarrow().as_py())
+
+
+def _looks(source: Source, weights: LookWeights) -> Any:
+    events = source.events.filter(source.events.kind.isin(list(weights.weight)), source.events.item_id.notnull())
+    return events.filter(events.event_time < source.as_of)
+
+
+def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> list[pa.Table]:
     """Weigh what each decision's user looked at before, by the values of each axis.
 
     Returns:
         A table for each axis with decision, value (its index) and weight (in 1/4096), sorted by decision and value.
-        None if the source has no look at an item before `as_of`.
     """
-    events = source.events.filter(source.events.kind.isin(list(weights.weight)), source.events.item_id.notnull())
-    events = events.filter(events.event_time < source.as_of)
-    if not events.limit(1).count().to_pyarrow().as_py():
-        return None
+    events = _looks(source, weights)
     axes = ibis.memtable(source.taxonomy.table())
     moments = ibis.memtable(decided)
     seen = events.select("user_id", "kind", "event_time", "time_s", "item_id").inner_join(moments, "user_id")

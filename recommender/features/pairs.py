@@ -8,6 +8,7 @@ Labels look ahead of the decision on purpose. `TrainingSet.labels_at` hides what
 decided at or after `as_of` are left out.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import ibis
@@ -21,13 +22,23 @@ from recommender.features.source import Source, if_else, known_at
 
 SEGMENTS = ("age_band", "income_band", "gender", "region", "household_size")
 """Columns of `users` that are segments where the source has them. `activity` is computed from the events."""
+ORDER = ("decided_at", "campaign_id", "user_id")
+"""Columns by which pairs are sorted."""
 MIN_USUAL_DAYS = 30.0
 """A usual rate of spend is taken over at least this many days, so that a new user's first basket is not
 extrapolated."""
 
 
-def pairs(source: Source) -> pa.Table:
-    """List the targets decided before `as_of` with labels and segments, sorted by decision, campaign and user."""
+def segments_of(users: pa.Table) -> tuple[str, ...]:
+    """The columns of `users`, with a row for every user, that are segments: those with any value."""
+    return tuple(name for name in SEGMENTS if name in users.column_names and users[name].null_count < len(users))
+
+
+def pairs(source: Source, segments: Sequence[str]) -> pa.Table:
+    """List the targets decided before `as_of` with labels and segments, sorted by decision, campaign and user.
+
+    `segments`: what `segments_of` returned for all users.
+    """
     targets = source.table("targets")
     targets = targets.filter(targets.targeted_at < source.as_of)
     propensity = targets.propensity if "propensity" in targets.columns else ibis.null().cast("float64")
@@ -40,8 +51,8 @@ def pairs(source: Source) -> pa.Table:
     table = table.select(*_PAIR_COLUMNS)
     table = table.left_join(spends, ["user_id", "campaign_id"])
     table = table.select(*_PAIR_COLUMNS, "window_cents", "before_cents", "known_days")
-    result = table.order_by("decided_at", "campaign_id", "user_id").to_pyarrow()
-    return _with_segments(source, _with_labels(source, result))
+    result = table.order_by(*ORDER).to_pyarrow()
+    return _with_segments(source, _with_labels(source, result), segments)
 
 
 _PAIR_COLUMNS = (
@@ -109,13 +120,12 @@ def _with_labels(source: Source, table: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _with_segments(source: Source, table: pa.Table) -> pa.Table:
+def _with_segments(source: Source, table: pa.Table, segments: Sequence[str]) -> pa.Table:
     users = source.table("users").to_pyarrow()
     row_of = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
     rows = pa.array([row_of.get(user_id) for user_id in table["user_id"].to_pylist()], pa.int64())
-    for name in SEGMENTS:
-        if name in users.column_names and users[name].null_count < len(users):
-            table = table.append_column(name, pc.fill_null(users[name].take(rows), "unknown"))
+    for name in segments:
+        table = table.append_column(name, pc.fill_null(users[name].take(rows), "unknown"))
     return table
 
 

@@ -8,8 +8,8 @@ Shapes: D decisions.
 """
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,16 +31,44 @@ INTEREST_KINDS = ("view", "click", "cart", "search", "favourite")
 SOCIAL_KINDS = ("share", "review", "like", "comment", "follow")
 
 
+@dataclass(frozen=True)
+class Attribute:
+    """How the texts of one attribute become numbers: as one rank, as indicators, or (where all are missing) not."""
+
+    rank: Mapping[str, float]
+    indicators: Mapping[str, str | None]
+    """Feature -> the text that it stands for, None for a missing one."""
+
+    def columns(self, name: str, values: Sequence[str | None]) -> dict[str, NDArray[np.float64]]:
+        """Feature -> the numbers of these texts. `name`: the attribute."""
+        if self.rank:
+            ranks = [self.rank[value] if value is not None else np.nan for value in values]
+            return {f"base__{name}": np.array(ranks, dtype=np.float64)}
+        return {
+            feature: np.array([value == stands for value in values], dtype=np.float64)
+            for feature, stands in self.indicators.items()
+        }
+
+
+def attributes(users: pa.Table, named: ValueNames) -> dict[str, Attribute]:
+    """Choose how the attributes of all users become numbers. `named`: names the indicators of values."""
+    names = [name for name in USERS.columns if name not in ("user_id", "joined_at") and name in users.column_names]
+    return {name: _attribute(name, users[name], named) for name in names}
+
+
 def base(
-    users: pa.Table, decided_us_D: NDArray[np.int64], rows_D: NDArray[np.int64], named: ValueNames
+    users: pa.Table,
+    decided_us_D: NDArray[np.int64],
+    rows_D: NDArray[np.int64],
+    encoded: Mapping[str, Attribute],
 ) -> dict[str, NDArray[np.float32]]:
     """Compute the columns `base__*`, float32 [D].
 
     Args:
-        users: the canonical table.
+        users: the canonical table, of all users or some.
         decided_us_D: times of the decisions, microseconds since 1970, UTC.
         rows_D: each decision's row in `users`.
-        named: names the indicators of values.
+        encoded: what `attributes` returned for all users.
     """
     columns: dict[str, NDArray[Any]] = {}
     if "joined_at" in users.column_names:
@@ -50,39 +78,37 @@ def base(
         age_days_D = (decided_us_D - joined_us.astype(np.float64)[rows_D]) / DAY_US
         columns["base__member_days"] = np.where(age_days_D >= 0, age_days_D, np.nan)
     known_D = np.zeros(len(rows_D))
-    for name in USERS.columns:
-        if name in ("user_id", "joined_at") or name not in users.column_names:
-            continue
-        values = users[name].to_pylist()
-        known_D += np.array([value is not None for value in values])[rows_D]
-        for column, of_users in _encode(name, values, named).items():
+    for name, attribute in encoded.items():
+        known_D += users[name].is_valid().to_numpy()[rows_D]
+        for column, of_users in attribute.columns(name, users[name].to_pylist()).items():
             columns[column] = of_users[rows_D]
-    if known_D.any():
+    if any(attribute.rank or attribute.indicators for attribute in encoded.values()):
         columns["base__attributes_known"] = known_D
     return {name: values.astype(np.float32) for name, values in columns.items()}
 
 
-def _encode(name: str, values: Sequence[str | None], named: ValueNames) -> dict[str, NDArray[np.float64]]:
-    """Encode an attribute as one rank or as several indicators: feature name -> a value for each user."""
-    distinct = sorted({value for value in values if value is not None})
+def _attribute(name: str, values: pa.ChunkedArray, named: ValueNames) -> Attribute:
+    """Choose one rank or several indicators for the texts of all users."""
+    counted = pc.value_counts(values)
+    counts = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+    has_null = counts.pop(None, 0) > 0
+    distinct = sorted(counts)
     if not distinct:
-        return {}
+        return Attribute({}, {})
     order = [_leading_number(value) for value in distinct]
     if len(distinct) > 2 and all(number is not None for number in order) and len(set(order)) == len(order):
         rank = {
             distinct[place]: float(position) for position, place in enumerate(np.argsort(np.array(order, dtype=float)))
         }
-        return {f"base__{name}": np.array([rank[value] if value is not None else np.nan for value in values])}
-    counts = Counter(values)
-    counted = sorted(distinct, key=lambda value: (-counts[value], value))[:MAX_VALUES]
+        return Attribute(rank, {})
+    commonest = sorted(distinct, key=lambda value: (-counts[value], value))[:MAX_VALUES]
     of_null = f"base__{name}_unknown"
-    has_null = any(value is None for value in values)
     taken = [*(f"base__{other}" for other in USERS.columns), *([of_null] if has_null else [])]
-    names = named.name(name, counted, [f"base__{name}_{{}}"], taken=taken)
-    columns = {names[common][0]: np.array([float(value == common) for value in values]) for common in counted}
+    names = named.name(name, commonest, [f"base__{name}_{{}}"], taken=taken)
+    indicators: dict[str, str | None] = {names[common][0]: common for common in commonest}
     if has_null:
-        columns[of_null] = np.array([float(value is None) for value in values])
-    return columns
+        indicators[of_null] = None
+    return Attribute({}, indicators)
 
 
 def _leading_number(band: str) -> float | None:
@@ -94,14 +120,19 @@ def _leading_number(band: str) -> float | None:
     return None if found is None else float(found[2]) - (0.5 if found[1] else 0.0)
 
 
-def activity(source: Source, decisions: Decisions) -> dict[str, NDArray[np.float32]]:
-    """Count views, clicks and other `INTEREST_KINDS` (`interest__*`) and `SOCIAL_KINDS` (`social__*`) before decisions.
-
-    Returns columns, float32 [D]; none if the source has no such event before `as_of`.
-    """
+def counted_kinds(source: Source) -> tuple[str, ...]:
+    """The kinds of events that `activity` counts: those that the source has before `as_of`."""
     events = source.events
     seen = events.filter(events.event_time < source.as_of).select("kind").distinct().to_pyarrow()["kind"].to_pylist()
-    kinds = [kind for kind in (*INTEREST_KINDS, *SOCIAL_KINDS) if kind in seen]
+    return tuple(kind for kind in (*INTEREST_KINDS, *SOCIAL_KINDS) if kind in seen)
+
+
+def activity(source: Source, decisions: Decisions, kinds: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Count views, clicks and other `INTEREST_KINDS` (`interest__*`) and `SOCIAL_KINDS` (`social__*`) before decisions.
+
+    Returns columns, float32 [D]. `kinds`: what `counted_kinds` returned for all users.
+    """
+    events = source.events
     if not kinds:
         return {}
     rows = events.filter(events.kind.isin(kinds)).inner_join(decisions.numbered(), "user_id")

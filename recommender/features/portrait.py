@@ -17,10 +17,9 @@ from recommender.features import campaign_habits, looks, people, purchases, vect
 from recommender.features.as_of import Running
 from recommender.features.baskets import Versions, versions
 from recommender.features.bought import Decisions, Part, bought, lines_of, parts
-from recommender.features.look_weights import LookWeights
 from recommender.features.packing import Packer
+from recommender.features.shared import Shared
 from recommender.features.source import Source
-from recommender.features.value_names import ValueNames
 from recommender.matching.packed_user import PORTRAIT_KINDS
 
 SLICE_PAIRS = 500_000
@@ -40,33 +39,31 @@ class Portrait:
 def portrait(
     source: Source,
     decided: pa.Table,
-    named: ValueNames,
+    shared: Shared,
     *,
     past_targets: ir.Table | None = None,
     packer: Packer | None = None,
-    look_weights: LookWeights | None = None,
 ) -> Portrait:
     """Compute the portrait of each decision's user from what was known strictly before the decision.
 
     Args:
-        source: the tables.
+        source: the tables, at least with all rows of these users.
         decided: decision (numbered from 0), user_id and decided_at, as `decisions.decisions` lists them.
-        named: names the features that stand for values.
+        shared: what all users have in common.
         past_targets: what `campaign_habits.past_targets` returned, where it is there already.
         packer: packs the vectors of the same decisions.
-        look_weights: what looks count. None: the values by hand.
     """
     num_decisions = decided.num_rows
     numbered = Decisions.of(decided)
     if past_targets is None:
         past_targets = campaign_habits.past_targets(source, decided)
-    habits = aligned(campaign_habits.habits(past_targets, source, named).to_pyarrow(), num_decisions)
+    habits = aligned(campaign_habits.habits(past_targets, shared.types).to_pyarrow(), num_decisions)
     habits = {name: np.nan_to_num(column) if is_count(name) else column for name, column in habits.items()}
-    columns = {**_base(source, decided, numbered.moment_us_D, named), **habits}
-    columns |= people.activity(source, numbered)
-    looked_by_axis = looks.looks_by_axis(source, decided, look_weights or LookWeights.by_hand())
+    columns = {**_base(source, decided, numbered.moment_us_D, shared), **habits}
+    columns |= people.activity(source, numbered, shared.kinds)
+    looked_by_axis = looks.looks_by_axis(source, decided, shared.look_weights) if shared.looked else None
     columns |= looks.portrait_column(looked_by_axis, num_decisions)
-    own = _Purchases.of(source, numbered, vectors.department_features(source.taxonomy, named))
+    own = _Purchases.of(source, numbered, shared.departments)
 
     def ordered(of_purchases: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         behaviour = {name: column for name, column in of_purchases.items() if name.startswith("behaviour__")}
@@ -89,12 +86,12 @@ class _Purchases:
 
     source: Source
     decisions: Decisions
-    departments: dict[str, int]
+    departments: Mapping[str, int]
     rows: ir.Table
     axes_VA: NDArray[np.int32]
 
     @classmethod
-    def of(cls, source: Source, decisions: Decisions, departments: dict[str, int]) -> "_Purchases":
+    def of(cls, source: Source, decisions: Decisions, departments: Mapping[str, int]) -> "_Purchases":
         return cls(source, decisions, departments, lines_of(source, decisions), source.taxonomy.axes_VA)
 
     def columns(self, packer: Packer | None) -> dict[str, NDArray[np.float32]]:
@@ -188,9 +185,9 @@ def is_count(name: str) -> bool:
 
 
 def _base(
-    source: Source, decided: pa.Table, decided_us_D: NDArray[np.int64], named: ValueNames
+    source: Source, decided: pa.Table, decided_us_D: NDArray[np.int64], shared: Shared
 ) -> dict[str, NDArray[Any]]:
     users = source.table("users").to_pyarrow().sort_by("user_id")
     row_of = {user_id: row for row, user_id in enumerate(users["user_id"].to_pylist())}
     rows_D = np.array([row_of[user_id] for user_id in decided["user_id"].to_pylist()], dtype=np.int64)
-    return people.base(users, decided_us_D, rows_D, named)
+    return people.base(users, decided_us_D, rows_D, shared.attributes)

@@ -4,7 +4,8 @@ Money becomes whole minor units of its currency (`cents`, a hundred to a unit wh
 whole numbers. Parallel engines add in any order, and the bits of the features must not depend on it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,15 @@ def values_of(items: pa.Table) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, eq=False)
+class Shop:
+    """What a source says of items and campaigns: small, and the same for all users."""
+
+    taxonomy: Taxonomy
+    campaigns: pa.Table
+    campaign_items: pa.Table
+
+
+@dataclass(frozen=True, eq=False)
 class Source:
     """One state of the tables, read through one Ibis backend, for decisions up to `as_of`."""
 
@@ -108,13 +118,19 @@ class Source:
     as_of: datetime
     kept_ids: IdsFile | None = None
     """Where the ids are kept. None: they begin with these tables, in alphabetical order."""
+    rows: Mapping[str, ir.Table] = field(default_factory=dict)
+    """Tables that stand for those on disk: the rows of some users (`features.buckets`)."""
+    shop: Shop | None = None
+    """What is known of items and campaigns already. None: it is read from the tables."""
 
     def table(self, name: str) -> ir.Table:
-        """Return a canonical table as it is on disk.
+        """Return a canonical table as it is on disk, or the rows that stand for it.
 
         Raises:
             ContractError: the source has no such table.
         """
+        if name in self.rows:
+            return self.rows[name]
         if not self.tables.has(name):
             raise ContractError(name, _MISSING_TABLE)
         return self.backend.read_parquet(self.tables.glob(name))
@@ -133,11 +149,15 @@ class Source:
     @cached_property
     def taxonomy(self) -> Taxonomy:
         """Items and their index on every axis."""
+        if self.shop is not None:
+            return self.shop.taxonomy
         return Taxonomy.of(self.table("items").to_pyarrow(), self.ids)
 
     @cached_property
     def campaigns(self) -> pa.Table:
         """All campaigns in order of their identifiers. `campaign_type` is the kind where the source has no types."""
+        if self.shop is not None:
+            return self.shop.campaigns
         table = self.table("campaigns").to_pyarrow().sort_by("campaign_id")
         kinds = table["kind"].to_pylist()
         given = table["campaign_type"].to_pylist() if "campaign_type" in table.column_names else [None] * len(kinds)
@@ -202,6 +222,8 @@ class Source:
     @cached_property
     def campaign_items(self) -> ir.Table:
         """Distinct pairs of campaign_id and item_row, kept in the backend."""
+        if self.shop is not None:
+            return ibis.memtable(self.shop.campaign_items)
         axes = ibis.memtable(self.taxonomy.present())
         pairs = self.table("campaign_items").select("campaign_id", "item_id").distinct()
         return pairs.inner_join(axes, "item_id").select("campaign_id", "item_row").cache()

@@ -3,6 +3,7 @@
 Shapes: D decisions · A axes of the taxonomy · n values of an axis that a decision's user has bought.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +110,7 @@ def department_features(taxonomy: Taxonomy, named: ValueNames) -> dict[str, int]
 
 
 def interest(
-    tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int, departments: dict[str, int]
+    tables: list[pa.Table], taxonomy: Taxonomy, num_decisions: int, departments: Mapping[str, int]
 ) -> dict[str, NDArray[np.float32]]:
     """Compute breadth, concentration, novelty, departments and private label from `purchases_by_axis`, float32 [D].
 
@@ -149,7 +150,9 @@ def largest_departments(taxonomy: Taxonomy) -> list[int]:
     return [int(index) for index in order if items[index]]
 
 
-def _department_shares(table: pa.Table, index_of: dict[str, int], num_decisions: int) -> dict[str, NDArray[np.float64]]:
+def _department_shares(
+    table: pa.Table, index_of: Mapping[str, int], num_decisions: int
+) -> dict[str, NDArray[np.float64]]:
     """Compute the share of each user's spend in departments. `index_of`: feature -> index of its department."""
     bounds = bounds_of(table, num_decisions)
     values, cents = table["value"].to_numpy(), table["cents"].to_numpy().astype(np.float64)

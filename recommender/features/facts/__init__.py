@@ -4,6 +4,6 @@ from recommender.features.facts import facts_at
 facts_at(source, moment)    # one row for each user, from what lies before the moment
 """
 
-from recommender.features.facts.table import FACTS, Fact, facts_at
+from recommender.features.facts.table import FACTS, Fact, facts_at, facts_of_users, numbers_of_shop
 
-__all__ = ["FACTS", "Fact", "facts_at"]
+__all__ = ["FACTS", "Fact", "facts_at", "facts_of_users", "numbers_of_shop"]

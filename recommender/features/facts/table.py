@@ -11,6 +11,7 @@ from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recommender.datasets.tables import TIME
 from recommender.features.facts import diary, favourites
@@ -124,29 +125,45 @@ def facts_at(source: Source, moment: datetime) -> pa.Table:
 
     Columns: see the module. Users without any event have a row.
     """
-    users = source.table("users").to_pyarrow().sort_by("user_id")
-    user_ids = users["user_id"].combine_chunks()
+    return facts_of_users(source, moment, numbers_of_shop(source, moment))
+
+
+def numbers_of_shop(source: Source, moment: datetime) -> pa.Table:
+    """The numbers of every user, in order of identifiers. Most compare a user with all others, so all are needed.
+
+    Columns: `user_id`, and those of `FACTS` that the source can show. The schema says what holds for the whole shop.
+    """
+    user_ids = source.table("users").select("user_id").order_by("user_id").to_pyarrow()["user_id"].combine_chunks()
     numbers = numbers_at(source, moment, user_ids)
-    joined = users["joined_at"] if "joined_at" in users.column_names else pa.nulls(len(users), TIME)
-    columns = {
-        "user_id": user_ids,
-        "joined_at": joined.cast(TIME),
-        **{fact.name: pa.array(numbers[fact.name]) for fact in FACTS if fact.name in numbers},
-        "attributes": lists(diary.attributes(users), user_ids, diary.ATTRIBUTES),
-        "baskets": lists(diary.baskets_at(source, moment), user_ids, diary.BASKETS),
-        "campaigns": lists(diary.campaigns_at(source, moment), user_ids, diary.CAMPAIGNS),
-        "favourites": lists(favourites.bought_at(source, moment), user_ids, favourites.FAVOURITES),
-        "looked_at": lists(favourites.looked_at(source, moment), user_ids, favourites.FAVOURITES),
-    }
+    columns = {fact.name: pa.array(numbers[fact.name]) for fact in FACTS if fact.name in numbers}
     facts = {
         "as_of": moment.isoformat(),
         "time_zone": source.tables.time_zone,
         "has_hours": str(source.tables.event_time_has_hours),
         "currency": source.tables.currency or "",
         "log_days": str(observed_days(source, moment)),
-        "num_users": str(len(users)),
+        "num_users": str(len(user_ids)),
     }
-    return pa.table(columns).replace_schema_metadata(facts)
+    return pa.table({"user_id": user_ids, **columns}).replace_schema_metadata(facts)
+
+
+def facts_of_users(source: Source, moment: datetime, numbers: pa.Table) -> pa.Table:
+    """The rows of the users that `source` has. `numbers`: what `numbers_of_shop` returned, at least of these users."""
+    users = source.table("users").to_pyarrow().sort_by("user_id")
+    user_ids = users["user_id"].combine_chunks()
+    own = numbers.take(pc.index_in(user_ids, value_set=numbers["user_id"]))
+    joined = users["joined_at"] if "joined_at" in users.column_names else pa.nulls(len(users), TIME)
+    columns = {
+        "user_id": user_ids,
+        "joined_at": joined.cast(TIME),
+        **{name: own[name] for name in own.column_names if name != "user_id"},
+        "attributes": lists(diary.attributes(users), user_ids, diary.ATTRIBUTES),
+        "baskets": lists(diary.baskets_at(source, moment), user_ids, diary.BASKETS),
+        "campaigns": lists(diary.campaigns_at(source, moment), user_ids, diary.CAMPAIGNS),
+        "favourites": lists(favourites.bought_at(source, moment), user_ids, favourites.FAVOURITES),
+        "looked_at": lists(favourites.looked_at(source, moment), user_ids, favourites.FAVOURITES),
+    }
+    return pa.table(columns).replace_schema_metadata(numbers.schema.metadata)
 
 
 def numbers_at(source: Source, moment: datetime, user_ids: pa.Array) -> dict[str, Floats]:
