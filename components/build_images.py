@@ -1,6 +1,6 @@
 """Builds the images, labels them, pushes them and writes their digests: what `make images` runs.
 
-    python -m components.build_images REGISTRY --engine podman [--gpu] [--spark] [--push] [--build-args='--pull=never'] …
+    python -m components.build_images REGISTRY --engine podman [--gpu] [--spark] [--push] …
 
 Standard library only: a machine that builds images needs no environment of ours.
 """

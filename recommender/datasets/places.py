@@ -4,7 +4,8 @@ Keys, region and endpoint come from the environment, as for sources (`recommende
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from recommender.storage.manifest import MANIFEST
 
 @dataclass(frozen=True)
 class Place:
-    """Where a folder lies. It can be pickled, so that other machines read and write there."""
+    """Where a folder lies. It can be pickled, so that other machines read and write there.
+
+    All methods raise `SourceError` where a store refuses the key or lacks the object, and `SourceAway` where it cannot
+    be reached now.
+    """
 
     location: str
 
@@ -32,40 +37,32 @@ class Place:
         assert not self.is_remote
         return Path(self.location)
 
-    def child(self, name: str) -> "Place":
-        """A folder in it."""
-        return Place(f"{self.location.rstrip('/')}/{name}")
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Any]:
+        """One of its files, as pyarrow reads it."""
+        with explained(self.location):
+            files, root = self._store()
+            with files.open_input_file(f"{root}/{name}") as file:
+                yield file
 
     def read(self, name: str, folder: Path) -> Path:
-        """Copy a file to `folder`, under its name, unless it lies on this machine. Returns where it is.
-
-        Raises:
-            SourceError: the store refuses the key, or has no such object.
-            SourceAway: the store cannot be reached now.
-        """
+        """Copy a file to `folder`, under its name, unless it lies on this machine. Returns where it is."""
         if not self.is_remote:
             return self.path / name
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        with explained(self.location):
-            files, root = self.opened()
-            with files.open_input_stream(f"{root}/{name}", compression=None) as source, target.open("wb") as out:
-                shutil.copyfileobj(source, out, BLOCK_BYTES)
+        with self.opened(name) as source, target.open("wb") as out:
+            shutil.copyfileobj(source, out, BLOCK_BYTES)
         return target
 
     def write(self, file: Path, name: str) -> None:
-        """Move a file to this place, under another name.
-
-        Raises:
-            SourceError: the store refuses the key, or has no such bucket.
-            SourceAway: the store cannot be reached now.
-        """
+        """Move a file to this place, under another name."""
         if not self.is_remote:
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(file, self.path / name)
             return
         with explained(self.location):
-            files, root = self.opened()
+            files, root = self._store()
             with file.open("rb") as source, files.open_output_stream(f"{root}/{name}") as out:
                 shutil.copyfileobj(source, out, BLOCK_BYTES)
         file.unlink()
@@ -73,7 +70,7 @@ class Place:
     def write_folder(self, folder: Path) -> None:
         """Move all files of a folder to this place, the manifest last, so that it vouches for the others."""
         files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        for file in sorted(files, key=lambda file: file.name == MANIFEST and file.parent == folder):
+        for file in sorted(files, key=lambda file: file == folder / MANIFEST):
             self.write(file, file.relative_to(folder).as_posix())
 
     def remove(self) -> None:
@@ -82,18 +79,13 @@ class Place:
             shutil.rmtree(self.path, ignore_errors=True)
             return
         with explained(self.location):
-            files, root = self.opened()
-            files.delete_dir(root)
+            files, root = self._store()
+            if files.get_file_info(root).type != fs.FileType.NotFound:
+                files.delete_dir(root)
 
-    def opened(self) -> tuple[Any, str]:
+    def _store(self) -> tuple[Any, str]:
         """A file system of pyarrow, and the path in it."""
         if not self.is_remote:
             return fs.LocalFileSystem(), self.location
         scheme, _, path = self.location.partition("://")
         return store_of(scheme, path.split("/", 1)[0]), path.rstrip("/")
-
-
-def read_all(place: Place, names: Iterable[str], folder: Path) -> None:
-    """Copy several files of a remote place to `folder`."""
-    for name in names:
-        place.read(name, folder)

@@ -1,7 +1,7 @@
 """Ibis' PySpark backend, exact where Ibis 12 goes through pandas.
 
-What Ibis hands over to Spark or takes from it stays Arrow: whole numbers with nulls stay whole, and moments are UTC with
-microseconds on both sides, as DuckDB has them.
+What Ibis hands over to Spark or takes from it stays Arrow: whole numbers with nulls stay whole, and moments are UTC
+with microseconds on both sides, as DuckDB has them.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,11 @@ from typing import Any
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
+from ibis import Schema
 from ibis.backends.pyspark import Backend
 from pyspark.sql import SparkSession
 
-from recommender.datasets.tables import TIME
+from recommender.features.source import TIME_TYPE
 
 
 class SparkBackend(Backend):
@@ -25,6 +26,11 @@ class SparkBackend(Backend):
         cls.register_options()
         backend: SparkBackend = cls().connect(session)
         return backend
+
+    def get_schema(self, table_name: str, /, **where: Any) -> Schema:
+        """The columns of a view. All moments are in UTC: Ibis takes Spark's for moments without a zone."""
+        columns = super().get_schema(table_name, **where).items()
+        return Schema({name: TIME_TYPE if kind.is_timestamp() else kind for name, kind in columns})
 
     def to_pyarrow(
         self,
@@ -39,7 +45,7 @@ class SparkBackend(Backend):
         table = expr.as_table()
         self._run_pre_execute_hooks(table)
         sql = self.compile(table, params=params, limit=limit, **kwargs)
-        return expr.__pyarrow_result__(self._session.sql(sql).toArrow().cast(_with_utc(table.schema().to_pyarrow())))
+        return expr.__pyarrow_result__(self._session.sql(sql).toArrow().cast(table.schema().to_pyarrow()))
 
     def _register_in_memory_table(self, op: ops.InMemoryTable) -> None:
         rows: pa.Table = op.data.to_pyarrow(op.schema)
@@ -55,9 +61,3 @@ class SparkBackend(Backend):
         self._run_pre_execute_hooks(expr)
         cached: ir.Table = super()._create_cached_table(name, expr)
         return cached
-
-
-def _with_utc(schema: pa.Schema) -> pa.Schema:
-    """The schema with all moments in UTC. Ibis takes Spark's for moments without a zone, and the session's is UTC."""
-    fields = [field.with_type(TIME) if pa.types.is_timestamp(field.type) else field for field in schema]
-    return pa.schema(fields)

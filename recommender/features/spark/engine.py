@@ -10,16 +10,15 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from recommender.datasets.places import Place
 from recommender.datasets.tables import Tables
 from recommender.features.buckets import OF_USERS, Rows
 from recommender.features.shared import Shared
-from recommender.features.source import Source
+from recommender.features.source import Source, checked
+from recommender.features.spark import OnSpark
 from recommender.features.spark.backend import SparkBackend
 from recommender.features.spark.rows import NUMBERS, Job, file_of, written_buckets
 from recommender.features.spark.session import session
 from recommender.features.spark.tables import frames
-from recommender.settings import SparkSettings
 from recommender.storage.ids import IdsFile
 
 
@@ -31,9 +30,7 @@ class SparkEngine:
     """The tables as views of the session."""
     _session: SparkSession
     _frames: dict[str, DataFrame]
-    _settings: SparkSettings
-    _parts: Place
-    """Where executors write, and the driver reads."""
+    _how: OnSpark
     _spill: Path
     _memory_limit: str | None
 
@@ -47,10 +44,10 @@ class SparkEngine:
             shared=shared,
             schemas={name: to_arrow_schema(frame.schema) for name, frame in sent.items()},
             facts=None if numbers is None else numbers.schema.metadata,
-            parts=self._parts,
+            parts=self._how.parts,
             memory_limit=self._memory_limit,
         )
-        written = written_buckets(self._session, sent, job, self._settings.buckets)
+        written = written_buckets(self._session, sent, job, self._how.settings.buckets)
         return Rows(
             users=[self._mapped("users", bucket) for bucket in written],
             pairs=[self._mapped("pairs", bucket) for bucket in written],
@@ -58,7 +55,7 @@ class SparkEngine:
         )
 
     def _mapped(self, name: str, bucket: int) -> pa.Table:
-        file = self._parts.read(file_of(name, bucket), self._spill)
+        file = self._how.parts.read(file_of(name, bucket), self._spill)
         return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
@@ -66,10 +63,8 @@ class SparkEngine:
 def spark_engine(
     tables: Tables,
     as_of: datetime,
-    settings: SparkSettings,
+    how: OnSpark,
     *,
-    place: Place,
-    parts: Place,
     spill: Path,
     kept_ids: IdsFile | None,
     memory_limit: str | None,
@@ -79,21 +74,22 @@ def spark_engine(
     Args:
         tables: their manifest.
         as_of: the last decision's time.
-        settings: how to start Spark.
-        place: where the tables' files are, for every executor.
-        parts: a folder of its own for what executors write. It is deleted afterwards.
+        how: how Spark is started, and where it reads and writes.
         spill: folder for temporary files of this machine.
         kept_ids: as in `Source`.
         memory_limit: of DuckDB in each task, see `duckdb_backend`.
+
+    Raises:
+        ContractError: as `checked`.
     """
-    with session(settings, spill) as started:
-        found = frames(started, tables, place)
+    with session(how.settings, spill) as started:
+        found = frames(started, tables, how.tables)
         backend = SparkBackend.of(started)
         for name, frame in found.items():
             frame.createOrReplaceTempView(name)
         rows = {name: backend.table(name) for name in found}
         try:
-            source = Source(tables, backend, as_of, kept_ids, rows=rows)
-            yield SparkEngine(source, started, found, settings, parts, spill, memory_limit)
+            source = checked(Source(tables, backend, as_of, kept_ids, rows=rows))
+            yield SparkEngine(source, started, found, how, spill, memory_limit)
         finally:
-            parts.remove()
+            how.parts.remove()

