@@ -19,7 +19,7 @@ from recommender.datasets.periods import resolve
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
-from recommender.features.look_weights import WEIGHTS
+from recommender.matching.look_rules import ITEM_KINDS
 from recommender.settings import Settings
 
 HIDDEN = 0.9
@@ -58,7 +58,7 @@ def _written(folder: Path, *, blank: bool) -> Tables:
     bought = pc.and_(pc.equal(events["kind"], "purchase"), pc.equal(events["coupon_discount"], 0.0))
     events = events.filter(pc.invert(pc.and_(pc.fill_null(bought, False), pa.array(drawn))))
     if blank:
-        is_look = pc.is_in(events["kind"], pa.array(list(WEIGHTS)))
+        is_look = pc.is_in(events["kind"], pa.array(list(ITEM_KINDS)))
         items = pc.if_else(is_look, pa.scalar(None, pa.string()), events["item_id"])
         events = events.set_column(events.column_names.index("item_id"), "item_id", items)
     frames["events"] = events

@@ -18,7 +18,6 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,7 @@ from recommender.features import buckets, campaigns, decisions, pairs
 from recommender.features.buckets import Rows
 from recommender.features.decisions import TIME
 from recommender.features.facts import numbers_of_shop
-from recommender.features.look_weights import look_weights
+from recommender.features.look_weights import LookWeights, look_weights
 from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.pairs import ORDER as PAIR_ORDER
 from recommender.features.shared import Shared, shared_of
@@ -50,7 +49,7 @@ from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
 from recommender.matching.looks import LOOKED
 from recommender.settings import LookSettings, Settings, choose
-from recommender.storage.home import FACTS_FILE
+from recommender.storage.home import FACTS_FILE, Home
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import WRITER_DIGITS, whole_folder, write_manifest
 
@@ -71,6 +70,7 @@ def build(
     facts: bool = True,
     looks: LookSettings = DEFAULT_LOOKS,
     learn_looks_before: datetime | None = None,
+    text_cache: Path | None = None,
     memory_limit: str | None = None,
     scratch: Path | None = None,
     num_buckets: int | None = None,
@@ -80,7 +80,8 @@ def build(
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
-    What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`.
+    What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`. `text_cache` is a folder
+    for the text encoder's vectors of names and searches.
     `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
     The users are computed in `num_buckets`, by default as many as the log needs. The files' bytes are the same.
     With `spark` Spark reads the tables and computes, not DuckDB alone.
@@ -98,13 +99,14 @@ def build(
             with spark_engine(
                 tables, moment, spark, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
             ) as engine:
-                _build(engine.source, output, looks, learn_looks_before, engine.rows, facts=facts)
+                weights = look_weights(engine.source, looks, learn_looks_before, cache=text_cache)
+                _build(engine.source, output, weights, engine.rows, facts=facts)
             return output
         source = open_source(
             tables, moment, threads=threads, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
         )
-        compute = partial(_rows, source, folder, num_buckets)
-        _build(source, output, looks, learn_looks_before, compute, facts=facts)
+        weights = look_weights(source, looks, learn_looks_before, cache=text_cache)
+        _build(source, output, weights, partial(_rows, source, folder, num_buckets), facts=facts)
     return output
 
 
@@ -138,6 +140,7 @@ def build_as_set(
         kept_ids=IdsFile.of(settings),
         looks=settings.looks,
         learn_looks_before=periods.gate_from,
+        text_cache=Home.of(settings).text_vectors,
         memory_limit=settings.resources.memory_limit,
         scratch=settings.resources.scratch,
         spark=choose({"duckdb": None, "spark": on_spark}, settings.features.engine, "features.engine"),
@@ -148,15 +151,14 @@ def build_as_set(
 def _build(
     source: Source,
     output: Path,
-    looks: LookSettings,
-    learn_looks_before: datetime | None,
+    weights: LookWeights,
     compute: Callable[[Shared, pa.Table | None], Rows],
     *,
     facts: bool,
 ) -> None:
     """Write the feature set. `compute` is given the numbers of facts, if facts are wanted."""
     decisions.expect_some(source)
-    weights, named = look_weights(source, looks, learn_looks_before), ValueNames()
+    named = ValueNames()
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
@@ -183,7 +185,7 @@ def _build(
             "values": named.features,
         }
         if LOOKED in columns:
-            schema["looks"] = asdict(weights)
+            schema["looks"] = weights.described()
         (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
             folder,

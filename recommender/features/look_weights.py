@@ -11,8 +11,9 @@ Shapes: N purchases · K kinds · H half-lives that are tried.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -21,15 +22,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import DAY_S
+from recommender.features import review_ratings
+from recommender.features.look_events import item_looks, search_looks
+from recommender.features.search_matches import search_matches
 from recommender.features.source import TIME_TYPE, Source
 from recommender.matching.affinity import AXES
+from recommender.matching.look_rules import HALF_LIFE_DAYS, KINDS, STRENGTH_UNIT, WEIGHTS, LookRules
 from recommender.settings import LookSettings
 
-WEIGHTS = {"view": 1.0, "click": 1.0, "cart": 3.0, "like": 2.0, "favourite": 3.0}
-"""Kind of event -> what one counts, where too little was bought to learn it. Chosen by hand: the nearer to a purchase,
-the more."""
-HALF_LIFE_DAYS = {"view": 14.0, "click": 14.0, "cart": 30.0, "like": 90.0, "favourite": 90.0}
-"""Kind of event -> days after which one counts half, by hand: a glance is forgotten sooner than a choice."""
 TRIED_DAYS = (3.0, 7.0, 14.0, 30.0, 90.0)
 """Half-lives that are tried."""
 SAMPLE, FEWEST = 5_000, 200
@@ -48,51 +48,78 @@ _AXES = ("category", "product_type", "department")
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LookWeights:
-    """What looks count."""
+    """What looks count, and what the words of searches and reviews mean."""
 
-    weight: Mapping[str, float]
-    half_life_days: Mapping[str, float]
+    rules: LookRules
     learnt: tuple[str, ...] = ()
     """Kinds whose values were learnt."""
+    searches: pa.Table | None = None
+    """Values that each search means, see `search_matches`."""
+    texts: pa.Table | None = None
+    """Ratings read from reviews without one, see `review_ratings.read_texts`."""
+    said: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """How searches were matched and reviews read."""
 
     @classmethod
     def by_hand(cls) -> "LookWeights":
         """The values for a shop of which nothing is known."""
-        return cls(WEIGHTS, HALF_LIFE_DAYS)
+        return cls(LookRules.by_hand())
+
+    def described(self) -> dict[str, Any]:
+        """What they are, for `schema.json`."""
+        return {**asdict(self.rules), "learnt": self.learnt, **self.said}
 
 
-def look_weights(source: Source, settings: LookSettings, before: datetime | None) -> LookWeights:
+def look_weights(
+    source: Source,
+    settings: LookSettings,
+    before: datetime | None,
+    *,
+    cache: Path | None = None,
+) -> LookWeights:
     """What the settings name, else what was learnt before a moment, else the values by hand.
 
     Args:
         source: the tables.
         settings: values that are set.
-        before: purchases before it teach. None: nothing is learnt.
+        before: what happened before it teaches. None: nothing is learnt, and reviews do not count.
+        cache: a folder that keeps the text encoder's vectors of names and searches.
     """
-    found = LookWeights.by_hand()
-    if before is not None and settings.learn:
-        found = _learnt(source, min(before, source.as_of)) or found
-    weight, half_life_days = dict(found.weight), dict(found.half_life_days)
-    weight.update((kind, value) for kind, value in settings.weight.items())
-    half_life_days.update((kind, value) for kind, value in settings.half_life_days.items())
-    return LookWeights(weight, half_life_days, found.learnt)
+    said: dict[str, Mapping[str, object]] = {}
+    matches, said["searches"] = search_matches(source, encoder=settings.encoder, cache=cache)
+    rules, texts = replace(LookRules.by_hand(), dwell_s=settings.dwell_s), None
+    if before is not None:
+        before = min(before, source.as_of)
+        ratings = review_ratings.usual(source, before)
+        if ratings is not None:
+            rules = replace(rules, rating_mean=ratings.mean, rating_spread=ratings.spread)
+            if settings.encoder:
+                texts, said["reviews"] = review_ratings.read_texts(source, before)
+    found = LookWeights(rules, searches=matches, texts=texts, said={name: of for name, of in said.items() if of})
+    if before is not None:
+        found = replace(found, rules=replace(rules, before=before.isoformat()))
+        found = (_learnt(source, before, found) if settings.learn else None) or found
+    rules = replace(
+        found.rules,
+        weight=dict(found.rules.weight) | {str(kind): value for kind, value in settings.weight.items()},
+        half_life_days=dict(found.rules.half_life_days)
+        | {str(kind): value for kind, value in settings.half_life_days.items()},
+    )
+    return replace(found, rules=rules)
 
 
-def _learnt(source: Source, before: datetime) -> LookWeights | None:
+def _learnt(source: Source, before: datetime, known: LookWeights) -> LookWeights | None:
     """Learn from the last purchases before a moment. None where they are too few."""
-    looks = source.events.filter(source.events.kind.isin(list(WEIGHTS)), source.events.item_id.notnull())
-    if not looks.limit(1).count().to_pyarrow().as_py():
-        return None
     axis = next((name for name in _AXES if len(source.taxonomy.axis_values[AXES.index(name)]) > 2), None)
-    if axis is None:
+    if axis is None or not _has_any(source, known):
         return None
-    table, popular_N = _aged_looks(source, before, axis)
+    table, popular_N = _aged_looks(source, before, axis, known)
     if len(popular_N) < FEWEST:
         return None
     kinds = []
-    for kind in WEIGHTS:
+    for kind in KINDS:
         same = np.array([row == kind for row in table["kind"].to_pylist()], dtype=bool) & table["same"].to_numpy()
         if len(np.unique(table["purchase"].to_numpy()[same])) >= FEWEST:
             kinds.append(kind)
@@ -113,10 +140,17 @@ def _learnt(source: Source, before: datetime) -> LookWeights | None:
     weight_K = weight_K * num_K.sum() / (weight_K * num_K).sum()
     weights = {kind: float(f"{value:.3g}") for kind, value in zip(kinds, weight_K.tolist(), strict=True)}
     half_lives = {kind: TRIED_DAYS[place] for kind, place in zip(kinds, chosen_K.tolist(), strict=True)}
-    return LookWeights({**WEIGHTS, **weights}, {**HALF_LIFE_DAYS, **half_lives}, tuple(kinds))
+    rules = replace(known.rules, weight={**WEIGHTS, **weights}, half_life_days={**HALF_LIFE_DAYS, **half_lives})
+    return replace(known, rules=rules, learnt=tuple(kinds))
 
 
-def _aged_looks(source: Source, before: datetime, axis: str) -> tuple[pa.Table, Floats]:
+def _has_any(source: Source, known: LookWeights) -> bool:
+    looks = item_looks(source, known.rules, known.texts)
+    searched = search_looks(source, known.searches)
+    return any(table is not None and bool(table.limit(1).count().to_pyarrow().as_py()) for table in (looks, searched))
+
+
+def _aged_looks(source: Source, before: datetime, axis: str, known: LookWeights) -> tuple[pa.Table, Floats]:
     """Looks before purchases, counted by kind, whole days and whether they were at the bought value.
 
     Returns:
@@ -136,21 +170,32 @@ def _aged_looks(source: Source, before: datetime, axis: str) -> tuple[pa.Table, 
     )
     popular_N = np.array([share[value] for value in last["bought"].to_pylist()], dtype=np.float64)
     purchases = ibis.memtable(last.append_column("purchase", pa.array(range(len(last)), pa.int64())))
-    axes = ibis.memtable(source.taxonomy.table().select(["item_id", axis]).rename_columns(["item_id", "seen"]))
-    events = source.events.filter(source.events.kind.isin(list(WEIGHTS)))
-    looks = events.select("user_id", "kind", "time_s", "item_id").inner_join(axes, "item_id")
-    joined = looks.inner_join(purchases, "user_id")
+    joined = _seen(source, axis, known).inner_join(purchases, "user_id")
     age_s: Any = joined.bought_s - joined.time_s
     joined = joined.mutate(days=(age_s // DAY_S).cast("int64"), same=joined.seen == joined.bought, age_s=age_s)
     joined = joined.filter(joined.age_s >= LEFT_OUT_DAYS * DAY_S, joined.days <= LOOKED_DAYS, joined.seen > 0)
-    grouped = joined.group_by("purchase", "kind", "days", "same").agg(count=joined.count())
+    grouped = joined.group_by("purchase", "kind", "days", "same").agg(count=joined.strength.sum())
     return grouped.order_by("purchase", "kind", "days", "same").to_pyarrow(), popular_N
 
 
+def _seen(source: Source, axis: str, known: LookWeights) -> Any:
+    """Looks by the value of one axis: user_id, kind, time_s, seen and strength, which is positive."""
+    axes = ibis.memtable(source.taxonomy.table().select(["item_id", axis]).rename_columns(["item_id", "seen"]))
+    columns = ("user_id", "kind", "time_s", "seen", "strength")
+    # A bad review does not say what comes next, but what does not.
+    looks = item_looks(source, known.rules, known.texts).filter(lambda table: table.strength > 0)
+    seen = looks.inner_join(axes, "item_id").mutate(seen=lambda table: table.seen.cast("int64")).select(*columns)
+    searched = search_looks(source, known.searches)
+    if searched is None:
+        return seen
+    own = searched.filter(searched.axis == AXES.index(axis))
+    return seen.union(own.mutate(seen=own["value"].cast("int64")).select(*columns))
+
+
 def _sums(table: pa.Table, kinds: list[str], num: int) -> tuple[Floats, Floats, Floats]:
-    """Decayed looks at the bought value and at any, float64 [K, H, N], and the number of looks, float64 [K]."""
+    """Decayed looks at the bought value and at any, float64 [K, H, N], and the strength of all, float64 [K]."""
     purchase, days, same = (table[name].to_numpy() for name in ("purchase", "days", "same"))
-    count = table["count"].to_numpy().astype(np.float64)
+    count = table["count"].to_numpy().astype(np.float64) / STRENGTH_UNIT
     of_kind = np.array(table["kind"].to_pylist(), dtype=object)
     own_KHN, all_KHN = np.zeros((len(kinds), len(TRIED_DAYS), num)), np.zeros((len(kinds), len(TRIED_DAYS), num))
     num_K = np.zeros(len(kinds))

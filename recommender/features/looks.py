@@ -7,55 +7,76 @@ from collections.abc import Mapping
 from typing import Any
 
 import ibis
+import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import DAY_S
+from recommender.features.look_events import item_looks, search_looks
 from recommender.features.look_weights import LookWeights
-from recommender.features.source import Source
+from recommender.features.source import TIME_TYPE, Source, whole_seconds
 from recommender.features.vectors import bounds_of
 from recommender.matching.affinity import AXES
+from recommender.matching.look_rules import FARTHEST_HALVES, STRENGTH_UNIT, LookRules
 from recommender.matching.looks import LOOK_UNIT, LOOKED, Looks
-
-FARTHEST_HALVES = 8.0
-"""Looks older than so many half-lives count nothing: under 1/256 of a fresh one."""
 
 
 def has_looks(source: Source, weights: LookWeights) -> bool:
-    """Whether any user looked at an item before `as_of`."""
-    return bool(_looks(source, weights).limit(1).count().to_pyarrow().as_py())
-
-
-def _looks(source: Source, weights: LookWeights) -> Any:
-    events = source.events.filter(source.events.kind.isin(list(weights.weight)), source.events.item_id.notnull())
-    return events.filter(events.event_time < source.as_of)
+    """Whether the source has any look at an item, or a search that means anything, before `as_of`."""
+    return any(_has_rows(table) for table in _before_as_of(source, weights))
 
 
 def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> list[pa.Table]:
     """Weigh what each decision's user looked at before, by the values of each axis.
 
+    A value whose looks and bad reviews sum to zero or less has no row.
+
     Returns:
         A table for each axis with decision, value (its index) and weight (in 1/4096), sorted by decision and value.
     """
-    events = _looks(source, weights)
-    axes = ibis.memtable(source.taxonomy.table())
-    moments = ibis.memtable(decided)
-    seen = events.select("user_id", "kind", "event_time", "time_s", "item_id").inner_join(moments, "user_id")
-    seen = seen.filter(seen.event_time < seen.decided_at).inner_join(axes, "item_id")
-    halves: Any = (seen.decided_at.epoch_seconds() - seen.time_s) / DAY_S / _of_kind(seen.kind, weights.half_life_days)
-    weight = _of_kind(seen.kind, weights.weight) * (halves * -float(np.log(2))).exp() * LOOK_UNIT
-    seen = seen.mutate(weight=weight.round().cast("int64"), halves=halves)
-    seen = seen.filter(seen.halves <= FARTHEST_HALVES, seen.weight > 0)
+    looks, searched = _before_as_of(source, weights)
+    axes, moments = source.taxonomy.table(), ibis.memtable(decided)
+    seen = _weighed(looks.inner_join(moments, "user_id"), weights.rules).inner_join(ibis.memtable(axes), "item_id")
     by_item = seen.group_by("decision", "item_row").agg(weight=seen.weight.sum()).cache()
-    by_item_axes = by_item.inner_join(ibis.memtable(source.taxonomy.table().drop_columns(["item_id"])), "item_row")
+    by_item_axes = by_item.inner_join(ibis.memtable(axes.drop_columns(["item_id"])), "item_row")
+    by_value = None
+    if searched is not None:
+        asked = _weighed(searched.inner_join(moments, "user_id"), weights.rules)
+        by_value = asked.group_by("decision", "axis", "value").agg(weight=asked.weight.sum()).cache()
     tables = []
-    for axis in AXES:
-        rows = by_item_axes.mutate(value=by_item_axes.item_row if axis == "product" else by_item_axes[axis])
-        rows = rows.filter(rows.value > 0)
+    for axis, name in enumerate(AXES):
+        rows = by_item_axes.mutate(value=by_item_axes.item_row if name == "product" else by_item_axes[name])
+        rows = rows.select("decision", "value", "weight")
+        if by_value is not None:
+            own = by_value.filter(by_value.axis == axis).select("decision", "value", "weight")
+            rows = rows.cast(dict(own.schema())).union(own)
+        rows = rows.filter(rows["value"] > 0)
         summed = rows.group_by("decision", "value").agg(weight=rows.weight.sum())
-        tables.append(summed.order_by("decision", "value").to_pyarrow())
+        tables.append(summed.filter(summed.weight > 0).order_by("decision", "value").to_pyarrow())
     return tables
+
+
+def _before_as_of(source: Source, weights: LookWeights) -> tuple[ir.Table, ir.Table | None]:
+    """Looks at items, and searches if any means anything."""
+    now = ibis.literal(source.as_of, TIME_TYPE)
+    looks = item_looks(source, weights.rules, weights.texts).filter(lambda table: table.event_time < now)
+    searched = search_looks(source, weights.searches)
+    return looks, None if searched is None else searched.filter(searched.event_time < now)
+
+
+def _weighed(seen: ir.Table, rules: LookRules) -> ir.Table:
+    """Looks of users joined with their decisions, with `weight`: what each counts then, as `raw_looks.weighed`."""
+    seen = seen.filter(seen.event_time < seen.decided_at)
+    halves: Any = (whole_seconds(seen.decided_at) - seen.time_s) / DAY_S / _of_kind(seen.kind, rules.half_life_days)
+    weight = _of_kind(seen.kind, rules.weight) * (seen.strength / STRENGTH_UNIT)
+    weight = weight * (halves * -float(np.log(2))).exp() * LOOK_UNIT
+    seen = seen.mutate(weight=weight.round().cast("int64"), halves=halves)
+    return seen.filter(seen.halves <= FARTHEST_HALVES, seen.weight != 0)
+
+
+def _has_rows(table: ir.Table | None) -> bool:
+    return table is not None and bool(table.limit(1).count().to_pyarrow().as_py())
 
 
 def portrait_column(tables: list[pa.Table] | None, num_decisions: int) -> dict[str, NDArray[np.float32]]:

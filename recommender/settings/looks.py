@@ -1,4 +1,4 @@
-"""Settings of looks: what a view, click, cart, like or favourite of an item counts in a shopper's affinity."""
+"""Settings of looks: what views, carts, searches, reviews and the like count in a shopper's affinity."""
 
 from typing import Annotated, Literal
 
@@ -6,8 +6,8 @@ from pydantic import Field
 
 from recommender.settings.sections import Section
 
-LookKind = Literal["view", "click", "cart", "like", "favourite"]
-"""Kinds of events by which a shopper looks at an item without buying it."""
+LookKind = Literal["view", "click", "cart", "like", "favourite", "search", "review"]
+"""Kinds of events by which a shopper shows interest without buying."""
 
 
 class LookSettings(Section):
@@ -23,4 +23,12 @@ class LookSettings(Section):
     )
     half_life_days: dict[LookKind, Annotated[float, Field(gt=0, le=3_650)]] = Field(
         {}, description="Kind of event -> days after which one counts half. A kind that is named is not learnt."
+    )
+    dwell_s: float = Field(
+        30.0, gt=0, le=86_400, description="Seconds of a view or click that counts as one whose seconds are not known."
+    )
+    encoder: bool = Field(
+        True,
+        description="Match searches that no name answers, and read reviews without a rating, with the text encoder of "
+        "the extra `text`, where it is installed.",
     )

@@ -301,6 +301,11 @@ class Home:
         return self.root / "decisions"
 
     @property
+    def text_vectors(self) -> Path:
+        """Folder of the text encoder's vectors of items' names and of searches, by the hash of their words."""
+        return self.root / "text_vectors"
+
+    @property
     def decision_days(self) -> Path:
         """Folder with a folder for each compacted day of the decision log."""
         return self.decisions / "days"

@@ -14,11 +14,13 @@ from feature_shop import AS_OF, Shop
 
 from recommender.datasets.tables import TIME, Tables
 from recommender.features import buckets, build
+from recommender.features.look_weights import look_weights
 from recommender.features.shared import Shared, shared_of
 from recommender.features.source import open_source
 from recommender.features.users import rows_of_users
 from recommender.features.value_names import ValueNames
 from recommender.matching.catalogue import Catalogue
+from recommender.settings import LookSettings
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,8 @@ def test_some_users_have_the_same_rows_where_only_their_own_rows_and_a_pickle_ar
 ) -> None:
     source = open_source(tables, AS_OF, threads=1, spill=tmp_path / "spill")
     version = Catalogue.load(features / "catalogue").taxonomy_version
-    shared: Shared = pickle.loads(pickle.dumps(shared_of(source, ValueNames(), taxonomy_version=version)))
+    weights = look_weights(source, LookSettings(), None)
+    shared: Shared = pickle.loads(pickle.dumps(shared_of(source, ValueNames(), weights, taxonomy_version=version)))
     listed = pq.read_table(features / "facts.parquet")["user_id"]
     users = listed.filter(pa.array(buckets.buckets_of(listed, 20) == 4))
     assert 0 < len(users) < 30

@@ -1,6 +1,6 @@
 """Facts about shoppers know nothing later than their moment, say what the tables say, and foretell what comes."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from feature_shop import AS_OF, Shop
 
 from recommender.datasets.tables import TIME
-from recommender.features.facts import FACTS, facts_at
+from recommender.features.facts import FACTS, facts_of_users, numbers_of_shop
 from recommender.features.facts.rhythm import rhythm_at
 from recommender.features.facts.shrinkage import Credibility, GammaPoisson
 from recommender.features.facts.value import value_at
@@ -53,6 +53,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 def opened(shop: Shop, folder: Path) -> Source:
     return open_source(shop.write(folder / "tables"), AS_OF, threads=1, spill=folder / "spill")
+
+
+def facts_at(source: Source, moment: datetime) -> pa.Table:
+    return facts_of_users(source, moment, numbers_of_shop(source, moment))
 
 
 @pytest.fixture(scope="module")

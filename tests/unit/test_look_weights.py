@@ -1,5 +1,6 @@
 """What looks count is learnt from what shoppers bought next, and only from before the gate period."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from recommender.datasets.tables import TIME
 from recommender.datasets.write import write_tables
 from recommender.errors import SettingsError
-from recommender.features.look_weights import HALF_LIFE_DAYS, WEIGHTS, LookWeights, look_weights
+from recommender.features.look_weights import look_weights
 from recommender.features.source import Source, open_source
+from recommender.matching.look_rules import HALF_LIFE_DAYS, WEIGHTS, LookRules
 from recommender.settings import LookSettings, Settings
 
 START, NUM_USERS, NUM_CATEGORIES = datetime(2024, 1, 1, tzinfo=UTC), 400, 8
@@ -81,26 +83,32 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def test_carts_that_purchases_follow_count_and_views_at_random_do_not(source: Source) -> None:
     learnt = look_weights(source, LookSettings(), BOUNDARY)
     assert learnt.learnt == ("view", "cart")
-    assert learnt.weight["cart"] > 20 * learnt.weight["view"]
-    assert learnt.half_life_days["cart"] <= 30
+    rules = learnt.rules
+    assert rules.weight["cart"] > 20 * rules.weight["view"]
+    assert rules.half_life_days["cart"] <= 30
     # What the log does not have keeps the value by hand.
-    assert (learnt.weight["like"], learnt.half_life_days["like"]) == (WEIGHTS["like"], HALF_LIFE_DAYS["like"])
+    assert (rules.weight["like"], rules.half_life_days["like"]) == (WEIGHTS["like"], HALF_LIFE_DAYS["like"])
 
 
 def test_what_happens_after_the_boundary_teaches_nothing(source: Source) -> None:
-    before = look_weights(source, LookSettings(), BOUNDARY)
-    after = look_weights(source, LookSettings(), BOUNDARY + timedelta(days=20))
-    assert before == look_weights(source, LookSettings(), BOUNDARY + timedelta(days=5))
+    before = look_weights(source, LookSettings(), BOUNDARY).rules
+    after = look_weights(source, LookSettings(), BOUNDARY + timedelta(days=20)).rules
+    assert values(before) == values(look_weights(source, LookSettings(), BOUNDARY + timedelta(days=5)).rules)
     assert after.weight["cart"] < before.weight["cart"]
+
+
+def values(rules: LookRules) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    return rules.weight, rules.half_life_days
 
 
 def test_a_value_that_is_set_is_kept_and_without_learning_those_by_hand_stay(source: Source) -> None:
     chosen = LookSettings(weight={"cart": 7.0}, half_life_days={"view": 2.0})
-    found = look_weights(source, chosen, BOUNDARY)
+    found = look_weights(source, chosen, BOUNDARY).rules
     assert (found.weight["cart"], found.half_life_days["view"]) == (7.0, 2.0)
-    assert look_weights(source, LookSettings(learn=False), BOUNDARY) == LookWeights.by_hand()
-    assert look_weights(source, LookSettings(), None) == LookWeights.by_hand()
-    assert look_weights(source, LookSettings(), START + timedelta(days=31)) == LookWeights.by_hand()
+    assert values(look_weights(source, LookSettings(learn=False), BOUNDARY).rules) == (WEIGHTS, HALF_LIFE_DAYS)
+    assert look_weights(source, LookSettings(), None).rules == LookRules.by_hand()
+    early = look_weights(source, LookSettings(), START + timedelta(days=31)).rules
+    assert values(early) == (WEIGHTS, HALF_LIFE_DAYS)
 
 
 def test_an_unknown_kind_and_a_half_life_of_nothing_are_refused() -> None:

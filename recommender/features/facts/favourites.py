@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recommender.features.facts.moments import before, lines_at
-from recommender.features.look_weights import WEIGHTS
 from recommender.features.source import Source
 from recommender.matching.affinity import AXES
+from recommender.matching.look_rules import ITEM_KINDS
 
 SHOWN = 5
 """Favourites of each axis. Chosen by hand: a page shows no more."""
 AXES_SHOWN = ("department", "category", "product_type", "brand", "product")
 """Axes of the taxonomy that people know their shop by."""
-LOOKS = tuple(WEIGHTS)
+LOOKS = ITEM_KINDS
 """Kinds of events by which a shopper looks at an item without buying it."""
 LOOKED_DAYS = 90
 """Looks older than a season say little. Chosen by hand."""

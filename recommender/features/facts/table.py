@@ -120,14 +120,6 @@ FACTS = (
 """Every number that a row may have. A source that cannot show one lacks its column."""
 
 
-def facts_at(source: Source, moment: datetime) -> pa.Table:
-    """One row for each user of `users`, in order of identifiers, from what lies strictly before a moment.
-
-    Columns: see the module. Users without any event have a row.
-    """
-    return facts_of_users(source, moment, numbers_of_shop(source, moment))
-
-
 def numbers_of_shop(source: Source, moment: datetime) -> pa.Table:
     """The numbers of every user, in order of identifiers. Most compare a user with all others, so all are needed.
 
@@ -148,7 +140,11 @@ def numbers_of_shop(source: Source, moment: datetime) -> pa.Table:
 
 
 def facts_of_users(source: Source, moment: datetime, numbers: pa.Table) -> pa.Table:
-    """The rows of the users that `source` has. `numbers`: what `numbers_of_shop` returned, at least of these users."""
+    """One row for each user that `source` has, in order of identifiers, from what lies strictly before a moment.
+
+    Columns: see the module. Users without any event have a row. `numbers`: what `numbers_of_shop` returned for the
+    same moment, at least of these users.
+    """
     users = source.table("users").to_pyarrow().sort_by("user_id")
     user_ids = users["user_id"].combine_chunks()
     own = numbers.take(pc.index_in(user_ids, value_set=numbers["user_id"]))
