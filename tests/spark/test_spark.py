@@ -21,7 +21,7 @@ from recommender.datasets import ingest
 from recommender.datasets.places import Place
 from recommender.datasets.tables import TIME
 from recommender.features import build_as_set
-from recommender.settings import FeatureSettings, Settings, SourceSettings, SparkSettings
+from recommender.settings import FeatureSettings, LookSettings, Settings, SourceSettings, SparkSettings
 from recommender.storage.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +52,7 @@ def settings_for(home: Path) -> Settings:
     return Settings(
         home=home,
         source=SourceSettings(dataset="synthetic", synthetic=SHOP),
+        looks=LookSettings(encoder=False),  # its package is no part of the extra
         features=FeatureSettings(spark=SparkSettings(master="local[2]", buckets=2, conf=CONF)),
     )
 
@@ -100,6 +101,7 @@ def test_spark_builds_what_duckdb_builds_in_folders_and_in_an_object_store(
     stored.write_folder(tmp_path / "copy")
     environment = {
         "RECOMMENDER__FEATURES": settings.features.model_copy(update={"engine": "spark"}).model_dump_json(),
+        "RECOMMENDER__LOOKS__ENCODER": "false",
         "RECOMMENDER__HOME": str(tmp_path / "spark-home"),
         "RECOMMENDER__TIME__AS_OF": as_of.isoformat(),
         "OMP_NUM_THREADS": "1",

@@ -4,9 +4,9 @@ What Ibis hands over to Spark or takes from it stays Arrow: whole numbers with n
 with microseconds on both sides, as DuckDB has them.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
+import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
@@ -24,23 +24,16 @@ class SparkBackend(Backend):
     def of(cls, session: SparkSession) -> "SparkBackend":
         """The backend of a session."""
         cls.register_options()
-        backend: SparkBackend = cls().connect(session)
+        backend = cls().connect(session)
+        assert isinstance(backend, cls)
         return backend
 
-    def get_schema(self, table_name: str, /, **where: Any) -> Schema:
+    def get_schema(self, table_name: str, *, catalog: str | None = None, database: str | None = None) -> Schema:
         """The columns of a view. All moments are in UTC: Ibis takes Spark's for moments without a zone."""
-        columns = super().get_schema(table_name, **where).items()
-        return Schema({name: TIME_TYPE if kind.is_timestamp() else kind for name, kind in columns})
+        columns = super().get_schema(table_name, catalog=catalog, database=database).items()
+        return ibis.schema({name: TIME_TYPE if kind.is_timestamp() else kind for name, kind in columns})
 
-    def to_pyarrow(
-        self,
-        expr: ir.Expr,
-        /,
-        *,
-        params: Mapping[ir.Scalar, Any] | None = None,
-        limit: int | str | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    def to_pyarrow(self, expr: Any, /, *, params: Any = None, limit: Any = None, **kwargs: Any) -> Any:
         """The result of an expression, collected to the driver, in the types that the expression states."""
         table = expr.as_table()
         self._run_pre_execute_hooks(table)
@@ -51,13 +44,8 @@ class SparkBackend(Backend):
         rows: pa.Table = op.data.to_pyarrow(op.schema)
         self._session.createDataFrame(rows).createOrReplaceTempView(op.name)
 
-    def to_pyarrow_batches(self, expr: ir.Expr, /, *, chunk_size: int = 1_000_000, **kwargs: Any) -> Any:
-        """The same in batches."""
-        table = self.to_pyarrow(expr.as_table(), **kwargs)
-        return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=chunk_size))
-
-    def _create_cached_table(self, name: str, expr: ir.Table) -> ir.Table:
+    def _create_cached_table(self, name: str, expr: ir.Table) -> Any:
         # Ibis registers tables in memory when it executes an expression, and `cache` does not execute it.
         self._run_pre_execute_hooks(expr)
-        cached: ir.Table = super()._create_cached_table(name, expr)
-        return cached
+        create: Any = super()._create_cached_table
+        return create(name, expr)
