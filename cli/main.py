@@ -290,6 +290,20 @@ def refresh(
 
 
 @app.command(rich_help_panel=LATER)
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="The first day, UTC, such as 2017-05-01.")],
+    last: Annotated[str, typer.Option("--to", help="The last day. It is included.")],
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    as_of: AsOf = None,
+) -> None:
+    """Let late events and corrections of some days count, and bring the new features to serving."""
+    from cli.backfill import backfill_and_refresh
+
+    backfill_and_refresh(settings_of(settings, data, as_of), first=first, last=last)
+
+
+@app.command(rich_help_panel=LATER)
 def promote(
     settings: SettingsFile = None,
     data: DataFile = None,

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cli.answers import ask, show
 from cli.checks import show_warnings
+from cli.days import show_late
 from cli.now import now_is
 from cli.report import show_pages, show_results, show_verdict
 from pipelines.local import LocalRun
@@ -46,6 +47,7 @@ def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
             origin = last.origin()
             if origin is not None:
                 show_warnings(console, settings, origin.data_hash)
+            show_late(console, settings)
             show_verdict(console, last.verdict())
             show_results(console, last.evaluation())
             _show_steps(console, run, steps, memory.peak)

@@ -19,12 +19,12 @@ def ingest(
     from pathlib import Path
 
     from components.step import log_metrics, patiently, running
-    from recommender.event_tables.append import ingest_with_events
+    from recommender.days import ingest_in_days
     from recommender.settings import settings_from_json
 
     with running("ingest", reads={"source_identity": source_identity}, writes={"tables": tables.path}) as wrote:
         chosen, output, now = settings_from_json(settings), Path(tables.path), datetime.now(UTC)
-        made = patiently(lambda: ingest_with_events(chosen, output, ingested_at=now))
+        made = patiently(lambda: ingest_in_days(chosen, output, ingested_at=now))
         facts = {"data_hash": made.data_hash, "source": made.manifest["source"], "log_end": str(made.log_end)}
         tables.metadata.update(facts, source_identity=source_identity)
         wrote.update(facts, rows=made.manifest["rows"])

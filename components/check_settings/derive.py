@@ -10,7 +10,7 @@ from typing import Any
 
 from recommender.datasets.sources import source_module
 from recommender.models.campaign import ranker_modules
-from recommender.settings import Settings, TrainingSettings
+from recommender.settings import FeatureSettings, Settings, TrainingSettings
 from recommender.storage.code_identity import code_identity
 
 TRAIN = "components.train_ranker"
@@ -69,8 +69,10 @@ def for_source(settings: Settings) -> Settings:
         home=settings.home,
         judgement=Path(),
         source=settings.source,
+        # Late events are its own. Which engine builds the features afterwards changes no table.
+        features=FeatureSettings(late_days=settings.features.late_days),
         resources=settings.resources,
-        **_unread("time", "features", "looks", "training", "store", *NO_CACHED_STEP_READS),
+        **_unread("time", "looks", "training", "store", *NO_CACHED_STEP_READS),
     )
 
 
@@ -81,8 +83,8 @@ def for_data(settings: Settings) -> Settings:
         judgement=Path(),
         source=settings.source,
         time=settings.time,
-        features=settings.features,
         looks=settings.looks,
+        features=settings.features,
         training=TrainingSettings(threads=settings.training.threads),
         store=settings.store,
         resources=settings.resources,

@@ -12,6 +12,7 @@ from feature_repo.environment import store_config
 from feature_repo.online_stores import writer_of
 from recommender import logs
 from recommender.datasets.identity import source_identity
+from recommender.days import days_identity
 from recommender.errors import CorruptFileError, RegistryError, SettingsError
 from recommender.evaluation.judgement import read_judgement
 from recommender.event_tables.append import log_identity
@@ -46,7 +47,7 @@ def check_surroundings(settings: Settings, *, volume: str = "", waits_s: tuple[f
     patiently(lambda: writer_of(settings).check(settings), waits_s=waits_s)
     check_registry(settings)
     identity = patiently(lambda: source_identity(settings.source), waits_s=waits_s)
-    identity = log_identity(Home.of(settings).events, identity)
+    identity = days_identity(settings, log_identity(Home.of(settings).events, identity))
     log.info(
         "surroundings checked",
         home=str(settings.home),

@@ -9,15 +9,14 @@ from datetime import datetime
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recommender import logs
 from recommender.datasets import ingest
 from recommender.datasets.engine import open_engine
 from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
-from recommender.datasets.write import Frame, write_tables
+from recommender.datasets.write import Frame
 from recommender.decisions.names import SegmentName
+from recommender.event_tables.rewriting import rewrite
 from recommender.event_tables.segments import segments_of
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
 from recommender.storage.home import Home
@@ -29,8 +28,6 @@ _TEXTS = (
     *("device", "location", "currency", "coupon_id"),
 )
 _NUMBERS = ("quantity", "amount", "discount", "coupon_discount", "rating", "dwell_s")
-_WRITTEN = ("contract_version", "source", "time_zone", "log_end", "columns", "rows", "decisions", "quarantined")
-"""Facts of a manifest that `write_tables` makes itself, beside those of the files."""
 
 
 def ingest_with_events(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
@@ -70,20 +67,12 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
         taken_up = _with_participations(connection, tables)
         if taken_up is not None:
             frames["participations"] = connection.sql(taken_up)
-        manifest = tables.manifest
-        facts = {name: value for name, value in manifest.items() if name not in (*_WRITTEN, "files", "content_hash")}
-        made = write_tables(
+        made = rewrite(
+            tables,
             frames,
-            tables.folder,
-            source=manifest["source"],
-            time_zone=tables.time_zone,
-            decisions=[
-                *manifest["decisions"],
-                f"events: {added} came over HTTP; {waiting} more wait for a user, item or campaign that is not known",
-            ],
-            quarantined={name: _set_aside(tables.folder, name) for name in manifest["quarantined"]},
-            beside=_beside(tables.folder),
-            facts={**facts, "events_read": _read(segments), "events_waiting": waiting},
+            decision=f"events: {added} came over HTTP; {waiting} more wait for a user, item or campaign that is not "
+            "known",
+            facts={"events_read": _read(segments), "events_waiting": waiting},
         )
     log.info("events of the log added", events=added, waiting=waiting, segments=len(segments))
     return made
@@ -152,19 +141,3 @@ def _with_participations(connection: duckdb.DuckDBPyConnection, tables: Tables) 
 
 def _has_value(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
     return connection.execute(f"SELECT 1 FROM known WHERE {name} IS NOT NULL LIMIT 1").fetchone() is not None
-
-
-def _set_aside(folder: Path, name: str) -> pa.Table:
-    """The rows of a table that its source set aside. There is no file where there are none."""
-    path = folder / "quarantine" / f"{name}.parquet"
-    return pq.read_table(path) if path.is_file() else pa.table({"_reason": pa.array([], pa.string())})
-
-
-def _beside(folder: Path) -> dict[str, pa.Table]:
-    """The folder's Parquet files that belong to no canonical table."""
-    found = {}
-    for path in folder.rglob("*.parquet"):
-        place = path.relative_to(folder)
-        if place.parts[0] not in (*CONTRACT, "quarantine"):
-            found[place.as_posix()] = pq.read_table(path)
-    return found

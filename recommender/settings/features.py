@@ -1,4 +1,4 @@
-"""Settings of the step that builds features: which engine runs it, and how Spark is started."""
+"""Settings of the features: how late events still count, and which engine builds them."""
 
 from typing import Literal
 
@@ -28,8 +28,16 @@ class SparkSettings(Section):
 
 
 class FeatureSettings(Section):
-    """How features are built. The result is the same for every engine."""
+    """How the features follow the log from day to day, and what builds them. The result is the same on every engine."""
 
+    late_days: int = Field(
+        30,
+        ge=0,
+        le=3_650,
+        description="Days that a day stays open after the last run's newest event: until then late rows, corrections "
+        "and returns count at once. Later ones are set aside until `recommender backfill` accepts their days. The "
+        "default is by hand: shops take goods back for a month. 0: everything counts whenever it comes.",
+    )
     engine: Literal["duckdb", "spark"] = Field(
         "duckdb", description="`duckdb`: on one machine. `spark`: needs the extra `spark`, and on a cluster its image."
     )

@@ -12,6 +12,7 @@
       published/          results of runs under fixed names, for people and for later commands
       validated/          figures and statistics of the last valid tables of each source, which the next run is
                           compared with; beside them its good runs, verdicts and accepted changes
+      days/               daily partitions of the log of events, a folder for each source (`recommender.days`)
       ids/                numbers of items and axis values, a file for each source (`recommender.storage.ids`)
       runs/               arguments, specification and step logs of each local run
       kfp/                artifacts and step cache of the local pipeline runner; nothing else reads them
@@ -373,6 +374,10 @@ class Home:
     def ids(self, source: str) -> Path:
         """File with the append-only numbers of a source's items. `source`: a hash of its settings."""
         return self.root / "ids" / f"{source}.json"
+
+    def days(self, source: str) -> Path:
+        """Folder with the daily partitions of a source's events. `source`: a hash of its settings."""
+        return self.root / "days" / source
 
     def study(self, name: str) -> Path:
         """SQLite file of a search for hyperparameters."""

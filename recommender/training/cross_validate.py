@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -182,12 +183,15 @@ def cross_validate(
         try:
             period = pairs_between(data, starts, ends, name="the origin", remedy="Choose other origins.")
             scores = {}
-            for number, name in enumerate(names):
-                if fitting is not None:
-                    fitting(f"{starts:%Y-%m-%d} {name}", place * len(names) + number, len(spans) * len(names))
-                context = FitContext(seed=settings.training.seed, device=settings.training.device, progress=progress)
-                fitted = fit_at(ranker_class(name), data, starts, configs[name], context)
-                scores[name] = fitted.score(period.examples).redeem_N.astype(np.float64)
+            with TemporaryDirectory() as kept:
+                for number, name in enumerate(names):
+                    if fitting is not None:
+                        fitting(f"{starts:%Y-%m-%d} {name}", place * len(names) + number, len(spans) * len(names))
+                    context = FitContext(
+                        seed=settings.training.seed, device=settings.training.device, progress=progress
+                    )
+                    fitted = fit_at(ranker_class(name), data, starts, configs[name], context, kept=Path(kept))
+                    scores[name] = fitted.score(period.examples).redeem_N.astype(np.float64)
         except (PeriodError, LabelError) as error:
             left_out.append(LeftOut(starts=starts, ends=ends, reason=str(error)))
             continue

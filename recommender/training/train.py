@@ -127,6 +127,7 @@ def _train(training_set: Path, ranker: str, settings: Settings, output: Path) ->
                 context,
                 earlier=earlier,
                 calibration_fits=settings.training.calibration_fits,
+                kept=Home.of(settings).checkpoints,
             )
             bundle.save(made, place / "bundle", lineage={**identity, "fit": fit, "boundary": moment.isoformat()})
             for steps in list(place.rglob(STEPS)):
@@ -182,6 +183,7 @@ def fit_at(
     *,
     earlier: Ranker[Any] | None = None,
     calibration_fits: int | None = None,
+    kept: Path | None = None,
 ) -> HorizonRanker:
     """Fit on what was known at `moment`. The ranker scores participation over the horizon of each pair.
 
@@ -193,6 +195,7 @@ def fit_at(
         context: Seed, device, checkpoints and progress.
         earlier: The same ranker fitted at an earlier boundary.
         calibration_fits: Most further fits for the choice of the calibrator. None: what the class allows.
+        kept: Folder that keeps what does not depend on the ranker, for fits of other rankers at this moment.
 
     Raises:
         PeriodError: No pair was decided before `moment`.
@@ -219,6 +222,7 @@ def fit_at(
             earlier=earlier,
             corpus_before=lambda moment_us: data.corpus(from_microseconds(moment_us)),
             calibration_fits=calibration_fits,
+            kept=kept,
         )
 
 

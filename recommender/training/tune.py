@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,18 +102,19 @@ def tune(
     start = {name: present[name] for name in space}
     require_device(cls, settings.training.device)
     data = TrainingSet.open(training_set)
-    objective = _Objective(data, cls, settings, folds_of(data, settings, folds), progress)
-    of = (settings.training.seed, settings.training.device)
-    identity = digest(data.manifest["content_hash"], given, *of, objective.folds, str(space), study_code(ranker))
-    found = search(
-        study,
-        f"{ranker}-{identity[:SHOWN_DIGITS]}",
-        objective,
-        trials=trials,
-        start=start,
-        seed=settings.training.seed,
-        direction="minimize",
-    )
+    with TemporaryDirectory() as kept:
+        objective = _Objective(data, cls, settings, folds_of(data, settings, folds), progress, Path(kept))
+        of = (settings.training.seed, settings.training.device)
+        identity = digest(data.manifest["content_hash"], given, *of, objective.folds, str(space), study_code(ranker))
+        found = search(
+            study,
+            f"{ranker}-{identity[:SHOWN_DIGITS]}",
+            objective,
+            trials=trials,
+            start=start,
+            seed=settings.training.seed,
+            direction="minimize",
+        )
     listed = [
         {
             "number": one.number,
@@ -190,8 +192,11 @@ class _Objective:
         settings: Settings,
         folds: Sequence[Fold],
         progress: Callable[[dict[str, Any]], None] | None,
+        kept: Path,
     ) -> None:
         self.data, self.settings, self.cls, self.folds, self.progress = data, settings, cls, folds, progress
+        self.kept = kept
+        """What the trials' fits on the same fold have in common."""
         self.judged = []
         campaign_ids: set[str] = set()
         starts_N = data.times_us("starts_at")
@@ -226,7 +231,7 @@ class _Objective:
         losses = []
         for fold, (judged, redeemed_N) in zip(self.folds, self.judged, strict=True):
             # Without further fits for a calibrator, which would multiply the time of a trial.
-            fitted = fit_at(self.cls, self.data, fold.starts, config, context, calibration_fits=0)
+            fitted = fit_at(self.cls, self.data, fold.starts, config, context, calibration_fits=0, kept=self.kept)
             losses.append(log_loss(fitted.score(judged).redeem_N, redeemed_N))
         trial.set_user_attr("log_losses", [round(loss, DIGITS) for loss in losses])
         return float(np.mean(losses))

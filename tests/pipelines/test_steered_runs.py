@@ -8,10 +8,13 @@ import pytest
 from rich.console import Console
 from worlds import run_with, world
 
+from cli.backfill import backfill_and_refresh
 from pipelines.local import LocalRun
 from pipelines.memory import MemoryWatch
 from pipelines.named import MONITORING, REFRESH
 from pipelines.training_run import run_named
+from recommender.days import DayStore
+from recommender.days.index import Backfill
 from recommender.errors import StepFailed
 from recommender.monitoring.findings import Report
 from recommender.registry import Registry
@@ -87,6 +90,16 @@ def test_refresh_and_monitoring_take_up_to_the_features_from_the_cache_of_traini
     assert {one.about for one in report.findings} == {"age of events", "age of user_serving"}
     steps = json.loads(home.run(report.run).figures.read_text())["steps"]
     assert sorted(step["name"] for step in steps if step["status"] == "cached") == BEFORE_MATERIALISATION
+
+
+def test_a_backfill_reads_the_source_again_and_brings_its_days_to_serving(first: tuple[Settings, LocalRun]) -> None:
+    settings, _ = first
+    day = min(DayStore.of(settings).read().days)
+    backfill_and_refresh(settings, first=day, last=day)
+    assert DayStore.of(settings).read().backfills == (Backfill(day, day, done=True),)
+    run = max(Home.of(settings).runs.iterdir())
+    steps = {step["name"]: step["status"] for step in json.loads((run / "run.json").read_text())["steps"]}
+    assert (steps["ingest"], steps["materialise"]) == ("done", "done")
 
 
 @pytest.mark.parametrize(

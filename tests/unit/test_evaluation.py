@@ -13,7 +13,8 @@ from recommender import features
 from recommender.datasets.periods import Periods, resolve
 from recommender.datasets.synthetic import World, generate
 from recommender.errors import CorruptFileError, RegistryError
-from recommender.evaluation import Evaluation, evaluate
+from recommender.evaluation.document import Evaluation
+from recommender.evaluation.evaluate import evaluate
 from recommender.evaluation.list_results import LIST_METRICS
 from recommender.features.training_set import TrainingSet, write_training_set
 from recommender.matching.catalogue import Catalogue

@@ -6,7 +6,7 @@ the latest campaigns anyway, for the levels. Other rankers are fitted again, at 
 Shapes: N pairs of a fit · P held-out pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,8 +64,8 @@ class HeldOut:
 
 
 @dataclass(frozen=True, eq=False)
-class _Regression:
-    """A fitted logistic regression."""
+class Regression:
+    """A fitted logistic regression on E inputs."""
 
     preprocessing: Preprocessing
     weights_E: NDArray[np.float32]
@@ -75,6 +75,15 @@ class _Regression:
         """Probabilities of P pairs."""
         z_PE = self.preprocessing(features_PF)
         return sigmoid((z_PE * self.weights_E).sum(axis=1, dtype=np.float64) + self.bias).astype(np.float64)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """All arrays that `restore` needs."""
+        return {**self.preprocessing.tensors(), "weights_E": self.weights_E, "bias": np.array([self.bias])}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, NDArray[Any]], *, clip: float) -> "Regression":
+        """Rebuild it from `tensors()`."""
+        return cls(Preprocessing.restore(tensors, clip=clip), tensors["weights_E"], float(tensors["bias"][0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +100,8 @@ class Past:
     types_N: NDArray[np.object_]
     campaigns: list[tuple[int, int]]
     """Row of a campaign and the time of its first targeting."""
-    _regressions: dict[tuple[int, float, float], _Regression] = field(default_factory=dict)
+    regressions: dict[tuple[int, float, float], Regression] = field(default_factory=dict)
+    """Those fitted so far, by moment, strength and clip."""
 
     @classmethod
     def of(cls, examples: Examples, outcomes: Outcomes, timing: Timing) -> "Past":
@@ -112,13 +122,13 @@ class Past:
         then = Outcomes(all_of.targeted_us_N, all_of.ends_us_N, all_of.redeemed_us_N, moment_us)
         return before_N, then.take(before_N)
 
-    def regression(self, moment_us: int, config: LogisticConfig) -> _Regression:
+    def regression(self, moment_us: int, config: LogisticConfig) -> Regression:
         """A logistic regression on the pairs that were targeted before a moment, as known then.
 
         An open pair counts by the share of the participations that lay behind it.
         """
         key = (moment_us, config.strength, config.clip)
-        found = self._regressions.get(key)
+        found = self.regressions.get(key)
         if found is None:
             before_N, then = self.before(moment_us)
             before_BF = self.examples.features_NF[before_N]
@@ -130,7 +140,7 @@ class Past:
                 strength=config.strength,
                 weights_N=np.where(then.open_N, behind_B, 1.0),
             )
-            found = self._regressions[key] = _Regression(preprocessing, weights_E, bias)
+            found = self.regressions[key] = Regression(preprocessing, weights_E, bias)
         return found
 
     def held_out(self, parts: list[tuple[int, Floats]]) -> HeldOut:

@@ -13,6 +13,7 @@ Shapes: N pairs · F features.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -25,8 +26,8 @@ from recommender.matching.horizon import Horizon, Outcomes
 from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.calibration import KEY as CALIBRATION
 from recommender.models.campaign.calibration import Calibrator
-from recommender.models.campaign.censoring import expected_labels
-from recommender.models.campaign.held_out import CorpusBefore, HeldOut, Past, held_out_of, held_out_of_logistic
+from recommender.models.campaign.groundwork import Groundwork
+from recommender.models.campaign.held_out import CorpusBefore, HeldOut, held_out_of, held_out_of_logistic
 from recommender.models.campaign.levels import Levels, TakeUp, past_levels
 from recommender.models.campaign.logistic import LogisticConfig, LogisticRanker
 from recommender.models.campaign.ranker import (
@@ -172,6 +173,7 @@ def fit_over_horizon(
     earlier: Ranker[Any] | None = None,
     corpus_before: CorpusBefore | None = None,
     calibration_fits: int | None = None,
+    kept: Path | None = None,
 ) -> HorizonRanker:
     """Fit a ranker of class `cls` on pairs of which some windows are still open, and choose its calibrator.
 
@@ -187,43 +189,40 @@ def fit_over_horizon(
         corpus_before: Purchase histories before earlier moments, for rankers that read a corpus.
         calibration_fits: Most further fits for the choice of the calibrator. None: what the class allows. 0: no
             calibrator.
+        kept: Folder that keeps what does not depend on the ranker, for fits of other rankers on the same pairs.
 
     Raises:
         LabelError: As `Ranker.fit`, or a participation lies before its targeting.
         TrainingError, DeviceError: As `Ranker.fit`.
     """
-    expected, timing = expected_labels(examples, labels, outcomes)
+    work = Groundwork.of(examples, labels, outcomes, kept=kept)
     started_from = earlier.inside if isinstance(earlier, HorizonRanker) else earlier
     inside = cls.fit(
-        replace(examples, horizon=None), expected, corpus=corpus, config=config, context=context, earlier=started_from
+        replace(examples, horizon=None),
+        work.labels,
+        corpus=corpus,
+        config=config,
+        context=context,
+        earlier=started_from,
     )
     known_N = np.isfinite(labels.redeemed_N)
-    learnt = replace(
-        examples,
-        campaigns_N=examples.campaigns_N[known_N],
-        users_N=examples.users_N[known_N],
-        features_NF=examples.features_NF[known_N],
-        horizon=None,
-    )
-    past = Past.of(learnt, outcomes.take(known_N), timing)
-    by_regression = held_out_of_logistic(past)
     max_fits = cls.calibration_fits if calibration_fits is None else calibration_fits
     if max_fits == 0:
         own = HeldOut.none("not tried: its fits take long; ask for some with training.calibration_fits")
     elif cls is LogisticRanker and isinstance(config, LogisticConfig):
         # The same predictions that the levels need, unless its hyperparameters are others.
-        own = held_out_of_logistic(past, config)
+        own = held_out_of_logistic(work.past, config)
     else:
         own = held_out_of(
             cls,
-            past,
+            work.past,
             Labels(*(values_N[known_N] for values_N in (labels.redeemed_N, labels.spend_N, labels.excess_N))),
             corpus_before=corpus_before or (lambda _: corpus),
             config=config,
             context=context,
             max_fits=max_fits,
         )
-    return HorizonRanker(inside, timing, past_levels(by_regression), Calibrator.choose(own))
+    return HorizonRanker(inside, work.timing, past_levels(work.by_regression), Calibrator.choose(own))
 
 
 def levels_of(tensors: Mapping[str, NDArray[Any]]) -> Levels:

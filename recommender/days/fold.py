@@ -1,0 +1,226 @@
+"""Folds what a source has now into the daily partitions, and holds back what came too late.
+
+A day is open until the log has gone on for `features.late_days` after it. Of an open day the newest rows count. Of a
+closed day new rows and changed ones are set aside with a reason, until `recommender backfill` accepts the day. Rows
+that the source no longer has are gone at once, whatever their day: a user who was erased must not come back.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from recommender import logs
+from recommender.datasets.engine import open_engine
+from recommender.datasets.sources import source_module
+from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Tables
+from recommender.datasets.write import Frame
+from recommender.days.index import Backfill, DayIndex, Partition
+from recommender.days.late import Late, split
+from recommender.days.store import DayStore
+from recommender.event_tables.append import ingest_with_events
+from recommender.event_tables.rewriting import rewrite
+from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
+from recommender.storage.code_identity import code_identity
+from recommender.storage.manifest import digest, sha256
+
+log = logs.get(__name__)
+_MONTH = "events/????-??/*.parquet"
+
+
+def ingest_in_days(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
+    """Read the configured source and the home's log of events into the folder `output`, without what came too late.
+
+    Raises:
+        SettingsError, SourceError, ContractError: as `recommender.datasets.ingest`.
+        CorruptFileError: the index of the days is damaged; names it.
+    """
+    made = ingest_with_events(settings, output, ingested_at=ingested_at)
+    if not settings.features.late_days:
+        return made
+    return fold_in(
+        made,
+        DayStore.of(settings),
+        lineage=_lineage(settings, made),
+        late_days=settings.features.late_days,
+        resources=settings.resources,
+    )
+
+
+def days_identity(settings: Settings, identity: str) -> str:
+    """The identity of a source together with the days that were backfilled. Without any it is the source's own."""
+    asked = [(one.first, one.last) for one in DayStore.of(settings).read().backfills]
+    return digest(identity, asked) if asked else identity
+
+
+def fold_in(
+    tables: Tables,
+    store: DayStore,
+    *,
+    lineage: str,
+    late_days: int,
+    resources: ResourceSettings = DEFAULT_RESOURCES,
+) -> Tables:
+    """Bring the partitions up to the tables. Where rows came too late, write the tables again without them.
+
+    Args:
+        tables: what the source has now.
+        store: the partitions.
+        lineage: names the source and how it is read. With another one all days are taken as the source has them.
+        late_days: days that a day stays open.
+        resources: of DuckDB.
+
+    Raises:
+        CorruptFileError: the index is damaged; names it.
+    """
+    with store.turn() as before:
+        known = before if before.lineage == lineage else DayIndex(backfills=before.backfills)
+        if known is not before:
+            log.info("all days are taken as the source has them", reason=_reason(before))
+        with open_engine(resources, "days") as (connection, _):
+            days = _Days(tables, store, known, late_days, connection)
+            days.read_open()
+            made = days.without_late()
+        after = DayIndex(
+            lineage=lineage,
+            watermark=_iso(tables.log_end),
+            months=days.months,
+            days=dict(sorted(days.found.items())),
+            held=days.held,
+            backfills=tuple(Backfill(one.first, one.last, done=True) for one in known.backfills),
+        )
+        store.commit(before, after)
+    changed = sum(known.days.get(day) != one for day, one in after.days.items())
+    log.info("daily partitions", days=len(after.days), changed=changed, held_back=sum(after.held.values()))
+    return made
+
+
+class _Days:
+    """One comparison of tables with partitions."""
+
+    def __init__(
+        self, tables: Tables, store: DayStore, known: DayIndex, late_days: int, connection: duckdb.DuckDBPyConnection
+    ) -> None:
+        self.tables, self.store, self.known, self.connection = tables, store, known, connection
+        self.months: dict[str, str] = {}
+        self.found: dict[str, Partition] = {}
+        self.held: dict[str, int] = {}
+        self.late_days = late_days
+        self.closed: dict[str, str] = {}
+        """Closed day that differs -> SQL of a table with its rows in the source, empty where it has none."""
+
+    def read_open(self) -> None:
+        """Take open days of changed months as the source has them, and find the closed days that differ."""
+        for path in sorted(self.tables.folder.glob(_MONTH)):
+            month, content = path.parent.name, sha256(path)
+            if self.known.months.get(month) == content:
+                self.found |= {day: one for day, one in self.known.days.items() if day.startswith(month)}
+                self.months[month] = content
+                continue
+            literal = str(path).replace("'", "''")
+            rows = f"read_parquet('{literal}', hive_partitioning = false)"
+            days = self.connection.sql(f"SELECT DISTINCT {DAY} AS day FROM {rows} ORDER BY 1").fetchall()
+            differing = False
+            for day in (found.isoformat() for (found,) in days):
+                made = self._written(day, rows)
+                if made == self.known.days.get(day) or self._open(day):
+                    self.found[day] = made
+                else:
+                    self.closed[day] = rows
+                    differing = True
+            if not differing:
+                self.months[month] = content
+        self.closed |= {
+            day: "" for day in self.known.days if day not in {**self.found, **self.closed} and not self._open(day)
+        }
+
+    def without_late(self) -> Tables:
+        """Set aside what came too late for closed days, and write the tables again where there is any."""
+        if not self.closed:
+            return self.tables
+        known = {day: self.store.path(one) for day in self.closed if (one := self.known.days.get(day)) is not None}
+        late = split(self.connection, self.closed, known)
+        for day in self.closed:
+            if late.rows.get(day):
+                self.found[day] = self._written(day, "counting")
+        if not late.held:
+            return self.tables
+        self.held = dict(sorted(late.held.items()))
+        for month in {day[:7] for day in self.held}:
+            self.months.pop(month, None)
+        return self._rewritten(late)
+
+    def _rewritten(self, late: Late) -> Tables:
+        frames: dict[str, Frame] = {}
+        for name in CONTRACT:
+            if self.tables.has(name):
+                glob = self.tables.glob(name).replace("'", "''")
+                frames[name] = self.connection.sql(
+                    f"SELECT * FROM read_parquet('{glob}', hive_partitioning = false, union_by_name = true)"
+                )
+        events = frames["events"]
+        assert isinstance(events, duckdb.DuckDBPyRelation)
+        days, columns = ", ".join(f"DATE '{day}'" for day in self.closed), ", ".join(events.columns)
+        events.create_view("all_events")
+        frames["events"] = self.connection.sql(
+            f"SELECT * FROM all_events WHERE event_time IS NULL OR {DAY} NOT IN ({days}) "
+            f"UNION ALL BY NAME SELECT {columns} FROM counting"
+        )
+        total = sum(late.held.values())
+        log.warning("rows came too late and do not count", rows=total, days=len(late.held), first=min(late.held))
+        return rewrite(
+            self.tables,
+            frames,
+            decision=f"events: {total} rows of {len(late.held)} days came more than {self.late_days} days late; they "
+            "are in quarantine and do not count until `recommender backfill` accepts their days",
+            facts={"late_events": self.held},
+            aside={"events": late.quarantine(self.late_days)},
+        )
+
+    def _open(self, day: str) -> bool:
+        """Whether new rows of a day count at once."""
+        if not self.known.watermark:
+            return True
+        known = self.known.days.get(day)
+        if known is not None and not self.store.sound(known):
+            log.warning("a partition is damaged; its day counts as the source has it", path=self.store.path(known))
+            return True
+        last = datetime.fromisoformat(self.known.watermark).astimezone(UTC).date()
+        return date.fromisoformat(day) >= last - timedelta(days=self.late_days) or any(
+            one.holds(day) for one in self.known.waiting
+        )
+
+    def _written(self, day: str, rows: str) -> Partition:
+        start = f"TIMESTAMPTZ '{day} 00:00:00+00'"
+        end = f"TIMESTAMPTZ '{date.fromisoformat(day) + timedelta(days=1)} 00:00:00+00'"
+        # After the key of the order all other columns count, so that the same rows are the same bytes.
+        query = f"SELECT * FROM {rows} WHERE event_time >= {start} AND event_time < {end}"
+        columns = self.connection.sql(f"{query} LIMIT 0").columns
+        first = ("user_id", "event_time", "event_id")
+        order = ", ".join(f"{name} NULLS LAST" for name in (*first, *(one for one in columns if one not in first)))
+        table = self.connection.sql(f"{query} ORDER BY {order}").to_arrow_table()
+        return self.store.write(day, table, _iso(self.tables.log_end), self.known.days.get(day))
+
+
+DAY = "make_timestamp(epoch_us(event_time))::DATE"
+"""SQL of an event's UTC day. To convert a time with a zone takes DuckDB ten times as long."""
+
+
+def _reason(before: DayIndex) -> str:
+    return "the source is read in another way than in the last run" if before.lineage else "first run of this source"
+
+
+def _lineage(settings: Settings, tables: Tables) -> str:
+    mapping = Path(settings.source.mapping)
+    return digest(
+        settings.source.model_dump(mode="json"),
+        sha256(mapping) if settings.source.mapping and mapping.is_file() else "",
+        code_identity("recommender.event_tables.append", source_module(settings.source)),
+        tables.time_zone,
+        tables.currency,
+        CONTRACT_VERSION,
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()

@@ -1,0 +1,249 @@
+"""Daily partitions: late rows count while their day is open, and later only after a backfill; killed runs converge."""
+
+import fcntl
+import io
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from small_shop import SmallShop, ask
+
+from cli.backfill import backfill_and_refresh
+from cli.days import show_late
+from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.write import write_tables
+from recommender.days import DayStore, days_identity
+from recommender.days.fold import fold_in
+from recommender.days.index import DayIndex
+from recommender.errors import CorruptFileError, SettingsError
+from recommender.settings import Settings
+from recommender.storage.manifest import MANIFEST
+
+FIRST = date(2024, 3, 2)
+Rows = dict[str, tuple[str, int, float]]
+"""Event -> user, day after the first one, and amount."""
+
+
+def shop(folder: Path, rows: Rows) -> Tables:
+    """Write a shop with these purchases."""
+    times = [datetime.combine(FIRST + timedelta(days=day), time(9), UTC) for _, day, _ in rows.values()]
+    events = pa.table(
+        {
+            "event_id": list(rows),
+            "user_id": [user for user, _, _ in rows.values()],
+            "kind": ["purchase"] * len(rows),
+            "event_time": pa.array(times, pa.timestamp("us", tz="UTC")),
+            "item_id": ["tin"] * len(rows),
+            "amount": [amount for _, _, amount in rows.values()],
+        }
+    )
+    frames = {**_other_tables(), "events": events}
+    return write_tables(frames, folder / "tables", source="test", time_zone="UTC", decisions=[])
+
+
+@cache
+def _other_tables() -> dict[str, pa.Table]:
+    with TemporaryDirectory() as folder:
+        tables = SmallShop(Path(folder)).read()
+        names = [name for name in CONTRACT if name != "events" and tables.has(name)]
+        return {name: pq.read_table(tables.folder / name / "part.parquet") for name in names}
+
+
+def folded(folder: Path, rows: Rows, *, late_days: int = 3, lineage: str = "one") -> Tables:
+    """Fold a day's state of the shop into the partitions of `folder`."""
+    return fold_in(shop(folder, rows), DayStore(folder / "days"), lineage=lineage, late_days=late_days)
+
+
+def counting(tables: Tables) -> dict[object, object]:
+    return dict(ask(tables, "SELECT event_id, amount FROM events ORDER BY event_id"))  # type: ignore[arg-type]
+
+
+def in_partitions(store: DayStore) -> dict[object, object]:
+    paths = [str(store.path(one)) for one in store.read().days.values()]
+    with duckdb.connect() as connection:
+        return dict(connection.sql(f"SELECT event_id, amount FROM read_parquet({paths!r}) ORDER BY 1").fetchall())
+
+
+BASE: Rows = {"a": ("17", 0, 1.0), "b": ("18", 1, 2.0), "c": ("17", 12, 3.0)}
+
+
+def test_each_day_is_a_partition_with_its_hash_and_the_watermark_of_its_last_change(tmp_path: Path) -> None:
+    folded(tmp_path, BASE)
+    first = DayStore(tmp_path / "days").read()
+    assert list(first.days) == ["2024-03-02", "2024-03-03", "2024-03-14"]
+    folded(tmp_path, BASE | {"d": ("18", 13, 4.0)})
+    second = DayStore(tmp_path / "days").read()
+    assert {day: second.days[day] for day in first.days} == first.days
+    assert second.days["2024-03-15"].watermark == second.watermark == "2024-03-15T09:00:00+00:00"
+    assert first.watermark == "2024-03-14T09:00:00+00:00"
+    rows = pq.read_table(DayStore(tmp_path / "days").path(second.days["2024-03-15"]))
+    assert rows["event_id"].to_pylist() == ["d"]
+
+
+def test_a_late_row_of_an_open_day_counts_and_one_of_a_closed_day_waits_for_a_backfill(tmp_path: Path) -> None:
+    folded(tmp_path, BASE)
+    later = BASE | {"open": ("18", 9, 5.0), "closed": ("18", 8, 6.0), "d": ("17", 13, 4.0)}
+    made = folded(tmp_path, later)
+    assert counting(made) == {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "open": 5.0}
+    store = DayStore(tmp_path / "days")
+    assert store.read().held == {"2024-03-10": 1}
+    aside = pq.read_table(made.folder / "quarantine" / "events.parquet").to_pylist()
+    assert [(row["event_id"], row["_reason"]) for row in aside] == [
+        ("closed", "late: came more than 3 days after its day")
+    ]
+    assert made.manifest["quarantined"]["events"] == 1
+    assert counting(folded(tmp_path, later)) == counting(made), "the same source again changes nothing"
+    store.backfill(date(2024, 3, 10), date(2024, 3, 10))
+    assert counting(folded(tmp_path, later))["closed"] == 6.0
+    assert store.read().held == {}
+    again = later | {"too": ("18", 8, 7.0)}
+    assert "too" not in counting(folded(tmp_path, again)), "a backfill accepts what is there, not what is still to come"
+
+
+def test_a_late_correction_waits_while_the_row_as_it_was_counts_and_a_removed_row_is_gone(tmp_path: Path) -> None:
+    rows = BASE | {"e": ("18", 1, 8.0)}
+    folded(tmp_path, rows)
+    changed = {"a": ("17", 0, 1.0), "e": ("18", 1, 80.0), "c": ("17", 12, 30.0)}
+    made = folded(tmp_path, changed)
+    assert counting(made) == {"a": 1.0, "c": 30.0, "e": 8.0}
+    aside = pq.read_table(made.folder / "quarantine" / "events.parquet").to_pylist()
+    assert [(row["event_id"], row["amount"]) for row in aside] == [("e", "80")]
+    assert "changed" in aside[0]["_reason"]
+    moved = changed | {"a": ("17", 2, 1.0)}
+    assert counting(folded(tmp_path, moved))["a"] == 1.0, "a row that moves from one closed day to another stays"
+
+
+def test_a_source_that_is_read_in_another_way_counts_as_it_is(tmp_path: Path) -> None:
+    folded(tmp_path, BASE)
+    made = folded(tmp_path, BASE | {"closed": ("18", 2, 6.0)}, lineage="two")
+    assert counting(made)["closed"] == 6.0
+
+
+def test_over_random_days_the_partitions_hold_what_counts_and_other_tables_keep_their_bytes(tmp_path: Path) -> None:
+    rng, rows, expected = np.random.default_rng(5), dict(BASE), {}
+    last = 12
+    for step in range(6):
+        before, last = last, last + 1
+        arrived: Rows = {f"r{step}-{n}": ("17", int(rng.integers(0, last + 1)), float(n)) for n in range(4)}
+        rows |= arrived | {f"new{step}": ("18", last, 1.0)}
+        made = folded(tmp_path, rows)
+        open_from = before - 3
+        expected |= {name: row[2] for name, row in rows.items() if step == 0 and name in BASE}
+        expected |= {name: amount for name, (_, day, amount) in arrived.items() if day >= open_from or step == 0}
+        expected[f"new{step}"] = 1.0
+        assert counting(made) == dict(sorted(expected.items()))
+        assert in_partitions(DayStore(tmp_path / "days")) == counting(made)
+    whole = shop(tmp_path, rows).manifest["files"]
+    again = folded(tmp_path, rows).manifest["files"]
+    assert {name: one for name, one in whole.items() if not name.startswith(("events/", "quarantine/"))} == {
+        name: one for name, one in again.items() if not name.startswith(("events/", "quarantine/"))
+    }
+
+
+LATER = BASE | {"open": ("18", 10, 5.0), "closed": ("18", 2, 6.0), "d": ("17", 13, 4.0)}
+POINTS = (0, 1, 3, 6, 10, 99)
+"""How many writes below `days` a run makes before it is killed. The last one lives on."""
+KILLED = """
+import os, sys
+from pathlib import Path
+from test_days import LATER, POINTS, folded, shop
+root = Path(sys.argv[1])
+for point in POINTS:
+    if os.fork():
+        print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+        continue
+    left = point
+    def hook(event, arguments):
+        global left
+        writing = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if (writing or event in ("os.rename", "os.remove")) and "/days/" in str(arguments[0]):
+            left -= 1
+            if left < 0:
+                os._exit(9)
+    sys.addaudithook(hook)
+    folded(root / str(point), LATER)
+    os._exit(0)
+"""
+
+
+def test_a_run_that_is_killed_at_any_write_is_completed_by_the_next_one(tmp_path: Path) -> None:
+    folded(tmp_path / "whole", BASE)
+    for point in POINTS:
+        shutil.copytree(tmp_path / "whole", tmp_path / str(point))
+    wanted = folded(tmp_path / "whole", LATER).data_hash
+    index = DayStore(tmp_path / "whole" / "days").read()
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=300,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout.split() == ["9"] * (len(POINTS) - 1) + ["0"]
+    for point in POINTS:
+        after, store = folded(tmp_path / str(point), LATER), DayStore(tmp_path / str(point) / "days")
+        assert after.data_hash == wanted
+        assert (store.read().days, store.read().held) == (index.days, index.held)
+        assert {path.name for path in (store.folder / "parts").iterdir()} == {one.file for one in index.days.values()}
+
+
+def test_a_second_run_waits_and_one_that_meets_a_changed_index_refuses(tmp_path: Path) -> None:
+    folded(tmp_path, BASE)
+    store = DayStore(tmp_path / "days")
+    with store.turn() as before:
+        with store.lock.open("a") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        DayIndex(lineage="another run").save(store.folder)
+        with pytest.raises(SettingsError, match="another run"):
+            store.commit(before, before)
+
+
+def test_a_damaged_partition_is_made_again_and_a_damaged_index_is_an_error_that_names_it(tmp_path: Path) -> None:
+    folded(tmp_path, BASE)
+    store = DayStore(tmp_path / "days")
+    store.path(store.read().days["2024-03-02"]).write_bytes(b"damaged")
+    assert counting(folded(tmp_path, BASE | {"closed": ("18", 1, 6.0)})) == {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert in_partitions(store) == {"a": 1.0, "b": 2.0, "c": 3.0}
+    index = store.folder / MANIFEST
+    index.write_text(index.read_text().replace('"2024-03-03"', '"2024-03-04"'))
+    with pytest.raises(CorruptFileError, match=str(index)):
+        store.read()
+
+
+def test_the_verb_names_the_option_of_a_day_that_is_none(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    with pytest.raises(SettingsError, match="--from 2017-5"):
+        backfill_and_refresh(settings, first="2017-5", last="2017-05-02")
+    with pytest.raises(SettingsError, match="2017-05-03"):
+        backfill_and_refresh(settings, first="2017-05-03", last="2017-05-02")
+
+
+def test_a_backfill_makes_the_next_run_read_the_source_again_and_late_days_are_shown(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    store = DayStore.of(settings)
+    assert days_identity(settings, "source") == "source"
+    fold_in(shop(tmp_path, BASE), store, lineage="one", late_days=3)
+    fold_in(shop(tmp_path, BASE | {"closed": ("18", 2, 6.0)}), store, lineage="one", late_days=3)
+    shown = io.StringIO()
+    show_late(Console(file=shown), settings)
+    assert "1 events" in shown.getvalue()
+    assert "recommender backfill --from 2024-03-04 --to 2024-03-04" in shown.getvalue()
+    store.backfill(date(2024, 3, 4), date(2024, 3, 4))
+    asked = days_identity(settings, "source")
+    assert asked != "source"
+    fold_in(shop(tmp_path, BASE | {"closed": ("18", 2, 6.0)}), store, lineage="one", late_days=3)
+    assert days_identity(settings, "source") == asked, "a step that was cached before the backfill must not come back"
+    assert counting(Tables(tmp_path / "tables"))["closed"] == 6.0
