@@ -26,6 +26,11 @@ class Place:
 
     location: str
 
+    @classmethod
+    def of(cls, location: str) -> "Place":
+        """A place by its address, or by a path that may be relative to this process's folder."""
+        return cls(location if "://" in location else str(Path(location).absolute()))
+
     @property
     def is_remote(self) -> bool:
         """Whether it is an address and not a path."""

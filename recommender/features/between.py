@@ -22,7 +22,7 @@ def build_between(tables: str, output: str, settings: Settings) -> datetime:
         SourceError: a store refuses the key, or has no such object.
         SourceAway: a store cannot be reached now.
     """
-    source, target = Place(tables), Place(output)
+    source, target = Place.of(tables), Place.of(output)
     with TemporaryDirectory(prefix="between-", dir=settings.resources.scratch) as folder:
         scratch = Path(folder)
         opened = _copied(source, scratch / "tables", settings) if source.is_remote else open_tables(source.path)

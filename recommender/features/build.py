@@ -129,7 +129,7 @@ def build_as_set(
     beside = output.absolute().with_name(f".{output.name}.parts-{uuid.uuid4().hex[:WRITER_DIGITS]}")
     on_spark = OnSpark(
         settings=settings.features.spark,
-        tables=files or Place(str(tables.folder.absolute())),
+        tables=files or Place.of(str(tables.folder)),
         parts=parts or Place(str(beside)),
     )
     build(

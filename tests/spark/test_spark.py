@@ -5,7 +5,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -22,11 +21,13 @@ from recommender.datasets.places import Place
 from recommender.datasets.tables import TIME
 from recommender.features import build_as_set
 from recommender.settings import FeatureSettings, LookSettings, Settings, SourceSettings, SparkSettings
-from recommender.storage.manifest import read_manifest
+from recommender.storage.manifest import MANIFEST, read_manifest
 
 ROOT = Path(__file__).parents[2]
 PYSPARK = ROOT / ".venv-spark" / "lib" / "python3.11" / "site-packages"
 SHOP = {"num_users": 120, "num_items": 60, "num_campaigns": 12, "num_categories": 5, "days": 200}
+PROGRAM = "components.spark.build"
+"""What the SparkApplication runs."""
 FILES = ("users.parquet", "campaigns.parquet", "items.parquet", "pairs.parquet", "facts.parquet")
 JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
 CONF = {
@@ -38,14 +39,6 @@ CONF = {
     "spark.driver.extraJavaOptions": JAVA,
 }
 """Settings that spare the time of Java's and Spark's compilers, which pay on large data only."""
-TWICE = """
-import sys
-from recommender.features.between import build_between
-from recommender.settings import load_settings
-
-for tables, output in zip(sys.argv[1::2], sys.argv[2::2]):
-    build_between(tables, output, load_settings())
-"""
 
 
 def settings_for(home: Path) -> Settings:
@@ -89,16 +82,15 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_spark_builds_what_duckdb_builds_in_folders_and_in_an_object_store(
+def test_spark_builds_what_duckdb_builds_from_an_object_store_into_one(
     tmp_path: Path, python: Path, bucket: str, object_store: ObjectStore
 ) -> None:
     settings = settings_for(tmp_path / "home")
     tables = ingest(settings.source, tmp_path / "tables")
-    expected = tmp_path / "expected"
+    expected, built = tmp_path / "expected", tmp_path / "built"
     as_of = build_as_set(tables, expected, settings)
-    stored = Place(f"s3://{bucket}/tables")
-    shutil.copytree(tables.folder, tmp_path / "copy")
-    stored.write_folder(tmp_path / "copy")
+    stored, result = Place(f"s3://{bucket}/tables"), Place(f"s3://{bucket}/features")
+    stored.write_folder(tables.folder)
     environment = {
         "RECOMMENDER__FEATURES": settings.features.model_copy(update={"engine": "spark"}).model_dump_json(),
         "RECOMMENDER__LOOKS__ENCODER": "false",
@@ -110,9 +102,8 @@ def test_spark_builds_what_duckdb_builds_in_folders_and_in_an_object_store(
         "PATH": os.defpath,
         **object_store.environment,
     }
-    places = (str(tables.folder), str(tmp_path / "local"), stored.location, f"s3://{bucket}/features")
     done = subprocess.run(
-        [str(python), "-c", TWICE, *places],
+        [str(python), "-m", PROGRAM, f"--tables={stored.location}", f"--output={result.location}"],
         cwd=tmp_path,  # not the checkout, whose packages would be imported instead of the wheel's
         env=environment,
         capture_output=True,
@@ -120,18 +111,15 @@ def test_spark_builds_what_duckdb_builds_in_folders_and_in_an_object_store(
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
-    fetched = tmp_path / "fetched"
-    place = Place(places[3])
-    for name in ("manifest.json", *read_manifest(tmp_path / "local")["files"]):
-        place.read(name, fetched)
-    for built in (tmp_path / "local", fetched):
-        manifest, of_duckdb = read_manifest(built, verify=True), read_manifest(expected)
-        assert manifest["files"].keys() == of_duckdb["files"].keys()
-        for name in FILES:
-            assert_equal_tables(pq.read_table(built / name), pq.read_table(expected / name), f"{built.name}/{name}")
-        for name in ("schema.json", "ids.json"):
-            assert json.loads((built / name).read_text()) == json.loads((expected / name).read_text()), name
-        assert manifest["catalogue"] == of_duckdb["catalogue"]
+    of_duckdb = read_manifest(expected)
+    for name in (MANIFEST, *of_duckdb["files"]):
+        result.read(name, built)
+    manifest = read_manifest(built, verify=True)
+    assert manifest["files"].keys() == of_duckdb["files"].keys()
+    for name in FILES:
+        assert_equal_tables(pq.read_table(built / name), pq.read_table(expected / name), name)
+    for name in ("schema.json", "ids.json"):
+        assert json.loads((built / name).read_text()) == json.loads((expected / name).read_text()), name
+    assert manifest["catalogue"] == of_duckdb["catalogue"]
     left = object_store.files.get_file_info(fs.FileSelector(bucket, recursive=False))
     assert sorted(one.base_name for one in left) == ["features", "tables"], "the parts of executors are gone"
-    assert [one.name for one in tmp_path.iterdir() if ".parts-" in one.name] == []
