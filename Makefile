@@ -64,8 +64,8 @@ MLSERVER := .venv-mlserver
 # PySpark's 470 MB stay out of $(VENV), so that nothing but the `spark` extra can need them. Its source package becomes a
 # wheel without compression, which halves the time.
 PYSPARK := .venv-spark
-test: $(INSTALLED) $(MLSERVER)/.installed $(PYSPARK)/.installed ## run all tests in two processes of one thread each; tests start the servers that they need
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+test: $(INSTALLED) $(MLSERVER)/.installed $(PYSPARK)/.installed ## run all tests in three processes of one thread each; tests start the servers that they need
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 test-gpu: $(INSTALLED) ## run the tests that need a GPU; without a GPU they are skipped
 	$(BIN)/python -m pytest -rs tests/gpu || [ $$? -eq 5 ]

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.validate_data.outcome import Outcome
+from recommender.datasets.checks import in_a_table
 from recommender.errors import SettingsError
 from recommender.report.terminal import wide
 from recommender.settings import Settings
@@ -25,12 +26,14 @@ def validate_and_show(settings: Settings, data: Path | None, page: Path, *, acce
     if accept is None and reason:
         raise SettingsError("--reason: goes with --accept CHECK, the change that it explains")
     if accept is not None:
-        made = record_of(settings).accept(accept, reason)
-        console.print(
-            f"accepted by {made.who}: {made.check} ({made.value:.6g}): {escape(made.reason)}", highlight=False
-        )
+        for made in record_of(settings).accept(accept, reason):
+            console.print(
+                f"accepted by {made.who}: {made.check} ({made.value:.6g}): {escape(made.reason)}", highlight=False
+            )
     verdict = validate_alone(settings, page, tables=data if data is not None and data.is_dir() else None)
     show_outcomes(console, [one for one in verdict.outcomes if one.status in ("failed", "accepted")])
+    if verdict.changes:
+        console.print(f"Changed since the last good run:\n{escape(in_a_table(verdict.changes))}", highlight=False)
     passed = sum(one.status == "passed" for one in verdict.outcomes)
     console.print(f"{passed} checks hold; a run would go on. The page is {page}", highlight=False)
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from feature_repo.definitions import Definitions
 from feature_repo.postgres_writer import PostgresWriter
 from recommender.errors import FeatureStoreError, SettingsError, StoreAway
 from recommender.secrets import secret
 from recommender.settings import Settings, choose
+from recommender.settings.online_store import RedisAddress
 from recommender.storage.home import Home
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ LOCK_WAIT_S = 30
 """How long SQLite waits for another writer's lock. Chosen by hand: the writes here are short transactions."""
 CONNECT_S = 5.0
 """How long a check waits for the server. Chosen by hand: it answers within milliseconds."""
-DEFAULT_PORT = 6379
-"""Redis' registered port, for a URL that names none."""
 SCAN_COUNT = 1_000
 """Keys that Redis looks at in each round of SCAN. Chosen by hand: few rounds, each short for other clients."""
 
@@ -125,7 +123,7 @@ class RedisWriter:
         """
         return {
             "type": "feature_repo.ordered_stores.OrderedRedisOnlineStore",
-            "connection_string": redis_connection(settings.store.redis_url),
+            "connection_string": redis_connection(settings.store.redis),
             "skip_dedup": True,  # the order of rows is settled before they come to Redis
         }
 
@@ -138,7 +136,6 @@ class RedisWriter:
         """
         import redis
 
-        parts = urlsplit(settings.store.redis_url)
         with self.reached(settings):
             client = redis.Redis.from_url(
                 settings.store.redis_url,
@@ -153,7 +150,7 @@ class RedisWriter:
                     role = str(client.info("replication")["role"])  # type: ignore[index]
         if role != "master":
             raise FeatureStoreError(
-                f"store.redis_url: {parts.hostname} is a replica, which cannot be written; name the master"
+                f"store.redis_url: {settings.store.redis.host} is a replica, which cannot be written; name the master"
             )
 
     @contextmanager
@@ -166,8 +163,7 @@ class RedisWriter:
         """
         import redis
 
-        parts = urlsplit(settings.store.redis_url)
-        where = f"Redis at {parts.hostname}:{parts.port or DEFAULT_PORT}"
+        where = f"Redis at {settings.store.redis}"
         try:
             yield
         except redis.AuthenticationError as error:
@@ -214,19 +210,17 @@ WRITERS: dict[str, OnlineWriter] = {"sqlite": SqliteWriter(), "redis": RedisWrit
 """Online store (`store.kind`) -> what writes it."""
 
 
-def redis_connection(url: str) -> str:
-    """Feast's connection string for `store.redis_url`, with the secret `redis_password`.
+def redis_connection(address: RedisAddress) -> str:
+    """Feast's connection string for an address, with the secret `redis_password`.
 
     Raises:
         SettingsError: the password holds a comma, which separates the parts of such a string.
     """
-    parts = urlsplit(url)
-    # 0 is Redis' first database.
-    options = [f"{parts.hostname}:{parts.port or DEFAULT_PORT}", f"db={parts.path.strip('/') or '0'}"]
-    if parts.scheme == "rediss":
+    options = [str(address), f"db={address.db}"]
+    if address.encrypted:
         options.append("ssl=true")
-    if parts.username:
-        options.append(f"username={unquote(parts.username)}")
+    if address.user:
+        options.append(f"username={address.user}")
     if password := secret("redis_password"):
         if "," in password:
             raise SettingsError(

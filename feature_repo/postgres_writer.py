@@ -135,17 +135,8 @@ class PostgresWriter:
 def _connected(settings: Settings) -> "psycopg.Connection":
     import psycopg
 
-    address = settings.store.postgres
-    return psycopg.connect(
-        host=address.host,
-        port=address.port,
-        dbname=address.database,
-        user=address.user,
-        password=secret("postgres_password"),
-        sslmode=address.sslmode,
-        sslrootcert=address.sslrootcert,
-        connect_timeout=CONNECT_S,
-    )
+    keywords = settings.store.postgres.keywords(secret("postgres_password"))
+    return psycopg.connect(**keywords, connect_timeout=CONNECT_S)
 
 
 def _one_line(error: Exception) -> str:

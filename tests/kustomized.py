@@ -20,6 +20,7 @@ ADDED = (
     "gateway-api",
     "monitoring",
     "external-redis",
+    "external-postgres",
     "housekeeping",
     "autoscaling",
     "autoscaling-keda",

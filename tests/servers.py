@@ -82,37 +82,51 @@ def valkey(folder: Path, *options: str, port: int | None = None) -> Iterator[int
         yield ports[0]
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL whose superuser is `postgres`, without a password, and that can be started again and again."""
+
+    folder: Path
+    """Of its data and of its Unix socket."""
+    command: Sequence[str]
+    options: dict[str, Any]
+
+    @classmethod
+    @contextmanager
+    def made(cls) -> "Iterator[Postgres]":
+        """Make its empty data, which go at the end of the block."""
+        # Not below TMPDIR: the path of a socket has at most 107 bytes, and the account `nobody` must reach the folder.
+        with TemporaryDirectory(prefix="postgres-", dir="/tmp") as name:
+            folder = Path(name)
+            programs, account, prefix = programs_of_postgres(folder)
+            data = str(folder / "data")
+            # --no-sync and -F (no fsync): the data need not outlive the machine.
+            made = [*prefix, str(programs / "initdb"), "-D", data, "-U", "postgres", "--auth=trust"]
+            made += ["--encoding=utf8", "--no-sync"]
+            subprocess.run(made, cwd=folder, stdout=subprocess.DEVNULL, check=True, **account)
+            command = [*prefix, str(programs / "postgres"), "-D", data, "-F", "-k", str(folder)]
+            yield cls(folder, [*command, "-c", "listen_addresses="], account)
+
+    def running(self, *, ended_by: signal.Signals = signal.SIGINT) -> AbstractContextManager[None]:
+        """Run it during the block.
+
+        SIGINT is a fast shutdown. After SIGKILL its shared memory stays until it is started again.
+        """
+        log = self.folder / "log"
+        return running(
+            self.command,
+            self.folder,
+            lambda: b"ready to accept connections" in log.read_bytes(),
+            ended_by=ended_by,
+            **self.options,
+        )
+
+
 @contextmanager
 def postgres() -> Iterator[Path]:
-    """Run a PostgreSQL whose superuser is `postgres`, without a password, and yield the folder of its Unix socket."""
-    # Not below TMPDIR: the path of a socket has at most 107 bytes, and the account `nobody` must reach the folder.
-    with TemporaryDirectory(prefix="postgres-", dir="/tmp") as name:
-        folder = Path(name)
-        programs, account, prefix = programs_of_postgres(folder)
-        data, log = str(folder / "data"), folder / "log"
-        # --no-sync and -F (no fsync): the data need not outlive the machine.
-        made = [
-            *prefix,
-            str(programs / "initdb"),
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "--auth=trust",
-            "--encoding=utf8",
-            "--no-sync",
-        ]
-        subprocess.run(made, cwd=folder, stdout=subprocess.DEVNULL, check=True, **account)
-        command = [*prefix, str(programs / "postgres"), "-D", data, "-F", "-k", str(folder), "-c", "listen_addresses="]
-        # SIGINT is a fast shutdown; killed, it would leave its shared memory segment behind.
-        with running(
-            command,
-            folder,
-            lambda: b"ready to accept connections" in log.read_bytes(),
-            ended_by=signal.SIGINT,
-            **account,
-        ):
-            yield folder
+    """Run a PostgreSQL and yield the folder of its Unix socket."""
+    with Postgres.made() as server, server.running():
+        yield server.folder
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ ACCIDENTS: tuple[Accident, ...] = (
     Accident(
         "the whole log cut at a row", _kept(_cut_log), ("events.log_end", "facts.participations_after_the_log"), True
     ),
-    Accident("the column department dropped", _dropped("items", "department"), ("tables.columns_vanished",), False),
+    Accident("the column department dropped", _dropped("items", "department"), ("schema.items.department",), False),
     Accident(
         "a lone event in 2099",
         _lone(datetime(2099, 12, 31, tzinfo=UTC)),

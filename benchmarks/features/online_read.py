@@ -137,10 +137,7 @@ class _Bare:
             return
         import psycopg
 
-        address = settings.store.postgres
-        self._connection = psycopg.connect(
-            host=address.host, dbname=address.database, user=address.user, autocommit=True
-        )
+        self._connection = psycopg.connect(**settings.store.postgres.keywords(None), autocommit=True)
         cursor, asked = self._connection.cursor(binary=True), query.format("%s")
 
         def get(user: str) -> object:

@@ -10,7 +10,7 @@ from typing import Any
 
 from components.validate_data.outcome import Outcome
 from components.validate_data.verdict import Verdict
-from recommender.datasets.checks import Run
+from recommender.datasets.checks import GROUP, Run
 from recommender.errors import SettingsError, suggestion
 from recommender.storage.manifest import NAME_DIGITS, write_text
 
@@ -77,8 +77,8 @@ class Record:
         found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["outcomes"]
         return [Outcome(**{**one, "rows": tuple(one["rows"])}) for one in found]
 
-    def accept(self, check: str, reason: str) -> Accepted:
-        """Accept the failure of a check in the latest validation as a true change.
+    def accept(self, check: str, reason: str) -> list[Accepted]:
+        """Accept the failure of a check in the latest validation as a true change, or of all changes of the schema.
 
         Raises:
             SettingsError: the reason is empty, no such check failed, or it cannot be accepted.
@@ -86,16 +86,18 @@ class Record:
         if not reason.strip():
             raise SettingsError("--reason: say why the change is right; it is kept in the record")
         failed = {one.check: one for one in self.failures()}
-        if check not in failed:
+        chosen = [name for name in failed if name == check or (check == GROUP and name.startswith(f"{GROUP}."))]
+        if not chosen:
             known = suggestion(check, failed) if failed else "nothing failed"
             raise SettingsError(f"--accept {check}: no such check failed in the latest validation; {known}")
-        value = failed[check].value
-        if value is None:
+        values = {name: value for name in chosen if (value := failed[name].value) is not None}
+        if len(values) < len(chosen):
             raise SettingsError(f"--accept {check}: a table without its required columns cannot be accepted; repair it")
         last = json.loads((self.folder / "verdicts" / "last.json").read_text(encoding="utf-8"))
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        made = Accepted(check, value, reason.strip(), getpass.getuser(), now, last["data_hash"])
-        self._write("accepted.jsonl", [asdict(one) for one in [*self.accepted(), made]])
+        who, data_hash = getpass.getuser(), last["data_hash"]
+        made = [Accepted(name, value, reason.strip(), who, now, data_hash) for name, value in values.items()]
+        self._write("accepted.jsonl", [asdict(one) for one in [*self.accepted(), *made]])
         return made
 
     def applied(self, outcomes: Sequence[Outcome]) -> list[Outcome]:

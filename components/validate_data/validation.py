@@ -1,7 +1,7 @@
 """Validate tables in one call: schema, rows, figures, checks, page. Writes the sound rows to a new folder of tables."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from components.validate_data.remedies import cause_of_figure, remedy_for_rows
 from components.validate_data.rows import Aside, set_aside, write_clean
 from components.validate_data.suites import judge_figures, judge_schema, new_context
 from components.validate_data.verdict import Verdict
-from recommender.datasets.checks import Run, all_checks
+from recommender.datasets.checks import SCHEMA_HOLDS, Change, Run, Shape, all_checks, changes, in_a_table
 from recommender.datasets.contract import open_views
 from recommender.datasets.facts import Known, facts
 from recommender.datasets.moments import as_of as moment_of
@@ -40,6 +40,8 @@ DERIVED = ("content_hash", "files")
 SHOWN = 8
 """Failed expectations that the error message shows. The page shows all. Chosen by hand."""
 
+Figures = dict[str, dict[str, float | None]]
+"""Table -> figure -> value."""
 Review = Callable[[Sequence[Outcome]], list[Outcome]]
 """Marks the failures that a person accepted."""
 
@@ -48,16 +50,36 @@ Review = Callable[[Sequence[Outcome]], list[Outcome]]
 class Earlier:
     """What is known of the source's good runs."""
 
-    figures: dict[str, dict[str, float | None]]
+    figures: Figures
     statistics: Statistics | None = None
     runs: tuple[Run, ...] = ()
+    shape: Shape | None = None
 
     @classmethod
     def read(cls, folder: Path | None, runs: tuple[Run, ...] = ()) -> "Earlier":
         """Read the folder of the last good run. Nothing is known where there is none."""
         if folder is None or not (folder / MANIFEST).is_file():
             return cls({})
-        return cls(read_manifest(folder, verify=False).get("figures", {}), read_statistics(folder), runs)
+        known, statistics = read_manifest(folder, verify=False), read_statistics(folder)
+        shape = Shape(**known["shape"]) if "shape" in known else None
+        if shape is None and statistics is not None:  # written by a release that kept no types
+            shape = Shape(dict.fromkeys(statistics.columns, ""))
+        return cls(known.get("figures", {}), statistics, runs, shape)
+
+    def after(self, accepted: Sequence[Change], lacking: Mapping[str, Mapping[str, float | None]]) -> "Earlier":
+        """What this run is compared with after changes that a person accepted.
+
+        Args:
+            accepted: the changes. After one of currency or zone nothing is: numbers or days are other ones.
+            lacking: figures of this run. Those that it lacks are those of the columns that are gone.
+        """
+        if any(change.is_fact for change in accepted):
+            return replace(self, figures={}, statistics=None)
+        figures = {
+            table: {name: value for name, value in own.items() if lacking.get(table, {}).get(name) is not None}
+            for table, own in self.figures.items()
+        }
+        return replace(self, figures=figures if accepted else self.figures)
 
 
 def validate(
@@ -92,23 +114,32 @@ def validate(
     from components.validate_data.page import validation_page
 
     source, earlier = open_tables(tables), Earlier.read(previous, runs)
-    context = new_context()
-    outcomes = review(judge_schema(context, _schemas(source)))
+    context, dtypes = new_context(), _schemas(source)
+    outcomes = review(judge_schema(context, dtypes))
     if any(one.critical for one in outcomes):
         verdict = Verdict(outcomes=tuple(outcomes), figures={})
         write_text(html, validation_page(source, verdict, {}, None, as_of))
         raise _failure(verdict, html)
+    shape = Shape.of(source, dtypes)
+    changed = changes(shape, earlier.shape)
+    # Judged first: what a person accepted decides with what the rest is compared.
+    seen = review(judge_figures(new_context(), {}, {}, [change.check for change in changed])) if changed else []
     with open_views(source, resources) as connection:
         aside = set_aside(connection, source)
         found = {name: figures(connection, source, name, aside[name], as_of) for name in CONTRACT if source.has(name)}
+        accepted = {one.check for one in seen if one.status == "accepted"}
+        earlier = earlier.after([change for change in changed if change.check.name in accepted], found)
         statistics = measure(connection, source, as_of)
         checks = [
             *facts(connection, Known.of(source), as_of),
+            *([] if changed or earlier.shape is None else [SCHEMA_HOLDS]),
             *all_checks(statistics, earlier.statistics, earlier.runs, reaches=source.log_end.date()),
         ]
         judged = judge_figures(context, found, earlier.figures, checks)
-        outcomes += review([_with_rows(connection, source, aside, one) for one in judged])
-        verdict = Verdict(outcomes=tuple(outcomes), figures=found, statistics=statistics)
+        outcomes += seen + review([_with_rows(connection, source, aside, one) for one in judged])
+        verdict = Verdict(
+            outcomes=tuple(outcomes), figures=found, shape=shape, changes=tuple(changed), statistics=statistics
+        )
         write_text(html, validation_page(source, verdict, aside, connection, as_of))
         if verdict.critical:
             raise _failure(verdict, html)
@@ -167,7 +198,8 @@ def write_memory(verdict: Verdict, folder: Path) -> None:
     with whole_folder(folder) as made:
         if verdict.statistics is not None and verdict.statistics.num_days:
             write_statistics(verdict.statistics, made)
-        write_manifest(made, figures=verdict.figures, data_hash=verdict.data_hash)
+        shape = {} if verdict.shape is None else {"shape": asdict(verdict.shape)}
+        write_manifest(made, figures=verdict.figures, data_hash=verdict.data_hash, **shape)
 
 
 def _with_rows(connection: duckdb.DuckDBPyConnection, source: Tables, aside: dict[str, Aside], one: Outcome) -> Outcome:
@@ -217,6 +249,9 @@ def _failure(verdict: Verdict, html: Path) -> ValidationFailed:
     lines = "\n".join(f"  {one.describe()}" for one in verdict.critical[:SHOWN])
     more = len(verdict.critical) - SHOWN
     lines += f"\n  and {more} more" if more > 0 else ""
+    if verdict.changes:
+        lines += f"\nChanged since the last good run:\n{in_a_table(verdict.changes)}\n"
+        lines += 'True changes are accepted, and remembered: recommender validate --accept schema --reason "…"'
     return ValidationFailed(
         f"{len(verdict.critical)} critical expectation(s) failed; the page is {html}\n{lines}", verdict=verdict
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from components.validate_data.outcome import Outcome
+from recommender.datasets.checks import Change, Shape
 from recommender.datasets.statistics import Statistics
 
 
@@ -13,6 +14,10 @@ class Verdict:
 
     outcomes: tuple[Outcome, ...]
     figures: Mapping[str, Mapping[str, float | None]]
+    shape: Shape | None = None
+    """Columns, types and units. None if the schema failed."""
+    changes: tuple[Change, ...] = ()
+    """What of the shape changed since the last good run."""
     statistics: Statistics | None = None
     """Of the cleaned tables. None if the schema failed."""
     data_hash: str = ""

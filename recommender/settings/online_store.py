@@ -1,7 +1,7 @@
 """Settings of the online store: its kind, and the address of a Redis or a PostgreSQL server."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, field_validator
@@ -10,12 +10,49 @@ from recommender.settings.sections import Section
 
 OnlineStoreName = Literal["sqlite", "redis", "postgres"]
 """Read by `serving.online_store.client.READERS`, written by `feature_repo.online_stores.WRITERS`."""
-POSTGRES_PORT = 5432
-"""PostgreSQL's registered port, for a URL that names none."""
+REDIS_PORT, POSTGRES_PORT = 6379, 5432
+"""Their registered ports, for a URL that names none."""
+_REDIS_FORM = "must be redis://host:port/db or rediss://host:port/db"
 _POSTGRES_FORM = "must be postgresql://user@host:port/database"
 _POSTGRES_OPTIONS = ("host", "sslmode", "sslrootcert")
 """What may follow `?`. `host` is the folder of a Unix socket."""
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """Where Redis is, and who asks. Without the password, which is a secret."""
+
+    host: str
+    port: int
+    db: int
+    user: str | None
+    encrypted: bool
+
+    @classmethod
+    def of(cls, url: str) -> "RedisAddress":
+        """The parts of a URL.
+
+        Raises:
+            ValueError: it is no such URL or holds a password. Never repeats the URL.
+        """
+        try:
+            parts = urlsplit(url)
+            port = REDIS_PORT if parts.port is None else parts.port
+        except ValueError:
+            raise ValueError(f"{_REDIS_FORM}; the port is a number from 1 to 65535") from None
+        if parts.password is not None:
+            raise ValueError("must not hold a password; give it as the secret redis_password")
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname or port == 0:
+            raise ValueError(_REDIS_FORM)
+        db = parts.path.strip("/") or "0"  # Redis' first database
+        if not db.isdecimal():
+            raise ValueError(f"{_REDIS_FORM}; the database must be a number (got {db!r})")
+        user = unquote(parts.username) if parts.username else None
+        return cls(parts.hostname, port, int(db), user, parts.scheme == "rediss")
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +96,18 @@ class PostgresAddress:
             raise ValueError(f"sslmode must be one of {', '.join(_SSL_MODES)} (got {sslmode!r})")
         return cls(host, port, database, unquote(parts.username), sslmode, options.get("sslrootcert"))
 
+    def keywords(self, password: str | None) -> dict[str, Any]:
+        """Libpq's parameters of a connection."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.database,
+            "user": self.user,
+            "password": password,
+            "sslmode": self.sslmode,
+            "sslrootcert": self.sslrootcert,
+        }
+
     def __str__(self) -> str:
         return f"{self.host}:{self.port}/{self.database}"
 
@@ -88,6 +137,11 @@ class StoreSettings(Section):
     project: str = Field("campaigns", description="Feast's project, which is part of every key in the store.")
 
     @property
+    def redis(self) -> RedisAddress:
+        """The parts of `redis_url`."""
+        return RedisAddress.of(self.redis_url)
+
+    @property
     def postgres(self) -> PostgresAddress:
         """The parts of `postgres_url`."""
         return PostgresAddress.of(self.postgres_url)
@@ -101,17 +155,5 @@ class StoreSettings(Section):
     @field_validator("redis_url")
     @classmethod
     def _is_redis_url(cls, url: str) -> str:
-        # No message repeats the URL: it may hold a password.
-        form = "must be redis://host:port/db or rediss://host:port/db"
-        try:
-            parts = urlsplit(url)
-            has_address = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
-        except ValueError:
-            raise ValueError(f"{form}; the port is a number from 1 to 65535") from None
-        if parts.password is not None:
-            raise ValueError("must not hold a password; give it as the secret redis_password")
-        if not has_address:
-            raise ValueError(form)
-        if not (parts.path.strip("/") or "0").isdecimal():
-            raise ValueError(f"{form}; the database must be a number (got {parts.path.strip('/')!r})")
+        RedisAddress.of(url)
         return url

@@ -77,18 +77,8 @@ class PostgresTails:
         return True
 
     def _connected(self) -> psycopg.Connection:
-        address = self._address
-        connection = psycopg.connect(
-            host=address.host,
-            port=address.port,
-            dbname=address.database,
-            user=address.user,
-            password=self._password,
-            sslmode=address.sslmode,
-            sslrootcert=address.sslrootcert,
-            connect_timeout=CONNECT_S,
-            autocommit=True,
-        )
+        keywords = self._address.keywords(self._password)
+        connection = psycopg.connect(**keywords, connect_timeout=CONNECT_S, autocommit=True)
         for statement in statements(self._project):
             connection.execute(statement.encode())
         return connection

@@ -9,11 +9,12 @@ from pathlib import Path
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
+from recommender.secrets import secret
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.event_tails.append import Append
 from serving.online_store.feast_format import entity_key
-from serving.online_store.redis_pipeline import Pipeline, address_of
+from serving.online_store.redis_pipeline import Pipeline
 from serving.online_store.stored import TAIL_FIELD
 
 # The id is noted and the event appended by one step: whoever sends an event again after a kill finds both or neither.
@@ -38,7 +39,7 @@ class RedisTails:
     @classmethod
     def of(cls, settings: Settings) -> "RedisTails":
         """The tails of these settings, which connect with the first event."""
-        pipeline = Pipeline(address_of(settings.store.redis_url), settings.events.wait_ms / 1e3)
+        pipeline = Pipeline(settings.store.redis, secret("redis_password"), settings.events.wait_ms / 1e3)
         chosen = settings.events
         folder = Home.of(settings).feature_store.root
         return cls(pipeline, folder, remember_days=chosen.remember_days, stream_length=chosen.stream_length)

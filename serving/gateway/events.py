@@ -20,7 +20,7 @@ from serving.event_tails.tails import Tails
 from serving.gateway.arrival import Arrival
 from serving.gateway.folding import Folding
 from serving.gateway.metrics import Metrics
-from serving.gateway.refusals import unavailable
+from serving.gateway.refusals import Refused, unavailable
 from serving.online_store.client import OnlineStoreClient
 from serving.request import MAX_PROBLEMS, InvalidRequest, Problem
 from serving.shop import ShopFollower
@@ -30,6 +30,7 @@ SHORTENED_BYTES = 4_096
 MOST_TAIL_BYTES = 256 * 1_024
 """A longer tail takes no further event: the event is quarantined, and the next materialisation reads it. By hand: two
 thousand events of one user since the last materialisation are no shopper's."""
+TOO_MANY = Wrong("user_id", "too many events of this user: it counts after the next materialisation")
 READS_AT_ONCE = 16
 """Users that are read before other requests get their turn. By hand: a millisecond or two."""
 
@@ -53,6 +54,13 @@ class EventIntake:
             InvalidRequest: The body is no JSON, or no event in it keeps the contract.
             Refused: The log or the store is late or away. Sending the same again is safe.
         """
+        try:
+            return await self._taken(body, arrival)
+        except Refused:
+            self.metrics.events_refused.inc()
+            raise
+
+    async def _taken(self, body: bytes, arrival: Arrival) -> bytes:
         documents, is_batch = self._documents(body)
         received_us = time.time_ns() // 1_000
         taken: list[tuple[int, Stamped]] = []
@@ -83,7 +91,7 @@ class EventIntake:
         quarantined = sum(reason is not None for reason in why)
         accepted = sum(new)
         for reason in filter(None, why):
-            self.metrics.events_quarantined.labels(reason.field).inc()
+            self.metrics.events_quarantined.labels("tail" if reason is TOO_MANY else reason.field).inc()
         self.metrics.events_accepted.inc(accepted)
         for (_, stamped), is_new in zip(taken, new, strict=True):
             if is_new:
@@ -135,7 +143,7 @@ class EventIntake:
             elif event.campaign_id is not None and event.campaign_id not in campaigns:
                 reason = Wrong("campaign_id", "unknown campaign: it counts once a materialisation knows the campaign")
             elif len(user.tail) > MOST_TAIL_BYTES:
-                reason = Wrong("user_id", "too many events of this user: it counts after the next materialisation")
+                reason = TOO_MANY
             why.append(reason)
         return why
 

@@ -36,6 +36,7 @@ class Metrics:
         self.events_accepted = self._counter("recommender_events_accepted_total")
         self.events_rejected = self._counter("recommender_events_rejected_total")
         self.events_quarantined = self._counter("recommender_events_quarantined_total")
+        self.events_refused = self._counter("recommender_events_refused_total")
         self.event_age = self._histogram("recommender_event_age_seconds")
         self.event_stage = self._histogram("recommender_event_stage_seconds")
         self.event_fold = self._histogram("recommender_event_fold_seconds")

@@ -9,17 +9,23 @@ from typing import Any
 
 import yaml
 
-from serving.monitoring.listed import Listed
+from serving.monitoring.alerts import ALERTS
+from serving.monitoring.listed import Alert, Listed
 from serving.monitoring.metrics import GROUPS, METRICS
 
 FOLDER = Path("k8s/components/monitoring")
 PAGE = Path("docs/serving.md")
 BEGIN, END = "<!-- made by python -m serving.monitoring -->", "<!-- end of what is made -->"
-NOTE = "# Made by `python -m serving.monitoring` from serving/monitoring/metrics.py.\n"
+NOTE = "# Made by `python -m serving.monitoring` from serving/monitoring/{metrics,alerts}.py.\n"
 HAS_TORCHSERVE = json.dumps([{"op": "test", "path": "/spec/template/spec/containers/1/name", "value": "torchserve"}])
 """A patch that keeps kustomize from rendering after a component that took TorchServe away, whose port is scraped."""
 PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_ROW = 8, 7, 3
 """Grafana's grid has 24 columns."""
+
+
+def alerts_on(metric: Listed) -> list[Alert]:
+    """The alerts that are listed beside a metric."""
+    return [alert for alert in ALERTS if alert.on == metric.name]
 
 
 def rules() -> dict[str, Any]:
@@ -35,7 +41,7 @@ def rules() -> dict[str, Any]:
                 "annotations": {"summary": metric.meaning, "action": alert.action},
             }
             for metric in listed
-            for alert in metric.alerts
+            for alert in alerts_on(metric)
         ]
         groups.append({"name": title.lower().replace(" ", "-"), "rules": alerts})
     return {
@@ -111,7 +117,7 @@ def tables() -> str:
         lines.append(f"| `{metric.name}` | {kind} | {metric.meaning} |")
     lines += ["", "| alert | severity | when, and for how long | what to do |", "|---|---|---|---|"]
     for metric in METRICS.values():
-        for alert in metric.alerts:
+        for alert in alerts_on(metric):
             lasting = f" for {alert.minutes} min" if alert.minutes else ""
             lines.append(f"| {alert.name} | {alert.severity} | `{alert.expression}`{lasting} | {alert.action} |")
     return "\n".join(lines)

@@ -175,16 +175,7 @@ async def _connected(address: PostgresAddress, password: str | None) -> pq.abc.P
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         numbers = dict.fromkeys(str(place[0]) for *_, place in found)
         hosts, addresses = [address.host] * len(numbers), ",".join(numbers)
-    info = make_conninfo(
-        host=",".join(hosts),
-        hostaddr=addresses,
-        port=address.port,
-        dbname=address.database,
-        user=address.user,
-        password=password,
-        sslmode=address.sslmode,
-        sslrootcert=address.sslrootcert,
-    )
+    info = make_conninfo(**{**address.keywords(password), "host": ",".join(hosts), "hostaddr": addresses})
     return await wait_conn_async(generators.connect(info))
 
 

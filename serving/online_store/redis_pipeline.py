@@ -8,56 +8,13 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import cast
-from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from recommender.errors import FeatureStoreError
-from recommender.secrets import secret
+from recommender.settings.online_store import RedisAddress
 from serving.online_store.one_connection import OneConnection
-
-DEFAULT_PORT = 6379
-"""Redis' registered port, for a URL that names none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Address:
-    """Where Redis is, and who asks."""
-
-    host: str
-    port: int
-    db: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    encrypted: bool = False
-
-    def greeting(self) -> list[tuple[bytes, ...]]:
-        """The commands of a new connection."""
-        commands: list[tuple[bytes, ...]] = []
-        if self.password is not None:
-            user = () if self.username is None else (self.username.encode(),)
-            commands.append((b"AUTH", *user, self.password.encode()))
-        if self.db:
-            commands.append((b"SELECT", b"%d" % self.db))
-        return commands
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-def address_of(url: str) -> Address:
-    """The address that `store.redis_url` names, with the secret `redis_password`."""
-    parts = urlsplit(url)
-    return Address(
-        host=parts.hostname or "localhost",
-        port=parts.port or DEFAULT_PORT,
-        db=int(parts.path.strip("/") or 0),
-        username=unquote(parts.username) if parts.username else None,
-        password=secret("redis_password"),
-        encrypted=parts.scheme == "rediss",
-    )
 
 
 class _Connection(asyncio.Protocol):
@@ -108,8 +65,8 @@ class _Connection(asyncio.Protocol):
 class Pipeline:
     """Asks one Redis."""
 
-    def __init__(self, address: Address, timeout_s: float) -> None:
-        self._address = address
+    def __init__(self, address: RedisAddress, password: str | None, timeout_s: float) -> None:
+        self._address, self._password = address, password
         self._connection = OneConnection(self._connect, timeout_s)
 
     async def hmget(self, key: bytes, fields: Sequence[bytes], within_s: float) -> list[bytes | None]:
@@ -159,11 +116,21 @@ class Pipeline:
             address.port,
             ssl=ssl.create_default_context() if address.encrypted else None,
         )
-        for answer in [connection.ask(*command) for command in address.greeting()]:
+        for answer in [connection.ask(*command) for command in self._greeting()]:
             if isinstance(said := await answer, hiredis.HiredisError):
                 connection.abort()
                 raise ConnectionRefusedError(str(said))
         return connection
+
+    def _greeting(self) -> list[tuple[bytes, ...]]:
+        """The commands of a new connection."""
+        address, commands = self._address, list[tuple[bytes, ...]]()
+        if self._password is not None:
+            user = () if address.user is None else (address.user.encode(),)
+            commands.append((b"AUTH", *user, self._password.encode()))
+        if address.db:
+            commands.append((b"SELECT", b"%d" % address.db))
+        return commands
 
     def _problem(self, problem: str) -> FeatureStoreError:
         return FeatureStoreError(f"Redis at {self._address}: the online store cannot be read ({problem})")

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from recommender.errors import FeatureStoreError
 from recommender.matching.packed_user import ServingSchema
+from recommender.secrets import secret
 from recommender.settings import Settings
+from recommender.settings.online_store import RedisAddress
 from serving.online_store.feast_format import entity_key, hash_field
 from serving.online_store.stored import TAIL_FIELD, Stored
 
@@ -30,25 +32,24 @@ class RedisStore:
     `abandon_late` shuts its connection.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, address: RedisAddress, timeout_s: float) -> None:
         # Imported here and not in the first read, because importing takes longer than a read may.
         import redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        from serving.online_store.redis_pipeline import Pipeline, address_of
+        from serving.online_store.redis_pipeline import Pipeline
 
         self._timeout_s = timeout_s
-        address = address_of(url)
-        self._where = str(address)
-        self._pipeline = Pipeline(address, timeout_s)
+        self._where, password = str(address), secret("redis_password")
+        self._pipeline = Pipeline(address, password, timeout_s)
         self._connect: Callable[[], redis.Connection] = partial(
             redis.SSLConnection if address.encrypted else redis.Connection,
             host=address.host,
             port=address.port,
             db=address.db,
-            username=address.username,
-            password=address.password,
+            username=address.user,
+            password=password,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
@@ -63,7 +64,7 @@ class RedisStore:
     @classmethod
     def of(cls, settings: Settings) -> "RedisStore":
         """The store of these settings, which connects with its first read."""
-        return cls(settings.store.redis_url, settings.serving.store_deadline_ms / 1_000)
+        return cls(settings.store.redis, settings.serving.store_deadline_ms / 1_000)
 
     def fetch(self, schema: ServingSchema, user_id: str, *, waits: bool = True) -> Stored:
         """What the store holds of the user.

@@ -94,12 +94,14 @@ class SqliteStore:
             self._drop()
             uri = f"file:{quote(str(self._path.absolute()))}?mode=ro"
             connection = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
+            # Known before it is attached, so that a failure closes it too.
+            with self._lock:
+                self._open.append(connection)
+            self._local.connection = connection
             self._local.has_tails = self._tails is not None and self._tails.is_file()
             if self._local.has_tails:
                 connection.execute("ATTACH ? AS events", (f"file:{quote(str(self._tails))}?mode=ro",))
-            with self._lock:
-                self._open.append(connection)
-            self._local.connection, self._local.identity = connection, identity
+            self._local.identity = identity
         connection = self._local.connection
         assert isinstance(connection, sqlite3.Connection)
         return connection

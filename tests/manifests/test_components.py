@@ -22,6 +22,7 @@ from kustomized import (
 
 from components.build_images import write_digests
 from components.images import PIPELINE_IMAGE, SERVING_IMAGE
+from recommender.settings import StoreSettings
 from serving.monitoring.metrics import METRICS
 
 
@@ -184,6 +185,32 @@ def test_another_redis_takes_the_stores_name_and_place(tmp_path: Path) -> None:
     for policy in ("campaign-serving", "campaign-step"):
         egress = named(resources, "NetworkPolicy", policy)["spec"]["egress"]
         assert {"to": _names()["externalRedis"]["peers"], "ports": _names()["externalRedis"]["ports"]} in egress
+
+
+def test_a_postgresql_of_ones_own_takes_the_stores_place(tmp_path: Path) -> None:
+    resources = rendered_resources(tmp_path, "production", "external-postgres")
+    assert not of_kind(resources, "StatefulSet")
+    assert "campaign-store" not in {one["metadata"]["name"] for one in resources if one["kind"] != "Secret"}
+    wanted = _names()["externalPostgres"]
+    StoreSettings(kind="postgres", postgres_url=wanted["url"])
+    pod = named(resources, "Deployment", "campaign-serving")["spec"]["template"]["spec"]
+    for container in pod["containers"]:
+        given = {one["name"]: one["value"] for one in container["env"]}
+        assert given["RECOMMENDER__STORE__KIND"] == "postgres", container["name"]
+        assert given["RECOMMENDER__STORE__POSTGRES_URL"] == wanted["url"], container["name"]
+    (secrets,) = (volume["projected"]["sources"] for volume in pod["volumes"] if volume["name"] == "secrets")
+    keys = {item["path"]: one["secret"]["name"] for one in secrets for item in one["secret"]["items"]}
+    assert keys == {"token": "campaign-gateway", "postgres_password": "campaign-store"}
+    for policy in ("campaign-serving", "campaign-step"):
+        egress = named(resources, "NetworkPolicy", policy)["spec"]["egress"]
+        assert {"to": wanted["peers"], "ports": wanted["ports"]} in egress
+
+
+@pytest.mark.parametrize("components", [("external-redis", "external-postgres"), ("engine-oip", "external-postgres")])
+def test_a_second_store_or_one_after_another_engine_is_refused(components: tuple[str, str], tmp_path: Path) -> None:
+    result = kustomize(overlay_of(tmp_path, "production", components))
+    assert result.returncode != 0
+    assert "components/external-postgres" in result.stderr
 
 
 def test_housekeeping_never_runs_twice_at_once_and_keeps_decisions(tmp_path: Path) -> None:

@@ -130,16 +130,22 @@ def test_services_and_budgets_select_pods_that_exist(resources: Resources) -> No
         assert any(wanted <= label.items() for label in labels), budget["metadata"]["name"]
 
 
-def test_the_settings_on_a_cluster_are_settings(resources: Resources, tmp_path: Path) -> None:
+def test_the_settings_on_a_cluster_are_settings(
+    resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (config,) = (one for one in of_kind(resources, "ConfigMap") if "recommender.toml" in one["data"])
     file = tmp_path / "recommender.toml"
     file.write_text(config["data"]["recommender.toml"])
+    (gateway,) = (one for one in containers(resources) if one["name"] == "gateway")
+    for variable in gateway["env"]:
+        if variable["name"].startswith("RECOMMENDER__"):
+            monkeypatch.setenv(variable["name"], variable["value"])
     settings = load_settings(file)
     mounts = {m["mountPath"] for c in containers(resources) for m in c["volumeMounts"]}
     assert str(settings.home) in mounts
-    assert settings.store.kind == "redis"
+    services = {one["metadata"]["name"] for one in of_kind(resources, "Service")}
+    assert settings.store.kind == ("redis" if "campaign-store" in services else "postgres")
     assert settings.store.redis_url == "redis://campaign-store:6379/0"
-    assert "campaign-store" in {one["metadata"]["name"] for one in of_kind(resources, "Service")}
 
 
 def test_only_the_demo_pins_a_date(tmp_path: Path) -> None:

@@ -1,21 +1,22 @@
 """A person changes a parameter of the real pipeline: what depends on it runs again, and a mistake costs seconds."""
 
-import io
 import json
+from json import dumps
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rich.console import Console
+from click.testing import Result
+from typer.testing import CliRunner
 from worlds import run_with, world
 
 from cli.backfill import backfill_and_refresh
+from cli.main import app
 from pipelines.local import LocalRun
-from pipelines.memory import MemoryWatch
-from pipelines.named import MONITORING, REFRESH
-from pipelines.training_run import run_named
 from recommender.days import DayStore
 from recommender.days.index import Backfill
 from recommender.errors import StepFailed
+from recommender.matching.packed_user import ServingSchema
 from recommender.monitoring.findings import Report
 from recommender.registry import Registry
 from recommender.settings import Settings, TrainingSettings
@@ -73,23 +74,62 @@ def test_another_challenger_trains_itself_alone(first: tuple[Settings, LocalRun]
     assert any(version.startswith("lightgbm-") for version in Registry(settings.home).versions())
 
 
-def test_refresh_and_monitoring_take_up_to_the_features_from_the_cache_of_training_and_old_data_fail_the_run(
+def typed(settings: Settings, *arguments: str) -> Result:
+    """What a person types, with these settings in a file."""
+    file = settings.home.parent / "recommender.toml"
+    file.write_text(in_toml(settings.model_dump(mode="json", exclude_defaults=True)), encoding="utf-8")
+    return CliRunner().invoke(app, [*arguments, "--settings", str(file)], env={"COLUMNS": "200"})
+
+
+def statuses(home: Home, run: str) -> dict[str, str]:
+    """Each step of a run, and how it ended."""
+    return {step["name"]: step["status"] for step in json.loads(home.run(run).figures.read_text())["steps"]}
+
+
+def in_toml(document: dict[str, Any]) -> str:
+    def value(of: Any) -> str:
+        return "{" + ", ".join(f"{k} = {value(v)}" for k, v in of.items()) + "}" if isinstance(of, dict) else dumps(of)
+
+    return "".join(f"{key} = {value(of)}\n" for key, of in document.items())
+
+
+def test_refresh_and_monitor_take_up_to_the_features_from_the_cache_of_training_and_old_data_are_exit_code_1(
     first: tuple[Settings, LocalRun],
 ) -> None:
     settings, _ = first
-    console, home = Console(file=io.StringIO()), Home.of(settings)
-    with MemoryWatch() as memory:
-        refreshed = run_named(REFRESH, settings, console=console, memory=memory)
-    assert cached(refreshed) == BEFORE_MATERIALISATION
-    assert [step.name for step in refreshed.steps if step.status == "done"] == ["check-settings", "materialise"]
+    home = Home.of(settings)
+    refreshed = typed(settings, "refresh")
+    assert refreshed.exit_code == 0, refreshed.output
+    assert f"serving reads features as of {ServingSchema.load(home.feature_store.root).as_of}" in refreshed.output
+    newest = max(home.runs.iterdir(), key=lambda run: run.stat().st_mtime)
+    assert statuses(home, newest.name) == {
+        "check-settings": "done",
+        **dict.fromkeys(BEFORE_MATERIALISATION, "cached"),
+        "materialise": "done",
+    }
     # The world lies in the past, so its data are older than promised.
-    broken = r"(?s)Fail where a limit is broken: .*age of events.*Look at the export"
-    with pytest.raises(StepFailed, match=broken), MemoryWatch() as memory:
-        run_named(MONITORING, settings, console=console, memory=memory)
+    broken = typed(settings, "monitor")
+    assert broken.exit_code == 1, broken.output
+    assert "ALERT" in broken.output
+    assert "Look at the export" in broken.output
     report = Report.read(home.monitoring.report)
     assert {one.about for one in report.findings} == {"age of events", "age of user_serving"}
-    steps = json.loads(home.run(report.run).figures.read_text())["steps"]
-    assert sorted(step["name"] for step in steps if step["status"] == "cached") == BEFORE_MATERIALISATION
+    found = statuses(home, report.run)
+    assert sorted(name for name, status in found.items() if status == "cached") == BEFORE_MATERIALISATION
+    assert (found["monitor"], found["require-limits"]) == ("done", "failed")
+
+
+def test_a_step_that_fails_is_exit_code_2_and_not_hidden_by_the_limits_that_an_earlier_look_found_broken(
+    first: tuple[Settings, LocalRun],
+) -> None:
+    settings, _ = first
+    absent = settings.updated(source={"dataset": "files", "mapping": str(settings.home / "absent.toml")})
+    for verb in ("monitor", "refresh"):
+        failed = typed(absent, verb)
+        assert failed.exit_code == 2, failed.output
+        assert "absent.toml" in failed.output
+        assert "ALERT" not in failed.output
+        assert "serving reads features" not in failed.output
 
 
 def test_a_backfill_reads_the_source_again_and_brings_its_days_to_serving(first: tuple[Settings, LocalRun]) -> None:

@@ -18,6 +18,7 @@ from feature_repo import materialise
 from recommender.errors import FeatureStoreError, SettingsError
 from recommender.matching.packed_user import SCHEMA_FILE, PackedUser, ServingSchema, layout_of
 from recommender.settings import ServingSettings, Settings
+from recommender.storage.home import Home
 from serving.online_store.client import OnlineStoreClient
 
 
@@ -89,6 +90,20 @@ def test_an_event_loop_reads_a_local_store_itself_and_leaves_a_locked_one_to_a_t
         locker.execute("ROLLBACK")
     asyncio.run(read(client))
     client.close()
+
+
+def test_a_file_of_events_that_is_none_is_named_and_leaves_no_file_open(tmp_path: Path, settings: Settings) -> None:
+    materialise(shop(tmp_path / "features", num_users=3), settings)
+    tails = Home.of(settings).feature_store.event_tails
+    tails.write_bytes(b"no database" * 100)
+    with closing(OnlineStoreClient.open(settings)) as client:
+        for _ in range(5):
+            with pytest.raises(FeatureStoreError, match="cannot be read"):
+                client.read("user 1", timeout_s=20)
+        files = [str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+        assert str(Home.of(settings).feature_store.online_database.resolve()) not in files
+        tails.unlink()
+        assert client.read("user 1", timeout_s=20) is not None
 
 
 def test_a_store_that_was_never_written_is_an_error_that_says_so(settings: Settings, client: OnlineStoreClient) -> None:

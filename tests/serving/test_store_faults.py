@@ -1,4 +1,4 @@
-"""A gateway on a real Redis server that hangs, holds garbage, is killed, or is replaced by something else.
+"""A gateway on a real Redis or PostgreSQL that hangs, holds garbage, is killed, or is replaced by something else.
 
 Requests run all the time. Each is answered within the deadline, and says that the features are missing.
 """
@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 import redis
 from conftest import Shop, serving_settings, with_serving
 from gateways import Gateway, copied_home, gateway
-from servers import valkey
+from servers import Postgres, ServerError, valkey
 
 from feature_repo import materialise
 from recommender.matching.packed_user import ServingSchema
@@ -62,9 +62,12 @@ class Shoppers:
 
 
 def on_redis(shop: Shop, folder: Path, port: int) -> Settings:
+    return on_store(shop, folder, StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}"))
+
+
+def on_store(shop: Shop, folder: Path, store: StoreSettings) -> Settings:
     settings = copied_home(shop, folder)
     serving = serving_settings(deadline_ms=round(DEADLINE_S * 1e3), store_deadline_ms=300)
-    store = StoreSettings(kind="redis", redis_url=f"redis://127.0.0.1:{port}")
     return with_serving(settings, serving=serving, store=store)
 
 
@@ -105,6 +108,44 @@ def test_a_store_that_hangs_or_dies_costs_no_answer_and_is_found_again(shop: Sho
             until(running, user, WELL)
     assert shoppers.statuses == {200}
     # As seen by a thread beside a materialisation on a busy machine. A request that waits for the store would wait on.
+    assert shoppers.slowest_s < 5 * DEADLINE_S
+    assert "Traceback" not in running.log()
+
+
+def started_again(server: Postgres) -> AbstractContextManager[None]:
+    """PostgreSQL started after it was killed: it refuses until the processes of the killed one have ended."""
+    deadline = time.monotonic() + 60
+    while True:
+        running = server.running()
+        try:
+            running.__enter__()
+        except ServerError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        else:
+            stack = ExitStack()
+            stack.push(running)
+            return stack
+
+
+def test_a_postgresql_that_is_killed_costs_no_answer_and_is_found_again_with_all_users(
+    shop: Shop, tmp_path: Path
+) -> None:
+    user, other = shop.users[:2]
+    with Postgres.made() as server, ExitStack() as stack:
+        url = f"postgresql://postgres@/postgres?host={server.folder}"
+        settings = on_store(shop, tmp_path / "home", StoreSettings(kind="postgres", postgres_url=url))
+        with server.running(ended_by=signal.SIGKILL):
+            materialise(shop.features, settings)
+            running = stack.enter_context(gateway(settings))
+            shoppers = stack.enter_context(Shoppers(running, [user, other]).asking())
+            until(running, user, WELL)
+        until(running, user, AWAY)
+        with started_again(server):
+            until(running, user, WELL)
+            until(running, other, WELL)
+            stack.close()
+    assert shoppers.statuses == {200}
     assert shoppers.slowest_s < 5 * DEADLINE_S
     assert "Traceback" not in running.log()
 

@@ -14,11 +14,12 @@ from recommender.decisions.log import DecisionLog
 from recommender.settings import Settings
 from serving.gateway.decision_metrics import DecisionMetrics
 from serving.gateway.metrics import Metrics
+from serving.monitoring import alerts
 from serving.monitoring.made import files
 from serving.monitoring.metrics import GROUPS, METRICS
 
 ROOT = Path(__file__).parents[2]
-ALERTS = [(metric, alert) for metric in METRICS.values() for alert in metric.alerts]
+ALERTS = [(METRICS[alert.on], alert) for alert in alerts.ALERTS]
 
 
 SERIES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
@@ -142,3 +143,11 @@ def expressions(file: Path) -> list[str]:
     for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
         walk(document)
     return found
+
+
+def test_every_group_of_metrics_has_an_alert_and_no_group_of_rules_is_empty() -> None:
+    spec = yaml.safe_load((ROOT / "k8s/components/monitoring/alerts.yaml").read_text())["spec"]
+    ruled = {group["name"]: [rule["alert"] for rule in group["rules"]] for group in spec["groups"]}
+    assert list(ruled) == [title.lower().replace(" ", "-") for title in GROUPS]
+    assert [name for names in ruled.values() for name in names] == [alert.name for alert in alerts.ALERTS]
+    assert all(ruled.values())

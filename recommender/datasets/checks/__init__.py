@@ -1,7 +1,8 @@
 """Checks that notice accidents in a shop's export, from statistics alone: no row is read here.
 
 Three families: `alone` needs no history, `compared` compares days and keys with the last good run, and `newest`
-compares the newest days with the shop's own earlier ones. Every check is a figure with bounds, a sentence that says
+compares the newest days with the shop's own earlier ones. `schema` compares columns, types and units with the last good
+run. Every check is a figure with bounds, a sentence that says
 what is expected, and the likely cause if it is not so.
 """
 
@@ -12,9 +13,10 @@ from recommender.datasets.checks.check import Check
 from recommender.datasets.checks.compared import compared
 from recommender.datasets.checks.log_end import Run
 from recommender.datasets.checks.newest import newest
+from recommender.datasets.checks.schema import GROUP, SCHEMA_HOLDS, Change, Shape, changes, in_a_table
 from recommender.datasets.statistics import Statistics
 
-__all__ = ["Check", "Run", "all_checks"]
+__all__ = ["GROUP", "SCHEMA_HOLDS", "Change", "Check", "Run", "Shape", "all_checks", "changes", "in_a_table"]
 
 
 def all_checks(
