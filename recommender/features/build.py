@@ -34,6 +34,7 @@ from recommender import logs
 from recommender.datasets.periods import resolve
 from recommender.datasets.places import Place
 from recommender.datasets.tables import Tables
+from recommender.errors import SettingsError
 from recommender.features import buckets, campaigns, decisions, pairs
 from recommender.features.buckets import Rows
 from recommender.features.decisions import TIME
@@ -94,7 +95,13 @@ def build(
     with TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill:
         folder, moment = Path(spill), as_of.astimezone(UTC)
         if spark is not None:
-            from recommender.features.spark.engine import spark_engine
+            try:
+                from recommender.features.spark.engine import spark_engine
+            except ModuleNotFoundError as error:
+                raise SettingsError(
+                    f"features.engine: spark is not installed here ({error}); install the extra `spark`, or on a "
+                    "cluster compile the pipeline with this setting, so that the step gets Spark's image"
+                ) from None
 
             with spark_engine(
                 tables, moment, spark, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
