@@ -4,7 +4,8 @@
     ranking       the logistic ranker with and without the facts as features, by rolling origin before the gate period
 
     looks         the same in a synthetic shop that sees most shoppers look and few of them buy, with and without the
-                  items of the looks (`benchmarks.looks`)
+                  items of the looks (`benchmarks.looks`), and each alone: searches, reviews and the seconds of views
+                  (`benchmarks.interest`)
 
     make bench-portraits BENCH_ARGS="--groups calibration"
 
@@ -25,6 +26,7 @@ import pyarrow as pa
 from benchmarks.decision.rows import Row, merge
 from benchmarks.features import REPORT
 from benchmarks.gains_by_origin import gains, training_set
+from benchmarks.interest import interest
 from benchmarks.looks import looks
 from benchmarks.measured_on import measured_on
 from recommender.datasets import ingest
@@ -60,7 +62,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if {"calibration", "ranking"} & set(groups):
             rows += _complete_journey(Path(place), groups)
         if "looks" in groups:
-            rows += looks(Path(place))
+            rows += [*looks(Path(place)), *interest(Path(place))]
     for row in rows:
         print(f"{row.name:58} {row.value:9.4f}  {row.goal} {row.in_words}  {row.facts}")
     merge(rows, measured_on(), REPORT)

@@ -104,7 +104,9 @@ def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, s
         rows = {user: store.read(user, READ_S) for user in drawn}
         if not drawn:
             return Checked()
-        return _compared(online, rows, rebuilt(tables, settings, drawn, at), logged, tables)
+        return _compared(
+            online, rows, rebuilt(tables, settings, drawn, at, online.catalogue.look_rules), logged, tables
+        )
     finally:
         store.close()
 
@@ -131,10 +133,11 @@ class _Online:
 
     def differing(self, user: str, row: PackedUser, offline: Rebuilt, logged: Logged) -> list[Difference]:
         events = [event for _, event in lines_of(row.tail) if event.time_us <= self.at_us]
-        new = any(not self.readings.has_read(row.feature_time_us, event) for event in events)
-        found = differences(self.folded(user, row), offline.rows[user], offline.catalogue, self.at_us, is_folded=new)
-        ours, theirs = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
-        return found if ours == theirs else [*found, Difference(user, "campaigns hidden", str(ours), str(theirs))]
+        new = [event for event in events if not self.readings.has_read(row.feature_time_us, event)]
+        ours, theirs = self.folded(user, row), offline.rows[user]
+        found = differences(ours, theirs, offline.catalogue, self.at_us, new)
+        now, then = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
+        return found if now == then else [*found, Difference(user, "campaigns hidden", str(now), str(then))]
 
 
 def _compared(

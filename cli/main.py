@@ -346,6 +346,27 @@ def clean(
     clean_home(settings_of(settings, data), older_than=older_than, dry_run=dry_run, yes=yes)
 
 
+@app.command(rich_help_panel=LATER)
+def forget(
+    users: Annotated[list[str] | None, typer.Argument(help="The shoppers' user_ids.")] = None,
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A text file with one user_id a line.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is held of them, and where.")] = False,
+    allow: Annotated[
+        bool, typer.Option("--allow", help="Let shoppers who were forgotten come back, instead of forgetting them.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Forget without asking.")] = False,
+) -> None:
+    """Remove shoppers from stores, logs, runs and training sets, and keep them out. Exit code 1 if a trace is left."""
+    from cli.forget import allow_users, forget_users
+
+    if allow:
+        allow_users(settings_of(settings, data), users or [], file)
+    else:
+        forget_users(settings_of(settings, data), users or [], file, dry_run=dry_run, yes=yes)
+
+
 @reports.callback()
 def report(context: typer.Context, settings: SettingsFile = None, data: DataFile = None) -> None:
     """Show verdict, figures and pages of the last run, or draw the curves of a training."""

@@ -23,10 +23,12 @@ from feature_repo.online_stores import writer_of
 from recommender import logs
 from recommender.datasets.periods import microseconds
 from recommender.errors import CorruptFileError, FeatureStoreError
+from recommender.event_tables.forgotten_rows import copy_without
 from recommender.events.tail import Readings
 from recommender.matching.packed_user import ServingSchema
 from recommender.registry import Registry
 from recommender.settings import Settings
+from recommender.storage.forgotten import Forgotten
 from recommender.storage.home import FACTS_FILE, FeatureStoreFolder, Home
 from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
@@ -82,7 +84,8 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
     )
     with in_use(Home.of(settings)), _locked(folder):
         _keep_ids(features, settings)
-        _install_offline(features, folder.offline, rows_N, names, content_hash=manifest["content_hash"])
+        forgotten = Forgotten.of(Home.of(settings))
+        _install_offline(features, folder.offline, rows_N, names, forgotten, content_hash=manifest["content_hash"])
         elsewhere = os.environ.get(OFFLINE_VARIABLE)
         if elsewhere:
             _upload(folder.offline, elsewhere)
@@ -190,16 +193,35 @@ def _locked(store: FeatureStoreFolder) -> Iterator[None]:
 
 
 def _install_offline(
-    features: Path, offline: Path, rows_N: "NDArray[np.int64]", names: tuple[str, ...], *, content_hash: str
+    features: Path,
+    offline: Path,
+    rows_N: "NDArray[np.int64]",
+    names: tuple[str, ...],
+    forgotten: Forgotten,
+    *,
+    content_hash: str,
 ) -> None:
-    """Copy the feature set's Parquet, and the packed values beside it, into the folder that Feast reads."""
+    """Copy the feature set's Parquet, and the packed values beside it, into the folder that Feast reads.
+
+    Users who were forgotten since the feature set was built are left out.
+    """
     with whole_folder(offline) as folder:
-        for name, file in FILES.items():
-            if name != SERVING_VIEW:
-                shutil.copyfile(features / file, folder / file)
+        files = [file for name, file in FILES.items() if name != SERVING_VIEW]
         if (features / FACTS_FILE).is_file():  # Feast does not know it: `recommender portrait` reads it.
-            shutil.copyfile(features / FACTS_FILE, folder / FACTS_FILE)
-        write_packed(features / FILES["user"], rows_N, names, folder / FILES[SERVING_VIEW])
+            files.append(FACTS_FILE)
+        for file in files:
+            if forgotten.since:
+                copy_without(features / file, folder / file, forgotten)
+            else:
+                shutil.copyfile(features / file, folder / file)
+        packed = folder / FILES[SERVING_VIEW]
+        if forgotten.since:
+            draft = folder / f".{packed.name}"
+            write_packed(features / FILES["user"], rows_N, names, draft)
+            copy_without(draft, packed, forgotten)
+            draft.unlink()
+        else:
+            write_packed(features / FILES["user"], rows_N, names, packed)
         write_manifest(folder, features_hash=content_hash)
 
 

@@ -16,6 +16,7 @@ from recommender.datasets.engine import open_engine
 from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
 from recommender.datasets.write import Frame
 from recommender.decisions.names import SegmentName
+from recommender.event_tables.forgotten_rows import without_forgotten
 from recommender.event_tables.rewriting import rewrite
 from recommender.event_tables.segments import segments_of
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
@@ -31,12 +32,15 @@ _NUMBERS = ("quantity", "amount", "discount", "coupon_discount", "rating", "dwel
 
 
 def ingest_with_events(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
-    """Read the configured source into the folder `output`, and add the events of the home's log (`add_logged_events`).
+    """Read the configured source into the folder `output`, without users who were forgotten (`without_forgotten`).
+
+    Then add the events of the home's log (`add_logged_events`).
 
     Raises:
         SettingsError, SourceError, ContractError: As `recommender.datasets.ingest`.
     """
     made = ingest(settings.source, output, ingested_at=ingested_at, resources=settings.resources)
+    made = without_forgotten(made, Home.of(settings), resources=settings.resources)
     return add_logged_events(made, Home.of(settings).events, resources=settings.resources)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recommender.datasets.time_units import MONTH_DAYS
 from recommender.events.counters import ages_days, covers, portrait_at
+from recommender.events.look_fold import with_looks
 from recommender.events.tail import Readings, Recent, hidden, lines_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, unpack_user
 from recommender.matching.catalogue import Catalogue
@@ -76,6 +77,7 @@ class Fold:
             moments = {"feature_time_us": packed.feature_time_us, "at_us": at_us}
             portrait_P = portrait_at(shopper.portrait_P, names, history, new, minor_units=self.minor_units, **moments)
             user = _at(_with_lines(user, lines, self.catalogue), history, self.catalogue, at_us)
+            user, portrait_P = with_looks(user, portrait_P, names, new, self.catalogue, at_us)
             if TENURE in names:
                 user = replace(user, months=float(np.nan_to_num(portrait_P[names.index(TENURE)])) / MONTH_DAYS)
             shopper = replace(shopper, portrait_P=portrait_P)

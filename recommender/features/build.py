@@ -48,6 +48,7 @@ from recommender.features.spark import OnSpark
 from recommender.features.users import BASKETS, PACKED_FILE, rows_of_users
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
+from recommender.matching.look_rules import LookRules
 from recommender.matching.looks import LOOKED
 from recommender.settings import LookSettings, Settings, choose
 from recommender.storage.home import FACTS_FILE, Home
@@ -72,6 +73,7 @@ def build(
     looks: LookSettings = DEFAULT_LOOKS,
     learn_looks_before: datetime | None = None,
     text_cache: Path | None = None,
+    look_rules: LookRules | None = None,
     memory_limit: str | None = None,
     scratch: Path | None = None,
     num_buckets: int | None = None,
@@ -82,7 +84,8 @@ def build(
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
     What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`. `text_cache` is a folder
-    for the text encoder's vectors of names and searches.
+    for the text encoder's vectors of names and searches. `look_rules` are those of an earlier build, in place of all
+    that.
     `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
     The users are computed in `num_buckets`, by default as many as the log needs. The files' bytes are the same.
     With `spark` Spark reads the tables and computes, not DuckDB alone.
@@ -106,13 +109,13 @@ def build(
             with spark_engine(
                 tables, moment, spark, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
             ) as engine:
-                weights = look_weights(engine.source, looks, learn_looks_before, cache=text_cache)
+                weights = look_weights(engine.source, looks, learn_looks_before, published=look_rules, cache=text_cache)
                 _build(engine.source, output, weights, engine.rows, facts=facts)
             return output
         source = open_source(
             tables, moment, threads=threads, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
         )
-        weights = look_weights(source, looks, learn_looks_before, cache=text_cache)
+        weights = look_weights(source, looks, learn_looks_before, published=look_rules, cache=text_cache)
         _build(source, output, weights, partial(_rows, source, folder, num_buckets), facts=facts)
     return output
 
@@ -174,6 +177,8 @@ def _build(
     users_at = [table.select(["user_id", "event_timestamp", BASKETS]) for table in found.users]
     pair_table, learnt = _pair_table(source, pa.concat_tables(found.pairs), pa.concat_tables(users_at))
     catalogue = campaigns.with_newcomers(catalogue, learnt)
+    if shared.looked:
+        catalogue = campaigns.with_look_rules(catalogue, weights.rules)
     with whole_folder(output) as folder:
         catalogue.save(folder / "catalogue")
         source.ids.save(folder / IDS_FILE)

@@ -24,6 +24,7 @@ from recommender.features.value_names import ValueNames
 from recommender.features.vectors import largest_departments
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.look_rules import LookRules
 
 MAX_TYPES = 12
 """Campaign types with an indicator, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
@@ -120,6 +121,12 @@ def with_newcomers(catalogue: Catalogue, found: Newcomers) -> Catalogue:
     content = {column.name: getattr(catalogue, column.name) for column in fields(catalogue)[1:]}
     content |= {"campaign_newcomer_C": found.rate_C, "campaign_behind_CJ": found.behind_CJ}
     return Catalogue.versioned(**content)
+
+
+def with_look_rules(catalogue: Catalogue, rules: LookRules) -> Catalogue:
+    """Add what users' looks count to a catalogue. That is another version."""
+    content = {column.name: getattr(catalogue, column.name) for column in fields(catalogue)[1:]}
+    return Catalogue.versioned(**(content | {"look_rules": rules}))
 
 
 def _item_rows(source: Source) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

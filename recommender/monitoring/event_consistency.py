@@ -23,8 +23,11 @@ from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import PackedBaskets, Shopper, unpack_history
+from recommender.matching.look_rules import LookRules
 from recommender.matching.open_campaigns import TAKEN_UP, campaign_code
+from recommender.monitoring.look_consistency import looks_apart
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from recommender.storage.ids import IdsFile
 
 FLOAT32_RTOL = 5e-7
@@ -79,8 +82,10 @@ def is_shipped(event: Recent, read: dict[str, int]) -> bool:
     return name is not None and name.number <= read.get(name.writer, -1)
 
 
-def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: datetime) -> Rebuilt:
-    """The rows of some users as a build of the features at a moment makes them.
+def rebuilt(
+    tables: Tables, settings: Settings, users: Collection[str], at: datetime, look_rules: LookRules | None
+) -> Rebuilt:
+    """The rows of some users as a build of the features at a moment makes them. What looks count is as published.
 
     Raises:
         As `recommender.features.build.build`.
@@ -93,6 +98,8 @@ def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: date
             threads=settings.training.threads,
             kept_ids=IdsFile.of(settings),
             looks=settings.looks,
+            look_rules=look_rules,
+            text_cache=Home.of(settings).text_vectors,
             facts=False,
             memory_limit=settings.resources.memory_limit,
             scratch=settings.resources.scratch,
@@ -103,7 +110,7 @@ def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: date
 
 
 def differences(
-    online: Shopper, offline: Shopper, catalogue: Catalogue, at_us: int, *, is_folded: bool
+    online: Shopper, offline: Shopper, catalogue: Catalogue, at_us: int, new: Sequence[Recent]
 ) -> list[Difference]:
     """The fields in which the two rows of a user disagree.
 
@@ -112,14 +119,17 @@ def differences(
         offline: as it was built, at the same moment.
         catalogue: of the rebuild.
         at_us: the moment, microseconds since 1970, UTC.
-        is_folded: whether there were events to fold in. Otherwise what changes with time alone is that of the row's
-            own moment, and is not compared.
+        new: the events that were folded in. Without any, what changes with time alone is that of the row's own
+            moment, and is not compared.
     """
+    is_folded = bool(new)
     ours, theirs = (unpack_history(one.history, catalogue.numbering) for one in (online, offline))
     found = [*_of_histories(ours, theirs)]
     users = [unpack_user(one.affinity, catalogue.numbering) for one in (online, offline)]
     found += _of_affinities(users[0], users[1], ours, at_us, is_folded=is_folded)
     found += _of_campaigns(users[0], users[1], catalogue, at_us)
+    if is_folded:
+        found += looks_apart(online, offline, new, catalogue)
     names = known_at_once(online.portrait_names, ours, at_us, moves_with_time=is_folded)
     for name in sorted(names.intersection(offline.portrait_names)):
         first = online.portrait_P[online.portrait_names.index(name)]

@@ -19,6 +19,7 @@
       tuning/             studies of `recommender tune`
       own/                a home for each mapping that was given with --data
       bench/              files of `make bench-…`
+      forgotten.json      salted hashes of the users that `recommender forget` removed (`recommender.storage.forgotten`)
       .in-use             locked by whoever reads what `recommender clean` may remove (`recommender.storage.in_use`)
 
 These classes only name paths and neither read nor write. Another module owns the format of each folder's content:
@@ -391,6 +392,16 @@ class Home:
     def in_use(self) -> Path:
         """File that is locked while a pipeline, a training or a materialisation runs."""
         return self.root / ".in-use"
+
+    @property
+    def forgotten(self) -> Path:
+        """File with the users that were removed, by salted hashes."""
+        return self.root / "forgotten.json"
+
+    @property
+    def of_others(self) -> tuple[Path, ...]:
+        """Folders below this home that hold other shops: homes of own data, and those of benchmarks."""
+        return (self.root / "own", self.root / "bench")
 
     def benchmark(self, name: str) -> Path:
         """Folder that one benchmark keeps between its runs."""

@@ -18,6 +18,7 @@ from recommender.matching.packed_user import PackedUser
 from recommender.matching.rerank import Rerank
 from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
+from recommender.storage.forgotten import ANONYMOUS, ForgottenFollower
 from serving.answer import Ranking
 from serving.deployed import Follower
 from serving.gateway import trace, tracing
@@ -48,6 +49,7 @@ class Recommender:
     decisions: DecisionLog
     metrics: Metrics
     folding: Folding
+    forgotten: ForgottenFollower
 
     async def recommend(self, request: RecommendationRequest, arrival: Arrival) -> bytes:
         """The answer as JSON, once its decision record is written or late.
@@ -58,6 +60,9 @@ class Recommender:
         shop = self.shops.current
         if shop is None:
             raise Unavailable
+        if request.user_id in self.forgotten.current:
+            # A user whom no store knows gets the popular list. The context may say who it is.
+            request = request.model_copy(update={"user_id": ANONYMOUS, "context": {}})
         assigned = self._assign(request, arrival)
         assigned, answer = await self._answer(assigned, shop)
         request_id, answer = await self._record(assigned, answer)
