@@ -10,7 +10,7 @@ from recommender.errors import SettingsError
 from recommender.features import build_as_set
 from recommender.settings import Settings, SourceSettings
 
-SHOP = {"num_users": 60, "num_items": 30, "num_campaigns": 8, "num_categories": 4, "days": 150}
+SHOP = {"num_users": 120, "num_items": 60, "num_campaigns": 12, "num_categories": 5, "days": 200}
 
 
 def test_spark_without_its_extra_is_an_error_that_names_the_setting_and_the_extra(
