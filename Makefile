@@ -105,7 +105,7 @@ $(MLSERVER)/.installed: tests/mlserver.txt $(INSTALLED)
 $(PYSPARK)/.installed: pyproject.toml constraints.txt $(INSTALLED)
 	@[ -x $(PYSPARK)/bin/python ] || $(BIN)/python -m venv --without-pip $(PYSPARK)
 	$(BIN)/python -m pip --python $(PYSPARK) install --quiet --disable-pip-version-check --no-deps --no-compile $(PIP_ARGS) \
-	  -C--build-option=--compression=stored -c constraints.txt pyspark py4j
+	  --config-settings=--build-option=--compression=stored -c constraints.txt pyspark py4j
 	@touch $@
 
 manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)

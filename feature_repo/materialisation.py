@@ -29,7 +29,7 @@ from recommender.matching.packed_user import ServingSchema
 from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage.forgotten import Forgotten
-from recommender.storage.home import FACTS_FILE, FeatureStoreFolder, Home
+from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, FeatureStoreFolder, Home
 from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
@@ -214,6 +214,8 @@ def _install_offline(
                 copy_without(features / file, folder / file, forgotten)
             else:
                 shutil.copyfile(features / file, folder / file)
+        if (features / FEATURES_SCHEMA_FILE).is_file():  # nor this, which says what the source cannot have
+            shutil.copyfile(features / FEATURES_SCHEMA_FILE, folder / FEATURES_SCHEMA_FILE)
         packed = folder / FILES[SERVING_VIEW]
         if forgotten.since:
             draft = folder / f".{packed.name}"

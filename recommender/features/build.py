@@ -6,7 +6,8 @@
     facts.parquet      what people ask about each user at `as_of`; no ranker reads it
     pairs.parquet      which users were targeted by which campaign, labels, segments
     catalogue/         what serving holds in memory
-    schema.json        names of all features and segments, and the value behind each feature that stands for one
+    schema.json        names of all features and segments, the value behind each feature that stands for one, and the
+                       features that the source cannot have (`features.absent`)
     ids.json           the append-only ids to which the vectors and the catalogue refer (`recommender.storage.ids`)
 
 The users of a large log are computed in buckets, one after the other (`features.buckets`).
@@ -36,6 +37,7 @@ from recommender.datasets.places import Place
 from recommender.datasets.tables import Tables
 from recommender.errors import SettingsError
 from recommender.features import buckets, campaigns, decisions, pairs
+from recommender.features.absent import absent_features
 from recommender.features.buckets import Rows
 from recommender.features.decisions import TIME
 from recommender.features.facts import numbers_of_shop
@@ -51,9 +53,10 @@ from recommender.matching.affinity import cross_names
 from recommender.matching.look_rules import LookRules
 from recommender.matching.looks import LOOKED
 from recommender.settings import LookSettings, Settings, choose
-from recommender.storage.home import FACTS_FILE, Home
+from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, Home
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import WRITER_DIGITS, whole_folder, write_manifest
+from recommender.storage.names import NamesFile
 
 log = logs.get(__name__)
 DEFAULT_LOOKS = LookSettings()
@@ -168,7 +171,7 @@ def _build(
 ) -> None:
     """Write the feature set. `compute` is given the numbers of facts, if facts are wanted."""
     decisions.expect_some(source)
-    named = ValueNames()
+    named = ValueNames(kept=None if source.kept_ids is None else NamesFile.beside(source.kept_ids))
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
@@ -196,9 +199,12 @@ def _build(
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }
+        if absent := absent_features(source.tables, shared):
+            schema["absent"] = absent
+            log.info("the source cannot have some features", **{name: len(own) for name, own in absent.items()})
         if LOOKED in columns:
             schema["looks"] = weights.described()
-        (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / FEATURES_SCHEMA_FILE).write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
             folder,
             kind="features",

@@ -92,21 +92,27 @@ def _attribute(name: str, values: pa.ChunkedArray, named: ValueNames) -> Attribu
     counted = pc.value_counts(values)
     counts = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
     has_null = counts.pop(None, 0) > 0
-    distinct = sorted(counts)
-    if not distinct:
+    distinct, form = sorted(counts), f"base__{name}_{{}}"
+    has_indicators = named.has(form)
+    if not distinct and not has_indicators:
         return Attribute({}, {})
     order = [_leading_number(value) for value in distinct]
-    if len(distinct) > 2 and all(number is not None for number in order) and len(set(order)) == len(order):
+    if (
+        not has_indicators
+        and len(distinct) > 2
+        and all(number is not None for number in order)
+        and len(set(order)) == len(order)
+    ):
         rank = {
             distinct[place]: float(position) for position, place in enumerate(np.argsort(np.array(order, dtype=float)))
         }
         return Attribute(rank, {})
     commonest = sorted(distinct, key=lambda value: (-counts[value], value))[:MAX_VALUES]
-    of_null = f"base__{name}_unknown"
-    taken = [*(f"base__{other}" for other in USERS.columns), *([of_null] if has_null else [])]
-    names = named.name(name, commonest, [f"base__{name}_{{}}"], taken=taken)
-    indicators: dict[str, str | None] = {names[common][0]: common for common in commonest}
-    if has_null:
+    of_null = named.of_missing(form, occurs=has_null)
+    taken = [*(f"base__{other}" for other in USERS.columns), *([of_null] if of_null else [])]
+    names = named.name(name, commonest, [form], taken=taken)
+    indicators: dict[str, str | None] = {feature: value for value, (feature,) in names.items()}
+    if of_null:
         indicators[of_null] = None
     return Attribute({}, indicators)
 
