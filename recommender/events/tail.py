@@ -25,6 +25,7 @@ _FIELDS = {
     "discount": "d",
     "coupon_discount": "o",
     "rating": "r",
+    "quantity": "n",
     "query": "q",
     "dwell_s": "w",
 }
@@ -49,6 +50,7 @@ class Recent(NamedTuple):
     discount: float | None = None
     coupon_discount: float | None = None
     rating: float | None = None
+    quantity: float | None = None
     query: str | None = None
     dwell_s: float | None = None
 

@@ -21,6 +21,7 @@ from recommender.datasets.tables import USERS
 from recommender.datasets.time_units import DAY_S, DAY_US, SECOND_US
 from recommender.features.as_of import Ints, Running, last_before
 from recommender.features.bought import Decisions, Part, microseconds_of, parts
+from recommender.features.rings import Activity
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 
@@ -133,10 +134,12 @@ def counted_kinds(source: Source) -> tuple[str, ...]:
     return tuple(kind for kind in (*INTEREST_KINDS, *SOCIAL_KINDS) if kind in seen)
 
 
-def activity(source: Source, decisions: Decisions, kinds: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+def activity(
+    source: Source, decisions: Decisions, kinds: Sequence[str], kept: Activity
+) -> dict[str, NDArray[np.float32]]:
     """Count views, clicks and other `INTEREST_KINDS` (`interest__*`) and `SOCIAL_KINDS` (`social__*`) before decisions.
 
-    Returns columns, float32 [D]. `kinds`: what `counted_kinds` returned for all users.
+    Returns columns, float32 [D]. `kinds`: what `counted_kinds` returned for all users. `kept` gets the events' times.
     """
     events = source.events
     if not kinds:
@@ -148,6 +151,7 @@ def activity(source: Source, decisions: Decisions, kinds: Sequence[str]) -> dict
     for part in parts(rows, len(decisions.user_ids)):
         own = decisions.of_users(part.first_user, part.end_user)
         found = _counted(part, decisions.user_D[own] - part.first_user, decisions.moment_us_D[own], kinds, rated=rated)
+        kept.add(part, own.start, decisions.user_D[own] - part.first_user, decisions.moment_us_D[own])
         for name, values_D in found.items():
             columns.setdefault(name, np.empty(len(decisions.user_D), dtype=np.float32))[own] = values_D
     return columns

@@ -153,7 +153,9 @@ def test_events_check_finds_no_difference_and_one_look_that_is_left_out(two: Two
     at_us = microseconds(LATER)
 
     def fields() -> set[str]:
-        found = differences(two.folded(user), two.later[user], two.catalogue, at_us, new)
+        found = differences(
+            two.rows[user], two.folded(user), two.later[user], two.catalogue, at_us, new=new, minor_units=100
+        )
         return {one.field for one in found if "look" in one.field}
 
     assert fields() == set()
