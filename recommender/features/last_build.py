@@ -66,6 +66,9 @@ class LastBuild:
     _meanings: dict[str, pa.Table] = field(default_factory=dict)
     full: str = ""
     """Why nothing was taken over."""
+    _taken: Taken | None = None
+    computed: int = 0
+    """Rows of users that were computed."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -106,6 +109,7 @@ class LastBuild:
             "axes": _axes(source, len(source.taxonomy.item_ids)),
             "events": _files_of_events(source),
         }
+        self._taken = None
         weights, connection = shared.look_weights, source.backend.con
         for name, meant in zip(MEANINGS, (weights.searches, weights.texts), strict=True):
             self._meanings[name] = pa.table({"nothing": pa.array([], pa.string())}) if meant is None else meant
@@ -132,21 +136,21 @@ class LastBuild:
             values = marks.differing(connection, before, now, now.column_names[0])[0].unique().to_pylist()
             parts.append(marks.of_events_with(connection, source.tables, MEANINGS[name], values))
         invalid = pa.concat_tables(parts)
-        return Taken(self._rows(source, shared, invalid, scratch), days)
+        self._taken = Taken(self._rows(source, shared, invalid, scratch), days)
+        return self._taken
 
-    def remember(self, features: Path, taken: Taken | None, rows: int) -> None:
-        """Keep what was built, for the next build.
+    def drop(self, reason: str) -> None:
+        """Say that what `take` returned was not used."""
+        self._taken, self.full = None, reason
 
-        Args:
-            features: the folder of the feature set.
-            taken: what `take` returned, None if it was not used.
-            rows: how many rows of users there are.
-        """
-        if taken is None:
+    def remember(self, features: Path) -> None:
+        """Keep what was built, the folder of a feature set, for the next build."""
+        if self._taken is None:
             report = f"full build: {self.full}"
         else:
-            kept, days = taken.rows.num_rows, f"{taken.days:,} day{'' if taken.days == 1 else 's'}"
-            report = f"increment: {days} changed, {rows - kept:,} rows computed, {kept:,} kept"
+            days = f"{self._taken.days:,} day{'' if self._taken.days == 1 else 's'}"
+            kept = self._taken.rows.num_rows
+            report = f"increment: {days} changed, {self.computed:,} rows computed, {kept:,} kept"
         log.info("features", how=report)
         with whole_folder(self.folder) as folder:
             (folder / MARKS).mkdir()
