@@ -39,7 +39,7 @@ class FeatureSettings(Section):
         "default is by hand: shops take goods back for a month. 0: everything counts whenever it comes.",
     )
     increment: bool = Field(
-        True,
+        False,
         description="Take over the rows of past decisions from the last build where nothing that they depend on has "
         "changed. The result is the same, bit for bit. Off, and on Spark: every build computes all rows.",
     )

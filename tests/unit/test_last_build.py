@@ -37,7 +37,7 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.last, self.ids = folder, LastBuild(folder / "last"), IdsFile(folder / "ids.json")
-        self.builds = 0
+        self.builds = sum(1 for _ in folder.glob("tables-*"))
 
     def compared(self, shop: Shop, as_of: datetime, *, num_buckets: int = 1, whole: bool = True) -> str:
         """Build what is known at `as_of` with the last build, and without if `whole`. Returns what the former did."""
@@ -137,10 +137,9 @@ def built(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(built: Path, tmp_path: Path) -> Home:
-    for name in ("last", "ids.json"):
-        copy = shutil.copytree if (built / name).is_dir() else shutil.copy2
-        copy(built / name, tmp_path / name)
-    return Home(tmp_path)
+    folder = tmp_path / "home"
+    shutil.copytree(built, folder)
+    return Home(folder)
 
 
 @pytest.mark.parametrize(("changes", "num_buckets"), [([], 1), ([late, corrected], 3), ([with_new_ones, late], 1)])
