@@ -65,9 +65,9 @@ def _singles(events: Sequence[Recent], rules: LookRules, catalogue: Catalogue) -
             continue
         kind, time_s = KINDS.index(event.kind), event.time_us // SECOND_US
         if event.kind == "search":
-            if event.query is not None and not waits(event, catalogue):
-                parts = catalogue.words.match(event.query).parts
-                rows += [(kind, part.axis, part.value, part.strength, time_s) for part in parts]
+            found = catalogue.words.match(event.query or "")
+            if found.is_whole or not rules.encoder:
+                rows += [(kind, part.axis, part.value, part.strength, time_s) for part in found.parts]
             continue
         row = catalogue.item_rows.get(event.item_id or "")
         strength = _strength(event, rules)
