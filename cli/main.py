@@ -83,6 +83,19 @@ def ingest(
 
 
 @app.command(rich_help_panel=FIRST)
+def features(
+    tables: Annotated[str, typer.Option(help="Tables that `ingest` wrote: a folder, or s3://bucket/tables.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="What to write: a folder, or s3://bucket/features.")],
+    settings: SettingsFile = None,
+    as_of: AsOf = None,
+) -> None:
+    """Build the feature set of tables, as a run does, with the engine that `features.engine` names."""
+    from cli.data import features_to
+
+    features_to(settings_of(settings, as_of=as_of), tables, output)
+
+
+@app.command(rich_help_panel=FIRST)
 def validate(
     settings: SettingsFile = None,
     data: Annotated[

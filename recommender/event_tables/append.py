@@ -17,6 +17,7 @@ from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
 from recommender.datasets.write import Frame
 from recommender.decisions.names import SegmentName
 from recommender.event_tables.forgotten_rows import without_forgotten
+from recommender.event_tables.returned import with_returns
 from recommender.event_tables.rewriting import rewrite
 from recommender.event_tables.segments import segments_of
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
@@ -67,7 +68,8 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
             name: connection.sql(f"SELECT * FROM {name}") for name in CONTRACT if tables.has(name)
         }
         added, waiting = _counts(connection)
-        frames["events"] = connection.sql(_with_events(connection, tables))
+        query, decided = with_returns(connection, tables, _with_events(connection, tables))
+        frames["events"] = connection.sql(query)
         taken_up = _with_participations(connection, tables)
         if taken_up is not None:
             frames["participations"] = connection.sql(taken_up)
@@ -75,7 +77,7 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
             tables,
             frames,
             decision=f"events: {added} came over HTTP; {waiting} more wait for a user, item or campaign that is not "
-            "known",
+            "known" + "".join(f". {one}" for one in decided),
             facts={"events_read": _read(segments), "events_waiting": waiting},
         )
     log.info("events of the log added", events=added, waiting=waiting, segments=len(segments))

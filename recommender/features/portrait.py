@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.periods import microseconds
 from recommender.datasets.time_units import MONTH_DAYS
-from recommender.features import campaign_habits, looks, people, purchases, vectors
+from recommender.features import campaign_habits, looks, people, purchases, rings, vectors
 from recommender.features.as_of import Running
 from recommender.features.baskets import Versions, versions
 from recommender.features.bought import Decisions, Part, bought, lines_of, parts
@@ -60,7 +61,8 @@ def portrait(
     habits = aligned(campaign_habits.habits(past_targets, shared.types).to_pyarrow(), num_decisions)
     habits = {name: np.nan_to_num(column) if is_count(name) else column for name, column in habits.items()}
     columns = {**_base(source, decided, numbered.moment_us_D, shared), **habits}
-    columns |= people.activity(source, numbered, shared.kinds)
+    activity = rings.Activity(microseconds(source.as_of))
+    columns |= people.activity(source, numbered, shared.kinds, activity)
     looked_by_axis = looks.looks_by_axis(source, decided, shared.look_weights) if shared.looked else None
     columns |= looks.portrait_column(looked_by_axis, num_decisions)
     own = _Purchases.of(source, numbered, shared.departments)
@@ -73,7 +75,7 @@ def portrait(
     # The packed vectors say where the features about campaigns stand, so the order of all must be known before.
     names = list(ordered(own.nothing()))
     if packer is not None:
-        packer.begin(np.array([names.index(name) for name in habits], dtype=np.uint16), looked_by_axis)
+        packer.begin(np.array([names.index(name) for name in habits], dtype=np.uint16), looked_by_axis, activity)
     found = ordered(own.columns(packer))
     return Portrait(
         columns={name: column.astype(np.float32, copy=False) for name, column in found.items()}, habits=tuple(habits)

@@ -37,6 +37,8 @@ USERS_FILE = "users.parquet"
 PACKED_USERS_FILE = "serving.parquet"
 REFERENCE_FILE = "reference.json"
 """Distributions of features, in a training set and in a trained version (`recommender.monitoring.distributions`)."""
+FEATURES_SCHEMA_FILE = "schema.json"
+"""In a feature set: names of its features and of those that the source cannot have."""
 FACTS_FILE = "facts.parquet"
 
 
@@ -55,6 +57,11 @@ class FeatureStoreFolder:
     def users(self) -> Path:
         """Every user's features at each moment for which they were built."""
         return self.offline / USERS_FILE
+
+    @property
+    def schema(self) -> Path:
+        """Names of all features, and of those that the source cannot have."""
+        return self.offline / FEATURES_SCHEMA_FILE
 
     @property
     def facts(self) -> Path:

@@ -11,12 +11,12 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from recommender.errors import FeatureStoreError
+from recommender.events.places import TAIL_FIELD, TAILS_TABLE
 from recommender.events.postgres import seen_table, tails_table
 from recommender.secrets import secret
 from recommender.settings import Settings, choose
 from recommender.storage.home import Home
 from serving.online_store.feast_format import entity_key
-from serving.online_store.stored import TAIL_FIELD, TAILS_TABLE
 
 if TYPE_CHECKING:
     import psycopg
