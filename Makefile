@@ -104,7 +104,7 @@ $(MLSERVER)/.installed: tests/mlserver.txt $(INSTALLED)
 
 $(PYSPARK)/.installed: pyproject.toml constraints.txt $(INSTALLED)
 	@[ -x $(PYSPARK)/bin/python ] || $(BIN)/python -m venv --without-pip $(PYSPARK)
-	$(BIN)/python -m pip --python $(PYSPARK) install --quiet --disable-pip-version-check --no-deps --no-compile $(PIP_ARGS) \
+	$(BIN)/python -m pip --python $(PYSPARK) install --quiet --disable-pip-version-check --no-deps --no-compile --use-pep517 $(PIP_ARGS) \
 	  --config-settings=--build-option=--compression=stored -c constraints.txt pyspark py4j
 	@touch $@
 

@@ -149,7 +149,9 @@ def test_the_challenger_s_image_accelerator_and_tolerations_come_from_the_first_
 
 
 def test_features_on_spark_are_built_in_the_image_that_has_spark(tmp_path: Path) -> None:
-    specification, _ = compiled(tmp_path, features={"engine": "spark"})
+    settings = Settings(home=HOME).updated(store={"kind": "redis"}, features={"engine": "spark"})
+    file, _ = compile_cluster(settings, tmp_path, cluster=Cluster(), namespace="campaigns")
+    specification, _ = yaml.safe_load_all(file.read_text(encoding="utf-8"))
     containers = {name: one["container"] for name, one in specification["deploymentSpec"]["executors"].items()}
     of_spark = [name for name, one in containers.items() if one["image"] == PIPELINE_SPARK_IMAGE]
     assert of_spark == ["exec-build-features"]
