@@ -20,6 +20,7 @@ AFTER ?= HEAD
 # The first that answers: docker's client without its daemon builds nothing.
 ENGINE ?= $(shell for e in docker podman; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
 GPU ?=
+SPARK ?=
 PUSH ?=
 BUILD_ARGS ?=
 PUSH_ARGS ?=
@@ -60,8 +61,11 @@ compile: $(INSTALLED) ## write the pipeline for a cluster to dist/
 
 # MLServer stands for the servers of the Open Inference Protocol in tests. What it shares with us comes from $(VENV).
 MLSERVER := .venv-mlserver
-test: $(INSTALLED) $(MLSERVER)/.installed ## run all tests in two processes of one thread each; tests start the servers that they need
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+# PySpark's 470 MB stay out of $(VENV), so that nothing but the `spark` extra can need them. Its source package becomes a
+# wheel without compression, which halves the time.
+PYSPARK := .venv-spark
+test: $(INSTALLED) $(MLSERVER)/.installed $(PYSPARK)/.installed ## run all tests in three processes of one thread each; tests start the servers that they need
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 test-gpu: $(INSTALLED) ## run the tests that need a GPU; without a GPU they are skipped
 	$(BIN)/python -m pytest -rs tests/gpu || [ $$? -eq 5 ]
@@ -96,6 +100,12 @@ $(MLSERVER)/.installed: tests/mlserver.txt $(INSTALLED)
 	@$(BIN)/python -c 'import site, sys; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
 	  > $(MLSERVER)/lib/python3.11/site-packages/shared.pth
 	$(MLSERVER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile $(PIP_ARGS) -r tests/mlserver.txt
+	@touch $@
+
+$(PYSPARK)/.installed: pyproject.toml constraints.txt $(INSTALLED)
+	@[ -x $(PYSPARK)/bin/python ] || $(BIN)/python -m venv --without-pip $(PYSPARK)
+	$(BIN)/python -m pip --python $(PYSPARK) install --quiet --disable-pip-version-check --no-deps --no-compile --use-pep517 $(PIP_ARGS) \
+	  --config-settings=--build-option=--compression=stored -c constraints.txt pyspark py4j
 	@touch $@
 
 manifests: $(INSTALLED) $(TOOLS)/.installed ## render and check k8s/ (SHARED=../shared also checks custom resources against their CRDs)
@@ -163,10 +173,10 @@ prove-unchanged: $(INSTALLED) ## run two commits on the same inputs; compare wei
 	@[ -n "$(BEFORE)" ] || { echo "make prove-unchanged: BEFORE is not set. Name the commit before the change: make prove-unchanged BEFORE=main AFTER=HEAD" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.nothing_moved "$(BEFORE)" "$(AFTER)" --pip-args="$(PIP_ARGS)" $(BENCH_ARGS)
 
-images: ## build the images: make images REGISTRY=registry.example.com; GPU=1 also the GPU's; PUSH=1 pushes and writes digests; BUILD_ARGS, PUSH_ARGS
+images: ## build the images: make images REGISTRY=registry.example.com; GPU=1 also the GPU's, SPARK=1 also Spark's; PUSH=1 pushes and writes digests; BUILD_ARGS, PUSH_ARGS
 	@[ -n "$(REGISTRY)" ] || { echo "make images: REGISTRY is not set. Name the registry: make images REGISTRY=registry.example.com" >&2; exit 2; }
 	@[ -n "$(ENGINE)" ] || { echo "make images: neither docker nor podman answers. Start or install one, or set ENGINE=/path/to/engine" >&2; exit 2; }
-	@"$(PYTHON)" -m components.build_images "$(REGISTRY)" --engine "$(ENGINE)" $(if $(GPU),--gpu) $(if $(PUSH),--push) \
+	@"$(PYTHON)" -m components.build_images "$(REGISTRY)" --engine "$(ENGINE)" $(if $(GPU),--gpu) $(if $(SPARK),--spark) $(if $(PUSH),--push) \
 	  --build-args="$(BUILD_ARGS)" --push-args="$(PUSH_ARGS)"
 
 test-images: $(INSTALLED) ## build both images and run every command of the manifests and every step in them; without docker or podman it is skipped
@@ -184,4 +194,4 @@ clean: ## stop the endpoint and delete the results of runs (var/, dist/, caches)
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 
 distclean: clean ## `clean`, and delete .venv too
-	rm -rf $(VENV) $(TOOLS) $(MLSERVER)
+	rm -rf $(VENV) $(TOOLS) $(MLSERVER) $(PYSPARK)

@@ -41,6 +41,8 @@ HOOKS = (
     *("S3DuckDBOfflineStore", "S3DuckDBOfflineStoreConfig"),  # Feast, by the name in feature_store.yaml
     *("OrderedSqliteOnlineStore", "OrderedSqliteOnlineStoreConfig", "OrderedRedisOnlineStore"),  # likewise
     *("OrderedRedisOnlineStoreConfig", "OrderedPostgresOnlineStore", "OrderedPostgresOnlineStoreConfig"),
+    "_register_in_memory_table",  # of a backend: Ibis calls it
+    "__getattr__",  # of a module: Python calls it for a name that is not there yet
     "get_historical_features",  # of an offline store: Feast calls it
     "dwell_s",  # a field of an event over HTTP, which the log writes whole
     "*_pipeline_for",  # `pipelines.named` finds it by the pipeline's name

@@ -2,10 +2,12 @@
 
 A synthetic world in which take-up follows how much a shopper buys in the campaign's category. `HIDDEN` of the purchases
 are then taken out of the log, as if they were made at a till that does not know the shopper. Views, clicks and carts
-stay. The same log with the items of the looks blanked has the same features but those of looks.
+stay. The same log with the items of the looks blanked has the same features but those of looks. Searches and reviews
+say nothing here: `benchmarks.interest` measures them.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +31,13 @@ SEED = 7
 
 def looks(place: Path) -> list[Row]:
     """Gains from looks by rolling origin."""
-    tables = _written(place / "with", blank=False)
+    frames, world = shop_frames(place / "looks-world")
+    events = without_items(frames["events"], ["review"]).drop_columns(["query"])
+    tables = written({**frames, "events": events}, place / "with", world)
+    blank = written({**frames, "events": without_items(events, ITEM_KINDS)}, place / "without", world)
     settings = Settings(home=place / "looks-var")
     as_of = resolve(settings, tables).as_of
-    without = training_set(_written(place / "without", blank=True), place / "blanked", as_of)
+    without = training_set(blank, place / "blanked", as_of)
     by_hand = training_set(tables, place / "by-hand", as_of)
     # Before the first origin, so that nothing that judges has taught.
     before = origins(without, settings)[0][0]
@@ -46,9 +51,10 @@ def looks(place: Path) -> list[Row]:
     ]
 
 
-def _written(folder: Path, *, blank: bool) -> Tables:
+def shop_frames(folder: Path) -> tuple[dict[str, pa.Table], World]:
+    """The tables of the shop, whose log lacks `HIDDEN` of the purchases without a coupon."""
     world = World.small(seed=SEED, lines_a_basket=3.0)
-    made = generate(world, folder / "world")
+    made = generate(world, folder)
     frames = {}
     for name, contract in CONTRACT.items():
         table = ds.dataset(made.folder / name, format="parquet", partitioning=None).to_table()
@@ -56,10 +62,17 @@ def _written(folder: Path, *, blank: bool) -> Tables:
     events = frames["events"].sort_by("event_id")
     drawn = np.random.default_rng(SEED).random(len(events)) < HIDDEN
     bought = pc.and_(pc.equal(events["kind"], "purchase"), pc.equal(events["coupon_discount"], 0.0))
-    events = events.filter(pc.invert(pc.and_(pc.fill_null(bought, False), pa.array(drawn))))
-    if blank:
-        is_look = pc.is_in(events["kind"], pa.array(list(ITEM_KINDS)))
-        items = pc.if_else(is_look, pa.scalar(None, pa.string()), events["item_id"])
-        events = events.set_column(events.column_names.index("item_id"), "item_id", items)
-    frames["events"] = events
-    return write_tables(frames, folder / "tables", source="test", time_zone=world.time_zone, decisions=[])
+    frames["events"] = events.filter(pc.invert(pc.and_(pc.fill_null(bought, False), pa.array(drawn))))
+    return frames, world
+
+
+def without_items(events: pa.Table, kinds: Sequence[str]) -> pa.Table:
+    """Events of which those of some kinds do not say which item they were about."""
+    is_one = pc.is_in(events["kind"], pa.array(list(kinds)))
+    items = pc.if_else(is_one, pa.scalar(None, pa.string()), events["item_id"])
+    return events.set_column(events.column_names.index("item_id"), "item_id", items)
+
+
+def written(frames: dict[str, pa.Table], folder: Path, world: World) -> Tables:
+    """Write tables of this shop."""
+    return write_tables(frames, folder, source="test", time_zone=world.time_zone, decisions=[])

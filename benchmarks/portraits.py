@@ -1,10 +1,12 @@
 """How good the portrait's forecasts are, and whether its facts would help a ranker: reports/bench/features.json.
 
+    cost          CPU seconds of the facts of all households of Complete Journey
     calibration   at moments of Complete Journey: no purchase within 28 days, next visit, spend of 90 days
     ranking       the logistic ranker with and without the facts as features, by rolling origin before the gate period
 
     looks         the same in a synthetic shop that sees most shoppers look and few of them buy, with and without the
-                  items of the looks (`benchmarks.looks`)
+                  items of the looks (`benchmarks.looks`), and each alone: searches, reviews and the seconds of views
+                  (`benchmarks.interest`)
 
     make bench-portraits BENCH_ARGS="--groups calibration"
 
@@ -17,6 +19,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ import pyarrow as pa
 from benchmarks.decision.rows import Row, merge
 from benchmarks.features import REPORT
 from benchmarks.gains_by_origin import gains, training_set
+from benchmarks.interest import interest
 from benchmarks.looks import looks
 from benchmarks.measured_on import measured_on
 from recommender.datasets import ingest
@@ -32,7 +36,7 @@ from recommender.datasets.moments import moment
 from recommender.datasets.periods import from_microseconds, resolve
 from recommender.datasets.tables import Tables
 from recommender.features.facts.rhythm import rhythm_at
-from recommender.features.facts.table import CHURN_DAYS, VALUE_DAYS, numbers_at
+from recommender.features.facts.table import CHURN_DAYS, VALUE_DAYS, facts_of_users, numbers_at, numbers_of_shop
 from recommender.features.facts.value import came_between, value_at
 from recommender.features.source import Source, open_source
 from recommender.features.training_set import TrainingSet
@@ -47,7 +51,7 @@ CHOSEN_AT = ("2017-05-01", "2017-06-15", "2017-08-01", "2017-09-01")
 CHECKED_AT = ("2017-10-01", "2017-11-01", "2017-12-01")
 """Later moments, by which nothing was chosen. The last one's 28 days end before the log does."""
 VALUE_AT = ("2017-07-01", "2017-10-01")
-GROUPS = ("calibration", "ranking", "looks")
+GROUPS = ("cost", "calibration", "ranking", "looks")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -57,10 +61,10 @@ def main(words: Sequence[str] | None = None) -> None:
     groups = parser.parse_args(words).groups.split(",")
     rows: list[Row] = []
     with TemporaryDirectory(prefix="portraits-") as place:
-        if {"calibration", "ranking"} & set(groups):
+        if {"cost", "calibration", "ranking"} & set(groups):
             rows += _complete_journey(Path(place), groups)
         if "looks" in groups:
-            rows += looks(Path(place))
+            rows += [*looks(Path(place)), *interest(Path(place))]
     for row in rows:
         print(f"{row.name:58} {row.value:9.4f}  {row.goal} {row.in_words}  {row.facts}")
     merge(rows, measured_on(), REPORT)
@@ -73,11 +77,21 @@ def _complete_journey(place: Path, groups: Sequence[str]) -> list[Row]:
     end = min(as_of, tables.log_end.astimezone(UTC) + timedelta(microseconds=1))
     source = open_source(tables, end, threads=1, spill=place / "spill")
     rows: list[Row] = []
+    if "cost" in groups:
+        rows.append(_cost(source, end))
     if "calibration" in groups:
         rows += [*_churn(source, CHOSEN_AT, "chosen"), *_churn(source, CHECKED_AT, "later"), *_value(source)]
     if "ranking" in groups:
         rows += _ranking(tables, source, settings, place, as_of)
     return rows
+
+
+def _cost(source: Source, at: datetime) -> Row:
+    """CPU seconds of the facts, on tables that nothing has read yet."""
+    began = process_time()
+    facts = facts_of_users(source, at, numbers_of_shop(source, at))
+    return Row.at_most("facts of all users of Complete Journey: CPU-s", process_time() - began, 15.0,
+                       users=facts.num_rows, columns=facts.num_columns)  # fmt: skip
 
 
 def _churn(source: Source, days: Sequence[str], period: str) -> list[Row]:

@@ -20,7 +20,7 @@ from recommender.features.training_set import TrainingSet
 from recommender.matching.catalogue import Catalogue
 from recommender.models.campaign import ranker_class
 from recommender.registry import Registry, bundle
-from recommender.settings import ServingSettings, Settings, TimeSettings
+from recommender.settings import ServingSettings, Settings, StoreSettings, TimeSettings
 from serving import config
 from serving.deployer.endpoint import Deployment, serve
 from serving.deployer.torchserve import free_port
@@ -44,19 +44,21 @@ class Shop:
         return Deployment(self.settings).url
 
 
-def make(folder: Path, *, num_users: int, **serving: Any) -> Shop:
+def make(folder: Path, *, num_users: int, store: StoreSettings | None = None, **serving: Any) -> Shop:
     """Generate the shop, compute its features at a moment with live campaigns, and train a champion.
 
     Args:
         folder: an empty one.
         num_users: of the shop.
+        store: the online store. None: SQLite, below the folder.
         serving: settings of `[serving]` other than the ports, which are free ones.
     """
     tables = generate(World.small(num_users=num_users, days_between_baskets=24.0), folder / "tables")
     as_of = busiest_moment(tables)
     features = build(tables, folder / "features", as_of=as_of, threads=1)
     chosen = ServingSettings(**{**{name: free_port() for name in PORTS}, **serving})
-    settings = config.absolute(Settings(home=folder / "home", time=TimeSettings(as_of=as_of), serving=chosen))
+    settings = Settings(home=folder / "home", time=TimeSettings(as_of=as_of), serving=chosen)
+    settings = config.absolute(settings if store is None else settings.model_copy(update={"store": store}))
     materialise(features, settings)
     build_training_set(features, folder / "tables", settings, folder / "set")
     users = sorted(set(pq.read_table(features / "users.parquet", columns=["user_id"])["user_id"].to_pylist()))

@@ -12,9 +12,11 @@ from recommender.datasets import ingest
 from recommender.datasets.tables import open_tables
 from recommender.evaluation.behaviour import FIGURES, Task
 from recommender.evaluation.document import Estimate
+from recommender.event_tables.forgotten_rows import without_forgotten
 from recommender.report.estimates import written
 from recommender.report.terminal import wide
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from recommender.storage.manifest import require_writable
 from recommender.training.behaviour import Behaviour, forecast_behaviour, require_choices
 
@@ -31,6 +33,7 @@ def forecast_and_show(
         else:
             step("reading the source", 0, 1)
             tables = ingest(settings.source, Path(place) / "tables", resources=settings.resources)
+            tables = without_forgotten(tables, Home.of(settings), resources=settings.resources)
         found = forecast_behaviour(
             tables, settings, output, days=days, origins=origins, forecast=forecast, progress=step
         )

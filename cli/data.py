@@ -46,6 +46,19 @@ def ingest_to(settings: Settings, output: Path | None, *, preview: bool) -> None
     console.print(f"written to {output}", highlight=False)
 
 
+def features_to(settings: Settings, tables: str, output: str) -> None:
+    """Build a feature set from a folder or an object store into another one.
+
+    Raises:
+        typer.Exit: with code 1, the tables cannot be built from.
+    """
+    from recommender.features.between import build_between
+
+    with stopped_by_data():
+        as_of = build_between(tables, output, settings)
+    wide().print(f"written to {output}, as of {as_of.isoformat()}", highlight=False, soft_wrap=True)
+
+
 def show_preview(settings: Settings) -> None:
     """Print what a mapping makes of the files, what looks wrong, and what a run needs besides.
 

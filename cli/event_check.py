@@ -17,8 +17,8 @@ from recommender.event_tables.append import ingest_with_events
 from recommender.event_tables.segments import segments_of
 from recommender.events.fold import Fold
 from recommender.events.tail import Readings, hidden, lines_of
+from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Shopper
 from recommender.matching.packed_user import PackedUser, unpack
 from recommender.monitoring.event_consistency import (
     Difference,
@@ -39,8 +39,8 @@ AHEAD = timedelta(seconds=1.5)
 """The compared moment lies so much after the present one, because a build leaves out what happens at its moment."""
 READ_S = 5.0
 """Patience for one read. By hand: nobody waits for an answer here."""
-SHOWN = 40
-"""Differences in the terminal."""
+SHOWN = 200
+"""Differences in the terminal. One lost event differs in some sixty fields."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Checked:
 
     compared: int = 0
     waiting: int = 0
-    """Users who were left out: some of their events are not shipped yet, or were quarantined."""
+    """Users who were left out: some of their events are not shipped yet, were quarantined, or wait themselves."""
     found: list[Difference] = field(default_factory=list)
 
 
@@ -104,7 +104,9 @@ def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, s
         rows = {user: store.read(user, READ_S) for user in drawn}
         if not drawn:
             return Checked()
-        return _compared(online, rows, rebuilt(tables, settings, drawn, at), logged, tables)
+        return _compared(
+            online, rows, rebuilt(tables, settings, drawn, at, online.catalogue.look_rules), logged, tables
+        )
     finally:
         store.close()
 
@@ -123,16 +125,30 @@ class _Online:
     def at_us(self) -> int:
         return microseconds(self.at)
 
-    def folded(self, user: str, row: PackedUser) -> Shopper:
-        minor_units = 10 ** decimals(self.settings.events.currency)
-        names = self.store.names_of(row)
-        content = Fold(self.catalogue, self.readings, minor_units).folded(user, row, names, self.at_us)
-        return unpack(user, content, {row.layout: names})
+    @property
+    def minor_units(self) -> int:
+        return int(10 ** decimals(self.settings.events.currency))
+
+    def folded(self, user: str, row: PackedUser) -> bytes:
+        fold = Fold(self.catalogue, self.readings, self.minor_units)
+        return fold.folded(user, row, self.store.names_of(row), self.at_us)
+
+    def waits(self, user: str, row: PackedUser) -> bool:
+        """Whether something came back of which the row has purchases: that may wait for the next materialisation."""
+        shopper = unpack(user, row.content, {row.layout: self.store.names_of(row)})
+        bought = unpack_user(shopper.affinity, self.catalogue.numbering).values[0]
+        new = (event for _, event in lines_of(row.tail) if not self.readings.has_read(row.feature_time_us, event))
+        rows = self.catalogue.item_rows
+        return any(event.kind == "return" and rows.get(event.item_id or "", 0) in bought for event in new)
 
     def differing(self, user: str, row: PackedUser, offline: Rebuilt, logged: Logged) -> list[Difference]:
         events = [event for _, event in lines_of(row.tail) if event.time_us <= self.at_us]
-        new = any(not self.readings.has_read(row.feature_time_us, event) for event in events)
-        found = differences(self.folded(user, row), offline.rows[user], offline.catalogue, self.at_us, is_folded=new)
+        layouts = {row.layout: self.store.names_of(row)}
+        held, folded = (unpack(user, content, layouts) for content in (row.content, self.folded(user, row)))
+        new = [event for event in events if not self.readings.has_read(row.feature_time_us, event)]
+        found = differences(
+            held, folded, offline.rows[user], offline.catalogue, self.at_us, new=new, minor_units=self.minor_units
+        )
         ours, theirs = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
         return found if ours == theirs else [*found, Difference(user, "campaigns hidden", str(ours), str(theirs))]
 
@@ -152,7 +168,11 @@ def _compared(
         try:
             if row is None:
                 found: Sequence[Difference] = [Difference(user, "row", "none", "known")]
-            elif row.feature_time_us > online.at_us or not all(is_shipped(one, read) for _, one in lines_of(row.tail)):
+            elif (
+                row.feature_time_us > online.at_us
+                or not all(is_shipped(one, read) for _, one in lines_of(row.tail))
+                or online.waits(user, row)
+            ):
                 checked.waiting += 1
                 continue
             else:

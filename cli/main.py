@@ -83,6 +83,19 @@ def ingest(
 
 
 @app.command(rich_help_panel=FIRST)
+def features(
+    tables: Annotated[str, typer.Option(help="Tables that `ingest` wrote: a folder, or s3://bucket/tables.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="What to write: a folder, or s3://bucket/features.")],
+    settings: SettingsFile = None,
+    as_of: AsOf = None,
+) -> None:
+    """Build the feature set of tables, as a run does, with the engine that `features.engine` names."""
+    from cli.data import features_to
+
+    features_to(settings_of(settings, as_of=as_of), tables, output)
+
+
+@app.command(rich_help_panel=FIRST)
 def validate(
     settings: SettingsFile = None,
     data: Annotated[
@@ -331,6 +344,27 @@ def clean(
     from cli.clean import clean_home
 
     clean_home(settings_of(settings, data), older_than=older_than, dry_run=dry_run, yes=yes)
+
+
+@app.command(rich_help_panel=LATER)
+def forget(
+    users: Annotated[list[str] | None, typer.Argument(help="The shoppers' user_ids.")] = None,
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A text file with one user_id a line.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is held of them, and where.")] = False,
+    allow: Annotated[
+        bool, typer.Option("--allow", help="Let shoppers who were forgotten come back, instead of forgetting them.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Forget without asking.")] = False,
+) -> None:
+    """Remove shoppers from stores, logs, runs and training sets, and keep them out. Exit code 1 if a trace is left."""
+    from cli.forget import allow_users, forget_users
+
+    if allow:
+        allow_users(settings_of(settings, data), users or [], file)
+    else:
+        forget_users(settings_of(settings, data), users or [], file, dry_run=dry_run, yes=yes)
 
 
 @reports.callback()

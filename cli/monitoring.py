@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.absent import show_absent
 from cli.days import show_late
 from components.check_settings.rules import check_rules
 from pipelines.local import new_run_id
@@ -63,6 +64,7 @@ def refresh_and_show(settings: Settings, *, caching: bool) -> None:
     with MemoryWatch() as memory:
         run_named(REFRESH, settings, console=console, memory=memory, caching=caching)
     show_late(console, settings)
+    show_absent(console, settings)
     console.print(f"serving reads features as of {ServingSchema.load(home.feature_store.root).as_of}", highlight=False)
 
 

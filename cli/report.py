@@ -5,6 +5,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from cli.absent import show_absent
 from recommender.evaluation.document import Estimate, Evaluation, PeriodResult
 from recommender.evaluation.metrics import METRICS
 from recommender.evaluation.verdict import Verdict
@@ -34,6 +35,7 @@ def show_report(settings: Settings, console: Console | None = None) -> None:
     show_origin(console, last)
     show_verdict(console, verdict)
     show_results(console, evaluation)
+    show_absent(console, settings)
     show_pages(console, last)
 
 

@@ -8,6 +8,7 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
+from cli.absent import show_absent
 from cli.answers import ask, show
 from cli.checks import show_warnings
 from cli.days import show_late
@@ -48,6 +49,7 @@ def run_once(settings: Settings, *, caching: bool, ask_three: bool) -> None:
             if origin is not None:
                 show_warnings(console, settings, origin.data_hash)
             show_late(console, settings)
+            show_absent(console, settings)
             show_verdict(console, last.verdict())
             show_results(console, last.evaluation())
             _show_steps(console, run, steps, memory.peak)

@@ -1,6 +1,6 @@
 """Builds the images, labels them, pushes them and writes their digests: what `make images` runs.
 
-    python -m components.build_images REGISTRY --engine podman [--gpu] [--push] [--build-args='--pull=never'] …
+    python -m components.build_images REGISTRY --engine podman [--gpu] [--spark] [--push] …
 
 Standard library only: a machine that builds images needs no environment of ours.
 """
@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.images import DIGESTS, PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, SERVING_IMAGE, VERSION, in_registry
+from components.images import (
+    DIGESTS,
+    PIPELINE_GPU_IMAGE,
+    PIPELINE_IMAGE,
+    PIPELINE_SPARK_IMAGE,
+    SERVING_IMAGE,
+    VERSION,
+    in_registry,
+)
 
 ROOT = Path(__file__).parents[1]
 LABEL = "org.opencontainers.image."
@@ -38,6 +46,7 @@ BUILDS = (
     Build(SERVING_IMAGE, "serving/Dockerfile", "serving", "Campaign recommender: gateway, TorchServe, deployer"),
 )
 GPU_BUILD = Build(PIPELINE_GPU_IMAGE, "components/Dockerfile", "gpu", "Campaign recommender: pipeline steps on a GPU")
+SPARK_BUILD = Build(PIPELINE_SPARK_IMAGE, "components/Dockerfile", "spark", "Campaign recommender: features on Spark")
 
 
 def labels(title: str, *, root: Path = ROOT) -> dict[str, str]:
@@ -128,12 +137,13 @@ def main(words: list[str]) -> None:
     parser.add_argument("registry")
     parser.add_argument("--engine", required=True, help="docker, podman, or a program that takes their arguments")
     parser.add_argument("--gpu", action="store_true", help="build the pipeline image for GPUs too")
+    parser.add_argument("--spark", action="store_true", help="build the image for features on Spark too")
     parser.add_argument("--push", action="store_true", help=f"push, and write the digests to {DIGESTS}")
     parser.add_argument("--build-args", type=shlex.split, default=[], help="more arguments for `build`")
     parser.add_argument("--push-args", type=shlex.split, default=[], help="more arguments for `push`")
     asked = parser.parse_args(words)
     try:
-        builds = [*BUILDS, *([GPU_BUILD] if asked.gpu else [])]
+        builds = [*BUILDS, *([GPU_BUILD] if asked.gpu else []), *([SPARK_BUILD] if asked.spark else [])]
         names = {one.image: build(asked.engine, one, asked.registry, asked.build_args) for one in builds}
         if asked.push:
             pushed = {image: (name, push(asked.engine, name, asked.push_args)) for image, name in names.items()}

@@ -14,6 +14,7 @@ VERSION = "0.1.0"
 
 PIPELINE_IMAGE = f"{REGISTRY}/campaign-recommender-pipeline:{VERSION}"
 PIPELINE_GPU_IMAGE = f"{REGISTRY}/campaign-recommender-pipeline-gpu:{VERSION}"
+PIPELINE_SPARK_IMAGE = f"{REGISTRY}/campaign-recommender-pipeline-spark:{VERSION}"
 SERVING_IMAGE = f"{REGISTRY}/campaign-recommender-serving:{VERSION}"
 
 DIGESTS = Path("k8s/components/digests/kustomization.yaml")

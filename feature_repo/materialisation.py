@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any
 from feature_repo.definitions import FILES, SERVING_FIELD, SERVING_VIEW, Definitions, define, portrait_names
 from feature_repo.environment import open_store, store_folder
 from feature_repo.online import newest_rows, write_online, write_packed
-from feature_repo.online_stores import writer_of
+from feature_repo.online_stores import OnlineWriter, writer_of
 from recommender import logs
 from recommender.datasets.periods import microseconds
 from recommender.errors import CorruptFileError, FeatureStoreError
-from recommender.events.tail import Readings
+from recommender.event_tables.forgotten_rows import copy_without
+from recommender.events.tail import Readings, unread
 from recommender.matching.packed_user import ServingSchema
 from recommender.registry import Registry
 from recommender.settings import Settings
-from recommender.storage.home import FACTS_FILE, FeatureStoreFolder, Home
+from recommender.storage.forgotten import Forgotten
+from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, FeatureStoreFolder, Home
 from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
@@ -82,7 +84,8 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
     )
     with in_use(Home.of(settings)), _locked(folder):
         _keep_ids(features, settings)
-        _install_offline(features, folder.offline, rows_N, names, content_hash=manifest["content_hash"])
+        forgotten = Forgotten.of(Home.of(settings))
+        _install_offline(features, folder.offline, rows_N, names, forgotten, content_hash=manifest["content_hash"])
         elsewhere = os.environ.get(OFFLINE_VARIABLE)
         if elsewhere:
             _upload(folder.offline, elsewhere)
@@ -98,9 +101,10 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
             _announce_reading(manifest.get("events_read"), as_of, folder)
             kept = write_online(store, definitions, folder.offline / FILES[SERVING_VIEW])
             removed = writer.forget_others(store, definitions, kept)
+            trimmed = _trim_tails(writer, settings, store, as_of, folder)
         install_catalogue(features / "catalogue", Home.of(settings), catalogue_hash)
         _forget_layouts(folder.root)
-    log.info("materialised", users=len(rows_N), portrait_features=len(names), stale_rows_removed=removed)
+    log.info("materialised", users=len(rows_N), portrait_features=len(names), stale_rows_removed=removed, **trimmed)
     return folder
 
 
@@ -190,16 +194,37 @@ def _locked(store: FeatureStoreFolder) -> Iterator[None]:
 
 
 def _install_offline(
-    features: Path, offline: Path, rows_N: "NDArray[np.int64]", names: tuple[str, ...], *, content_hash: str
+    features: Path,
+    offline: Path,
+    rows_N: "NDArray[np.int64]",
+    names: tuple[str, ...],
+    forgotten: Forgotten,
+    *,
+    content_hash: str,
 ) -> None:
-    """Copy the feature set's Parquet, and the packed values beside it, into the folder that Feast reads."""
+    """Copy the feature set's Parquet, and the packed values beside it, into the folder that Feast reads.
+
+    Users who were forgotten since the feature set was built are left out.
+    """
     with whole_folder(offline) as folder:
-        for name, file in FILES.items():
-            if name != SERVING_VIEW:
-                shutil.copyfile(features / file, folder / file)
+        files = [file for name, file in FILES.items() if name != SERVING_VIEW]
         if (features / FACTS_FILE).is_file():  # Feast does not know it: `recommender portrait` reads it.
-            shutil.copyfile(features / FACTS_FILE, folder / FACTS_FILE)
-        write_packed(features / FILES["user"], rows_N, names, folder / FILES[SERVING_VIEW])
+            files.append(FACTS_FILE)
+        for file in files:
+            if forgotten.since:
+                copy_without(features / file, folder / file, forgotten)
+            else:
+                shutil.copyfile(features / file, folder / file)
+        if (features / FEATURES_SCHEMA_FILE).is_file():  # nor this, which says what the source cannot have
+            shutil.copyfile(features / FEATURES_SCHEMA_FILE, folder / FEATURES_SCHEMA_FILE)
+        packed = folder / FILES[SERVING_VIEW]
+        if forgotten.since:
+            draft = folder / f".{packed.name}"
+            write_packed(features / FILES["user"], rows_N, names, draft)
+            copy_without(draft, packed, forgotten)
+            draft.unlink()
+        else:
+            write_packed(features / FILES["user"], rows_N, names, packed)
         write_manifest(folder, features_hash=content_hash)
 
 
@@ -222,6 +247,15 @@ def _upload(offline: Path, address: str) -> None:
 def _announce_reading(read: Mapping[str, int] | None, as_of: datetime, folder: FeatureStoreFolder) -> None:
     """Say which events the new rows have read, before the first of them is written. Their tails then lose no other."""
     Readings.load(folder.events_read).with_reading(microseconds(as_of), read).save(folder.events_read)
+
+
+def _trim_tails(
+    writer: OnlineWriter, settings: Settings, store: "FeatureStore", as_of: datetime, folder: FeatureStoreFolder
+) -> dict[str, int]:
+    """Take from all tails what the rows of this moment have read. For the log: bytes taken, and bytes left."""
+    readings, moment_us = Readings.load(folder.events_read), microseconds(as_of)
+    trimmed = writer.trim_tails(settings, store, lambda tail: unread(tail, moment_us, readings))
+    return {"tail_bytes_removed": trimmed.num_bytes, "tail_bytes": trimmed.left_bytes}
 
 
 def _announce(schema: ServingSchema, folder: Path) -> None:

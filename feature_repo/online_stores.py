@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feature_repo.definitions import Definitions
+from feature_repo.idle_tails import Shorten, Trimmed, trim_redis, trim_sqlite
 from feature_repo.postgres_writer import PostgresWriter
 from recommender.errors import FeatureStoreError, SettingsError, StoreAway
 from recommender.secrets import secret
@@ -54,6 +55,9 @@ class OnlineWriter(Protocol):
 
     def forget_views(self, store: "FeatureStore", views: Sequence["FeatureView"]) -> None:
         """Remove the values of these views that an earlier version wrote online. Does nothing where there are none."""
+
+    def trim_tails(self, settings: Settings, store: "FeatureStore", shorten: Shorten) -> Trimmed:
+        """Shorten the tails of all users."""
 
 
 def writer_of(settings: Settings) -> OnlineWriter:
@@ -108,6 +112,10 @@ class SqliteWriter:
             with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection, connection:
                 for view in views:
                     connection.execute(f'DROP TABLE IF EXISTS "{store.project}_{view.name}"')
+
+    def trim_tails(self, settings: Settings, store: "FeatureStore", shorten: Shorten) -> Trimmed:
+        """Shorten the tails of all users."""
+        return trim_sqlite(Home.of(settings).feature_store.event_tails, shorten, LOCK_WAIT_S)
 
 
 class RedisWriter:
@@ -204,6 +212,12 @@ class RedisWriter:
         fields += [_mmh3(f"{view.name}:{field.name}") for view in online_views for field in view.features]
         for key in _redis_keys(client, store.project):
             client.hdel(key, *fields)
+
+    def trim_tails(self, settings: Settings, store: "FeatureStore", shorten: Shorten) -> Trimmed:
+        """Shorten the tails of all users."""
+        online: Any = store.provider.online_store
+        client = online._get_client(store.config.online_store)
+        return trim_redis(client, _redis_keys(client, store.project), shorten)
 
 
 WRITERS: dict[str, OnlineWriter] = {"sqlite": SqliteWriter(), "redis": RedisWriter(), "postgres": PostgresWriter()}

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from feature_repo.definitions import Definitions
+from feature_repo.idle_tails import Shorten, Trimmed, trim_postgres
 from recommender.errors import FeatureStoreError, StoreAway
 from recommender.events.postgres import statements
 from recommender.secrets import secret
@@ -130,6 +131,12 @@ class PostgresWriter:
 
     def forget_views(self, store: "FeatureStore", views: Sequence["FeatureView"]) -> None:
         """Nothing to do: no earlier version wrote other views into PostgreSQL."""
+
+    def trim_tails(self, settings: Settings, store: "FeatureStore", shorten: Shorten) -> Trimmed:
+        """Shorten the tails of all users."""
+        with _connected(settings) as connection:
+            connection.autocommit = True
+            return trim_postgres(connection, settings.store.project, shorten)
 
 
 def _connected(settings: Settings) -> "psycopg.Connection":

@@ -11,9 +11,16 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
-from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, REGISTRY, in_registry, read_digests
+from components.images import (
+    PIPELINE_GPU_IMAGE,
+    PIPELINE_IMAGE,
+    PIPELINE_SPARK_IMAGE,
+    REGISTRY,
+    in_registry,
+    read_digests,
+)
 from recommender.errors import SettingsError, suggestion
-from recommender.settings import ClusterSettings, Toleration
+from recommender.settings import ClusterSettings, Toleration, choose
 
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 """A DNS label (RFC 1123), as Kubernetes wants it."""
@@ -172,6 +179,13 @@ def place_by(task: PipelineTask, outputs: Mapping[str, Any], cluster: Cluster | 
     # Without an accelerator both are empty, and KFP's driver asks for none.
     task.set_accelerator_type(outputs["accelerator"]).set_accelerator_limit(outputs["accelerators"])
     kubernetes.add_toleration_json(task, outputs["tolerations"])
+
+
+def place_engine(task: PipelineTask, engine: str, cluster: Cluster | None) -> None:
+    """Give the step that builds features the image of its engine (`features.engine`)."""
+    if cluster is not None:
+        image = choose({"duckdb": PIPELINE_IMAGE, "spark": PIPELINE_SPARK_IMAGE}, engine, "features.engine")
+        task.set_container_image(in_registry(image, cluster.registry, read_digests()))
 
 
 def lifetime(cluster: Cluster | None) -> dsl.PipelineConfig | None:

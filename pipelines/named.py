@@ -1,5 +1,6 @@
 """Our pipelines by the names that people type."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,10 @@ class NamedPipeline:
 
     def of(self, settings: Settings, **how: Any) -> "BaseComponent":
         """The pipeline of these settings. `how`: as the keyword arguments of `training_pipeline_for`."""
-        made: BaseComponent = getattr(self._module, f"{self.typed}_pipeline_for")(settings, **how)
+        build = getattr(self._module, f"{self.typed}_pipeline_for")
+        # At each setting of each task, KFP looks up the source line of every caller. A new thread has few of them.
+        with ThreadPoolExecutor(1) as thread:
+            made: BaseComponent = thread.submit(build, settings, **how).result()
         return made
 
     @property

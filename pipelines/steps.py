@@ -11,7 +11,7 @@ from components.check_settings.component import check_settings
 from components.check_settings.parameters import base_settings
 from components.ingest import ingest
 from components.validate_data.component import validate_data
-from pipelines.cluster import DATA, FEATURES, SMALL, Cluster, Size, place, places
+from pipelines.cluster import DATA, FEATURES, SMALL, Cluster, Size, place, place_engine, places
 from recommender.settings import Settings
 
 RETRIES = 2
@@ -82,6 +82,7 @@ class Steps:
             **of_data, code_version=derived["code_of_build_features"], data_hash=data_hash, tables=tables
         )
         self.placed(featured, "Build features as of each decision", FEATURES, cached=True)
+        place_engine(featured, settings.features.engine, self.cluster)
         return Featured(
             derived=derived,
             of_data=of_data,

@@ -22,6 +22,7 @@
         ├── StepFailed               a step of a pipeline failed
         ├── LimitBroken              monitoring found drift, age or calibration beyond a limit
         ├── EndpointError            a pipeline endpoint cannot be reached or refuses
+        ├── HomeInUse                a pipeline or a training uses the home, so nothing may be removed
         └── ServingError             an endpoint could not be started or stopped
 
 The classes without a parent here derive from `RecommenderError` directly; the groups only order this picture. What is
@@ -129,6 +130,10 @@ class FeatureStoreError(RecommenderError):
 
 class StoreAway(FeatureStoreError):
     """The feature store does not answer now. Names the store and what to check."""
+
+
+class HomeInUse(RecommenderError):
+    """A pipeline, a training or a materialisation uses the home now. Names it and what to do."""
 
 
 class EndpointError(RecommenderError):

@@ -9,9 +9,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, distribution
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -19,11 +22,25 @@ ROOT = Path(__file__).parents[1]
 PROJECT = "campaign-recommender"
 
 
-def bare_environment(folder: Path, *, extras: tuple[str, ...], dockerfile: str) -> Path:
+def bare_environment(folder: Path, *, extras: tuple[str, ...], dockerfile: str, beside: Path | None = None) -> Path:
     """Make the environment in `folder`, and return its interpreter.
 
     `dockerfile`: the image whose wheel it is. The wheel holds what its stage `wheel` copies.
+    `beside`: packages of another environment, which count as installed too.
     """
+    with _found_too(beside):
+        return _made(folder, extras, dockerfile)
+
+
+@contextmanager
+def _found_too(beside: Path | None) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if beside is not None:
+            patch.setattr(sys, "path", [*sys.path, str(beside)])
+        yield
+
+
+def _made(folder: Path, extras: tuple[str, ...], dockerfile: str) -> Path:
     environment = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     site = environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"

@@ -1,6 +1,7 @@
 """One server of each kind per test process, started by the first test that asks and empty for every test."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import servers
 
 SERVING = "tests/serving/"
+BEHIND_SERVING = 5
+"""Niceness of the tests that run beside those of tests/serving: a third of a share of a core. By hand."""
 numbers = itertools.count()
 # The same examples in each run, and no limit on their time: neither chance nor a busy machine fails a test.
 hypothesis.settings.register_profile(
@@ -21,9 +24,10 @@ hypothesis.settings.load_profile("tests")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadfile`, a test process gets a file at a time, and one of them gets all of tests/serving.
+    """With `--dist loadfile`, a test process gets a file at a time, and the first one gets all of tests/serving.
 
-    Those tests share an endpoint, which takes 20 CPU-seconds to start. They measure times, so no two run at once.
+    Those tests share an endpoint, which takes 20 CPU-seconds to start. They measure times, so no two run at once. They
+    mostly wait, so there is one process more than there are cores.
     """
     from xdist.scheduler import LoadFileScheduling
 
@@ -33,6 +37,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return SERVING if file.startswith(SERVING) else file
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of tests/serving come first: they take longest, as no two of them run at once."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SERVING))
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """A test process that has no test of tests/serving, or no more, leaves the cores to the one that has."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not nodeid.startswith(SERVING) and os.nice(0) < BEHIND_SERVING:
+        os.nice(BEHIND_SERVING - os.nice(0))
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ ADDED = (
     "autoscaling",
     "autoscaling-keda",
     "pull-secrets",
+    "spark",
     "engine-in-process",
     "engine-oip",
 )

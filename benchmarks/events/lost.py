@@ -10,15 +10,19 @@ from collections.abc import Callable
 from contextlib import closing
 
 import httpx
+import psycopg
+import redis
 
 from benchmarks.decision.rows import Row
 from benchmarks.served_shop import Shop
+from recommender.events.postgres import seen_table
 from recommender.storage.home import Home, ServingState
 from serving.deployer.endpoint import start_gateway
 from serving.deployer.processes import find
+from serving.online_store.client import OnlineStoreClient
 
 KILLS, SENDERS = 10, 8
-START_S = 60.0
+START_S, READ_S = 60.0, 20.0
 
 
 def rows(shop: Shop, number: int, say: Callable[[str], None]) -> list[Row]:
@@ -35,11 +39,7 @@ def rows(shop: Shop, number: int, say: Callable[[str], None]) -> list[Row]:
     folder = Home.of(shop.settings).events
     lines = [json.loads(line) for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
     logged = {line.get("event_id") for line in lines}
-    with closing(sqlite3.connect(Home.of(shop.settings).feature_store.event_tails)) as connection:
-        in_store = {event_id for (event_id,) in connection.execute("SELECT event_id FROM seen")}
-        (num_lines,) = connection.execute(
-            "SELECT sum(length(body) - length(replace(body, char(10), ''))) FROM tails"
-        ).fetchone()
+    in_store, num_lines = _in_store(shop)
     lost = len(set(acknowledged) - logged)
     facts = {"acknowledged": len(acknowledged), "sent": sent, "kills": KILLS}
     return [
@@ -51,6 +51,26 @@ def rows(shop: Shop, number: int, say: Callable[[str], None]) -> list[Row]:
             **facts,
         ),
     ]
+
+
+def _in_store(shop: Shop) -> tuple[set[str], int]:
+    """The ids that the store has noted, and the number of lines in users' tails."""
+    settings = shop.settings
+    if settings.store.kind == "redis":
+        with closing(redis.Redis.from_url(settings.store.redis_url)) as client:
+            prefix = settings.store.project.encode() + b":event:"
+            ids = {key.removeprefix(prefix).decode() for key in client.scan_iter(prefix + b"*", count=1_000)}
+    elif settings.store.kind == "postgres":
+        address = settings.store.postgres
+        with psycopg.connect(host=address.host, dbname=address.database, user=address.user) as connection:
+            query = f"SELECT event_id FROM {seen_table(settings.store.project)}"
+            ids = {event_id for (event_id,) in connection.execute(query.encode())}
+    else:
+        with closing(sqlite3.connect(Home.of(settings).feature_store.event_tails)) as file:
+            ids = {event_id for (event_id,) in file.execute("SELECT event_id FROM seen")}
+    with closing(OnlineStoreClient.open(settings)) as store:
+        rows = [store.read(user, READ_S) for user in shop.users]
+    return ids, sum(row.tail.count(b"\n") for row in rows if row is not None)
 
 
 async def _send(shop: Shop, item: str, acknowledged: list[str], sent: int, wanted: int, *, kills: bool) -> int:

@@ -23,20 +23,25 @@ PATIENT = ServingSettings(store_deadline_ms=60_000)
 @contextmanager
 def started(kind: str, folder: Path) -> Iterator[Settings]:
     """Settings of an empty store of this kind. The wheels of the `dev` extra hold the servers."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-    servers: Any = __import__("servers")  # the tests' own way to start them
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "redis":
-        with servers.valkey(folder) as port:
-            yield _settings(folder, kind="redis", redis_url=f"redis://127.0.0.1:{port}/0")
+        with servers().valkey(folder) as port:
+            yield settings_in(folder, kind="redis", redis_url=f"redis://127.0.0.1:{port}/0")
     elif kind == "postgres":
-        with servers.postgres() as socket:
-            yield _settings(folder, kind="postgres", postgres_url=f"postgresql://postgres@/postgres?host={socket}")
+        with servers().postgres() as socket:
+            yield settings_in(folder, kind="postgres", postgres_url=f"postgresql://postgres@/postgres?host={socket}")
     else:
-        yield _settings(folder)
+        yield settings_in(folder)
 
 
-def _settings(folder: Path, **store: Any) -> Settings:
+def servers() -> Any:
+    """The tests' own way to start servers."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+    return __import__("servers")
+
+
+def settings_in(folder: Path, **store: Any) -> Settings:
+    """Settings of a home in `folder`, with a store that these settings describe."""
     return Settings(home=folder / "home", store=StoreSettings(**store), serving=PATIENT)
 
 

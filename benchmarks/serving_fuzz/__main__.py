@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import benchmarks.serving_fuzz
 from benchmarks.decision.rows import Row, merge
@@ -18,7 +19,7 @@ from recommender.features.some_users import some_users
 
 CASES, REQUESTS = 5_000, 50_000
 """The goal of the task."""
-PATIENT = {"deadline_ms": 5_000, "store_deadline_ms": 2_000}
+PATIENT: dict[str, Any] = {"deadline_ms": 5_000, "store_deadline_ms": 2_000}
 """Nothing here is about lateness: a busy machine must not turn answers of the model into popular lists."""
 SHOWN = 20
 """Faults that are printed. All that were kept are in the file of --faults."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from recommender.datasets.sources import source_module
 from recommender.models.campaign import ranker_modules
-from recommender.settings import Settings, TrainingSettings
+from recommender.settings import FeatureSettings, Settings, TrainingSettings
 from recommender.storage.code_identity import code_identity
 
 TRAIN = "components.train_ranker"
@@ -69,7 +69,8 @@ def for_source(settings: Settings) -> Settings:
         home=settings.home,
         judgement=Path(),
         source=settings.source,
-        features=settings.features,
+        # Late events are its own. Which engine builds the features afterwards changes no table.
+        features=FeatureSettings(late_days=settings.features.late_days),
         resources=settings.resources,
         **_unread("time", "looks", "training", "store", *NO_CACHED_STEP_READS),
     )

@@ -19,6 +19,7 @@ from recommender.event_tables.append import log_identity
 from recommender.registry import Registry
 from recommender.secrets import FOLDER_VARIABLE, secret
 from recommender.settings import Settings
+from recommender.storage.forgotten import Forgotten
 from recommender.storage.home import Home
 
 SECRETS = ("redis_password", "postgres_password", "source_password")
@@ -48,6 +49,8 @@ def check_surroundings(settings: Settings, *, volume: str = "", waits_s: tuple[f
     check_registry(settings)
     identity = patiently(lambda: source_identity(settings.source), waits_s=waits_s)
     identity = days_identity(settings, log_identity(Home.of(settings).events, identity))
+    # Whoever is forgotten is left out of the tables, so that these are other ones.
+    identity = Forgotten.of(Home.of(settings)).identity(identity)
     log.info(
         "surroundings checked",
         home=str(settings.home),

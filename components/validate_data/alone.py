@@ -13,6 +13,7 @@ from recommender.datasets import ingest
 from recommender.datasets.moments import as_of as moment_of
 from recommender.datasets.tables import open_tables
 from recommender.errors import ValidationFailed
+from recommender.event_tables.forgotten_rows import without_forgotten
 from recommender.settings import Settings
 from recommender.storage.home import Home, source_name
 
@@ -38,7 +39,8 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
     with TemporaryDirectory(prefix="recommender-validate-", dir=settings.resources.scratch) as folder:
         if tables is None:
             tables = Path(folder) / "tables"
-            ingest(settings.source, tables, ingested_at=datetime.now(UTC), resources=settings.resources)
+            made = ingest(settings.source, tables, ingested_at=datetime.now(UTC), resources=settings.resources)
+            without_forgotten(made, Home.of(settings), resources=settings.resources)
         source = open_tables(tables)
         try:
             verdict = validate(

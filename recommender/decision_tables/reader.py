@@ -20,7 +20,7 @@ import duckdb
 from recommender.datasets.engine import open_engine
 from recommender.decision_tables import schema
 from recommender.decision_tables.days import Day, DayManifest, Table, days_of, merged_segments
-from recommender.decision_tables.removed import removed_users, without_removed
+from recommender.decision_tables.removed import RemovedUsers, removed_users, without_removed
 from recommender.decision_tables.schema import quoted, select
 from recommender.decision_tables.segments import SegmentFile, create_lines, segment_files
 from recommender.decisions.log import EXPOSED, UNDELIVERED, folders_of
@@ -75,7 +75,7 @@ def _between(first: date | None, last: date | None) -> str:
 
 
 def _create_views(
-    connection: duckdb.DuckDBPyConnection, days: dict[Day, DayManifest], between: str, removed: dict[str, str]
+    connection: duckdb.DuckDBPyConnection, days: dict[Day, DayManifest], between: str, removed: RemovedUsers
 ) -> None:
     # Events are few and are asked for often, so they are read once.
     connection.execute(

@@ -19,11 +19,13 @@ from typing import Any, Self
 import orjson
 
 from recommender.decisions.entry import Entry
+from recommender.decisions.erasing import erasing
 from recommender.decisions.lookup import UnknownRequest, find, parse
 from recommender.decisions.names import EXPOSURES, Place, new_token, request_id_of
 from recommender.decisions.shipping import Backlog, Shipper
 from recommender.decisions.writer import Limits, LogFull, Writer
 from recommender.settings import Settings
+from recommender.storage.forgotten import ForgottenFollower
 from recommender.storage.home import Home, ServingState
 
 __all__ = ["EXPOSURES", "DecisionLog", "LogFull", "UnknownRequest", "find", "folders_of", "new_token"]
@@ -59,11 +61,12 @@ class DecisionLog:
         limits: Limits | None = None,
         wait_s: float = 0.04,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        erase: Callable[[bytes], bytes] = bytes,
     ) -> None:
         self.wait_s, self.clock = wait_s, clock
         self.folders = (folder,) if shared is None else (folder, shared)
         self.writer = Writer(folder, limits or Limits(), clock)
-        self._shipper = None if shared is None else Shipper(folder, shared)
+        self._shipper = None if shared is None else Shipper(folder, shared, erase)
         self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="decision-lookup")
 
     @classmethod
@@ -78,7 +81,8 @@ class DecisionLog:
             backlog_bytes=chosen.backlog_mib * 2**20,
             sync=chosen.durability == "disk",
         )
-        return cls(own, shared=shared, limits=limits, wait_s=chosen.wait_ms / 1e3)
+        erase = erasing(ForgottenFollower(Home.of(settings)))
+        return cls(own, shared=shared, limits=limits, wait_s=chosen.wait_ms / 1e3, erase=erase)
 
     def start(self) -> None:
         """Begin to ship segments, first those that an earlier process left."""

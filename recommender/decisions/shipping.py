@@ -47,8 +47,8 @@ class Backlog:
 class Shipper:
     """Ships a folder's segments in a thread of its own, because a shared folder may hang."""
 
-    def __init__(self, folder: Path, shared: Path) -> None:
-        self.folder, self.shared = folder, shared
+    def __init__(self, folder: Path, shared: Path, erase: Callable[[bytes], bytes] = bytes) -> None:
+        self.folder, self.shared, self.erase = folder, shared, erase
         self.backlog = Backlog()
         self._stop = threading.Event()
         self._failing = False
@@ -78,7 +78,7 @@ class Shipper:
     def _ship(self) -> bool:
         """Ship every closed segment, or log once why that fails."""
         try:
-            ship(self.folder, self.shared, self._note)
+            ship(self.folder, self.shared, self._note, self.erase)
         except OSError as error:
             if not self._failing:
                 log.warning("decisions cannot be shipped", problem=str(error), **self._facts())
@@ -96,8 +96,10 @@ class Shipper:
         return {"segments": self.backlog.segments, "bytes": self.backlog.num_bytes}
 
 
-def ship(folder: Path, shared: Path, note: Callable[[Backlog], None]) -> None:
+def ship(folder: Path, shared: Path, note: Callable[[Backlog], None], erase: Callable[[bytes], bytes] = bytes) -> None:
     """Ship every segment of `folder` that no process writes, and tell `note` what is left.
+
+    `erase` takes the lines of forgotten users out of a segment (`recommender.decisions.erasing`).
 
     Raises:
         OSError: a segment cannot be read, or the shared folder cannot be written. What was shipped stays shipped.
@@ -108,7 +110,7 @@ def ship(folder: Path, shared: Path, note: Callable[[Backlog], None]) -> None:
     num_bytes = sum(stat.st_size for _, stat in closed)
     for place, (path, stat) in enumerate(closed):
         note(Backlog(len(closed) - place, num_bytes, stat.st_mtime))
-        _ship_one(path, shared)
+        _ship_one(path, shared, erase)
         num_bytes -= stat.st_size
     note(Backlog())
 
@@ -141,11 +143,11 @@ def _locked(path: Path) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _ship_one(path: Path, shared: Path) -> None:
+def _ship_one(path: Path, shared: Path, erase: Callable[[bytes], bytes]) -> None:
     with _locked(path) as descriptor:
         if descriptor is None:
             return
-        content = sealed(path.read_bytes())
+        content = sealed(erase(path.read_bytes()))
         if content and not (shared / path.name).is_file():
             write_bytes(shared / path.name, content, mode=MODE)
             _sync_folder(shared)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.engine.context import DEFAULT_SEED
-from recommender.evaluation.metrics import METRICS, Floats, ScoredPairs
+from recommender.evaluation.metrics import METRICS, Floats, ScoredPairs, forget_sums
 
 CELLS_AT_ONCE = 4_000_000
 """Weights computed at once: 32 MB of float64, and a few arrays like it in each metric. Chosen by hand."""
@@ -110,11 +110,13 @@ def resample(
         for ranker, pairs in rankers.items():
             for name in names:
                 chunks[ranker][name].append(METRICS[name].compute(pairs, weights_rN))
+    forget_sums()
+    point = {}
+    for ranker, pairs in rankers.items():
+        ones = pairs.ones
+        point[ranker] = {name: float(METRICS[name].compute(pairs, ones)[0]) for name in names}
     return Resampled(
-        point={
-            ranker: {name: float(METRICS[name].compute(pairs, pairs.ones)[0]) for name in names}
-            for ranker, pairs in rankers.items()
-        },
+        point=point,
         samples={ranker: {name: np.concatenate(parts) for name, parts in of.items()} for ranker, of in chunks.items()},
         bootstrap=bootstrap,
     )

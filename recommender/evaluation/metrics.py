@@ -7,6 +7,7 @@ both).
 Shapes: N pairs · R resamples · G groups of tied scores · H users · K bins · n pairs of one user.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -182,8 +183,33 @@ def equal_mass_bins(score_N: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int
     return np.unique(bins_N, return_inverse=True)[1].astype(np.int64)
 
 
+class _Last(threading.local):
+    """The last sums of a thread, because several metrics of the same pairs and weights follow each other."""
+
+    pairs: ScoredPairs | None = None
+    weights_RN: Floats | None = None
+    sums: tuple[Floats, Floats]
+
+
+_LAST = _Last()
+
+
+def forget_sums() -> None:
+    """Free the memory of the sums that are kept for the next metric of the same pairs."""
+    _LAST.pairs = _LAST.weights_RN = None
+    _LAST.sums = (np.zeros((0, 0)), np.zeros((0, 0)))
+
+
 def _weights_by_score(pairs: ScoredPairs, weights_RN: Floats) -> tuple[Floats, Floats]:
     """Sum the weights of positive and of negative pairs at each distinct score, ascending: two arrays [R, G]."""
+    if _LAST.pairs is not pairs or _LAST.weights_RN is not weights_RN:
+        forget_sums()
+        _LAST.sums = _sums_by_score(pairs, weights_RN)
+        _LAST.pairs, _LAST.weights_RN = pairs, weights_RN
+    return _LAST.sums
+
+
+def _sums_by_score(pairs: ScoredPairs, weights_RN: Floats) -> tuple[Floats, Floats]:
     order_N = np.argsort(pairs.score_N, kind="stable")
     score_N, redeemed_N = pairs.score_N[order_N], pairs.redeemed_N[order_N]
     if len(score_N) == 0:

@@ -16,6 +16,8 @@ from recommender.datasets.engine import open_engine
 from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
 from recommender.datasets.write import Frame
 from recommender.decisions.names import SegmentName
+from recommender.event_tables.forgotten_rows import without_forgotten
+from recommender.event_tables.returned import with_returns
 from recommender.event_tables.rewriting import rewrite
 from recommender.event_tables.segments import segments_of
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
@@ -31,12 +33,15 @@ _NUMBERS = ("quantity", "amount", "discount", "coupon_discount", "rating", "dwel
 
 
 def ingest_with_events(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
-    """Read the configured source into the folder `output`, and add the events of the home's log (`add_logged_events`).
+    """Read the configured source into the folder `output`, without users who were forgotten (`without_forgotten`).
+
+    Then add the events of the home's log (`add_logged_events`).
 
     Raises:
         SettingsError, SourceError, ContractError: As `recommender.datasets.ingest`.
     """
     made = ingest(settings.source, output, ingested_at=ingested_at, resources=settings.resources)
+    made = without_forgotten(made, Home.of(settings), resources=settings.resources)
     return add_logged_events(made, Home.of(settings).events, resources=settings.resources)
 
 
@@ -63,7 +68,8 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
             name: connection.sql(f"SELECT * FROM {name}") for name in CONTRACT if tables.has(name)
         }
         added, waiting = _counts(connection)
-        frames["events"] = connection.sql(_with_events(connection, tables))
+        query, decided = with_returns(connection, tables, _with_events(connection, tables))
+        frames["events"] = connection.sql(query)
         taken_up = _with_participations(connection, tables)
         if taken_up is not None:
             frames["participations"] = connection.sql(taken_up)
@@ -71,7 +77,7 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
             tables,
             frames,
             decision=f"events: {added} came over HTTP; {waiting} more wait for a user, item or campaign that is not "
-            "known",
+            "known" + "".join(f". {one}" for one in decided),
             facts={"events_read": _read(segments), "events_waiting": waiting},
         )
     log.info("events of the log added", events=added, waiting=waiting, segments=len(segments))

@@ -5,7 +5,6 @@ What it brings up to date is listed in docs/events.md. The rest waits for the ne
 Shapes: A axes of the taxonomy · n values of an axis · B baskets · T basket lines · M measures.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import MONTH_DAYS
-from recommender.events.counters import ages_days, covers, portrait_at
+from recommender.events.counters import portrait_at
+from recommender.events.ledger import Ledger, Line
+from recommender.events.look_fold import with_looks
+from recommender.events.returned import taken_back
 from recommender.events.tail import Readings, Recent, hidden, lines_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import PackedBaskets, pack_history, unpack_history
+from recommender.matching.examples import pack_history, unpack_history, unpack_rings
 from recommender.matching.open_campaigns import HIDDEN, TAKEN_UP, OpenCampaigns, campaign_code
 from recommender.matching.packed_user import PackedUser, pack, unpack
 
@@ -25,18 +27,6 @@ _MOST_COUNTED = np.iinfo(np.uint16).max
 """Counts above it are cut, as a materialisation cuts them."""
 TENURE = "behaviour__tenure_days"
 """Feature from which the length of the known history follows."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One purchase line of the tail, as features count it."""
-
-    item_row: int
-    time_us: int
-    basket: str
-    cents: int
-    discounted: bool
-    coupon: bool
 
 
 @dataclass(frozen=True)
@@ -54,7 +44,7 @@ class Fold:
     minor_units: int = 100
 
     def folded(self, user_id: str, packed: PackedUser, names: tuple[str, ...], at_us: int) -> bytes:
-        """The packed row as it is at a moment (microseconds since 1970, UTC).
+        """The packed row as it is at a moment (microseconds since 1970, UTC), also where no event came.
 
         Events later than the moment are left for later. One of the very moment counts.
 
@@ -63,63 +53,60 @@ class Fold:
         """
         known = [event for _, event in lines_of(packed.tail) if event.time_us <= at_us]
         new = [event for event in known if not self.readings.has_read(packed.feature_time_us, event)]
-        out = hidden(known)
-        if not new and not out:
+        out, moment_us = hidden(known), max(at_us, packed.feature_time_us)
+        is_moved = bool(new) or moment_us > packed.feature_time_us
+        if not is_moved and not out:
             return packed.content
         shopper = unpack(user_id, packed.content, {packed.layout: names})
         numbering = self.catalogue.numbering
-        user, history = unpack_user(shopper.affinity, numbering), unpack_history(shopper.history, numbering)
+        user = unpack_user(shopper.affinity, numbering)
         user = replace(user, open=self._open(user.open, new, out, at_us, shopper.portrait_P))
-        if new:
-            lines = self._lines(new)
-            history = self._merged(history, lines)
-            moments = {"feature_time_us": packed.feature_time_us, "at_us": at_us}
-            portrait_P = portrait_at(shopper.portrait_P, names, history, new, minor_units=self.minor_units, **moments)
-            user = _at(_with_lines(user, lines, self.catalogue), history, self.catalogue, at_us)
+        name = self.catalogue.taxonomy_version
+        if is_moved:
+            history = unpack_history(shopper.history, numbering)
+            rings, lines = unpack_rings(shopper.history, history), self._lines(new, user, moment_us)
+            ledger = Ledger.of(history, rings, packed.feature_time_us, self.minor_units)
+            ledger = ledger.with_lines(lines, self.minor_units)
+            portrait_P = portrait_at(
+                shopper.portrait_P,
+                names,
+                ledger,
+                rings,
+                new,
+                feature_time_us=packed.feature_time_us,
+                at_us=moment_us,
+                minor_units=self.minor_units,
+            )
+            user = _at(_with_lines(user, lines, self.catalogue), ledger, self.catalogue, moment_us)
+            user, portrait_P = with_looks(user, portrait_P, names, new, self.catalogue, moment_us)
             if TENURE in names:
                 user = replace(user, months=float(np.nan_to_num(portrait_P[names.index(TENURE)])) / MONTH_DAYS)
             shopper = replace(shopper, portrait_P=portrait_P)
-        name = self.catalogue.taxonomy_version
-        return pack(replace(shopper, affinity=pack_user(user, name), history=pack_history(*history, name)))
+            if lines:
+                shopper = replace(shopper, history=pack_history(*ledger.history(), name))
+        return pack(replace(shopper, affinity=pack_user(user, name)))
 
-    def _lines(self, events: Sequence[Recent]) -> list[Line]:
-        rows = self.catalogue.item_rows
-        return [
-            Line(
-                item_row=rows[event.item_id],
-                time_us=event.time_us,
-                # What was bought at one moment is one basket where no basket is named, as in a materialisation.
-                basket=event.basket_id or str(event.time_us),
-                cents=self._cents(event.amount),
-                discounted=self._cents(event.discount) > 0,
-                coupon=self._cents(event.coupon_discount) > 0,
-            )
-            for event in events
-            if event.kind == "purchase" and event.item_id is not None and event.item_id in rows
-        ]
+    def _lines(self, events: Sequence[Recent], user: UserAffinity, at_us: int) -> list[Line]:
+        rows, lines = self.catalogue.item_rows, []
+        back = taken_back(events, lambda item: item in rows and rows[item] in user.values[0], at_us)
+        for place, event in enumerate(events):
+            share = back[place].share if place in back else 0.0
+            if event.kind == "purchase" and event.item_id is not None and event.item_id in rows and share < 1.0:
+                line = Line(
+                    item_row=rows[event.item_id],
+                    time_us=event.time_us,
+                    # What was bought at one moment is one basket where no basket is named, as in a materialisation.
+                    basket=event.basket_id or str(event.time_us),
+                    cents=self._cents(event.amount, share),
+                    discount_cents=self._cents(event.discount, share),
+                    coupon_cents=self._cents(event.coupon_discount, share),
+                )
+                lines.append(line)
+        return lines
 
-    def _cents(self, amount: float | None) -> int:
-        return int(np.floor((amount or 0.0) * self.minor_units + 0.5))
-
-    def _merged(self, before: PackedBaskets, lines: Sequence[Line]) -> PackedBaskets:
-        """The baskets of a history and of the tail, oldest first."""
-        if not lines:
-            return before
-        by_basket: dict[str, list[Line]] = defaultdict(list)
-        for line in lines:
-            by_basket[line.basket].append(line)
-        new = sorted((max(line.time_us for line in of), basket, of) for basket, of in by_basket.items())
-        times_us_B = np.concatenate([before.times_us_B, np.array([time_us for time_us, _, _ in new], dtype=np.int64)])
-        spend = [sum(line.cents for line in of) / self.minor_units for _, _, of in new]
-        spend_B = np.concatenate([before.spend_B, np.array(spend, dtype=np.float32)])
-        lines_B = np.concatenate([before.lines_B, np.array([len(of) for _, _, of in new], dtype=np.int32)])
-        bought = [item for _, _, of in new for item in sorted(line.item_row for line in of)]
-        items_T = np.concatenate([before.items_T, np.array(bought, dtype=np.int32)])
-        # A late event belongs between the baskets that the row has.
-        order_B = np.argsort(times_us_B, kind="stable")
-        starts_B = np.concatenate([[0], np.cumsum(lines_B)[:-1]]) if len(lines_B) else lines_B
-        items_T = np.concatenate([items_T[starts_B[b] : starts_B[b] + lines_B[b]] for b in order_B])
-        return PackedBaskets(times_us_B[order_B], spend_B[order_B], lines_B[order_B], items_T)
+    def _cents(self, amount: float | None, returned_share: float) -> int:
+        cents = np.floor((amount or 0.0) * self.minor_units + 0.5)
+        return int(np.floor(cents * (1.0 - returned_share) + 0.5))
 
     def _open(
         self, own: OpenCampaigns, new: Sequence[Recent], out: set[str], at_us: int, portrait_P: NDArray[np.float32]
@@ -161,8 +148,8 @@ def _with_lines(user: UserAffinity, lines: Sequence[Line], catalogue: Catalogue)
     rows_T = np.array([line.item_row for line in lines])
     flags = {
         "lines": np.ones(len(lines)),
-        "discounted": np.array([line.discounted for line in lines]),
-        "coupon": np.array([line.coupon for line in lines]),
+        "discounted": np.array([line.discount_cents > 0 for line in lines]),
+        "coupon": np.array([line.coupon_cents > 0 for line in lines]),
     }
     measured_MT = np.stack([flags[name.partition("_")[0]] for name in MEASURES]).astype(np.int64)
     cents_T = np.array([line.cents for line in lines], dtype=np.int64)
@@ -180,18 +167,27 @@ def _with_lines(user: UserAffinity, lines: Sequence[Line], catalogue: Catalogue)
     return replace(user, values=tuple(values), counts=tuple(counts), cents=tuple(cents))
 
 
-def _at(user: UserAffinity, history: PackedBaskets, catalogue: Catalogue, at_us: int) -> UserAffinity:
-    """The counts of lines within windows as they are at a moment, where the history holds all of a window."""
-    age_B = ages_days(history.times_us_B, at_us)
+def _at(user: UserAffinity, ledger: Ledger, catalogue: Catalogue, at_us: int) -> UserAffinity:
+    """The counts of lines within windows as they are at a moment, where the row knows all lines of a window."""
+    age_T = ledger.age_days_B(at_us)[ledger.basket_T]
+    known_T = (age_T <= 90) & (ledger.item_T > 0)
+    age_T, coupon_T = age_T[known_T], ledger.coupon_T[known_T]
+    axes_TA = catalogue.item_axes_VA[ledger.item_T[known_T]]
+    counted_T = {}
+    if ledger.has_items(90, at_us):
+        counted_T["lines_90"] = np.ones(len(age_T), dtype=np.bool_)
+        if ledger.has_marks:
+            counted_T["coupon_90"] = coupon_T
+    if ledger.has_items(30, at_us):
+        counted_T["lines_30"] = age_T <= 30
     counts = [counts_Mn.copy() for counts_Mn in user.counts]
-    for measure, days in (("lines_90", 90), ("lines_30", 30)):
-        if not covers(history, days, at_us):
-            continue
-        items_T = history.items_T[np.repeat(age_B <= days, history.lines_B)]
-        axes_TA = catalogue.item_axes_VA[items_T[items_T > 0]]
-        for axis, values_n in enumerate(user.values):
-            of_value = np.bincount(axes_TA[:, axis], minlength=int(values_n[-1]) + 1 if len(values_n) else 1)
-            counts[axis][MEASURES.index(measure)] = np.minimum(of_value[values_n], _MOST_COUNTED)
+    for axis, values_n in enumerate(user.values):
+        place_T = np.searchsorted(values_n, axes_TA[:, axis])
+        # An item may have got a value since, under which nothing was counted.
+        is_value_T = np.append(values_n, -1)[place_T] == axes_TA[:, axis]
+        for measure, flag_T in counted_T.items():
+            of_value = np.bincount(place_T[flag_T & is_value_T], minlength=len(values_n))
+            counts[axis][MEASURES.index(measure)] = np.minimum(of_value, _MOST_COUNTED)
     return replace(user, counts=tuple(counts))
 
 

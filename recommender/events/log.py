@@ -15,11 +15,13 @@ from typing import Self
 import orjson
 
 from recommender.decisions.entry import Entry
+from recommender.decisions.erasing import erasing
 from recommender.decisions.log import LogFull
 from recommender.decisions.shipping import Backlog, Shipper
 from recommender.decisions.writer import Limits, Writer
 from recommender.events.contract import Stamped
 from recommender.settings import Settings
+from recommender.storage.forgotten import ForgottenFollower
 from recommender.storage.home import Home, ServingState
 
 __all__ = ["EventLog", "LogFull", "folders_of"]
@@ -44,18 +46,20 @@ class EventLog:
         segment_s: float = 5.0,
         wait_s: float = 2.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        erase: Callable[[bytes], bytes] = bytes,
     ) -> None:
         self.wait_s = wait_s
         # Synced before anybody is told that the event was taken.
         self.writer = Writer(folder, Limits(segment_s=segment_s, sync=True), clock)
-        self._shipper = Shipper(folder, shared)
+        self._shipper = Shipper(folder, shared, erase)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The log that the settings describe. Its shipping begins with `start`."""
         own, shared = folders_of(settings)
         chosen = settings.events
-        return cls(own, shared, segment_s=chosen.segment_s, wait_s=chosen.wait_ms / 1e3)
+        erase = erasing(ForgottenFollower(Home.of(settings)))
+        return cls(own, shared, segment_s=chosen.segment_s, wait_s=chosen.wait_ms / 1e3, erase=erase)
 
     def start(self) -> None:
         """Begin to ship segments, first those that an earlier process left."""

@@ -25,6 +25,9 @@ _FIELDS = {
     "discount": "d",
     "coupon_discount": "o",
     "rating": "r",
+    "quantity": "n",
+    "query": "q",
+    "dwell_s": "w",
 }
 """Fields of an event that the fold reads -> their keys in a tail."""
 OF_CAMPAIGNS = (*HIDING, "like")
@@ -47,6 +50,9 @@ class Recent(NamedTuple):
     discount: float | None = None
     coupon_discount: float | None = None
     rating: float | None = None
+    quantity: float | None = None
+    query: str | None = None
+    dwell_s: float | None = None
 
 
 def line_of(stamped: Stamped, stem: str) -> bytes:

@@ -164,6 +164,8 @@ class Bought:
     store_T: Ints
     """Number of the store by the order of its identifier, -1 if unknown."""
     money: Returns
+    names: pa.Array
+    """Identifiers of the baskets, in the order of their numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +232,7 @@ def bought(part: Part) -> Bought:
         weekday_T=_whole(rows, "weekday", missing=-1),
         store_T=_ranks(rows["store_id"]),
         money=Returns.of(rows, event_us_T),
+        names=basket.filter(pa.array(new_T)),
     )
 
 

@@ -24,6 +24,7 @@ once for demand and popularity, and once in the bucket. The events are also writ
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,15 @@ def _sort_into_buckets(source: Source, name: str, of_user: pa.Table, folder: Pat
     if name == "events":
         table = table.drop("event_id")  # as long as all the rest, and no feature reads it
     source.backend.to_parquet(table.inner_join(ibis.memtable(of_user), "user_id"), folder, partition_by="bucket")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The tables of each bucket. Those of users and facts are mapped from files, if there is more than one bucket."""
+
+    users: list[pa.Table] = field(default_factory=list)
+    pairs: list[pa.Table] = field(default_factory=list)
+    facts: list[pa.Table] = field(default_factory=list)
 
 
 def kept(table: pa.Table, file: Path) -> pa.Table:

@@ -6,7 +6,8 @@
     facts.parquet      what people ask about each user at `as_of`; no ranker reads it
     pairs.parquet      which users were targeted by which campaign, labels, segments
     catalogue/         what serving holds in memory
-    schema.json        names of all features and segments, and the value behind each feature that stands for one
+    schema.json        names of all features and segments, the value behind each feature that stands for one, and the
+                       features that the source cannot have (`features.absent`)
     ids.json           the append-only ids to which the vectors and the catalogue refer (`recommender.storage.ids`)
 
 The users of a large log are computed in buckets, one after the other (`features.buckets`).
@@ -16,9 +17,10 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 
 import json
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,8 +33,12 @@ from numpy.typing import NDArray
 
 from recommender import logs
 from recommender.datasets.periods import resolve
+from recommender.datasets.places import Place
 from recommender.datasets.tables import Tables
+from recommender.errors import SettingsError
 from recommender.features import buckets, campaigns, decisions, pairs
+from recommender.features.absent import absent_features
+from recommender.features.buckets import Rows
 from recommender.features.decisions import TIME
 from recommender.features.facts import numbers_of_shop
 from recommender.features.look_weights import LookWeights, look_weights
@@ -40,14 +46,17 @@ from recommender.features.newcomers import Newcomers, newcomers
 from recommender.features.pairs import ORDER as PAIR_ORDER
 from recommender.features.shared import Shared, shared_of
 from recommender.features.source import Source, open_source
+from recommender.features.spark import OnSpark
 from recommender.features.users import BASKETS, PACKED_FILE, rows_of_users
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
+from recommender.matching.look_rules import LookRules
 from recommender.matching.looks import LOOKED
-from recommender.settings import LookSettings, Settings
-from recommender.storage.home import FACTS_FILE, Home
+from recommender.settings import LookSettings, Settings, choose
+from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, Home
 from recommender.storage.ids import IDS_FILE, IdsFile
-from recommender.storage.manifest import whole_folder, write_manifest
+from recommender.storage.manifest import WRITER_DIGITS, whole_folder, write_manifest
+from recommender.storage.names import NamesFile
 
 log = logs.get(__name__)
 DEFAULT_LOOKS = LookSettings()
@@ -67,18 +76,22 @@ def build(
     looks: LookSettings = DEFAULT_LOOKS,
     learn_looks_before: datetime | None = None,
     text_cache: Path | None = None,
+    look_rules: LookRules | None = None,
     memory_limit: str | None = None,
     scratch: Path | None = None,
     num_buckets: int | None = None,
+    spark: OnSpark | None = None,
 ) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
     DuckDB gets two threads by default, as many as a small machine has. `kept_ids` is where the home keeps the ids of
     this source's items; without it they begin with these tables. Without `facts` there is no facts.parquet.
     What looks count is set by `looks`, or learnt from purchases before `learn_looks_before`. `text_cache` is a folder
-    for the text encoder's vectors of names and searches.
+    for the text encoder's vectors of names and searches. `look_rules` are those of an earlier build, in place of all
+    that.
     `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
     The users are computed in `num_buckets`, by default as many as the log needs. The files' bytes are the same.
+    With `spark` Spark reads the tables and computes, not DuckDB alone.
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
@@ -86,26 +99,52 @@ def build(
         PeriodError: no user was targeted before `as_of`.
     """
     with TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill:
+        folder, moment = Path(spill), as_of.astimezone(UTC)
+        if spark is not None:
+            try:
+                from recommender.features.spark.engine import spark_engine
+            except ModuleNotFoundError as error:
+                raise SettingsError(
+                    f"features.engine: spark is not installed here ({error}); install the extra `spark`, or on a "
+                    "cluster compile the pipeline with this setting, so that the step gets Spark's image"
+                ) from None
+
+            with spark_engine(
+                tables, moment, spark, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
+            ) as engine:
+                weights = look_weights(engine.source, looks, learn_looks_before, published=look_rules, cache=text_cache)
+                _build(engine.source, output, weights, engine.rows, facts=facts)
+            return output
         source = open_source(
-            tables,
-            as_of.astimezone(UTC),
-            threads=threads,
-            spill=Path(spill),
-            kept_ids=kept_ids,
-            memory_limit=memory_limit,
+            tables, moment, threads=threads, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
         )
-        weights = look_weights(source, looks, learn_looks_before, cache=text_cache)
-        _build(source, output, Path(spill), weights, facts=facts, num_buckets=num_buckets)
+        weights = look_weights(source, looks, learn_looks_before, published=look_rules, cache=text_cache)
+        _build(source, output, weights, partial(_rows, source, folder, num_buckets), facts=facts)
     return output
 
 
-def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
+def build_as_set(
+    tables: Tables, output: Path, settings: Settings, *, files: Place | None = None, parts: Place | None = None
+) -> datetime:
     """Build the feature set as the settings say, and return its `as_of`. What looks count is learnt before the gate.
+
+    Args:
+        tables: what to read.
+        output: the folder to write.
+        settings: which engine builds, and how.
+        files: where Spark's executors find the tables. None: in the folder of `tables`.
+        parts: a new folder for what they write. None: beside `output`.
 
     Raises:
         PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
     """
     periods = resolve(settings, tables)
+    beside = output.absolute().with_name(f".{output.name}.parts-{uuid.uuid4().hex[:WRITER_DIGITS]}")
+    on_spark = OnSpark(
+        settings=settings.features.spark,
+        tables=files or Place.of(str(tables.folder)),
+        parts=parts or Place(str(beside)),
+    )
     build(
         tables,
         output,
@@ -117,23 +156,32 @@ def build_as_set(tables: Tables, output: Path, settings: Settings) -> datetime:
         text_cache=Home.of(settings).text_vectors,
         memory_limit=settings.resources.memory_limit,
         scratch=settings.resources.scratch,
+        spark=choose({"duckdb": None, "spark": on_spark}, settings.features.engine, "features.engine"),
     )
     return periods.as_of
 
 
 def _build(
-    source: Source, output: Path, spill: Path, weights: LookWeights, *, facts: bool, num_buckets: int | None
+    source: Source,
+    output: Path,
+    weights: LookWeights,
+    compute: Callable[[Shared, pa.Table | None], Rows],
+    *,
+    facts: bool,
 ) -> None:
+    """Write the feature set. `compute` is given the numbers of facts, if facts are wanted."""
     decisions.expect_some(source)
-    named = ValueNames()
+    named = ValueNames(kept=None if source.kept_ids is None else NamesFile.beside(source.kept_ids))
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
     catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
     shared = shared_of(source, named, weights, taxonomy_version=catalogue.taxonomy_version)
-    found = _rows(source, shared, spill, facts=facts, num_buckets=num_buckets)
+    found = compute(shared, numbers_of_shop(source, source.as_of) if facts else None)
     users_at = [table.select(["user_id", "event_timestamp", BASKETS]) for table in found.users]
     pair_table, learnt = _pair_table(source, pa.concat_tables(found.pairs), pa.concat_tables(users_at))
     catalogue = campaigns.with_newcomers(catalogue, learnt)
+    if shared.looked:
+        catalogue = campaigns.with_look_rules(catalogue, weights.rules)
     with whole_folder(output) as folder:
         catalogue.save(folder / "catalogue")
         source.ids.save(folder / IDS_FILE)
@@ -151,9 +199,12 @@ def _build(
             "segments": pairs.segment_columns(pair_table),
             "values": named.features,
         }
+        if absent := absent_features(source.tables, shared):
+            schema["absent"] = absent
+            log.info("the source cannot have some features", **{name: len(own) for name, own in absent.items()})
         if LOOKED in columns:
             schema["looks"] = weights.described()
-        (folder / "schema.json").write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / FEATURES_SCHEMA_FILE).write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         write_manifest(
             folder,
             kind="features",
@@ -166,20 +217,10 @@ def _build(
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The tables of each bucket. Those of users and facts are mapped from files, if there is more than one bucket."""
-
-    users: list[pa.Table] = field(default_factory=list)
-    pairs: list[pa.Table] = field(default_factory=list)
-    facts: list[pa.Table] = field(default_factory=list)
-
-
-def _rows(source: Source, shared: Shared, spill: Path, *, facts: bool, num_buckets: int | None) -> _Rows:
+def _rows(source: Source, spill: Path, num_buckets: int | None, shared: Shared, numbers: pa.Table | None) -> Rows:
     """Compute the users bucket by bucket."""
-    numbers = numbers_of_shop(source, source.as_of) if facts else None
     num_buckets = num_buckets or buckets.num_buckets_for(source)
-    found = _Rows()
+    found = Rows()
     for place, own in enumerate(buckets.sources_of(source, shared, num_buckets, spill)):
         began = time.monotonic()
         (scratch := spill / f"bucket-{place}").mkdir()

@@ -22,9 +22,10 @@ from recommender.features.demand import POPULARITY_DAYS, demand
 from recommender.features.newcomers import PRIOR_PAIRS, PRIOR_RATE, Newcomers
 from recommender.features.source import Source, known_at
 from recommender.features.value_names import ValueNames
-from recommender.features.vectors import largest_departments
+from recommender.features.vectors import department_index, largest_departments
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.look_rules import LookRules
 
 MAX_TYPES = 12
 """Campaign types with an indicator, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
@@ -57,8 +58,8 @@ def campaign_features(source: Source, named: ValueNames) -> CampaignFeatures:
     columns["num_coupons"] = _num_coupons(source)
     columns["items_per_coupon"] = columns["num_items"] / np.maximum(columns["num_coupons"], 1)
     kinds = np.array(campaigns["kind"].to_pylist(), dtype=object)
-    if len(set(kinds)) > 1:
-        columns |= {f"kind_{kind}": kinds == kind for kind in sorted(set(kinds))}
+    if len(seen := named.also("campaign__kind_{}", sorted(set(kinds)))) > 1:
+        columns |= {f"kind_{kind}": kinds == kind for kind in seen}
     indicators = named.name(
         "campaign_type", campaign_types(source)[:MAX_TYPES], ["campaign__type_{}"], taken=["campaign__type_rate"]
     )
@@ -123,6 +124,12 @@ def with_newcomers(catalogue: Catalogue, found: Newcomers) -> Catalogue:
     return Catalogue.versioned(**content)
 
 
+def with_look_rules(catalogue: Catalogue, rules: LookRules) -> Catalogue:
+    """Add what users' looks count to a catalogue. That is another version."""
+    content = {column.name: getattr(catalogue, column.name) for column in fields(catalogue)[1:]}
+    return Catalogue.versioned(**(content | {"look_rules": rules}))
+
+
 def _item_rows(source: Source) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Return offsets [C + 1] and the item rows of all campaigns, ascending within a campaign."""
     pairs = source.campaign_items.order_by("campaign_id", "item_row").to_pyarrow()
@@ -176,10 +183,10 @@ def _composition(
         if len(taxonomy.axis_values[axis]) > 1:
             columns[f"{name}_breadth"] = np.array([len(np.unique(axes[:, axis])) for axes in axes_by_campaign])
     axis = AXES.index("department")
-    departments = {taxonomy.axis_values[axis][index]: index for index in largest_departments(taxonomy)}
+    departments = largest_departments(taxonomy)
     taken = ["campaign__department_breadth"]
     for department, (name,) in named.name("department", departments, ["campaign__department_{}"], taken=taken).items():
-        index = departments[department]
+        index = department_index(taxonomy, department)
         shares = [np.mean(axes[:, axis] == index) if len(axes) else 0.0 for axes in axes_by_campaign]
         columns[name.removeprefix("campaign__")] = np.array(shares)
     return columns

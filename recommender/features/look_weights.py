@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import DAY_S
 from recommender.features import review_ratings
 from recommender.features.look_events import item_looks, search_looks
-from recommender.features.search_matches import search_matches
+from recommender.features.search_matches import has_encoder, search_matches
 from recommender.features.source import TIME_TYPE, Source
 from recommender.matching.affinity import AXES
 from recommender.matching.look_rules import HALF_LIFE_DAYS, KINDS, STRENGTH_UNIT, WEIGHTS, LookRules
@@ -77,6 +77,7 @@ def look_weights(
     settings: LookSettings,
     before: datetime | None,
     *,
+    published: LookRules | None = None,
     cache: Path | None = None,
 ) -> LookWeights:
     """What the settings name, else what was learnt before a moment, else the values by hand.
@@ -85,19 +86,27 @@ def look_weights(
         source: the tables.
         settings: values that are set.
         before: what happened before it teaches. None: nothing is learnt, and reviews do not count.
+        published: what counts in place of all that, as an earlier build found it.
         cache: a folder that keeps the text encoder's vectors of names and searches.
     """
     said: dict[str, Mapping[str, object]] = {}
     matches, said["searches"] = search_matches(source, encoder=settings.encoder, cache=cache)
-    rules, texts = replace(LookRules.by_hand(), dwell_s=settings.dwell_s), None
+    if published is not None:
+        before = None if published.before is None else datetime.fromisoformat(published.before)
+    by_encoder = settings.encoder and has_encoder()
+    rules = published or replace(LookRules.by_hand(), dwell_s=settings.dwell_s, encoder=by_encoder)
+    texts = None
     if before is not None:
         before = min(before, source.as_of)
         ratings = review_ratings.usual(source, before)
         if ratings is not None:
-            rules = replace(rules, rating_mean=ratings.mean, rating_spread=ratings.spread)
+            if published is None:
+                rules = replace(rules, rating_mean=ratings.mean, rating_spread=ratings.spread)
             if settings.encoder:
                 texts, said["reviews"] = review_ratings.read_texts(source, before)
     found = LookWeights(rules, searches=matches, texts=texts, said={name: of for name, of in said.items() if of})
+    if published is not None:
+        return found
     if before is not None:
         found = replace(found, rules=replace(rules, before=before.isoformat()))
         found = (_learnt(source, before, found) if settings.learn else None) or found

@@ -18,8 +18,9 @@ from recommender.features.look_weights import LookWeights
 from recommender.features.source import TIME_TYPE, Source, whole_seconds
 from recommender.features.vectors import bounds_of
 from recommender.matching.affinity import AXES
-from recommender.matching.look_rules import FARTHEST_HALVES, STRENGTH_UNIT, LookRules
-from recommender.matching.looks import LOOK_UNIT, LOOKED, Looks
+from recommender.matching.look_rules import FARTHEST_HALVES, KINDS, LOOK_UNIT, STRENGTH_UNIT, LookRules
+from recommender.matching.looks import LOOKED, Looks
+from recommender.matching.single_looks import ITEM, MOST_SINGLE, SINGLE
 
 
 def has_looks(source: Source, weights: LookWeights) -> bool:
@@ -34,6 +35,7 @@ def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> li
 
     Returns:
         A table for each axis with decision, value (its index) and weight (in 1/4096), sorted by decision and value.
+        The last table has the single looks of decisions at `as_of`, which serving gets (`_single_looks`).
     """
     looks, searched = _before_as_of(source, weights)
     axes, moments = source.taxonomy.table(), ibis.memtable(decided)
@@ -54,7 +56,29 @@ def looks_by_axis(source: Source, decided: pa.Table, weights: LookWeights) -> li
         rows = rows.filter(rows["value"] > 0)
         summed = rows.group_by("decision", "value").agg(weight=rows.weight.sum())
         tables.append(summed.filter(summed.weight > 0).order_by("decision", "value").to_pyarrow())
-    return tables
+    return [*tables, _single_looks(source, looks, searched, moments, weights.rules)]
+
+
+def _single_looks(
+    source: Source, looks: ir.Table, searched: ir.Table | None, moments: ir.Table, rules: LookRules
+) -> pa.Table:
+    """The looks that count at decisions at `as_of`, one by one: decision, and the columns of `single_looks.SINGLE`.
+
+    A decision with more than `MOST_SINGLE` has none.
+    """
+    now = moments.filter(moments.decided_at == ibis.literal(source.as_of, TIME_TYPE))
+    columns = ("decision", "kind", "axis", "value", "strength", "time_s")
+    rows_of = ibis.memtable(source.taxonomy.table().select(["item_id", "item_row"]))
+    at_items = _weighed(looks.inner_join(now, "user_id"), rules).inner_join(rows_of, "item_id")
+    at_items = at_items.mutate(axis=ibis.literal(ITEM), value=at_items.item_row)
+    parts = [at_items]
+    if searched is not None:
+        parts.append(_weighed(searched.inner_join(now, "user_id"), rules))
+    types = {"decision": "int64", "axis": "int64", "value": "int64", "strength": "int64", "time_s": "int64"}
+    rows = ibis.union(*(part.select(*columns).cast(types) for part in parts))
+    found = rows.order_by(*columns).to_pyarrow()
+    most = np.bincount(found["decision"].to_numpy())[found["decision"].to_numpy()] <= MOST_SINGLE
+    return found.filter(pa.array(most))
 
 
 def _before_as_of(source: Source, weights: LookWeights) -> tuple[ir.Table, ir.Table | None]:
@@ -66,7 +90,7 @@ def _before_as_of(source: Source, weights: LookWeights) -> tuple[ir.Table, ir.Ta
 
 
 def _weighed(seen: ir.Table, rules: LookRules) -> ir.Table:
-    """Looks of users joined with their decisions, with `weight`: what each counts then, as `raw_looks.weighed`."""
+    """Looks of users joined with their decisions, with `weight`: what each counts then, as `single_looks.weighed`."""
     seen = seen.filter(seen.event_time < seen.decided_at)
     halves: Any = (whole_seconds(seen.decided_at) - seen.time_s) / DAY_S / _of_kind(seen.kind, rules.half_life_days)
     weight = _of_kind(seen.kind, rules.weight) * (seen.strength / STRENGTH_UNIT)
@@ -91,6 +115,8 @@ def behind(affinities: list[bytes], tables: list[pa.Table]) -> list[bytes]:
     """Put the packed looks of each decision behind its packed affinity. A user without looks keeps the same bytes."""
     most = np.iinfo(np.uint32).max
     axes = []
+    *tables, single = tables
+    single_bounds, single_R = bounds_of(single, len(affinities)), _structured(single)
     for table in tables:
         bounds = bounds_of(table, len(affinities))
         values = table["value"].to_numpy().astype(np.int32)
@@ -101,9 +127,18 @@ def behind(affinities: list[bytes], tables: list[pa.Table]) -> list[bytes]:
         looks = Looks(
             tuple(values[cut] for cut, (_, values, _) in zip(cuts, axes, strict=True)),
             tuple(weights[cut] for cut, (_, _, weights) in zip(cuts, axes, strict=True)),
+            single_R[single_bounds[d] : single_bounds[d + 1]],
         )
         packed.append(affinity + looks.pack())
     return packed
+
+
+def _structured(table: pa.Table) -> NDArray[np.void]:
+    out = np.zeros(len(table), dtype=SINGLE)
+    for name in ("axis", "value", "strength", "time_s"):
+        out[name] = table[name].to_numpy()
+    out["kind"] = [KINDS.index(kind) for kind in table["kind"].to_pylist()]
+    return out
 
 
 def _of_kind(kind: Any, values: Mapping[str, float]) -> Any:

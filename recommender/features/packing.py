@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.features import looks
+from recommender.features import looks, rings
 from recommender.features.as_of import Ints, ranges
 from recommender.features.baskets import Versions
 from recommender.features.bought import Bought, microseconds_of
@@ -49,16 +49,25 @@ class Packer:
         self._habits: Habits | None = None
         self._columns_H = np.zeros(0, dtype=np.uint16)
         self._looked: list[pa.Table] | None = None
+        self._activity: rings.Activity | None = None
 
-    def begin(self, habits: Habits, columns_H: NDArray[np.uint16], looked_by_axis: list[pa.Table] | None) -> None:
+    def begin(
+        self,
+        habits: Habits,
+        columns_H: NDArray[np.uint16],
+        looked_by_axis: list[pa.Table] | None,
+        activity: rings.Activity | None = None,
+    ) -> None:
         """Take what is known of all decisions.
 
         Args:
             habits: what `campaign_habits.habits` returned.
             columns_H: places of the features about campaigns in the portrait.
             looked_by_axis: what `looks.looks_by_axis` returned.
+            activity: of the users whose rows get rings.
         """
-        self._habits, self._columns_H, self._looked = habits, columns_H, looked_by_axis
+        self._habits, self._columns_H = habits, columns_H
+        self._looked, self._activity = looked_by_axis, activity
 
     def __call__(
         self,
@@ -97,6 +106,8 @@ class Packer:
         if self._looked is not None:
             affinities = looks.behind(affinities, [_of_decisions(table, own) for table in self._looked])
         histories = pack_histories(lines, versions, seen, moment_us_D, self._minor_units, self._taxonomy_version)
+        if self._activity is not None:
+            histories = rings.behind(histories, self._activity, own.start, lines, versions, seen, moment_us_D)
         arrays = [pa.array(affinities, pa.binary()), pa.array(histories, pa.binary())]
         self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
 

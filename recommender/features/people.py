@@ -21,6 +21,7 @@ from recommender.datasets.tables import USERS
 from recommender.datasets.time_units import DAY_S, DAY_US, SECOND_US
 from recommender.features.as_of import Ints, Running, last_before
 from recommender.features.bought import Decisions, Part, microseconds_of, parts
+from recommender.features.rings import Activity
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 
@@ -92,21 +93,27 @@ def _attribute(name: str, values: pa.ChunkedArray, named: ValueNames) -> Attribu
     counted = pc.value_counts(values)
     counts = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
     has_null = counts.pop(None, 0) > 0
-    distinct = sorted(counts)
-    if not distinct:
+    distinct, form = sorted(counts), f"base__{name}_{{}}"
+    has_indicators = named.has(form)
+    if not distinct and not has_indicators:
         return Attribute({}, {})
     order = [_leading_number(value) for value in distinct]
-    if len(distinct) > 2 and all(number is not None for number in order) and len(set(order)) == len(order):
+    if (
+        not has_indicators
+        and len(distinct) > 2
+        and all(number is not None for number in order)
+        and len(set(order)) == len(order)
+    ):
         rank = {
             distinct[place]: float(position) for position, place in enumerate(np.argsort(np.array(order, dtype=float)))
         }
         return Attribute(rank, {})
     commonest = sorted(distinct, key=lambda value: (-counts[value], value))[:MAX_VALUES]
-    of_null = f"base__{name}_unknown"
-    taken = [*(f"base__{other}" for other in USERS.columns), *([of_null] if has_null else [])]
-    names = named.name(name, commonest, [f"base__{name}_{{}}"], taken=taken)
-    indicators: dict[str, str | None] = {names[common][0]: common for common in commonest}
-    if has_null:
+    of_null = named.of_missing(form, occurs=has_null)
+    taken = [*(f"base__{other}" for other in USERS.columns), *([of_null] if of_null else [])]
+    names = named.name(name, commonest, [form], taken=taken)
+    indicators: dict[str, str | None] = {feature: value for value, (feature,) in names.items()}
+    if of_null:
         indicators[of_null] = None
     return Attribute({}, indicators)
 
@@ -127,10 +134,12 @@ def counted_kinds(source: Source) -> tuple[str, ...]:
     return tuple(kind for kind in (*INTEREST_KINDS, *SOCIAL_KINDS) if kind in seen)
 
 
-def activity(source: Source, decisions: Decisions, kinds: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+def activity(
+    source: Source, decisions: Decisions, kinds: Sequence[str], kept: Activity
+) -> dict[str, NDArray[np.float32]]:
     """Count views, clicks and other `INTEREST_KINDS` (`interest__*`) and `SOCIAL_KINDS` (`social__*`) before decisions.
 
-    Returns columns, float32 [D]. `kinds`: what `counted_kinds` returned for all users.
+    Returns columns, float32 [D]. `kinds`: what `counted_kinds` returned for all users. `kept` gets the events' times.
     """
     events = source.events
     if not kinds:
@@ -142,6 +151,7 @@ def activity(source: Source, decisions: Decisions, kinds: Sequence[str]) -> dict
     for part in parts(rows, len(decisions.user_ids)):
         own = decisions.of_users(part.first_user, part.end_user)
         found = _counted(part, decisions.user_D[own] - part.first_user, decisions.moment_us_D[own], kinds, rated=rated)
+        kept.add(part, own.start, decisions.user_D[own] - part.first_user, decisions.moment_us_D[own])
         for name, values_D in found.items():
             columns.setdefault(name, np.empty(len(decisions.user_D), dtype=np.float32))[own] = values_D
     return columns

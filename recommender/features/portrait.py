@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.periods import microseconds
 from recommender.datasets.time_units import MONTH_DAYS
-from recommender.features import campaign_habits, looks, people, purchases, vectors
+from recommender.features import campaign_habits, looks, people, purchases, rings, vectors
 from recommender.features.as_of import Running
 from recommender.features.baskets import Versions, versions
 from recommender.features.bought import Decisions, Part, bought, lines_of, parts
@@ -54,7 +55,8 @@ def portrait(
     numbered = Decisions.of(decided)
     habits = campaign_habits.habits(source, numbered, shared.types)
     columns = {**_base(source, decided, numbered.moment_us_D, shared), **habits.columns}
-    columns |= people.activity(source, numbered, shared.kinds)
+    activity = rings.Activity(microseconds(source.as_of))
+    columns |= people.activity(source, numbered, shared.kinds, activity)
     looked_by_axis = looks.looks_by_axis(source, decided, shared.look_weights) if shared.looked else None
     columns |= looks.portrait_column(looked_by_axis, decided.num_rows)
     own = _Purchases.of(source, numbered, shared.departments)
@@ -68,7 +70,7 @@ def portrait(
     names = list(ordered(own.nothing()))
     if packer is not None:
         columns_H = np.array([names.index(name) for name in habits.columns], dtype=np.uint16)
-        packer.begin(habits, columns_H, looked_by_axis)
+        packer.begin(habits, columns_H, looked_by_axis, activity)
     found = ordered(own.columns(packer))
     return Portrait(
         columns={name: column.astype(np.float32, copy=False) for name, column in found.items()},

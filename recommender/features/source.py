@@ -291,6 +291,16 @@ def if_else(condition: Any, then: Any, otherwise: Any) -> Any:
 _MISSING_TABLE = "the source has no such table, which features need; add it to the source's mapping"
 
 
+def duckdb_backend(*, threads: int, spill: Path, memory_limit: str | None) -> Any:
+    """A DuckDB of its own, its session in UTC. The arguments are those of `open_source`."""
+    limit = MEMORY_LIMIT if memory_limit is None else f"{bytes_of(memory_limit) // 2**20}MiB"
+    backend = ibis.duckdb.connect(
+        threads=threads, memory_limit=limit, preserve_insertion_order=True, temp_directory=str(spill)
+    )
+    backend.raw_sql("SET TimeZone = 'UTC'")
+    return backend
+
+
 def open_source(
     tables: Tables,
     as_of: datetime,
@@ -315,16 +325,20 @@ def open_source(
     Raises:
         ContractError: a required table is missing, or there is no purchase before `as_of`.
     """
+    backend = duckdb_backend(threads=threads, spill=spill, memory_limit=memory_limit)
+    return checked(Source(tables, backend, as_of, kept_ids))
+
+
+def checked(source: Source) -> Source:
+    """The source itself.
+
+    Raises:
+        ContractError: a required table is missing, or there is no purchase before its `as_of`.
+    """
     for name in REQUIRED_TABLES:
-        if not tables.has(name):
+        if not source.tables.has(name):
             raise ContractError(name, _MISSING_TABLE)
-    limit = MEMORY_LIMIT if memory_limit is None else f"{bytes_of(memory_limit) // 2**20}MiB"
-    backend = ibis.duckdb.connect(
-        threads=threads, memory_limit=limit, preserve_insertion_order=True, temp_directory=str(spill)
-    )
-    backend.raw_sql("SET TimeZone = 'UTC'")
-    source = Source(tables, backend, as_of, kept_ids)
-    events = source.events
+    events, as_of = source.events, source.as_of
     if not events.filter(events.kind == "purchase", events.event_time < as_of).count().to_pyarrow().as_py():
         raise ContractError("events", f"no purchase before {as_of.isoformat()}; move `as_of` later", column="kind")
     return source

@@ -6,18 +6,26 @@ beside the name in the feature set's schema.
 
     department__{}: GROCERY -> department__grocery      DRUG GM -> department__drug_gm      家电 -> department__7997d86f
                     Food and food -> department__food_e4eb1806 and department__food_c1f02658
+
+In a home the names are kept, as ids are (`recommender.storage.names`): what was named once keeps its feature, also when
+other values are commoner now or when it no longer occurs. So the columns stay as they are from run to run.
 """
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+
+from recommender.storage.names import Named, NamesFile
 
 HASH_DIGITS = 8
 """Hex digits of a value's hash in a name: 32 bits tell a dozen apart. Where they do not: all digits."""
 LONGEST_PART = 48
 """Characters of a value in a name. Longer ones are cut and get the hash. Chosen by hand: a name fits a table's cell."""
+MOST = 24
+"""Values of one column with a feature, all runs together: the 12 commonest of this one, and as many that were common
+once. Chosen by hand."""
 _LIKE_A_HASH = re.compile(rf"(?:^|_)[0-9a-f]{{{HASH_DIGITS},}}$")
 
 
@@ -27,6 +35,8 @@ class ValueNames:
 
     features: dict[str, dict[str, str]] = field(default_factory=dict)
     """Feature -> `column` and `value`, in the order in which they were named."""
+    kept: NamesFile | None = None
+    """Where the home keeps names. None: they begin with these values."""
 
     def name(
         self, column: str, values: Iterable[str], forms: Sequence[str], *, taken: Collection[str] = ()
@@ -40,19 +50,61 @@ class ValueNames:
             taken: names of other features, which none of these gets.
 
         Returns:
-            Value -> its names, one for each form, in the order of `values`.
+            Value -> its names, one for each form: those that were named in earlier runs, then the others of `values`,
+            in their order. Once there are `MOST`, no other is named.
 
         Raises:
             ValueError: a form was given for another column before, so that two values could share a name.
         """
+        given = list(dict.fromkeys(values))
+
+        def add(before: Named) -> Named:
+            known = before.values
+            # A home that begins names what the caller chose.
+            new = [value for value in given if value not in known][: MOST - len(known) if known else None]
+            others = [form.replace("{}", part) for form in forms for part in before.parts]
+            return Named({**known, **parts(new, forms, taken=[*taken, *others])}, before.missing)
+
         named = {}
-        for value, part in parts(values, forms, taken=taken).items():
+        for value, part in self._kept(forms[0], add).values.items():
             named[value] = tuple(form.replace("{}", part) for form in forms)
             for feature in named[value]:
                 if feature in self.features:
                     raise ValueError(f"{feature}: stands for {self.features[feature]} already, not for {value!r} too")
                 self.features[feature] = {"column": column, "value": value}
         return named
+
+    def of_missing(self, form: str, *, occurs: bool) -> str | None:
+        """Name the feature that stands for a missing value, None where there is none and never was.
+
+        Args:
+            form: of the features of the column's values.
+            occurs: whether a value is missing.
+        """
+
+        def add(before: Named) -> Named:
+            if before.missing or not occurs:
+                return before
+            free = (word for word in ("unknown", "missing", "no_value") if word not in before.parts)
+            return Named(before.values, next(free))
+
+        missing = self._kept(form, add).missing
+        return form.replace("{}", missing) if missing else None
+
+    def also(self, form: str, values: Sequence[str]) -> list[str]:
+        """The values that name features by themselves, after those that earlier runs had."""
+
+        def add(before: Named) -> Named:
+            return Named({**before.values, **{value: value for value in values if value not in before.values}})
+
+        return list(self._kept(form, add).values)
+
+    def has(self, form: str) -> bool:
+        """Whether values were named with this form in an earlier run."""
+        return self.kept is not None and form in self.kept.read()
+
+    def _kept(self, form: str, add: Callable[[Named], Named]) -> Named:
+        return add(Named()) if self.kept is None else self.kept.add(form, add)
 
 
 def parts(values: Iterable[str], forms: Sequence[str], *, taken: Collection[str] = ()) -> dict[str, str]:

@@ -102,11 +102,8 @@ def department_features(taxonomy: Taxonomy, named: ValueNames) -> dict[str, int]
     """Name the feature of each of the largest departments: feature -> index of the department."""
     taken = [f"interest__{name}_{what}" for name in AXES for what in ("breadth", "entropy", "top_share")]
     taken += ["interest__novelty_30d", "interest__repeated_share"]
-    departments = {
-        taxonomy.axis_values[AXES.index("department")][index]: index for index in largest_departments(taxonomy)
-    }
-    names = named.name("department", departments, ["interest__department_{}"], taken=taken)
-    return {name: departments[department] for department, (name,) in names.items()}
+    names = named.name("department", largest_departments(taxonomy), ["interest__department_{}"], taken=taken)
+    return {name: department_index(taxonomy, department) for department, (name,) in names.items()}
 
 
 def interest(
@@ -141,13 +138,19 @@ def interest(
     return {name: np.where(empty_D, np.nan, values).astype(np.float32) for name, values in columns.items()}
 
 
-def largest_departments(taxonomy: Taxonomy) -> list[int]:
-    """Return the indices of the departments with the most items, largest first."""
+def largest_departments(taxonomy: Taxonomy) -> list[str]:
+    """The departments with the most items, largest first."""
     axis = AXES.index("department")
     items = np.bincount(taxonomy.axes_VA[1:, axis], minlength=len(taxonomy.axis_values[axis]))
     items[0] = 0
     order = np.argsort(-items, kind="stable")[:MAX_DEPARTMENTS]
-    return [int(index) for index in order if items[index]]
+    return [taxonomy.axis_values[axis][index] for index in order if items[index]]
+
+
+def department_index(taxonomy: Taxonomy, department: str) -> int:
+    """The index of a department, -1 for one that these ids do not have."""
+    departments = taxonomy.axis_values[AXES.index("department")]
+    return departments.index(department) if department in departments else -1
 
 
 def _department_shares(

@@ -11,7 +11,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from recommender.errors import CorruptFileError
 from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_code
 from recommender.matching.horizon import elapsed_share
+from recommender.matching.look_rules import LookRules
 from recommender.matching.numbering import Numbering
 from recommender.matching.open_campaigns import campaign_code
+from recommender.matching.search_words import WordIndex
 from recommender.matching.timing import BINS, behind_at, still_coming
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest
 
@@ -89,6 +91,9 @@ class Catalogue:
     Empty in catalogues from before ids were append-only: their content then names the one state.
     """
 
+    look_rules: LookRules | None = None
+    """What users' looks count. None: the source has no looks."""
+
     @classmethod
     def versioned(cls, **content: Any) -> "Catalogue":
         """Create a catalogue and compute its version from its content."""
@@ -96,6 +101,9 @@ class Catalogue:
         hasher = hashlib.sha256()
         for column in fields(cls)[1:]:
             value = getattr(made, column.name)
+            if value is None:
+                continue
+            value = asdict(value) if isinstance(value, LookRules) else value
             hasher.update(value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value).encode())
             hasher.update(b"\0")
         return replace(made, version=hasher.hexdigest()[:VERSION_DIGITS])
@@ -136,6 +144,11 @@ class Catalogue:
     def item_rows(self) -> dict[str, int]:
         """Row of each item by its identifier."""
         return {item_id: row for row, item_id in enumerate(self.item_ids) if row}
+
+    @cached_property
+    def words(self) -> WordIndex:
+        """The words of items' names and axis values, to look searches up."""
+        return WordIndex(self.item_names, self.axis_values)
 
     @cached_property
     def campaign_codes_C(self) -> NDArray[np.uint32]:
@@ -250,7 +263,9 @@ class Catalogue:
 
         values = {column.name: getattr(self, column.name) for column in fields(self)}
         arrays = {name: np.ascontiguousarray(value) for name, value in values.items() if isinstance(value, np.ndarray)}
-        names = {name: value for name, value in values.items() if name not in arrays}
+        names = {name: value for name, value in values.items() if name not in arrays and value is not None}
+        if self.look_rules is not None:
+            names["look_rules"] = asdict(self.look_rules)
         with whole_folder(folder) as temporary:
             save_file(arrays, temporary / ARRAYS)
             (temporary / NAMES).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
@@ -275,6 +290,8 @@ class Catalogue:
             )
         names: dict[str, Any] = json.loads((folder / NAMES).read_text(encoding="utf-8"))
         names["axis_values"] = tuple(tuple(values) for values in names["axis_values"])
+        if "look_rules" in names:
+            names["look_rules"] = LookRules(**names["look_rules"])
         names = {name: tuple(value) if isinstance(value, list) else value for name, value in names.items()}
         names.update(load_file(folder / ARRAYS))
         return cls(**names)

@@ -20,6 +20,7 @@ from recommender.matching.catalogue import Catalogue
 from recommender.matching.horizon import Horizon
 from recommender.matching.numbering import NAME_BYTES, OWN_BYTES, Numbering
 from recommender.matching.open_campaigns import OpenCampaigns
+from recommender.matching.rings import Rings
 
 MAX_BASKETS = 64
 """A user's row holds at most this many baskets, the last ones. Chosen by hand: over a year of a weekly shopper."""
@@ -281,7 +282,7 @@ def unpack_history(packed: bytes, numbering: Numbering) -> PackedBaskets:
     lacks_some = numbering.lacks_some(name, "history")
     # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
     expected = header.size + 16 * baskets + 4 * num_lines
-    if len(packed) != expected:
+    if len(packed) != expected + Rings.packed_size(packed, expected):
         raise FeatureStoreError(
             f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
             "build and materialise the features again"
@@ -294,6 +295,17 @@ def unpack_history(packed: bytes, numbering: Numbering) -> PackedBaskets:
         np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets),
         np.where(rows < numbering.num_items, rows, 0) if lacks_some else rows,
     )
+
+
+def unpack_rings(packed: bytes, history: PackedBaskets) -> Rings | None:
+    """The rings behind a packed history, which is unpacked already. None: a row from before there were rings.
+
+    Raises:
+        FeatureStoreError: they are damaged.
+    """
+    header = _OLD_HEADER if packed[:4] == _OLD_MAGIC else _HEADER
+    num_baskets = len(history.times_us_B)
+    return Rings.unpack(packed, header.size + 16 * num_baskets + 4 * len(history.items_T), num_baskets)
 
 
 def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64], numbering: Numbering) -> Histories:

@@ -35,6 +35,8 @@ MOST_RATED = 2.0
 weigh against all else."""
 FARTHEST_HALVES = 8.0
 """Looks older than so many half-lives count nothing: under 1/256 of a fresh one."""
+LOOK_UNIT = 4096
+"""Weights are whole multiples of 1/4096, as those of campaigns' values are."""
 STRENGTH_UNIT = 4096
 """Strengths are whole multiples of 1/4096, so that sums of them do not depend on their order."""
 
@@ -50,6 +52,8 @@ class LookRules:
     """Of the shop's reviews before `before`. None: a review is no look."""
     rating_spread: float = 1.0
     """Their standard deviation, above 0."""
+    encoder: bool = False
+    """Whether the text encoder matches searches whose words are not all in names."""
     before: str | None = None
     """What is not set was learnt from what happened before this moment (ISO 8601). None: nothing was learnt."""
 

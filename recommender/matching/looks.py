@@ -1,8 +1,7 @@
 """What a user looked at without buying it: sparse vectors over the axes of the taxonomy, packed behind the affinity.
 
-A look is a view, a click, a cart, a like or a favourite of an item. It counts with the weight of its kind, and half as
-much after each half-life of its kind (`recommender.features.looks`). Weights are whole multiples of 1/4096, so that
-sums do not depend on their order.
+What a look is, and what it counts, is said in `look_rules`. Weights are whole multiples of 1/4096, so that sums do not
+depend on their order. A row that is written for serving also holds the looks one by one (`single_looks`).
 
 Shapes: A axes · n values of an axis that the user looked at · C campaigns.
 """
@@ -17,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.errors import FeatureStoreError
+from recommender.matching import single_looks
+from recommender.matching.look_rules import LOOK_UNIT
 
 LOOKED = "interest__looked"
 """Portrait feature: the sum of a user's weights. A portrait that has it comes with cross features of looks."""
-LOOK_UNIT = 4096
-"""Weights are whole multiples of 1/4096, as those of campaigns' values are."""
 _MAGIC = b"LOK1"
 _INDEX, _WEIGHT = np.dtype("<i4"), np.dtype("<u4")
 
@@ -34,6 +33,13 @@ class Looks:
     """For each axis [n]: indices into the catalogue's `axis_values`, ascending, never 0. No axis at all: no looks."""
     weights: tuple[NDArray[np.uint32], ...]
     """For each axis [n]: in units of 1/4096 of a look."""
+    single: NDArray[np.void] | None = None
+    """The looks one by one, of the structure `single_looks.SINGLE`. None: there are none, or they are not known."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all looks are known one by one."""
+        return self.single is not None or not any(len(values) for values in self.values)
 
     @classmethod
     @cache
@@ -43,13 +49,14 @@ class Looks:
 
     def pack(self) -> bytes:
         """Pack the looks. No looks are no bytes, so that a value of a source without them stays as it is."""
+        single = single_looks.pack(self.single)
         if not any(len(values) for values in self.values):
-            return b""
+            return single
         sizes = [len(values) for values in self.values]
         parts = [_MAGIC, struct.pack(f"<I{len(sizes)}I", len(sizes), *sizes)]
         for values, weights in zip(self.values, self.weights, strict=True):
             parts += [values.astype(_INDEX).tobytes(), weights.astype(_WEIGHT).tobytes()]
-        return b"".join(parts)
+        return b"".join([*parts, single])
 
     @classmethod
     def packed_size(cls, packed: bytes, start: int) -> int:
@@ -58,16 +65,15 @@ class Looks:
         Raises:
             FeatureStoreError: the value ends inside their head.
         """
-        if packed[start : start + len(_MAGIC)] != _MAGIC:
-            return 0
-        sizes = _sizes(packed, start)
-        return len(_MAGIC) + 4 + 4 * len(sizes) + sum(sizes) * (_INDEX.itemsize + _WEIGHT.itemsize)
+        size = _size_of_sums(packed, start)
+        return size + single_looks.packed_size(packed, start + size)
 
     @classmethod
     def unpack(cls, packed: bytes, start: int, num_values: Sequence[int] | None = None) -> Self:
         """Unpack what `pack` packed, without copying, and without indices from `num_values` of each axis on."""
+        single = single_looks.unpack(packed, start + _size_of_sums(packed, start))
         if packed[start : start + len(_MAGIC)] != _MAGIC:
-            return cls.none()
+            return cls.none() if single is None else cls((), (), single)
         sizes = _sizes(packed, start)
         at = start + len(_MAGIC) + 4 + 4 * len(sizes)
         values, weights = [], []
@@ -78,7 +84,7 @@ class Looks:
             values.append(indices[:end])
             weights.append(np.frombuffer(packed, _WEIGHT, size, at)[:end])
             at += _WEIGHT.itemsize * size
-        return cls(tuple(values), tuple(weights))
+        return cls(tuple(values), tuple(weights), single)
 
 
 def looked(looks: Looks, present: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -96,6 +102,13 @@ def looked(looks: Looks, present: Sequence[NDArray[np.uint8]]) -> NDArray[np.flo
         out[2 * axis] = sums_C / LOOK_UNIT
         out[2 * axis + 1] = sums_C / max(float(own.sum()), 1.0)
     return np.ascontiguousarray(out.T, dtype=np.float32)
+
+
+def _size_of_sums(packed: bytes, start: int) -> int:
+    if packed[start : start + len(_MAGIC)] != _MAGIC:
+        return 0
+    sizes = _sizes(packed, start)
+    return len(_MAGIC) + 4 + 4 * len(sizes) + sum(sizes) * (_INDEX.itemsize + _WEIGHT.itemsize)
 
 
 def _sizes(packed: bytes, start: int) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ _FLOAT32_BYTES = 4
 _REPAIR = "materialise the features again"
 
 
+@lru_cache(maxsize=16)  # Of more than the layouts of one shop. The gateway packs a user for each request.
 def layout_of(names: tuple[str, ...]) -> bytes:
     """Eight bytes that identify these portrait names in this order."""
     return bytes.fromhex(digest(names)[:16])  # two hex digits a byte: the 8 bytes that `_HEADER` has for it

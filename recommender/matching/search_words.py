@@ -9,9 +9,12 @@ The rule needs no model. So a gateway applies it to a search that just came, and
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recommender.matching.look_rules import STRENGTH_UNIT
 
@@ -60,19 +63,19 @@ class WordIndex:
 
     def __init__(self, item_names: Sequence[str], axis_values: Sequence[Sequence[str]]) -> None:
         """Take names by row: of items, and on each axis after the first of its values. Row 0 is none."""
-        self._values: list[dict[str, list[int]]] = []
-        self._lengths: list[list[int]] = []
+        self._rows: list[dict[str, NDArray[np.int32]]] = []
+        self._lengths: list[NDArray[np.int32]] = []
         for axis, values in enumerate(axis_values):
             names = item_names if axis == 0 else values
             of_word: dict[str, list[int]] = defaultdict(list)
-            lengths = [0] * len(names)
+            lengths = np.zeros(len(names), dtype=np.int32)
             if axis or len(names) <= MOST_ITEMS + 1:
                 for row in range(1, len(names)):
                     own = words_of(names[row])
                     lengths[row] = len(own)
                     for word in own:
                         of_word[word].append(row)
-            self._values.append(dict(of_word))
+            self._rows.append({word: np.array(rows, dtype=np.int32) for word, rows in of_word.items()})
             self._lengths.append(lengths)
 
     def match(self, query: str) -> Matched:
@@ -80,15 +83,15 @@ class WordIndex:
         words = words_of(query)
         parts: list[Part] = []
         covered = set[str]()
-        for axis, of_word in enumerate(self._values):
-            hits = Counter(row for word in words for row in of_word.get(word, ()))
-            if not hits:
+        for axis, of_word in enumerate(self._rows):
+            found = {word: of_word[word] for word in words if word in of_word}
+            if not found:
                 continue
-            lengths = self._lengths[axis]
-            best = max((count, -lengths[row]) for row, count in hits.items())
-            rows = sorted(row for row, count in hits.items() if (count, -lengths[row]) == best)
+            counts = np.bincount(np.concatenate(list(found.values())))
+            rows = np.flatnonzero(counts == counts.max())
+            lengths = self._lengths[axis][rows]
+            rows = rows[lengths == lengths.min()]
             if len(rows) <= MOST_TIED:
-                parts += [Part(axis, row, round(STRENGTH_UNIT / len(rows))) for row in rows]
-                held = {word for word in words if not set(of_word.get(word, ())).isdisjoint(rows)}
-                covered |= held
+                parts += [Part(axis, row, round(STRENGTH_UNIT / len(rows))) for row in rows.tolist()]
+                covered |= {word for word, own in found.items() if np.isin(rows, own).any()}
         return Matched(tuple(parts), bool(words) and covered.issuperset(words))

@@ -1,11 +1,14 @@
 """Compares the columns of a feature set with those that the serving versions were trained on."""
 
+import json
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from recommender import logs
+from recommender.datasets.checks.schema import aligned
 from recommender.errors import FeatureStoreError
 from recommender.matching.affinity import cross_names
 from recommender.matching.catalogue import Catalogue
@@ -13,6 +16,7 @@ from recommender.monitoring.distributions import portrait_columns
 from recommender.registry import Registry
 from recommender.registry.candidates import features as trained_features
 from recommender.settings import Settings
+from recommender.storage.home import FEATURES_SCHEMA_FILE
 
 log = logs.get(__name__)
 SHOWN = 8
@@ -73,7 +77,25 @@ def require_columns(features: Path, settings: Settings) -> None:
             raise FeatureStoreError(
                 f"the features lack columns that {change.version}, which serves, was trained on. "
                 f"{change}. Nothing was materialised: bring the columns back in the source or its mapping. If "
-                "they are gone for good, train once with monitoring.accept_vanished_columns = true"
+                "they are gone for good, train once with monitoring.accept_vanished_columns = true\n"
+                f"{_in_a_table(change, features)}"
             )
         if change is not None:
             log.warning("the features have other columns than the serving version", **asdict(change))
+
+
+def _in_a_table(change: ColumnChange, features: Path) -> str:
+    """Each feature that vanished or appeared, and what to do: which part of the source it needs, if that is missing."""
+    absent: dict[str, list[str]] = {}
+    if (features / FEATURES_SCHEMA_FILE).is_file():
+        schema = json.loads((features / FEATURES_SCHEMA_FILE).read_text(encoding="utf-8"))
+        absent = schema.get("absent", {})
+
+    def remedy(name: str) -> str:
+        parts = [part for part, lost in absent.items() if any(fnmatchcase(name, pattern) for pattern in lost)]
+        return f"bring back {', '.join(parts)}" if parts else "bring back the column that it is made from"
+
+    rows = [("feature", change.version, "now", "what to do")]
+    rows += [(name, "a feature", "–", remedy(name)) for name in change.vanished]
+    rows += [(name, "–", "a feature", "nothing: it is used after the next training") for name in change.appeared]
+    return aligned(rows)

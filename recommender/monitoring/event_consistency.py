@@ -16,23 +16,25 @@ import pyarrow.parquet as pq
 from recommender.datasets.tables import Tables
 from recommender.decisions.names import SegmentName
 from recommender.event_tables.segments import campaign_marks, lines_of_segments, parsed
-from recommender.events.counters import covers, known_at_once
+from recommender.events.counters import known_at_once
+from recommender.events.ledger import Ledger
 from recommender.events.tail import Recent
 from recommender.features.build import build
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import PackedBaskets, Shopper, unpack_history
+from recommender.matching.examples import PackedBaskets, Shopper, unpack_history, unpack_rings
+from recommender.matching.look_rules import LookRules
 from recommender.matching.open_campaigns import TAKEN_UP, campaign_code
+from recommender.monitoring.look_consistency import looks_apart
 from recommender.settings import Settings
+from recommender.storage.home import Home
 from recommender.storage.ids import IdsFile
 
 FLOAT32_RTOL = 5e-7
 """A few units of the last place: the fold and the build take the same means in another order."""
-WINDOW_DAYS = {"lines_90": 90, "lines_30": 30}
+WINDOW_DAYS = {"lines_90": 90, "lines_30": 30, "coupon_90": 90}
 """Measures of a window -> its length."""
-WAITS = "coupon_90"
-"""The measure that the fold leaves alone."""
 
 
 class Difference(NamedTuple):
@@ -79,8 +81,10 @@ def is_shipped(event: Recent, read: dict[str, int]) -> bool:
     return name is not None and name.number <= read.get(name.writer, -1)
 
 
-def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: datetime) -> Rebuilt:
-    """The rows of some users as a build of the features at a moment makes them.
+def rebuilt(
+    tables: Tables, settings: Settings, users: Collection[str], at: datetime, look_rules: LookRules | None
+) -> Rebuilt:
+    """The rows of some users as a build of the features at a moment makes them. What looks count is as published.
 
     Raises:
         As `recommender.features.build.build`.
@@ -93,6 +97,8 @@ def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: date
             threads=settings.training.threads,
             kept_ids=IdsFile.of(settings),
             looks=settings.looks,
+            look_rules=look_rules,
+            text_cache=Home.of(settings).text_vectors,
             facts=False,
             memory_limit=settings.resources.memory_limit,
             scratch=settings.resources.scratch,
@@ -103,24 +109,36 @@ def rebuilt(tables: Tables, settings: Settings, users: Collection[str], at: date
 
 
 def differences(
-    online: Shopper, offline: Shopper, catalogue: Catalogue, at_us: int, *, is_folded: bool
+    row: Shopper,
+    online: Shopper,
+    offline: Shopper,
+    catalogue: Catalogue,
+    at_us: int,
+    *,
+    new: Sequence[Recent],
+    minor_units: int,
 ) -> list[Difference]:
     """The fields in which the two rows of a user disagree.
 
     Args:
+        row: as the store holds it, which says what can be known.
         online: as serving reads it, with its events folded in.
         offline: as it was built, at the same moment.
         catalogue: of the rebuild.
         at_us: the moment, microseconds since 1970, UTC.
-        is_folded: whether there were events to fold in. Otherwise what changes with time alone is that of the row's
-            own moment, and is not compared.
+        new: the events that were folded in.
+        minor_units: whole minor units in one unit of the shop's currency.
     """
+    held = unpack_history(row.history, catalogue.numbering)
+    rings = unpack_rings(row.history, held)
+    ledger = Ledger.of(held, rings, row.feature_time_us, minor_units)
     ours, theirs = (unpack_history(one.history, catalogue.numbering) for one in (online, offline))
     found = [*_of_histories(ours, theirs)]
     users = [unpack_user(one.affinity, catalogue.numbering) for one in (online, offline)]
-    found += _of_affinities(users[0], users[1], ours, at_us, is_folded=is_folded)
+    found += _of_affinities(users[0], users[1], ledger, at_us)
     found += _of_campaigns(users[0], users[1], catalogue, at_us)
-    names = known_at_once(online.portrait_names, ours, at_us, moves_with_time=is_folded)
+    found += looks_apart(online, offline, new, catalogue)
+    names = known_at_once(online.portrait_names, ledger, rings, at_us)
     for name in sorted(names.intersection(offline.portrait_names)):
         first = online.portrait_P[online.portrait_names.index(name)]
         second = offline.portrait_P[offline.portrait_names.index(name)]
@@ -139,13 +157,12 @@ def _of_histories(ours: PackedBaskets, theirs: PackedBaskets) -> _Found:
             yield f"history {name}", first, second
 
 
-def _of_affinities(
-    ours: UserAffinity, theirs: UserAffinity, history: PackedBaskets, at_us: int, *, is_folded: bool
-) -> _Found:
+def _of_affinities(ours: UserAffinity, theirs: UserAffinity, ledger: Ledger, at_us: int) -> _Found:
     def is_compared(measure: str) -> bool:
         if measure in WINDOW_DAYS:
-            return is_folded and covers(history, WINDOW_DAYS[measure], at_us)
-        return measure != WAITS
+            has_all = ledger.has_items(WINDOW_DAYS[measure], at_us)
+            return has_all and (ledger.has_marks or not measure.startswith("coupon"))
+        return True
 
     for axis, name in enumerate(AXES):
         if not np.array_equal(ours.values[axis], theirs.values[axis]):

@@ -1,4 +1,4 @@
-"""What is kept and for how long."""
+"""What is kept and for how long, and who is forgotten."""
 
 from recommender.privacy.removal import Removed, remove
 from recommender.privacy.retention import KINDS, Kept, Leftover, Limits, find, limits_of

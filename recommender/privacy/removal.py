@@ -46,7 +46,7 @@ def remove(settings: Settings, leftovers: Sequence[Leftover], limits: Limits, no
         OSError: something cannot be removed.
     """
     home = Home.of(settings)
-    _delete_hidden(home)
+    delete_hidden(home)
     hidden: list[Path] = []
     removed: list[Leftover] = []
     kept: list[Kept] = []
@@ -76,17 +76,17 @@ def _hide(home: Home, leftover: Leftover) -> list[Path]:
     """Take a leftover's files away and rename its folders. Returns the folders' hidden names."""
     if leftover.kind == "versions":
         (path,) = leftover.paths
-        target = _hidden_name(path.parent)
+        target = hidden_name(path.parent)
         Registry(home.root).remove(leftover.name, target, unchanged_since=leftover.changed)
         return [target]
     if leftover.kind == "runs":
-        _forget_steps(home, leftover.name)
+        forget_steps(home, leftover.name)
     hidden = []
     for path in leftover.paths:
         if path.is_dir():
             # Artifacts lie deep in the folder of a run. All hidden names lie beside the runs, where they are found.
             folder = home.pipeline_artifacts if path.is_relative_to(home.pipeline_artifacts) else path.parent
-            target = _hidden_name(folder)
+            target = hidden_name(folder)
             path.rename(target)
             hidden.append(target)
         else:
@@ -94,18 +94,19 @@ def _hide(home: Home, leftover: Leftover) -> list[Path]:
     return hidden
 
 
-def _forget_steps(home: Home, run_id: str) -> None:
+def forget_steps(home: Home, run_id: str) -> None:
     """Remove the local runner's memory of finished steps whose artifacts lie in a run that goes."""
     for entry in home.pipeline_cache.glob("*.json") if home.pipeline_cache.is_dir() else []:
         if f"/{run_id}/" in entry.read_text(encoding="utf-8", errors="replace"):
             entry.unlink(missing_ok=True)
 
 
-def _hidden_name(folder: Path) -> Path:
+def hidden_name(folder: Path) -> Path:
+    """A name in `folder` that the next clean or forget deletes, if this one is killed before it does."""
     return folder / f"{REMOVED}{uuid.uuid4().hex[:WRITER_DIGITS]}"
 
 
-def _delete_hidden(home: Home) -> None:
+def delete_hidden(home: Home) -> None:
     """Delete what a killed clean left."""
     versions = Registry(home.root).versions_folder
     for folder in (

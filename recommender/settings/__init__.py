@@ -19,7 +19,7 @@ from recommender.errors import SettingsError
 from recommender.settings.cluster import ClusterSettings, Toleration
 from recommender.settings.decision_log import DecisionLogSettings
 from recommender.settings.events import EventSettings
-from recommender.settings.features import FeatureSettings
+from recommender.settings.features import FeatureSettings, SparkSettings
 from recommender.settings.isolation import IsolationSettings
 from recommender.settings.keys import KeyPath, has_parts, key_of, kind_at, refusal
 from recommender.settings.looks import LookSettings
@@ -51,6 +51,7 @@ __all__ = [
     "ServingSettings",
     "Settings",
     "SourceSettings",
+    "SparkSettings",
     "StoreSettings",
     "TimeSettings",
     "Toleration",

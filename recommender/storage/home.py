@@ -19,6 +19,7 @@
       tuning/             studies of `recommender tune`
       own/                a home for each mapping that was given with --data
       bench/              files of `make bench-…`
+      forgotten.json      salted hashes of the users that `recommender forget` removed (`recommender.storage.forgotten`)
       .in-use             locked by whoever reads what `recommender clean` may remove (`recommender.storage.in_use`)
 
 These classes only name paths and neither read nor write. Another module owns the format of each folder's content:
@@ -36,6 +37,8 @@ USERS_FILE = "users.parquet"
 PACKED_USERS_FILE = "serving.parquet"
 REFERENCE_FILE = "reference.json"
 """Distributions of features, in a training set and in a trained version (`recommender.monitoring.distributions`)."""
+FEATURES_SCHEMA_FILE = "schema.json"
+"""In a feature set: names of its features and of those that the source cannot have."""
 FACTS_FILE = "facts.parquet"
 
 
@@ -54,6 +57,11 @@ class FeatureStoreFolder:
     def users(self) -> Path:
         """Every user's features at each moment for which they were built."""
         return self.offline / USERS_FILE
+
+    @property
+    def schema(self) -> Path:
+        """Names of all features, and of those that the source cannot have."""
+        return self.offline / FEATURES_SCHEMA_FILE
 
     @property
     def facts(self) -> Path:
@@ -391,6 +399,16 @@ class Home:
     def in_use(self) -> Path:
         """File that is locked while a pipeline, a training or a materialisation runs."""
         return self.root / ".in-use"
+
+    @property
+    def forgotten(self) -> Path:
+        """File with the users that were removed, by salted hashes."""
+        return self.root / "forgotten.json"
+
+    @property
+    def of_others(self) -> tuple[Path, ...]:
+        """Folders below this home that hold other shops: homes of own data, and those of benchmarks."""
+        return (self.root / "own", self.root / "bench")
 
     def benchmark(self, name: str) -> Path:
         """Folder that one benchmark keeps between its runs."""

@@ -9,10 +9,8 @@ File: `{"format": 1, "additions": [{axis: [value, …]}, …], "version": hash o
 hashes again, so a damaged file is found.
 """
 
-import fcntl
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +20,7 @@ from recommender.errors import CorruptFileError
 from recommender.settings import Settings
 from recommender.storage.home import Home, source_name
 from recommender.storage.manifest import digest, write_bytes
+from recommender.storage.turns import turn
 
 IDS_FILE = "ids.json"
 """Name of the state that a feature set was built with, in its folder."""
@@ -129,7 +128,7 @@ class IdsFile:
         Raises:
             CorruptFileError: the file is damaged or of another format; names it.
         """
-        with self._turn():
+        with turn(self.path):
             before = self.read()
             after = before.adding(found)
             if after is not before:
@@ -145,18 +144,10 @@ class IdsFile:
         Raises:
             CorruptFileError: the file is damaged or of another format; names it.
         """
-        with self._turn():
+        with turn(self.path):
             own = self.read()
             if ids.continues(own):
                 if len(ids.versions) > len(own.versions):
                     ids.save(self.path)
                 return True
             return own.continues(ids)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other writer is at work. The kernel ends a turn whose process dies."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import FeatureStoreError
+from recommender.events.places import TAIL_FIELD
 from recommender.matching.packed_user import ServingSchema
 from recommender.secrets import secret
 from recommender.settings import Settings
@@ -15,7 +16,6 @@ from recommender.storage.home import Home
 from serving.event_tails.append import Append
 from serving.online_store.feast_format import entity_key
 from serving.online_store.redis_pipeline import Pipeline
-from serving.online_store.stored import TAIL_FIELD
 
 # The id is noted and the event appended by one step: whoever sends an event again after a kill finds both or neither.
 APPEND = b"""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import FeatureStoreError
+from recommender.events.places import TAILS_TABLE
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.event_tails.append import Append
-from serving.online_store.stored import TAILS_TABLE
 
 BUSY_S = 2.0
 """How long a write waits for another gateway's. By hand: the writes are transactions of microseconds."""

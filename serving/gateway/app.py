@@ -16,7 +16,8 @@ from recommender import logs
 from recommender.decisions.log import DecisionLog, LogFull, UnknownRequest
 from recommender.events.log import EventLog
 from recommender.settings import Settings
-from recommender.storage.home import ServingState
+from recommender.storage.forgotten import ForgottenFollower
+from recommender.storage.home import Home, ServingState
 from serving.answer import READY, EventsTaken, Exposure, Health, Recommendations, Refusal
 from serving.deployed import Follower
 from serving.engines.choice import open_engine
@@ -159,6 +160,7 @@ class Gateway:
         self.tokens = Tokens(settings.serving.token_rate_per_s, self.metrics)
         self.front = Front(settings.serving, self.tokens, self.metrics)
         self.shops = ShopFollower(settings)
+        self.forgotten = ForgottenFollower(Home.of(settings))
         self.deployed = Follower(ServingState.of(settings).root)
         self.online_store = OnlineStoreClient.open(settings)
         self.event_tails, self.event_log = open_tails(settings), EventLog.of(settings)
@@ -179,6 +181,7 @@ class Gateway:
             decisions=self.decisions,
             metrics=self.metrics,
             folding=self.folding,
+            forgotten=self.forgotten,
         )
         self.events = EventIntake(
             settings=settings,
@@ -188,6 +191,7 @@ class Gateway:
             log=self.event_log,
             folding=self.folding,
             metrics=self.metrics,
+            forgotten=self.forgotten,
         )
 
     async def guarded(
@@ -303,6 +307,7 @@ class Gateway:
 
     def _look(self) -> None:
         # Both together, because a thread that is woken costs more than the look itself.
+        self.forgotten.refresh()
         self.shops.refresh()
         self.readiness.refresh()
         self.folding.refresh()

@@ -15,6 +15,7 @@ from recommender.events.log import EventLog, LogFull
 from recommender.events.tail import line_of
 from recommender.matching.packed_user import PackedUser
 from recommender.settings import Settings
+from recommender.storage.forgotten import ForgottenFollower
 from serving.event_tails.append import Append
 from serving.event_tails.tails import Tails
 from serving.gateway.arrival import Arrival
@@ -46,6 +47,7 @@ class EventIntake:
     log: EventLog
     folding: Folding
     metrics: Metrics
+    forgotten: ForgottenFollower
 
     async def take(self, body: bytes, arrival: Arrival) -> bytes:
         """The answer to /v1/events, once every event that it counts as taken can be lost no more.
@@ -126,7 +128,10 @@ class EventIntake:
 
     def _checked(self, document: Any) -> Stamped | list[Wrong]:
         chosen = self.settings.events
-        return read_event(document, self.shops.now_us(), future_s=chosen.future_s, currency=chosen.currency)
+        found = read_event(document, self.shops.now_us(), future_s=chosen.future_s, currency=chosen.currency)
+        if isinstance(found, Stamped) and found.event.user_id in self.forgotten.current:
+            return [Wrong("user_id", "this user was forgotten, so nothing about the user is taken")]
+        return found
 
     def _why_not(self, events: Sequence[Stamped], users: Mapping[str, PackedUser | None]) -> list[Wrong | None]:
         """For each event why it cannot count yet, or None."""

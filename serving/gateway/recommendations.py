@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 from recommender import logs
+from recommender.datasets.time_units import SECOND_US
 from recommender.decisions.assignment import assign
 from recommender.decisions.log import DecisionLog, LogFull, new_token
 from recommender.errors import FeatureStoreError
@@ -18,6 +19,7 @@ from recommender.matching.packed_user import PackedUser
 from recommender.matching.rerank import Rerank
 from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
+from recommender.storage.forgotten import ANONYMOUS, ForgottenFollower
 from serving.answer import Ranking
 from serving.deployed import Follower
 from serving.gateway import trace, tracing
@@ -30,6 +32,10 @@ from serving.gateway.model import ModelAway
 from serving.online_store.client import EXPIRED, OnlineStoreClient
 from serving.request import RecommendationRequest, ScoringRequest
 from serving.shop import Shop, ShopFollower
+
+AGED_US = 3_600 * SECOND_US
+"""A row that is so old is brought to the moment of the request also where no event came. By hand: `refresh` runs every
+hour, and a row of the last hour costs nothing."""
 
 
 class Unavailable(Exception):
@@ -48,6 +54,7 @@ class Recommender:
     decisions: DecisionLog
     metrics: Metrics
     folding: Folding
+    forgotten: ForgottenFollower
 
     async def recommend(self, request: RecommendationRequest, arrival: Arrival) -> bytes:
         """The answer as JSON, once its decision record is written or late.
@@ -58,6 +65,9 @@ class Recommender:
         shop = self.shops.current
         if shop is None:
             raise Unavailable
+        if request.user_id in self.forgotten.current:
+            # A user whom no store knows gets the popular list. The context may say who it is.
+            request = request.model_copy(update={"user_id": ANONYMOUS, "context": {}})
         assigned = self._assign(request, arrival)
         assigned, answer = await self._answer(assigned, shop)
         request_id, answer = await self._record(assigned, answer)
@@ -106,7 +116,7 @@ class Recommender:
         if self.online_store.is_expired(packed, asked.as_of_us):
             return assigned, Answer(ranking=_popular(shop, asked, packed), cold_start=True, degraded_reasons=[EXPIRED])
         reasons = []
-        if packed.tail:
+        if packed.tail or asked.as_of_us - packed.feature_time_us >= AGED_US:
             try:
                 with self.metrics.event_fold.time():
                     packed = self.folding.folded(asked.request.user_id, packed, shop, asked.as_of_us)

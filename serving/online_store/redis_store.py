@@ -12,12 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from recommender.errors import FeatureStoreError
+from recommender.events.places import TAIL_FIELD
 from recommender.matching.packed_user import ServingSchema
 from recommender.secrets import secret
 from recommender.settings import Settings
 from recommender.settings.online_store import RedisAddress
 from serving.online_store.feast_format import entity_key, hash_field
-from serving.online_store.stored import TAIL_FIELD, Stored
+from serving.online_store.stored import Stored
 
 if TYPE_CHECKING:
     import redis

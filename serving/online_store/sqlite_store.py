@@ -14,11 +14,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from recommender.errors import FeatureStoreError
+from recommender.events.places import TAILS_TABLE
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from serving.online_store.feast_format import entity_key
-from serving.online_store.stored import TAILS_TABLE, Stored
+from serving.online_store.stored import Stored
 
 
 @cache

@@ -26,6 +26,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
             "pull-secrets",
         ),
     ),
+    "production-spark": ("production", "housekeeping", "spark"),
     "local-in-process": ("local", "monitoring", "gateway-api", "external-postgres", "engine-in-process"),
     "production-postgres": ("production", "autoscaling", "monitoring", "external-postgres", "housekeeping"),
     "production-in-process": ("production", "autoscaling", "monitoring", "housekeeping", "engine-in-process"),

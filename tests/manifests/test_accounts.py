@@ -60,11 +60,12 @@ def test_no_right_is_for_everything(resources: Resources) -> None:
                 assert rule["resourceNames"], "every Secret of a namespace that is not ours alone"
 
 
-def test_only_the_account_of_steps_has_a_token(resources: Resources) -> None:
+def test_only_the_accounts_of_steps_and_of_spark_s_driver_have_a_token(resources: Resources) -> None:
     mounted = {
         one["metadata"]["name"]: one["automountServiceAccountToken"] for one in of_kind(resources, "ServiceAccount")
     }
     assert mounted.pop(STEPS), "KFP's launcher and Argo's executor call the API from a step's pod"
+    assert mounted.pop("campaign-spark", True), "Spark's driver starts its executors"
     assert mounted
     assert not any(mounted.values())
     for pod in pods(resources):

@@ -19,11 +19,13 @@ EXPECTED = {
     "Gateway": "gateway-api",
     "HTTPRoute": "gateway-api",
     "Certificate": "gateway-api",
+    "SparkApplication": "spark",
 }
 """Kind -> the component that holds it."""
 
 
 FILES = ("prometheusrules", "servicemonitors", "scaledobjects", "gateways", "httproutes", "certificates", "profiles")
+FILES += ("sparkapplications",)
 
 
 class Loader(yaml.CSafeLoader):

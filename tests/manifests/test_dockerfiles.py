@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bare_environment import copied
 
-from components.build_images import BUILDS, GPU_BUILD
+from components.build_images import BUILDS, GPU_BUILD, SPARK_BUILD
 from components.requirements import requirements_of
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,7 @@ def test_an_image_runs_as_a_user_without_a_name_for_root(name: str) -> None:
 def test_an_image_installs_its_extras_and_openmp_for_lightgbm(name: str) -> None:
     text = (ROOT / name).read_text()
     assert f"ARG EXTRAS={','.join(DOCKERFILES[name])}\n" in text
+    assert ("ARG SPARK_EXTRAS=spark\n" in text) == (name == "components/Dockerfile")
     assert "libgomp1" in text
 
 
@@ -45,7 +46,7 @@ def test_layers_of_dependencies_know_nothing_of_our_code(name: str) -> None:
 
 
 def test_every_build_names_a_stage_of_its_dockerfile() -> None:
-    for build in (*BUILDS, GPU_BUILD):
+    for build in (*BUILDS, GPU_BUILD, SPARK_BUILD):
         assert f"AS {build.target}\n" in (ROOT / build.dockerfile).read_text()
 
 

@@ -42,6 +42,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "a hyperparameter of the challenger": {"training": {"rankers": {"transformer": {"width": 32}}}},
     "`training.seed`": {"training": {"seed": 18}},
     "`looks`": {"looks": {"learn": False}},
+    "`features.late_days`": {"features": {"late_days": 7}},
+    "`features.engine`, `features.spark`": {"features": {"engine": "spark"}},
     "`resources`": {"resources": {"threads": 1}},
     "`serving`, `decision_log`, `events`, `isolation`, `monitoring`, `retention`, `cluster`": {
         "serving": {"port": 9000},

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, in_registry
+from components.images import PIPELINE_GPU_IMAGE, PIPELINE_IMAGE, PIPELINE_SPARK_IMAGE, in_registry
 from pipelines.cluster import STEPS, USER, Cluster
 from pipelines.compile import compile_cluster
 from recommender.errors import SettingsError
@@ -146,6 +146,15 @@ def test_the_challenger_s_image_accelerator_and_tolerations_come_from_the_first_
     assert {"taskOutputParameter": {"producerTask": "check-settings", "outputParameterKey": "tolerations"}} in [
         one.get("tolerationJson") for one in tolerations
     ]
+
+
+def test_features_on_spark_are_built_in_the_image_that_has_spark(tmp_path: Path) -> None:
+    settings = Settings(home=HOME).updated(store={"kind": "redis"}, features={"engine": "spark"})
+    file, _ = compile_cluster(settings, tmp_path, cluster=Cluster(), namespace="campaigns")
+    specification, _ = yaml.safe_load_all(file.read_text(encoding="utf-8"))
+    containers = {name: one["container"] for name, one in specification["deploymentSpec"]["executors"].items()}
+    of_spark = [name for name, one in containers.items() if one["image"] == PIPELINE_SPARK_IMAGE]
+    assert of_spark == ["exec-build-features"]
 
 
 def test_the_first_step_knows_the_place_for_each_device(tmp_path: Path) -> None:

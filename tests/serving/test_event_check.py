@@ -44,7 +44,7 @@ def sent(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     users = [user for user in shop.users if user not in taken][40 : 40 + NUM_USERS]
     with gateway(endpoint) as running:
         answer = running.client.post("/v1/events", json={"events": list(_events(users, shop))})
-        assert answer.json()["accepted"] == 5 * NUM_USERS, answer.text
+        assert answer.json()["accepted"] == 6 * NUM_USERS, answer.text
         settings = running.settings
     world = {
         "num_users": 1000,
@@ -65,6 +65,7 @@ def _events(users: list[str], shop: Shop) -> Iterator[dict[str, Any]]:
             name = f"{user} bought {item}"
             yield {**own, "event_id": name, "kind": "purchase", "item_id": item, "amount": amount, "basket_id": user}
         yield {**own, "event_id": f"{user} view", "kind": "view", "item_id": items[2]}
+        yield {**own, "event_id": f"{user} search", "kind": "search", "query": "organic teas"}
         yield {**own, "event_id": f"{user} took", "kind": "participation", "campaign_id": campaign}
         yield {**own, "event_id": f"{user} hid", "kind": "hide", "campaign_id": shop.live()[1]}
 
@@ -84,12 +85,13 @@ def test_rows_with_events_folded_in_equal_a_rebuild_from_the_tables_and_the_log(
 
 
 def test_an_event_that_was_changed_lost_or_added_in_the_store_is_named_with_user_and_field(sent: Sent) -> None:
-    changed, lost, shown = sent.users[:3]
+    changed, lost, shown, unseen = sent.users[:4]
     with closing(sqlite3.connect(sent.tails)) as connection:
         bodies = dict(connection.execute("SELECT user_id, body FROM tails"))
         planted = {
             changed: bodies[changed].replace(b'"a":2.5', b'"a":2.6'),
             shown: b"".join(line for line in bodies[shown].splitlines(keepends=True) if b'"hide"' not in line),
+            unseen: b"".join(line for line in bodies[unseen].splitlines(keepends=True) if b'"search"' not in line),
         }
         assert all(planted[user] != bodies[user] for user in planted)
         with connection:
@@ -103,7 +105,9 @@ def test_an_event_that_was_changed_lost_or_added_in_the_store_is_named_with_user
     assert found.exit_code == 1, found.output
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in found.output.splitlines() if "│" in line]
     fields = {(row[0], row[1]) for row in rows if row[0]}  # a long value goes on in a further line
-    assert {user for user, _ in fields} == {changed, lost, shown}
+    assert {user for user, _ in fields} == {changed, lost, shown, unseen}
     assert {(changed, "product cents"), (changed, "history spend_B")} <= fields
     assert {(lost, "product values"), (lost, "campaigns taken up"), (lost, "history items_T")} <= fields
     assert {field for user, field in fields if user == shown} == {"campaigns hidden"}
+    of_search = {field for user, field in fields if user == unseen and "look" in field}
+    assert {"category looked at", "product_type looked at", "interest__looked"} <= of_search

@@ -1,19 +1,59 @@
 """Tails of events in every kind of online store: appended once, read with the row, shortened, kept by a new row."""
 
 import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from feature_sets import shop
+from feature_sets import AS_OF, shop
 from online_stores import KINDS, settings_of
 
 from feature_repo import materialise
+from recommender.events.contract import Event, Stamped
+from recommender.events.tail import line_of
 from recommender.settings import Settings
 from serving.event_tails.append import Append
 from serving.event_tails.tails import Tails, open_tails
 from serving.online_store.client import OnlineStoreClient
 
 WITHIN_S = 20.0
+
+
+def event(number: int, kind: str, user: str, days: float) -> Append:
+    """An event so many days after the moment of the rows."""
+    moment_us = round((AS_OF + timedelta(days=days)).timestamp() * 1e6)
+    told = Event(event_id=f"e {number}", user_id=user, kind=kind, item_id="i1", campaign_id="c1")
+    line = line_of(Stamped(told, moment_us), "20180101-00ff00ff00ff-1")
+    return Append(user, told.event_id, line, b"{}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_materialisation_takes_from_all_tails_what_its_rows_have_read(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    settings = settings_of(kind, tmp_path / "var", request)
+    features = shop(tmp_path / "features", num_users=5)
+    materialise(features, settings)
+    viewed, hidden, later = (
+        event(1, "view", "user 1", -2),
+        event(2, "hide", "user 1", -1),
+        event(3, "view", "user 2", 1),
+    )
+    read, damaged = event(4, "cart", "user 3", -5), Append("user 4", "e 5", b"no event\n", b"{}")
+    asyncio.run(sent(settings, [viewed, hidden, later, read, event(6, "view", "user 2", -3), damaged]))
+    materialise(features, settings)
+    store = OnlineStoreClient.open(settings)
+    tails = {user: row.tail for user in ("user 1", "user 2", "user 3", "user 4") if (row := store.read(user, WITHIN_S))}
+    store.close()
+    # What hides a campaign stays, because no row holds it.
+    assert tails == {"user 1": hidden.line, "user 2": later.line, "user 3": b"", "user 4": b"no event\n"}
+
+
+async def sent(settings: Settings, appends: Sequence[Append]) -> None:
+    tails: Tails = open_tails(settings)
+    assert all(await tails.append(appends, WITHIN_S))
+    tails.close()
 
 
 def one(number: int, user: str = "user 3", *, old: bytes = b"", kept: bytes = b"") -> Append:

@@ -105,7 +105,7 @@ def test_other_clients_do_not_notice_an_endless_header(alone: Gateway) -> None:
             began = time.monotonic()
             assert alone.ask().status_code == 200
             slowest_s = max(slowest_s, time.monotonic() - began)
-    assert slowest_s < 5, "the event loop stood still"
+    assert slowest_s < 15, "the event loop stood still"
 
 
 def test_a_body_that_announces_too_many_bytes_is_refused_before_any_of_it_is_sent(alone: Gateway) -> None:

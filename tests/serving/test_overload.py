@@ -124,7 +124,7 @@ def test_the_deadline_begins_with_the_first_byte_also_when_the_body_is_slow(endp
             connection.sendall(body[5:])
             answer = json.loads(read_whole(connection).partition(b"\r\n\r\n")[2])
         assert answer["degraded_reasons"] == ["model_late"]
-        assert time.monotonic() - began < 5, "nothing was asked for an answer that is late already"
+        assert time.monotonic() - began < 15, "nothing was asked for an answer that is late already"
         assert running.metric("recommender_waiting_seconds_sum") > 2 * DEADLINE_MS / 1e3
         assert running.ask(endpoint.shop.users[0]).json()["degraded"] is False
 

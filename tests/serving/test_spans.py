@@ -139,9 +139,9 @@ def test_a_collector_that_is_away_costs_no_request_anything(home: Settings, monk
         for _ in range(20):
             began_s = time.monotonic()
             assert running.ask("a stranger").status_code == 200
-            assert time.monotonic() - began_s < 5
+            assert time.monotonic() - began_s < 10
         began_s = time.monotonic()
-    assert time.monotonic() - began_s < 15  # it ends too, without waiting for the collector
+    assert time.monotonic() - began_s < 40  # it ends too, without waiting for the collector
 
 
 def test_without_a_collector_nothing_that_makes_or_sends_spans_is_imported() -> None:

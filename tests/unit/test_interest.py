@@ -1,7 +1,8 @@
 """Searches, reviews and the seconds of a view change the interest of a shopper who never bought, exact in time."""
 
 import json
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,27 @@ import pyarrow.parquet as pq
 import pytest
 from feature_shop import AS_OF, Shop
 
+from recommender.datasets.tables import open_tables
+from recommender.engine.context import FitContext
+from recommender.events.contract import Event, Stamped
+from recommender.events.fold import Fold
+from recommender.events.tail import Readings, line_of
 from recommender.features import build
+from recommender.features.look_events import item_looks
+from recommender.features.look_weights import look_weights
 from recommender.features.shoppers import shoppers_of
+from recommender.features.source import open_source
+from recommender.features.training_set import TrainingSet, write_training_set
+from recommender.matching import examples
 from recommender.matching.affinity import AXES, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.look_rules import DWELL_S, MOST_DWELT, WEIGHTS, LookRules
-from recommender.matching.looks import LOOK_UNIT
+from recommender.matching.examples import Shopper
+from recommender.matching.look_rules import DWELL_S, LOOK_UNIT, MOST_DWELT, WEIGHTS, LookRules
+from recommender.matching.packed_user import PackedUser, pack, unpack
 from recommender.matching.search_words import MOST_TIED, WordIndex, words_of
+from recommender.models.campaign import ranker_class
 from recommender.settings import LookSettings
+from recommender.training.train import fit_at
 
 GATE = AS_OF - timedelta(days=30)
 SEARCHED = {"by-words": "Teas!", "by-encoder": "espresso", "in-vain": "xqzt"}
@@ -76,12 +90,15 @@ class Built:
     """A feature set, and what its users looked at."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.users, self.catalogue = pq.read_table(folder / "users.parquet"), Catalogue.load(folder / "catalogue")
         self.schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))["looks"]
 
-    def looked(self, user: str, axis: str, at: datetime = AS_OF) -> dict[str, float]:
-        rows = self.users.filter((pc.field("user_id") == user) & (pc.field("event_timestamp") == at))
-        looks = unpack_user(shoppers_of(rows)[0].affinity, self.catalogue.numbering).looks
+    def row(self, user: str) -> Shopper:
+        return shoppers_of(self.users.filter((pc.field("user_id") == user) & (pc.field("event_timestamp") == AS_OF)))[0]
+
+    def looked(self, user: str, axis: str) -> dict[str, float]:
+        looks = unpack_user(self.row(user).affinity, self.catalogue.numbering).looks
         if not looks.values:
             return {}
         place = AXES.index(axis)
@@ -105,6 +122,35 @@ def with_encoder(shop: tuple[Shop, str], tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def by_words(shop: tuple[Shop, str], tmp_path_factory: pytest.TempPathFactory) -> Built:
     return built(shop[0], tmp_path_factory.mktemp("words"), encoder=False)
+
+
+def test_a_shopper_who_never_bought_but_searched_gets_the_campaigns_of_that_category(
+    by_words: Built, tmp_path: Path
+) -> None:
+    folder, catalogue = by_words.folder, by_words.catalogue
+    pairs, tables = pq.read_table(folder / "pairs.parquet"), open_tables(folder.parent / "tables")
+    data = write_training_set(by_words.users, pairs, catalogue, tables, tmp_path / "set", as_of=AS_OF)
+    logistic = ranker_class("logistic")
+    fitted = fit_at(logistic, TrainingSet.open(data), AS_OF, logistic.Config(), FitContext(seed=1, device="cpu"))
+
+    def categories(user: str, *events: Event) -> list[str]:
+        """Of the campaigns, the best one first, after events that just came."""
+        row = by_words.row(user)
+        tail = b"".join(line_of(Stamped(event, row.feature_time_us), "segment") for event in events)
+        packed = replace(PackedUser.check(pack(row)), tail=tail)
+        content = Fold(catalogue, Readings({})).folded(user, packed, row.portrait_names, row.feature_time_us)
+        shopper = unpack(user, content, {packed.layout: row.portrait_names})
+        rows_C = np.arange(len(catalogue.campaign_ids), dtype=np.int32)
+        decided_C = np.full(len(rows_C), row.feature_time_us)
+        joined = examples.build([shopper], np.zeros(len(rows_C), np.int32), rows_C, catalogue, decided_C)
+        order_C = np.argsort(-fitted.score(joined).redeem_N, kind="stable")
+        firsts = [catalogue.items_of(int(campaign))[0] for campaign in order_C]
+        return [catalogue.axis_values[2][catalogue.item_axes_VA[item, 2]] for item in firsts]
+
+    assert categories("by-words")[0] == "Tea"
+    assert categories("in-vain")[0] != "Tea"
+    asked = Event(event_id="just-now", user_id="in-vain", kind="search", query="organic teas")
+    assert categories("in-vain", asked)[0] == "Tea"
 
 
 def aged(weight: float, half_life_days: float) -> float:
@@ -162,12 +208,14 @@ def test_words_of_a_review_stand_in_for_its_rating(with_encoder: Built, by_words
     assert "reviews" not in by_words.schema
 
 
-def test_reviews_count_nothing_where_too_few_say_what_is_usual(shop: tuple[Shop, str], tmp_path: Path) -> None:
-    frames = shop[0].frames
-    few = frames["events"].filter((pc.field("kind") != "review") | (pc.field("event_time") >= GATE))
-    found = built(Shop({**frames, "events": few}), tmp_path)
-    assert found.schema["rating_mean"] is None
-    assert found.looked("glad", "category") == found.looked("cross", "category") != {}
+def test_reviews_count_nothing_where_too_few_say_what_is_usual(by_words: Built, tmp_path: Path) -> None:
+    source = open_source(open_tables(by_words.folder.parent / "tables"), AS_OF, threads=1, spill=tmp_path)
+    early = source.table("events").event_time.min().to_pyarrow().as_py() + timedelta(days=5)
+    rules = look_weights(source, LookSettings(encoder=False), early).rules
+    assert rules.rating_mean is None
+    kinds = item_looks(source, rules, None).select("kind").distinct().to_pyarrow()["kind"].to_pylist()
+    assert sorted(kinds) == ["cart", "click", "view"]
+    assert by_words.schema["rating_mean"] is not None
 
 
 def test_later_searches_reviews_and_views_change_no_bit_of_an_earlier_decision(

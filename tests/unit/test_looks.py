@@ -16,8 +16,8 @@ from recommender.features.shoppers import shoppers_of
 from recommender.matching import affinity, examples
 from recommender.matching.affinity import AXES, LOOK_NAMES
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.look_rules import HALF_LIFE_DAYS, WEIGHTS
-from recommender.matching.looks import LOOK_UNIT, LOOKED, Looks
+from recommender.matching.look_rules import HALF_LIFE_DAYS, LOOK_UNIT, WEIGHTS
+from recommender.matching.looks import LOOKED, Looks
 
 LOOKED_AGO = {"view": 14.0, "click": 1.0, "cart": 30.0, "like": 3.0, "favourite": 2.0}
 """Kind -> days before `AS_OF` on which the one who only looks did it."""

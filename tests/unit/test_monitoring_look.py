@@ -1,5 +1,7 @@
 """Monitoring finds what was planted (drift, gaps, other columns, old data) and is silent where nothing changed."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +28,7 @@ from recommender.monitoring.monitor import monitor
 from recommender.registry import Registry
 from recommender.report.monitoring import publish_monitoring
 from recommender.settings import Settings, TrainingSettings
-from recommender.storage.home import REFERENCE_FILE, Home
+from recommender.storage.home import FEATURES_SCHEMA_FILE, REFERENCE_FILE, Home
 from recommender.storage.manifest import whole_folder, write_manifest
 from recommender.training import train
 
@@ -162,8 +164,12 @@ def test_other_columns_than_the_champion_s_are_named_and_stop_a_materialisation(
     features = watched.changed(tmp_path / "other", change)
     finding = watched.look(features).findings[0]
     assert (finding.kind, finding.breaks) == ("columns", True)
-    with pytest.raises(FeatureStoreError, match=rf"appeared: social__zaps; vanished: {gone}"):
+    (features / FEATURES_SCHEMA_FILE).write_text(json.dumps({"absent": {"events.amount": ["consumption__*"]}}))
+    with pytest.raises(FeatureStoreError, match=rf"appeared: social__zaps; vanished: {gone}") as stopped:
         require_columns(features, watched.settings)
+    rows = [re.split(r" {2,}", line) for line in str(stopped.value).splitlines()[-2:]]
+    assert rows[0] == [gone, "a feature", "–", "bring back events.amount"]
+    assert rows[1][:3] == ["social__zaps", "–", "a feature"]
     require_columns(watched.features, watched.settings)
     accepted = watched.settings.monitoring.model_copy(update={"accept_vanished_columns": True})
     require_columns(features, watched.settings.model_copy(update={"monitoring": accepted}))

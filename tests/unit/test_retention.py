@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -305,9 +304,8 @@ def test_beside_a_running_pipeline_only_decisions_go_and_all_goes_after_it_was_k
 
 
 def test_two_may_use_a_home_at_once(settings: Settings, holder: subprocess.Popen[str]) -> None:
-    began = time.monotonic()
     with in_use(Home.of(settings)):
-        assert time.monotonic() - began < 5
+        assert holder.poll() is None, "nothing waited for the other one, which holds it for a minute"
 
 
 KILLED = """

@@ -190,10 +190,11 @@ def test_a_finished_training_is_returned_as_it_is(shop: Path, tmp_path: Path) ->
 def test_a_retried_step_in_a_new_folder_takes_the_finished_fits(shop: Path, tmp_path: Path) -> None:
     chosen = settings(tmp_path / "var")
     train(shop, ranker="logistic", settings=chosen, output=tmp_path / "first")
-    places = sorted((tmp_path / "var" / "checkpoints").iterdir())
-    stamps = [(place / "bundle" / "manifest.json").stat().st_mtime_ns for place in places]
+    kept = sorted((tmp_path / "var" / "checkpoints").rglob("manifest.json"))
+    assert sum(manifest.parent.name == "bundle" for manifest in kept) == 3
+    stamps = [manifest.stat().st_mtime_ns for manifest in kept]
     train(shop, ranker="logistic", settings=chosen, output=tmp_path / "second")
-    assert [(place / "bundle" / "manifest.json").stat().st_mtime_ns for place in places] == stamps
+    assert [manifest.stat().st_mtime_ns for manifest in kept] == stamps
     weights = [tmp_path / name / "fits" / "live" / bundle.WEIGHTS for name in ("first", "second")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 

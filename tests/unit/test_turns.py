@@ -20,6 +20,8 @@ class Reader(asyncio.Protocol):
         self.turns, self.work = turns, work
         self.arrivals: list[tuple[float, float]] = []
         self.worked_s: list[float] = []
+        self.occupancies: list[float] = []
+        """The share of time in which the loop was busy, after each work."""
 
     def data_received(self, data: bytes) -> None:
         self.arrivals.append((self.turns.arrived_s(), time.perf_counter()))
@@ -30,6 +32,7 @@ class Reader(asyncio.Protocol):
         began_s = time.perf_counter()
         self.work()
         self.worked_s.append(time.perf_counter() - began_s)
+        self.occupancies.append(self.turns.occupancy())
 
 
 async def read(turns: Turns, work: Callable[[], object], send: Callable[[socket.socket], object]) -> Reader:
@@ -73,10 +76,11 @@ def test_the_loops_time_for_a_request_is_measured_while_it_is_busy() -> None:
             connection.sendall(b"x")
             time.sleep(0.004)
 
-    worked_s = uvloop.run(read(turns, lambda: time.sleep(0.005), send)).worked_s
+    reader = uvloop.run(read(turns, lambda: time.sleep(0.005), send))
     # A turn is longer than the work in it. On a busy machine both are, and so the longest work is the measure.
-    assert 0.004 < turns.request_s < 4 * max(worked_s)
-    assert turns.occupancy() > 0.3
+    assert 0.004 < turns.request_s < 4 * max(reader.worked_s)
+    # While it works: on a busy machine the loop may have slept for long before it ended.
+    assert max(reader.occupancies) > 0.3
     time.sleep(1.5)
     assert turns.occupancy() < 0.05, "it sleeps now"
 
@@ -90,8 +94,8 @@ def test_an_idle_loop_is_not_busy() -> None:
             time.sleep(0.05)
 
     reader = uvloop.run(read(turns, lambda: None, send))
-    assert turns.occupancy() < 0.3
     # The bytes come every 50 ms. Now and then, a busy machine takes the processor from the loop in the midst of a turn.
+    assert sorted(reader.occupancies)[len(reader.occupancies) // 2] < 0.3
     waits_s = sorted(read_s - arrived_s for arrived_s, read_s in reader.arrivals)
     assert waits_s[len(waits_s) // 2] < 0.01, "sleeping is not waiting"
 

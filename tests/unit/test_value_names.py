@@ -14,13 +14,15 @@ from feature_shop import AS_OF, Shop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recommender.errors import ContractError
+from recommender.errors import ContractError, CorruptFileError
 from recommender.features import build
-from recommender.features.value_names import LONGEST_PART, ValueNames, parts
+from recommender.features.value_names import LONGEST_PART, MOST, ValueNames, parts
 from recommender.matching.affinity import type_code
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.reasons import FeatureGroups
+from recommender.storage.ids import IdsFile
 from recommender.storage.manifest import read_manifest
+from recommender.storage.names import NamesFile
 
 FORMS = ["behaviour__{}_targeted", "behaviour__{}_redeemed", "behaviour__{}_rate"]
 NASTY = [
@@ -142,6 +144,45 @@ def test_a_form_used_for_two_columns_is_refused() -> None:
         named.name("brand", ["a"], ["x__{}"])
 
 
+def test_a_value_that_was_named_keeps_its_name_and_its_place_and_others_come_after_it(tmp_path: Path) -> None:
+    file = NamesFile(tmp_path / "names.json")
+
+    def parts_of(*values: str) -> list[tuple[str, str]]:
+        found = ValueNames(kept=file).name("department", values, ["x__{}"])
+        return [(value, name) for value, (name,) in found.items()]
+
+    first = parts_of("Food", "Toys")
+    assert first == [("Food", "x__food"), ("Toys", "x__toys")]
+    assert parts_of("Toys") == first
+    more = parts_of("food", "Toys")
+    assert more[:2] == first
+    assert more[2][0] == "food"
+    assert more[2][1].startswith("x__food_")
+    assert parts_of("Toys", "Food", "food") == more
+    assert parts_of() == more
+
+
+def test_no_more_values_are_named_than_are_kept_and_a_missing_one_keeps_its_name(tmp_path: Path) -> None:
+    named = ValueNames(kept=NamesFile(tmp_path / "names.json"))
+    first = [f"value {place}" for place in range(12)]
+    named.name("region", first, ["base__region_{}"])
+    assert named.of_missing("base__region_{}", occurs=False) is None
+    later = ValueNames(kept=named.kept)
+    found = later.name("region", ["unknown", *(f"other {place}" for place in range(20))], ["base__region_{}"])
+    assert list(found)[:13] == [*first, "unknown"]
+    assert len(found) == MOST
+    assert later.of_missing("base__region_{}", occurs=True) == "base__region_missing"
+    assert ValueNames(kept=named.kept).of_missing("base__region_{}", occurs=False) == "base__region_missing"
+
+
+def test_a_damaged_file_of_names_is_named_and_stops_a_build(tmp_path: Path) -> None:
+    file = NamesFile(tmp_path / "names.json")
+    ValueNames(kept=file).name("region", ["north"], ["x__{}"])
+    file.path.write_bytes(file.path.read_bytes()[:-9])
+    with pytest.raises(CorruptFileError, match=r"names\.json"):
+        ValueNames(kept=file).name("region", ["north"], ["x__{}"])
+
+
 def test_every_name_is_a_column_of_duckdb_ibis_and_feast() -> None:
     from feast import Entity, FeatureView, Field, FileSource, ValueType
     from feast.types import Float32
@@ -220,6 +261,37 @@ def test_each_department_in_any_script_is_a_feature_with_its_own_share_of_spend(
     for name in spent[2:]:
         totals = pc.add(totals, users[name])
     assert pc.max(pc.abs(pc.subtract(totals.drop_null().filter(pc.is_finite(totals.drop_null())), 1.0))).as_py() < 1e-5
+
+
+def test_other_frequencies_and_values_that_are_gone_leave_all_columns_where_they_were(
+    shop: Shop, features: Path, tmp_path: Path
+) -> None:
+    ids = IdsFile(tmp_path / "ids.json")
+    build(shop.write(tmp_path / "tables"), tmp_path / "first", as_of=AS_OF, threads=1, kept_ids=ids)
+    before = json.loads((tmp_path / "first" / "schema.json").read_text(encoding="utf-8"))
+    assert (tmp_path / "first" / "schema.json").read_bytes() == (features / "schema.json").read_bytes()
+    frames = dict(shop.frames)
+    women = ["女" if place % 5 else "男" for place in range(frames["users"].num_rows)]
+    frames["users"] = with_column(frames["users"], "gender", women)
+    department = [value if value != "食品" else "new" for value in column(frames, "items", "department")]
+    frames["items"] = with_column(frames["items"], "department", department)
+    frames["campaigns"] = with_column(frames["campaigns"], "campaign_type", ["满减"] * frames["campaigns"].num_rows)
+    tables = Shop(frames).write(tmp_path / "later")
+    build(tables, tmp_path / "second", as_of=AS_OF, threads=1, kept_ids=ids)
+    after = json.loads((tmp_path / "second" / "schema.json").read_text(encoding="utf-8"))
+    new = {name for name, stands in after["values"].items() if stands["value"] == "new"}
+    assert len(new) == 2  # of users and of campaigns
+    for part in ("portrait", "campaign", "cross", "segments"):
+        assert [name for name in after[part] if name not in new] == before[part]
+    users = pq.read_table(tmp_path / "second" / "users.parquet")
+    gone = {name for name, stands in after["values"].items() if stands["value"] in ("食品", "unknown")}
+    read = [name for name in users.column_names if name in gone or name == "base__gender_unknown"]
+    assert len(read) == 3
+    assert {value for name in read for value in users[name].to_pylist() if value == value} == {0.0}
+    # Built without a home, the same tables have other columns.
+    build(tables, tmp_path / "alone", as_of=AS_OF, threads=1)
+    alone = json.loads((tmp_path / "alone" / "schema.json").read_text(encoding="utf-8"))
+    assert set(before["portrait"]) - set(alone["portrait"]) >= set(read)
 
 
 def test_features_that_values_could_have_overwritten_are_still_there(features: Path) -> None:

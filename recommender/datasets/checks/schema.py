@@ -91,9 +91,14 @@ def in_a_table(found: Sequence[Change]) -> str:
     """The changes as lines of a table: what, before, after, what to do."""
     rows = [("what", "last good run", "now", "what to do")]
     rows += [(one.name, one.before, one.after, f"{'' if one.stops else 'nothing: '}{one.remedy}") for one in found]
-    widths = [max(len(row[place]) for row in rows) for place in range(3)]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of texts as lines, in columns that are as wide as their widest text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 

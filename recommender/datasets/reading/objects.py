@@ -70,7 +70,7 @@ def download(location: str, scratch: Path) -> list[Part]:
         SourceAway: the store cannot be reached now.
     """
     parts = []
-    with _explained(location):
+    with explained(location):
         store, infos = _matching(location)
         for info in infos:
             target = new_file(scratch)
@@ -89,7 +89,7 @@ def object_fingerprints(location: str) -> list[str]:
         SourceError: as `download`.
     """
     found = []
-    with _explained(location):
+    with explained(location):
         store, infos = _matching(location)
         for info in infos:
             with store.open_input_stream(info.path, compression=None) as file:
@@ -105,7 +105,7 @@ def _word(value: str | bytes) -> str:
 
 def _matching(location: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
     scheme, _, path = location.partition("://")
-    store = _store(scheme, path.split("/", 1)[0])
+    store = store_of(scheme, path.split("/", 1)[0])
     if GLOB.search(path) or path.endswith("/"):
         pattern = path + "*" if path.endswith("/") else path
         # Everything below the last folder before the first wildcard.
@@ -131,7 +131,8 @@ def _matches(path: str, pattern: str) -> bool:
     return len(names) == len(wanted) and all(map(fnmatch.fnmatchcase, names, wanted))
 
 
-def _store(scheme: str, bucket: str) -> fs.FileSystem:
+def store_of(scheme: str, bucket: str) -> fs.FileSystem:
+    """The store with a bucket."""
     if scheme == "gs":
         # The default goes on trying for 15 minutes.
         return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=GIVE_UP_S))
@@ -148,7 +149,7 @@ def _store(scheme: str, bucket: str) -> fs.FileSystem:
 
 
 @contextmanager
-def _explained(location: str) -> Iterator[None]:
+def explained(location: str) -> Iterator[None]:
     """Turn the store's errors into one sentence without the request and its signature."""
     try:
         yield

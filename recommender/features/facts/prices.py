@@ -96,8 +96,8 @@ def _priced(source: Source, moment: datetime) -> ir.Table:
     units: Any = events.quantity.fill_null(1.0) if tables.has("events", "quantity") else ibis.literal(1.0)
     lines = events.select(
         "user_id",
-        "item_id",
         "day",
+        item_id=events.item_id if tables.has("events", "item_id") else ibis.null().cast("string"),
         milli=ibis.greatest((units * 1000).round().cast("int64"), 1),
         cents=cents("amount"),
         discount_cents=cents("discount"),

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from recommender.datasets.tables import TIME
 from recommender.features.facts import diary, favourites
 from recommender.features.facts.columns import aligned, lists, spread
-from recommender.features.facts.moments import observed_days
 from recommender.features.facts.prices import prices_at
 from recommender.features.facts.rhythm import rhythm_at
 from recommender.features.facts.risk import PATTERNS, risks_at
@@ -133,7 +132,6 @@ def numbers_of_shop(source: Source, moment: datetime) -> pa.Table:
         "time_zone": source.tables.time_zone,
         "has_hours": str(source.tables.event_time_has_hours),
         "currency": source.tables.currency or "",
-        "log_days": str(observed_days(source, moment)),
         "num_users": str(len(user_ids)),
     }
     return pa.table({"user_id": user_ids, **columns}).replace_schema_metadata(facts)

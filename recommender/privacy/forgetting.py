@@ -1,0 +1,184 @@
+"""Forgets users: keeps them out from now on, removes what is held of them, and looks whether anything is left.
+
+Every step is safe to kill, and forgetting again goes on where the last one was. Nothing is removed while a pipeline, a
+training or a materialisation uses the home, because it could write what it has read before.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from recommender import logs
+from recommender.decisions.erasing import erasing
+from recommender.decisions.log import folders_of as folders_of_decisions
+from recommender.decisions.names import segments_in
+from recommender.decisions.shipping import ship
+from recommender.errors import HomeInUse
+from recommender.events.log import folders_of as folders_of_events
+from recommender.privacy.files import OfflineStore, OtherFiles, Runs
+from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, users_of
+from recommender.privacy.removal import delete_hidden, hidden_name
+from recommender.privacy.scanner import LEAST_CHARACTERS, Scanner
+from recommender.registry import Registry
+from recommender.settings import Settings
+from recommender.storage import forgotten
+from recommender.storage.forgotten import ForgottenFollower
+from recommender.storage.home import Home, source_name
+from recommender.storage.in_use import alone
+
+log = logs.get(__name__)
+FOLLOWED_S = 1.0
+"""Seconds after which every gateway keeps forgotten users out. It looks at the list five times a second."""
+SHIPPED_S, LOOK_S = 10.0, 0.2
+"""Seconds for a gateway to ship a segment that it has closed, and between looks. By hand: it takes one on an idle
+machine."""
+GOOD_PART = 0.005
+"""Share of the users from which the figures of the last valid tables change visibly. By hand: in a shop with one basket
+a user and month, a day then lacks a basket in 200."""
+EVERYWHERE = "every file of the home"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One place: what it held, and what it holds now."""
+
+    place: str
+    found: tuple[Trace, ...]
+    left: tuple[Trace, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a forget found and did."""
+
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+    """What to know beside the table: what could not be removed or checked, and what to do."""
+    dry: bool = False
+
+    @property
+    def left(self) -> int:
+        """Traces that remain."""
+        return sum(trace.count for line in self.lines for trace in line.left)
+
+
+def places_of(settings: Settings, online: OnlineErasure) -> list[Place]:
+    """The places, in the order of their removal: what leads to others goes after them."""
+    events, offline = Events(settings), OfflineStore(settings)
+    # Training sets are found by what the offline store holds, and remembered ids of events by the log.
+    return [
+        Runs(settings, offline),
+        offline,
+        Online(online, events),
+        events,
+        Decisions(settings),
+        OtherFiles(settings),
+    ]
+
+
+def look_for(settings: Settings, users: Sequence[str], online: OnlineErasure) -> Report:
+    """Say what is held of users, and change nothing."""
+    lines = []
+    for place in places_of(settings, online):
+        found = tuple(place.find(users))
+        lines.append(Line(place.name, found, found))
+    return Report(tuple(lines), (), dry=True)
+
+
+def forget(settings: Settings, users: Sequence[str], online: OnlineErasure, *, now: datetime | None = None) -> Report:
+    """Forget users, and say what was found where and what is left.
+
+    Raises:
+        HomeInUse: A pipeline, a training or a materialisation runs. The users are kept out from now on, but what is
+            held of them is still there.
+        CorruptFileError: A list, manifest or table is damaged.
+        FeatureStoreError: The online store, or the copy of the offline store, cannot be reached.
+    """
+    home = Home.of(settings)
+    users = sorted(set(users))
+    forgotten.forget(home, users, now or datetime.now(UTC))
+    with alone(home) as free:
+        if not free:
+            raise HomeInUse(
+                f"{home.root}: a pipeline or a training uses this home now. The users are kept out from now on; "
+                "forget them again once it has ended, to remove what is there"
+            )
+        time.sleep(FOLLOWED_S)
+        delete_hidden(home)
+        late = _ship(settings)
+        places, notes = places_of(settings, online), []
+        found = {place.name: tuple(place.find(users)) for place in places}
+        notes += _forget_figures(settings, users)
+        for place in places:
+            notes += place.remove(users)
+            log.info("users removed", place=place.name, found=sum(one.count for one in found[place.name]))
+        lines = [Line(place.name, found[place.name], tuple(place.find(users))) for place in places]
+    lines.append(Line(EVERYWHERE, (), _everywhere(home, users)))
+    return Report(tuple(lines), (*notes, *_notes(settings, users, late)))
+
+
+def _forget_figures(settings: Settings, users: Sequence[str]) -> list[str]:
+    """Drop the figures of the last valid tables where these users were a good part of them.
+
+    Sums of a day are then about few users, and the next run would take what is missing for lost files.
+    """
+    home = Home.of(settings)
+    known = users_of(home.feature_store.packed_users)
+    figures = home.validated(source_name(settings))
+    num_gone = len(known.intersection(users))
+    if not figures.is_dir() or num_gone < len(known) * GOOD_PART:
+        return []
+    target = hidden_name(home.pipeline_artifacts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figures.rename(target)
+    shutil.rmtree(target)
+    return [
+        f"{num_gone} of {len(known)} shoppers went, so the figures of the last valid tables went too: the next run "
+        "compares with none"
+    ]
+
+
+def _ship(settings: Settings) -> list[Path]:
+    """Wait until the segments that this machine's gateways write now are shipped. Returns those that are not.
+
+    What a killed process left is shipped from here. Whatever is shipped comes without forgotten users.
+    """
+    pairs = (folders_of_decisions(settings), folders_of_events(settings))
+    erase = erasing(ForgottenFollower(Home.of(settings)))
+    open_now = [path for own, _ in pairs if own.is_dir() for path in segments_in(own)]
+    longest_s = max(settings.decision_log.segment_s, settings.events.segment_s) + SHIPPED_S
+    deadline = time.monotonic() + longest_s
+    while True:
+        for own, shared in pairs:
+            if own.is_dir():
+                ship(own, shared, lambda _: None, erase)
+        left = [path for path in open_now if path.exists()]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(LOOK_S)
+
+
+def _everywhere(home: Home, users: Sequence[str]) -> tuple[Trace, ...]:
+    """Files of the home that hold an id in whatever format, as the last proof."""
+    seen = Scanner(users).scan(home.root, leave_out=home.of_others)
+    return tuple(Trace(str(one.path.relative_to(home.root)), len(one.ids), "ids") for one in seen)
+
+
+def _notes(settings: Settings, users: Sequence[str], late: Sequence[Path]) -> list[str]:
+    notes = [f"{path}: a gateway has not shipped it yet; forget again in a minute" for path in late]
+    short = [user for user in users if len(user) < LEAST_CHARACTERS]
+    if short:
+        notes.append(
+            f"{len(short)} of the ids have fewer than {LEAST_CHARACTERS} characters: they are looked for where users "
+            "are kept, but not as text in every file, where they would be found by chance"
+        )
+    versions = Registry(settings.home).versions()
+    if versions:
+        notes.append(
+            f"{len(versions)} trained versions learned from data that may have held these users. They keep no row and "
+            "no id of a user. The next training leaves these users out: recommender run"
+        )
+    return notes

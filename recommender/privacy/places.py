@@ -1,0 +1,170 @@
+"""Places of a home in which a user may stand. Each finds, removes, and finds again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recommender.decision_tables import forget as forget_decisions
+from recommender.decision_tables.days import days_of
+from recommender.decisions.erasing import erase_in, erased
+from recommender.decisions.log import folders_of as folders_of_decisions
+from recommender.decisions.names import segments_in
+from recommender.event_tables.forgotten_rows import USER, count_rows
+from recommender.events.log import folders_of as folders_of_events
+from recommender.settings import Settings
+from recommender.storage.home import Home
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Something that a place holds of the users."""
+
+    where: str
+    count: int
+    what: str
+    """The unit of `count`: rows, lines, files, …"""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.count:,} {self.what}"
+
+
+class Place(Protocol):
+    """One kind of storage that may hold users."""
+
+    name: str
+
+    def find(self, users: Sequence[str]) -> list[Trace]:
+        """What it holds of these users."""
+
+    def remove(self, users: Sequence[str]) -> list[str]:
+        """Remove it. Safe to kill and to repeat. Returns what could not be done, each in a sentence."""
+
+
+class Decisions:
+    """The decision log: segments on this machine and in the home, and the tables of days."""
+
+    name = "decisions"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._home = settings, Home.of(settings)
+
+    def find(self, users: Sequence[str]) -> list[Trace]:
+        """Lines of segments and rows of tables."""
+        found = _lines(folders_of_decisions(self._settings), users, self._home)
+        for day in days_of(self._home):
+            # All its files: a table that was replaced lies there for an hour.
+            rows = sum(count_rows(path, users) for path in sorted(day.folder.glob("*.parquet")))
+            if rows:
+                found.append(Trace(_name(self._home, day.folder), rows, "rows"))
+        return found
+
+    def remove(self, users: Sequence[str]) -> list[str]:
+        """Erase lines in their places, then compact what is shipped and write the tables anew."""
+        for path in _segments(self._home.decisions):
+            erase_in(path, set(users))
+        forget_decisions(self._settings, users)
+        return []
+
+
+class Events:
+    """The log of events: segments on this machine and in the home."""
+
+    name = "events"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._home = settings, Home.of(settings)
+
+    def find(self, users: Sequence[str]) -> list[Trace]:
+        """Lines of segments."""
+        return _lines(folders_of_events(self._settings), users, self._home)
+
+    def ids(self, users: Sequence[str]) -> list[str]:
+        """The ids of these users' events, which an online store remembers."""
+        known = set(users)
+        return [
+            event_id
+            for folder in folders_of_events(self._settings)
+            for path in _segments(folder)
+            for event_id in erased(_content(path), known).event_ids
+        ]
+
+    def remove(self, users: Sequence[str]) -> list[str]:
+        """Erase lines in their places."""
+        for path in _segments(self._home.events):
+            erase_in(path, set(users))
+        return []
+
+
+class Online:
+    """The online store, which another package knows."""
+
+    name = "online store"
+
+    def __init__(self, store: "OnlineErasure", events: Events) -> None:
+        self._store, self._events = store, events
+
+    def find(self, users: Sequence[str]) -> list[Trace]:
+        """Rows, and the events beside them."""
+        return [Trace(part, count, "records") for part, count in self._store.find(users).items() if count]
+
+    def remove(self, users: Sequence[str]) -> list[str]:
+        """Remove them, with the ids of the users' events. So the log of events must still hold these."""
+        return self._store.remove(users, self._events.ids(users))
+
+
+class OnlineErasure(Protocol):
+    """What removes users from one kind of online store (`serving.online_store.erasure`)."""
+
+    def find(self, users: Sequence[str]) -> Mapping[str, int]:
+        """Part of the store -> how many of its records are about these users."""
+
+    def remove(self, users: Sequence[str], event_ids: Sequence[str]) -> list[str]:
+        """Remove them. Returns what could not be done, each in a sentence."""
+
+
+def _segments(folder: Path) -> list[Path]:
+    return segments_in(folder) if folder.is_dir() else []
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # shipped meanwhile
+        return b""
+
+
+def _lines(folders: Sequence[Path], users: Sequence[str], home: Home) -> list[Trace]:
+    known, found = set(users), []
+    for folder in folders:
+        lines = sum(erased(_content(path), known).lines for path in _segments(folder))
+        if lines:
+            found.append(Trace(_name(home, folder), lines, "lines"))
+    return found
+
+
+def _name(home: Home, path: Path) -> str:
+    return str(path.relative_to(home.root)) if path.is_relative_to(home.root) else str(path)
+
+
+def parquet_in(folder: Path) -> Iterator[Path]:
+    """The Parquet files below a folder, also without a suffix that says so."""
+    for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else []:
+        if path.is_file() and not path.is_symlink():
+            yield path
+
+
+def has_rows(path: Path, users: set[str]) -> int:
+    """Rows of a Parquet file about these users. A file that is no Parquet has none."""
+    try:
+        return count_rows(path, users)
+    except (OSError, pa.ArrowInvalid):
+        return 0
+
+
+def users_of(path: Path) -> set[str]:
+    """The users of a Parquet file. A file that is not there has none."""
+    return set(pq.read_table(path, columns=[USER])[USER].to_pylist()) if path.is_file() else set()

@@ -1,0 +1,38 @@
+"""The Job that forgets shoppers: it is valid, has no rights, and reaches the volume and the store as a step does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from kustomized import K8S, kustomize, loaded, named
+
+from components.images import PIPELINE_IMAGE
+from pipelines.cluster import STEP_LABEL
+
+
+def test_it_is_valid_under_strict_validation(tmp_path: Path) -> None:
+    (tmp_path / "forget.yaml").write_text(kustomize(K8S / "forget").stdout)
+    program = Path(sys.executable).with_name("kubernetes-validate")
+    checked = subprocess.run([str(program), "--strict", str(tmp_path / "forget.yaml")], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_its_pod_has_no_rights_and_is_under_the_policy_of_steps() -> None:
+    template = named(loaded(kustomize(K8S / "forget").stdout), "Job", "campaign-forget")["spec"]["template"]
+    assert template["metadata"]["labels"][STEP_LABEL] == "true"
+    spec = template["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    (container,) = spec["containers"]
+    assert container["image"] == PIPELINE_IMAGE
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_ids_come_from_a_secret_and_stand_on_no_command_line() -> None:
+    spec = named(loaded(kustomize(K8S / "forget").stdout), "Job", "campaign-forget")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    (ids,) = (volume["secret"] for volume in spec["volumes"] if volume["name"] == "ids")
+    assert ids["secretName"] == "campaign-forget"
+    (mount,) = (one["mountPath"] for one in container["volumeMounts"] if one["name"] == "ids")
+    assert container["command"][-1].count(f"--file {mount}/ids.txt --yes") == 2
