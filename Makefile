@@ -26,7 +26,7 @@ BUILD_ARGS ?=
 PUSH_ARGS ?=
 FIGURES ?=
 
-.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-events bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-features bench-decision bench-monitoring bench-policy bench-portraits bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
+.PHONY: help install run serve stop status compile test check lint types imports dead-code docs manifests bench-serving bench-events bench-pipeline bench-decision-log fuzz-serving bench-quality bench-training bench-campaigns bench-accidents bench-ingest bench-features bench-features-large bench-decision bench-monitoring bench-policy bench-portraits bench-ablation bench-compression bench-gpu prove-unchanged test-gpu images test-images bench-images e2e clean distclean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -144,6 +144,9 @@ bench-ingest: $(INSTALLED) ## CPU-seconds and peak memory of reading and checkin
 
 bench-features: $(INSTALLED) ## cost of building features and of the feature store; BENCH_ARGS="--groups journey,point_in_time,scale"
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features $(BENCH_ARGS)
+
+bench-features-large: $(INSTALLED) ## a hundred million events, half an hour and 25 GB of disk; BENCH_ARGS="--events 20000000 --scratch /disk"
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.features_large $(BENCH_ARGS)
 
 bench-decision: $(INSTALLED) ## wrong decisions and answers: error rates of the gate, intervals, horizon, answers of a run; BENCH_ARGS="--groups gate,answers"
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.decision $(BENCH_ARGS)

@@ -1,11 +1,13 @@
-"""CPU-seconds of an event in shops of one and ten million events."""
+"""CPU-seconds of an event in shops of one and ten million events, beside a core part by pandas and Polars."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.decision.rows import Row
 from benchmarks.features.built import build_measured
+from benchmarks.features.frames import ENGINES, measured_with
 from benchmarks.features.worlds import AS_OF, write_world
 from benchmarks.ingest.child import Measured
 
@@ -15,34 +17,73 @@ LIMIT = 0.3
 LIMIT_GIB = 8.0
 
 
+@dataclass(frozen=True)
+class Shop:
+    """What a shop's features cost."""
+
+    num_events: int
+    built: Measured
+    frames: dict[str, Measured | str]
+    """A core part by other engines, or why there is no figure."""
+
+
 def rows(say: Callable[[str], None]) -> list[Row]:
-    """CPU-microseconds of an event, without the start of the process, and the peak."""
-    small, medium = (measured(say, count) for count in (SMALL, MEDIUM))
-    return compared(small, medium, MEDIUM)
+    """CPU-microseconds of an event, with the start of the process, the peak, and rows a second."""
+    return compared(*(measured(say, count) for count in (SMALL, MEDIUM)))
 
 
-def measured(say: Callable[[str], None], num_events: int) -> Measured:
-    """Write a shop and build its features."""
-    with TemporaryDirectory(prefix="features-") as name:
-        write_world(num_events, Path(name) / "tables")
-        found = build_measured(Path(name) / "tables", Path(name) / "features", AS_OF, limit_gib=LIMIT_GIB)
-    say(f"{num_events:,} events: {found.cpu_s:.1f} CPU-s, {found.peak_gib:.2f} GiB, {found.wall_s:.0f} s")
-    return found
+def measured(say: Callable[[str], None], num_events: int, scratch: Path | None = None) -> Shop:
+    """Write a shop and build its features. `scratch`: folder for both, by default the system's for temporary files."""
+    with TemporaryDirectory(prefix="features-", dir=scratch) as name:
+        folder = Path(name)
+        write_world(num_events, folder / "tables")
+        say(f"{num_events:,} events: the tables are written")
+        built = build_measured(folder / "tables", folder / "features", AS_OF, limit_gib=LIMIT_GIB)
+        say(f"{num_events:,} events: {built.cpu_s:.1f} CPU-s, {built.peak_gib:.2f} GiB, {built.wall_s:.0f} s")
+        frames = {}
+        for engine in ENGINES:
+            frames[engine] = found = measured_with(engine, folder / "tables", folder / engine, limit_gib=LIMIT_GIB)
+            said = found if isinstance(found, str) else f"{engine}: {found.cpu_s:.1f} CPU-s, {found.wall_s:.0f} s"
+            say(f"{num_events:,} events: {said}")
+    return Shop(num_events, built, frames)
 
 
-def compared(small: Measured, large: Measured, num_events: int) -> list[Row]:
-    """The rows of the larger shop."""
-    per_event = {SMALL: 1e6 * small.cpu_s / SMALL, num_events: 1e6 * large.cpu_s / num_events}
-    more = per_event[num_events] / per_event[SMALL] - 1
-    millions = f"{num_events // 1_000_000} M events"
+def compared(small: Shop, large: Shop) -> list[Row]:
+    """The rows of two shops."""
+    per_event = [1e6 * shop.built.cpu_s / shop.num_events for shop in (small, large)]
+    more, millions = per_event[1] / per_event[0] - 1, _millions(large)
     return [
-        Row(name="1 M events: CPU-µs an event", value=per_event[SMALL], goal="", facts=vars(small)),
-        Row(name=f"{millions}: CPU-µs an event", value=per_event[num_events], goal="", facts=vars(large)),
+        *_rows(small),
+        *_rows(large),
         Row(
-            name=f"{millions}: CPU time an event more than of 1 M",
+            name=f"{millions}: CPU time an event more than of {_millions(small).removesuffix(' events')}",
             value=more,
             goal=f"within {LIMIT:.0%}",
             held=abs(more) <= LIMIT,
         ),
-        Row.at_most(f"{millions}: peak, GiB", large.peak_gib, LIMIT_GIB),
+        Row.at_most(f"{millions}: peak, GiB", large.built.peak_gib, LIMIT_GIB),
     ]
+
+
+def _rows(shop: Shop) -> list[Row]:
+    name, built = _millions(shop), shop.built
+    rows = [
+        Row(name=f"{name}: CPU-µs an event", value=1e6 * built.cpu_s / shop.num_events, goal="", facts=vars(built)),
+        Row(name=f"{name}: events a CPU-second, all features", value=shop.num_events / built.cpu_s, goal=""),
+    ]
+    for engine, cost in shop.frames.items():
+        # An engine that is not installed has no row. One that did not finish has 0.
+        if isinstance(cost, Measured):
+            facts, value = vars(cost), shop.num_events / cost.cpu_s
+        elif "not installed" in cost:
+            continue
+        else:
+            facts, value = {"why": cost}, 0.0
+        rows.append(
+            Row(name=f"{name}: events a CPU-second, a core part by {engine}", value=value, goal="", facts=facts)
+        )
+    return rows
+
+
+def _millions(shop: Shop) -> str:
+    return f"{shop.num_events // 1_000_000} M events"

@@ -1,7 +1,7 @@
 """Point-in-time reads: what running sums were strictly before a moment, alone and over a window of days before it.
 
-Features of purchases, demand and counted events are such reads. Looks and campaigns of the past are joined with the
-decisions of their user (`looks`, `campaign_habits`).
+Features of purchases, demand, counted events and past campaigns are such reads. Looks are joined with the decisions of
+their user (`looks`).
 
 A change becomes known at a microsecond (`known_us`) and belongs to an event (`event_us`): a purchase is known when it
 happens, and its return is a change of the opposite sign that becomes known later. Sums are of whole numbers, so their

@@ -1,18 +1,24 @@
 """Features of a user's past with campaigns: how often targeted, how often taken up, of which type, how long ago.
 
-A campaign counts as past if the user was targeted strictly before the decision. A participation counts if it was known
-by then.
+What is past at a decision: `campaign_past`. A campaign is no evidence about itself, so the features are also computed
+without each open campaign.
+
+Shapes: D decisions · O open campaigns of all decisions · H features about campaigns.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import ibis
-import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from recommender.datasets.time_units import DAY_S
+from recommender.datasets.time_units import DAY_S, DAY_US, SECOND_US
 from recommender.errors import ContractError
+from recommender.features.as_of import Ints
+from recommender.features.bought import Decisions
+from recommender.features.campaign_past import NONE, SUMMED, Past
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE, type_code
@@ -28,69 +34,6 @@ COUNT_SUFFIXES = ("_targeted", "_redeemed")
 _OTHERS = ("campaign_rate", "coupons_per_campaign", "redeemed_recency_days", "targeted_recency_days")
 
 
-def past_targets(source: Source, decided: pa.Table) -> ir.Table:
-    """List every campaign that a decision's user was targeted by before the decision, kept in the backend.
-
-    Columns: `redeemed`, 1 if a participation was known before the decision; `coupons`, the number of participations;
-    `redeemed_days`, days since the last one; `targeted_days`, days since the targeting; `open`, 1 if the window is
-    open; `targeted_at`.
-    """
-    campaigns = ibis.memtable(source.campaigns.select(["campaign_id", "campaign_type", "ends_at"]))
-    moments = ibis.memtable(decided)
-    targets = source.table("targets").select("campaign_id", "user_id", "targeted_at")
-    targeted = targets.inner_join(moments, "user_id").inner_join(campaigns, "campaign_id")
-    targeted = targeted.filter(targeted.targeted_at < targeted.decided_at)
-    known = source.participations.inner_join(moments, "user_id")
-    known = known.filter(known.participated_at < known.decided_at)
-    redeemed = known.group_by("decision", "campaign_id").agg(coupons=known.count(), last=known.participated_at.max())
-    joined = targeted.left_join(redeemed, ["decision", "campaign_id"])
-    decided_s = joined.decided_at.epoch_seconds()
-    return joined.select(
-        "decision",
-        "campaign_id",
-        "campaign_type",
-        redeemed=joined.coupons.notnull().cast("int64"),
-        coupons=joined.coupons.fill_null(0),
-        redeemed_days=(decided_s - joined["last"].epoch_seconds()) / DAY_S,
-        targeted_days=(decided_s - joined.targeted_at.epoch_seconds()) / DAY_S,
-        open=(joined.ends_at > joined.decided_at).cast("int64"),
-        targeted_at=joined.targeted_at,
-    ).cache()
-
-
-def open_campaigns(source: Source, decided: pa.Table, past: ir.Table) -> pa.Table:
-    """List the campaigns with an open window that each decision's user was targeted by or took up, numbered by `own`.
-
-    Columns: `own`, `decision`, `campaign_id`, `targeted_at` (the window's start for a user who was not targeted),
-    `counted` (1 if `past_targets` has the pair) and `redeemed`; sorted by decision and campaign.
-    """
-    campaigns = ibis.memtable(source.campaigns.select(["campaign_id", "starts_at", "ends_at"]))
-    moments = ibis.memtable(decided)
-    known = source.participations.inner_join(moments, "user_id").inner_join(campaigns, "campaign_id")
-    known = known.filter(known.participated_at < known.decided_at, known.ends_at > known.decided_at)
-    redeemed = known.group_by("decision", "campaign_id").agg(starts_at=known.starts_at.min())
-    untargeted = redeemed.anti_join(past, ["decision", "campaign_id"])
-    targeted = past.filter(past.open == 1)
-    columns = ("decision", "campaign_id", "targeted_at", "counted", "redeemed")
-    one = ibis.literal(1).cast("int64")
-    both = (
-        targeted.mutate(counted=one).select(*columns),
-        untargeted.mutate(counted=ibis.literal(0).cast("int64"), redeemed=one, targeted_at=untargeted.starts_at).select(
-            *columns
-        ),
-    )
-    listed = both[0].union(both[1]).order_by("decision", "campaign_id").to_pyarrow()
-    return listed.append_column("own", pa.array(range(listed.num_rows), pa.int32()))
-
-
-def without_own(past: ir.Table, own: pa.Table) -> ir.Table:
-    """List `past_targets` of each row of `open_campaigns` without its campaign; `decision` is the row's `own`."""
-    rows = ibis.memtable(own.select(["own", "decision", "campaign_id"]).rename_columns(["own", "decision", "left_out"]))
-    others = past.inner_join(rows, "decision")
-    others = others.filter(others.campaign_id != others.left_out)
-    return others.drop("decision", "left_out").rename(decision="own")
-
-
 def of_types(source: Source, named: ValueNames) -> dict[str, tuple[str, ...]]:
     """Name the features of each campaign type: type -> those of targeted, of redeemed, and of the rate."""
     forms = [f"behaviour__{{}}{suffix}" for suffix in (*COUNT_SUFFIXES, "_rate")]
@@ -98,42 +41,113 @@ def of_types(source: Source, named: ValueNames) -> dict[str, tuple[str, ...]]:
     return named.name("campaign_type", campaign_types(source)[:MAX_TYPES], forms, taken=taken)
 
 
-def habits(past: ir.Table, names: Mapping[str, tuple[str, ...]]) -> ir.Table:
-    """Compute `behaviour__*` from `past_targets`, one row for each decision whose user was targeted before.
+@dataclass(frozen=True, eq=False)
+class Habits:
+    """What is known of users' past campaigns at their decisions."""
 
-    `names`: what `of_types` returned.
-    """
-    targeted, redeemed = past.count(), past.redeemed.sum()
-    columns: dict[str, Any] = {
+    columns: dict[str, NDArray[np.float32]]
+    """Feature -> float32 [D]. A count is 0 for a user whom no campaign ever targeted, and the rest is NaN."""
+    by_type: pa.Table
+    """Past campaigns by campaign type: (decision, campaign_type, targeted, redeemed), sorted.
+
+    These counts go into a user's packed vector, from which the cross features of a request are computed."""
+    own: pa.Table
+    """The campaigns with an open window, see `campaign_past.Open.table`."""
+    without_own_OH: NDArray[np.float32]
+    """The columns without the campaign of each row of `own`."""
+
+
+def habits(source: Source, decisions: Decisions, names: Mapping[str, tuple[str, ...]]) -> Habits:
+    """Compute `behaviour__*` about campaigns. `names`: what `of_types` returned for all users."""
+    past = Past.of(source, decisions)
+    types = campaign_types(source)
+    place = {name: row for row, name in enumerate(types)}
+    type_of_C = np.array([place[name] for name in source.campaigns["campaign_type"].to_pylist()], dtype=np.int64)
+    reading = past.changes().at(decisions.user_D, decisions.moment_us_D)
+    sums = reading.before(SUMMED)
+    # A season and half a year, as in `purchases.WINDOWS`.
+    recent = {days: reading.within(days, ("last",))["last"] for days in (90, 180)}
+    targeted_last, taken_last = past.last(past.targets, past.targets.us), past.last(past.taken, past.known_us_P)
+    decision_Q, type_Q, targeted_Q, redeemed_Q = past.by_type(type_of_C)
+    of_type = {}
+    for name in names:
+        rows = type_Q == place[name]
+        counts_2D = np.zeros((2, len(decisions.user_D)), dtype=np.int64)
+        counts_2D[:, decision_Q[rows]] = targeted_Q[rows], redeemed_Q[rows]
+        of_type[name] = counts_2D
+    columns = _features(sums, recent, targeted_last.us_D, taken_last.us_D, decisions.moment_us_D, of_type, names)
+    opened = past.open()
+    rows_O, counted_O = opened.decision_O, opened.counted_O
+    redeemed_O = counted_O * opened.redeemed_O
+    coupons_O, last_us_O = past.taken_by_pair(opened)
+    own = {"targeted": counted_O, "open": counted_O, "redeemed": redeemed_O, "open_redeemed": redeemed_O}
+    own["coupons"] = counted_O * coupons_O
+    moment_us_O = decisions.moment_us_D[rows_O]
+    # What counts in a window counts as in `Reading.within`.
+    inside = {days: redeemed_O * (last_us_O >= moment_us_O // SECOND_US * SECOND_US - days * DAY_US) for days in recent}
+    same_O = {name: type_of_C[opened.campaign_O] == place[name] for name in names}
+    left = _features(
+        {name: values_D[rows_O] - own[name] for name, values_D in sums.items()},
+        {days: values_D[rows_O] - inside[days] for days, values_D in recent.items()},
+        targeted_last.without(opened),
+        taken_last.without(opened),
+        moment_us_O,
+        {
+            name: counts_2D[:, rows_O] - same_O[name] * np.stack([counted_O, redeemed_O])
+            for name, counts_2D in of_type.items()
+        },
+        names,
+    )
+    texts = pa.array(types, pa.string()).take(pa.array(type_Q))
+    by_type = {"decision": decision_Q, "campaign_type": texts, "targeted": targeted_Q, "redeemed": redeemed_Q}
+    return Habits(
+        columns, pa.table(by_type), opened.table(source.campaigns["campaign_id"]), np.stack(list(left.values()), axis=1)
+    )
+
+
+def _features(
+    sums: Mapping[str, Ints],
+    recent: Mapping[int, Ints],
+    targeted_us: Ints,
+    taken_us: Ints,
+    moment_us: Ints,
+    of_type: Mapping[str, Ints],
+    names: Mapping[str, tuple[str, ...]],
+) -> dict[str, NDArray[np.float32]]:
+    """Compute the features from counts of past campaigns and from when the last one came and was taken up."""
+    targeted, redeemed, coupons = sums["targeted"], sums["redeemed"], sums["coupons"]
+    known = targeted > 0
+    values: dict[str, NDArray[Any]] = {
         "campaigns_targeted": targeted,
         "campaigns_redeemed": redeemed,
         "campaign_rate": (redeemed + PRIOR_PAIRS * PRIOR_RATE) / (targeted + PRIOR_PAIRS),
-        "coupons_redeemed": past.coupons.sum(),
-        "coupons_per_campaign": past.coupons.sum() / targeted,
-        "open_campaigns": past.open.sum(),
-        "open_campaigns_redeemed": (past.open * past.redeemed).sum(),
-        "redeemed_recency_days": past.redeemed_days.min(),
-        "targeted_recency_days": past.targeted_days.min(),
-        # A season and half a year, as in `purchases.WINDOWS`.
-        "campaigns_redeemed_90d": (past.redeemed_days <= 90).fill_null(False).cast("int64").sum(),
-        "campaigns_redeemed_180d": (past.redeemed_days <= 180).fill_null(False).cast("int64").sum(),
+        "coupons_redeemed": coupons,
+        "coupons_per_campaign": coupons / np.maximum(targeted, 1),
+        "open_campaigns": sums["open"],
+        "open_campaigns_redeemed": sums["open_redeemed"],
+        "redeemed_recency_days": _age_days(moment_us, taken_us),
+        "targeted_recency_days": _age_days(moment_us, targeted_us),
+        **{f"campaigns_redeemed_{days}d": counts for days, counts in recent.items()},
     }
-    columns = {f"behaviour__{name}": value for name, value in columns.items()}
+    columns = {f"behaviour__{name}": column for name, column in values.items()}
     for campaign_type, (of_targeted, of_redeemed, of_rate) in names.items():
-        same = (past.campaign_type == campaign_type).cast("int64")
-        columns[of_targeted] = same.sum()
-        columns[of_redeemed] = (same * past.redeemed).sum()
-        columns[of_rate] = ((same * past.redeemed).sum() + PRIOR_PAIRS * PRIOR_RATE) / (same.sum() + PRIOR_PAIRS)
-    return past.group_by("decision").agg(**columns)
+        targeted, redeemed = of_type[campaign_type]
+        columns[of_targeted], columns[of_redeemed] = targeted, redeemed
+        columns[of_rate] = (redeemed + PRIOR_PAIRS * PRIOR_RATE) / (targeted + PRIOR_PAIRS)
+    return {
+        name: (column if _is_count(name) else np.where(known, column, np.nan)).astype(np.float32)
+        for name, column in columns.items()
+    }
 
 
-def habits_by_type(past: ir.Table) -> pa.Table:
-    """Count `past_targets` by campaign type: (decision, campaign_type, targeted, redeemed), sorted.
+def _age_days(moment_us: Ints, us: Ints) -> NDArray[np.float64]:
+    # In seconds first, as DuckDB has it, so that the bits are the same.
+    return np.where(us == NONE, np.nan, (moment_us / SECOND_US - us / SECOND_US) / DAY_S)
 
-    These counts go into a user's packed vector, from which the cross features of a request are computed.
-    """
-    counted = past.group_by("decision", "campaign_type").agg(targeted=past.count(), redeemed=past.redeemed.sum())
-    return counted.order_by("decision", "campaign_type").to_pyarrow()
+
+def _is_count(name: str) -> bool:
+    """Whether a feature is 0, not unknown, for a user whom no campaign ever targeted."""
+    return name.removeprefix("behaviour__") in COUNTS or name.endswith(COUNT_SUFFIXES)
 
 
 def campaign_types(source: Source) -> list[str]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import DAY_S, DAY_US, MONTH_DAYS, SECOND_US
+from recommender.features.as_of import Ints, Running
 from recommender.features.campaign_habits import campaign_types
 from recommender.features.decisions import TIME
 from recommender.features.demand import POPULARITY_DAYS, demand
@@ -231,17 +232,25 @@ def _type_rates(source: Source, moments_us: NDArray[np.int64]) -> tuple[NDArray[
         np.array(campaigns["campaign_type"].to_pylist(), dtype=object).astype(str), return_inverse=True
     )
     campaign_N = np.array([row_of.get(name, -1) for name in pairs["campaign_id"].to_pylist()], dtype=np.int64)
-    targeted_N = pairs["targeted_at"].cast(TIME).cast(pa.int64()).to_numpy()
+    targeted_N = pairs["targeted_at"].cast(TIME).cast(pa.int64()).to_numpy()[campaign_N >= 0]
     redeemed_at = pairs["redeemed_at"].cast(TIME).cast(pa.int64()).fill_null(np.iinfo(np.int64).max)
-    redeemed_N = redeemed_at.to_numpy()
+    known_N = np.maximum(redeemed_at.to_numpy()[campaign_N >= 0], targeted_N)  # both lie behind
+    campaign_N = campaign_N[campaign_N >= 0]
     now_us = round(source.as_of.timestamp() * SECOND_US)
-    rates, sizes = np.zeros(len(moments_us)), np.zeros(len(moments_us))
-    for row, moment in enumerate(moments_us.tolist()):
-        known_N = (targeted_N < moment) & (campaign_N >= 0)
-        participated_N = known_N & (redeemed_N < moment)
-        overall = (participated_N.sum() + PRIOR_PAIRS * PRIOR_RATE) / (known_N.sum() + PRIOR_PAIRS)
-        same_N = type_of_C[campaign_N] == type_of_C[row]
-        num_known, num_participated = (known_N & same_N).sum(), (participated_N & same_N).sum()
-        rates[row] = (num_participated + PRIOR_PAIRS * overall) / (num_known + PRIOR_PAIRS)
-        sizes[row] = ((campaign_N == row) & (targeted_N <= moment) & (targeted_N < now_us)).sum()
-    return rates, sizes
+
+    def before(group_N: Ints, time_us_N: Ints, group_C: Ints) -> Ints:
+        """Count the pairs of each campaign's group before its time."""
+        counted = {"pairs": np.ones(len(group_N), dtype=np.int64)}
+        return Running(group_N, time_us_N, counted).at(group_C, moments_us).before(("pairs",))["pairs"]
+
+    everyone_N, everyone_C = np.zeros_like(campaign_N), np.zeros_like(moments_us)
+    targeted_C, redeemed_C = (before(everyone_N, times, everyone_C) for times in (targeted_N, known_N))
+    overall_C = (redeemed_C + PRIOR_PAIRS * PRIOR_RATE) / (targeted_C + PRIOR_PAIRS)
+    type_N = type_of_C[campaign_N]
+    of_type_C, redeemed_of_type_C = (before(type_N, times, type_of_C) for times in (targeted_N, known_N))
+    rates_C = (redeemed_of_type_C + PRIOR_PAIRS * overall_C) / (of_type_C + PRIOR_PAIRS)
+    # At the time itself counts too, so strictly before the next microsecond.
+    own_N = targeted_N < now_us
+    sizes = {"pairs": np.ones(int(own_N.sum()), dtype=np.int64)}
+    own = Running(campaign_N[own_N], targeted_N[own_N], sizes).at(np.arange(len(moments_us)), moments_us + 1)
+    return rates_C, own.before(("pairs",))["pairs"].astype(np.float64)

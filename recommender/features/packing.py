@@ -14,6 +14,7 @@ from recommender.features import looks, rings
 from recommender.features.as_of import Ints, ranges
 from recommender.features.baskets import Versions
 from recommender.features.bought import Bought, microseconds_of
+from recommender.features.campaign_habits import Habits
 from recommender.features.purchases import Known
 from recommender.features.vectors import bounds_of
 from recommender.matching import examples
@@ -31,45 +32,42 @@ class Packer:
 
     def __init__(
         self,
-        types: pa.Table,
-        own: pa.Table,
-        habits_OH: NDArray[np.float32],
         *,
         taxonomy_version: str,
         minor_units: int,
         file: Path,
     ) -> None:
-        """Take what is known of all decisions.
+        """Open the file.
 
         Args:
-            types: what `campaign_habits.habits_by_type` returned.
-            own: what `campaign_habits.open_campaigns` returned.
-            habits_OH: the features about campaigns without the campaign of each row of `own`.
             taxonomy_version: version of the taxonomy whose indices the vectors hold.
             minor_units: whole minor units in one unit of the currency.
             file: Arrow's IPC file to write.
         """
-        self._types, self._own, self._habits_OH = types, own, habits_OH
         self._taxonomy_version, self._minor_units, self._file = taxonomy_version, minor_units, file
         self._writer = pa.ipc.new_file(file, SCHEMA)
+        self._habits: Habits | None = None
         self._columns_H = np.zeros(0, dtype=np.uint16)
         self._looked: list[pa.Table] | None = None
         self._activity: rings.Activity | None = None
 
     def begin(
         self,
+        habits: Habits,
         columns_H: NDArray[np.uint16],
         looked_by_axis: list[pa.Table] | None,
         activity: rings.Activity | None = None,
     ) -> None:
-        """Take what holds for all decisions.
+        """Take what is known of all decisions.
 
         Args:
+            habits: what `campaign_habits.habits` returned.
             columns_H: places of the features about campaigns in the portrait.
             looked_by_axis: what `looks.looks_by_axis` returned.
             activity: of the users whose rows get rings.
         """
-        self._columns_H, self._looked, self._activity = columns_H, looked_by_axis, activity
+        self._habits, self._columns_H = habits, columns_H
+        self._looked, self._activity = looked_by_axis, activity
 
     def __call__(
         self,
@@ -92,8 +90,10 @@ class Packer:
             seen: the baskets that each decision knows.
             moment_us_D: when the decisions were taken.
         """
-        types, campaigns = _of_decisions(self._types, own), _of_decisions(self._own, own)
-        first = int(np.searchsorted(self._own["decision"].to_numpy(), own.start))
+        habits = self._habits
+        assert habits is not None, "`begin` was not called"
+        types, campaigns = _of_decisions(habits.by_type, own), _of_decisions(habits.own, own)
+        first = int(np.searchsorted(habits.own["decision"].to_numpy(), own.start))
         affinities = pack_affinities(
             by_axis,
             types,
@@ -101,7 +101,7 @@ class Packer:
             self._taxonomy_version,
             own=campaigns,
             columns_H=self._columns_H,
-            habits_OH=self._habits_OH[first : first + campaigns.num_rows],
+            habits_OH=habits.without_own_OH[first : first + campaigns.num_rows],
         )
         if self._looked is not None:
             affinities = looks.behind(affinities, [_of_decisions(table, own) for table in self._looked])
@@ -139,10 +139,10 @@ def pack_affinities(
 
     Args:
         tables: what `purchases_by_axis` returned.
-        types: what `campaign_habits.habits_by_type` returned.
+        types: `Habits.by_type` of these decisions.
         months_D: length of each user's known history in months of 30 days.
         taxonomy_version: version of the taxonomy whose indices the tables hold.
-        own: what `campaign_habits.open_campaigns` returned.
+        own: `Habits.own` of these decisions.
         columns_H: places in the portrait of the features about campaigns.
         habits_OH: their values without the campaign of each row of `own`.
     """

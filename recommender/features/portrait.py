@@ -42,7 +42,6 @@ def portrait(
     decided: pa.Table,
     shared: Shared,
     *,
-    past_targets: ir.Table | None = None,
     packer: Packer | None = None,
 ) -> Portrait:
     """Compute the portrait of each decision's user from what was known strictly before the decision.
@@ -51,20 +50,15 @@ def portrait(
         source: the tables, at least with all rows of these users.
         decided: decision (numbered from 0), user_id and decided_at, as `decisions.decisions` lists them.
         shared: what all users have in common.
-        past_targets: what `campaign_habits.past_targets` returned, where it is there already.
         packer: packs the vectors of the same decisions.
     """
-    num_decisions = decided.num_rows
     numbered = Decisions.of(decided)
-    if past_targets is None:
-        past_targets = campaign_habits.past_targets(source, decided)
-    habits = aligned(campaign_habits.habits(past_targets, shared.types).to_pyarrow(), num_decisions)
-    habits = {name: np.nan_to_num(column) if is_count(name) else column for name, column in habits.items()}
-    columns = {**_base(source, decided, numbered.moment_us_D, shared), **habits}
+    habits = campaign_habits.habits(source, numbered, shared.types)
+    columns = {**_base(source, decided, numbered.moment_us_D, shared), **habits.columns}
     activity = rings.Activity(microseconds(source.as_of))
     columns |= people.activity(source, numbered, shared.kinds, activity)
     looked_by_axis = looks.looks_by_axis(source, decided, shared.look_weights) if shared.looked else None
-    columns |= looks.portrait_column(looked_by_axis, num_decisions)
+    columns |= looks.portrait_column(looked_by_axis, decided.num_rows)
     own = _Purchases.of(source, numbered, shared.departments)
 
     def ordered(of_purchases: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -75,10 +69,12 @@ def portrait(
     # The packed vectors say where the features about campaigns stand, so the order of all must be known before.
     names = list(ordered(own.nothing()))
     if packer is not None:
-        packer.begin(np.array([names.index(name) for name in habits], dtype=np.uint16), looked_by_axis, activity)
+        columns_H = np.array([names.index(name) for name in habits.columns], dtype=np.uint16)
+        packer.begin(habits, columns_H, looked_by_axis, activity)
     found = ordered(own.columns(packer))
     return Portrait(
-        columns={name: column.astype(np.float32, copy=False) for name, column in found.items()}, habits=tuple(habits)
+        columns={name: column.astype(np.float32, copy=False) for name, column in found.items()},
+        habits=tuple(habits.columns),
     )
 
 
@@ -166,24 +162,6 @@ def _slices(of_part: slice, user_D: NDArray[np.int64], items: vectors.Items) -> 
         end = max(first + 1, int(np.searchsorted(ends_D, before + SLICE_PAIRS, side="right")))
         yield slice(of_part.start + first, of_part.start + end)
         first = end
-
-
-def aligned(table: pa.Table, num_decisions: int) -> dict[str, NDArray[np.float32]]:
-    """Return a table's columns as float32 [D], NaN for decisions that the table has no row of."""
-    rows = table["decision"].to_numpy()
-    columns = {}
-    for name in table.column_names:
-        if name != "decision":
-            values = np.full(num_decisions, np.nan, dtype=np.float32)
-            values[rows] = table[name].cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
-            columns[name] = values
-    return columns
-
-
-def is_count(name: str) -> bool:
-    """Whether a feature about campaigns is 0, not unknown, for a user whom no campaign ever targeted."""
-    short = name.removeprefix("behaviour__")
-    return short in campaign_habits.COUNTS or short.endswith(campaign_habits.COUNT_SUFFIXES)
 
 
 def _base(

@@ -1,21 +1,17 @@
 """Computes the rows of some users from their own rows in the tables and from what all users have in common.
 
 A user's rows depend on nothing else: not on which other users are computed beside it, nor on how many.
-
-Shapes: O open campaigns of all decisions · H features about campaigns.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from recommender.features import campaign_habits, decisions, facts, pairs
+from recommender.features import decisions, facts, pairs
 from recommender.features.packing import Packer
-from recommender.features.portrait import aligned, is_count, portrait
+from recommender.features.portrait import portrait
 from recommender.features.shared import Shared
 from recommender.features.source import Source
 
@@ -66,25 +62,16 @@ def _user_table(source: Source, shared: Shared, scratch: Path, taken: pa.Table |
     decided = decisions.without(decisions.decisions(source), taken)
     past_targets = campaign_habits.past_targets(source, decided)
     own = campaign_habits.open_campaigns(source, decided, past_targets)
+=======
+    decided = decisions.decisions(source)
     packer = Packer(
-        campaign_habits.habits_by_type(past_targets),
-        own,
-        _habits_without_own(shared, past_targets, own),
         taxonomy_version=shared.taxonomy_version,
         minor_units=source.minor_units,
         file=scratch / PACKED_FILE,
     )
-    known = portrait(source, decided, shared, past_targets=past_targets, packer=packer)
+    known = portrait(source, decided, shared, packer=packer)
     packed = packer.table()
     arrays: dict[str, Any] = {"user_id": decided["user_id"], "event_timestamp": decided["decided_at"]}
     arrays |= {name: pa.array(values_D) for name, values_D in known.columns.items()}
     arrays |= {name: packed[name] for name in ("affinity", "history")}
     return pa.table(arrays)
-
-
-def _habits_without_own(shared: Shared, past_targets: Any, own: pa.Table) -> NDArray[np.float32]:
-    """Compute the features about campaigns without the one of each row of `own`, float32 [O, H]."""
-    left = campaign_habits.habits(campaign_habits.without_own(past_targets, own), shared.types).to_pyarrow()
-    found = aligned(left, own.num_rows)
-    columns = [np.nan_to_num(column) if is_count(name) else column for name, column in found.items()]
-    return np.stack(columns, axis=1).astype(np.float32)
