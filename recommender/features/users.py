@@ -60,10 +60,6 @@ def rows_of_users(
 def _user_table(source: Source, shared: Shared, scratch: Path, taken: pa.Table | None) -> pa.Table:
     """Build one row for each decision: the user's portrait and packed vectors as known then."""
     decided = decisions.without(decisions.decisions(source), taken)
-    past_targets = campaign_habits.past_targets(source, decided)
-    own = campaign_habits.open_campaigns(source, decided, past_targets)
-=======
-    decided = decisions.decisions(source)
     packer = Packer(
         taxonomy_version=shared.taxonomy_version,
         minor_units=source.minor_units,
