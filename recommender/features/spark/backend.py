@@ -4,6 +4,7 @@ What Ibis hands over to Spark or takes from it stays Arrow: whole numbers with n
 with microseconds on both sides, as DuckDB has them.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ibis
@@ -13,6 +14,7 @@ import pyarrow as pa
 from ibis import Schema
 from ibis.backends.pyspark import Backend
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
 
 from recommender.features.source import TIME_TYPE
 
@@ -20,13 +22,35 @@ from recommender.features.source import TIME_TYPE
 class SparkBackend(Backend):
     """Runs Ibis expressions on Spark."""
 
+    buckets: int
+    """Into how many parts users are put."""
+
     @classmethod
-    def of(cls, session: SparkSession) -> "SparkBackend":
+    def of(cls, session: SparkSession, buckets: int) -> "SparkBackend":
         """The backend of a session."""
         cls.register_options()
         backend = cls().connect(session)
         assert isinstance(backend, cls)
+        backend.buckets = buckets
         return backend
+
+    def by_users(self, rows: ir.Table, compute: Callable[[pa.Table], bytes]) -> Iterator[bytes]:
+        """What the executors compute from the rows of some users each.
+
+        Args:
+            rows: with a column user_id. All rows of a user come together.
+            compute: can be pickled. Only what it returns comes to the driver.
+        """
+        self._run_pre_execute_hooks(rows)
+        schema, place = rows.schema().to_pyarrow(), "number_of_bucket"
+
+        def answer(own: pa.Table) -> pa.Table:
+            return pa.table({"answer": pa.array([compute(own.drop_columns([place]).cast(schema))], pa.binary())})
+
+        bucket = sf.pmod(sf.crc32(sf.col("user_id").cast("binary")), sf.lit(self.buckets))
+        groups = self._session.sql(self.compile(rows)).withColumn(place, bucket).groupBy(place)
+        for row in groups.applyInArrow(answer, "answer binary").toLocalIterator():
+            yield bytes(row["answer"])
 
     def get_schema(self, table_name: str, *, catalog: str | None = None, database: str | None = None) -> Schema:
         """The columns of a view. All moments are in UTC: Ibis takes Spark's for moments without a zone."""

@@ -84,7 +84,7 @@ def spark_engine(
     """
     with session(how.settings, spill) as started:
         found = frames(started, tables, how.tables)
-        backend = SparkBackend.of(started)
+        backend = SparkBackend.of(started, how.settings.buckets)
         for name, frame in found.items():
             frame.createOrReplaceTempView(name)
         rows = {name: backend.table(name) for name in found}
