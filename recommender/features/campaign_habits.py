@@ -31,6 +31,8 @@ COUNTS = (
 )
 """Features that are 0, not unknown, for a user whom no campaign ever targeted. So are those with `COUNT_SUFFIXES`."""
 COUNT_SUFFIXES = ("_targeted", "_redeemed")
+GONE = -1
+"""Number of a type that no campaign has any more. Its features stay, and count nothing."""
 _OTHERS = ("campaign_rate", "coupons_per_campaign", "redeemed_recency_days", "targeted_recency_days")
 
 
@@ -71,7 +73,7 @@ def habits(source: Source, decisions: Decisions, names: Mapping[str, tuple[str, 
     decision_Q, type_Q, targeted_Q, redeemed_Q = past.by_type(type_of_C)
     of_type = {}
     for name in names:
-        rows = type_Q == place[name]
+        rows = type_Q == place.get(name, GONE)
         counts_2D = np.zeros((2, len(decisions.user_D)), dtype=np.int64)
         counts_2D[:, decision_Q[rows]] = targeted_Q[rows], redeemed_Q[rows]
         of_type[name] = counts_2D
@@ -85,7 +87,7 @@ def habits(source: Source, decisions: Decisions, names: Mapping[str, tuple[str, 
     moment_us_O = decisions.moment_us_D[rows_O]
     # What counts in a window counts as in `Reading.within`.
     inside = {days: redeemed_O * (last_us_O >= moment_us_O // SECOND_US * SECOND_US - days * DAY_US) for days in recent}
-    same_O = {name: type_of_C[opened.campaign_O] == place[name] for name in names}
+    same_O = {name: type_of_C[opened.campaign_O] == place.get(name, GONE) for name in names}
     left = _features(
         {name: values_D[rows_O] - own[name] for name, values_D in sums.items()},
         {days: values_D[rows_O] - inside[days] for days, values_D in recent.items()},
