@@ -2,7 +2,8 @@
 
 A day is open until the log has gone on for `features.late_days` after it. Of an open day the newest rows count. Of a
 closed day new rows and changed ones are set aside with a reason, until `recommender backfill` accepts the day. Rows
-that the source no longer has are gone at once, whatever their day: a user who was erased must not come back.
+that the source no longer has are gone at once, whatever their day: a user who was erased must not come back. A closed
+day that has exactly the rows again that it once had counts, so that a broken export needs no backfill.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +27,9 @@ from recommender.storage.manifest import digest, sha256
 
 log = logs.get(__name__)
 _MONTH = "events/????-??/*.parquet"
+MOST_LOST = 4
+"""Earlier states of a closed day that are remembered. By hand: a broken export is mended within days, and each user who
+is erased adds a state."""
 
 
 def ingest_in_days(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
@@ -87,6 +91,7 @@ def fold_in(
             months=days.months,
             days=dict(sorted(days.found.items())),
             held=days.held,
+            lost=dict(sorted(days.lost.items())),
             backfills=tuple(Backfill(one.first, one.last, done=True) for one in known.backfills),
         )
         store.commit(before, after)
@@ -105,6 +110,7 @@ class _Days:
         self.months: dict[str, str] = {}
         self.found: dict[str, Partition] = {}
         self.held: dict[str, int] = {}
+        self.lost = dict(known.lost)
         self.late_days = late_days
         self.closed: dict[str, str] = {}
         """Closed day that differs -> SQL of a table with its rows in the source, empty where it has none."""
@@ -123,7 +129,7 @@ class _Days:
             differing = False
             for day in (found.isoformat() for (found,) in days):
                 made = self._written(day, rows)
-                if made == self.known.days.get(day) or self._open(day):
+                if made == self.known.days.get(day) or made.sha256 in self.lost.get(day, ()) or self._open(day):
                     self.found[day] = made
                 else:
                     self.closed[day] = rows
@@ -143,6 +149,10 @@ class _Days:
         for day in self.closed:
             if late.rows.get(day):
                 self.found[day] = self._written(day, "counting")
+            before = self.known.days.get(day)
+            if before is not None and late.rows.get(day, 0) < before.rows:
+                others = [one for one in self.lost.get(day, ()) if one != before.sha256]
+                self.lost[day] = (*others, before.sha256)[-MOST_LOST:]
         if not late.held:
             return self.tables
         self.held = dict(sorted(late.held.items()))

@@ -124,6 +124,18 @@ def test_a_late_correction_waits_while_the_row_as_it_was_counts_and_a_removed_ro
     assert counting(folded(tmp_path, moved))["a"] == 1.0, "a row that moves from one closed day to another stays"
 
 
+def test_an_export_that_breaks_off_twice_does_not_make_the_past_late(tmp_path: Path) -> None:
+    rows = BASE | {"e": ("18", 1, 8.0), "d": ("18", 13, 4.0)}
+    folded(tmp_path, rows)
+    assert list(counting(folded(tmp_path, {name: rows[name] for name in ("b", "c", "d")}))) == ["b", "c", "d"]
+    assert list(counting(folded(tmp_path, {name: rows[name] for name in ("c", "d")}))) == ["c", "d"]
+    whole = rows | {"new": ("17", 14, 5.0)}
+    assert counting(folded(tmp_path, whole)) == {name: rows[2] for name, rows in sorted(whole.items())}
+    made = folded(tmp_path, whole | {"late": ("17", 0, 6.0)})
+    assert list(counting(made)) == sorted(whole), "a day that has more than it ever had waits with what is new"
+    assert DayStore(tmp_path / "days").read().held == {"2024-03-02": 1}
+
+
 def test_a_source_that_is_read_in_another_way_counts_as_it_is(tmp_path: Path) -> None:
     folded(tmp_path, BASE)
     made = folded(tmp_path, BASE | {"closed": ("18", 2, 6.0)}, lineage="two")
