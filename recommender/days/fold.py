@@ -17,7 +17,7 @@ from recommender.datasets.sources import source_module
 from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Tables
 from recommender.datasets.write import Frame
 from recommender.days.index import Backfill, DayIndex, Partition
-from recommender.days.late import Late, split
+from recommender.days.late import DAY, Late, split
 from recommender.days.store import DayStore
 from recommender.event_tables.append import ingest_with_events
 from recommender.event_tables.rewriting import rewrite
@@ -39,12 +39,14 @@ def ingest_in_days(settings: Settings, output: Path, *, ingested_at: datetime) -
         SettingsError, SourceError, ContractError: as `recommender.datasets.ingest`.
         CorruptFileError: the index of the days is damaged; names it.
     """
-    made = ingest_with_events(settings, output, ingested_at=ingested_at)
+    made, store = ingest_with_events(settings, output, ingested_at=ingested_at), DayStore.of(settings)
     if not settings.features.late_days:
+        # Everything counts now. What counted before must not make it late if the setting changes again.
+        store.clear()
         return made
     return fold_in(
         made,
-        DayStore.of(settings),
+        store,
         lineage=_lineage(settings, made),
         late_days=settings.features.late_days,
         resources=settings.resources,
@@ -210,10 +212,6 @@ class _Days:
         order = ", ".join(f"{name} NULLS LAST" for name in (*first, *(one for one in columns if one not in first)))
         table = self.connection.sql(f"{query} ORDER BY {order}").to_arrow_table()
         return self.store.write(day, table, _iso(self.tables.log_end), self.known.days.get(day))
-
-
-DAY = "make_timestamp(epoch_us(event_time))::DATE"
-"""SQL of an event's UTC day. To convert a time with a zone takes DuckDB ten times as long."""
 
 
 def _reason(before: DayIndex) -> str:
