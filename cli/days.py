@@ -21,7 +21,7 @@ def show_last_build(console: Console, settings: Settings) -> None:
 
 def show_late(console: Console, settings: Settings) -> None:
     """Print how many events came too late to count, of which days, and how to accept them."""
-    held = spans(DayStore.of(settings).read().held)
+    held = spans(DayStore.of(settings).read().held) if settings.features.late_days else []
     for first, last, rows in held[:SHOWN_SPANS]:
         console.print(
             f"[yellow]late[/] {rows:,} events of {first} to {last} do not count; accept them with: "

@@ -2,7 +2,8 @@
 
 A day is open until the log has gone on for `features.late_days` after it. Of an open day the newest rows count. Of a
 closed day new rows and changed ones are set aside with a reason, until `recommender backfill` accepts the day. Rows
-that the source no longer has are gone at once, whatever their day: a user who was erased must not come back.
+that the source no longer has are gone at once, whatever their day: a user who was erased must not come back. A closed
+day that has exactly the rows again that it once had counts, so that a broken export needs no backfill.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +17,7 @@ from recommender.datasets.sources import source_module
 from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Tables
 from recommender.datasets.write import Frame
 from recommender.days.index import Backfill, DayIndex, Partition
-from recommender.days.late import Late, split
+from recommender.days.late import DAY, Late, split
 from recommender.days.store import DayStore
 from recommender.event_tables.append import ingest_with_events
 from recommender.event_tables.rewriting import rewrite
@@ -26,6 +27,9 @@ from recommender.storage.manifest import digest, sha256
 
 log = logs.get(__name__)
 _MONTH = "events/????-??/*.parquet"
+MOST_LOST = 4
+"""Earlier states of a closed day that are remembered. By hand: a broken export is mended within days, and each user who
+is erased adds a state."""
 
 
 def ingest_in_days(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
@@ -35,12 +39,14 @@ def ingest_in_days(settings: Settings, output: Path, *, ingested_at: datetime) -
         SettingsError, SourceError, ContractError: as `recommender.datasets.ingest`.
         CorruptFileError: the index of the days is damaged; names it.
     """
-    made = ingest_with_events(settings, output, ingested_at=ingested_at)
+    made, store = ingest_with_events(settings, output, ingested_at=ingested_at), DayStore.of(settings)
     if not settings.features.late_days:
+        # Everything counts now. What counted before must not make it late if the setting changes again.
+        store.clear()
         return made
     return fold_in(
         made,
-        DayStore.of(settings),
+        store,
         lineage=_lineage(settings, made),
         late_days=settings.features.late_days,
         resources=settings.resources,
@@ -87,6 +93,7 @@ def fold_in(
             months=days.months,
             days=dict(sorted(days.found.items())),
             held=days.held,
+            lost=dict(sorted(days.lost.items())),
             backfills=tuple(Backfill(one.first, one.last, done=True) for one in known.backfills),
         )
         store.commit(before, after)
@@ -105,6 +112,7 @@ class _Days:
         self.months: dict[str, str] = {}
         self.found: dict[str, Partition] = {}
         self.held: dict[str, int] = {}
+        self.lost = dict(known.lost)
         self.late_days = late_days
         self.closed: dict[str, str] = {}
         """Closed day that differs -> SQL of a table with its rows in the source, empty where it has none."""
@@ -123,7 +131,7 @@ class _Days:
             differing = False
             for day in (found.isoformat() for (found,) in days):
                 made = self._written(day, rows)
-                if made == self.known.days.get(day) or self._open(day):
+                if made == self.known.days.get(day) or made.sha256 in self.lost.get(day, ()) or self._open(day):
                     self.found[day] = made
                 else:
                     self.closed[day] = rows
@@ -143,6 +151,10 @@ class _Days:
         for day in self.closed:
             if late.rows.get(day):
                 self.found[day] = self._written(day, "counting")
+            before = self.known.days.get(day)
+            if before is not None and late.rows.get(day, 0) < before.rows:
+                others = [one for one in self.lost.get(day, ()) if one != before.sha256]
+                self.lost[day] = (*others, before.sha256)[-MOST_LOST:]
         if not late.held:
             return self.tables
         self.held = dict(sorted(late.held.items()))
@@ -200,10 +212,6 @@ class _Days:
         order = ", ".join(f"{name} NULLS LAST" for name in (*first, *(one for one in columns if one not in first)))
         table = self.connection.sql(f"{query} ORDER BY {order}").to_arrow_table()
         return self.store.write(day, table, _iso(self.tables.log_end), self.known.days.get(day))
-
-
-DAY = "make_timestamp(epoch_us(event_time))::DATE"
-"""SQL of an event's UTC day. To convert a time with a zone takes DuckDB ten times as long."""
 
 
 def _reason(before: DayIndex) -> str:

@@ -63,6 +63,9 @@ class DayIndex:
     days: dict[str, Partition] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     """Day -> how many of its rows came too late and do not count."""
+    lost: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Closed day -> SHA-256 of its partitions before the source lost rows of it, the newest last. A day that is again
+    what one of them was counts: an export that broke off must not make the whole past late."""
     backfills: tuple[Backfill, ...] = ()
 
     @property
@@ -73,7 +76,10 @@ class DayIndex:
     @property
     def version(self) -> str:
         """A hash of everything but the hashes of the files, which `recommender forget` may write anew."""
-        return digest([asdict(replace(self, days={})), {day: one.named for day, one in self.days.items()}])
+        facts = asdict(replace(self, days={}))
+        if not self.lost:
+            del facts["lost"]  # so that an index without this fact stays valid
+        return digest([facts, {day: one.named for day, one in self.days.items()}])
 
     def save(self, folder: Path) -> None:
         """Write the index of the partitions in `folder`, whole or not at all."""
@@ -107,6 +113,7 @@ class DayIndex:
                     for day, one in content["days"].items()
                 },
                 held=content["held"],
+                lost={day: tuple(hashes) for day, hashes in content.get("lost", {}).items()},
                 backfills=tuple(Backfill(**one) for one in content["backfills"]),
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:

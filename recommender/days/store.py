@@ -119,6 +119,12 @@ class DayStore:
             if path.name not in named:
                 path.unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Remove all days. Which ones were backfilled stays known, since it names the tables (`days_identity`)."""
+        if self.folder.is_dir():
+            with self.turn() as before:
+                self.commit(before, DayIndex(backfills=before.backfills))
+
     def backfill(self, first: date, last: date) -> None:
         """Let the next run take these days, both included, as the source has them.
 

@@ -23,11 +23,11 @@ from cli.backfill import backfill_and_refresh
 from cli.days import show_late
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
-from recommender.days import DayStore, days_identity
+from recommender.days import DayStore, days_identity, ingest_in_days
 from recommender.days.fold import fold_in
 from recommender.days.index import DayIndex
 from recommender.errors import CorruptFileError, SettingsError
-from recommender.settings import Settings
+from recommender.settings import Settings, SourceSettings
 from recommender.storage.manifest import MANIFEST
 
 FIRST = date(2024, 3, 2)
@@ -122,6 +122,18 @@ def test_a_late_correction_waits_while_the_row_as_it_was_counts_and_a_removed_ro
     assert "changed" in aside[0]["_reason"]
     moved = changed | {"a": ("17", 2, 1.0)}
     assert counting(folded(tmp_path, moved))["a"] == 1.0, "a row that moves from one closed day to another stays"
+
+
+def test_an_export_that_breaks_off_twice_does_not_make_the_past_late(tmp_path: Path) -> None:
+    rows = BASE | {"e": ("18", 1, 8.0), "d": ("18", 13, 4.0)}
+    folded(tmp_path, rows)
+    assert list(counting(folded(tmp_path, {name: rows[name] for name in ("b", "c", "d")}))) == ["b", "c", "d"]
+    assert list(counting(folded(tmp_path, {name: rows[name] for name in ("c", "d")}))) == ["c", "d"]
+    whole = rows | {"new": ("17", 14, 5.0)}
+    assert counting(folded(tmp_path, whole)) == {name: rows[2] for name, rows in sorted(whole.items())}
+    made = folded(tmp_path, whole | {"late": ("17", 0, 6.0)})
+    assert list(counting(made)) == sorted(whole), "a day that has more than it ever had waits with what is new"
+    assert DayStore(tmp_path / "days").read().held == {"2024-03-02": 1}
 
 
 def test_a_source_that_is_read_in_another_way_counts_as_it_is(tmp_path: Path) -> None:
@@ -247,3 +259,20 @@ def test_a_backfill_makes_the_next_run_read_the_source_again_and_late_days_are_s
     fold_in(shop(tmp_path, BASE | {"closed": ("18", 2, 6.0)}), store, lineage="one", late_days=3)
     assert days_identity(settings, "source") == asked, "a step that was cached before the backfill must not come back"
     assert counting(Tables(tmp_path / "tables"))["closed"] == 6.0
+
+
+def test_where_everything_counts_no_day_is_kept_and_none_is_shown_as_late(tmp_path: Path) -> None:
+    source = SourceSettings(dataset="files", mapping=str(SmallShop(tmp_path / "shop").mapping()))
+    settings = Settings(home=tmp_path / "home", source=source)
+    store, zero = DayStore.of(settings), settings.updated(features={"late_days": 0})
+    fold_in(shop(tmp_path, BASE), store, lineage="one", late_days=3)
+    fold_in(shop(tmp_path, BASE | {"closed": ("18", 2, 6.0)}), store, lineage="one", late_days=3)
+    shown = io.StringIO()
+    show_late(Console(file=shown), zero)
+    assert shown.getvalue() == ""
+    store.backfill(date(2024, 3, 9), date(2024, 3, 9))
+    asked = days_identity(settings, "source")
+    made = ingest_in_days(zero, tmp_path / "counting", ingested_at=datetime(2024, 4, 1, tzinfo=UTC))
+    assert made.manifest["rows"]["events"] == 3
+    assert (store.read().days, store.read().held, list((store.folder / "parts").iterdir())) == ({}, {}, [])
+    assert days_identity(settings, "source") == asked
