@@ -19,9 +19,9 @@ from recommender.decisions.shipping import ship
 from recommender.errors import HomeInUse
 from recommender.events.log import folders_of as folders_of_events
 from recommender.privacy.files import OfflineStore, OtherFiles, Runs
-from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, users_of
+from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, scanner_of, users_of
 from recommender.privacy.removal import delete_hidden, hidden_name
-from recommender.privacy.scanner import LEAST_CHARACTERS, Scanner
+from recommender.privacy.scanner import LEAST_CHARACTERS, LEAST_DIGITS, is_long
 from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage import forgotten
@@ -163,17 +163,18 @@ def _ship(settings: Settings) -> list[Path]:
 
 def _everywhere(home: Home, users: Sequence[str]) -> tuple[Trace, ...]:
     """Files of the home that hold an id in whatever format, as the last proof."""
-    seen = Scanner(users).scan(home.root, leave_out=home.of_others)
+    seen = scanner_of(home, users).scan(home.root, leave_out=home.of_others)
     return tuple(Trace(str(one.path.relative_to(home.root)), len(one.ids), "ids") for one in seen)
 
 
 def _notes(settings: Settings, users: Sequence[str], late: Sequence[Path]) -> list[str]:
     notes = [f"{path}: a gateway has not shipped it yet; forget again in a minute" for path in late]
-    short = [user for user in users if len(user) < LEAST_CHARACTERS]
+    short = [user for user in users if not is_long(user)]
     if short:
         notes.append(
-            f"{len(short)} of the ids have fewer than {LEAST_CHARACTERS} characters: they are looked for where users "
-            "are kept, but not as text in every file, where they would be found by chance"
+            f"{len(short)} of the ids have fewer than {LEAST_CHARACTERS} characters, or are numbers of fewer than "
+            f"{LEAST_DIGITS} digits: they are looked for where users are kept, but not as text in every file, where "
+            "they would be found by chance"
         )
     versions = Registry(settings.home).versions()
     if versions:

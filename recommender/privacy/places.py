@@ -15,6 +15,7 @@ from recommender.decisions.log import folders_of as folders_of_decisions
 from recommender.decisions.names import segments_in
 from recommender.event_tables.forgotten_rows import USER, count_rows
 from recommender.events.log import folders_of as folders_of_events
+from recommender.privacy.scanner import Scanner
 from recommender.settings import Settings
 from recommender.storage.home import Home
 
@@ -163,6 +164,11 @@ def has_rows(path: Path, users: set[str]) -> int:
         return count_rows(path, users)
     except (OSError, pa.ArrowInvalid):
         return 0
+
+
+def scanner_of(home: Home, users: Sequence[str]) -> Scanner:
+    """Looks for users in files of a home, and tells them from those of its other users whose ids hold theirs."""
+    return Scanner(users, users_of(home.feature_store.packed_users))
 
 
 def users_of(path: Path) -> set[str]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
@@ -25,8 +26,9 @@ from recommender.privacy.scanner import Scanner
 from recommender.settings import ServingSettings, Settings
 from recommender.storage.forgotten import Forgotten
 from recommender.storage.home import Home
+from recommender.storage.ids import IdsFile
 from recommender.storage.in_use import in_use
-from recommender.storage.manifest import read_manifest
+from recommender.storage.manifest import read_manifest, write_manifest, write_text
 from serving.online_store.client import OnlineStoreClient
 from serving.online_store.erasure import erasure_of
 
@@ -164,6 +166,28 @@ def test_a_killed_forget_is_completed_by_the_next(settings: Settings, users: lis
     assert left(settings, gone) == []
     read_manifest(Home.of(settings).feature_store.offline, verify=True)
     assert len(records_of(settings, users[2])) == 2
+
+
+def test_a_user_whose_id_another_one_holds_goes_and_the_other_stays(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    home = Home.of(settings)
+    home.feature_store.offline.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": ["customer-1", "customer-10"]}), home.feature_store.packed_users)
+    write_manifest(home.feature_store.offline)
+    write_text(home.published.validation_page, "<p>customer-10, customer-1, customer-10</p>")
+    assert forgotten(settings, ["customer-1"]) == 0
+    assert users_of(home.feature_store.packed_users) == {"customer-10"}
+    assert home.published.validation_page.read_text() == "<p>customer-10, xxxxxxxxxx, customer-10</p>"
+
+
+def test_the_numbers_of_items_stay_whole_where_an_item_is_called_like_the_user(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    kept = IdsFile.of(settings)
+    before = kept.add({"item": ["QWERTZUIOP", "tin"]})
+    report = forget(settings, ["QWERTZUIOP"], erasure_of(settings))
+    assert report.left
+    assert any(kept.path.name in note for note in report.notes)
+    assert kept.read().versions == before.versions
 
 
 def test_while_a_run_uses_the_home_nothing_goes_but_the_user_is_kept_out(settings: Settings, users: list[str]) -> None:
