@@ -68,10 +68,11 @@ class OfflineStore:
 
 
 class Runs:
-    """Tables, features and training sets that runs left, with the memory of finished steps.
+    """Tables, features and training sets that runs left, with the memory of finished steps and of the last build.
 
     The next run makes them again. Training sets, and labels that fits keep of them, hold purchases without ids: all of
-    them go where one place here or the offline store knows a user.
+    them go where one place here or the offline store knows a user. The last build of features keeps words of searches
+    and reviews without ids: it goes where it has rows of a user.
     """
 
     name = "runs and training sets"
@@ -82,8 +83,9 @@ class Runs:
     def find(self, users: Sequence[str]) -> list[Trace]:
         """Rows of each run, and training sets that may hold purchases of these users."""
         known = set(users)
-        rows = {run: sum(has_rows(path, known) for path in parquet_in(run)) for run in self._runs()}
-        found = [_trace(self._home, run, number) for run, number in rows.items() if number]
+        places = [*self._runs(), *self._last_builds()]
+        rows = {place: sum(has_rows(path, known) for path in parquet_in(place)) for place in places}
+        found = [_trace(self._home, place, number) for place, number in rows.items() if number]
         sets = self._training_sets()
         if sets and (
             found
@@ -103,6 +105,7 @@ class Runs:
         for run in runs:
             forget_steps(self._home, run.name)
         folders = [*self._training_sets(), *(folder for run in runs if run in theirs for folder in data_folders(run))]
+        folders += [build for build in self._last_builds() if build in theirs]
         for folder in dict.fromkeys(folders):
             target = hidden_name(self._home.pipeline_artifacts)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +118,10 @@ class Runs:
 
     def _runs(self) -> list[Path]:
         return runs_of(self._home)
+
+    def _last_builds(self) -> list[Path]:
+        kept = self._home.last_builds.iterdir() if self._home.last_builds.is_dir() else ()
+        return sorted(path for path in kept if path.is_dir() and not path.name.startswith("."))
 
     def _training_sets(self) -> list[Path]:
         folders = [self._home.published.training_set, *(one for run in self._runs() for one in data_folders(run))]

@@ -65,9 +65,9 @@ class Report:
         return sum(trace.count for line in self.lines for trace in line.left)
 
 
-def places_of(settings: Settings, online: OnlineErasure) -> list[Place]:
+def places_of(settings: Settings, online: OnlineErasure, events: Events) -> list[Place]:
     """The places, in the order of their removal: what leads to others goes after them."""
-    events, offline = Events(settings), OfflineStore(settings)
+    offline = OfflineStore(settings)
     # Training sets are found by what the offline store holds, and remembered ids of events by the log.
     return [
         Runs(settings, offline),
@@ -82,7 +82,7 @@ def places_of(settings: Settings, online: OnlineErasure) -> list[Place]:
 def look_for(settings: Settings, users: Sequence[str], online: OnlineErasure) -> Report:
     """Say what is held of users, and change nothing."""
     lines = []
-    for place in places_of(settings, online):
+    for place in places_of(settings, online, Events(settings)):
         found = tuple(place.find(users))
         lines.append(Line(place.name, found, found))
     return Report(tuple(lines), (), dry=True)
@@ -98,7 +98,8 @@ def forget(settings: Settings, users: Sequence[str], online: OnlineErasure, *, n
         FeatureStoreError: The online store, or the copy of the offline store, cannot be reached.
     """
     home = Home.of(settings)
-    users = sorted(set(users))
+    users, events = sorted(set(users)), Events(settings)
+    events.note(users)
     forgotten.forget(home, users, now or datetime.now(UTC))
     with alone(home) as free:
         if not free:
@@ -107,9 +108,10 @@ def forget(settings: Settings, users: Sequence[str], online: OnlineErasure, *, n
                 "forget them again once it has ended, to remove what is there"
             )
         time.sleep(FOLLOWED_S)
+        events.note(users)
         delete_hidden(home)
         late = _ship(settings)
-        places, notes = places_of(settings, online), []
+        places, notes = places_of(settings, online, events), []
         found = {place.name: tuple(place.find(users)) for place in places}
         notes += _forget_figures(settings, users)
         for place in places:
