@@ -57,7 +57,10 @@ def ids_of(users: Sequence[str], file: Path | None) -> list[str]:
     named = list(users)
     if file is not None:
         try:
-            named += [line for line in file.read_text(encoding="utf-8").splitlines() if line]
+            # With or without the mark that spreadsheets put first. Only line ends end an id, and not what else
+            # `splitlines` takes for one.
+            lines = file.read_text(encoding="utf-8-sig").split("\n")
+            named += [line for line in lines if line]
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"--file {file}: cannot be read ({error})") from None
     if not named:

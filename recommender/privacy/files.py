@@ -14,7 +14,7 @@ from recommender.decisions.log import folders_of as folders_of_decisions
 from recommender.errors import FeatureStoreError
 from recommender.event_tables.forgotten_rows import copy_without
 from recommender.events.log import folders_of as folders_of_events
-from recommender.privacy.places import Trace, has_rows, parquet_in
+from recommender.privacy.places import Trace, has_rows, parquet_in, scanner_of
 from recommender.privacy.removal import forget_steps, hidden_name
 from recommender.privacy.scanner import Scanner
 from recommender.settings import Settings
@@ -68,10 +68,11 @@ class OfflineStore:
 
 
 class Runs:
-    """Tables, features and training sets that runs left, with the memory of finished steps.
+    """Tables, features and training sets that runs left, with the memory of finished steps and of the last build.
 
     The next run makes them again. Training sets, and labels that fits keep of them, hold purchases without ids: all of
-    them go where one place here or the offline store knows a user.
+    them go where one place here or the offline store knows a user. The last build of features keeps words of searches
+    and reviews without ids: it goes where it has rows of a user.
     """
 
     name = "runs and training sets"
@@ -82,8 +83,9 @@ class Runs:
     def find(self, users: Sequence[str]) -> list[Trace]:
         """Rows of each run, and training sets that may hold purchases of these users."""
         known = set(users)
-        rows = {run: sum(has_rows(path, known) for path in parquet_in(run)) for run in self._runs()}
-        found = [_trace(self._home, run, number) for run, number in rows.items() if number]
+        places = [*self._runs(), *self._last_builds()]
+        rows = {place: sum(has_rows(path, known) for path in parquet_in(place)) for place in places}
+        found = [_trace(self._home, place, number) for place, number in rows.items() if number]
         sets = self._training_sets()
         if sets and (
             found
@@ -103,6 +105,7 @@ class Runs:
         for run in runs:
             forget_steps(self._home, run.name)
         folders = [*self._training_sets(), *(folder for run in runs if run in theirs for folder in data_folders(run))]
+        folders += [build for build in self._last_builds() if build in theirs]
         for folder in dict.fromkeys(folders):
             target = hidden_name(self._home.pipeline_artifacts)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +118,10 @@ class Runs:
 
     def _runs(self) -> list[Path]:
         return runs_of(self._home)
+
+    def _last_builds(self) -> list[Path]:
+        kept = self._home.last_builds.iterdir() if self._home.last_builds.is_dir() else ()
+        return sorted(path for path in kept if path.is_dir() and not path.name.startswith("."))
 
     def _training_sets(self) -> list[Path]:
         folders = [self._home.published.training_set, *(one for run in self._runs() for one in data_folders(run))]
@@ -142,11 +149,18 @@ def data_folders(run: Path) -> list[Path]:
     return sorted(one for one in found if not any(other in one.parents for other in found))
 
 
+KEPT_AS_THEY_ARE: Mapping[str, str] = {
+    **dict.fromkeys(("registry", "checkpoints"), "a trained version holds the id; it goes with the version"),
+    # They are found by their hash, and rows elsewhere count on their numbers.
+    **dict.fromkeys(("ids", "catalogue.versions"), "an item, or a value of one, is called like the user"),
+}
+"""Folder of the home -> why an id in it is not removed."""
+
+
 class OtherFiles:
     """All else in a home: pages, reports, logs, and whatever a user's id got into."""
 
     name = "other files"
-    UNREMOVABLE = ("registry", "checkpoints")
 
     def __init__(self, settings: Settings) -> None:
         self._home = Home.of(settings)
@@ -164,22 +178,25 @@ class OtherFiles:
     def remove(self, users: Sequence[str]) -> list[str]:
         """Write rows anew without them, and overwrite ids in texts. What a trained version holds cannot be removed."""
         problems: list[str] = []
+        scanner = scanner_of(self._home, users)
         whole: dict[Path, dict[Path, Change]] = {}
         for path, _, what in self._found(users):
             name = path.relative_to(self._home.root)
-            if name.parts[0] in self.UNREMOVABLE:
-                problems.append(f"{name}: a trained version holds the id; it goes with the version, after a training")
+            if name.parts[0] in KEPT_AS_THEY_ARE:
+                problems.append(f"{name}: {KEPT_AS_THEY_ARE[name.parts[0]]}")
             elif what != "rows" and not _is_text(path):
                 problems.append(f"{name}: holds the id in a format that is not known; delete the file")
             elif (folder := self._listed_in(path)) is not None:
-                change = partial(copy_without, users=set(users)) if what == "rows" else partial(_copy_over, users=users)
+                change = (
+                    partial(copy_without, users=set(users)) if what == "rows" else partial(_copy_over, scanner=scanner)
+                )
                 whole.setdefault(folder, {})[path] = change
             elif what == "rows":
                 draft = path.with_name(f".{path.name}.{'0' * WRITER_DIGITS}")
                 copy_without(path, draft, set(users))
                 draft.replace(path)
             else:
-                _overwrite(path, users)
+                _overwrite(path, scanner)
         for folder, changes in whole.items():
             _rewrite(folder, changes)
         return problems
@@ -194,7 +211,7 @@ class OtherFiles:
         return listing[-1] if listing else None
 
     def _found(self, users: Sequence[str]) -> Iterator[tuple[Path, int, str]]:
-        known, scanner = set(users), Scanner(users)
+        known, scanner = set(users), scanner_of(self._home, users)
         places = (*self._known, *(folder for run in runs_of(self._home) for folder in data_folders(run)))
         for path in sorted(self._home.root.rglob("*")):
             if path.is_symlink() or not path.is_file() or any(path.is_relative_to(one) for one in places):
@@ -271,21 +288,18 @@ def _is_text(path: Path) -> bool:
     return True
 
 
-def _copy_over(source: Path, target: Path, users: Sequence[str]) -> None:
+def _copy_over(source: Path, target: Path, scanner: Scanner) -> None:
     shutil.copyfile(source, target)
-    _overwrite(target, users)
+    _overwrite(target, scanner)
 
 
-def _overwrite(path: Path, users: Sequence[str]) -> None:
+def _overwrite(path: Path, scanner: Scanner) -> None:
     """Put x in place of every byte of the ids. The length stays, so a process that writes the file goes on."""
     content = path.read_bytes()
     with path.open("r+b") as file:
-        for needle in Scanner(users).needles:
-            at = content.find(needle)
-            while at >= 0:
-                file.seek(at)
-                file.write(b"x" * len(needle))
-                at = content.find(needle, at + 1)
+        for start, end in scanner.places(content):
+            file.seek(start)
+            file.write(b"x" * (end - start))
         file.flush()
         os.fsync(file.fileno())
 

@@ -19,9 +19,9 @@ from recommender.decisions.shipping import ship
 from recommender.errors import HomeInUse
 from recommender.events.log import folders_of as folders_of_events
 from recommender.privacy.files import OfflineStore, OtherFiles, Runs
-from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, users_of
+from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, scanner_of, users_of
 from recommender.privacy.removal import delete_hidden, hidden_name
-from recommender.privacy.scanner import LEAST_CHARACTERS, Scanner
+from recommender.privacy.scanner import LEAST_CHARACTERS, LEAST_DIGITS, is_long
 from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage import forgotten
@@ -65,9 +65,9 @@ class Report:
         return sum(trace.count for line in self.lines for trace in line.left)
 
 
-def places_of(settings: Settings, online: OnlineErasure) -> list[Place]:
+def places_of(settings: Settings, online: OnlineErasure, events: Events) -> list[Place]:
     """The places, in the order of their removal: what leads to others goes after them."""
-    events, offline = Events(settings), OfflineStore(settings)
+    offline = OfflineStore(settings)
     # Training sets are found by what the offline store holds, and remembered ids of events by the log.
     return [
         Runs(settings, offline),
@@ -82,7 +82,7 @@ def places_of(settings: Settings, online: OnlineErasure) -> list[Place]:
 def look_for(settings: Settings, users: Sequence[str], online: OnlineErasure) -> Report:
     """Say what is held of users, and change nothing."""
     lines = []
-    for place in places_of(settings, online):
+    for place in places_of(settings, online, Events(settings)):
         found = tuple(place.find(users))
         lines.append(Line(place.name, found, found))
     return Report(tuple(lines), (), dry=True)
@@ -98,7 +98,8 @@ def forget(settings: Settings, users: Sequence[str], online: OnlineErasure, *, n
         FeatureStoreError: The online store, or the copy of the offline store, cannot be reached.
     """
     home = Home.of(settings)
-    users = sorted(set(users))
+    users, events = sorted(set(users)), Events(settings)
+    events.note(users)
     forgotten.forget(home, users, now or datetime.now(UTC))
     with alone(home) as free:
         if not free:
@@ -107,9 +108,10 @@ def forget(settings: Settings, users: Sequence[str], online: OnlineErasure, *, n
                 "forget them again once it has ended, to remove what is there"
             )
         time.sleep(FOLLOWED_S)
+        events.note(users)
         delete_hidden(home)
         late = _ship(settings)
-        places, notes = places_of(settings, online), []
+        places, notes = places_of(settings, online, events), []
         found = {place.name: tuple(place.find(users)) for place in places}
         notes += _forget_figures(settings, users)
         for place in places:
@@ -163,17 +165,18 @@ def _ship(settings: Settings) -> list[Path]:
 
 def _everywhere(home: Home, users: Sequence[str]) -> tuple[Trace, ...]:
     """Files of the home that hold an id in whatever format, as the last proof."""
-    seen = Scanner(users).scan(home.root, leave_out=home.of_others)
+    seen = scanner_of(home, users).scan(home.root, leave_out=home.of_others)
     return tuple(Trace(str(one.path.relative_to(home.root)), len(one.ids), "ids") for one in seen)
 
 
 def _notes(settings: Settings, users: Sequence[str], late: Sequence[Path]) -> list[str]:
     notes = [f"{path}: a gateway has not shipped it yet; forget again in a minute" for path in late]
-    short = [user for user in users if len(user) < LEAST_CHARACTERS]
+    short = [user for user in users if not is_long(user)]
     if short:
         notes.append(
-            f"{len(short)} of the ids have fewer than {LEAST_CHARACTERS} characters: they are looked for where users "
-            "are kept, but not as text in every file, where they would be found by chance"
+            f"{len(short)} of the ids have fewer than {LEAST_CHARACTERS} characters, or are numbers of fewer than "
+            f"{LEAST_DIGITS} digits: they are looked for where users are kept, but not as text in every file, where "
+            "they would be found by chance"
         )
     versions = Registry(settings.home).versions()
     if versions:

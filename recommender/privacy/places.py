@@ -15,6 +15,7 @@ from recommender.decisions.log import folders_of as folders_of_decisions
 from recommender.decisions.names import segments_in
 from recommender.event_tables.forgotten_rows import USER, count_rows
 from recommender.events.log import folders_of as folders_of_events
+from recommender.privacy.scanner import Scanner
 from recommender.settings import Settings
 from recommender.storage.home import Home
 
@@ -77,20 +78,27 @@ class Events:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._home = settings, Home.of(settings)
+        self._noted: set[str] = set()
 
     def find(self, users: Sequence[str]) -> list[Trace]:
         """Lines of segments."""
         return _lines(folders_of_events(self._settings), users, self._home)
 
+    def note(self, users: Sequence[str]) -> None:
+        """Note the ids of events that are not shipped yet. Once the users are forgotten they are shipped without them.
+
+        A gateway takes events until it knows the list, so call it before the users get onto it and after that.
+        """
+        self._noted |= self._ids_in(folders_of_events(self._settings)[:1], users)
+
     def ids(self, users: Sequence[str]) -> list[str]:
-        """The ids of these users' events, which an online store remembers."""
-        known = set(users)
-        return [
-            event_id
-            for folder in folders_of_events(self._settings)
-            for path in _segments(folder)
-            for event_id in erased(_content(path), known).event_ids
-        ]
+        """The ids of these users' events, which an online store remembers, with those that were noted."""
+        return sorted(self._noted | self._ids_in(folders_of_events(self._settings), users))
+
+    @staticmethod
+    def _ids_in(folders: Sequence[Path], users: Sequence[str]) -> set[str]:
+        known, paths = set(users), [path for folder in folders for path in _segments(folder)]
+        return {event_id for path in paths for event_id in erased(_content(path), known).event_ids}
 
     def remove(self, users: Sequence[str]) -> list[str]:
         """Erase lines in their places."""
@@ -163,6 +171,11 @@ def has_rows(path: Path, users: set[str]) -> int:
         return count_rows(path, users)
     except (OSError, pa.ArrowInvalid):
         return 0
+
+
+def scanner_of(home: Home, users: Sequence[str]) -> Scanner:
+    """Looks for users in files of a home, and tells them from those of its other users whose ids hold theirs."""
+    return Scanner(users, users_of(home.feature_store.packed_users))
 
 
 def users_of(path: Path) -> set[str]:

@@ -2,7 +2,7 @@
 
 Parquet (values, dictionaries and statistics), SQLite (also its free pages and write-ahead log), JSON and JSON lines,
 safetensors, numpy, plain text, and gzip, zstd, zip and tar around any of these. An id is looked for as UTF-8, UTF-16,
-UTF-32 and as JSON escapes it.
+UTF-32 and as JSON escapes it. The id of another user that holds it is no trace of it.
 """
 
 import gzip
@@ -20,8 +20,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-LEAST_CHARACTERS = 8
-"""Shorter ids occur by chance in what is not about users. By hand: eight letters do so once in 2e11 places."""
+from recommender.event_tables.forgotten_rows import ROWS_AT_ONCE
+
+LEAST_CHARACTERS, LEAST_DIGITS = 8, 12
+"""Shorter ids, and numbers of fewer digits, occur by chance in what is not about users. By hand: eight letters do so
+once in 2e11 places, twelve digits once in 1e12 among digits."""
 PARQUET, GZIP, ZSTD, ZIP = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 DEPTH = 4
 """Archives within archives that are opened. By hand."""
@@ -37,20 +40,35 @@ class Seen:
     ids: frozenset[str]
 
 
+def is_long(one: str) -> bool:
+    """Whether an id is long enough that nothing else holds it by chance."""
+    return len(one) >= (LEAST_DIGITS if one.isdigit() else LEAST_CHARACTERS)
+
+
 class Scanner:
-    """Looks for some ids."""
+    """Looks for some ids.
 
-    def __init__(self, ids: Iterable[str]) -> None:
-        self.ids = tuple(sorted({one for one in ids if len(one) >= LEAST_CHARACTERS}))
+    Args:
+        ids: those that are looked for. Ids that are not long are left out.
+        others: ids of other users. What one of them holds is no trace: customer-1 is not in customer-10.
+    """
+
+    def __init__(self, ids: Iterable[str], others: Iterable[str] = ()) -> None:
+        self.ids = tuple(sorted({one for one in ids if is_long(one)}))
         self._id_of = {needle: one for one in self.ids for needle in _needles(one)}
-        self._longest = max((len(needle) for needle in self._id_of), default=0)
-        pattern = b"|".join(re.escape(needle) for needle in self._id_of)
+        holding = {one for one in others if any(asked in one for asked in self.ids)}.difference(self.ids)
+        self._others = frozenset(needle for one in holding for needle in _needles(one))
+        self._lengths_of_others = sorted({len(needle) for needle in self._others})
+        # The longest first, so that of two ids that begin alike the right one is found.
+        pattern = b"|".join(re.escape(needle) for needle in sorted(self._id_of, key=len, reverse=True))
         self._pattern = re.compile(pattern) if self._id_of else None
+        self._reach = max(map(len, (*self._id_of, *self._others)), default=0)
 
-    @property
-    def needles(self) -> tuple[bytes, ...]:
-        """The bytes that are looked for."""
-        return tuple(self._id_of)
+    def places(self, content: Any) -> Iterator[tuple[int, int]]:
+        """Where bytes hold one of the ids: start and end."""
+        for match in self._pattern.finditer(content) if self._pattern else ():
+            if not self._is_of_another(content, *match.span()):
+                yield match.span()
 
     def scan(self, folder: Path, *, leave_out: Sequence[Path] = ()) -> Iterator[Seen]:
         """The files below `folder` that hold one of the ids, without those below `leave_out`."""
@@ -67,14 +85,18 @@ class Scanner:
     def in_file(self, path: Path) -> set[str]:
         """The ids that a file holds."""
         found: set[str] = set()
+        if not self._pattern:
+            return found
         with path.open("rb") as file:
-            head, rest = file.read(8), b""
+            head, content = file.read(8), b""
             file.seek(0)
             while block := file.read(BLOCK):
-                found |= self._in_bytes(rest + block)
-                rest = block[-self._longest :]
+                content = content[-2 * self._reach :] + block
+                # What ends within reach of the block's end may go on in the next one.
+                found |= self._in_bytes(content, until=len(content) - self._reach)
+            found |= self._in_bytes(content[-2 * self._reach :])
         if head[:4] == PARQUET:
-            found |= self._in_parquet(pq.ParquetFile(path, pre_buffer=False))
+            found |= self._in_parquet(path)
         elif _is_packed(head) or tarfile.is_tarfile(path):
             found |= self.in_content(path.read_bytes())
         return found
@@ -86,22 +108,40 @@ class Scanner:
             for inner in _unpacked(content):
                 found |= self.in_content(inner, depth - 1)
         if content[:4] == PARQUET:
-            found |= self._in_parquet(pq.ParquetFile(io.BytesIO(content)))
+            found |= self._in_parquet(io.BytesIO(content))
         return found
 
-    def _in_bytes(self, content: Any) -> set[str]:
-        return set() if self._pattern is None else {self._id_of[one] for one in self._pattern.findall(content)}
+    def _in_bytes(self, content: Any, until: int | None = None) -> set[str]:
+        return {
+            self._id_of[bytes(content[start:end])]
+            for start, end in self.places(content)
+            if until is None or end <= until
+        }
 
-    def _in_parquet(self, file: pq.ParquetFile) -> set[str]:
-        """The ids in the values. Dictionaries are values too, and statistics are among the file's plain bytes."""
+    def _is_of_another(self, content: Any, start: int, end: int) -> bool:
+        """Whether a match lies in the id of another user."""
+        return any(
+            bytes(content[first : first + length]) in self._others
+            for length in self._lengths_of_others
+            for first in range(max(0, end - length), start + 1)
+        )
+
+    def _in_parquet(self, source: Path | io.BytesIO) -> set[str]:
+        """The ids in the values. Dictionaries are values too, and statistics are among the file's plain bytes.
+
+        A file that a kill cut off has no value that can be read: of it the bytes alone are looked at.
+        """
         found: set[str] = set()
-        for batch in file.iter_batches():
-            for column in batch.columns:
-                for array in _leaves(column):
-                    # The text of all values, one behind the other.
-                    for buffer in array.buffers():
-                        if buffer is not None:
-                            found |= self._in_bytes(memoryview(buffer))
+        try:
+            for batch in pq.ParquetFile(source, pre_buffer=False).iter_batches(ROWS_AT_ONCE):
+                for column in batch.columns:
+                    for array in _leaves(column):
+                        # The text of all values, one behind the other.
+                        for buffer in array.buffers():
+                            if buffer is not None:
+                                found |= self._in_bytes(memoryview(buffer))
+        except (OSError, pa.ArrowInvalid):
+            return found
         return found
 
 
@@ -152,5 +192,5 @@ def _unpacked(content: bytes) -> Iterator[bytes]:
                 for member in tar:
                     if (inner := tar.extractfile(member)) is not None:
                         yield inner.read()
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, pa.ArrowInvalid):
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, pa.ArrowInvalid, RuntimeError):
         return

@@ -72,7 +72,7 @@ def forget(home: Home, user_ids: Iterable[str], now: datetime) -> Forgotten:
     with _Changing(home) as known:
         salt = known.salt or secrets.token_hex(_SALT_BYTES)
         moment = now.astimezone(UTC).isoformat()
-        # Who is there already keeps the first moment, so that repeating a forget changes no source's identity.
+        # Who is there already keeps the first moment, at which the user asked.
         changed = Forgotten(salt, {hash_of(salt, user): moment for user in user_ids} | dict(known.since))
         _save(home, changed)
     return changed
@@ -129,6 +129,8 @@ class ForgottenFollower:
             stat = self._home.forgotten.stat()
         except FileNotFoundError:
             # Who takes the whole list away allows everybody.
+            if self.current.since:
+                log.warning("the list of forgotten users is gone, so all may come back", path=str(self._home.forgotten))
             self._seen, self.current = None, Forgotten("", {})
             return self.current
         seen = (stat.st_ino, stat.st_mtime_ns)

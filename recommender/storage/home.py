@@ -389,9 +389,14 @@ class Home:
         """Folder with the daily partitions of a source's events. `source`: a hash of its settings."""
         return self.root / "days" / source
 
+    @property
+    def last_builds(self) -> Path:
+        """Folder with a folder for each source, see `last_features`."""
+        return self.root / "last_features"
+
     def last_features(self, source: str) -> Path:
         """Folder with what the last build of a source's features made. `source`: a hash of its settings."""
-        return self.root / "last_features" / source
+        return self.last_builds / source
 
     def study(self, name: str) -> Path:
         """SQLite file of a search for hyperparameters."""

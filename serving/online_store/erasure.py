@@ -265,7 +265,18 @@ class PostgresErasure:
             "AND starts_with(table_name, %s) ORDER BY 1, 2"
         )
         rows = connection.execute(asked, (f"{self._project}_",)).fetchall()
-        return [".".join('"' + part.replace('"', '""') + '"' for part in row) for row in rows]
+        # The name of another project may begin with ours: its users, of the same ids, are other ones.
+        others = tuple(f"{other}_" for other in self._other_projects(connection))
+        own = [(schema, table) for schema, table in rows if not table.startswith(others)]
+        return [".".join('"' + part.replace('"', '""') + '"' for part in row) for row in own]
+
+    def _other_projects(self, connection: "psycopg.Connection") -> list[str]:
+        """Projects of this database whose names begin with ours. Each has a table of tails."""
+        ending = tails_table("").strip('"')
+        asked = "SELECT table_name FROM information_schema.tables WHERE starts_with(table_name, %s)"
+        rows = connection.execute(asked, (f"{self._project}_",)).fetchall()
+        names = {name.removesuffix(ending) for (name,) in rows if name.endswith(ending)}
+        return sorted(names - {self._project})
 
     def _has_tails(self, connection: "psycopg.Connection") -> bool:
         row = connection.execute("SELECT to_regclass(%s)", (tails_table(self._project),)).fetchone()
@@ -282,17 +293,8 @@ class PostgresErasure:
 
         address = self._settings.store.postgres
         try:
-            with psycopg.connect(
-                host=address.host,
-                port=address.port,
-                dbname=address.database,
-                user=address.user,
-                password=secret("postgres_password"),
-                sslmode=address.sslmode,
-                sslrootcert=address.sslrootcert,
-                connect_timeout=CONNECT_S,
-                autocommit=True,
-            ) as connection:
+            keywords = address.keywords(secret("postgres_password"))
+            with psycopg.connect(**keywords, connect_timeout=CONNECT_S, autocommit=True) as connection:
                 yield connection
         except psycopg.Error as error:
             problem = " ".join(str(error).split())

@@ -1,5 +1,6 @@
 """`recommender forget` on a home as runs leave it: nothing is left, a kill harms nothing, and nobody comes back."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
@@ -18,6 +21,7 @@ from recommender.days import DayStore
 from recommender.decision_tables import records_of
 from recommender.errors import HomeInUse, SettingsError
 from recommender.event_tables.segments import lines_of_segments, parsed, segments_of
+from recommender.events.log import folders_of
 from recommender.privacy.files import OFFLINE_VARIABLE
 from recommender.privacy.forgetting import forget, look_for
 from recommender.privacy.places import users_of
@@ -25,8 +29,11 @@ from recommender.privacy.scanner import Scanner
 from recommender.settings import ServingSettings, Settings
 from recommender.storage.forgotten import Forgotten
 from recommender.storage.home import Home
+from recommender.storage.ids import IdsFile
 from recommender.storage.in_use import in_use
-from recommender.storage.manifest import read_manifest
+from recommender.storage.manifest import read_manifest, write_manifest, write_text
+from serving.event_tails.append import Append
+from serving.event_tails.tails import open_tails
 from serving.online_store.client import OnlineStoreClient
 from serving.online_store.erasure import erasure_of
 
@@ -148,6 +155,38 @@ def test_the_partitions_of_days_are_whole_and_know_the_others(settings: Settings
     assert {user for one in after.days.values() for user in users_of(store.path(one))} == set(users[1:])
 
 
+def test_words_that_the_last_build_kept_go_with_its_rows(settings: Settings, users: list[str]) -> None:
+    theirs, others = (Home.of(settings).last_features(number * 16) for number in "01")
+    for folder, user in ((theirs, users[0]), (others, users[1])):
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"user_id": [user]}), folder / "users.parquet")
+        pq.write_table(pa.table({"text": [f"words of {user}"]}), folder / "texts.parquet")
+    assert forgotten(settings, users[:1]) == 0
+    assert not theirs.exists()
+    assert (others / "texts.parquet").is_file()
+
+
+def test_the_ids_of_events_that_nobody_has_shipped_yet_are_remembered_no_more(
+    settings: Settings, users: list[str]
+) -> None:
+    own, _ = folders_of(settings)
+    event = {"event_id": f"late {users[0]}", "user_id": users[0], "kind": "follow"}
+    segment = own / "20260105-0123456789ab-0.jsonl"
+    segment.write_bytes(orjson.dumps(event) + b"\n")
+    os.utime(segment, (1, 1))
+
+    async def append() -> list[bool]:
+        tails = open_tails(settings)
+        try:
+            return await tails.append([Append(users[0], event["event_id"], b"{}\n", orjson.dumps(event))], 20.0)
+        finally:
+            tails.close()
+
+    assert asyncio.run(append()) == [True]
+    assert forgotten(settings, users[:1]) == 0
+    assert left(settings, users[:1]) == []
+
+
 def test_a_user_whom_nobody_knows_costs_nobody_a_training_set(settings: Settings) -> None:
     assert forgotten(settings, [lettered(10**6)]) == 0
     assert Home.of(settings).published.training_set.is_dir()
@@ -164,6 +203,28 @@ def test_a_killed_forget_is_completed_by_the_next(settings: Settings, users: lis
     assert left(settings, gone) == []
     read_manifest(Home.of(settings).feature_store.offline, verify=True)
     assert len(records_of(settings, users[2])) == 2
+
+
+def test_a_user_whose_id_another_one_holds_goes_and_the_other_stays(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    home = Home.of(settings)
+    home.feature_store.offline.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": ["customer-1", "customer-10"]}), home.feature_store.packed_users)
+    write_manifest(home.feature_store.offline)
+    write_text(home.published.validation_page, "<p>customer-10, customer-1, customer-10</p>")
+    assert forgotten(settings, ["customer-1"]) == 0
+    assert users_of(home.feature_store.packed_users) == {"customer-10"}
+    assert home.published.validation_page.read_text() == "<p>customer-10, xxxxxxxxxx, customer-10</p>"
+
+
+def test_the_numbers_of_items_stay_whole_where_an_item_is_called_like_the_user(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    kept = IdsFile.of(settings)
+    before = kept.add({"item": ["QWERTZUIOP", "tin"]})
+    report = forget(settings, ["QWERTZUIOP"], erasure_of(settings))
+    assert report.left
+    assert any(kept.path.name in note for note in report.notes)
+    assert kept.read().versions == before.versions
 
 
 def test_while_a_run_uses_the_home_nothing_goes_but_the_user_is_kept_out(settings: Settings, users: list[str]) -> None:
@@ -233,5 +294,5 @@ def test_an_id_that_is_none_and_no_id_at_all_are_refused(tmp_path: Path) -> None
         ids_of(["a\0b"], None)
     with pytest.raises(SettingsError, match="missing"):
         ids_of([], tmp_path / "missing.txt")
-    (tmp_path / "ids.txt").write_text("b\n\na b\nb\n")
-    assert ids_of(["a b"], tmp_path / "ids.txt") == ["a b", "b"]
+    (tmp_path / "ids.txt").write_text("\ufeffb\r\n\na b\nb\u2028c\nb\n")
+    assert ids_of(["a b"], tmp_path / "ids.txt") == ["a b", "b", "b\u2028c"]

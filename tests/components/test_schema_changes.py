@@ -108,6 +108,21 @@ def test_a_column_that_is_new_is_announced_and_stops_nothing(world: Path, tmp_pa
         ran(world, home)
 
 
+def test_a_home_of_a_release_that_kept_no_types_runs_on_and_still_misses_what_is_gone(
+    world: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    ran(world, home)
+    (memory,) = (path.parent for path in (home / "validated").glob("*/manifest.json"))
+    known = {k: v for k, v in read_manifest(memory).items() if k not in ("files", "content_hash", "shape")}
+    write_manifest(memory, **known)
+    gone = after(world, tmp_path / "later", {"users": lambda table: table.drop_columns(["age_band"])})
+    with pytest.raises(ValidationFailed, match=r"schema\.users\.age_band"):
+        ran(gone, home)
+    ran(world, home)
+    assert read_manifest(memory)["shape"]["facts"]["currency"] == "EUR"
+
+
 def test_which_changes_stop_a_run() -> None:
     before = Shape({"events.amount": "double", "events.page": "null", "items.price": "double"}, {"hours": "no"})
     now = Shape(

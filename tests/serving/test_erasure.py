@@ -131,6 +131,25 @@ def test_redis_that_refuses_to_write_its_files_says_so_and_loses_the_user(tmp_pa
         assert set(erasure_of(settings).find([GONE]).values()) == {0}
 
 
+def test_postgres_keeps_the_user_of_a_project_whose_name_begins_like_ours(tmp_path: Path) -> None:
+    with servers.postgres() as socket:
+        url = f"postgresql://postgres@/postgres?host={socket}"
+        ours, theirs = (
+            Settings(
+                home=tmp_path / project,
+                store=StoreSettings(kind="postgres", postgres_url=url, project=project),
+                serving=PATIENT,
+            )
+            for project in ("campaigns", "campaigns_eu")
+        )
+        for settings in (ours, theirs):
+            filled(settings, tmp_path / f"features of {settings.store.project}")
+        assert erasure_of(ours).find([GONE])["rows"] == 1
+        remove(ours, [GONE])
+        assert read(ours, GONE) is None
+        assert read(theirs, GONE) == b'{"q":"0"}\n{"q":"1"}\n{"q":"2"}\n'
+
+
 def test_postgres_keeps_no_tuple_of_the_user_in_its_tables(tmp_path: Path) -> None:
     import psycopg
 

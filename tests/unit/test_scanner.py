@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from recommender.privacy.scanner import LEAST_CHARACTERS, Scanner
+from recommender.privacy.scanner import LEAST_CHARACTERS, LEAST_DIGITS, Scanner
 
 USER = "QWERTZUIOPASDFGHJKLY"
 
@@ -115,10 +115,38 @@ def test_an_id_across_two_blocks_is_found(tmp_path: Path, monkeypatch: pytest.Mo
         assert Scanner([USER]).in_file(tmp_path / "file") == {USER}
 
 
+def test_what_the_id_of_another_user_holds_is_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recommender.privacy.scanner.BLOCK", 64)
+    file, scanner = tmp_path / "file", Scanner(["customer-1"], ["customer-1", "customer-10", "old-customer-1"])
+    for before in range(80):
+        file.write_bytes(b" " * before + b"customer-10 old-customer-1" + json.dumps("customer-10").encode("utf-16-le"))
+        assert scanner.in_file(file) == set()
+        file.write_bytes(b" " * before + b"customer-10 customer-1\0serving" + b" " * 70)
+        assert scanner.in_file(file) == {"customer-1"}
+    parquet(file, user_id=["customer-10", "old-customer-1"])
+    assert scanner.in_file(file) == set()
+    parquet(file, user_id=["customer-10", "customer-1"])
+    assert scanner.in_file(file) == {"customer-1"}
+
+
+def test_of_two_ids_that_begin_alike_each_is_found(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("customer-10")
+    assert Scanner(["customer-1", "customer-10"]).in_file(tmp_path / "file") == {"customer-10"}
+
+
+def test_a_parquet_file_that_a_kill_cut_off_is_looked_at_as_bytes(tmp_path: Path) -> None:
+    path = tmp_path / ".users.parquet.00000000"
+    pq.write_table(pa.table({"user_id": [USER]}), path, compression="none")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert Scanner([USER]).in_file(path) == {USER}
+    assert Scanner(["another user of none"]).in_file(path) == set()
+
+
 def test_short_ids_are_not_looked_for_and_other_folders_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "file").write_text(USER)
     (tmp_path / "file").write_text("17 " * 9)
     assert len("17") < LEAST_CHARACTERS
-    assert Scanner(["17"]).ids == ()
+    assert Scanner(["17", "1" * (LEAST_DIGITS - 1)]).ids == ()
+    assert Scanner(["1" * LEAST_DIGITS]).ids == ("1" * LEAST_DIGITS,)
     assert list(Scanner(["17", USER]).scan(tmp_path, leave_out=[tmp_path / "own"])) == []
