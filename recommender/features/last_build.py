@@ -10,7 +10,6 @@
 What the result says is what a full build says, to the byte. Whatever is unclear means a full build.
 """
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -36,6 +35,7 @@ from recommender.matching.numbering import NAME_BYTES
 from recommender.settings import Settings
 from recommender.storage.home import USERS_FILE, Home, source_name
 from recommender.storage.manifest import digest, link_or_copy, read_manifest, whole_folder, write_manifest, write_text
+from recommender.storage.turns import turn
 
 log = logs.get(__name__)
 STATE, MARKS, OTHERS = "state.json", "marks", "others.parquet"
@@ -78,13 +78,7 @@ class LastBuild:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait until no other build uses this folder. The kernel ends a turn whose process dies."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self.folder.with_name(f".{self.folder.name}.lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("another run builds features of this source; this one waits for its end", path=self.folder)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with turn(self.folder, waits="another run builds features of this source; this one waits for its end"):
             yield
 
     def report(self) -> str:
