@@ -4,7 +4,7 @@
       users.parquet          the rows of the last build
       marks/<hash>.parquet   what these rows depend on, of each file of events (`features.marks`)
       marks/others.parquet   the same of attributes, targets and participations
-      searches.parquet, texts.parquet   what searches and reviews meant
+      searches.parquet, texts.parquet   what searches and reviews meant, by the hash of their words
       state.json             what all rows depend on (`signature`), the files of events, and what the last build did
 
 What the result says is what a full build says, to the byte. Whatever is unclear means a full build.
@@ -106,7 +106,8 @@ class LastBuild:
         self._taken = None
         weights, connection = shared.look_weights, source.backend.con
         for name, meant in zip(MEANINGS, (weights.searches, weights.texts), strict=True):
-            self._meanings[name] = pa.table({"nothing": pa.array([], pa.string())}) if meant is None else meant
+            nothing = pa.table({"nothing": pa.array([], pa.string())})
+            self._meanings[name] = marks.hashed(connection, nothing if meant is None else meant)
         self._fresh = {OTHERS: marks.of_the_rest(connection, source.tables)}
         try:
             last = self._last()
@@ -128,7 +129,7 @@ class LastBuild:
         for name, now in self._meanings.items():
             before = pq.read_table(self.folder / name)
             values = marks.differing(connection, before, now, now.column_names[0])[0].unique().to_pylist()
-            parts.append(marks.of_events_with(connection, source.tables, MEANINGS[name], values))
+            parts.append(marks.of_events_with(connection, source.tables, MEANINGS[name], values, hashed=True))
         invalid = pa.concat_tables(parts)
         self._taken = Taken(self._rows(source, shared, invalid, scratch), days)
         return self._taken
