@@ -12,7 +12,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from recommender.datasets.reading.objects import BLOCK_BYTES, explained, store_of
+from recommender.datasets.reading.objects import BLOCK_BYTES, explained, is_object, store_of
 from recommender.storage.manifest import MANIFEST
 
 
@@ -28,8 +28,12 @@ class Place:
 
     @classmethod
     def of(cls, location: str) -> "Place":
-        """A place by its address, or by a path that may be relative to this process's folder."""
-        return cls(location if "://" in location else str(Path(location).absolute()))
+        """A place by its address, or by a path that may be relative to this process's folder.
+
+        Raises:
+            SourceError: it is an address of a kind that is not read, holds a key, or names a whole bucket.
+        """
+        return cls(location if is_object(location) else str(Path(location).absolute()))
 
     @property
     def is_remote(self) -> bool:

@@ -7,7 +7,6 @@ Partitions are written first and the index last. So a killed run leaves files th
 them.
 """
 
-import fcntl
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +18,13 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recommender import logs
 from recommender.days.index import PARTS, Backfill, DayIndex, Partition
 from recommender.errors import SettingsError
 from recommender.settings import Settings
 from recommender.storage.home import Home, source_name
 from recommender.storage.manifest import sha256, write_bytes
+from recommender.storage.turns import turn
 
-log = logs.get(__name__)
 NAME_DIGITS = 16
 """Hex digits of a hash in the name of a file. The index has all of it."""
 
@@ -41,11 +39,6 @@ class DayStore:
     def of(cls, settings: Settings) -> Self:
         """Those of the source that the settings name."""
         return cls(Home.of(settings).days(source_name(settings)))
-
-    @property
-    def lock(self) -> Path:
-        """Held by the run that writes the days."""
-        return self.folder.with_name(f".{self.folder.name}.lock")
 
     def read(self) -> DayIndex:
         """The partitions in force.
@@ -62,13 +55,8 @@ class DayStore:
         Raises:
             CorruptFileError: the index is damaged; names it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("another run writes the days of this source; this one waits for its end", path=self.folder)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with turn(self.folder, waits="another run writes the days of this source; this one waits for its end"):
+            self.folder.mkdir(exist_ok=True)
             yield self.read()
 
     def write(self, day: str, rows: pa.Table, watermark: str, known: Partition | None) -> Partition:

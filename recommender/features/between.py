@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 from recommender.datasets.places import Place
 from recommender.datasets.tables import Tables, open_tables
+from recommender.errors import SettingsError
 from recommender.features.build import build_as_set
 from recommender.settings import Settings
 from recommender.storage.manifest import MANIFEST
@@ -18,11 +19,18 @@ def build_between(tables: str, output: str, settings: Settings) -> datetime:
     periods are chosen by: everything but users and events. Returns the set's `as_of`.
 
     Raises:
+        SettingsError: one of them lies in the other, and the output takes the place of all that is there.
         CorruptFileError: the tables are not what their manifest says.
         SourceError: a store refuses the key, or has no such object.
         SourceAway: a store cannot be reached now.
     """
     source, target = Place.of(tables), Place.of(output)
+    ours, theirs = (f"{one.location.rstrip('/')}/" for one in (target, source))
+    if ours.startswith(theirs) or theirs.startswith(ours):
+        raise SettingsError(
+            f"--output {output}: what is there is replaced as a whole, and --tables {tables} "
+            f"{'is the same folder' if ours == theirs else 'and it lie in one another'}; name another folder"
+        )
     with TemporaryDirectory(prefix="between-", dir=settings.resources.scratch) as folder:
         scratch = Path(folder)
         opened = _copied(source, scratch / "tables", settings) if source.is_remote else open_tables(source.path)

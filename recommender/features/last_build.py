@@ -4,13 +4,12 @@
       users.parquet          the rows of the last build
       marks/<hash>.parquet   what these rows depend on, of each file of events (`features.marks`)
       marks/others.parquet   the same of attributes, targets and participations
-      searches.parquet, texts.parquet   what searches and reviews meant
+      searches.parquet, texts.parquet   what searches and reviews meant, by the hash of their words
       state.json             what all rows depend on (`signature`), the files of events, and what the last build did
 
 What the result says is what a full build says, to the byte. Whatever is unclear means a full build.
 """
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -36,6 +35,7 @@ from recommender.matching.numbering import NAME_BYTES
 from recommender.settings import Settings
 from recommender.storage.home import USERS_FILE, Home, source_name
 from recommender.storage.manifest import digest, link_or_copy, read_manifest, whole_folder, write_manifest, write_text
+from recommender.storage.turns import turn
 
 log = logs.get(__name__)
 STATE, MARKS, OTHERS = "state.json", "marks", "others.parquet"
@@ -78,13 +78,7 @@ class LastBuild:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait until no other build uses this folder. The kernel ends a turn whose process dies."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self.folder.with_name(f".{self.folder.name}.lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("another run builds features of this source; this one waits for its end", path=self.folder)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with turn(self.folder, waits="another run builds features of this source; this one waits for its end"):
             yield
 
     def report(self) -> str:
@@ -112,7 +106,8 @@ class LastBuild:
         self._taken = None
         weights, connection = shared.look_weights, source.backend.con
         for name, meant in zip(MEANINGS, (weights.searches, weights.texts), strict=True):
-            self._meanings[name] = pa.table({"nothing": pa.array([], pa.string())}) if meant is None else meant
+            nothing = pa.table({"nothing": pa.array([], pa.string())})
+            self._meanings[name] = marks.hashed(connection, nothing if meant is None else meant)
         self._fresh = {OTHERS: marks.of_the_rest(connection, source.tables)}
         try:
             last = self._last()
@@ -134,7 +129,7 @@ class LastBuild:
         for name, now in self._meanings.items():
             before = pq.read_table(self.folder / name)
             values = marks.differing(connection, before, now, now.column_names[0])[0].unique().to_pylist()
-            parts.append(marks.of_events_with(connection, source.tables, MEANINGS[name], values))
+            parts.append(marks.of_events_with(connection, source.tables, MEANINGS[name], values, hashed=True))
         invalid = pa.concat_tables(parts)
         self._taken = Taken(self._rows(source, shared, invalid, scratch), days)
         return self._taken

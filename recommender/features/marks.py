@@ -40,16 +40,23 @@ def of_the_rest(connection: duckdb.DuckDBPyConnection, tables: Tables) -> pa.Tab
 
 
 def of_events_with(
-    connection: duckdb.DuckDBPyConnection, tables: Tables, column: str, values: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, tables: Tables, column: str, values: Sequence[str], *, hashed: bool = False
 ) -> pa.Table:
-    """user_id and at_us of the first event of each user that has one of these values in a column."""
+    """user_id and at_us of the first event of each user that has one of these values in a column, or their hashes."""
     if not values or not tables.has("events", column):
         return pa.table({"user_id": pa.array([], pa.string()), "at_us": pa.array([], pa.int64())})
-    connection.register("new_values", pa.table({column: pa.array(values, pa.string())}))
+    connection.register("wanted", pa.table({"wanted": pa.array(values, pa.string())}))
     return connection.sql(
-        f"SELECT user_id, min({_DAY}) AS at_us FROM {_table(tables, 'events')} SEMI JOIN new_values USING ({column}) "
-        "WHERE event_time IS NOT NULL GROUP BY user_id"
+        f"SELECT user_id, min({_DAY}) AS at_us FROM {_table(tables, 'events')} SEMI JOIN wanted "
+        f"ON {f'sha256({column})' if hashed else column} = wanted.wanted WHERE event_time IS NOT NULL GROUP BY user_id"
     ).to_arrow_table()
+
+
+def hashed(connection: duckdb.DuckDBPyConnection, meanings: pa.Table) -> pa.Table:
+    """The table with SHA-256 in place of the words in its first column: what shoppers wrote is not kept."""
+    connection.register("meanings", meanings)
+    words = meanings.column_names[0]
+    return connection.sql(f"SELECT * REPLACE (sha256({words}) AS {words}) FROM meanings").to_arrow_table()
 
 
 def differing(

@@ -29,6 +29,7 @@ from recommender.days.index import DayIndex
 from recommender.errors import CorruptFileError, SettingsError
 from recommender.settings import Settings, SourceSettings
 from recommender.storage.manifest import MANIFEST
+from recommender.storage.turns import lock_of
 
 FIRST = date(2024, 3, 2)
 Rows = dict[str, tuple[str, int, float]]
@@ -216,7 +217,7 @@ def test_a_second_run_waits_and_one_that_meets_a_changed_index_refuses(tmp_path:
     folded(tmp_path, BASE)
     store = DayStore(tmp_path / "days")
     with store.turn() as before:
-        with store.lock.open("a") as other, pytest.raises(BlockingIOError):
+        with lock_of(store.folder).open("a") as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         DayIndex(lineage="another run").save(store.folder)
         with pytest.raises(SettingsError, match="another run"):

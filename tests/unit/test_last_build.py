@@ -1,5 +1,6 @@
 """Rows that are taken over from the last build: whatever happened since, the files are those of a full build."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from feature_shop import AS_OF, Shop
 
@@ -150,6 +152,20 @@ def test_whatever_happened_since_the_bytes_are_those_of_a_full_build(
     for change in changes:
         shop = change(shop, rng)
     assert kept(home.compared(shop, day(1), num_buckets=num_buckets)) > 100
+
+
+def test_a_search_that_means_something_else_counts_anew_and_its_words_are_kept_as_hashes(
+    shop: Shop, home: Home
+) -> None:
+    asked = sorted(set(shop.frames["events"]["query"].drop_null().to_pylist()))
+    hashes = {hashlib.sha256(query.encode()).hexdigest() for query in asked}
+    kept_ones = pq.read_table(home.last.folder / "searches.parquet")["query"].to_pylist()
+    assert kept_ones
+    assert hashes.issuperset(kept_ones)
+    items = shop.frames["items"]
+    names = [asked[0], *items["name"].to_pylist()[1:]]
+    renamed = items.set_column(items.column_names.index("name"), "name", pa.array(names))
+    assert kept(home.compared(replace(shop, frames={**shop.frames, "items": renamed}), day(0))) > 0
 
 
 def test_what_changes_all_rows_makes_a_full_build_that_says_why(shop: Shop, home: Home) -> None:

@@ -1,11 +1,14 @@
 """A folder of this machine and one of an object store are written, read and removed alike."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from recommender.datasets.places import Place
-from recommender.errors import SourceError
+from recommender.errors import SettingsError, SourceError
+from recommender.features.between import build_between
+from recommender.settings import Settings
 from recommender.storage.manifest import MANIFEST
 
 
@@ -42,3 +45,15 @@ def test_a_relative_path_is_the_same_folder_for_every_process(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     assert Place.of("tables").path == tmp_path / "tables"
     assert Place.of("s3://shop/tables").location == "s3://shop/tables"
+
+
+@pytest.mark.parametrize("address", ["file:///data/tables", "s3://shop", "s3://shop/", "s3://key:word@shop/tables"])
+def test_an_address_that_is_not_read_or_names_a_whole_bucket_is_refused(address: str) -> None:
+    with pytest.raises(SourceError):
+        Place.of(address)
+
+
+@pytest.mark.parametrize("output", ["s3://shop/tables", "s3://shop/tables/features", "s3://shop/tables/"])
+def test_features_do_not_take_the_place_of_their_tables(output: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"--output {output}: ")):
+        build_between("s3://shop/tables", output, Settings())
