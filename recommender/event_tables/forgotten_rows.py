@@ -90,8 +90,10 @@ def _of_users(rows: pa.Table, users: Container[str], names: Sequence[str] = (USE
     found = pa.array([False] * rows.num_rows, pa.bool_())
     for name in names:
         column = rows[name].combine_chunks()
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            theirs = [text for text in pc.unique(column).to_pylist() if text is not None and text in users]
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        # A source of Parquet or a database may have numbers as ids, which only tables have as text.
+        if is_text or pa.types.is_integer(column.type):
+            theirs = [value for value in pc.unique(column).to_pylist() if value is not None and str(value) in users]
             if theirs:
                 found = pc.or_(found, pc.fill_null(pc.is_in(column, pa.array(theirs, column.type)), False))
     return found
@@ -100,7 +102,7 @@ def _of_users(rows: pa.Table, users: Container[str], names: Sequence[str] = (USE
 def _columns(rows: pa.Table) -> Sequence[str]:
     """Where a user may stand. Rows that were set aside have the columns of their source, so it may be any of them."""
     if REASON in rows.column_names:
-        return list(rows.column_names)
+        return [name for name in rows.column_names if not name.startswith("_")]  # not _file, _row, _reason
     return [USER] if USER in rows.column_names else []
 
 

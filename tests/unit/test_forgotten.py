@@ -141,6 +141,15 @@ def test_nothing_is_written_again_where_the_source_has_none_of_them(tmp_path: Pa
     assert "forgotten" not in json.loads((made.folder / "manifest.json").read_text())
 
 
+def test_rows_that_were_set_aside_are_found_by_numbers_too_but_not_by_their_place(tmp_path: Path) -> None:
+    aside = tmp_path / "events.parquet"
+    rows = {"customer": [17, 18, None], "_row": [3, 17, 5], "_reason": ["no time"] * 3}
+    pq.write_table(pa.table(rows), aside)
+    assert count_rows(aside, {"17"}) == 1
+    copy_without(aside, tmp_path / "copy", {"17"})
+    assert pq.read_table(tmp_path / "copy")["customer"].to_pylist() == [18, None]
+
+
 def test_a_copy_has_the_other_rows_and_a_file_without_users_all_of_them(tmp_path: Path) -> None:
     users, items = tmp_path / "users.parquet", tmp_path / "items.parquet"
     pq.write_table(pa.table({"user_id": [ANNA, BERT, None], "spend": [1.0, 2.0, 3.0]}), users, compression="zstd")
