@@ -9,6 +9,7 @@ that the source no longer has are gone at once, whatever their day: a user who w
 day that has exactly the rows again that it once had counts, so that a broken export needs no backfill.
 """
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import duckdb
 
 from recommender import logs
 from recommender.datasets.engine import open_engine
+from recommender.datasets.mapping import read_mapping
 from recommender.datasets.sources import source_module
 from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Tables
 from recommender.datasets.write import Frame
@@ -219,15 +221,28 @@ def _reason(before: DayIndex) -> str:
 
 
 def _lineage(settings: Settings, tables: Tables) -> str:
-    mapping = Path(settings.source.mapping)
     return digest(
         settings.source.model_dump(mode="json"),
-        sha256(mapping) if settings.source.mapping and mapping.is_file() else "",
+        _reading(Path(settings.source.mapping)) if settings.source.mapping else "",
         code_identity("recommender.event_tables.append", source_module(settings.source)),
         tables.time_zone,
         tables.currency,
         CONTRACT_VERSION,
     )
+
+
+def _reading(mapping: Path) -> object:
+    """What a mapping says, but for the digits in the names of files: each day's export may have its date there."""
+
+    def without_dates(found: object) -> object:
+        if isinstance(found, dict):
+            return {
+                name: re.sub(r"\d+", "#", value) if name == "file" and isinstance(value, str) else without_dates(value)
+                for name, value in found.items()
+            }
+        return [without_dates(one) for one in found] if isinstance(found, list) else found
+
+    return without_dates(read_mapping(mapping).model_dump(mode="json"))
 
 
 def _iso(moment: datetime) -> str:

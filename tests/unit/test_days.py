@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from small_shop import SmallShop, ask
+from small_shop import EVENTS, SmallShop, ask
 
 from cli.backfill import backfill_and_refresh
 from cli.days import show_late
@@ -149,6 +149,19 @@ def test_a_source_that_is_read_in_another_way_counts_as_it_is(tmp_path: Path) ->
     folded(tmp_path, BASE)
     made = folded(tmp_path, BASE | {"closed": ("18", 2, 6.0)}, lineage="two")
     assert counting(made)["closed"] == 6.0
+
+
+def test_an_export_with_another_date_in_its_name_goes_on_with_the_days_of_the_last_one(tmp_path: Path) -> None:
+    made = SmallShop(tmp_path / "shop")
+    lineages = []
+    for name in ("sales-2024-03-14.csv", "sales-2024-03-15.csv", "purchases.csv"):
+        made.write(name, EVENTS)
+        made.parts["events"] = f'# exported daily\nfile = "{name}"\nconstants = {{ kind = "purchase" }}\n'
+        settings = Settings(home=tmp_path / "home", source=SourceSettings(dataset="files", mapping=str(made.mapping())))
+        tables = ingest_in_days(settings, tmp_path / "tables", ingested_at=LAST)
+        promote(tables, DayStore.of(settings), log_end=tables.log_end)
+        lineages.append(DayStore.of(settings).read().lineage)
+    assert lineages[0] == lineages[1] != lineages[2]
 
 
 def test_over_random_days_the_partitions_hold_what_counts_and_other_tables_keep_their_bytes(tmp_path: Path) -> None:
