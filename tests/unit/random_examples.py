@@ -7,7 +7,8 @@ import numpy as np
 from recommender.engine.context import FitContext
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign import Ranker, ranker_class
 
 DAY_US = 86_400_000_000

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recommender.matching.examples import Histories
+from recommender.matching.packed_history import Histories
 
 BASKET_FACTS = 3
 """How many facts describe a basket: days since the one before, money, number of lines."""

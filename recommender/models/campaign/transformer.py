@@ -23,7 +23,8 @@ from torch import Tensor
 from recommender.engine.context import FitContext
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.logistic import sigmoid
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import Ranker, Scores

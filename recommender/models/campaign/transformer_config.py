@@ -12,7 +12,7 @@ class TransformerConfig(LogisticConfig):
     """Hyperparameters of `transformer`: those of its linear part, of its networks, of pretraining and of fine-tuning.
 
     What has a search range has the best of 8 trials as its default, rounded (reports/tuning/transformer.json). All
-    others were chosen by hand, as were the ranges. `baskets` is what a user's row holds (`examples.MAX_BASKETS`).
+    others were chosen by hand, as were the ranges. `baskets` is what a user's row holds (`packed_history.MAX_BASKETS`).
     """
 
     strength: Annotated[float, Range(1e-4, 0.1, log=True)] = Field(

@@ -10,7 +10,8 @@ import torch
 
 from recommender.engine.context import FitContext
 from recommender.engine.loop import reproducible, seed_of
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.transformer_config import TransformerConfig

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recommender.matching.examples import Histories
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.encoder import BasketEncoder, batch_of
 from recommender.models.campaign.tower import HEADS, SEQUENCE_FEATURES, CampaignContent, Tower, sequence_features
 from recommender.models.campaign.transformer_config import TransformerConfig

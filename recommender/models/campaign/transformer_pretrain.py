@@ -15,7 +15,7 @@ from recommender.engine.context import FitContext
 from recommender.engine.loop import Divisible, Part, Schedule, Sum, run_phase, seed_of
 from recommender.engine.precision import has_units
 from recommender.matching.affinity import AXES
-from recommender.matching.examples import Histories
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.encoder import batch_of, chunks, next_basket_loss, to_device
 from recommender.models.campaign.transformer_config import TransformerConfig
 from recommender.models.campaign.transformer_network import Network
