@@ -29,9 +29,12 @@ from recommender.matching.single_looks import ITEM
 
 MAX_LOOK_BASKETS, MOST_LINES = 32, 16
 """Baskets of a row, the last ones, and lines of a basket, the strongest ones. By hand: a month of daily visits and a
-page of results, at most 4.3 KB beside some 20 KB of the rest of a row."""
-LINE = np.dtype([("kind", "u1"), ("axis", "u1"), ("value", "<i4"), ("strength", "<u2")])
-"""One line: its kind as a place in `KINDS`, its axis or `ITEM`, its value there, its strength in `STRENGTH_UNIT`."""
+page of results, at most 5.3 KB beside some 20 KB of the rest of a row."""
+LINE = np.dtype([("kind", "u1"), ("axis", "u1"), ("value", "<i4"), ("strength", "<u2"), ("step", "<u2")])
+"""One line: its kind as a place in `KINDS`, its axis or `ITEM`, its value there, its strength in `STRENGTH_UNIT`, and
+its time in `STEP_S` of the day."""
+STEP_S = 2
+"""Seconds of a step, so that those of a day fit into 16 bits."""
 _PRODUCT = 0
 """The axis whose values are the items: a search that means an item is a look at it."""
 _MAGIC = b"LKB1"
@@ -127,6 +130,7 @@ def counted(single_R: NDArray[np.void], rules: LookRules) -> tuple[NDArray[np.vo
     lines_R = np.zeros(len(single_R), dtype=LINE)
     lines_R["kind"], lines_R["value"] = single_R["kind"], single_R["value"]
     lines_R["axis"] = np.where(single_R["axis"] == _PRODUCT, ITEM, single_R["axis"])
+    lines_R["step"] = single_R["time_s"] % DAY_S // STEP_S
     lines_R["strength"] = np.clip(single_R["strength"], 0, np.iinfo(np.uint16).max)
     places = np.flatnonzero((weights_of(lines_R, rules) > 0) & (lines_R["value"] > 0))
     return lines_R[places], places
@@ -141,20 +145,21 @@ def weights_of(lines_T: NDArray[np.void], rules: LookRules) -> NDArray[np.float6
 def strongest(basket_R: Ints, lines_R: NDArray[np.void], rules: LookRules) -> Ints:
     """The places of the looks that baskets keep, by basket and then the strongest first.
 
-    Each item or value is kept once, by its strongest look, and so are `MOST_LINES` of a basket. Looks of equal strength
-    are told apart by their kinds and values, so the order in which they come means nothing.
+    Each item or value is kept once, by its strongest look, and so are `MOST_LINES` of a basket. Of equally strong looks
+    the later one is taken as the stronger. The order in which they come means nothing.
 
     Args:
         basket_R: number of each look's basket.
         lines_R: the looks.
         rules: say how strong they are.
     """
-    axis_R, value_R, kind_R = (lines_R[name].astype(np.int64) for name in ("axis", "value", "kind"))
-    weight_R = weights_of(lines_R, rules)
-    order = np.lexsort((-kind_R, -weight_R, value_R, axis_R, basket_R))
+    axis_R, value_R, kind_R, step_R = (lines_R[name].astype(np.int64) for name in ("axis", "value", "kind", "step"))
+    weakness_R = -weights_of(lines_R, rules)
+    order = np.lexsort((-kind_R, -step_R, weakness_R, value_R, axis_R, basket_R))
     keys = np.stack([basket_R[order], axis_R[order], value_R[order]])
     first = order[np.append(True, (np.diff(keys, axis=1) != 0).any(axis=0))[: len(order)]]
-    kept = first[np.lexsort((value_R[first], axis_R[first], -kind_R[first], -weight_R[first], basket_R[first]))]
+    keys_from_last = (value_R, axis_R, -kind_R, -step_R, weakness_R, basket_R)
+    kept = first[np.lexsort([key_R[first] for key_R in keys_from_last])]
     starts = np.flatnonzero(np.diff(basket_R[kept], prepend=-1))
     rank = np.arange(len(kept)) - np.repeat(starts, np.diff(np.append(starts, len(kept))))
     return np.asarray(kept[rank < MOST_LINES], dtype=np.int64)

@@ -143,11 +143,12 @@ def test_a_day_keeps_each_item_once_by_its_strongest_look_and_the_strongest_item
     rules = LookRules.by_hand()
     view, cart, review = (KINDS.index(kind) for kind in ("view", "cart", "review"))
     day = 86_400 * 19_000
-    looks = [(view, ITEM, row, LOOK_UNIT, day + row) for row in range(1, MOST_LINES + 4)]
+    looks = [(view, ITEM, row, LOOK_UNIT, day + 2 * row) for row in range(1, MOST_LINES + 4)]
     looks += [(cart, ITEM, 2, LOOK_UNIT, day), (review, ITEM, 40, -LOOK_UNIT, day), (view, 0, 50, 2 * LOOK_UNIT, day)]
     found = LookBaskets.none().with_looks(np.array(looks[::-1], dtype=SINGLE), rules)
-    assert found.time_s_B.tolist() == [day + MOST_LINES + 3]
-    assert found.lines_T["value"].tolist() == [2, 50, 1, *range(3, MOST_LINES + 1)]
+    assert found.time_s_B.tolist() == [day + 2 * (MOST_LINES + 3)]
+    latest_first = range(MOST_LINES + 3, 5, -1)
+    assert found.lines_T["value"].tolist() == [2, 50, *latest_first]
     assert found.lines_T["kind"].tolist()[:3] == [cart, view, view]
     one_by_one = LookBaskets.none()
     for look in looks:
