@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.datasets.time_units import DAY_S, SECOND_US
-from recommender.matching.examples import MAX_BASKETS, PackedBaskets
+from recommender.matching.packed_history import MAX_BASKETS, PackedBaskets
 from recommender.matching.rings import ITEM_DAYS, MOST_OLDER, OLDER_DAYS, Rings, Totals, basket_code
 
 _ALWAYS = -(2**62)

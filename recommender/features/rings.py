@@ -15,7 +15,7 @@ from recommender.features.as_of import Ints, ranges
 from recommender.features.baskets import Versions
 from recommender.features.bought import Bought, Part, microseconds_of
 from recommender.features.purchases import Known
-from recommender.matching.examples import MAX_BASKETS
+from recommender.matching.packed_history import MAX_BASKETS
 from recommender.matching.rings import (
     ITEM_DAYS,
     KEPT_CODES,

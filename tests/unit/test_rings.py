@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recommender.errors import FeatureStoreError
-from recommender.matching.examples import pack_history, unpack_history, unpack_rings
 from recommender.matching.numbering import Numbering
+from recommender.matching.packed_history import pack_history, unpack_history, unpack_rings
 from recommender.matching.rings import KINDS, Older, Rings, Times, Totals, basket_code
 
 NUMBERING = Numbering(versions=("0123456789abcdef",), num_values=(9,) * 6, num_items=9)
