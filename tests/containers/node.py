@@ -51,6 +51,10 @@ class Node:
     resources: Resources
     secrets: dict[str, dict[str, str]]
     """Secret -> key -> value."""
+    image: str = SERVING_IMAGE
+    """What holds the network and removes files: any image of ours."""
+    network: str = ""
+    """By default a namespace of this node's own. "host": this machine's, whose servers its containers then reach."""
     id: str = field(default_factory=lambda: f"recommender-test-{uuid.uuid4().hex[:8]}")
     _names: list[str] = field(default_factory=list)
 
@@ -58,9 +62,10 @@ class Node:
         services = " ".join(service["metadata"]["name"] for service in of_kind(self.resources, "Service"))
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {services}\n")
-        self._names.append(f"{self.id}-network")
-        asked = ["run", "-d", "--name", self._names[0], "--network", "none", SERVING_IMAGE, "sleep", "infinity"]
-        self.engine.output(*asked)
+        if not self.network:
+            self._names.append(f"{self.id}-network")
+            asked = ["run", "-d", "--name", self._names[0], "--network", "none", self.image, "sleep", "infinity"]
+            self.engine.output(*asked)
         return self
 
     def __exit__(
@@ -78,7 +83,7 @@ class Node:
             "none",
             "-v",
             f"{self.folder}:/node",
-            SERVING_IMAGE,
+            self.image,
             "sh",
             "-c",
             "rm -rf /node/*",
@@ -104,7 +109,7 @@ class Node:
         memory: str = "",
     ) -> list[str]:
         """Arguments of `run` for a container with a pod's and its own security context."""
-        words = ["--name", f"{self.id}-{name}", "--network", f"container:{self._names[0]}"]
+        words = ["--name", f"{self.id}-{name}", "--network", self.network or f"container:{self._names[0]}"]
         words += [
             "-v",
             f"{self.folder / 'hosts'}:/etc/hosts:ro",
@@ -126,13 +131,10 @@ class Node:
         for mount in mounts:
             words += ["-v", f"{mount.folder}:{mount.path}{':ro' if mount.read_only else ''}"]
         self._names.append(f"{self.id}-{name}")
-        return [
-            *words,
-            "--entrypoint",
-            json.dumps(argv[:1]) if "podman" in self._version else argv[0],
-            image,
-            *argv[1:],
-        ]
+        if not argv:
+            return [*words, image]
+        entrypoint = json.dumps(argv[:1]) if "podman" in self._version else argv[0]
+        return [*words, "--entrypoint", entrypoint, image, *argv[1:]]
 
     @property
     def _version(self) -> str:
@@ -141,7 +143,7 @@ class Node:
     def start(self, kind: str, workload: str, only: str = "") -> list[str]:
         """Start the containers of a Deployment or StatefulSet, or the one named `only`. Returns their names."""
         return [
-            self._run(workload, container, detached=True)
+            self.run(workload, container)
             for container in self._containers(kind, workload)
             if only in ("", container["name"])
         ]
@@ -209,7 +211,8 @@ class Node:
         """The containers of a workload's pod, as its manifest has them."""
         return self._containers(kind, workload)
 
-    def _run(self, workload: str, container: dict[str, Any], *, detached: bool) -> str:
+    def run(self, workload: str, container: dict[str, Any]) -> str:
+        """Start a container in the background. Returns its name."""
         self.engine.output("run", "-d", *self._words(workload, container))
         return f"{self.id}-{workload}-{container['name']}"
 
@@ -222,7 +225,7 @@ class Node:
         return self.command(
             f"{workload}-{container['name']}",
             container["image"],
-            [*container["command"], *container.get("args", [])],
+            [*container.get("command", []), *container.get("args", [])],
             context={**container["pod"].get("securityContext", {}), **container.get("securityContext", {})},
             mounts=mounts,
             env={one["name"]: one["value"] for one in container.get("env", [])},
@@ -252,7 +255,15 @@ class Node:
             volume["projected"]["sources"] if secret is None else [{"secret": {"name": secret["secretName"], **secret}}]
         )
         return {
-            item["path"]: self.secrets[source["secret"]["name"]][item["key"]]
+            path: self.secrets[source["secret"]["name"]][key]
             for source in sources
-            for item in source["secret"]["items"]
+            for key, path in self._keys(source["secret"]).items()
         }
+
+    def _keys(self, secret: dict[str, Any]) -> dict[str, str]:
+        """Which keys of a Secret are mounted, and as which files. Empty: it is optional and was not made."""
+        if "items" in secret:
+            return {item["key"]: item["path"] for item in secret["items"]}
+        if secret.get("optional") and secret["name"] not in self.secrets:
+            return {}
+        return {key: key for key in self.secrets[secret["name"]]}
