@@ -252,8 +252,9 @@ def test_a_rollback_ends_the_canary_and_then_goes_back_to_the_earlier_champion(g
 
 
 def test_a_next_item_ranker_reads_a_month_of_the_tables_that_ingest_wrote(grocer: Grocer, tables: Tables) -> None:
+    # Two processes: the warning about equal rows, which the command shows, would be an error in a test's process.
     events = ["--interactions", "tables/events/2017-12", "--kinds", "purchase"]
-    grocer.succeeds("next-items", "fit", *events, "--ranker", "item_popularity", "--save", "kept")
+    grocer.runs("next-items", "fit", *events, "--ranker", "item_popularity", "--save", "kept")
     grocer.runs("next-items", "ask", *events, "--bundle", "kept", "--top", "5", "--output", "next.parquet")
     found = pq.read_table(grocer.folder / "next.parquet")
     month = pq.read_table(grocer.folder / "tables" / "events" / "2017-12", columns=["user_id", "item_id"])
