@@ -3,8 +3,8 @@
     home/days/<source>/manifest.json             which partitions are in force (`DayIndex`)
     home/days/<source>/parts/<day>-<hash>.parquet
 
-Partitions are written first and the index last. So a killed run leaves files that no index names. The next run removes
-them.
+Partitions are written first and the index last. So a killed run leaves files that no index names. The next run that
+changes the index removes them.
 """
 
 import hashlib
@@ -59,24 +59,31 @@ class DayStore:
             self.folder.mkdir(exist_ok=True)
             yield self.read()
 
-    def write(self, day: str, rows: pa.Table, watermark: str, known: Partition | None) -> Partition:
-        """Write a day's rows. A day with the same rows as `known` stays as it is.
+    def made(self, day: str, rows: pa.Table, known: Partition | None) -> Partition:
+        """The partition that a day's rows make, which is not written. The one in force, if it has the same rows.
 
         Args:
             day: ISO.
             rows: sorted, so that the same rows are the same bytes.
-            watermark: end of the log.
             known: the partition in force.
         """
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows.combine_chunks(), sink, compression="zstd", write_page_checksum=True)
-        content = sink.getvalue()
-        found = hashlib.sha256(content).hexdigest()
+        found = hashlib.sha256(_bytes(rows)).hexdigest()
         if known is not None and known.sha256 == found and self.sound(known):
             return known
-        made = Partition(f"{day}-{found[:NAME_DIGITS]}.parquet", rows.num_rows, watermark, found)
-        if not self.sound(made):
-            write_bytes(self.path(made), content)
+        return Partition(_file(day, found), rows.num_rows, "", found)
+
+    def write(self, day: str, rows: pa.Table, watermark: str) -> Partition:
+        """Write a day's rows.
+
+        Args:
+            day: ISO.
+            rows: sorted, as for `made`.
+            watermark: end of the log.
+        """
+        content = _bytes(rows)
+        found = hashlib.sha256(content).hexdigest()
+        made = Partition(_file(day, found), rows.num_rows, watermark, found)
+        write_bytes(self.path(made), content)
         return made
 
     def path(self, partition: Partition) -> Path:
@@ -107,12 +114,6 @@ class DayStore:
             if path.name not in named:
                 path.unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        """Remove all days. Which ones were backfilled stays known, since it names the tables (`days_identity`)."""
-        if self.folder.is_dir():
-            with self.turn() as before:
-                self.commit(before, DayIndex(backfills=before.backfills))
-
     def backfill(self, first: date, last: date) -> None:
         """Let the next run take these days, both included, as the source has them.
 
@@ -125,3 +126,13 @@ class DayStore:
             wanted = Backfill(first.isoformat(), last.isoformat())
             if wanted not in before.waiting:
                 self.commit(before, replace(before, backfills=(*before.backfills, wanted)))
+
+
+def _bytes(rows: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.combine_chunks(), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def _file(day: str, content: str) -> str:
+    return f"{day}-{content[:NAME_DIGITS]}.parquet"

@@ -17,7 +17,6 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -49,15 +48,16 @@ from recommender.features.pairs import ORDER as PAIR_ORDER
 from recommender.features.shared import Shared, shared_of
 from recommender.features.source import Source, open_source
 from recommender.features.spark import OnSpark
+from recommender.features.spark.parts import new_parts
 from recommender.features.users import BASKETS, PACKED_FILE, rows_of_users
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
 from recommender.matching.look_rules import LookRules
 from recommender.matching.looks import LOOKED
-from recommender.settings import LookSettings, Settings, choose
+from recommender.settings import LookSettings, Settings, SparkSettings, choose
 from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, Home
 from recommender.storage.ids import IDS_FILE, IdsFile
-from recommender.storage.manifest import WRITER_DIGITS, whole_folder, write_manifest
+from recommender.storage.manifest import whole_folder, write_manifest
 from recommender.storage.names import NamesFile
 
 log = logs.get(__name__)
@@ -136,7 +136,7 @@ def build(
 
 
 def build_as_set(
-    tables: Tables, output: Path, settings: Settings, *, files: Place | None = None, parts: Place | None = None
+    tables: Tables, output: Path, settings: Settings, *, files: Place | None = None, target: Place | None = None
 ) -> datetime:
     """Build the feature set as the settings say, and return its `as_of`. What looks count is learnt before the gate.
 
@@ -145,18 +145,13 @@ def build_as_set(
         output: the folder to write.
         settings: which engine builds, and how.
         files: where Spark's executors find the tables. None: in the folder of `tables`.
-        parts: a new folder for what they write. None: beside `output`.
+        target: where the feature set is moved afterwards. They write beside it. None: it stays at `output`.
 
     Raises:
         PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
     """
     periods = resolve(settings, tables)
-    beside = output.absolute().with_name(f".{output.name}.parts-{uuid.uuid4().hex[:WRITER_DIGITS]}")
-    on_spark = OnSpark(
-        settings=settings.features.spark,
-        tables=files or Place.of(str(tables.folder)),
-        parts=parts or Place(str(beside)),
-    )
+    on_spark = partial(_on_spark, tables, files, target or Place.of(str(output)), settings.features.spark)
     build(
         tables,
         output,
@@ -169,9 +164,13 @@ def build_as_set(
         memory_limit=settings.resources.memory_limit,
         scratch=settings.resources.scratch,
         last=LastBuild.of(settings) if settings.features.increment and settings.features.engine == "duckdb" else None,
-        spark=choose({"duckdb": None, "spark": on_spark}, settings.features.engine, "features.engine"),
+        spark=choose({"duckdb": lambda: None, "spark": on_spark}, settings.features.engine, "features.engine")(),
     )
     return periods.as_of
+
+
+def _on_spark(tables: Tables, files: Place | None, target: Place, settings: SparkSettings) -> OnSpark:
+    return OnSpark(settings=settings, tables=files or Place.of(str(tables.folder)), parts=new_parts(target))
 
 
 def _build(

@@ -398,6 +398,11 @@ class Home:
         """Folder with what the last build of a source's features made. `source`: a hash of its settings."""
         return self.last_builds / source
 
+    @property
+    def of_sources(self) -> tuple[Path, ...]:
+        """Folders with a folder for each source, of what the next run of this source makes again."""
+        return (self.root / "days", self.last_builds)
+
     def study(self, name: str) -> Path:
         """SQLite file of a search for hyperparameters."""
         return self.root / "tuning" / f"{name}.db"
