@@ -19,14 +19,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recommender.datasets.currencies import decimals
-from recommender.datasets.tables import Tables
+from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError
 from recommender.matching.affinity import AXES
 from recommender.settings.sizes import bytes_of
 from recommender.storage.ids import Ids, IdsFile
 
-REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MONEY = ("cents", "discount_cents", "coupon_cents")
 """Columns of events and lines that hold whole minor units of the currency."""
 TIME_TYPE = "timestamp('UTC', 6)"
@@ -235,10 +234,7 @@ class Source:
 
     @cached_property
     def participations(self) -> ir.Table:
-        """Columns campaign_id, user_id and participated_at, without rows where the source has no participations."""
-        if not self.tables.has("participations"):
-            schema = {"campaign_id": "string", "user_id": "string", "participated_at": TIME_TYPE}
-            return ibis.memtable([], schema=schema)
+        """Columns campaign_id, user_id and participated_at."""
         return self.table("participations").select("campaign_id", "user_id", "participated_at")
 
     def _offset_s(self, time: Any) -> Any:
@@ -344,7 +340,7 @@ def checked(source: Source) -> Source:
     Raises:
         ContractError: a required table is missing, or there is no purchase before its `as_of`.
     """
-    for name in REQUIRED_TABLES:
+    for name in CONTRACT:
         if not source.tables.has(name):
             raise ContractError(name, _MISSING_TABLE)
     events, as_of = source.events, source.as_of
