@@ -13,7 +13,8 @@ import pytest
 from recommender.datasets.tables import TIME, Tables
 from recommender.features.bought import Decisions
 from recommender.features.campaign_habits import Habits, habits
-from recommender.features.source import Shop, Source, Taxonomy
+from recommender.features.source import Shop, Source
+from recommender.features.taxonomy import Taxonomy
 from recommender.matching.affinity import USER_PRIOR_PAIRS, USER_PRIOR_RATE
 from recommender.storage.ids import Ids
 
