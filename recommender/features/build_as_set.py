@@ -1,5 +1,6 @@
 """Builds a feature set as the settings say: the periods, the engine, what is kept between builds, and the limits."""
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,10 @@ def build_as_set(
         PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
     """
     periods = resolve(settings, tables)
-    on_spark = partial(_on_spark, tables, files, target or Place.of(str(output)), settings.features.spark)
+    engines: dict[str, Callable[[], OnSpark | None]] = {
+        "duckdb": lambda: None,
+        "spark": partial(_on_spark, tables, files, target or Place.of(str(output)), settings.features.spark),
+    }
     build(
         tables,
         output,
@@ -45,7 +49,7 @@ def build_as_set(
         memory_limit=settings.resources.memory_limit,
         scratch=settings.resources.scratch,
         last=LastBuild.of(settings) if settings.features.increment and settings.features.engine == "duckdb" else None,
-        spark=choose({"duckdb": lambda: None, "spark": on_spark}, settings.features.engine, "features.engine")(),
+        spark=choose(engines, settings.features.engine, "features.engine")(),
     )
     return periods.as_of
 
