@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pytest
 from small_shop import SmallShop, ask
 from typer.testing import CliRunner
 
@@ -94,6 +95,21 @@ def test_what_events_over_http_leave_out_is_no_column_that_the_export_lost(tmp_p
     for name, share_D in known.items():
         earlier = min(day, len(share_D))
         np.testing.assert_array_equal(found["both"].figure(name)[:earlier], share_D[:earlier])
+
+
+@pytest.mark.parametrize(("rule", "marked"), [("net", [(AT,)]), ("keep", [])])
+def test_a_logged_return_takes_a_purchase_back_unless_the_mapping_keeps_returns(
+    tmp_path: Path, rule: str, marked: list[tuple[object]]
+) -> None:
+    shop = SmallShop(tmp_path)
+    shop.source += f'returns = "{rule}"\n'
+    tables = shop.read()
+    write(tmp_path / "log", f"20240315-{WRITER}-0", event("back", "return", item_id="tin", quantity=2.0, amount=19.0))
+    made = add_logged_events(tables, tmp_path / "log")
+    assert made.manifest["returns"] == rule
+    assert made.has("events", "returned_at") == bool(marked)
+    if marked:
+        assert ask(made, "SELECT returned_at FROM events WHERE returned_at IS NOT NULL") == marked
 
 
 def test_without_a_log_the_tables_and_the_identity_of_the_source_stay(tmp_path: Path) -> None:
