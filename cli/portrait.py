@@ -10,7 +10,6 @@ from recommender.report.portrait import portrait_page
 from recommender.report.portrait_card import PortraitCard, group_axis, read_card
 from recommender.report.terminal import wide
 from recommender.settings import Settings
-from recommender.storage.home import Home
 from recommender.storage.manifest import write_text
 
 SHOWN_CAMPAIGNS = 5
@@ -22,9 +21,9 @@ def show_portrait(settings: Settings, user: str, page: Path | None, *, as_json: 
 
     Raises:
         FeatureStoreError: no run has built features yet.
-        SourceError: nobody has this identifier.
+        SourceError: nobody has this identifier, or the shopper was forgotten.
     """
-    card = read_card(Home.of(settings).feature_store.facts, user)
+    card = read_card(settings, user)
     if page is not None:
         write_text(page, portrait_page(card))
     if as_json:

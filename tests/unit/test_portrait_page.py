@@ -1,7 +1,7 @@
 """`recommender portrait`: one shopper in plain words, as a page and as JSON."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +14,8 @@ from feature_repo.materialisation import materialise
 from recommender.features import build
 from recommender.matching.packed_user import ServingSchema
 from recommender.settings import Settings
+from recommender.storage import forgotten
+from recommender.storage.home import Home
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,19 @@ def test_json_holds_each_fact_with_its_source_unit_and_age(settings_file: Path) 
 def test_an_unknown_shopper_is_an_error_that_says_whom_the_features_know(settings_file: Path) -> None:
     code, _, error = ask(settings_file, "nobody")
     assert code == 2
-    for words in ("SourceError", "'nobody'", "2024-07-01", "151", "user-00000", "recommender run"):
+    for words in ("SourceError", "'nobody'", "2024-07-01", "151", "user-00000", "recommender refresh"):
+        assert words in " ".join(error.split())
+
+
+def test_a_forgotten_shopper_is_an_error_that_says_when_and_how_to_let_them_back(settings_file: Path) -> None:
+    home = Home(settings_file.parent / "home")
+    forgotten.forget(home, ["user-00004"], datetime(2024, 7, 2, 8, 30, tzinfo=UTC))
+    try:
+        code, _, error = ask(settings_file, "user-00004")
+    finally:
+        forgotten.allow(home, ["user-00004"])
+    assert code == 2
+    for words in ("SourceError", "'user-00004' was forgotten on 2024-07-02 08:30 UTC", "forget user-00004 --allow"):
         assert words in " ".join(error.split())
 
 
