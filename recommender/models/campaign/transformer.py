@@ -104,8 +104,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
         self._lay_out(examples)
         column_of = {row: column for column, row in enumerate(self._rows)}
         columns_N = torch.tensor([column_of[row] for row in examples.campaigns_N.tolist()], dtype=torch.int64)
-        histories = self.network.read(examples.histories, examples.catalogue)
-        states_UD = encode(self._exact.encoder, self._vectors_VD, histories)
+        states_UD = self._states(examples.histories, examples.catalogue)
         recency_U, baskets_U = (of_users.double() for of_users in recency(examples.histories))
         z_NE = torch.from_numpy(self._preprocessing(examples.features_NF)).double()
         users_N = torch.from_numpy(examples.users_N.astype(np.int64))
@@ -159,7 +158,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
 
     def _states(self, histories: Histories, catalogue: Catalogue) -> Tensor:
         self._lay_out_items(catalogue)
-        return encode(self._exact.encoder, self._vectors_VD, histories)
+        return encode(self._exact.encoder, self._vectors_VD, self.network.read(histories, catalogue))
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
         """Contributions of the linear part, float32 [N, F]. Those of encoder and tower belong to no feature."""
