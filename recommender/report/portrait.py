@@ -181,7 +181,14 @@ def _order(card: PortraitCard) -> Section | None:
         "Order of purchases",
         lead="What a ranker's encoder, which reads purchases in their order, expects of this shopper.",
         figures=figures if likeliest else [],
-        blocks=[bullets(encoding_words(found))],
+        blocks=[
+            bullets(encoding_words(found)),
+            table(
+                ["shopper", "similarity"],
+                [[one.user_id, one.similarity] for one in found.alike],
+                caption="Most alike. 1: the same direction, 0: no relation.",
+            ),
+        ],
     )
 
 
