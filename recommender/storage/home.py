@@ -38,7 +38,7 @@ from recommender.storage.manifest import NAME_DIGITS, digest
 USERS_FILE = "users.parquet"
 PACKED_USERS_FILE = "serving.parquet"
 REFERENCE_FILE = "reference.json"
-"""Distributions of features, in a training set and in a trained version (`recommender.monitoring.distributions`)."""
+"""Distributions of features, in a training set and in a trained version (`recommender.monitoring.reference`)."""
 FEATURES_SCHEMA_FILE = "schema.json"
 """In a feature set: names of its features and of those that the source cannot have."""
 FACTS_FILE = "facts.parquet"

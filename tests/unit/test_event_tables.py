@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from small_shop import EVENTS, SmallShop, ask
 from typer.testing import CliRunner
 
@@ -81,6 +82,21 @@ def test_the_catalogue_says_how_events_are_taken_and_only_what_was_known_then(tm
     assert rules == EventRules(currency="JPY", open_from="2024-03-11", largest=largest)
     assert rules.minor_units == 1
     assert [rules.is_late(AT_US - days * 86_400_000_000) for days in (4, 5)] == [False, True]
+
+
+@pytest.mark.parametrize(("rule", "marked"), [("net", [(AT,)]), ("keep", [])])
+def test_a_logged_return_takes_a_purchase_back_unless_the_mapping_keeps_returns(
+    tmp_path: Path, rule: str, marked: list[tuple[object]]
+) -> None:
+    shop = SmallShop(tmp_path)
+    shop.source += f'returns = "{rule}"\n'
+    tables = shop.read()
+    write(tmp_path / "log", f"20240315-{WRITER}-0", event("back", "return", item_id="tin", quantity=2.0, amount=19.0))
+    made = add_logged_events(tables, tmp_path / "log")
+    assert made.manifest["returns"] == rule
+    assert made.has("events", "returned_at") == bool(marked)
+    if marked:
+        assert ask(made, "SELECT returned_at FROM events WHERE returned_at IS NOT NULL") == marked
 
 
 def test_without_a_log_the_tables_and_the_identity_of_the_source_stay(tmp_path: Path) -> None:
