@@ -107,8 +107,8 @@ class EventIntake:
         for reason in set_aside:
             self.metrics.events_quarantined.labels("tail" if reason is TOO_MANY else reason.field).inc()
         self.metrics.events_accepted.inc(accepted)
-        for (_, stamped), reason, is_new in zip(taken, why, new, strict=True):
-            if is_new and reason is None:
+        for (_, stamped), problem, is_new in zip(taken, why, new, strict=True):
+            if is_new and problem is None:
                 self.metrics.event_age.observe(max(0.0, self.shops.now_us() - stamped.time_us) / 1e6)
         logs.bind(events=len(documents), accepted=accepted, quarantined=quarantined, rejected=len(wrong))
         return orjson.dumps(
