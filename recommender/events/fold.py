@@ -14,13 +14,20 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import MONTH_DAYS
 from recommender.events.counters import portrait_at
 from recommender.events.ledger import Ledger, Line
-from recommender.events.look_fold import with_looks
+from recommender.events.look_fold import new_looks, with_looks
 from recommender.events.returned import taken_back
 from recommender.events.tail import Readings, Recent, hidden, lines_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import pack_history, unpack_history, unpack_rings
 from recommender.matching.open_campaigns import HIDDEN, TAKEN_UP, OpenCampaigns, campaign_code
+from recommender.matching.packed_history import (
+    PackedBaskets,
+    pack_history,
+    unpack_history,
+    unpack_looks,
+    unpack_rings,
+    without_looks,
+)
 from recommender.matching.packed_user import PackedUser, pack, unpack
 
 _MOST_COUNTED = np.iinfo(np.uint16).max
@@ -78,13 +85,21 @@ class Fold:
                 minor_units=self.minor_units,
             )
             user = _at(_with_lines(user, lines, self.catalogue), ledger, self.catalogue, moment_us)
-            user, portrait_P = with_looks(user, portrait_P, names, new, self.catalogue, moment_us)
+            added_R = new_looks(new, names, self.catalogue)
+            user, portrait_P = with_looks(user, portrait_P, names, added_R, self.catalogue, moment_us)
             if TENURE in names:
                 user = replace(user, months=float(np.nan_to_num(portrait_P[names.index(TENURE)])) / MONTH_DAYS)
-            shopper = replace(shopper, portrait_P=portrait_P)
-            if lines:
-                shopper = replace(shopper, history=pack_history(*ledger.history(), name))
+            bought = pack_history(*ledger.history(), name) if lines else without_looks(shopper.history, history)
+            looked = self._looked(shopper.history, history, added_R)
+            shopper = replace(shopper, portrait_P=portrait_P, history=bought + looked)
         return pack(replace(shopper, affinity=pack_user(user, name)))
+
+    def _looked(self, packed: bytes, history: PackedBaskets, added_R: NDArray[np.void] | None) -> bytes:
+        """The packed baskets of looks of a packed history, which is unpacked already, with further looks."""
+        looks = unpack_looks(packed, history)
+        if added_R is not None and self.catalogue.look_rules is not None:
+            looks = looks.with_looks(added_R, self.catalogue.look_rules)
+        return looks.pack()
 
     def _lines(self, events: Sequence[Recent], user: UserAffinity, at_us: int) -> list[Line]:
         rows, lines = self.catalogue.item_rows, []

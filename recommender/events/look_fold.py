@@ -20,23 +20,31 @@ from recommender.matching.looks import LOOKED, Looks
 from recommender.matching.single_looks import ITEM, SINGLE
 
 
+def new_looks(events: Sequence[Recent], names: Sequence[str], catalogue: Catalogue) -> NDArray[np.void] | None:
+    """The looks among events, of the structure `single_looks.SINGLE`. None: the user's row knows no looks.
+
+    `names`: of the row's portrait.
+    """
+    rules = catalogue.look_rules
+    return None if rules is None or LOOKED not in names else _singles(events, rules, catalogue)
+
+
 def with_looks(
     user: UserAffinity,
     portrait_P: NDArray[np.float32],
     names: Sequence[str],
-    new: Sequence[Recent],
+    added_R: NDArray[np.void] | None,
     catalogue: Catalogue,
     at_us: int,
 ) -> tuple[UserAffinity, NDArray[np.float32]]:
     """The user and the portrait with what the user looked at up to a moment (microseconds since 1970, UTC).
 
     A user whose row does not hold the looks one by one, because they are too many, keeps their sums as they were: new
-    looks are added, and old ones are not forgotten until the next materialisation.
+    looks are added, and old ones are not forgotten until the next materialisation. `added_R`: see `new_looks`.
     """
     rules = catalogue.look_rules
-    if rules is None or LOOKED not in names:
+    if rules is None or added_R is None:
         return user, portrait_P
-    added_R = _singles(new, rules, catalogue)
     known_R = single_looks.none() if user.looks.single is None else user.looks.single
     single_R = np.concatenate([known_R, added_R])
     sums = single_looks.weighed(single_R, at_us, rules, catalogue.item_axes_VA, catalogue.numbering.num_values)

@@ -17,7 +17,6 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -33,8 +32,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recommender import logs
-from recommender.datasets.periods import resolve
-from recommender.datasets.places import Place
 from recommender.datasets.tables import Tables
 from recommender.errors import SettingsError
 from recommender.features import buckets, campaigns, decisions, pairs
@@ -54,10 +51,10 @@ from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
 from recommender.matching.look_rules import LookRules
 from recommender.matching.looks import LOOKED
-from recommender.settings import LookSettings, Settings, choose
-from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, Home
+from recommender.settings import LookSettings
+from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
-from recommender.storage.manifest import WRITER_DIGITS, whole_folder, write_manifest
+from recommender.storage.manifest import whole_folder, write_manifest
 from recommender.storage.names import NamesFile
 
 log = logs.get(__name__)
@@ -100,8 +97,8 @@ def build(
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
-        ContractError: a required table or column is missing, or there is no purchase before `as_of`.
-        PeriodError: no user was targeted before `as_of`.
+        ContractError: a required table or column is missing or empty, or there is no purchase before `as_of`.
+        PeriodError: no user of the table `users` was targeted before `as_of`.
     """
     with (
         nullcontext() if last is None else last.turn(),
@@ -120,6 +117,7 @@ def build(
             with spark_engine(
                 tables, moment, spark, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
             ) as engine:
+                decisions.expect_some(engine.source)
                 weights = look_weights(engine.source, looks, learn_looks_before, published=look_rules, cache=text_cache)
                 _build(engine.source, output, weights, engine.rows, facts=facts)
             return output
@@ -132,50 +130,12 @@ def build(
             memory_limit=memory_limit,
             last=None if last is None or (num_buckets or 1) > 1 else last.known,
         )
+        decisions.expect_some(source)
         weights = look_weights(source, looks, learn_looks_before, published=look_rules, cache=text_cache)
         _build(source, output, weights, partial(_rows, source, folder, num_buckets, last), facts=facts)
         if last is not None:
             last.remember(output)
     return output
-
-
-def build_as_set(
-    tables: Tables, output: Path, settings: Settings, *, files: Place | None = None, parts: Place | None = None
-) -> datetime:
-    """Build the feature set as the settings say, and return its `as_of`. What looks count is learnt before the gate.
-
-    Args:
-        tables: what to read.
-        output: the folder to write.
-        settings: which engine builds, and how.
-        files: where Spark's executors find the tables. None: in the folder of `tables`.
-        parts: a new folder for what they write. None: beside `output`.
-
-    Raises:
-        PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
-    """
-    periods = resolve(settings, tables)
-    beside = output.absolute().with_name(f".{output.name}.parts-{uuid.uuid4().hex[:WRITER_DIGITS]}")
-    on_spark = OnSpark(
-        settings=settings.features.spark,
-        tables=files or Place.of(str(tables.folder)),
-        parts=parts or Place(str(beside)),
-    )
-    build(
-        tables,
-        output,
-        as_of=periods.as_of,
-        threads=settings.training.threads,
-        kept_ids=IdsFile.of(settings),
-        looks=settings.looks,
-        learn_looks_before=periods.gate_from,
-        text_cache=Home.of(settings).text_vectors,
-        memory_limit=settings.resources.memory_limit,
-        scratch=settings.resources.scratch,
-        last=LastBuild.of(settings) if settings.features.increment and settings.features.engine == "duckdb" else None,
-        spark=choose({"duckdb": None, "spark": on_spark}, settings.features.engine, "features.engine"),
-    )
-    return periods.as_of
 
 
 def _build(
@@ -187,7 +147,6 @@ def _build(
     facts: bool,
 ) -> None:
     """Write the feature set. `compute` is given the numbers of facts, if facts are wanted."""
-    decisions.expect_some(source)
     named = ValueNames(kept=None if source.kept_ids is None else NamesFile.beside(source.kept_ids))
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)

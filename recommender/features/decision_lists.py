@@ -24,9 +24,10 @@ from recommender.matching import examples
 from recommender.matching.affinity import AXES, unpack_user
 from recommender.matching.candidates import candidates
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Examples, Histories, Shopper
+from recommender.matching.examples import Examples, Shopper
 from recommender.matching.horizon import Horizon
 from recommender.matching.item_choice import ItemChooser
+from recommender.matching.packed_history import Histories
 from recommender.matching.rerank import Shares
 
 FILE = "lists.safetensors"

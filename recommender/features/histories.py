@@ -4,6 +4,7 @@ Shapes: U users · B baskets · T basket lines.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -16,15 +17,21 @@ from numpy.typing import NDArray
 from recommender.datasets.periods import microseconds
 from recommender.datasets.tables import Tables
 from recommender.datasets.time_units import DAY_US, SECOND_US
+from recommender.features.look_corpus import PREFIX, arrays_of, corpus_looks, corpus_looks_before, looks_of
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Histories
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_history import Histories
+from recommender.matching.ragged import offsets_of, places_of
 
+_PURCHASES = tuple(field.name for field in fields(Histories) if field.name != "looks")
 NEVER_S = np.iinfo(np.int64).max
 """Stands for a purchase that was not returned."""
 
 
-def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict[str, NDArray[Any]]:
-    """Read all purchases before `as_of` as ragged arrays.
+def corpus_arrays(
+    tables: Tables, catalogue: Catalogue, as_of: datetime, shoppers: Sequence[Shopper] = ()
+) -> dict[str, NDArray[Any]]:
+    """Read all purchases before `as_of` as ragged arrays, with the looks of `shoppers` (`look_corpus.corpus_looks`).
 
     The arrays are those of `Histories`, with the baskets' absolute times `times_us_B` instead of their ages. Users are
     in order of their identifiers, baskets in order of time.
@@ -51,6 +58,7 @@ def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict
         item_T = (pc.fill_null(position, -1).to_numpy() + 1).astype(np.int32)
     amount_T = pc.fill_null(bought["amount"], 0.0).to_numpy() if "amount" in wanted else np.zeros(len(time_T))
     returned = _returned(bought, microseconds(as_of))
+    looks = corpus_looks(shoppers, sorted(pc.unique(bought["user_id"]).to_pylist()), catalogue) if shoppers else {}
     del bought  # The largest table here; what follows needs the memory.
     order = np.lexsort((item_T, basket_T, user_T))
     user_T, basket_T, time_T, item_T = user_T[order], basket_T[order], time_T[order], item_T[order]
@@ -59,15 +67,16 @@ def corpus_arrays(tables: Tables, catalogue: Catalogue, as_of: datetime) -> dict
     spend_B = np.add.reduceat(amount_T[order], starts)
     users_B, lines_B = user_T[starts], np.diff(np.append(starts, len(time_T)))
     by_time = np.lexsort((times_us_B, users_B))
-    line_order = _concatenated_ranges(np.append(starts, len(time_T)).astype(np.int64), by_time.astype(np.int64))
+    line_order = places_of(np.append(starts, len(time_T)).astype(np.int64), by_time.astype(np.int64))
     _, baskets_U = np.unique(users_B, return_counts=True)
     by_line = {name: values_T[order][line_order] for name, values_T in returned.items()}
     if by_line:
         by_line["amount_T"] = amount_T[order][line_order]
     return {
         **by_line,
-        "basket_offsets": _offsets(baskets_U),
-        "line_offsets": _offsets(lines_B[by_time]),
+        **looks,
+        "basket_offsets": offsets_of(baskets_U),
+        "line_offsets": offsets_of(lines_B[by_time]),
         "items_T": np.ascontiguousarray(item_T[line_order]),
         "times_us_B": np.ascontiguousarray(times_us_B[by_time]),
         "spend_B": spend_B[by_time].astype(np.float32),
@@ -86,13 +95,14 @@ def histories_before(arrays: Mapping[str, NDArray[Any]], boundary: datetime) -> 
     known_B = times_us_B < boundary_us
     lines_B = np.diff(arrays["line_offsets"])
     users_B = np.repeat(np.arange(len(arrays["basket_offsets"]) - 1), np.diff(arrays["basket_offsets"]))[known_B]
-    _, baskets_U = np.unique(users_B, return_counts=True)
+    users, baskets_U = np.unique(users_B, return_counts=True)
     return Histories(
-        basket_offsets=_offsets(baskets_U),
-        line_offsets=_offsets(lines_B[known_B]),
+        basket_offsets=offsets_of(baskets_U),
+        line_offsets=offsets_of(lines_B[known_B]),
         items_T=arrays["items_T"][np.repeat(known_B, lines_B)],
         age_days_B=((boundary_us - times_us_B[known_B]) / DAY_US).astype(np.float32),
         spend_B=arrays["spend_B"][known_B],
+        looks=corpus_looks_before(arrays, boundary, users),
     )
 
 
@@ -125,8 +135,9 @@ def _known_at(arrays: Mapping[str, NDArray[Any]], moment_s: int) -> dict[str, ND
     users_B = np.repeat(np.arange(len(arrays["basket_offsets"]) - 1), np.diff(arrays["basket_offsets"]))
     basket_B = left_B > 0
     return {
-        "basket_offsets": _offsets(np.bincount(users_B[basket_B], minlength=len(arrays["basket_offsets"]) - 1)),
-        "line_offsets": _offsets(left_B[basket_B]),
+        **{name: array for name, array in arrays.items() if name.startswith(PREFIX)},
+        "basket_offsets": offsets_of(np.bincount(users_B[basket_B], minlength=len(arrays["basket_offsets"]) - 1)),
+        "line_offsets": offsets_of(left_B[basket_B]),
         "items_T": arrays["items_T"][kept_T & np.repeat(basket_B, lines_B)],
         "times_us_B": arrays["times_us_B"][basket_B],
         "spend_B": np.where(touched_B, net_B, arrays["spend_B"])[basket_B],
@@ -136,26 +147,27 @@ def _known_at(arrays: Mapping[str, NDArray[Any]], moment_s: int) -> dict[str, ND
 def take_users(histories: Histories, users: Sequence[int] | NDArray[Any]) -> Histories:
     """Select the histories of some users (rows), in the order asked for."""
     users = np.asarray(users, dtype=np.int64)
-    baskets = _concatenated_ranges(histories.basket_offsets, users)
-    lines = _concatenated_ranges(histories.line_offsets, baskets)
+    baskets = places_of(histories.basket_offsets, users)
+    lines = places_of(histories.line_offsets, baskets)
     return Histories(
-        basket_offsets=_offsets(np.diff(histories.basket_offsets)[users]),
-        line_offsets=_offsets(np.diff(histories.line_offsets)[baskets]),
+        basket_offsets=offsets_of(np.diff(histories.basket_offsets)[users]),
+        line_offsets=offsets_of(np.diff(histories.line_offsets)[baskets]),
         items_T=histories.items_T[lines],
         age_days_B=histories.age_days_B[baskets],
         spend_B=histories.spend_B[baskets],
+        looks=None if histories.looks is None else histories.looks.take(users),
     )
 
 
-def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+def arrays_of_histories(histories: Histories) -> dict[str, NDArray[Any]]:
+    """The arrays of histories under their names in a file."""
+    own = {name: np.ascontiguousarray(getattr(histories, name)) for name in _PURCHASES}
+    return {**own, **arrays_of(histories.looks)}
 
 
-def _concatenated_ranges(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return offsets[r] to offsets[r + 1] (excluded) of each row r, one range after the other."""
-    lengths = np.diff(offsets)[rows]
-    starts = offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(rows) else offsets[:0]
-    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts, lengths), dtype=np.int64)
+def histories_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> Histories:
+    """Read what `arrays_of_histories` returned."""
+    return Histories(**{name: arrays[name] for name in _PURCHASES}, looks=looks_of(arrays))
 
 
 def _codes(values: Any) -> NDArray[np.int64]:

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recommender.features.bought import MONEY_COLUMNS, NEVER, Ints, microseconds_of, money_columns
-from recommender.features.source import Source, Taxonomy
+from recommender.features.source import Source
+from recommender.features.taxonomy import Taxonomy
 
 BY = ("user_id", "basket", "item_id")
 """Texts that lines are sorted by, first of all."""

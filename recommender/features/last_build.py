@@ -198,14 +198,9 @@ class LastBuild:
 
     def _begin(self, source: Source) -> None:
         """Read the last build, and compute the marks of the files of events that it does not know."""
-        self._source, self._state = (
-            source,
-            {
-                "tables": digest(signature_of_tables(source.tables)),
-                "events": _files_of_events(source),
-                "demand": {},
-            },
-        )
+        self._source = source
+        self._state = {"tables": digest(signature_of_tables(source.tables)), "events": _files_of_events(source)}
+        self._state["demand"] = {}
         self._last, self._fresh, self._lines, self._known, self._taken, self.full = {}, {}, {}, None, None, ""
         try:
             if self.folder.exists():

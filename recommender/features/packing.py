@@ -15,11 +15,12 @@ from recommender.features.as_of import Ints, ranges
 from recommender.features.baskets import Versions
 from recommender.features.bought import Bought, microseconds_of
 from recommender.features.campaign_habits import Habits
+from recommender.features.look_days import LookDays
 from recommender.features.purchases import Known
 from recommender.features.vectors import bounds_of
-from recommender.matching import examples
 from recommender.matching.affinity import MEASURES, UserAffinity, pack_user, type_code
 from recommender.matching.open_campaigns import OpenCampaigns, campaign_code
+from recommender.matching.packed_history import MAX_BASKETS, pack_history
 
 SCHEMA = pa.schema({"affinity": pa.binary(), "history": pa.binary()})
 
@@ -50,6 +51,7 @@ class Packer:
         self._columns_H = np.zeros(0, dtype=np.uint16)
         self._looked: list[pa.Table] | None = None
         self._activity: rings.Activity | None = None
+        self._look_days: LookDays | None = None
 
     def begin(
         self,
@@ -57,6 +59,7 @@ class Packer:
         columns_H: NDArray[np.uint16],
         looked_by_axis: list[pa.Table] | None,
         activity: rings.Activity | None = None,
+        look_days: LookDays | None = None,
     ) -> None:
         """Take what is known of all decisions.
 
@@ -65,9 +68,10 @@ class Packer:
             columns_H: places of the features about campaigns in the portrait.
             looked_by_axis: what `looks.looks_by_axis` returned.
             activity: of the users whose rows get rings.
+            look_days: baskets of what the users looked at. None: the source has no looks.
         """
         self._habits, self._columns_H = habits, columns_H
-        self._looked, self._activity = looked_by_axis, activity
+        self._looked, self._activity, self._look_days = looked_by_axis, activity, look_days
 
     def __call__(
         self,
@@ -108,6 +112,8 @@ class Packer:
         histories = pack_histories(lines, versions, seen, moment_us_D, self._minor_units, self._taxonomy_version)
         if self._activity is not None:
             histories = rings.behind(histories, self._activity, own.start, lines, versions, seen, moment_us_D)
+        if self._look_days is not None:
+            histories = self._look_days.behind(histories, own.start)
         arrays = [pa.array(affinities, pa.binary()), pa.array(histories, pa.binary())]
         self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
 
@@ -194,7 +200,7 @@ def pack_histories(
         minor_units: whole minor units in one unit of the currency.
         taxonomy_version: version of the taxonomy whose item rows the value holds.
     """
-    last = np.maximum(seen.bounds[1:] - examples.MAX_BASKETS, seen.bounds[:-1])
+    last = np.maximum(seen.bounds[1:] - MAX_BASKETS, seen.bounds[:-1])
     place_P, basket_bounds = ranges(last, seen.bounds[1:])
     version_P = seen.version_P[place_P]
     starts = np.flatnonzero(np.diff(lines.basket_T, prepend=-1))
@@ -218,7 +224,7 @@ def pack_histories(
         first, end = int(basket_bounds[d]), int(basket_bounds[d + 1])
         user_items = items_L[line_bounds[first] : line_bounds[end]]
         packed.append(
-            examples.pack_history(times[first:end], spend[first:end], lines_P[first:end], user_items, taxonomy_version)
+            pack_history(times[first:end], spend[first:end], lines_P[first:end], user_items, taxonomy_version)
         )
     return packed
 

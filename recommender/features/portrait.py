@@ -18,6 +18,7 @@ from recommender.features import campaign_habits, looks, people, purchases, ring
 from recommender.features.as_of import Running
 from recommender.features.baskets import Versions, versions
 from recommender.features.bought import Decisions, Part, bought, lines_of, parts
+from recommender.features.look_days import LookDays
 from recommender.features.packing import Packer
 from recommender.features.shared import Shared
 from recommender.features.source import Source
@@ -70,7 +71,8 @@ def portrait(
     names = list(ordered(own.nothing()))
     if packer is not None:
         columns_H = np.array([names.index(name) for name in habits.columns], dtype=np.uint16)
-        packer.begin(habits, columns_H, looked_by_axis, activity)
+        look_days = LookDays.of(source, numbered, shared.look_weights) if shared.looked else None
+        packer.begin(habits, columns_H, looked_by_axis, activity, look_days)
     found = ordered(own.columns(packer))
     return Portrait(
         columns={name: column.astype(np.float32, copy=False) for name, column in found.items()},

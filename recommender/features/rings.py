@@ -15,12 +15,13 @@ from recommender.features.as_of import Ints, ranges
 from recommender.features.baskets import Versions
 from recommender.features.bought import Bought, Part, microseconds_of
 from recommender.features.purchases import Known
-from recommender.matching.examples import MAX_BASKETS
+from recommender.matching.packed_history import MAX_BASKETS
 from recommender.matching.rings import (
     ITEM_DAYS,
     KEPT_CODES,
     KINDS,
     MOST_EXACT,
+    MOST_ITEM_LINES,
     MOST_OLDER,
     OLDER_DAYS,
     RING_DAYS,
@@ -164,8 +165,8 @@ def _rings(
             versions.coupon_lines_v[older_P],
             versions.discounted_v[older_P],
         ),
-        older_items_L=items_L.astype(np.int32),
-        older_coupon_L=older_coupon_L,
+        older_items_L=items_L[-MOST_ITEM_LINES:].astype(np.int32),
+        older_coupon_L=older_coupon_L[-MOST_ITEM_LINES:],
         kinds=kinds,
     )
 

@@ -2,17 +2,17 @@
 
     pairs.parquet         which users were targeted by which campaign, labels, segments
     examples.safetensors  features and histories of the pairs, made by the function that serving calls
-    corpus.safetensors    every user's purchases with their absolute times, for pretraining
+    corpus.safetensors    every user's purchases, and looks of pairs' users, with absolute times, for pretraining
     shoppers.parquet      the users decided on last, as the feature store holds them, for measuring latency
     lists.safetensors     the candidates of each user's last decision in each period, for judging lists
     catalogue/            items and campaigns
-    reference.json        how the features of all users were distributed, for monitoring
+    reference.json        how the features of users, campaigns and both together were distributed, for monitoring
 
 Shapes: N pairs · F features · U users · B baskets · T basket lines · P portrait features · C campaigns.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -29,12 +29,19 @@ from recommender.datasets.tables import Tables
 from recommender.errors import ContractError, CorruptFileError, PeriodError
 from recommender.features.decision_lists import FILE as LISTS
 from recommender.features.decision_lists import DecisionLists, read_lists, write_lists
-from recommender.features.histories import corpus_arrays, histories_before, take_users
+from recommender.features.histories import (
+    arrays_of_histories,
+    corpus_arrays,
+    histories_before,
+    histories_of_arrays,
+    take_users,
+)
 from recommender.features.shoppers import distinct_users, microsecond_column, shoppers_of
 from recommender.matching import examples
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Examples, Histories, Labels, Shopper
+from recommender.matching.examples import Examples, Labels, Shopper
 from recommender.matching.horizon import Horizon, Outcomes
+from recommender.matching.packed_history import Histories
 from recommender.storage.home import REFERENCE_FILE
 from recommender.storage.manifest import read_manifest, whole_folder, write_manifest, write_text
 
@@ -112,9 +119,9 @@ def write_training_set(
     with whole_folder(output) as folder:
         pq.write_table(pairs, folder / "pairs.parquet", compression="zstd", write_page_checksum=True)
         arrays = {"campaigns_N": built.campaigns_N, "users_N": built.users_N, "features_NF": built.features_NF}
-        save_file({**arrays, **_arrays(built.histories)}, folder / "examples.safetensors")
+        save_file({**arrays, **arrays_of_histories(built.histories)}, folder / "examples.safetensors")
         write_lists(shoppers, users_N.tolist(), catalogue, list_bounds, folder / LISTS)
-        save_file(corpus_arrays(tables, catalogue, as_of), folder / "corpus.safetensors")
+        save_file(corpus_arrays(tables, catalogue, as_of, shoppers), folder / "corpus.safetensors")
         last = np.argsort([-shopper.feature_time_us for shopper in shoppers], kind="stable")[:KEPT_SHOPPERS]
         pq.write_table(distinct_users(users).take(last), folder / "shoppers.parquet")
         catalogue.save(folder / "catalogue")
@@ -163,7 +170,7 @@ class TrainingSet:
             users_N=arrays["users_N"],
             features_NF=arrays["features_NF"],
             feature_names=tuple(manifest["feature_names"]),
-            histories=Histories(**{field.name: arrays[field.name] for field in fields(Histories)}),
+            histories=histories_of_arrays(arrays),
         )
         return cls(folder, manifest, pq.ParquetFile(folder / "pairs.parquet").read(), catalogue, all_examples)
 
@@ -289,7 +296,3 @@ class TrainingSet:
 
     def _float_column(self, name: str) -> NDArray[np.float64]:
         return np.asarray(self.pairs[name].to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _arrays(histories: Histories) -> dict[str, NDArray[Any]]:
-    return {field.name: np.ascontiguousarray(getattr(histories, field.name)) for field in fields(Histories)}

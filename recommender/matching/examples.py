@@ -1,10 +1,9 @@
 """Inputs of a ranker: pairs of user and campaign, built by one function for the training set and for a request.
 
-Shapes: N pairs · F features · U distinct users among the pairs · B baskets in all · T basket lines in all · P portrait
-features · K cross features.
+Shapes: N pairs · F features · U distinct users among the pairs · P portrait features ·
+K cross features.
 """
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,40 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.datasets.time_units import DAY_US
 from recommender.errors import FeatureStoreError
 from recommender.matching import affinity
 from recommender.matching.affinity import Matched
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.horizon import Horizon
-from recommender.matching.numbering import NAME_BYTES, OWN_BYTES, Numbering
 from recommender.matching.open_campaigns import OpenCampaigns
-from recommender.matching.rings import Rings
-
-MAX_BASKETS = 64
-"""A user's row holds at most this many baskets, the last ones. Chosen by hand: over a year of a weekly shopper."""
-_MAGIC = b"HIS2"
-_HEADER = struct.Struct(f"<4s{NAME_BYTES}sII")
-"""Magic number, name of the ids (`Numbering.name`), number of baskets, number of lines."""
-_OLD_MAGIC = b"HIS1"
-"""Of values from before ids were append-only, which name one state of them and are still read."""
-_OLD_HEADER = struct.Struct(f"<4s{OWN_BYTES}sII")
-
-
-@dataclass(frozen=True, eq=False)
-class Histories:
-    """The last baskets of users as ragged arrays, each user's oldest first. Lines of one basket have no order."""
-
-    basket_offsets: NDArray[np.int64]
-    """[U + 1]: user u has the baskets basket_offsets[u] to basket_offsets[u + 1], excluded."""
-    line_offsets: NDArray[np.int64]
-    """[B + 1]: basket b has the lines line_offsets[b] to line_offsets[b + 1], excluded."""
-    items_T: NDArray[np.int32]
-    """Row of the item in the catalogue, 0 for an unknown item."""
-    age_days_B: NDArray[np.float32]
-    """Days from the basket to the decision, > 0."""
-    spend_B: NDArray[np.float32]
-    """Money paid for the basket, currency units."""
+from recommender.matching.packed_history import Histories, unpack_histories
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +141,8 @@ def build(
         if len(matched.user.open.codes_O):
             _leave_out_own(features_NF, matched.user.open, pairs, codes_N, targeted_us_N)
     decided_us_U = _decision_times(shoppers, users_N, decided_us_N)
-    histories = unpack_histories([shopper.history for shopper in shoppers], decided_us_U, catalogue.numbering)
+    packed_U = [shopper.history for shopper in shoppers]
+    histories = unpack_histories(packed_U, decided_us_U, catalogue.numbering, catalogue.look_rules)
     return Examples(
         catalogue=catalogue,
         campaigns_N=campaigns_N,
@@ -236,112 +209,3 @@ def _decision_times(
         user_id = shoppers[int(users_N[conflicts[0]])].user_id
         raise FeatureStoreError(f"user {user_id}: pairs decided at different times need a shopper for each time")
     return decided_us_U
-
-
-def pack_history(
-    times_us_B: NDArray[np.int64],
-    spend_B: NDArray[np.float32],
-    lines_B: NDArray[np.int32],
-    items_T: NDArray[np.int32],
-    taxonomy_version: str,
-) -> bytes:
-    """Pack the `history` value of a user: the last `MAX_BASKETS` baskets, oldest first, with `lines_B` lines each.
-
-    `taxonomy_version`: `Numbering.name` of the ids of `items_T`.
-    """
-    if len(times_us_B) > MAX_BASKETS:
-        items_T = items_T[int(lines_B[:-MAX_BASKETS].sum()) :]
-        times_us_B, spend_B, lines_B = times_us_B[-MAX_BASKETS:], spend_B[-MAX_BASKETS:], lines_B[-MAX_BASKETS:]
-    header = _HEADER.pack(_MAGIC, bytes.fromhex(taxonomy_version), len(times_us_B), len(items_T))
-    arrays = ((times_us_B, "<i8"), (spend_B, "<f4"), (lines_B, "<i4"), (items_T, "<i4"))
-    return header + b"".join(np.asarray(array).astype(dtype).tobytes() for array, dtype in arrays)
-
-
-class PackedBaskets(NamedTuple):
-    """What `pack_history` packs, of one user."""
-
-    times_us_B: NDArray[np.int64]
-    spend_B: NDArray[np.float32]
-    lines_B: NDArray[np.int32]
-    items_T: NDArray[np.int32]
-
-
-def unpack_history(packed: bytes, numbering: Numbering) -> PackedBaskets:
-    """Unpack what `pack_history` packed, without copying. An item that `numbering` does not know yet is 0.
-
-    Raises:
-        FeatureStoreError: the value is damaged or was packed with other ids.
-    """
-    header = _OLD_HEADER if packed[:4] == _OLD_MAGIC else _HEADER
-    if len(packed) < header.size or packed[:4] not in (_MAGIC, _OLD_MAGIC):
-        raise FeatureStoreError(
-            f"history: a value must start with {_MAGIC!r} (got {packed[:4]!r}); "
-            "build and materialise the features again"
-        )
-    _, name, baskets, num_lines = header.unpack_from(packed)
-    lacks_some = numbering.lacks_some(name, "history")
-    # Each basket takes an int64 time, float32 spend and int32 number of lines; each line an int32 item.
-    expected = header.size + 16 * baskets + 4 * num_lines
-    if len(packed) != expected + Rings.packed_size(packed, expected):
-        raise FeatureStoreError(
-            f"history: the value must have {expected} bytes by its header (got {len(packed)}); "
-            "build and materialise the features again"
-        )
-    offset = header.size
-    rows = np.frombuffer(packed, "<i4", num_lines, offset + 16 * baskets)
-    return PackedBaskets(
-        np.frombuffer(packed, "<i8", baskets, offset),
-        np.frombuffer(packed, "<f4", baskets, offset + 8 * baskets),
-        np.frombuffer(packed, "<i4", baskets, offset + 12 * baskets),
-        np.where(rows < numbering.num_items, rows, 0) if lacks_some else rows,
-    )
-
-
-def unpack_rings(packed: bytes, history: PackedBaskets) -> Rings | None:
-    """The rings behind a packed history, which is unpacked already. None: a row from before there were rings.
-
-    Raises:
-        FeatureStoreError: they are damaged.
-    """
-    header = _OLD_HEADER if packed[:4] == _OLD_MAGIC else _HEADER
-    num_baskets = len(history.times_us_B)
-    return Rings.unpack(packed, header.size + 16 * num_baskets + 4 * len(history.items_T), num_baskets)
-
-
-def unpack_histories(packed_U: Sequence[bytes], decided_us_U: NDArray[np.int64], numbering: Numbering) -> Histories:
-    """Unpack the baskets of users, with ages at the users' decisions (microseconds since 1970, UTC).
-
-    An item that `numbering` does not know yet is the unknown one.
-
-    Raises:
-        FeatureStoreError: a value is damaged or was packed with other ids.
-    """
-    num_baskets, times, spend, lines, items = [], [], [], [], []
-    for packed in packed_U:
-        times_us_B, spend_B, lines_B, items_T = unpack_history(packed, numbering)
-        num_baskets.append(len(times_us_B))
-        times.append(times_us_B)
-        spend.append(spend_B)
-        lines.append(lines_B)
-        items.append(items_T)
-    baskets_U = np.array(num_baskets, dtype=np.int64)
-    age_us_B = np.repeat(decided_us_U, baskets_U) - _concatenate(times, np.int64)
-    return Histories(
-        basket_offsets=_offsets(baskets_U),
-        line_offsets=_offsets(_concatenate(lines, np.int64)),
-        items_T=_concatenate(items, np.int32),
-        age_days_B=(age_us_B / DAY_US).astype(np.float32),
-        spend_B=_concatenate(spend, np.float32),
-    )
-
-
-def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
-    sizes.cumsum(out=offsets[1:])
-    return offsets
-
-
-def _concatenate(arrays: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    if len(arrays) == 1:
-        return arrays[0].astype(dtype, copy=False)
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)

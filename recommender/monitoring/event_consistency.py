@@ -23,9 +23,10 @@ from recommender.features.build import build
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import PackedBaskets, Shopper, unpack_history, unpack_rings
+from recommender.matching.examples import Shopper
 from recommender.matching.look_rules import LookRules
 from recommender.matching.open_campaigns import TAKEN_UP, campaign_code
+from recommender.matching.packed_history import PackedBaskets, unpack_history, unpack_rings
 from recommender.monitoring.look_consistency import looks_apart
 from recommender.settings import Settings
 from recommender.storage.home import Home
@@ -137,7 +138,7 @@ def differences(
     users = [unpack_user(one.affinity, catalogue.numbering) for one in (online, offline)]
     found += _of_affinities(users[0], users[1], ledger, at_us)
     found += _of_campaigns(users[0], users[1], catalogue, at_us)
-    found += looks_apart(online, offline, new, catalogue)
+    found += looks_apart(row, online, offline, new, catalogue)
     names = known_at_once(online.portrait_names, ledger, rings, at_us)
     for name in sorted(names.intersection(offline.portrait_names)):
         first = online.portrait_P[online.portrait_names.index(name)]

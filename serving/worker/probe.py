@@ -3,7 +3,8 @@
 import numpy as np
 
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user
-from recommender.matching.examples import Shopper, pack_history
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_history import pack_history
 
 
 def user_without_features(portrait_names: tuple[str, ...], taxonomy_version: str, moment_us: int) -> Shopper:

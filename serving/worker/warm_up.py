@@ -10,7 +10,8 @@ import numpy as np
 
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, type_code
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Shopper, pack_history
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_history import pack_history
 from recommender.matching.packed_user import pack
 from recommender.settings import Settings
 from serving import wire

@@ -29,7 +29,7 @@ from recommender.datasets.write import write_tables
 from recommender.features import build
 from recommender.matching.affinity import match, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import unpack_histories
+from recommender.matching.packed_history import unpack_histories
 from recommender.matching.packed_user import PORTRAIT_KINDS, PackedUser, ServingSchema, unpack
 from recommender.settings import ServingSettings, Settings, StoreSettings
 from recommender.storage.home import Home

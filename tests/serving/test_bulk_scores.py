@@ -17,7 +17,7 @@ from recommender.datasets.periods import microseconds
 from recommender.datasets.time_units import DAY_US
 from recommender.decisions.shipping import sealed
 from recommender.errors import SourceError
-from recommender.matching.examples import unpack_histories
+from recommender.matching.packed_history import unpack_histories
 from recommender.matching.rerank import Kind, Rerank
 from recommender.registry import Registry, bundle
 from recommender.settings import Settings

@@ -14,7 +14,8 @@ from random_examples import random_catalogue, random_histories
 
 from recommender.engine.context import FitContext
 from recommender.features.decision_lists import DecisionLists
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.ranker import Ranker, Scores
 from recommender.registry import bundle
 

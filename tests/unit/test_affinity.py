@@ -9,7 +9,7 @@ from random_examples import random_catalogue
 
 from recommender.datasets.time_units import DAY_US
 from recommender.errors import FeatureStoreError
-from recommender.matching import affinity, examples
+from recommender.matching import affinity, examples, packed_history
 from recommender.matching.affinity import AXES, CROSS_NAMES, MEASURES, Incidence, UserAffinity
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.numbering import Numbering
@@ -131,7 +131,7 @@ def test_a_damaged_vector_is_refused(catalogue: Catalogue, damage: bytes) -> Non
 
 def test_examples_of_many_users_are_the_rows_of_each_request(catalogue: Catalogue) -> None:
     empty = np.zeros(0)
-    history = examples.pack_history(empty, empty, empty, empty, catalogue.taxonomy_version)
+    history = packed_history.pack_history(empty, empty, empty, empty, catalogue.taxonomy_version)
     shoppers = [
         examples.Shopper(
             user_id=f"user-{number}",
@@ -165,16 +165,18 @@ def test_examples_of_many_users_are_the_rows_of_each_request(catalogue: Catalogu
 
 
 def test_a_history_keeps_the_last_baskets(catalogue: Catalogue) -> None:
-    count = examples.MAX_BASKETS + 10
+    count = packed_history.MAX_BASKETS + 10
     times, lines = np.arange(count) * DAY_US, np.full(count, 2)
-    packed = examples.pack_history(times, np.arange(count), lines, np.arange(2 * count), catalogue.taxonomy_version)
-    got = examples.unpack_histories([packed], np.array([count * DAY_US]), catalogue.numbering)
-    assert got.basket_offsets.tolist() == [0, examples.MAX_BASKETS]
+    packed = packed_history.pack_history(
+        times, np.arange(count), lines, np.arange(2 * count), catalogue.taxonomy_version
+    )
+    got = packed_history.unpack_histories([packed], np.array([count * DAY_US]), catalogue.numbering)
+    assert got.basket_offsets.tolist() == [0, packed_history.MAX_BASKETS]
     assert got.items_T.tolist() == list(range(20, 2 * count))
     assert got.age_days_B[-1] == 1.0
     assert got.spend_B[0] == 10.0
     with pytest.raises(FeatureStoreError, match=rf"history: .*{catalogue.numbering.versions[-1]}.*{'0' * 16}"):
-        examples.unpack_histories([packed], np.array([0]), OTHER)
+        packed_history.unpack_histories([packed], np.array([0]), OTHER)
 
 
 def test_a_value_that_the_catalogue_does_not_have_is_refused_and_not_taken_for_the_next_axis(

@@ -12,8 +12,9 @@ from random_examples import fit_ranker, random_examples, subset
 from recommender.datasets.time_units import DAY_US
 from recommender.engine.context import FitContext
 from recommender.errors import BundleError
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
 from recommender.matching.horizon import NEVER, Horizon, Outcomes
+from recommender.matching.packed_history import Histories
 from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.calibration import MIN_CAMPAIGNS, Calibrator, Candidate
 from recommender.models.campaign.held_out import HeldOut, Past, held_out_of

@@ -26,7 +26,8 @@ from recommender.features.purchases import WINDOWS
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import MEASURES, UserAffinity, unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Shopper, pack_history, unpack_history
+from recommender.matching.examples import Shopper
+from recommender.matching.packed_history import pack_history, unpack_history
 from recommender.matching.packed_user import PackedUser, pack, unpack
 
 COUPON_90 = MEASURES.index("coupon_90")

@@ -16,7 +16,7 @@ from recommender.features.build import build
 from recommender.features.histories import corpus_arrays, histories_before
 from recommender.matching import affinity
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Histories
+from recommender.matching.packed_history import Histories
 
 END = AS_OF + timedelta(days=30)
 

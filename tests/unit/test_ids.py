@@ -15,7 +15,7 @@ from feature_shop import AS_OF, Shop
 from recommender.datasets.time_units import DAY_US
 from recommender.errors import CorruptFileError, FeatureStoreError
 from recommender.features import build
-from recommender.matching import affinity, examples
+from recommender.matching import affinity, packed_history
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.numbering import BEFORE, Numbering
@@ -109,7 +109,7 @@ def user(*items: int) -> UserAffinity:
 
 def history(ids: Numbering, *items: int) -> bytes:
     one = np.array([1])
-    return examples.pack_history(one, one.astype(np.float32), np.array([len(items)]), np.array(items), ids.name)
+    return packed_history.pack_history(one, one.astype(np.float32), np.array([len(items)]), np.array(items), ids.name)
 
 
 def bought(packed: bytes, ids: Numbering) -> list[int]:
@@ -117,7 +117,7 @@ def bought(packed: bytes, ids: Numbering) -> list[int]:
 
 
 def lines(packed: bytes, ids: Numbering) -> list[int]:
-    return examples.unpack_histories([packed], np.array([2 * DAY_US]), ids).items_T.tolist()
+    return packed_history.unpack_histories([packed], np.array([2 * DAY_US]), ids).items_T.tolist()
 
 
 def test_a_catalogue_reads_older_values_whole_and_newer_ones_without_what_it_lacks() -> None:
@@ -193,7 +193,7 @@ def test_a_new_a_moved_and_a_vanished_item_leave_every_row_where_it_was(shop: Sh
     for folder, catalogue in (("first", new), ("second", old)):
         users = pq.read_table(tmp_path / folder / "users.parquet", columns=["affinity", "history"])
         packed = users["history"].to_pylist()
-        histories = examples.unpack_histories(packed, np.zeros(len(packed), dtype=np.int64), catalogue.numbering)
+        histories = packed_history.unpack_histories(packed, np.zeros(len(packed), dtype=np.int64), catalogue.numbering)
         assert histories.items_T.max() < len(catalogue.item_ids)
         campaigns = catalogue.incidence(range(len(catalogue.campaign_ids)))
         for value in users["affinity"].to_pylist():

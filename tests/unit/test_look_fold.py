@@ -23,7 +23,9 @@ from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper
+from recommender.matching.look_baskets import MAX_LOOK_BASKETS, LookBaskets
 from recommender.matching.looks import LOOKED, Looks
+from recommender.matching.packed_history import unpack_history, unpack_looks
 from recommender.matching.packed_user import PackedUser, pack, unpack
 from recommender.matching.single_looks import MOST_SINGLE
 from recommender.monitoring.event_consistency import differences
@@ -69,6 +71,9 @@ class Two:
 
     def looks(self, shopper: Shopper) -> Looks:
         return unpack_user(shopper.affinity, self.catalogue.numbering).looks
+
+    def baskets(self, shopper: Shopper) -> LookBaskets:
+        return unpack_looks(shopper.history, unpack_history(shopper.history, self.catalogue.numbering))
 
     def waiting(self, user: str) -> bool:
         return any(waits(recent(one), self.catalogue) for one in self.events.get(user, []))
@@ -147,6 +152,18 @@ def test_folded_looks_have_the_bits_of_those_that_are_built_later(two: Two) -> N
     assert len(dwelt) > 20
 
 
+def test_folded_baskets_of_looks_have_the_bytes_of_those_that_are_built_later(two: Two) -> None:
+    changed = 0
+    for user in two.events:
+        if not two.waiting(user):
+            before, folded, built = (two.baskets(of) for of in (two.rows[user], two.folded(user), two.later[user]))
+            assert folded.pack() == built.pack(), user
+            changed += folded.pack() != before.pack()
+    assert changed > 50
+    assert len(two.baskets(two.rows[HEAVY]).time_s_B) > 20
+    assert max(len(two.baskets(row).time_s_B) for row in two.later.values()) <= MAX_LOOK_BASKETS
+
+
 def test_events_check_finds_no_difference_and_one_look_that_is_left_out(two: Two) -> None:
     user = next(user for user, events in two.events.items() if any(one.event.kind == "cart" for one in events))
     new = [recent(one) for one in two.events[user]]
@@ -162,7 +179,7 @@ def test_events_check_finds_no_difference_and_one_look_that_is_left_out(two: Two
     carts = [one for one in two.events[user] if one.event.kind == "cart"]
     two.events[user].remove(carts[0])
     try:
-        assert {"product looked at", "category looked at", LOOKED} <= fields()
+        assert {"product looked at", "category looked at", "baskets of looks lines_T", LOOKED} <= fields()
     finally:
         two.events[user].append(carts[0])
 
@@ -183,6 +200,15 @@ def test_only_rows_for_serving_hold_single_looks_and_their_damage_is_an_error(tw
     for damaged in (packed[:-1], packed[: packed.index(b"LKS1") + 6]):
         with pytest.raises(FeatureStoreError, match="affinity"):
             unpack_user(damaged, two.catalogue.numbering)
+
+
+def test_damaged_baskets_of_looks_are_an_error(two: Two) -> None:
+    packed = next(row.history for row in two.rows.values() if b"LKB1" in row.history)
+    start = packed.index(b"LKB1")
+    assert LookBaskets.unpack(packed, start).pack() == packed[start:]
+    for damaged in (packed[:-1], packed[: start + 6], packed[: start + 4] + b"\xff" + packed[start + 5 :]):
+        with pytest.raises(FeatureStoreError, match="history"):
+            unpack_history(damaged, two.catalogue.numbering)
 
 
 def test_a_search_that_only_the_encoder_would_match_waits(two: Two) -> None:

@@ -14,7 +14,8 @@ from random_examples import fit_ranker, random_catalogue, random_examples, rando
 
 from recommender.errors import BundleError, LabelError
 from recommender.matching.affinity import AXES
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign import RANKERS, ranker_class
 from recommender.models.campaign.item_pooling import pool, weights_and_strengths
 from recommender.models.campaign.item_vocabulary import ItemVocabulary

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
 from recommender.matching.horizon import Horizon, Outcomes
+from recommender.matching.packed_history import Histories
 from recommender.matching.timing import Timing, still_coming
 from recommender.models.campaign.calibration import KEY as CALIBRATION
 from recommender.models.campaign.calibration import Calibrator

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Examples, Histories
+from recommender.matching.examples import Examples
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.item_pooling import SMALLEST, pool, weights_and_strengths
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
 from recommender.models.campaign.popularity import TypeRates

@@ -15,7 +15,7 @@ from recommender.datasets.time_units import DAY_US
 from recommender.errors import BundleError
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Histories
+from recommender.matching.packed_history import Histories
 from recommender.sequences import Items, Sequences
 
 ATTRIBUTES = tuple(axis for axis, name in enumerate(AXES) if name != "product")

@@ -17,7 +17,8 @@ from pydantic import Field
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters, Range
 from recommender.errors import BundleError
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.ranker import HIGHEST_PROBABILITY, LOWEST_PROBABILITY, Ranker, Scores
 from recommender.models.campaign.schema import as_trained, of_examples

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters, Range
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.preprocessing import Preprocessing
 from recommender.models.campaign.ranker import (

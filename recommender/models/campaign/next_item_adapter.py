@@ -24,7 +24,8 @@ from pydantic import Field, create_model
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters, Range, Space
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.item_inputs import ItemInputs
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
 from recommender.models.campaign.labels import known_redemptions

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.ranker import Ranker, Scores
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
-from recommender.matching.examples import Examples, Histories, Labels
+from recommender.matching.examples import Examples, Labels
+from recommender.matching.packed_history import Histories
 
 C = TypeVar("C", bound=Hyperparameters)
 
