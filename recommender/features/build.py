@@ -124,7 +124,13 @@ def build(
                 _build(engine.source, output, weights, engine.rows, facts=facts, late_days=late_days)
             return output
         source = open_source(
-            tables, moment, threads=threads, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
+            tables,
+            moment,
+            threads=threads,
+            spill=folder,
+            kept_ids=kept_ids,
+            memory_limit=memory_limit,
+            last=None if last is None or (num_buckets or 1) > 1 else last.known,
         )
         decisions.expect_some(source)
         weights = look_weights(source, looks, learn_looks_before, published=look_rules, cache=text_cache)
@@ -277,7 +283,11 @@ def _write(parts: Iterable[pa.Table], path: Path) -> None:
     """Write each part as a row group."""
     writer = None
     for part in parts:
-        writer = writer or pq.ParquetWriter(path, part.schema, compression="zstd", write_page_checksum=True)
+        # No two packed values are the same, so a dictionary of them costs time and saves no byte.
+        texts = [field.name for field in part.schema if not pa.types.is_binary(field.type)]
+        writer = writer or pq.ParquetWriter(
+            path, part.schema, compression="zstd", use_dictionary=texts, write_page_checksum=True
+        )
         writer.write_table(part)
     if writer is not None:
         writer.close()
