@@ -266,8 +266,6 @@ def _schemas(source: Tables) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name, contract in CONTRACT.items():
         paths = sorted((source.folder / name).rglob("*.parquet"))
-        if not paths and not contract.required:
-            continue
         types: dict[str, str] = {}
         for path in paths:
             try:

@@ -10,7 +10,7 @@ from recommender.datasets.places import Place
 from recommender.datasets.replacing import replace_remote, require_replaceable
 from recommender.datasets.tables import Tables, open_tables
 from recommender.errors import SettingsError
-from recommender.features.build import build_as_set
+from recommender.features.build_as_set import build_as_set
 from recommender.settings import Settings
 from recommender.storage.manifest import MANIFEST, read_manifest
 
