@@ -1,11 +1,14 @@
 """`status`, `promote`, `rollback`: show which versions serve and their origin, and change them by hand."""
 
+from rich.markup import escape
 from rich.table import Table
 
-from recommender.errors import RegistryError
+from recommender.errors import CorruptFileError, RegistryError
 from recommender.registry.registry import Registry, Serving
 from recommender.report.terminal import wide
 from recommender.settings import Settings
+from recommender.storage.forgotten import Forgotten
+from recommender.storage.home import Home
 
 SHOWN_EVENTS = 8
 """Latest changes that `status` shows, so that they fit a screen. The registry's history.jsonl has all."""
@@ -14,6 +17,10 @@ SHOWN_EVENTS = 8
 def show_status(settings: Settings) -> None:
     """Print champion, canary and the latest changes."""
     registry, console = Registry(settings.home), wide()
+    try:
+        Forgotten.of(Home.of(settings))
+    except CorruptFileError as error:
+        console.print(f"Gateways that start now let nobody in: {escape(str(error))}")
     status = registry.status()
     if status.champion is None:
         console.print(f"Nothing serves yet: {registry.folder} has no champion. Start with: recommender run")

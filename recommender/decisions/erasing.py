@@ -14,6 +14,7 @@ import orjson
 
 from recommender.decisions.names import MODE
 from recommender.decisions.shipping import SEALED, sealed
+from recommender.errors import CorruptFileError
 from recommender.storage.forgotten import ForgottenFollower
 from recommender.storage.manifest import write_bytes
 
@@ -50,10 +51,15 @@ def erased(content: bytes, users: Container[str]) -> Erased:
 
 
 def erasing(forgotten: ForgottenFollower) -> Callable[[bytes], bytes]:
-    """What a shipper does with each segment: take out who is forgotten at that moment."""
+    """What a shipper does with each segment: take out who is forgotten at that moment.
+
+    While it is not known who is, it raises a `CorruptFileError`, and the shipper holds the segment.
+    """
 
     def erase(content: bytes) -> bytes:
         users = forgotten.refresh()
+        if users is None:
+            raise CorruptFileError(forgotten.problem or "it is not known who was forgotten")
         return erased(content, users).content if users.since else content
 
     return erase

@@ -19,6 +19,7 @@ import orjson
 
 from recommender import logs
 from recommender.decisions.names import MODE, segments_in
+from recommender.errors import CorruptFileError
 from recommender.storage.manifest import YOUNG_S, write_bytes
 
 log = logs.get(__name__)
@@ -79,13 +80,13 @@ class Shipper:
         """Ship every closed segment, or log once why that fails."""
         try:
             ship(self.folder, self.shared, self._note, self.erase)
-        except OSError as error:
+        except (OSError, CorruptFileError) as error:
             if not self._failing:
-                log.warning("decisions cannot be shipped", problem=str(error), **self._facts())
+                log.warning("segments cannot be shipped", problem=str(error), **self._facts())
             self._failing = True
             return False
         if self._failing:
-            log.info("decisions are shipped again", **self._facts())
+            log.info("segments are shipped again", **self._facts())
         self._failing = False
         return True
 
@@ -103,6 +104,7 @@ def ship(folder: Path, shared: Path, note: Callable[[Backlog], None], erase: Cal
 
     Raises:
         OSError: a segment cannot be read, or the shared folder cannot be written. What was shipped stays shipped.
+        CorruptFileError: it is not known who was forgotten, so that nothing may be shipped.
     """
     closed = [(path, stat) for path in segments_in(folder) if (stat := _closed(path)) is not None]
     # Oldest first, so that a lag that grows means that nothing at all is shipped.

@@ -100,8 +100,8 @@ def build(
 
     Raises:
         CorruptFileError: the file of ids is damaged; nothing was written.
-        ContractError: a required table or column is missing, or there is no purchase before `as_of`.
-        PeriodError: no user was targeted before `as_of`.
+        ContractError: a required table or column is missing or empty, or there is no purchase before `as_of`.
+        PeriodError: no user of the table `users` was targeted before `as_of`.
     """
     with (
         nullcontext() if last is None else last.turn(),
@@ -120,12 +120,14 @@ def build(
             with spark_engine(
                 tables, moment, spark, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
             ) as engine:
+                decisions.expect_some(engine.source)
                 weights = look_weights(engine.source, looks, learn_looks_before, published=look_rules, cache=text_cache)
                 _build(engine.source, output, weights, engine.rows, facts=facts)
             return output
         source = open_source(
             tables, moment, threads=threads, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
         )
+        decisions.expect_some(source)
         weights = look_weights(source, looks, learn_looks_before, published=look_rules, cache=text_cache)
         _build(source, output, weights, partial(_rows, source, folder, num_buckets, last), facts=facts)
         if last is not None:
@@ -181,7 +183,6 @@ def _build(
     facts: bool,
 ) -> None:
     """Write the feature set. `compute` is given the numbers of facts, if facts are wanted."""
-    decisions.expect_some(source)
     named = ValueNames(kept=None if source.kept_ids is None else NamesFile.beside(source.kept_ids))
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)

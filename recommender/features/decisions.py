@@ -11,28 +11,35 @@ from recommender.errors import ContractError, PeriodError
 from recommender.features.source import Source
 
 TIME = pa.timestamp("us", tz="UTC")
+NOT_EMPTY = ("users", "items", "campaigns")
+"""Tables without which there is nothing to recommend, or nobody to recommend it to."""
 
 
 def expect_some(source: Source) -> None:
     """Check that there is something to decide.
 
     Raises:
-        PeriodError: no user was targeted before `as_of`.
-        ContractError: there are no users.
+        PeriodError: no user of the table `users` was targeted before `as_of`.
+        ContractError: a table that features need is empty; names it.
     """
-    targets, users = source.table("targets"), source.table("users")
+    for name in NOT_EMPTY:
+        if not source.table(name).limit(1).count().to_pyarrow().as_py():
+            raise ContractError(name, "the table is empty; check the source's mapping")
+    targets = source.targets
     if not targets.filter(targets.targeted_at < source.as_of).limit(1).count().to_pyarrow().as_py():
-        raise PeriodError(f"targets: no user was targeted before {source.as_of.isoformat()}; move `as_of` later")
-    if not users.limit(1).count().to_pyarrow().as_py():
-        raise ContractError("users", "the table is empty; check the source's mapping")
+        raise PeriodError(
+            f"targets: no user of the table `users` was targeted before {source.as_of.isoformat()}; move `as_of` "
+            "later, or check the user_ids of both tables"
+        )
 
 
 def decisions(source: Source) -> pa.Table:
     """List all decisions as (decision, user_id, decided_at), numbered in the order of user and time.
 
-    A decision is each targeted user at each time of being targeted before `as_of`, and every user at `as_of`.
+    A decision is each targeted user at each time of being targeted before `as_of`, and every user at `as_of`. Who is
+    targeted and not in the table `users` has none.
     """
-    targets = source.table("targets").select("user_id", "targeted_at").to_pyarrow()
+    targets = source.targets.select("user_id", "targeted_at").to_pyarrow()
     targets = targets.filter(pc.less(targets["targeted_at"], pa.scalar(source.as_of, TIME)))
     users = source.table("users").select("user_id").to_pyarrow()
     now = pa.array([source.as_of] * users.num_rows, TIME)

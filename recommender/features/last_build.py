@@ -270,8 +270,8 @@ def _files_of_events(source: Source) -> dict[str, str]:
 
 def _decided(source: Source) -> pa.Table:
     """user_id and at_us of the decisions before `as_of`."""
-    targets, users = source.table("targets"), source.table("users")
-    targets = targets.filter(targets.targeted_at < source.as_of).semi_join(users, "user_id")
+    targets = source.targets
+    targets = targets.filter(targets.targeted_at < source.as_of)
     listed = targets.select("user_id", "targeted_at").distinct().to_pyarrow()
     return pa.table({"user_id": listed["user_id"], "at_us": pa.array(microseconds_of(listed["targeted_at"]))})
 

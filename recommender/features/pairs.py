@@ -39,7 +39,7 @@ def pairs(source: Source, segments: Sequence[str]) -> pa.Table:
 
     `segments`: what `segments_of` returned for all users.
     """
-    targets = source.table("targets")
+    targets = source.targets
     targets = targets.filter(targets.targeted_at < source.as_of)
     propensity = targets.propensity if "propensity" in targets.columns else ibis.null().cast("float64")
     targets = targets.select("user_id", "campaign_id", decided_at=targets.targeted_at, propensity=propensity)

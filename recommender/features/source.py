@@ -136,6 +136,11 @@ class Source:
         return self.backend.read_parquet(self.tables.glob(name))
 
     @property
+    def targets(self) -> ir.Table:
+        """Who was targeted, of the users that the source has. Others are in no bucket, so they count in none."""
+        return self.table("targets").semi_join(self.table("users").select("user_id"), "user_id")
+
+    @property
     def minor_units(self) -> int:
         """Whole minor units in one unit of the currency: 100 cents, 1 yen, 1000 fils."""
         return int(10 ** decimals(self.tables.currency))

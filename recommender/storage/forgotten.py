@@ -39,7 +39,7 @@ class Forgotten:
         """Read the list of a home. No file: nobody was forgotten.
 
         Raises:
-            CorruptFileError: It cannot be read, so that it is not known who must stay out.
+            CorruptFileError: It is damaged or cannot be read, so that it is not known who must stay out.
         """
         try:
             document = json.loads(home.forgotten.read_text(encoding="utf-8"))
@@ -49,8 +49,15 @@ class Forgotten:
             return cls(str(document["salt"]), since)
         except FileNotFoundError:
             return cls("", {})
+        except OSError as error:
+            raise CorruptFileError(
+                f"{home.forgotten}: cannot be read ({error.strerror or error}). Give this process the right to read it"
+            ) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CorruptFileError(f"{home.forgotten}: not readable ({error}). Restore it from a backup.") from None
+            raise CorruptFileError(
+                f"{home.forgotten}: damaged ({error}). Restore it from a backup. Without one, move it away, and then "
+                "forget again whom you forgot"
+            ) from None
 
     def __len__(self) -> int:
         return len(self.since)
@@ -120,24 +127,48 @@ class ForgottenFollower:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._seen: tuple[int, int] | None = None
-        self.current = Forgotten("", {})
+        self.current: Forgotten | None = None
+        """None: the list could not be read since this process began, so everybody may be on it."""
+        self.problem: str | None = None
+        """Why the list cannot be read now, and what to do. None: it can."""
         self.refresh()
 
-    def refresh(self) -> Forgotten:
-        """Read the list again if its file was replaced, and return it. While it cannot be read, the last one stays."""
+    def refresh(self) -> Forgotten | None:
+        """Read the list again if its file was replaced, and return it.
+
+        While it cannot be read, the last one stays: nobody can be added to such a list. Each call then tries again.
+        """
+        try:
+            seen = self._stamp()
+            if seen is None and self.current is not None and self.current.since:
+                # Who takes the whole list away allows everybody.
+                log.warning("the list of forgotten users is gone, so all may come back", path=str(self._home.forgotten))
+            if self.current is None or self.problem is not None or seen != self._seen:
+                self.current, self._seen = Forgotten.of(self._home), seen
+        except CorruptFileError as error:
+            self._note(str(error))
+            return self.current
+        if self.problem is not None:
+            log.info("the list of forgotten users can be read again", users=len(self.current or ()))
+        self.problem = None
+        return self.current
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Tells one file of the list from the next. None: there is no list."""
         try:
             stat = self._home.forgotten.stat()
         except FileNotFoundError:
-            # Who takes the whole list away allows everybody.
-            if self.current.since:
-                log.warning("the list of forgotten users is gone, so all may come back", path=str(self._home.forgotten))
-            self._seen, self.current = None, Forgotten("", {})
-            return self.current
-        seen = (stat.st_ino, stat.st_mtime_ns)
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self.current = Forgotten.of(self._home)
-            except CorruptFileError as error:
-                log.error("the list of forgotten users cannot be read, the last one stays", problem=str(error))
-        return self.current
+            return None
+        except OSError as error:
+            raise CorruptFileError(
+                f"{self._home.forgotten}: cannot be looked at ({error.strerror or error}). Give this process the right "
+                "to read it"
+            ) from None
+        return stat.st_ino, stat.st_mtime_ns
+
+    def _note(self, problem: str) -> None:
+        """Log a problem once."""
+        if problem != self.problem:
+            what = "nobody is let in" if self.current is None else "the last one stays"
+            log.error(f"the list of forgotten users cannot be read, so {what}", problem=problem)
+        self.problem = problem

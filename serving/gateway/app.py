@@ -170,7 +170,7 @@ class Gateway:
         self.model = Model(settings=settings, deployed=self.deployed, engine=self.engine, metrics=self.metrics)
         self.front.room = self.model.room
         self.versions = Isolation(settings=settings, deployed=self.deployed, model=self.model, metrics=self.metrics)
-        self.readiness = Readiness(settings, self.shops, self.versions, self.front)
+        self.readiness = Readiness(settings, self.shops, self.versions, self.front, self.forgotten)
         self.metrics.registry.register(DecisionMetrics(self.decisions))
         self.recommender = Recommender(
             settings=settings,
@@ -254,6 +254,7 @@ class Gateway:
             "former": now.former,
             "failed": now.failed,
             "answers": self.readiness.answers,
+            "forgotten_list": self.forgotten.problem,
             "versions": self.versions.described(),
         }
         return Health(status=self.readiness.problem() or READY, details=details)
@@ -272,6 +273,7 @@ class Gateway:
 
     def observed(self) -> Metrics:
         """The metrics, with what is true only at this moment."""
+        self.metrics.forgotten_unreadable.set(float(self.forgotten.problem is not None))
         self.metrics.in_flight.set(self.front.in_flight)
         self.metrics.connections.set(len(self.front.connections))
         deployed = self.deployed.current.versions

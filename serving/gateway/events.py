@@ -15,7 +15,7 @@ from recommender.events.log import EventLog, LogFull
 from recommender.events.tail import line_of
 from recommender.matching.packed_user import PackedUser
 from recommender.settings import Settings
-from recommender.storage.forgotten import ForgottenFollower
+from recommender.storage.forgotten import Forgotten, ForgottenFollower
 from serving.event_tails.append import Append
 from serving.event_tails.tails import Tails
 from serving.gateway.arrival import Arrival
@@ -54,7 +54,8 @@ class EventIntake:
 
         Raises:
             InvalidRequest: The body is no JSON, or no event in it keeps the contract.
-            Refused: The log or the store is late or away. Sending the same again is safe.
+            Refused: The log or the store is late or away, or it is not known who was forgotten. Sending the same again
+                is safe.
         """
         try:
             return await self._taken(body, arrival)
@@ -64,12 +65,17 @@ class EventIntake:
 
     async def _taken(self, body: bytes, arrival: Arrival) -> bytes:
         documents, is_batch = self._documents(body)
+        forgotten = self.forgotten.current
+        if forgotten is None:
+            raise unavailable(
+                "it is not known which users were forgotten, because their list cannot be read, so no event is taken"
+            )
         received_us = time.time_ns() // 1_000
         taken: list[tuple[int, Stamped]] = []
         problems: list[dict[str, Any]] = []
         wrong: list[tuple[int, list[Wrong]]] = []
         for index, document in enumerate(documents):
-            found = self._checked(document)
+            found = self._checked(document, forgotten)
             if isinstance(found, Stamped):
                 taken.append((index, found))
                 continue
@@ -126,10 +132,10 @@ class EventIntake:
             raise InvalidRequest([Problem(field="events", problem=f"more than {most} events; send several batches")])
         return events, True
 
-    def _checked(self, document: Any) -> Stamped | list[Wrong]:
+    def _checked(self, document: Any, forgotten: Forgotten) -> Stamped | list[Wrong]:
         chosen = self.settings.events
         found = read_event(document, self.shops.now_us(), future_s=chosen.future_s, currency=chosen.currency)
-        if isinstance(found, Stamped) and found.event.user_id in self.forgotten.current:
+        if isinstance(found, Stamped) and found.event.user_id in forgotten:
             return [Wrong("user_id", "this user was forgotten, so nothing about the user is taken")]
         return found
 

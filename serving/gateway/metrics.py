@@ -46,6 +46,7 @@ class Metrics:
         self.waiting_seconds = self._histogram("recommender_waiting_seconds")
         self.failed_tokens = self._counter("recommender_failed_tokens_total")
         self.shed_connections = self._counter("recommender_shed_connections_total")
+        self.forgotten_unreadable = self._gauge("recommender_forgotten_list_unreadable")
         self.in_flight = self._gauge("recommender_in_flight")
         self.connections = self._gauge("recommender_connections")
         self.model_in_flight = self._gauge("recommender_model_in_flight")

@@ -11,6 +11,7 @@ from typing import Literal
 from recommender.errors import RecommenderError
 from recommender.registry import Registry
 from recommender.settings import Settings
+from recommender.storage.forgotten import ForgottenFollower
 from serving.gateway.front import Front
 from serving.gateway.isolation import Isolation
 from serving.shop import ShopFollower
@@ -26,6 +27,7 @@ class Readiness:
     shops: ShopFollower
     versions: Isolation
     front: Front
+    forgotten: ForgottenFollower
     _began_s: float = field(default_factory=time.monotonic)
     _settled: bool = False
     """Whether waiting for the champion is over."""
@@ -48,7 +50,7 @@ class Readiness:
         """What an answer is made of now."""
         if self.shops.current is None:
             return "nothing"
-        return "model" if self.versions.champion_answers else "popular"
+        return "model" if self.versions.champion_answers and self.forgotten.current is not None else "popular"
 
     def nothing(self) -> str:
         """Why there is nothing to answer with."""

@@ -33,6 +33,8 @@ from serving.online_store.client import EXPIRED, OnlineStoreClient
 from serving.request import RecommendationRequest, ScoringRequest
 from serving.shop import Shop, ShopFollower
 
+FORGOTTEN_LIST = "forgotten_list"
+"""Why an answer is degraded while it is not known who was forgotten: everybody is treated as if they were."""
 AGED_US = 3_600 * SECOND_US
 """A row that is so old is brought to the moment of the request also where no event came. By hand: `refresh` runs every
 hour, and a row of the last hour costs nothing."""
@@ -65,11 +67,15 @@ class Recommender:
         shop = self.shops.current
         if shop is None:
             raise Unavailable
-        if request.user_id in self.forgotten.current:
+        forgotten = self.forgotten.current
+        if forgotten is None or request.user_id in forgotten:
             # A user whom no store knows gets the popular list. The context may say who it is.
             request = request.model_copy(update={"user_id": ANONYMOUS, "context": {}})
         assigned = self._assign(request, arrival)
-        assigned, answer = await self._answer(assigned, shop)
+        if forgotten is None:
+            answer = Answer(ranking=_popular(shop, assigned.asked), degraded_reasons=[FORGOTTEN_LIST])
+        else:
+            assigned, answer = await self._answer(assigned, shop)
         request_id, answer = await self._record(assigned, answer)
         logs.bind(request_id=request_id)
         content = orjson.dumps(answer.document(assigned, request_id))

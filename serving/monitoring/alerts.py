@@ -169,4 +169,12 @@ ALERTS = (
         severity="ticket",
         action="Compare the stages checked, logged and stored: the disk or the online store is slow.",
     ),
+    Alert(
+        "ForgottenListUnreadable",
+        on="recommender_forgotten_list_unreadable",
+        expression="max(recommender_forgotten_list_unreadable) > 0",
+        minutes=1,
+        severity="page",
+        action="Gateways that start now let nobody in. The gateway's log and /readyz say what to do with the file.",
+    ),
 )

@@ -68,11 +68,15 @@ EVENTS = (
     ),
     histogram("recommender_event_fold_seconds", "folding the events of one user into the row that was read"),
 )
+FORGOTTEN = (
+    gauge("recommender_forgotten_list_unreadable", "1 while the list of forgotten users cannot be read, else 0"),
+)
 GROUPS: dict[str, tuple[Listed, ...]] = {
     "Requests": REQUESTS,
     "Clients": CLIENTS,
     "Versions": VERSIONS,
     "Decision log": DECISION_LOG,
     "Events": EVENTS,
+    "Forgotten users": FORGOTTEN,
 }
 METRICS = {metric.name: metric for group in GROUPS.values() for metric in group}

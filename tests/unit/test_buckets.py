@@ -1,6 +1,7 @@
 """Users in buckets: the same bytes for any number of them, and the same rows from a pickle and Arrow tables."""
 
 import pickle
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from feature_shop import AS_OF, Shop
 
 from recommender.datasets.tables import TIME, Tables
+from recommender.errors import ContractError
 from recommender.features import buckets, build
 from recommender.features.look_weights import look_weights
 from recommender.features.shared import Shared, shared_of
@@ -47,6 +49,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         for k, user in enumerate([*users, "looker"])
     ]
     shop = shop.adding("users", [{"user_id": "looker"}, {"user_id": "nobody"}]).adding("events", looks)
+    # Whom the table of users does not have counts in the shop's demand, and gets no row of its own.
+    campaign = shop.frames["targets"]["campaign_id"][0].as_py()
+    moment, stranger = AS_OF - timedelta(days=30), {"user_id": "stranger", "campaign_id": campaign}
+    shop = shop.adding("targets", [{**stranger, "targeted_at": moment}])
+    shop = shop.adding("participations", [{**stranger, "participated_at": moment + timedelta(days=1)}])
+    bought = {"kind": "purchase", "item_id": item, "event_time": moment, "quantity": 1.0, "amount": 2.0}
+    shop = shop.adding("events", [{**bought, "event_id": "of a stranger", "user_id": "stranger"}])
     return shop.without("events", "discount").without("users", "region")
 
 
@@ -70,6 +79,16 @@ def test_the_bytes_of_a_feature_set_do_not_depend_on_the_number_of_buckets(
     if not facts:
         files -= {"facts.parquet", "manifest.json"}  # the second lists the first
     assert [name for name in sorted(files) if (found / name).read_bytes() != (features / name).read_bytes()] == []
+    for name in ("users", "pairs"):
+        assert "stranger" not in pq.read_table(found / f"{name}.parquet")["user_id"].to_pylist()
+
+
+@pytest.mark.parametrize("name", ["users", "items", "campaigns"])
+def test_an_empty_table_is_refused_by_its_name(shop: Shop, name: str, tmp_path: Path) -> None:
+    empty = replace(shop, frames={**shop.frames, name: shop.frames[name].slice(0, 0)})
+    with pytest.raises(ContractError, match=f"{name}: the table is empty"):
+        build(empty.write(tmp_path / "tables"), tmp_path / "features", as_of=AS_OF)
+    assert not (tmp_path / "features").exists()
 
 
 def test_a_large_table_is_put_together_in_parts(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
