@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import shutil
 import string
 import time
 from collections.abc import Mapping, Sequence
@@ -67,7 +69,15 @@ def fill(settings: Settings, folder: Path, *, num_users: int) -> list[str]:
     write_text(home.published.validation_page, f"<p>rows that failed: {', '.join(users)}</p>")
     _decide(settings, users)
     asyncio.run(_take_events(settings, users))
+    _leave_draft(home)
     return users
+
+
+def _leave_draft(home: Home) -> None:
+    """What a killed materialisation leaves of the offline store, long ago."""
+    draft = home.feature_store.root / ".offline.0123abcd"
+    shutil.copytree(home.feature_store.offline, draft)
+    os.utime(draft, (1, 1))
 
 
 def _with_letters(tables: Tables, ids: dict[str, str], folder: Path) -> Tables:

@@ -217,7 +217,7 @@ def test_what_killed_writers_left_goes_and_what_a_living_one_writes_stays(
 ) -> None:
     settings = settings.updated(resources={"scratch": str(tmp_path)})
     home, rows = Home.of(settings), pa.table({"user_id": users[:2]})
-    store = home.feature_store.root / ".offline.0123abcd"
+    store = home.feature_store.root / ".offline.fedc3210"
     build = home.last_builds / ".0123456789abcdef.0123abcd"
     dead = tmp_path / "recommender.features.abcd1234"
     for folder in (store, build, dead):
