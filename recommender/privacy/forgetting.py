@@ -4,7 +4,6 @@ Every step is safe to kill, and forgetting again goes on where the last one was.
 training or a materialisation uses the home, because it could write what it has read before.
 """
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,17 +18,18 @@ from recommender.decisions.names import segments_in
 from recommender.decisions.shipping import ship
 from recommender.errors import HomeInUse
 from recommender.events.log import folders_of as folders_of_events
+from recommender.privacy.figures import Figures
 from recommender.privacy.files import OfflineStore, Runs
 from recommender.privacy.half_written import HalfWritten
 from recommender.privacy.other_files import OtherFiles
-from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, scanner_of, users_of
-from recommender.privacy.removal import delete_hidden, hidden_name
+from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, scanner_of
+from recommender.privacy.removal import delete_hidden
 from recommender.privacy.scanner import LEAST_CHARACTERS, LEAST_DIGITS, is_long
 from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage import forgotten
 from recommender.storage.forgotten import Forgotten, ForgottenFollower
-from recommender.storage.home import Home, source_name
+from recommender.storage.home import Home
 from recommender.storage.in_use import alone
 from recommender.storage.turns import turn
 
@@ -39,9 +39,6 @@ FOLLOWED_S = 1.0
 SHIPPED_S, LOOK_S = 10.0, 0.2
 """Seconds for a gateway to ship a segment that it has closed, and between looks. By hand: it takes one on an idle
 machine."""
-GOOD_PART = 0.005
-"""Share of the users from which the figures of the last valid tables change visibly. By hand: in a shop with one basket
-a user and month, a day then lacks a basket in 200."""
 FREE_S = 1.0
 """Seconds between looks whether something still uses the home. By hand: short beside the steps of a run."""
 EVERYWHERE = "every file of the home"
@@ -76,9 +73,11 @@ class Report:
 def places_of(settings: Settings, online: OnlineErasure, events: Events) -> list[Place]:
     """The places, in the order of their removal: what leads to others goes after them."""
     offline = OfflineStore(settings)
-    # Training sets are found by what the offline store holds, and remembered ids of events by the log.
+    # Figures are measured again from tables of runs, training sets are found by what the offline store holds, and
+    # remembered ids of events by the log.
     return [
         HalfWritten(settings),
+        Figures(settings),
         Runs(settings, offline),
         offline,
         Online(online, events),
@@ -131,7 +130,6 @@ def forget(
         places, notes = places_of(settings, online, events), []
         found = {place.name: tuple(place.find(users)) for place in places}
         nowhere = _nowhere(users, found, places, before)
-        notes += _forget_figures(settings, users)
         for place in places:
             notes += place.remove(users)
             log.info("users removed", place=place.name, found=sum(one.count for one in found[place.name]))
@@ -174,27 +172,6 @@ def _nowhere(
         if isinstance(place, Online):
             unseen = sorted(set(unseen) - place.among(unseen))
     return {user: before.moment_of(user) for user in unseen}
-
-
-def _forget_figures(settings: Settings, users: Sequence[str]) -> list[str]:
-    """Drop the figures of the last valid tables where these users were a good part of them.
-
-    Sums of a day are then about few users, and the next run would take what is missing for lost files.
-    """
-    home = Home.of(settings)
-    known = users_of(home.feature_store.packed_users)
-    figures = home.validated(source_name(settings))
-    num_gone = len(known.intersection(users))
-    if not figures.is_dir() or num_gone < len(known) * GOOD_PART:
-        return []
-    target = hidden_name(home.pipeline_artifacts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figures.rename(target)
-    shutil.rmtree(target)
-    return [
-        f"{num_gone} of {len(known)} shoppers went, so the figures of the last valid tables went too: the next run "
-        "compares with none"
-    ]
 
 
 def _ship(settings: Settings) -> list[Path]:

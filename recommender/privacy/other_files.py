@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,10 @@ from recommender.settings import Settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import MANIFEST, WRITER_DIGITS
 
+NAMING = (".json", ".jsonl", ".log")
+"""Ends of the names of files in which a user is named by `user_id`: verdicts, lists of rows set aside, logs."""
+USER_ID = re.compile(rb'user_id(?:\\?"\s*:\s*\\?"|[ =])([^",:=\\\s]+)')
+"""As JSON has it, also within a text of JSON, as a log has it, and as an example of a row has it."""
 KEPT_AS_THEY_ARE: Mapping[str, str] = {
     **dict.fromkeys(("registry", "checkpoints"), "a trained version holds the id; it goes with the version"),
     # They are found by their hash, and rows elsewhere count on their numbers.
@@ -58,7 +63,9 @@ class OtherFiles:
                 problems.append(f"{name}: holds the id in a format that is not known; delete the file")
             elif (folder := self._listed_in(path)) is not None:
                 change = (
-                    partial(copy_without, users=set(users)) if what == "rows" else partial(_copy_over, scanner=scanner)
+                    partial(copy_without, users=set(users))
+                    if what == "rows"
+                    else partial(_copy_over, scanner=scanner, users=set(users))
                 )
                 whole.setdefault(folder, {})[path] = change
             elif what == "rows":
@@ -66,7 +73,7 @@ class OtherFiles:
                 copy_without(path, draft, set(users))
                 draft.replace(path)
             else:
-                _overwrite(path, scanner)
+                _overwrite(path, scanner, set(users))
         for folder, changes in whole.items():
             rewrite_folder(folder, changes)
         return problems
@@ -92,7 +99,12 @@ class OtherFiles:
                 seen: set[str] = set()
                 if path.suffix == ".parquet" and (rows := has_rows(path, known, seen)):
                     yield path, rows, "rows", frozenset(seen)
-                elif scanner.ids and (ids := scanner.in_file(path)):
+                    continue
+                ids = scanner.in_file(path)
+                if path.suffix in NAMING:
+                    content = path.read_bytes()
+                    ids |= {content[start:end].decode() for start, end in _named(content, known)}
+                if ids:
                     yield path, len(ids), "ids", frozenset(ids)
 
 
@@ -107,16 +119,23 @@ def _is_text(path: Path) -> bool:
     return True
 
 
-def _copy_over(source: Path, target: Path, scanner: Scanner) -> None:
+def _copy_over(source: Path, target: Path, scanner: Scanner, users: set[str]) -> None:
     shutil.copyfile(source, target)
-    _overwrite(target, scanner)
+    _overwrite(target, scanner, users)
 
 
-def _overwrite(path: Path, scanner: Scanner) -> None:
+def _named(content: bytes, users: set[str]) -> Iterator[tuple[int, int]]:
+    """Where JSON, or an example of a row, says `user_id` and one of these users, however short the id is."""
+    for match in USER_ID.finditer(content):
+        if match[1].decode(errors="replace") in users:
+            yield match.span(1)
+
+
+def _overwrite(path: Path, scanner: Scanner, users: set[str]) -> None:
     """Put x in place of every byte of the ids. The length stays, so a process that writes the file goes on."""
     content = path.read_bytes()
     with path.open("r+b") as file:
-        for start, end in scanner.places(content):
+        for start, end in (*scanner.places(content), *(_named(content, users) if path.suffix in NAMING else ())):
             file.seek(start)
             file.write(b"x" * (end - start))
         file.flush()
