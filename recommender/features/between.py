@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from recommender.datasets.places import Place
 from recommender.datasets.tables import Tables, open_tables
@@ -10,6 +9,7 @@ from recommender.errors import SettingsError
 from recommender.features.build import build_as_set
 from recommender.settings import Settings
 from recommender.storage.manifest import MANIFEST
+from recommender.storage.scratch import scratch_folder
 
 
 def build_between(tables: str, output: str, settings: Settings) -> datetime:
@@ -31,7 +31,7 @@ def build_between(tables: str, output: str, settings: Settings) -> datetime:
             f"--output {output}: what is there is replaced as a whole, and --tables {tables} "
             f"{'is the same folder' if ours == theirs else 'and it lie in one another'}; name another folder"
         )
-    with TemporaryDirectory(prefix="between-", dir=settings.resources.scratch) as folder:
+    with scratch_folder("between", settings.resources.scratch) as folder:
         scratch = Path(folder)
         opened = _copied(source, scratch / "tables", settings) if source.is_remote else open_tables(source.path)
         if not target.is_remote:

@@ -23,7 +23,6 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -57,8 +56,10 @@ from recommender.matching.looks import LOOKED
 from recommender.settings import LookSettings, Settings, choose
 from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, Home
 from recommender.storage.ids import IDS_FILE, IdsFile
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import WRITER_DIGITS, whole_folder, write_manifest
 from recommender.storage.names import NamesFile
+from recommender.storage.scratch import scratch_folder
 
 log = logs.get(__name__)
 DEFAULT_LOOKS = LookSettings()
@@ -105,7 +106,7 @@ def build(
     """
     with (
         nullcontext() if last is None else last.turn(),
-        TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill,
+        scratch_folder("features", scratch) as spill,
     ):
         folder, moment = Path(spill), as_of.astimezone(UTC)
         if spark is not None:
@@ -157,20 +158,23 @@ def build_as_set(
         tables=files or Place.of(str(tables.folder)),
         parts=parts or Place(str(beside)),
     )
-    build(
-        tables,
-        output,
-        as_of=periods.as_of,
-        threads=settings.training.threads,
-        kept_ids=IdsFile.of(settings),
-        looks=settings.looks,
-        learn_looks_before=periods.gate_from,
-        text_cache=Home.of(settings).text_vectors,
-        memory_limit=settings.resources.memory_limit,
-        scratch=settings.resources.scratch,
-        last=LastBuild.of(settings) if settings.features.increment and settings.features.engine == "duckdb" else None,
-        spark=choose({"duckdb": None, "spark": on_spark}, settings.features.engine, "features.engine"),
-    )
+    increments = settings.features.increment and settings.features.engine == "duckdb"
+    # What the last build keeps must not get users who are forgotten meanwhile.
+    with in_use(Home.of(settings)):
+        build(
+            tables,
+            output,
+            as_of=periods.as_of,
+            threads=settings.training.threads,
+            kept_ids=IdsFile.of(settings),
+            looks=settings.looks,
+            learn_looks_before=periods.gate_from,
+            text_cache=Home.of(settings).text_vectors,
+            memory_limit=settings.resources.memory_limit,
+            scratch=settings.resources.scratch,
+            last=LastBuild.of(settings) if increments else None,
+            spark=choose({"duckdb": None, "spark": on_spark}, settings.features.engine, "features.engine"),
+        )
     return periods.as_of
 
 
