@@ -44,16 +44,17 @@ def delete_drafts(root: Path, *, leave_out: Sequence[Path] = ()) -> list[Path]:
     waiting = list(drafts_in(root, leave_out=leave_out))
     deadline = time.monotonic() + FILE_S + LOOK_S
     while waiting:
-        deleted += [path for path in waiting if _deleted(path)]
-        waiting = [path for path in waiting if os.path.lexists(path)]
+        done = {path: _deleted(path) for path in waiting}
+        deleted += [path for path, gone in done.items() if gone]
+        waiting = [path for path, gone in done.items() if gone is None]
         if not waiting or time.monotonic() > deadline:
             break
         time.sleep(LOOK_S)
     return deleted
 
 
-def _deleted(path: Path) -> bool:
-    """Delete a draft if its writer is dead, and return whether it was."""
+def _deleted(path: Path) -> bool | None:
+    """Delete a draft if its writer is dead, and return whether it was. None: it is too young to tell."""
     try:
         age_s = time.time() - path.lstat().st_mtime
     except FileNotFoundError:  # renamed or removed meanwhile
@@ -66,11 +67,11 @@ def _deleted(path: Path) -> bool:
             return False
     if not path.is_dir() or path.is_symlink():
         if age_s < FILE_S:
-            return False
+            return None
         remove(path)
         return True
     if age_s < LOCKED_S:
-        return False
+        return None
     try:
         with held(path) as dead:
             if dead:
