@@ -1,7 +1,10 @@
-"""What the logistic ranker gains from further features, by rolling origin before the gate period."""
+"""What a ranker gains from further features or another setting, by rolling origin before the gate period."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -36,19 +39,37 @@ def origins(data: TrainingSet, settings: Settings) -> list[tuple[datetime, datet
     return spans_before(data, End("the gate period", boundaries(data, settings)["gate"]), None, ())
 
 
-def gains(without: TrainingSet, more: TrainingSet, settings: Settings, name: str) -> list[Row]:
-    """What the logistic ranker gains from further features, by rolling origin before the gate period.
+def gains(
+    without: TrainingSet,
+    more: TrainingSet,
+    settings: Settings,
+    name: str,
+    *,
+    ranker_name: str = "logistic",
+    set_without: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Row]:
+    """What a ranker gains from further features, by rolling origin before the gate period.
 
     Intervals are over users and campaigns, pooled over the origins.
+
+    Args:
+        without: the training set without the features.
+        more: the one with them, or the same.
+        settings: where the periods are from.
+        name: what the ranker gains from, for the rows.
+        ranker_name: the ranker.
+        set_without: hyperparameters that differ from their defaults on `without`.
     """
     spans = origins(without, settings)
-    ranker = ranker_class("logistic")
+    ranker = ranker_class(ranker_name)
+    configs = {"without": ranker.Config.parse(dict(set_without), owner=ranker_name), "with": ranker.Config()}
     scores: dict[str, list[Floats]] = {"without": [], "with": []}
     periods = []
     for starts, ends in spans:
         for key, of in (("without", without), ("with", more)):
             period = pairs_between(of, starts, ends, name="the origin", remedy="")
-            fitted = fit_at(ranker, of, starts, ranker.Config(), FitContext(seed=settings.training.seed, device="cpu"))
+            context = FitContext(seed=settings.training.seed, device="cpu")
+            fitted = fit_at(ranker, of, starts, configs[key], context)
             scores[key].append(fitted.score(period.examples).redeem_N.astype(np.float64))
         periods.append(period)
     users_N = np.concatenate([column(without, "user_id")[period.mask] for period in periods])
@@ -68,6 +89,6 @@ def gains(without: TrainingSet, more: TrainingSet, settings: Settings, name: str
         found = pool(scored["with"], scored["without"], campaigns_N, names, metric, Bootstrap())
         if found is not None:
             interval = [round(edge, 4) for edge in found.interval(Bootstrap().confidence) or ()]
-            row = f"gain of logistic from {name}: {metric}"
+            row = f"gain of {ranker_name} from {name}: {metric}"
             rows.append(Row(name=row, value=found.value, goal="", facts={**facts, "interval": interval}))
     return rows

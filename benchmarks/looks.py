@@ -21,6 +21,7 @@ from recommender.datasets.periods import resolve
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
+from recommender.features.training_set import TrainingSet
 from recommender.matching.look_rules import ITEM_KINDS
 from recommender.settings import Settings
 
@@ -30,7 +31,7 @@ SEED = 7
 
 
 def looks(place: Path) -> list[Row]:
-    """Gains from looks by rolling origin."""
+    """Gains from looks by rolling origin: of the logistic ranker, and of the transformer from looks in its history."""
     frames, world = shop_frames(place / "looks-world")
     events = without_items(frames["events"], ["review"]).drop_columns(["query"])
     tables = written({**frames, "events": events}, place / "with", world)
@@ -48,7 +49,13 @@ def looks(place: Path) -> list[Row]:
     return [
         *gains(without, by_hand, settings, f"looks, {shop}, weights by hand"),
         *gains(by_hand, learnt, settings, f"looks, {shop}, weights learnt over weights by hand"),
+        *_of_histories(learnt, settings, f"looks in its history, {shop}"),
     ]
+
+
+def _of_histories(data: TrainingSet, settings: Settings, name: str) -> list[Row]:
+    """What the transformer gains from looks in their order, beside the same features of affinity."""
+    return gains(data, data, settings, name, ranker_name="transformer", set_without={"look_baskets": 0})
 
 
 def shop_frames(folder: Path) -> tuple[dict[str, pa.Table], World]:

@@ -4,9 +4,13 @@
 
 A shop has 80 features of eight kinds: continuous, skewed, with gaps, counts, rare and mostly zero. Its users are drawn
 twice from the same distributions, and a false alarm is a feature that moved beyond chance, or is missing more often.
-For calibration, campaigns have take-ups of their own around 15 %, and 1,200 users see twelve campaigns of one type.
+Campaigns have 40 features of the same kinds. 40 cross features are counted in ten bins. Each is the sum of a value of
+the campaign and one of the user, of which either varies more. Users, campaigns and cross features may spend a third of
+the false alarms each. For calibration, campaigns have take-ups of their own around 15 %, and 1,200 users see twelve
+campaigns of one type.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -16,12 +20,17 @@ from numpy.typing import NDArray
 
 from benchmarks.decision.rows import Row, merge
 from benchmarks.measured_on import measured_on
+from recommender.monitoring.deals import Sides, by_users, deal
 from recommender.monitoring.distributions import Distribution, shift
+from recommender.monitoring.drift import FAMILIES, OF_USERS
+from recommender.monitoring.findings import ROUNDING
 from recommender.monitoring.served import ServedPairs, calibration_findings, figures
 from recommender.settings import MonitoringSettings
 
 REPORT = Path("reports/bench/monitoring.json")
 FEATURES, KINDS, SEED = 80, 8, 31
+OF_CAMPAIGNS, OF_PAIRS, USERS = 40, 40, 300
+"""Features of campaigns, cross features, and users who are joined with the campaigns."""
 SHOPS = 400
 TAKE_UP, SPREAD = 0.15, 0.3
 """Mean take-up of a campaign and the standard deviation of its log between campaigns: as the default data's."""
@@ -50,7 +59,7 @@ def false_alarms(shops: int, users: int, limits: MonitoringSettings) -> float:
             shift(
                 Distribution.of(values(number % KINDS, users, random)),
                 values(number % KINDS, users, random),
-                false_alarm=limits.false_alarm / FEATURES,
+                false_alarm=limits.false_alarm / FAMILIES / FEATURES,
             )
             for number in range(FEATURES)
         ]
@@ -65,11 +74,61 @@ def found(shops: int, users: int, deviations: float, limits: MonitoringSettings)
         shift(
             Distribution.of(values(1, users, random)),
             values(1, users, random, deviations),
-            false_alarm=limits.false_alarm / FEATURES,
+            false_alarm=limits.false_alarm / FAMILIES / FEATURES,
         )
         for _ in range(shops)
     ]
     return float(np.mean([one.beyond_chance and one.psi > limits.max_psi for one in moved]))
+
+
+def campaign_alarms(shops: int, then: int, now: int, limits: MonitoringSettings, moved: float = 0.0) -> float:
+    """Share of shops in which any feature of campaigns is called drifted."""
+    random, told = np.random.default_rng(SEED), 0
+    for _ in range(shops):
+        sides = {
+            str(number): Sides.of_values(
+                values(number % KINDS, then, random), values(number % KINDS, now, random, moved)
+            )
+            for number in range(OF_CAMPAIGNS)
+        }
+        dealt = deal(sides, false_alarm=limits.false_alarm / FAMILIES)
+        told += any(distance > dealt.by_chance + ROUNDING for distance in dealt.distances.values())
+    return told / shops
+
+
+def candidate_alarms(
+    shops: int,
+    then: int,
+    now: int,
+    limits: MonitoringSettings,
+    *,
+    moved: float = 0.0,
+    staying: int = 0,
+    spread: float = 1.0,
+) -> float:
+    """Share of shops in which any cross feature is called drifted.
+
+    `staying` further campaigns of now did not move. Both sides have users of their own, who differ by half a unit, and
+    campaigns differ by `spread`.
+    """
+    random, told = np.random.default_rng(SEED), 0
+    level = limits.false_alarm / FAMILIES
+    for _ in range(shops):
+        moved_C = np.concatenate([np.full(now, moved), np.zeros(staying)])
+        before_FCB, after_FCB = _pairs(random, np.zeros(then), spread), _pairs(random, moved_C, spread)
+        sides = {str(f): Sides(*both) for f, both in enumerate(zip(before_FCB, after_FCB, strict=True))}
+        dealt = deal(sides, false_alarm=level * (1 - OF_USERS))
+        by_chance = math.hypot(dealt.by_chance, by_users(USERS, USERS, false_alarm=level * OF_USERS / OF_PAIRS))
+        told += any(distance > by_chance + ROUNDING for distance in dealt.distances.values())
+    return told / shops
+
+
+def _pairs(random: np.random.Generator, moved_C: NDArray[np.float64], spread: float) -> NDArray[np.float64]:
+    """Of each cross feature and campaign the shares of users in ten bins, float64 [F, C, B]."""
+    level_FC = spread * random.normal(size=(OF_PAIRS, len(moved_C))) + moved_C
+    values_FCU = level_FC[:, :, None] + 0.5 * random.normal(size=(OF_PAIRS, 1, USERS))
+    bins_FCU = np.searchsorted(np.linspace(-2, 2, 9), values_FCU)
+    return np.stack([np.stack([np.bincount(one, minlength=10) for one in of]) for of in bins_FCU]) / USERS
 
 
 def miscalibrated(
@@ -102,6 +161,40 @@ def main(shops: int) -> None:
     rows += [
         Row.at_least(f"a shift of {by:g} standard deviations found, 1000 users", found(shops, 1000, by, limits), 0.95)
         for by in (0.75, 1.0)
+    ]
+    rows += [
+        Row.at_most(
+            f"false alarms, features of {then} campaigns then and {now} now",
+            campaign_alarms(shops, then, now, limits),
+            0.01,
+        )
+        for then, now in ((27, 5), (64, 30))
+    ]
+    rows += [
+        Row.at_most(
+            f"false alarms, cross features of {then} campaigns then and {now} now, {kind}",
+            candidate_alarms(shops, then, now, limits, spread=spread),
+            0.01,
+        )
+        for then, now in ((6, 6), (12, 20))
+        for kind, spread in (("campaigns differ more", 1.0), ("alike", 0.5), ("users differ more", 0.1))
+    ]
+    rows += [
+        Row.at_most(
+            "one campaign far from 6 of then raises an alarm", candidate_alarms(shops, 6, 1, limits, moved=6), 0.01
+        ),
+        Row.at_most(
+            "the same beside 5 that did not move", candidate_alarms(shops, 6, 1, limits, moved=6, staying=5), 0.01
+        ),
+        Row.at_least("5 campaigns far from 27 of then found", campaign_alarms(shops, 27, 5, limits, moved=3), 0.95),
+        *(
+            Row.at_least(
+                f"pairs of {num} campaigns far from {num} of then found",
+                candidate_alarms(shops, num, num, limits, moved=3),
+                goal,
+            )
+            for num, goal in ((6, 0.8), (8, 0.95))
+        ),
     ]
     rows += [
         Row.at_most("right probabilities called off, 12 campaigns", miscalibrated(shops, 1.0, limits), 0.05),

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from recommender import logs
-from recommender.engine.processes import is_first
 from recommender.engine.progress import log_progress
+from recommender.engine.torchrun import is_first
 
 log = logs.get(__name__)
 

@@ -85,7 +85,7 @@ def sequences(
 ) -> None:
     """Judge one ranker on one file of events by leave-one-out and full ranking: NDCG@10 and recall@10."""
     from cli.bars import fit_bars
-    from recommender.engine.processes import is_first
+    from recommender.engine.torchrun import is_first
     from recommender.errors import SettingsError
     from recommender.training.next_items import Benchmark, Outputs
 

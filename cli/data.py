@@ -11,7 +11,9 @@ from rich.table import Table
 
 from cli.verbs import stopped_by_data
 from recommender.datasets import preview_mapping
+from recommender.datasets.places import Place
 from recommender.datasets.preview import Preview, TablePreview
+from recommender.datasets.replacing import require_replaceable
 from recommender.errors import SettingsError, ValidationFailed
 from recommender.event_tables.append import ingest_with_events
 from recommender.report.terminal import wide
@@ -28,13 +30,15 @@ def ingest_to(settings: Settings, output: Path | None, *, preview: bool) -> None
     """Read the source into canonical tables and print what became of it, or with `preview` only print that.
 
     Raises:
-        SettingsError: there is neither an output nor a preview, or a preview of a source without a mapping.
+        SettingsError: there is neither an output nor a preview, or a preview of a source without a mapping. Or the
+            output holds something else than tables.
     """
     if preview:
         show_preview(settings)
         return
     if output is None:
         raise SettingsError("ingest: nowhere to write to; name a folder with --output, or look first with --preview")
+    require_replaceable(Place(str(output.absolute())), "canonical tables", lambda found: "contract_version" in found)
     with stopped_by_data():
         tables = ingest_with_events(settings, output, ingested_at=datetime.now(UTC))
     console = wide()

@@ -83,7 +83,9 @@ def show(console: Console, report: Report) -> None:
     if moved:
         console.print(_features(moved[:SHOWN_FEATURES]))
     elif report.drift:
-        console.print(f"No feature of {report.num_users_now:,} users moved beyond chance.", highlight=False)
+        console.print(f"No feature moved beyond chance ({report.num_users_now:,} users).", highlight=False)
+    if report.campaigns_note:
+        console.print(report.campaigns_note, highlight=False, soft_wrap=True)
     console.print(_ages(report))
     if report.served_note:
         console.print(report.served_note, highlight=False, soft_wrap=True)
@@ -101,19 +103,25 @@ def _broke_a_limit(home: Home, run_id: str) -> bool:
 
 
 def _features(moved: Sequence[FeatureDrift]) -> Table:
-    columns = ("feature", "importance", "index", "by chance", "KS", "missing then", "now")
+    columns = ("feature", "over", "importance", "index", "by chance", "KS", "by chance", "missing then", "now")
     table = Table(*columns, title="Features that moved most, by importance times drift", title_justify="left")
     for one in moved:
         table.add_row(
             one.name,
+            one.over,
             f"{one.importance:.1%}",
             f"{one.psi:.3f}",
-            f"{one.psi_by_chance:.3f}",
+            _chance(one.psi_by_chance),
             f"{one.ks:.3f}",
+            _chance(one.ks_by_chance),
             f"{one.missing_before:.1%}",
             f"{one.missing_now:.1%}",
         )
     return table
+
+
+def _chance(by_chance: float | None) -> str:
+    return "–" if by_chance is None else f"{by_chance:.3f}"
 
 
 def _ages(report: Report) -> Table:

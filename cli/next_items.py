@@ -94,7 +94,7 @@ def fit(
 ) -> None:
     """Fit a ranker for use: first without each user's last item, to choose and judge it, then on every event."""
     from cli.bars import fit_bars
-    from recommender.engine.processes import is_first
+    from recommender.engine.torchrun import is_first
     from recommender.training.next_items import Outputs, fit_for_use
 
     require_program(compiled, program, "--program")

@@ -64,7 +64,7 @@ def build_training_set(features: Path, tables: Path, settings: Settings, output:
     from recommender.datasets.tables import open_tables
     from recommender.features.training_set import write_training_set
     from recommender.matching.catalogue import Catalogue
-    from recommender.monitoring.distributions import Reference
+    from recommender.monitoring.reference import Reference
 
     users = training_frame(features, settings)
     pairs = pq.read_table(features / "pairs.parquet")
@@ -80,7 +80,7 @@ def build_training_set(features: Path, tables: Path, settings: Settings, output:
         as_of=as_of,
         feature_service=service_name(portrait_names(everyone.schema)),
         list_bounds=_list_bounds(settings, opened),
-        reference=Reference.of(everyone, as_of=as_of, data_hash=opened.data_hash).text(),
+        reference=Reference.of(everyone, catalogue, as_of=as_of, data_hash=opened.data_hash).text(),
     )
 
 

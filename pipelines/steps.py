@@ -71,6 +71,7 @@ class Steps:
         of_data: dict[str, Any] = {"settings": derived["data_settings"]}
         valid = validate_data(
             **of_data,
+            source_identity=derived["source_identity"],
             code_version=derived["code_of_validate_data"],
             data_hash=read.outputs["Output"],
             raw=read.outputs["tables"],

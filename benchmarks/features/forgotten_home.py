@@ -18,7 +18,7 @@ from recommender.datasets.statistics import measure
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
-from recommender.days import DayStore
+from recommender.days import DayStore, promote
 from recommender.days.fold import fold_in
 from recommender.decision_tables import compact
 from recommender.decisions.log import DecisionLog
@@ -57,7 +57,8 @@ def fill(settings: Settings, folder: Path, *, num_users: int) -> list[str]:
     ids: dict[str, str] = {}
     artifacts = home.run_artifacts(RUN) / PIPELINE
     made = _with_letters(generate(world, folder / "tables"), ids, artifacts / "ingest" / "tables")
-    fold_in(made, DayStore.of(settings), lineage="benchmark", late_days=7)
+    made = fold_in(made, DayStore.of(settings), lineage="benchmark", late_days=7)
+    promote(made, DayStore.of(settings), log_end=made.log_end)
     _remember_figures(made, home.validated(source_name(settings)))
     features = build(made, artifacts / "build-features" / "features", as_of=made.log_end, threads=1)
     materialise(features, settings)

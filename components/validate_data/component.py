@@ -9,6 +9,7 @@ from components.images import PIPELINE_IMAGE
 @dsl.component(base_image=PIPELINE_IMAGE, install_kfp_package=False)
 def validate_data(
     settings: str,
+    source_identity: str,
     code_version: str,
     data_hash: str,
     raw: Input[Dataset],
@@ -17,6 +18,9 @@ def validate_data(
     metrics: Output[Metrics],
 ) -> str:
     """Judge the tables, write the rows that passed, and return their data hash.
+
+    Tables that pass put the daily partitions into force that ingestion proposed. `source_identity` is only part of the
+    cache key: after a backfill the same tables come with another proposal.
 
     Raises:
         ValidationFailed: critical expectations failed; the message shows them with the failing rows.

@@ -6,7 +6,7 @@ Everything stays in DuckDB: a log of any length is never held in Arrow or pandas
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
@@ -19,7 +19,7 @@ from recommender.datasets.contract import numbered_rows, row_problems
 from recommender.datasets.support import supported_days
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.time_units import utc_day_sql
-from recommender.storage.manifest import MANIFEST, link_or_copy
+from recommender.storage.manifest import link_or_copy
 
 PARENTS_FIRST = ("users", "items", "campaigns", "campaign_items", "targets", "events", "participations")
 PARTICULARS = (
@@ -151,10 +151,9 @@ def write_clean(
 
     Files without a bad row are linked and not rewritten, so that unchanged tables keep their bytes and their data hash.
     """
-    for source in sorted(tables.folder.rglob("*")):
-        relative = source.relative_to(tables.folder)
-        if source.is_file() and relative.parts[0] not in CONTRACT and source.name != MANIFEST:
-            _link(source, folder / relative)
+    for name in tables.manifest["files"]:  # no other file says anything about the content
+        if PurePosixPath(name).parts[0] not in CONTRACT:
+            _link(tables.folder / name, folder / name)
     kept: dict[str, int] = {}
     for name in CONTRACT:
         rejected = aside[name].numbers if name in aside else np.zeros(0, np.int64)

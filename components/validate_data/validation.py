@@ -23,6 +23,7 @@ from recommender.datasets.facts import Known, facts
 from recommender.datasets.moments import as_of as moment_of
 from recommender.datasets.statistics import Statistics, measure, read_statistics, write_statistics
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
+from recommender.days import DayStore, promote
 from recommender.errors import SourceError, ValidationFailed
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
 from recommender.storage.home import Home, source_name
@@ -153,10 +154,11 @@ def validate(
 def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings) -> Verdict:
     """`validate` as a pipeline's step: `as_of` from the settings, compared with the source's last good run.
 
-    The verdict is kept in the source's record, and a good run's statistics beside it.
+    The verdict is kept in the source's record, and a good run's statistics beside it. Valid tables put the daily
+    partitions into force that ingestion proposed.
 
     Raises:
-        CorruptFileError, SourceError: as `validate`.
+        CorruptFileError, SourceError: as `validate` and `promote`.
         ValidationFailed: as `validate`; the page is published, because no later step of the run does.
     """
     with in_use(Home.of(settings)):  # so that no user comes into the record who is forgotten meanwhile
@@ -191,6 +193,8 @@ def _validate_step(tables: Path, output: Path, html: Path, settings: Settings) -
     if verdict.statistics is not None:
         last = verdict.statistics
         record.add_run(Run(verdict.data_hash, last.last_day.isoformat(), last.last_hour))
+    # Last, and safe to repeat: where the step is killed before, it runs again.
+    promote(source, DayStore.of(settings), log_end=Tables(output).log_end, resources=settings.resources)
     return verdict
 
 
@@ -268,8 +272,6 @@ def _schemas(source: Tables) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name, contract in CONTRACT.items():
         paths = sorted((source.folder / name).rglob("*.parquet"))
-        if not paths and not contract.required:
-            continue
         types: dict[str, str] = {}
         for path in paths:
             try:

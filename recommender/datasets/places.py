@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,16 @@ from pyarrow import fs
 
 from recommender.datasets.reading.objects import BLOCK_BYTES, explained, is_object, store_of
 from recommender.storage.manifest import MANIFEST
+
+REMEDY = "name another folder or bucket, or create it"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of a place."""
+
+    num_bytes: int
+    changed: datetime
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Place:
     @contextmanager
     def opened(self, name: str) -> Iterator[Any]:
         """One of its files, as pyarrow reads it."""
-        with explained(self.location):
+        with explained(self.location, remedy=REMEDY):
             files, root = self._store()
             with files.open_input_file(f"{root}/{name}") as file:
                 yield file
@@ -70,7 +81,7 @@ class Place:
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(file, self.path / name)
             return
-        with explained(self.location):
+        with explained(self.location, remedy=REMEDY):
             files, root = self._store()
             with file.open("rb") as source, files.open_output_stream(f"{root}/{name}") as out:
                 shutil.copyfileobj(source, out, BLOCK_BYTES)
@@ -82,15 +93,43 @@ class Place:
         for file in sorted(files, key=lambda file: file == folder / MANIFEST):
             self.write(file, file.relative_to(folder).as_posix())
 
+    def files(self) -> dict[str, Listed]:
+        """All files below, by their names in this place, in order. None where the place does not exist."""
+        with explained(self.location, remedy=REMEDY):
+            files, root = self._store()
+            found = files.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
+        return {
+            one.path.removeprefix(root).lstrip("/"): Listed(int(one.size or 0), one.mtime or datetime.now(UTC))
+            for one in sorted(found, key=lambda one: str(one.path))
+            if one.type == fs.FileType.File
+        }
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly in this place."""
+        with explained(self.location, remedy=REMEDY):
+            files, root = self._store()
+            found = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
+        return sorted(str(one.base_name) for one in found if one.type == fs.FileType.Directory)
+
     def remove(self) -> None:
         """Delete the folder and all in it."""
         if not self.is_remote:
             shutil.rmtree(self.path, ignore_errors=True)
             return
-        with explained(self.location):
+        with explained(self.location, remedy=REMEDY):
             files, root = self._store()
             if files.get_file_info(root).type != fs.FileType.NotFound:
                 files.delete_dir(root)
+
+    def remove_file(self, name: str) -> None:
+        """Delete a file, which may be gone already."""
+        if not self.is_remote:
+            (self.path / name).unlink(missing_ok=True)
+            return
+        with explained(self.location, remedy=REMEDY):
+            files, root = self._store()
+            if files.get_file_info(f"{root}/{name}").type != fs.FileType.NotFound:
+                files.delete_file(f"{root}/{name}")
 
     def _store(self) -> tuple[Any, str]:
         """A file system of pyarrow, and the path in it."""

@@ -53,7 +53,6 @@ class Table:
     columns: dict[str, Column]
     key: tuple[str, ...]
     foreign_keys: dict[str, str] = field(default_factory=dict)
-    required: bool = True
 
 
 def _optional(dtype: pa.DataType, meaning: str, values: tuple[str, ...] = ()) -> Column:

@@ -1,4 +1,7 @@
-"""Folds what a source has now into the daily partitions, and holds back what came too late.
+"""Compares what a source has now with the daily partitions, and holds back what came too late.
+
+What the partitions become is only proposed (`recommender.days.proposal`): an export that validation refuses must not
+make the rows of the next one late.
 
 A day is open until the log has gone on for `features.late_days` after it. Of an open day the newest rows count. Of a
 closed day new rows and changed ones are set aside with a reason, until `recommender backfill` accepts the day. Rows
@@ -6,6 +9,7 @@ that the source no longer has are gone at once, whatever their day: a user who w
 day that has exactly the rows again that it once had counts, so that a broken export needs no backfill.
 """
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -13,12 +17,14 @@ import duckdb
 
 from recommender import logs
 from recommender.datasets.engine import open_engine
+from recommender.datasets.mapping import read_mapping
 from recommender.datasets.sources import source_module
 from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Tables
 from recommender.datasets.write import Frame
-from recommender.days.index import Backfill, DayIndex, Partition
+from recommender.days.index import UNREAD, Backfill, DayIndex, Partition
 from recommender.days.late import DAY, Late, split
-from recommender.days.store import DayStore
+from recommender.days.proposal import Proposal, rows_of_day
+from recommender.days.store import DayStore, encoded
 from recommender.event_tables.append import ingest_with_events
 from recommender.event_tables.rewriting import rewrite
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
@@ -37,6 +43,8 @@ is erased adds a state."""
 def ingest_in_days(settings: Settings, output: Path, *, ingested_at: datetime) -> Tables:
     """Read the configured source and the home's log of events into the folder `output`, without what came too late.
 
+    The folder also gets a proposal, which `promote` puts into force once the tables are found valid.
+
     Raises:
         SettingsError, SourceError, ContractError: as `recommender.datasets.ingest`.
         CorruptFileError: the index of the days is damaged; names it.
@@ -50,7 +58,9 @@ def _ingest_in_days(settings: Settings, output: Path, ingested_at: datetime) -> 
     made, store = ingest_with_events(settings, output, ingested_at=ingested_at), DayStore.of(settings)
     if not settings.features.late_days:
         # Everything counts now. What counted before must not make it late if the setting changes again.
-        store.clear()
+        if store.folder.is_dir():
+            before = store.read()
+            Proposal(before.state, DayIndex(backfills=before.backfills)).save(made.folder)
         return made
     return fold_in(
         made,
@@ -75,7 +85,7 @@ def fold_in(
     late_days: int,
     resources: ResourceSettings = DEFAULT_RESOURCES,
 ) -> Tables:
-    """Bring the partitions up to the tables. Where rows came too late, write the tables again without them.
+    """Propose partitions that are up to the tables. Where rows came too late, write the tables again without them.
 
     Args:
         tables: what the source has now.
@@ -95,18 +105,18 @@ def fold_in(
             days = _Days(tables, store, known, late_days, connection)
             days.read_open()
             made = days.without_late()
-        after = DayIndex(
-            lineage=lineage,
-            watermark=_iso(tables.log_end),
-            months=days.months,
-            days=dict(sorted(days.found.items())),
-            held=days.held,
-            lost=dict(sorted(days.lost.items())),
-            backfills=tuple(Backfill(one.first, one.last, done=True) for one in known.backfills),
-        )
-        store.commit(before, after)
-    changed = sum(known.days.get(day) != one for day, one in after.days.items())
-    log.info("daily partitions", days=len(after.days), changed=changed, held_back=sum(after.held.values()))
+    after = DayIndex(
+        lineage=lineage,
+        watermark=_iso(tables.log_end),
+        months=days.months,
+        days=dict(sorted(days.found.items())),
+        held=days.held,
+        lost=dict(sorted(days.lost.items())),
+        backfills=tuple(Backfill(one.first, one.last, done=True) for one in known.backfills),
+    )
+    Proposal(before.state, after).save(made.folder)
+    read = sum(one == UNREAD for one in after.days.values())
+    log.info("daily partitions proposed", days=len(after.days), to_read=read, held_back=sum(after.held.values()))
     return made
 
 
@@ -138,9 +148,9 @@ class _Days:
             days = self.connection.sql(f"SELECT DISTINCT {DAY} AS day FROM {rows} ORDER BY 1").fetchall()
             differing = False
             for day in (found.isoformat() for (found,) in days):
-                made = self._written(day, rows)
-                if made == self.known.days.get(day) or made.sha256 in self.lost.get(day, ()) or self._open(day):
-                    self.found[day] = made
+                counting = UNREAD if self._open(day) else self._unchanged(day, rows)
+                if counting is not None:
+                    self.found[day] = counting
                 else:
                     self.closed[day] = rows
                     differing = True
@@ -158,7 +168,7 @@ class _Days:
         late = split(self.connection, self.closed, known)
         for day in self.closed:
             if late.rows.get(day):
-                self.found[day] = self._written(day, "counting")
+                self.found[day] = UNREAD
             before = self.known.days.get(day)
             if before is not None and late.rows.get(day, 0) < before.rows:
                 others = [one for one in self.lost.get(day, ()) if one != before.sha256]
@@ -210,16 +220,13 @@ class _Days:
             one.holds(day) for one in self.known.waiting
         )
 
-    def _written(self, day: str, rows: str) -> Partition:
-        start = f"TIMESTAMPTZ '{day} 00:00:00+00'"
-        end = f"TIMESTAMPTZ '{date.fromisoformat(day) + timedelta(days=1)} 00:00:00+00'"
-        # After the key of the order all other columns count, so that the same rows are the same bytes.
-        query = f"SELECT * FROM {rows} WHERE event_time >= {start} AND event_time < {end}"
-        columns = self.connection.sql(f"{query} LIMIT 0").columns
-        first = ("user_id", "event_time", "event_id")
-        order = ", ".join(f"{name} NULLS LAST" for name in (*first, *(one for one in columns if one not in first)))
-        table = self.connection.sql(f"{query} ORDER BY {order}").to_arrow_table()
-        return self.store.write(day, table, _iso(self.tables.log_end), self.known.days.get(day))
+    def _unchanged(self, day: str, rows: str) -> Partition | None:
+        """What counts of a closed day that has the rows that it has or once had. None: it has others."""
+        _, content = encoded(rows_of_day(self.connection, rows, day))
+        known = self.known.days.get(day)
+        if known is not None and known.sha256 == content:
+            return known
+        return UNREAD if content in self.lost.get(day, ()) else None
 
 
 def _reason(before: DayIndex) -> str:
@@ -227,15 +234,28 @@ def _reason(before: DayIndex) -> str:
 
 
 def _lineage(settings: Settings, tables: Tables) -> str:
-    mapping = Path(settings.source.mapping)
     return digest(
         settings.source.model_dump(mode="json"),
-        sha256(mapping) if settings.source.mapping and mapping.is_file() else "",
+        _reading(Path(settings.source.mapping)) if settings.source.mapping else "",
         code_identity("recommender.event_tables.append", source_module(settings.source)),
         tables.time_zone,
         tables.currency,
         CONTRACT_VERSION,
     )
+
+
+def _reading(mapping: Path) -> object:
+    """What a mapping says, but for the digits in the names of files: each day's export may have its date there."""
+
+    def without_dates(found: object) -> object:
+        if isinstance(found, dict):
+            return {
+                name: re.sub(r"\d+", "#", value) if name == "file" and isinstance(value, str) else without_dates(value)
+                for name, value in found.items()
+            }
+        return [without_dates(one) for one in found] if isinstance(found, list) else found
+
+    return without_dates(read_mapping(mapping).model_dump(mode="json"))
 
 
 def _iso(moment: datetime) -> str:

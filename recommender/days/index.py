@@ -3,6 +3,7 @@
 It is the manifest of their folder. `version` is a hash of the rest, which its reader computes again.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -34,6 +35,10 @@ class Partition:
     def named(self) -> dict[str, Any]:
         """What the index says beside the files' hashes."""
         return {"file": self.file, "rows": self.rows, "watermark": self.watermark}
+
+
+UNREAD = Partition("", 0, "", "")
+"""In a proposal: a day that counts as the tables beside it have it. Whoever promotes it reads and writes it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,11 @@ class DayIndex:
         return [one for one in self.backfills if not one.done]
 
     @property
+    def state(self) -> str:
+        """The version without the backfills, which a person may add while a run is under way."""
+        return replace(self, backfills=()).version
+
+    @property
     def version(self) -> str:
         """A hash of everything but the hashes of the files, which `recommender forget` may write anew."""
         facts = asdict(replace(self, days={}))
@@ -86,6 +96,23 @@ class DayIndex:
         days = {day: one.named for day, one in self.days.items()}
         facts = {**asdict(replace(self, days={})), "days": days}
         write_manifest(folder, kind="days", format=FORMAT, version=self.version, **facts)
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """The index of which `facts` has the fields as JSON has them, among others.
+
+        Raises:
+            KeyError, TypeError, AttributeError: a field is missing or of another kind.
+        """
+        return cls(
+            lineage=facts["lineage"],
+            watermark=facts["watermark"],
+            months=facts["months"],
+            days={day: Partition(**one) for day, one in facts["days"].items()},
+            held=facts["held"],
+            lost={day: tuple(hashes) for day, hashes in facts.get("lost", {}).items()},
+            backfills=tuple(Backfill(**one) for one in facts["backfills"]),
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -104,18 +131,10 @@ class DayIndex:
                     f"{path}: format {content['format']!r}, but this version reads format {FORMAT}; {ADVICE}"
                 )
             hashes = {name: file["sha256"] for name, file in content["files"].items()}
-            found = cls(
-                lineage=content["lineage"],
-                watermark=content["watermark"],
-                months=content["months"],
-                days={
-                    day: Partition(**one, sha256=hashes.get(f"{PARTS}/{one['file']}", ""))
-                    for day, one in content["days"].items()
-                },
-                held=content["held"],
-                lost={day: tuple(hashes) for day, hashes in content.get("lost", {}).items()},
-                backfills=tuple(Backfill(**one) for one in content["backfills"]),
-            )
+            days = {
+                day: {**one, "sha256": hashes.get(f"{PARTS}/{one['file']}", "")} for day, one in content["days"].items()
+            }
+            found = cls.of_facts({**content, "days": days})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CorruptFileError(f"{path}: not an index of days ({error}); {ADVICE}") from None
         if found.version != content["version"]:

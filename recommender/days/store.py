@@ -3,8 +3,8 @@
     home/days/<source>/manifest.json             which partitions are in force (`DayIndex`)
     home/days/<source>/parts/<day>-<hash>.parquet
 
-Partitions are written first and the index last. So a killed run leaves files that no index names. The next run removes
-them.
+Partitions are written first and the index last. So a killed run leaves files that no index names. The next run that
+changes the index removes them.
 """
 
 import hashlib
@@ -68,10 +68,7 @@ class DayStore:
             watermark: end of the log.
             known: the partition in force.
         """
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows.combine_chunks(), sink, compression="zstd", write_page_checksum=True)
-        content = sink.getvalue()
-        found = hashlib.sha256(content).hexdigest()
+        content, found = encoded(rows)
         if known is not None and known.sha256 == found and self.sound(known):
             return known
         made = Partition(f"{day}-{found[:NAME_DIGITS]}.parquet", rows.num_rows, watermark, found)
@@ -107,12 +104,6 @@ class DayStore:
             if path.name not in named:
                 path.unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        """Remove all days. Which ones were backfilled stays known, since it names the tables (`days_identity`)."""
-        if self.folder.is_dir():
-            with self.turn() as before:
-                self.commit(before, DayIndex(backfills=before.backfills))
-
     def backfill(self, first: date, last: date) -> None:
         """Let the next run take these days, both included, as the source has them.
 
@@ -125,3 +116,11 @@ class DayStore:
             wanted = Backfill(first.isoformat(), last.isoformat())
             if wanted not in before.waiting:
                 self.commit(before, replace(before, backfills=(*before.backfills, wanted)))
+
+
+def encoded(rows: pa.Table) -> tuple[pa.Buffer, str]:
+    """The bytes of a partition with these rows, and their SHA-256."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.combine_chunks(), sink, compression="zstd", write_page_checksum=True)
+    content = sink.getvalue()
+    return content, hashlib.sha256(content).hexdigest()

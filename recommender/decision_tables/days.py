@@ -11,7 +11,6 @@ old tables or the new ones. A replaced file is deleted by the first compaction a
 open, whether its day has changed since or not. A removal of users deletes replaced files at once.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +26,7 @@ from recommender.decision_tables.schema import SCHEMA_VERSION
 from recommender.decisions.names import MODE, SegmentName
 from recommender.errors import CorruptFileError
 from recommender.storage.home import Home
+from recommender.storage.locks import lock, lock_file
 from recommender.storage.manifest import MANIFEST, NAME_DIGITS, sha256, write_text
 
 Table = Literal["decisions", "exposures", "undelivered"]
@@ -190,7 +190,6 @@ def _is_day(name: str) -> bool:
 @contextmanager
 def locked(home: Home) -> Iterator[None]:
     """Be the only process that changes the tables. The lock ends with its process."""
-    home.decisions.mkdir(parents=True, exist_ok=True)
-    with (home.decisions / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with lock_file(home.decisions / LOCK) as file:
+        lock(file)
         yield

@@ -6,8 +6,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from recommender.engine import processes
 from recommender.engine.context import FitContext
+from recommender.engine.torchrun import is_first
 from recommender.storage.manifest import write_text
 
 SAVE_EVERY_S = 5.0
@@ -40,7 +40,7 @@ class Stopwatch:
             return self._finished
         values = _cpu_seconds() - self._cpu_start, time.perf_counter() - self._start
         cost = {name: round(value, 2) for name, value in zip(COST, values, strict=True)}
-        if self._file is not None and processes.is_first():
+        if self._file is not None and is_first():
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._file, json.dumps({**cost, "finished": finished}))
         return cost

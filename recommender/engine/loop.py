@@ -24,6 +24,7 @@ from recommender.engine.context import FitContext
 from recommender.engine.devices import device_of, reproducible, require_device
 from recommender.engine.guard import Guard, out_of_memory
 from recommender.engine.phase_state import PhaseState
+from recommender.engine.torchrun import is_first
 from recommender.errors import TrainingError
 from recommender.storage.manifest import digest
 
@@ -136,7 +137,7 @@ def run_phase(
         if judge is not None and every and done % every == 0:
             run.validate(done, loss, judge, stop)
         if run.checkpoints is not None and (done == last or time.monotonic() - saved_at >= context.checkpoint_every_s):
-            if processes.is_first():
+            if is_first():
                 run.state.save(run.checkpoints, phase, done)
             saved_at = time.monotonic()
     run.state.restore_best()
@@ -224,7 +225,7 @@ class _PhaseRun:
         self._log({**facts, "judged": state.judged[-1]})
 
     def _log(self, facts: dict[str, object]) -> None:
-        if self.checkpoints is not None and processes.is_first():
+        if self.checkpoints is not None and is_first():
             self.checkpoints.log(**facts)
 
 

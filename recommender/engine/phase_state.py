@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recommender.engine import processes
 from recommender.engine.checkpoints import Checkpoints
+from recommender.engine.torchrun import is_first
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """State that AdamW keeps for each parameter."""
@@ -40,7 +40,7 @@ class PhaseState:
     def load(self, checkpoints: Checkpoints, phase: str) -> None:
         """Read the phase's checkpoint, if there is one, and cut its curve back to it."""
         checkpoint = checkpoints.load(phase)
-        if processes.is_first():
+        if is_first():
             checkpoints.rewind(phase, 0 if checkpoint is None else int(checkpoint.numbers["step"]))
         if checkpoint is None:
             return

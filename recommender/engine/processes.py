@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, distributed, nn
 
+from recommender.engine.torchrun import started
+
 
 def join(device: torch.device) -> None:
     """Join the processes that `torchrun` started, until this one ends. Without `torchrun` nothing happens.
@@ -29,21 +31,11 @@ def join(device: torch.device) -> None:
     atexit.register(distributed.destroy_process_group)
 
 
-def started() -> int:
-    """Return how many processes `torchrun` started, 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def rank_and_world_size() -> tuple[int, int]:
     """Return this process's number and the number of processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
-
-
-def is_first() -> bool:
-    """Return whether this is the process that writes files and logs."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def sum_over_processes(parameters: Sequence[nn.Parameter], loss: Tensor, weight: float) -> tuple[Tensor, float]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from recommender import logs
+from recommender.engine.torchrun import is_first
 
 log = logs.get(__name__)
 EVERY_S = 30.0
@@ -19,9 +20,6 @@ def log_progress(*, every_s: float = EVERY_S, **facts: object) -> Callable[[dict
     logged_s = time.monotonic()
 
     def show(progress: dict[str, Any]) -> None:
-        # Imported here because it imports torch, which a fit that reports progress has imported anyway.
-        from recommender.engine.processes import is_first
-
         nonlocal logged_s
         step, of, now_s = progress["step"], progress["of"], time.monotonic()
         if not is_first() or (step < of and now_s - logged_s < every_s):

@@ -6,7 +6,7 @@ Shapes: N pairs.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from recommender.datasets.periods import Periods, from_microseconds, microseconds
 from recommender.errors import LabelError, PeriodError
-from recommender.features.decision_lists import DecisionLists
 from recommender.matching.examples import Examples, Labels
+
+if TYPE_CHECKING:
+    # The package `features` loads Ibis, DuckDB and pandas, which the steps that only read an evaluation do without.
+    from recommender.features.decision_lists import DecisionLists
 
 END_OF_LOG = datetime(9999, 1, 1, tzinfo=UTC)
 """A boundary after every log: all labels that the log has are known then."""
@@ -33,7 +36,7 @@ class PairSet(Protocol):
         """Columns of `pairs` that hold portrait segments."""
 
     @property
-    def lists(self) -> DecisionLists:
+    def lists(self) -> "DecisionLists":
         """The lists that serving could have given at past decisions. May hold none."""
 
     @property

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from recommender.engine.torchrun import is_first
+
 CROSS_VALIDATION = "cross-validation"
 """Kind of a reading by `recommender cross-validate`. Readings of a final test have the kind FINAL_TEST."""
 FINAL_TEST = "final test"
@@ -107,9 +109,6 @@ def num_readings(readings: Path, *, since: datetime) -> int:
 
 
 def _append(readings: Path, facts: Mapping[str, Any]) -> None:
-    # Imported here because it imports torch, which who writes has imported anyway, and the gate, which reads, has not.
-    from recommender.engine.processes import is_first
-
     if not is_first():
         return
     readings.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ Shapes: L lists · M candidates of all lists · K places of a list · I items of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +18,17 @@ from recommender.evaluation.judgement import ListRule
 from recommender.evaluation.list_metrics import ShownLists
 from recommender.evaluation.pairs import END_OF_LOG, PairSet, PeriodPairs, column, times
 from recommender.evaluation.slices import UNKNOWN
-from recommender.features.decision_lists import DecisionLists
 from recommender.matching.rerank import Rerank
+
+if TYPE_CHECKING:
+    from recommender.features.decision_lists import DecisionLists
 
 
 @dataclass(frozen=True, eq=False)
 class PeriodLists:
     """The candidates of the users of a period, what they took up later, and which groups they belong to."""
 
-    lists: DecisionLists
+    lists: "DecisionLists"
     relevant_M: NDArray[np.bool_]
     """Whether the user took the candidate up after the list's moment, as known when the period's labels are read."""
     segments: Mapping[str, Sequence[str]]

@@ -136,8 +136,6 @@ def _with_participations(connection: duckdb.DuckDBPyConnection, tables: Tables) 
     if tables.has("participations", "coupon_id") or _has_value(connection, "coupon_id"):
         columns.append("coupon_id")
     new = f"SELECT DISTINCT {', '.join(columns)} FROM known WHERE kind = 'participation'"
-    if not tables.has("participations"):
-        return new
     again = " AND ".join(f"again.{name} = new.{name}" for name in ("campaign_id", "user_id", "participated_at"))
     return (
         f"SELECT * FROM participations UNION ALL BY NAME SELECT * FROM ({new}) AS new "

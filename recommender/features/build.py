@@ -17,7 +17,6 @@ Shapes: D decisions · V items, the unknown one first · C campaigns · G campai
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -32,8 +31,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recommender import logs
-from recommender.datasets.periods import resolve
-from recommender.datasets.places import Place
 from recommender.datasets.tables import Tables
 from recommender.errors import SettingsError
 from recommender.features import buckets, campaigns, decisions, pairs
@@ -53,11 +50,10 @@ from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import cross_names
 from recommender.matching.look_rules import LookRules
 from recommender.matching.looks import LOOKED
-from recommender.settings import LookSettings, Settings, choose
-from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, Home
+from recommender.settings import LookSettings
+from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
-from recommender.storage.in_use import in_use
-from recommender.storage.manifest import WRITER_DIGITS, whole_folder, write_manifest
+from recommender.storage.manifest import whole_folder, write_manifest
 from recommender.storage.names import NamesFile
 from recommender.storage.scratch import scratch_folder
 
@@ -134,48 +130,6 @@ def build(
         if last is not None:
             last.remember(output)
     return output
-
-
-def build_as_set(
-    tables: Tables, output: Path, settings: Settings, *, files: Place | None = None, parts: Place | None = None
-) -> datetime:
-    """Build the feature set as the settings say, and return its `as_of`. What looks count is learnt before the gate.
-
-    Args:
-        tables: what to read.
-        output: the folder to write.
-        settings: which engine builds, and how.
-        files: where Spark's executors find the tables. None: in the folder of `tables`.
-        parts: a new folder for what they write. None: beside `output`.
-
-    Raises:
-        PeriodError: the periods are out of order, or there are too few pairs to choose them from; else as `build`.
-    """
-    periods = resolve(settings, tables)
-    beside = output.absolute().with_name(f".{output.name}.parts-{uuid.uuid4().hex[:WRITER_DIGITS]}")
-    on_spark = OnSpark(
-        settings=settings.features.spark,
-        tables=files or Place.of(str(tables.folder)),
-        parts=parts or Place(str(beside)),
-    )
-    increments = settings.features.increment and settings.features.engine == "duckdb"
-    # What the last build keeps must not get users who are forgotten meanwhile.
-    with in_use(Home.of(settings)):
-        build(
-            tables,
-            output,
-            as_of=periods.as_of,
-            threads=settings.training.threads,
-            kept_ids=IdsFile.of(settings),
-            looks=settings.looks,
-            learn_looks_before=periods.gate_from,
-            text_cache=Home.of(settings).text_vectors,
-            memory_limit=settings.resources.memory_limit,
-            scratch=settings.resources.scratch,
-            last=LastBuild.of(settings) if increments else None,
-            spark=choose({"duckdb": None, "spark": on_spark}, settings.features.engine, "features.engine"),
-        )
-    return periods.as_of
 
 
 def _build(

@@ -19,7 +19,7 @@ from recommender.features.as_of import Ints, Running
 from recommender.features.campaign_habits import campaign_types
 from recommender.features.decisions import TIME
 from recommender.features.demand import POPULARITY_DAYS, demand
-from recommender.features.newcomers import PRIOR_PAIRS, PRIOR_RATE, Newcomers
+from recommender.features.newcomers import SHOP_PRIOR_PAIRS, SHOP_PRIOR_RATE, Newcomers
 from recommender.features.source import Source, known_at
 from recommender.features.value_names import ValueNames
 from recommender.features.vectors import department_index, largest_departments
@@ -27,7 +27,7 @@ from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.look_rules import LookRules
 
-MAX_TYPES = 12
+ONE_HOT_TYPES = 12
 """Campaign types with an indicator, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
 
 
@@ -61,7 +61,7 @@ def campaign_features(source: Source, named: ValueNames) -> CampaignFeatures:
     if len(seen := named.also("campaign__kind_{}", sorted(set(kinds)))) > 1:
         columns |= {f"kind_{kind}": kinds == kind for kind in seen}
     indicators = named.name(
-        "campaign_type", campaign_types(source)[:MAX_TYPES], ["campaign__type_{}"], taken=["campaign__type_rate"]
+        "campaign_type", campaign_types(source)[:ONE_HOT_TYPES], ["campaign__type_{}"], taken=["campaign__type_rate"]
     )
     for campaign_type, (name,) in indicators.items():
         columns[name.removeprefix("campaign__")] = np.array(types, dtype=object) == campaign_type
@@ -245,10 +245,10 @@ def _type_rates(source: Source, moments_us: NDArray[np.int64]) -> tuple[NDArray[
 
     everyone_N, everyone_C = np.zeros_like(campaign_N), np.zeros_like(moments_us)
     targeted_C, redeemed_C = (before(everyone_N, times, everyone_C) for times in (targeted_N, known_N))
-    overall_C = (redeemed_C + PRIOR_PAIRS * PRIOR_RATE) / (targeted_C + PRIOR_PAIRS)
+    overall_C = (redeemed_C + SHOP_PRIOR_PAIRS * SHOP_PRIOR_RATE) / (targeted_C + SHOP_PRIOR_PAIRS)
     type_N = type_of_C[campaign_N]
     of_type_C, redeemed_of_type_C = (before(type_N, times, type_of_C) for times in (targeted_N, known_N))
-    rates_C = (redeemed_of_type_C + PRIOR_PAIRS * overall_C) / (of_type_C + PRIOR_PAIRS)
+    rates_C = (redeemed_of_type_C + SHOP_PRIOR_PAIRS * overall_C) / (of_type_C + SHOP_PRIOR_PAIRS)
     # At the time itself counts too, so strictly before the next microsecond.
     own_N = targeted_N < now_us
     sizes = {"pairs": np.ones(int(own_N.sum()), dtype=np.int64)}

@@ -27,7 +27,7 @@ from recommender.features.look_events import item_looks, search_looks
 from recommender.features.search_matches import has_encoder, search_matches
 from recommender.features.source import TIME_TYPE, Source
 from recommender.matching.affinity import AXES
-from recommender.matching.look_rules import HALF_LIFE_DAYS, KINDS, STRENGTH_UNIT, WEIGHTS, LookRules
+from recommender.matching.look_rules import HALF_LIFE_DAYS, KINDS, LEFT_OUT_DAYS, STRENGTH_UNIT, WEIGHTS, LookRules
 from recommender.settings import LookSettings
 
 TRIED_DAYS = (3.0, 7.0, 14.0, 30.0, 90.0)
@@ -37,8 +37,6 @@ SAMPLE, FEWEST = 5_000, 200
 the values by hand stay."""
 LEARNT_DAYS, LOOKED_DAYS = 180, 180
 """Purchases and looks older than this are not read."""
-LEFT_OUT_DAYS = 1.0
-"""Looks so shortly before a purchase are left out."""
 ROUNDS = 2
 """Rounds over the kinds. A third changed nothing in synthetic worlds."""
 PENALTY = 1e-3

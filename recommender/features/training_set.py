@@ -6,7 +6,7 @@
     shoppers.parquet      the users decided on last, as the feature store holds them, for measuring latency
     lists.safetensors     the candidates of each user's last decision in each period, for judging lists
     catalogue/            items and campaigns
-    reference.json        how the features of all users were distributed, for monitoring
+    reference.json        how the features of users, campaigns and both together were distributed, for monitoring
 
 Shapes: N pairs · F features · U users · B baskets · T basket lines · P portrait features · C campaigns.
 """

@@ -35,6 +35,9 @@ MOST_RATED = 2.0
 weigh against all else."""
 FARTHEST_HALVES = 8.0
 """Looks older than so many half-lives count nothing: under 1/256 of a fresh one."""
+LEFT_OUT_DAYS = 1.0
+"""Looks so shortly before a purchase teach nothing about it. Those of the same visit would say that only the last hour
+counts, but a campaign runs for days."""
 LOOK_UNIT = 4096
 """Weights are whole multiples of 1/4096, as those of campaigns' values are."""
 STRENGTH_UNIT = 4096

@@ -12,7 +12,7 @@ from recommender.datasets.checks.schema import aligned
 from recommender.errors import FeatureStoreError
 from recommender.matching.affinity import cross_names
 from recommender.matching.catalogue import Catalogue
-from recommender.monitoring.distributions import portrait_columns
+from recommender.monitoring.reference import portrait_columns
 from recommender.registry import Registry
 from recommender.registry.candidates import features as trained_features
 from recommender.settings import Settings

@@ -1,6 +1,6 @@
-"""Distributions of features in bins: the reference that training keeps, and how far a newer feature set moved.
+"""Distributions of features in bins, and how far newer values moved.
 
-A reference is small (75 kB for 100 features) and holds no user. Drift is measured in its bins:
+Drift is measured in the bins of the earlier values:
 
     psi     population stability index: symmetrised Kullback-Leibler divergence of the bins' shares, where missing
             values are a bin of their own (Siddiqi, Credit Risk Scorecards, 2006)
@@ -13,22 +13,13 @@ Statistical Properties of Population Stability Index, 2018).
 Shapes: U users · E edges · B bins, of which the last holds missing values.
 """
 
-import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from recommender.errors import CorruptFileError
-
-FORMAT = 1
-"""Version of the file. Raise it when a reader of the old one would misread the new one."""
 NUM_QUANTILES = 50
 """Edges of a feature's fine bins: every second percentile. Chosen by hand."""
 COARSE_SHARE = 0.1
@@ -46,10 +37,10 @@ class Distribution(BaseModel):
     missing: int
 
     @classmethod
-    def of(cls, values_U: NDArray[np.float32]) -> "Distribution":
+    def of(cls, values_U: NDArray[np.float32], *, num_quantiles: int = NUM_QUANTILES) -> "Distribution":
         """In bins of its own: about equally many values in each, and every frequent value in one of its own."""
         known_U = np.sort(values_U[~np.isnan(values_U)])
-        places = np.linspace(0, len(known_U) - 1, NUM_QUANTILES + 1).round().astype(np.int64)
+        places = np.linspace(0, len(known_U) - 1, num_quantiles + 1).round().astype(np.int64)
         edges = np.unique(known_U[places]) if len(known_U) else known_U
         # The shortest text of a float32, from which the same float32 is read again.
         return cls.in_bins(values_U, tuple(float(str(edge)) for edge in edges))
@@ -82,45 +73,6 @@ class Distribution(BaseModel):
     def missing_share(self) -> float:
         """Share of the values that are missing."""
         return self.missing / self.num if self.num else 0.0
-
-
-class Reference(BaseModel):
-    """The distributions of all features of one feature set's users, at its own moment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = FORMAT
-    as_of: datetime
-    data_hash: str
-    num_users: int
-    features: dict[str, Distribution]
-
-    @classmethod
-    def of(cls, users: pa.Table, *, as_of: datetime, data_hash: str) -> "Reference":
-        """Of everybody at `as_of`: the rows of a feature set's users.parquet at that moment."""
-        now = at_moment(users, as_of)
-        features = {name: Distribution.of(column(now, name)) for name in feature_names(now)}
-        return cls(as_of=as_of, data_hash=data_hash, num_users=now.num_rows, features=features)
-
-    @classmethod
-    def read(cls, file: Path) -> "Reference":
-        """Read what `text` wrote.
-
-        Raises:
-            CorruptFileError: the file is missing or no reference of this format.
-        """
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if content.get("format") != FORMAT:
-                raise CorruptFileError(f"{file}: format must be {FORMAT} (got {content.get('format')!r}); train again")
-            return cls.model_validate(content)
-        except (OSError, ValueError, AttributeError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
-            raise CorruptFileError(f"{file}: no reference of features ({reason}); train again") from None
-
-    def text(self) -> str:
-        """As JSON."""
-        return self.model_dump_json()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +111,14 @@ def shift(before: Distribution, values_U: NDArray[np.float32], *, false_alarm: f
         values_U: of the users now.
         false_alarm: probability that this one feature is called drifted, or missing more often, though it is not.
     """
+    return shift_of(before, Distribution.in_bins(values_U, before.edges), false_alarm=false_alarm)
+
+
+def shift_of(before: Distribution, now: Distribution, *, false_alarm: float) -> Shift:
+    """As `shift`, of new values that are counted already in the bins of `before`."""
     from scipy.stats import chi2, kstwobign, norm
 
     each_alarm = false_alarm / 2
-    now = Distribution.in_bins(values_U, before.edges)
     groups = _groups(before)
     old_B = np.array([*(sum(before.counts[g]) for g in groups), before.missing], dtype=np.float64)
     new_B = np.array([*(sum(now.counts[g]) for g in groups), now.missing], dtype=np.float64)
@@ -187,28 +143,6 @@ def shift(before: Distribution, values_U: NDArray[np.float32], *, false_alarm: f
             for label, old, new in zip(np.array(labels)[used_B].tolist(), old_B, new_B, strict=True)
         ),
     )
-
-
-def at_moment(users: pa.Table, as_of: datetime) -> pa.Table:
-    """The rows of users.parquet at `as_of`."""
-    import pyarrow.compute as pc
-
-    return users.filter(pc.equal(users["event_timestamp"], pa.scalar(as_of, pa.timestamp("us", tz="UTC"))))
-
-
-def feature_names(users: pa.Table) -> list[str]:
-    """Names of the features of users.parquet, in its order."""
-    return portrait_columns(users.column_names)
-
-
-def portrait_columns(names: Iterable[str]) -> list[str]:
-    """Of the columns of users.parquet those that are features: `<kind>__<name>`."""
-    return [name for name in names if "__" in name]
-
-
-def column(users: pa.Table, name: str) -> NDArray[np.float32]:
-    """A feature's values, float32 [U], NaN where missing."""
-    return np.asarray(users[name].to_numpy(), dtype=np.float32)
 
 
 def _psi(old_B: NDArray[np.float64], new_B: NDArray[np.float64]) -> float:

@@ -9,7 +9,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recommender.errors import CorruptFileError, LimitBroken
 
 Kind = Literal["columns", "reference", "drift", "missing", "age", "calibration"]
+Over = Literal["users", "campaigns", "pairs"]
+"""What a feature has one value for."""
 FORMAT = 1
+ROUNDING = 1e-9
+"""Equal distances differ by less, after sums in another order."""
 
 
 class _Part(BaseModel):
@@ -36,12 +40,16 @@ class FeatureDrift(_Part):
     """One feature then and now."""
 
     name: str
+    over: Over = "users"
     importance: float
     """Share of all importance, or the same for each feature where the ranker reads none."""
     psi: float
-    psi_by_chance: float
+    psi_by_chance: float | None
+    """None where whole campaigns are judged, by `ks_by_chance`."""
     ks: float
     ks_p: float
+    ks_by_chance: float | None = None
+    """What the greatest KS of all features of campaigns, or of pairs, exceeds by chance. None for users."""
     missing_before: float
     missing_now: float
     missing_rise: float
@@ -52,7 +60,9 @@ class FeatureDrift(_Part):
     @property
     def moved(self) -> bool:
         """Whether chance alone does not explain the drift."""
-        return self.psi > self.psi_by_chance
+        if self.ks_by_chance is not None:
+            return self.ks > self.ks_by_chance + ROUNDING
+        return self.psi_by_chance is not None and self.psi > self.psi_by_chance
 
     @property
     def weight(self) -> float:
@@ -106,6 +116,8 @@ class Report(_Part):
     findings: tuple[Finding, ...]
     """Broken limits first, then by importance times drift."""
     drift: tuple[FeatureDrift, ...]
+    campaigns_note: str = ""
+    """How many campaigns were compared, and whether they are too few."""
     ages: tuple[Age, ...]
     served: tuple[Served, ...]
     served_note: str

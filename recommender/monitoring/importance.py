@@ -1,4 +1,4 @@
-"""How much a ranker's scores hang on each feature of its users: by drawing the feature anew.
+"""How much a ranker's scores hang on each feature of a pair: by drawing the feature anew.
 
 For each feature a sample of users is scored with two random draws of its values from the distribution that the ranker
 was trained on. The importance is the mean difference of the log-odds, as a share of all features' differences. It is
@@ -20,6 +20,7 @@ from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, build
 from recommender.models.campaign.horizon_ranker import HorizonRanker
 from recommender.monitoring.distributions import Distribution
+from recommender.monitoring.findings import Over
 
 NUM_USERS = 128
 """Users that are scored again for each feature. By hand: with a hundred features some ten seconds of a transformer."""
@@ -31,7 +32,7 @@ LOWEST = 1e-6
 
 
 def importances(
-    ranker: HorizonRanker, users: pa.Table, catalogue: Catalogue, features: Mapping[str, Distribution]
+    ranker: HorizonRanker, users: pa.Table, catalogue: Catalogue, features: Mapping[str, tuple[Over, Distribution]]
 ) -> dict[str, float]:
     """Importance of each of `features`, as shares that add up to 1. All 0 for a ranker that reads none of them.
 
@@ -39,16 +40,21 @@ def importances(
         ranker: the one that serves.
         users: a feature set's users at one moment.
         catalogue: of the same feature set.
-        features: columns of `users`, and how they were distributed in training.
+        features: names, what each has one value for, and how it was distributed in training. A value of a user is
+            drawn once for the user. All others are drawn for each pair, because a few campaigns would say little.
     """
     examples = _sample(users, catalogue)
     random = np.random.default_rng(SEED)
     num_users = int(examples.users_N.max()) + 1
     changes = {}
-    for name, before in features.items():
+    for name, (over, before) in features.items():
         place = examples.feature_names.index(name)
-        drawn_2U = before.drawn(random, (2, num_users))
-        one, other = (_with(examples, place, drawn_U[examples.users_N]) for drawn_U in drawn_2U)
+        drawn_2N = (
+            before.drawn(random, (2, num_users))[:, examples.users_N]
+            if over == "users"
+            else before.drawn(random, (2, len(examples.users_N)))
+        )
+        one, other = (_with(examples, place, drawn_N) for drawn_N in drawn_2N)
         changes[name] = float(np.abs(_log_odds(ranker, one) - _log_odds(ranker, other)).mean())
     total = sum(changes.values())
     return {name: change / total if total > 0 else 0.0 for name, change in changes.items()}

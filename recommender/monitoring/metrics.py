@@ -23,8 +23,13 @@ def metrics_text(report: Report) -> str:
         ("feature_importance", "Share of all importance.", [({"feature": d.name}, d.importance) for d in report.drift]),
         (
             "feature_missing_share",
-            "Share of users without a value.",
+            "Share of users, campaigns or pairs without a value.",
             [({"feature": d.name}, d.missing_now) for d in report.drift],
+        ),
+        (
+            "feature_moved",
+            "1 where chance alone does not explain the drift, else 0.",
+            [({"feature": d.name, "over": d.over}, float(d.moved)) for d in report.drift],
         ),
         ("age_seconds", "Age of the newest row.", [({"view": a.name}, (a.hours or 0.0) * 3600) for a in ages]),
         (

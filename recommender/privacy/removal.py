@@ -117,6 +117,7 @@ def delete_hidden(home: Home) -> None:
         home.catalogue_versions,
         home.decision_days,
         versions,
+        *home.of_sources,
     ):
         for path in folder.glob(f"{REMOVED}*") if folder.is_dir() else []:
             delete_folder(path)

@@ -8,6 +8,8 @@
     quarantine   the folders of tables with rows that were set aside. Kept: those of the runs that are kept
     decisions    days and segments of the decision log, by the day of the decisions. Kept: those since the canary's
                  start or the start of a live campaign
+    sources      days/<source> and last_features/<source>: the next run of that source takes all days as it has them.
+                 Kept: those of the source in the settings
 
 Anything else in a home, such as published results and the figures of the last valid tables, has no retention time.
 """
@@ -26,7 +28,7 @@ from recommender.evaluation.document import Evaluation
 from recommender.matching.catalogue import Catalogue
 from recommender.registry import Registry
 from recommender.settings import RetentionSettings, Settings
-from recommender.storage.home import Home, ServingState
+from recommender.storage.home import Home, ServingState, source_name
 from recommender.storage.manifest import MANIFEST
 
 KINDS = tuple(RetentionSettings.model_fields)
@@ -66,6 +68,7 @@ def limits_of(retention: RetentionSettings) -> dict[str, timedelta]:
         "catalogues": retention.catalogues,
         "quarantine": retention.quarantine,
         "decisions": retention.decisions,
+        "sources": retention.sources,
     }
     return {kind: timedelta(days=number) for kind, number in days.items() if number is not None}
 
@@ -85,6 +88,7 @@ def find(settings: Settings, limits: Limits, now: datetime) -> tuple[list[Leftov
         "catalogues": _catalogues,
         "quarantine": _quarantine,
         "decisions": _decisions,
+        "sources": _sources,
     }
     leftovers: list[Leftover] = []
     kept: list[Kept] = []
@@ -210,6 +214,12 @@ def _needed_decisions(home: Home, now: datetime) -> tuple[datetime | None, str]:
                 f"made since the start of {catalogue.campaign_ids[first]}, whose outcomes are still open"
             )
     return (None, "") if not reasons else min(reasons.items())
+
+
+def _sources(settings: Settings, home: Home, now: datetime) -> _Found:
+    for name in sorted({folder.name for place in home.of_sources for folder in _folders(place)}):
+        reason = "the source in the settings" if name == source_name(settings) else ""
+        yield _leftover("sources", name, tuple(place / name for place in home.of_sources)), reason
 
 
 def _leftover(kind: str, name: str, paths: tuple[Path, ...], not_before: datetime | None = None) -> Leftover:

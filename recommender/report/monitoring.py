@@ -54,9 +54,11 @@ def _features(report: Report) -> Section:
         return Section("Features", lead="The champion has no distributions to compare the features with.")
     assert report.reference_as_of is not None
     lead = (
-        f"Each picture shows how a feature was distributed over {report.num_users_before:,} users when the champion "
-        f"was trained ({report.reference_as_of:%Y-%m-%d}), and over {report.num_users_now:,} users now "
-        f"({report.features_as_of:%Y-%m-%d}). The order is importance times drift. Importance: {report.importance}."
+        f"Each picture shows how a feature was distributed when the champion was trained "
+        f"({report.reference_as_of:%Y-%m-%d}, {report.num_users_before:,} users), and how it is now "
+        f"({report.features_as_of:%Y-%m-%d}, {report.num_users_now:,} users): over users, over campaigns, or over "
+        f"pairs of a user and a candidate. {report.campaigns_note} The order is importance times drift. Importance: "
+        f"{report.importance}."
     )
     moved = [one for one in report.drift if one.moved][:SHOWN]
     none = [paragraph("No feature moved beyond chance.")] if not moved else []
@@ -69,31 +71,40 @@ def _features(report: Report) -> Section:
 
 
 def _histogram(one: FeatureDrift) -> Html:
-    drift = f"index {one.psi:.2f} (chance: {one.psi_by_chance:.2f}), KS {one.ks:.2f}"
+    drift = f"over {one.over}: index {one.psi:.2f}{_chance(one.psi_by_chance)}, KS {one.ks:.2f}"
+    drift += _chance(one.ks_by_chance)
     note = f"importance {percent(one.importance)}, {drift}"
     then = {label: before for label, before, _ in one.bins}
     now = {label: after for label, _, after in one.bins}
     return bar_chart(one.name, {"in training": then, "now": now}, form=percent, note=note)
 
 
+def _chance(by_chance: float | None) -> str:
+    return "" if by_chance is None else f" (chance: {by_chance:.2f})"
+
+
 def _drift(drift: Sequence[FeatureDrift]) -> Html:
     rows = [
         [
             one.name,
+            one.over,
             percent(one.importance),
             one.psi,
             one.psi_by_chance,
             one.ks,
+            one.ks_by_chance,
             one.ks_p,
             percent(one.missing_before),
             percent(one.missing_now),
         ]
         for one in drift
     ]
-    head = ["feature", "importance", "index", "by chance", "KS", "p of KS", "missing then", "missing now"]
-    return table(
-        head, rows, caption="KS is computed at the edges of 50 bins, so its p-value is too large, if anything."
+    head = ["feature", "over", "importance", "index", "by chance", "KS", "by chance", "p of KS"]
+    caption = (
+        "Over users, KS is computed at the edges of 50 bins, so its p-value is too large, if anything. Over campaigns "
+        "and pairs, p is the share of random deals of whole campaigns in which any of these features moved as far."
     )
+    return table([*head, "missing then", "missing now"], rows, caption=caption)
 
 
 def _ages_lead(report: Report) -> str:

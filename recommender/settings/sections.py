@@ -270,6 +270,9 @@ class RetentionSettings(Section):
     catalogues: Days | None = Field(None, description="Catalogues that serving has replaced.")
     quarantine: Days | None = Field(None, description="Rows that were set aside, with the tables of their run.")
     decisions: Days | None = Field(None, description="The decision log and its exposures.")
+    sources: Days | None = Field(
+        None, description="Daily partitions and last features of sources that are read no more."
+    )
 
 
 LEAST_MEMORY = "256MiB"

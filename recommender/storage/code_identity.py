@@ -102,14 +102,21 @@ def _folder_of(package: str) -> Path | None:
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
 
 
-@cache
 def _imported(path: Path) -> tuple[str, ...]:
     """Names of the modules that a file imports anywhere, inside functions too."""
-    return tuple(_imports(ast.parse(path.read_bytes())))
+    return _read(path)[0]
+
+
+@cache
+def _read(path: Path) -> tuple[tuple[str, ...], str]:
+    """The names of the modules that a file imports, and the hash of what in it has an effect. Parsed once for both."""
+    tree = ast.parse(path.read_bytes())
+    imported = tuple(_imports(tree))
+    return imported, digest(ast.dump(_OnlyEffects().visit(tree)))
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -120,9 +127,16 @@ def _imports(tree: ast.Module) -> Iterator[str]:
                 yield node.module
 
 
-@cache
+def _statements(within: ast.AST) -> Iterator[ast.AST]:
+    """Every statement in the tree, wherever it is nested. Expressions, which are most of a tree, are not visited."""
+    for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for node in getattr(within, part, ()):
+            yield node
+            yield from _statements(node)
+
+
 def _syntax_hash(path: Path) -> str:
-    return digest(ast.dump(_OnlyEffects().visit(ast.parse(path.read_bytes()))))
+    return _read(path)[1]
 
 
 def bare_code(source: str) -> str:

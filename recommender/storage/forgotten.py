@@ -4,7 +4,6 @@ Ingest, materialisation, gateway and shippers read it. An id cannot be read from
 ask whether an id is in it, as all of these do.
 """
 
-import fcntl
 import hmac
 import json
 import secrets
@@ -16,6 +15,7 @@ from typing import Self
 from recommender import logs
 from recommender.errors import CorruptFileError
 from recommender.storage.home import Home
+from recommender.storage.locks import lock, lock_file
 from recommender.storage.manifest import digest, write_text
 
 log = logs.get(__name__)
@@ -111,9 +111,8 @@ class _Changing:
         self._home = home
 
     def __enter__(self) -> Forgotten:
-        self._home.root.mkdir(parents=True, exist_ok=True)
-        self._lock = self._home.forgotten.with_name(f".{self._home.forgotten.name}.lock").open("a")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock = lock_file(self._home.forgotten.with_name(f".{self._home.forgotten.name}.lock"))
+        lock(self._lock)
         return Forgotten.of(self._home)
 
     def __exit__(self, *_: object) -> None:

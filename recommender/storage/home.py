@@ -38,7 +38,7 @@ from recommender.storage.manifest import NAME_DIGITS, digest
 USERS_FILE = "users.parquet"
 PACKED_USERS_FILE = "serving.parquet"
 REFERENCE_FILE = "reference.json"
-"""Distributions of features, in a training set and in a trained version (`recommender.monitoring.distributions`)."""
+"""Distributions of features, in a training set and in a trained version (`recommender.monitoring.reference`)."""
 FEATURES_SCHEMA_FILE = "schema.json"
 """In a feature set: names of its features and of those that the source cannot have."""
 FACTS_FILE = "facts.parquet"
@@ -397,6 +397,11 @@ class Home:
     def last_features(self, source: str) -> Path:
         """Folder with what the last build of a source's features made. `source`: a hash of its settings."""
         return self.last_builds / source
+
+    @property
+    def of_sources(self) -> tuple[Path, ...]:
+        """Folders with a folder for each source, of what the next run of this source makes again."""
+        return (self.root / "days", self.last_builds)
 
     def study(self, name: str) -> Path:
         """SQLite file of a search for hyperparameters."""

@@ -8,24 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from recommender.storage.home import Home
+from recommender.storage.locks import lock, lock_file
 
 
 @contextmanager
 def in_use(home: Home) -> Iterator[None]:
     """Keep a clean from removing runs, checkpoints, versions and catalogues. Waits for one that is about to."""
-    home.root.mkdir(parents=True, exist_ok=True)
-    with home.in_use.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+    with lock_file(home.in_use) as file:
+        lock(file, fcntl.LOCK_SH)
         yield
 
 
 @contextmanager
 def alone(home: Home) -> Iterator[bool]:
     """Keep others from beginning to use the home. Yields False if one uses it now, without waiting for its end."""
-    home.root.mkdir(parents=True, exist_ok=True)
-    with home.in_use.open("a") as file:
+    with lock_file(home.in_use) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:

@@ -5,7 +5,6 @@ A change is committed by one rename of `state.json`, which also holds the event 
 state and every line carry a SHA-256 of their own content, so a flipped bit is found and named.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recommender.errors import CorruptFileError
+from recommender.storage.locks import lock, lock_file
 from recommender.storage.manifest import digest, write_text
 
 STATE, HISTORY, LOCK = "state.json", "history.jsonl", "lock"
@@ -30,9 +30,8 @@ class Journal:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder's only write lock, across all processes that see the folder. It ends with its process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with lock_file(self.folder / LOCK) as file:
+            lock(file)
             yield
 
     def state(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recommender import logs
+from recommender.storage.locks import lock, lock_file
 
 log = logs.get(__name__)
 
@@ -15,15 +16,17 @@ def turn(path: Path, *, waits: str = "") -> Iterator[None]:
     """Wait until no other writer of this file or folder is at work. The kernel ends a turn whose process dies.
 
     `waits` is logged where another one is at work. Without it the wait is too short to tell.
+
+    Raises:
+        SettingsError: the file system has no locks, or cannot be written; names the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with lock_of(path).open("a") as lock:
+    with lock_file(lock_of(path)) as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waits:
                 log.warning(waits, path=str(path))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock(file)
         yield
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from kfp import dsl
 
@@ -27,6 +28,7 @@ from components.require_limits import require_limits
 from components.train_ranker import train_ranker
 from components.validate_data.component import validate_data
 from recommender.datasets.tables import open_tables
+from recommender.days import DayStore
 from recommender.errors import LimitBroken
 from recommender.evaluation.document import Evaluation
 from recommender.features.training_set import TrainingSet
@@ -80,7 +82,7 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     tables, page, checked = made(dsl.Dataset, "tables"), made(dsl.HTML, "page"), made(dsl.Metrics, "checked")
     key = {"settings": text, "code_version": CODE}
     clean_hash = validate_data.python_func(
-        **key, data_hash=data_hash, raw=raw, tables=tables, page=page, metrics=checked
+        **key, source_identity="", data_hash=data_hash, raw=raw, tables=tables, page=page, metrics=checked
     )
     key["data_hash"] = clean_hash
     features, training_set = made(dsl.Dataset, "features"), made(dsl.Dataset, "training_set")
@@ -139,6 +141,12 @@ def test_validate_data_writes_clean_tables_and_a_page_that_loads_nothing(way: Si
     assert "<html" in html
     assert "://" not in html.replace("http://www.w3.org", "")
     assert way.checked.metadata
+
+
+def test_validate_data_puts_the_daily_partitions_of_what_ingest_read_into_force(way: SimpleNamespace) -> None:
+    store = DayStore.of(way.shop.settings)
+    partitions = [pq.read_metadata(store.path(one)).num_rows for one in store.read().days.values()]
+    assert sum(partitions) == way.ingested.metadata["events_rows"]
 
 
 def test_build_features_and_materialise_fill_the_home(way: SimpleNamespace) -> None:

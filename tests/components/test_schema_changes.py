@@ -15,6 +15,9 @@ from cli.main import app
 from components.validate_data.validation import validate_step
 from recommender.datasets.checks import Shape, changes
 from recommender.datasets.synthetic import World, generate
+from recommender.days import DayStore
+from recommender.days.index import DayIndex
+from recommender.days.proposal import Proposal
 from recommender.errors import ValidationFailed
 from recommender.settings import Settings
 from recommender.storage.manifest import read_manifest, write_manifest
@@ -88,6 +91,15 @@ def test_what_vanished_or_means_something_else_stops_until_it_is_accepted_and_is
     back = after(tables, tmp_path / "back", {}, currency="EUR")
     with pytest.raises(ValidationFailed, match=r"schema\.currency\.USD-EUR"):
         ran(back, home)
+
+
+def test_an_export_that_is_refused_puts_no_daily_partitions_into_force(world: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    refused = after(world, tmp_path / "refused", {"campaigns": lambda table: table.drop_columns(["ends_at"])})
+    Proposal(DayIndex().state, DayIndex(lineage="refused")).save(refused)
+    with pytest.raises(ValidationFailed):
+        ran(refused, home)
+    assert DayStore.of(Settings(home=home)).read() == DayIndex()
 
 
 def test_a_column_that_is_new_is_announced_and_stops_nothing(world: Path, tmp_path: Path) -> None:

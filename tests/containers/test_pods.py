@@ -101,8 +101,8 @@ def steps(node: Node, settings: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def configure(resources: Resources, text: str) -> None:
     """Give the pods other settings."""
-    (settings,) = (one for one in of_kind(resources, "ConfigMap") if "recommender.toml" in one["data"])
-    settings["data"]["recommender.toml"] = text
+    for settings in (one for one in of_kind(resources, "ConfigMap") if "recommender.toml" in one["data"]):
+        settings["data"]["recommender.toml"] = text
 
 
 def assert_stop_soon(node: Node, names: list[str], figures: list[Row], when: str) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kustomized import K8S, kustomize, loaded, named
+from kustomized import K8S, Resources, containers, kustomize, loaded, named, of_kind
 
 from components.images import PIPELINE_IMAGE
 from pipelines.cluster import STEP_LABEL
@@ -28,6 +28,25 @@ def test_its_pod_has_no_rights_and_is_under_the_policy_of_steps() -> None:
     assert container["image"] == PIPELINE_IMAGE
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_what_it_names_is_there_under_every_overlay(resources: Resources) -> None:
+    spec = named(loaded(kustomize(K8S / "forget").stdout), "Job", "campaign-forget")["spec"]["template"]["spec"]
+    (settings,) = (one["configMap"]["name"] for one in spec["volumes"] if "configMap" in one)
+    (home,) = (one["persistentVolumeClaim"]["claimName"] for one in spec["volumes"] if "persistentVolumeClaim" in one)
+    assert named(resources, "ConfigMap", settings)["data"].keys() == {"recommender.toml"}
+    assert named(resources, "PersistentVolumeClaim", home)
+    assert named(resources, "ServiceAccount", spec["serviceAccountName"])
+
+
+def test_it_reaches_the_online_store_that_serving_reads(resources: Resources) -> None:
+    spec = named(loaded(kustomize(K8S / "forget").stdout), "Job", "campaign-forget")["spec"]["template"]["spec"]
+    (job,) = spec["containers"]
+    wanted = {one["configMapRef"]["name"] for one in job["envFrom"]}
+    given = [one["data"] for one in of_kind(resources, "ConfigMap") if one["metadata"]["name"] in wanted]
+    (gateway,) = (one for one in containers(resources) if one["name"] == "gateway")
+    served = {one["name"]: one["value"] for one in gateway["env"] if one["name"].startswith("RECOMMENDER__STORE__")}
+    assert {name: value for data in given for name, value in data.items()} == served
 
 
 def test_the_ids_come_from_a_secret_and_stand_on_no_command_line() -> None:

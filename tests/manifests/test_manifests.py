@@ -133,7 +133,8 @@ def test_services_and_budgets_select_pods_that_exist(resources: Resources) -> No
 def test_the_settings_on_a_cluster_are_settings(
     resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (config,) = (one for one in of_kind(resources, "ConfigMap") if "recommender.toml" in one["data"])
+    config, for_jobs = (one for one in of_kind(resources, "ConfigMap") if "recommender.toml" in one["data"])
+    assert config["data"] == for_jobs["data"]
     file = tmp_path / "recommender.toml"
     file.write_text(config["data"]["recommender.toml"])
     (gateway,) = (one for one in containers(resources) if one["name"] == "gateway")

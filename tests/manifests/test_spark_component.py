@@ -44,10 +44,11 @@ def test_driver_and_executors_are_restricted_and_can_write_to_mounted_volumes_on
     assert len(pod["volumes"]) == len(application[role]["volumeMounts"]), "each mount has its volume"
     (container,) = pod["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert {one["mountPath"] for one in container["volumeMounts"] if not one.get("readOnly")} <= {
-        "/tmp",
-        "/var/recommender",
-    }
+    written = {one["mountPath"] for one in container["volumeMounts"] if not one.get("readOnly")}
+    assert written <= {"/tmp", "/var/recommender", "/var/spark"}
+    assert all(one["emptyDir"]["sizeLimit"] for one in pod["volumes"] if "emptyDir" in one)
+    # By this prefix the operator tells Spark where to shuffle. Without it, Spark mounts a volume that has no limit.
+    assert any(one["name"].startswith("spark-local-dir-") for one in container["volumeMounts"])
     for key in ("cores", "coreRequest", "coreLimit", "memory", "memoryOverhead"):
         assert application[role][key]
 

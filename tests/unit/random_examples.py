@@ -8,7 +8,10 @@ from recommender.engine.context import FitContext
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Labels
+from recommender.matching.look_baskets import LookHistories
+from recommender.matching.look_rules import KINDS
 from recommender.matching.packed_history import Histories
+from recommender.matching.single_looks import ITEM
 from recommender.models.campaign import Ranker, ranker_class
 
 DAY_US = 86_400_000_000
@@ -56,6 +59,25 @@ def random_histories(rng: np.random.Generator, *, num_users: int, num_items: int
         items_T=rng.integers(0, num_items + 1, int(lines_B.sum())).astype(np.int32),
         age_days_B=np.concatenate([*ages, []]).astype(np.float32),
         spend_B=rng.gamma(2.0, 10.0, num_baskets).astype(np.float32),
+    )
+
+
+def random_looks(rng: np.random.Generator, catalogue: Catalogue, *, num_users: int) -> LookHistories:
+    """Users with 0 … 7 days of 1 … 4 looks at items, or at values by a search, oldest first."""
+    baskets_U = rng.integers(0, 8, num_users)
+    lines_B = rng.integers(1, 5, int(baskets_U.sum()))
+    ages = [np.sort(rng.uniform(0.5, 60, count))[::-1] for count in baskets_U]
+    num_lines = int(lines_B.sum())
+    axis_T = np.where(rng.random(num_lines) < 0.7, ITEM, rng.integers(1, len(AXES), num_lines))
+    sizes = np.array([len(catalogue.item_ids) if axis == ITEM else len(catalogue.axis_values[axis]) for axis in axis_T])
+    return LookHistories(
+        basket_offsets=np.concatenate([[0], np.cumsum(baskets_U)]),
+        line_offsets=np.concatenate([[0], np.cumsum(lines_B)]),
+        kind_T=np.where(axis_T == ITEM, rng.integers(0, 5, num_lines), KINDS.index("search")).astype(np.uint8),
+        axis_T=axis_T.astype(np.uint8),
+        value_T=rng.integers(0, sizes).astype(np.int32),
+        weight_T=rng.uniform(0.5, 3, num_lines).astype(np.float32),
+        age_days_B=np.concatenate([*ages, []]).astype(np.float32),
     )
 
 

@@ -1,6 +1,5 @@
 """Daily partitions: late rows count while their day is open, and later only after a backfill; killed runs converge."""
 
-import fcntl
 import io
 import os
 import shutil
@@ -10,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import duckdb
 import numpy as np
@@ -17,19 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from small_shop import SmallShop, ask
+from small_shop import EVENTS, SmallShop, ask
 
 from cli.backfill import backfill_and_refresh
 from cli.days import show_late
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
-from recommender.days import DayStore, days_identity, ingest_in_days
+from recommender.days import DayStore, days_identity, ingest_in_days, promote
 from recommender.days.fold import fold_in
 from recommender.days.index import DayIndex
 from recommender.errors import CorruptFileError, SettingsError
 from recommender.settings import Settings, SourceSettings
 from recommender.storage.manifest import MANIFEST
-from recommender.storage.turns import lock_of
 
 FIRST = date(2024, 3, 2)
 Rows = dict[str, tuple[str, int, float]]
@@ -61,9 +60,16 @@ def _other_tables() -> dict[str, pa.Table]:
         return {name: pq.read_table(tables.folder / name / "part.parquet") for name in names}
 
 
-def folded(folder: Path, rows: Rows, *, late_days: int = 3, lineage: str = "one") -> Tables:
-    """Fold a day's state of the shop into the partitions of `folder`."""
+def proposed(folder: Path, rows: Rows, *, late_days: int = 3, lineage: str = "one") -> Tables:
+    """Fold a day's state of the shop, and stop before anyone has judged it."""
     return fold_in(shop(folder, rows), DayStore(folder / "days"), lineage=lineage, late_days=late_days)
+
+
+def folded(folder: Path, rows: Rows, *, late_days: int = 3, lineage: str = "one") -> Tables:
+    """Fold a day's state of the shop, which is valid, into the partitions of `folder`."""
+    made = proposed(folder, rows, late_days=late_days, lineage=lineage)
+    promote(made, DayStore(folder / "days"), log_end=made.log_end)
+    return made
 
 
 def counting(tables: Tables) -> dict[object, object]:
@@ -76,6 +82,8 @@ def in_partitions(store: DayStore) -> dict[object, object]:
         return dict(connection.sql(f"SELECT event_id, amount FROM read_parquet({paths!r}) ORDER BY 1").fetchall())
 
 
+LAST = datetime(2024, 3, 14, 9, tzinfo=UTC)
+"""Time of the last purchase of `BASE`."""
 BASE: Rows = {"a": ("17", 0, 1.0), "b": ("18", 1, 2.0), "c": ("17", 12, 3.0)}
 
 
@@ -143,6 +151,19 @@ def test_a_source_that_is_read_in_another_way_counts_as_it_is(tmp_path: Path) ->
     assert counting(made)["closed"] == 6.0
 
 
+def test_an_export_with_another_date_in_its_name_goes_on_with_the_days_of_the_last_one(tmp_path: Path) -> None:
+    made = SmallShop(tmp_path / "shop")
+    lineages = []
+    for name in ("sales-2024-03-14.csv", "sales-2024-03-15.csv", "purchases.csv"):
+        made.write(name, EVENTS)
+        made.parts["events"] = f'# exported daily\nfile = "{name}"\nconstants = {{ kind = "purchase" }}\n'
+        settings = Settings(home=tmp_path / "home", source=SourceSettings(dataset="files", mapping=str(made.mapping())))
+        tables = ingest_in_days(settings, tmp_path / "tables", ingested_at=LAST)
+        promote(tables, DayStore.of(settings), log_end=tables.log_end)
+        lineages.append(DayStore.of(settings).read().lineage)
+    assert lineages[0] == lineages[1] != lineages[2]
+
+
 def test_over_random_days_the_partitions_hold_what_counts_and_other_tables_keep_their_bytes(tmp_path: Path) -> None:
     rng, rows, expected = np.random.default_rng(5), dict(BASE), {}
     last = 12
@@ -164,9 +185,61 @@ def test_over_random_days_the_partitions_hold_what_counts_and_other_tables_keep_
     }
 
 
+def test_an_export_that_nobody_accepted_leaves_the_partitions_as_they_were(tmp_path: Path) -> None:
+    folded(tmp_path, BASE)
+    store = DayStore(tmp_path / "days")
+    before, files = store.read(), sorted((store.folder / "parts").iterdir())
+    # A wrong clock: all days but the newest would be closed.
+    proposed(tmp_path, {"c": ("17", 12, 300.0), "wrong": ("18", 60, 1.0)})
+    assert (store.read(), sorted((store.folder / "parts").iterdir())) == (before, files)
+    later = BASE | {"open": ("18", 11, 5.0), "d": ("17", 13, 4.0)}
+    assert counting(folded(tmp_path, later)) == {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "open": 5.0}
+
+
+def test_rows_that_validation_set_aside_do_not_close_any_day(tmp_path: Path) -> None:
+    made = proposed(tmp_path, BASE | {"wrong": ("18", 60, 1.0)})
+    promote(made, DayStore(tmp_path / "days"), log_end=datetime(2024, 3, 14, 9, tzinfo=UTC))
+    assert DayStore(tmp_path / "days").read().watermark == "2024-03-14T09:00:00+00:00"
+    assert "open" in counting(folded(tmp_path, BASE | {"open": ("18", 11, 5.0)}))
+
+
+def test_a_promotion_may_be_repeated_and_one_of_a_state_that_another_run_changed_does_nothing(tmp_path: Path) -> None:
+    folded(tmp_path, BASE)
+    store, later = DayStore(tmp_path / "days"), BASE | {"d": ("17", 13, 4.0)}
+    slow = proposed(tmp_path, BASE | {"slow": ("18", 12, 9.0)})
+    shutil.copytree(slow.folder, tmp_path / "slow")
+    made = folded(tmp_path, later)
+    after = store.read()
+    for tables in (made, Tables(tmp_path / "slow")):
+        promote(tables, store, log_end=tables.log_end)
+        assert store.read() == after
+    assert in_partitions(store) == counting(made)
+
+
+def test_days_that_are_backfilled_while_a_run_is_under_way_wait_for_the_next_one(tmp_path: Path) -> None:
+    folded(tmp_path, BASE)
+    store, closed = DayStore(tmp_path / "days"), BASE | {"closed": ("18", 2, 6.0), "d": ("17", 13, 4.0)}
+    made = proposed(tmp_path, closed)
+    store.backfill(date(2024, 3, 4), date(2024, 3, 4))
+    promote(made, store, log_end=made.log_end)
+    assert [one.done for one in store.read().backfills] == [False]
+    assert counting(folded(tmp_path, closed))["closed"] == 6.0
+    assert [one.done for one in store.read().backfills] == [True]
+
+
+def test_a_day_of_which_a_row_waits_keeps_its_partition_from_run_to_run(tmp_path: Path) -> None:
+    folded(tmp_path, BASE | {"gone": ("17", 0, 9.0)})
+    changed = BASE | {"late": ("17", 0, 7.0)}
+    made = folded(tmp_path, changed)
+    found = DayStore(tmp_path / "days").read()
+    assert counting(made) == in_partitions(DayStore(tmp_path / "days")) == {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert counting(folded(tmp_path, changed)) == counting(made)
+    assert DayStore(tmp_path / "days").read().days == found.days
+
+
 LATER = BASE | {"open": ("18", 10, 5.0), "closed": ("18", 2, 6.0), "d": ("17", 13, 4.0)}
-POINTS = (0, 1, 3, 6, 10, 99)
-"""How many writes below `days` a run makes before it is killed. The last one lives on."""
+POINTS = (0, 1, 2, 4, 6, 99)
+"""How many writes below `days` a promotion makes before it is killed. The last one lives on."""
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -213,12 +286,26 @@ def test_a_run_that_is_killed_at_any_write_is_completed_by_the_next_one(tmp_path
         assert {path.name for path in (store.folder / "parts").iterdir()} == {one.file for one in index.days.values()}
 
 
-def test_a_second_run_waits_and_one_that_meets_a_changed_index_refuses(tmp_path: Path) -> None:
+def test_a_second_run_says_that_it_waits_and_goes_on_when_the_first_one_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = proposed(tmp_path, BASE)
+    store = DayStore(tmp_path / "days")
+    second = Thread(target=promote, args=(made, store), kwargs={"log_end": made.log_end})
+    with store.turn():
+        second.start()
+        second.join(timeout=0.3)
+        assert second.is_alive()
+        assert store.read() == DayIndex()
+    second.join(timeout=30)
+    assert len(store.read().days) == len(BASE)
+    assert "this one waits for its end" in caplog.text
+
+
+def test_a_run_that_meets_a_changed_index_where_locks_do_not_work_refuses(tmp_path: Path) -> None:
     folded(tmp_path, BASE)
     store = DayStore(tmp_path / "days")
     with store.turn() as before:
-        with lock_of(store.folder).open("a") as other, pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         DayIndex(lineage="another run").save(store.folder)
         with pytest.raises(SettingsError, match="another run"):
             store.commit(before, before)
@@ -248,8 +335,8 @@ def test_a_backfill_makes_the_next_run_read_the_source_again_and_late_days_are_s
     settings = Settings(home=tmp_path)
     store = DayStore.of(settings)
     assert days_identity(settings, "source") == "source"
-    fold_in(shop(tmp_path, BASE), store, lineage="one", late_days=3)
-    fold_in(shop(tmp_path, BASE | {"closed": ("18", 2, 6.0)}), store, lineage="one", late_days=3)
+    for rows in (BASE, BASE | {"closed": ("18", 2, 6.0)}):
+        promote(fold_in(shop(tmp_path, rows), store, lineage="one", late_days=3), store, log_end=LAST)
     shown = io.StringIO()
     show_late(Console(file=shown), settings)
     assert "1 events" in shown.getvalue()
@@ -257,7 +344,8 @@ def test_a_backfill_makes_the_next_run_read_the_source_again_and_late_days_are_s
     store.backfill(date(2024, 3, 4), date(2024, 3, 4))
     asked = days_identity(settings, "source")
     assert asked != "source"
-    fold_in(shop(tmp_path, BASE | {"closed": ("18", 2, 6.0)}), store, lineage="one", late_days=3)
+    made = fold_in(shop(tmp_path, BASE | {"closed": ("18", 2, 6.0)}), store, lineage="one", late_days=3)
+    promote(made, store, log_end=LAST)
     assert days_identity(settings, "source") == asked, "a step that was cached before the backfill must not come back"
     assert counting(Tables(tmp_path / "tables"))["closed"] == 6.0
 
@@ -266,8 +354,8 @@ def test_where_everything_counts_no_day_is_kept_and_none_is_shown_as_late(tmp_pa
     source = SourceSettings(dataset="files", mapping=str(SmallShop(tmp_path / "shop").mapping()))
     settings = Settings(home=tmp_path / "home", source=source)
     store, zero = DayStore.of(settings), settings.updated(features={"late_days": 0})
-    fold_in(shop(tmp_path, BASE), store, lineage="one", late_days=3)
-    fold_in(shop(tmp_path, BASE | {"closed": ("18", 2, 6.0)}), store, lineage="one", late_days=3)
+    for rows in (BASE, BASE | {"closed": ("18", 2, 6.0)}):
+        promote(fold_in(shop(tmp_path, rows), store, lineage="one", late_days=3), store, log_end=LAST)
     shown = io.StringIO()
     show_late(Console(file=shown), zero)
     assert shown.getvalue() == ""
@@ -275,5 +363,7 @@ def test_where_everything_counts_no_day_is_kept_and_none_is_shown_as_late(tmp_pa
     asked = days_identity(settings, "source")
     made = ingest_in_days(zero, tmp_path / "counting", ingested_at=datetime(2024, 4, 1, tzinfo=UTC))
     assert made.manifest["rows"]["events"] == 3
+    assert store.read().days, "a run that nobody has judged clears nothing"
+    promote(made, store, log_end=made.log_end)
     assert (store.read().days, store.read().held, list((store.folder / "parts").iterdir())) == ({}, {}, [])
     assert days_identity(settings, "source") == asked

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from small_shop import SmallShop, ask
 from typer.testing import CliRunner
 
@@ -68,6 +69,21 @@ def test_logged_events_are_rows_of_the_tables_once_and_unknown_ones_wait(tmp_pat
     assert read_manifest(features)["events_read"] == {WRITER: 1, OTHER: 7}
     again = add_logged_events(made, folder)
     assert again.data_hash == made.data_hash
+
+
+@pytest.mark.parametrize(("rule", "marked"), [("net", [(AT,)]), ("keep", [])])
+def test_a_logged_return_takes_a_purchase_back_unless_the_mapping_keeps_returns(
+    tmp_path: Path, rule: str, marked: list[tuple[object]]
+) -> None:
+    shop = SmallShop(tmp_path)
+    shop.source += f'returns = "{rule}"\n'
+    tables = shop.read()
+    write(tmp_path / "log", f"20240315-{WRITER}-0", event("back", "return", item_id="tin", quantity=2.0, amount=19.0))
+    made = add_logged_events(tables, tmp_path / "log")
+    assert made.manifest["returns"] == rule
+    assert made.has("events", "returned_at") == bool(marked)
+    if marked:
+        assert ask(made, "SELECT returned_at FROM events WHERE returned_at IS NOT NULL") == marked
 
 
 def test_without_a_log_the_tables_and_the_identity_of_the_source_stay(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,25 @@ import pyarrow.parquet as pq
 import pytest
 from feature_shop import AS_OF, Shop
 
+from recommender.datasets.periods import microseconds
 from recommender.datasets.tables import Tables
 from recommender.errors import FeatureStoreError, LimitBroken, RegistryError, SettingsError
 from recommender.features import build
 from recommender.features.training_set import write_training_set
+from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.packed_user import ServingSchema
 from recommender.monitoring.columns import require_columns
-from recommender.monitoring.distributions import Distribution, Reference, shift
+from recommender.monitoring.deals import Sides, deal
+from recommender.monitoring.distributions import Distribution, shift
+from recommender.monitoring.drift import drift, drift_findings, not_compared
 from recommender.monitoring.findings import Report, require_limits
 from recommender.monitoring.metrics import metrics_text
 from recommender.monitoring.monitor import monitor
+from recommender.monitoring.reference import Reference, at_moment
 from recommender.registry import Registry
 from recommender.report.monitoring import publish_monitoring
-from recommender.settings import Settings, TrainingSettings
+from recommender.settings import MonitoringSettings, Settings, TrainingSettings
 from recommender.storage.home import FEATURES_SCHEMA_FILE, REFERENCE_FILE, Home
 from recommender.storage.manifest import whole_folder, write_manifest
 from recommender.training import train
@@ -68,6 +73,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     tables = Shop.generate(folder / "generated").write(folder / "tables")
     features = build(tables, folder / "features", as_of=AS_OF, threads=1)
     users, pairs = (pq.read_table(features / f"{name}.parquet") for name in ("users", "pairs"))
+    catalogue = Catalogue.load(features / "catalogue")
     settings = Settings(
         home=folder / "home",
         time={"as_of": AS_OF, "gate_from": AS_OF - timedelta(days=60), "test_from": AS_OF - timedelta(days=30)},
@@ -76,11 +82,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     training_set = write_training_set(
         users,
         pairs,
-        Catalogue.load(features / "catalogue"),
+        catalogue,
         tables,
         folder / "training-set",
         as_of=AS_OF,
-        reference=Reference.of(users, as_of=AS_OF, data_hash=tables.data_hash).text(),
+        reference=Reference.of(users, catalogue, as_of=AS_OF, data_hash=tables.data_hash).text(),
     )
     made = train(training_set, ranker="logistic", settings=settings, output=folder / "fits")
     registry = Registry(settings.home)
@@ -113,13 +119,18 @@ def test_an_unchanged_shop_breaks_no_limit_and_nothing_moved(watched: Watched) -
     report = watched.look()
     assert report.findings == ()
     assert report.num_users_before == report.num_users_now == 150
-    assert max(one.psi for one in report.drift) == 0
+    assert {one.over for one in report.drift} == {"users", "campaigns", "pairs"}
+    # Live campaigns are compared with all that the champion was trained on, so their values are others.
+    assert max(one.psi for one in report.drift if one.over != "campaigns") == 0
+    assert not any(one.moved for one in report.drift)
     assert sum(one.importance for one in report.drift) == pytest.approx(1)
+    assert "8 in training" in report.campaigns_note
+    assert "too few" in report.campaigns_note
 
 
 def test_a_planted_drift_is_found_breaks_the_limit_and_comes_first(watched: Watched, tmp_path: Path) -> None:
-    important = max(watched.look().drift, key=lambda one: one.importance)
-    unimportant = min(watched.look().drift, key=lambda one: one.importance)
+    of_users = [one for one in watched.look().drift if one.over == "users"]
+    important, unimportant = (choose(of_users, key=lambda one: one.importance) for choose in (max, min))
 
     def change(users: pa.Table) -> pa.Table:
         for name in (important.name, unimportant.name):
@@ -138,7 +149,7 @@ def test_a_planted_drift_is_found_breaks_the_limit_and_comes_first(watched: Watc
 
 
 def test_a_feature_that_is_missing_more_often_is_found_by_its_share(watched: Watched, tmp_path: Path) -> None:
-    important = max(watched.look().drift, key=lambda one: one.importance)
+    important = max((one for one in watched.look().drift if one.over == "users"), key=lambda one: one.importance)
 
     def change(users: pa.Table) -> pa.Table:
         values = users[important.name].to_numpy().copy()
@@ -238,12 +249,103 @@ def test_what_is_found_is_published_as_page_json_and_metrics_and_a_broken_limit_
         require_limits(home.monitoring.report)
 
 
+def test_a_version_of_a_release_that_kept_no_campaigns_says_that_they_are_not_compared(
+    watched: Watched, tmp_path: Path
+) -> None:
+    registry, champion = Registry(watched.settings.home), Registry(watched.settings.home).champion() or ""
+    reference = Reference.read(registry.path(champion) / REFERENCE_FILE)
+    former = json.loads(reference.model_copy(update={"campaigns": None, "candidates": None}).text())
+    del former["campaigns"], former["candidates"]
+    file = tmp_path / REFERENCE_FILE
+    file.write_text(json.dumps(former), encoding="utf-8")
+    read = Reference.read(file)
+    users = at_moment(pq.read_table(watched.features / "users.parquet"), AS_OF)
+    limits = watched.settings.monitoring
+    found = drift(read, users, watched.features, AS_OF, None, registry.bundle(champion), limits)
+    assert {one.over for one in found.features} == {"users"}
+    (finding,) = not_compared(read)
+    assert (finding.kind, finding.breaks) == ("reference", False)
+    assert "not compared" in finding.words
+    assert list(not_compared(reference)) == []
+
+
+def test_cross_features_that_fall_to_nothing_in_all_live_campaigns_are_found(watched: Watched, tmp_path: Path) -> None:
+    users = at_moment(pq.read_table(watched.features / "users.parquet"), AS_OF)
+    known = Catalogue.load(watched.features / "catalogue")
+    long = replace(known, campaign_ends_C=np.full_like(known.campaign_ends_C, microseconds(AS_OF + timedelta(days=9))))
+    long.save(tmp_path / "features" / "catalogue")
+    reference = Reference.of(users, long, as_of=AS_OF, data_hash="")
+    assert reference.candidates is not None
+    assert reference.candidates.num_campaigns == 8
+    none = np.zeros(0, dtype=np.int32)
+    nothing = UserAffinity(
+        months=1.0,
+        values=(none,) * len(AXES),
+        counts=(np.zeros((len(MEASURES), 0), dtype=np.uint16),) * len(AXES),
+        cents=(none,) * len(AXES),
+        types=none.astype(np.uint32),
+        targeted=none.astype(np.uint16),
+        redeemed=none.astype(np.uint16),
+    )
+    blank = pa.array([pack_user(nothing, long.taxonomy_version)] * users.num_rows, type=users["affinity"].type)
+    broken = users.set_column(users.column_names.index("affinity"), "affinity", blank)
+    registry, limits = Registry(watched.settings.home), MonitoringSettings(min_importance=0)
+    bundle = registry.bundle(registry.champion() or "")
+    found = drift(reference, broken, tmp_path / "features", AS_OF, None, bundle, limits)
+    moved = {one.name for one in found.features if one.moved}
+    assert "affinity__category__lines_per_month" in moved
+    assert all(name.startswith("affinity__") for name in moved)
+    findings = {finding.about: finding for finding in drift_findings(found, limits)}
+    finding = findings["drift of affinity__category__lines_per_month"]
+    assert finding.breaks
+    assert "over the pairs" in finding.words
+    unchanged = drift(reference, users, tmp_path / "features", AS_OF, None, bundle, limits)
+    assert not any(one.moved for one in unchanged.features)
+
+
 def test_the_shortest_text_of_an_edge_keeps_every_value_in_its_bin() -> None:
     values = np.random.default_rng(3).gamma(2, size=500).astype(np.float32)
     before = Distribution.of(values)
     read = Distribution.model_validate_json(before.model_dump_json())
     assert Distribution.in_bins(values, read.edges) == before
     assert shift(read, values, false_alarm=0.01).psi == 0
+
+
+def pairs(random: np.random.Generator, num_campaigns: int, *, moved: float = 0.0) -> list[np.ndarray[Any, Any]]:
+    """Of twenty features the shares of each campaign's pairs in ten bins. Pairs of one campaign are much alike."""
+    level_CF = random.normal(moved, 1, (num_campaigns, 20))
+    values_CFU = level_CF[:, :, None] + 0.5 * random.normal(size=(1, 1, 200))
+    bins_CFU = np.searchsorted(np.linspace(-2, 2, 9), values_CFU)
+    return [np.stack([np.bincount(one, minlength=10) / 200 for one in bins_CFU[:, f]]) for f in range(20)]
+
+
+def alarms(random: np.random.Generator, then: int, now: int, *, moved: float = 0.0, others: int = 0) -> bool:
+    """Whether any feature is called drifted. `moved`: shift of `now` campaigns, beside `others` that did not move."""
+    before, after = pairs(random, then), pairs(random, now, moved=moved)
+    if others:
+        after = [np.concatenate(both) for both in zip(after, pairs(random, others), strict=True)]
+    sides = {str(f): Sides(*both) for f, both in enumerate(zip(before, after, strict=True))}
+    dealt = deal(sides, false_alarm=0.05)
+    return max(dealt.distances.values()) > dealt.by_chance + 1e-9
+
+
+def test_chance_among_campaigns_is_counted_by_campaigns_however_many_pairs_they_have() -> None:
+    # At a level of 5 % more than 16 of 150 have a probability of 0.1 %. `make bench-monitoring` simulates many more.
+    random = np.random.default_rng(11)
+    assert sum(alarms(random, 6, 5) for _ in range(150)) <= 16
+    # Counted by pairs, nearly all would be alarms.
+    assert sum(alarms(random, 6, 1, moved=6.0) for _ in range(20)) == 0
+    assert sum(alarms(random, 6, 1, moved=6.0, others=5) for _ in range(40)) <= 8
+    assert sum(alarms(random, 6, 6, moved=3.0) for _ in range(20)) >= 19
+
+
+def test_too_few_campaigns_to_tell_chance_from_drift_are_said_to_be_too_few() -> None:
+    values = {"lines": Sides.of_values(np.zeros(3, dtype=np.float32), np.ones(3, dtype=np.float32))}
+    few, enough = deal(values, false_alarm=0.05), deal(values, false_alarm=0.2)
+    assert not few.can_tell
+    assert few.distances["lines"] == few.by_chance == 1
+    assert enough.can_tell
+    assert enough.by_chance < 1
 
 
 @pytest.mark.parametrize(

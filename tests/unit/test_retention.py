@@ -23,9 +23,9 @@ from recommender.matching.catalogue import Catalogue
 from recommender.privacy import KINDS, Kept, Leftover, find, limits_of, remove
 from recommender.registry import Registry
 from recommender.settings import RetentionSettings, Settings
-from recommender.storage.home import Home, ServingState
+from recommender.storage.home import Home, ServingState, source_name
 from recommender.storage.in_use import in_use
-from recommender.storage.manifest import read_manifest
+from recommender.storage.manifest import MANIFEST, read_manifest
 
 NOW = datetime.now(UTC)
 LIMITS = dict.fromkeys(KINDS, timedelta(days=30))
@@ -347,6 +347,19 @@ def test_what_nobody_listed_is_never_removed(settings: Settings) -> None:
     assert removed.removed == ()
     assert removed.kept == (Kept("checkpoints", "logistic-2", "needed or used again meanwhile"),)
     assert Home.of(settings).checkpoint("logistic-1").is_dir()
+
+
+def test_days_and_last_features_of_a_source_that_is_read_no_more_go_together(settings: Settings) -> None:
+    home, own, other = Home.of(settings), source_name(settings), "0" * 16
+    for source in (own, other):
+        for folder in (home.days(source), home.last_features(source)):
+            folder.mkdir(parents=True)
+            (folder / MANIFEST).write_bytes(b"{}")
+            age(folder)
+    assert found(settings) == ([("sources", other)], {own: "the source in the settings"})
+    remove(settings, find(settings, LIMITS, NOW)[0], LIMITS, NOW)
+    assert [folder.name for folder in home.of_sources[0].iterdir()] == [own]
+    assert [folder.name for folder in home.last_builds.iterdir()] == [own]
 
 
 def test_published_results_and_validated_figures_have_no_age(settings: Settings) -> None:

@@ -35,6 +35,7 @@ KEYS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
 }
 """What each kind of store takes its key from."""
+IN_THE_MAPPING = "correct `file` in the mapping"
 GLOB = re.compile(r"[*?\[]")
 
 
@@ -120,8 +121,8 @@ def _matching(location: str) -> tuple[fs.FileSystem, list[fs.FileInfo]]:
         bucket = path.split("/", 1)[0]
         (there,) = store.get_file_info([bucket])
         if there.type == fs.FileType.NotFound:
-            raise SourceError(f"{location}: no bucket {bucket!r}; correct `file` in the mapping")
-        raise SourceError(f"{location}: no such object in bucket {bucket!r}; correct `file` in the mapping")
+            raise SourceError(f"{location}: no bucket {bucket!r}; {IN_THE_MAPPING}")
+        raise SourceError(f"{location}: no such object in bucket {bucket!r}; {IN_THE_MAPPING}")
     return store, sorted(found, key=lambda info: str(info.path))
 
 
@@ -149,12 +150,19 @@ def store_of(scheme: str, bucket: str) -> fs.FileSystem:
 
 
 @contextmanager
-def explained(location: str) -> Iterator[None]:
-    """Turn the store's errors into one sentence without the request and its signature."""
+def explained(location: str, *, remedy: str = IN_THE_MAPPING) -> Iterator[None]:
+    """Turn the store's errors into one sentence without the request and its signature.
+
+    Args:
+        location: an address, or a path of this machine.
+        remedy: what to do where the bucket does not exist.
+    """
     try:
         yield
     except OSError as error:
         problem, scheme = str(error), location.partition("://")[0]
+        if scheme not in KEYS:
+            raise SourceError(f"{location}: {error.strerror or first_line(error)[:200]}") from None
         if re.search(
             r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP response code: 40[13]|Forbidden|Unauthorized",
             problem,
@@ -165,7 +173,7 @@ def explained(location: str) -> Iterator[None]:
             settings = "the network, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION" if scheme == "s3" else "the network"
             raise SourceAway(f"{location}: the store cannot be reached; check {settings}") from None
         elif re.search(r"NO_SUCH_BUCKET|bucket does not exist|Bucket .* not found", problem, re.I):
-            reason = "no such bucket; correct `file` in the mapping"
+            reason = f"no such bucket; {remedy}"
         else:
             reason = f"the object cannot be read ({first_line(error)[:200]})"
         raise SourceError(f"{location}: {reason}") from None

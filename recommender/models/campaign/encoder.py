@@ -9,9 +9,9 @@ Shapes: B sequences · b baskets of all sequences · L baskets of the longest, 1
 basket yet") · X facts · D width · V values predicted · n distinct items · T lines · A axes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recommender.matching.look_rules import LEFT_OUT_DAYS
 from recommender.matching.packed_history import Histories
+from recommender.models.campaign.interleaved import BOUGHT, Interleaved
 
 BASKET_FACTS = 3
 """How many facts describe a basket: days since the one before, money, number of lines."""
@@ -53,6 +55,20 @@ class Batch:
     basket_of_line_T: Tensor
     num_lines: Tensor
     """Lines of each basket, int64 [b]."""
+    looks: "Looks | None" = None
+    """What tells looks from purchases. None: all are purchases."""
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What tells looks from purchases in a batch."""
+
+    kinds_T: Tensor
+    """`interleaved.BOUGHT`, or the kind of the look, int64 [T]."""
+    shares_T: Tensor
+    """Weight of the line in its basket, float32 [T]."""
+    asked: Tensor
+    """Flat place in [B, 1 + L] of the state that predicts each basket, int64 [b]."""
 
 
 def batch_of(
@@ -89,7 +105,17 @@ def batch_of(
         ],
         axis=1,
     )
+    looks = None
+    if isinstance(histories, Interleaved):
+        is_look_b = histories.is_look_B[baskets_b]
+        asked_b = within_b - _steps_back(is_look_b, ages_b, within_b)
+        looks = Looks(
+            kinds_T=torch.from_numpy(histories.kinds_T[lines_T]),
+            shares_T=torch.from_numpy(histories.shares_T[lines_T]),
+            asked=torch.from_numpy(rows_b * (width + 1) + asked_b),
+        )
     return Batch(
+        looks=looks,
         items_n=items_n,
         line_items_T=torch.from_numpy(line_items_T.astype(np.int64, copy=False)),
         line_starts=torch.from_numpy(first_line_b.astype(np.int64)),
@@ -99,6 +125,22 @@ def batch_of(
         basket_of_line_T=torch.from_numpy(np.repeat(np.arange(num_baskets), lines_b)),
         num_lines=torch.from_numpy(lines_b.astype(np.int64)),
     )
+
+
+def _steps_back(
+    is_look_b: NDArray[np.bool_], ages_b: NDArray[np.float64], within_b: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """How many of the baskets right before each one are looks that teach nothing about it, int64 [b]."""
+    steps_b, place_b = np.zeros_like(within_b), np.arange(len(within_b))
+    for step in count():
+        before_b = np.maximum(place_b - step - 1, 0)
+        is_left_out_b = is_look_b[before_b] & (ages_b[before_b] - ages_b < LEFT_OUT_DAYS)
+        # The steps of a basket end at the first one that stays, or where its sequence begins.
+        goes_on_b = is_left_out_b & (steps_b == step) & (step < within_b)
+        if not goes_on_b.any():
+            break
+        steps_b += goes_on_b
+    return steps_b
 
 
 class Block(nn.Module):
@@ -129,8 +171,18 @@ class BasketEncoder(nn.Module):
     """Baskets -> states. A state predicts the next basket."""
 
     def __init__(
-        self, sizes_A: Sequence[int], target: int, *, width: int, blocks: int, heads: int, baskets: int, dropout: float
+        self,
+        sizes_A: Sequence[int],
+        target: int,
+        *,
+        width: int,
+        blocks: int,
+        heads: int,
+        baskets: int,
+        dropout: float,
+        look_kinds: int = 0,
     ) -> None:
+        """Make new weights. With `look_kinds` the baskets may be looks of so many kinds."""
         super().__init__()
         self.target, self.baskets, self.dropout = target, baskets, dropout
         self.axes = nn.ModuleList(nn.Embedding(size, width, padding_idx=0) for size in sizes_A)
@@ -140,6 +192,8 @@ class BasketEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.bias_V = nn.Parameter(torch.zeros(sizes_A[target]))
+        # At first a look is read as a purchase. What tells them apart is learnt.
+        self.kinds = nn.Parameter(torch.zeros(look_kinds + 1, width)) if look_kinds else None
         for axis in self.axes:
             nn.init.normal_(axis.weight, std=EMBEDDING_STD)  # type: ignore[arg-type]
             with torch.no_grad():
@@ -158,9 +212,20 @@ class BasketEncoder(nn.Module):
         depth = vectors_nD.shape[1]
         out = vectors_nD.new_zeros(size * width, depth)
         if len(batch.places):
-            means = functional.embedding_bag(batch.line_items_T, vectors_nD, batch.line_starts, mode="mean")
+            means = self._means(vectors_nD, batch)
             out = out.index_copy(0, batch.places, means * POOLED_SCALE)
         return out.view(size, width, depth)
+
+    def _means(self, vectors_nD: Tensor, batch: Batch) -> Tensor:
+        """Mean vector of each basket's lines, [b, D]: of looks by what they count, with their kinds' vectors."""
+        if batch.looks is None or self.kinds is None:
+            return functional.embedding_bag(batch.line_items_T, vectors_nD, batch.line_starts, mode="mean")
+        shares_T = batch.looks.shares_T.to(vectors_nD.dtype)
+
+        def mean(rows_T: Tensor, vectors: Tensor) -> Tensor:
+            return functional.embedding_bag(rows_T, vectors, batch.line_starts, mode="sum", per_sample_weights=shares_T)
+
+        return mean(batch.line_items_T, vectors_nD) + mean(batch.looks.kinds_T, self.kinds)
 
     def forward(self, pooled_BLD: Tensor, facts_BLX: Tensor) -> Tensor:
         """Compute the states after 0 … L baskets: [B, 1 + L, D]."""
@@ -179,19 +244,26 @@ class BasketEncoder(nn.Module):
 
 
 def next_basket_loss(encoder: BasketEncoder, batch: Batch, axes_VA: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy of each basket's lines, predicted from the baskets before it.
+    """Cross entropy of each purchase's lines, predicted from the baskets before it.
+
+    Where the last of these are looks of under `LEFT_OUT_DAYS` before, it is predicted from the baskets before them.
 
     Returns:
-        The sum over baskets of the mean over their lines, and the number of baskets. A basket counts only by its share
+        The sum over purchases of the mean over their lines, and the number of purchases. One counts only by its share
         of lines whose value on the predicted axis is known.
     """
     axes_nA = axes_VA[torch.from_numpy(batch.items_n)]
     pooled_BLD = encoder.pooled(encoder.item_vectors(axes_nA), batch)
     states_BLD = encoder(pooled_BLD, batch.facts_BLX)
-    states_bD = states_BLD[:, :-1].reshape(-1, states_BLD.shape[-1])[batch.places]
+    if batch.looks is None:
+        states_bD = states_BLD[:, :-1].reshape(-1, states_BLD.shape[-1])[batch.places]
+    else:
+        states_bD = states_BLD.reshape(-1, states_BLD.shape[-1])[batch.looks.asked]
     log_p_bV = encoder.next_log_odds(states_bD).float().log_softmax(dim=1)
     values_T = axes_nA[batch.line_items_T, encoder.target]
     known_T = values_T > 0
+    if batch.looks is not None:
+        known_T = known_T & (batch.looks.kinds_T == BOUGHT)
     weights_T = known_T / batch.num_lines[batch.basket_of_line_T]
     picked_T = log_p_bV[batch.basket_of_line_T, values_T]
     return -(picked_T * weights_T).sum(), weights_T.sum()
@@ -215,5 +287,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move the batch's tensors to `device`."""
     if device.type == "cpu":
         return batch
-    moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    return Batch(items_n=batch.items_n, **moved)
+    looks = None if batch.looks is None else Looks(**_on(device, vars(batch.looks)))
+    return Batch(items_n=batch.items_n, looks=looks, **_on(device, vars(batch)))
+
+
+def _on(device: torch.device, values: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}

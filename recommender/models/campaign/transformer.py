@@ -1,6 +1,7 @@
-"""The campaign transformer: a linear part on portrait and affinity, and an encoder of purchases in their order.
+"""The campaign transformer: a linear part on portrait and affinity, and an encoder of purchases and looks in order.
 
-1. The encoder is pretrained on every user's purchases before the boundary to predict the next basket.
+1. The encoder is pretrained on every user's purchases before the boundary to predict the next one. In a shop with looks
+   it reads them in between (`interleaved`).
 2. Its prediction for a campaign's items (`tower.sequence_features`) joins the features of the logistic baseline in one
    L2-penalised logistic regression at its optimum (the wide part of Cheng et al., "Wide & Deep", DLRS 2016), with ridge
    regressions for spend and excess.
@@ -102,7 +103,8 @@ class TransformerRanker(Ranker[TransformerConfig]):
         self._lay_out(examples)
         column_of = {row: column for column, row in enumerate(self._rows)}
         columns_N = torch.tensor([column_of[row] for row in examples.campaigns_N.tolist()], dtype=torch.int64)
-        states_UD = encode(self._exact.encoder, self._vectors_VD, examples.histories)
+        histories = self.network.read(examples.histories, examples.catalogue)
+        states_UD = encode(self._exact.encoder, self._vectors_VD, histories)
         recency_U, baskets_U = (of_users.double() for of_users in recency(examples.histories))
         z_NE = torch.from_numpy(self._preprocessing(examples.features_NF)).double()
         users_N = torch.from_numpy(examples.users_N.astype(np.int64))
@@ -128,7 +130,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
         if self._catalogue is not catalogue and (
             self._catalogue is None or self._catalogue.version != catalogue.version
         ):
-            self._axes_VA = torch.from_numpy(self.vocabulary.rows(catalogue))
+            self._axes_VA = torch.from_numpy(self.network.embedding_rows(self.vocabulary, catalogue))
             self._vectors_VD = self._exact.encoder.item_vectors(self._axes_VA)
             self._catalogue, self._rows = catalogue, ()
         asked = set(examples.campaigns_N.tolist())
@@ -156,6 +158,8 @@ class TransformerRanker(Ranker[TransformerConfig]):
             "vocabulary": self.vocabulary.as_json(),
             "predicts": AXES[self.vocabulary.target],
             "notes": self.notes,
+            # A bundle of a shop without looks is as it was before the encoder read looks.
+            **({"look_kinds": self.network.look_kinds} if self.network.look_kinds else {}),
         }
 
     @classmethod
@@ -164,7 +168,8 @@ class TransformerRanker(Ranker[TransformerConfig]):
         hyperparameters = TransformerConfig.model_validate(config["hyper"])
         vocabulary = Vocabulary.from_json(config["vocabulary"])
         preprocessing = Preprocessing.restore(tensors, clip=hyperparameters.clip)
-        network = Network(vocabulary, preprocessing.num_inputs, hyperparameters)
+        look_kinds = config.get("look_kinds", 0)
+        network = Network(vocabulary, preprocessing.num_inputs, hyperparameters, look_kinds=look_kinds)
         prefix = "network."
         state = {
             name.removeprefix(prefix): torch.from_numpy(np.array(value))

@@ -12,7 +12,8 @@ class TransformerConfig(LogisticConfig):
     """Hyperparameters of `transformer`: those of its linear part, of its networks, of pretraining and of fine-tuning.
 
     What has a search range has the best of 8 trials as its default, rounded (reports/tuning/transformer.json). All
-    others were chosen by hand, as were the ranges. `baskets` is what a user's row holds (`packed_history.MAX_BASKETS`).
+    others were chosen by hand, as were the ranges. `baskets` and `look_baskets` are
+    what a user's row holds (`packed_history.MAX_BASKETS`, `look_baskets.MAX_LOOK_BASKETS`).
     """
 
     strength: Annotated[float, Range(1e-4, 0.1, log=True)] = Field(
@@ -25,6 +26,9 @@ class TransformerConfig(LogisticConfig):
     blocks: int = Field(2, ge=1, description="Attention blocks of the encoder.")
     heads: int = Field(2, ge=1, description="Attention heads of a block. Divides `width`.")
     baskets: int = Field(64, ge=1, description="Latest baskets of a user that the encoder reads.")
+    look_baskets: int = Field(
+        32, ge=0, description="Latest days with looks that the encoder reads, if the shop has looks. 0: none."
+    )
     hidden: int = Field(32, ge=1, description="Hidden units of each network of the tower.")
     members: int = Field(3, ge=1, description="Networks of the tower. The tower adds their mean.")
     min_lines: int = Field(

@@ -11,6 +11,7 @@ import torch
 from recommender.engine.context import FitContext
 from recommender.engine.loop import reproducible, seed_of
 from recommender.matching.examples import Examples, Labels
+from recommender.matching.look_rules import KINDS
 from recommender.matching.packed_history import Histories
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.preprocessing import Preprocessing
@@ -48,14 +49,22 @@ def fit(
     )
     preprocessing = Preprocessing.fit(examples.features_NF[known_N], clip=config.clip)
     z_NE = preprocessing(examples.features_NF)
+    has_looks = config.look_baskets > 0 and examples.histories.looks is not None
     with reproducible(context) as device:
         torch.manual_seed(seed_of(context.seed, "weights", 0))
-        network = Network(vocabulary, z_NE.shape[1], config).to(device)
+        network = Network(vocabulary, z_NE.shape[1], config, look_kinds=len(KINDS) if has_looks else 0).to(device)
         if earlier is not None:
             start_from(network, vocabulary, *earlier)
-        axes_VA = torch.from_numpy(vocabulary.rows(examples.catalogue)).to(device)
+        axes_VA = torch.from_numpy(network.embedding_rows(vocabulary, examples.catalogue)).to(device)
         network.base_V.copy_(line_shares(axes_VA, corpus, network))
-        pretrain(network, corpus, axes_VA, config, context, warm=earlier is not None)
+        pretrain(
+            network,
+            network.read(corpus, examples.catalogue, whole=True),
+            axes_VA,
+            config,
+            context,
+            warm=earlier is not None,
+        )
         pairs = LabelledPairs(network, examples, labels, z_NE, axes_VA, config, device)
         pairs.fit_linear(known_N)
         notes = fine_tune(pairs, known_N, config, context)

@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recommender.matching.catalogue import Catalogue
 from recommender.matching.packed_history import Histories
 from recommender.models.campaign.encoder import BasketEncoder, batch_of
+from recommender.models.campaign.interleaved import interleaved, shared_rows
 from recommender.models.campaign.tower import HEADS, SEQUENCE_FEATURES, CampaignContent, Tower, sequence_features
 from recommender.models.campaign.transformer_config import TransformerConfig
 from recommender.models.campaign.vocabulary import Vocabulary
@@ -25,16 +27,21 @@ UNKNOWN_RECENCY_DAYS = 365.0
 class Network(nn.Module):
     """Encoder, tower and weights of the linear part: everything that a score needs beside the preprocessing."""
 
-    def __init__(self, vocabulary: Vocabulary, num_inputs: int, config: TransformerConfig) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, num_inputs: int, config: TransformerConfig, *, look_kinds: int = 0
+    ) -> None:
+        """Make new weights. `look_kinds`: how many kinds of looks the encoder reads, 0 if the shop has no looks."""
         super().__init__()
+        self.look_kinds, self.most_baskets, self.most_looks = look_kinds, config.baskets, config.look_baskets
         self.encoder = BasketEncoder(
             vocabulary.sizes,
             vocabulary.target,
             width=config.width,
             blocks=config.blocks,
             heads=config.heads,
-            baskets=config.baskets,
+            baskets=config.baskets + (config.look_baskets if look_kinds else 0),
             dropout=config.pretrain_dropout,
+            look_kinds=look_kinds,
         )
         self.tower = Tower(config.width, config.hidden, config.members, config.tune_dropout)
         num_sequence = len(SEQUENCE_FEATURES)
@@ -51,6 +58,24 @@ class Network(nn.Module):
         self.register_buffer("linear_bias_H", torch.zeros(len(HEADS)))
         # Of spend and excess: factor after sinh, lowest and highest asinh. Until fitted: about nothing.
         self.register_buffer("money_range", torch.tensor([[1.0, -1.0, 1.0], [1.0, -1.0, 1.0]]))
+
+    def embedding_rows(self, vocabulary: Vocabulary, catalogue: Catalogue) -> NDArray[np.int64]:
+        """Embedding rows of what baskets hold: the catalogue's items, and with looks the values of its axes behind."""
+        rows_VA = vocabulary.rows(catalogue)
+        return shared_rows(rows_VA, vocabulary.value_rows(catalogue)) if self.look_kinds else rows_VA
+
+    def read(self, histories: Histories, catalogue: Catalogue, *, whole: bool = False) -> Histories:
+        """The baskets that the encoder reads of users: of purchases and, if it reads looks, of these.
+
+        Args:
+            histories: of users.
+            catalogue: the one to whose rows the histories refer.
+            whole: take all baskets instead of the latest.
+        """
+        if not self.look_kinds:
+            return histories
+        most = (None, None) if whole else (self.most_baskets, self.most_looks)
+        return interleaved(histories, catalogue, kinds=self.look_kinds, baskets=most[0], looks=most[1])
 
     def sequence(
         self,

@@ -17,6 +17,7 @@ from recommender.engine.precision import has_units
 from recommender.matching.affinity import AXES
 from recommender.matching.packed_history import Histories
 from recommender.models.campaign.encoder import batch_of, chunks, next_basket_loss, to_device
+from recommender.models.campaign.interleaved import Interleaved
 from recommender.models.campaign.transformer_config import TransformerConfig
 from recommender.models.campaign.transformer_network import Network
 from recommender.models.campaign.vocabulary import Vocabulary
@@ -37,7 +38,7 @@ def start_from(network: Network, vocabulary: Vocabulary, earlier: Network, known
     """Copy the earlier encoder's weights. Embeddings are copied by value, since the vocabulary may have grown."""
     ours, theirs = network.encoder.state_dict(), earlier.encoder.state_dict()
     for name, value in theirs.items():
-        if not name.startswith("axes.") and name != "bias_V" and ours[name].shape == value.shape:
+        if not name.startswith("axes.") and name != "bias_V" and name in ours and ours[name].shape == value.shape:
             ours[name].copy_(value)
     for axis, values in enumerate(AXES):
         row_of = {value: row + 1 for row, value in enumerate(vocabulary.values[values])}
@@ -93,9 +94,20 @@ def _plan(corpus: Histories, length: int, config: TransformerConfig, seed: int, 
             break
         rng = np.random.default_rng(seed_of(seed, "chunks", epoch))
         starts, ends = chunks(corpus, length, rng)
+        if isinstance(corpus, Interleaved):
+            starts, ends = _with_purchases(corpus, starts, ends)
         order = rng.permutation(len(starts))
         plan += [
             (starts[order[first : first + size]], ends[order[first : first + size]])
             for first in range(0, len(order), size)
         ]
     return plan
+
+
+def _with_purchases(
+    corpus: Interleaved, starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The sequences that hold a purchase. From looks alone nothing is predicted."""
+    bought = np.concatenate([[0], np.cumsum(~corpus.is_look_B)])
+    kept = bought[ends] > bought[starts]
+    return starts[kept], ends[kept]

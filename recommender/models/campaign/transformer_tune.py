@@ -67,12 +67,13 @@ class LabelledPairs:
         folded = [np.arcsinh(target.astype(np.float64)) for target in (labels.spend_N, labels.excess_N)]
         targets_NH = np.stack([labels.redeemed_N, *folded], axis=1).astype(np.float32)
         self.targets_NH = torch.from_numpy(targets_NH).to(device)
-        self.starts_U, self.ends_U = last_baskets(examples.histories, network.encoder.baskets)
+        self.histories = network.read(examples.histories, examples.catalogue)
+        self.starts_U, self.ends_U = last_baskets(self.histories, network.encoder.baskets)
 
     def states(self, users_U: NDArray[np.int64]) -> Tensor:
         """Encode some users' states with the encoder as it is now: [U, D]."""
         batch = to_device(
-            batch_of(self.examples.histories, self.starts_U[users_U], self.ends_U[users_U], whole=True), self.device
+            batch_of(self.histories, self.starts_U[users_U], self.ends_U[users_U], whole=True), self.device
         )
         encoder = self.network.encoder
         states_BLD = encoder(encoder.pooled(self.vectors_VD, batch), batch.facts_BLX)

@@ -62,12 +62,16 @@ class Vocabulary:
 
     def rows(self, catalogue: Catalogue) -> NDArray[np.int64]:
         """Look up the embedding rows of a catalogue's items: int64 [V, A]."""
-        columns = []
+        of_index_A = self.value_rows(catalogue)
+        return np.stack([of_index_A[axis][catalogue.item_axes_VA[:, axis]] for axis in range(len(AXES))], axis=1)
+
+    def value_rows(self, catalogue: Catalogue) -> tuple[NDArray[np.int64], ...]:
+        """Look up the embedding row of each value of a catalogue's axes."""
+        found = []
         for axis, name in enumerate(AXES):
             own = {value: row + 1 for row, value in enumerate(self.values[name])}
-            of_index = np.array([own.get(value, 0) for value in catalogue.axis_values[axis]], dtype=np.int64)
-            columns.append(of_index[catalogue.item_axes_VA[:, axis]])
-        return np.stack(columns, axis=1)
+            found.append(np.array([own.get(value, 0) for value in catalogue.axis_values[axis]], dtype=np.int64))
+        return tuple(found)
 
     def as_json(self) -> dict[str, Any]:
         """Values by axis, as a bundle stores them."""

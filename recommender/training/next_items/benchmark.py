@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recommender.engine import processes
 from recommender.engine.provenance import provenance
+from recommender.engine.torchrun import is_first
 from recommender.errors import SettingsError
 from recommender.evaluation.cold_items import cold_split
 from recommender.evaluation.means import mean_interval95
@@ -88,7 +88,7 @@ class Benchmark:
             outputs=outputs,
             lineage={**lineage, "ndcg@10": report["ndcg@10"]},
         )
-        if outputs.bundle is not None and processes.is_first():
+        if outputs.bundle is not None and is_first():
             report["bundle"] = str(outputs.bundle)
         if difference is not None:
             report["export"] = {"program": str(outputs.program), "largest_difference": difference}
@@ -143,7 +143,7 @@ class Benchmark:
 
     def _write(self, report: dict[str, Any]) -> None:
         assert self.outputs.report is not None
-        if processes.is_first():
+        if is_first():
             write_text(self.outputs.report, json.dumps(report, indent=1, default=str))
 
     def _log_reading(self, data: str, train_on: str) -> None:

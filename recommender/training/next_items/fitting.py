@@ -16,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.engine import processes
 from recommender.engine.context import FitContext
 from recommender.engine.cost import Stopwatch
 from recommender.engine.guard import enough_memory
 from recommender.engine.hyperparameters import Hyperparameters
 from recommender.engine.precision import cpu_has_units
+from recommender.engine.torchrun import started
 from recommender.evaluation.cold_items import cold_split, judge_cold
 from recommender.evaluation.leave_one_out import Ranks, judge
 from recommender.models.next_item import ItemRanker, item_ranker_class, item_ranker_module
@@ -135,7 +135,7 @@ def fit_and_judge(
         "config": given,
         "chosen": chosen,
         **cost,
-        "processes": processes.started(),
+        "processes": started(),
         "score_cpu_seconds": round(time.process_time() - before, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_A_MIB, 1),
     }

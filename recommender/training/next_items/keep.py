@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from recommender.engine import processes
 from recommender.engine.context import FitContext
 from recommender.engine.provenance import provenance
+from recommender.engine.torchrun import is_first
 from recommender.models.next_item import ItemRanker
 from recommender.models.next_item.export import export
 from recommender.registry.bundle import save_items
@@ -52,7 +52,7 @@ def fit_and_keep(
     kept = fit_ranker(
         sequences, ranker, held_out_U=None, hyperparameters=hyperparameters, context=context, place="kept"
     )
-    if not processes.is_first():
+    if not is_first():
         return None
     if outputs.bundle is not None:
         save_items(kept, sequences.items, outputs.bundle, lineage={**lineage, **provenance(context.device)})

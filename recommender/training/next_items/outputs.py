@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recommender.engine import processes
 from recommender.engine.search import require_study
+from recommender.engine.torchrun import started
 from recommender.errors import SettingsError
 from recommender.models.next_item import item_ranker_class
 from recommender.models.next_item.export import require_exportable
@@ -54,7 +54,7 @@ class Outputs:
             require_folder_takes_files(self.checkpoints)
         if self.study is not None:
             require_study(self.study)
-            if processes.started() > 1:
+            if started() > 1:
                 raise SettingsError(
                     "a search runs in one process: leave out torchrun, or set the hyperparameters and leave out "
                     "the trials"
