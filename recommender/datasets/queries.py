@@ -57,7 +57,7 @@ def run_query(
     }
     with (
         scratch_folder("query", scratch) as folder,
-        duckdb.connect(config={**limits, "temp_directory": folder}) as apart,
+        duckdb.connect(config={**limits, "temp_directory": str(folder)}) as apart,
     ):
         prepare(apart)
         for name, open_input in inputs.items():

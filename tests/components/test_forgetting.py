@@ -297,7 +297,7 @@ def test_what_was_forgotten_is_no_accident_for_the_next_run_and_other_losses_are
 
     def days_lost(now: Statistics) -> float:
         checks = {check.name: check for check in all_checks(now, read_statistics(folder))}
-        return checks["events.rows.past_days"].value
+        return checks["events.events.past_days"].value
 
     assert days_lost(now) > 1
     assert forgotten(settings, [heavy]) == 0
