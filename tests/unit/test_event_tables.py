@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from small_shop import SmallShop, ask
+from small_shop import EVENTS, SmallShop, ask
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -15,6 +15,8 @@ from recommender.decisions.shipping import sealed
 from recommender.event_tables.append import add_logged_events, log_identity
 from recommender.event_tables.segments import segments_of
 from recommender.features.build import build
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.event_rules import EventRules
 from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
 
@@ -69,6 +71,17 @@ def test_logged_events_are_rows_of_the_tables_once_and_unknown_ones_wait(tmp_pat
     assert read_manifest(features)["events_read"] == {WRITER: 1, OTHER: 7}
     again = add_logged_events(made, folder)
     assert again.data_hash == made.data_hash
+
+
+def test_the_catalogue_says_how_events_are_taken_and_only_what_was_known_then(tmp_path: Path) -> None:
+    small = SmallShop(tmp_path, source='time_zone = "Europe/Berlin"\ncurrency = "JPY"\n')
+    small.write("events.csv", EVENTS + "17,2024-03-18 12:00:00,tin,900,4500.0\n")
+    features = build(small.read(), tmp_path / "set", as_of=datetime(2024, 3, 18, tzinfo=UTC), threads=1, late_days=7)
+    rules = Catalogue.load(features / "catalogue").event_rules
+    largest = {"amount": 19.0, "discount": 19.0, "coupon_discount": 19.0, "quantity": 2.0}
+    assert rules == EventRules(currency="JPY", open_from="2024-03-11", largest=largest)
+    assert rules.minor_units == 1
+    assert [rules.is_late(AT_US - days * 86_400_000_000) for days in (4, 5)] == [False, True]
 
 
 @pytest.mark.parametrize(("rule", "marked"), [("net", [(AT,)]), ("keep", [])])
