@@ -92,6 +92,8 @@ def _of_users(
     found = pa.array([False] * rows.num_rows, pa.bool_())
     for name in names:
         column = rows[name].combine_chunks()
+        if pa.types.is_dictionary(column.type):  # as the last build keeps purchases
+            column = column.cast(column.type.value_type)
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         # A source of Parquet or a database may have numbers as ids, which only tables have as text.
         if is_text or pa.types.is_integer(column.type):
