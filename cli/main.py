@@ -247,11 +247,14 @@ def portrait(
     data: DataFile = None,
     page: Annotated[Path | None, typer.Option(help="Also write an HTML page to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of sentences.")] = False,
+    encoder: Annotated[
+        bool, typer.Option(help="Ask a ranker's sequence encoder what comes next and who is alike. Takes seconds.")
+    ] = True,
 ) -> None:
     """Show what is known of one shopper: rhythm, favourites, value, risk of leaving. Also as a page."""
     from cli.portrait import show_portrait
 
-    show_portrait(settings_of(settings, data), user, page, as_json=as_json)
+    show_portrait(settings_of(settings, data), user, page, as_json=as_json, encoder=encoder)
 
 
 @app.command(rich_help_panel=LATER)

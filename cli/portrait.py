@@ -3,9 +3,12 @@
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recommender.allocation.encodings import encode_user
+from recommender.report.encoding_words import encoding_words
 from recommender.report.portrait import portrait_page
 from recommender.report.portrait_card import PortraitCard, group_axis, read_card
 from recommender.report.terminal import wide
@@ -17,14 +20,20 @@ SHOWN_CAMPAIGNS = 5
 """Campaigns in the terminal. The page has all."""
 
 
-def show_portrait(settings: Settings, user: str, page: Path | None, *, as_json: bool) -> None:
+def show_portrait(settings: Settings, user: str, page: Path | None, *, as_json: bool, encoder: bool) -> None:
     """Print one shopper's portrait as sentences or as JSON, and write its page if a file is named.
+
+    `encoder`: whether a sequence encoder is asked, which takes some seconds.
 
     Raises:
         FeatureStoreError: no run has built features yet.
         SourceError: nobody has this identifier.
     """
-    card = read_card(Home.of(settings).feature_store.facts, user)
+    home = Home.of(settings)
+    card = read_card(home.feature_store.facts, user)
+    if encoder:
+        encoding, note = encode_user(home.root, user)
+        card = card.model_copy(update={"encoding": encoding, "encoding_note": note})
     if page is not None:
         write_text(page, portrait_page(card))
     if as_json:
@@ -51,10 +60,19 @@ def _show(card: PortraitCard) -> None:
             console.print(f"[bold]{kind}[/]")
         for words in told:
             console.print(f"· {words}", markup=False, highlight=False)
+    _expected(console, card)
     if card.campaigns:
         console.print(_campaigns(card))
     for flag in card.flags:
         console.print(f"[yellow]risk flag, {flag.pattern.replace('_', ' ')}:[/] {escape(flag.words)}", highlight=False)
+
+
+def _expected(console: Console, card: PortraitCard) -> None:
+    told = [card.encoding_note] if card.encoding is None else encoding_words(card.encoding)
+    if any(told):
+        console.print("[bold]order of purchases[/]")
+    for words in filter(None, told):
+        console.print(f"· {words}", markup=False, highlight=False)
 
 
 def _favourites(card: PortraitCard) -> list[str]:

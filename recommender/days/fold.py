@@ -10,7 +10,7 @@ day that has exactly the rows again that it once had counts, so that a broken ex
 """
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -18,6 +18,7 @@ import duckdb
 from recommender import logs
 from recommender.datasets.engine import open_engine
 from recommender.datasets.mapping import read_mapping
+from recommender.datasets.moments import first_open_day
 from recommender.datasets.sources import source_module
 from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Tables
 from recommender.datasets.write import Frame
@@ -207,8 +208,8 @@ class _Days:
         if known is not None and not self.store.sound(known):
             log.warning("a partition is damaged; its day counts as the source has it", path=self.store.path(known))
             return True
-        last = datetime.fromisoformat(self.known.watermark).astimezone(UTC).date()
-        return date.fromisoformat(day) >= last - timedelta(days=self.late_days) or any(
+        end = datetime.fromisoformat(self.known.watermark)
+        return date.fromisoformat(day) >= first_open_day(end, self.late_days) or any(
             one.holds(day) for one in self.known.waiting
         )
 

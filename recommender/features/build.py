@@ -81,6 +81,7 @@ def build(
     num_buckets: int | None = None,
     spark: OnSpark | None = None,
     last: LastBuild | None = None,
+    late_days: int = 0,
 ) -> Path:
     """Write the feature set of `tables` as known at `as_of` into the folder `output`, completely or not at all.
 
@@ -92,6 +93,7 @@ def build(
     `memory_limit` is DuckDB's, see `open_source`; `scratch` is the folder for temporary files, by default the system's.
     The users are computed in `num_buckets`, by default as many as the log needs. The files' bytes are the same.
     With `spark` Spark reads the tables and computes, not DuckDB alone.
+    `late_days` is the setting of the ingestion, for the catalogue (`campaigns.event_rules`).
     With `last`, rows of the last build are taken over where nothing that they depend on has changed; not on Spark. The
     bytes are the same.
 
@@ -119,14 +121,21 @@ def build(
             ) as engine:
                 decisions.expect_some(engine.source)
                 weights = look_weights(engine.source, looks, learn_looks_before, published=look_rules, cache=text_cache)
-                _build(engine.source, output, weights, engine.rows, facts=facts)
+                _build(engine.source, output, weights, engine.rows, facts=facts, late_days=late_days)
             return output
         source = open_source(
-            tables, moment, threads=threads, spill=folder, kept_ids=kept_ids, memory_limit=memory_limit
+            tables,
+            moment,
+            threads=threads,
+            spill=folder,
+            kept_ids=kept_ids,
+            memory_limit=memory_limit,
+            last=None if last is None or (num_buckets or 1) > 1 else last.known,
         )
         decisions.expect_some(source)
         weights = look_weights(source, looks, learn_looks_before, published=look_rules, cache=text_cache)
-        _build(source, output, weights, partial(_rows, source, folder, num_buckets, last), facts=facts)
+        compute = partial(_rows, source, folder, num_buckets, last)
+        _build(source, output, weights, compute, facts=facts, late_days=late_days)
         if last is not None:
             last.remember(output)
     return output
@@ -139,12 +148,13 @@ def _build(
     compute: Callable[[Shared, pa.Table | None], Rows],
     *,
     facts: bool,
+    late_days: int,
 ) -> None:
     """Write the feature set. `compute` is given the numbers of facts, if facts are wanted."""
     named = ValueNames(kept=None if source.kept_ids is None else NamesFile.beside(source.kept_ids))
     campaign_features = campaigns.campaign_features(source, named)
     popularity_V = campaigns.item_popularity(source)
-    catalogue = campaigns.catalogue(source, campaign_features, popularity_V)
+    catalogue = campaigns.catalogue(source, campaign_features, popularity_V, late_days)
     shared = shared_of(source, named, weights, taxonomy_version=catalogue.taxonomy_version)
     found = compute(shared, numbers_of_shop(source, source.as_of) if facts else None)
     users_at = [table.select(["user_id", "event_timestamp", BASKETS]) for table in found.users]
@@ -273,7 +283,11 @@ def _write(parts: Iterable[pa.Table], path: Path) -> None:
     """Write each part as a row group."""
     writer = None
     for part in parts:
-        writer = writer or pq.ParquetWriter(path, part.schema, compression="zstd", write_page_checksum=True)
+        # No two packed values are the same, so a dictionary of them costs time and saves no byte.
+        texts = [field.name for field in part.schema if not pa.types.is_binary(field.type)]
+        writer = writer or pq.ParquetWriter(
+            path, part.schema, compression="zstd", use_dictionary=texts, write_page_checksum=True
+        )
         writer.write_table(part)
     if writer is not None:
         writer.close()

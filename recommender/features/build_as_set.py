@@ -49,6 +49,7 @@ def build_as_set(
         memory_limit=settings.resources.memory_limit,
         scratch=settings.resources.scratch,
         last=LastBuild.of(settings) if settings.features.increment and settings.features.engine == "duckdb" else None,
+        late_days=settings.features.late_days,
         spark=choose(engines, settings.features.engine, "features.engine")(),
     )
     return periods.as_of

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.moments import first_open_day
 from recommender.datasets.time_units import DAY_S, DAY_US, MONTH_DAYS, SECOND_US
 from recommender.features.as_of import Ints, Running
 from recommender.features.campaign_habits import campaign_types
@@ -25,6 +26,7 @@ from recommender.features.value_names import ValueNames
 from recommender.features.vectors import department_index, largest_departments
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.event_rules import MONEY, EventRules
 from recommender.matching.look_rules import LookRules
 
 ONE_HOT_TYPES = 12
@@ -91,8 +93,13 @@ def item_popularity(source: Source) -> NDArray[np.float32]:
     return popularity_V
 
 
-def catalogue(source: Source, features: CampaignFeatures, popularity_V: NDArray[np.float32]) -> Catalogue:
-    """Put items, taxonomy, campaigns and their features together as serving holds them in memory."""
+def catalogue(
+    source: Source, features: CampaignFeatures, popularity_V: NDArray[np.float32], late_days: int = 0
+) -> Catalogue:
+    """Put items, taxonomy, campaigns and their features together as serving holds them in memory.
+
+    `late_days` as in `event_rules`.
+    """
     campaigns, taxonomy = source.campaigns, source.taxonomy
     ids = campaigns["campaign_id"].to_pylist()
     names = campaigns["name"].to_pylist() if "name" in campaigns.column_names else ids
@@ -114,6 +121,27 @@ def catalogue(source: Source, features: CampaignFeatures, popularity_V: NDArray[
         campaign_feature_names=features.names,
         campaign_popularity_C=features.rate_now_C,
         id_versions=taxonomy.id_versions,
+        event_rules=event_rules(source, late_days),
+    )
+
+
+def event_rules(source: Source, late_days: int) -> EventRules:
+    """What the tables say about how events are to be taken. Of largest values only events before `as_of` count.
+
+    `late_days` is for how many days a day stays open after the end of the log; 0: for ever.
+    """
+    events = source.table("events")
+    past = events.filter(events.event_time < source.as_of)
+    money, others = [name for name in MONEY if name in past.columns], ("quantity", "rating")
+    asked = [*money, *(name for name in others if name in past.columns)]
+    found = past.aggregate(**{name: past[name].max() for name in asked}).to_pyarrow().to_pylist()[0] if asked else {}
+    largest = {name: float(value) for name, value in found.items() if value is not None and value > 0}
+    most = max((largest[name] for name in money if name in largest), default=None)
+    known = {name: value for name, value in largest.items() if name not in MONEY}
+    return EventRules(
+        currency=source.tables.currency,
+        open_from=first_open_day(source.tables.log_end, late_days).isoformat() if late_days else None,
+        largest=known if most is None else {**known, **dict.fromkeys(MONEY, most)},
     )
 
 

@@ -4,7 +4,7 @@ Money becomes whole minor units of its currency (`cents`, a hundred to a unit wh
 whole numbers. Parallel engines add in any order, and the bits of the features must not depend on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -20,6 +20,7 @@ from recommender.datasets.currencies import decimals
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError
+from recommender.features.known import Known
 from recommender.features.taxonomy import Taxonomy, values_of
 from recommender.matching.affinity import AXES
 from recommender.settings.sizes import bytes_of
@@ -55,6 +56,8 @@ class Source:
     """Tables that stand for those on disk: the rows of some users (`features.buckets`)."""
     shop: Shop | None = None
     """What is known of items and campaigns already. None: it is read from the tables."""
+    last: Callable[["Source"], Known | None] | None = None
+    """Says what the last build knew. None: there was none."""
 
     def table(self, name: str) -> ir.Table:
         """Return a canonical table as it is on disk, or the rows that stand for it.
@@ -151,11 +154,22 @@ class Source:
     @cached_property
     def lines(self) -> ir.Table:
         """Purchase lines with the item's row (0 if unknown) and its index on every axis, kept in the backend."""
+        if self.known is not None:
+            rows = self.known.lines
+            axes_TA = self.taxonomy.axes_VA[rows["item_row"].to_numpy()]
+            for axis, name in enumerate(AXES[1:], start=1):
+                rows = rows.append_column(name, pa.array(axes_TA[:, axis]))
+            return ibis.memtable(rows)
         axes = ibis.memtable(self.taxonomy.table())
         bought = self.events.filter(self.events.kind == "purchase").drop("kind", "rating_cents")
         joined = bought.left_join(axes, "item_id").drop("item_id_right", "item_id")
         filled = {name: joined[name].fill_null(0) for name in ("item_row", *AXES[1:])}
         return joined.mutate(**filled).cache()
+
+    @cached_property
+    def known(self) -> Known | None:
+        """What the last build knew that still holds. None: all is computed from the tables."""
+        return None if self.last is None else self.last(self)
 
     @cached_property
     def campaign_items(self) -> ir.Table:
@@ -248,6 +262,7 @@ def open_source(
     spill: Path,
     kept_ids: IdsFile | None = None,
     memory_limit: str | None = None,
+    last: Callable[[Source], Known | None] | None = None,
 ) -> Source:
     """Open `tables` with DuckDB, its session in UTC.
 
@@ -260,12 +275,13 @@ def open_source(
         kept_ids: where the ids of items and axis values are kept. None: they begin with these tables.
         memory_limit: memory for DuckDB's data, such as "4GB". What does not fit goes to disk, which is slower, not
             wrong. None: `MEMORY_LIMIT`.
+        last: says what the last build knew. None: there was none.
 
     Raises:
         ContractError: a required table is missing, or there is no purchase before `as_of`.
     """
     backend = duckdb_backend(threads=threads, spill=spill, memory_limit=memory_limit)
-    return checked(Source(tables, backend, as_of, kept_ids))
+    return checked(Source(tables, backend, as_of, kept_ids, last=last))
 
 
 def checked(source: Source) -> Source:

@@ -9,25 +9,22 @@ from recommender.features.facts.table import CHURN_DAYS
 from recommender.report.axes import Html, percent
 from recommender.report.bars import bar_chart
 from recommender.report.calendar import calendar
+from recommender.report.encoding_words import AXIS_WORDS, encoding_words
 from recommender.report.page import Banner, Section, badge, bullets, fold, page, paragraph, table
 from recommender.report.portrait_card import Favourite, Flag, PortraitCard, group_axis
 from recommender.report.portrait_words import money
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-AXIS_WORDS = {
-    "department": "departments",
-    "category": "categories",
-    "product_type": "product types",
-    "brand": "brands",
-    "product": "products",
-}
 AT_RISK = 0.5
 """More likely than not no purchase follows within four weeks."""
 
 
 def portrait_page(card: PortraitCard) -> str:
     """The whole page as HTML."""
-    sections = [_behaviour(card), _interest(card), _consumption(card), _social(card), _base(card), _risk(card.flags)]
+    sections = [
+        *(_behaviour(card), _interest(card), _order(card), _consumption(card), _social(card)),
+        *(_base(card), _risk(card.flags)),
+    ]
     flags = len(card.flags)
     banner = Banner(
         _state(card),
@@ -172,6 +169,27 @@ def _distinct(listed: Sequence[Favourite]) -> dict[str, float]:
     for one in listed:
         shares[one.value] += one.share
     return dict(shares)
+
+
+def _order(card: PortraitCard) -> Section | None:
+    found = card.encoding
+    if found is None:
+        return Section("Order of purchases", blocks=[paragraph(card.encoding_note)]) if card.encoding_note else None
+    likeliest = {one.value: one.share for one in found.likeliest}
+    figures = [bar_chart("Expected in the next basket", likeliest, form=percent, axis="share of lines")]
+    return Section(
+        "Order of purchases",
+        lead="What a ranker's encoder, which reads purchases in their order, expects of this shopper.",
+        figures=figures if likeliest else [],
+        blocks=[
+            bullets(encoding_words(found)),
+            table(
+                ["shopper", "similarity"],
+                [[one.user_id, one.similarity] for one in found.alike],
+                caption="Most alike. 1: the same direction, 0: no relation.",
+            ),
+        ],
+    )
 
 
 def _consumption(card: PortraitCard) -> Section:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from recommender.allocation.encodings import Encoding
 from recommender.errors import FeatureStoreError, SourceError
 from recommender.report.portrait_words import sentences
 
@@ -99,6 +100,10 @@ class PortraitCard(_Part):
     campaigns: list[Campaign]
     favourites: list[Favourite]
     looked_at: list[Favourite]
+    encoding: Encoding | None = None
+    """What a sequence encoder makes of the purchases. None: see `encoding_note`."""
+    encoding_note: str = ""
+    """Why there is no encoding."""
 
 
 def group_axis(axes: Container[str]) -> str | None:

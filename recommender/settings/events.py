@@ -36,9 +36,10 @@ class EventSettings(Section):
         ge=0,
         description="Redis: events kept in the stream `<project>:events`, for other readers. 0: there is no stream.",
     )
-    currency: str | None = Field(
-        None,
-        pattern=r"^[A-Z]{3}$",
-        description="ISO 4217 code of the shop's amounts. An event in another currency is refused. None: none may be "
-        "stated, and amounts have two decimals.",
+    largest_factor: float = Field(
+        100.0,
+        ge=1,
+        le=1e9,
+        description="An amount, discount or quantity of more than so many times the largest one of the tables is "
+        "refused: it is most likely in another unit.",
     )

@@ -161,8 +161,13 @@ def test_words_that_the_last_build_kept_go_with_its_rows(settings: Settings, use
         folder.mkdir(parents=True)
         pq.write_table(pa.table({"user_id": [user]}), folder / "users.parquet")
         pq.write_table(pa.table({"text": [f"words of {user}"]}), folder / "texts.parquet")
+    shoppers = Home.of(settings).last_features("2" * 16)  # a user who is known of purchases alone
+    (shoppers / "lines").mkdir(parents=True)
+    lines = pa.table({"user_id": pa.array([users[0]]).dictionary_encode(), "cents": [100]})
+    pq.write_table(lines, shoppers / "lines" / "0.parquet", compression="lz4")
     assert forgotten(settings, users[:1]) == 0
     assert not theirs.exists()
+    assert not shoppers.exists()
     assert (others / "texts.parquet").is_file()
 
 

@@ -83,6 +83,8 @@ async def appended(settings: Settings, folder: Path) -> None:
     assert await tails.append([one(1), one(2), one(3, "user 4")], WITHIN_S) == [True, True, True]
     assert await tail() == b"line 1\nline 2\n"
     assert await tail("user 4") == b"line 3\n"
+    noted = Append("user 3", "id 9", b"", b"")
+    assert [await tails.append([noted], WITHIN_S) for _ in range(2)] == [[True], [False]]
     assert await tails.append([one(2), one(4), one(1)], WITHIN_S) == [False, True, False]
     assert await tail() == b"line 1\nline 2\nline 4\n"
     materialise(shop(folder / "new", num_users=5, seed=2), settings)

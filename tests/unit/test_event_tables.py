@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from small_shop import SmallShop, ask
+from small_shop import EVENTS, SmallShop, ask
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -18,6 +18,8 @@ from recommender.decisions.shipping import sealed
 from recommender.event_tables.append import add_logged_events, log_identity
 from recommender.event_tables.segments import segments_of
 from recommender.features.build import build
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.event_rules import EventRules
 from recommender.settings import DEFAULT_RESOURCES
 from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
@@ -95,6 +97,17 @@ def test_what_events_over_http_leave_out_is_no_column_that_the_export_lost(tmp_p
     for name, share_D in known.items():
         earlier = min(day, len(share_D))
         np.testing.assert_array_equal(found["both"].figure(name)[:earlier], share_D[:earlier])
+
+
+def test_the_catalogue_says_how_events_are_taken_and_only_what_was_known_then(tmp_path: Path) -> None:
+    small = SmallShop(tmp_path, source='time_zone = "Europe/Berlin"\ncurrency = "JPY"\n')
+    small.write("events.csv", EVENTS + "17,2024-03-18 12:00:00,tin,900,4500.0\n")
+    features = build(small.read(), tmp_path / "set", as_of=datetime(2024, 3, 18, tzinfo=UTC), threads=1, late_days=7)
+    rules = Catalogue.load(features / "catalogue").event_rules
+    largest = {"amount": 19.0, "discount": 19.0, "coupon_discount": 19.0, "quantity": 2.0}
+    assert rules == EventRules(currency="JPY", open_from="2024-03-11", largest=largest)
+    assert rules.minor_units == 1
+    assert [rules.is_late(AT_US - days * 86_400_000_000) for days in (4, 5)] == [False, True]
 
 
 @pytest.mark.parametrize(("rule", "marked"), [("net", [(AT,)]), ("keep", [])])
