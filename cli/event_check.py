@@ -171,7 +171,8 @@ def _compared(
 ) -> Checked:
     checked, read = Checked(), tables.manifest.get("events_read") or {}
     for user, row in rows.items():
-        if user in logged.quarantined or user not in offline.rows:
+        is_new = row is None and user not in logged.with_rows
+        if is_new or user in logged.quarantined or user not in offline.rows:
             checked.waiting += 1
             continue
         try:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import benchmark, cluster, decisions, events, next_items
-from cli.options import AsOf, DataFile, Fresh, SettingsFile, Url, settings_of
+from cli.options import AsOf, DataFile, Fresh, Now, SettingsFile, Url, settings_of
 from cli.verbs import Verbs
 from recommender import logs
 
@@ -131,12 +131,23 @@ def quarantine(
 
 
 @app.command(rich_help_panel=FIRST)
-def serve(settings: SettingsFile = None, data: DataFile = None, as_of: AsOf = None) -> None:
+def serve(
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    as_of: AsOf = None,
+    now: Annotated[
+        Now | None,
+        typer.Option(
+            help='What "now" is: the clock, or the moment of the features. Default: the clock while the features are '
+            "fresh (monitoring.max_age_hours.user_serving)."
+        ),
+    ] = None,
+) -> None:
     """Start gateway and scoring engine for the champion and the canary, and keep them running until Ctrl-C."""
     from cli.now import as_materialised
     from cli.serve import serve_until_stopped
 
-    serve_until_stopped(as_materialised(settings_of(settings, data, as_of)))
+    serve_until_stopped(as_materialised(settings_of(settings, data, as_of), now))
 
 
 @app.command(rich_help_panel=FIRST)

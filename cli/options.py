@@ -1,6 +1,7 @@
 """Options that several verbs share, and the settings that they stand for."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,15 @@ from recommender.storage.manifest import digest
 
 LONGEST_STEM = 180
 """Bytes of a mapping's name in the name of its home, which leaves room below the file system's 255."""
+
+
+class Now(StrEnum):
+    """What counts as "now" for an endpoint that is started by hand."""
+
+    CLOCK = "clock"
+    FEATURES = "features"
+
+
 SettingsFile = Annotated[
     Path | None,
     typer.Option(

@@ -18,7 +18,7 @@ from recommender.decisions.names import SegmentName
 from recommender.event_tables.segments import campaign_marks, lines_of_segments, parsed
 from recommender.events.counters import known_at_once
 from recommender.events.ledger import Ledger
-from recommender.events.tail import Recent
+from recommender.events.tail import OF_CAMPAIGNS, Recent
 from recommender.features.build import build
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, unpack_user
@@ -55,6 +55,8 @@ class Logged(NamedTuple):
     """Users of whom an event did not count when it came."""
     marks: dict[str, list[Recent]]
     """Of each user the events that hide campaigns or show them again, in the order of arrival."""
+    with_rows: set[str]
+    """Users of whom an event counted that needs a row. Hidden campaigns need none."""
 
 
 class Rebuilt(NamedTuple):
@@ -66,14 +68,16 @@ class Rebuilt(NamedTuple):
 
 def logged_users(segments: Sequence[Path]) -> Logged:
     """The users whom shipped segments name, in the order of their ids."""
-    users, quarantined = set[str](), set[str]()
+    users, quarantined, with_rows = set[str](), set[str](), set[str]()
     for _, line in lines_of_segments(segments):
         event = parsed(line)
         if event is not None:
             users.add(event["user_id"])
             if "quarantined" in event:
                 quarantined.add(event["user_id"])
-    return Logged(sorted(users), quarantined, campaign_marks(segments))
+            elif event["kind"] not in OF_CAMPAIGNS:
+                with_rows.add(event["user_id"])
+    return Logged(sorted(users), quarantined, campaign_marks(segments), with_rows)
 
 
 def is_shipped(event: Recent, read: dict[str, int]) -> bool:

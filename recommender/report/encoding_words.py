@@ -25,9 +25,9 @@ def encoding_words(encoding: Encoding) -> list[str]:
     if encoding.alike:
         ids = ", ".join(one.user_id for one in encoding.alike)
         told.append(f"The shoppers most alike in what they buy and when, of {encoding.compared_with:,}: {ids}.")
-    serves = "the champion" if encoding.serves else "which does not serve"
+    serves = "is the champion" if encoding.serves else "does not serve"
     told.append(
-        f"This is what {encoding.version} expects, {serves}, which has seen purchases until "
+        f"Said by {encoding.version}, which {serves} and has seen purchases until "
         f"{encoding.trained_until:%Y-%m-%d}{_age(encoding.age_days)}."
     )
     return told

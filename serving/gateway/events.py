@@ -12,10 +12,10 @@ from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.events.contract import DATED, Event, Stamped, Wrong, read_event
 from recommender.events.log import EventLog, LogFull
-from recommender.events.tail import line_of
+from recommender.events.tail import OF_CAMPAIGNS, line_of
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.event_rules import EventRules
-from recommender.matching.packed_user import PackedUser
+from recommender.matching.packed_user import Newcomer, PackedUser
 from recommender.settings import Settings
 from recommender.storage.forgotten import Forgotten, ForgottenFollower
 from serving.event_tails.append import Append
@@ -35,6 +35,8 @@ MOST_TAIL_BYTES = 256 * 1_024
 thousand events of one user since the last materialisation are no shopper's."""
 LATE = "it counts once `recommender backfill` accepts its day"
 TOO_MANY = Wrong("user_id", "too many events of this user: it counts after the next materialisation")
+Known = PackedUser | Newcomer | None
+"""What the online store holds of a user."""
 READS_AT_ONCE = 16
 """Users that are read before other requests get their turn. By hand: a millisecond or two."""
 
@@ -145,13 +147,14 @@ class EventIntake:
         return found
 
     def _why_not(
-        self, events: Sequence[Stamped], users: Mapping[str, PackedUser | None], catalogue: Catalogue
+        self, events: Sequence[Stamped], users: Mapping[str, Known], catalogue: Catalogue
     ) -> list[Wrong | None]:
         """For each event why it cannot count yet, or None."""
         items, campaigns, rules, why = catalogue.item_rows, catalogue.campaign_rows, catalogue.event_rules, []
         for event, time_us in events:
             user, reason = users[event.user_id], None
-            if user is None:
+            # Hidden campaigns need no row: an unknown user has a tail of such events alone.
+            if not isinstance(user, PackedUser) and not (event.kind in OF_CAMPAIGNS and event.campaign_id is not None):
                 reason = Wrong("user_id", "unknown user: it counts once a materialisation knows the user")
             elif event.item_id is not None and event.item_id not in items:
                 reason = Wrong("item_id", "unknown item: it counts once a materialisation knows the item")
@@ -159,13 +162,13 @@ class EventIntake:
                 reason = Wrong("campaign_id", "unknown campaign: it counts once a materialisation knows the campaign")
             elif rules is not None and event.kind in DATED and rules.is_late(time_us):
                 reason = Wrong("event_time", f"its day is closed, the first open one is {rules.open_from}: {LATE}")
-            elif len(user.tail) > MOST_TAIL_BYTES:
+            elif user is not None and len(user.tail) > MOST_TAIL_BYTES:
                 reason = TOO_MANY
             why.append(reason)
         return why
 
-    async def _users(self, user_ids: set[str]) -> dict[str, PackedUser | None]:
-        users = {}
+    async def _users(self, user_ids: set[str]) -> dict[str, Known]:
+        users: dict[str, Known] = {}
         try:
             for number, user_id in enumerate(user_ids, start=1):
                 users[user_id] = await self.online_store.read_async(user_id, self.settings.events.wait_ms / 1e3)
@@ -179,7 +182,7 @@ class EventIntake:
         self,
         events: Sequence[Stamped],
         why: Sequence[Wrong | None],
-        users: Mapping[str, PackedUser | None],
+        users: Mapping[str, Known],
         received_us: int,
         arrival: Arrival,
     ) -> list[bool]:
@@ -207,7 +210,7 @@ class EventIntake:
             line, whole = line_of(stamped, entry.segment.stem), entry.content.rstrip(b"\n")
             append = Append(user_id, event_id, line, whole)
             user = users[user_id]
-            if user is not None and len(user.tail) > SHORTENED_BYTES and user_id not in shortened:
+            if isinstance(user, PackedUser) and len(user.tail) > SHORTENED_BYTES and user_id not in shortened:
                 shortened.add(user_id)
                 append = replace(append, old=user.tail, kept=self.folding.unread(user))
             appends.append(append)

@@ -113,6 +113,17 @@ def test_a_campaign_that_was_just_hidden_disliked_or_taken_up_is_no_candidate(
         assert shown(running, user) == before
 
 
+@pytest.mark.parametrize("kind", ["hide", "dislike"])
+def test_a_campaign_that_a_newcomer_hides_is_no_candidate_from_then_on(running: Gateway, shop: Shop, kind: str) -> None:
+    newcomer = f"newcomer who will {kind}"
+    before = shown(running, newcomer)
+    out = event(f"new {kind}", kind, newcomer, campaign_id=before[0])
+    assert running.client.post(PATH, json=out).json()["accepted"] == 1
+    assert shown(running, newcomer) == [one for one in before if one != before[0]]
+    assert send(running, event(f"new {kind} back", "like", newcomer, campaign_id=before[0])).status_code == 202
+    assert shown(running, newcomer) == before
+
+
 def test_an_event_that_comes_again_changes_nothing(running: Gateway, shop: Shop) -> None:
     once = event("twice", "view", shop.users[1], item_id=shop.catalogue.item_ids[1])
     first, second = (running.client.post(PATH, json=once).json() for _ in range(2))
