@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.validate_data.quarantine import SetAside, quarantined
 from components.validate_data.quarantine import keep as keep_list
-from components.validate_data.validation import record_of, validate
+from components.validate_data.validation import accept_command, record_of, validate
 from components.validate_data.verdict import Verdict
 from recommender.datasets import ingest
 from recommender.datasets.moments import as_of as moment_of
@@ -52,6 +52,7 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
                 runs=record.runs(),
                 review=record.applied,
                 resources=settings.resources,
+                accept=accept_command(settings),
             )
         except ValidationFailed as failed:
             if isinstance(failed.verdict, Verdict) and keep:
