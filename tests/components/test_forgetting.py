@@ -91,6 +91,12 @@ def settings(made: tuple[Path, list[str]], tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", serving=PATIENT)
 
 
+@pytest.fixture(autouse=True)
+def no_gateway_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No gateway runs here, so nobody has to notice the list."""
+    monkeypatch.setattr("recommender.privacy.forgetting.FOLLOWED_S", 0.05)
+
+
 @pytest.fixture
 def users(made: tuple[Path, list[str]]) -> list[str]:
     return made[1]
