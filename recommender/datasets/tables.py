@@ -26,6 +26,9 @@ TEXT = pa.string()
 TIME = pa.timestamp("us", tz="UTC")
 REAL = pa.float64()
 
+LOGGED_BY_DAY = "logged_by_day"
+"""Fact of a manifest: day of the shop -> events of the log that were added to the source's own."""
+
 EVENT_KINDS = (
     *("view", "click", "cart", "purchase", "return", "review", "search", "share"),
     *("like", "comment", "favourite", "follow"),

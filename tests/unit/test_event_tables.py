@@ -4,12 +4,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from small_shop import EVENTS, SmallShop, ask
 from typer.testing import CliRunner
 
 from cli.main import app
+from recommender.datasets.contract import open_views
+from recommender.datasets.statistics import measure
 from recommender.datasets.tables import open_tables
 from recommender.decisions.shipping import sealed
 from recommender.event_tables.append import add_logged_events, log_identity
@@ -17,6 +20,7 @@ from recommender.event_tables.segments import segments_of
 from recommender.features.build import build
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.event_rules import EventRules
+from recommender.settings import DEFAULT_RESOURCES
 from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
 
@@ -71,6 +75,28 @@ def test_logged_events_are_rows_of_the_tables_once_and_unknown_ones_wait(tmp_pat
     assert read_manifest(features)["events_read"] == {WRITER: 1, OTHER: 7}
     again = add_logged_events(made, folder)
     assert again.data_hash == made.data_hash
+
+
+def test_what_events_over_http_leave_out_is_no_column_that_the_export_lost(tmp_path: Path) -> None:
+    tables, folder = SmallShop(tmp_path).read(), tmp_path / "log"
+    write(folder, f"20240315-{WRITER}-0", *(event(f"view {number}", "view", item_id="tin") for number in range(30)))
+    found, until = {}, datetime(2024, 4, 1, tzinfo=UTC)
+    for name in ("source", "both"):
+        with open_views(tables, DEFAULT_RESOURCES) as connection:
+            found[name] = measure(connection, tables, until)
+        for _ in range(2):  # the second time nothing is new
+            tables = add_logged_events(tables, folder)
+            assert tables.manifest["logged_by_day"] == {"2024-03-15": 30}
+    shares = [name for name in found["both"].days if name.startswith("null:")]
+    day = (AT.date() - found["both"].first_day).days
+    assert found["both"].figure("rows")[day] >= 30
+    for name in shares:
+        assert np.isnan(found["both"].figure(name)[day])
+    known = {name: found["source"].figure(name) for name in shares if name in found["source"].days}
+    assert any(np.isfinite(share_D).any() for share_D in known.values())
+    for name, share_D in known.items():
+        earlier = min(day, len(share_D))
+        np.testing.assert_array_equal(found["both"].figure(name)[:earlier], share_D[:earlier])
 
 
 def test_the_catalogue_says_how_events_are_taken_and_only_what_was_known_then(tmp_path: Path) -> None:
