@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
@@ -19,6 +18,7 @@ from recommender.errors import SettingsError, ValidationFailed
 from recommender.event_tables.append import ingest_with_events
 from recommender.report.terminal import wide
 from recommender.settings import Settings
+from recommender.storage.scratch import scratch_folder
 
 SHOWN_DECISIONS = 50
 """Decisions that are printed. The manifest has all."""
@@ -123,7 +123,7 @@ def _judged(settings: Settings) -> list[tuple[str, str]]:
     from components.validate_data.alone import validate_alone
     from components.validate_data.verdict import Verdict
 
-    with TemporaryDirectory(prefix="recommender-preview-") as folder, stopped_by_data():
+    with scratch_folder("preview") as folder, stopped_by_data():
         try:
             verdict = validate_alone(settings, Path(folder) / "page.html", keep=False)
         except ValidationFailed as failed:

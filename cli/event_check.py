@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.table import Table
 
@@ -31,6 +30,7 @@ from recommender.monitoring.event_consistency import (
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
+from recommender.storage.scratch import scratch_folder
 from serving.clock import decision_time_us
 from serving.online_store.client import OnlineStoreClient
 
@@ -61,7 +61,7 @@ def check_and_show(settings: Settings, num_users: int) -> bool:
     """
     _expect_rows(Home.of(settings))
     at = compared_moment(settings)
-    with TemporaryDirectory(prefix="events-check-", dir=settings.resources.scratch) as folder:
+    with scratch_folder("events-check", settings.resources.scratch) as folder:
         tables = ingest_in_days(settings, Path(folder) / "tables", ingested_at=datetime.now(UTC))
         checked = check(settings, tables, num_users, at)
     console = wide()

@@ -64,8 +64,10 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
     candidates = [one for one in explanations if one["place"] is not None]
     console.print(f"{catalogue.campaign_names[row]} ({campaign}) for {user}", markup=False, highlight=False)
     if shopper is None:
-        forgotten_at = Forgotten.of(Home.of(settings)).when(user)
-        why = f"was forgotten on {forgotten_at:%Y-%m-%d %H:%M} UTC" if forgotten_at is not None else "is unknown"
+        forgotten_at = Forgotten.of(Home.of(settings)).moment_of(user)
+        why = (
+            f"was forgotten on {forgotten_at[:16].replace('T', ' ')} UTC" if forgotten_at is not None else "is unknown"
+        )
         console.print(f"The user {why}. Scores are those of an average known user, from now to the end of each window.")
     if explained["place"] is None:
         console.print(

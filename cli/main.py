@@ -371,6 +371,10 @@ def forget(
         bool, typer.Option("--allow", help="Let shoppers who were forgotten come back, instead of forgetting them.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Forget without asking.")] = False,
+    wait: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="Hours to wait for the end of a run or a training that uses the home."),
+    ] = 0.0,
 ) -> None:
     """Remove shoppers from stores, logs, runs and training sets, and keep them out. Exit code 1 if a trace is left."""
     from cli.forget import allow_users, forget_users
@@ -378,7 +382,7 @@ def forget(
     if allow:
         allow_users(settings_of(settings, data), users or [], file)
     else:
-        forget_users(settings_of(settings, data), users or [], file, dry_run=dry_run, yes=yes)
+        forget_users(settings_of(settings, data), users or [], file, dry_run=dry_run, yes=yes, wait_hours=wait)
 
 
 @reports.callback()

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from components.validate_data.quarantine import SetAside, quarantined
 from components.validate_data.quarantine import keep as keep_list
@@ -16,6 +15,7 @@ from recommender.errors import ValidationFailed
 from recommender.event_tables.forgotten_rows import without_forgotten
 from recommender.settings import Settings
 from recommender.storage.home import Home, source_name
+from recommender.storage.scratch import scratch_folder
 
 
 def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None, keep: bool = True) -> Verdict:
@@ -36,7 +36,7 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
         ValidationFailed: critical expectations failed.
     """
     record = record_of(settings)
-    with TemporaryDirectory(prefix="recommender-validate-", dir=settings.resources.scratch) as folder:
+    with scratch_folder("validate", settings.resources.scratch) as folder:
         if tables is None:
             tables = Path(folder) / "tables"
             made = ingest(settings.source, tables, ingested_at=datetime.now(UTC), resources=settings.resources)

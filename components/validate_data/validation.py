@@ -28,6 +28,7 @@ from recommender.errors import SourceError, ValidationFailed
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
 from recommender.storage.commands import command
 from recommender.storage.home import Home, source_name
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import (
     MANIFEST,
     read_manifest,
@@ -163,6 +164,11 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
         CorruptFileError, SourceError: as `validate` and `promote`.
         ValidationFailed: as `validate`; the page is published, because no later step of the run does.
     """
+    with in_use(Home.of(settings)):  # so that no user comes into the record who is forgotten meanwhile
+        return _validate_step(tables, output, html, settings)
+
+
+def _validate_step(tables: Path, output: Path, html: Path, settings: Settings) -> Verdict:
     home = Home.of(settings)
     memory, record = home.validated(source_name(settings)), record_of(settings)
     source = open_tables(tables)

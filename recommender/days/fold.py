@@ -30,6 +30,8 @@ from recommender.event_tables.append import ingest_with_events
 from recommender.event_tables.rewriting import rewrite
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
 from recommender.storage.code_identity import code_identity
+from recommender.storage.home import Home
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import digest, sha256
 
 log = logs.get(__name__)
@@ -48,6 +50,12 @@ def ingest_in_days(settings: Settings, output: Path, *, ingested_at: datetime) -
         SettingsError, SourceError, ContractError: as `recommender.datasets.ingest`.
         CorruptFileError: the index of the days is damaged; names it.
     """
+    # A forget in between would find no row of a user, and the days would then get them.
+    with in_use(Home.of(settings)):
+        return _ingest_in_days(settings, output, ingested_at)
+
+
+def _ingest_in_days(settings: Settings, output: Path, ingested_at: datetime) -> Tables:
     made, store = ingest_with_events(settings, output, ingested_at=ingested_at), DayStore.of(settings)
     if not settings.features.late_days:
         # Everything counts now. What counted before must not make it late if the setting changes again.

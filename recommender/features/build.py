@@ -22,7 +22,6 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -56,6 +55,7 @@ from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE
 from recommender.storage.ids import IDS_FILE, IdsFile
 from recommender.storage.manifest import whole_folder, write_manifest
 from recommender.storage.names import NamesFile
+from recommender.storage.scratch import scratch_folder
 
 log = logs.get(__name__)
 DEFAULT_LOOKS = LookSettings()
@@ -104,7 +104,7 @@ def build(
     """
     with (
         nullcontext() if last is None else last.turn(),
-        TemporaryDirectory(prefix="features-", dir=scratch, ignore_cleanup_errors=True) as spill,
+        scratch_folder("features", scratch) as spill,
     ):
         folder, moment = Path(spill), as_of.astimezone(UTC)
         if spark is not None:

@@ -15,6 +15,7 @@ from recommender.features.spark.parts import new_parts
 from recommender.settings import Settings, SparkSettings, choose
 from recommender.storage.home import Home
 from recommender.storage.ids import IdsFile
+from recommender.storage.in_use import in_use
 
 
 def build_as_set(
@@ -37,21 +38,24 @@ def build_as_set(
         "duckdb": lambda: None,
         "spark": partial(_on_spark, tables, files, target or Place.of(str(output)), settings.features.spark),
     }
-    build(
-        tables,
-        output,
-        as_of=periods.as_of,
-        threads=settings.training.threads,
-        kept_ids=IdsFile.of(settings),
-        looks=settings.looks,
-        learn_looks_before=periods.gate_from,
-        text_cache=Home.of(settings).text_vectors,
-        memory_limit=settings.resources.memory_limit,
-        scratch=settings.resources.scratch,
-        last=LastBuild.of(settings) if settings.features.increment and settings.features.engine == "duckdb" else None,
-        late_days=settings.features.late_days,
-        spark=choose(engines, settings.features.engine, "features.engine")(),
-    )
+    increments = settings.features.increment and settings.features.engine == "duckdb"
+    # What the last build keeps must not get users who are forgotten meanwhile.
+    with in_use(Home.of(settings)):
+        build(
+            tables,
+            output,
+            as_of=periods.as_of,
+            threads=settings.training.threads,
+            kept_ids=IdsFile.of(settings),
+            looks=settings.looks,
+            learn_looks_before=periods.gate_from,
+            text_cache=Home.of(settings).text_vectors,
+            memory_limit=settings.resources.memory_limit,
+            scratch=settings.resources.scratch,
+            last=LastBuild.of(settings) if increments else None,
+            late_days=settings.features.late_days,
+            spark=choose(engines, settings.features.engine, "features.engine")(),
+        )
     return periods.as_of
 
 

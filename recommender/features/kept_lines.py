@@ -60,7 +60,7 @@ def together(files: Sequence[pa.Table], taxonomy: Taxonomy) -> pa.Table:
     """
     numbered = {name: _numbered([file[name] for file in files]) for name in ("user_id", "basket", "store_id")}
     items = pa.array(taxonomy.item_ids[1:], pa.string())
-    item_row_T = np.concatenate([_rows_of(file["item_id"], items) for file in files])
+    item_row_T = _rows_of([file["item_id"] for file in files], items)
     (user_T, _), (basket_T, baskets) = numbered["user_id"], numbered["basket"]
     key_T = user_T.astype(np.int64) * len(baskets) + basket_T
     rest = pa.concat_tables([file.drop_columns(list(TEXTS)) for file in files]).combine_chunks()
@@ -77,21 +77,29 @@ def together(files: Sequence[pa.Table], taxonomy: Taxonomy) -> pa.Table:
 def _numbered(columns: Sequence[pa.ChunkedArray]) -> tuple[NDArray[np.int32], pa.Array]:
     """The number of each text among all in alphabetical order, -1 for none, and the texts."""
     arrays = [column.combine_chunks() for column in columns]
-    texts = pc.unique(pa.concat_arrays([array.dictionary for array in arrays]))
-    texts = texts.take(pc.sort_indices(texts))
-    numbers = []
-    for array in arrays:
-        of_file = np.append(pc.index_in(array.dictionary, value_set=texts).to_numpy(), -1).astype(np.int32)
-        numbers.append(of_file[pc.fill_null(array.indices, -1).to_numpy()])
-    return np.concatenate(numbers), texts
+    listed = pa.concat_arrays([array.dictionary for array in arrays]).dictionary_encode()
+    order = pc.sort_indices(listed.dictionary).to_numpy()
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order))
+    return _spread(rank[listed.indices.to_numpy()], arrays, -1), listed.dictionary.take(pa.array(order))
 
 
-def _rows_of(column: pa.ChunkedArray, items: pa.Array) -> NDArray[np.int32]:
+def _rows_of(columns: Sequence[pa.ChunkedArray], items: pa.Array) -> NDArray[np.int32]:
     """The item's row in the taxonomy, 0 for one that it does not know. `items`: those of the rows from 1 on."""
-    array = column.combine_chunks()
-    rows = pc.fill_null(pc.index_in(array.dictionary, value_set=items), -1).to_numpy() + 1
-    of_file = np.append(rows, 0).astype(np.int32)
-    return np.asarray(of_file[pc.fill_null(array.indices, -1).to_numpy()])
+    arrays = [column.combine_chunks() for column in columns]
+    listed = pa.concat_arrays([array.dictionary for array in arrays])
+    rows = pc.fill_null(pc.index_in(listed, value_set=items), -1).to_numpy() + 1
+    return _spread(rows.astype(np.int32), arrays, 0)
+
+
+def _spread(values: NDArray[np.int32], arrays: Sequence[pa.DictionaryArray], missing: int) -> NDArray[np.int32]:
+    """The values of all rows. `values`: of the dictionaries, in a row. `missing`: of a row without a text."""
+    ends = np.cumsum([len(array.dictionary) for array in arrays])
+    found = []
+    for array, of_file in zip(arrays, np.split(values, ends[:-1]), strict=True):
+        of_file = np.append(of_file, np.int32(missing))
+        found.append(of_file[pc.fill_null(array.indices, -1).to_numpy()])
+    return np.concatenate(found)
 
 
 def _order(key_T: Ints, item_row_T: NDArray[np.int32], rest: pa.Table) -> Ints:

@@ -6,7 +6,6 @@ What the fold leaves for the next materialisation (docs/events.md) is not compar
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +30,7 @@ from recommender.monitoring.look_consistency import looks_apart
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from recommender.storage.ids import IdsFile
+from recommender.storage.scratch import scratch_folder
 
 FLOAT32_RTOL = 5e-7
 """A few units of the last place: the fold and the build take the same means in another order."""
@@ -94,7 +94,7 @@ def rebuilt(
     Raises:
         As `recommender.features.build.build`.
     """
-    with TemporaryDirectory(prefix="events-check-", dir=settings.resources.scratch) as folder:
+    with scratch_folder("events-check", settings.resources.scratch) as folder:
         features = build(
             tables,
             Path(folder) / "features",

@@ -125,11 +125,11 @@ def read_card(settings: Settings, user_id: str) -> PortraitCard:
     """
     home = Home.of(settings)
     file = home.feature_store.facts
-    forgotten_at = Forgotten.of(home).when(user_id)
+    forgotten_at = Forgotten.of(home).moment_of(user_id)
     if forgotten_at is not None:
         raise SourceError(
-            f"shopper {user_id!r} was forgotten on {forgotten_at:%Y-%m-%d %H:%M} UTC and is kept out since. If the "
-            f"shopper came back: {command(settings, f'forget {shlex.quote(user_id)} --allow')}, and then "
+            f"shopper {user_id!r} was forgotten on {forgotten_at[:16].replace('T', ' ')} UTC and is kept out since. If "
+            f"the shopper came back: {command(settings, f'forget {shlex.quote(user_id)} --allow')}, and then "
             f"{command(settings, 'refresh')}"
         )
     if not file.is_file():

@@ -13,7 +13,7 @@ class EventSettings(Section):
     folder: Path | None = Field(
         None,
         description="Folder on the replica's own disk for events that are not shipped yet. It must outlive the "
-        "process. None: `events` in `serving.state`.",
+        "process. None: `events` in the folder `state` of `[serving]`.",
     )
     most_in_batch: int = Field(200, ge=1, le=1_000, description="Events that one request may hold.")
     future_s: float = Field(

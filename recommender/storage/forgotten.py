@@ -65,10 +65,9 @@ class Forgotten:
     def __contains__(self, user_id: object) -> bool:
         return bool(self.since) and isinstance(user_id, str) and hash_of(self.salt, user_id) in self.since
 
-    def when(self, user_id: str) -> datetime | None:
-        """The moment at which a user was forgotten. None: this user was not."""
-        since = self.since.get(hash_of(self.salt, user_id)) if self.since else None
-        return None if since is None else datetime.fromisoformat(since)
+    def moment_of(self, user_id: str) -> str | None:
+        """When a user was forgotten, ISO 8601. None: never."""
+        return self.since.get(hash_of(self.salt, user_id)) if self.since else None
 
     def among(self, user_ids: Iterable[str]) -> list[str]:
         """Those of these users that were forgotten."""

@@ -429,6 +429,16 @@ class Home:
         return self.root / "forgotten.json"
 
     @property
+    def forgetting(self) -> Path:
+        """File with ids of events that a `forget` must still remove from the online store. Gone once it has."""
+        return self.root / "forgetting.json"
+
+    @property
+    def removing(self) -> Path:
+        """What `clean` and `forget` lock to take turns (`recommender.storage.turns`)."""
+        return self.root / "removing"
+
+    @property
     def of_others(self) -> tuple[Path, ...]:
         """Folders below this home that hold other shops: homes of own data, and those of benchmarks."""
         return (self.root / OWN, self.root / "bench")

@@ -1,6 +1,6 @@
 """Measures the tables that a DuckDB connection shows: by day, by column, samples of keys, and users who come back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ KEYS = {
     "items with events": ("events", "item_id"),
     "targeted users": ("targets", "user_id"),
 }
+KEY_HASH = "md5_number_lower"
+"""DuckDB's function of a key's hash. Not its own `hash`, which another version may change."""
 NOT_CATEGORIES = ("name", "description", "query")
 LOGGED_SHARE = 0.05
 """Share of a day's events that may have come over HTTP without an effect on its shares of missing values. By hand:
@@ -111,12 +113,17 @@ def _columns(
 
 
 def _sketch(connection: "duckdb.DuckDBPyConnection", table: str, column: str) -> tuple[int, ...]:
-    # md5 and not DuckDB's own hash, which another version may change.
     query = (
-        f"SELECT md5_number_lower({column}) AS hash FROM (SELECT DISTINCT {column} FROM {table} "
+        f"SELECT {KEY_HASH}({column}) AS hash FROM (SELECT DISTINCT {column} FROM {table} "
         f"WHERE {column} IS NOT NULL) ORDER BY 1 LIMIT {SKETCH}"
     )
     return tuple(int(hash_) for (hash_,) in connection.execute(query).fetchall())
+
+
+def hashes_of(connection: "duckdb.DuckDBPyConnection", keys: Sequence[str]) -> dict[str, int]:
+    """Key -> its hash in `Statistics.keys`."""
+    rows = connection.execute(f"SELECT key, {KEY_HASH}(key) FROM (SELECT unnest($keys) AS key)", {"keys": list(keys)})
+    return {str(key): int(found) for key, found in rows.fetchall()}
 
 
 def _returning(connection: "duckdb.DuckDBPyConnection", until: datetime) -> tuple[float, ...]:
