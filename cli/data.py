@@ -50,14 +50,17 @@ def ingest_to(settings: Settings, output: Path | None, *, preview: bool) -> None
     console.print(f"written to {output}", highlight=False)
 
 
-def features_to(settings: Settings, tables: str, output: str) -> None:
+def features_to(settings: Settings, tables: str, output: str, *, now_from: str) -> None:
     """Build a feature set from a folder or an object store into another one.
+
+    `now_from`: what says which moment counts as now. It is printed.
 
     Raises:
         typer.Exit: with code 1, the tables cannot be built from.
     """
     from recommender.features.between import build_between
 
+    wide().print(f"as of: {now_from}", highlight=False, soft_wrap=True)
     with stopped_by_data():
         as_of = build_between(tables, output, settings)
     wide().print(f"written to {output}, as of {as_of.isoformat()}", highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import benchmark, cluster, decisions, events, next_items
-from cli.options import AsOf, DataFile, Fresh, Now, SettingsFile, Url, settings_of
+from cli.options import AsOf, DataFile, Fresh, Now, SettingsFile, Url, as_of_from, settings_of
 from cli.verbs import Verbs
 from recommender import logs
 
@@ -87,12 +87,14 @@ def features(
     tables: Annotated[str, typer.Option(help="Tables that `ingest` wrote: a folder, or s3://bucket/tables.")],
     output: Annotated[str, typer.Option("--output", "-o", help="What to write: a folder, or s3://bucket/features.")],
     settings: SettingsFile = None,
+    data: DataFile = None,
     as_of: AsOf = None,
 ) -> None:
     """Build the feature set of tables, as a run does, with the engine that `features.engine` names."""
     from cli.data import features_to
 
-    features_to(settings_of(settings, as_of=as_of), tables, output)
+    chosen = settings_of(settings, data, as_of)
+    features_to(chosen, tables, output, now_from=as_of_from(chosen, settings, as_of))
 
 
 @app.command(rich_help_panel=FIRST)

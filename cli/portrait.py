@@ -11,6 +11,7 @@ from recommender.allocation.encodings import encode_user
 from recommender.report.encoding_words import encoding_words
 from recommender.report.portrait import portrait_page
 from recommender.report.portrait_card import PortraitCard, group_axis, read_card
+from recommender.report.portrait_names import sentence_case
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
@@ -56,7 +57,7 @@ def _show(card: PortraitCard) -> None:
         if kind == "interest":
             told += _favourites(card)
         if told:
-            console.print(f"[bold]{kind}[/]")
+            console.print(f"[bold]{sentence_case(kind)}[/]")
         for words in told:
             console.print(f"· {words}", markup=False, highlight=False)
     _expected(console, card)
@@ -85,7 +86,7 @@ def _favourites(card: PortraitCard) -> list[str]:
 
 
 def _campaigns(card: PortraitCard) -> Table:
-    table = Table("campaign", "type", "sent", "taken up")
+    table = Table("Campaign", "Type", "Sent", "Taken up")
     zone = ZoneInfo(card.time_zone)
     for one in card.campaigns[:SHOWN_CAMPAIGNS]:
         sent = f"{one.targeted_at.astimezone(zone):%Y-%m-%d}" if one.targeted_at else "not sent"

@@ -60,7 +60,7 @@ def _parts() -> Iterator[Part]:
             yield Part(f"events of the kind {kind}", "events", "kind", kinds=(kind,))
     yield Part("the hour of events", "events", "event_time", hours=True)
     yield Part("attributes of users", "users", "columns", _ATTRIBUTES)
-    yield Part("events of things looked at or searched for", "events", "kind", kinds=LOOK_KINDS)
+    yield Part("any view, click, cart, like, favourite, search or review", "events", "kind", kinds=LOOK_KINDS)
 
 
 def absent_features(tables: Tables, shared: Shared) -> dict[str, list[str]]:

@@ -295,5 +295,10 @@ def checked(source: Source) -> Source:
             raise ContractError(name, _MISSING_TABLE)
     events, as_of = source.events, source.as_of
     if not events.filter(events.kind == "purchase", events.event_time < as_of).count().to_pyarrow().as_py():
-        raise ContractError("events", f"no purchase before {as_of.isoformat()}; move `as_of` later", column="kind")
+        raise ContractError(
+            "events",
+            f"no purchase before {as_of.isoformat()}, which counts as now; set a later one with `time.as_of` in the "
+            "settings file or with --as-of, or remove the key so that now is the newest event",
+            column="kind",
+        )
     return source

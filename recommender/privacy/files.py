@@ -87,7 +87,9 @@ class Runs:
             or self._offline.find(users)
             or any(has_rows(one / PAIRS, known) for one in sets if (one / PAIRS).is_file())
         ):
-            found += [trace_of(self._home, one, 1, "folder without ids") for one in sets]
+            found += [
+                trace_of(self._home, one, 1, "folder with purchases of all shoppers, without ids") for one in sets
+            ]
         return found
 
     def remove(self, users: Sequence[str]) -> list[str]:

@@ -25,6 +25,9 @@ from recommender.storage.home import Home
 from recommender.storage.manifest import write_text
 from recommender.storage.turns import turn
 
+UNITS = ("rows", "lines", "files", "records", "events", "folders")
+"""Units of traces whose singular is without the s."""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -38,7 +41,8 @@ class Trace:
     """Those of the users that it is about, where that is known."""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.count:,} {self.what}"
+        singular = self.count == 1 and self.what in UNITS
+        return f"{self.where}: {self.count:,} {self.what.removesuffix('s') if singular else self.what}"
 
 
 class Place(Protocol):

@@ -1,6 +1,7 @@
 """`recommender portrait`: one shopper in plain words, as a page and as JSON."""
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,6 +97,10 @@ def test_the_page_holds_every_kind_and_loads_nothing(settings_file: Path, tmp_pa
     for loaded in ("http://", "https://", "<script", "<link"):
         assert loaded not in html
     assert str(page) in told
+    shown = html.partition("For data scientists")[0]
+    assert "Usual time between visits" in shown
+    assert not re.search(r"[a-z]__[a-z]", shown), "a marketer reads plain names"
+    assert re.search(r"<td>Campaigns taken up</td><td>[^<]*</td><td>[^<]*</td><td class=n>[0-9]", shown), "with its age"
 
 
 def test_a_shopper_without_purchases_and_with_chinese_names_has_a_page(settings_file: Path, tmp_path: Path) -> None:
