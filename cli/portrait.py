@@ -27,12 +27,11 @@ def show_portrait(settings: Settings, user: str, page: Path | None, *, as_json: 
 
     Raises:
         FeatureStoreError: no run has built features yet.
-        SourceError: nobody has this identifier.
+        SourceError: nobody has this identifier, or the shopper was forgotten.
     """
-    home = Home.of(settings)
-    card = read_card(home.feature_store.facts, user)
+    card = read_card(settings, user)
     if encoder:
-        encoding, note = encode_user(home.root, user)
+        encoding, note = encode_user(Home.of(settings).root, user)
         card = card.model_copy(update={"encoding": encoding, "encoding_note": note})
     if page is not None:
         write_text(page, portrait_page(card))

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from recommender.models.campaign.transformer_network import Network
 from recommender.models.campaign.vocabulary import Vocabulary
 from recommender.registry import Registry, bundle
 from recommender.settings import Settings
+from recommender.storage import forgotten
+from recommender.storage.home import Home
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +173,19 @@ def test_a_portrait_says_plainly_why_no_encoder_was_asked(settings_file: Path, e
 def test_an_unknown_shopper_is_an_error_that_says_whom_the_features_know(settings_file: Path) -> None:
     code, _, error = ask(settings_file, "nobody")
     assert code == 2
-    for words in ("SourceError", "'nobody'", "2024-07-01", "151", "user-00000", "recommender run"):
+    for words in ("SourceError", "'nobody'", "2024-07-01", "151", "user-00000", "recommender refresh"):
+        assert words in " ".join(error.split())
+
+
+def test_a_forgotten_shopper_is_an_error_that_says_when_and_how_to_let_them_back(settings_file: Path) -> None:
+    home = Home(settings_file.parent / "home")
+    forgotten.forget(home, ["user-00004"], datetime(2024, 7, 2, 8, 30, tzinfo=UTC))
+    try:
+        code, _, error = ask(settings_file, "user-00004")
+    finally:
+        forgotten.allow(home, ["user-00004"])
+    assert code == 2
+    for words in ("SourceError", "'user-00004' was forgotten on 2024-07-02 08:30 UTC", "forget user-00004 --allow"):
         assert words in " ".join(error.split())
 
 
