@@ -157,6 +157,7 @@ class _Online:
             self.at_us,
             new=new,
             minor_units=self.catalogue.minor_units,
+            has_looks=self.catalogue.look_rules is not None,
         )
         ours, theirs = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
         return found if ours == theirs else [*found, Difference(user, "campaigns hidden", str(ours), str(theirs))]

@@ -122,6 +122,7 @@ def differences(
     *,
     new: Sequence[Recent],
     minor_units: int,
+    has_looks: bool = True,
 ) -> list[Difference]:
     """The fields in which the two rows of a user disagree.
 
@@ -133,6 +134,7 @@ def differences(
         at_us: the moment, microseconds since 1970, UTC.
         new: the events that were folded in.
         minor_units: whole minor units in one unit of the shop's currency.
+        has_looks: whether serving counts looks. It counts none while the last run knew none (`Catalogue.look_rules`).
     """
     held = unpack_history(row.history, catalogue.numbering)
     rings = unpack_rings(row.history, held)
@@ -142,7 +144,8 @@ def differences(
     users = [unpack_user(one.affinity, catalogue.numbering) for one in (online, offline)]
     found += _of_affinities(users[0], users[1], ledger, at_us)
     found += _of_campaigns(users[0], users[1], catalogue, at_us)
-    found += looks_apart(row, online, offline, new, catalogue)
+    if has_looks:
+        found += looks_apart(row, online, offline, new, catalogue)
     names = known_at_once(online.portrait_names, ledger, rings, at_us)
     for name in sorted(names.intersection(offline.portrait_names)):
         first = online.portrait_P[online.portrait_names.index(name)]
