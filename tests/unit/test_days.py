@@ -21,7 +21,7 @@ from small_shop import EVENTS, SmallShop, ask
 
 from cli.backfill import backfill_and_refresh
 from cli.days import show_late
-from cli.options import settings_of
+from cli.options import as_of_from, settings_of
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
 from recommender.days import DayStore, days_identity, ingest_in_days, promote
@@ -360,6 +360,16 @@ def test_the_command_that_accepts_late_days_names_the_data_of_its_home(tmp_path:
     assert command(settings, "backfill") == f"recommender backfill --data '{mapping}'"
     elsewhere = settings.updated(home=tmp_path / "home")
     assert command(elsewhere, "backfill") == "recommender backfill", "the settings file names the mapping"
+
+
+def test_a_moment_says_which_file_option_or_variable_set_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text("[time]\nas_of = 2017-12-30\n", encoding="utf-8")
+    assert as_of_from(settings_of(file), file, None) == f"time.as_of of {file}"
+    assert as_of_from(settings_of(file, as_of="2018-01-01"), file, "2018-01-01") == "--as-of"
+    assert as_of_from(Settings(home=tmp_path), None, None).startswith("the newest event")
+    monkeypatch.setenv("RECOMMENDER__TIME__AS_OF", "2017-12-29")
+    assert as_of_from(settings_of(file), file, None).endswith("RECOMMENDER__TIME__AS_OF")
 
 
 def test_where_everything_counts_no_day_is_kept_and_none_is_shown_as_late(tmp_path: Path) -> None:
