@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recommender.allocation.encodings import encode_user
+from recommender.features.facts.favourites import SEARCHES
 from recommender.report.encoding_words import encoding_words
 from recommender.report.portrait import portrait_page
 from recommender.report.portrait_card import PortraitCard, group_axis, read_card
@@ -82,6 +83,9 @@ def _favourites(card: PortraitCard) -> list[str]:
         names = [one.value for one in listed if one.axis == group]
         if names:
             told.append(f"{start}: {', '.join(names)}.")
+    searched = [one.value for one in card.looked_at if one.axis == SEARCHES]
+    if searched:
+        told.append(f"Searches most for: {', '.join(searched)}.")
     return told
 
 

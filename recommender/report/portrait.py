@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from recommender.features.facts.favourites import SEARCHES
 from recommender.features.facts.table import CHURN_DAYS
 from recommender.report.axes import Html, percent
 from recommender.report.bars import bar_chart
@@ -16,6 +17,7 @@ from recommender.report.portrait_names import PLAIN_NAMES, measured, sentence_ca
 from recommender.report.portrait_words import money
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+KIND_WORDS = {**AXIS_WORDS, SEARCHES: "searches"}
 AT_RISK = 0.5
 """More likely than not no purchase follows within four weeks."""
 
@@ -131,7 +133,7 @@ def _interest(card: PortraitCard) -> Section:
     rows = [
         [
             how,
-            AXIS_WORDS[one.axis],
+            KIND_WORDS[one.axis],
             one.value,
             one.count,
             percent(one.share),

@@ -50,6 +50,8 @@ def settings_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for k in range(3)
     ]
+    asked = {"event_id": "asked", "user_id": "新客<1>", "kind": "search", "query": "月饼礼盒", "item_id": None}
+    looks.append({**asked, "event_time": AS_OF - timedelta(days=2)})
     features = build(shop.adding("events", looks).write(folder / "tables"), folder / "features", as_of=AS_OF)
     materialise(features, Settings(home=folder / "home"))
     file = folder / "settings.toml"
@@ -108,7 +110,7 @@ def test_a_shopper_without_purchases_and_with_chinese_names_has_a_page(settings_
     code, told, _ = ask(settings_file, "新客<1>", "--page", str(page))
     html = page.read_text(encoding="utf-8")
     assert code == 0
-    for words in ("糕点", "新客<1>"):
+    for words in ("糕点", "新客<1>", "Searches most for: 月饼礼盒."):
         assert words in told
     for words in ("月饼 &lt;礼盒&gt;", "No purchase yet"):
         assert words in html
