@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,11 @@ def test_spark_submit_makes_the_driver_s_pod_that_the_entrypoint_runs(tmp_path: 
     assert all(one["emptyDir"]["sizeLimit"] for one in volumes.values() if "emptyDir" in one)
     (conf,) = api.objects["configmaps"].values()
     assert "spark.executor.instances=2" in conf["data"]["spark.properties"].splitlines()
+
+
+def test_every_user_can_run_the_java_that_an_image_makes_as_root(tmp_path: Path) -> None:
+    """As `components/Dockerfile` makes it: in a process of its own, with the umask of the image."""
+    command = [sys.executable, "-m", "recommender.features.spark.java", str(tmp_path / "java")]
+    subprocess.run(command, cwd=ROOT, umask=0o027, check=True)
+    for path in (tmp_path / "java", tmp_path / "java" / "bin", tmp_path / "java" / "bin" / "java"):
+        assert path.stat().st_mode & 0o777 == 0o755
