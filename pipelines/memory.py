@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from types import TracebackType
 from typing import Self
 
@@ -11,9 +10,6 @@ import psutil
 MIB = 2**20  # bytes
 SAMPLE_S = 0.25
 """Seconds between samples. Chosen by hand: shorter peaks are missed, and more samples cost the run CPU time."""
-MAX_SHARE = 0.02
-"""Share of a core that sampling may take, by hand. A sample takes 5 to 20 ms: the kernel walks the pages of each
-process. Four a second cost a run of the example 6 % of a core."""
 
 
 def descendants(pid: int) -> list[psutil.Process]:
@@ -67,12 +63,9 @@ class MemoryWatch:
         return peak
 
     def _sample(self) -> None:
-        pause_s = self._interval_s
-        while not self._stop.wait(pause_s):
-            began_s = time.thread_time()
+        while not self._stop.wait(self._interval_s):
             own = psutil.Process(os.getpid())
             step = {process.pid for process in descendants(self.runner)} if self.runner else set()
             taken = {process.pid: proportional_bytes(process) for process in (own, *descendants(own.pid))}
             self.peak = max(self.peak, sum(taken.values()) / MIB)
             self._step_peak = max(self._step_peak, sum(taken.get(pid, 0) for pid in step) / MIB)
-            pause_s = max(self._interval_s, (time.thread_time() - began_s) / MAX_SHARE)
