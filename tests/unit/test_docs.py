@@ -78,9 +78,9 @@ def test_every_recommender_verb_and_option_that_a_page_names_exists(page: Path) 
         for words in verbs_in(line):
             command, rest = command_of(words)
             known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-            unknown = [
-                word for word in rest if re.match(r"--[a-z]", word) and word.split("=")[0] not in known | {"--help"}
-            ]
+            # In a printed sentence a comma or a colon may follow an option.
+            options = [word.split("=")[0].rstrip(",.;:") for word in rest if re.match(r"--[a-z]", word)]
+            unknown = [option for option in options if option not in known | {"--help"}]
             assert unknown == [], f"{line}: {command.name} has {sorted(known)}"
 
 
