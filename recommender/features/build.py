@@ -253,13 +253,28 @@ def _pair_table(source: Source, table: pa.Table, users: pa.Table) -> tuple[pa.Ta
     `users`: user_id, event_timestamp and `BASKETS` of all decisions.
     """
     table = table.sort_by([(name, "ascending") for name in PAIR_ORDER])
-    keys = zip(users["user_id"].to_pylist(), users["event_timestamp"].cast(pa.int64()).to_pylist(), strict=True)
-    row_of = {key: row for row, key in enumerate(keys)}
-    decided = table["decided_at"].cast(pa.int64()).to_pylist()
-    rows = [row_of[key] for key in zip(table["user_id"].to_pylist(), decided, strict=True)]
+    rows = _rows_of(table.select(["user_id", "decided_at"]), users.select(["user_id", "event_timestamp"]))
     baskets_D = users[BASKETS].to_numpy().astype(np.float64)
     now_D = pc.equal(users["event_timestamp"], pa.scalar(source.as_of, TIME)).to_numpy()
     return pairs.with_activity(table, baskets_D[rows]), newcomers(source, table, baskets_D[rows], baskets_D[now_D])
+
+
+def _rows_of(decided: pa.Table, users: pa.Table) -> NDArray[np.int64]:
+    """Rows of `users` with the user and moment of each row of `decided`, int64. Both have two columns: user, moment."""
+    # A large shop has millions of decisions. A join takes half the time of a dictionary of their keys, and less memory.
+    names = ["user_id", "at_us"]
+    asked, known = (
+        pa.table(
+            [table[0].cast(pa.string()), table[1].cast(pa.int64()), pa.array(np.arange(len(table)))], [*names, name]
+        )
+        for table, name in ((decided, "place"), (users, "row"))
+    )
+    found = asked.join(known, names, join_type="inner")
+    rows = np.empty(len(asked), dtype=np.int64)
+    rows[found["place"].to_numpy()] = found["row"].to_numpy()
+    if len(found) != len(asked):
+        raise ValueError(f"{len(asked) - len(found)} pairs have no row of their user at their decision, or several")
+    return rows
 
 
 def _campaign_table(source: Source, features: campaigns.CampaignFeatures) -> pa.Table:
