@@ -27,6 +27,7 @@ from recommender.days import DayStore, promote
 from recommender.errors import SourceError, ValidationFailed
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
 from recommender.storage.commands import command
+from recommender.storage.forgotten import Forgotten
 from recommender.storage.home import Home, source_name
 from recommender.storage.in_use import in_use
 from recommender.storage.manifest import (
@@ -198,7 +199,13 @@ def _validate_step(tables: Path, output: Path, html: Path, settings: Settings) -
         last = verdict.statistics
         record.add_run(Run(verdict.data_hash, last.last_day.isoformat(), last.last_hour))
     # Last, and safe to repeat: where the step is killed before, it runs again.
-    promote(source, DayStore.of(settings), log_end=Tables(output).log_end, resources=settings.resources)
+    promote(
+        source,
+        DayStore.of(settings),
+        log_end=Tables(output).log_end,
+        forgotten=Forgotten.of(home),
+        resources=settings.resources,
+    )
     return verdict
 
 

@@ -6,6 +6,7 @@ promoted. So an export that is refused leaves the partitions as they were.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,9 @@ from recommender.datasets.tables import CONTRACT, Tables
 from recommender.days.index import UNREAD, DayIndex
 from recommender.days.store import DayStore
 from recommender.errors import CorruptFileError
+from recommender.event_tables.forgotten_rows import rows_without
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings
+from recommender.storage.forgotten import Forgotten
 from recommender.storage.manifest import write_text
 
 FILE = "days.json"
@@ -61,7 +64,12 @@ class Proposal:
 
 
 def promote(
-    tables: Tables, store: DayStore, *, log_end: datetime, resources: ResourceSettings = DEFAULT_RESOURCES
+    tables: Tables,
+    store: DayStore,
+    *,
+    log_end: datetime,
+    forgotten: Collection[str] | Forgotten = (),
+    resources: ResourceSettings = DEFAULT_RESOURCES,
 ) -> None:
     """Put into force what ingestion proposed beside `tables`. Safe to repeat, and to kill.
 
@@ -72,6 +80,7 @@ def promote(
         tables: what ingestion wrote, without what came too late.
         store: the partitions.
         log_end: the end of the log without the rows that validation set aside.
+        forgotten: users who were forgotten, some perhaps since ingestion. Partitions get no row of them.
         resources: of DuckDB.
 
     Raises:
@@ -96,7 +105,7 @@ def promote(
         watermark = min(tables.log_end, log_end).astimezone(UTC).isoformat()
         with open_engine(resources, "days") as (connection, _):
             days = {
-                day: store.write(day, _rows(connection, tables, day), watermark, now.days.get(day))
+                day: store.write(day, _rows(connection, tables, day, forgotten), watermark, now.days.get(day))
                 if one == UNREAD
                 else now.days[day]
                 for day, one in proposal.index.days.items()
@@ -124,9 +133,12 @@ def rows_of_day(connection: duckdb.DuckDBPyConnection, rows: str, day: str) -> p
     ).to_arrow_table()
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, tables: Tables, day: str) -> pa.Table:
+def _rows(
+    connection: duckdb.DuckDBPyConnection, tables: Tables, day: str, forgotten: Collection[str] | Forgotten
+) -> pa.Table:
     literal = str(tables.folder / "events" / day[:7] / "*.parquet").replace("'", "''")
-    return rows_of_day(connection, f"read_parquet('{literal}', hive_partitioning = false)", day)
+    rows = rows_of_day(connection, f"read_parquet('{literal}', hive_partitioning = false)", day)
+    return rows_without(rows, forgotten) if len(forgotten) else rows
 
 
 def _says_the_same(now: DayIndex, proposed: DayIndex) -> bool:

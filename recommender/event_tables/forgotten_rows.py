@@ -64,7 +64,7 @@ def without_forgotten(tables: Tables, home: Home, *, resources: ResourceSettings
             frames,
             decision=f"forgotten: {num_rows} rows of {len(users)} users who were forgotten are left out",
             facts={"forgotten": {"users": len(users), "rows": left_out}},
-            kept=lambda rows: _kept(rows, forgotten),
+            kept=lambda rows: rows_without(rows, forgotten),
         )
     log.info("rows of forgotten users left out", users=len(users), rows=num_rows)
     return made
@@ -111,7 +111,8 @@ def _columns(rows: pa.Table) -> Sequence[str]:
     return [USER] if USER in rows.column_names else []
 
 
-def _kept(rows: pa.Table, users: Container[str]) -> pa.Table:
+def rows_without(rows: pa.Table, users: Container[str]) -> pa.Table:
+    """The rows that are not about `users`."""
     return rows.filter(pc.invert(_of_users(rows, users, _columns(rows))))
 
 
@@ -138,6 +139,6 @@ def copy_without(source: Path, target: Path, users: Container[str]) -> None:
     compression = "none" if codec == "uncompressed" else codec
     with pq.ParquetWriter(target, file.schema_arrow, compression=compression, write_page_checksum=True) as writer:
         for batch in file.iter_batches(ROWS_AT_ONCE):
-            kept = _kept(pa.Table.from_batches([batch]), users)
+            kept = rows_without(pa.Table.from_batches([batch]), users)
             if kept.num_rows:
                 writer.write_table(kept)

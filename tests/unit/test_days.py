@@ -230,6 +230,12 @@ def test_days_that_are_backfilled_while_a_run_is_under_way_wait_for_the_next_one
     assert [one.done for one in store.read().backfills] == [True]
 
 
+def test_a_user_who_is_forgotten_between_ingestion_and_verdict_is_in_no_partition(tmp_path: Path) -> None:
+    store, made = DayStore(tmp_path / "days"), proposed(tmp_path, BASE)
+    promote(made, store, log_end=LAST, forgotten={"17"})
+    assert in_partitions(store) == {"b": 2.0}
+
+
 def test_a_day_of_which_a_row_waits_keeps_its_partition_from_run_to_run(tmp_path: Path) -> None:
     folded(tmp_path, BASE | {"gone": ("17", 0, 9.0)})
     changed = BASE | {"late": ("17", 0, 7.0)}
