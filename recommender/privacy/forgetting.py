@@ -205,8 +205,8 @@ def _notes(settings: Settings, users: Sequence[str], late: Sequence[Path]) -> li
     short = [user for user in users if not is_long(user)]
     if short:
         notes.append(
-            f"{len(short)} of the ids have fewer than {LEAST_CHARACTERS} characters, or are numbers of fewer than "
-            f"{LEAST_DIGITS} digits: they are looked for where users are kept, but not as text in every file, where "
+            f"ids of fewer than {LEAST_CHARACTERS} characters, or numbers of fewer than {LEAST_DIGITS} digits "
+            f"({len(short)}), are looked for where users are kept, but not as text in every file, where "
             "they would be found by chance"
         )
     versions = Registry(settings.home).versions()

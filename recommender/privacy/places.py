@@ -25,8 +25,9 @@ from recommender.storage.home import Home
 from recommender.storage.manifest import write_text
 from recommender.storage.turns import turn
 
-UNITS = ("rows", "lines", "files", "records", "events", "folders")
-"""Units of traces whose singular is without the s."""
+SINGULAR = {name: name.removesuffix("s") for name in ("rows", "lines", "files", "records", "events", "folders", "ids")}
+SINGULAR |= {"hashes": "hash"}
+"""Unit of a trace -> the same for one of them."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Trace:
     """Those of the users that it is about, where that is known."""
 
     def __str__(self) -> str:
-        singular = self.count == 1 and self.what in UNITS
-        return f"{self.where}: {self.count:,} {self.what.removesuffix('s') if singular else self.what}"
+        unit = SINGULAR.get(self.what, self.what) if self.count == 1 else self.what
+        return f"{self.where}: {self.count:,} {unit}"
 
 
 class Place(Protocol):
