@@ -159,18 +159,20 @@ def _build(
     found = compute(shared, numbers_of_shop(source, source.as_of) if facts else None)
     users_at = [table.select(["user_id", "event_timestamp", BASKETS]) for table in found.users]
     pair_table, learnt = _pair_table(source, pa.concat_tables(found.pairs), pa.concat_tables(users_at))
+    found.let_go()
     catalogue = campaigns.with_newcomers(catalogue, learnt)
     if shared.looked:
         catalogue = campaigns.with_look_rules(catalogue, weights.rules)
     with whole_folder(output) as folder:
         catalogue.save(folder / "catalogue")
         source.ids.save(folder / IDS_FILE)
-        _write(buckets.together(found.users, ["user_id", "event_timestamp"]), folder / "users.parquet")
+        users = buckets.together(found.users, ["user_id", "event_timestamp"], found.let_go)
+        _write(users, folder / "users.parquet")
         _write([_campaign_table(source, campaign_features)], folder / "campaigns.parquet")
         _write([_item_table(source, popularity_V)], folder / "items.parquet")
         _write(buckets.together([pair_table], PAIR_ORDER), folder / "pairs.parquet")
         if facts:
-            _write(buckets.together(found.facts, ["user_id"]), folder / FACTS_FILE)
+            _write(buckets.together(found.facts, ["user_id"], found.let_go), folder / FACTS_FILE)
         columns = found.users[0].column_names
         schema: dict[str, Any] = {
             "portrait": [name for name in columns if "__" in name],
@@ -237,7 +239,7 @@ def _computed(
         found.pairs.append(rows.pairs)
         for name, table, of_bucket in (("users", rows.users, found.users), ("facts", rows.facts, found.facts)):
             if table is not None:
-                of_bucket.append(table if num_buckets == 1 else buckets.kept(table, scratch / f"{name}.arrow"))
+                of_bucket.append(table if num_buckets == 1 else found.kept(table, scratch / f"{name}.arrow"))
         if num_buckets > 1:
             (scratch / PACKED_FILE).unlink()
             seconds = round(time.monotonic() - began, 1)
