@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +17,7 @@ from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import require_writable
+from recommender.storage.scratch import scratch_folder
 from recommender.training.behaviour import Behaviour, forecast_behaviour, require_choices
 
 
@@ -27,7 +27,7 @@ def forecast_and_show(
     """Forecast from the folder of tables `data`, or from the settings' source, and print the figures."""
     require_choices(days, forecast)
     require_writable(output)
-    with TemporaryDirectory(prefix="tables-", ignore_cleanup_errors=True) as place, fits_bars() as (step, _):
+    with scratch_folder("tables") as place, fits_bars() as (step, _):
         if data is not None and data.is_dir():
             tables = open_tables(data)
         else:

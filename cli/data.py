@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
@@ -19,6 +18,7 @@ from recommender.errors import SettingsError, ValidationFailed
 from recommender.event_tables.append import ingest_with_events
 from recommender.report.terminal import wide
 from recommender.settings import Settings
+from recommender.storage.scratch import scratch_folder
 
 SHOWN_DECISIONS = 50
 """Decisions that are printed. The manifest has all."""
@@ -50,14 +50,17 @@ def ingest_to(settings: Settings, output: Path | None, *, preview: bool) -> None
     console.print(f"written to {output}", highlight=False)
 
 
-def features_to(settings: Settings, tables: str, output: str) -> None:
+def features_to(settings: Settings, tables: str, output: str, *, now_from: str) -> None:
     """Build a feature set from a folder or an object store into another one.
+
+    `now_from`: what says which moment counts as now. It is printed.
 
     Raises:
         typer.Exit: with code 1, the tables cannot be built from.
     """
     from recommender.features.between import build_between
 
+    wide().print(f"as of: {now_from}", highlight=False, soft_wrap=True)
     with stopped_by_data():
         as_of = build_between(tables, output, settings)
     wide().print(f"written to {output}, as of {as_of.isoformat()}", highlight=False, soft_wrap=True)
@@ -123,7 +126,7 @@ def _judged(settings: Settings) -> list[tuple[str, str]]:
     from components.validate_data.alone import validate_alone
     from components.validate_data.verdict import Verdict
 
-    with TemporaryDirectory(prefix="recommender-preview-") as folder, stopped_by_data():
+    with scratch_folder("preview") as folder, stopped_by_data():
         try:
             verdict = validate_alone(settings, Path(folder) / "page.html", keep=False)
         except ValidationFailed as failed:

@@ -5,21 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.table import Table
 
-from recommender.datasets.currencies import decimals
 from recommender.datasets.periods import from_microseconds, microseconds
 from recommender.datasets.tables import Tables
+from recommender.days import ingest_in_days
 from recommender.errors import FeatureStoreError
-from recommender.event_tables.append import ingest_with_events
 from recommender.event_tables.segments import segments_of
 from recommender.events.fold import Fold
 from recommender.events.tail import Readings, hidden, lines_of
 from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.packed_user import PackedUser, unpack
+from recommender.matching.packed_user import PackedUser, ServingSchema, unpack
 from recommender.monitoring.event_consistency import (
     Difference,
     Logged,
@@ -32,6 +30,7 @@ from recommender.monitoring.event_consistency import (
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
+from recommender.storage.scratch import scratch_folder
 from serving.clock import decision_time_us
 from serving.online_store.client import OnlineStoreClient
 
@@ -60,9 +59,10 @@ def check_and_show(settings: Settings, num_users: int) -> bool:
         SourceError, ContractError: as `ingest`.
         FeatureStoreError: nothing was materialised yet, or the store is away.
     """
+    _expect_rows(Home.of(settings))
     at = compared_moment(settings)
-    with TemporaryDirectory(prefix="events-check-", dir=settings.resources.scratch) as folder:
-        tables = ingest_with_events(settings, Path(folder) / "tables", ingested_at=datetime.now(UTC))
+    with scratch_folder("events-check", settings.resources.scratch) as folder:
+        tables = ingest_in_days(settings, Path(folder) / "tables", ingested_at=datetime.now(UTC))
         checked = check(settings, tables, num_users, at)
     console = wide()
     if checked.found:
@@ -79,6 +79,14 @@ def check_and_show(settings: Settings, num_users: int) -> bool:
     return not checked.found
 
 
+def _expect_rows(home: Home) -> None:
+    """Refuse a home without rows before a source is read, which takes minutes."""
+    try:
+        ServingSchema.load(home.feature_store.root)
+    except FeatureStoreError as error:
+        raise FeatureStoreError(f"{error}; start with: recommender run") from None
+
+
 def compared_moment(settings: Settings) -> datetime:
     """The moment that a check compares: the present one, or the setting `time.as_of`, with all that has happened."""
     return from_microseconds(decision_time_us(settings)) + AHEAD
@@ -89,7 +97,7 @@ def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, s
 
     Args:
         settings: name the home and the online store.
-        tables: the source's with the shipped log, as `ingest_with_events` makes them.
+        tables: the source's with the shipped log, as `ingest_in_days` makes them.
         num_users: how many at most, drawn with `seed`.
         at: the moment to compare.
         seed: of the draw.
@@ -100,7 +108,7 @@ def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, s
     store, readings = OnlineStoreClient.open(settings), Readings.load(home.feature_store.events_read)
     try:
         # Read before the rebuild: a materialisation that ends meanwhile changes nothing then.
-        online = _Online(store, Catalogue.load(home.catalogue), readings, settings, at)
+        online = _Online(store, Catalogue.load(home.catalogue), readings, at)
         rows = {user: store.read(user, READ_S) for user in drawn}
         if not drawn:
             return Checked()
@@ -118,19 +126,14 @@ class _Online:
     store: OnlineStoreClient
     catalogue: Catalogue
     readings: Readings
-    settings: Settings
     at: datetime
 
     @property
     def at_us(self) -> int:
         return microseconds(self.at)
 
-    @property
-    def minor_units(self) -> int:
-        return int(10 ** decimals(self.settings.events.currency))
-
     def folded(self, user: str, row: PackedUser) -> bytes:
-        fold = Fold(self.catalogue, self.readings, self.minor_units)
+        fold = Fold(self.catalogue, self.readings)
         return fold.folded(user, row, self.store.names_of(row), self.at_us)
 
     def waits(self, user: str, row: PackedUser) -> bool:
@@ -147,7 +150,14 @@ class _Online:
         held, folded = (unpack(user, content, layouts) for content in (row.content, self.folded(user, row)))
         new = [event for event in events if not self.readings.has_read(row.feature_time_us, event)]
         found = differences(
-            held, folded, offline.rows[user], offline.catalogue, self.at_us, new=new, minor_units=self.minor_units
+            held,
+            folded,
+            offline.rows[user],
+            offline.catalogue,
+            self.at_us,
+            new=new,
+            minor_units=self.catalogue.minor_units,
+            has_looks=self.catalogue.look_rules is not None,
         )
         ours, theirs = sorted(hidden(events)), sorted(hidden(logged.marks.get(user, [])))
         return found if ours == theirs else [*found, Difference(user, "campaigns hidden", str(ours), str(theirs))]
@@ -162,7 +172,8 @@ def _compared(
 ) -> Checked:
     checked, read = Checked(), tables.manifest.get("events_read") or {}
     for user, row in rows.items():
-        if user in logged.quarantined or user not in offline.rows:
+        is_new = row is None and user not in logged.with_rows
+        if is_new or user in logged.quarantined or user not in offline.rows:
             checked.waiting += 1
             continue
         try:

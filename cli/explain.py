@@ -12,6 +12,8 @@ from recommender.errors import SourceError, suggestion
 from recommender.matching.rerank import Rerank
 from recommender.report.terminal import wide
 from recommender.settings import Settings
+from recommender.storage.forgotten import Forgotten
+from recommender.storage.home import Home
 from serving.answer import Explanation, Ranking
 from serving.request import MAX_EXCLUDED, RecommendationRequest, ScoringRequest
 from serving.shop import Shop
@@ -62,9 +64,11 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
     candidates = [one for one in explanations if one["place"] is not None]
     console.print(f"{catalogue.campaign_names[row]} ({campaign}) for {user}", markup=False, highlight=False)
     if shopper is None:
-        console.print(
-            "The user is unknown. Scores are those of an average known user, from now to the end of each window."
+        forgotten_at = Forgotten.of(Home.of(settings)).moment_of(user)
+        why = (
+            f"was forgotten on {forgotten_at[:16].replace('T', ' ')} UTC" if forgotten_at is not None else "is unknown"
         )
+        console.print(f"The user {why}. Scores are those of an average known user, from now to the end of each window.")
     if explained["place"] is None:
         console.print(
             f"No candidate: {_why_not(explained, catalogue.campaign_starts_C[row], catalogue.campaign_ends_C[row])}"

@@ -19,10 +19,17 @@ from serving.online_store.erasure import erasure_of
 
 SHOWN = 12
 """Traces that a place's line names. By hand: a screen."""
+NAMED = 100
+"""Users of whom nothing was found that get a line of their own. By hand."""
+SECONDS_AN_HOUR = 3_600
 
 
-def forget_users(settings: Settings, users: Sequence[str], file: Path | None, *, dry_run: bool, yes: bool) -> None:
+def forget_users(
+    settings: Settings, users: Sequence[str], file: Path | None, *, dry_run: bool, yes: bool, wait_hours: float = 0.0
+) -> None:
     """Forget shoppers and print the table of places. Exit code 1 where something of them is left.
+
+    `wait_hours`: how long to wait for the end of a run or a training that uses the home.
 
     Raises:
         SettingsError: No shopper is named, an id cannot be one, or nobody can be asked.
@@ -35,7 +42,7 @@ def forget_users(settings: Settings, users: Sequence[str], file: Path | None, *,
         if not sys.stdin.isatty():
             raise SettingsError("nobody can be asked, because the input is no terminal; give --yes, or --dry-run")
         typer.confirm(f"Forget {len(named):,} shoppers for good?", abort=True)
-    report = forget(settings, named, erasure_of(settings))
+    report = forget(settings, named, erasure_of(settings), wait_s=wait_hours * SECONDS_AN_HOUR)
     _show(report)
     if report.left:
         raise typer.Exit(1)
@@ -78,6 +85,11 @@ def _show(report: Report) -> None:
         after = () if report.dry else (f"{max(0, found - left):,}", _listed(line.left))
         table.add_row(line.place, _listed(line.found), *after)
     wide().print(table)
+    for user, moment in list(report.nowhere.items())[:NAMED]:
+        why = f"forgotten on {moment[:10]} already" if moment else "check how the id is written"
+        print(f"{user}: nothing was found ({why})")
+    if len(report.nowhere) > NAMED:
+        print(f"and {len(report.nowhere) - NAMED:,} more of whom nothing was found")
     for note in report.notes:
         print(note)
     if report.dry:

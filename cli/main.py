@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import benchmark, cluster, decisions, events, next_items
-from cli.options import AsOf, DataFile, Fresh, SettingsFile, Url, settings_of
+from cli.options import AsOf, DataFile, Fresh, Now, SettingsFile, Url, as_of_from, settings_of
 from cli.verbs import Verbs
 from recommender import logs
 
@@ -87,12 +87,14 @@ def features(
     tables: Annotated[str, typer.Option(help="Tables that `ingest` wrote: a folder, or s3://bucket/tables.")],
     output: Annotated[str, typer.Option("--output", "-o", help="What to write: a folder, or s3://bucket/features.")],
     settings: SettingsFile = None,
+    data: DataFile = None,
     as_of: AsOf = None,
 ) -> None:
     """Build the feature set of tables, as a run does, with the engine that `features.engine` names."""
     from cli.data import features_to
 
-    features_to(settings_of(settings, as_of=as_of), tables, output)
+    chosen = settings_of(settings, data, as_of)
+    features_to(chosen, tables, output, now_from=as_of_from(chosen, settings, as_of))
 
 
 @app.command(rich_help_panel=FIRST)
@@ -131,12 +133,23 @@ def quarantine(
 
 
 @app.command(rich_help_panel=FIRST)
-def serve(settings: SettingsFile = None, data: DataFile = None, as_of: AsOf = None) -> None:
+def serve(
+    settings: SettingsFile = None,
+    data: DataFile = None,
+    as_of: AsOf = None,
+    now: Annotated[
+        Now | None,
+        typer.Option(
+            help='What "now" is: the clock, or the moment of the features. Default: the clock while the features are '
+            "fresh (monitoring.max_age_hours.user_serving)."
+        ),
+    ] = None,
+) -> None:
     """Start gateway and scoring engine for the champion and the canary, and keep them running until Ctrl-C."""
     from cli.now import as_materialised
     from cli.serve import serve_until_stopped
 
-    serve_until_stopped(as_materialised(settings_of(settings, data, as_of)))
+    serve_until_stopped(as_materialised(settings_of(settings, data, as_of), now))
 
 
 @app.command(rich_help_panel=FIRST)
@@ -247,11 +260,14 @@ def portrait(
     data: DataFile = None,
     page: Annotated[Path | None, typer.Option(help="Also write an HTML page to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of sentences.")] = False,
+    encoder: Annotated[
+        bool, typer.Option(help="Ask a ranker's sequence encoder what comes next and who is alike. Takes seconds.")
+    ] = True,
 ) -> None:
     """Show what is known of one shopper: rhythm, favourites, value, risk of leaving. Also as a page."""
     from cli.portrait import show_portrait
 
-    show_portrait(settings_of(settings, data), user, page, as_json=as_json)
+    show_portrait(settings_of(settings, data), user, page, as_json=as_json, encoder=encoder)
 
 
 @app.command(rich_help_panel=LATER)
@@ -357,6 +373,10 @@ def forget(
         bool, typer.Option("--allow", help="Let shoppers who were forgotten come back, instead of forgetting them.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Forget without asking.")] = False,
+    wait: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="Hours to wait for the end of a run or a training that uses the home."),
+    ] = 0.0,
 ) -> None:
     """Remove shoppers from stores, logs, runs and training sets, and keep them out. Exit code 1 if a trace is left."""
     from cli.forget import allow_users, forget_users
@@ -364,7 +384,7 @@ def forget(
     if allow:
         allow_users(settings_of(settings, data), users or [], file)
     else:
-        forget_users(settings_of(settings, data), users or [], file, dry_run=dry_run, yes=yes)
+        forget_users(settings_of(settings, data), users or [], file, dry_run=dry_run, yes=yes, wait_hours=wait)
 
 
 @reports.callback()

@@ -15,7 +15,7 @@ from pipelines.named import MONITORING, REFRESH
 from pipelines.training_run import run_named
 from recommender.errors import CorruptFileError, StepFailed
 from recommender.matching.packed_user import ServingSchema
-from recommender.monitoring.ages import in_words
+from recommender.monitoring.ages import age_in_words, in_words
 from recommender.monitoring.findings import FeatureDrift, Report
 from recommender.monitoring.monitor import require_champion
 from recommender.registry import Registry
@@ -125,12 +125,19 @@ def _chance(by_chance: float | None) -> str:
 
 
 def _ages(report: Report) -> Table:
-    table = Table("table or view", "newest (UTC)", "age", "promise", title="Ages", title_justify="left")
+    table = Table(
+        "table or view",
+        "newest (UTC)",
+        "age",
+        "promise",
+        title=f"Ages at {report.now:%Y-%m-%d %H:%M} UTC",
+        title_justify="left",
+    )
     for one in report.ages:
         table.add_row(
             one.name,
             f"{one.newest:%Y-%m-%d %H:%M}" if one.newest else "none",
-            in_words(one.hours) if one.hours is not None else "–",
+            age_in_words(one, report.now),
             in_words(one.promise_hours) if one.promise_hours is not None else "none",
         )
     return table

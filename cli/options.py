@@ -1,18 +1,29 @@
 """Options that several verbs share, and the settings that they stand for."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recommender.errors import SettingsError
-from recommender.settings import FILE_VARIABLE, Settings, TimeSettings, load_settings
+from recommender.settings import FILE_VARIABLE, PREFIX, Settings, TimeSettings, load_settings
 from recommender.storage.home import Home
 from recommender.storage.manifest import digest
 
+DEFAULT_FILE = "recommender.toml"
 LONGEST_STEM = 180
 """Bytes of a mapping's name in the name of its home, which leaves room below the file system's 255."""
+
+
+class Now(StrEnum):
+    """What counts as "now" for an endpoint that is started by hand."""
+
+    CLOCK = "clock"
+    FEATURES = "features"
+
+
 SettingsFile = Annotated[
     Path | None,
     typer.Option(
@@ -33,6 +44,17 @@ AsOf = Annotated[str | None, typer.Option(help='The moment that counts as "now":
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run every step again, even if its inputs are unchanged.")]
 
 
+def as_of_from(settings: Settings, file: Path | None, as_of: str | None) -> str:
+    """Which option, key or rule says what counts as "now", for people who wonder where a moment comes from."""
+    if as_of is not None:
+        return "--as-of"
+    if settings.time.as_of is None:
+        return "the newest event, as time.as_of is not set"
+    if f"{PREFIX}TIME__AS_OF" in os.environ:
+        return f"time.as_of, set by {PREFIX}TIME__AS_OF"
+    return f"time.as_of of {file or os.environ.get(FILE_VARIABLE) or DEFAULT_FILE}"
+
+
 def settings_of(file: Path | None, data: Path | None = None, as_of: str | None = None) -> Settings:
     """Read the settings from the file, the environment and the options.
 
@@ -41,7 +63,7 @@ def settings_of(file: Path | None, data: Path | None = None, as_of: str | None =
     Raises:
         SettingsError: The settings file, the environment or an option is wrong. Names the key and the value.
     """
-    default = Path("recommender.toml")
+    default = Path(DEFAULT_FILE)
     # A pod names its mounted settings in the environment. The image's own recommender.toml must not win over them.
     if file is None and FILE_VARIABLE not in os.environ and default.is_file():
         chosen = load_settings(default)

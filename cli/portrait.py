@@ -3,11 +3,16 @@
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recommender.allocation.encodings import encode_user
+from recommender.features.facts.favourites import SEARCHES
+from recommender.report.encoding_words import encoding_words
 from recommender.report.portrait import portrait_page
 from recommender.report.portrait_card import PortraitCard, group_axis, read_card
+from recommender.report.portrait_names import sentence_case
 from recommender.report.terminal import wide
 from recommender.settings import Settings
 from recommender.storage.home import Home
@@ -17,14 +22,19 @@ SHOWN_CAMPAIGNS = 5
 """Campaigns in the terminal. The page has all."""
 
 
-def show_portrait(settings: Settings, user: str, page: Path | None, *, as_json: bool) -> None:
+def show_portrait(settings: Settings, user: str, page: Path | None, *, as_json: bool, encoder: bool) -> None:
     """Print one shopper's portrait as sentences or as JSON, and write its page if a file is named.
+
+    `encoder`: whether a sequence encoder is asked, which takes some seconds.
 
     Raises:
         FeatureStoreError: no run has built features yet.
-        SourceError: nobody has this identifier.
+        SourceError: nobody has this identifier, or the shopper was forgotten.
     """
-    card = read_card(Home.of(settings).feature_store.facts, user)
+    card = read_card(settings, user)
+    if encoder:
+        encoding, note = encode_user(Home.of(settings).root, user)
+        card = card.model_copy(update={"encoding": encoding, "encoding_note": note})
     if page is not None:
         write_text(page, portrait_page(card))
     if as_json:
@@ -48,13 +58,22 @@ def _show(card: PortraitCard) -> None:
         if kind == "interest":
             told += _favourites(card)
         if told:
-            console.print(f"[bold]{kind}[/]")
+            console.print(f"[bold]{sentence_case(kind)}[/]")
         for words in told:
             console.print(f"· {words}", markup=False, highlight=False)
+    _expected(console, card)
     if card.campaigns:
         console.print(_campaigns(card))
     for flag in card.flags:
         console.print(f"[yellow]risk flag, {flag.pattern.replace('_', ' ')}:[/] {escape(flag.words)}", highlight=False)
+
+
+def _expected(console: Console, card: PortraitCard) -> None:
+    told = [card.encoding_note] if card.encoding is None else encoding_words(card.encoding)
+    if any(told):
+        console.print("[bold]order of purchases[/]")
+    for words in filter(None, told):
+        console.print(f"· {words}", markup=False, highlight=False)
 
 
 def _favourites(card: PortraitCard) -> list[str]:
@@ -64,11 +83,14 @@ def _favourites(card: PortraitCard) -> list[str]:
         names = [one.value for one in listed if one.axis == group]
         if names:
             told.append(f"{start}: {', '.join(names)}.")
+    searched = [one.value for one in card.looked_at if one.axis == SEARCHES]
+    if searched:
+        told.append(f"Searches most for: {', '.join(searched)}.")
     return told
 
 
 def _campaigns(card: PortraitCard) -> Table:
-    table = Table("campaign", "type", "sent", "taken up")
+    table = Table("Campaign", "Type", "Sent", "Taken up")
     zone = ZoneInfo(card.time_zone)
     for one in card.campaigns[:SHOWN_CAMPAIGNS]:
         sent = f"{one.targeted_at.astimezone(zone):%Y-%m-%d}" if one.targeted_at else "not sent"

@@ -32,6 +32,7 @@ from recommender.storage.forgotten import Forgotten
 from recommender.storage.home import FACTS_FILE, FEATURES_SCHEMA_FILE, FeatureStoreFolder, Home
 from recommender.storage.ids import IDS_FILE, Ids, IdsFile
 from recommender.storage.in_use import in_use
+from recommender.storage.locks import lock, lock_file
 from recommender.storage.manifest import NAME_DIGITS, read_manifest, whole_folder, write_manifest
 
 if TYPE_CHECKING:
@@ -182,10 +183,9 @@ def _is_whole(folder: Path, content_hash: str) -> bool:
 @contextmanager
 def _locked(store: FeatureStoreFolder) -> Iterator[None]:
     """Hold the store's lock: two runs at once would mix their rows. The kernel drops it when the process dies."""
-    store.root.mkdir(parents=True, exist_ok=True)
-    with store.lock.open("w") as lock:
+    with lock_file(store.lock) as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FeatureStoreError(f"{store.root}: another materialisation is running; wait for it to end") from None
         for draft in store.root.glob(f".{store.offline.name}.*"):

@@ -15,6 +15,7 @@ from feature_repo.definitions import Definitions
 from feature_repo.idle_tails import Shorten, Trimmed, trim_redis, trim_sqlite
 from feature_repo.postgres_writer import PostgresWriter
 from recommender.errors import FeatureStoreError, SettingsError, StoreAway
+from recommender.events.places import TAIL_FIELD
 from recommender.secrets import secret
 from recommender.settings import Settings, choose
 from recommender.settings.online_store import RedisAddress
@@ -195,7 +196,8 @@ class RedisWriter:
         online: Any = store.provider.online_store
         client, removed = online._get_client(store.config.online_store), 0
         for key in _redis_keys(client, store.project):
-            if key[: -len(store.project.encode())] not in kept:
+            # A newcomer's hash holds only a tail, which is no stale row: it hides campaigns.
+            if key[: -len(store.project.encode())] not in kept and client.hkeys(key) != [TAIL_FIELD]:
                 removed += client.delete(key)
         return removed
 

@@ -4,6 +4,7 @@ Both follow the folder that the materialise step replaces.
 """
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,7 +60,9 @@ class Shop:
             prepare(self.catalogue)
         return self
 
-    def candidates(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Candidates:
+    def candidates(
+        self, asked: ScoringRequest, user: UserAffinity | None = None, hidden: Collection[str] = ()
+    ) -> Candidates:
         """The candidates of a request, without what the user has taken up or hidden, where that is known."""
         request = asked.request
         return candidates(
@@ -68,12 +71,13 @@ class Shop:
             named=request.campaign_ids,
             excluded=request.exclude_campaign_ids,
             user=user,
+            hidden=hidden,
             repeats=asked.allow_repeats,
         )
 
-    def popular(self, asked: ScoringRequest, user: UserAffinity | None = None) -> Ranking:
+    def popular(self, asked: ScoringRequest, user: UserAffinity | None = None, hidden: Collection[str] = ()) -> Ranking:
         """The popular list, which unknown users get, and all users while store or model is unavailable."""
-        request, found = asked.request, self.candidates(asked, user)
+        request, found = asked.request, self.candidates(asked, user, hidden)
         score_N = self.catalogue.newcomer_scores(found.rows_N, asked.as_of_us)
         best_N, exploration = np.argsort(-score_N, kind="stable"), None
         rows_N, score_N = found.rows_N[best_N], score_N[best_N]

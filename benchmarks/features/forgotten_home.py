@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import shutil
 import string
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from recommender.datasets.contract import open_views
+from recommender.datasets.statistics import measure
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
@@ -24,7 +28,7 @@ from recommender.events.log import EventLog
 from recommender.events.log import folders_of as folders_of_events
 from recommender.events.tail import line_of
 from recommender.settings import Settings
-from recommender.storage.home import Home
+from recommender.storage.home import Home, source_name
 from recommender.storage.manifest import write_text
 from recommender.storage.published import publish
 
@@ -55,6 +59,7 @@ def fill(settings: Settings, folder: Path, *, num_users: int) -> list[str]:
     made = _with_letters(generate(world, folder / "tables"), ids, artifacts / "ingest" / "tables")
     made = fold_in(made, DayStore.of(settings), lineage="benchmark", late_days=7)
     promote(made, DayStore.of(settings), log_end=made.log_end)
+    _remember_figures(made, home.validated(source_name(settings)))
     features = build(made, artifacts / "build-features" / "features", as_of=made.log_end, threads=1)
     materialise(features, settings)
     training_set = artifacts / "build-training-set" / "training_set"
@@ -68,7 +73,26 @@ def fill(settings: Settings, folder: Path, *, num_users: int) -> list[str]:
     write_text(home.published.validation_page, f"<p>rows that failed: {', '.join(users)}</p>")
     _decide(settings, users)
     asyncio.run(_take_events(settings, users))
+    _leave_draft(home)
     return users
+
+
+def _remember_figures(tables: Tables, folder: Path) -> None:
+    """What a valid run keeps for the next one."""
+    from components.validate_data.validation import write_memory
+    from components.validate_data.verdict import Verdict
+
+    with open_views(tables) as connection:
+        statistics = measure(connection, tables, tables.log_end)
+    rows: dict[str, dict[str, float | None]] = {name: {"rows": number} for name, number in statistics.rows.items()}
+    write_memory(Verdict(outcomes=(), figures=rows, statistics=statistics, data_hash=tables.data_hash), folder)
+
+
+def _leave_draft(home: Home) -> None:
+    """What a killed materialisation leaves of the offline store, long ago."""
+    draft = home.feature_store.root / ".offline.0123abcd"
+    shutil.copytree(home.feature_store.offline, draft)
+    os.utime(draft, (1, 1))
 
 
 def _with_letters(tables: Tables, ids: dict[str, str], folder: Path) -> Tables:

@@ -54,11 +54,7 @@ class CompleteShop:
         """Write it without some parts."""
         frames = dict(self.frames)
         for part in missing:
-            if part.table not in frames:
-                continue
-            if not part.column:
-                del frames[part.table]
-            elif part.kinds:
+            if part.kinds:
                 events = frames["events"]
                 lacking = pc.invert(pc.is_in(events["kind"], pa.array(part.kinds)))
                 frames["events"] = events.filter(lacking)

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from components.validate_data.quarantine import SetAside, quarantined
 from components.validate_data.quarantine import keep as keep_list
-from components.validate_data.validation import record_of, validate
+from components.validate_data.validation import accept_command, record_of, validate
 from components.validate_data.verdict import Verdict
 from recommender.datasets import ingest
 from recommender.datasets.moments import as_of as moment_of
@@ -16,6 +15,7 @@ from recommender.errors import ValidationFailed
 from recommender.event_tables.forgotten_rows import without_forgotten
 from recommender.settings import Settings
 from recommender.storage.home import Home, source_name
+from recommender.storage.scratch import scratch_folder
 
 
 def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None, keep: bool = True) -> Verdict:
@@ -36,7 +36,7 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
         ValidationFailed: critical expectations failed.
     """
     record = record_of(settings)
-    with TemporaryDirectory(prefix="recommender-validate-", dir=settings.resources.scratch) as folder:
+    with scratch_folder("validate", settings.resources.scratch) as folder:
         if tables is None:
             tables = Path(folder) / "tables"
             made = ingest(settings.source, tables, ingested_at=datetime.now(UTC), resources=settings.resources)
@@ -52,6 +52,7 @@ def validate_alone(settings: Settings, page: Path, *, tables: Path | None = None
                 runs=record.runs(),
                 review=record.applied,
                 resources=settings.resources,
+                accept=accept_command(settings),
             )
         except ValidationFailed as failed:
             if isinstance(failed.verdict, Verdict) and keep:

@@ -17,7 +17,7 @@ from components.validate_data.remedies import cause_of_figure, remedy_for_rows
 from components.validate_data.rows import Aside, set_aside, write_clean
 from components.validate_data.suites import judge_figures, judge_schema, new_context
 from components.validate_data.verdict import Verdict
-from recommender.datasets.checks import SCHEMA_HOLDS, Change, Run, Shape, all_checks, changes, in_a_table
+from recommender.datasets.checks import GROUP, SCHEMA_HOLDS, Change, Run, Shape, all_checks, changes, in_a_table
 from recommender.datasets.contract import open_views
 from recommender.datasets.facts import Known, facts
 from recommender.datasets.moments import as_of as moment_of
@@ -26,7 +26,10 @@ from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.days import DayStore, promote
 from recommender.errors import SourceError, ValidationFailed
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
+from recommender.storage.commands import command
+from recommender.storage.forgotten import Forgotten
 from recommender.storage.home import Home, source_name
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import (
     MANIFEST,
     read_manifest,
@@ -93,6 +96,7 @@ def validate(
     runs: tuple[Run, ...] = (),
     review: Review = list,
     resources: ResourceSettings = DEFAULT_RESOURCES,
+    accept: str = "recommender validate --accept",
 ) -> Verdict:
     """Judge tables, and write their sound rows and a page.
 
@@ -105,6 +109,7 @@ def validate(
         runs: the good runs so far, the latest last.
         review: marks the failures that a person accepted.
         resources: threads, the limit of memory, and where temporary files lie.
+        accept: the command that accepts a failure, up to its name, for the message.
 
     Raises:
         CorruptFileError: a file is not the one that its manifest names.
@@ -120,7 +125,7 @@ def validate(
     if any(one.critical for one in outcomes):
         verdict = Verdict(outcomes=tuple(outcomes), figures={})
         write_text(html, validation_page(source, verdict, {}, None, as_of))
-        raise _failure(verdict, html)
+        raise _failure(verdict, html, accept)
     shape = Shape.of(source, dtypes)
     changed = changes(shape, earlier.shape)
     # Judged first: what a person accepted decides with what the rest is compared.
@@ -143,7 +148,7 @@ def validate(
         )
         write_text(html, validation_page(source, verdict, aside, connection, as_of))
         if verdict.critical:
-            raise _failure(verdict, html)
+            raise _failure(verdict, html, accept)
         with whole_folder(output) as folder:
             kept = write_clean(connection, source, aside, folder)
             _write_facts(source, aside, kept, found, folder, connection)
@@ -160,6 +165,11 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
         CorruptFileError, SourceError: as `validate` and `promote`.
         ValidationFailed: as `validate`; the page is published, because no later step of the run does.
     """
+    with in_use(Home.of(settings)):  # so that no user comes into the record who is forgotten meanwhile
+        return _validate_step(tables, output, html, settings)
+
+
+def _validate_step(tables: Path, output: Path, html: Path, settings: Settings) -> Verdict:
     home = Home.of(settings)
     memory, record = home.validated(source_name(settings)), record_of(settings)
     source = open_tables(tables)
@@ -173,6 +183,7 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
             runs=record.runs(),
             review=record.applied,
             resources=settings.resources,
+            accept=accept_command(settings),
         )
     except ValidationFailed as failed:
         if isinstance(failed.verdict, Verdict):
@@ -188,8 +199,19 @@ def validate_step(tables: Path, output: Path, *, html: Path, settings: Settings)
         last = verdict.statistics
         record.add_run(Run(verdict.data_hash, last.last_day.isoformat(), last.last_hour))
     # Last, and safe to repeat: where the step is killed before, it runs again.
-    promote(source, DayStore.of(settings), log_end=Tables(output).log_end, resources=settings.resources)
+    promote(
+        source,
+        DayStore.of(settings),
+        log_end=Tables(output).log_end,
+        forgotten=Forgotten.of(home),
+        resources=settings.resources,
+    )
     return verdict
+
+
+def accept_command(settings: Settings) -> str:
+    """The command by which a person accepts a failure of these settings' source, up to the check's name."""
+    return command(settings, "validate") + " --accept"
 
 
 def record_of(settings: Settings) -> Record:
@@ -249,13 +271,18 @@ def _write_facts(
     write_manifest(folder, **facts_of)
 
 
-def _failure(verdict: Verdict, html: Path) -> ValidationFailed:
+def _failure(verdict: Verdict, html: Path, accept: str) -> ValidationFailed:
     lines = "\n".join(f"  {one.describe()}" for one in verdict.critical[:SHOWN])
     more = len(verdict.critical) - SHOWN
     lines += f"\n  and {more} more" if more > 0 else ""
     if verdict.changes:
-        lines += f"\nChanged since the last good run:\n{in_a_table(verdict.changes)}\n"
-        lines += 'True changes are accepted, and remembered: recommender validate --accept schema --reason "…"'
+        lines += f"\nChanged since the last good run:\n{in_a_table(verdict.changes)}"
+    # What has no value is a table without a required column, which cannot be accepted.
+    names = [
+        GROUP if one.check.startswith(f"{GROUP}.") else one.check for one in verdict.critical if one.value is not None
+    ]
+    for name in list(dict.fromkeys(names))[:SHOWN]:
+        lines += f'\nA true change is accepted, and remembered, with: {accept} {name} --reason "…"'
     return ValidationFailed(
         f"{len(verdict.critical)} critical expectation(s) failed; the page is {html}\n{lines}", verdict=verdict
     )
@@ -266,8 +293,6 @@ def _schemas(source: Tables) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name, contract in CONTRACT.items():
         paths = sorted((source.folder / name).rglob("*.parquet"))
-        if not paths and not contract.required:
-            continue
         types: dict[str, str] = {}
         for path in paths:
             try:

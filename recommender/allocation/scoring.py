@@ -19,6 +19,7 @@ from recommender.event_tables.segments import hidden_campaigns
 from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper, build
+from recommender.matching.packed_history import num_lines
 from recommender.matching.packed_user import ServingSchema, unpack
 from recommender.matching.rerank import BY_SCORE, Rerank, Shares
 from recommender.models.campaign.horizon_ranker import HorizonRanker
@@ -170,15 +171,16 @@ class BulkScorer:
         return unpack(user_id, found[field][0].as_py(), self.schema.by_layout()) if found.num_rows else None
 
     def heaviest_and_lightest(self) -> tuple[str, str]:
-        """Return the users with the longest and the shortest purchase history, ties by name.
+        """Return the users with the most and the fewest purchase lines in their history, ties by name.
 
         Users without purchases do not count, unless all are.
         """
         sizes = sorted(
-            (len(shopper.history), shopper.user_id) for batch in self._shoppers(USERS_A_BATCH) for shopper in batch
+            (num_lines(shopper.history), shopper.user_id)
+            for batch in self._shoppers(USERS_A_BATCH)
+            for shopper in batch
         )
-        # Packed histories of users without purchases have the smallest size, that of the header.
-        buyers = [user_id for size, user_id in sizes if size > sizes[0][0]] or [user_id for _, user_id in sizes]
+        buyers = [user_id for size, user_id in sizes if size] or [user_id for _, user_id in sizes]
         return buyers[-1], buyers[0]
 
     def _shoppers(self, size: int) -> Iterator[list[Shopper]]:

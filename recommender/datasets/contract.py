@@ -56,9 +56,7 @@ def check_shape(tables: Tables) -> None:
     for name, contract in CONTRACT.items():
         files = sorted((tables.folder / name).rglob("*.parquet"))
         if not files:
-            if contract.required:
-                raise ContractError(name, f"the table is required, but {tables.folder / name} has no Parquet file")
-            continue
+            raise ContractError(name, f"the table is required, but {tables.folder / name} has no Parquet file")
         rows = 0
         for file in files:
             schema, count = _schema(file)

@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import duckdb
 
 from recommender.settings import ResourceSettings
 from recommender.settings.sizes import bytes_of
+from recommender.storage.scratch import scratch_folder
 
 Configuration: TypeAlias = dict[str, str | bool | int | float | list[str]]
 SHARE = 0.5
@@ -34,7 +34,7 @@ def open_engine(resources: ResourceSettings, purpose: str) -> Iterator[tuple[duc
         purpose: part of the temporary folder's name, so that a person who finds it knows what it was.
     """
     with (
-        TemporaryDirectory(prefix=f"recommender-{purpose}-", dir=resources.scratch) as folder,
+        scratch_folder(purpose, resources.scratch) as folder,
         duckdb.connect(config=configuration(resources, Path(folder) / "spilled")) as connection,
     ):
         prepare(connection)

@@ -10,7 +10,7 @@ derivation is recorded as a sentence in the manifest:
 - participations: the first purchase that names the campaign (`events.campaign_id`). If events have no such column, the
   first purchase of one of its items in its window. A purchase that was returned is none (`returns`).
 
-The manifest also has `left_out` ({table: {rule: rows}}), `currency`, and `event_time_has_hours`.
+The manifest also has `left_out` ({table: {rule: rows}}), `currency`, `event_time_has_hours`, and the rule of `returns`.
 """
 
 from collections.abc import Iterator
@@ -153,7 +153,8 @@ def read_tables(
         if not any(one.table == "events" for one in missing):
             currency = settle_currency(connection, read.present, mapping.source, read.decisions)
             settle_returns(connection, read.present["events"], mapping.source.returns, read.decisions)
-            read.facts = {"currency": currency, "event_time_has_hours": has_hours(connection, mapping.source.time_zone)}
+            hours = has_hours(connection, mapping.source.time_zone)
+            read.facts = {"currency": currency, "event_time_has_hours": hours, "returns": mapping.source.returns}
         if not missing:
             try:
                 derive_missing(connection, read.present, read.decisions)

@@ -104,6 +104,13 @@ class Place:
             if one.type == fs.FileType.File
         }
 
+    def folders(self) -> list[str]:
+        """Names of the folders directly in this place."""
+        with explained(self.location, remedy=REMEDY):
+            files, root = self._store()
+            found = files.get_file_info(fs.FileSelector(root, allow_not_found=True))
+        return sorted(str(one.base_name) for one in found if one.type == fs.FileType.Directory)
+
     def remove(self) -> None:
         """Delete the folder and all in it."""
         if not self.is_remote:

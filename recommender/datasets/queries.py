@@ -10,13 +10,13 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 
 from recommender.datasets.engine import prepare
 from recommender.errors import SourceError
+from recommender.storage.scratch import scratch_folder
 
 BATCH_ROWS = 122_880
 """Rows that are copied at a time: DuckDB's row group, so that a whole log is never in memory as Arrow."""
@@ -56,8 +56,8 @@ def run_query(
         for name in ("threads", "memory_limit")
     }
     with (
-        TemporaryDirectory(prefix="recommender-query-", dir=scratch) as folder,
-        duckdb.connect(config={**limits, "temp_directory": folder}) as apart,
+        scratch_folder("query", scratch) as folder,
+        duckdb.connect(config={**limits, "temp_directory": str(folder)}) as apart,
     ):
         prepare(apart)
         for name, open_input in inputs.items():

@@ -26,6 +26,9 @@ TEXT = pa.string()
 TIME = pa.timestamp("us", tz="UTC")
 REAL = pa.float64()
 
+LOGGED_BY_DAY = "logged_by_day"
+"""Fact of a manifest: day of the shop -> events of the log that were added to the source's own."""
+
 EVENT_KINDS = (
     *("view", "click", "cart", "purchase", "return", "review", "search", "share"),
     *("like", "comment", "favourite", "follow"),
@@ -53,7 +56,6 @@ class Table:
     columns: dict[str, Column]
     key: tuple[str, ...]
     foreign_keys: dict[str, str] = field(default_factory=dict)
-    required: bool = True
 
 
 def _optional(dtype: pa.DataType, meaning: str, values: tuple[str, ...] = ()) -> Column:

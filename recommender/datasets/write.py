@@ -59,8 +59,8 @@ def write_tables(
     Raises:
         ContractError: the contract has no such table or column, a required one is absent, or a dtype cannot be cast.
     """
-    for name, table in CONTRACT.items():
-        if table.required and name not in frames:
+    for name in CONTRACT:
+        if name not in frames:
             raise ContractError(
                 name, f"the table is required, but the source provides only {', '.join(frames) or 'none'}"
             )

@@ -10,7 +10,7 @@ day that has exactly the rows again that it once had counts, so that a broken ex
 """
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -18,17 +18,20 @@ import duckdb
 from recommender import logs
 from recommender.datasets.engine import open_engine
 from recommender.datasets.mapping import read_mapping
+from recommender.datasets.moments import first_open_day
 from recommender.datasets.sources import source_module
 from recommender.datasets.tables import CONTRACT, CONTRACT_VERSION, Tables
 from recommender.datasets.write import Frame
-from recommender.days.index import Backfill, DayIndex, Partition
+from recommender.days.index import UNREAD, Backfill, DayIndex, Partition
 from recommender.days.late import DAY, Late, split
 from recommender.days.proposal import Proposal, rows_of_day
-from recommender.days.store import DayStore
+from recommender.days.store import DayStore, encoded
 from recommender.event_tables.append import ingest_with_events
 from recommender.event_tables.rewriting import rewrite
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings, Settings
 from recommender.storage.code_identity import code_identity
+from recommender.storage.home import Home
+from recommender.storage.in_use import in_use
 from recommender.storage.manifest import digest, sha256
 
 log = logs.get(__name__)
@@ -47,6 +50,12 @@ def ingest_in_days(settings: Settings, output: Path, *, ingested_at: datetime) -
         SettingsError, SourceError, ContractError: as `recommender.datasets.ingest`.
         CorruptFileError: the index of the days is damaged; names it.
     """
+    # A forget in between would find no row of a user, and the days would then get them.
+    with in_use(Home.of(settings)):
+        return _ingest_in_days(settings, output, ingested_at)
+
+
+def _ingest_in_days(settings: Settings, output: Path, ingested_at: datetime) -> Tables:
     made, store = ingest_with_events(settings, output, ingested_at=ingested_at), DayStore.of(settings)
     if not settings.features.late_days:
         # Everything counts now. What counted before must not make it late if the setting changes again.
@@ -107,8 +116,8 @@ def fold_in(
         backfills=tuple(Backfill(one.first, one.last, done=True) for one in known.backfills),
     )
     Proposal(before.state, after).save(made.folder)
-    changed = sum(known.days.get(day) != one for day, one in after.days.items())
-    log.info("daily partitions", days=len(after.days), changed=changed, held_back=sum(after.held.values()))
+    read = sum(one == UNREAD for one in after.days.values())
+    log.info("daily partitions proposed", days=len(after.days), to_read=read, held_back=sum(after.held.values()))
     return made
 
 
@@ -140,9 +149,9 @@ class _Days:
             days = self.connection.sql(f"SELECT DISTINCT {DAY} AS day FROM {rows} ORDER BY 1").fetchall()
             differing = False
             for day in (found.isoformat() for (found,) in days):
-                made = self._made(day, rows)
-                if made == self.known.days.get(day) or made.sha256 in self.lost.get(day, ()) or self._open(day):
-                    self.found[day] = made
+                counting = UNREAD if self._open(day) else self._unchanged(day, rows)
+                if counting is not None:
+                    self.found[day] = counting
                 else:
                     self.closed[day] = rows
                     differing = True
@@ -160,7 +169,7 @@ class _Days:
         late = split(self.connection, self.closed, known)
         for day in self.closed:
             if late.rows.get(day):
-                self.found[day] = self._made(day, "counting")
+                self.found[day] = UNREAD
             before = self.known.days.get(day)
             if before is not None and late.rows.get(day, 0) < before.rows:
                 others = [one for one in self.lost.get(day, ()) if one != before.sha256]
@@ -207,13 +216,18 @@ class _Days:
         if known is not None and not self.store.sound(known):
             log.warning("a partition is damaged; its day counts as the source has it", path=self.store.path(known))
             return True
-        last = datetime.fromisoformat(self.known.watermark).astimezone(UTC).date()
-        return date.fromisoformat(day) >= last - timedelta(days=self.late_days) or any(
+        end = datetime.fromisoformat(self.known.watermark)
+        return date.fromisoformat(day) >= first_open_day(end, self.late_days) or any(
             one.holds(day) for one in self.known.waiting
         )
 
-    def _made(self, day: str, rows: str) -> Partition:
-        return self.store.made(day, rows_of_day(self.connection, rows, day), self.known.days.get(day))
+    def _unchanged(self, day: str, rows: str) -> Partition | None:
+        """What counts of a closed day that has the rows that it has or once had. None: it has others."""
+        _, content = encoded(rows_of_day(self.connection, rows, day))
+        known = self.known.days.get(day)
+        if known is not None and known.sha256 == content:
+            return known
+        return UNREAD if content in self.lost.get(day, ()) else None
 
 
 def _reason(before: DayIndex) -> str:

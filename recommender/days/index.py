@@ -27,7 +27,7 @@ class Partition:
     """Its name holds the day and the begin of the hash that it was written with."""
     rows: int
     watermark: str
-    """The end of the log when the day last changed, ISO, UTC. Empty in a proposal, where the day changes now."""
+    """The end of the log when the day last changed, ISO, UTC."""
     sha256: str
     """Empty where the file is missing."""
 
@@ -35,6 +35,10 @@ class Partition:
     def named(self) -> dict[str, Any]:
         """What the index says beside the files' hashes."""
         return {"file": self.file, "rows": self.rows, "watermark": self.watermark}
+
+
+UNREAD = Partition("", 0, "", "")
+"""In a proposal: a day that counts as the tables beside it have it. Whoever promotes it reads and writes it."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ promoted. So an export that is refused leaves the partitions as they were.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,10 +18,12 @@ import pyarrow as pa
 from recommender import logs
 from recommender.datasets.engine import open_engine
 from recommender.datasets.tables import CONTRACT, Tables
-from recommender.days.index import DayIndex, Partition
+from recommender.days.index import UNREAD, DayIndex
 from recommender.days.store import DayStore
 from recommender.errors import CorruptFileError
+from recommender.event_tables.forgotten_rows import rows_without
 from recommender.settings import DEFAULT_RESOURCES, ResourceSettings
+from recommender.storage.forgotten import Forgotten
 from recommender.storage.manifest import write_text
 
 FILE = "days.json"
@@ -35,7 +38,7 @@ class Proposal:
     before: str
     """The state that it was made from (`DayIndex.state`)."""
     index: DayIndex
-    """Days that change now have no watermark, and no file yet."""
+    """Days that may have changed are `UNREAD`."""
 
     def save(self, folder: Path) -> None:
         """Write it into a folder of tables."""
@@ -61,7 +64,12 @@ class Proposal:
 
 
 def promote(
-    tables: Tables, store: DayStore, *, log_end: datetime, resources: ResourceSettings = DEFAULT_RESOURCES
+    tables: Tables,
+    store: DayStore,
+    *,
+    log_end: datetime,
+    forgotten: Collection[str] | Forgotten = (),
+    resources: ResourceSettings = DEFAULT_RESOURCES,
 ) -> None:
     """Put into force what ingestion proposed beside `tables`. Safe to repeat, and to kill.
 
@@ -72,6 +80,7 @@ def promote(
         tables: what ingestion wrote, without what came too late.
         store: the partitions.
         log_end: the end of the log without the rows that validation set aside.
+        forgotten: users who were forgotten, some perhaps since ingestion. Partitions get no row of them.
         resources: of DuckDB.
 
     Raises:
@@ -87,7 +96,7 @@ def promote(
             for place, one in enumerate(now.backfills)
         )
         if now.state != proposal.before:
-            if _files(now) != _files(proposal.index):
+            if not _says_the_same(now, proposal.index):
                 log.warning(
                     "another run has changed the days of this source meanwhile; the next run compares with that one",
                     path=str(store.folder),
@@ -96,14 +105,17 @@ def promote(
         watermark = min(tables.log_end, log_end).astimezone(UTC).isoformat()
         with open_engine(resources, "days") as (connection, _):
             days = {
-                day: now.days[day] if one.watermark else _written(connection, tables, store, day, one, watermark)
+                day: store.write(day, _rows(connection, tables, day, forgotten), watermark, now.days.get(day))
+                if one == UNREAD
+                else now.days[day]
                 for day, one in proposal.index.days.items()
             }
         after = replace(
             proposal.index, watermark=watermark if proposal.index.watermark else "", days=days, backfills=backfills
         )
         store.commit(now, after)
-    log.info("daily partitions are in force", days=len(days), watermark=after.watermark)
+        changed = sum(now.days.get(day) != one for day, one in days.items())
+    log.info("daily partitions are in force", days=len(days), changed=changed, watermark=after.watermark)
 
 
 def rows_of_day(connection: duckdb.DuckDBPyConnection, rows: str, day: str) -> pa.Table:
@@ -121,18 +133,16 @@ def rows_of_day(connection: duckdb.DuckDBPyConnection, rows: str, day: str) -> p
     ).to_arrow_table()
 
 
-def _written(
-    connection: duckdb.DuckDBPyConnection, tables: Tables, store: DayStore, day: str, one: Partition, watermark: str
-) -> Partition:
-    """Write a day that changes, unless a promotion that was killed has done so."""
-    if store.sound(one):
-        return replace(one, watermark=watermark)
+def _rows(
+    connection: duckdb.DuckDBPyConnection, tables: Tables, day: str, forgotten: Collection[str] | Forgotten
+) -> pa.Table:
     literal = str(tables.folder / "events" / day[:7] / "*.parquet").replace("'", "''")
     rows = rows_of_day(connection, f"read_parquet('{literal}', hive_partitioning = false)", day)
-    return store.write(day, rows, watermark)
+    return rows_without(rows, forgotten) if len(forgotten) else rows
 
 
-def _files(index: DayIndex) -> tuple[object, ...]:
-    """What makes two states say the same."""
-    files = {day: one.file for day, one in index.days.items()}
-    return index.lineage, index.months, files, index.held
+def _says_the_same(now: DayIndex, proposed: DayIndex) -> bool:
+    """Whether a proposal was promoted before, as far as it names files."""
+    return (now.lineage, now.months, now.held) == (proposed.lineage, proposed.months, proposed.held) and all(
+        day in now.days and one.file in ("", now.days[day].file) for day, one in proposed.days.items()
+    )

@@ -59,31 +59,21 @@ class DayStore:
             self.folder.mkdir(exist_ok=True)
             yield self.read()
 
-    def made(self, day: str, rows: pa.Table, known: Partition | None) -> Partition:
-        """The partition that a day's rows make, which is not written. The one in force, if it has the same rows.
+    def write(self, day: str, rows: pa.Table, watermark: str, known: Partition | None) -> Partition:
+        """Write a day's rows. A day with the same rows as `known` stays as it is.
 
         Args:
             day: ISO.
             rows: sorted, so that the same rows are the same bytes.
+            watermark: end of the log.
             known: the partition in force.
         """
-        found = hashlib.sha256(_bytes(rows)).hexdigest()
+        content, found = encoded(rows)
         if known is not None and known.sha256 == found and self.sound(known):
             return known
-        return Partition(_file(day, found), rows.num_rows, "", found)
-
-    def write(self, day: str, rows: pa.Table, watermark: str) -> Partition:
-        """Write a day's rows.
-
-        Args:
-            day: ISO.
-            rows: sorted, as for `made`.
-            watermark: end of the log.
-        """
-        content = _bytes(rows)
-        found = hashlib.sha256(content).hexdigest()
-        made = Partition(_file(day, found), rows.num_rows, watermark, found)
-        write_bytes(self.path(made), content)
+        made = Partition(f"{day}-{found[:NAME_DIGITS]}.parquet", rows.num_rows, watermark, found)
+        if not self.sound(made):
+            write_bytes(self.path(made), content)
         return made
 
     def path(self, partition: Partition) -> Path:
@@ -128,11 +118,9 @@ class DayStore:
                 self.commit(before, replace(before, backfills=(*before.backfills, wanted)))
 
 
-def _bytes(rows: pa.Table) -> pa.Buffer:
+def encoded(rows: pa.Table) -> tuple[pa.Buffer, str]:
+    """The bytes of a partition with these rows, and their SHA-256."""
     sink = pa.BufferOutputStream()
     pq.write_table(rows.combine_chunks(), sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue()
-
-
-def _file(day: str, content: str) -> str:
-    return f"{day}-{content[:NAME_DIGITS]}.parquet"
+    content = sink.getvalue()
+    return content, hashlib.sha256(content).hexdigest()

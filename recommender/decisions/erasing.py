@@ -32,22 +32,25 @@ class Erased:
     """How many were erased."""
     event_ids: tuple[str, ...]
     """The ids of the erased events. A decision has none."""
+    users: frozenset[str] = frozenset()
+    """Those whose lines were erased."""
 
 
 def erased(content: bytes, users: Container[str]) -> Erased:
     """Erase the lines of `users`, each in its place."""
-    kept, event_ids, lines = [], [], 0
+    kept, event_ids, lines, seen = [], [], 0, set[str]()
     for line in content.splitlines(keepends=True):
         user_id, event_id = _ids_of(line)
         if user_id is None or user_id not in users:
             kept.append(line)
             continue
         lines += 1
+        seen.add(user_id)
         ending = line[len(line.rstrip(b"\r\n")) :]
         kept.append(FILLER.ljust(len(line) - len(ending)) + ending)
         if event_id is not None:
             event_ids.append(event_id)
-    return Erased(b"".join(kept), lines, tuple(event_ids))
+    return Erased(b"".join(kept), lines, tuple(event_ids), frozenset(seen))
 
 
 def erasing(forgotten: ForgottenFollower) -> Callable[[bytes], bytes]:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from recommender.evaluation.intervals import Bootstrap
 from recommender.evaluation.metrics import METRICS, Floats, ScoredPairs, log_losses
 
-PRIOR_PAIRS = 20
+GAIN_PRIOR_PAIRS = 20
 """A campaign's variance per pair counts as if this many further pairs had the mean variance of all campaigns, since one
 of a few pairs cannot estimate its own. Chosen by hand: about the size of the smallest campaigns of the default data."""
 LARGEST_SHARE = 0.4
@@ -122,7 +122,9 @@ class CampaignGains:
         """Variances of the gains, those of small campaigns drawn to the mean variance per pair."""
         per_pair_C = self.pairs_C * variance_C
         mean = float(self.pairs_C @ per_pair_C / self.pairs_C.sum())
-        shrunk_C = (self.pairs_C * per_pair_C + PRIOR_PAIRS * mean) / (self.pairs_C + PRIOR_PAIRS) / self.pairs_C
+        shrunk_C = (
+            (self.pairs_C * per_pair_C + GAIN_PRIOR_PAIRS * mean) / (self.pairs_C + GAIN_PRIOR_PAIRS) / self.pairs_C
+        )
         # Two rankers with the same scores gain exactly 0 everywhere. A variance of 0 would have no precision.
         return np.asarray(np.maximum(shrunk_C, np.finfo(np.float64).tiny ** 0.5))
 

@@ -13,7 +13,7 @@ import duckdb
 from recommender import logs
 from recommender.datasets import ingest
 from recommender.datasets.engine import open_engine
-from recommender.datasets.tables import CONTRACT, EVENT_KINDS, Tables
+from recommender.datasets.tables import CONTRACT, EVENT_KINDS, LOGGED_BY_DAY, Tables
 from recommender.datasets.write import Frame
 from recommender.decisions.names import SegmentName
 from recommender.event_tables.forgotten_rows import without_forgotten
@@ -54,7 +54,8 @@ def log_identity(folder: Path, identity: str) -> str:
 def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettings = DEFAULT_RESOURCES) -> Tables:
     """Write the tables again with the events of the log in `folder`, completely or not at all.
 
-    The manifest gets `events_read`: writer -> number of its last segment that was read. Without a log, nothing changes.
+    The manifest gets `events_read`: writer -> number of its last segment that was read, and `LOGGED_BY_DAY`. Without a
+    log, nothing changes.
 
     Raises:
         ContractError: The tables lack a required one; names it.
@@ -78,7 +79,11 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
             frames,
             decision=f"events: {added} came over HTTP; {waiting} more wait for a user, item or campaign that is not "
             "known" + "".join(f". {one}" for one in decided),
-            facts={"events_read": _read(segments), "events_waiting": waiting},
+            facts={
+                "events_read": _read(segments),
+                "events_waiting": waiting,
+                LOGGED_BY_DAY: {**tables.manifest.get(LOGGED_BY_DAY, {}), **_by_day(connection, tables.time_zone)},
+            },
         )
     log.info("events of the log added", events=added, waiting=waiting, segments=len(segments))
     return made
@@ -120,6 +125,15 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
     return int(added), int(everything) - int(added)
 
 
+def _by_day(connection: duckdb.DuckDBPyConnection, time_zone: str) -> dict[str, int]:
+    """Day of the shop -> events of the log that are added to it."""
+    rows = connection.execute(
+        "SELECT timezone($zone, event_time)::DATE AS day, count(*) FROM known GROUP BY 1 ORDER BY 1",
+        {"zone": time_zone},
+    ).fetchall()
+    return {day.isoformat(): count for day, count in rows}
+
+
 def _with_events(connection: duckdb.DuckDBPyConnection, tables: Tables) -> str:
     kinds = ", ".join(f"'{kind}'" for kind in EVENT_KINDS)
     own = [name for name in (*_TEXTS, *_NUMBERS, "event_time") if name in CONTRACT["events"].columns]
@@ -136,8 +150,6 @@ def _with_participations(connection: duckdb.DuckDBPyConnection, tables: Tables) 
     if tables.has("participations", "coupon_id") or _has_value(connection, "coupon_id"):
         columns.append("coupon_id")
     new = f"SELECT DISTINCT {', '.join(columns)} FROM known WHERE kind = 'participation'"
-    if not tables.has("participations"):
-        return new
     again = " AND ".join(f"again.{name} = new.{name}" for name in ("campaign_id", "user_id", "participated_at"))
     return (
         f"SELECT * FROM participations UNION ALL BY NAME SELECT * FROM ({new}) AS new "

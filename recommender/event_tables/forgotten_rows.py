@@ -64,7 +64,7 @@ def without_forgotten(tables: Tables, home: Home, *, resources: ResourceSettings
             frames,
             decision=f"forgotten: {num_rows} rows of {len(users)} users who were forgotten are left out",
             facts={"forgotten": {"users": len(users), "rows": left_out}},
-            kept=lambda rows: _kept(rows, forgotten),
+            kept=lambda rows: rows_without(rows, forgotten),
         )
     log.info("rows of forgotten users left out", users=len(users), rows=num_rows)
     return made
@@ -85,16 +85,21 @@ def _found(connection: duckdb.DuckDBPyConnection, tables: Tables, names: list[st
     return sorted(users)
 
 
-def _of_users(rows: pa.Table, users: Container[str], names: Sequence[str] = (USER,)) -> pa.Array:
-    """For each row whether one of these columns holds the id of one of `users`."""
+def _of_users(
+    rows: pa.Table, users: Container[str], names: Sequence[str] = (USER,), seen: set[str] | None = None
+) -> pa.Array:
+    """For each row whether one of these columns holds the id of one of `users`. Those found are added to `seen`."""
     found = pa.array([False] * rows.num_rows, pa.bool_())
     for name in names:
         column = rows[name].combine_chunks()
+        if pa.types.is_dictionary(column.type):  # as the last build keeps purchases
+            column = column.cast(column.type.value_type)
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         # A source of Parquet or a database may have numbers as ids, which only tables have as text.
         if is_text or pa.types.is_integer(column.type):
             theirs = [value for value in pc.unique(column).to_pylist() if value is not None and str(value) in users]
             if theirs:
+                (set() if seen is None else seen).update(map(str, theirs))
                 found = pc.or_(found, pc.fill_null(pc.is_in(column, pa.array(theirs, column.type)), False))
     return found
 
@@ -106,18 +111,22 @@ def _columns(rows: pa.Table) -> Sequence[str]:
     return [USER] if USER in rows.column_names else []
 
 
-def _kept(rows: pa.Table, users: Container[str]) -> pa.Table:
+def rows_without(rows: pa.Table, users: Container[str]) -> pa.Table:
+    """The rows that are not about `users`."""
     return rows.filter(pc.invert(_of_users(rows, users, _columns(rows))))
 
 
-def count_rows(path: Path, users: Container[str]) -> int:
-    """Rows of a Parquet file that are about `users`. 0 where it has no column of users."""
+def count_rows(path: Path, users: Container[str], seen: set[str] | None = None) -> int:
+    """Rows of a Parquet file that are about `users`. 0 where it has no column of users.
+
+    Those of `users` that it has are added to `seen`.
+    """
     names = _columns(pq.read_schema(path).empty_table())
     if not names:
         return 0
     batches = pq.ParquetFile(path, pre_buffer=False).iter_batches(ROWS_AT_ONCE * 10, columns=names)
     rows = (pa.Table.from_batches([batch]) for batch in batches)
-    return sum(int(pc.sum(_of_users(one, users, names)).as_py() or 0) for one in rows)
+    return sum(int(pc.sum(_of_users(one, users, names, seen)).as_py() or 0) for one in rows)
 
 
 def copy_without(source: Path, target: Path, users: Container[str]) -> None:
@@ -130,6 +139,6 @@ def copy_without(source: Path, target: Path, users: Container[str]) -> None:
     compression = "none" if codec == "uncompressed" else codec
     with pq.ParquetWriter(target, file.schema_arrow, compression=compression, write_page_checksum=True) as writer:
         for batch in file.iter_batches(ROWS_AT_ONCE):
-            kept = _kept(pa.Table.from_batches([batch]), users)
+            kept = rows_without(pa.Table.from_batches([batch]), users)
             if kept.num_rows:
                 writer.write_table(kept)

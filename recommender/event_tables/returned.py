@@ -5,9 +5,6 @@ import duckdb
 from recommender.datasets.returns import RETURN_MARKS, settle_returns
 from recommender.datasets.tables import Tables
 
-_KEPT = 'returns = "keep"'
-"""What the manifest's decision on returns says where the mapping keeps them as they are."""
-
 
 def with_returns(connection: duckdb.DuckDBPyConnection, tables: Tables, query: str) -> tuple[str, list[str]]:
     """The events of `query` with the purchases marked that were taken back, and what was decided.
@@ -20,8 +17,7 @@ def with_returns(connection: duckdb.DuckDBPyConnection, tables: Tables, query: s
         query: selects the events of both.
     """
     (returns,) = connection.execute("SELECT count(*) FROM known WHERE kind = 'return'").fetchall()[0]
-    keeps = any(one.startswith("returns:") and _KEPT in one for one in tables.manifest["decisions"])
-    if not returns or keeps:
+    if not returns or tables.manifest.get("returns") == "keep":
         return query, []
     # A source may state itself what was returned, without returns. That stays.
     given = [name for name, *_ in connection.execute(f"DESCRIBE {query}").fetchall()]

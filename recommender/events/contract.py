@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recommender.datasets.time_units import SECOND_US
+from recommender.matching.event_rules import EventRules
+from recommender.settings import EventSettings
 
 # fmt: off
 Kind = Literal[
@@ -44,9 +46,14 @@ BELONGS_TO: Mapping[str, tuple[str, ...]] = {
 """Field -> the only kinds that may have it."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 """An earlier event is a wrong unit or a broken clock."""
+RATING_FACTOR = 2.0
+"""A rating of more than so many times the largest one is on another scale. By hand: on a scale of five some shopper has
+given three, and ten or a hundred would be another scale."""
+DATED = tuple(kind for kind in KINDS if kind not in (*HIDING, "participation"))
+"""Kinds that become rows of the table `events`, whose days are closed at some time (`recommender.days`)."""
 
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-# Bounds by hand. They catch cents for units, and milliseconds for seconds, where nothing else can.
+# By hand: what no shop has. A wrong unit is found by what the shop's tables have (`too_large`).
 Money = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
@@ -117,14 +124,14 @@ class Stamped(NamedTuple):
     time_us: int
 
 
-def read_event(document: Any, now_us: int, *, future_s: float, currency: str | None) -> Stamped | list[Wrong]:
+def read_event(document: Any, now_us: int, *, rules: EventRules, settings: EventSettings) -> Stamped | list[Wrong]:
     """Check one event against the contract.
 
     Args:
         document: the event as JSON gave it.
         now_us: the present moment, microseconds since 1970, UTC.
-        future_s: how far ahead of it an event may be.
-        currency: the shop's. None: an event may state none.
+        rules: what the shop's tables say. Without a currency there, an event may state none.
+        settings: how far ahead of now an event may be, and how far above the tables' largest values.
     """
     if not isinstance(document, dict):
         return [Wrong("body", "an event is an object")]
@@ -133,7 +140,7 @@ def read_event(document: Any, now_us: int, *, future_s: float, currency: str | N
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         return [Wrong(".".join(str(part)[:64] for part in one["loc"]) or "body", one["msg"]) for one in found]
-    time_us, wrong = _time_of(event, now_us, future_s)
+    time_us, wrong = _time_of(event, now_us, settings.future_s)
     wrong += [
         Wrong(field, f"does not belong to an event of kind {event.kind}")
         for field, kinds in BELONGS_TO.items()
@@ -142,11 +149,23 @@ def read_event(document: Any, now_us: int, *, future_s: float, currency: str | N
     needed = NEEDS[event.kind]
     if needed and all(getattr(event, field) is None for field in needed):
         wrong.append(Wrong(needed[0], f"an event of kind {event.kind} needs {' or '.join(needed)}"))
-    if event.currency is not None and event.currency != currency:
-        wrong.append(
-            Wrong("currency", f"the shop's currency is {currency or 'not stated, so an event cannot name one'}")
-        )
+    if event.currency is not None and event.currency != rules.currency:
+        stated = rules.currency or "not stated by the source's mapping, so an event cannot name one"
+        wrong.append(Wrong("currency", f"the shop's currency is {stated}"))
+    wrong += too_large(event, rules, settings.largest_factor)
     return wrong or Stamped(event, time_us)
+
+
+def too_large(event: Event, rules: EventRules, factor: float) -> list[Wrong]:
+    """The numbers of an event that lie so far above all of the tables that their unit must be another one."""
+    wrong = []
+    for field, largest in rules.largest.items():
+        value, most = getattr(event, field), largest * (RATING_FACTOR if field == "rating" else factor)
+        if value is not None and value > most:
+            wrong.append(
+                Wrong(field, f"is over {most:,.10g}; the largest of the shop is {largest:,.10g}. Is its unit right?")
+            )
+    return wrong
 
 
 def _time_of(event: Event, now_us: int, future_s: float) -> tuple[int, list[Wrong]]:
@@ -163,5 +182,6 @@ def _time_of(event: Event, now_us: int, future_s: float) -> tuple[int, list[Wron
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     time_us = (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
     if time_us > now_us + future_s * SECOND_US:
-        return 0, [Wrong("event_time", "lies in the future")]
+        now = datetime.fromtimestamp(now_us // SECOND_US, UTC)
+        return 0, [Wrong("event_time", f"lies in the future: the gateway's present moment is {now:%Y-%m-%dT%H:%M:%SZ}")]
     return time_us, []

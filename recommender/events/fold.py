@@ -43,12 +43,15 @@ class Fold:
     Attributes:
         catalogue: items and campaigns that the rows refer to.
         readings: which events the rows have read.
-        minor_units: whole minor units in one unit of the shop's currency, such as 100.
     """
 
     catalogue: Catalogue
     readings: Readings
-    minor_units: int = 100
+
+    @property
+    def minor_units(self) -> int:
+        """Whole minor units in one unit of the shop's currency, such as 100."""
+        return self.catalogue.minor_units
 
     def folded(self, user_id: str, packed: PackedUser, names: tuple[str, ...], at_us: int) -> bytes:
         """The packed row as it is at a moment (microseconds since 1970, UTC), also where no event came.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recommender.datasets.time_units import DAY_S, SECOND_US
 from recommender.matching.packed_history import MAX_BASKETS, PackedBaskets
-from recommender.matching.rings import ITEM_DAYS, MOST_OLDER, OLDER_DAYS, Rings, Totals, basket_code
+from recommender.matching.rings import ITEM_DAYS, MOST_ITEM_LINES, MOST_OLDER, OLDER_DAYS, Rings, Totals, basket_code
 
 _ALWAYS = -(2**62)
 """Second from which on a row knows everything, where it knows everything."""
@@ -89,6 +89,10 @@ class Ledger:
         # The lines that are kept are those of the last ones.
         ends_O = np.cumsum(older.lines_O)
         place_L = np.searchsorted(ends_O, np.arange(num_items) + (ends_O[-1] - num_items if num_older else 0), "right")
+        items_since_s = feature_time_s - ITEM_DAYS * DAY_S
+        if num_items >= MOST_ITEM_LINES:
+            # Lines may be missing of the oldest basket that has any, and of another one of its second.
+            items_since_s = max(items_since_s, int(older.time_s_O[place_L[0]]) + 1)
         held_all = rings.totals.baskets <= num_older + num_baskets
         since_s = int(older.time_s_O[0]) + 1 if num_older == MOST_OLDER else feature_time_s - OLDER_DAYS * DAY_S
         first = num_older + num_baskets - len(rings.codes)
@@ -107,7 +111,7 @@ class Ledger:
             codes={code: first + place for place, code in enumerate(rings.codes.tolist())},
             totals=rings.totals,
             since_s=_ALWAYS if held_all else since_s,
-            items_since_s=_ALWAYS if num_older == 0 else feature_time_s - ITEM_DAYS * DAY_S,
+            items_since_s=_ALWAYS if num_older == 0 else items_since_s,
             has_marks=True,
         )
 

@@ -1,4 +1,7 @@
-"""Which features a source cannot have, because it lacks a table, a column or a kind of event.
+"""Which features a source cannot have, because it lacks a column or a kind of event.
+
+A shop without a file of users or items has tables of their identifiers (`recommender.datasets.derive`), which lack all
+other columns.
 
 needs.json says which features need which part. It is found by trial (`python -m benchmarks.features.needs`).
 """
@@ -26,8 +29,7 @@ class Part:
     name: str
     """As it is shown."""
     table: str
-    column: str = ""
-    """Empty: the whole table."""
+    column: str
     columns: tuple[str, ...] = ()
     """Several columns, of which all are missing."""
     kinds: tuple[str, ...] = ()
@@ -50,8 +52,6 @@ def told_parts() -> tuple[Part, ...]:
 
 def _parts() -> Iterator[Part]:
     for table, contract in CONTRACT.items():
-        if not contract.required:
-            yield Part(table, table)
         for column, wanted in contract.columns.items():
             if not wanted.required:
                 yield Part(f"{table}.{column}", table, column, (column,))
@@ -60,7 +60,7 @@ def _parts() -> Iterator[Part]:
             yield Part(f"events of the kind {kind}", "events", "kind", kinds=(kind,))
     yield Part("the hour of events", "events", "event_time", hours=True)
     yield Part("attributes of users", "users", "columns", _ATTRIBUTES)
-    yield Part("events of things looked at or searched for", "events", "kind", kinds=LOOK_KINDS)
+    yield Part("any view, click, cart, like, favourite, search or review", "events", "kind", kinds=LOOK_KINDS)
 
 
 def absent_features(tables: Tables, shared: Shared) -> dict[str, list[str]]:
@@ -75,8 +75,6 @@ def absent_features(tables: Tables, shared: Shared) -> dict[str, list[str]]:
             return not tables.event_time_has_hours
         if part.kinds:
             return not set(part.kinds) & set(shared.kinds)
-        if not part.column:
-            return not tables.has(part.table)
         return not any(_has(tables, part.table, column, shared.attributes) for column in part.columns)
 
     return {part.name: needs[part.name] for part in told_parts() if part.name in needs and lacks(part)}

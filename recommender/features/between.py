@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from recommender.datasets.places import Place
 from recommender.datasets.replacing import replace_remote, require_replaceable
 from recommender.datasets.tables import Tables, open_tables
 from recommender.errors import SettingsError
-from recommender.features.build import build_as_set
+from recommender.features.build_as_set import build_as_set
 from recommender.settings import Settings
 from recommender.storage.manifest import MANIFEST, read_manifest
+from recommender.storage.scratch import scratch_folder
 
 WHAT = "feature set"
 
@@ -38,7 +38,7 @@ def build_between(tables: str, output: str, settings: Settings) -> datetime:
             f"{'is the same folder' if ours == theirs else 'and it lie in one another'}; name another folder"
         )
     require_replaceable(target, WHAT, _is_feature_set)
-    with TemporaryDirectory(prefix="between-", dir=settings.resources.scratch) as folder:
+    with scratch_folder("between", settings.resources.scratch) as folder:
         scratch = Path(folder)
         opened = _copied(source, scratch / "tables", settings) if source.is_remote else open_tables(source.path)
         if not target.is_remote:

@@ -68,7 +68,7 @@ class Part:
     """Column `user` counts from 0 within the part."""
 
 
-def parts(rows: ir.Table, num_users: int, by: str = "user") -> Iterator[Part]:
+def parts(rows: ir.Table | pa.Table, num_users: int, by: str = "user") -> Iterator[Part]:
     """Cut rows that are sorted by user between users. Together the parts have all users, also those without a row.
 
     Args:
@@ -76,6 +76,9 @@ def parts(rows: ir.Table, num_users: int, by: str = "user") -> Iterator[Part]:
         num_users: how many users there are.
         by: the column with the number of the user, or of whatever else the rows are sorted by.
     """
+    if isinstance(rows, pa.Table):
+        yield from _cut(rows, num_users, by)
+        return
     held: list[pa.Table] = []
     count = first = 0
     for batch in _batches(rows):
@@ -91,6 +94,21 @@ def parts(rows: ir.Table, num_users: int, by: str = "user") -> Iterator[Part]:
                 count = table.num_rows - cut
     table = pa.concat_tables(held).combine_chunks() if held else rows.limit(0).to_pyarrow()
     yield _part(first, num_users, table, by)
+
+
+def _cut(table: pa.Table, num_users: int, by: str) -> Iterator[Part]:
+    """The parts of a table that is in memory."""
+    users = table[by].to_numpy()
+    first = start = 0
+    while len(users) - start > PART_ROWS:
+        cut = int(np.searchsorted(users, users[start + PART_ROWS]))
+        if cut <= start:  # one user has more
+            cut = int(np.searchsorted(users, users[start], side="right"))
+        if cut == len(users):
+            break
+        yield _part(first, int(users[cut]), table.slice(start, cut - start), by)
+        first, start = int(users[cut]), cut
+    yield _part(first, num_users, table.slice(start), by)
 
 
 def _batches(rows: ir.Table) -> Iterator[pa.RecordBatch]:
@@ -136,6 +154,10 @@ class Returns:
         net_3T = np.stack([_whole(rows, f"net_{name}") for name in MONEY])
         net_3T = np.where(known_T, np.where(kept_T, net_3T, 0), money_3T)
         return cls(money_3T, np.where(known_T, after_us_T, NEVER), kept_T, net_3T)
+
+
+MONEY_COLUMNS = (*MONEY, "returned_s", "kept", *(f"net_{name}" for name in MONEY))
+"""Names of `money_columns`, in their order. Those of returns are missing where the source has none."""
 
 
 def money_columns(lines: ir.Table) -> dict[str, Any]:
@@ -203,15 +225,31 @@ def changes_of(returns: Returns, event_us_T: Ints, rows_T: Ints) -> Changes:
     )
 
 
-def lines_of(source: Source, decisions: Decisions) -> ir.Table:
-    """All purchase lines of the decisions' users before the last decision, sorted as `Bought` says."""
+def lines_of(source: Source, decisions: Decisions) -> ir.Table | pa.Table:
+    """All purchase lines of the decisions' users before the last decision, sorted as `Bought` says.
+
+    Lines that are alike so far are sorted by their money, because some of them may have had a coupon and others not.
+    """
     last = int(decisions.moment_us_D.max())
+    if source.known is not None:
+        return _of_users(source.known.lines, decisions.user_ids, last)
     users = decisions.numbered()
     lines = source.lines.inner_join(users, "user_id")
     lines = lines.filter(lines.time_s <= last // SECOND_US)
     columns: dict[str, Any] = {name: lines[name] for name in ("user", "basket", "item_row", "event_time")}
     columns |= {name: lines[name] for name in ("hour", "weekday", "store_id")}
-    return lines.select(**columns, **money_columns(lines)).order_by("user", "basket", "item_row", "event_time")
+    money = money_columns(lines)
+    return lines.select(**columns, **money).order_by("user", "basket", "item_row", "event_time", *money)
+
+
+def _of_users(lines: pa.Table, user_ids: pa.Array, last: int) -> pa.Table:
+    """Of lines that are in memory: those of some users, as `lines_of` returns them."""
+    users = lines["user_id"].combine_chunks()
+    number = pc.fill_null(pc.index_in(users.dictionary, value_set=user_ids), -1).to_numpy()
+    user_T = number[users.indices.to_numpy()]
+    kept_T = (user_T >= 0) & (lines["time_s"].to_numpy() <= last // SECOND_US)
+    lines = lines.drop_columns(["user_id"]).add_column(0, "user", pa.array(user_T))
+    return lines if kept_T.all() else lines.filter(pa.array(kept_T))
 
 
 def bought(part: Part) -> Bought:
@@ -220,7 +258,8 @@ def bought(part: Part) -> Bought:
     user_T, basket = rows["user"].to_numpy().astype(np.int64), rows["basket"].combine_chunks()
     new_T = np.ones(len(user_T), dtype=bool)
     if len(user_T) > 1:
-        new_T[1:] = pc.not_equal(basket[1:], basket[:-1]).to_numpy(zero_copy_only=False)
+        names = basket.indices if isinstance(basket, pa.DictionaryArray) else basket
+        new_T[1:] = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
         new_T[1:] |= user_T[1:] != user_T[:-1]
     event_us_T = microseconds_of(rows["event_time"])
     return Bought(

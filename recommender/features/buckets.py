@@ -21,9 +21,10 @@ Computed twice on purpose, where there is more than one bucket: the purchase lin
 once for demand and popularity, and once in the bucket. The events are also written once more, sorted into buckets.
 """
 
+import mmap
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,19 +108,31 @@ class Rows:
     users: list[pa.Table] = field(default_factory=list)
     pairs: list[pa.Table] = field(default_factory=list)
     facts: list[pa.Table] = field(default_factory=list)
+    maps: list[mmap.mmap] = field(default_factory=list)
+    """The files of the tables that are mapped."""
+
+    def kept(self, table: pa.Table, file: Path) -> pa.Table:
+        """Move a table from memory to a file, from which it is mapped."""
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        with file.open("rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        self.maps.append(mapped)
+        return pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+
+    def let_go(self) -> None:
+        """Free the memory of the mapped files. What is read again comes from the files."""
+        for mapped in self.maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def kept(table: pa.Table, file: Path) -> pa.Table:
-    """Move a table from memory to a file, from which it is mapped."""
-    with pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-
-
-def together(tables: Sequence[pa.Table], keys: Sequence[str]) -> Iterator[pa.Table]:
+def together(
+    tables: Sequence[pa.Table], keys: Sequence[str], after_part: Callable[[], None] = lambda: None
+) -> Iterator[pa.Table]:
     """The rows of tables that are sorted by their keys, in the order of the whole, in parts of `PART_ROWS`.
 
-    Only a part is in memory at once. Each is contiguous, so its bytes do not tell of how many tables it came.
+    Only a part is in memory at once, if `after_part` is `Rows.let_go` and the tables are mapped. Each is contiguous, so
+    its bytes do not tell of how many tables it came.
     """
     columns = pa.concat_tables([table.select(list(keys)) for table in tables])
     listed = columns.append_column(
@@ -137,3 +150,4 @@ def together(tables: Sequence[pa.Table], keys: Sequence[str]) -> Iterator[pa.Tab
         rows = pa.concat_tables(slices).combine_chunks()
         yield rows if len(tables) == 1 else rows.take(pa.array(places))
         taken += counts
+        after_part()

@@ -21,9 +21,9 @@ from recommender.features.bought import Decisions
 from recommender.features.campaign_past import NONE, SUMMED, Past
 from recommender.features.source import Source
 from recommender.features.value_names import ValueNames
-from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE, type_code
+from recommender.matching.affinity import USER_PRIOR_PAIRS, USER_PRIOR_RATE, type_code
 
-MAX_TYPES = 8
+HABIT_TYPES = 8
 """Most campaign types with separate features, the first in alphabetical order. Chosen by hand: a shop has a few."""
 COUNTS = (
     *("campaigns_targeted", "campaigns_redeemed", "campaigns_redeemed_90d", "campaigns_redeemed_180d"),
@@ -40,7 +40,7 @@ def of_types(source: Source, named: ValueNames) -> dict[str, tuple[str, ...]]:
     """Name the features of each campaign type: type -> those of targeted, of redeemed, and of the rate."""
     forms = [f"behaviour__{{}}{suffix}" for suffix in (*COUNT_SUFFIXES, "_rate")]
     taken = [f"behaviour__{name}" for name in (*COUNTS, *_OTHERS)]
-    return named.name("campaign_type", campaign_types(source)[:MAX_TYPES], forms, taken=taken)
+    return named.name("campaign_type", campaign_types(source)[:HABIT_TYPES], forms, taken=taken)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ def _features(
     values: dict[str, NDArray[Any]] = {
         "campaigns_targeted": targeted,
         "campaigns_redeemed": redeemed,
-        "campaign_rate": (redeemed + PRIOR_PAIRS * PRIOR_RATE) / (targeted + PRIOR_PAIRS),
+        "campaign_rate": (redeemed + USER_PRIOR_PAIRS * USER_PRIOR_RATE) / (targeted + USER_PRIOR_PAIRS),
         "coupons_redeemed": coupons,
         "coupons_per_campaign": coupons / np.maximum(targeted, 1),
         "open_campaigns": sums["open"],
@@ -135,7 +135,7 @@ def _features(
     for campaign_type, (of_targeted, of_redeemed, of_rate) in names.items():
         targeted, redeemed = of_type[campaign_type]
         columns[of_targeted], columns[of_redeemed] = targeted, redeemed
-        columns[of_rate] = (redeemed + PRIOR_PAIRS * PRIOR_RATE) / (targeted + PRIOR_PAIRS)
+        columns[of_rate] = (redeemed + USER_PRIOR_PAIRS * USER_PRIOR_RATE) / (targeted + USER_PRIOR_PAIRS)
     return {
         name: (column if _is_count(name) else np.where(known, column, np.nan)).astype(np.float32)
         for name, column in columns.items()

@@ -14,20 +14,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender.datasets.moments import first_open_day
 from recommender.datasets.time_units import DAY_S, DAY_US, MONTH_DAYS, SECOND_US
 from recommender.features.as_of import Ints, Running
 from recommender.features.campaign_habits import campaign_types
 from recommender.features.decisions import TIME
 from recommender.features.demand import POPULARITY_DAYS, demand
-from recommender.features.newcomers import PRIOR_PAIRS, PRIOR_RATE, Newcomers
+from recommender.features.newcomers import SHOP_PRIOR_PAIRS, SHOP_PRIOR_RATE, Newcomers
 from recommender.features.source import Source, known_at
 from recommender.features.value_names import ValueNames
 from recommender.features.vectors import department_index, largest_departments
 from recommender.matching.affinity import AXES
 from recommender.matching.catalogue import Catalogue
+from recommender.matching.event_rules import MONEY, EventRules
 from recommender.matching.look_rules import LookRules
 
-MAX_TYPES = 12
+ONE_HOT_TYPES = 12
 """Campaign types with an indicator, the first ones in alphabetical order. Chosen by hand: a shop has a few."""
 
 
@@ -61,7 +63,7 @@ def campaign_features(source: Source, named: ValueNames) -> CampaignFeatures:
     if len(seen := named.also("campaign__kind_{}", sorted(set(kinds)))) > 1:
         columns |= {f"kind_{kind}": kinds == kind for kind in seen}
     indicators = named.name(
-        "campaign_type", campaign_types(source)[:MAX_TYPES], ["campaign__type_{}"], taken=["campaign__type_rate"]
+        "campaign_type", campaign_types(source)[:ONE_HOT_TYPES], ["campaign__type_{}"], taken=["campaign__type_rate"]
     )
     for campaign_type, (name,) in indicators.items():
         columns[name.removeprefix("campaign__")] = np.array(types, dtype=object) == campaign_type
@@ -91,8 +93,13 @@ def item_popularity(source: Source) -> NDArray[np.float32]:
     return popularity_V
 
 
-def catalogue(source: Source, features: CampaignFeatures, popularity_V: NDArray[np.float32]) -> Catalogue:
-    """Put items, taxonomy, campaigns and their features together as serving holds them in memory."""
+def catalogue(
+    source: Source, features: CampaignFeatures, popularity_V: NDArray[np.float32], late_days: int = 0
+) -> Catalogue:
+    """Put items, taxonomy, campaigns and their features together as serving holds them in memory.
+
+    `late_days` as in `event_rules`.
+    """
     campaigns, taxonomy = source.campaigns, source.taxonomy
     ids = campaigns["campaign_id"].to_pylist()
     names = campaigns["name"].to_pylist() if "name" in campaigns.column_names else ids
@@ -114,6 +121,27 @@ def catalogue(source: Source, features: CampaignFeatures, popularity_V: NDArray[
         campaign_feature_names=features.names,
         campaign_popularity_C=features.rate_now_C,
         id_versions=taxonomy.id_versions,
+        event_rules=event_rules(source, late_days),
+    )
+
+
+def event_rules(source: Source, late_days: int) -> EventRules:
+    """What the tables say about how events are to be taken. Of largest values only events before `as_of` count.
+
+    `late_days` is for how many days a day stays open after the end of the log; 0: for ever.
+    """
+    events = source.table("events")
+    past = events.filter(events.event_time < source.as_of)
+    money, others = [name for name in MONEY if name in past.columns], ("quantity", "rating")
+    asked = [*money, *(name for name in others if name in past.columns)]
+    found = past.aggregate(**{name: past[name].max() for name in asked}).to_pyarrow().to_pylist()[0] if asked else {}
+    largest = {name: float(value) for name, value in found.items() if value is not None and value > 0}
+    most = max((largest[name] for name in money if name in largest), default=None)
+    known = {name: value for name, value in largest.items() if name not in MONEY}
+    return EventRules(
+        currency=source.tables.currency,
+        open_from=first_open_day(source.tables.log_end, late_days).isoformat() if late_days else None,
+        largest=known if most is None else {**known, **dict.fromkeys(MONEY, most)},
     )
 
 
@@ -245,10 +273,10 @@ def _type_rates(source: Source, moments_us: NDArray[np.int64]) -> tuple[NDArray[
 
     everyone_N, everyone_C = np.zeros_like(campaign_N), np.zeros_like(moments_us)
     targeted_C, redeemed_C = (before(everyone_N, times, everyone_C) for times in (targeted_N, known_N))
-    overall_C = (redeemed_C + PRIOR_PAIRS * PRIOR_RATE) / (targeted_C + PRIOR_PAIRS)
+    overall_C = (redeemed_C + SHOP_PRIOR_PAIRS * SHOP_PRIOR_RATE) / (targeted_C + SHOP_PRIOR_PAIRS)
     type_N = type_of_C[campaign_N]
     of_type_C, redeemed_of_type_C = (before(type_N, times, type_of_C) for times in (targeted_N, known_N))
-    rates_C = (redeemed_of_type_C + PRIOR_PAIRS * overall_C) / (of_type_C + PRIOR_PAIRS)
+    rates_C = (redeemed_of_type_C + SHOP_PRIOR_PAIRS * overall_C) / (of_type_C + SHOP_PRIOR_PAIRS)
     # At the time itself counts too, so strictly before the next microsecond.
     own_N = targeted_N < now_us
     sizes = {"pairs": np.ones(int(own_N.sum()), dtype=np.int64)}

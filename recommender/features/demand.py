@@ -6,6 +6,7 @@ what some users bought, and only sums by campaign come to the driver.
 Shapes: C campaigns · R pairs of a campaign and an item · T purchase lines · U users.
 """
 
+import itertools
 import pickle
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +19,15 @@ from numpy.typing import NDArray
 from recommender.datasets.time_units import DAY_US, SECOND_US
 from recommender.features.as_of import Ints, Running, ranges
 from recommender.features.bought import NEVER, Part, Returns, changes_of, microseconds_of, money_columns, parts
+from recommender.features.known import name_of
 from recommender.features.source import Source
 
 POPULARITY_DAYS = 90
 """Days of purchases that count for demand and popularity: a season. Chosen by hand."""
 SUMMED = ("lines", "cents", "discounted", "coupon")
+DEMANDED = (*SUMMED, "items", "buyers")
+MOMENT = "moment_us"
+"""Key of the reference time beside the numbers that are kept for the next build."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +76,34 @@ def demand(source: Source, offsets: Ints, items: NDArray[np.int32], reference_us
         `lines`, `cents`, `discounted` and `coupon` (lines with a discount, with a coupon), `buyers` and `items` (that
         were sold), int64 [C] each.
     """
+    known = source.known
+    if known is None:
+        return _counted(source, offsets, items, reference_us_C)
+    ids, bounds = source.taxonomy.item_ids, list(itertools.pairwise(offsets.tolist()))
+    names = [
+        name_of([str(moment_us), *(ids[item] for item in items[first:end].tolist())])
+        for (first, end), moment_us in zip(bounds, reference_us_C.tolist(), strict=True)
+    ]
+    new_C = np.array([name not in known.demand for name in names], dtype=bool)
+    found = {name: known.demand[name] for name in names if name in known.demand}
+    if new_C.any():
+        sizes = np.diff(offsets)
+        own = np.concatenate([[0], np.cumsum(sizes[new_C])])
+        counted = _counted(source, own, items[np.repeat(new_C, sizes)], reference_us_C[new_C])
+        for row, campaign in enumerate(np.flatnonzero(new_C).tolist()):
+            found[names[campaign]] = {name: int(values[row]) for name, values in counted.items()}
+            found[names[campaign]][MOMENT] = int(reference_us_C[campaign])
+    known.new_demand = found
+    return {name: np.array([found[one][name] for one in names], dtype=np.int64) for name in DEMANDED}
+
+
+def changes_demand(days_us: Ints, moment_us: int) -> bool:
+    """Whether what happened on some UTC days, given by their begins, can count in the demand at a moment."""
+    return bool(((days_us < moment_us) & (days_us + DAY_US > moment_us - (POPULARITY_DAYS + 1) * DAY_US)).any())
+
+
+def _counted(source: Source, offsets: Ints, items: NDArray[np.int32], reference_us_C: Ints) -> dict[str, Ints]:
+    """Count the demand from purchase lines."""
     order = np.argsort(items, kind="stable")
     campaign_R = np.repeat(np.arange(len(reference_us_C)), np.diff(offsets))[order]
     pairs = _Pairs(campaign_R, items[order].astype(np.int64), reference_us_C // SECOND_US * SECOND_US)

@@ -4,45 +4,47 @@
       users.parquet          the rows of the last build
       marks/<hash>.parquet   what these rows depend on, of each file of events (`features.marks`)
       marks/others.parquet   the same of attributes, targets and participations
+      lines/<hash>.parquet   the purchase lines of each file of events (`features.kept_lines`)
+      spends.parquet         what users paid for the items of campaigns (`features.known`)
       searches.parquet, texts.parquet   what searches and reviews meant, by the hash of their words
-      state.json             what all rows depend on (`signature`), the files of events, and what the last build did
+      state.json             what all rows depend on (`last_signature`), the files of events, the demand for campaigns'
+                             items, and what the last build did
 
 What the result says is what a full build says, to the byte. Whatever is unclear means a full build.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import recommender
 from recommender import logs
 from recommender.errors import CorruptFileError
 from recommender.features import marks
-from recommender.features.bought import microseconds_of
+from recommender.features.buckets import num_buckets_for
+from recommender.features.demand import MOMENT, changes_demand
+from recommender.features.kept_lines import lines_of_file, read_lines, together, write_lines
+from recommender.features.kept_rows import kept_rows
+from recommender.features.known import Known, still_paid
+from recommender.features.last_signature import axes, signature, signature_of_tables
 from recommender.features.shared import Shared
 from recommender.features.source import Source
-from recommender.matching.numbering import NAME_BYTES
 from recommender.settings import Settings
 from recommender.storage.home import USERS_FILE, Home, source_name
 from recommender.storage.manifest import digest, link_or_copy, read_manifest, whole_folder, write_manifest, write_text
 from recommender.storage.turns import turn
 
 log = logs.get(__name__)
-STATE, MARKS, OTHERS = "state.json", "marks", "others.parquet"
+STATE, MARKS, LINES, OTHERS, SPENDS_FILE = "state.json", "marks", "lines", "others.parquet", "spends.parquet"
 MEANINGS = {"searches.parquet": "query", "texts.parquet": "text"}
 """File of what words meant -> the column of events that has the words."""
-NAMED_FROM = 4
-"""Byte of a packed value at which the name of its ids begins: behind the magic number."""
+_NOTHING = pa.table({"user_id": pa.array([], pa.string()), "at_us": pa.array([], pa.int64())})
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,18 @@ class LastBuild:
     _state: dict[str, Any] = field(default_factory=dict)
     _fresh: dict[str, pa.Table] = field(default_factory=dict)
     """Marks that the last build does not have, by the name of their file."""
+    _lines: dict[str, pa.Table | None] = field(default_factory=dict)
+    """Purchase lines by the hash of their file of events. None: the last build has them."""
     _meanings: dict[str, pa.Table] = field(default_factory=dict)
+    _last: dict[str, Any] = field(default_factory=dict)
+    """State of the last build. Empty: there is none that can be read."""
+    _same_tables: bool = False
+    """Whether what the last build kept of each file of events holds for the same file now."""
+    _changed: pa.Table = field(default_factory=lambda: _NOTHING)
+    """user_id and at_us of events that changed since."""
+    _known: Known | None = None
+    _source: Source | None = None
+    """What `_begin` began."""
     full: str = ""
     """Why nothing was taken over."""
     _taken: Taken | None = None
@@ -88,6 +101,29 @@ class LastBuild:
         except (OSError, ValueError, KeyError):
             return ""
 
+    def known(self, source: Source) -> Known | None:
+        """What the last build knew of the log of `source`. None: the log is too large to hold its lines in memory."""
+        self._begin(source)
+        if num_buckets_for(source) > 1:
+            return None
+        tables = []
+        for name, content in sorted(self._state["events"].items()):
+            kept = self.folder / LINES / f"{content}.parquet"
+            if self._same_tables and kept.is_file():
+                tables.append(read_lines(kept))
+                self._lines[content] = None
+            else:
+                self._lines[content] = rows = lines_of_file(source, source.tables.folder / name)
+                tables.append(rows)
+        self._known = Known(together(tables, source.taxonomy))
+        if self._same_tables:
+            days = pc.unique(self._changed["at_us"]).to_numpy()
+            kept_demand = self._last["demand"].items()
+            self._known.demand = {name: one for name, one in kept_demand if not changes_demand(days, one[MOMENT])}
+            if (self.folder / SPENDS_FILE).is_file():
+                self._known.spends = still_paid(pq.read_table(self.folder / SPENDS_FILE), self._changed)
+        return self._known
+
     def take(self, source: Source, shared: Shared, scratch: Path) -> Taken | None:
         """Find the rows of earlier decisions that a build of `source` would compute again. None: it computes all.
 
@@ -96,42 +132,32 @@ class LastBuild:
             shared: what they have in common.
             scratch: folder for the rows.
         """
-        self._state = {
+        if self._source is not source:
+            self._begin(source)
+        last, connection, weights = self._last, source.backend.con, shared.look_weights
+        self._state |= {
             "signature": signature(shared),
             "ids": list(source.ids.versions),
             "items": len(source.taxonomy.item_ids),
-            "axes": _axes(source, len(source.taxonomy.item_ids)),
-            "events": _files_of_events(source),
+            "axes": axes(source, len(source.taxonomy.item_ids)),
         }
-        self._taken = None
-        weights, connection = shared.look_weights, source.backend.con
         for name, meant in zip(MEANINGS, (weights.searches, weights.texts), strict=True):
             nothing = pa.table({"nothing": pa.array([], pa.string())})
             self._meanings[name] = marks.hashed(connection, nothing if meant is None else meant)
-        self._fresh = {OTHERS: marks.of_the_rest(connection, source.tables)}
-        try:
-            last = self._last()
-            self.full = self._reason(last, source)
-        except CorruptFileError as error:
-            last, self.full = {}, f"the last build cannot be read ({error})"
-        known = {} if self.full else last["events"]
-        for name, content in self._state["events"].items():
-            if known.get(name) != content and not self._has(content):
-                path = source.tables.folder / name
-                self._fresh[f"{content}.parquet"] = marks.of_events(connection, path)
+        self._fresh[OTHERS] = marks.of_the_rest(connection, source.tables)
+        self.full = self.full or self._reason(last, source)
         if self.full:
             return None
-        changed = self._changed(known, connection)
-        days = len(pc.unique(changed["at_us"]))
+        days = len(pc.unique(self._changed["at_us"]))
         new = list(source.taxonomy.item_ids[last["items"] :])
         others = marks.differing(connection, pq.read_table(self.folder / MARKS / OTHERS), self._fresh[OTHERS])
-        parts = [changed, others, marks.of_events_with(connection, source.tables, "item_id", new)]
+        parts = [self._changed, others, marks.of_events_with(connection, source.tables, "item_id", new)]
         for name, now in self._meanings.items():
             before = pq.read_table(self.folder / name)
             values = marks.differing(connection, before, now, now.column_names[0])[0].unique().to_pylist()
             parts.append(marks.of_events_with(connection, source.tables, MEANINGS[name], values, hashed=True))
         invalid = pa.concat_tables(parts)
-        self._taken = Taken(self._rows(source, shared, invalid, scratch), days)
+        self._taken = Taken(kept_rows(pq.ParquetFile(self.folder / USERS_FILE), source, shared, invalid, scratch), days)
         return self._taken
 
     def drop(self, reason: str) -> None:
@@ -155,17 +181,40 @@ class LastBuild:
                     pq.write_table(self._fresh[name], folder / MARKS / name, compression="zstd")
                 else:
                     link_or_copy(self.folder / MARKS / name, folder / MARKS / name)
+            if self._known is not None:
+                self._state["demand"] = self._known.new_demand
+                pq.write_table(self._known.new_spends, folder / SPENDS_FILE, compression="zstd")
+            (folder / LINES).mkdir()
+            for content, rows in self._lines.items():
+                name = f"{content}.parquet"
+                if rows is not None:
+                    write_lines(rows, folder / LINES / name)
+                else:
+                    link_or_copy(self.folder / LINES / name, folder / LINES / name)
             for name, meant in self._meanings.items():
                 pq.write_table(meant, folder / name)
             write_text(folder / STATE, json.dumps({**self._state, "report": report}, indent=1))
             write_manifest(folder, kind="last features")
 
-    def _last(self) -> dict[str, Any]:
-        if not self.folder.exists():
-            return {}
-        read_manifest(self.folder)
-        found: dict[str, Any] = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-        return found
+    def _begin(self, source: Source) -> None:
+        """Read the last build, and compute the marks of the files of events that it does not know."""
+        self._source = source
+        self._state = {"tables": digest(signature_of_tables(source.tables)), "events": _files_of_events(source)}
+        self._state["demand"] = {}
+        self._last, self._fresh, self._lines, self._known, self._taken, self.full = {}, {}, {}, None, None, ""
+        try:
+            if self.folder.exists():
+                read_manifest(self.folder)
+                self._last = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        except CorruptFileError as error:
+            self.full = f"the last build cannot be read ({error})"
+            log.warning("the last build cannot be read, so all is computed", error=str(error))
+        self._same_tables = self._last.get("tables") == self._state["tables"]
+        for name, content in self._state["events"].items():
+            if not self._has(content):
+                path = source.tables.folder / name
+                self._fresh[f"{content}.parquet"] = marks.of_events(source.backend.con, path)
+        self._changed = self._differing(source.backend.con) if self._same_tables else _NOTHING
 
     def _reason(self, last: Mapping[str, Any], source: Source) -> str:
         """Why no row can be taken over. Empty: some can."""
@@ -176,15 +225,16 @@ class LastBuild:
             return f"{' and '.join(other)} changed"
         if self._state["ids"][: len(last["ids"])] != last["ids"]:
             return "the ids of items are others"
-        if _axes(source, last["items"]) != last["axes"]:
+        if axes(source, last["items"]) != last["axes"]:
             return "items that were there changed their place in the taxonomy"
         return ""
 
     def _has(self, content: str) -> bool:
-        return not self.full and (self.folder / MARKS / f"{content}.parquet").is_file()
+        return self._same_tables and (self.folder / MARKS / f"{content}.parquet").is_file()
 
-    def _changed(self, known: Mapping[str, str], connection: Any) -> pa.Table:
+    def _differing(self, connection: Any) -> pa.Table:
         """user_id and at_us of the events that changed, came or went."""
+        known: Mapping[str, str] = self._last["events"]
 
         def of(files: Mapping[str, str], others: Mapping[str, str]) -> pa.Table:
             names = [f"{content}.parquet" for name, content in files.items() if others.get(name) != content]
@@ -192,96 +242,11 @@ class LastBuild:
                 self._fresh[name] if name in self._fresh else pq.read_table(self.folder / MARKS / name)
                 for name in names
             ]
-            return pa.concat_tables(found) if found else self._fresh[OTHERS].slice(0, 0)
+            return pa.concat_tables(found) if found else _NOTHING
 
         return marks.differing(connection, of(known, self._state["events"]), of(self._state["events"], known))
-
-    def _rows(self, source: Source, shared: Shared, invalid: pa.Table, scratch: Path) -> pa.Table:
-        """Rows of the last build at decisions before `as_of` that are still there and know nothing that changed."""
-        file = pq.ParquetFile(self.folder / USERS_FILE)
-        keys = file.read(["user_id", "event_timestamp"])
-        keys = keys.append_column("place", pa.array(np.arange(keys.num_rows)))
-        connection = source.backend.con
-        connection.register(
-            "last_keys", keys.set_column(1, "at_us", pa.array(microseconds_of(keys["event_timestamp"])))
-        )
-        connection.register("invalid", invalid)
-        connection.register("decided", _decided(source))
-        places = (
-            connection.sql(
-                "SELECT place FROM last_keys SEMI JOIN decided USING (user_id, at_us) "
-                "LEFT JOIN (SELECT user_id, min(at_us) AS from_us FROM invalid GROUP BY user_id) USING (user_id) "
-                "WHERE from_us IS NULL OR at_us <= from_us ORDER BY place"
-            )
-            .to_arrow_table()["place"]
-            .to_numpy()
-        )
-        kept = np.zeros(keys.num_rows, dtype=bool)
-        kept[places] = True
-        if file.num_row_groups == 1:
-            return _renamed(file.read().filter(pa.array(kept)), shared.taxonomy_version)
-        path = scratch / "taken.arrow"
-        with pa.ipc.new_file(path, file.schema_arrow) as writer:
-            first = 0
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group)
-                of_group = kept[first : first + rows.num_rows]
-                writer.write_table(_renamed(rows.filter(pa.array(of_group)), shared.taxonomy_version))
-                first += len(of_group)
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def signature(shared: Shared) -> dict[str, str]:
-    """What the rows of all users depend on, by what people call it."""
-    manifest = shared.tables.manifest
-    columns = {name: sorted(manifest["columns"].get(name, ())) for name in ("users", "events", "campaigns")}
-    weights, tables = shared.look_weights, shared.tables
-    looks: list[Any] = [None if one is None else str(one.schema) for one in (weights.searches, weights.texts)]
-    if shared.looked:
-        looks.append({name: value for name, value in vars(weights.rules).items() if name != "before"})
-    found: dict[str, Any] = {
-        "the program": [_program(), *map(version, ("duckdb", "numpy", "pyarrow"))],
-        "the tables' columns": [columns, "event_time_has_hours" in manifest, tables.event_time_has_hours],
-        "time zone or currency": [tables.time_zone, tables.currency],
-        "what looks count": looks,
-        "the kinds of events": shared.kinds,
-        "attributes of users": {name: vars(one) for name, one in shared.attributes.items()},
-        "types of campaigns": dict(shared.types),
-        "the largest departments": dict(shared.departments),
-    }
-    return {name: digest(value) for name, value in found.items()}
-
-
-def _program() -> str:
-    """Hash of the code that computes features. `code_identity` would leave comments out, but takes a CPU second."""
-    root = Path(recommender.__file__).parent
-    paths = sorted(path for package in ("features", "matching", "datasets") for path in (root / package).rglob("*.py"))
-    return digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
-
-
-def _axes(source: Source, items: int) -> str:
-    return hashlib.sha256(np.ascontiguousarray(source.taxonomy.axes_VA[:items]).tobytes()).hexdigest()
 
 
 def _files_of_events(source: Source) -> dict[str, str]:
     files = source.tables.manifest["files"]
     return {name: file["sha256"] for name, file in files.items() if name.startswith("events/")}
-
-
-def _decided(source: Source) -> pa.Table:
-    """user_id and at_us of the decisions before `as_of`."""
-    targets = source.targets
-    targets = targets.filter(targets.targeted_at < source.as_of)
-    listed = targets.select("user_id", "targeted_at").distinct().to_pyarrow()
-    return pa.table({"user_id": listed["user_id"], "at_us": pa.array(microseconds_of(listed["targeted_at"]))})
-
-
-def _renamed(rows: pa.Table, taxonomy_version: str) -> pa.Table:
-    """Rows whose packed values name the newest state of the ids. The numbers in them are the same in each."""
-    name = bytes.fromhex(taxonomy_version)
-    if not rows.num_rows or rows["affinity"][0].as_py()[NAMED_FROM : NAMED_FROM + NAME_BYTES] == name:
-        return rows
-    for column in ("affinity", "history"):
-        values = [value[:NAMED_FROM] + name + value[NAMED_FROM + NAME_BYTES :] for value in rows[column].to_pylist()]
-        rows = rows.set_column(rows.column_names.index(column), column, pa.array(values, pa.binary()))
-    return rows

@@ -23,10 +23,10 @@ from recommender.matching.timing import Timing, still_coming
 
 NUM_STRATA = 5
 """Strata of users who bought, of equal size today. Those without a purchase are one more. Chosen by hand."""
-PRIOR_PAIRS = 50.0
+SHOP_PRIOR_PAIRS = 50.0
 """A rate counts as if this many further pairs had the rate that it is shrunk to. Chosen by hand."""
-PRIOR_RATE = 0.1
-"""The overall rate before any participation is known, worth `PRIOR_PAIRS` pairs. Complete Journey's whole year has
+SHOP_PRIOR_RATE = 0.1
+"""The overall rate before any participation is known, worth `SHOP_PRIOR_PAIRS` pairs. Complete Journey's whole year has
 0.12."""
 LOWEST, HIGHEST = 1e-4, 0.99
 """Bounds of a rate. No shop knows that nobody or everybody takes part. By hand."""
@@ -97,7 +97,7 @@ def _rates(
     timing = Timing.fit(types_N, outcomes, expected_N)
     ones_N = np.ones(len(expected_N))
     for _ in range(ROUNDS):
-        overall = (expected_N.sum() + PRIOR_PAIRS * PRIOR_RATE) / (len(expected_N) + PRIOR_PAIRS)
+        overall = (expected_N.sum() + SHOP_PRIOR_PAIRS * SHOP_PRIOR_RATE) / (len(expected_N) + SHOP_PRIOR_PAIRS)
         by_stratum_S = _shrunk(expected_N, stratum_N, np.full(NUM_STRATA + 1, overall))
         by_type_K = _shrunk(expected_N, type_N, np.full(num_types, overall))
         # Type and stratum act independently on the odds, until a cell's own pairs say otherwise.
@@ -114,7 +114,7 @@ def _rates(
 def _shrunk(expected_N: Floats, cell_N: NDArray[np.int64], prior_S: Floats) -> Floats:
     counts = np.bincount(cell_N, minlength=len(prior_S))
     sums = np.bincount(cell_N, weights=expected_N, minlength=len(prior_S))
-    return np.clip((sums + PRIOR_PAIRS * prior_S) / (counts + PRIOR_PAIRS), LOWEST, HIGHEST)
+    return np.clip((sums + SHOP_PRIOR_PAIRS * prior_S) / (counts + SHOP_PRIOR_PAIRS), LOWEST, HIGHEST)
 
 
 def _odds(rate: Floats | float) -> Floats:

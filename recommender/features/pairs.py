@@ -12,18 +12,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import ibis
+import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recommender.datasets.time_units import DAY_S, DAY_US
 from recommender.features.decisions import TIME
+from recommender.features.known import SPENDS, Known, name_of
 from recommender.features.source import Source, if_else, known_at
 
 SEGMENTS = ("age_band", "income_band", "gender", "region", "household_size")
 """Columns of `users` that are segments where the source has them. `activity` is computed from the events."""
 ORDER = ("decided_at", "campaign_id", "user_id")
 """Columns by which pairs are sorted."""
+OF_PAIR, FOUND = ("user_id", "campaign_id"), ("window_cents", "before_cents", "known_days")
+"""Columns that name a pair, and those of its spend."""
+OF_LINES = ("user_id", "event_time", "time_s", "item_row", "cents", "returned_s", "returned_share")
+"""Columns of purchase lines that are read. Those of returns are missing where the source has none."""
 MIN_USUAL_DAYS = 30.0
 """A usual rate of spend is taken over at least this many days, so that a new user's first basket is not
 extrapolated."""
@@ -35,23 +41,26 @@ def segments_of(users: pa.Table) -> tuple[str, ...]:
 
 
 def pairs(source: Source, segments: Sequence[str]) -> pa.Table:
-    """List the targets decided before `as_of` with labels and segments, sorted by decision, campaign and user.
+    """List the targets of known users before `as_of` with labels and segments, sorted by decision, campaign and user.
 
     `segments`: what `segments_of` returned for all users.
     """
-    targets = source.targets
+    # Unknown users go at the end: before the joins, DuckDB estimates them wrongly and takes half as much memory again.
+    targets = source.table("targets")
     targets = targets.filter(targets.targeted_at < source.as_of)
     propensity = targets.propensity if "propensity" in targets.columns else ibis.null().cast("float64")
     targets = targets.select("user_id", "campaign_id", decided_at=targets.targeted_at, propensity=propensity)
     campaigns = ibis.memtable(source.campaigns.select(["campaign_id", "campaign_type", "starts_at", "ends_at"]))
     table = targets.inner_join(campaigns, "campaign_id")
     firsts = _first_participation(source, targets)
-    spends = _spend(source, table)
+    spends = _spend(source, source.lines, table) if source.known is None else _with_known(source, source.known, table)
     table = table.left_join(firsts, ["user_id", "campaign_id"])
     table = table.select(*_PAIR_COLUMNS)
     table = table.left_join(spends, ["user_id", "campaign_id"])
     table = table.select(*_PAIR_COLUMNS, "window_cents", "before_cents", "known_days")
     result = table.order_by(*ORDER).to_pyarrow()
+    users = source.table("users").select("user_id").to_pyarrow()
+    result = result.filter(pc.is_in(result["user_id"], value_set=users["user_id"].combine_chunks()))
     return _with_segments(source, _with_labels(source, result), segments)
 
 
@@ -73,14 +82,42 @@ def _first_participation(source: Source, targets: Any) -> Any:
     return joined.group_by("user_id", "campaign_id").agg(redeemed_at=joined.participated_at.min())
 
 
-def _spend(source: Source, pairs: Any) -> Any:
+def _with_known(source: Source, known: Known, pairs: Any) -> ir.Table:
+    """What `_spend` returns, for most pairs as the last build found it."""
+    keys = [name for name in SPENDS.names if name not in FOUND]
+    listed = _listed(source, pairs).select(keys).cast(pa.schema([SPENDS.field(name) for name in keys]))
+    old = known.spends.join(listed, keys, join_type="left semi")
+    new = listed.join(old.select(keys), keys, join_type="left anti")
+    users = known.lines["user_id"].combine_chunks()
+    wanted = np.append(pc.is_in(users.dictionary, value_set=new["user_id"].combine_chunks()).to_numpy(False), False)
+    names = [name for name in OF_LINES if name in known.lines.column_names]
+    lines = known.lines.select(names).filter(pa.array(wanted[pc.fill_null(users.indices, -1).to_numpy()]))
+    found = source.backend.to_pyarrow(_spend(source, ibis.memtable(lines), ibis.memtable(new.drop_columns(["items"]))))
+    found = new.join(found, list(OF_PAIR), join_type="inner").select(SPENDS.names).cast(SPENDS)
+    known.new_spends = pa.concat_tables([old, found])
+    return ibis.memtable(known.new_spends.select([*OF_PAIR, *FOUND]))
+
+
+def _listed(source: Source, pairs: ir.Table) -> pa.Table:
+    """What the spend of pairs depends on beside purchases: the columns of `SPENDS` without those that are computed."""
+    rows = source.backend.to_pyarrow(source.campaign_items.order_by("campaign_id", "item_row"))
+    ids = source.taxonomy.item_ids
+    items: dict[str, list[str]] = {}
+    for campaign_id, row in zip(rows["campaign_id"].to_pylist(), rows["item_row"].to_pylist(), strict=True):
+        items.setdefault(campaign_id, []).append(ids[row])
+    names = {campaign_id: name_of(of_campaign) for campaign_id, of_campaign in items.items()}
+    listed = source.backend.to_pyarrow(pairs.select(*OF_PAIR, "decided_at", "ends_at"))
+    of_items = [names.get(campaign_id, "") for campaign_id in listed["campaign_id"].to_pylist()]
+    return listed.append_column("items", pa.array(of_items, pa.string()))
+
+
+def _spend(source: Source, lines: ir.Table, pairs: Any) -> Any:
     """Sum what a pair's user paid for the campaign's items inside the window and before the decision.
 
     Columns: `window_cents` (from the decision to the window's end), `before_cents`, and `known_days`, the days from the
     user's first purchase to the decision.
     """
-    returned = [name for name in ("returned_s", "returned_share") if name in source.lines.columns]
-    lines = source.lines.select("user_id", "event_time", "time_s", "item_row", "cents", *returned)
+    lines = lines.select(*(name for name in OF_LINES if name in lines.columns))
     first = lines.group_by("user_id").agg(first_s=lines.time_s.min())
     moments = pairs.select("user_id", "campaign_id", "decided_at", "ends_at")
     bought = moments.inner_join(lines, "user_id").inner_join(source.campaign_items, ["campaign_id", "item_row"])

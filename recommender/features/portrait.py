@@ -87,7 +87,7 @@ class _Purchases:
     source: Source
     decisions: Decisions
     departments: Mapping[str, int]
-    rows: ir.Table
+    rows: ir.Table | pa.Table
     axes_VA: NDArray[np.int32]
 
     @classmethod
@@ -118,7 +118,8 @@ class _Purchases:
 
     def nothing(self) -> dict[str, NDArray[Any]]:
         """The features of no decision, which have the same names in the same order."""
-        lines = bought(Part(0, 0, self.rows.limit(0).to_pyarrow()))
+        rows = self.rows.slice(0, 0) if isinstance(self.rows, pa.Table) else self.rows.limit(0).to_pyarrow()
+        lines = bought(Part(0, 0, rows))
         none = np.zeros(0, dtype=np.int64)
         all_baskets = versions(lines)
         seen = purchases.known(all_baskets, none, none)

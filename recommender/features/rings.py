@@ -21,6 +21,7 @@ from recommender.matching.rings import (
     KEPT_CODES,
     KINDS,
     MOST_EXACT,
+    MOST_ITEM_LINES,
     MOST_OLDER,
     OLDER_DAYS,
     RING_DAYS,
@@ -164,8 +165,8 @@ def _rings(
             versions.coupon_lines_v[older_P],
             versions.discounted_v[older_P],
         ),
-        older_items_L=items_L.astype(np.int32),
-        older_coupon_L=older_coupon_L,
+        older_items_L=items_L[-MOST_ITEM_LINES:].astype(np.int32),
+        older_coupon_L=older_coupon_L[-MOST_ITEM_LINES:],
         kinds=kinds,
     )
 

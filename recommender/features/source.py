@@ -4,7 +4,7 @@ Money becomes whole minor units of its currency (`cents`, a hundred to a unit wh
 whole numbers. Parallel engines add in any order, and the bits of the features must not depend on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -14,90 +14,24 @@ from zoneinfo import ZoneInfo
 
 import ibis
 import ibis.expr.types as ir
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recommender.datasets.currencies import decimals
-from recommender.datasets.tables import Tables
+from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.time_units import DAY_S
 from recommender.errors import ContractError
+from recommender.features.known import Known
+from recommender.features.taxonomy import Taxonomy, values_of
 from recommender.matching.affinity import AXES
 from recommender.settings.sizes import bytes_of
 from recommender.storage.ids import Ids, IdsFile
 
-REQUIRED_TABLES = ("users", "items", "campaigns", "campaign_items", "targets", "events")
 MONEY = ("cents", "discount_cents", "coupon_cents")
 """Columns of events and lines that hold whole minor units of the currency."""
 TIME_TYPE = "timestamp('UTC', 6)"
 """Ibis' type of all moments: microseconds, UTC."""
 MEMORY_LIMIT = "2GB"
 """Memory for DuckDB's data where the settings name none, chosen by hand: enough for a year of a grocer."""
-
-
-@dataclass(frozen=True, eq=False)
-class Taxonomy:
-    """All items that were ever seen, and their index on every axis, by append-only ids. Index 0 stands for no value.
-
-    Shapes: V items, the unknown one first · A axes.
-    """
-
-    item_ids: tuple[str, ...]
-    names: tuple[str, ...]
-    """Names to show: the source's, else the product type, else the identifier."""
-    axis_values: tuple[tuple[str, ...], ...]
-    """For each axis its values in the order in which they were first seen, after an empty one."""
-    axes_VA: NDArray[np.int32]
-    present_V: NDArray[np.bool_]
-    """Whether the source still has the item. One that vanished keeps its row, with no value on the other axes."""
-    id_versions: tuple[str, ...]
-    """Names of the state of the ids and of all before it (`Ids.versions`)."""
-
-    @classmethod
-    def of(cls, items: pa.Table, ids: Ids) -> "Taxonomy":
-        """Build it from the canonical table `items`. An axis that the source never had has only index 0.
-
-        Args:
-            items: the table.
-            ids: have a number for each of the table's values (`values_of`).
-        """
-        item_ids = ids.of(AXES[0])
-        rows = ids.numbers(AXES[0])
-        rows_N = np.array([rows[item_id] for item_id in items["item_id"].to_pylist()], dtype=np.int64)
-        present_V = np.zeros(len(item_ids), dtype=np.bool_)
-        present_V[rows_N] = True
-        axes_VA = np.zeros((len(item_ids), len(AXES)), dtype=np.int32)
-        axes_VA[1:, 0] = np.arange(1, len(item_ids))
-        for axis, name in enumerate(AXES[1:], start=1):
-            if name in items.column_names:
-                numbers = ids.numbers(name)
-                axes_VA[rows_N, axis] = [numbers.get(value, 0) for value in items[name].to_pylist()]
-        given_V = (
-            dict(zip(rows_N.tolist(), items["name"].to_pylist(), strict=True)) if "name" in items.column_names else {}
-        )
-        types = ids.of(AXES[1])
-        kinds_V = [types[index] for index in axes_VA[:, 1]]
-        names = [given_V.get(row) or kinds_V[row] or item_id for row, item_id in enumerate(item_ids)]
-        return cls(item_ids, ("", *names[1:]), tuple(ids.of(name) for name in AXES), axes_VA, present_V, ids.versions)
-
-    def table(self) -> pa.Table:
-        """Return item_id, item_row and the index on each axis, for joining with events."""
-        columns: dict[str, Any] = {"item_id": pa.array(self.item_ids[1:]), "item_row": self.axes_VA[1:, 0]}
-        columns |= {name: self.axes_VA[1:, axis] for axis, name in enumerate(AXES) if axis}
-        return pa.table(columns)
-
-    def present(self) -> pa.Table:
-        """Return item_id and item_row of the items that the source still has."""
-        return self.table().select(["item_id", "item_row"]).filter(pa.array(self.present_V[1:]))
-
-
-def values_of(items: pa.Table) -> dict[str, list[str]]:
-    """The items and the values on each axis that the canonical table `items` has, for `Ids.adding`."""
-    found = {AXES[0]: items["item_id"].to_pylist()}
-    for name in AXES[1:]:
-        if name in items.column_names:
-            found[name] = [value for value in items[name].unique().to_pylist() if value]
-    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +56,8 @@ class Source:
     """Tables that stand for those on disk: the rows of some users (`features.buckets`)."""
     shop: Shop | None = None
     """What is known of items and campaigns already. None: it is read from the tables."""
+    last: Callable[["Source"], Known | None] | None = None
+    """Says what the last build knew. None: there was none."""
 
     def table(self, name: str) -> ir.Table:
         """Return a canonical table as it is on disk, or the rows that stand for it.
@@ -218,11 +154,22 @@ class Source:
     @cached_property
     def lines(self) -> ir.Table:
         """Purchase lines with the item's row (0 if unknown) and its index on every axis, kept in the backend."""
+        if self.known is not None:
+            rows = self.known.lines
+            axes_TA = self.taxonomy.axes_VA[rows["item_row"].to_numpy()]
+            for axis, name in enumerate(AXES[1:], start=1):
+                rows = rows.append_column(name, pa.array(axes_TA[:, axis]))
+            return ibis.memtable(rows)
         axes = ibis.memtable(self.taxonomy.table())
         bought = self.events.filter(self.events.kind == "purchase").drop("kind", "rating_cents")
         joined = bought.left_join(axes, "item_id").drop("item_id_right", "item_id")
         filled = {name: joined[name].fill_null(0) for name in ("item_row", *AXES[1:])}
         return joined.mutate(**filled).cache()
+
+    @cached_property
+    def known(self) -> Known | None:
+        """What the last build knew that still holds. None: all is computed from the tables."""
+        return None if self.last is None else self.last(self)
 
     @cached_property
     def campaign_items(self) -> ir.Table:
@@ -235,10 +182,7 @@ class Source:
 
     @cached_property
     def participations(self) -> ir.Table:
-        """Columns campaign_id, user_id and participated_at, without rows where the source has no participations."""
-        if not self.tables.has("participations"):
-            schema = {"campaign_id": "string", "user_id": "string", "participated_at": TIME_TYPE}
-            return ibis.memtable([], schema=schema)
+        """Columns campaign_id, user_id and participated_at."""
         return self.table("participations").select("campaign_id", "user_id", "participated_at")
 
     def _offset_s(self, time: Any) -> Any:
@@ -318,6 +262,7 @@ def open_source(
     spill: Path,
     kept_ids: IdsFile | None = None,
     memory_limit: str | None = None,
+    last: Callable[[Source], Known | None] | None = None,
 ) -> Source:
     """Open `tables` with DuckDB, its session in UTC.
 
@@ -330,12 +275,13 @@ def open_source(
         kept_ids: where the ids of items and axis values are kept. None: they begin with these tables.
         memory_limit: memory for DuckDB's data, such as "4GB". What does not fit goes to disk, which is slower, not
             wrong. None: `MEMORY_LIMIT`.
+        last: says what the last build knew. None: there was none.
 
     Raises:
         ContractError: a required table is missing, or there is no purchase before `as_of`.
     """
     backend = duckdb_backend(threads=threads, spill=spill, memory_limit=memory_limit)
-    return checked(Source(tables, backend, as_of, kept_ids))
+    return checked(Source(tables, backend, as_of, kept_ids, last=last))
 
 
 def checked(source: Source) -> Source:
@@ -344,10 +290,15 @@ def checked(source: Source) -> Source:
     Raises:
         ContractError: a required table is missing, or there is no purchase before its `as_of`.
     """
-    for name in REQUIRED_TABLES:
+    for name in CONTRACT:
         if not source.tables.has(name):
             raise ContractError(name, _MISSING_TABLE)
     events, as_of = source.events, source.as_of
     if not events.filter(events.kind == "purchase", events.event_time < as_of).count().to_pyarrow().as_py():
-        raise ContractError("events", f"no purchase before {as_of.isoformat()}; move `as_of` later", column="kind")
+        raise ContractError(
+            "events",
+            f"no purchase before {as_of.isoformat()}, which counts as now; set a later one with `time.as_of` in the "
+            "settings file or with --as-of, or remove the key so that now is the newest event",
+            column="kind",
+        )
     return source

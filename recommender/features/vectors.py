@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recommender.features.as_of import Ints, Running, ranges, reduced
 from recommender.features.bought import Bought, changes_of
-from recommender.features.source import Taxonomy
+from recommender.features.taxonomy import Taxonomy
 from recommender.features.value_names import ValueNames
 from recommender.matching.affinity import AXES, MEASURES
 

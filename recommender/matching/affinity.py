@@ -31,9 +31,9 @@ MEASURES = ("lines", "discounted", "coupon", "lines_90", "lines_30", "coupon_90"
 with a coupon in the last 90 days."""
 WEIGHT_UNIT = 4096
 """Weights are whole multiples of 1/4096. A power of two keeps the division exact, and 12 bits fit into 16."""
-PRIOR_PAIRS, PRIOR_RATE = 4.0, 0.1
-"""A user's rate in a campaign type is shrunk to `PRIOR_RATE` by `PRIOR_PAIRS` pairs. Chosen by hand: 0.1 is near
-Complete Journey's 0.12."""
+USER_PRIOR_PAIRS, USER_PRIOR_RATE = 4.0, 0.1
+"""A user's rate in a campaign type is shrunk to `USER_PRIOR_RATE` by `USER_PRIOR_PAIRS` pairs. Chosen by hand: 0.1 is
+near Complete Journey's 0.12."""
 PRIOR_LINES = 10.0
 """Lines without a coupon added to the coupon rate, so that a single line with a coupon is no rate of 1. Chosen by
 hand."""
@@ -284,7 +284,7 @@ def affinities(matched: Matched) -> NDArray[np.float32]:
     weighted = out[num_axes * len(_AXIS_NAMES) : -3].reshape(matched.weighted_AWC.shape)
     np.divide(matched.weighted_AWC / WEIGHT_UNIT, divisor[_WEIGHTED], out=weighted)
     targeted_C, redeemed_C = out[-3:-1] = matched.past_2C
-    out[-1] = (redeemed_C + PRIOR_PAIRS * PRIOR_RATE) / (targeted_C + PRIOR_PAIRS)
+    out[-1] = (redeemed_C + USER_PRIOR_PAIRS * USER_PRIOR_RATE) / (targeted_C + USER_PRIOR_PAIRS)
     return np.ascontiguousarray(out.T, dtype=np.float32)
 
 

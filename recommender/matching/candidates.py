@@ -37,6 +37,7 @@ def candidates(
     named: Sequence[str] | None = None,
     excluded: Collection[str] = (),
     user: UserAffinity | None = None,
+    hidden: Collection[str] = (),
     repeats: bool = False,
 ) -> Candidates:
     """Choose the candidates at a moment (microseconds since 1970, UTC).
@@ -47,9 +48,10 @@ def candidates(
         named: only these campaigns may be candidates. None: every live one.
         excluded: identifiers that may not be candidates. Unknown ones exclude nothing.
         user: what the user has taken up or hidden is no candidate. None: the user is unknown.
+        hidden: identifiers that the user has hidden or disliked, where `user` does not know of them.
         repeats: what the user has taken up may be a candidate again.
     """
-    if named is None and not excluded and (user is None or not user.has_taken_up):
+    if named is None and not excluded and not hidden and (user is None or not user.has_taken_up):
         return Candidates(catalogue.live_popular(moment_us), {})
     considered, unknown = (
         (catalogue.live(moment_us), []) if named is None else catalogue.rows(list(dict.fromkeys(named)))
@@ -62,9 +64,10 @@ def candidates(
         hidden_C = user.hidden(codes_C)
         taken_up_C = taken_up_C if repeats else user.taken_up(codes_C)
     kept = []
-    for row, taken_up, hidden in zip(considered.tolist(), taken_up_C.tolist(), hidden_C.tolist(), strict=True):
+    for row, taken_up, is_hidden in zip(considered.tolist(), taken_up_C.tolist(), hidden_C.tolist(), strict=True):
+        is_out = is_hidden or catalogue.campaign_ids[row] in hidden
         why = _dropped(catalogue, row, moment_us, excluded) or (
-            "taken_up" if taken_up else "hidden" if hidden else None
+            "taken_up" if taken_up else "hidden" if is_out else None
         )
         if why is None:
             kept.append(row)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from recommender.errors import CorruptFileError
 from recommender.matching.affinity import AXES, WEIGHT_UNIT, Incidence, type_code
+from recommender.matching.event_rules import EventRules
 from recommender.matching.horizon import elapsed_share
 from recommender.matching.look_rules import LookRules
 from recommender.matching.numbering import Numbering
@@ -94,6 +95,9 @@ class Catalogue:
     look_rules: LookRules | None = None
     """What users' looks count. None: the source has no looks."""
 
+    event_rules: EventRules | None = None
+    """How events are taken. None in catalogues from before it was known: nothing of the tables is known then."""
+
     @classmethod
     def versioned(cls, **content: Any) -> "Catalogue":
         """Create a catalogue and compute its version from its content."""
@@ -103,7 +107,7 @@ class Catalogue:
             value = getattr(made, column.name)
             if value is None:
                 continue
-            value = asdict(value) if isinstance(value, LookRules) else value
+            value = asdict(value) if isinstance(value, LookRules | EventRules) else value
             hasher.update(value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value).encode())
             hasher.update(b"\0")
         return replace(made, version=hasher.hexdigest()[:VERSION_DIGITS])
@@ -134,6 +138,11 @@ class Catalogue:
             np.bincount(self.item_axes_VA[1:, axis], minlength=len(values))
             for axis, values in enumerate(self.axis_values)
         )
+
+    @cached_property
+    def minor_units(self) -> int:
+        """Whole minor units in one unit of the shop's currency. 100 where the catalogue names none."""
+        return (self.event_rules or EventRules()).minor_units
 
     @cached_property
     def campaign_rows(self) -> dict[str, int]:
@@ -266,6 +275,8 @@ class Catalogue:
         names = {name: value for name, value in values.items() if name not in arrays and value is not None}
         if self.look_rules is not None:
             names["look_rules"] = asdict(self.look_rules)
+        if self.event_rules is not None:
+            names["event_rules"] = asdict(self.event_rules)
         with whole_folder(folder) as temporary:
             save_file(arrays, temporary / ARRAYS)
             (temporary / NAMES).write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
@@ -292,6 +303,8 @@ class Catalogue:
         names["axis_values"] = tuple(tuple(values) for values in names["axis_values"])
         if "look_rules" in names:
             names["look_rules"] = LookRules(**names["look_rules"])
+        if "event_rules" in names:
+            names["event_rules"] = EventRules(**names["event_rules"])
         names = {name: tuple(value) if isinstance(value, list) else value for name, value in names.items()}
         names.update(load_file(folder / ARRAYS))
         return cls(**names)

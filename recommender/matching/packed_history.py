@@ -109,6 +109,12 @@ def unpack_history(packed: bytes, numbering: Numbering) -> PackedBaskets:
     )
 
 
+def num_lines(packed: bytes) -> int:
+    """How many purchase lines a packed history holds, by its head. What lies behind it does not count."""
+    header = _OLD_HEADER if packed[:4] == _OLD_MAGIC else _HEADER
+    return int(header.unpack_from(packed)[-1])
+
+
 def unpack_rings(packed: bytes, history: PackedBaskets) -> Rings | None:
     """The rings behind a packed history, which is unpacked already. None: a row from before there were rings.
 

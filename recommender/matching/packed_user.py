@@ -119,6 +119,13 @@ class PackedUser:
         return self.content[start : start + int(affinity_bytes)]
 
 
+@dataclass(frozen=True)
+class Newcomer:
+    """A user of whom the store has no value yet, but events that hide campaigns or show them again."""
+
+    tail: bytes
+
+
 def unpack(user_id: str, content: bytes, layouts: Mapping[bytes, tuple[str, ...]]) -> Shopper:
     """Unpack what `pack` packed. `layouts` maps a layout to its portrait names (`ServingSchema.by_layout`).
 

@@ -31,6 +31,8 @@ RING_DAYS, OLDER_DAYS, ITEM_DAYS = 90, 365, 90
 MOST_EXACT, MOST_OLDER, KEPT_CODES = 256, 512, 4
 """Seconds of a kind that are kept one by one, baskets before the history's, and codes of baskets. By hand: rows stay
 below some 20 KB for the busiest shopper."""
+MOST_ITEM_LINES = 2_048
+"""Lines of baskets before the history's that are kept, 8 KB. By hand: two dozen lines for each of 90 days."""
 _MAGIC, _MAGIC_WIDE = b"RNG1", b"RNG2"
 """Money in 32 bits, or in 64 where a user's does not fit."""
 _HEAD = struct.Struct("<4sIIIIBBB")
@@ -101,7 +103,7 @@ class Rings:
     """Of the last baskets of the history, in its order (`basket_code`)."""
     older: Older = field(default_factory=_no_older)
     older_items_L: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    """Lines of the last of the older baskets, those of 90 days."""
+    """Lines of the last of the older baskets: those of 90 days, but the newest `MOST_ITEM_LINES` only."""
     older_coupon_L: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     kinds: Mapping[str, Times] = field(default_factory=dict)
 
@@ -117,7 +119,10 @@ class Rings:
         magic, money = (_MAGIC, "<u4") if most <= np.iinfo(np.uint32).max else (_MAGIC_WIDE, "<i8")
         body = [_TOTALS.pack(*self.totals), _bits(self.coupon_T), _bits(self.discounted_T)]
         body += [paid_b.astype("u1").tobytes(), money_b.astype(money).tobytes(), self.codes.astype("<u4").tobytes()]
-        body += [column.astype(dtype).tobytes() for column, dtype in zip(older, _older_types(money), strict=True)]
+        body += [
+            (np.minimum(column, _MOST) if dtype == "<u2" else column).astype(dtype).tobytes()
+            for column, dtype in zip(older, _older_types(money), strict=True)
+        ]
         body += [self.older_items_L.astype("<i4").tobytes(), _bits(self.older_coupon_L)]
         for kind, times in self.kinds.items():
             body.append(_KIND.pack(KINDS.index(kind), len(times.time_s_n), times.num_days))

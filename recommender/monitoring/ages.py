@@ -63,6 +63,13 @@ def in_words(hours: float) -> str:
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
 
 
+def age_in_words(age: Age, now: datetime) -> str:
+    """The age of a table or view for people. What is newer than `now` has none, and says so."""
+    if age.newest is None or age.hours is None:
+        return "–"
+    return "later than now" if age.newest > now else in_words(age.hours)
+
+
 def _times_its_promise(one: Age) -> float:
     return float("inf") if one.hours is None or not one.promise_hours else one.hours / one.promise_hours
 

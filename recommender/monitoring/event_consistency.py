@@ -6,7 +6,6 @@ What the fold leaves for the next materialisation (docs/events.md) is not compar
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from recommender.decisions.names import SegmentName
 from recommender.event_tables.segments import campaign_marks, lines_of_segments, parsed
 from recommender.events.counters import known_at_once
 from recommender.events.ledger import Ledger
-from recommender.events.tail import Recent
+from recommender.events.tail import OF_CAMPAIGNS, Recent
 from recommender.features.build import build
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, unpack_user
@@ -31,6 +30,7 @@ from recommender.monitoring.look_consistency import looks_apart
 from recommender.settings import Settings
 from recommender.storage.home import Home
 from recommender.storage.ids import IdsFile
+from recommender.storage.scratch import scratch_folder
 
 FLOAT32_RTOL = 5e-7
 """A few units of the last place: the fold and the build take the same means in another order."""
@@ -55,6 +55,8 @@ class Logged(NamedTuple):
     """Users of whom an event did not count when it came."""
     marks: dict[str, list[Recent]]
     """Of each user the events that hide campaigns or show them again, in the order of arrival."""
+    with_rows: set[str]
+    """Users of whom an event counted that needs a row. Hidden campaigns need none."""
 
 
 class Rebuilt(NamedTuple):
@@ -66,14 +68,16 @@ class Rebuilt(NamedTuple):
 
 def logged_users(segments: Sequence[Path]) -> Logged:
     """The users whom shipped segments name, in the order of their ids."""
-    users, quarantined = set[str](), set[str]()
+    users, quarantined, with_rows = set[str](), set[str](), set[str]()
     for _, line in lines_of_segments(segments):
         event = parsed(line)
         if event is not None:
             users.add(event["user_id"])
             if "quarantined" in event:
                 quarantined.add(event["user_id"])
-    return Logged(sorted(users), quarantined, campaign_marks(segments))
+            elif event["kind"] not in OF_CAMPAIGNS:
+                with_rows.add(event["user_id"])
+    return Logged(sorted(users), quarantined, campaign_marks(segments), with_rows)
 
 
 def is_shipped(event: Recent, read: dict[str, int]) -> bool:
@@ -90,7 +94,7 @@ def rebuilt(
     Raises:
         As `recommender.features.build.build`.
     """
-    with TemporaryDirectory(prefix="events-check-", dir=settings.resources.scratch) as folder:
+    with scratch_folder("events-check", settings.resources.scratch) as folder:
         features = build(
             tables,
             Path(folder) / "features",
@@ -118,6 +122,7 @@ def differences(
     *,
     new: Sequence[Recent],
     minor_units: int,
+    has_looks: bool = True,
 ) -> list[Difference]:
     """The fields in which the two rows of a user disagree.
 
@@ -129,6 +134,7 @@ def differences(
         at_us: the moment, microseconds since 1970, UTC.
         new: the events that were folded in.
         minor_units: whole minor units in one unit of the shop's currency.
+        has_looks: whether serving counts looks. It counts none while the last run knew none (`Catalogue.look_rules`).
     """
     held = unpack_history(row.history, catalogue.numbering)
     rings = unpack_rings(row.history, held)
@@ -138,7 +144,8 @@ def differences(
     users = [unpack_user(one.affinity, catalogue.numbering) for one in (online, offline)]
     found += _of_affinities(users[0], users[1], ledger, at_us)
     found += _of_campaigns(users[0], users[1], catalogue, at_us)
-    found += looks_apart(row, online, offline, new, catalogue)
+    if has_looks:
+        found += looks_apart(row, online, offline, new, catalogue)
     names = known_at_once(online.portrait_names, ledger, rings, at_us)
     for name in sorted(names.intersection(offline.portrait_names)):
         first = online.portrait_P[online.portrait_names.index(name)]

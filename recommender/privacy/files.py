@@ -1,25 +1,21 @@
-"""Places that are files: what Feast reads offline, runs and training sets, and all else in a home."""
+"""Places that are files with rows: what Feast reads offline, and runs and training sets."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from recommender.decisions.log import folders_of as folders_of_decisions
 from recommender.errors import FeatureStoreError
 from recommender.event_tables.forgotten_rows import copy_without
-from recommender.events.log import folders_of as folders_of_events
-from recommender.privacy.places import Trace, has_rows, parquet_in, scanner_of
-from recommender.privacy.removal import forget_steps, hidden_name
-from recommender.privacy.scanner import Scanner
+from recommender.privacy.places import Trace, has_rows, parquet_in
+from recommender.privacy.removal import delete_folder, forget_steps, hidden_name
 from recommender.settings import Settings
 from recommender.storage.home import Home
-from recommender.storage.manifest import MANIFEST, WRITER_DIGITS, link_or_copy, whole_folder, write_manifest
+from recommender.storage.manifest import MANIFEST, link_or_copy, whole_folder, write_manifest
+from recommender.storage.scratch import scratch_folder
 
 CORPUS, PAIRS = "corpus.safetensors", "pairs.parquet"
 """Files of a training set (`recommender.features.training_set`)."""
@@ -43,10 +39,9 @@ class OfflineStore:
     def find(self, users: Sequence[str]) -> list[Trace]:
         """Rows of each file."""
         known = set(users)
-        found = [_trace(self._home, path, has_rows(path, known)) for path in self._files()]
         with _fetched(self._elsewhere) as copies:
-            found += [Trace(address, has_rows(path, known), "rows") for address, path in copies]
-        return [trace for trace in found if trace.count]
+            places = [*((str(path.relative_to(self._home.root)), path) for path in self._files()), *copies]
+            return [trace for name, path in places if (trace := rows_in(name, [path], known)).count]
 
     def remove(self, users: Sequence[str]) -> list[str]:
         """Write the files that hold them anew, in a folder that takes the place of the old one."""
@@ -54,7 +49,7 @@ class OfflineStore:
         theirs = [path for path in self._files() if has_rows(path, known)]
         if theirs:
             without = partial(copy_without, users=known)
-            _rewrite(folder, dict.fromkeys(theirs, without))
+            rewrite_folder(folder, dict.fromkeys(theirs, without))
         with _fetched(self._elsewhere) as copies:
             for address, path in copies:
                 if has_rows(path, known):
@@ -84,15 +79,17 @@ class Runs:
         """Rows of each run, and training sets that may hold purchases of these users."""
         known = set(users)
         places = [*self._runs(), *self._last_builds()]
-        rows = {place: sum(has_rows(path, known) for path in parquet_in(place)) for place in places}
-        found = [_trace(self._home, place, number) for place, number in rows.items() if number]
+        traces = [rows_in(str(place.relative_to(self._home.root)), parquet_in(place), known) for place in places]
+        found = [trace for trace in traces if trace.count]
         sets = self._training_sets()
         if sets and (
             found
             or self._offline.find(users)
             or any(has_rows(one / PAIRS, known) for one in sets if (one / PAIRS).is_file())
         ):
-            found += [_trace(self._home, one, 1, "folder without ids") for one in sets]
+            found += [
+                trace_of(self._home, one, 1, "folder with purchases of all shoppers, without ids") for one in sets
+            ]
         return found
 
     def remove(self, users: Sequence[str]) -> list[str]:
@@ -113,7 +110,7 @@ class Runs:
             hidden.append(target)
         self._home.published.origin(self._home.published.training_set).unlink(missing_ok=True)
         for path in hidden:
-            shutil.rmtree(path)
+            delete_folder(path)
         return []
 
     def _runs(self) -> list[Path]:
@@ -149,80 +146,6 @@ def data_folders(run: Path) -> list[Path]:
     return sorted(one for one in found if not any(other in one.parents for other in found))
 
 
-KEPT_AS_THEY_ARE: Mapping[str, str] = {
-    **dict.fromkeys(("registry", "checkpoints"), "a trained version holds the id; it goes with the version"),
-    # They are found by their hash, and rows elsewhere count on their numbers.
-    **dict.fromkeys(("ids", "catalogue.versions"), "an item, or a value of one, is called like the user"),
-}
-"""Folder of the home -> why an id in it is not removed."""
-
-
-class OtherFiles:
-    """All else in a home: pages, reports, logs, and whatever a user's id got into."""
-
-    name = "other files"
-
-    def __init__(self, settings: Settings) -> None:
-        self._home = Home.of(settings)
-        home = self._home
-        self._known = (
-            *home.of_others,
-            *(home.decisions, home.events, home.published.training_set, home.feature_store.root),
-            *(own for folders in (folders_of_decisions, folders_of_events) for own in folders(settings)),
-        )
-
-    def find(self, users: Sequence[str]) -> list[Trace]:
-        """Files that hold an id, in whatever format."""
-        return [_trace(self._home, path, rows, what) for path, rows, what in self._found(users)]
-
-    def remove(self, users: Sequence[str]) -> list[str]:
-        """Write rows anew without them, and overwrite ids in texts. What a trained version holds cannot be removed."""
-        problems: list[str] = []
-        scanner = scanner_of(self._home, users)
-        whole: dict[Path, dict[Path, Change]] = {}
-        for path, _, what in self._found(users):
-            name = path.relative_to(self._home.root)
-            if name.parts[0] in KEPT_AS_THEY_ARE:
-                problems.append(f"{name}: {KEPT_AS_THEY_ARE[name.parts[0]]}")
-            elif what != "rows" and not _is_text(path):
-                problems.append(f"{name}: holds the id in a format that is not known; delete the file")
-            elif (folder := self._listed_in(path)) is not None:
-                change = (
-                    partial(copy_without, users=set(users)) if what == "rows" else partial(_copy_over, scanner=scanner)
-                )
-                whole.setdefault(folder, {})[path] = change
-            elif what == "rows":
-                draft = path.with_name(f".{path.name}.{'0' * WRITER_DIGITS}")
-                copy_without(path, draft, set(users))
-                draft.replace(path)
-            else:
-                _overwrite(path, scanner)
-        for folder, changes in whole.items():
-            _rewrite(folder, changes)
-        return problems
-
-    def _listed_in(self, path: Path) -> Path | None:
-        """The outermost folder whose manifest lists a file."""
-        listing = [
-            folder
-            for folder in path.parents
-            if folder.is_relative_to(self._home.root) and path.relative_to(folder).as_posix() in _files_of(folder)
-        ]
-        return listing[-1] if listing else None
-
-    def _found(self, users: Sequence[str]) -> Iterator[tuple[Path, int, str]]:
-        known, scanner = set(users), scanner_of(self._home, users)
-        places = (*self._known, *(folder for run in runs_of(self._home) for folder in data_folders(run)))
-        for path in sorted(self._home.root.rglob("*")):
-            if path.is_symlink() or not path.is_file() or any(path.is_relative_to(one) for one in places):
-                continue
-            with suppress(FileNotFoundError):
-                if path.suffix == ".parquet" and (rows := has_rows(path, known)):
-                    yield path, rows, "rows"
-                elif scanner.ids and (ids := scanner.in_file(path)):
-                    yield path, len(ids), "ids"
-
-
 @contextmanager
 def _fetched(address: str | None) -> Iterator[list[tuple[str, Path]]]:
     """The Parquet files below an address (s3://bucket/prefix, file:///folder), copied into a temporary folder."""
@@ -231,7 +154,7 @@ def _fetched(address: str | None) -> Iterator[list[tuple[str, Path]]]:
         return
     from pyarrow import fs
 
-    with TemporaryDirectory(prefix="offline-") as name:
+    with scratch_folder("offline") as name:
         try:
             there, root = fs.FileSystem.from_uri(address)
             listed = there.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
@@ -261,11 +184,18 @@ def _put(path: Path, address: str) -> None:
         raise FeatureStoreError(f"{address}: cannot be written ({error})") from None
 
 
-def _trace(home: Home, path: Path, count: int, what: str = "rows") -> Trace:
-    return Trace(str(path.relative_to(home.root)), count, what)
+def trace_of(home: Home, path: Path, count: int, what: str = "rows", users: frozenset[str] = frozenset()) -> Trace:
+    """What a file or folder of the home holds."""
+    return Trace(str(path.relative_to(home.root)), count, what, users)
 
 
-def _rewrite(folder: Path, changes: Mapping[Path, Change]) -> None:
+def rows_in(name: str, files: Iterable[Path], users: set[str]) -> Trace:
+    """The rows of Parquet files about these users, under one name."""
+    seen: set[str] = set()
+    return Trace(name, sum(has_rows(path, users, seen) for path in files), "rows", frozenset(seen))
+
+
+def rewrite_folder(folder: Path, changes: Mapping[Path, Change]) -> None:
     """Write a folder with a manifest anew, in one step. The manifest keeps its facts and names the new bytes."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     facts = {name: value for name, value in manifest.items() if name not in ("files", "content_hash")}
@@ -275,36 +205,3 @@ def _rewrite(folder: Path, changes: Mapping[Path, Change]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             changes.get(path, link_or_copy)(path, target)
         write_manifest(draft, **facts)
-
-
-def _is_text(path: Path) -> bool:
-    content = path.read_bytes()
-    if b"\0" in content:
-        return False
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _copy_over(source: Path, target: Path, scanner: Scanner) -> None:
-    shutil.copyfile(source, target)
-    _overwrite(target, scanner)
-
-
-def _overwrite(path: Path, scanner: Scanner) -> None:
-    """Put x in place of every byte of the ids. The length stays, so a process that writes the file goes on."""
-    content = path.read_bytes()
-    with path.open("r+b") as file:
-        for start, end in scanner.places(content):
-            file.seek(start)
-            file.write(b"x" * (end - start))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _files_of(folder: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
-    return {}

@@ -4,10 +4,10 @@ Every step is safe to kill, and forgetting again goes on where the last one was.
 training or a materialisation uses the home, because it could write what it has read before.
 """
 
-import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,16 +18,20 @@ from recommender.decisions.names import segments_in
 from recommender.decisions.shipping import ship
 from recommender.errors import HomeInUse
 from recommender.events.log import folders_of as folders_of_events
-from recommender.privacy.files import OfflineStore, OtherFiles, Runs
-from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, scanner_of, users_of
-from recommender.privacy.removal import delete_hidden, hidden_name
+from recommender.privacy.figures import Figures
+from recommender.privacy.files import OfflineStore, Runs
+from recommender.privacy.half_written import HalfWritten
+from recommender.privacy.other_files import OtherFiles
+from recommender.privacy.places import Decisions, Events, Online, OnlineErasure, Place, Trace, scanner_of
+from recommender.privacy.removal import delete_hidden
 from recommender.privacy.scanner import LEAST_CHARACTERS, LEAST_DIGITS, is_long
 from recommender.registry import Registry
 from recommender.settings import Settings
 from recommender.storage import forgotten
-from recommender.storage.forgotten import ForgottenFollower
-from recommender.storage.home import Home, source_name
+from recommender.storage.forgotten import Forgotten, ForgottenFollower
+from recommender.storage.home import Home
 from recommender.storage.in_use import alone
+from recommender.storage.turns import turn
 
 log = logs.get(__name__)
 FOLLOWED_S = 1.0
@@ -35,9 +39,8 @@ FOLLOWED_S = 1.0
 SHIPPED_S, LOOK_S = 10.0, 0.2
 """Seconds for a gateway to ship a segment that it has closed, and between looks. By hand: it takes one on an idle
 machine."""
-GOOD_PART = 0.005
-"""Share of the users from which the figures of the last valid tables change visibly. By hand: in a shop with one basket
-a user and month, a day then lacks a basket in 200."""
+FREE_S = 1.0
+"""Seconds between looks whether something still uses the home. By hand: short beside the steps of a run."""
 EVERYWHERE = "every file of the home"
 
 
@@ -57,6 +60,8 @@ class Report:
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
     """What to know beside the table: what could not be removed or checked, and what to do."""
+    nowhere: Mapping[str, str | None] = field(default_factory=dict)
+    """Those of the users of whom nothing was found -> the moment at which they were forgotten before, ISO 8601."""
     dry: bool = False
 
     @property
@@ -68,8 +73,11 @@ class Report:
 def places_of(settings: Settings, online: OnlineErasure, events: Events) -> list[Place]:
     """The places, in the order of their removal: what leads to others goes after them."""
     offline = OfflineStore(settings)
-    # Training sets are found by what the offline store holds, and remembered ids of events by the log.
+    # Figures are measured again from tables of runs, training sets are found by what the offline store holds, and
+    # remembered ids of events by the log.
     return [
+        HalfWritten(settings),
+        Figures(settings),
         Runs(settings, offline),
         offline,
         Online(online, events),
@@ -81,66 +89,89 @@ def places_of(settings: Settings, online: OnlineErasure, events: Events) -> list
 
 def look_for(settings: Settings, users: Sequence[str], online: OnlineErasure) -> Report:
     """Say what is held of users, and change nothing."""
-    lines = []
-    for place in places_of(settings, online, Events(settings)):
-        found = tuple(place.find(users))
-        lines.append(Line(place.name, found, found))
-    return Report(tuple(lines), (), dry=True)
+    places = places_of(settings, online, Events(settings))
+    found = {place.name: tuple(place.find(users)) for place in places}
+    nowhere = _nowhere(users, found, places, Forgotten.of(Home.of(settings)))
+    return Report(tuple(Line(name, own, own) for name, own in found.items()), (), nowhere, dry=True)
 
 
-def forget(settings: Settings, users: Sequence[str], online: OnlineErasure, *, now: datetime | None = None) -> Report:
+def forget(
+    settings: Settings,
+    users: Sequence[str],
+    online: OnlineErasure,
+    *,
+    now: datetime | None = None,
+    wait_s: float = 0.0,
+) -> Report:
     """Forget users, and say what was found where and what is left.
 
+    Args:
+        settings: the home and the stores.
+        users: their ids.
+        online: what removes users from the online store.
+        now: the moment from which they are forgotten.
+        wait_s: how long to wait for the end of what uses the home.
+
     Raises:
-        HomeInUse: A pipeline, a training or a materialisation runs. The users are kept out from now on, but what is
-            held of them is still there.
+        HomeInUse: A pipeline, a training or a materialisation still runs. The users are kept out from now on, but what
+            is held of them is still there.
         CorruptFileError: A list, manifest or table is damaged.
         FeatureStoreError: The online store, or the copy of the offline store, cannot be reached.
     """
     home = Home.of(settings)
-    users, events = sorted(set(users)), Events(settings)
+    users, events, before = sorted(set(users)), Events(settings), Forgotten.of(home)
     events.note(users)
     forgotten.forget(home, users, now or datetime.now(UTC))
-    with alone(home) as free:
-        if not free:
-            raise HomeInUse(
-                f"{home.root}: a pipeline or a training uses this home now. The users are kept out from now on; "
-                "forget them again once it has ended, to remove what is there"
-            )
+    with _free(home, wait_s), turn(home.removing, waits="another clean or forget removes; this one waits for it"):
         time.sleep(FOLLOWED_S)
         events.note(users)
         delete_hidden(home)
         late = _ship(settings)
         places, notes = places_of(settings, online, events), []
         found = {place.name: tuple(place.find(users)) for place in places}
-        notes += _forget_figures(settings, users)
+        nowhere = _nowhere(users, found, places, before)
         for place in places:
             notes += place.remove(users)
             log.info("users removed", place=place.name, found=sum(one.count for one in found[place.name]))
         lines = [Line(place.name, found[place.name], tuple(place.find(users))) for place in places]
     lines.append(Line(EVERYWHERE, (), _everywhere(home, users)))
-    return Report(tuple(lines), (*notes, *_notes(settings, users, late)))
+    return Report(tuple(lines), (*notes, *_notes(settings, users, late)), nowhere)
 
 
-def _forget_figures(settings: Settings, users: Sequence[str]) -> list[str]:
-    """Drop the figures of the last valid tables where these users were a good part of them.
+@contextmanager
+def _free(home: Home, wait_s: float) -> Iterator[None]:
+    """Wait until nothing uses the home, and let nothing begin to.
 
-    Sums of a day are then about few users, and the next run would take what is missing for lost files.
+    Raises:
+        HomeInUse: Something still uses it.
     """
-    home = Home.of(settings)
-    known = users_of(home.feature_store.packed_users)
-    figures = home.validated(source_name(settings))
-    num_gone = len(known.intersection(users))
-    if not figures.is_dir() or num_gone < len(known) * GOOD_PART:
-        return []
-    target = hidden_name(home.pipeline_artifacts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figures.rename(target)
-    shutil.rmtree(target)
-    return [
-        f"{num_gone} of {len(known)} shoppers went, so the figures of the last valid tables went too: the next run "
-        "compares with none"
-    ]
+    deadline, said = time.monotonic() + wait_s, False
+    while True:
+        with alone(home) as free:
+            if free:
+                yield
+                return
+        if time.monotonic() >= deadline:
+            raise HomeInUse(
+                f"{home.root}: a pipeline, a training or another forget uses this home now. The users are kept out "
+                "from now on. To remove what is there, forget them again once it has ended; --wait HOURS waits for that"
+            )
+        if not said:
+            log.info("waiting until nothing uses the home", home=str(home.root), at_most_s=round(wait_s))
+            said = True
+        time.sleep(FREE_S)
+
+
+def _nowhere(
+    users: Sequence[str], found: Mapping[str, Sequence[Trace]], places: Sequence[Place], before: Forgotten
+) -> dict[str, str | None]:
+    """Users of whom no place holds anything, and since when they were forgotten already."""
+    seen = frozenset[str]().union(*(trace.users for traces in found.values() for trace in traces))
+    unseen = [user for user in users if user not in seen]
+    for place in places:
+        if isinstance(place, Online):
+            unseen = sorted(set(unseen) - place.among(unseen))
+    return {user: before.moment_of(user) for user in unseen}
 
 
 def _ship(settings: Settings) -> list[Path]:
@@ -174,8 +205,8 @@ def _notes(settings: Settings, users: Sequence[str], late: Sequence[Path]) -> li
     short = [user for user in users if not is_long(user)]
     if short:
         notes.append(
-            f"{len(short)} of the ids have fewer than {LEAST_CHARACTERS} characters, or are numbers of fewer than "
-            f"{LEAST_DIGITS} digits: they are looked for where users are kept, but not as text in every file, where "
+            f"ids of fewer than {LEAST_CHARACTERS} characters, or numbers of fewer than {LEAST_DIGITS} digits "
+            f"({len(short)}), are looked for where users are kept, but not as text in every file, where "
             "they would be found by chance"
         )
     versions = Registry(settings.home).versions()

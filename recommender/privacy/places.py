@@ -1,6 +1,8 @@
 """Places of a home in which a user may stand. Each finds, removes, and finds again."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,11 +15,19 @@ from recommender.decision_tables.days import days_of
 from recommender.decisions.erasing import erase_in, erased
 from recommender.decisions.log import folders_of as folders_of_decisions
 from recommender.decisions.names import segments_in
+from recommender.errors import CorruptFileError
 from recommender.event_tables.forgotten_rows import USER, count_rows
 from recommender.events.log import folders_of as folders_of_events
 from recommender.privacy.scanner import Scanner
 from recommender.settings import Settings
+from recommender.storage.drafts import is_draft
 from recommender.storage.home import Home
+from recommender.storage.manifest import write_text
+from recommender.storage.turns import turn
+
+SINGULAR = {name: name.removesuffix("s") for name in ("rows", "lines", "files", "records", "events", "folders", "ids")}
+SINGULAR |= {"hashes": "hash"}
+"""Unit of a trace -> the same for one of them."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +38,12 @@ class Trace:
     count: int
     what: str
     """The unit of `count`: rows, lines, files, …"""
+    users: frozenset[str] = frozenset()
+    """Those of the users that it is about, where that is known."""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.count:,} {self.what}"
+        unit = SINGULAR.get(self.what, self.what) if self.count == 1 else self.what
+        return f"{self.where}: {self.count:,} {unit}"
 
 
 class Place(Protocol):
@@ -58,15 +71,17 @@ class Decisions:
         found = _lines(folders_of_decisions(self._settings), users, self._home)
         for day in days_of(self._home):
             # All its files: a table that was replaced lies there for an hour.
-            rows = sum(count_rows(path, users) for path in sorted(day.folder.glob("*.parquet")))
+            seen: set[str] = set()
+            rows = sum(has_rows(path, set(users), seen) for path in sorted(day.folder.glob("*.parquet")))
             if rows:
-                found.append(Trace(_name(self._home, day.folder), rows, "rows"))
+                found.append(Trace(_name(self._home, day.folder), rows, "rows", frozenset(seen)))
         return found
 
     def remove(self, users: Sequence[str]) -> list[str]:
         """Erase lines in their places, then compact what is shipped and write the tables anew."""
         for path in _segments(self._home.decisions):
-            erase_in(path, set(users))
+            with suppress(FileNotFoundError):  # compacted meanwhile
+                erase_in(path, set(users))
         forget_decisions(self._settings, users)
         return []
 
@@ -78,7 +93,6 @@ class Events:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._home = settings, Home.of(settings)
-        self._noted: set[str] = set()
 
     def find(self, users: Sequence[str]) -> list[Trace]:
         """Lines of segments."""
@@ -87,13 +101,31 @@ class Events:
     def note(self, users: Sequence[str]) -> None:
         """Note the ids of events that are not shipped yet. Once the users are forgotten they are shipped without them.
 
-        A gateway takes events until it knows the list, so call it before the users get onto it and after that.
+        A gateway takes events until it knows the list, so call it before the users get onto it and after that. The
+        note outlives this process: a forget that finds the home in use, or is killed, is completed by another one.
         """
-        self._noted |= self._ids_in(folders_of_events(self._settings)[:1], users)
+        found = self._ids_in(folders_of_events(self._settings)[:1], users)
+        if found:
+            with turn(self._home.forgetting):
+                write_text(self._home.forgetting, json.dumps(sorted(found | self._noted())))
 
     def ids(self, users: Sequence[str]) -> list[str]:
         """The ids of these users' events, which an online store remembers, with those that were noted."""
-        return sorted(self._noted | self._ids_in(folders_of_events(self._settings), users))
+        return sorted(self._noted() | self._ids_in(folders_of_events(self._settings), users))
+
+    def forget_note(self) -> None:
+        """Delete what was noted, once the online store holds none of it."""
+        self._home.forgetting.unlink(missing_ok=True)
+
+    def _noted(self) -> set[str]:
+        try:
+            return set(map(str, json.loads(self._home.forgetting.read_text(encoding="utf-8"))))
+        except FileNotFoundError:
+            return set()
+        except (ValueError, TypeError) as error:
+            raise CorruptFileError(
+                f"{self._home.forgetting}: damaged ({error}). Delete it, and forget the users of the last forget again"
+            ) from None
 
     @staticmethod
     def _ids_in(folders: Sequence[Path], users: Sequence[str]) -> set[str]:
@@ -103,7 +135,8 @@ class Events:
     def remove(self, users: Sequence[str]) -> list[str]:
         """Erase lines in their places."""
         for path in _segments(self._home.events):
-            erase_in(path, set(users))
+            with suppress(FileNotFoundError):  # shipped or compacted meanwhile
+                erase_in(path, set(users))
         return []
 
 
@@ -121,7 +154,18 @@ class Online:
 
     def remove(self, users: Sequence[str]) -> list[str]:
         """Remove them, with the ids of the users' events. So the log of events must still hold these."""
-        return self._store.remove(users, self._events.ids(users))
+        problems = self._store.remove(users, self._events.ids(users))
+        self._events.forget_note()
+        return problems
+
+    def among(self, users: Sequence[str]) -> set[str]:
+        """Those of these users about whom it has a record."""
+        if not users or not any(self._store.find(users).values()):
+            return set()
+        if len(users) == 1:
+            return set(users)
+        middle = len(users) // 2
+        return self.among(users[:middle]) | self.among(users[middle:])
 
 
 class OnlineErasure(Protocol):
@@ -148,9 +192,10 @@ def _content(path: Path) -> bytes:
 def _lines(folders: Sequence[Path], users: Sequence[str], home: Home) -> list[Trace]:
     known, found = set(users), []
     for folder in folders:
-        lines = sum(erased(_content(path), known).lines for path in _segments(folder))
-        if lines:
-            found.append(Trace(_name(home, folder), lines, "lines"))
+        parts = [erased(_content(path), known) for path in _segments(folder)]
+        if lines := sum(part.lines for part in parts):
+            seen = frozenset[str]().union(*(part.users for part in parts))
+            found.append(Trace(_name(home, folder), lines, "lines", seen))
     return found
 
 
@@ -159,16 +204,21 @@ def _name(home: Home, path: Path) -> str:
 
 
 def parquet_in(folder: Path) -> Iterator[Path]:
-    """The Parquet files below a folder, also without a suffix that says so."""
+    """The Parquet files below a folder, without half-written ones (`half_written`)."""
     for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else []:
-        if path.is_file() and not path.is_symlink():
+        if path.is_file() and not path.is_symlink() and not in_draft(path, folder):
             yield path
 
 
-def has_rows(path: Path, users: set[str]) -> int:
-    """Rows of a Parquet file about these users. A file that is no Parquet has none."""
+def in_draft(path: Path, root: Path) -> bool:
+    """Whether a path below `root` is half-written, or lies in a folder that is."""
+    return any(is_draft(part) for part in path.relative_to(root).parts)
+
+
+def has_rows(path: Path, users: set[str], seen: set[str] | None = None) -> int:
+    """Rows of a Parquet file about these users. A file that is no Parquet has none. `seen` gets those that it has."""
     try:
-        return count_rows(path, users)
+        return count_rows(path, users, seen)
     except (OSError, pa.ArrowInvalid):
         return 0
 

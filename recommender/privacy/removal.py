@@ -7,7 +7,6 @@ killed leaves hidden folders, which the next one deletes.
 import shutil
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from recommender.settings import Settings
 from recommender.storage.home import Home
 from recommender.storage.in_use import alone
 from recommender.storage.manifest import WRITER_DIGITS
+from recommender.storage.turns import turn
 
 log = logs.get(__name__)
 REMOVED = ".removed-"
@@ -46,11 +46,12 @@ def remove(settings: Settings, leftovers: Sequence[Leftover], limits: Limits, no
         OSError: something cannot be removed.
     """
     home = Home.of(settings)
-    delete_hidden(home)
+    home.root.mkdir(parents=True, exist_ok=True)
     hidden: list[Path] = []
     removed: list[Leftover] = []
     kept: list[Kept] = []
-    with alone(home) as free:
+    with alone(home) as free, turn(home.removing, waits="another clean or forget removes; this one waits for it"):
+        delete_hidden(home)
         still, _ = find(settings, limits, now)
         there = {(one.kind, one.name): one for one in still}
         for leftover in leftovers:
@@ -65,9 +66,9 @@ def remove(settings: Settings, leftovers: Sequence[Leftover], limits: Limits, no
                     removed.append(now_there)
                 except RegistryError as error:  # promoted or trained again meanwhile
                     kept.append(Kept(leftover.kind, leftover.name, str(error)))
-    # The lock is free again: a hidden name is nobody's, and deleting takes long.
+    # The locks are free again: a hidden name is nobody's, and deleting takes long.
     for path in hidden:
-        shutil.rmtree(path)
+        delete_folder(path)
     log.info("cleaned", removed=len(removed), kept=len(kept), bytes=sum(one.num_bytes for one in removed))
     return Removed(tuple(removed), tuple(kept))
 
@@ -119,5 +120,14 @@ def delete_hidden(home: Home) -> None:
         *home.of_sources,
     ):
         for path in folder.glob(f"{REMOVED}*") if folder.is_dir() else []:
-            with suppress(FileNotFoundError):  # another clean was faster
-                shutil.rmtree(path)
+            delete_folder(path)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder, also while another process deletes it too. When it returns, nothing of it is left."""
+
+    def failed(_: object, path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
+        if not isinstance(error[1], FileNotFoundError):  # what the other one was faster with
+            raise error[1]
+
+    shutil.rmtree(folder, onerror=failed)

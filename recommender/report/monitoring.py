@@ -1,8 +1,9 @@
 """The page of monitoring: what is wrong and what to do, then each feature's histogram then and now, then tables."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from recommender.monitoring.ages import in_words
+from recommender.monitoring.ages import age_in_words, in_words
 from recommender.monitoring.findings import Age, FeatureDrift, Finding, Report, Served
 from recommender.monitoring.metrics import metrics_text
 from recommender.report.axes import Html, percent
@@ -40,7 +41,7 @@ def monitoring_page(report: Report) -> str:
     )
     sections = [
         _features(report),
-        Section("Ages", lead=_ages_lead(report), blocks=[_ages(report.ages)]),
+        Section("Ages", lead=_ages_lead(report), blocks=[_ages(report.ages, report.now)]),
         _served(report),
         Section("All findings", blocks=[_findings(report.findings)]),
     ]
@@ -111,12 +112,12 @@ def _ages_lead(report: Report) -> str:
     return f"Hours from the newest row to {report.now:%Y-%m-%d %H:%M} UTC, against monitoring.max_age_hours."
 
 
-def _ages(ages: Sequence[Age]) -> Html:
+def _ages(ages: Sequence[Age], now: datetime) -> Html:
     rows = [
         [
             one.name,
             f"{one.newest:%Y-%m-%d %H:%M}" if one.newest else "none",
-            in_words(one.hours) if one.hours is not None else "–",
+            age_in_words(one, now),
             in_words(one.promise_hours) if one.promise_hours is not None else "none",
             badge(*_kept(one)),
         ]

@@ -5,29 +5,29 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from recommender.features.facts.favourites import SEARCHES
 from recommender.features.facts.table import CHURN_DAYS
 from recommender.report.axes import Html, percent
 from recommender.report.bars import bar_chart
 from recommender.report.calendar import calendar
+from recommender.report.encoding_words import AXIS_WORDS, encoding_words
 from recommender.report.page import Banner, Section, badge, bullets, fold, page, paragraph, table
 from recommender.report.portrait_card import Favourite, Flag, PortraitCard, group_axis
+from recommender.report.portrait_names import PLAIN_NAMES, measured, sentence_case
 from recommender.report.portrait_words import money
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-AXIS_WORDS = {
-    "department": "departments",
-    "category": "categories",
-    "product_type": "product types",
-    "brand": "brands",
-    "product": "products",
-}
+KIND_WORDS = {**AXIS_WORDS, SEARCHES: "searches"}
 AT_RISK = 0.5
 """More likely than not no purchase follows within four weeks."""
 
 
 def portrait_page(card: PortraitCard) -> str:
     """The whole page as HTML."""
-    sections = [_behaviour(card), _interest(card), _consumption(card), _social(card), _base(card), _risk(card.flags)]
+    sections = [
+        *(_behaviour(card), _interest(card), _order(card), _consumption(card), _social(card)),
+        *(_base(card), _risk(card.flags)),
+    ]
     flags = len(card.flags)
     banner = Banner(
         _state(card),
@@ -118,7 +118,10 @@ def _campaigns(card: PortraitCard, zone: ZoneInfo) -> Html:
         when = f"{taken:%Y-%m-%d}" + (f", {one.times} times" if one.times > 1 else "") if taken else "–"
         rows.append([one.name, one.type, sent, state, when])
     return table(
-        ["campaign", "type", "sent", "", "taken up"], rows, caption="Campaigns, the latest first", empty="none so far"
+        ["Campaign", "Type", "Sent", "State", "Taken up"],
+        rows,
+        caption="Campaigns, the latest first",
+        empty="none so far",
     )
 
 
@@ -130,7 +133,7 @@ def _interest(card: PortraitCard) -> Section:
     rows = [
         [
             how,
-            AXIS_WORDS[one.axis],
+            KIND_WORDS[one.axis],
             one.value,
             one.count,
             percent(one.share),
@@ -142,7 +145,7 @@ def _interest(card: PortraitCard) -> Section:
     blocks = _words(card, "interest")
     if rows:
         blocks.append(
-            fold("All favourites", table(["", "kind", "favourite", "lines or looks", "share", "spend"], rows))
+            fold("All favourites", table(["How", "Kind", "Favourite", "Lines or looks", "Share", "Spend"], rows))
         )
     else:
         blocks.append(paragraph("Nothing is known about what this shopper likes yet."))
@@ -174,6 +177,27 @@ def _distinct(listed: Sequence[Favourite]) -> dict[str, float]:
     return dict(shares)
 
 
+def _order(card: PortraitCard) -> Section | None:
+    found = card.encoding
+    if found is None:
+        return Section("Order of purchases", blocks=[paragraph(card.encoding_note)]) if card.encoding_note else None
+    likeliest = {one.value: one.share for one in found.likeliest}
+    figures = [bar_chart("Expected in the next basket", likeliest, form=percent, axis="share of lines")]
+    return Section(
+        "Order of purchases",
+        lead="What a ranker's encoder, which reads purchases in their order, expects of this shopper.",
+        figures=figures if likeliest else [],
+        blocks=[
+            bullets(encoding_words(found)),
+            table(
+                ["shopper", "similarity"],
+                [[one.user_id, one.similarity] for one in found.alike],
+                caption="Most alike. 1: the same direction, 0: no relation.",
+            ),
+        ],
+    )
+
+
 def _consumption(card: PortraitCard) -> Section:
     zone = ZoneInfo(card.time_zone)
     months: dict[str, float] = {}
@@ -193,8 +217,8 @@ def _social(card: PortraitCard) -> Section:
 
 
 def _base(card: PortraitCard) -> Section:
-    rows = [[name.replace("_", " "), value] for name, value in card.attributes.items()]
-    listed = table(["attribute", "value"], rows, empty="the shop's data say nothing about this shopper")
+    rows = [[sentence_case(name), value] for name, value in card.attributes.items()]
+    listed = table(["Attribute", "Value"], rows, empty="the shop's data say nothing about this shopper")
     return Section("Base", blocks=[*_words(card, "base"), listed])
 
 
@@ -205,15 +229,26 @@ def _risk(flags: Sequence[Flag]) -> Section:
     )
     if not flags:
         return Section("Risk flags", lead=lead, blocks=[paragraph("None.")])
-    rows = [[flag.pattern.replace("_", " "), flag.words] for flag in flags]
-    return Section("Risk flags", lead=lead, blocks=[table(["pattern", "facts"], rows, tones=["warn"] * len(rows))])
+    rows = [[sentence_case(flag.pattern), flag.words] for flag in flags]
+    return Section(
+        "Risk flags", lead=lead, blocks=[table(["Pattern", "What was counted"], rows, tones=["warn"] * len(rows))]
+    )
 
 
 def _sources(card: PortraitCard) -> Section:
     rows = [
-        [one.kind, one.fact, "–" if one.value is None else one.value, one.unit, one.source, one.age_days]
+        [
+            sentence_case(one.kind),
+            PLAIN_NAMES[one.fact],
+            measured(one.value, one.unit, card.currency),
+            one.source,
+            one.age_days,
+        ]
         for one in card.statements
     ]
     caption = "Age: days from the newest event behind the fact to the moment of the portrait."
-    listed = table(["kind", "fact", "value", "unit", "from", "age, days"], rows, caption=caption)
-    return Section("Where each fact comes from", blocks=[fold(f"{len(rows)} facts", listed, opened=True)])
+    listed = table(["Kind", "Fact", "Value", "From", "Age, days"], rows, caption=caption)
+    columns = [[PLAIN_NAMES[one.fact], one.fact, one.value, one.unit] for one in card.statements]
+    named = table(["Fact", "Column of facts.parquet", "Value", "Unit"], columns)
+    folds = [fold(f"{len(rows)} facts", listed, opened=True), fold("For data scientists: names of the columns", named)]
+    return Section("Where each fact comes from", blocks=folds)

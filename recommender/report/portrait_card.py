@@ -4,16 +4,21 @@ Read from the table of facts of the last materialisation (`recommender.features.
 """
 
 import math
+import shlex
 from collections.abc import Container, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from recommender.allocation.encodings import Encoding
 from recommender.errors import FeatureStoreError, SourceError
 from recommender.report.portrait_words import sentences
+from recommender.settings import Settings
+from recommender.storage.commands import command
+from recommender.storage.forgotten import Forgotten
+from recommender.storage.home import Home
 
 Kind = Literal["base", "behaviour", "interest", "social", "consumption"]
 SHOWN_USERS = 3
@@ -99,6 +104,10 @@ class PortraitCard(_Part):
     campaigns: list[Campaign]
     favourites: list[Favourite]
     looked_at: list[Favourite]
+    encoding: Encoding | None = None
+    """What a sequence encoder makes of the purchases. None: see `encoding_note`."""
+    encoding_note: str = ""
+    """Why there is no encoding."""
 
 
 def group_axis(axes: Container[str]) -> str | None:
@@ -106,15 +115,25 @@ def group_axis(axes: Container[str]) -> str | None:
     return next((axis for axis in ("category", "product_type", "department") if axis in axes), None)
 
 
-def read_card(file: Path, user_id: str) -> PortraitCard:
-    """Read one shopper's row of a table of facts.
+def read_card(settings: Settings, user_id: str) -> PortraitCard:
+    """Read one shopper's row of the table of facts of the last materialisation.
 
     Raises:
         FeatureStoreError: there is no table. Names the command that makes it.
-        SourceError: the table has no such user. Says up to when users are known, and what to do.
+        SourceError: the shopper was forgotten, or the table has no such user. Says what to do.
+        CorruptFileError: it is not known who was forgotten; names the file.
     """
+    home = Home.of(settings)
+    file = home.feature_store.facts
+    forgotten_at = Forgotten.of(home).moment_of(user_id)
+    if forgotten_at is not None:
+        raise SourceError(
+            f"shopper {user_id!r} was forgotten on {forgotten_at[:16].replace('T', ' ')} UTC and is kept out since. If "
+            f"the shopper came back: {command(settings, f'forget {shlex.quote(user_id)} --allow')}, and then "
+            f"{command(settings, 'refresh')}"
+        )
     if not file.is_file():
-        raise FeatureStoreError(f"{file}: missing; build the features first with: recommender run")
+        raise FeatureStoreError(f"{file}: missing; build the features first with: {command(settings, 'run')}")
     table = pq.read_table(file, filters=[("user_id", "=", user_id)])
     facts = {key.decode(): value.decode() for key, value in (pq.read_schema(file).metadata or {}).items()}
     as_of = datetime.fromisoformat(facts["as_of"])
@@ -123,8 +142,8 @@ def read_card(file: Path, user_id: str) -> PortraitCard:
         examples = ", ".join(next(known).column(0).to_pylist())
         raise SourceError(
             f"unknown user {user_id!r}: the features of {as_of:%Y-%m-%d} know {int(facts['num_users']):,} "
-            f"users, such as {examples}. Check the identifier; a new user is known after the next `recommender run` "
-            "whose table `users` has them"
+            f"users, such as {examples}. Check the identifier; a new user is known once the source has them and "
+            f"features were built: {command(settings, 'refresh')}"
         )
     return card_of(table.to_pylist()[0], facts)
 

@@ -67,7 +67,7 @@ def sentences(
         }
     else:
         yield from _rhythm(row, say)
-    yield _campaigns(num_campaigns)
+    yield _campaigns(num_campaigns, _age_of_campaigns(row, as_of))
     yield from _looks(row, say)
     yield from _social(row, say)
     yield from _consumption(row, say, currency)
@@ -108,7 +108,15 @@ def _rhythm(row: Mapping[str, Any], say: Any) -> Iterator[dict[str, Any]]:
     )
 
 
-def _campaigns(num: tuple[int, int]) -> dict[str, Any]:
+def _age_of_campaigns(row: Mapping[str, Any], as_of: datetime) -> float | None:
+    """Days since a campaign was last sent to the shopper or taken up."""
+    moments = [
+        one[name] for one in row["campaigns"] for name in ("targeted_at", "taken_up_at") if one[name] is not None
+    ]
+    return (as_of - max(moments)).total_seconds() / DAY_S if moments else None
+
+
+def _campaigns(num: tuple[int, int], age_days: float | None) -> dict[str, Any]:
     sent, taken = num
     words = (
         f"Took up {taken} of {sent} campaign{'' if sent == 1 else 's'}."
@@ -116,7 +124,7 @@ def _campaigns(num: tuple[int, int]) -> dict[str, Any]:
         else "Has not been sent a campaign yet."
     )
     numbers = {"fact": "campaigns", "value": float(taken), "unit": "campaigns", "source": "targets, participations"}
-    return {"kind": "behaviour", "words": words, **numbers, "age_days": None}
+    return {"kind": "behaviour", "words": words, **numbers, "age_days": age_days}
 
 
 def _looks(row: Mapping[str, Any], say: Any) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ class EventSettings(Section):
     folder: Path | None = Field(
         None,
         description="Folder on the replica's own disk for events that are not shipped yet. It must outlive the "
-        "process. None: `events` in `serving.state`.",
+        "process. None: `events` in the folder `state` of `[serving]`.",
     )
     most_in_batch: int = Field(200, ge=1, le=1_000, description="Events that one request may hold.")
     future_s: float = Field(
@@ -36,9 +36,10 @@ class EventSettings(Section):
         ge=0,
         description="Redis: events kept in the stream `<project>:events`, for other readers. 0: there is no stream.",
     )
-    currency: str | None = Field(
-        None,
-        pattern=r"^[A-Z]{3}$",
-        description="ISO 4217 code of the shop's amounts. An event in another currency is refused. None: none may be "
-        "stated, and amounts have two decimals.",
+    largest_factor: float = Field(
+        100.0,
+        ge=1,
+        le=1e9,
+        description="An amount, discount or quantity of more than so many times the largest one of the tables is "
+        "refused: it is most likely in another unit.",
     )

@@ -65,6 +65,10 @@ class Forgotten:
     def __contains__(self, user_id: object) -> bool:
         return bool(self.since) and isinstance(user_id, str) and hash_of(self.salt, user_id) in self.since
 
+    def moment_of(self, user_id: str) -> str | None:
+        """When a user was forgotten, ISO 8601. None: never."""
+        return self.since.get(hash_of(self.salt, user_id)) if self.since else None
+
     def among(self, user_ids: Iterable[str]) -> list[str]:
         """Those of these users that were forgotten."""
         return [user_id for user_id in user_ids if user_id in self]

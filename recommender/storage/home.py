@@ -42,6 +42,8 @@ REFERENCE_FILE = "reference.json"
 FEATURES_SCHEMA_FILE = "schema.json"
 """In a feature set: names of its features and of those that the source cannot have."""
 FACTS_FILE = "facts.parquet"
+OWN = "own"
+"""Folder of the homes of shops' own data, in a home."""
 
 
 @dataclass(frozen=True)
@@ -409,7 +411,12 @@ class Home:
 
     def own(self, name: str) -> "Home":
         """The home of a shop's own data."""
-        return Home(self.root / "own" / name)
+        return Home(self.root / OWN / name)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is a home that `own` names."""
+        return self.root.parent.name == OWN
 
     @property
     def in_use(self) -> Path:
@@ -422,9 +429,19 @@ class Home:
         return self.root / "forgotten.json"
 
     @property
+    def forgetting(self) -> Path:
+        """File with ids of events that a `forget` must still remove from the online store. Gone once it has."""
+        return self.root / "forgetting.json"
+
+    @property
+    def removing(self) -> Path:
+        """What `clean` and `forget` lock to take turns (`recommender.storage.turns`)."""
+        return self.root / "removing"
+
+    @property
     def of_others(self) -> tuple[Path, ...]:
         """Folders below this home that hold other shops: homes of own data, and those of benchmarks."""
-        return (self.root / "own", self.root / "bench")
+        return (self.root / OWN, self.root / "bench")
 
     def benchmark(self, name: str) -> Path:
         """Folder that one benchmark keeps between its runs."""

@@ -218,7 +218,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:WRITER_DIGITS]}")
     temporary.mkdir()
     given = temporary.stat().st_mode
-    with _held(temporary):
+    with held(temporary):
         try:
             yield temporary
         except BaseException:
@@ -228,12 +228,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
         if not os.path.lexists(target):
             temporary.replace(target)
         elif _exchanged(temporary, target):
-            _remove(temporary)
+            remove(temporary)
         else:
             previous = temporary.with_name(f"{temporary.name}.old")
             target.replace(previous)
             temporary.replace(target)
-            _remove(previous)
+            remove(previous)
 
 
 def put_back(target: Path) -> None:
@@ -257,20 +257,20 @@ def _sweep(target: Path) -> None:
     for path in _left(target):
         with suppress(OSError):
             if time.time() - path.lstat().st_mtime > YOUNG_S:
-                with _held(path) as held:
-                    if held:
-                        _remove(path)
+                with held(path) as dead:
+                    if dead:
+                        remove(path)
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """A lock on `folder` that ends with this process. Yields False if another process has it or locks are missing."""
-    file, held = os.open(folder, os.O_RDONLY), False
+def held(folder: Path) -> Iterator[bool]:
+    """A lock on a folder that ends with this process. Yields False if another process has it or locks are missing."""
+    file, ours = os.open(folder, os.O_RDONLY), False
     try:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
-        yield held
+            ours = True
+        yield ours
     finally:
         os.close(file)
 
@@ -283,7 +283,8 @@ def _exchanged(one: Path, other: Path) -> bool:
     )
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or folder, also where another process removes it too."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -12,7 +12,6 @@ forecasts everyone at `as_of`.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +27,7 @@ from recommender.matching.users_at import Learnt, UsersAt
 from recommender.models.behaviour import BASELINES, available, forecast_of
 from recommender.settings import Settings
 from recommender.storage.manifest import whole_folder, write_manifest, write_text
+from recommender.storage.scratch import scratch_folder
 
 FORMAT = 1
 """Version of the folder's layout, in its manifest."""
@@ -94,7 +94,7 @@ def forecast_behaviour(
 
     lengths = require_choices(days, forecast)
     as_of = _known_until(tables, settings)
-    with TemporaryDirectory(prefix="behaviour-", ignore_cleanup_errors=True) as spill:
+    with scratch_folder("behaviour") as spill:
         source = open_source(tables, as_of, threads=settings.training.threads, spill=Path(spill))
         moments = cutoffs(source, step_days=lengths[-1])
         at = []

@@ -59,13 +59,13 @@ class TorchServe:
             return False
 
     def wait_up(self, running: Running | None = None, *, seconds: float = READY_S) -> None:
-        """Wait until Java answers.
+        """Wait until Java answers: the one that was started, not that of another home that took the port first.
 
         Raises:
             ServingError: It exited, or did not answer in time; holds the end of its log.
         """
         deadline = time.monotonic() + seconds
-        while not self.is_up():
+        while not self.is_up() or not (running is None or running.listens_on(self.inference_port)):
             if running is not None and not running.alive():
                 raise ServingError(f"TorchServe exited while it started. {self._last_lines()}")
             if time.monotonic() > deadline:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ LOG_LINES = 15
 """Lines of a process's log that an error message shows. Chosen by hand: an error with its cause."""
 _STATE_FIELD, _GROUP_FIELD, _START_FIELD = 0, 2, 19
 """Places in /proc/<pid>/stat behind the command's name: state, process group, start time in clock ticks (proc(5))."""
+_LISTENING = "0A"
+"""State of a listening socket in /proc/net/tcp (TCP_LISTEN of the kernel)."""
 
 
 def require_free(host: str, port: int, what: str, key: str) -> None:
@@ -67,6 +70,11 @@ class Running:
     def alive(self) -> bool:
         """Whether the leader still runs."""
         return _started(self.pid) == self.started
+
+    def listens_on(self, port: int) -> bool:
+        """Whether a process of the group listens on a TCP port, rather than another program that came first."""
+        sockets = {f"socket:[{inode}]" for inode in _listeners(port)}
+        return any(_links(pid) & sockets for pid in _members(self.pid))
 
     def stop(self, *, patience_s: float = PATIENCE_S) -> None:
         """End the whole group: SIGTERM, and after `patience_s` SIGKILL for what is left."""
@@ -129,6 +137,29 @@ def start(
     # `stop`, perhaps in another process, waits for it; without this, collecting `process` would warn.
     process.returncode = 0
     return _noted(process.pid, pid_file)
+
+
+def _listeners(port: int) -> set[str]:
+    """Inodes of the sockets that listen on a port. Fields of /proc/net/tcp: proc(5)."""
+    found = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text(encoding="ascii").splitlines()[1:] if table.exists() else ():
+            fields = line.split()
+            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(fields[9])
+    return found
+
+
+def _links(pid: int) -> set[str]:
+    """What the open files of a process are. None for one that has just ended."""
+    found = set()
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                found.add(str(link.readlink()))
+    except FileNotFoundError:
+        return set()
+    return found
 
 
 def note(name: str, state: ServingState) -> Running:

@@ -10,7 +10,7 @@ class Append:
     user_id: str
     event_id: str
     line: bytes
-    """As `recommender.events.tail.line_of` made it."""
+    """As `recommender.events.tail.line_of` made it. Empty: the event does not count yet, and only its id is noted."""
     whole: bytes
     """The whole event as JSON, for the stream."""
     old: bytes = b""

@@ -69,6 +69,8 @@ class PostgresTails:
         noted = f"INSERT INTO {seen_table(self._project)} VALUES (%s, %s) ON CONFLICT DO NOTHING"
         if not connection.execute(noted.encode(), (one.event_id, day)).rowcount:
             return False
+        if not one.line:
+            return True
         if one.old:
             shortened = f"UPDATE {tails} SET body = %s WHERE user_id = %s AND body = %s"
             connection.execute(shortened.encode(), (one.kept, one.user_id, one.old))

@@ -20,6 +20,7 @@ from serving.online_store.redis_pipeline import Pipeline
 # The id is noted and the event appended by one step: whoever sends an event again after a kill finds both or neither.
 APPEND = b"""
 if not redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[3]) then return 0 end
+if ARGV[2] == '' then return 1 end
 local tail = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if ARGV[4] ~= '' and tail == ARGV[4] then tail = ARGV[5] end
 redis.call('HSET', KEYS[1], ARGV[1], tail .. ARGV[2])

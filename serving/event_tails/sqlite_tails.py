@@ -82,6 +82,8 @@ class SqliteTails:
     def _append_one(connection: sqlite3.Connection, one: Append, day: int) -> bool:
         if not connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (one.event_id, day)).rowcount:
             return False
+        if not one.line:
+            return True
         if one.old:
             connection.execute(
                 f"UPDATE {TAILS_TABLE} SET body = ? WHERE user_id = ? AND body = ?", (one.kept, one.user_id, one.old)

@@ -10,10 +10,12 @@ import orjson
 
 from recommender import logs
 from recommender.errors import FeatureStoreError
-from recommender.events.contract import Event, Stamped, Wrong, read_event
+from recommender.events.contract import DATED, Event, Stamped, Wrong, read_event
 from recommender.events.log import EventLog, LogFull
-from recommender.events.tail import line_of
-from recommender.matching.packed_user import PackedUser
+from recommender.events.tail import OF_CAMPAIGNS, line_of
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.event_rules import EventRules
+from recommender.matching.packed_user import Newcomer, PackedUser
 from recommender.settings import Settings
 from recommender.storage.forgotten import Forgotten, ForgottenFollower
 from serving.event_tails.append import Append
@@ -31,7 +33,10 @@ SHORTENED_BYTES = 4_096
 MOST_TAIL_BYTES = 256 * 1_024
 """A longer tail takes no further event: the event is quarantined, and the next materialisation reads it. By hand: two
 thousand events of one user since the last materialisation are no shopper's."""
+LATE = "it counts once `recommender backfill` accepts its day"
 TOO_MANY = Wrong("user_id", "too many events of this user: it counts after the next materialisation")
+Known = PackedUser | Newcomer | None
+"""What the online store holds of a user."""
 READS_AT_ONCE = 16
 """Users that are read before other requests get their turn. By hand: a millisecond or two."""
 
@@ -70,12 +75,15 @@ class EventIntake:
             raise unavailable(
                 "it is not known which users were forgotten, because their list cannot be read, so no event is taken"
             )
-        received_us = time.time_ns() // 1_000
+        shop = self.shops.current
+        if shop is None:
+            raise unavailable("no catalogue was materialised yet")
+        catalogue, received_us = shop.catalogue, time.time_ns() // 1_000
         taken: list[tuple[int, Stamped]] = []
         problems: list[dict[str, Any]] = []
         wrong: list[tuple[int, list[Wrong]]] = []
         for index, document in enumerate(documents):
-            found = self._checked(document, forgotten)
+            found = self._checked(document, forgotten, catalogue.event_rules or EventRules())
             if isinstance(found, Stamped):
                 taken.append((index, found))
                 continue
@@ -89,20 +97,20 @@ class EventIntake:
             raise InvalidRequest(_named(wrong, is_batch=is_batch))
         events = [stamped for _, stamped in taken]
         users = await self._users({event.user_id for event, _ in events})
-        why = self._why_not(events, users)
+        why = self._why_not(events, users, catalogue)
         new = await self._kept(events, why, users, received_us, arrival)
         problems += [
             {"index": index, "field": reason.field, "reason": reason.reason, "status": "quarantined"}
-            for (index, _), reason in zip(taken, why, strict=True)
-            if reason is not None
+            for (index, _), reason, is_new in zip(taken, why, new, strict=True)
+            if reason is not None and is_new
         ]
-        quarantined = sum(reason is not None for reason in why)
-        accepted = sum(new)
-        for reason in filter(None, why):
+        set_aside = [reason for reason, is_new in zip(why, new, strict=True) if reason is not None and is_new]
+        quarantined, accepted = len(set_aside), sum(new) - len(set_aside)
+        for reason in set_aside:
             self.metrics.events_quarantined.labels("tail" if reason is TOO_MANY else reason.field).inc()
         self.metrics.events_accepted.inc(accepted)
-        for (_, stamped), is_new in zip(taken, new, strict=True):
-            if is_new:
+        for (_, stamped), problem, is_new in zip(taken, why, new, strict=True):
+            if is_new and problem is None:
                 self.metrics.event_age.observe(max(0.0, self.shops.now_us() - stamped.time_us) / 1e6)
         logs.bind(events=len(documents), accepted=accepted, quarantined=quarantined, rejected=len(wrong))
         return orjson.dumps(
@@ -132,34 +140,35 @@ class EventIntake:
             raise InvalidRequest([Problem(field="events", problem=f"more than {most} events; send several batches")])
         return events, True
 
-    def _checked(self, document: Any, forgotten: Forgotten) -> Stamped | list[Wrong]:
-        chosen = self.settings.events
-        found = read_event(document, self.shops.now_us(), future_s=chosen.future_s, currency=chosen.currency)
+    def _checked(self, document: Any, forgotten: Forgotten, rules: EventRules) -> Stamped | list[Wrong]:
+        found = read_event(document, self.shops.now_us(), rules=rules, settings=self.settings.events)
         if isinstance(found, Stamped) and found.event.user_id in forgotten:
             return [Wrong("user_id", "this user was forgotten, so nothing about the user is taken")]
         return found
 
-    def _why_not(self, events: Sequence[Stamped], users: Mapping[str, PackedUser | None]) -> list[Wrong | None]:
+    def _why_not(
+        self, events: Sequence[Stamped], users: Mapping[str, Known], catalogue: Catalogue
+    ) -> list[Wrong | None]:
         """For each event why it cannot count yet, or None."""
-        shop = self.shops.current
-        if shop is None:
-            raise unavailable("no catalogue was materialised yet")
-        items, campaigns, why = shop.catalogue.item_rows, shop.catalogue.campaign_rows, []
-        for event, _ in events:
+        items, campaigns, rules, why = catalogue.item_rows, catalogue.campaign_rows, catalogue.event_rules, []
+        for event, time_us in events:
             user, reason = users[event.user_id], None
-            if user is None:
+            # Hidden campaigns need no row: an unknown user has a tail of such events alone.
+            if not isinstance(user, PackedUser) and not (event.kind in OF_CAMPAIGNS and event.campaign_id is not None):
                 reason = Wrong("user_id", "unknown user: it counts once a materialisation knows the user")
             elif event.item_id is not None and event.item_id not in items:
                 reason = Wrong("item_id", "unknown item: it counts once a materialisation knows the item")
             elif event.campaign_id is not None and event.campaign_id not in campaigns:
                 reason = Wrong("campaign_id", "unknown campaign: it counts once a materialisation knows the campaign")
-            elif len(user.tail) > MOST_TAIL_BYTES:
+            elif rules is not None and event.kind in DATED and rules.is_late(time_us):
+                reason = Wrong("event_time", f"its day is closed, the first open one is {rules.open_from}: {LATE}")
+            elif user is not None and len(user.tail) > MOST_TAIL_BYTES:
                 reason = TOO_MANY
             why.append(reason)
         return why
 
-    async def _users(self, user_ids: set[str]) -> dict[str, PackedUser | None]:
-        users = {}
+    async def _users(self, user_ids: set[str]) -> dict[str, Known]:
+        users: dict[str, Known] = {}
         try:
             for number, user_id in enumerate(user_ids, start=1):
                 users[user_id] = await self.online_store.read_async(user_id, self.settings.events.wait_ms / 1e3)
@@ -173,11 +182,14 @@ class EventIntake:
         self,
         events: Sequence[Stamped],
         why: Sequence[Wrong | None],
-        users: Mapping[str, PackedUser | None],
+        users: Mapping[str, Known],
         received_us: int,
         arrival: Arrival,
     ) -> list[bool]:
-        """Log events, then append those that count to their users' tails. For each event whether it counts anew."""
+        """Log events, then append those that count to their users' tails. For each event whether its id is new.
+
+        The ids of the others are noted too: once a run has read them from the log, sent again they would count twice.
+        """
         self.metrics.event_stage.labels("checked").observe(arrival.waited_s())
         try:
             entries = [
@@ -189,25 +201,24 @@ class EventIntake:
         if not await self.log.written(entries):
             raise unavailable("events cannot be logged (the disk is late)")
         self.metrics.event_stage.labels("logged").observe(arrival.waited_s())
-        counted = [(place, entry) for place, entry in enumerate(entries) if why[place] is None]
         appends, shortened = [], set[str]()
-        for place, entry in counted:
-            stamped, whole = events[place], entry.content.rstrip(b"\n")
-            user_id, line = stamped.event.user_id, line_of(stamped, entry.segment.stem)
-            append = Append(user_id, stamped.event.event_id, line, whole)
+        for stamped, reason, entry in zip(events, why, entries, strict=True):
+            user_id, event_id = stamped.event.user_id, stamped.event.event_id
+            if reason is not None:
+                appends.append(Append(user_id, event_id, b"", b""))
+                continue
+            line, whole = line_of(stamped, entry.segment.stem), entry.content.rstrip(b"\n")
+            append = Append(user_id, event_id, line, whole)
             user = users[user_id]
-            if user is not None and len(user.tail) > SHORTENED_BYTES and user_id not in shortened:
+            if isinstance(user, PackedUser) and len(user.tail) > SHORTENED_BYTES and user_id not in shortened:
                 shortened.add(user_id)
                 append = replace(append, old=user.tail, kept=self.folding.unread(user))
             appends.append(append)
-        new = [False] * len(events)
         try:
-            found = await self.tails.append(appends, self.settings.events.wait_ms / 1e3) if appends else []
+            new = await self.tails.append(appends, self.settings.events.wait_ms / 1e3)
         except (FeatureStoreError, TimeoutError) as error:
             raise unavailable(f"the online store does not take events ({error or 'it is late'})") from None
         self.metrics.event_stage.labels("stored").observe(arrival.waited_s())
-        for (place, _), is_new in zip(counted, found, strict=True):
-            new[place] = is_new
         return new
 
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from recommender import logs
-from recommender.datasets.currencies import decimals
 from recommender.errors import FeatureStoreError
 from recommender.events import tail
 from recommender.events.fold import Fold
@@ -22,7 +21,6 @@ class Folding:
 
     def __init__(self, settings: Settings, online_store: OnlineStoreClient) -> None:
         self._path = Home.of(settings).feature_store.events_read
-        self._minor_units = 10 ** decimals(settings.events.currency)
         self._online_store = online_store
         self._seen: tuple[int, int] | None = None
         self._readings = Readings({})
@@ -36,7 +34,7 @@ class Folding:
         """
         self._know(packed)
         if self._fold is None or self._fold.catalogue is not shop.catalogue:
-            self._fold = Fold(shop.catalogue, self._readings, self._minor_units)
+            self._fold = Fold(shop.catalogue, self._readings)
         names = self._online_store.names_of(packed)
         return replace(packed, content=self._fold.folded(user_id, packed, names, at_us), tail=b"")
 

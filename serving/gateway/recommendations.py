@@ -14,8 +14,9 @@ from recommender.datasets.time_units import SECOND_US
 from recommender.decisions.assignment import assign
 from recommender.decisions.log import DecisionLog, LogFull, new_token
 from recommender.errors import FeatureStoreError
+from recommender.events.tail import hidden, lines_of
 from recommender.matching.affinity import unpack_user
-from recommender.matching.packed_user import PackedUser
+from recommender.matching.packed_user import Newcomer, PackedUser
 from recommender.matching.rerank import Rerank
 from recommender.policies.exploration import Exploration
 from recommender.settings import Settings
@@ -117,8 +118,8 @@ class Recommender:
         except FeatureStoreError as error:
             logs.bind(problem=str(error))
             return assigned, Answer(ranking=_popular(shop, asked), degraded_reasons=["feature_store"])
-        if packed is None:
-            return assigned, Answer(ranking=_popular(shop, asked), cold_start=True)
+        if not isinstance(packed, PackedUser):
+            return assigned, Answer(ranking=_popular(shop, asked, packed), cold_start=True)
         if self.online_store.is_expired(packed, asked.as_of_us):
             return assigned, Answer(ranking=_popular(shop, asked, packed), cold_start=True, degraded_reasons=[EXPIRED])
         reasons = []
@@ -142,7 +143,7 @@ class Recommender:
             ranking=ranked.ranking, model_version=ranked.model_version, feature_age_s=age_s, degraded_reasons=reasons
         )
 
-    async def _read(self, user_id: str, timeout_s: float) -> PackedUser | None:
+    async def _read(self, user_id: str, timeout_s: float) -> PackedUser | Newcomer | None:
         began_s = time.perf_counter()
         try:
             with tracing.span("store"):
@@ -197,13 +198,16 @@ class Recommender:
         return "no_candidate" if live else "no_live_campaign"
 
 
-def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser | None = None) -> Ranking:
-    """The popular list, for a user whose features were read without what the user has taken up."""
+def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser | Newcomer | None = None) -> Ranking:
+    """The popular list, without what the user has taken up or hidden, as far as it was read."""
     with tracing.span("rules"):
         if packed is None:
             return shop.popular(asked)
+        user, out = None, set[str]()
         try:
-            return shop.popular(asked, unpack_user(packed.affinity, shop.catalogue.numbering))
+            out = hidden([event for _, event in lines_of(packed.tail) if event.time_us <= asked.as_of_us])
+            if isinstance(packed, PackedUser):
+                user = unpack_user(packed.affinity, shop.catalogue.numbering)
         except FeatureStoreError as error:
             logs.bind(problem=str(error))
-            return shop.popular(asked)
+        return shop.popular(asked, user, out)

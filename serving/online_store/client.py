@@ -17,7 +17,7 @@ from typing import Protocol
 
 from recommender.datasets.time_units import DAY_S, SECOND_US
 from recommender.errors import FeatureStoreError
-from recommender.matching.packed_user import PackedUser, ServingSchema
+from recommender.matching.packed_user import Newcomer, PackedUser, ServingSchema
 from recommender.settings import Settings, choose
 from recommender.storage.home import Home
 from serving.online_store.feast_format import KEY_VERSION, bytes_value
@@ -113,13 +113,17 @@ class OnlineStoreClient:
         waited_s = self._timeout_s if timeout_s is None else timeout_s
         future = self._submit(user_id)
         try:
-            return future.result(waited_s)
+            found = future.result(waited_s)
+            return None if isinstance(found, Newcomer) else found
         except WaitedTooLong:
             future.cancel()
             raise self._late(waited_s) from None
 
-    async def read_async(self, user_id: str, timeout_s: float | None = None) -> PackedUser | None:
-        """Read one user like `read`, for an event loop: without a thread, unless somebody writes to a local store."""
+    async def read_async(self, user_id: str, timeout_s: float | None = None) -> PackedUser | Newcomer | None:
+        """Read one user like `read`, for an event loop: without a thread, unless somebody writes to a local store.
+
+        Of a user whom the store does not know, it tells the events that hide campaigns.
+        """
         waited_s = self._timeout_s if timeout_s is None else timeout_s
         if self._closed:
             raise FeatureStoreError(CLOSED)
@@ -155,22 +159,22 @@ class OnlineStoreClient:
         self._store.abandon_late(time.monotonic())
         return FeatureStoreError(f"the online store did not answer within {waited_s * 1_000:.0f} ms")
 
-    def _submit(self, user_id: str) -> "Future[PackedUser | None]":
+    def _submit(self, user_id: str) -> "Future[PackedUser | Newcomer | None]":
         self._store.abandon_late(time.monotonic())
         try:
             return self._pool.submit(self._read, user_id)
         except RuntimeError:
             raise FeatureStoreError(CLOSED) from None
 
-    def _read(self, user_id: str) -> PackedUser | None:
+    def _read(self, user_id: str) -> PackedUser | Newcomer | None:
         if not _can_be_stored(user_id):
             return None
         return self._packed(self._store.fetch(self._schema or self._load_schema(), user_id))
 
-    def _packed(self, stored: Stored, *, may_load: bool = True) -> PackedUser | None:
+    def _packed(self, stored: Stored, *, may_load: bool = True) -> PackedUser | Newcomer | None:
         content = None if stored.message is None else bytes_value(stored.message)
         if content is None:
-            return None
+            return Newcomer(stored.tail) if stored.tail else None
         packed = PackedUser.check(content)
         if packed.layout not in self._names:
             if not may_load:

@@ -26,6 +26,8 @@ BUSY_S, RETRY_S = 30.0, 0.2
 """Seconds that SQLite waits for gateways, and between tries. By hand: their transactions take microseconds."""
 FILES_S = 600.0
 """Seconds for Redis to write its files anew. By hand: a gigabyte takes some ten."""
+WRITING = ("rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled")
+"""What Redis' INFO says while it writes its files."""
 CONNECT_S = 5
 """How long connecting may take. By hand."""
 
@@ -195,11 +197,9 @@ class RedisErasure:
             kept = client.info("persistence")
             snapshots = client.config_get("save")
             if kept.get("aof_enabled"):
-                client.bgrewriteaof()
-                self._wait(client, "aof_rewrite_in_progress", "aof_rewrite_scheduled")
+                self._write(client, client.bgrewriteaof)
             if snapshots.get("save"):
-                client.bgsave()
-                self._wait(client, "rdb_bgsave_in_progress")
+                self._write(client, client.bgsave)
         except redis.exceptions.ResponseError as error:  # also a user without the right to such commands
             return [
                 f"Redis refuses to write its files anew ({error}): its append-only file and snapshot keep the users "
@@ -207,9 +207,28 @@ class RedisErasure:
             ]
         return []
 
-    def _wait(self, client: Any, *flags: str) -> None:
+    def _write(self, client: Any, begin: Callable[[], object]) -> None:
+        """Let the server write a file from what it holds now, and wait for the end.
+
+        One that is being written already may hold the users, so it is waited for first.
+        """
+        import redis
+
         deadline = time.monotonic() + FILES_S
-        while any(client.info("persistence").get(flag) for flag in flags):
+        self._wait(client, deadline)
+        while True:
+            try:
+                begin()
+                break
+            except redis.exceptions.ResponseError as error:
+                # The server began by itself just now.
+                if "in progress" not in str(error):
+                    raise
+                self._wait(client, deadline)
+        self._wait(client, deadline)
+
+    def _wait(self, client: Any, deadline: float) -> None:
+        while any(client.info("persistence").get(flag) for flag in WRITING):
             if time.monotonic() > deadline:
                 raise FeatureStoreError(f"Redis has not written its files anew after {FILES_S:.0f} s; run it again")
             time.sleep(RETRY_S)

@@ -1,7 +1,9 @@
 """Feast's PostgreSQL online store.
 
-SELECT value, (SELECT body FROM "<project>_event_tails" WHERE user_id = $3)
-FROM "<project>_<view>" WHERE entity_key = $1 AND feature_name = $2
+SELECT (SELECT value FROM "<project>_<view>" WHERE entity_key = $1 AND feature_name = $2),
+(SELECT body FROM "<project>_event_tails" WHERE user_id = $3)
+
+So a user without a value may have a tail.
 """
 
 import asyncio
@@ -94,8 +96,8 @@ class PostgresStore:
     def _pipeline(self, schema: ServingSchema) -> PostgresPipeline:
         table = f"{schema.project}_{schema.view}".replace('"', '""')
         tail = f"(SELECT body FROM {tails_table(schema.project)} WHERE user_id = $3::text)"
-        query = f'SELECT value, {tail} FROM "{table}" WHERE entity_key = $1::bytea AND feature_name = $2::text'
-        return PostgresPipeline(self._address, self._password, query, self._timeout_s)
+        value = f'(SELECT value FROM "{table}" WHERE entity_key = $1::bytea AND feature_name = $2::text)'
+        return PostgresPipeline(self._address, self._password, f"SELECT {value}, {tail}", self._timeout_s)
 
     async def _read(self, pipeline: PostgresPipeline, schema: ServingSchema, user_id: str, within_s: float) -> Stored:
         key = entity_key(schema.join_key, user_id)

@@ -1,8 +1,9 @@
 """Feast's SQLite online store.
 
-SELECT value, (SELECT body FROM events.tails WHERE user_id = ?)
-FROM "<project>_<view>" WHERE entity_key = ? AND feature_name = ?
+SELECT (SELECT value FROM "<project>_<view>" WHERE entity_key = ? AND feature_name = ?),
+(SELECT body FROM events.tails WHERE user_id = ?)
 
+So a user without a value may have a tail.
 The file of tails is attached once it exists: a gateway makes it when it starts.
 """
 
@@ -25,9 +26,9 @@ from serving.online_store.stored import Stored
 @cache
 def _statements(project: str, view: str) -> tuple[str, str]:
     """The query with tails, and the one where there is no file of tails."""
-    asked = f'FROM "{project}_{view}" WHERE entity_key = ? AND feature_name = ?'
+    value = f'(SELECT value FROM "{project}_{view}" WHERE entity_key = ? AND feature_name = ?)'
     tail = f"(SELECT body FROM events.{TAILS_TABLE} WHERE user_id = ?)"
-    return f"SELECT value, {tail} {asked}", f"SELECT value, NULL {asked}"
+    return f"SELECT {value}, {tail}", f"SELECT {value}, NULL"
 
 
 class Locked(FeatureStoreError):
@@ -63,7 +64,7 @@ class SqliteStore:
             key = (entity_key(schema.join_key, user_id), schema.field)
             with_tail, without = _statements(schema.project, schema.view)
             if self._local.has_tails:
-                row = connection.execute(with_tail, (user_id, *key)).fetchone()
+                row = connection.execute(with_tail, (*key, user_id)).fetchone()
             else:
                 row = connection.execute(without, key).fetchone()
         except (sqlite3.Error, OSError) as error:

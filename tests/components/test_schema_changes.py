@@ -76,6 +76,7 @@ def test_what_vanished_or_means_something_else_stops_until_it_is_accepted_and_is
     with pytest.raises(ValidationFailed) as stopped:
         ran(tables, home)
     table = str(stopped.value).partition("Changed since the last good run:\n")[2].splitlines()
+    assert "recommender validate --accept schema --reason" in str(stopped.value)
     before = read_manifest(world, verify=False)["time_zone"]
     rows = {line.split()[0]: line.split()[1:3] for line in table[1:4]}
     assert rows == {"currency": ["EUR", "USD"], "time_zone": [before, "Asia/Tokyo"], "users.age_band": ["string", "–"]}

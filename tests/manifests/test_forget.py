@@ -1,5 +1,6 @@
 """The Job that forgets shoppers: it is valid, has no rights, and reaches the volume and the store as a step does."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,13 @@ def test_the_ids_come_from_a_secret_and_stand_on_no_command_line() -> None:
     assert ids["secretName"] == "campaign-forget"
     (mount,) = (one["mountPath"] for one in container["volumeMounts"] if one["name"] == "ids")
     assert container["command"][-1].count(f"--file {mount}/ids.txt --yes") == 2
+
+
+def test_it_waits_for_the_end_of_a_long_training_within_its_own_deadline() -> None:
+    spec = named(loaded(kustomize(K8S / "forget").stdout), "Job", "campaign-forget")["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    hours = [float(found) for found in re.findall(r"recommender forget .*--wait (\d+)", container["command"][-1])]
+    assert len(hours) == 2
+    assert min(hours) >= 10
+    # An hour is left for the work itself.
+    assert sum(hours) * 3_600 + 3_600 <= spec["activeDeadlineSeconds"]

@@ -1,10 +1,12 @@
 """A person changes a parameter of the real pipeline: what depends on it runs again, and a mistake costs seconds."""
 
 import json
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -132,14 +134,26 @@ def test_a_step_that_fails_is_exit_code_2_and_not_hidden_by_the_limits_that_an_e
         assert "serving reads features" not in failed.output
 
 
-def test_a_backfill_reads_the_source_again_and_brings_its_days_to_serving(first: tuple[Settings, LocalRun]) -> None:
+def test_a_backfill_brings_the_late_events_of_its_days_to_serving_says_so_and_stops_where_there_are_none(
+    first: tuple[Settings, LocalRun], capsys: pytest.CaptureFixture[str]
+) -> None:
     settings, _ = first
-    day = min(DayStore.of(settings).read().days)
+    store = DayStore.of(settings)
+    with store.turn() as before:
+        day = min(before.days)
+        rows = pq.read_table(store.path(before.days[day]))
+        fewer = store.write(day, rows.slice(1), before.watermark, None)
+        store.commit(before, replace(before, days={**before.days, day: fewer}, months={}))
     backfill_and_refresh(settings, first=day, last=day)
-    assert DayStore.of(settings).read().backfills == (Backfill(day, day, done=True),)
-    run = max(Home.of(settings).runs.iterdir())
-    steps = {step["name"]: step["status"] for step in json.loads((run / "run.json").read_text())["steps"]}
+    assert f"accepted 1 late event of {day}" in capsys.readouterr().out
+    after = store.read()
+    assert (after.backfills, after.days[day].rows) == ((Backfill(day, day, done=True),), rows.num_rows)
+    runs = sorted(Home.of(settings).runs.iterdir())
+    steps = {step["name"]: step["status"] for step in json.loads((runs[-1] / "run.json").read_text())["steps"]}
     assert (steps["ingest"], steps["materialise"]) == ("done", "done")
+    backfill_and_refresh(settings, first=day, last=day)
+    assert f"nothing to accept: no event of {day}" in capsys.readouterr().out
+    assert (sorted(Home.of(settings).runs.iterdir()), store.read()) == (runs, after)
 
 
 @pytest.mark.parametrize(

@@ -4,23 +4,24 @@ The commands then read what the runs left behind.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tomllib
+from contextlib import chdir
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 from worlds import run, world
 
+from cli.main import app
 from pipelines.local import LocalRun
 from recommender.matching.catalogue import Catalogue
 from recommender.registry import Registry
 from recommender.report.last_run import LastRun
-from recommender.settings import TrainingSettings
+from recommender.settings import Settings, TrainingSettings
 from recommender.storage.home import Home
 
 pytestmark = pytest.mark.slow
@@ -52,19 +53,16 @@ def test_a_challenger_that_sees_what_the_champion_cannot_is_promoted_to_canary(p
     assert origin.run == made.id
 
 
-def recommender(home: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The installed command on a home, as its user runs it in `folder`."""
+def recommender(home: Path, folder: Path, *arguments: str) -> Result:
+    """The command on a home, in `folder`. tests/e2e runs each verb as a process."""
     (folder / "recommender.toml").write_text(f'home = "{home}"\n[training]\nthreads = 1\n')
-    command = [str(Path(sys.executable).with_name("recommender")), *arguments]
-    environment = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    with chdir(folder):
+        return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
 
 
 def succeeds(home: Path, folder: Path, *arguments: str) -> str:
     done = recommender(home, folder, *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.output + str(done.exception)
     return done.stdout
 
 
@@ -108,7 +106,7 @@ def test_an_audience_is_one_campaign_s_users_with_the_scores_that_score_gives_th
         shown = [user_id for user_id in audience["user_id"].to_pylist() if user_id in said]
         assert shown == audience["user_id"].to_pylist()[:3]
     unknown = recommender(home, tmp_path, "audience", "no-such-campaign")
-    assert unknown.returncode == 2
+    assert unknown.exit_code == 2
     assert "no-such-campaign" in unknown.stderr
     assert campaign_id in unknown.stderr
 
@@ -164,20 +162,25 @@ def test_rollback_ends_a_canary_first_and_then_brings_the_previous_champion_back
     succeeds(home, tmp_path, "rollback")
     assert (registry.champion(), registry.canary()) == (champion, None)
     nothing_left = recommender(home, tmp_path, "rollback")
-    assert nothing_left.returncode == 2
+    assert nothing_left.exit_code == 2
     assert registry.champion() == champion
+
+
+def counts(home: Path, training: TrainingSettings | None = None) -> Settings:
+    """Half of the users do: the gain's interval contains zero with 400 as with 800."""
+    return world(home, preference="affinity", training=training, num_users=400)
 
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world in which plain counts are the truth, run once."""
     home = tmp_path_factory.mktemp("affinity") / "home"
-    run(world(home, preference="affinity"))
+    run(counts(home))
     return home
 
 
 def test_a_challenger_that_is_not_better_is_held_and_the_champion_stays(held: Path) -> None:
-    settings = world(held, preference="affinity")
+    settings = counts(held)
     verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.decision == "HOLD"
     assert verdict.new
@@ -189,7 +192,7 @@ def test_a_challenger_that_is_not_better_is_held_and_the_champion_stays(held: Pa
 
 
 def test_a_second_run_on_unchanged_inputs_says_nothing_new_and_trains_nothing(held: Path) -> None:
-    settings = world(held, preference="affinity")
+    settings = counts(held)
     champion = Registry(held).champion()
     made, _ = run(settings)
     verdict = LastRun(Home.of(settings)).verdict()
@@ -203,7 +206,7 @@ def test_a_second_run_on_unchanged_inputs_says_nothing_new_and_trains_nothing(he
 def test_a_changed_configuration_is_a_new_challenger_against_the_same_champion(held: Path) -> None:
     champion = Registry(held).champion()
     training = TrainingSettings(threads=1, challenger="rate_rule", baselines=("logistic",))
-    settings = world(held, preference="affinity", training=training)
+    settings = counts(held, training)
     run(settings)
     verdict = LastRun(Home.of(settings)).verdict()
     assert verdict.champion == champion

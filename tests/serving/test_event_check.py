@@ -78,6 +78,13 @@ def _written(settings: Settings, world: dict[str, Any], file: Path) -> Path:
     return file
 
 
+def test_before_the_first_run_the_check_says_what_to_start_with(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(f"home = '{tmp_path / 'home'}'\n", encoding="utf-8")
+    found = CliRunner().invoke(app, ["events", "check", "--settings", str(tmp_path / "settings.toml")])
+    assert found.exit_code == 2
+    assert "start with: recommender run" in " ".join(found.output.split())
+
+
 def test_rows_with_events_folded_in_equal_a_rebuild_from_the_tables_and_the_log(sent: Sent) -> None:
     found = sent.check()
     assert found.exit_code == 0, found.output

@@ -12,6 +12,7 @@ from online_stores import KINDS, settings_of
 from feature_repo import materialise
 from recommender.events.contract import Event, Stamped
 from recommender.events.tail import line_of
+from recommender.matching.packed_user import Newcomer, PackedUser
 from recommender.settings import Settings
 from serving.event_tails.append import Append
 from serving.event_tails.tails import Tails, open_tails
@@ -75,7 +76,7 @@ async def appended(settings: Settings, folder: Path) -> None:
 
     async def tail(user: str = "user 3") -> bytes:
         found = await store.read_async(user, WITHIN_S)
-        assert found is not None
+        assert isinstance(found, PackedUser)
         assert store.read(user, WITHIN_S) == found
         return found.tail
 
@@ -83,10 +84,18 @@ async def appended(settings: Settings, folder: Path) -> None:
     assert await tails.append([one(1), one(2), one(3, "user 4")], WITHIN_S) == [True, True, True]
     assert await tail() == b"line 1\nline 2\n"
     assert await tail("user 4") == b"line 3\n"
+    # A user without a row has a tail all the same.
+    assert await store.read_async("newcomer", WITHIN_S) is None
+    assert await tails.append([one(7, "newcomer")], WITHIN_S) == [True]
+    assert await store.read_async("newcomer", WITHIN_S) == Newcomer(b"line 7\n")
+    assert store.read("newcomer", WITHIN_S) is None
+    noted = Append("user 3", "id 9", b"", b"")
+    assert [await tails.append([noted], WITHIN_S) for _ in range(2)] == [[True], [False]]
     assert await tails.append([one(2), one(4), one(1)], WITHIN_S) == [False, True, False]
     assert await tail() == b"line 1\nline 2\nline 4\n"
     materialise(shop(folder / "new", num_users=5, seed=2), settings)
     assert await tail() == b"line 1\nline 2\nline 4\n"
+    assert await store.read_async("newcomer", WITHIN_S) == Newcomer(b"line 7\n")
     assert await tails.append([one(5, old=await tail(), kept=b"line 4\n")], WITHIN_S) == [True]
     assert await tail() == b"line 4\nline 5\n"
     # Another gateway appended meanwhile: nothing of that is shortened away.

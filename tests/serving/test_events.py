@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,15 +12,37 @@ from conftest import Shop
 from gateways import Gateway, copied_home, gateway
 from recommender_client import Client, InvalidRequest
 
+from feature_repo.materialisation import install_catalogue
 from recommender.events.contract import BELONGS_TO, KINDS, NEEDS
+from recommender.events.fold import Fold
+from recommender.events.tail import Readings
+from recommender.matching.affinity import UserAffinity, unpack_user
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.packed_user import unpack
 from recommender.storage.home import Home, ServingState
+from recommender.storage.manifest import read_manifest
+from serving.clock import decision_time_us
+from serving.online_store.client import OnlineStoreClient
 
 PATH = "/v1/events"
 
 
+OPEN_DAYS = 30
+"""Days before the moment of the rows that are open in this shop."""
+
+
 @pytest.fixture(scope="module")
 def running(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway(copied_home(shop, tmp_path_factory.mktemp("events") / "home")) as one:
+    """A gateway of a shop that states its currency, and whose days are closed after a while."""
+    home = copied_home(shop, tmp_path_factory.mktemp("events") / "home")
+    rules = shop.catalogue.event_rules
+    assert rules is not None
+    rules = replace(rules, currency="JPY", open_from=(shop.as_of - timedelta(days=OPEN_DAYS)).date().isoformat())
+    content = {column.name: getattr(shop.catalogue, column.name) for column in fields(shop.catalogue)[1:]}
+    folder = home.home.parent / "catalogue"
+    Catalogue.versioned(**{**content, "event_rules": rules}).save(folder)
+    install_catalogue(folder, Home.of(home), str(read_manifest(folder)["content_hash"]))
+    with gateway(home) as one:
         yield one
 
 
@@ -29,6 +52,20 @@ def send(running: Gateway, *events: dict[str, Any]) -> httpx.Response:
 
 def event(number: str, kind: str, user: str, **fields: Any) -> dict[str, Any]:
     return {"event_id": number, "kind": kind, "user_id": user, **fields}
+
+
+def rows_of(running: Gateway, user: str) -> tuple[UserAffinity, UserAffinity]:
+    """What a user bought by the row, and with the events since."""
+    store, catalogue = OnlineStoreClient.open(running.settings), Catalogue.load(Home.of(running.settings).catalogue)
+    try:
+        row = store.read(user, 20.0)
+        assert row is not None
+        names, at_us = store.names_of(row), decision_time_us(running.settings)
+    finally:
+        store.close()
+    folded = Fold(catalogue, Readings({})).folded(user, row, names, at_us)
+    before, after = (unpack(user, content, {row.layout: names}) for content in (row.content, folded))
+    return unpack_user(before.affinity, catalogue.numbering), unpack_user(after.affinity, catalogue.numbering)
 
 
 def shown(running: Gateway, user: str) -> list[str]:
@@ -76,6 +113,17 @@ def test_a_campaign_that_was_just_hidden_disliked_or_taken_up_is_no_candidate(
         assert shown(running, user) == before
 
 
+@pytest.mark.parametrize("kind", ["hide", "dislike"])
+def test_a_campaign_that_a_newcomer_hides_is_no_candidate_from_then_on(running: Gateway, shop: Shop, kind: str) -> None:
+    newcomer = f"newcomer who will {kind}"
+    before = shown(running, newcomer)
+    out = event(f"new {kind}", kind, newcomer, campaign_id=before[0])
+    assert running.client.post(PATH, json=out).json()["accepted"] == 1
+    assert shown(running, newcomer) == [one for one in before if one != before[0]]
+    assert send(running, event(f"new {kind} back", "like", newcomer, campaign_id=before[0])).status_code == 202
+    assert shown(running, newcomer) == before
+
+
 def test_an_event_that_comes_again_changes_nothing(running: Gateway, shop: Shop) -> None:
     once = event("twice", "view", shop.users[1], item_id=shop.catalogue.item_ids[1])
     first, second = (running.client.post(PATH, json=once).json() for _ in range(2))
@@ -89,6 +137,9 @@ WRONG = {
     "a time as a number": ({"event_time": 1_764_000_000_000}, "event_time"),
     "a time before computers": ({"event_time": "1017-03-01T10:00:00Z"}, "event_time"),
     "a negative amount": ({"amount": -1.0}, "amount"),
+    "an amount in another unit": ({"amount": 99_999_999.0}, "amount"),
+    "a discount in another unit": ({"discount": 99_999_999.0}, "discount"),
+    "a quantity in another unit": ({"quantity": 900_000.0}, "quantity"),
     "an amount as text": ({"amount": "1.00"}, "amount"),
     "another currency": ({"currency": "EUR"}, "currency"),
     "milliseconds for seconds": ({"kind": "view", "dwell_s": 90_000.0}, "dwell_s"),
@@ -109,6 +160,47 @@ def test_a_wrong_event_is_refused_with_its_field(running: Gateway, shop: Shop, w
     assert answer.status_code == 422
     assert [one["field"] for one in answer.json()["fields"]] == [field]
     assert not [line for line in logged(running) if line.get("event_id") == right["event_id"]]
+
+
+def test_a_future_time_is_refused_with_the_present_moment_of_the_gateway(running: Gateway, shop: Shop) -> None:
+    one = event("ahead", "search", shop.users[2], query="tea", event_time="2099-01-01T00:00:00Z")
+    (problem,) = running.client.post(PATH, json=one).json()["fields"]
+    assert problem["field"] == "event_time"
+    assert f"{shop.as_of:%Y-%m-%dT%H:%M:%SZ}" in problem["problem"]
+
+
+def test_amounts_are_in_the_currency_of_the_tables_also_where_it_has_no_cents(running: Gateway, shop: Shop) -> None:
+    user = shop.users[5]
+    bought = event("yen", "purchase", user, item_id=shop.catalogue.item_ids[1], amount=398.0, currency="JPY")
+    assert running.client.post(PATH, json=bought).json()["accepted"] == 1
+    before, after = rows_of(running, user)
+    assert sum(after.cents[0]) - sum(before.cents[0]) == 398
+
+
+def test_an_event_of_a_closed_day_is_set_aside_because_the_next_run_would_hold_it_back(
+    running: Gateway, shop: Shop
+) -> None:
+    item, campaign, user = shop.catalogue.item_ids[1], shop.live()[0], shop.users[6]
+    first_open = (shop.as_of - timedelta(days=OPEN_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
+    late = {"event_time": (first_open - timedelta(seconds=1)).isoformat()}
+    answer = send(
+        running,
+        event("late", "view", user, item_id=item, **late),
+        event("in time", "view", user, item_id=item, event_time=first_open.isoformat()),
+        # No table of days holds it.
+        event("hidden late", "hide", user, campaign_id=campaign, **late),
+    ).json()
+    assert [answer[name] for name in ("accepted", "quarantined")] == [2, 1]
+    (problem,) = answer["problems"]
+    assert (problem["index"], problem["field"]) == (0, "event_time")
+    assert "recommender backfill" in problem["reason"]
+
+
+def test_an_event_that_was_set_aside_and_comes_again_is_a_duplicate(running: Gateway) -> None:
+    one = event("set aside", "search", "nobody", query="tea")
+    first, second = (running.client.post(PATH, json=one).json() for _ in range(2))
+    assert (first["quarantined"], first["duplicates"]) == (1, 0)
+    assert (second["quarantined"], second["duplicates"], second["problems"]) == (0, 1, [])
 
 
 def test_a_batch_takes_the_right_ones_and_names_the_wrong_and_the_unknown_ones(running: Gateway, shop: Shop) -> None:

@@ -23,7 +23,10 @@ def serve(environment: Mapping[str, str]) -> subprocess.Popen[str]:
     """Start the endpoint as a background process, and wait until it says that it serves."""
     started = subprocess.Popen([COMMAND, "serve"], env=environment, stdout=subprocess.PIPE, text=True)
     assert started.stdout is not None
-    assert "serving on" in started.stdout.readline()
+    said = [started.stdout.readline()]
+    while said[-1] and "serving on" not in said[-1]:
+        said.append(started.stdout.readline())
+    assert said[-1], f"ended: {said}"
     return started
 
 

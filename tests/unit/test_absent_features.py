@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from small_shop import SmallShop
 
 from benchmarks.features.needs import CompleteShop, names_of
 from cli.absent import show_absent
+from recommender.features import build
 from recommender.features.absent import told_parts
 from recommender.settings import Settings
 from recommender.storage.home import FEATURES_SCHEMA_FILE, Home
@@ -40,6 +42,20 @@ def test_what_is_said_to_be_absent_is_what_vanishes(
     assert set(absent) <= {part.name for part in told_parts() if part in missing or part.smaller()}
     said = {name for own in absent.values() for name in own}
     assert sorted(said) == sorted(set(complete) - set(left)), AGAIN
+
+
+def test_a_shop_without_files_of_users_and_items_is_told_what_that_costs(tmp_path: Path) -> None:
+    made = SmallShop(tmp_path / "shop")
+    assert not {"users", "items"} & set(made.parts)
+    tables = made.read()
+    build(tables, tmp_path / "features", as_of=tables.log_end)
+    schema = json.loads((tmp_path / "features" / FEATURES_SCHEMA_FILE).read_text(encoding="utf-8"))
+    told = schema["absent"]
+    assert {"attributes of users", "users.age_band", "items.product_type", "items.brand"} <= set(told)
+    assert told["items.brand"]
+    assert not set(told["items.brand"]) & {*schema["portrait"], *schema["campaign"], *schema["cross"]}
+    no_file = [one.partition(":")[0] for one in tables.manifest["decisions"] if "no file" in one]
+    assert {"users", "items"} <= set(no_file)
 
 
 def test_what_is_absent_is_shown_with_numbers_and_names(tmp_path: Path) -> None:

@@ -91,14 +91,32 @@ def test_an_empty_table_is_refused_by_its_name(shop: Shop, name: str, tmp_path: 
     assert not (tmp_path / "features").exists()
 
 
-def test_a_large_table_is_put_together_in_parts(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_is_put_together_in_parts_that_leave_none_of_its_files_in_memory(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = pq.read_table(features / "users.parquet")
     of_row = buckets.buckets_of(whole["user_id"], 4)
-    tables = [whole.filter(pa.array(of_row == bucket)) for bucket in range(4)]
+    rows = buckets.Rows()
+    for bucket in range(4):
+        rows.users.append(rows.kept(whole.filter(pa.array(of_row == bucket)), tmp_path / f"{bucket}.arrow"))
     monkeypatch.setattr(buckets, "PART_ROWS", 100)
-    parts = list(buckets.together(tables, ["user_id", "event_timestamp"]))
+    parts = list(buckets.together(rows.users, ["user_id", "event_timestamp"], rows.let_go))
+    assert resident_kib(tmp_path) == 0
     assert [len(part) for part in parts] == [100] * (len(whole) // 100) + [len(whole) % 100]
     assert pa.concat_tables(parts).to_pandas().equals(whole.to_pandas())
+    assert len(rows.users[0].combine_chunks().to_pandas()) == (of_row == 0).sum(), "what is read again comes back"
+    assert resident_kib(tmp_path) > 0
+
+
+def resident_kib(folder: Path) -> int:
+    """Memory of this process that holds files of a folder (proc(5), smaps)."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):
+            inside = str(folder) in line
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
 
 
 def test_the_bucket_of_a_user_is_the_crc_32_of_the_identifier_in_utf_8() -> None:

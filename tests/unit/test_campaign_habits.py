@@ -13,8 +13,9 @@ import pytest
 from recommender.datasets.tables import TIME, Tables
 from recommender.features.bought import Decisions
 from recommender.features.campaign_habits import Habits, habits
-from recommender.features.source import Shop, Source, Taxonomy
-from recommender.matching.affinity import PRIOR_PAIRS, PRIOR_RATE
+from recommender.features.source import Shop, Source
+from recommender.features.taxonomy import Taxonomy
+from recommender.matching.affinity import USER_PRIOR_PAIRS, USER_PRIOR_RATE
 from recommender.storage.ids import Ids
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -131,7 +132,7 @@ def expected(past: list[dict[str, Any]], moment: datetime) -> list[float]:
 
 
 def rate(redeemed: int, targeted: int) -> float:
-    return (redeemed + PRIOR_PAIRS * PRIOR_RATE) / (targeted + PRIOR_PAIRS)
+    return (redeemed + USER_PRIOR_PAIRS * USER_PRIOR_RATE) / (targeted + USER_PRIOR_PAIRS)
 
 
 def test_the_features_of_every_decision_are_those_of_a_loop(log: Log, found: Habits) -> None:

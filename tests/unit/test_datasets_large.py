@@ -111,7 +111,7 @@ def test_little_memory_and_one_thread_change_no_byte(form: str, tmp_path: Path) 
     assert verdict.data_hash == tables.data_hash
     assert verdict.statistics is not None
     assert verdict.statistics.days["rows"].sum() == 300_000
-    assert not list(tmp_path.glob("recommender-*")), "temporary files are taken away"
+    assert not list(tmp_path.glob("recommender*")), "temporary files are taken away"
 
 
 def test_rows_are_numbered_through_all_files_of_a_table(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from small_shop import EVENTS, SmallShop, ask
 
 from cli.backfill import backfill_and_refresh
 from cli.days import show_late
+from cli.options import as_of_from, settings_of
 from recommender.datasets.tables import CONTRACT, Tables
 from recommender.datasets.write import write_tables
 from recommender.days import DayStore, days_identity, ingest_in_days, promote
@@ -28,6 +29,8 @@ from recommender.days.fold import fold_in
 from recommender.days.index import DayIndex
 from recommender.errors import CorruptFileError, SettingsError
 from recommender.settings import Settings, SourceSettings
+from recommender.storage.commands import command
+from recommender.storage.home import Home
 from recommender.storage.manifest import MANIFEST
 
 FIRST = date(2024, 3, 2)
@@ -227,6 +230,12 @@ def test_days_that_are_backfilled_while_a_run_is_under_way_wait_for_the_next_one
     assert [one.done for one in store.read().backfills] == [True]
 
 
+def test_a_user_who_is_forgotten_between_ingestion_and_verdict_is_in_no_partition(tmp_path: Path) -> None:
+    store, made = DayStore(tmp_path / "days"), proposed(tmp_path, BASE)
+    promote(made, store, log_end=LAST, forgotten={"17"})
+    assert in_partitions(store) == {"b": 2.0}
+
+
 def test_a_day_of_which_a_row_waits_keeps_its_partition_from_run_to_run(tmp_path: Path) -> None:
     folded(tmp_path, BASE | {"gone": ("17", 0, 9.0)})
     changed = BASE | {"late": ("17", 0, 7.0)}
@@ -339,7 +348,7 @@ def test_a_backfill_makes_the_next_run_read_the_source_again_and_late_days_are_s
         promote(fold_in(shop(tmp_path, rows), store, lineage="one", late_days=3), store, log_end=LAST)
     shown = io.StringIO()
     show_late(Console(file=shown), settings)
-    assert "1 events" in shown.getvalue()
+    assert "1 event of 2024-03-04 " in shown.getvalue()
     assert "recommender backfill --from 2024-03-04 --to 2024-03-04" in shown.getvalue()
     store.backfill(date(2024, 3, 4), date(2024, 3, 4))
     asked = days_identity(settings, "source")
@@ -348,6 +357,25 @@ def test_a_backfill_makes_the_next_run_read_the_source_again_and_late_days_are_s
     promote(made, store, log_end=LAST)
     assert days_identity(settings, "source") == asked, "a step that was cached before the backfill must not come back"
     assert counting(Tables(tmp_path / "tables"))["closed"] == 6.0
+
+
+def test_the_command_that_accepts_late_days_names_the_data_of_its_home(tmp_path: Path) -> None:
+    mapping = SmallShop(tmp_path / "a shop").mapping()
+    settings = settings_of(None, mapping)
+    settings = settings.updated(home=tmp_path / "own" / Home.of(settings).root.name)
+    assert command(settings, "backfill") == f"recommender backfill --data '{mapping}'"
+    elsewhere = settings.updated(home=tmp_path / "home")
+    assert command(elsewhere, "backfill") == "recommender backfill", "the settings file names the mapping"
+
+
+def test_a_moment_says_which_file_option_or_variable_set_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text("[time]\nas_of = 2017-12-30\n", encoding="utf-8")
+    assert as_of_from(settings_of(file), file, None) == f"time.as_of of {file}"
+    assert as_of_from(settings_of(file, as_of="2018-01-01"), file, "2018-01-01") == "--as-of"
+    assert as_of_from(Settings(home=tmp_path), None, None).startswith("the newest event")
+    monkeypatch.setenv("RECOMMENDER__TIME__AS_OF", "2017-12-29")
+    assert as_of_from(settings_of(file), file, None).endswith("RECOMMENDER__TIME__AS_OF")
 
 
 def test_where_everything_counts_no_day_is_kept_and_none_is_shown_as_late(tmp_path: Path) -> None:

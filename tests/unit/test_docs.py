@@ -1,5 +1,6 @@
 """What README and docs name exists: files, modules, `recommender` verbs with their options, make targets, settings."""
 
+import json
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli.main import app
-from recommender.settings import Settings
+from recommender.settings import EventSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -77,9 +78,9 @@ def test_every_recommender_verb_and_option_that_a_page_names_exists(page: Path) 
         for words in verbs_in(line):
             command, rest = command_of(words)
             known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-            unknown = [
-                word for word in rest if re.match(r"--[a-z]", word) and word.split("=")[0] not in known | {"--help"}
-            ]
+            # In a printed sentence a comma or a colon may follow an option.
+            options = [word.split("=")[0].rstrip(",.;:") for word in rest if re.match(r"--[a-z]", word)]
+            unknown = [option for option in options if option not in known | {"--help"}]
             assert unknown == [], f"{line}: {command.name} has {sorted(known)}"
 
 
@@ -102,6 +103,12 @@ def test_every_setting_that_a_page_sets_by_environment_exists(page: Path) -> Non
         assert section in fields, name
         if key:
             assert key in type(getattr(Settings(), section)).model_fields, name
+
+
+def test_the_page_of_events_lists_every_setting_with_its_default() -> None:
+    page = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+    for name, field in EventSettings.model_fields.items():
+        assert f"| `{name}` | `{json.dumps(field.default)}` | {field.description} |" in page
 
 
 def test_the_files_that_the_readme_links_to_exist() -> None:

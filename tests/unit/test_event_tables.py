@@ -4,16 +4,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
-from small_shop import SmallShop, ask
+import pytest
+from small_shop import EVENTS, SmallShop, ask
 from typer.testing import CliRunner
 
 from cli.main import app
+from recommender.datasets.contract import open_views
+from recommender.datasets.statistics import measure
 from recommender.datasets.tables import open_tables
 from recommender.decisions.shipping import sealed
 from recommender.event_tables.append import add_logged_events, log_identity
 from recommender.event_tables.segments import segments_of
 from recommender.features.build import build
+from recommender.matching.catalogue import Catalogue
+from recommender.matching.event_rules import EventRules
+from recommender.settings import DEFAULT_RESOURCES
 from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest
 
@@ -68,6 +75,54 @@ def test_logged_events_are_rows_of_the_tables_once_and_unknown_ones_wait(tmp_pat
     assert read_manifest(features)["events_read"] == {WRITER: 1, OTHER: 7}
     again = add_logged_events(made, folder)
     assert again.data_hash == made.data_hash
+
+
+def test_what_events_over_http_leave_out_is_no_column_that_the_export_lost(tmp_path: Path) -> None:
+    tables, folder = SmallShop(tmp_path).read(), tmp_path / "log"
+    write(folder, f"20240315-{WRITER}-0", *(event(f"view {number}", "view", item_id="tin") for number in range(30)))
+    found, until = {}, datetime(2024, 4, 1, tzinfo=UTC)
+    for name in ("source", "both"):
+        with open_views(tables, DEFAULT_RESOURCES) as connection:
+            found[name] = measure(connection, tables, until)
+        for _ in range(2):  # the second time nothing is new
+            tables = add_logged_events(tables, folder)
+            assert tables.manifest["logged_by_day"] == {"2024-03-15": 30}
+    shares = [name for name in found["both"].days if name.startswith("null:")]
+    day = (AT.date() - found["both"].first_day).days
+    assert found["both"].figure("rows")[day] >= 30
+    for name in shares:
+        assert np.isnan(found["both"].figure(name)[day])
+    known = {name: found["source"].figure(name) for name in shares if name in found["source"].days}
+    assert any(np.isfinite(share_D).any() for share_D in known.values())
+    for name, share_D in known.items():
+        earlier = min(day, len(share_D))
+        np.testing.assert_array_equal(found["both"].figure(name)[:earlier], share_D[:earlier])
+
+
+def test_the_catalogue_says_how_events_are_taken_and_only_what_was_known_then(tmp_path: Path) -> None:
+    small = SmallShop(tmp_path, source='time_zone = "Europe/Berlin"\ncurrency = "JPY"\n')
+    small.write("events.csv", EVENTS + "17,2024-03-18 12:00:00,tin,900,4500.0\n")
+    features = build(small.read(), tmp_path / "set", as_of=datetime(2024, 3, 18, tzinfo=UTC), threads=1, late_days=7)
+    rules = Catalogue.load(features / "catalogue").event_rules
+    largest = {"amount": 19.0, "discount": 19.0, "coupon_discount": 19.0, "quantity": 2.0}
+    assert rules == EventRules(currency="JPY", open_from="2024-03-11", largest=largest)
+    assert rules.minor_units == 1
+    assert [rules.is_late(AT_US - days * 86_400_000_000) for days in (4, 5)] == [False, True]
+
+
+@pytest.mark.parametrize(("rule", "marked"), [("net", [(AT,)]), ("keep", [])])
+def test_a_logged_return_takes_a_purchase_back_unless_the_mapping_keeps_returns(
+    tmp_path: Path, rule: str, marked: list[tuple[object]]
+) -> None:
+    shop = SmallShop(tmp_path)
+    shop.source += f'returns = "{rule}"\n'
+    tables = shop.read()
+    write(tmp_path / "log", f"20240315-{WRITER}-0", event("back", "return", item_id="tin", quantity=2.0, amount=19.0))
+    made = add_logged_events(tables, tmp_path / "log")
+    assert made.manifest["returns"] == rule
+    assert made.has("events", "returned_at") == bool(marked)
+    if marked:
+        assert ask(made, "SELECT returned_at FROM events WHERE returned_at IS NOT NULL") == marked
 
 
 def test_without_a_log_the_tables_and_the_identity_of_the_source_stay(tmp_path: Path) -> None:

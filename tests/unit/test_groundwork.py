@@ -11,7 +11,7 @@ from recommender.datasets.time_units import DAY_US
 from recommender.engine.context import FitContext
 from recommender.matching.examples import Examples, Labels
 from recommender.matching.horizon import NEVER, Outcomes
-from recommender.models.campaign import ranker_class
+from recommender.models.campaign import groundwork, ranker_class
 from recommender.models.campaign.groundwork import Groundwork
 from recommender.models.campaign.horizon_ranker import HorizonRanker, fit_over_horizon
 
@@ -94,6 +94,15 @@ def test_other_pairs_have_one_of_their_own(shop: Shop, changed: str, tmp_path: P
     kept = Groundwork.of(examples, labels, outcomes, kept=tmp_path)
     assert len(folders(tmp_path)) == 2
     assert kept.labels.redeemed_N.tobytes() == Groundwork.of(examples, labels, outcomes).labels.redeemed_N.tobytes()
+
+
+def test_what_another_release_of_a_library_computed_is_not_taken_over(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {"numpy", "scipy"} <= set(groundwork._libraries())
+    before = groundwork._name(*shop)
+    monkeypatch.setattr(groundwork, "version", lambda _: "0.1")
+    assert groundwork._name(*shop) != before
 
 
 def test_a_shop_without_open_windows_has_its_labels_back(shop: Shop, tmp_path: Path) -> None:

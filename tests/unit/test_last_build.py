@@ -41,7 +41,9 @@ class Home:
         self.folder, self.last, self.ids = folder, LastBuild(folder / "last"), IdsFile(folder / "ids.json")
         self.builds = sum(1 for _ in folder.glob("tables-*"))
 
-    def compared(self, shop: Shop, as_of: datetime, *, num_buckets: int = 1, whole: bool = True) -> str:
+    def compared(
+        self, shop: Shop, as_of: datetime, *, num_buckets: int = 1, whole: bool = True, facts: bool = False
+    ) -> str:
         """Build what is known at `as_of` with the last build, and without if `whole`. Returns what the former did."""
         self.builds += 1
         known = dict(shop.frames)
@@ -49,7 +51,7 @@ class Home:
             known[name] = known[name].filter(pc.less(known[name][moment], pa.scalar(as_of, TIME)))
         tables = Shop(known).write(self.folder / f"tables-{self.builds}")
         ours, full = self.folder / f"ours-{self.builds}", self.folder / f"full-{self.builds}"
-        options = {"as_of": as_of, "threads": 1, "kept_ids": self.ids, "facts": False}
+        options = {"as_of": as_of, "threads": 1, "kept_ids": self.ids, "facts": facts}
         build(tables, ours, last=self.last, num_buckets=num_buckets, **options)  # type: ignore[arg-type]
         if whole:
             build(tables, full, **options)  # type: ignore[arg-type]
@@ -129,6 +131,24 @@ def with_new_ones(shop: Shop, rng: np.random.Generator) -> Shop:
     )
 
 
+def with_odd_baskets(shop: Shop, rng: np.random.Generator) -> Shop:
+    """An item is twice in a basket, once with a coupon, and comes into the basket again two months later."""
+    line = next(row for row in shop.frames["events"].to_pylist() if row["kind"] == "purchase" and row["basket_id"])
+    again = {"event_id": "again", "coupon_discount": 0.5}
+    later = {"event_id": "later", "event_time": line["event_time"] + timedelta(days=61)}
+    return shop.adding("events", [{**line, **again}, {**line, **later}])
+
+
+def without_a_user(shop: Shop, rng: np.random.Generator) -> Shop:
+    """A user is forgotten."""
+    frames = {
+        name: table.filter(pc.not_equal(table["user_id"], shop.frames["users"]["user_id"][5]))
+        for name, table in shop.frames.items()
+        if "user_id" in table.column_names
+    }
+    return replace(shop, frames={**shop.frames, **frames})
+
+
 @pytest.fixture(scope="module")
 def built(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home after its first build."""
@@ -144,7 +164,15 @@ def home(built: Path, tmp_path: Path) -> Home:
     return Home(folder)
 
 
-@pytest.mark.parametrize(("changes", "num_buckets"), [([], 1), ([late, corrected], 3), ([with_new_ones, late], 1)])
+@pytest.mark.parametrize(
+    ("changes", "num_buckets"),
+    [
+        ([], 1),
+        ([late, corrected], 3),
+        ([with_new_ones, late], 1),
+        ([corrected, with_odd_baskets, without_a_user], 1),
+    ],
+)
 def test_whatever_happened_since_the_bytes_are_those_of_a_full_build(
     shop: Shop, home: Home, changes: Sequence[Callable[[Shop, np.random.Generator], Shop]], num_buckets: int
 ) -> None:
@@ -180,8 +208,15 @@ def test_what_changes_all_rows_makes_a_full_build_that_says_why(shop: Shop, home
     assert "columns" in home.compared(moved.without("events", "discount"), day(0), whole=False)
 
 
-def test_a_damaged_last_build_makes_a_full_one(shop: Shop, home: Home) -> None:
-    file = home.last.folder / "users.parquet"
+def test_what_is_known_of_the_log_grows_from_day_to_day(shop: Shop, home: Home) -> None:
+    """The second day takes over what the first one computed, and what it took over."""
+    home.compared(shop, day(1), whole=False)
+    assert kept(home.compared(corrected(shop, np.random.default_rng(5)), day(2), facts=True)) > 100
+
+
+@pytest.mark.parametrize("pattern", ["users.parquet", "lines/*.parquet"])
+def test_a_damaged_last_build_makes_a_full_one(shop: Shop, home: Home, pattern: str) -> None:
+    file = next(home.last.folder.glob(pattern))
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)

@@ -16,7 +16,7 @@ from recommender.features.shoppers import shoppers_of
 from recommender.matching import affinity, examples, packed_history
 from recommender.matching.affinity import AXES, LOOK_NAMES
 from recommender.matching.catalogue import Catalogue
-from recommender.matching.look_baskets import MOST_LINES, LookBaskets
+from recommender.matching.look_baskets import MAX_LOOK_BASKETS, MOST_LINES, LookBaskets
 from recommender.matching.look_rules import HALF_LIFE_DAYS, KINDS, LOOK_UNIT, WEIGHTS, LookRules
 from recommender.matching.looks import LOOKED, Looks
 from recommender.matching.single_looks import ITEM, SINGLE
@@ -150,10 +150,19 @@ def test_a_day_keeps_each_item_once_by_its_strongest_look_and_the_strongest_item
     latest_first = range(MOST_LINES + 3, 5, -1)
     assert found.lines_T["value"].tolist() == [2, 50, *latest_first]
     assert found.lines_T["kind"].tolist()[:3] == [cart, view, view]
-    one_by_one = LookBaskets.none()
-    for look in looks:
-        one_by_one = one_by_one.with_looks(np.array([look], dtype=SINGLE), rules)
-    assert one_by_one.pack() == found.pack()
+
+
+def test_looks_that_come_one_by_one_in_any_order_make_the_baskets_that_all_make_at_once() -> None:
+    rng, rules = np.random.default_rng(0), LookRules.by_hand()
+    looks = np.zeros(900, dtype=SINGLE)
+    looks["kind"], looks["axis"] = rng.integers(0, 5, 900), rng.choice([ITEM, 1, 2], 900)
+    looks["value"], looks["strength"] = rng.integers(1, 30, 900), rng.choice([LOOK_UNIT, LOOK_UNIT // 2], 900)
+    looks["time_s"] = 86_400 * (19_000 + rng.integers(0, MAX_LOOK_BASKETS + 6, 900)) + rng.integers(0, 86_400, 900)
+    at_once, one_by_one = LookBaskets.none().with_looks(looks, rules), LookBaskets.none()
+    for place in range(len(looks)):
+        one_by_one = one_by_one.with_looks(looks[place : place + 1], rules)
+    assert one_by_one.pack() == at_once.pack()
+    assert (len(at_once.time_s_B), at_once.lines_B.max()) == (MAX_LOOK_BASKETS, MOST_LINES)
 
 
 def test_a_source_without_looks_has_the_features_and_bytes_that_it_always_had(shop: Shop, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from recommender.features.training_set import write_training_set
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.packed_user import ServingSchema
+from recommender.monitoring.ages import age_in_words
 from recommender.monitoring.columns import require_columns
 from recommender.monitoring.deals import Sides, deal
 from recommender.monitoring.distributions import Distribution, shift
@@ -205,6 +206,13 @@ def test_data_older_than_its_promise_breaks_it_and_says_by_how_much(watched: Wat
     assert found["age of events"].measured == pytest.approx(24 * days)
     assert f"{days:.1f} days old" in found["age of events"].words
     assert found["age of user_serving"].measured == pytest.approx(24 * 300)
+
+
+def test_what_is_newer_than_now_has_no_age_and_says_so(watched: Watched) -> None:
+    now = watched.tables.log_end - timedelta(hours=5)
+    (events,) = (one for one in watched.look(now=now).ages if one.name == "events")
+    assert age_in_words(events, now) == "later than now"
+    assert age_in_words(events, watched.tables.log_end + timedelta(hours=5)) != "later than now"
 
 
 def test_a_promise_for_something_that_does_not_exist_is_refused() -> None:

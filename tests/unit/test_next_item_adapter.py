@@ -68,6 +68,16 @@ def test_every_next_item_ranker_scores_campaigns_and_its_bundle_to_the_same_bits
     loaded = bundle.load(bundle.save(ranker, tmp_path / "bundle", lineage={}))
     assert loaded.name == name
     assert np.array_equal(loaded.score(examples).redeem_N, p_N)
+    vectors_UD, lines = (ask(examples.histories, examples.catalogue) for ask in (ranker.encoded, ranker.next_lines))
+    if not ranker.encodes_order:
+        assert (vectors_UD, lines) == (None, None)
+        return
+    assert vectors_UD is not None
+    assert lines is not None
+    assert np.array_equal(loaded.inside.encoded(examples.histories, examples.catalogue), vectors_UD)
+    assert len(vectors_UD) == len(lines.p_UV) == 25
+    assert lines.p_UV.shape[1] == len(lines.values)
+    assert lines.p_UV.sum(axis=1) == pytest.approx(np.ones(25), abs=1e-4)
 
 
 def test_each_has_a_class_of_its_name_with_its_own_hyperparameters_and_the_adapters() -> None:

@@ -1,12 +1,16 @@
 """Rings come back from their bytes behind a history, and damage is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from recommender.datasets.time_units import DAY_S
 from recommender.errors import FeatureStoreError
+from recommender.events.ledger import Ledger
 from recommender.matching.numbering import Numbering
 from recommender.matching.packed_history import pack_history, unpack_history, unpack_rings
-from recommender.matching.rings import KINDS, Older, Rings, Times, Totals, basket_code
+from recommender.matching.rings import KINDS, MOST_ITEM_LINES, Older, Rings, Times, Totals, basket_code
 
 NUMBERING = Numbering(versions=("0123456789abcdef",), num_values=(9,) * 6, num_items=9)
 HISTORY = pack_history(np.array([10, 20]), np.array([1.5, 2.5]), np.array([1, 2]), np.array([3, 4, 5]), NUMBERING.name)
@@ -44,6 +48,32 @@ def test_rings_come_back_from_behind_a_history_which_reads_as_without_them(cents
     np.testing.assert_array_equal(found.times("view").time_s_n, [1, 2, 3])
     assert (found.times("view").num_days, len(found.times("cart").time_s_n)) == (1, 0)
     assert unpack_rings(HISTORY, history) is None
+
+
+def test_a_basket_of_very_many_lines_counts_as_many_as_fit() -> None:
+    made = rings(4_000)
+    many = np.array([1, 70_000, 3], dtype=np.int64)
+    packed = HISTORY + replace(made, older=made.older._replace(lines_O=many)).pack()
+    found = unpack_rings(packed, unpack_history(HISTORY, NUMBERING))
+    assert found is not None
+    np.testing.assert_array_equal(found.older.lines_O, [1, 65_535, 3])
+
+
+def test_a_row_whose_older_lines_were_cut_says_from_when_on_it_knows_items() -> None:
+    numbers = np.arange(3, dtype=np.int64)
+    older = Older(DAY_S * (numbers + 10), numbers, numbers, np.full(3, 1_000, dtype=np.int64), numbers, numbers)
+    made = replace(
+        rings(4_000),
+        older=older,
+        older_items_L=np.arange(MOST_ITEM_LINES, dtype=np.int32),
+        older_coupon_L=np.zeros(MOST_ITEM_LINES, dtype=np.bool_),
+    )
+    at_us = 14 * DAY_S * 1_000_000
+    for kept, days in ((MOST_ITEM_LINES, 3), (MOST_ITEM_LINES - 1, 90)):
+        fewer = replace(made, older_items_L=made.older_items_L[:kept], older_coupon_L=made.older_coupon_L[:kept])
+        ledger = Ledger.of(unpack_history(HISTORY, NUMBERING), fewer, at_us, 100)
+        assert ledger.has_items(days, at_us)
+        assert not ledger.has_items(days + 1, at_us)
 
 
 def test_rings_that_were_cut_off_or_of_another_history_are_refused() -> None:

@@ -1,4 +1,6 @@
+import hashlib
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -67,6 +69,21 @@ def test_a_damaged_cache_is_computed_again(tmp_path, damage):
     np.testing.assert_array_equal(text_vectors(NAMES[:3], cache=tmp_path), fresh)
     assert [path.read_bytes() for path in files] == whole
     assert sorted(tmp_path.rglob("*.*")) == files
+
+
+def test_a_full_cache_drops_what_was_used_longest_ago_and_nothing_of_this_call(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "MOST_IN_SHARD", 1)
+    names = [f"name {number}" for number in range(600)]
+    shards = [hashlib.sha256(name.encode()).hexdigest()[:2] for name in names]
+    fellows = [name for name, shard in zip(names, shards, strict=True) if shard == Counter(shards).most_common(1)[0][0]]
+    first, second, third = fellows[:3]
+    both = text_vectors([first, second], cache=tmp_path)
+    text_vectors([third], cache=tmp_path)
+    monkeypatch.setattr(text, "_load", None)
+    assert text_vectors([third], cache=tmp_path).shape == both[:1].shape
+    for name in (first, second):
+        with pytest.raises(TypeError):
+            text_vectors([name], cache=tmp_path)
 
 
 def test_another_encoder_has_a_cache_of_its_own(tmp_path):

@@ -14,10 +14,16 @@ from random_examples import fit_ranker, random_examples, random_looks, subset
 
 from recommender.engine.context import FitContext
 from recommender.features import build
+from recommender.features.shoppers import shoppers_of
 from recommender.features.training_set import TrainingSet, write_training_set
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Labels
-from recommender.matching.look_rules import KINDS, LEFT_OUT_DAYS
+from recommender.matching.examples import build as examples_of
+from recommender.matching.look_baskets import LookBaskets
+from recommender.matching.look_rules import KINDS, LEFT_OUT_DAYS, STRENGTH_UNIT
+from recommender.matching.packed_history import pack_history
+from recommender.matching.single_looks import ITEM, SINGLE
+from recommender.models.campaign import Ranker
 from recommender.models.campaign.encoder import batch_of
 from recommender.models.campaign.interleaved import BOUGHT, Interleaved, interleaved
 from recommender.models.campaign.transformer import TransformerRanker
@@ -93,7 +99,11 @@ def test_a_ranker_that_reads_looks_comes_back_from_its_bundle_and_scores_pairs_a
     assert np.isfinite(ranker.score(without).redeem_N).all()
     plain = fit_ranker("transformer", *random_examples(), **QUICK)
     assert "look_kinds" not in plain.config()
-    np.testing.assert_array_equal(plain.score(examples).redeem_N, plain.score(without).redeem_N)
+    expected = plain.score(without).redeem_N
+    np.testing.assert_array_equal(plain.score(examples).redeem_N, expected)
+    config = plain.config()
+    older = {**config, "hyper": {name: value for name, value in config["hyper"].items() if name != "look_baskets"}}
+    np.testing.assert_array_equal(TransformerRanker.restore(plain.tensors(), older).score(examples).redeem_N, expected)
 
 
 def test_without_days_to_read_the_weights_are_those_of_a_shop_without_looks() -> None:
@@ -155,18 +165,51 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingSet, Trainin
     return made("whole", shop), made("blanked", Shop({**shop.frames, "events": blanked}))
 
 
+@pytest.fixture(scope="module")
+def fitted(sets: tuple[TrainingSet, TrainingSet]) -> Ranker[Any]:
+    config = TransformerRanker.Config.parse(QUICK, owner="transformer")
+    return fit_at(TransformerRanker, sets[0], AS_OF, config, FitContext())
+
+
 def test_blanking_the_items_of_views_changes_what_the_transformer_says_of_a_campaign(
-    sets: tuple[TrainingSet, TrainingSet],
+    sets: tuple[TrainingSet, TrainingSet], fitted: Ranker[Any]
 ) -> None:
     whole, blanked = sets
-    config = TransformerRanker.Config.parse(QUICK, owner="transformer")
-    ranker = fit_at(TransformerRanker, whole, AS_OF, config, FitContext())
     mask = whole.decided_in(datetime(2024, 5, 1, tzinfo=UTC), None)
     pairs = whole.examples(mask)
     # The same features of affinity: only the history differs.
     unseen = replace(pairs, histories=blanked.examples(mask).histories)
-    before, after = ranker.score(pairs).redeem_N, ranker.score(unseen).redeem_N
+    before, after = fitted.score(pairs).redeem_N, fitted.score(unseen).redeem_N
     assert (before != after).mean() > 0.5
+
+
+def test_a_view_a_minute_ago_changes_the_scores_of_a_shopper_who_never_bought(
+    sets: tuple[TrainingSet, TrainingSet], fitted: Ranker[Any]
+) -> None:
+    catalogue = sets[0].catalogue
+    rules = catalogue.look_rules
+    assert rules is not None
+    shopper = shoppers_of(pq.read_table(sets[0].folder / "shoppers.parquet"))[0]
+    view = (
+        KINDS.index("view"),
+        ITEM,
+        int(catalogue.items_of(0)[0]),
+        STRENGTH_UNIT,
+        shopper.feature_time_us // 10**6 - 60,
+    )
+    viewed = LookBaskets.none().with_looks(np.array([view], dtype=SINGLE), rules)
+    none = np.zeros(0)
+    nothing = pack_history(none, none, none, none, catalogue.taxonomy_version)
+    # For a campaign that is over nothing can come any more, whatever was viewed.
+    campaigns = np.flatnonzero(catalogue.campaign_ends_C > shopper.feature_time_us)
+    assert len(campaigns) > 2
+
+    def scores(history: bytes) -> Any:
+        moments_us = np.full(len(campaigns), shopper.feature_time_us)
+        asked = examples_of([replace(shopper, history=history)], campaigns * 0, campaigns, catalogue, moments_us)
+        return fitted.score(asked).redeem_N
+
+    assert (scores(nothing) != scores(nothing + viewed.pack())).all()
 
 
 def test_a_corpus_knows_the_looks_of_its_users_strictly_before_the_boundary(

@@ -1,5 +1,6 @@
 """Measures the tables that a DuckDB connection shows: by day, by column, samples of keys, and users who come back."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -7,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from recommender.datasets.statistics.by_day import event_days
-from recommender.datasets.statistics.measured import Statistics
-from recommender.datasets.tables import CONTRACT, TEXT, Tables
+from recommender.datasets.statistics.measured import Floats, Statistics
+from recommender.datasets.tables import CONTRACT, LOGGED_BY_DAY, TEXT, Tables
 
 if TYPE_CHECKING:
     import duckdb
@@ -27,7 +28,12 @@ KEYS = {
     "items with events": ("events", "item_id"),
     "targeted users": ("targets", "user_id"),
 }
+KEY_HASH = "md5_number_lower"
+"""DuckDB's function of a key's hash. Not its own `hash`, which another version may change."""
 NOT_CATEGORIES = ("name", "description", "query")
+LOGGED_SHARE = 0.05
+"""Share of a day's events that may have come over HTTP without an effect on its shares of missing values. By hand:
+below what any check of these shares looks at."""
 
 
 def measure(connection: "duckdb.DuckDBPyConnection", tables: Tables, until: datetime) -> Statistics:
@@ -39,6 +45,8 @@ def measure(connection: "duckdb.DuckDBPyConnection", tables: Tables, until: date
         until: rows of events, targets and participations after it do not count.
     """
     first, days = event_days(connection, tables, until)
+    if first is not None:
+        _leave_out_the_log(days, first, tables.manifest.get(LOGGED_BY_DAY, {}))
     columns: dict[str, dict[str, float]] = {}
     values: dict[str, dict[str, float]] = {}
     for table in CONTRACT:
@@ -60,6 +68,16 @@ def measure(connection: "duckdb.DuckDBPyConnection", tables: Tables, until: date
         rows={name: int(count) for name, count in counts.items()},
         last_hour=float(last),
     )
+
+
+def _leave_out_the_log(days: dict[str, Floats], first: date, logged: Mapping[str, int]) -> None:
+    """Make shares of missing values unknown on days with events over HTTP: what those leave out is no lost column."""
+    for text, count in logged.items():
+        place = (date.fromisoformat(text) - first).days
+        if 0 <= place < len(days["rows"]) and count > LOGGED_SHARE * days["rows"][place]:
+            for name in days:
+                if name.startswith("null:"):
+                    days[name][place] = np.nan
 
 
 def _columns(
@@ -95,12 +113,17 @@ def _columns(
 
 
 def _sketch(connection: "duckdb.DuckDBPyConnection", table: str, column: str) -> tuple[int, ...]:
-    # md5 and not DuckDB's own hash, which another version may change.
     query = (
-        f"SELECT md5_number_lower({column}) AS hash FROM (SELECT DISTINCT {column} FROM {table} "
+        f"SELECT {KEY_HASH}({column}) AS hash FROM (SELECT DISTINCT {column} FROM {table} "
         f"WHERE {column} IS NOT NULL) ORDER BY 1 LIMIT {SKETCH}"
     )
     return tuple(int(hash_) for (hash_,) in connection.execute(query).fetchall())
+
+
+def hashes_of(connection: "duckdb.DuckDBPyConnection", keys: Sequence[str]) -> dict[str, int]:
+    """Key -> its hash in `Statistics.keys`."""
+    rows = connection.execute(f"SELECT key, {KEY_HASH}(key) FROM (SELECT unnest($keys) AS key)", {"keys": list(keys)})
+    return {str(key): int(found) for key, found in rows.fetchall()}
 
 
 def _returning(connection: "duckdb.DuckDBPyConnection", until: datetime) -> tuple[float, ...]:

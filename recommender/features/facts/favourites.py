@@ -16,6 +16,8 @@ SHOWN = 5
 """Favourites of each axis. Chosen by hand: a page shows no more."""
 AXES_SHOWN = ("department", "category", "product_type", "brand", "product")
 """Axes of the taxonomy that people know their shop by."""
+SEARCHES = "search"
+"""In place of an axis: words of searches, which no taxonomy has."""
 LOOKS = ITEM_KINDS
 """Kinds of events by which a shopper looks at an item without buying it."""
 LOOKED_DAYS = 90
@@ -42,10 +44,11 @@ def bought_at(source: Source, moment: datetime) -> pa.Table:
 
 
 def looked_at(source: Source, moment: datetime) -> pa.Table:
-    """The same from views, clicks, carts, favourites and likes in the season before a moment."""
+    """The same from views, clicks, carts, favourites and likes in the season before a moment, and words of searches."""
     events = before(source.events.filter(source.events.kind.isin(LOOKS)), moment)
     axes = ibis.memtable(source.taxonomy.table())
-    return _favourites(source, events.filter(events.day < LOOKED_DAYS).inner_join(axes, "item_id"), spend=False)
+    looked = _favourites(source, events.filter(events.day < LOOKED_DAYS).inner_join(axes, "item_id"), spend=False)
+    return pa.concat_tables([looked, _searches(source, moment, looked.schema)])
 
 
 def looks_at(source: Source, moment: datetime) -> pa.Table:
@@ -54,6 +57,30 @@ def looks_at(source: Source, moment: datetime) -> pa.Table:
     recent = (events.day < LOOKED_DAYS).cast("int64").sum()
     counted = events.group_by("user_id").agg(looks__events_90d=recent, looks__recency_days=events.day.min())
     return counted.order_by("user_id").to_pyarrow()
+
+
+def _searches(source: Source, moment: datetime, schema: pa.Schema) -> pa.Table:
+    """The searches that each user made most in the same season, in the user's words."""
+    if "query" not in source.table("events").columns:
+        return schema.empty_table()
+    events = source.table("events")
+    asked = before(events.filter(events.kind == "search", events["query"].notnull()), moment)
+    asked = asked.filter(asked.day < LOOKED_DAYS)
+    counted = asked.group_by("user_id", value=asked["query"]).agg(count=asked.count())
+    ranked = counted.mutate(
+        place=ibis.row_number().over(group_by=counted.user_id, order_by=[counted["count"].desc(), counted.value]),
+        total=counted["count"].sum().over(group_by=counted.user_id),
+    )
+    top = ranked.filter(ranked.place < SHOWN).order_by("user_id", "place").to_pyarrow()
+    columns = {
+        "user_id": top["user_id"],
+        "axis": pa.repeat(pa.scalar(SEARCHES), len(top)),
+        "value": top["value"],
+        "count": top["count"],
+        "share": pc.divide(pc.cast(top["count"], pa.float64()), pc.cast(top["total"], pa.float64())),
+        "spend": pa.repeat(pa.scalar(0.0), len(top)),
+    }
+    return pa.table(columns).cast(schema)
 
 
 def _favourites(source: Source, rows: Any, *, spend: bool) -> pa.Table:

@@ -70,10 +70,9 @@ def risks_at(source: Source, moment: datetime, user_ids: pa.Array) -> dict[str, 
     ones_U = np.ones(len(user_ids))
     if tables.has("events", "returned_at"):
         found["returns"] = _returns(source, moment, of)
-    if tables.has("participations"):
-        found["untargeted_coupons"] = (of(_untargeted(source, moment), "cases"), ones_U)
-        if tables.has("participations", "coupon_id"):
-            found["repeated_coupons"] = (of(_repeated(source, moment), "cases"), ones_U)
+    found["untargeted_coupons"] = (of(_untargeted(source, moment), "cases"), ones_U)
+    if tables.has("participations", "coupon_id"):
+        found["repeated_coupons"] = (of(_repeated(source, moment), "cases"), ones_U)
     reviews = before(source.table("events"), moment)
     reviews = reviews.filter(reviews.kind == "review", reviews.day < RECENT_DAYS)
     if reviews.limit(1).count().to_pyarrow().as_py():

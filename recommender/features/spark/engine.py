@@ -14,7 +14,7 @@ from recommender.datasets.tables import Tables
 from recommender.features.buckets import OF_USERS, Rows
 from recommender.features.shared import Shared
 from recommender.features.source import Source, checked
-from recommender.features.spark import OnSpark, parts
+from recommender.features.spark import OnSpark
 from recommender.features.spark.backend import SparkBackend
 from recommender.features.spark.rows import NUMBERS, Job, file_of, written_buckets
 from recommender.features.spark.session import session
@@ -92,4 +92,4 @@ def spark_engine(
             source = checked(Source(tables, backend, as_of, kept_ids, rows=rows))
             yield SparkEngine(source, started, found, how, spill, memory_limit)
         finally:
-            parts.remove(how.parts)
+            how.parts.remove()

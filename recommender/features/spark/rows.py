@@ -8,7 +8,6 @@ Spark itself only the number of rows comes back.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
@@ -22,6 +21,7 @@ from recommender.features.buckets import OF_USERS, source_of_users
 from recommender.features.shared import Shared
 from recommender.features.source import duckdb_backend
 from recommender.features.users import rows_of_users
+from recommender.storage.scratch import scratch_folder
 
 NUMBERS = "numbers"
 """Name under which the numbers of facts travel, beside those of the tables."""
@@ -43,7 +43,7 @@ class Job:
 
     def run(self, bucket: int, sent: Mapping[str, pa.Table]) -> tuple[int, int, int]:
         """Compute a bucket and write its files. Returns the number of rows of users, pairs and facts."""
-        with TemporaryDirectory(prefix="bucket-") as folder:
+        with scratch_folder("bucket") as folder:
             scratch = Path(folder)
             backend = duckdb_backend(threads=1, spill=scratch, memory_limit=self.memory_limit)
             rows = {name: ibis.memtable(sent[name]) for name in OF_USERS if name in sent}

@@ -9,7 +9,9 @@ Shapes: N pairs · E inputs of the regression.
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from recommender.storage.manifest import (
 )
 
 TENSORS, FACTS = "tensors.safetensors", "facts.json"
+LIBRARIES = ("numpy", "scipy", "torch")
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -128,12 +131,21 @@ def _part(tensors: Tensors, prefix: str) -> Tensors:
 
 
 def _name(examples: Examples, labels: Labels, outcomes: Outcomes) -> str:
-    """A name made from all that decides the result: the code, and what it reads of the pairs."""
+    """A name made from all that decides the result: the code, its libraries, and what it reads of the pairs."""
     times = (outcomes.targeted_us_N, outcomes.ends_us_N, outcomes.redeemed_us_N)
     arrays: tuple[NDArray[Any], ...] = (examples.campaigns_N, examples.features_NF, labels.redeemed_N, *times)
     hashes = [(array.dtype.str, array.shape, _sha256(array)) for array in arrays]
-    facts = (examples.catalogue.campaign_types, outcomes.known_at_us, code_identity(__name__))
+    facts = (examples.catalogue.campaign_types, outcomes.known_at_us, code_identity(__name__), _libraries())
     return f"groundwork-{digest(hashes, *facts)[:NAME_DIGITS]}"
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of what computes: another one may round in another way."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _sha256(array: NDArray[Any]) -> str:

@@ -15,6 +15,7 @@ from recommender.models.campaign.item_pooling import SMALLEST, pool, weights_and
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
 from recommender.models.campaign.popularity import TypeRates
 from recommender.models.next_item import ItemRanker
+from recommender.sequences import Sequences
 
 POOLED = ("mass", "best", "strongest_ten")
 """Values that `pool` returns for a pair."""
@@ -39,8 +40,7 @@ class ItemInputs:
             `POOLED` of each pair, float32 [N, 3], NaN where the campaign has no known item; and the mean weights of all
             users, float32 [V + 1].
         """
-        self._lay_out(examples.catalogue)
-        sequences = self.vocabulary.sequences(examples.histories, self._rows_R, most_events=self._most_events)
+        sequences = self.sequences(examples.histories, examples.catalogue)
         rows, columns_N = np.unique(examples.campaigns_N, return_inverse=True)
         contents = [self._content(examples.catalogue, row) for row in rows.tolist()]
         pooled_NX = np.full((len(examples.users_N), len(POOLED)), np.nan, dtype=np.float32)
@@ -79,6 +79,11 @@ class ItemInputs:
         about_campaign = np.stack([pooled_NX[:, 0] - usual_N, usual_N, np.log(rate_N / (1 - rate_N)), sizes_N], axis=1)
         about_user = user_facts(examples.histories)[examples.users_N]
         return np.concatenate([pooled_NX, about_campaign, about_user], axis=1).astype(np.float32)
+
+    def sequences(self, histories: Histories, catalogue: Catalogue) -> Sequences:
+        """The users' last lines, as the item ranker reads them."""
+        self._lay_out(catalogue)
+        return self.vocabulary.sequences(histories, self._rows_R, most_events=self._most_events)
 
     def _lay_out(self, catalogue: Catalogue) -> None:
         if self._version != catalogue.version:

@@ -27,12 +27,13 @@ from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Labels
 from recommender.matching.packed_history import Histories
 from recommender.models.campaign.item_inputs import ItemInputs
+from recommender.models.campaign.item_pooling import weights_and_strengths
 from recommender.models.campaign.item_vocabulary import ItemVocabulary
 from recommender.models.campaign.labels import known_redemptions
 from recommender.models.campaign.logistic import fit_logistic, sigmoid
 from recommender.models.campaign.popularity import PRIOR_PAIRS, TypeRates, type_rates
 from recommender.models.campaign.preprocessing import Preprocessing
-from recommender.models.campaign.ranker import Ranker, Scores
+from recommender.models.campaign.ranker import NextLines, Ranker, Scores
 from recommender.models.next_item import ItemRanker, item_ranker_class
 
 SHORTER: Mapping[str, Mapping[str, Any]] = {
@@ -160,6 +161,22 @@ class NextItemAdapter(Ranker[NextItemAdapterConfig]):
         log_odds_N = (z_NE * self._weights_E).sum(axis=1, dtype=np.float64) + self._bias
         return Scores(redeem_N=sigmoid(log_odds_N))
 
+    def encoded(self, histories: Histories, catalogue: Catalogue) -> NDArray[np.float32] | None:
+        """The item ranker's vectors of users, where it has an encoder of their order."""
+        if not self.encodes_order:
+            return None
+        return self._inputs.items.user_vectors(self._inputs.sequences(histories, catalogue))
+
+    def next_lines(self, histories: Histories, catalogue: Catalogue) -> NextLines | None:
+        """The item ranker's scores of all items as probabilities."""
+        if not self.encodes_order:
+            return None
+        weights_UV, _ = weights_and_strengths(
+            self._inputs.items.score(self._inputs.sequences(histories, catalogue)),
+            self._inputs.items.scores_are_log_odds,
+        )
+        return NextLines(axis="product", values=self._inputs.vocabulary.items.ids, p_UV=weights_UV[:, 1:])
+
     def contributions(self, examples: Examples) -> None:
         """Return None, because the inputs are the item ranker's scores, not features of the portrait."""
 
@@ -229,6 +246,7 @@ def adapted(name: str) -> type[NextItemAdapter]:
         "name": name,
         "item_ranker": name,
         "trains_on_gpu": item_ranker_class(name).trains_on_gpu,
+        "encodes_order": item_ranker_class(name).encodes_order,
         "Config": _config_of(name),
         "__module__": __name__,
         "__doc__": f"The next-item ranker `{name}` as a campaign ranker.",

@@ -1,6 +1,6 @@
 """The interface of every campaign ranker: fit on labelled pairs, score pairs, explain, save and restore.
 
-Shapes: N pairs of user and campaign · F features.
+Shapes: N pairs of user and campaign · F features · U users · D width of a vector · V values of an axis.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recommender.engine.context import FitContext
 from recommender.engine.hyperparameters import Hyperparameters
+from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Examples, Labels
 from recommender.matching.packed_history import Histories
 
@@ -35,6 +36,18 @@ class Scores:
     """Expected spend above the user's usual spend, in currency units. None where the ranker does not predict it."""
 
 
+@dataclass(frozen=True, eq=False)
+class NextLines:
+    """What users will buy next, as a sequence encoder expects it."""
+
+    axis: str
+    """Of `matching.affinity.AXES`: which property of items is predicted."""
+    values: tuple[str, ...]
+    """The axis' values: for the product, items' identifiers."""
+    p_UV: NDArray[np.float32]
+    """Probability that a line of the next basket, or the next line, has each value."""
+
+
 Contributions = Callable[[NDArray[np.int64]], "NDArray[np.float32] | None"]
 """Places among scored pairs -> what `Ranker.contributions` says of them, float32 [places, F]."""
 
@@ -54,6 +67,8 @@ class Ranker(ABC, Generic[C]):
     calibration_fits: ClassVar[int] = 12
     """Most further fits, on earlier pairs, by which its calibrator is chosen: one for each of the latest campaigns. 0,
     no calibrator, for rankers that train networks, whose fits take too long. A setting can ask for some."""
+    encodes_order: ClassVar[bool] = False
+    """Whether `encoded` and `next_lines` return something: the ranker has an encoder of purchases in their order."""
 
     @classmethod
     @abstractmethod
@@ -98,6 +113,17 @@ class Ranker(ABC, Generic[C]):
         A request needs only these. A ranker overrides it where the two have work in common.
         """
         return self.score(examples).redeem_N, lambda places: self.contributions(examples.take(places))
+
+    def encoded(self, histories: Histories, catalogue: Catalogue) -> NDArray[np.float32] | None:
+        """Each user's purchases in their order as one vector, float32 [U, D]. None where there is no encoder of them.
+
+        Vectors of one fit can be compared, and those of two fits cannot.
+        """
+        return None
+
+    def next_lines(self, histories: Histories, catalogue: Catalogue) -> NextLines | None:
+        """What each user will buy next, by the vectors of `encoded`. None where there is no such encoder."""
+        return None
 
     @abstractmethod
     def tensors(self) -> dict[str, NDArray[Any]]:

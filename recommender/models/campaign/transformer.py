@@ -28,7 +28,7 @@ from recommender.matching.examples import Examples, Labels
 from recommender.matching.packed_history import Histories
 from recommender.models.campaign.logistic import sigmoid
 from recommender.models.campaign.preprocessing import Preprocessing
-from recommender.models.campaign.ranker import Ranker, Scores
+from recommender.models.campaign.ranker import NextLines, Ranker, Scores
 from recommender.models.campaign.schema import as_trained, of_examples
 from recommender.models.campaign.tower import HEADS, CampaignContent
 from recommender.models.campaign.transformer_config import TransformerConfig
@@ -47,6 +47,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
     Config = TransformerConfig
     trains_on_gpu = True
     calibration_fits = 0
+    encodes_order = True
 
     def __init__(
         self,
@@ -103,8 +104,7 @@ class TransformerRanker(Ranker[TransformerConfig]):
         self._lay_out(examples)
         column_of = {row: column for column, row in enumerate(self._rows)}
         columns_N = torch.tensor([column_of[row] for row in examples.campaigns_N.tolist()], dtype=torch.int64)
-        histories = self.network.read(examples.histories, examples.catalogue)
-        states_UD = encode(self._exact.encoder, self._vectors_VD, histories)
+        states_UD = self._states(examples.histories, examples.catalogue)
         recency_U, baskets_U = (of_users.double() for of_users in recency(examples.histories))
         z_NE = torch.from_numpy(self._preprocessing(examples.features_NF)).double()
         users_N = torch.from_numpy(examples.users_N.astype(np.int64))
@@ -127,17 +127,38 @@ class TransformerRanker(Ranker[TransformerConfig]):
     def _lay_out(self, examples: Examples) -> None:
         """Keep the catalogue's item vectors and the campaigns' content between calls, as long as they are the same."""
         catalogue = examples.catalogue
+        self._lay_out_items(catalogue)
+        asked = set(examples.campaigns_N.tolist())
+        if not asked <= set(self._rows):
+            rows = sorted(asked | set(self._rows)) if len(self._rows) < MAX_KEPT_CAMPAIGNS else sorted(asked)
+            self._content = CampaignContent.of(catalogue, rows, self._axes_VA, self._vectors_VD, self._exact.encoder)
+            self._rows = tuple(rows)
+
+    def _lay_out_items(self, catalogue: Catalogue) -> None:
         if self._catalogue is not catalogue and (
             self._catalogue is None or self._catalogue.version != catalogue.version
         ):
             self._axes_VA = torch.from_numpy(self.network.embedding_rows(self.vocabulary, catalogue))
             self._vectors_VD = self._exact.encoder.item_vectors(self._axes_VA)
             self._catalogue, self._rows = catalogue, ()
-        asked = set(examples.campaigns_N.tolist())
-        if not asked <= set(self._rows):
-            rows = sorted(asked | set(self._rows)) if len(self._rows) < MAX_KEPT_CAMPAIGNS else sorted(asked)
-            self._content = CampaignContent.of(catalogue, rows, self._axes_VA, self._vectors_VD, self._exact.encoder)
-            self._rows = tuple(rows)
+
+    @torch.inference_mode()
+    def encoded(self, histories: Histories, catalogue: Catalogue) -> NDArray[np.float32]:
+        """The encoder's state after each user's last basket."""
+        return np.asarray(self._states(histories, catalogue).float().numpy())
+
+    @torch.inference_mode()
+    def next_lines(self, histories: Histories, catalogue: Catalogue) -> NextLines:
+        """The distribution over the axis that the encoder was pretrained to predict."""
+        log_odds_UV = self._exact.encoder.next_log_odds(self._states(histories, catalogue))
+        axis = AXES[self.vocabulary.target]
+        # Row 0 stands for values without an embedding of their own.
+        p_UV = log_odds_UV.softmax(dim=1)[:, 1:].float().numpy()
+        return NextLines(axis=axis, values=self.vocabulary.values[axis], p_UV=p_UV)
+
+    def _states(self, histories: Histories, catalogue: Catalogue) -> Tensor:
+        self._lay_out_items(catalogue)
+        return encode(self._exact.encoder, self._vectors_VD, self.network.read(histories, catalogue))
 
     def contributions(self, examples: Examples) -> NDArray[np.float32]:
         """Contributions of the linear part, float32 [N, F]. Those of encoder and tower belong to no feature."""

@@ -209,6 +209,7 @@ def items_of(packed: Packed, items_T: NDArray[np.int32]) -> Tensor:
 class CausalRanker(NeuralRanker[K]):
     """A ranker by one causal transformer, whose item and user vectors multiply to its scores."""
 
+    encodes_order: ClassVar[bool] = True
     network: ClassVar[type[CausalEncoder[Any]]] = CausalEncoder
     model: CausalEncoder[K]
 

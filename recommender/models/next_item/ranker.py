@@ -31,6 +31,8 @@ class ItemRanker(ABC, Generic[C]):
     scores_are_log_odds: ClassVar[bool] = False
     """True: the softmax of a row of `score` is the probability of the next item."""
     trains_on_gpu: ClassVar[bool] = False
+    encodes_order: ClassVar[bool] = False
+    """True: `user_vectors` are an encoder's states of the events in their order."""
     hyperparameters: C
 
     @classmethod

@@ -35,6 +35,7 @@ class Fusion(ItemRanker[FusionConfig]):
     Config: ClassVar[type[FusionConfig]] = FusionConfig
     scores_are_log_odds: ClassVar[bool] = True
     trains_on_gpu: ClassVar[bool] = True
+    encodes_order: ClassVar[bool] = True
 
     def __init__(
         self, experts: Experts, gate: Gate | None, hyperparameters: FusionConfig, chosen: Mapping[str, Any]

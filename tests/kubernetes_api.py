@@ -1,7 +1,7 @@
 """The part of the Kubernetes API that Spark calls, on this machine's loopback address.
 
-It keeps objects, tells watchers of changes, and hands each new pod to the test, which runs it. It admits every caller
-and every object, so it also notes what was called: a test compares that with the rights of a Role.
+It keeps objects, tells watchers of changes, and tells a test of each new object, so that the test can run a pod. It
+admits every caller and every object, so it also notes what was called: a test compares that with a Role's rights.
 """
 
 import copy
@@ -24,7 +24,11 @@ LOOK_S = 0.1
 class KubernetesApi:
     """The objects of one namespace, and what was asked of them."""
 
-    def __init__(self, created: Callable[[str, Object], None], deleted: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        created: Callable[[str, Object], None] = lambda resource, one: None,
+        deleted: Callable[[str, str], None] = lambda resource, name: None,
+    ) -> None:
         """Call `created` with a new object's resource and itself, and `deleted` with its resource and name."""
         self.created, self.deleted = created, deleted
         self.objects: dict[str, dict[str, Object]] = {}
