@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -32,6 +32,9 @@ _FIELDS = {
 """Fields of an event that the fold reads -> their keys in a tail."""
 OF_CAMPAIGNS = (*HIDING, "like")
 """Kinds whose newest event about a campaign says whether it is hidden. No materialised row holds that."""
+TAKING = "participation"
+WITHOUT_ROW = (*OF_CAMPAIGNS, TAKING)
+"""Kinds that count, where they name a campaign, for a user of whom the store has no row yet."""
 FORMAT, KEPT_READINGS = 1, 3
 """Version of the file of readings, and how many it holds: while a run replaces the rows, the store holds two."""
 
@@ -142,6 +145,12 @@ def unread(tail: bytes, moment_us: int, readings: Readings) -> bytes:
 def hidden(events: list[Recent]) -> set[str]:
     """The campaigns that the user has hidden or disliked, and not liked since."""
     return {campaign for campaign, event in _newest(events).items() if event.kind in HIDING}
+
+
+def out(events: list[Recent]) -> dict[str, Literal["taken_up", "hidden"]]:
+    """The campaigns that these events make no candidates, and why."""
+    taken = (event.campaign_id for event in events if event.kind == TAKING and event.campaign_id is not None)
+    return {**dict.fromkeys(taken, "taken_up"), **dict.fromkeys(hidden(events), "hidden")}
 
 
 def _newest(events: Iterable[Recent]) -> dict[str, Recent]:
