@@ -5,7 +5,7 @@ alone. Which of its events the new row has read already is told by the row's mom
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -135,11 +135,20 @@ class Readings:
             raise FeatureStoreError(f"{path}: no readings of events ({error}); materialise again") from None
 
 
-def unread(tail: bytes, moment_us: int, readings: Readings) -> bytes:
-    """A tail without the events that the row of a moment has read. The newest that hides or shows a campaign stays."""
+def unread(tail: bytes, moment_us: int, readings: Readings, open_campaigns: Collection[str] = ()) -> bytes:
+    """A tail without the events that the row of a moment has read. The newest that hides or shows a campaign stays.
+
+    What takes up one of `open_campaigns` stays too: there may be no row of the user that could have read it.
+    """
     lines = list(lines_of(tail))
     newest = {id(event) for event in _newest(event for _, event in lines).values()}
-    return b"".join(line for line, event in lines if id(event) in newest or not readings.has_read(moment_us, event))
+    return b"".join(
+        line
+        for line, event in lines
+        if id(event) in newest
+        or (event.kind == TAKING and event.campaign_id in open_campaigns)
+        or not readings.has_read(moment_us, event)
+    )
 
 
 def hidden(events: list[Recent]) -> set[str]:
