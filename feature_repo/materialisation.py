@@ -25,6 +25,7 @@ from recommender.datasets.periods import microseconds
 from recommender.errors import CorruptFileError, FeatureStoreError
 from recommender.event_tables.forgotten_rows import copy_without
 from recommender.events.tail import Readings, unread
+from recommender.matching.catalogue import Catalogue
 from recommender.matching.packed_user import ServingSchema
 from recommender.registry import Registry
 from recommender.settings import Settings
@@ -102,7 +103,7 @@ def materialise(features: Path, settings: Settings) -> FeatureStoreFolder:
             _announce_reading(manifest.get("events_read"), as_of, folder)
             kept = write_online(store, definitions, folder.offline / FILES[SERVING_VIEW])
             removed = writer.forget_others(store, definitions, kept)
-            trimmed = _trim_tails(writer, settings, store, as_of, folder)
+            trimmed = _trim_tails(writer, settings, store, as_of, folder, Catalogue.load(features / "catalogue"))
         install_catalogue(features / "catalogue", Home.of(settings), catalogue_hash)
         _forget_layouts(folder.root)
     log.info("materialised", users=len(rows_N), portrait_features=len(names), stale_rows_removed=removed, **trimmed)
@@ -250,11 +251,18 @@ def _announce_reading(read: Mapping[str, int] | None, as_of: datetime, folder: F
 
 
 def _trim_tails(
-    writer: OnlineWriter, settings: Settings, store: "FeatureStore", as_of: datetime, folder: FeatureStoreFolder
+    writer: OnlineWriter,
+    settings: Settings,
+    store: "FeatureStore",
+    as_of: datetime,
+    folder: FeatureStoreFolder,
+    catalogue: Catalogue,
 ) -> dict[str, int]:
     """Take from all tails what the rows of this moment have read. For the log: bytes taken, and bytes left."""
     readings, moment_us = Readings.load(folder.events_read), microseconds(as_of)
-    trimmed = writer.trim_tails(settings, store, lambda tail: unread(tail, moment_us, readings))
+    ends_C = catalogue.campaign_ends_C
+    still_open = {campaign for campaign, row in catalogue.campaign_rows.items() if ends_C[row] > moment_us}
+    trimmed = writer.trim_tails(settings, store, lambda tail: unread(tail, moment_us, readings, still_open))
     return {"tail_bytes_removed": trimmed.num_bytes, "tail_bytes": trimmed.left_bytes}
 
 

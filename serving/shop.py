@@ -4,7 +4,7 @@ Both follow the folder that the materialise step replaces.
 """
 
 import threading
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recommender import logs
 from recommender.errors import RecommenderError
 from recommender.matching.affinity import UserAffinity
-from recommender.matching.candidates import Candidates, candidates
+from recommender.matching.candidates import NOTHING, Candidates, Dropped, candidates
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.item_choice import popular_items, prepare
 from recommender.matching.reasons import popularity_reason
@@ -61,7 +61,7 @@ class Shop:
         return self
 
     def candidates(
-        self, asked: ScoringRequest, user: UserAffinity | None = None, hidden: Collection[str] = ()
+        self, asked: ScoringRequest, user: UserAffinity | None = None, out: Mapping[str, Dropped] = NOTHING
     ) -> Candidates:
         """The candidates of a request, without what the user has taken up or hidden, where that is known."""
         request = asked.request
@@ -71,13 +71,15 @@ class Shop:
             named=request.campaign_ids,
             excluded=request.exclude_campaign_ids,
             user=user,
-            hidden=hidden,
+            out=out,
             repeats=asked.allow_repeats,
         )
 
-    def popular(self, asked: ScoringRequest, user: UserAffinity | None = None, hidden: Collection[str] = ()) -> Ranking:
+    def popular(
+        self, asked: ScoringRequest, user: UserAffinity | None = None, out: Mapping[str, Dropped] = NOTHING
+    ) -> Ranking:
         """The popular list, which unknown users get, and all users while store or model is unavailable."""
-        request, found = asked.request, self.candidates(asked, user, hidden)
+        request, found = asked.request, self.candidates(asked, user, out)
         score_N = self.catalogue.newcomer_scores(found.rows_N, asked.as_of_us)
         best_N, exploration = np.argsort(-score_N, kind="stable"), None
         rows_N, score_N = found.rows_N[best_N], score_N[best_N]

@@ -16,7 +16,7 @@ from recommender.events.counters import portrait_at
 from recommender.events.ledger import Ledger, Line
 from recommender.events.look_fold import new_looks, with_looks
 from recommender.events.returned import taken_back
-from recommender.events.tail import Readings, Recent, hidden, lines_of
+from recommender.events.tail import TAKING, Readings, Recent, hidden, lines_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, pack_user, unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.open_campaigns import HIDDEN, TAKEN_UP, OpenCampaigns, campaign_code
@@ -132,7 +132,7 @@ class Fold:
         """The user's open campaigns, with those that were taken up or hidden since."""
         marks: dict[str, int] = dict.fromkeys(out, HIDDEN)
         for event in new:
-            if event.kind == "participation" and event.campaign_id is not None:
+            if event.kind == TAKING and event.campaign_id is not None:
                 marks[event.campaign_id] = marks.get(event.campaign_id, 0) | TAKEN_UP
         for campaign_id, mark in sorted(marks.items()):
             row = self.catalogue.campaign_rows.get(campaign_id)

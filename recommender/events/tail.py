@@ -5,10 +5,10 @@ alone. Which of its events the new row has read already is told by the row's mom
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -32,6 +32,9 @@ _FIELDS = {
 """Fields of an event that the fold reads -> their keys in a tail."""
 OF_CAMPAIGNS = (*HIDING, "like")
 """Kinds whose newest event about a campaign says whether it is hidden. No materialised row holds that."""
+TAKING = "participation"
+WITHOUT_ROW = (*OF_CAMPAIGNS, TAKING)
+"""Kinds that count, where they name a campaign, for a user of whom the store has no row yet."""
 FORMAT, KEPT_READINGS = 1, 3
 """Version of the file of readings, and how many it holds: while a run replaces the rows, the store holds two."""
 
@@ -132,16 +135,31 @@ class Readings:
             raise FeatureStoreError(f"{path}: no readings of events ({error}); materialise again") from None
 
 
-def unread(tail: bytes, moment_us: int, readings: Readings) -> bytes:
-    """A tail without the events that the row of a moment has read. The newest that hides or shows a campaign stays."""
+def unread(tail: bytes, moment_us: int, readings: Readings, open_campaigns: Collection[str] = ()) -> bytes:
+    """A tail without the events that the row of a moment has read. The newest that hides or shows a campaign stays.
+
+    What takes up one of `open_campaigns` stays too: there may be no row of the user that could have read it.
+    """
     lines = list(lines_of(tail))
     newest = {id(event) for event in _newest(event for _, event in lines).values()}
-    return b"".join(line for line, event in lines if id(event) in newest or not readings.has_read(moment_us, event))
+    return b"".join(
+        line
+        for line, event in lines
+        if id(event) in newest
+        or (event.kind == TAKING and event.campaign_id in open_campaigns)
+        or not readings.has_read(moment_us, event)
+    )
 
 
 def hidden(events: list[Recent]) -> set[str]:
     """The campaigns that the user has hidden or disliked, and not liked since."""
     return {campaign for campaign, event in _newest(events).items() if event.kind in HIDING}
+
+
+def out(events: list[Recent]) -> dict[str, Literal["taken_up", "hidden"]]:
+    """The campaigns that these events make no candidates, and why."""
+    taken = (event.campaign_id for event in events if event.kind == TAKING and event.campaign_id is not None)
+    return {**dict.fromkeys(taken, "taken_up"), **dict.fromkeys(hidden(events), "hidden")}
 
 
 def _newest(events: Iterable[Recent]) -> dict[str, Recent]:

@@ -5,8 +5,9 @@ Serving, bulk scoring and explanations all choose here.
 Shapes: N candidates · C campaigns that are considered.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from recommender.matching.catalogue import Catalogue
 Dropped = Literal["unknown", "not_started", "ended", "excluded", "taken_up", "hidden"]
 """Why a campaign is no candidate, in the order in which it is checked. `excluded`: the request excludes it. `taken_up`:
 the user has taken it up already, and repeats are not allowed. `hidden`: the user has hidden or disliked it."""
+NOTHING: Mapping[str, Dropped] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ def candidates(
     named: Sequence[str] | None = None,
     excluded: Collection[str] = (),
     user: UserAffinity | None = None,
-    hidden: Collection[str] = (),
+    out: Mapping[str, Dropped] = NOTHING,
     repeats: bool = False,
 ) -> Candidates:
     """Choose the candidates at a moment (microseconds since 1970, UTC).
@@ -48,10 +50,11 @@ def candidates(
         named: only these campaigns may be candidates. None: every live one.
         excluded: identifiers that may not be candidates. Unknown ones exclude nothing.
         user: what the user has taken up or hidden is no candidate. None: the user is unknown.
-        hidden: identifiers that the user has hidden or disliked, where `user` does not know of them.
+        out: identifiers that are no candidates because of what the user did and `user` does not know: `taken_up`, or
+            `hidden` or disliked.
         repeats: what the user has taken up may be a candidate again.
     """
-    if named is None and not excluded and not hidden and (user is None or not user.has_taken_up):
+    if named is None and not excluded and not out and (user is None or not user.has_taken_up):
         return Candidates(catalogue.live_popular(moment_us), {})
     considered, unknown = (
         (catalogue.live(moment_us), []) if named is None else catalogue.rows(list(dict.fromkeys(named)))
@@ -65,10 +68,8 @@ def candidates(
         taken_up_C = taken_up_C if repeats else user.taken_up(codes_C)
     kept = []
     for row, taken_up, is_hidden in zip(considered.tolist(), taken_up_C.tolist(), hidden_C.tolist(), strict=True):
-        is_out = is_hidden or catalogue.campaign_ids[row] in hidden
-        why = _dropped(catalogue, row, moment_us, excluded) or (
-            "taken_up" if taken_up else "hidden" if is_out else None
-        )
+        known = "taken_up" if taken_up else "hidden" if is_hidden else out.get(catalogue.campaign_ids[row])
+        why = _dropped(catalogue, row, moment_us, excluded) or (None if known == "taken_up" and repeats else known)
         if why is None:
             kept.append(row)
         else:

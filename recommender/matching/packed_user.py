@@ -121,7 +121,7 @@ class PackedUser:
 
 @dataclass(frozen=True)
 class Newcomer:
-    """A user of whom the store has no value yet, but events that hide campaigns or show them again."""
+    """A user of whom the store has no value yet, but events of campaigns that the user hid, showed again or took up."""
 
     tail: bytes
 

@@ -17,7 +17,7 @@ from recommender.decisions.names import SegmentName
 from recommender.event_tables.segments import campaign_marks, lines_of_segments, parsed
 from recommender.events.counters import known_at_once
 from recommender.events.ledger import Ledger
-from recommender.events.tail import OF_CAMPAIGNS, Recent
+from recommender.events.tail import WITHOUT_ROW, Recent
 from recommender.features.build import build
 from recommender.features.shoppers import shoppers_of
 from recommender.matching.affinity import AXES, MEASURES, UserAffinity, unpack_user
@@ -56,7 +56,7 @@ class Logged(NamedTuple):
     marks: dict[str, list[Recent]]
     """Of each user the events that hide campaigns or show them again, in the order of arrival."""
     with_rows: set[str]
-    """Users of whom an event counted that needs a row. Hidden campaigns need none."""
+    """Users of whom an event counted that needs a row. Campaigns that were hidden or taken up need none."""
 
 
 class Rebuilt(NamedTuple):
@@ -75,7 +75,7 @@ def logged_users(segments: Sequence[Path]) -> Logged:
             users.add(event["user_id"])
             if "quarantined" in event:
                 quarantined.add(event["user_id"])
-            elif event["kind"] not in OF_CAMPAIGNS:
+            elif event["kind"] not in WITHOUT_ROW:
                 with_rows.add(event["user_id"])
     return Logged(sorted(users), quarantined, campaign_marks(segments), with_rows)
 

@@ -12,7 +12,7 @@ from recommender import logs
 from recommender.errors import FeatureStoreError
 from recommender.events.contract import DATED, Event, Stamped, Wrong, read_event
 from recommender.events.log import EventLog, LogFull
-from recommender.events.tail import OF_CAMPAIGNS, line_of
+from recommender.events.tail import WITHOUT_ROW, line_of
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.event_rules import EventRules
 from recommender.matching.packed_user import Newcomer, PackedUser
@@ -153,8 +153,8 @@ class EventIntake:
         items, campaigns, rules, why = catalogue.item_rows, catalogue.campaign_rows, catalogue.event_rules, []
         for event, time_us in events:
             user, reason = users[event.user_id], None
-            # Hidden campaigns need no row: an unknown user has a tail of such events alone.
-            if not isinstance(user, PackedUser) and not (event.kind in OF_CAMPAIGNS and event.campaign_id is not None):
+            # Campaigns that were hidden or taken up need no row: an unknown user has a tail of such events alone.
+            if not isinstance(user, PackedUser) and not (event.kind in WITHOUT_ROW and event.campaign_id is not None):
                 reason = Wrong("user_id", "unknown user: it counts once a materialisation knows the user")
             elif event.item_id is not None and event.item_id not in items:
                 reason = Wrong("item_id", "unknown item: it counts once a materialisation knows the item")

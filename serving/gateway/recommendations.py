@@ -14,8 +14,9 @@ from recommender.datasets.time_units import SECOND_US
 from recommender.decisions.assignment import assign
 from recommender.decisions.log import DecisionLog, LogFull, new_token
 from recommender.errors import FeatureStoreError
-from recommender.events.tail import hidden, lines_of
+from recommender.events.tail import lines_of, out
 from recommender.matching.affinity import unpack_user
+from recommender.matching.candidates import NOTHING
 from recommender.matching.packed_user import Newcomer, PackedUser
 from recommender.matching.rerank import Rerank
 from recommender.policies.exploration import Exploration
@@ -203,11 +204,11 @@ def _popular(shop: Shop, asked: ScoringRequest, packed: PackedUser | Newcomer | 
     with tracing.span("rules"):
         if packed is None:
             return shop.popular(asked)
-        user, out = None, set[str]()
+        user, gone = None, NOTHING
         try:
-            out = hidden([event for _, event in lines_of(packed.tail) if event.time_us <= asked.as_of_us])
+            gone = out([event for _, event in lines_of(packed.tail) if event.time_us <= asked.as_of_us])
             if isinstance(packed, PackedUser):
                 user = unpack_user(packed.affinity, shop.catalogue.numbering)
         except FeatureStoreError as error:
             logs.bind(problem=str(error))
-        return shop.popular(asked, user, out)
+        return shop.popular(asked, user, gone)

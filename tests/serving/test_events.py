@@ -124,6 +124,17 @@ def test_a_campaign_that_a_newcomer_hides_is_no_candidate_from_then_on(running: 
     assert shown(running, newcomer) == before
 
 
+def test_a_campaign_that_a_newcomer_takes_up_is_no_candidate_from_then_on(running: Gateway, shop: Shop) -> None:
+    newcomer = "newcomer who will take up"
+    before = shown(running, newcomer)
+    taken = event("new taken", "participation", newcomer, campaign_id=before[0])
+    assert running.client.post(PATH, json=taken).json()["accepted"] == 1
+    assert shown(running, newcomer) == [one for one in before if one != before[0]]
+    asked = {"user_id": newcomer, "explain": True}
+    explained = running.client.post("/v1/recommendations", json=asked).json()["explanations"]
+    assert {one["campaign_id"]: one["stage"] for one in explained}[before[0]] == "taken_up"
+
+
 def test_an_event_that_comes_again_changes_nothing(running: Gateway, shop: Shop) -> None:
     once = event("twice", "view", shop.users[1], item_id=shop.catalogue.item_ids[1])
     first, second = (running.client.post(PATH, json=once).json() for _ in range(2))

@@ -340,6 +340,15 @@ def test_of_events_that_a_row_has_read_the_newest_about_each_campaign_stays_in_t
     assert unread(tail, 2, Readings({})) == shown + other + viewed + again
 
 
+def test_what_takes_up_an_open_campaign_stays_for_a_user_who_may_have_no_row() -> None:
+    taken, ended = (
+        line_of(Stamped(Event(event_id=one, user_id="1", kind="participation", campaign_id=one), 1), STEM)
+        for one in ("open", "ended")
+    )
+    assert unread(taken + ended, 10, Readings({}), {"open"}) == taken
+    assert unread(taken + ended, 10, Readings({})) == b""
+
+
 def test_readings_come_back_from_their_file_and_hold_two_runs_at_least(tmp_path: Path) -> None:
     first = Readings({}).with_reading(1, {"a": 3}).with_reading(2, {"a": 4, "b": 0})
     first.save(tmp_path / "readings.json")
