@@ -36,15 +36,16 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
     if row is None:
         raise SourceError(f"unknown campaign {campaign!r}; {suggestion(campaign, catalogue.campaign_ids)}")
     shop, shopper = Shop(catalogue), scorer.shopper(user)
-    # What the user has hidden is in the shipped log, not in the row of the last materialisation.
+    # What the user has hidden, and took up since the last materialisation, is in the shipped log and not in the row.
     live = (catalogue.campaign_ids[row] for row in scorer.live_campaigns())
-    hidden = [one for one in dict.fromkeys((campaign, *live)) if one in scorer.hidden.get(user, ())][:MAX_EXCLUDED]
+    out = scorer.out.get(user, {})
+    excluded = [one for one in dict.fromkeys((campaign, *live)) if one in out][:MAX_EXCLUDED]
 
     def ask(named: list[str] | None) -> Ranking:
         request = RecommendationRequest(
             user_id=user,
             campaign_ids=named,
-            exclude_campaign_ids=hidden,
+            exclude_campaign_ids=excluded,
             num_campaigns=ALL,
             num_items=0,
             explain=True,
@@ -70,8 +71,10 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
         )
         console.print(f"The user {why}. Scores are those of an average known user, from now to the end of each window.")
     if explained["place"] is None:
+        # Nothing else is excluded here.
+        stage = explained["stage"] if explained["stage"] != "excluded" else out[campaign]
         console.print(
-            f"No candidate: {_why_not(explained, catalogue.campaign_starts_C[row], catalogue.campaign_ends_C[row])}"
+            f"No candidate: {_why_not(stage, catalogue.campaign_starts_C[row], catalogue.campaign_ends_C[row])}"
         )
     else:
         _show_place(console, explained, len(candidates), scorer.rerank)
@@ -82,15 +85,15 @@ def show_explanation(settings: Settings, user: str, campaign: str) -> None:
     console.print(f"by {by}, as of {scorer.as_of:%Y-%m-%d %H:%M} UTC", highlight=False)
 
 
-def _why_not(explained: Explanation, starts_us: int, ends_us: int) -> str:
-    match explained["stage"]:
+def _why_not(stage: str, starts_us: int, ends_us: int) -> str:
+    match stage:
         case "not_started":
             return f"it starts on {_date(starts_us)}"
         case "ended":
             return f"it ended on {_date(ends_us)}"
         case "taken_up":
             return "the user has taken it up already, and serving.allow_repeats is off"
-        case "excluded":  # nothing else is excluded here
+        case "hidden":
             return "the user has hidden or disliked it"
         case other:
             return other

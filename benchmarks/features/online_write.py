@@ -6,7 +6,7 @@ The step runs in a process of its own, so that its peak is its own.
 """
 
 import argparse
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.decision.rows import Row, merge
 from benchmarks.features import REPORT
 from benchmarks.features.stores import KINDS, feature_set, started
+from benchmarks.ingest.child import memory_gib
 from benchmarks.measured_on import measured_on
 
 NUM_USERS = 1_000_000
@@ -68,7 +69,8 @@ def measured_step(features: Path, settings: str) -> None:
     print(
         time.perf_counter() - began,
         time.process_time() - cpu_s,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        # Not `ru_maxrss`, which counts the process that started this one.
+        memory_gib(os.getpid(), "VmHWM:"),
     )
 
 

@@ -85,14 +85,15 @@ class _Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(POLL_S):
-            self.peak_gib = max(self.peak_gib, _memory_gib(self._pid, "VmHWM:"))
-            if self._limit is not None and _memory_gib(self._pid, "VmRSS:") > self._limit:
+            self.peak_gib = max(self.peak_gib, memory_gib(self._pid, "VmHWM:"))
+            if self._limit is not None and memory_gib(self._pid, "VmRSS:") > self._limit:
                 self.killed = True
                 os.kill(self._pid, 9)
                 return
 
 
-def _memory_gib(pid: int, name: str) -> float:
+def memory_gib(pid: int, name: str) -> float:
+    """A line of a process's status in GiB: `VmRSS:`, its memory now, or `VmHWM:`, its peak. 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:  # it ended in this moment

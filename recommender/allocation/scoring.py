@@ -3,7 +3,7 @@
 Shapes: U users of a batch · C campaigns · N = U x C pairs.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from recommender.datasets.periods import from_microseconds, microseconds
 from recommender.errors import RegistryError, ServingError, SourceError
-from recommender.event_tables.segments import hidden_campaigns
+from recommender.event_tables.segments import campaigns_out
+from recommender.events.tail import Out
 from recommender.matching.affinity import unpack_user
 from recommender.matching.catalogue import Catalogue
 from recommender.matching.examples import Shopper, build
@@ -58,8 +59,8 @@ class BulkScorer:
     """Whether a user is scored for a campaign that the user has taken up."""
     rerank: Rerank = BY_SCORE
     """How each user's campaigns are re-ranked, as the endpoint does."""
-    hidden: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Of each user the campaigns that the user has hidden or disliked. The user is not scored for them."""
+    out: Mapping[str, Mapping[str, Out]] = field(default_factory=dict)
+    """Of each user the campaigns for which events since keep the user from being scored, and why."""
 
     @classmethod
     def open(cls, home: Path, *, allow_repeats: bool = False, rerank: Rerank = BY_SCORE) -> "BulkScorer":
@@ -86,8 +87,8 @@ class BulkScorer:
         read_manifest(store.offline)
         ranker = bundle.load(registry.bundle(version))
         catalogue = Catalogue.load(Home(home).catalogue)
-        hidden = hidden_campaigns(Home(home).events)
-        return cls(version, ranker, catalogue, store.packed_users, schema, allow_repeats, rerank, hidden)
+        out = campaigns_out(Home(home).events, repeats=allow_repeats)
+        return cls(version, ranker, catalogue, store.packed_users, schema, allow_repeats, rerank, out)
 
     @classmethod
     def of(cls, settings: Settings) -> "BulkScorer":
@@ -236,8 +237,8 @@ class BulkScorer:
         for row, shopper in enumerate(shoppers if not self.allow_repeats else ()):
             user = unpack_user(shopper.affinity, self.catalogue.numbering)
             wanted_UC[row] = ~user.taken_up(codes_C)
-        for row, shopper in enumerate(shoppers if self.hidden else ()):
-            if out := self.hidden.get(shopper.user_id):
+        for row, shopper in enumerate(shoppers if self.out else ()):
+            if out := self.out.get(shopper.user_id):
                 wanted_UC[row] &= [self.catalogue.campaign_ids[campaign] not in out for campaign in campaigns_C]
         return wanted_UC
 

@@ -1,4 +1,4 @@
-"""The shipped segments of the log of events, and the campaigns that they hide. Needs no data framework."""
+"""The shipped segments of the log of events, and the campaigns that they rule out. Needs no data framework."""
 
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from recommender.decisions.names import SegmentName, segments_in
-from recommender.events.tail import OF_CAMPAIGNS, Recent, hidden
+from recommender.events.tail import WITHOUT_ROW, Out, Recent, out
 
-_MARKS = tuple(b'"%s"' % kind.encode() for kind in OF_CAMPAIGNS)
+_MARKS = tuple(b'"%s"' % kind.encode() for kind in WITHOUT_ROW)
 """What a line of such an event holds. Most lines hold none, and finding that out is faster than parsing them."""
 
 
@@ -27,22 +27,29 @@ def segments_of(folder: Path) -> list[Path]:
 
 
 def campaign_marks(segments: Sequence[Path]) -> dict[str, list[Recent]]:
-    """Of each user the events that hide a campaign or show it again, in the order of arrival."""
+    """Of each user the events that hide a campaign, show it again or take it up, in the order of arrival."""
     arrived: dict[str, list[tuple[int, Recent]]] = {}
     for stem, line in lines_of_segments(segments):
         if not any(mark in line for mark in _MARKS):
             continue
         event = parsed(line)
-        if event and event["kind"] in OF_CAMPAIGNS and "campaign_id" in event and "quarantined" not in event:
+        if event and event["kind"] in WITHOUT_ROW and "campaign_id" in event and "quarantined" not in event:
             mark = Recent(event["kind"], event["time_us"], stem, campaign_id=event["campaign_id"])
             arrived.setdefault(event["user_id"], []).append((event["received_us"], mark))
     return {user: [mark for _, mark in sorted(found, key=itemgetter(0))] for user, found in arrived.items()}
 
 
-def hidden_campaigns(folder: Path) -> dict[str, set[str]]:
-    """Of each user the campaigns that the user has hidden or disliked, and not liked since, by the log in `folder`."""
-    found = {user: hidden(marks) for user, marks in campaign_marks(segments_of(folder)).items()}
-    return {user: campaigns for user, campaigns in found.items() if campaigns}
+def campaigns_out(folder: Path, *, repeats: bool = False) -> dict[str, dict[str, Out]]:
+    """Of each user the campaigns that the log in `folder` makes no candidates, and why.
+
+    Those that the user has hidden or disliked, and not liked since, and without `repeats` those that the user took up.
+    """
+    found = {user: out(marks) for user, marks in campaign_marks(segments_of(folder)).items()}
+    kept = {
+        user: {campaign: why for campaign, why in gone.items() if why == "hidden" or not repeats}
+        for user, gone in found.items()
+    }
+    return {user: gone for user, gone in kept.items() if gone}
 
 
 def lines_of_segments(segments: Sequence[Path]) -> Iterator[tuple[str, bytes]]:

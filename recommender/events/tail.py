@@ -35,6 +35,8 @@ OF_CAMPAIGNS = (*HIDING, "like")
 TAKING = "participation"
 WITHOUT_ROW = (*OF_CAMPAIGNS, TAKING)
 """Kinds that count, where they name a campaign, for a user of whom the store has no row yet."""
+Out = Literal["taken_up", "hidden"]
+"""Why events make a campaign no candidate."""
 FORMAT, KEPT_READINGS = 1, 3
 """Version of the file of readings, and how many it holds: while a run replaces the rows, the store holds two."""
 
@@ -156,7 +158,7 @@ def hidden(events: list[Recent]) -> set[str]:
     return {campaign for campaign, event in _newest(events).items() if event.kind in HIDING}
 
 
-def out(events: list[Recent]) -> dict[str, Literal["taken_up", "hidden"]]:
+def out(events: list[Recent]) -> dict[str, Out]:
     """The campaigns that these events make no candidates, and why."""
     taken = (event.campaign_id for event in events if event.kind == TAKING and event.campaign_id is not None)
     return {**dict.fromkeys(taken, "taken_up"), **dict.fromkeys(hidden(events), "hidden")}

@@ -54,7 +54,7 @@ class Logged(NamedTuple):
     quarantined: set[str]
     """Users of whom an event did not count when it came."""
     marks: dict[str, list[Recent]]
-    """Of each user the events that hide campaigns or show them again, in the order of arrival."""
+    """Of each user the events that hide campaigns, show them again or take them up, in the order of arrival."""
     with_rows: set[str]
     """Users of whom an event counted that needs a row. Campaigns that were hidden or taken up need none."""
 

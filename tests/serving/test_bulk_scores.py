@@ -178,7 +178,7 @@ def test_an_unknown_campaign_is_named_beside_those_that_are_live(shop: Shop, hom
     assert all(campaign_id in str(raised.value) for campaign_id in shop.live())
 
 
-def test_a_campaign_that_a_user_has_hidden_is_scored_and_explained_for_the_others_only(
+def test_a_campaign_that_a_user_hid_or_took_up_since_the_run_is_scored_and_explained_for_the_others_only(
     shop: Shop, home: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = shop.live()[:2]
@@ -191,6 +191,7 @@ def test_a_campaign_that_a_user_has_hidden_is_scored_and_explained_for_the_other
         ("like", tired, second),
         ("hide", "nobody", first),
         ("view", fond, first),
+        ("participation", fond, second),
     ]
     lines = [
         {"event_id": str(at), "kind": kind, "user_id": user, "campaign_id": one, "time_us": at, "received_us": at}
@@ -200,13 +201,17 @@ def test_a_campaign_that_a_user_has_hidden_is_scored_and_explained_for_the_other
     folder.mkdir()
     content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     (folder / "20240315-00ff00ff00ff-0.jsonl").write_bytes(sealed(content))
-    assert pairs - set(_pairs(BulkScorer.open(home.home))) == {(tired, first)}
+    assert pairs - set(_pairs(BulkScorer.open(home.home))) == {(tired, first), (fond, second)}
     assert pairs - set(_pairs(BulkScorer.open(home.home, allow_repeats=True))) == {(tired, first)}
-    for user, campaign_id, start in ((tired, first, "No candidate"), (tired, second, "Place"), (fond, first, "Place")):
+    explained = {
+        (tired, first): "No candidate: the user has hidden",
+        (tired, second): "Place",
+        (fond, first): "Place",
+        (fond, second): "No candidate: the user has taken it up",
+    }
+    for (user, campaign_id), start in explained.items():
         show_explanation(home, user, campaign_id)
-        said = capsys.readouterr().out
-        assert said.splitlines()[1].startswith(start)
-        assert ("hidden" in said) == (start == "No candidate")
+        assert capsys.readouterr().out.splitlines()[1].startswith(start)
 
 
 def _pairs(scorer: BulkScorer) -> list[tuple[str, str]]:
