@@ -120,6 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.of.called.add(("create", resource))
         body = self._body()
         body["metadata"].setdefault("namespace", self.path.split("/")[4])
+        if resource == "pods":
+            body.setdefault("status", {"phase": "Pending"})
         self._answer(self.of.put(resource, body), status=201)
 
     def do_PUT(self) -> None:
@@ -214,6 +216,9 @@ def _has(labels: dict[str, str], term: str) -> bool:
     if " in (" in term:
         key, values = term.rstrip(")").split(" in (")
         return labels.get(key) in [value.strip() for value in values.split(",")]
+    if "!=" in term:
+        key, value = term.split("!=")
+        return labels.get(key) != value
     if "=" in term:
         key, value = term.replace("==", "=").split("=")
         return labels.get(key) == value

@@ -7,6 +7,7 @@ It does not show admission, NetworkPolicies, ServiceAccount tokens and schedulin
 """
 
 import json
+import socket
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ except urllib.error.HTTPError as error:
 except OSError as error:
     print(json.dumps([0, str(error)]))
 """
+
+HOSTNAME = "node"
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,12 @@ class Node:
     def __enter__(self) -> Self:
         services = " ".join(service["metadata"]["name"] for service in of_kind(self.resources, "Service"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "hosts").write_text(f"127.0.0.1 localhost {services}\n")
+        # As in a pod, a container knows its own name: Java asks for it. On this network it is the machine's.
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost {HOSTNAME} {socket.gethostname()} {services}\n")
         if not self.network:
             self._names.append(f"{self.id}-network")
-            asked = ["run", "-d", "--name", self._names[0], "--network", "none", self.image, "sleep", "infinity"]
-            self.engine.output(*asked)
+            asked = ["run", "-d", "--name", self._names[0], "--hostname", HOSTNAME, "--network", "none"]
+            self.engine.output(*asked, self.image, "sleep", "infinity")
         return self
 
     def __exit__(
@@ -107,8 +111,12 @@ class Node:
         mounts: list[Mount],
         env: dict[str, str],
         memory: str = "",
+        entrypoint: bool = True,
     ) -> list[str]:
-        """Arguments of `run` for a container with a pod's and its own security context."""
+        """Arguments of `run` for a container with a pod's and its own security context.
+
+        `entrypoint`: whether the first word of `argv` is the program. Else the image's own is, and gets all words.
+        """
         words = ["--name", f"{self.id}-{name}", "--network", self.network or f"container:{self._names[0]}"]
         words += [
             "-v",
@@ -116,6 +124,8 @@ class Node:
             "--user",
             ":".join(str(context[key]) for key in ("runAsUser", "runAsGroup") if key in context),
         ]
+        if "podman" in self._version and not self.network:
+            words += ["--hostname", HOSTNAME]  # docker gives it with the network
         if context.get("readOnlyRootFilesystem"):
             words.append("--read-only")
         if not context.get("allowPrivilegeEscalation", True):
@@ -131,10 +141,10 @@ class Node:
         for mount in mounts:
             words += ["-v", f"{mount.folder}:{mount.path}{':ro' if mount.read_only else ''}"]
         self._names.append(f"{self.id}-{name}")
-        if not argv:
-            return [*words, image]
-        entrypoint = json.dumps(argv[:1]) if "podman" in self._version else argv[0]
-        return [*words, "--entrypoint", entrypoint, image, *argv[1:]]
+        if not entrypoint:
+            return [*words, image, *argv]
+        program = json.dumps(argv[:1]) if "podman" in self._version else argv[0]
+        return [*words, "--entrypoint", program, image, *argv[1:]]
 
     @property
     def _version(self) -> str:
@@ -226,6 +236,7 @@ class Node:
             f"{workload}-{container['name']}",
             container["image"],
             [*container.get("command", []), *container.get("args", [])],
+            entrypoint="command" in container,
             context={**container["pod"].get("securityContext", {}), **container.get("securityContext", {})},
             mounts=mounts,
             env={one["name"]: one["value"] for one in container.get("env", [])},

@@ -5,13 +5,18 @@ machine's loopback address, which is every pod's address.
 """
 
 import copy
+import threading
+import time
 from typing import Any
 
 from kubernetes_api import KubernetesApi
+from kustomized import of_kind
 from node import Node
 from spark_operator import complete, submission
 
 ADDRESS = "127.0.0.1"
+CONFIG_MAP_S = 30.0
+"""How long a pod may wait for its ConfigMaps."""
 
 
 class SparkPods:
@@ -34,7 +39,11 @@ class SparkPods:
         """
         with self.api.serving() as api:
             # In a cluster, the driver finds the API at kubernetes.default.svc.
-            self.application["spec"]["sparkConf"]["spark.kubernetes.driver.master"] = api.url
+            self.application["spec"]["sparkConf"] |= {
+                "spark.kubernetes.driver.master": api.url,
+                # Pods of one address would read each other's files, which they cannot see.
+                "spark.shuffle.readHostLocalDisk": "false",
+            }
             words = submission(self.application, master=api.url)
             image = self.application["spec"]["image"]
             asked = ["run", "--rm", "--network", "host", "--tmpfs", "/tmp", image, "sh", "-c"]
@@ -57,16 +66,22 @@ class SparkPods:
             complete(one, self.application)
             self.pods[one["metadata"]["name"]] = one
             if one["metadata"]["labels"]["spark-role"] == "executor":
-                self._start(one["metadata"]["name"])
+                threading.Thread(target=self._start, args=[one["metadata"]["name"]]).start()
 
     def _deleted(self, resource: str, name: str) -> None:
-        if resource == "pods":
+        if resource == "pods" and name in self.containers:
             self.said[name] = self.node.said(self.containers[name])
             self.node.engine("rm", "-f", self.containers[name])
 
     def _start(self, name: str) -> None:
         pod = self.pods[name]
         (container,) = pod["spec"]["containers"]
+        # As a kubelet waits: the driver makes its executors' ConfigMap after their pods.
+        needed = {one["configMap"]["name"] for one in pod["spec"]["volumes"] if "configMap" in one}
+        ends_s = time.monotonic() + CONFIG_MAP_S
+        while needed - {one["metadata"]["name"] for one in of_kind(self.node.resources, "ConfigMap")}:
+            assert time.monotonic() < ends_s, f"pod {name}: no ConfigMap among {needed}"
+            time.sleep(0.1)
         fields = {"status.podIP": ADDRESS, "metadata.name": name}
         env = [
             {
@@ -76,5 +91,6 @@ class SparkPods:
             for one in container["env"]
         ]
         self.containers[name] = self.node.run(name, {**container, "env": env, "pod": pod["spec"]})
-        pod["status"] = {"phase": "Running", "podIP": ADDRESS}
+        ready = [{"type": "Ready", "status": "True"}]
+        pod["status"] = {"phase": "Running", "podIP": ADDRESS, "conditions": ready}
         self.api.put("pods", pod)
