@@ -113,7 +113,7 @@ class Source:
         events = self.table("events")
         present = set(events.columns)
         time_s = whole_seconds(events.event_time)
-        local_s = time_s + self._offset_s(events.event_time)
+        local_s = time_s + self.offset_s(events.event_time)
 
         def cents(name: str) -> Any:
             if name not in present:
@@ -185,7 +185,7 @@ class Source:
         """Columns campaign_id, user_id and participated_at."""
         return self.table("participations").select("campaign_id", "user_id", "participated_at")
 
-    def _offset_s(self, time: Any) -> Any:
+    def offset_s(self, time: Any) -> Any:
         """Build an expression for the seconds that the shops' clocks are ahead of UTC.
 
         It lists the changes of the zone's offset between the first event and the log's end, so that every backend

@@ -184,7 +184,7 @@ PATTERN_WORDS = {
     "returns": "{cases:,} of {out_of:,} purchase lines of the last year came back.",
     "untargeted_coupons": "{cases:,} campaigns of the last year were taken up though not sent to this shopper.",
     "repeated_coupons": "A coupon that was already redeemed was redeemed again {cases:,} times in the last year.",
-    "review_bursts": "{cases:,} reviews within 24 hours, on the day with the most.",
+    "review_bursts": "{cases:,} reviews within 24 hours.",
     "copied_reviews": "{cases:,} reviews repeat the words of an earlier one.",
 }
 

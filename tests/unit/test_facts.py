@@ -1,8 +1,9 @@
 """Facts about shoppers know nothing later than their moment, say what the tables say, and foretell what comes."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from feature_shop import AS_OF, Shop
 
-from recommender.datasets.tables import TIME
+from recommender.datasets.tables import TIME, open_tables
 from recommender.features.facts import FACTS, facts_of_users, numbers_of_shop
 from recommender.features.facts.rhythm import rhythm_at
 from recommender.features.facts.shrinkage import Credibility, GammaPoisson
 from recommender.features.facts.value import value_at
 from recommender.features.source import Source, open_source
+from recommender.storage.manifest import write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         for k, kind in enumerate(("view", "view", "click", "cart"))
     ]
     reviews = [
-        {"user_id": "user-00003", "kind": "review", "event_time": AS_OF - timedelta(days=9, minutes=k), "rating": 5.0}
+        {
+            "user_id": "user-00003",
+            "kind": "review",
+            "event_time": AS_OF - timedelta(days=9, hours=2 * k - 9),
+            "rating": 5.0,
+        }
         for k in range(9)
     ]
     lines: list[dict[str, Any]] = [
@@ -99,6 +106,21 @@ def test_what_happens_at_the_moment_or_later_changes_no_bit_of_any_fact(
     for name, table in (("before", facts), ("after", facts_at(opened(planted, tmp_path), AS_OF))):
         pq.write_table(table, tmp_path / name)
     assert (tmp_path / "before").read_bytes() == (tmp_path / "after").read_bytes()
+
+
+def test_days_bought_are_dates_of_the_shop_s_calendar(shop: Shop, tmp_path: Path) -> None:
+    zone = "Australia/Adelaide"  # half an hour off the hour, and with summer time
+    tables = shop.write(tmp_path / "tables")
+    write_manifest(tables.folder, **{**tables.manifest, "time_zone": zone})
+    moment = AS_OF - timedelta(hours=7, minutes=13)
+    found = facts_at(open_source(open_tables(tables.folder), moment, threads=1, spill=tmp_path / "spill"), moment)
+    dates: dict[str, set[date]] = {}
+    for event in shop.frames["events"].to_pylist():
+        known = event["event_time"] < moment and (event["returned_at"] is None or event["returned_at"] >= moment)
+        if event["kind"] == "purchase" and known:
+            dates.setdefault(event["user_id"], set()).add(event["event_time"].astimezone(ZoneInfo(zone)).date())
+    counts = dict(zip(found["user_id"].to_pylist(), found["rhythm__visits"].to_pylist(), strict=True))
+    assert {user: counts[user] for user in dates} == {user: len(on) for user, on in dates.items()}
 
 
 def test_every_column_of_facts_is_documented(facts: pa.Table) -> None:

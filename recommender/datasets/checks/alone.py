@@ -16,12 +16,14 @@ from recommender.datasets.checks.check import (
     check_at,
     days_in_words,
     factor_in_words,
+    heaviest_run,
     longest_run,
     unit_cause,
 )
 from recommender.datasets.checks.clock import busy_hours
 from recommender.datasets.checks.dates import day_and_month
 from recommender.datasets.statistics import Statistics
+from recommender.datasets.statistics.measured import Floats
 
 NUMBERS = ("amount", "quantity", "discount", "coupon_discount")
 LARGEST_FACTOR = 8.0
@@ -32,6 +34,9 @@ FEW_ROWS = 5
 """Rows of a day below which its means say nothing."""
 EMPTY, FILLED = 0.9, 0.6
 """A column is empty on a day if this share is missing, and usually filled if at most that share is."""
+BY_CHANCE, RARELY_EMPTY = 1e-8, 0.01
+"""A run of empty rows so unlikely is a loss. A row lacks its value with the usual probability, and at least with the
+second one: somebody may be the first to write a review without stars. Chosen by hand."""
 TWICE, TWICE_USUALLY = 0.8, 0.4
 """Share of a day's rows that occur an even number of times: if copied, and more than the usual day has."""
 LARGEST_NEGATIVE = 0.5
@@ -186,10 +191,11 @@ def _empty(now: Statistics) -> Iterator[Check]:
         if total >= 1.0:
             cause, value = f"{column} is empty in all rows: a column of the export that is no longer filled?", 1.0
         elif known_D.any() and np.median(share_D[known_D]) <= FILLED:
-            empty_D = known_D & (np.nan_to_num(share_D) >= EMPTY) & (now.figure("rows")[: len(share_D)] >= FEW_ROWS)
-            value = float(empty_D.sum() / known_D.sum())
-            run = longest_run(empty_D)
-            if run is not None:
+            counted_D = now.counted(column)
+            empty_D = known_D & (np.nan_to_num(share_D) >= EMPTY)
+            run = heaviest_run(empty_D, counted_D)
+            if run is not None and _is_no_chance(share_D, counted_D, run):
+                value = float(empty_D.sum() / known_D.sum())
                 cause = f"{column} is empty {days_in_words(now, run)} and filled on the other days: no longer exported?"
         elif known_D.any() and np.median(share_D[known_D]) >= EMPTY:
             filled_D = known_D & (np.nan_to_num(share_D, nan=1.0) <= 1 - EMPTY)
@@ -204,6 +210,15 @@ def _empty(now: Statistics) -> Iterator[Check]:
             sentence=f"{column} is not empty, neither in all rows nor on some days only",
             cause=cause,
         )
+
+
+def _is_no_chance(share_D: Floats, counted_D: Floats, run: tuple[int, int]) -> bool:
+    """Whether so many rows in a row would not lack a value by chance, as often as a row usually lacks one."""
+    rows = float(counted_D[run[0] : run[1] + 1].sum())
+    judged_D = np.isfinite(share_D) & (counted_D >= FEW_ROWS)
+    judged_D = judged_D if judged_D.any() else np.isfinite(share_D)
+    usual = max(float(np.median(share_D[judged_D])), RARELY_EMPTY)
+    return rows >= FEW_ROWS and rows * np.log(usual) <= np.log(BY_CHANCE)
 
 
 def _negative(now: Statistics) -> Iterator[Check]:

@@ -89,6 +89,17 @@ def check_at(
     )
 
 
+def heaviest_run(flagged_D: NDArray[np.bool_], weight_D: NDArray[np.float64]) -> tuple[int, int] | None:
+    """First and last place of the run of flagged days that weighs most. Runs that one other day parts count as one."""
+    best: tuple[int, int] | None = None
+    places = np.flatnonzero(flagged_D)
+    for run in np.split(places, np.flatnonzero(np.diff(places) > 2) + 1) if len(places) else ():
+        first, last = int(run[0]), int(run[-1])
+        if best is None or weight_D[first : last + 1].sum() > weight_D[best[0] : best[1] + 1].sum():
+            best = first, last
+    return best
+
+
 def longest_run(flagged_D: NDArray[np.bool_], *, bridge: int = 1) -> tuple[int, int] | None:
     """First and last place of the longest run of flagged days. Runs that `bridge` other days part count as one."""
     best: tuple[int, int] | None = None

@@ -60,6 +60,13 @@ class _Pair:
             self.before.figure(name)[self.at_before : self.at_before + self.num_days],
         )
 
+    def counted(self, column: str) -> tuple[Floats, Floats]:
+        """The rows among which a missing value of a column counts, in this run and in the earlier one, [D] each."""
+        return (
+            self.now.counted(column)[self.at_now : self.at_now + self.num_days],
+            self.before.counted(column)[self.at_before : self.at_before + self.num_days],
+        )
+
     def words(self, places: np.ndarray) -> str:
         """The days at places of the common days, in words."""
         return days_in_words(self.now, np.asarray(places) + self.at_now)
@@ -161,7 +168,9 @@ def _shares(pair: _Pair) -> Iterator[Check]:
     for name in [one for one in pair.before.days if one.startswith(("null:", "kind:", "negative:"))]:
         group, column = name.split(":")
         now_D, before_D = pair.figure(name)
-        rows_D = pair.figure("rows")
+        rows_D = pair.figure("kind:purchase") if group == "negative" else pair.figure("rows")
+        if group == "null":
+            rows_D = pair.counted(column)
         limit = NULL_CHANGE
         if group == "kind":
             now_D, before_D = now_D / np.maximum(rows_D[0], 1), before_D / np.maximum(rows_D[1], 1)

@@ -115,6 +115,7 @@ def _event_figures(tables: Tables, of_kinds: Mapping[str, list[str]]) -> Iterato
     for column in _optional(tables):
         kinds = ", ".join(f"'{kind}'" for kind in of_kinds[column])
         all_rows = f"sum(rows) FILTER (kind IN ({kinds}))"
+        yield f"of:{column}", f"coalesce({all_rows}, 0)"
         yield f"null:{column}", f'({all_rows} - sum("{column}/") FILTER (kind IN ({kinds}))) / nullif({all_rows}, 0)'
     for name in _means(tables):
         of_purchases = "FILTER (kind = 'purchase')"

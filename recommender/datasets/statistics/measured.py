@@ -27,6 +27,7 @@ class Statistics:
         rows, users                 number of rows; of distinct users
         kind:K                      rows of the kind K
         null:C                      share of missing values of column C among the rows of the kinds that have it at all
+        of:C                        rows of the kinds that have column C at all
         log:C, negative:C           mean of ln|C| over the values that are not zero; share of values below zero
         log:paid                    mean of ln(amount / (quantity x catalogue price)) over purchases
         hour:H                      rows in the local hour H
@@ -68,6 +69,11 @@ class Statistics:
         """A figure of every day, float64 [D]. All NaN where this run has no such figure."""
         found = self.days.get(name)
         return np.full(self.num_days, np.nan) if found is None else found
+
+    def counted(self, column: str) -> Floats:
+        """Rows of each day among which a missing value of a column counts, float64 [D]. Not known: all rows."""
+        counted_D = self.figure(f"of:{column}")
+        return np.where(np.isfinite(counted_D), counted_D, self.figure("rows"))
 
     @property
     def hours_DH(self) -> Floats:

@@ -30,6 +30,13 @@ def visits_at(source: Source, moment: datetime) -> ir.Table:
     return days.mutate(units=(days.cents / source.minor_units).round().cast("int64"))
 
 
+def dates_at(source: Source, moment: datetime) -> ir.Table:
+    """On how many dates of the shop's calendar each user bought before a moment: user_id, `dates`."""
+    lines = lines_at(source, moment)
+    local_s: Any = lines.event_time.epoch_seconds().cast("int64") + source.offset_s(lines.event_time)
+    return lines.group_by("user_id").agg(dates=(local_s // DAY_S).nunique())
+
+
 def observed_days(source: Source, moment: datetime) -> int:
     """Days from the log's first event to a moment."""
     first: datetime = source.table("events").event_time.min().to_pyarrow().as_py()

@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.features.facts.moments import visits_at
+from recommender.features.facts.columns import aligned
+from recommender.features.facts.moments import dates_at, visits_at
 from recommender.features.facts.shrinkage import Floats, GammaPoisson
 from recommender.features.source import Source
 
@@ -48,7 +49,10 @@ class Rhythm:
     """Everyone with a visit before a moment, in order of identifiers."""
 
     user_ids: pa.Array
+    dates_U: Floats
+    """Dates with a visit, by the shop's calendar."""
     num_visits_U: Floats
+    """Days with a visit, of 24 hours each, back from the moment. What is expected is learned from these."""
     first_days_U: Floats
     """Days since the first visit."""
     recency_days_U: Floats
@@ -97,8 +101,10 @@ def rhythm_at(source: Source, moment: datetime) -> Rhythm:
     model = GammaPoisson.fit(num_U - 1, first_U)
     prior_U, days_U = users["prior"].to_numpy().astype(np.float64), users["prior_days"].to_numpy().astype(np.float64)
     usual_U = 1 / model.mean(prior_U, days_U)
+    user_ids = users["user_id"].combine_chunks()
     return Rhythm(
-        user_ids=users["user_id"].combine_chunks(),
+        user_ids=user_ids,
+        dates_U=aligned(dates_at(source, moment).to_pyarrow(), "dates", user_ids),
         num_visits_U=num_U,
         first_days_U=first_U,
         recency_days_U=last_U,

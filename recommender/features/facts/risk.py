@@ -44,7 +44,7 @@ PATTERNS = (
     Pattern("returns", "purchase line that was returned", "purchase lines"),
     Pattern("untargeted_coupons", "campaign taken up that was not sent to the shopper", "shopper"),
     Pattern("repeated_coupons", "redemption of a coupon that the shopper had redeemed before", "shopper"),
-    Pattern("review_bursts", "review within 24 hours, on the day with the most", "shopper"),
+    Pattern("review_bursts", "review of the shopper's busiest 24 hours", "shopper"),
     Pattern("copied_reviews", "review with the words of an earlier one by the same shopper", "shopper"),
 )
 
@@ -76,8 +76,11 @@ def risks_at(source: Source, moment: datetime, user_ids: pa.Array) -> dict[str, 
     reviews = before(source.table("events"), moment)
     reviews = reviews.filter(reviews.kind == "review", reviews.day < RECENT_DAYS)
     if reviews.limit(1).count().to_pyarrow().as_py():
-        by_day = reviews.group_by("user_id", "day").agg(cases=reviews.count())
-        found["review_bursts"] = (of(by_day.group_by("user_id").agg(cases=by_day.cases.max()), "cases"), ones_U)
+        at_s: Any = reviews.event_time.epoch_seconds().cast("int64")
+        window: Any = ibis.range_window
+        a_day = window(group_by="user_id", order_by=at_s, preceding=DAY_S - 1, following=0)
+        ending = reviews.mutate(cases=reviews.count().over(a_day))
+        found["review_bursts"] = (of(ending.group_by("user_id").agg(cases=ending.cases.max()), "cases"), ones_U)
         if tables.has("events", "text"):
             written = reviews.filter(reviews.text.notnull(), reviews.text != "")
             copies = written.group_by("user_id").agg(cases=written.count() - written.text.nunique())

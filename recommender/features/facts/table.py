@@ -45,7 +45,7 @@ class Fact:
 _NO_PURCHASE = "no purchase"
 _SHORT = f"no purchase, or a log of under {2 * VALUE_DAYS} days"
 FACTS = (
-    Fact("rhythm__visits", "days", "days with a purchase", "purchases", _NO_PURCHASE),
+    Fact("rhythm__visits", "days", "dates with a purchase, by the shop's calendar", "purchases", _NO_PURCHASE),
     Fact("rhythm__known_days", "days", "since the first purchase", "purchases", _NO_PURCHASE),
     Fact("rhythm__recency_days", "days", "since the last purchase", "purchases", _NO_PURCHASE),
     Fact("rhythm__usual_gap_days", "days", "usual time between visits, shrunk", "purchases", _NO_PURCHASE),
@@ -181,7 +181,7 @@ def _purchases(source: Source, moment: datetime, user_ids: pa.Array) -> dict[str
     rhythm = rhythm_at(source, moment)
     value = value_at(source, moment, rhythm, VALUE_DAYS)
     found = {
-        "rhythm__visits": rhythm.num_visits_U,
+        "rhythm__visits": rhythm.dates_U,
         "rhythm__known_days": rhythm.first_days_U,
         "rhythm__recency_days": rhythm.recency_days_U,
         "rhythm__usual_gap_days": rhythm.usual_days_U,
